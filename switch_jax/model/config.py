@@ -1,0 +1,116 @@
+"""The sizes and choices of a model."""
+
+import dataclasses
+
+from switch_jax.errors import UserError
+
+ACTIVATIONS = ("relu", "gated-gelu")
+DTYPES = ("bfloat16", "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A T5 encoder-decoder, dense or sparse (section 2; sizes in Table 9).
+
+    Attributes:
+      vocab_size: V, rows of the embedding table; at least the ids of the vocabulary.
+      d_model: D.
+      d_ff: F of the dense feed-forward layers.
+      d_kv: K, size of one attention head.
+      num_heads: H.
+      num_encoder_layers, num_decoder_layers: N of each stack.
+      activation: 'relu' (T5 1.0) or 'gated-gelu' (T5 1.1: two input projections, one through GELU).
+      tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
+      num_experts: E of every Switch layer; 0 = dense.
+      expert_d_ff: F of one expert; None = d_ff, which makes the model FLOP-matched to the dense one.
+      sparse_step: every how many layers the feed-forward layer is a Switch layer: 2 = layers
+        1, 3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
+      group_size: the most tokens routed together; see `moe.group_shape`.
+      train_capacity_factor, eval_capacity_factor: see `moe.capacity` (Eq. 3).
+      min_capacity: fewest slots of an expert in a group.
+      jitter: epsilon of the noise on the router's input in training (App. C).
+      dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
+      expert_dropout_rate: on the hidden activation inside experts (section 2.4); None = dropout_rate.
+      init_scale: s of the truncated-normal initialisation with variance s / fan-in (section 2.4):
+        1.0 for T5, 0.1 for Switch.
+      relative_position_buckets, relative_position_max_distance: T5's relative position bias.
+      norm_epsilon: RMSNorm's.
+      dtype: 'bfloat16' or 'float32', of activations; parameters and the router are float32.
+      remat: recompute each block in the backward pass rather than save its activations; what an
+        all-to-all brought is saved even so, and never exchanged twice.
+    """
+
+    vocab_size: int
+    d_model: int
+    d_ff: int
+    d_kv: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    activation: str = "relu"
+    tie_embeddings: bool = True
+    num_experts: int = 0
+    expert_d_ff: int | None = None
+    sparse_step: int = 2
+    group_size: int = 4096
+    train_capacity_factor: float = 1.25
+    eval_capacity_factor: float = 2.0
+    min_capacity: int = 4
+    jitter: float = 1e-2
+    dropout_rate: float = 0.0
+    expert_dropout_rate: float | None = None
+    init_scale: float = 1.0
+    relative_position_buckets: int = 32
+    relative_position_max_distance: int = 128
+    norm_epsilon: float = 1e-6
+    dtype: str = "bfloat16"
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UserError on sizes and names that no model has."""
+        _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("dtype", self.dtype, DTYPES)
+        sizes = ("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "group_size")
+        sizes += ("num_encoder_layers", "num_decoder_layers", "sparse_step", "min_capacity")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} = {getattr(self, name)}: it must be at least 1")
+        if self.num_experts < 0:
+            raise UserError(f"num_experts = {self.num_experts}: 0 is dense, 1 or more is sparse")
+        for name in ("train_capacity_factor", "eval_capacity_factor", "init_scale"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} = {getattr(self, name)}: it must be above 0")
+        for name in ("dropout_rate", "expert_dropout_rate", "jitter"):
+            if not 0 <= (getattr(self, name) or 0) < 1:
+                raise UserError(f"{name} = {getattr(self, name)}: it must be in [0, 1)")
+        for name in ("num_encoder_layers", "num_decoder_layers"):
+            layers = getattr(self, name)
+            if self.num_experts and layers % self.sparse_step:
+                raise UserError(
+                    f"{name} = {layers} is not a multiple of sparse_step = {self.sparse_step} "
+                    f"({layers} % {self.sparse_step} = {layers % self.sparse_step})"
+                )
+
+    @property
+    def layers_per_block(self) -> int:
+        """Layers in the block that is scanned over: dense ones and, last, one Switch layer."""
+        return self.sparse_step if self.num_experts else 1
+
+    @property
+    def sparse_layers(self) -> dict[str, list[int]]:
+        """Numbers of the Switch layers of each stack, counted from 0."""
+
+        def numbers(layers: int) -> list[int]:
+            return list(range(self.sparse_step - 1, layers, self.sparse_step))
+
+        if not self.num_experts:
+            return {"encoder": [], "decoder": []}
+        return {
+            "encoder": numbers(self.num_encoder_layers),
+            "decoder": numbers(self.num_decoder_layers),
+        }
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} = {value!r} is not known; write one of {', '.join(choices)}")

@@ -1,0 +1,99 @@
+"""The feed-forward layers: dense, and Switch."""
+
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+from switch_jax.model import parameters
+from switch_jax.model.config import ModelConfig
+from switch_jax.model.layers import dropout
+from switch_jax.moe.layer import ExpertParameters, RouterStatistics, SwitchConfig, switch_ffn
+
+
+def activation(name: str) -> Callable[..., jax.Array]:
+    """From one projection ('relu') or two ('gated-gelu') to the hidden activation."""
+    if name == "relu":
+        return jax.nn.relu
+    return lambda gate, linear: jax.nn.gelu(gate, approximate=True) * linear
+
+
+def num_projections(name: str) -> int:
+    """How many input projections the activation takes."""
+    return 1 if name == "relu" else 2
+
+
+class DenseFeedForward(nnx.Module):
+    """[D, F] -> activation -> [F, D]."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        dim, hidden, scale = config.d_model, config.d_ff, config.init_scale
+        for i in range(num_projections(config.activation)):
+            wi = parameters.truncated_normal(rngs, (dim, hidden), ("embed", "mlp"), scale / dim)
+            setattr(self, f"wi_{i}", wi)
+        self.wo = parameters.truncated_normal(
+            rngs, (hidden, dim), ("mlp", "embed"), scale / hidden
+        )
+        self.config = config
+
+    def __call__(
+        self, x: jax.Array, valid: jax.Array, *, deterministic: bool, key: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        """[B, L, D] -> [B, L, D], and no statistics; `valid` and `deterministic` make no difference."""
+        del valid, deterministic
+        kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
+        projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]
+        hidden = activation(self.config.activation)(*projections)
+        hidden = dropout(hidden, self.config.dropout_rate, key)
+        return hidden @ self.wo[...].astype(x.dtype), None
+
+
+class SwitchFeedForward(nnx.Module):
+    """A router and E feed-forward layers, of which each token goes through one."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        dim, experts, scale = config.d_model, config.num_experts, config.init_scale
+        hidden = config.expert_d_ff or config.d_ff
+        into, out = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
+        self.router = parameters.truncated_normal(
+            rngs, (dim, experts), ("embed", "router"), scale / dim
+        )
+        for i in range(num_projections(config.activation)):
+            wi = parameters.truncated_normal(rngs, (experts, dim, hidden), into, scale / dim)
+            setattr(self, f"wi_{i}", wi)
+        self.wo = parameters.truncated_normal(rngs, (experts, hidden, dim), out, scale / hidden)
+        self.config = config
+
+    def __call__(
+        self, x: jax.Array, valid: jax.Array, *, deterministic: bool, key: jax.Array | None
+    ) -> tuple[jax.Array, RouterStatistics]:
+        """Routes and computes.
+
+        Args:
+          x: [B, L, D].
+          valid: [B, L] bool, False on padding.
+          deterministic: True takes the evaluation capacity factor, and no noise.
+          key: for jitter and expert dropout.
+
+        Returns:
+          [B, L, D], 0 where a token was dropped, and the router's statistics.
+        """
+        config = self.config
+        rate = config.expert_dropout_rate
+        switch = SwitchConfig(
+            num_experts=config.num_experts,
+            group_size=config.group_size,
+            capacity_factor=(
+                config.eval_capacity_factor if deterministic else config.train_capacity_factor
+            ),
+            min_capacity=config.min_capacity,
+            jitter=config.jitter,
+            expert_dropout=config.dropout_rate if rate is None else rate,
+        )
+        wi = tuple(
+            getattr(self, f"wi_{i}")[...] for i in range(num_projections(config.activation))
+        )
+        experts = ExpertParameters(self.router[...], wi, self.wo[...])
+        return switch_ffn(
+            x, valid, experts, switch, activation(config.activation), None if deterministic else key
+        )

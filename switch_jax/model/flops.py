@@ -1,0 +1,43 @@
+"""How many parameters and how much arithmetic a model has, from its sizes alone."""
+
+import math
+
+import jax
+
+from switch_jax.model.config import ModelConfig
+from switch_jax.model.feed_forward import num_projections
+from switch_jax.model.functional import abstract_parameters
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """All parameters, of all experts."""
+    leaves = jax.tree.leaves(abstract_parameters(config))
+    return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def forward_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
+    """Floating-point operations of one sequence's forward pass, as the paper counts (footnote 7).
+
+    Two for each matrix parameter of a stack and each of the stack's tokens, whatever the number of
+    experts; half of each square of attention scores; router and capacity factor left out. (The keys
+    and values of cross-attention meet input tokens, but are counted for target tokens there.)
+    Table 9 prints 124e9 for T5-Base and Switch-Base at 512 and 114 tokens.
+    """
+    inner = config.num_heads * config.d_kv
+    attention = 4 * config.d_model * inner
+    projections = num_projections(config.activation) + 1
+    dense = projections * config.d_model * config.d_ff
+    expert = projections * config.d_model * (config.expert_d_ff or config.d_ff)
+    sparse_layers = config.sparse_layers
+
+    def feed_forward(stack: str, layers: int) -> int:
+        sparse = len(sparse_layers[stack])
+        return (layers - sparse) * dense + sparse * expert
+
+    encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
+    matrices = input_length * (encoder * attention + feed_forward("encoder", encoder))
+    matrices += target_length * (2 * decoder * attention + feed_forward("decoder", decoder))
+    matrices += target_length * config.d_model * config.vocab_size
+    # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
+    pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
+    return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2

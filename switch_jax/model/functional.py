@@ -1,0 +1,39 @@
+"""The model as functions of a plain nested dict of arrays, which is what training and checkpoints hold."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from switch_jax.model.config import ModelConfig
+from switch_jax.model.transformer import Transformer
+
+Parameters = dict[str, Any]
+
+
+def _abstract(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+
+
+def init_parameters(config: ModelConfig, key: jax.Array) -> Parameters:
+    """Fresh float32 parameters."""
+    return nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(params=key))))
+
+
+def abstract_parameters(config: ModelConfig) -> Parameters:
+    """Shapes and dtypes of the parameters, without allocating any."""
+    return nnx.to_pure_dict(_abstract(config)[1])
+
+
+def logical_axes(config: ModelConfig) -> Parameters:
+    """The same nested dict, with a tuple of logical axis names for each parameter."""
+    state = _abstract(config)[1]
+    axes = jax.tree.map(lambda p: p.axes, state, is_leaf=lambda p: isinstance(p, nnx.Variable))
+    return nnx.to_pure_dict(axes)
+
+
+def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
+    """The module with these parameters in it."""
+    graph, state = _abstract(config)
+    nnx.replace_by_pure_dict(state, parameters)
+    return nnx.merge(graph, state)

@@ -1,0 +1,28 @@
+"""Making parameters: float32 arrays that know the logical names of their axes."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# A standard normal cut at 2 sigma has this standard deviation.
+_TRUNCATED_STD = 0.87962566103423978
+
+
+def truncated_normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], variance: float
+) -> nnx.Param:
+    """Normal with mean 0 and `variance`, nothing beyond 2 sigma (section 2.4, footnote 6)."""
+    std = variance**0.5 / _TRUNCATED_STD
+    return nnx.Param(std * jax.random.truncated_normal(rngs.params(), -2, 2, shape), axes=axes)
+
+
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float
+) -> nnx.Param:
+    """Normal with mean 0 and standard deviation `std`."""
+    return nnx.Param(std * jax.random.normal(rngs.params(), shape), axes=axes)
+
+
+def ones(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """All ones."""
+    return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes)

@@ -1,0 +1,157 @@
+"""Layers, blocks of layers, and the stack that is scanned over its blocks."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from switch_jax.model.attention import Attention, causal_mask, segment_mask
+from switch_jax.model.config import ModelConfig
+from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
+from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
+from switch_jax.moe.layer import EXCHANGED, RouterStatistics
+from switch_jax.partitioning.mesh import constrain_batch
+
+
+class Layer(nnx.Module):
+    """Self-attention, in the decoder cross-attention, and a feed-forward layer; pre-norm, residual."""
+
+    def __init__(self, config: ModelConfig, decoder: bool, sparse: bool, rngs: nnx.Rngs) -> None:
+        self.self_attention_norm = RMSNorm(config)
+        self.self_attention = Attention(config, rngs)
+        if decoder:
+            self.cross_attention_norm = RMSNorm(config)
+            self.cross_attention = Attention(config, rngs)
+        self.feed_forward_norm = RMSNorm(config)
+        self.feed_forward = (SwitchFeedForward if sparse else DenseFeedForward)(config, rngs)
+        self.rate = config.dropout_rate
+        self.decoder = decoder
+
+    def __call__(
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        self_mask: jax.Array,
+        bias: jax.Array,
+        memory: jax.Array | None,
+        cross_mask: jax.Array | None,
+        *,
+        deterministic: bool,
+        key: jax.Array | None,
+    ) -> tuple[jax.Array, RouterStatistics | None]:
+        """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`."""
+        keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
+        y = self.self_attention_norm(x)
+        y = self.self_attention(y, y, self_mask, bias, keys[0])
+        x = constrain_batch(x + dropout(y, self.rate, keys[1]))
+        if self.decoder:
+            y = self.cross_attention_norm(x)
+            y = self.cross_attention(y, memory, cross_mask, None, keys[2])
+            x = constrain_batch(x + dropout(y, self.rate, keys[3]))
+        y = self.feed_forward_norm(x)
+        y, statistics = self.feed_forward(y, valid, deterministic=deterministic, key=keys[4])
+        return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
+
+
+class Block(nnx.Module):
+    """The layers between one Switch layer and the next: dense ones first, the Switch layer last."""
+
+    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+        self.num_layers = config.layers_per_block
+        for i in range(self.num_layers):
+            sparse = config.num_experts > 0 and i == self.num_layers - 1
+            setattr(self, f"layer_{i}", Layer(config, decoder, sparse, rngs))
+
+    def __call__(
+        self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None
+    ) -> tuple[jax.Array, RouterStatistics | None]:
+        """As `Layer`; the statistics are the Switch layer's, None in a dense model."""
+        statistics = None
+        for i in range(self.num_layers):
+            layer_key = None if key is None else jax.random.fold_in(key, i)
+            layer = getattr(self, f"layer_{i}")
+            x, statistics = layer(x, *args, deterministic=deterministic, key=layer_key)
+        return x, statistics
+
+
+class Stack(nnx.Module):
+    """Encoder or decoder: N layers as one block scanned over stacked parameters, and a last norm."""
+
+    def __init__(
+        self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs
+    ) -> None:
+        self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
+        self.blocks = stacked(
+            lambda key: Block(config, decoder, nnx.Rngs(params=key)),
+            jax.random.split(rngs.params(), num_layers // config.layers_per_block),
+        )
+        self.final_norm = RMSNorm(config)
+        self.decoder = decoder
+        self.config = config
+
+    def __call__(
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        memory: jax.Array | None = None,
+        memory_segments: jax.Array | None = None,
+        *,
+        deterministic: bool,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, RouterStatistics | None]:
+        """Runs the stack.
+
+        Args:
+          x: [B, L, D] embedded tokens.
+          segments: [B, L] int32, which packed example a token is of; 0 = padding.
+          memory: [B, M, D] encoder output; decoder only.
+          memory_segments: [B, M] int32; decoder only.
+          deterministic: True = evaluation: no dropout, no jitter, evaluation capacity.
+          key: for dropout and jitter.
+
+        Returns:
+          [B, L, D], and the routers' statistics with a leading axis of Switch layers
+          (None in a dense model).
+        """
+        rate = self.config.dropout_rate
+        num_blocks = jax.tree.leaves(nnx.state(self.blocks))[0].shape[0]
+        if deterministic or key is None:
+            first, last, block_keys = None, None, None
+        else:
+            first, last, blocks = jax.random.split(key, 3)
+            block_keys = jax.random.split(blocks, num_blocks)
+
+        self_mask = segment_mask(segments, segments)
+        cross_mask = None
+        if self.decoder:
+            self_mask &= causal_mask(segments.shape[1])
+            cross_mask = segment_mask(segments, memory_segments)
+        bias = self.relative_position_bias(segments.shape[1])
+        graph, state = nnx.split(self.blocks)
+
+        def body(x, block):
+            block_state, block_key = block
+            return nnx.merge(graph, block_state)(
+                x, segments != 0, self_mask, bias, memory, cross_mask,
+                deterministic=deterministic, key=block_key,
+            )  # fmt: skip
+
+        if self.config.remat:
+            keep = jax.checkpoint_policies.save_only_these_names(EXCHANGED)
+            body = jax.checkpoint(body, policy=keep, prevent_cse=False)
+        x = constrain_batch(dropout(x, rate, first))
+        x, statistics = jax.lax.scan(body, x, (state, block_keys))
+        return dropout(self.final_norm(x), rate, last), statistics
+
+
+def stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:
+    """One module whose parameters have a leading axis 'layers', made with one key each."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: make(keys[0])))
+    state = jax.vmap(lambda key: nnx.state(make(key)))(keys)
+    state = jax.tree.map(
+        lambda p: p.replace(axes=("layers", *p.axes)),
+        state,
+        is_leaf=lambda p: isinstance(p, nnx.Variable),
+    )
+    return nnx.merge(graph, state)

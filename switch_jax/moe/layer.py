@@ -1,0 +1,287 @@
+"""The Switch feed-forward layer: router -> slots -> gather -> all-to-all -> experts and back.
+
+Written once, for one device's share of the batch and of the experts, and run under `jax.shard_map`
+on whatever mesh there is; a single device is a mesh of one. Shape letters: see `switch_jax.moe`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
+
+from switch_jax.errors import UserError
+from switch_jax.moe import routing
+from switch_jax.moe.dispatch import flat_maps, permute
+from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, current_mesh
+
+# Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
+EXCHANGED = "exchanged_tokens"
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchConfig:
+    """What the routing of a layer depends on beside its weights.
+
+    Attributes:
+      num_experts: E.
+      group_size: the most tokens routed together; see `routing.group_shape`.
+      capacity_factor: see `routing.capacity` (Eq. 3).
+      min_capacity: fewest slots of an expert in a group.
+      jitter: epsilon of the multiplicative noise uniform(1 - eps, 1 + eps) on the router's input,
+        and on nothing else (App. C); 0 = none.
+      expert_dropout: rate of dropout on the hidden activation inside the experts (section 2.4).
+    """
+
+    num_experts: int
+    group_size: int
+    capacity_factor: float
+    min_capacity: int = 1
+    jitter: float = 0.0
+    expert_dropout: float = 0.0
+
+
+class ExpertParameters(NamedTuple):
+    """Weights of a Switch layer.
+
+    Attributes:
+      router: [D, E] float32.
+      wi: one or two (gated) of [E, D, F].
+      wo: [E, F, D].
+    """
+
+    router: jax.Array
+    wi: tuple[jax.Array, ...]
+    wo: jax.Array
+
+
+class RouterStatistics(NamedTuple):
+    """What a layer's router did, over all real tokens of the batch; float32.
+
+    Attributes:
+      load: [E] fraction of tokens whose argmax is the expert, before any is dropped (f, Eq. 5).
+      importance: [E] mean router probability (P, Eq. 6).
+      load_balance_loss: scalar, 1.0 at balance (Eq. 4 without alpha).
+      z_loss: scalar, mean logsumexp^2 of the logits.
+      dropped: scalar, fraction of tokens that found their expert full.
+      entropy: scalar, mean entropy of the router's distribution, in nats.
+    """
+
+    load: jax.Array
+    importance: jax.Array
+    load_balance_loss: jax.Array
+    z_loss: jax.Array
+    dropped: jax.Array
+    entropy: jax.Array
+
+
+def switch_ffn(
+    x: jax.Array,
+    valid: jax.Array,
+    parameters: ExpertParameters,
+    config: SwitchConfig,
+    activation: Callable[..., jax.Array],
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, RouterStatistics]:
+    """Sends each token through its most probable expert (sections 2.1 and 2.2).
+
+    The result is the same on every mesh: groups depend on the batch alone, and noise on the
+    numbers of group and expert alone.
+
+    Args:
+      x: [B, L, D] activations; their dtype is the dtype of everything exchanged and of the experts.
+      valid: [B, L] bool, False on padding, which takes no slot and counts in no statistic.
+      parameters: the weights; `wi` and `wo` are cast to x's dtype, the router stays float32.
+      config: see `SwitchConfig`.
+      activation: from the projections by each `wi` to the hidden activation, elementwise.
+      key: for jitter and expert dropout; None = neither (evaluation).
+
+    Returns:
+      [B, L, D], exactly 0 for dropped tokens and padding (the residual carries them), and
+      the statistics.
+
+    Raises:
+      UserError: the experts or the groups do not divide over the mesh, or `group_size` does not
+        fit the rows.
+    """
+    mesh = current_mesh()
+    check_divides(*x.shape[:2], config.num_experts, config.group_size, mesh.shape)
+
+    wi_spec = PartitionSpec(EXPERT, None, MODEL)
+    specs = ExpertParameters(
+        router=PartitionSpec(),
+        wi=(wi_spec,) * len(parameters.wi),
+        wo=PartitionSpec(EXPERT, MODEL, None),
+    )
+    parameters = ExpertParameters(
+        parameters.router.astype(jnp.float32),
+        tuple(w.astype(x.dtype) for w in parameters.wi),
+        parameters.wo.astype(x.dtype),
+    )
+    batch = PartitionSpec(BATCH)
+    layer = functools.partial(_local_layer, config=config, activation=activation)
+    return jax.shard_map(
+        layer,
+        mesh=mesh,
+        in_specs=(batch, batch, specs, PartitionSpec()),
+        out_specs=(batch, PartitionSpec()),
+        check_vma=True,
+    )(x, valid, parameters, key)
+
+
+def check_divides(
+    batch: int, length: int, experts: int, group_size: int, mesh_shape: Mapping[str, int]
+) -> None:
+    """Raises UserError, with the equation, where experts or groups do not divide over the mesh."""
+    ways = mesh_shape[EXPERT]
+    if experts % ways:
+        raise UserError(
+            f"{experts} experts do not divide over the expert axis of {ways} devices "
+            f"({experts} % {ways} = {experts % ways}); set NUM_EXPERTS to a multiple of {ways} or "
+            "MESH_EXPERT to a divisor"
+        )
+    groups, tokens = routing.group_shape(batch, length, group_size)
+    shards = mesh_shape[DATA] * ways
+    if groups % shards:
+        raise UserError(
+            f"group size {group_size} does not fit: a batch of {batch} x {length} tokens makes "
+            f"{groups} groups of {tokens}, which do not divide over data x expert = {shards} "
+            f"devices; set GROUP_SIZE to {max(1, batch // shards) * length} or less"
+        )
+
+
+def _local_layer(
+    x: jax.Array,
+    valid: jax.Array,
+    parameters: ExpertParameters,
+    key: jax.Array | None,
+    *,
+    config: SwitchConfig,
+    activation: Callable[..., jax.Array],
+) -> tuple[jax.Array, RouterStatistics]:
+    """One device's part: its rows of the batch, its experts, its slice of F."""
+    batch, length, dim = x.shape
+    groups, tokens = routing.group_shape(batch, length, config.group_size)
+    x = x.reshape(groups, tokens, dim)
+    valid = valid.reshape(groups, tokens)
+    # Numbers of this device's groups in the whole batch: noise follows them, not the device.
+    shard = lax.axis_index(DATA) * lax.axis_size(EXPERT) + lax.axis_index(EXPERT)
+    group_ids = shard * groups + jnp.arange(groups)
+    jitter_key, dropout_key = (None, None) if key is None else jax.random.split(key)
+
+    logits = _router_logits(x, parameters.router, config.jitter, jitter_key, group_ids)
+    slots = routing.capacity(
+        tokens, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
+    )
+    assignment = routing.assign(logits, slots, valid)
+    statistics = _statistics(logits, assignment, valid, slots)
+
+    token_of_slot, slot_of_token = flat_maps(assignment)
+    buffers = permute(x.reshape(-1, dim), token_of_slot, slot_of_token)
+    # [ways, E_local, G_local * C, D]: block i of axis 0 is for the experts of device i.
+    ways = lax.axis_size(EXPERT)
+    buffers = buffers.reshape(ways, config.num_experts // ways, groups * slots, dim)
+    buffers = _exchange(buffers)
+    dropout = _expert_dropout(dropout_key, config, group_ids, groups, slots)
+    buffers = _experts(buffers, parameters, activation, dropout)
+    buffers = _exchange(buffers)
+    y = permute(buffers.reshape(-1, dim), slot_of_token, token_of_slot)
+    y = (y * assignment.gate.reshape(-1, 1)).astype(x.dtype)
+    return y.reshape(batch, length, dim), statistics
+
+
+def _router_logits(
+    x: jax.Array, router: jax.Array, jitter: float, key: jax.Array | None, group_ids: jax.Array
+) -> jax.Array:
+    """[G, S, E] float32 logits, computed in float32 whatever the dtype of x (section 2.4)."""
+    x = x.astype(jnp.float32)
+    if key is not None and jitter > 0:
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(group_ids)
+        noise = functools.partial(
+            jax.random.uniform, shape=x.shape[1:], minval=1 - jitter, maxval=1 + jitter
+        )
+        x = x * jax.vmap(noise)(keys)
+    # HIGHEST: a TPU would otherwise multiply float32 operands as bfloat16.
+    return jnp.einsum("gsd,de->gse", x, router, precision=lax.Precision.HIGHEST)
+
+
+def _statistics(
+    logits: jax.Array, assignment: routing.Assignment, valid: jax.Array, slots: int
+) -> RouterStatistics:
+    """Statistics of the whole batch, from this device's groups and a sum over the batch axes."""
+    probs = jax.nn.softmax(logits, axis=-1)
+    weight = valid.astype(jnp.float32)
+    experts = logits.shape[-1]
+    chosen = (assignment.expert[..., None] == jnp.arange(experts)) & valid[..., None]
+    entropy = -jnp.sum(probs * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+    here = weight.sum()
+    sums = RouterStatistics(
+        load=jnp.sum(chosen, axis=(0, 1), dtype=jnp.float32),
+        importance=jnp.einsum("gse,gs->e", probs, weight),
+        load_balance_loss=routing.load_balance_loss(probs, assignment.expert, valid) * here,
+        z_loss=routing.router_z_loss(logits, valid) * here,
+        dropped=jnp.sum(valid & (assignment.slot == slots), dtype=jnp.float32),
+        entropy=jnp.sum(entropy * weight),
+    )
+    total = jnp.maximum(lax.psum(here, BATCH), 1.0)
+    return jax.tree.map(lambda s: lax.psum(s, BATCH) / total, sums)
+
+
+def _exchange(buffers: jax.Array) -> jax.Array:
+    """Swaps block i of axis 0 with device i of the expert axis; its own inverse.
+
+    Always axis 0 for axis 0: any other pair costs the TPU two transpositions.
+    """
+    exchanged = lax.all_to_all(buffers, EXPERT, split_axis=0, concat_axis=0, tiled=True)
+    return checkpoint_name(exchanged, EXCHANGED)
+
+
+def _experts(
+    buffers: jax.Array,
+    parameters: ExpertParameters,
+    activation: Callable[..., jax.Array],
+    dropout: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """[ways, E_local, G_local * C, D] -> the same, each row through its expert's two layers."""
+    projections = [jnp.einsum("nerd,edf->nerf", buffers, w) for w in parameters.wi]
+    hidden = dropout(activation(*projections))
+    # F is split over the model axis, so each device has a part of the sum over F.
+    return lax.psum(jnp.einsum("nerf,efd->nerd", hidden, parameters.wo), MODEL)
+
+
+def _expert_dropout(
+    key: jax.Array | None, config: SwitchConfig, group_ids: jax.Array, groups: int, slots: int
+) -> Callable[[jax.Array], jax.Array]:
+    """Dropout for hidden activations [ways, E_local, G_local * C, F_local].
+
+    Drawn for each expert, group and all of F, then cut to this device's F: the same on any mesh.
+    """
+    rate = config.expert_dropout
+    if key is None or rate == 0:
+        return lambda hidden: hidden
+
+    def dropout(hidden: jax.Array) -> jax.Array:
+        ways, experts, _, features = hidden.shape
+        expert_ids = lax.axis_index(EXPERT) * experts + jnp.arange(experts)
+        # Rows came from the devices that share this one's data index.
+        first = lax.axis_index(DATA) * ways * groups
+        source_groups = (first + jnp.arange(ways * groups)).reshape(ways, groups)
+        model_ways = lax.axis_size(MODEL)
+
+        def keep(group: jax.Array, expert: jax.Array) -> jax.Array:
+            noise_key = jax.random.fold_in(jax.random.fold_in(key, group), expert)
+            mask = jax.random.bernoulli(noise_key, 1 - rate, (slots, features * model_ways))
+            start = lax.axis_index(MODEL) * features
+            return lax.dynamic_slice_in_dim(mask, start, features, axis=1)
+
+        over_groups = jax.vmap(keep, in_axes=(0, None))
+        over_experts = jax.vmap(over_groups, in_axes=(None, 0))
+        mask = jax.vmap(over_experts, in_axes=(0, None))(source_groups, expert_ids)
+        return jnp.where(mask.reshape(hidden.shape), hidden / (1 - rate), 0).astype(hidden.dtype)
+
+    return dropout

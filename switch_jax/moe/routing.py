@@ -1,0 +1,162 @@
+"""Which expert takes which token: groups, capacity, slots, and the losses that keep experts even.
+
+Shape letters are those of `switch_jax.moe`. Nothing here knows of a mesh, a module or a config.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from switch_jax.errors import UserError
+
+
+class Assignment(NamedTuple):
+    """Top-1 routing of every group: two integer maps, each the inverse of the other, and the gates.
+
+    Attributes:
+      expert: [G, S] int32, the chosen expert of each token (ties go to the lowest index). Given for
+        dropped and padding tokens too.
+      gate: [G, S] float32, the chosen expert's probability, not renormalised (Eq. 2); 0 where the
+        token is dropped or padding.
+      slot: [G, S] int32, the token's place in its expert's buffer; `C` where dropped or padding.
+      token: [G, E, C] int32, the token in each slot; `S` where the slot is empty.
+    """
+
+    expert: jax.Array
+    gate: jax.Array
+    slot: jax.Array
+    token: jax.Array
+
+
+def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
+    """Splits [batch, length] tokens into the fewest equal routing groups of at most `group_size` tokens.
+
+    A group is a run of whole consecutive rows, or, where a row is longer than `group_size`, an equal
+    part of one row. It depends on these three numbers alone and never on the number of devices.
+
+    Returns:
+      (G, S): the number of groups and the tokens in each.
+
+    Raises:
+      UserError: `group_size` does not divide a row that is longer than it.
+    """
+    if length > group_size:
+        if length % group_size:
+            raise UserError(
+                f"group size {group_size} does not fit: it is shorter than a row of {length} tokens "
+                f"and does not divide it ({length} % {group_size} = {length % group_size}); "
+                f"take a divisor of {length}, or {length} or more"
+            )
+        return batch * length // group_size, group_size
+    rows = max(r for r in range(1, batch + 1) if batch % r == 0 and r * length <= group_size)
+    return batch // rows, rows * length
+
+
+def capacity(
+    tokens_per_group: int, num_experts: int, factor: float, *, min_capacity: int = 1
+) -> int:
+    """Slots of one expert in one group (Eq. 3): tokens / experts x capacity factor.
+
+    Rounded up, so that at factor 1.0 perfectly even routing drops nothing whatever the division
+    leaves; at least `min_capacity`; at most `tokens_per_group`, since no expert can receive more.
+
+    Args:
+      tokens_per_group: S, padding included.
+      num_experts: E.
+      factor: the capacity factor, 1.0 = room for exactly even routing.
+      min_capacity: a floor for very small groups.
+    """
+    # A hair below, lest 10 x 1.1 = 11.000000000000002 becomes 12.
+    exact = tokens_per_group * factor / num_experts
+    return min(tokens_per_group, max(min_capacity, math.ceil(exact - 1e-6)))
+
+
+def assign(logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> Assignment:
+    """Gives each token its most probable expert, and a slot there while there are slots.
+
+    Within a group, tokens take an expert's slots in token order (left to right, so that a decoder
+    never sees whether a later token came); a token that finds its expert full is dropped. Padding
+    takes no slot. Two sorts of S integers a group, no [S, E, C] mask and no scatter.
+
+    Args:
+      logits: [G, S, E] float32 router logits.
+      capacity: C, slots of one expert in one group.
+      valid: [G, S] bool, False on padding; None where there is none.
+
+    Returns:
+      An `Assignment`. Only `gate` is differentiable.
+    """
+    groups, tokens, experts = logits.shape
+    probs = jax.nn.softmax(logits, axis=-1)
+    expert = jnp.argmax(logits, axis=-1).astype(jnp.int32)  # [G, S]
+    # Padding sorts behind the last expert.
+    key = expert if valid is None else jnp.where(valid, expert, experts)
+
+    iota = lax.broadcasted_iota(jnp.int32, (groups, tokens), 1)
+    # Stable: tokens of one expert stay in token order.
+    key_sorted, order = lax.sort((key, iota), dimension=1, num_keys=1, is_stable=True)
+    previous = jnp.pad(key_sorted, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    first_of_expert = jnp.where(key_sorted != previous, iota, 0)
+    rank_sorted = iota - lax.cummax(first_of_expert, axis=1)
+    # Sorting by the token index undoes the first sort without a gather.
+    _, rank = lax.sort((order, rank_sorted), dimension=1, num_keys=1, is_stable=False)
+    kept = (rank < capacity) & (key < experts)
+    slot = jnp.where(kept, rank, capacity)
+
+    count = jnp.sum(key[..., None] == jnp.arange(experts), axis=1, dtype=jnp.int32)  # [G, E]
+    start = jnp.cumsum(count, axis=1) - count
+    place = jnp.arange(capacity, dtype=jnp.int32)  # [C]
+    filled = place < count[..., None]  # [G, E, C]
+    source = jnp.where(filled, start[..., None] + place, tokens)
+    token = jax.vmap(lambda o, s: o.at[s].get(mode="fill", fill_value=tokens))(order, source)
+
+    # Not max(probs), whose gradient would be shared out among equal experts.
+    chosen = jnp.sum(jnp.where(expert[..., None] == jnp.arange(experts), probs, 0.0), axis=-1)
+    return Assignment(expert, jnp.where(kept, chosen, 0.0), slot, token)
+
+
+def load_balance_loss(
+    probs: jax.Array, expert: jax.Array, valid: jax.Array | None = None
+) -> jax.Array:
+    """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
+
+    f_i is the fraction of a group's tokens whose argmax is expert i, counted before any is dropped;
+    P_i is the group's mean probability of expert i. Padding counts in neither. Groups are averaged
+    in proportion to their real tokens, so that the loss of a batch is the token-weighted mean of the
+    losses of its parts, however it is split.
+
+    Args:
+      probs: [G, S, E] float32 router probabilities.
+      expert: [G, S] int32 argmax of them.
+      valid: [G, S] bool, False on padding.
+
+    Returns:
+      A float32 scalar; 0 where no token is real. Gradients flow through P only.
+    """
+    experts = probs.shape[-1]
+    valid = jnp.ones(expert.shape, bool) if valid is None else valid
+    weight = valid.astype(jnp.float32)
+    real = weight.sum(1)  # [G]
+    chosen = (expert[..., None] == jnp.arange(experts)) & valid[..., None]
+    f_sum = jnp.sum(chosen, axis=1, dtype=jnp.float32)  # [G, E]
+    p_sum = jnp.einsum("gse,gs->ge", probs, weight)
+    per_group = experts * jnp.sum(f_sum * p_sum, -1) / jnp.maximum(real, 1.0)
+    return per_group.sum() / jnp.maximum(real.sum(), 1.0)
+
+
+def router_z_loss(logits: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Mean over real tokens of logsumexp(logits)^2 (ST-MoE, Eq. 5): keeps router logits small.
+
+    Args:
+      logits: [G, S, E] float32.
+      valid: [G, S] bool, False on padding.
+
+    Returns:
+      A float32 scalar; 0 where no token is real.
+    """
+    weight = jnp.ones(logits.shape[:-1]) if valid is None else valid.astype(jnp.float32)
+    z = jax.nn.logsumexp(logits, axis=-1)
+    return jnp.sum(z**2 * weight) / jnp.maximum(weight.sum(), 1.0)

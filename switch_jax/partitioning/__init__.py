@@ -1,0 +1,1 @@
+"""The device mesh, and which array axis lies on which mesh axis."""

@@ -1,0 +1,98 @@
+"""The mesh ('data', 'expert', 'model'): the paper's n, its expert parallelism, and m (section 5)."""
+
+import dataclasses
+import math
+import os
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from switch_jax.errors import UserError
+
+DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
+BATCH = (DATA, EXPERT)  # the batch is split over both
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many ways each kind of parallelism splits the work.
+
+    Attributes:
+      data: copies of everything, each with its part of the batch; None = all remaining devices.
+      expert: ways in which the experts are split; the batch is split over these devices too.
+      model: ways in which d_ff, the heads and the vocabulary are split.
+    """
+
+    data: int | None = None
+    expert: int = 1
+    model: int = 1
+
+
+def batch_shards(mesh: Mesh | AbstractMesh) -> int:
+    """Into how many parts the mesh splits the batch."""
+    return mesh.shape[DATA] * mesh.shape[EXPERT]
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """Lays the devices out as a mesh.
+
+    Where the machine has only CPUs, enough virtual devices are made, provided that JAX has not
+    started yet: any mesh can be tried on a laptop.
+
+    Raises:
+      UserError: the sizes do not multiply up to the number of devices.
+    """
+    for name, size in zip(AXES, (config.data, config.expert, config.model), strict=True):
+        if size is not None and size < 1:
+            raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
+    wanted = (config.data or 1) * config.expert * config.model
+    _offer_virtual_cpus(wanted)
+    devices = jax.devices()
+    data = config.data or max(1, len(devices) // (config.expert * config.model))
+    shape = (data, config.expert, config.model)
+    size = math.prod(shape)
+    platform = devices[0].platform
+    if platform == "cpu" and len(devices) > size:
+        devices = devices[:size]
+    if size != len(devices):
+        raise UserError(
+            f"mesh data x expert x model = {data} x {config.expert} x {config.model} = {size}, but "
+            f"there are {len(devices)} {platform} devices; the sizes must multiply up to "
+            f"{len(devices)} (MESH_DATA = None takes all that remain)"
+        )
+    # Auto is not the default, and without it sharding constraints turn into errors.
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def _offer_virtual_cpus(count: int) -> None:
+    """Asks for `count` CPU devices, unless the user did or JAX already runs."""
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    try:
+        if count > 1:
+            jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX already runs: make_mesh says what there is
+        pass
+
+
+def current_mesh() -> Mesh | AbstractMesh:
+    """The mesh set by `jax.set_mesh`; where there is none, a mesh of one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty:
+        return mesh
+    return jax.make_mesh(
+        (1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1]
+    )
+
+
+def constrain_batch(x: jax.Array) -> jax.Array:
+    """Splits axis 0 of an activation over the batch axes of the mesh, and no other axis."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Axis 0 over the batch axes."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))

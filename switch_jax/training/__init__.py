@@ -1,0 +1,1 @@
+"""Pretraining: loss, optimiser, step, loop."""

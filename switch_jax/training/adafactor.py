@@ -1,0 +1,132 @@
+"""Adafactor as T5 uses it (Shazeer and Stern 2018; Mesh TensorFlow's defaults, see docs/training.md).
+
+Factored second moment, no momentum, updates clipped by their RMS and scaled by the RMS of the
+parameter. Layers and experts are stacked along axes of one array, but each is a matrix of its own:
+those axes are batch axes, for factoring, for clipping and for the parameter scale alike.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+BATCH_AXES = ("layers", "expert")
+
+
+class Moment(NamedTuple):
+    """Second moment of one parameter: means over rows and columns, or in full; the rest is None.
+
+    Attributes:
+      row: [..., R] mean over the last axis of a factored [..., R, C] matrix.
+      column: [..., C] mean over its last axis but one.
+      full: the shape of the parameter, where it is not factored.
+    """
+
+    row: jax.Array | None
+    column: jax.Array | None
+    full: jax.Array | None
+
+
+class AdafactorState(NamedTuple):
+    """`count`: int32 number of updates done; `moments`: one `Moment` a parameter."""
+
+    count: jax.Array
+    moments: Any
+
+
+def adafactor(
+    learning_rate: optax.Schedule,
+    axes: Any,
+    *,
+    decay_rate: float = 0.8,
+    clipping_threshold: float = 1.0,
+    epsilon: float = 1e-30,
+    minimum_scale: float = 1e-3,
+    min_dim_size_to_factor: int = 128,
+) -> optax.GradientTransformation:
+    """The optimiser of T5 and of the Switch Transformers.
+
+    Args:
+      learning_rate: relative to the RMS of each parameter; a function of the number of updates done.
+      axes: the parameters' nested dict with a tuple of logical axis names for each.
+      decay_rate: the moment's decay at update t (from 1) is 1 - t^-decay_rate.
+      clipping_threshold: largest RMS of an update before scaling.
+      epsilon: added to squared gradients.
+      minimum_scale: the least RMS that a parameter is taken to have.
+      min_dim_size_to_factor: both sides of a matrix must be as long for it to be factored.
+    """
+
+    def batch_dims(names: tuple[str, ...]) -> int:
+        return sum(name in BATCH_AXES for name in names)
+
+    def init_moment(names: tuple[str, ...], p: jax.Array) -> Moment:
+        own = p.shape[batch_dims(names) :]
+        if len(own) == 2 and min(own) >= min_dim_size_to_factor:
+            row = jnp.zeros(p.shape[:-1], jnp.float32)
+            column = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
+            return Moment(row, column, None)
+        return Moment(None, None, jnp.zeros(p.shape, jnp.float32))
+
+    def init(parameters: Any) -> AdafactorState:
+        moments = _map(init_moment, axes, parameters)
+        return AdafactorState(jnp.zeros([], jnp.int32), moments)
+
+    def update_one(
+        names: tuple[str, ...],
+        gradient: jax.Array,
+        moment: Moment,
+        parameter: jax.Array,
+        count: jax.Array,
+    ) -> tuple[jax.Array, Moment]:
+        own_axes = tuple(range(batch_dims(names), parameter.ndim))
+        decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -decay_rate
+        gradient = gradient.astype(jnp.float32)
+        square = jnp.square(gradient) + epsilon
+        if moment.full is None:
+            row = decay * moment.row + (1 - decay) * square.mean(-1)
+            column = decay * moment.column + (1 - decay) * square.mean(-2)
+            moment = Moment(row, column, None)
+            row_factor = jax.lax.rsqrt(row / row.mean(-1, keepdims=True))
+            update = gradient * row_factor[..., None] * jax.lax.rsqrt(column)[..., None, :]
+        else:
+            moment = Moment(None, None, decay * moment.full + (1 - decay) * square)
+            update = gradient * jax.lax.rsqrt(moment.full)
+        update /= jnp.maximum(1.0, _rms(update, own_axes) / clipping_threshold)
+        scale = jnp.maximum(_rms(parameter, own_axes), minimum_scale)
+        return -learning_rate(count) * scale * update, moment
+
+    def update(
+        gradients: Any, state: AdafactorState, parameters: Any = None
+    ) -> tuple[Any, AdafactorState]:
+        def one(names, gradient, moment, parameter):
+            return update_one(names, gradient, moment, parameter, state.count)
+
+        pairs = _map(one, axes, gradients, state.moments, parameters)
+        updates, moments = (
+            jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
+            for i in (0, 1)
+        )
+        return updates, AdafactorState(state.count + 1, moments)
+
+    return optax.GradientTransformation(init, update)
+
+
+def moment_axes(axes: Any, moments: Any) -> Any:
+    """Logical axes of each array in `AdafactorState.moments`, for sharding it as its parameter is."""
+
+    def one(names: tuple[str, ...], moment: Moment) -> Moment:
+        if moment.full is not None:
+            return Moment(None, None, names)
+        return Moment(names[:-1], (*names[:-2], names[-1]), None)
+
+    return _map(one, axes, moments)
+
+
+def _rms(x: jax.Array, over: tuple[int, ...]) -> jax.Array:
+    return jnp.sqrt(jnp.mean(jnp.square(x), axis=over, keepdims=True))
+
+
+def _map(function, axes: Any, *trees: Any) -> Any:
+    """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names."""
+    return jax.tree.map(function, axes, *trees, is_leaf=lambda x: type(x) is tuple)

@@ -1,0 +1,62 @@
+"""The training state and where it lies on the mesh."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from switch_jax.model import ModelConfig, abstract_parameters, init_parameters, logical_axes
+from switch_jax.partitioning.rules import parameter_shardings
+from switch_jax.training.adafactor import AdafactorState, moment_axes
+from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes.
+
+    Attributes:
+      step: int32 scalar, optimiser steps done.
+      parameters: nested dict of float32 arrays.
+      optimizer: the optimiser's state.
+    """
+
+    step: jax.Array
+    parameters: Any
+    optimizer: Any
+
+
+def init_state(
+    model: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    """A fresh state."""
+    parameters = init_parameters(model, key)
+    return TrainState(jnp.zeros([], jnp.int32), parameters, optimizer.init(parameters))
+
+
+def abstract_state(model: ModelConfig, config: OptimizerConfig, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without allocating it.
+
+    Raises:
+      UserError: an axis of a parameter does not divide over its mesh axis.
+    """
+    axes = logical_axes(model)
+    optimizer = make_optimizer(config, axes)
+    parameters = abstract_parameters(model)
+    optimizer_state = jax.eval_shape(optimizer.init, parameters)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    moments = optimizer_state.moments
+    shardings = TrainState(
+        step=replicated,
+        parameters=parameter_shardings(axes, parameters, mesh),
+        optimizer=AdafactorState(
+            replicated, parameter_shardings(moment_axes(axes, moments), moments, mesh)
+        ),
+    )
+    shapes = TrainState(jax.ShapeDtypeStruct((), jnp.int32), parameters, optimizer_state)
+    return jax.tree.map(
+        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )

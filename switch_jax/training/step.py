@@ -1,0 +1,246 @@
+"""One optimiser step, and one step of evaluation, as pure functions of state and batch."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig, bind
+from switch_jax.moe.layer import RouterStatistics, check_divides
+from switch_jax.moe.routing import group_shape
+from switch_jax.training.loss import LossConfig, TokenSums, token_sums
+from switch_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+
+class Metrics(NamedTuple):
+    """What a step reports; means over the real tokens of the whole batch, float32.
+
+    Attributes:
+      loss: what was minimised: cross-entropy, z-loss and the routers' losses.
+      cross_entropy: nats a target token.
+      z_loss: already times its coefficient.
+      accuracy: of the teacher-forced prediction.
+      load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
+      gradient_norm: L2, of all gradients together.
+      parameter_norm: L2, before the update.
+      encoder_router, decoder_router: by layer; None in a dense model.
+      tokens: real input and target tokens of the batch.
+    """
+
+    loss: jax.Array
+    cross_entropy: jax.Array
+    z_loss: jax.Array
+    accuracy: jax.Array
+    load_balance_loss: jax.Array
+    router_z_loss: jax.Array
+    gradient_norm: jax.Array
+    parameter_norm: jax.Array
+    encoder_router: RouterStatistics | None
+    decoder_router: RouterStatistics | None
+    tokens: jax.Array
+
+
+class _Sums(NamedTuple):
+    """What a part of the batch adds: token sums, and router statistics times their token share."""
+
+    loss: jax.Array
+    targets: TokenSums
+    encoder_router: RouterStatistics | None
+    decoder_router: RouterStatistics | None
+
+
+class _Totals(NamedTuple):
+    """Real tokens of the whole batch, which every part of it is normalised by."""
+
+    targets: jax.Array
+    encoder: jax.Array
+    decoder: jax.Array
+
+
+def part_rows(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> int:
+    """Consecutive rows that must stay together in a part of the batch: whole routing groups."""
+    if not model.num_experts:
+        return 1
+    rows = (
+        max(1, group_shape(batch_size, length, model.group_size)[1] // length)
+        for length in lengths
+    )
+    return math.lcm(*rows)
+
+
+def check_batch(
+    model: ModelConfig,
+    batch_size: int,
+    lengths: tuple[int, int],
+    num_microbatches: int,
+    mesh_shape: Any,
+) -> None:
+    """Raises UserError, with the equation, where the batch does not divide as it must.
+
+    Args:
+      lengths: of inputs and of targets.
+      mesh_shape: devices by mesh axis.
+    """
+    shards = mesh_shape["data"] * mesh_shape["expert"]
+    parts = num_microbatches * shards
+    if batch_size % parts:
+        raise UserError(
+            f"batch size {batch_size} does not divide over data x expert = {shards} devices and "
+            f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
+            f"set BATCH_SIZE to a multiple of {parts}"
+        )
+    if not model.num_experts:
+        return
+    for length in lengths:
+        check_divides(batch_size, length, model.num_experts, model.group_size, mesh_shape)
+    rows = part_rows(model, batch_size, lengths)
+    if batch_size % (rows * parts):
+        raise UserError(
+            f"group size {model.group_size} does not fit: groups take {rows} whole rows, and "
+            f"{rows} x {num_microbatches} microbatches x {shards} devices does not divide the "
+            f"batch size {batch_size}; set GROUP_SIZE or NUM_MICROBATCHES lower"
+        )
+
+
+def make_train_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_microbatches: int,
+    seed: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Builds the function that one `jax.jit` with donated state runs.
+
+    Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the whole
+    batch: the gradients are those of the one large batch whatever the padding in each part. Noise
+    is drawn from `seed` and the step alone.
+    """
+
+    def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
+        output = bind(model, parameters)(
+            part["encoder_tokens"],
+            part["decoder_input_tokens"],
+            part["encoder_segments"],
+            part["decoder_segments"],
+            deterministic=False,
+            key=key,
+        )
+        targets = token_sums(
+            output.logits, part["decoder_target_tokens"], part["decoder_loss_weights"]
+        )
+        encoder_share = _real(part["encoder_segments"]) / totals.encoder
+        decoder_share = _real(part["decoder_segments"]) / totals.decoder
+        encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
+        decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
+        value = (targets.cross_entropy + loss.z_loss * targets.z) / totals.targets
+        for router in (encoder, decoder):
+            if router is not None:
+                value += loss.load_balance * router.load_balance_loss.sum()
+                value += loss.router_z * router.z_loss.sum()
+        return value, _Sums(value, targets, encoder, decoder)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        totals = _Totals(
+            jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
+            jnp.maximum(_real(batch["encoder_segments"]), 1.0),
+            jnp.maximum(_real(batch["decoder_segments"]), 1.0),
+        )
+        gradient = jax.grad(part_loss, has_aux=True)
+        if num_microbatches == 1:
+            gradients, sums = gradient(state.parameters, batch, totals, key)
+        else:
+            parts = _split(model, batch, num_microbatches)
+            gradients, sums = _accumulate(
+                functools.partial(gradient, state.parameters), parts, totals, key
+            )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
+        metrics = _metrics(loss, sums, totals, gradients, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        return TrainState(state.step + 1, parameters, optimizer_state), metrics
+
+    return train_step
+
+
+def make_eval_step(model: ModelConfig) -> Callable[[Any, Batch], TokenSums]:
+    """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens."""
+
+    def eval_step(parameters: Any, batch: Batch) -> TokenSums:
+        output = bind(model, parameters)(
+            batch["encoder_tokens"],
+            batch["decoder_input_tokens"],
+            batch["encoder_segments"],
+            batch["decoder_segments"],
+            deterministic=True,
+        )
+        return token_sums(
+            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        )
+
+    return eval_step
+
+
+def _real(segments: jax.Array) -> jax.Array:
+    return jnp.sum(segments != 0, dtype=jnp.float32)
+
+
+def _split(model: ModelConfig, batch: Batch, parts: int) -> Batch:
+    """[B, ...] -> [parts, B / parts, ...]: every `parts`-th run of rows that stay together.
+
+    Interleaved, so that each device finds its rows of every part among its rows of the batch.
+    """
+    batch_size, length = batch["encoder_tokens"].shape
+    rows = part_rows(model, batch_size, (length, batch["decoder_segments"].shape[1]))
+
+    def split(x: jax.Array) -> jax.Array:
+        x = x.reshape(batch_size // (parts * rows), parts, rows, *x.shape[1:])
+        return jnp.swapaxes(x, 0, 1).reshape(parts, batch_size // parts, *x.shape[3:])
+
+    return jax.tree.map(split, batch)
+
+
+def _accumulate(
+    gradient: Callable[..., tuple[Any, _Sums]], parts: Batch, totals: _Totals, key: jax.Array
+) -> tuple[Any, _Sums]:
+    """Sums gradients and metrics over the parts of the batch, in float32."""
+
+    def one(part: Batch, index: jax.Array) -> tuple[Any, _Sums]:
+        return gradient(part, totals, jax.random.fold_in(key, index))
+
+    def body(carry: tuple[Any, _Sums], part_and_index: tuple[Batch, jax.Array]):
+        return jax.tree.map(jnp.add, carry, one(*part_and_index)), None
+
+    number = jax.tree.leaves(parts)[0].shape[0]
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first, jnp.int32(0))
+    )
+    return jax.lax.scan(body, zeros, (parts, jnp.arange(number)))[0]
+
+
+def _metrics(
+    loss: LossConfig, sums: _Sums, totals: _Totals, gradients: Any, parameters: Any
+) -> Metrics:
+    routers = [r for r in (sums.encoder_router, sums.decoder_router) if r is not None]
+    zero = jnp.zeros([], jnp.float32)
+    return Metrics(
+        loss=sums.loss,
+        cross_entropy=sums.targets.cross_entropy / totals.targets,
+        z_loss=loss.z_loss * sums.targets.z / totals.targets,
+        accuracy=sums.targets.correct / totals.targets,
+        load_balance_loss=sum((r.load_balance_loss.sum() for r in routers), zero),
+        router_z_loss=sum((r.z_loss.sum() for r in routers), zero),
+        gradient_norm=optax.global_norm(gradients),
+        parameter_norm=optax.global_norm(parameters),
+        encoder_router=sums.encoder_router,
+        decoder_router=sums.decoder_router,
+        tokens=totals.encoder + totals.decoder,
+    )
