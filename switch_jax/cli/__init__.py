@@ -1,0 +1,49 @@
+"""The command line: `switch_jax train | tasks | report`."""
+
+import argparse
+import importlib
+import sys
+
+import switch_jax
+from switch_jax.errors import UserError
+
+COMMANDS = {
+    "train": "pretrain a model as gin files say",
+    "tasks": "list the registered seqio tasks, or show decoded examples of one",
+    "report": "write a page and a picture that compare runs",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Returns:
+      0, or 2 for a user's mistake, which is explained in one line on standard error.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="switch_jax", description="Pretrain Switch Transformers, from a laptop to TPU pods."
+    )
+    parser.add_argument("--version", action="version", version=switch_jax.__version__)
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"switch_jax.cli.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(main=module.main)
+    # --gin.NAME=VALUE, as users of t5x type it.
+    argv = [f"--gin_bindings={arg[len('--gin.') :]}" if arg.startswith("--gin.") else arg for arg in argv]
+    args = parser.parse_args(argv)
+    try:
+        return args.main(args)
+    except UserError as error:
+        print(f"switch_jax {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

@@ -1,0 +1,196 @@
+"""The edge where gin enters: the config dataclasses are registered here, and nowhere else."""
+
+import dataclasses
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from switch_jax.data.pipeline import DataConfig
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.partitioning.mesh import MeshConfig
+from switch_jax.paths import GIN_DIR
+from switch_jax.training.config import RunConfig
+from switch_jax.training.loss import LossConfig
+from switch_jax.training.optimizer import OptimizerConfig
+
+# By the name of the argument of `training.loop.train` that each becomes.
+CONFIGS: dict[str, Any] = {
+    "run": RunConfig,
+    "model": ModelConfig,
+    "data": DataConfig,
+    "mesh": MeshConfig,
+    "optimizer": OptimizerConfig,
+    "loss": LossConfig,
+}
+_CONFIGURABLES = {
+    name: gin.external_configurable(config, module="switch_jax") for name, config in CONFIGS.items()
+}
+
+
+def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str]) -> None:
+    """Reads gin files, then bindings; later ones win.
+
+    Args:
+      files: looked for in the current directory, in `search_paths`, and among the packaged configs.
+      bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that is no gin value is a string.
+      search_paths: further folders.
+
+    Raises:
+      UserError: a file that is not there or is no gin; a name that nothing knows.
+    """
+    if not files:
+        raise UserError(
+            "no --gin_file: give one, for example --gin_file=runs/demo_switch.gin; packaged are "
+            + ", ".join(packaged_files())
+        )
+    gin.clear_config()
+    sys.path.insert(0, os.getcwd())  # for `import my_tasks` in a gin file
+    for path in (".", *search_paths, str(GIN_DIR)):
+        gin.add_config_file_search_path(path)
+    logging.getLogger().addFilter(_not_a_search)
+    for file in files:
+        _check_exists(file, search_paths)
+        _explain(lambda file=file: gin.parse_config_file(file))
+    known = _macros()
+    for binding in bindings:
+        name, equals, value = binding.partition("=")
+        name = name.strip()
+        if not equals:
+            raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
+        if "." not in name and name not in known:
+            raise UserError(f"no gin file knows a macro {name}{_near(name, known)}")
+        _explain(lambda name=name, value=value: gin.parse_config(f"{name} = {_literal(value)}"))
+    _check_macros()
+
+
+def build() -> dict[str, Any]:
+    """One instance of each config dataclass, by argument name of `training.loop.train`.
+
+    Raises:
+      UserError: a required value is missing, or one makes no sense.
+    """
+    parts = {}
+    for name, configurable in _CONFIGURABLES.items():
+        config = CONFIGS[name]
+        missing = [
+            field.name
+            for field in dataclasses.fields(config)
+            if field.default is dataclasses.MISSING
+            and field.name not in gin.get_bindings(config.__name__, resolve_references=False)
+        ]
+        if missing:
+            raise UserError(
+                f"the gin files set no {', '.join(f'{config.__name__}.{m}' for m in missing)}: "
+                "a run needs a model file and a run file, for example "
+                "--gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin"
+            )
+        parts[name] = _explain(configurable)
+    return parts
+
+
+def config_text() -> str:
+    """The operative config, which gives the same run again."""
+    return gin.operative_config_str()
+
+
+def packaged_files() -> list[str]:
+    """Names of the gin files that come with switch_jax."""
+    return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
+
+
+def _check_exists(file: str, search_paths: Sequence[str]) -> None:
+    folders = [Path("."), *map(Path, search_paths), GIN_DIR]
+    if not any((folder / file).is_file() for folder in folders):
+        near = _near(file, packaged_files())
+        places = ", ".join(str(folder) for folder in folders)
+        raise UserError(f"no gin file {file}{near}; looked in {places}")
+
+
+def _not_a_search(record: logging.LogRecord) -> bool:
+    """Drops what gin logs as errors: that a file is not in the first folders that it looks in."""
+    return not record.getMessage().startswith("Path not found")
+
+
+def _explain(action: Any) -> Any:
+    """Runs it; gin's complaints become one line, with near names where a name is unknown."""
+    try:
+        return action()
+    except UserError as error:
+        raise UserError(_first_line(error)) from error
+    except (ValueError, SyntaxError, TypeError, OSError, ImportError, RuntimeError) as error:
+        message = _first_line(error)
+        place = re.search(r'In (?:file|bindings string).*(?:line \d+)?', str(error))
+        if place and place.group() not in message:
+            message = f"{message} ({place.group().strip()})"
+        raise UserError(f"gin: {message}{_suggestion(message)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _suggestion(message: str) -> str:
+    """Near names for the name that a message of gin's quotes."""
+    fields = {c.__name__: [f.name for f in dataclasses.fields(c)] for c in CONFIGS.values()}
+    unknown = re.search(r"No configurable matching '([^']+)'", message)
+    if unknown:
+        return _near(unknown.group(1).split(".")[0], list(fields))
+    parameter = re.search(r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message)
+    if parameter and parameter.group(1) in fields:
+        return _near(parameter.group(2), fields[parameter.group(1)])
+    return ""
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(known)}"
+
+
+def _literal(value: str) -> str:
+    """The value, in quotes where it is no gin value: a path may be typed as it is."""
+    try:
+        gin.config.parse_value(value)
+        return value
+    except (ValueError, SyntaxError):
+        return repr(value)
+
+
+def _macros() -> list[str]:
+    """Names of the macros that the files set."""
+    return sorted(scope for scope, name in gin.config._CONFIG if name == "gin.macro")
+
+
+def _check_macros() -> None:
+    """A macro without a value, or one that nothing uses, is a mistake."""
+    used = {
+        reference.scoped_selector.split("/")[0]
+        for bindings in gin.config._CONFIG.values()
+        for value in bindings.values()
+        for reference in _references(value)
+    }
+    for name in _macros():
+        if gin.config._CONFIG[(name, "gin.macro")].get("value") is gin.REQUIRED:
+            raise UserError(f"{name} is not set: write --gin.{name}=...")
+        if name not in used:
+            raise UserError(
+                f"nothing uses the macro {name}{_near(name, sorted(used - {name}))}"
+            )
+
+
+def _references(value: Any) -> list[Any]:
+    """Macros in a value of gin's, however deep."""
+    if isinstance(value, dict):
+        return [r for item in value.values() for r in _references(item)]
+    if isinstance(value, list | tuple | set):
+        return [r for item in value for r in _references(item)]
+    if isinstance(value, gin.config.ConfigurableReference) and value.selector == "gin.macro":
+        return [value]
+    return []

@@ -1,0 +1,58 @@
+"""`switch_jax report`: the curves and numbers of one or more runs on one HTML page."""
+
+import argparse
+from pathlib import Path
+
+from switch_jax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run folder (a training's MODEL_DIR), finished or still going; a dense and a sparse "
+        "one together also give the speed-up",
+    )
+    parser.add_argument(
+        "--output",
+        default="report.html",
+        metavar="FILE",
+        help="the page to write; a picture of the main charts goes beside it as .png "
+        "(default: %(default)s)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes the page and the picture, and prints the final numbers.
+
+    Raises:
+      UserError: a run folder cannot be read, or the output is no .html file.
+    """
+    # matplotlib takes a second to import: not on every `switch_jax --help`.
+    from switch_jax.reports import charts, figures, page, runs, summary
+
+    output = Path(args.output)
+    if output.suffix != ".html":
+        raise UserError(f"--output {args.output}: the page needs a name that ends in .html")
+
+    found = runs.read_runs(args.runs)
+    task = summary.held_out_task(found)
+    pairs = summary.comparisons(found, task)
+    sections = charts.sections(found, task)
+    picture = figures.picture(
+        charts.main_charts(found, task),
+        page.title(found),
+        [pair.sentence() for pair in pairs],
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page.render(found, task, pairs, sections), encoding="utf-8")
+    output.with_suffix(".png").write_bytes(picture)
+
+    print(summary.text_table(found, summary.final_numbers(found, task)))
+    for pair in pairs:
+        print(f"\n{pair.sentence()}")
+        for note in pair.caveats():
+            print(f"  note: {note}")
+    print(f"\npage:    {output}\npicture: {output.with_suffix('.png')}")
+    return 0

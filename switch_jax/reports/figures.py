@@ -1,0 +1,229 @@
+"""The drawing: line charts with direct labels, heat maps, and their files. No pyplot state."""
+
+import base64
+import dataclasses
+import io
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+GREY = "#666666"
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.6,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.labelcolor": "#222222",
+    "svg.fonttype": "none",  # text stays text: small files, and the reader's own fonts
+    "svg.hashsalt": "switch_jax",  # the same runs give the same bytes
+}
+_POINTS = 200  # a line of more points is drawn as the means of neighbours
+_LABEL_SIZE = 8.5
+_LABELS = 12  # more than that do not fit beside one chart
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """One chart: its title, one or two sentences on how to read it, and how it is drawn."""
+
+    title: str
+    caption: str
+    draw: Callable[[Axes], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One curve: x and y [T], the text at its end, and its look."""
+
+    x: np.ndarray
+    y: np.ndarray
+    label: str
+    colour: str | tuple[float, float, float]
+    dashed: bool = False
+    markers: bool = False
+
+
+def draw_lines(
+    ax: Axes,
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    y_limits: tuple[float | None, float | None] = (None, None),
+) -> None:
+    """Draws curves, each with its label in its colour beside the right edge, at its last height."""
+    for line in lines:
+        x, y = means_of_neighbours(line.x, _POINTS), means_of_neighbours(line.y, _POINTS)
+        style = (0, (4, 2)) if line.dashed else "-"
+        marker = "o" if line.markers or len(x) == 1 else None
+        ax.plot(x, y, color=line.colour, linestyle=style, marker=marker, markersize=3)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.margins(x=0.02)
+    ax.set_ylim(*y_limits)
+    _plain_ticks(ax.xaxis, ax.get_xlim(), most=5)
+    _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
+    _label_ends(ax, lines)
+
+
+def _plain_ticks(axis: Axis, limits: tuple[float, float], most: int) -> None:
+    """Round numbers without exponents or offsets; commas from 1,000 on."""
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+    if max(map(abs, limits)) >= 1000:
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
+    else:
+        formatter = ScalarFormatter(useOffset=False)
+        formatter.set_scientific(False)
+        axis.set_major_formatter(formatter)
+
+
+def _label_ends(ax: Axes, lines: Sequence[Line]) -> None:
+    """Writes the labels, pushed apart where they would touch."""
+    ends = [line for line in lines if np.isfinite(line.y).any()]
+    ends = ends[:: math.ceil(len(ends) / _LABELS)] if ends else []
+    low, high = ax.get_ylim()
+    last = [float(line.y[np.isfinite(line.y)][-1]) for line in ends]
+    heights = np.clip([(y - low) / (high - low) for y in last], 0, 1)
+    points = ax.get_window_extent().height * 72 / ax.figure.dpi
+    places = spread(heights, gap=1.2 * _LABEL_SIZE / points)
+    for line, place in zip(ends, places, strict=True):
+        ax.annotate(
+            line.label,
+            (1.0, place),
+            xytext=(4, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=line.colour,
+            fontsize=_LABEL_SIZE,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
+    """Moves heights in [0, 1] at least `gap` apart, as little as needed and in the same order."""
+    order = np.argsort(heights, kind="stable")
+    placed = np.array(heights, float)[order]
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    if len(placed):
+        placed[-1] = min(placed[-1], 1.0)
+    for i in range(len(placed) - 2, -1, -1):
+        placed[i] = min(placed[i], placed[i + 1] - gap)
+    result = np.empty_like(placed)
+    result[order] = placed
+    return result
+
+
+def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, rows: int) -> None:
+    """Heat map of the experts' load over steps: white is even, red more, blue less.
+
+    Args:
+      ax: where.
+      step: [T] int.
+      load: [T, E] fractions; E times them is drawn, on a logarithmic scale from 1/4 to 4.
+      columns: the most columns; more log lines are averaged.
+      rows: the most rows; more experts are averaged with their neighbours.
+    """
+    experts = load.shape[1]
+    relative = means_of_neighbours(load, columns) * experts
+    group = math.ceil(experts / rows)
+    relative = means_of_neighbours(relative.T, rows).T
+    per_column = math.ceil(len(step) / columns)
+    # A log line tells of the steps before it, so a column ends at the step of its last line.
+    ends = np.append(step[per_column - 1 :: per_column], step[-1])[: len(relative)]
+    start = max(0, int(step[0]) - (int(step[1]) - int(step[0]))) if len(step) > 1 else 0
+    edges = np.linspace(start, max(step[-1], start + 1), len(relative) + 1)
+    even_columns = np.searchsorted(ends, (edges[:-1] + edges[1:]) / 2)
+    image = ax.imshow(
+        np.log2(np.maximum(relative[even_columns.clip(max=len(ends) - 1)], 2.0**-9)).T,
+        extent=(edges[0], edges[-1], -0.5, experts - 0.5),
+        origin="lower",
+        aspect="auto",
+        interpolation="none",
+        cmap=matplotlib.colormaps["RdBu_r"].resampled(25),
+        vmin=-2,
+        vmax=2,
+    )
+    ax.grid(False)
+    ax.set(xlabel="step", ylabel="expert" if group == 1 else f"expert (rows of {group})")
+    _plain_ticks(ax.xaxis, ax.get_xlim(), most=5)
+    ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=18)
+    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ ¼", "½", "1", "2", "≥ 4"])
+    bar.set_label("load / even load")
+    bar.outline.set_edgecolor(GREY)
+
+
+def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
+    """[T, ...] to at most `most` rows: means of equally many neighbours; the last, of what is left."""
+    size = math.ceil(len(values) / most)
+    if size <= 1:
+        return values
+    starts = np.arange(0, len(values), size)
+    counts = np.diff(np.append(starts, len(values)))
+    sums = np.add.reduceat(values, starts, axis=0)
+    return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
+    """n shades of a colour, light to dark."""
+    rgb = np.array(to_rgb(colour))
+    light, dark = 1 - 0.5 * (1 - rgb), 0.65 * rgb
+    return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
+
+
+def short(name: str) -> str:
+    """A name that fits beside a chart."""
+    return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
+
+
+def svg_data_url(chart: Chart) -> str:
+    """One chart as a data: URL, readable at a phone's width and at twice that."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+        chart.draw(figure.add_subplot())
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def picture(charts: Sequence[Chart], title: str, findings: Sequence[str]) -> bytes:
+    """Charts, three in a row, under a title and the findings as one PNG, 1800 pixels wide."""
+    text = "\n".join(textwrap.fill(finding, 150) for finding in findings)
+    head = 0.5 + 0.2 * len(text.splitlines())  # inches
+    rows = math.ceil(len(charts) / 3)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(12, head + 2.9 * rows), layout="constrained")
+        halves = figure.add_gridspec(2, 1, height_ratios=[head, 2.9 * rows])
+        top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+        top.text(0.01, 1 - 0.12 / head, title, va="top", fontsize=13, weight="bold")
+        top.text(0.01, 1 - 0.40 / head, text, va="top", fontsize=10, linespacing=1.35)
+        # A subfigure each: one chart's long labels must not push the others about.
+        for cell, chart in zip(body.subfigures(rows, 3, squeeze=False).flat, charts, strict=False):
+            ax = cell.add_subplot()
+            chart.draw(ax)
+            ax.set_title(chart.title)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()

@@ -1,0 +1,52 @@
+"""How the report writes numbers."""
+
+import numpy as np
+
+
+def perplexity(neg_log_perplexity: float) -> str:
+    """exp of the cross-entropy; "inf" where that overflows."""
+    with np.errstate(over="ignore"):
+        return f"{np.exp(-np.float64(neg_log_perplexity)):.4g}"
+
+
+def number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def count(value: float) -> str:
+    """1234567 -> "1.23 M"."""
+    for size, suffix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """109.0 -> "109 s", 5400.0 -> "90 min"."""
+    unit, size = time_unit(seconds)
+    return f"{seconds / size:.3g} {unit}"
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit that shows a time of this length in few digits, and its length in seconds."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 3 * size:
+            return unit, size
+    return "s", 1.0
+
+
+def fact(key: str, value: object) -> str:
+    """A value of run.json for people."""
+    if value is None:
+        return "not stated"
+    if isinstance(value, dict):
+        return " · ".join(f"{k} {v}" for k, v in value.items())
+    if key in ("parameters", "flops_per_token") and isinstance(value, int | float):
+        return count(float(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
