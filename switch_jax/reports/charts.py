@@ -238,7 +238,7 @@ def _optimisation(runs: Sequence[Run]) -> list[Chart]:
             "loss",
             "Training loss",
             "All that the optimiser minimises: cross-entropy, z-loss and, in sparse runs, the "
-            "routers' balance loss; lower is better.",
+            "routers' own losses; lower is better.",
             "loss [nats]",
             None,
         ),
@@ -253,8 +253,7 @@ def _optimisation(runs: Sequence[Run]) -> list[Chart]:
         chart(
             "tokens_per_second",
             "Throughput",
-            "Tokens trained on per second of wall time; higher is faster. "
-            "The first line includes compilation.",
+            "Tokens trained on per second of wall time; higher is faster.",
             "tokens / s",
             0,
         ),
@@ -328,8 +327,8 @@ def _routing(run: Run, stack: str, colour: str) -> list[Chart]:
         Chart(
             f"Router entropy, {stack}",
             f"How undecided the router is about a token: 0 = certain; the dotted line, "
-            f"{highest:.2f} = ln(experts), = no preference at all. Falling means that experts "
-            f"specialise.{shade}",
+            f"{highest:.2f} = ln(experts), = no preference at all. Lower = the router is "
+            f"surer of its choices.{shade}",
             draw_entropy,
         ),
     ]

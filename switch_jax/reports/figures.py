@@ -176,7 +176,7 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, row
 
 
 def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
-    """[T, ...] to at most `most` rows: means of equally many neighbours; the last, of what is left."""
+    """[T, ...] to at most `most` rows: means of equally many neighbours (fewer in the last)."""
     size = math.ceil(len(values) / most)
     if size <= 1:
         return values
@@ -189,7 +189,7 @@ def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
 def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
     """n shades of a colour, light to dark."""
     rgb = np.array(to_rgb(colour))
-    light, dark = 1 - 0.5 * (1 - rgb), 0.65 * rgb
+    light, dark = 1 - 0.65 * (1 - rgb), 0.6 * rgb
     return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
 
 

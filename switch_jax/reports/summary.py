@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def time_speedup(self) -> float | None:
-        return None if self.seconds is None else self.dense_seconds / self.seconds
+        return self.dense_seconds / self.seconds if self.seconds else None
 
     def sentence(self) -> str:
         end = (
@@ -89,7 +89,7 @@ class Comparison:
             f"{self.sparse.name} reaches {end} {when} {self.step:,.0f}: a speed-up of "
             f"{least}{self.step_speedup:.2f}× in steps ({self.dense_step:,} / {self.step:,.0f})"
         )
-        if self.seconds and self.time_speedup is not None:
+        if self.seconds and self.time_speedup and math.isfinite(self.time_speedup):
             unit, size = time_unit(self.dense_seconds)
             text += (
                 f" and {least}{self.time_speedup:.2f}× in time "
@@ -112,8 +112,7 @@ class Comparison:
             a, b = self.dense.facts.get(key), self.sparse.facts.get(key)
             if a != b:
                 notes.append(
-                    f"{self.dense.name} and {self.sparse.name}: {what} "
-                    f"({fact(key, a)} and {fact(key, b)})."
+                    f"{self.dense.name} and {self.sparse.name}: {what} ({fact(a)} and {fact(b)})."
                 )
         return notes
 
@@ -190,10 +189,8 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         "Steps": steps,
         "Training time": lambda run: duration(run.seconds),
         "Throughput, median [tokens/s]": lambda run: count(run.train.median("tokens_per_second")),
-        "Parameters": lambda run: fact("parameters", run.facts.get("parameters")),
-        "Experts per sparse layer (0 = dense)": lambda run: fact(
-            "num_experts", run.facts.get("num_experts")
-        ),
+        "Parameters": lambda run: fact(run.facts.get("parameters")),
+        "Experts per sparse layer (0 = dense)": lambda run: fact(run.facts.get("num_experts")),
     }
     if any(run.layers for run in runs):
         cells |= {
@@ -219,7 +216,7 @@ def task_numbers(runs: Sequence[Run]) -> Rows:
 def facts_table(runs: Sequence[Run]) -> Rows:
     """Everything run.json says, as it stands there."""
     keys = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
-    return [(key, [fact(key, run.facts.get(key)) for run in runs]) for key in keys]
+    return [(key, [fact(run.facts.get(key)) for run in runs]) for key in keys]
 
 
 def text_table(runs: Sequence[Run], rows: Rows) -> str:

@@ -39,14 +39,12 @@ def time_unit(seconds: float) -> tuple[str, float]:
     return "s", 1.0
 
 
-def fact(key: str, value: object) -> str:
-    """A value of run.json for people."""
+def fact(value: object) -> str:
+    """A value of run.json, unrounded."""
     if value is None:
         return "not stated"
     if isinstance(value, dict):
         return " · ".join(f"{k} {v}" for k, v in value.items())
-    if key in ("parameters", "flops_per_token") and isinstance(value, int | float):
-        return count(float(value))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.15g}"
     return str(value)

@@ -1,0 +1,52 @@
+"""How switch_jax is packaged: what it needs, and where its configs and tasks lie in a wheel."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "switch_jax/__init__.py").read_text(), re.M)
+
+setup(
+    name="switch_jax",
+    version=VERSION[1],
+    description="Pretraining of Switch Transformers in JAX, from a laptop to TPU pods",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # tasks/ and gin/ lie beside the library in a checkout and inside it once installed: nothing
+    # of ours may become a top-level `tasks` or `gin` in somebody's site-packages.
+    package_dir={"switch_jax": "switch_jax", "switch_jax.tasks": "tasks", "switch_jax.gin": "gin"},
+    packages=[
+        *find_packages(include=["switch_jax", "switch_jax.*"]),
+        "switch_jax.tasks",
+        "switch_jax.gin",
+    ],
+    package_data={"switch_jax.tasks": ["data/**/*"], "switch_jax.gin": ["**/*.gin"]},
+    entry_points={"console_scripts": ["switch_jax = switch_jax.cli:main"]},
+    # Lower bounds: nothing older was tried. requirements.txt pins the versions that are tested.
+    install_requires=[
+        "jax>=0.10.2",  # arrays, differentiation, compilation, sharding
+        "flax>=0.12.8",  # NNX: the modules that hold the parameters
+        "optax>=0.2.8",  # optimiser building blocks
+        "orbax-checkpoint>=0.12.8",  # checkpoints: asynchronous, and restored onto another mesh
+        "t5>=0.9.4",  # the T5 preprocessors, metrics and evaluation
+        "seqio>=0.0.20",  # tasks, mixtures, packing into fixed lengths
+        "tensorflow-datasets>=4.9.10",  # the data sets that seqio tasks read
+        "gin-config>=0.5.0",  # configs
+        "numpy",  # arrays on the host
+        "clu>=0.0.12",  # writes metrics to TensorBoard; seqio needs it anyway
+        "tensorboard",  # clu's TensorBoard writer imports it and does not declare it
+        "matplotlib",  # the pictures in reports
+        "tqdm",  # progress bars
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+        "test": ["mypy", "pytest", "pytest-xdist", "ruff"],
+        "docs": ["pdoc"],  # reference pages from the docstrings
+    },
+)

@@ -1,0 +1,161 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.moe.dispatch import permute
+from switch_jax.moe.layer import ExpertParameters, SwitchConfig, check_divides, switch_ffn
+from switch_jax.moe.routing import capacity
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from tests.moe import reference
+
+B, L, D, F, E = 8, 8, 12, 16, 8
+MESHES = [(1, 1, 1), (2, 4, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)]
+
+
+def _inputs(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(B, L, D)).astype(dtype)
+    valid = rng.random((B, L)) < 0.8
+    parameters = ExpertParameters(
+        router=rng.normal(size=(D, E)).astype(np.float32),
+        wi=(rng.normal(size=(E, D, F)).astype(np.float32) / D**0.5,),
+        wo=rng.normal(size=(E, F, D)).astype(np.float32) / F**0.5,
+    )
+    return x, valid, parameters
+
+
+def _config(**changes):
+    return SwitchConfig(**{"num_experts": E, "group_size": L, "capacity_factor": 1.25, **changes})
+
+
+def _on_mesh(shape, function, *arguments):
+    with jax.set_mesh(make_mesh(MeshConfig(*shape))):
+        return jax.device_get(jax.jit(function)(*arguments))
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_layer_equals_the_one_hot_reference(mesh):
+    x, valid, p = _inputs()
+    y, stats = _on_mesh(mesh, lambda *a: switch_ffn(*a, _config(), jax.nn.relu), x, valid, p)
+    logits = x @ p.router
+    slots = capacity(L, E, 1.25)
+    expected = reference.switch_ffn(x, logits, slots, valid, p.wi[0], p.wo)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+    kept = reference.assign(logits, slots, valid).sum((2, 3)) > 0
+    assert 0.05 < 1 - kept[valid].mean() < 0.6, "the case should overflow"
+    np.testing.assert_allclose(stats.dropped, 1 - kept[valid].mean(), rtol=1e-5)
+    chosen = np.bincount(logits.argmax(-1)[valid], minlength=E) / valid.sum()
+    np.testing.assert_allclose(stats.load, chosen, rtol=1e-5)
+    probs = jax.nn.softmax(logits)
+    np.testing.assert_allclose(stats.importance, probs[valid].mean(0), rtol=1e-5)
+    entropy = -(probs * jnp.log(probs)).sum(-1)
+    np.testing.assert_allclose(stats.entropy, entropy[valid].mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_gradients_and_noise_are_the_same_on_every_mesh(mesh):
+    x, valid, p = _inputs()
+    config = _config(jitter=0.1, expert_dropout=0.3)
+    weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+
+    def loss(x, p):
+        y, s = switch_ffn(x, valid, p, config, jax.nn.relu, jax.random.key(0))
+        return jnp.sum(y * weights) + s.load_balance_loss + s.z_loss
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1))
+    expected = _on_mesh((1, 1, 1), gradient, x, p)
+    got = _on_mesh(mesh, gradient, x, p)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+def test_gradients_equal_those_of_the_one_hot_einsum():
+    x, valid, p = _inputs()
+    slots = capacity(L, E, 1.25)
+    weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    mask = reference.assign(x @ p.router, slots, valid) > 0
+
+    def einsum_loss(x, p):
+        probs = jax.nn.softmax(jnp.einsum("gsd,de->gse", x, p.router))
+        rows = jnp.einsum("gsd,gsec->gecd", x, mask.astype(np.float32))
+        hidden = jax.nn.relu(jnp.einsum("gecd,edf->gecf", rows, p.wi[0]))
+        out = jnp.einsum("gecf,efd->gecd", hidden, p.wo)
+        y = jnp.einsum("gecd,gsec->gsd", out, mask * probs[..., None])
+        return jnp.sum(y * weights)
+
+    def loss(x, p):
+        return jnp.sum(switch_ffn(x, valid, p, _config(), jax.nn.relu)[0] * weights)
+
+    expected = jax.jit(jax.grad(einsum_loss, argnums=(0, 1)))(x, p)
+    got = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, p)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_dropped_tokens_and_padding_are_exactly_zero_and_take_no_gradient():
+    x, valid, p = _inputs()
+    kept = reference.assign(x @ p.router, capacity(L, E, 1.25), valid).sum((2, 3)) > 0
+    y, _ = switch_ffn(x, valid, p, _config(), jax.nn.relu)
+    np.testing.assert_array_equal(np.asarray(y)[~kept], 0)
+    assert (np.abs(np.asarray(y)[kept]).sum(-1) > 0).all()
+    gradient = jax.grad(lambda x: switch_ffn(x, valid, p, _config(), jax.nn.relu)[0].sum())(x)
+    np.testing.assert_array_equal(np.asarray(gradient)[~kept], 0)
+
+
+def test_jitter_moves_the_router_only():
+    """With one expert the gate is 1 whatever the router sees: the output must not move at all."""
+    x, valid, p = _inputs()
+    one = ExpertParameters(p.router[:, :1], (p.wi[0][:1],), p.wo[:1])
+    config = _config(num_experts=1, jitter=0.5, capacity_factor=1.0)
+    clean, _ = switch_ffn(x, valid, one, config, jax.nn.relu)
+    noisy, _ = switch_ffn(x, valid, one, config, jax.nn.relu, jax.random.key(0))
+    np.testing.assert_array_equal(clean, noisy)
+    _, clean = switch_ffn(x, valid, p, _config(jitter=0.5), jax.nn.relu)
+    _, noisy = switch_ffn(x, valid, p, _config(jitter=0.5), jax.nn.relu, jax.random.key(0))
+    assert abs(float(clean.z_loss - noisy.z_loss)) > 1e-3
+
+
+def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
+    x = np.ones((B, L, D), np.float32)
+    wi = np.full((1, D, 512), 1 / D, np.float32)
+    wo = np.full((1, 512, D), 1 / 512, np.float32)
+    p = ExpertParameters(np.zeros((D, 1), np.float32), (wi,), wo)
+    config = _config(num_experts=1, expert_dropout=0.4, capacity_factor=1.0)
+    y, _ = switch_ffn(x, np.ones((B, L), bool), p, config, jax.nn.relu, jax.random.key(0))
+    # Each output is the mean of 512 hidden units, each 0 or 1 / 0.6.
+    kept = np.asarray(y)[..., 0] * 0.6
+    np.testing.assert_allclose(kept.mean(), 0.6, atol=0.01)
+    np.testing.assert_allclose(kept.std(), (0.4 * 0.6 / 512) ** 0.5, rtol=0.3)
+
+
+def test_the_router_is_float32_in_a_bfloat16_model():
+    x, valid, p = _inputs()
+    x = jnp.asarray(x, jnp.bfloat16)
+    y, stats = switch_ffn(x, valid, p, _config(), jax.nn.relu)
+    assert y.dtype == jnp.bfloat16
+    logits = np.asarray(x, np.float32) @ p.router
+    z = np.log(np.exp(logits).sum(-1))[valid]
+    np.testing.assert_allclose(stats.z_loss, (z**2).mean(), rtol=1e-5)  # bfloat16 errs by 1e-3
+
+
+def test_permute_gradient_is_the_scatter_that_autodiff_would_do():
+    rows = jnp.arange(12.0).reshape(4, 3)
+    source = jnp.array([2, 4, 0, 4, 3])  # 4 = none
+    destination = jnp.array([2, 5, 0, 4])  # its inverse; 5 = none
+    weights = jnp.arange(15.0).reshape(5, 3) + 1
+    plain = jax.grad(
+        lambda r: (r.at[source].get(mode="fill", fill_value=0) * weights).sum()
+    )(rows)
+    ours = jax.grad(lambda r: (permute(r, source, destination) * weights).sum())(rows)
+    np.testing.assert_array_equal(ours, plain)
+
+
+def test_what_does_not_divide_is_said_with_the_equation():
+    mesh = {"data": 2, "expert": 4, "model": 1}
+    with pytest.raises(UserError, match=r"6 experts do not divide.*6 % 4 = 2"):
+        check_divides(8, 64, 6, 64, mesh)
+    with pytest.raises(UserError, match=r"group size 256.*4 groups of 256.*= 8.*GROUP_SIZE to 128"):
+        check_divides(16, 64, 8, 256, mesh)

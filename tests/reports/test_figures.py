@@ -1,0 +1,73 @@
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from switch_jax.reports import figures
+
+
+def test_labels_are_pushed_apart_and_keep_their_order():
+    heights = [0.50, 0.98, 0.51, 0.99]
+    placed = figures.spread(heights, gap=0.1)
+    assert list(np.argsort(placed)) == list(np.argsort(heights))
+    assert np.diff(np.sort(placed)).min() >= 0.1 - 1e-9
+    assert placed.max() <= 1.0
+    np.testing.assert_allclose(placed, [0.50, 0.90, 0.60, 1.00])
+
+
+def test_labels_with_room_stay_where_they_are():
+    np.testing.assert_allclose(figures.spread([0.9, 0.1], gap=0.1), [0.9, 0.1])
+
+
+def test_means_of_neighbours_average_and_keep_the_rest():
+    values = np.array([1.0, 3.0, 5.0, 7.0, 10.0])
+    np.testing.assert_allclose(figures.means_of_neighbours(values, 3), [2.0, 6.0, 10.0])
+    np.testing.assert_allclose(figures.means_of_neighbours(values, 5), values)
+    pairs = np.stack([values, 2 * values], 1)
+    np.testing.assert_allclose(figures.means_of_neighbours(pairs, 3)[:, 1], [4.0, 12.0, 20.0])
+
+
+def heat_map(step, load, **size):
+    ax = Figure().add_subplot()
+    figures.draw_load(ax, np.array(step), np.array(load), **size)
+    return ax.images[0]
+
+
+def test_the_heat_map_shows_load_relative_to_even_experts_upwards():
+    image = heat_map([10, 20], [[0.5, 0.5], [0.25, 0.75]], columns=10, rows=10)
+    np.testing.assert_allclose(image.get_array(), np.log2([[1, 0.5], [1, 1.5]]))
+    assert image.get_extent() == [0, 20, -0.5, 1.5]
+
+
+def test_an_expert_without_tokens_is_drawn_as_the_least():
+    image = heat_map([10, 20], [[1.0, 0.0]] * 2, columns=10, rows=10)
+    assert np.isfinite(image.get_array()).all() and image.get_array().min() < image.get_clim()[0]
+
+
+def test_unevenly_spaced_steps_keep_their_place():
+    # Lines at 10, 20, 80: of three columns to 80 (27 steps each) the last two belong to step 80.
+    load = [[0.5, 0.5], [0.25, 0.75], [0.125, 0.875]]
+    image = heat_map([10, 20, 80], load, columns=10, rows=10)
+    np.testing.assert_allclose(image.get_array()[0], np.log2([0.5, 0.25, 0.25]))
+
+
+def test_large_heat_maps_are_averaged_to_the_given_size():
+    load = np.full((100, 64), 1 / 64)
+    image = heat_map(range(1, 101), load, columns=20, rows=16)
+    np.testing.assert_allclose(image.get_array(), np.zeros((16, 20)), atol=1e-12)
+
+
+def test_shades_go_from_light_to_dark():
+    tints = figures.shades(figures.COLOURS[0], 3)
+    assert [sum(t) for t in tints] == sorted((sum(t) for t in tints), reverse=True)
+
+
+@pytest.mark.parametrize("name", ["dense", "a_very_long_name_of_a_run_with_128_experts"])
+def test_names_beside_charts_are_short(name):
+    assert len(figures.short(name)) <= 16
+
+
+def test_drawing_leaves_matplotlibs_settings_alone():
+    before = dict(matplotlib.rcParams)
+    figures.svg_data_url(figures.Chart("t", "c", lambda ax: ax.plot([0, 1])))
+    assert dict(matplotlib.rcParams) == before

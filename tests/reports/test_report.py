@@ -1,0 +1,205 @@
+"""The page and the picture, through the command."""
+
+import argparse
+import base64
+import contextlib
+import html
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+
+from switch_jax.cli import report
+from switch_jax.errors import UserError
+
+SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
+TABLES = ["Final numbers", "The runs", "Operative gin config"]
+
+
+def make_report(*folders, output):
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    args = parser.parse_args([*map(str, folders), "--output", str(output)])
+    assert report.main(args) == 0
+    return output.read_text(encoding="utf-8")
+
+
+def headings(page):
+    return [html.unescape(text) for text in re.findall("<h2>(.*?)</h2>", page)]
+
+
+def charts(page):
+    """Title -> the words inside the chart's SVG."""
+    figures = re.findall(r'<h3>(.*?)</h3>.*?src="data:image/svg\+xml;base64,(.*?)"', page, re.S)
+    found = {}
+    for title, data in figures:
+        root = ET.fromstring(base64.b64decode(data))
+        texts = root.iter("{http://www.w3.org/2000/svg}text")
+        found[title] = ["".join(text.itertext()) for text in texts]
+    return found
+
+
+class Loads(HTMLParser):
+    """Collects whatever a browser would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        names = {"src", "href", "srcset", "data", "action", "poster"}
+        self.found += [v for k, v in attrs if k in names and not v.startswith("data:")]
+        self.found += [tag] * (tag in {"script", "link", "iframe", "object"})
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, write_run):
+    """The folder, the page and the terminal's text of a report of a dense and a sparse run."""
+    folder = tmp_path_factory.mktemp("pair")
+    dense = write_run(folder / "dense", num_experts=0, steps=400, rate=100)
+    sparse = write_run(folder / "switch_8e", num_experts=8, steps=400, rate=70)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        page = make_report(dense, sparse, output=folder / "out" / "report.html")
+    return folder, page, printed.getvalue()
+
+
+def test_the_page_has_every_section(pair):
+    _, page, _ = pair
+    routing = ["Load of the experts: switch_8e", "Dropped tokens and router entropy: switch_8e"]
+    assert headings(page) == [*SECTIONS, *routing, *TABLES]
+    assert "a speed-up of" in page and "footnote 9" in page
+    assert "ModelConfig.num_experts = 8" in page
+
+
+def test_every_chart_names_its_axes_and_says_how_to_read_it(pair):
+    _, page, _ = pair
+    found = charts(page)
+    for title, words in {
+        "Held-out quality against steps": ["step", "neg. log perplexity [nats]", "switch_8e"],
+        "Held-out quality against time": ["training time [s]", "dense"],
+        "Training quality against steps": ["step", "neg. log perplexity [nats]"],
+        "Learning rate": ["step", "learning rate"],
+        "Throughput": ["tokens / s"],
+        "Encoder layer 1 (Switch)": ["step", "expert", "load / even load"],
+        "Decoder layer 3 (Switch)": ["step", "expert", "load / even load"],
+        "Tokens dropped, encoder": ["tokens dropped [%]", "layer 1", "layer 3"],
+        "Router entropy, decoder": ["router entropy [nats]"],
+    }.items():
+        assert set(words) <= set(found[title]), title
+    captions = re.findall("<figcaption>(.*?)</figcaption>", page)
+    assert len(captions) == page.count("<figure>") == 4 + 2 + 4 + 4 + 4
+    assert all(len(caption) > 40 for caption in captions)
+
+
+def test_the_speed_up_is_marked_in_the_chart(pair):
+    _, page, _ = pair
+    speed_up = re.search(r"speed-up of (\S+×) in steps", page)[1]
+    assert f"{speed_up} speed-up" in charts(page)["Held-out quality against steps"]
+
+
+def test_the_picture_lies_beside_the_page_and_both_are_named(pair):
+    folder, _, printed = pair
+    assert (folder / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert "speed-up of" in printed
+    assert f"page:    {folder}/out/report.html" in printed
+    assert f"picture: {folder}/out/report.png" in printed
+
+
+def test_the_page_loads_nothing(pair):
+    _, page, _ = pair
+    loads = Loads()
+    loads.feed(page)
+    assert loads.found == []
+    assert not [x for x in ("http:", "https:", "url(", "@import") if x in page]
+
+
+def test_the_same_run_gives_the_same_page(make_run, tmp_path):
+    folder = make_run("dense", num_experts=0, steps=40)
+    pages = [make_report(folder, output=tmp_path / f"{i}.html") for i in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_text_is_escaped(make_run, tmp_path):
+    folder = make_run("<b>run</b>", num_experts=0, steps=100)
+    page = make_report(folder, output=tmp_path / "report.html")
+    assert "# if steps &lt; 10:" in page and "steps < 10" not in page
+    assert "facts &lt;synthetic&gt;" in page and "<synthetic>" not in page
+    assert "run&lt;/b&gt;" in page and "<b>run" not in page
+
+
+def test_run_json_is_shown_as_it_is(pair):
+    _, page, _ = pair
+    for cell in ("11,111,103", "2,500,000", "data 1 · expert 2 · model 1", "cpu x 2", "2,048"):
+        assert f"<td>{cell}</td>" in page
+
+
+def test_a_dense_run_alone_has_no_routing_and_no_speed_up(make_run, tmp_path):
+    page = make_report(make_run("dense", num_experts=0, steps=200), output=tmp_path / "report.html")
+    assert headings(page) == SECTIONS + TABLES
+    assert "peed-up" not in page
+
+
+def test_a_run_without_evaluations_yet(make_run, tmp_path):
+    folder = make_run("young", num_experts=4, steps=40, train_steps=1000)
+    page = make_report(folder, output=tmp_path / "report.html")
+    assert "Not evaluated on held-out text yet. Still at step 40 of 1,000." in page
+    assert "Held-out quality" not in headings(page)
+
+
+def test_a_run_with_a_single_line(make_run, tmp_path):
+    folder = make_run("new", num_experts=4, steps=20, train_steps=1000)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+    assert "Training curves" in headings(make_report(folder, output=tmp_path / "report.html"))
+
+
+def test_a_run_evaluated_only_at_step_0(tmp_path):
+    line = {"kind": "eval", "step": 0, "seconds": 0.0, "task": "t", "neg_log_perplexity": -7.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line))
+    page = make_report(tmp_path, output=tmp_path / "report.html")
+    assert headings(page) == ["Held-out quality", *TABLES]
+    assert "no config.gin in the run folder" in page
+
+
+def test_a_half_written_line_is_mentioned(make_run, tmp_path):
+    folder = make_run("going", num_experts=0, steps=100)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "trai')
+    page = make_report(folder, output=tmp_path / "report.html")
+    assert "going: 1 half-written line of metrics.jsonl skipped." in page
+
+
+def test_runs_of_unequal_length_and_several_tasks(make_run, tmp_path):
+    short = make_run("short", num_experts=0, steps=200, tasks=("all", "facts"))
+    long = make_run("long", num_experts=16, steps=500, tasks=("all", "facts"))
+    page = make_report(short, long, output=tmp_path / "report.html")
+    assert "Held-out numbers by task" in headings(page)
+    assert "Held-out task: all" in page
+
+
+def test_a_run_that_diverged(tmp_path):
+    nan = float("nan")
+    lines = [
+        {"kind": kind, "step": step, "seconds": step, "neg_log_perplexity": value, "loss": -value}
+        for step, value in ((10, -5.0), (20, nan), (30, nan))
+        for kind in ("train", "eval")
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = make_report(tmp_path, output=tmp_path / "report.html")
+    assert "<strong>nan</strong>" in page
+
+
+def test_a_large_model_stays_small_on_the_page(make_run, tmp_path):
+    stacks = {"encoder": [1, 3, 5], "decoder": [1, 3, 5]}
+    folder = make_run("big", num_experts=256, steps=2000, eval_every=500, stacks=stacks)
+    page = make_report(folder, output=tmp_path / "report.html")
+    assert "A row is the mean of 2 neighbouring experts." in page
+    assert len(page) < 2_000_000
+
+
+@pytest.mark.parametrize("output", ["report", "report.png"])
+def test_the_page_needs_an_html_name(make_run, tmp_path, output):
+    with pytest.raises(UserError, match=r"ends in \.html"):
+        make_report(make_run("dense", num_experts=0, steps=20), output=tmp_path / output)

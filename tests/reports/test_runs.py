@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.reports.runs import read_run, read_runs
+
+
+def train(step, value, seconds=None):
+    return {"kind": "train", "step": step, "seconds": seconds or step, "neg_log_perplexity": value}
+
+
+def evaluation(step, value, task="t"):
+    return {**train(step, value), "kind": "eval", "task": task}
+
+
+def write(folder, lines, tail=""):
+    folder.mkdir(exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines) + tail
+    (folder / "metrics.jsonl").write_text(text)
+    return folder
+
+
+def test_reads_everything_a_run_wrote(make_run):
+    run = read_run(make_run("switch", num_experts=8, steps=200, tasks=("all", "a")))
+    assert run.name == "switch" and run.sparse and not run.dense and not run.unfinished
+    assert run.facts["mesh"] == {"data": 1, "expert": 2, "model": 1}
+    assert "ModelConfig.num_experts = 8" in run.config
+    assert list(run.train.step) == list(range(20, 201, 20))
+    assert run.train.seconds[0] == pytest.approx(2.0)
+    assert list(run.evals) == ["a", "all"] and list(run.evals["a"].step) == [100, 200]
+    titles = [layer.title for layer in run.layers]
+    assert titles == [f"{s} layer {i} (Switch)" for s in ("Encoder", "Decoder") for i in (1, 3)]
+    assert run.layers[0].load.shape == (10, 8)
+    np.testing.assert_allclose(run.layers[0].load.sum(1), 1)
+
+
+def test_a_dense_run_has_no_router(make_run):
+    run = read_run(make_run("dense", num_experts=0, steps=100))
+    assert run.dense and not run.sparse and run.layers == ()
+
+
+def test_of_a_repeated_step_the_later_line_wins(tmp_path):
+    lines = [train(10, -5.0), train(20, -4.0), evaluation(20, -4.5)]
+    again = [train(20, -3.0), evaluation(20, -3.5), train(30, -2.0)]
+    run = read_run(write(tmp_path, lines + again))
+    assert list(run.train.step) == [10, 20, 30]
+    assert list(run.train.get("neg_log_perplexity")) == [-5.0, -3.0, -2.0]
+    assert list(run.evals["t"].get("neg_log_perplexity")) == [-3.5]
+
+
+@pytest.mark.parametrize("later", [[train(30, -3.0), evaluation(30, -3.5)], [evaluation(25, -3.7)]])
+def test_a_resume_discards_what_the_lost_attempt_logged_past_it(tmp_path, later):
+    lost = [train(10, -5.0), evaluation(15, -4.9), train(20, -4.0), *later]
+    run = read_run(write(tmp_path, [*lost, train(20, -4.1)]))
+    assert list(run.train.step) == [10, 20]
+    assert run.last_step == 20
+    assert list(run.evals["t"].step) == [15]
+
+
+@pytest.mark.parametrize("tail", ['{"kind": "train", "st', '{"kind": "train"}', "17", "\u00e9"])
+def test_a_half_written_last_line_is_skipped(tmp_path, tail):
+    run = read_run(write(tmp_path, [train(10, -5.0)], tail))
+    assert list(run.train.step) == [10]
+    assert run.unreadable == 1
+
+
+def test_half_a_utf8_character_at_the_end_is_skipped(tmp_path):
+    path = write(tmp_path, [train(10, -5.0)]) / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"kind": "\xc3')
+    assert read_run(tmp_path).unreadable == 1
+
+
+def test_nan_and_null_are_not_numbers(tmp_path):
+    run = read_run(write(tmp_path, [train(10, float("nan")), train(20, None), train(30, -1.0)]))
+    np.testing.assert_array_equal(run.train.get("neg_log_perplexity"), [np.nan, np.nan, -1.0])
+
+
+def test_a_number_never_logged_is_nan(tmp_path):
+    run = read_run(write(tmp_path, [train(10, -5.0)]))
+    assert np.isnan(run.train.last("gradient_norm"))
+
+
+def test_without_run_json_and_config_the_folder_gives_the_name(tmp_path):
+    run = read_run(write(tmp_path / "probe", [train(10, -5.0)]))
+    assert (run.name, run.facts, run.config) == ("probe", {}, "")
+    assert not run.dense and not run.sparse
+
+
+def test_runs_of_the_same_name_are_told_apart_by_folder(tmp_path):
+    folders = [write(tmp_path / name, [train(10, -5.0)]) for name in ("a", "b")]
+    for folder in folders:
+        (folder / "run.json").write_text('{"name": "same"}')
+    assert [run.name for run in read_runs(folders)] == [f"same ({f})" for f in folders]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="no run folder .*nowhere.*metrics.jsonl"):
+        read_run(tmp_path / "nowhere")
+
+
+def test_a_folder_without_metrics_lists_what_it_holds(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no metrics\.jsonl in .*holds run\.json"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("tail", ["", '{"kind": "tr'])
+def test_metrics_without_a_complete_line(tmp_path, tail):
+    with pytest.raises(UserError, match="holds no complete train or eval line yet"):
+        read_run(write(tmp_path, [], tail))
+
+
+def test_a_broken_run_json_is_named(tmp_path):
+    write(tmp_path, [train(10, -5.0)])
+    (tmp_path / "run.json").write_text('{"name": ')
+    with pytest.raises(UserError, match=r"run\.json is not a JSON object"):
+        read_run(tmp_path)

@@ -1,0 +1,87 @@
+"""The shipped corpora, and their span corruption undone by hand."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from switch_jax.data.registry import provider
+
+BIBLE = provider("bible_span_corruption")
+CORPORA = ("bible", "factbook", "speeches")
+DATA = Path(BIBLE.source.list_shards("train")[0]).parent
+VOCABULARY = BIBLE.output_features["targets"].vocabulary
+FIRST_SENTINEL = 1000  # after the 1000 pieces
+
+
+def read(corpus: str, split: str) -> list[str]:
+    with gzip.open(DATA / f"{corpus}.{split}.txt.gz", "rt", encoding="utf-8") as lines:
+        return [line.rstrip("\n") for line in lines]
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_every_passage_stands_once_and_in_one_split(corpus):
+    train, validation = read(corpus, "train"), read(corpus, "validation")
+    assert len(train) > 3000 and len(validation) > 100
+    assert len({*train, *validation}) == len(train) + len(validation)
+    assert all(line == " ".join(line.split()) and line for line in train + validation)
+
+
+def test_no_run_of_words_of_validation_stands_in_train():
+    """Passages are cut anywhere, so 30 words in a row are looked for and not lines."""
+    for corpus in CORPORA:
+        train = set()
+        for line in read(corpus, "train"):
+            words = line.split()
+            train.update(hash(tuple(words[i : i + 30])) for i in range(len(words) - 29))
+        validation = [line.split() for line in read(corpus, "validation")]
+        found = [
+            hash(tuple(words[i : i + 30])) in train
+            for words in validation
+            for i in range(len(words) - 29)
+        ]
+        assert np.mean(found) < 0.01, corpus
+
+
+def test_the_corpora_are_small_enough_to_ship():
+    assert sum(file.stat().st_size for file in DATA.iterdir()) < 6e6
+
+
+def test_vocabulary_ids():
+    model = VOCABULARY.tokenizer
+    assert (model.pad_id(), model.eos_id(), model.unk_id(), model.bos_id()) == (0, 1, 2, -1)
+    assert VOCABULARY.vocab_size == FIRST_SENTINEL + 100
+    assert VOCABULARY.decode([1099, 1098, 1000]).split() == [
+        "<extra_id_0>",
+        "<extra_id_1>",
+        "<extra_id_99>",
+    ]
+
+
+def restore(inputs: np.ndarray, targets: np.ndarray) -> list[int]:
+    """Puts the spans of the targets back where the inputs have their sentinels."""
+    assert inputs[-1] == targets[-1] == 1  # EOS
+    spans: dict[int, list[int]] = {}
+    for token in targets[:-1].tolist():
+        if token >= FIRST_SENTINEL:
+            span = spans[token] = []
+        else:
+            span.append(token)
+    tokens = []
+    for token in inputs[:-1].tolist():
+        tokens += spans.pop(token) if token >= FIRST_SENTINEL else [token]
+    assert not spans
+    return tokens
+
+
+def test_span_corruption_can_be_undone():
+    dataset = BIBLE.get_dataset(
+        {"inputs": 128, "targets": 32}, split="validation", shuffle=False, seed=0
+    )
+    examples = list(dataset.as_numpy_iterator())
+    restored = [token for ex in examples for token in restore(ex["inputs"], ex["targets"])]
+    text = [token for line in read("bible", "validation") for token in VOCABULARY.encode(line)]
+    assert restored == text
+    masked = sum((ex["targets"] < FIRST_SENTINEL).sum() - 1 for ex in examples)
+    assert masked / len(text) == pytest.approx(0.15, abs=0.005)

@@ -1,0 +1,73 @@
+"""What is installed, and what a wheel holds."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import defaultdict
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_installed_module_has_one_owner():
+    """t5 asks for nightly builds that overwrite the modules of seqio and tensorflow-datasets."""
+    owners = defaultdict(set)
+    for distribution in distributions():
+        for file in distribution.files or []:
+            if file.suffix in {".py", ".so"} and ".." not in file.parts:
+                owners[str(file)].add(distribution.name)
+    assert owners["seqio/__init__.py"] == {"seqio"}
+    assert {file: names for file, names in owners.items() if len(names) > 1} == {}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Builds a wheel from a copy of the checkout and unpacks it; returns the folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    checkout = folder / "checkout"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("switch_jax", "gin", "tasks"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=ignore)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
+    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(checkout)]
+    subprocess.run(command, check=True)
+    (archive,) = folder.glob("*.whl")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def test_wheel_holds_the_library_the_configs_and_the_tasks(wheel):
+    places = {"switch_jax": "switch_jax", "gin": "switch_jax/gin", "tasks": "switch_jax/tasks"}
+    expected = {
+        place / file.relative_to(ROOT / source)
+        for source, place in places.items()
+        for file in (ROOT / source).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    found = {file.relative_to(wheel) for file in wheel.rglob("*") if file.is_file()}
+    assert {file for file in found if ".dist-info" not in file.parts[0]} == expected
+
+
+def test_wheel_finds_its_configs_and_tasks_from_an_empty_folder(wheel, tmp_path):
+    code = (
+        "import importlib.util, switch_jax.paths;"
+        "print(switch_jax.paths.GIN_DIR);"
+        "print(importlib.util.find_spec('switch_jax.tasks').submodule_search_locations[0])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(wheel)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == [str(wheel / "switch_jax/gin"), str(wheel / "switch_jax/tasks")]
