@@ -4,5 +4,5 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
-# In a wheel the configs are package data (switch_jax/gin); in a checkout they are beside the package.
+# In a wheel the configs are package data (switch_jax/gin); in a checkout they are beside it.
 GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent / "gin"

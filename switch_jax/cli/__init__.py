@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 
 import switch_jax
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
     # --gin.NAME=VALUE, as users of t5x type it.
-    argv = [f"--gin_bindings={arg[len('--gin.') :]}" if arg.startswith("--gin.") else arg for arg in argv]
+    argv = [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
     args = parser.parse_args(argv)
     try:
         return args.main(args)

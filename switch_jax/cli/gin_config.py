@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gin
-
+from gin import config as gin
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
@@ -143,7 +142,9 @@ def _suggestion(message: str) -> str:
     unknown = re.search(r"No configurable matching '([^']+)'", message)
     if unknown:
         return _near(unknown.group(1).split(".")[0], list(fields))
-    parameter = re.search(r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message)
+    parameter = re.search(
+        r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
+    )
     if parameter and parameter.group(1) in fields:
         return _near(parameter.group(2), fields[parameter.group(1)])
     return ""
@@ -157,7 +158,7 @@ def _near(name: str, known: Sequence[str]) -> str:
 def _literal(value: str) -> str:
     """The value, in quotes where it is no gin value: a path may be typed as it is."""
     try:
-        gin.config.parse_value(value)
+        gin.parse_value(value)
         return value
     except (ValueError, SyntaxError):
         return repr(value)
@@ -165,19 +166,19 @@ def _literal(value: str) -> str:
 
 def _macros() -> list[str]:
     """Names of the macros that the files set."""
-    return sorted(scope for scope, name in gin.config._CONFIG if name == "gin.macro")
+    return sorted(scope for scope, name in gin._CONFIG if name == "gin.macro")
 
 
 def _check_macros() -> None:
     """A macro without a value, or one that nothing uses, is a mistake."""
     used = {
         reference.scoped_selector.split("/")[0]
-        for bindings in gin.config._CONFIG.values()
+        for bindings in gin._CONFIG.values()
         for value in bindings.values()
         for reference in _references(value)
     }
     for name in _macros():
-        if gin.config._CONFIG[(name, "gin.macro")].get("value") is gin.REQUIRED:
+        if gin._CONFIG[(name, "gin.macro")].get("value") is gin.REQUIRED:
             raise UserError(f"{name} is not set: write --gin.{name}=...")
         if name not in used:
             raise UserError(
@@ -191,6 +192,6 @@ def _references(value: Any) -> list[Any]:
         return [r for item in value.values() for r in _references(item)]
     if isinstance(value, list | tuple | set):
         return [r for item in value for r in _references(item)]
-    if isinstance(value, gin.config.ConfigurableReference) and value.selector == "gin.macro":
+    if isinstance(value, gin.ConfigurableReference) and value.selector == "gin.macro":
         return [value]
     return []

@@ -5,8 +5,8 @@
         --gin.MODEL_DIR=/tmp/run --gin.MIXTURE_OR_TASK_NAME=english_span_corruption \\
         --gin.NUM_EXPERTS=8
 
-Later files and values win. Files are looked for in the current directory, in --gin_search_paths, and
-among the configs that come with switch_jax.
+Later files and values win. Files are looked for in the current directory, in --gin_search_paths,
+and among the configs that come with switch_jax.
 """
 
 import argparse

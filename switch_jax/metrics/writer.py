@@ -36,7 +36,7 @@ class MetricWriter:
           kind: 'train' or 'eval'.
           step: optimiser steps done.
           seconds: training time so far, evaluation and checkpoints left out.
-          values: numbers, strings, and nested dicts and lists of them; TensorBoard gets the numbers.
+          values: numbers, strings, and nested dicts and lists of them; TensorBoard gets numbers.
         """
         record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
         with self.path.open("a") as file:

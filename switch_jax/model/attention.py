@@ -1,4 +1,4 @@
-"""Multi-head attention as T5 has it: no biases, no scaling, relative positions as an additive bias."""
+"""Multi-head attention as T5 has it: no scaling, and relative positions as an additive bias."""
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ class Attention(nnx.Module):
 
 
 def segment_mask(query_segments: jax.Array, key_segments: jax.Array) -> jax.Array:
-    """[B, L], [B, M] segment numbers (0 = padding) -> [B, L, M] bool: the same segment, not padding."""
+    """[B, L], [B, M] segments (0 = padding) -> [B, L, M] bool: the same one, not padding."""
     same = query_segments[:, :, None] == key_segments[:, None, :]
     return same & (key_segments != 0)[:, None, :]
 

@@ -22,7 +22,7 @@ class ModelConfig:
       activation: 'relu' (T5 1.0) or 'gated-gelu' (T5 1.1: two input projections, one through GELU).
       tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
       num_experts: E of every Switch layer; 0 = dense.
-      expert_d_ff: F of one expert; None = d_ff, which makes the model FLOP-matched to the dense one.
+      expert_d_ff: F of one expert; None = d_ff, which takes the FLOPs of the dense model.
       sparse_step: every how many layers the feed-forward layer is a Switch layer: 2 = layers
         1, 3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: the most tokens routed together; see `moe.group_shape`.
@@ -30,7 +30,8 @@ class ModelConfig:
       min_capacity: fewest slots of an expert in a group.
       jitter: epsilon of the noise on the router's input in training (App. C).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
-      expert_dropout_rate: on the hidden activation inside experts (section 2.4); None = dropout_rate.
+      expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
+        dropout_rate.
       init_scale: s of the truncated-normal initialisation with variance s / fan-in (section 2.4):
         1.0 for T5, 0.1 for Switch.
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
@@ -70,9 +71,10 @@ class ModelConfig:
         """Raises UserError on sizes and names that no model has."""
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("dtype", self.dtype, DTYPES)
-        sizes = ("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "group_size")
-        sizes += ("num_encoder_layers", "num_decoder_layers", "sparse_step", "min_capacity")
-        for name in sizes:
+        for name in (
+            *("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "group_size"),
+            *("num_encoder_layers", "num_decoder_layers", "sparse_step", "min_capacity"),
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} = {getattr(self, name)}: it must be at least 1")
         if self.num_experts < 0:

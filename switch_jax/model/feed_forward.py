@@ -39,7 +39,7 @@ class DenseFeedForward(nnx.Module):
     def __call__(
         self, x: jax.Array, valid: jax.Array, *, deterministic: bool, key: jax.Array | None
     ) -> tuple[jax.Array, None]:
-        """[B, L, D] -> [B, L, D], and no statistics; `valid` and `deterministic` make no difference."""
+        """[B, L, D] -> [B, L, D], and no statistics; padding is computed like the rest."""
         del valid, deterministic
         kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
         projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]

@@ -1,4 +1,4 @@
-"""The model as functions of a plain nested dict of arrays, which is what training and checkpoints hold."""
+"""The model as functions of a nested dict of arrays, which training and checkpoints hold."""
 
 from typing import Any
 

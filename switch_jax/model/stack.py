@@ -1,9 +1,9 @@
 """Layers, blocks of layers, and the stack that is scanned over its blocks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.model.attention import Attention, causal_mask, segment_mask
@@ -15,7 +15,7 @@ from switch_jax.partitioning.mesh import constrain_batch
 
 
 class Layer(nnx.Module):
-    """Self-attention, in the decoder cross-attention, and a feed-forward layer; pre-norm, residual."""
+    """Self-attention, in the decoder cross-attention, and a feed-forward layer; pre-norm."""
 
     def __init__(self, config: ModelConfig, decoder: bool, sparse: bool, rngs: nnx.Rngs) -> None:
         self.self_attention_norm = RMSNorm(config)
@@ -34,8 +34,8 @@ class Layer(nnx.Module):
         valid: jax.Array,
         self_mask: jax.Array,
         bias: jax.Array,
-        memory: jax.Array | None,
-        cross_mask: jax.Array | None,
+        memory: Any,
+        cross_mask: Any,
         *,
         deterministic: bool,
         key: jax.Array | None,
@@ -76,7 +76,7 @@ class Block(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """Encoder or decoder: N layers as one block scanned over stacked parameters, and a last norm."""
+    """Encoder or decoder: one block scanned over stacked parameters, and a last norm."""
 
     def __init__(
         self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs
@@ -95,7 +95,7 @@ class Stack(nnx.Module):
         x: jax.Array,
         segments: jax.Array,
         memory: jax.Array | None = None,
-        memory_segments: jax.Array | None = None,
+        memory_segments: Any = None,
         *,
         deterministic: bool,
         key: jax.Array | None = None,

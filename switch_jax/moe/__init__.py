@@ -6,7 +6,9 @@ Letters for the axes, here and everywhere:
     G routing groups S tokens per group E experts        C slots per expert and group (capacity)
     H heads          K head size        V vocabulary     N layers
 
-The way of a token: router -> slots -> gather -> all-to-all -> experts -> all-to-all -> gather -> gate.
+The way of a token:
+
+    router -> slots -> gather -> all-to-all -> experts -> all-to-all -> gather -> gate
 """
 
 from switch_jax.moe.routing import (

@@ -7,7 +7,7 @@ on whatever mesh there is; a single device is a mesh of one. Shape letters: see 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +55,9 @@ class ExpertParameters(NamedTuple):
       wo: [E, F, D].
     """
 
-    router: jax.Array
-    wi: tuple[jax.Array, ...]
-    wo: jax.Array
+    router: Any
+    wi: tuple[Any, ...]
+    wo: Any
 
 
 class RouterStatistics(NamedTuple):
@@ -110,7 +110,8 @@ def switch_ffn(
         fit the rows.
     """
     mesh = current_mesh()
-    check_divides(*x.shape[:2], config.num_experts, config.group_size, mesh.shape)
+    batch, length, _ = x.shape
+    check_divides(batch, length, config.num_experts, config.group_size, mesh.shape)
 
     wi_spec = PartitionSpec(EXPERT, None, MODEL)
     specs = ExpertParameters(
@@ -123,13 +124,13 @@ def switch_ffn(
         tuple(w.astype(x.dtype) for w in parameters.wi),
         parameters.wo.astype(x.dtype),
     )
-    batch = PartitionSpec(BATCH)
+    rows = PartitionSpec(BATCH)
     layer = functools.partial(_local_layer, config=config, activation=activation)
     return jax.shard_map(
         layer,
         mesh=mesh,
-        in_specs=(batch, batch, specs, PartitionSpec()),
-        out_specs=(batch, PartitionSpec()),
+        in_specs=(rows, rows, specs, PartitionSpec()),
+        out_specs=(rows, PartitionSpec()),
         check_vma=True,
     )(x, valid, parameters, key)
 

@@ -32,10 +32,10 @@ class Assignment(NamedTuple):
 
 
 def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
-    """Splits [batch, length] tokens into the fewest equal routing groups of at most `group_size` tokens.
+    """Splits [batch, length] tokens into the fewest equal groups of at most `group_size` tokens.
 
-    A group is a run of whole consecutive rows, or, where a row is longer than `group_size`, an equal
-    part of one row. It depends on these three numbers alone and never on the number of devices.
+    A group is a run of whole consecutive rows, or, where a row is longer than `group_size`, an
+    equal part of one row. It depends on these three numbers alone, never on the number of devices.
 
     Returns:
       (G, S): the number of groups and the tokens in each.
@@ -46,8 +46,8 @@ def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
     if length > group_size:
         if length % group_size:
             raise UserError(
-                f"group size {group_size} does not fit: it is shorter than a row of {length} tokens "
-                f"and does not divide it ({length} % {group_size} = {length % group_size}); "
+                f"group size {group_size} does not fit: it is shorter than a row of {length} "
+                f"tokens and does not divide it ({length} % {group_size} = {length % group_size}); "
                 f"take a divisor of {length}, or {length} or more"
             )
         return batch * length // group_size, group_size
@@ -123,10 +123,10 @@ def load_balance_loss(
 ) -> jax.Array:
     """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
 
-    f_i is the fraction of a group's tokens whose argmax is expert i, counted before any is dropped;
-    P_i is the group's mean probability of expert i. Padding counts in neither. Groups are averaged
-    in proportion to their real tokens, so that the loss of a batch is the token-weighted mean of the
-    losses of its parts, however it is split.
+    f_i is the fraction of a group's tokens whose argmax is expert i, counted before any is
+    dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups are
+    averaged in proportion to their real tokens, so that the loss of a batch is the token-weighted
+    mean of the losses of its parts, however it is split.
 
     Args:
       probs: [G, S, E] float32 router probabilities.

@@ -1,4 +1,4 @@
-"""The mesh ('data', 'expert', 'model'): the paper's n, its expert parallelism, and m (section 5)."""
+"""The mesh ('data', 'expert', 'model'): the paper's n, its experts, and m (section 5)."""
 
 import dataclasses
 import math

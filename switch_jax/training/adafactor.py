@@ -1,4 +1,4 @@
-"""Adafactor as T5 uses it (Shazeer and Stern 2018; Mesh TensorFlow's defaults, see docs/training.md).
+"""Adafactor as T5 uses it (Shazeer and Stern 2018, with Mesh TensorFlow's defaults).
 
 Factored second moment, no momentum, updates clipped by their RMS and scaled by the RMS of the
 parameter. Layers and experts are stacked along axes of one array, but each is a matrix of its own:
@@ -23,15 +23,15 @@ class Moment(NamedTuple):
       full: the shape of the parameter, where it is not factored.
     """
 
-    row: jax.Array | None
-    column: jax.Array | None
-    full: jax.Array | None
+    row: Any
+    column: Any
+    full: Any
 
 
 class AdafactorState(NamedTuple):
-    """`count`: int32 number of updates done; `moments`: one `Moment` a parameter."""
+    """`updates`: int32 number of updates done; `moments`: one `Moment` a parameter."""
 
-    count: jax.Array
+    updates: Any
     moments: Any
 
 
@@ -48,7 +48,7 @@ def adafactor(
     """The optimiser of T5 and of the Switch Transformers.
 
     Args:
-      learning_rate: relative to the RMS of each parameter; a function of the number of updates done.
+      learning_rate: relative to the RMS of each parameter; a function of the updates done.
       axes: the parameters' nested dict with a tuple of logical axis names for each.
       decay_rate: the moment's decay at update t (from 1) is 1 - t^-decay_rate.
       clipping_threshold: largest RMS of an update before scaling.
@@ -100,20 +100,20 @@ def adafactor(
         gradients: Any, state: AdafactorState, parameters: Any = None
     ) -> tuple[Any, AdafactorState]:
         def one(names, gradient, moment, parameter):
-            return update_one(names, gradient, moment, parameter, state.count)
+            return update_one(names, gradient, moment, parameter, state.updates)
 
         pairs = _map(one, axes, gradients, state.moments, parameters)
         updates, moments = (
             jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
             for i in (0, 1)
         )
-        return updates, AdafactorState(state.count + 1, moments)
+        return updates, AdafactorState(state.updates + 1, moments)
 
     return optax.GradientTransformation(init, update)
 
 
 def moment_axes(axes: Any, moments: Any) -> Any:
-    """Logical axes of each array in `AdafactorState.moments`, for sharding it as its parameter is."""
+    """Logical axes of the arrays in `AdafactorState.moments`, to shard them as the parameters."""
 
     def one(names: tuple[str, ...], moment: Moment) -> Moment:
         if moment.full is not None:

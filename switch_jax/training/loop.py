@@ -49,8 +49,8 @@ def train(
 ) -> TrainState:
     """Trains from the newest checkpoint in the run's folder, or from scratch, to the last step.
 
-    A run that was stopped and started again gives the same parameters, bit for bit on the same mesh,
-    as one that was not: the data continue with the very next batch, and noise depends on the
+    A run that was stopped and started again gives the same parameters, bit for bit on the same
+    mesh, as one that was not: the data continue with the very next batch, and noise depends on the
     seed and the step alone.
 
     Args:

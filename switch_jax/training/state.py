@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
       optimizer: the optimiser's state.
     """
 
-    step: jax.Array
+    step: Any
     parameters: Any
     optimizer: Any
 

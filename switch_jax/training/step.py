@@ -119,9 +119,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
-    Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the whole
-    batch: the gradients are those of the one large batch whatever the padding in each part. Noise
-    is drawn from `seed` and the step alone.
+    Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the
+    whole batch: the gradients are those of the one large batch whatever the padding in each part.
+    Noise is drawn from `seed` and the step alone.
     """
 
     def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
