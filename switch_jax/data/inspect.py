@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import seqio
 
-from switch_jax.data.pipeline import DataConfig, check
+from switch_jax.data.pipeline import DataConfig, check_data
 from switch_jax.data.registry import names, provider, tasks_of
 
 _IDS_SHOWN = 12
@@ -47,7 +47,7 @@ def show(name: str, lengths: Mapping[str, int], split: str, count: int) -> str:
     Raises:
       UserError: unknown name or split, lengths that do not fit the task.
     """
-    check(DataConfig(name, lengths, split=split))
+    check_data(DataConfig(name, lengths, split=split))
     found = provider(name)
     dataset = found.get_dataset(lengths, split=split, shuffle=False, seed=0, num_epochs=1)
     lines = []

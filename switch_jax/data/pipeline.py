@@ -68,7 +68,7 @@ def train_batches(
     """
     if batch_size <= 0 or batch_size % num_shards:
         raise UserError(f"batch size {batch_size} is not a positive multiple of {num_shards} hosts")
-    check(config)
+    check_data(config)
     _check_not_empty(config)
     dataset = _model_features(
         config,
@@ -105,7 +105,7 @@ def eval_batches(
     if batch_size <= 0:
         raise UserError(f"batch size {batch_size} is not positive")
     config = replace(config, split=split)
-    check(config)
+    check_data(config)
     tasks = [
         _model_features(config, name, shuffle=False, num_epochs=1, seed=_EVAL_SEED)
         for name in eval_tasks(config.mixture_or_task_name, split)
@@ -129,7 +129,7 @@ def vocabulary_size(name: str) -> int:
     return max(f.vocabulary.vocab_size for f in provider(name).output_features.values())
 
 
-def check(config: DataConfig) -> None:
+def check_data(config: DataConfig) -> None:
     """Checks the configuration against the tasks it names, before anything is read.
 
     Raises:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.pipeline import (
     DataConfig,
+    check_data,
     eval_batches,
     eval_tasks,
     train_batches,
@@ -64,6 +65,7 @@ def train(
     Raises:
       UserError: something in the configs does not fit together, or the folder cannot be written.
     """
+    check_data(data)
     devices = make_mesh(mesh)
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)

@@ -6,7 +6,7 @@ import pytest
 
 from switch_jax.data.pipeline import (
     DataConfig,
-    check,
+    check_data,
     eval_batches,
     eval_tasks,
     train_batches,
@@ -150,7 +150,7 @@ def test_a_wrong_split_is_told_with_the_right_ones():
 
 def test_a_missing_cache_is_told():
     with pytest.raises(UserError, match="no cache of bible_span_corruption"):
-        check(dataclasses.replace(ENGLISH, use_cached=True))
+        check_data(dataclasses.replace(ENGLISH, use_cached=True))
 
 
 def test_a_task_that_gives_no_example_is_an_error_and_not_an_endless_wait():

@@ -1,0 +1,103 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+from switch_jax.cli import gin_config, main
+
+DEMO = "--gin_file=runs/demo_switch.gin"
+
+
+def _refused(capsys, *arguments):
+    """Runs `switch_jax train`, which must exit with 2 and one line; returns the line."""
+    try:
+        code = main(["train", *arguments])
+    except SystemExit as stop:  # argparse's own errors
+        code = stop.code
+    assert code == 2
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gin_file=runs/demo_swich.gin"], r"no gin file .*did you mean runs/demo_switch.gin"),
+        ([], r"no --gin_file: give one.*runs/demo_switch.gin"),
+        ([DEMO, "--gin.TRAIN_STEP=5"], r"macro TRAIN_STEP; did you mean .*TRAIN_STEPS"),
+        ([DEMO, "--gin.ModelConfg.d_ff=5"], r"No configurable.*ModelConfg.*did you mean ModelConf"),
+        ([DEMO, "--gin.ModelConfig.d_f=5"], r"doesn't have a parameter.*d_f.*did you mean.*d_ff"),
+        ([DEMO, "--gin.TRAIN_STEPS"], r"has no value: write --gin.TRAIN_STEPS=VALUE"),
+        ([DEMO, "--gin.TRAIN_STEPS=0"], r"train_steps = 0: it must be at least 1"),
+        ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"dtype = 'float64' is not known; write one of"),
+        (["--gin_file=models/t5_base.gin"], r"set no RunConfig.model_dir.*runs/pretrain.gin"),
+        (["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"], r"MODEL_DIR is not set"),
+        ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
+        ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
+        ([DEMO, "--gin.BATCH_SIZE=33"], r"batch size 33 does not divide.*33 % 2 = 1"),
+        ([DEMO, "--gin.GROUP_SIZE=100000"], r"group size 100000 does not fit"),
+        ([DEMO, "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"targets"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
+    folder = [] if "pretrain" in str(arguments) else [f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+    if arguments[:1] != [DEMO]:
+        folder = []
+    assert re.search(message, _refused(capsys, *arguments, *folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
+    file = tmp_path / "mine.gin"
+    file.write_text("include 'runs/demo_switch.gin'\nNUM_EXPERT = 4\n")
+    assert re.search(r"nothing uses.*NUM_EXPERT; did you mean NUM_EXPERTS", _refused(
+        capsys, f"--gin_file={file}"))  # fmt: skip
+
+
+def test_an_unknown_subcommand_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["trian"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'trian'" in capsys.readouterr().err
+
+
+def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
+    """As a user would: a folder outside the package with a gin file and a module."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "my_tasks.py").write_text(
+        "import seqio\n"
+        "from switch_jax.tasks import english\n"
+        "seqio.MixtureRegistry.add('mine', [('factbook_span_corruption', 1)])\n"
+    )
+    (tmp_path / "configs/mine.gin").write_text(
+        "import my_tasks\n"
+        "include 'runs/demo_switch.gin'\n"
+        "MIXTURE_OR_TASK_NAME = 'mine'\n"
+        "MODEL_DIR = 'here'\n"
+        "NUM_EXPERTS = 4\n"
+    )
+    command = [sys.executable, "-m", "switch_jax", "train", "--gin_search_paths=configs"]
+    command += ["--gin_file=mine.gin", "--gin.TRAIN_STEPS=7", "--dry_run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ModelConfig.num_experts = %NUM_EXPERTS" in done.stdout
+    assert re.search(r"^NUM_EXPERTS = 4$", done.stdout, re.M)
+    assert re.search(r"^TRAIN_STEPS = 7$", done.stdout, re.M)
+
+
+@pytest.mark.parametrize("model", [f for f in gin_config.packaged_files() if "models/" in f])
+def test_every_packaged_model_builds(model):
+    files = ["runs/demo.gin", model]
+    gin_config.parse(files, ["MODEL_DIR=somewhere/else"], [])
+    parts = gin_config.build()
+    assert parts["run"].model_dir == "somewhere/else"
+    assert (parts["model"].num_experts > 0) == ("switch" in model)
+
+
+@pytest.mark.parametrize("run", [f for f in gin_config.packaged_files() if "runs/demo_" in f])
+def test_every_packaged_run_builds(run):
+    gin_config.parse([run], [], [])
+    assert gin_config.build()["data"].mixture_or_task_name == "english_span_corruption"

@@ -1,0 +1,114 @@
+import dataclasses
+
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.model.flops import forward_flops, parameter_count
+
+BASE = ModelConfig(
+    vocab_size=32128,
+    d_model=768,
+    d_ff=3072,
+    d_kv=64,
+    num_heads=12,
+    num_encoder_layers=12,
+    num_decoder_layers=12,
+)
+LARGE = dataclasses.replace(
+    BASE, d_model=1024, d_ff=4096, num_heads=16, num_encoder_layers=24, num_decoder_layers=24
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "experts", "count"),
+    [
+        (BASE, 0, 222_903_552),  # t5-base
+        (BASE, 8, 619_339_008),  # switch-base-8
+        # Table 9 and the released checkpoints print 2B, 7B (7.4B), 14.7B and 26B.
+        (BASE, 32, 1.979e9),
+        (BASE, 128, 7.415e9),
+        (BASE, 256, 14.664e9),
+        (LARGE, 0, 737.7e6),
+        (LARGE, 128, 26.31e9),
+    ],
+)
+def test_parameter_counts_of_published_models(model, experts, count):
+    counted = parameter_count(dataclasses.replace(model, num_experts=experts))
+    if isinstance(count, int):
+        assert counted == count
+    else:
+        assert counted == pytest.approx(count, rel=3e-4)  # four digits are printed
+
+
+def test_parameter_count_by_hand():
+    """V, D, F, K, H = 10, 4, 6, 3, 2; one encoder and two decoder layers; gated, untied logits."""
+    model = ModelConfig(
+        10, 4, 6, 3, 2, 1, 2, "gated-gelu", tie_embeddings=False, relative_position_buckets=8
+    )
+    attention = 4 * (4 * 6) + 4  # 4 matrices [D, H K] or back, and the norm
+    feed_forward = 3 * (4 * 6) + 4
+    encoder = attention + feed_forward
+    decoder = 2 * (2 * attention + feed_forward)
+    around = 2 * (10 * 4) + 2 * 4 + 2 * (8 * 2)  # embedding and logits, last norms, biases
+    assert parameter_count(model) == encoder + decoder + around
+
+    sparse = dataclasses.replace(
+        model, num_encoder_layers=2, num_experts=5, expert_d_ff=7, sparse_step=2
+    )
+    expert_layer = 5 * 3 * (4 * 7) + 4 * 5 + 4  # experts, router, norm
+    encoder += attention + expert_layer
+    decoder += expert_layer - feed_forward
+    assert parameter_count(sparse) == encoder + decoder + around
+
+
+@pytest.mark.parametrize(
+    ("model", "flops"),
+    [(BASE, 124.6e9), (LARGE, 424.9e9)],  # Table 9 prints 124B and 425B
+)
+@pytest.mark.parametrize("experts", [0, 64])
+def test_forward_flops_of_table_9(model, flops, experts):
+    model = dataclasses.replace(model, num_experts=experts)
+    assert forward_flops(model, 512, 114) == pytest.approx(flops, rel=5e-4)
+
+
+def test_smaller_experts_take_fewer_flops():
+    """6 + 6 of the layers are sparse; F falls from 3072 to 1024."""
+    narrow = dataclasses.replace(BASE, num_experts=8, expert_d_ff=1024)
+    saved = 2 * 2 * 768 * (3072 - 1024) * 6 * (512 + 114)
+    assert forward_flops(BASE, 512, 114) - forward_flops(narrow, 512, 114) == saved
+
+
+def test_which_layers_are_sparse():
+    model = dataclasses.replace(BASE, num_experts=4, num_decoder_layers=4)
+    assert model.sparse_layers == {"encoder": [1, 3, 5, 7, 9, 11], "decoder": [1, 3]}
+    every = dataclasses.replace(model, sparse_step=1, num_encoder_layers=3)
+    assert every.sparse_layers == {"encoder": [0, 1, 2], "decoder": [0, 1, 2, 3]}
+    assert BASE.sparse_layers == {"encoder": [], "decoder": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": "swish"}, r"activation = 'swish' is not known; write one of relu, gated-"),
+        ({"dtype": "float16"}, r"dtype = 'float16' is not known; write one of bfloat16, float32"),
+        ({"d_model": 0}, r"d_model = 0: it must be at least 1"),
+        ({"sparse_step": 0, "num_experts": 4}, r"sparse_step = 0: it must be at least 1"),
+        ({"num_experts": -1}, r"num_experts = -1: 0 is dense"),
+        ({"eval_capacity_factor": 0.0}, r"eval_capacity_factor = 0.0: it must be above 0"),
+        ({"init_scale": -0.1}, r"init_scale = -0.1: it must be above 0"),
+        ({"dropout_rate": 1.0}, r"dropout_rate = 1.0: it must be in \[0, 1\)"),
+        ({"expert_dropout_rate": -0.1}, r"expert_dropout_rate = -0.1: it must be in \[0, 1\)"),
+        (
+            {"num_experts": 4, "num_decoder_layers": 7},
+            r"num_decoder_layers = 7 is not a multiple of sparse_step = 2 \(7 % 2 = 1\)",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_value(changes, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(BASE, **changes)
+
+
+def test_the_number_of_layers_need_not_divide_in_a_dense_model():
+    assert dataclasses.replace(BASE, num_decoder_layers=7).layers_per_block == 1

@@ -1,0 +1,125 @@
+"""The parts of a layer, on arrays small enough to work out by hand."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from switch_jax.model import ModelConfig
+from switch_jax.model.attention import Attention, causal_mask, segment_mask
+from switch_jax.model.feed_forward import DenseFeedForward
+from switch_jax.model.layers import RMSNorm, relative_position_bucket
+
+
+def _config(**sizes):
+    least = dict.fromkeys(("vocab_size", "d_ff", "d_kv", "num_heads"), 1)
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    return ModelConfig(**{**least, **layers, "d_model": 2, "dtype": "float32", **sizes})
+
+
+def _t5_bucket(distance, buckets, max_distance, bidirectional):
+    """T5's formula for one distance of key minus query (Raffel et al. 2020, section 2.1)."""
+    first = 0
+    if bidirectional:
+        buckets //= 2
+        first = buckets if distance > 0 else 0
+        n = abs(distance)
+    else:
+        n = max(-distance, 0)
+    exact = buckets // 2
+    if n < exact:
+        return first + n
+    share = math.log(n / exact) / math.log(max_distance / exact)
+    return first + min(exact + int(share * (buckets - exact) + 1e-9), buckets - 1)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (8, 20)])
+def test_relative_position_bucket_is_t5s_formula(buckets, max_distance, bidirectional):
+    distance = np.arange(-200, 201)
+    expected = [_t5_bucket(int(d), buckets, max_distance, bidirectional) for d in distance]
+    got = relative_position_bucket(distance, buckets, max_distance, bidirectional)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_relative_position_bucket_by_hand():
+    # 16 buckets a side, 8 exact; from 8 on, 8 buckets for the 4 doublings to 128: 2 a doubling.
+    distance = jnp.array([0, -1, -7, -8, -11, -12, -16, -32, -64, -127, -500, 1, 7, 8, 16, 127])
+    both = [0, 1, 7, 8, 8, 9, 10, 12, 14, 15, 15, 17, 23, 24, 26, 31]
+    np.testing.assert_array_equal(relative_position_bucket(distance, 32, 128, True), both)
+    # 32 buckets to the left, 16 exact; 16 for 3 doublings: the first ends at 16 x 2^(3/16) = 18.2.
+    distance = jnp.array([0, -1, -15, -16, -18, -19, -127, -500, 1, 100])
+    left = [0, 1, 15, 16, 16, 17, 31, 31, 0, 0]
+    np.testing.assert_array_equal(relative_position_bucket(distance, 32, 128, False), left)
+
+
+def test_rms_norm_by_hand():
+    norm = RMSNorm(_config(d_model=2, norm_epsilon=0.5))
+    norm.scale[...] = jnp.array([1.0, 10.0])
+    # Mean square 12.5, with epsilon 13; a mean is not taken off.
+    expected = [[3 / 13**0.5, 40 / 13**0.5], [0.0, 0.0]]
+    np.testing.assert_allclose(norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])), expected, rtol=1e-6)
+    # 300^2 is past float16 and its bfloat16 square is 0.2 % off; the dtype of the result is x's.
+    wide = norm(jnp.full((1, 2), 300, jnp.bfloat16))
+    assert wide.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(wide, np.float32), [[1.0, 10.0]], rtol=1e-3)
+
+
+def test_masks_by_hand():
+    mask = segment_mask(jnp.array([[1, 1, 2, 0]]), jnp.array([[1, 2, 2, 0, 0]]))
+    expected = [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(mask, np.array([expected], bool))
+    np.testing.assert_array_equal(causal_mask(3), np.array([[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]))
+
+
+def _attention(query_scale):
+    """One head of size 2 whose kernels are the identity, the query's times `query_scale`."""
+    config = _config(d_model=2, d_kv=2, num_heads=1)
+    attention = Attention(config, nnx.Rngs(0))
+    for name in ("query", "key", "value", "out"):
+        getattr(attention, name)[...] = jnp.eye(2) * (query_scale if name == "query" else 1.0)
+    return attention
+
+
+def test_attention_averages_what_the_masks_leave():
+    x = jnp.array([[[1.0, 0.0], [0.0, 1.0], [5.0, 7.0], [9.0, 9.0]]])
+    segments = jnp.array([[1, 1, 2, 0]])
+    mask = segment_mask(segments, segments) & causal_mask(4)
+    y = _attention(0.0)(x, x, mask)  # queries of 0: all scores are equal
+    np.testing.assert_allclose(y[0, :3], [[1, 0], [0.5, 0.5], [5, 7]], rtol=1e-6)
+    assert np.isfinite(y).all()  # also on padding, which may look nowhere
+
+
+def test_attention_adds_the_bias_and_does_not_scale_its_scores():
+    x = jnp.array([[[1.0, 0.0]]])
+    memory = jnp.array([[[2.0, 0.0], [0.0, 1.0]]])
+    mask = jnp.ones((1, 1, 2), bool)
+    bias = jnp.array([[[0.0, 1.0]]])  # [H, L, M]
+    y = _attention(1.0)(x, memory, mask, bias)
+    # Scores x . m = 2 and 0, plus 0 and 1: weights e / (1 + e) and 1 / (1 + e).
+    expected = [[[2 * math.e / (1 + math.e), 1 / (1 + math.e)]]]
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+def test_heads_are_consecutive_columns_and_see_their_own_bias():
+    """Two heads of size 1 on one token pair: head 0 is biased to key 0, head 1 to key 1."""
+    attention = Attention(_config(d_model=2, d_kv=1), nnx.Rngs(0))
+    for name in ("query", "key", "value", "out"):
+        getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
+    memory = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
+    bias = jnp.array([[[50.0, 0.0]], [[0.0, 50.0]]])
+    y = attention(memory[:, :1], memory, jnp.ones((1, 1, 2), bool), bias)
+    np.testing.assert_allclose(y, [[[1.0, 4.0]]], rtol=1e-6)
+
+
+def test_gated_gelu_by_hand():
+    """D = F = 1 and kernels of 1: gelu(x) * x, with T5 1.1's tanh approximation."""
+    config = _config(d_model=1, d_ff=1, activation="gated-gelu")
+    layer = DenseFeedForward(config, nnx.Rngs(0))
+    layer.wi_0[...] = layer.wi_1[...] = layer.wo[...] = jnp.ones((1, 1))
+    layer.wi_1[...] = 3 * jnp.ones((1, 1))
+    y, _ = layer(jnp.full((1, 1, 1), 2.0), jnp.ones((1, 1)), deterministic=True, key=None)
+    gelu = 0.5 * 2 * (1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)))
+    np.testing.assert_allclose(y, [[[gelu * 6]]], rtol=1e-6)

@@ -1,0 +1,169 @@
+"""The model as a whole: what a token may depend on, how it starts, and what it imports."""
+
+import dataclasses
+import functools
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.model import ModelConfig, bind, init_parameters
+
+ROWS, LENGTH = 2, 8
+DENSE = ModelConfig(
+    vocab_size=32, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=2, dtype="float32",
+)  # fmt: skip
+# A group is one row, and each expert has room for all of it.
+SWITCH = dataclasses.replace(
+    DENSE, num_experts=4, group_size=LENGTH, eval_capacity_factor=4.0, min_capacity=1
+)
+# Here an expert has a single slot in it.
+OVERFLOWING = dataclasses.replace(SWITCH, eval_capacity_factor=0.5)
+
+init = jax.jit(init_parameters, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "deterministic"))
+def _apply(model, parameters, batch, *, deterministic, key):
+    return bind(model, parameters)(*batch, deterministic=deterministic, key=key)
+
+
+def _run(model, *batch, deterministic=True, key=None):
+    """Output for inputs, targets, and the segments of both."""
+    parameters = init(model, jax.random.key(0))
+    return _apply(model, parameters, batch, deterministic=deterministic, key=key)
+
+
+def _tokens(seed):
+    return np.random.default_rng(seed).integers(1, 32, (ROWS, LENGTH), dtype=np.int32)
+
+
+def _fill(*rows):
+    """Lists of at most LENGTH numbers -> [ROWS, LENGTH], 0 where there is none."""
+    rows = [*rows, *[[]] * (ROWS - len(rows))]
+    return np.array([[*row, *[0] * (LENGTH - len(row))] for row in rows], np.int32)
+
+
+@pytest.mark.parametrize("model", [DENSE, SWITCH], ids=["dense", "switch"])
+def test_packed_examples_are_independent(model):
+    """Two examples in one row have the logits that each has in a row of its own."""
+    inputs = [7, 3, 9, 30, 2], [5, 11, 3]
+    targets = [4, 8, 15, 16], [23, 9]
+    apart = _run(
+        model, _fill(*inputs), _fill(*targets), _fill([1] * 5, [1] * 3), _fill([1] * 4, [1] * 2)
+    ).logits
+    packed = _run(
+        model,
+        _fill(inputs[0] + inputs[1]),
+        _fill(targets[0] + targets[1]),
+        _fill([1] * 5 + [2] * 3),
+        _fill([1] * 4 + [2] * 2),
+    ).logits
+    np.testing.assert_allclose(packed[0, :4], apart[0, :4], atol=1e-5)
+    np.testing.assert_allclose(packed[0, 4:6], apart[1, :2], atol=1e-5)
+
+
+def test_a_target_token_sees_nothing_to_its_right_even_when_experts_overflow():
+    inputs, targets, ones = _tokens(0), _tokens(1), np.ones((ROWS, LENGTH), np.int32)
+    before = _run(OVERFLOWING, inputs, targets, ones, ones)
+    assert float(before.decoder.dropped.min()) > 0.3, "the case should overflow"
+    changed = targets.copy()
+    changed[:, 5] = targets[:, 5] % 31 + 1
+    after = _run(OVERFLOWING, inputs, changed, ones, ones)
+    np.testing.assert_allclose(after.logits[:, :5], before.logits[:, :5], atol=1e-6)
+    difference = np.abs(after.logits - before.logits).max(-1)
+    assert difference[:, 5:].max(1).min() > 1e-3
+
+
+def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_overflow():
+    inputs, targets = _tokens(0), _tokens(1)
+    # Padding before and between real tokens, whose slots it could take.
+    segments = np.array([[0, 1, 1, 0, 1, 1, 1, 0]] * ROWS, np.int32)
+    before = _run(OVERFLOWING, inputs, targets, segments, segments)
+    assert float(before.encoder.dropped.min()) > 0.1, "the case should overflow"
+    padding = segments == 0
+    after = _run(
+        OVERFLOWING,
+        np.where(padding, _tokens(2), inputs),
+        np.where(padding, _tokens(3), targets),
+        segments,
+        segments,
+    )
+    np.testing.assert_allclose(after.logits[~padding], before.logits[~padding], atol=1e-6)
+    assert np.abs(after.logits - before.logits)[padding].max() > 1e-3
+    for a, b in zip(jax.tree.leaves(after[1:]), jax.tree.leaves(before[1:]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_noise_is_off_when_deterministic():
+    noisy = dataclasses.replace(SWITCH, dropout_rate=0.5, expert_dropout_rate=0.5, jitter=0.5)
+    batch = (_tokens(0), _tokens(1), *[np.ones((ROWS, LENGTH), np.int32)] * 2)
+    clean = _run(SWITCH, *batch).logits
+    key = jax.random.key(1)
+    np.testing.assert_array_equal(_run(noisy, *batch, key=key).logits, clean)
+    first = _run(noisy, *batch, deterministic=False, key=key).logits
+    second = _run(noisy, *batch, deterministic=False, key=jax.random.key(2)).logits
+    assert np.abs(first - clean).max() > 0.1
+    assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_initial_kernels_have_variance_s_over_fan_in_and_nothing_beyond_2_sigma(scale):
+    """Section 2.4 and its footnote 6."""
+    model = ModelConfig(
+        vocab_size=500, d_model=64, d_ff=160, d_kv=16, num_heads=2, num_encoder_layers=4,
+        num_decoder_layers=4, num_experts=8, expert_d_ff=96, activation="gated-gelu",
+        tie_embeddings=False, init_scale=scale,
+    )  # fmt: skip
+    fan_in = {
+        "query": 64 * 16,  # holds the 1 / sqrt(K) of the scores too
+        "key": 64, "value": 64, "out": 2 * 16,
+        "router": 64, "wi_0": 64, "wi_1": 64, "logits": 64,
+        "layer_0 wo": 160, "layer_1 wo": 96,  # dense, expert
+    }  # fmt: skip
+    seen = set()
+    for path, values in jax.tree_util.tree_leaves_with_path(init(model, jax.random.key(0))):
+        path = [entry.key for entry in path]
+        kind = f"{path[2]} wo" if path[-1] == "wo" else path[-1]
+        seen.add(kind)
+        values = np.asarray(values)
+        if kind in fan_in:
+            variance = scale / fan_in[kind]
+            # The variance of n draws errs by about sqrt(2 / n); this is 4 times that.
+            tolerance = 4 * (2 / values.size) ** 0.5
+            np.testing.assert_allclose(values.var(), variance, rtol=tolerance, err_msg=str(path))
+            sigma = variance**0.5 / 0.87962566  # of the normal distribution that was cut
+            assert 1.9 * sigma < np.abs(values).max() < 2.0001 * sigma, path
+        elif kind == "scale":
+            np.testing.assert_array_equal(values, 1.0)
+        else:  # T5's, whatever s is: 1 for tokens, D^-0.5 for the 64 position biases
+            std, tolerance = (1.0, 0.03) if path[0] == "token_embedding" else (1 / 8, 0.35)
+            np.testing.assert_allclose(values.std(), std, rtol=tolerance, err_msg=str(path))
+    assert seen == {*fan_in, "scale", "embedding"}
+
+
+def test_no_two_layers_experts_or_kernels_start_alike():
+    model = dataclasses.replace(SWITCH, num_encoder_layers=4)
+    parameters = init(model, jax.random.key(0))
+    kernels = []
+    for path, values in jax.tree_util.tree_leaves_with_path(parameters):
+        if path[-1].key != "scale":
+            kernels += list(np.asarray(values).reshape(-1, *values.shape[-2:]))
+    # 2 x 4 and 1 x 4 experts' wi; the rest has other counts.
+    assert sum(kernel.shape == (16, 32) for kernel in kernels) == 3 * 4 + 3
+    corners = {float(kernel[0, 0]) for kernel in kernels}
+    assert len(corners) == len(kernels)
+
+
+def test_the_model_imports_without_tensorflow_gin_and_seqio():
+    code = (
+        "import sys, switch_jax.model;"
+        "print(*{'tensorflow', 'gin', 'seqio', 't5'} & set(sys.modules), 'none')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert result.stdout.split() == ["none"]

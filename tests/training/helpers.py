@@ -1,0 +1,34 @@
+"""A tiny model and batch for the tests of training."""
+
+import numpy as np
+
+from switch_jax.model import ModelConfig
+
+
+def tiny_model(**changes) -> ModelConfig:
+    sizes = {
+        "vocab_size": 64, "d_model": 16, "d_ff": 32, "d_kv": 8, "num_heads": 2,
+        "num_encoder_layers": 2, "num_decoder_layers": 2, "num_experts": 4, "group_size": 32,
+        "min_capacity": 1, "dtype": "float32",
+    }  # fmt: skip
+    return ModelConfig(**{**sizes, **changes})
+
+
+def random_batch(rows: int, inputs: int = 16, targets: int = 8, seed: int = 0) -> dict:
+    """Rows with very unequal padding: from almost none to almost all."""
+    rng = np.random.default_rng(seed)
+
+    def segments(length: int) -> np.ndarray:
+        real = rng.integers(1, length + 1, (rows, 1))
+        return (np.arange(length) < real).astype(np.int32)
+
+    encoder, decoder = segments(inputs), segments(targets)
+    tokens = rng.integers(1, 64, (rows, targets), dtype=np.int32) * decoder
+    return {
+        "encoder_tokens": rng.integers(1, 64, (rows, inputs), dtype=np.int32) * encoder,
+        "encoder_segments": encoder,
+        "decoder_input_tokens": np.pad(tokens, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": tokens,
+        "decoder_segments": decoder,
+        "decoder_loss_weights": decoder.astype(np.float32),
+    }

@@ -1,0 +1,83 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from switch_jax.training.adafactor import adafactor, moment_axes
+from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+
+
+def _tree(shapes, seed):
+    rng = np.random.default_rng(seed)
+    return {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+
+
+def _run(transformation, parameters, steps=3):
+    state = transformation.init(parameters)
+    for i in range(steps):
+        gradients = _tree({k: p.shape for k, p in parameters.items()}, seed=i + 1)
+        updates, state = transformation.update(gradients, state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    return parameters, state
+
+
+def test_one_matrix_and_one_vector_equal_optax():
+    """optax's Adafactor is another implementation; on unstacked parameters the two agree."""
+    parameters = _tree({"matrix": (130, 140), "vector": (200,), "small": (3, 150)}, seed=0)
+    axes = {"matrix": ("embed", "mlp"), "vector": ("embed",), "small": ("embed", "mlp")}
+    ours, _ = _run(adafactor(lambda _: 0.1, axes), parameters)
+    theirs, _ = _run(optax.adafactor(0.1, min_dim_size_to_factor=128), parameters)
+    for name in parameters:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=1e-6)
+
+
+def test_layers_and_experts_are_updated_each_as_a_matrix_of_its_own():
+    shape = (2, 3, 128, 129)
+    scales = 10.0 ** np.arange(6).reshape(2, 3, 1, 1)  # very unlike matrices
+    stacked = {"wi": _tree({"wi": shape}, seed=0)["wi"] * scales}
+    axes = {"wi": ("layers", "expert", "embed", "mlp")}
+    ours, state = _run(adafactor(lambda _: 0.1, axes), stacked)
+    assert state.moments["wi"].row.shape == (2, 3, 128)
+    assert state.moments["wi"].column.shape == (2, 3, 129)
+    for layer in range(2):
+        for expert in range(3):
+            transformation = optax.adafactor(0.1, min_dim_size_to_factor=128)
+            one = {"wi": stacked["wi"][layer, expert]}
+            optax_state = transformation.init(one)
+            for i in range(3):
+                gradient = {"wi": _tree({"wi": shape}, seed=i + 1)["wi"][layer, expert]}
+                updates, optax_state = transformation.update(gradient, optax_state, one)
+                one = optax.apply_updates(one, updates)
+            scale = float(jnp.abs(one["wi"]).max())
+            np.testing.assert_allclose(
+                ours["wi"][layer, expert], one["wi"], rtol=2e-5, atol=1e-6 * scale
+            )
+
+
+def test_first_update_by_hand():
+    """At the first step the decay is 0: the update is the gradient's sign, times rate and scale."""
+    axes = {"scale": ("embed",)}
+    transformation = adafactor(lambda _: 0.5, axes)
+    parameters = {"scale": jnp.array([3.0, -4.0])}  # RMS sqrt(12.5)
+    gradients = {"scale": jnp.array([0.2, -7.0])}
+    updates, _ = transformation.update(gradients, transformation.init(parameters), parameters)
+    np.testing.assert_allclose(
+        updates["scale"], [-0.5 * 12.5**0.5, 0.5 * 12.5**0.5], rtol=1e-6
+    )
+
+
+def test_moments_lie_where_their_parameter_lies():
+    axes = {"wi": ("layers", "expert", "embed", "mlp"), "scale": ("layers", "embed")}
+    parameters = {"wi": jnp.zeros((2, 4, 128, 256)), "scale": jnp.zeros((2, 128))}
+    state = jax.eval_shape(adafactor(lambda _: 1.0, axes).init, parameters)
+    placed = moment_axes(axes, state.moments)
+    assert placed["wi"] == (("layers", "expert", "embed"), ("layers", "expert", "mlp"), None)
+    assert placed["scale"] == (None, None, ("layers", "embed"))
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.01), (9_999, 0.01), (10_000, 0.01), (40_000, 0.005), (10**6, 0.001)]
+)
+def test_learning_rate_is_constant_then_inverse_square_root(step, rate):
+    np.testing.assert_allclose(learning_rate_schedule(OptimizerConfig())(step), rate, rtol=1e-6)
