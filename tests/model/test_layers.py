@@ -56,7 +56,7 @@ def test_relative_position_bucket_by_hand():
 
 
 def test_rms_norm_by_hand():
-    norm = RMSNorm(_config(d_model=2, norm_epsilon=0.5))
+    norm = RMSNorm(_config(norm_epsilon=0.5))
     norm.scale[...] = jnp.array([1.0, 10.0])
     # Mean square 12.5, with epsilon 13; a mean is not taken off.
     expected = [[3 / 13**0.5, 40 / 13**0.5], [0.0, 0.0]]
@@ -76,7 +76,7 @@ def test_masks_by_hand():
 
 def _attention(query_scale):
     """One head of size 2 whose kernels are the identity, the query's times `query_scale`."""
-    config = _config(d_model=2, d_kv=2, num_heads=1)
+    config = _config(d_kv=2)
     attention = Attention(config, nnx.Rngs(0))
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (query_scale if name == "query" else 1.0)
@@ -105,7 +105,7 @@ def test_attention_adds_the_bias_and_does_not_scale_its_scores():
 
 def test_heads_are_consecutive_columns_and_see_their_own_bias():
     """Two heads of size 1 on one token pair: head 0 is biased to key 0, head 1 to key 1."""
-    attention = Attention(_config(d_model=2, d_kv=1), nnx.Rngs(0))
+    attention = Attention(_config(num_heads=2), nnx.Rngs(0))
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     memory = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
@@ -116,7 +116,7 @@ def test_heads_are_consecutive_columns_and_see_their_own_bias():
 
 def test_gated_gelu_by_hand():
     """D = F = 1 and kernels of 1: gelu(x) * x, with T5 1.1's tanh approximation."""
-    config = _config(d_model=1, d_ff=1, activation="gated-gelu")
+    config = _config(d_model=1, activation="gated-gelu")
     layer = DenseFeedForward(config, nnx.Rngs(0))
     layer.wi_0[...] = layer.wi_1[...] = layer.wo[...] = jnp.ones((1, 1))
     layer.wi_1[...] = 3 * jnp.ones((1, 1))

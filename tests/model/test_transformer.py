@@ -33,7 +33,7 @@ def _apply(model, parameters, batch, *, deterministic, key):
 
 def _run(model, *batch, deterministic=True, key=None):
     """Output for inputs, targets, and the segments of both."""
-    parameters = init(model, jax.random.key(0))
+    parameters = init(SWITCH if model.num_experts else DENSE, jax.random.key(0))
     return _apply(model, parameters, batch, deterministic=deterministic, key=key)
 
 

@@ -1,0 +1,60 @@
+"""The mesh changes where numbers are computed, and not which."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from switch_jax.model import logical_axes
+from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
+from switch_jax.partitioning.rules import parameter_shardings
+from switch_jax.training.loss import LossConfig
+from switch_jax.training.state import init_state
+from switch_jax.training.step import make_train_step
+from tests.training.helpers import random_batch, tiny_model
+
+# Groups of 16 tokens (a row of inputs, two of targets), 16 experts with 2 slots each: 2 or more
+# experts a device; dropout and jitter on; rows with much and with little padding.
+MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter=0.1)
+LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
+# An optimiser whose state is the gradients.
+GRADIENTS = optax.GradientTransformation(
+    init=lambda parameters: parameters,
+    update=lambda gradients, state, parameters: (gradients, gradients),
+)
+
+
+@functools.cache
+def _train_step(shape):
+    """One step on the mesh: (gradients, metrics), on the host."""
+    mesh = make_mesh(MeshConfig(*shape))
+    state = init_state(MODEL, GRADIENTS, jax.random.key(1))
+    shardings = parameter_shardings(logical_axes(MODEL), state.parameters, mesh)
+    state = state._replace(
+        parameters=jax.device_put(state.parameters, shardings),
+        optimizer=jax.device_put(state.optimizer, shardings),
+    )
+    batch = jax.device_put(random_batch(16), batch_sharding(mesh))
+    step = make_train_step(MODEL, LOSS, GRADIENTS, num_microbatches=1, seed=0)
+    with jax.set_mesh(mesh):
+        state, metrics = jax.jit(step)(state, batch)
+    return jax.device_get((state.optimizer, metrics))
+
+
+@pytest.mark.parametrize("mesh", [(2, 4, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)])
+def test_loss_metrics_and_every_gradient_are_those_of_one_device(mesh):
+    expected, expected_metrics = _train_step((1, 1, 1))
+    for router in (expected_metrics.encoder_router, expected_metrics.decoder_router):
+        assert float(router.dropped.min()) > 0.02, "the case should overflow"
+
+    gradients, metrics = _train_step(mesh)
+    for a, b in zip(jax.tree.leaves(metrics), jax.tree.leaves(expected_metrics), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(expected), strict=True
+    ):
+        largest = np.abs(b).max()
+        assert largest > 0, path
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * largest, err_msg=str(path))
