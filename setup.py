@@ -46,7 +46,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
-        "test": ["mypy", "pytest", "pytest-xdist", "ruff"],
+        "test": ["mypy", "pytest", "pytest-xdist", "ruff", "safetensors"],
         "docs": ["pdoc"],  # reference pages from the docstrings
     },
 )

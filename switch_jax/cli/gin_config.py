@@ -177,9 +177,15 @@ def _check_macros() -> None:
         for value in bindings.values()
         for reference in _references(value)
     }
+    unset = [
+        name
+        for name in _macros()
+        if str(gin._CONFIG[(name, "gin.macro")]["value"]) == "%gin.REQUIRED"
+    ]
+    if unset:
+        flags = " ".join(f"--gin.{name}=..." for name in unset)
+        raise UserError(f"{' and '.join(unset)} not set: write {flags}")
     for name in _macros():
-        if gin._CONFIG[(name, "gin.macro")].get("value") is gin.REQUIRED:
-            raise UserError(f"{name} is not set: write --gin.{name}=...")
         if name not in used:
             raise UserError(
                 f"nothing uses the macro {name}{_near(name, sorted(used - {name}))}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import Checkpoints
@@ -109,9 +110,8 @@ def _loop(
     batches = train_batches(data, run.batch_size, start_batch=start)
     evaluation = _Evaluation(model, data, run, mesh, abstract)
     train_step = _compile_step(abstract, mesh, run, model, data, optimizer, loss)
-    schedule = learning_rate_schedule(optimizer)
     clock = _Clock(writer.last_seconds(start))
-    window = _Window(writer, progress, model, clock)
+    window = _Window(writer, progress, model, clock, learning_rate_schedule(optimizer))
     if start == 0:
         with clock.stopped():
             evaluation(state, writer, progress, clock)
@@ -123,7 +123,7 @@ def _loop(
         if previous is not None:
             jax.block_until_ready(previous.loss)
             window.flush_if_due()
-        window.add(step, metrics, float(schedule(step - 1)), due=step % run.log_period == 0)
+        window.add(step, metrics, due=step % run.log_period == 0)
         previous = metrics
         progress.advance()
         last = step == run.train_steps
@@ -163,22 +163,28 @@ class _Window:
     """Collects the metrics of the steps between two log records, and writes their means."""
 
     def __init__(
-        self, writer: MetricWriter, progress: Progress, model: ModelConfig, clock: _Clock
+        self,
+        writer: MetricWriter,
+        progress: Progress,
+        model: ModelConfig,
+        clock: _Clock,
+        schedule: optax.Schedule,
     ) -> None:
         self._writer, self._progress, self._model, self._clock = writer, progress, model, clock
+        self._schedule = schedule
         self._metrics: list[Metrics] = []
-        self._due: tuple[int, float] | None = None
+        self._due: int | None = None
         self._since = clock.seconds()
 
-    def add(self, step: int, metrics: Metrics, learning_rate: float, due: bool) -> None:
+    def add(self, step: int, metrics: Metrics, due: bool) -> None:
         self._metrics.append(metrics)
         if due:
-            self._due = (step, learning_rate)
+            self._due = step
 
     def flush_if_due(self) -> None:
         if self._due is None:
             return
-        (step, learning_rate), self._due = self._due, None
+        step, self._due = self._due, None
         window = jax.device_get(self._metrics)
         self._metrics = []
         now = self._clock.seconds()
@@ -191,7 +197,7 @@ class _Window:
             if name not in ("tokens", "encoder_router", "decoder_router")
         }
         values["neg_log_perplexity"] = -mean.cross_entropy
-        values["learning_rate"] = learning_rate
+        values["learning_rate"] = float(self._schedule(step - 1))
         values["tokens_per_second"] = round(tokens_per_second, 1)
         if self._model.num_experts:
             values["router"] = {

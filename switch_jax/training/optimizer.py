@@ -18,10 +18,12 @@ class OptimizerConfig:
       learning_rate: the base, 1.0 in T5; with 10,000 warm-up steps the rate is 0.01 during them.
         Relative to the RMS of each parameter.
       warmup_steps: the rate is constant up to here and falls with the inverse square root after.
+      min_dim_size_to_factor: a matrix has a factored second moment if both its sides are as long.
     """
 
     learning_rate: float = 1.0
     warmup_steps: int = 10_000
+    min_dim_size_to_factor: int = 128
 
     def __post_init__(self) -> None:
         """Raises UserError on values that train nothing."""
@@ -44,4 +46,8 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 def make_optimizer(config: OptimizerConfig, axes: Any) -> optax.GradientTransformation:
     """T5's Adafactor; `axes` are the parameters' logical axes."""
-    return adafactor(learning_rate_schedule(config), axes)
+    return adafactor(
+        learning_rate_schedule(config),
+        axes,
+        min_dim_size_to_factor=config.min_dim_size_to_factor,
+    )

@@ -34,7 +34,10 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"train_steps = 0: it must be at least 1"),
         ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"dtype = 'float64' is not known; write one of"),
         (["--gin_file=models/t5_base.gin"], r"set no RunConfig.model_dir.*runs/pretrain.gin"),
-        (["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"], r"MODEL_DIR is not set"),
+        (
+            ["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"],
+            r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
+        ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
         ([DEMO, "--gin.BATCH_SIZE=33"], r"batch size 33 does not divide.*33 % 2 = 1"),

@@ -27,10 +27,15 @@ GRADIENTS = optax.GradientTransformation(
 
 
 @functools.cache
+def _initial_state():
+    return jax.jit(lambda key: init_state(MODEL, GRADIENTS, key))(jax.random.key(1))
+
+
+@functools.cache
 def _train_step(shape):
     """One step on the mesh: (gradients, metrics), on the host."""
     mesh = make_mesh(MeshConfig(*shape))
-    state = init_state(MODEL, GRADIENTS, jax.random.key(1))
+    state = _initial_state()
     shardings = parameter_shardings(logical_axes(MODEL), state.parameters, mesh)
     state = state._replace(
         parameters=jax.device_put(state.parameters, shardings),
@@ -38,8 +43,10 @@ def _train_step(shape):
     )
     batch = jax.device_put(random_batch(16), batch_sharding(mesh))
     step = make_train_step(MODEL, LOSS, GRADIENTS, num_microbatches=1, seed=0)
+    # Unoptimised machine code: compiling random numbers well takes LLVM half a minute a mesh.
+    step = jax.jit(step, compiler_options={"xla_backend_optimization_level": 0})
     with jax.set_mesh(mesh):
-        state, metrics = jax.jit(step)(state, batch)
+        state, metrics = step(state, batch)
     return jax.device_get((state.optimizer, metrics))
 
 
