@@ -30,6 +30,11 @@ def _config(**changes):
     return SwitchConfig(**{"num_experts": E, "group_size": L, "capacity_factor": 1.25, **changes})
 
 
+def _switch(*arguments, config):
+    """The layer with ReLU experts, compiled as a whole, on one device."""
+    return jax.jit(lambda *a: switch_ffn(*a[:3], config, jax.nn.relu, *a[3:]))(*arguments)
+
+
 def _on_mesh(shape, function, *arguments):
     with jax.set_mesh(make_mesh(MeshConfig(*shape))):
         return jax.device_get(jax.jit(function)(*arguments))
@@ -98,10 +103,10 @@ def test_gradients_equal_those_of_the_one_hot_einsum():
 def test_dropped_tokens_and_padding_are_exactly_zero_and_take_no_gradient():
     x, valid, p = _inputs()
     kept = reference.assign(x @ p.router, capacity(L, E, 1.25), valid).sum((2, 3)) > 0
-    y, _ = switch_ffn(x, valid, p, _config(), jax.nn.relu)
+    y, _ = _switch(x, valid, p, config=_config())
     np.testing.assert_array_equal(np.asarray(y)[~kept], 0)
     assert (np.abs(np.asarray(y)[kept]).sum(-1) > 0).all()
-    gradient = jax.grad(lambda x: switch_ffn(x, valid, p, _config(), jax.nn.relu)[0].sum())(x)
+    gradient = jax.grad(lambda x: _switch(x, valid, p, config=_config())[0].sum())(x)
     np.testing.assert_array_equal(np.asarray(gradient)[~kept], 0)
 
 
@@ -110,11 +115,11 @@ def test_jitter_moves_the_router_only():
     x, valid, p = _inputs()
     one = ExpertParameters(p.router[:, :1], (p.wi[0][:1],), p.wo[:1])
     config = _config(num_experts=1, jitter=0.5, capacity_factor=1.0)
-    clean, _ = switch_ffn(x, valid, one, config, jax.nn.relu)
-    noisy, _ = switch_ffn(x, valid, one, config, jax.nn.relu, jax.random.key(0))
+    clean, _ = _switch(x, valid, one, config=config)
+    noisy, _ = _switch(x, valid, one, jax.random.key(0), config=config)
     np.testing.assert_array_equal(clean, noisy)
-    _, clean = switch_ffn(x, valid, p, _config(jitter=0.5), jax.nn.relu)
-    _, noisy = switch_ffn(x, valid, p, _config(jitter=0.5), jax.nn.relu, jax.random.key(0))
+    _, clean = _switch(x, valid, p, config=_config(jitter=0.5))
+    _, noisy = _switch(x, valid, p, jax.random.key(0), config=_config(jitter=0.5))
     assert abs(float(clean.z_loss - noisy.z_loss)) > 1e-3
 
 
@@ -124,7 +129,7 @@ def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
     wo = np.full((1, 512, D), 1 / 512, np.float32)
     p = ExpertParameters(np.zeros((D, 1), np.float32), (wi,), wo)
     config = _config(num_experts=1, expert_dropout=0.4, capacity_factor=1.0)
-    y, _ = switch_ffn(x, np.ones((B, L), bool), p, config, jax.nn.relu, jax.random.key(0))
+    y, _ = _switch(x, np.ones((B, L), bool), p, jax.random.key(0), config=config)
     # Each output is the mean of 512 hidden units, each 0 or 1 / 0.6.
     kept = np.asarray(y)[..., 0] * 0.6
     np.testing.assert_allclose(kept.mean(), 0.6, atol=0.01)
@@ -134,7 +139,7 @@ def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
 def test_the_router_is_float32_in_a_bfloat16_model():
     x, valid, p = _inputs()
     x = jnp.asarray(x, jnp.bfloat16)
-    y, stats = switch_ffn(x, valid, p, _config(), jax.nn.relu)
+    y, stats = _switch(x, valid, p, config=_config())
     assert y.dtype == jnp.bfloat16
     logits = np.asarray(x, np.float32) @ p.router
     z = np.log(np.exp(logits).sum(-1))[valid]

@@ -43,10 +43,8 @@ def _train_step(shape):
     )
     batch = jax.device_put(random_batch(16), batch_sharding(mesh))
     step = make_train_step(MODEL, LOSS, GRADIENTS, num_microbatches=1, seed=0)
-    # Unoptimised machine code: compiling random numbers well takes LLVM half a minute a mesh.
-    step = jax.jit(step, compiler_options={"xla_backend_optimization_level": 0})
     with jax.set_mesh(mesh):
-        state, metrics = step(state, batch)
+        state, metrics = jax.jit(step)(state, batch)
     return jax.device_get((state.optimizer, metrics))
 
 
