@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import logging
 import os
 import re
 import sys
@@ -54,7 +53,8 @@ def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[
     sys.path.insert(0, os.getcwd())  # for `import my_tasks` in a gin file
     for path in (".", *search_paths, str(GIN_DIR)):
         gin.add_config_file_search_path(path)
-    logging.getLogger().addFilter(_not_a_search)
+    # Plain files only: gin's other reader takes a folder `runs` for a Python package, and trips.
+    gin._FILE_READERS[:] = [(open, os.path.isfile)]
     for file in files:
         _check_exists(file, search_paths)
         _explain(lambda file=file: gin.parse_config_file(file))
@@ -111,11 +111,6 @@ def _check_exists(file: str, search_paths: Sequence[str]) -> None:
         near = _near(file, packaged_files())
         places = ", ".join(str(folder) for folder in folders)
         raise UserError(f"no gin file {file}{near}; looked in {places}")
-
-
-def _not_a_search(record: logging.LogRecord) -> bool:
-    """Drops what gin logs as errors: that a file is not in the first folders that it looks in."""
-    return not record.getMessage().startswith("Path not found")
 
 
 def _explain(action: Any) -> Any:

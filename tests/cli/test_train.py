@@ -70,6 +70,7 @@ def test_an_unknown_subcommand_is_refused(capsys):
 def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     """As a user would: a folder outside the package with a gin file and a module."""
     (tmp_path / "configs").mkdir()
+    (tmp_path / "runs").mkdir()  # as an earlier run leaves it; the packaged runs/ is found even so
     (tmp_path / "my_tasks.py").write_text(
         "import seqio\n"
         "from switch_jax.tasks import english\n"
