@@ -43,7 +43,7 @@ test: setup  ## lint, types and the fast tests
 
 test-slow: setup  ## the tests that take minutes
 	@echo "test-slow: pytest, the slow tests"
-	@$(BIN)/pytest -q -m slow
+	@$(BIN)/pytest -q -m slow || [ $$? -eq 5 ]  # 5: there is none
 
 demo: setup  ## pretrain a small Switch model and its dense twin on this machine, and compare them
 	@echo "demo: pretraining a small Switch Transformer"
