@@ -303,8 +303,8 @@ def _restore_or_init(
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     transformation = make_optimizer(optimizer, logical_axes(model))
     init = jax.jit(lambda key: init_state(model, transformation, key), out_shardings=shardings)
-    # Another stream than the steps', which fold their number into key(seed).
-    return init(jax.random.split(jax.random.key(run.seed))[0])
+    # Steps fold their number into the same key: this is one that no run reaches.
+    return init(jax.random.fold_in(jax.random.key(run.seed), 2**32 - 1))
 
 
 def _abstract_batch(run: RunConfig, data: DataConfig, mesh: Mesh) -> dict[str, Any]:
