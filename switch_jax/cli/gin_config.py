@@ -5,7 +5,9 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[
     for file in files:
         _check_exists(file, search_paths)
         _explain(lambda file=file: gin.parse_config_file(file))
+    _check_macros()
     known = _macros()
     for binding in bindings:
         name, equals, value = binding.partition("=")
@@ -67,7 +70,7 @@ def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[
         if "." not in name and name not in known:
             raise UserError(f"no gin file knows a macro {name}{_near(name, known)}")
         _explain(lambda name=name, value=value: gin.parse_config(f"{name} = {_literal(value)}"))
-    _check_macros()
+    _check_values()
 
 
 def build() -> dict[str, Any]:
@@ -91,8 +94,37 @@ def build() -> dict[str, Any]:
                 "a run needs a model file and a run file, for example "
                 "--gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin"
             )
+        _check_types(config, gin.get_bindings(config.__name__))
         parts[name] = _explain(configurable)
     return parts
+
+
+def _check_types(config: Any, values: dict[str, Any]) -> None:
+    """Raises UserError where a value is not of the type that the field is declared with."""
+    hints = typing.get_type_hints(config)
+    for name, value in values.items():
+        if not _is_a(value, hints[name]):
+            wanted = getattr(hints[name], "__name__", str(hints[name]))
+            raise UserError(
+                f"{config.__name__}.{name} = {value!r}: it must be of type {wanted}"
+                + (" (True or False)" if hints[name] is bool else "")
+            )
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether the value may stand where the annotation is; an int may stand for a float."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_is_a(value, choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) is Mapping:
+        key, item = typing.get_args(hint)
+        return isinstance(value, Mapping) and all(
+            _is_a(k, key) and _is_a(v, item) for k, v in value.items()
+        )
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def config_text() -> str:
@@ -165,13 +197,16 @@ def _macros() -> list[str]:
 
 
 def _check_macros() -> None:
-    """A macro without a value, or one that nothing uses, is a mistake."""
-    used = {
-        reference.scoped_selector.split("/")[0]
-        for bindings in gin._CONFIG.values()
-        for value in bindings.values()
-        for reference in _references(value)
-    }
+    """A macro that no value and no packaged file refers to is a mistake."""
+    packaged = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
+    used = _used() | set(re.findall(r"%(\w+)", packaged))
+    for name in _macros():
+        if name not in used:
+            raise UserError(f"nothing uses the macro {name}{_near(name, sorted(used))}")
+
+
+def _check_values() -> None:
+    """A macro without a value is a mistake."""
     unset = [
         name
         for name in _macros()
@@ -180,11 +215,18 @@ def _check_macros() -> None:
     if unset:
         flags = " ".join(f"--gin.{name}=..." for name in unset)
         raise UserError(f"{' and '.join(unset)} not set: write {flags}")
-    for name in _macros():
-        if name not in used:
-            raise UserError(
-                f"nothing uses the macro {name}{_near(name, sorted(used - {name}))}"
-            )
+    for name in sorted(_used() - set(_macros())):
+        raise UserError(f"no gin file sets the macro {name}{_near(name, _macros())}")
+
+
+def _used() -> set[str]:
+    """Names of the macros that some value refers to."""
+    return {
+        reference.scoped_selector.split("/")[0]
+        for bindings in gin._CONFIG.values()
+        for value in bindings.values()
+        for reference in _references(value)
+    }
 
 
 def _references(value: Any) -> list[Any]:

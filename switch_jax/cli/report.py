@@ -45,9 +45,12 @@ def main(args: argparse.Namespace) -> int:
         page.title(found),
         [pair.sentence() for pair in pairs],
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page.render(found, task, pairs, sections), encoding="utf-8")
-    output.with_suffix(".png").write_bytes(picture)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(page.render(found, task, pairs, sections), encoding="utf-8")
+        output.with_suffix(".png").write_bytes(picture)
+    except OSError as error:
+        raise UserError(f"--output {args.output} cannot be written: {error.strerror}") from error
 
     print(summary.text_table(found, summary.final_numbers(found, task)))
     for pair in pairs:

@@ -45,11 +45,12 @@ def main(args: argparse.Namespace) -> int:
         [path for path in args.gin_search_paths.split(",") if path],
     )
     parts = gin_config.build()
+
+    from switch_jax.training.loop import check, train
+
     if args.dry_run:
+        check(**{name: part for name, part in parts.items() if name != "loss"})
         print(gin_config.config_text())
         return 0
-
-    from switch_jax.training.loop import train
-
     train(**parts, config_text=gin_config.config_text())
     return 0

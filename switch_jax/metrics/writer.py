@@ -13,6 +13,9 @@ class MetricWriter:
 
     def __init__(self, model_dir: str | Path) -> None:
         self.path = Path(model_dir) / "metrics.jsonl"
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("a") as file:  # half a line, from a run that was killed
+                file.write("\n")
         self._tensorboard = metric_writers.SummaryWriter(str(Path(model_dir) / "tensorboard"))
 
     def last_seconds(self, step: int) -> float:
@@ -26,7 +29,7 @@ class MetricWriter:
             except json.JSONDecodeError:  # half written when the run was killed
                 continue
             if record["step"] <= step:
-                seconds = max(seconds, record["seconds"])
+                seconds = record["seconds"]
         return seconds
 
     def write(self, kind: str, step: int, seconds: float, values: Mapping[str, Any]) -> None:

@@ -71,12 +71,18 @@ class ModelConfig:
         """Raises UserError on sizes and names that no model has."""
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("dtype", self.dtype, DTYPES)
+        if self.relative_position_buckets < 4:
+            raise UserError(
+                f"relative_position_buckets = {self.relative_position_buckets}: at least 4"
+            )
         for name in (
             *("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "group_size"),
             *("num_encoder_layers", "num_decoder_layers", "sparse_step", "min_capacity"),
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} = {getattr(self, name)}: it must be at least 1")
+        if self.expert_d_ff is not None and self.expert_d_ff < 1:
+            raise UserError(f"expert_d_ff = {self.expert_d_ff}: it must be at least 1, or None")
         if self.num_experts < 0:
             raise UserError(f"num_experts = {self.num_experts}: 0 is dense, 1 or more is sparse")
         for name in ("train_capacity_factor", "eval_capacity_factor", "init_scale"):

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec
 from switch_jax.errors import UserError
 from switch_jax.moe import routing
 from switch_jax.moe.dispatch import flat_maps, permute
-from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, current_mesh
+from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, batch_shards, current_mesh
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
 EXCHANGED = "exchanged_tokens"
@@ -147,7 +147,7 @@ def check_divides(
             "MESH_EXPERT to a divisor"
         )
     groups, tokens = routing.group_shape(batch, length, group_size)
-    shards = mesh_shape[DATA] * ways
+    shards = batch_shards(mesh_shape)
     if groups % shards:
         raise UserError(
             f"group size {group_size} does not fit: a batch of {batch} x {length} tokens makes "

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -28,9 +29,9 @@ class MeshConfig:
     model: int = 1
 
 
-def batch_shards(mesh: Mesh | AbstractMesh) -> int:
-    """Into how many parts the mesh splits the batch."""
-    return mesh.shape[DATA] * mesh.shape[EXPERT]
+def batch_shards(shape: Mapping[str, int]) -> int:
+    """Into how many parts a mesh, given as devices by axis, splits the batch."""
+    return shape[DATA] * shape[EXPERT]
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
@@ -58,7 +59,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
         raise UserError(
             f"mesh data x expert x model = {data} x {config.expert} x {config.model} = {size}, but "
             f"there are {len(devices)} {platform} devices; the sizes must multiply up to "
-            f"{len(devices)} (MESH_DATA = None takes all that remain)"
+            f"{len(devices)}, which expert x model must divide"
         )
     # Auto is not the default, and without it sharding constraints turn into errors.
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)

@@ -66,25 +66,54 @@ def train(
     Raises:
       UserError: something in the configs does not fit together, or the folder cannot be written.
     """
-    check_data(data)
-    devices = make_mesh(mesh)
-    lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
-    check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
-    _check_vocabulary(model, data)
+    devices = check(run, model, data, mesh, optimizer)
     abstract = abstract_state(model, optimizer, devices)
     model_dir = _make_folder(run.model_dir)
     with jax.set_mesh(devices):
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints)
         writer = MetricWriter(model_dir)
         try:
-            _write_description(model_dir, run, model, data, devices, config_text)
             state = _restore_or_init(checkpoints, abstract, model, optimizer, run)
+            if int(state.step) >= run.train_steps:
+                done = f"step {state.step} of {run.train_steps}"
+                print(f"{run.model_dir} is at {done}: nothing to do")
+                return state
+            _write_description(model_dir, run, model, data, devices, config_text)
             return _loop(
                 state, checkpoints, writer, abstract, devices, run, model, data, optimizer, loss
             )
         finally:
             checkpoints.close()
             writer.close()
+
+
+def check(
+    run: RunConfig,
+    model: ModelConfig,
+    data: DataConfig,
+    mesh: MeshConfig,
+    optimizer: OptimizerConfig,
+) -> Mesh:
+    """Checks that the parts of a run fit together, before anything is written or compiled.
+
+    Returns:
+      The mesh.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    if jax.process_count() > 1:
+        raise UserError(
+            f"{jax.process_count()} processes: training runs in one process, with all its devices"
+        )
+    check_data(data)
+    eval_tasks(data.mixture_or_task_name)
+    devices = make_mesh(mesh)
+    lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
+    check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
+    _check_vocabulary(model, data)
+    abstract_state(model, optimizer, devices)
+    return devices
 
 
 def _loop(
@@ -101,11 +130,6 @@ def _loop(
 ) -> TrainState:
     start = int(state.step)
     progress = Progress(run.train_steps, start)
-    if start >= run.train_steps:
-        progress.say(f"{run.model_dir} is at step {start} of {run.train_steps}: nothing to do")
-        progress.close()
-        return state
-
     progress.say("reading data and compiling")
     batches = train_batches(data, run.batch_size, start_batch=start)
     evaluation = _Evaluation(model, data, run, mesh, abstract)
@@ -117,27 +141,30 @@ def _loop(
             evaluation(state, writer, progress, clock)
 
     previous: Metrics | None = None
-    for step in range(start + 1, run.train_steps + 1):
-        state, metrics = train_step(state, _to_devices(next(batches), mesh))
-        # The device has its next step already: waiting for the one before leaves it busy.
-        if previous is not None:
-            jax.block_until_ready(previous.loss)
-            window.flush_if_due()
-        window.add(step, metrics, due=step % run.log_period == 0)
-        previous = metrics
-        progress.advance()
-        last = step == run.train_steps
-        evaluate = last or step % run.eval_period == 0
-        save = last or step % run.checkpoint_period == 0
-        if evaluate or save:
-            jax.block_until_ready(state)
-            window.flush_if_due()
-            with clock.stopped():
-                if save:
-                    checkpoints.save(step, state)
-                if evaluate:
-                    evaluation(state, writer, progress, clock)
-    progress.close()
+    try:
+        for step in range(start + 1, run.train_steps + 1):
+            state, metrics = train_step(state, _to_devices(next(batches), mesh))
+            # The device has its next step already: waiting for the one before leaves it busy.
+            if previous is not None:
+                jax.block_until_ready(previous.loss)
+                if (step - 1) % run.log_period == 0:
+                    window.flush()
+            window.add(step, metrics)
+            previous = metrics
+            progress.advance()
+            last = step == run.train_steps
+            evaluate = last or step % run.eval_period == 0
+            save = last or step % run.checkpoint_period == 0
+            if evaluate or save:
+                jax.block_until_ready(state)
+                window.flush()  # so that a checkpoint never is ahead of the metrics
+                with clock.stopped():
+                    if save:
+                        checkpoints.save(step, state)
+                    if evaluate:
+                        evaluation(state, writer, progress, clock)
+    finally:
+        progress.close()
     return state
 
 
@@ -160,7 +187,7 @@ class _Clock:
 
 
 class _Window:
-    """Collects the metrics of the steps between two log records, and writes their means."""
+    """Collects the metrics of the steps between two log records."""
 
     def __init__(
         self,
@@ -173,19 +200,18 @@ class _Window:
         self._writer, self._progress, self._model, self._clock = writer, progress, model, clock
         self._schedule = schedule
         self._metrics: list[Metrics] = []
-        self._due: int | None = None
+        self._step = 0
         self._since = clock.seconds()
 
-    def add(self, step: int, metrics: Metrics, due: bool) -> None:
+    def add(self, step: int, metrics: Metrics) -> None:
+        self._step = step
         self._metrics.append(metrics)
-        if due:
-            self._due = step
 
-    def flush_if_due(self) -> None:
-        if self._due is None:
+    def flush(self) -> None:
+        """Writes the means over the steps since the last record, if there were any."""
+        if not self._metrics:
             return
-        step, self._due = self._due, None
-        window = jax.device_get(self._metrics)
+        step, window = self._step, jax.device_get(self._metrics)
         self._metrics = []
         now = self._clock.seconds()
         elapsed, self._since = now - self._since, now
@@ -340,7 +366,9 @@ def _check_vocabulary(model: ModelConfig, data: DataConfig) -> None:
 
 
 def _make_folder(name: str) -> Path:
-    folder = Path(name).absolute()
+    if "://" in name:
+        raise UserError(f"MODEL_DIR {name!r}: give a folder of this machine's file system")
+    folder = Path(name).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
@@ -372,4 +400,5 @@ def _write_description(
         "seed": run.seed,
     }
     (model_dir / "run.json").write_text(json.dumps(description, indent=2) + "\n")
-    (model_dir / "config.gin").write_text(config_text)
+    if config_text:
+        (model_dir / "config.gin").write_text(config_text)

@@ -13,6 +13,7 @@ from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig, bind
 from switch_jax.moe.layer import RouterStatistics, check_divides
 from switch_jax.moe.routing import group_shape
+from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.training.loss import LossConfig, TokenSums, token_sums
 from switch_jax.training.state import TrainState
 
@@ -88,7 +89,7 @@ def check_batch(
       lengths: of inputs and of targets.
       mesh_shape: devices by mesh axis.
     """
-    shards = mesh_shape["data"] * mesh_shape["expert"]
+    shards = batch_shards(mesh_shape)
     parts = num_microbatches * shards
     if batch_size % parts:
         raise UserError(
@@ -120,8 +121,8 @@ def make_train_step(
     """Builds the function that one `jax.jit` with donated state runs.
 
     Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the
-    whole batch: the gradients are those of the one large batch whatever the padding in each part.
-    Noise is drawn from `seed` and the step alone.
+    whole batch: noise apart, the gradients are those of the one large batch whatever the padding in
+    each part. Noise is drawn from `seed`, the step and the number of the part.
     """
 
     def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:

@@ -39,6 +39,12 @@ def _refused(capsys, *arguments):
             r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
+        ([DEMO, "--gin.PACK=false"], r"DataConfig.pack = 'false': it must be of type bool \(True"),
+        ([DEMO, "--gin.TRAIN_STEPS=1e3"], r"train_steps = 1000.0: it must be of type int"),
+        ([DEMO, "--gin.MODEL_DIR=5"], r"model_dir = 5: it must be of type str"),
+        ([DEMO, "--gin.TASK_FEATURE_LENGTHS=64"], r"task_feature_lengths = 64: it must be"),
+        ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
+        ([DEMO, "--gin.MODEL_DIR=gs://b/run"], r"'gs://b/run': give a folder of this machine"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
         ([DEMO, "--gin.BATCH_SIZE=33"], r"batch size 33 does not divide.*33 % 2 = 1"),
         ([DEMO, "--gin.GROUP_SIZE=100000"], r"group size 100000 does not fit"),
@@ -46,10 +52,8 @@ def _refused(capsys, *arguments):
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
-    folder = [] if "pretrain" in str(arguments) else [f"--gin.MODEL_DIR={tmp_path / 'run'}"]
-    if arguments[:1] != [DEMO]:
-        folder = []
-    assert re.search(message, _refused(capsys, *arguments, *folder))
+    folder = [f"--gin.MODEL_DIR={tmp_path / 'run'}"] if arguments[:1] == [DEMO] else []
+    assert re.search(message, _refused(capsys, *folder, *arguments))
     assert not (tmp_path / "run").exists()
 
 
@@ -58,6 +62,13 @@ def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
     file.write_text("include 'runs/demo_switch.gin'\nNUM_EXPERT = 4\n")
     assert re.search(r"nothing uses.*NUM_EXPERT; did you mean NUM_EXPERTS", _refused(
         capsys, f"--gin_file={file}"))  # fmt: skip
+
+
+def test_fields_may_be_set_directly():
+    bindings = ["ModelConfig.d_ff=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
+    gin_config.parse(["runs/demo_dense.gin"], bindings, [])
+    parts = gin_config.build()
+    assert (parts["model"].d_ff, parts["run"].batch_size, parts["loss"].z_loss) == (24, 128, 0)
 
 
 def test_an_unknown_subcommand_is_refused(capsys):

@@ -6,6 +6,7 @@ import pytest
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
+from switch_jax.metrics import MetricWriter
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loop import train
@@ -67,7 +68,8 @@ def test_what_a_run_leaves_behind(whole):
     assert description["num_experts"] == 4
     assert description["mesh"] == {"data": 1, "expert": 2, "model": 1}
     records = _records(folder, "train")
-    assert [r["step"] for r in records] == [2, 4, 6]
+    # Every 2 steps, and before each checkpoint (3, 6), lest it be ahead of the metrics.
+    assert [r["step"] for r in records] == [2, 3, 4, 6]
     router = records[-1]["router"]["encoder"]
     assert router["layers"] == [0]
     np.testing.assert_allclose(np.sum(router["load"], 1), 1.0, rtol=1e-5)
@@ -88,11 +90,24 @@ def test_a_checkpoint_of_another_model_is_refused_and_kept(whole):
     with pytest.raises(UserError, match=r"step 6 in .*another model.*wi_0.*32\).*48\)"):
         _train(folder, 9, model=tiny_model(**{**_fields(MODEL), "d_ff": 48}))
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [3, 6]
+    assert json.loads((folder / "run.json").read_text())["train_steps"] == 6
 
 
 def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"1100 ids.*64 rows; set NUM_EMBEDDINGS to 1152"):
         _train(tmp_path, 1, model=tiny_model())
+
+
+def test_a_half_written_line_spoils_no_other(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "seconds": 2.5}\n{"ki')
+    writer = MetricWriter(tmp_path)
+    writer.write("eval", 2, 3.5, {"task": "mine", "accuracy": 0.5})
+    writer.close()
+    last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last) == {
+        "kind": "eval", "step": 2, "seconds": 3.5, "task": "mine", "accuracy": 0.5
+    }  # fmt: skip
+    assert writer.last_seconds(1) == 2.5
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
