@@ -142,7 +142,7 @@ def _check_exists(file: str, search_paths: Sequence[str]) -> None:
     if not any((folder / file).is_file() for folder in folders):
         near = _near(file, packaged_files())
         places = ", ".join(str(folder) for folder in folders)
-        raise UserError(f"no gin file {file}{near}; looked in {places}")
+        raise UserError(f"no gin file {file} in {places}{near}")
 
 
 def _explain(action: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import seqio
 
-from switch_jax.data.pipeline import DataConfig, check_data
+from switch_jax.data.pipeline import DataConfig, check_data, check_readable
 from switch_jax.data.registry import names, provider, tasks_of
 
 _IDS_SHOWN = 12
@@ -47,7 +47,9 @@ def show(name: str, lengths: Mapping[str, int], split: str, count: int) -> str:
     Raises:
       UserError: unknown name or split, lengths that do not fit the task.
     """
-    check_data(DataConfig(name, lengths, split=split))
+    config = DataConfig(name, lengths, split=split)
+    check_data(config)
+    check_readable(config)
     found = provider(name)
     dataset = found.get_dataset(lengths, split=split, shuffle=False, seed=0, num_epochs=1)
     lines = []

@@ -69,7 +69,7 @@ def train_batches(
     if batch_size <= 0 or batch_size % num_shards:
         raise UserError(f"batch size {batch_size} is not a positive multiple of {num_shards} hosts")
     check_data(config)
-    _check_not_empty(config)
+    check_readable(config)
     dataset = _model_features(
         config,
         config.mixture_or_task_name,
@@ -151,8 +151,12 @@ def check_data(config: DataConfig) -> None:
             )
 
 
-def _check_not_empty(config: DataConfig) -> None:
-    """An endless pass over a task that gives no example would never return."""
+def check_readable(config: DataConfig) -> None:
+    """Reads one example of each task: an endless pass over a task without any would never return.
+
+    Raises:
+      UserError: a file that is not there, or no example at these lengths.
+    """
     for task in tasks_with_split(config.mixture_or_task_name, config.split):
         dataset = task.get_dataset(
             config.task_feature_lengths,
@@ -161,7 +165,12 @@ def _check_not_empty(config: DataConfig) -> None:
             shuffle=False,
             seed=config.seed,
         )
-        if next(dataset.take(1).as_numpy_iterator(), None) is None:
+        try:
+            example = next(dataset.take(1).as_numpy_iterator(), None)
+        except tf.errors.OpError as error:
+            reason = error.message.split("}}")[-1].split("[Op:")[0].strip()
+            raise UserError(f"{task.name}, split {config.split!r}: {reason}") from error
+        if example is None:
             raise UserError(_no_example(task.name, config))
 
 

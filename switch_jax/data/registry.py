@@ -29,7 +29,8 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
     suggestion = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(
         f"no task or mixture is registered as {name!r}: {suggestion}A task of your own is known "
-        "once its module is imported (in gin: `import my_tasks`); `switch_jax tasks` lists all"
+        "once its module is imported (in gin: `import my_tasks`; for `switch_jax tasks`: --import "
+        "my_tasks); `switch_jax tasks` lists all"
     )
 
 

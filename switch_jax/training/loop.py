@@ -19,6 +19,7 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.pipeline import (
     DataConfig,
     check_data,
+    check_readable,
     eval_batches,
     eval_tasks,
     train_batches,
@@ -102,13 +103,14 @@ def check(
     Raises:
       UserError: what does not fit, with the numbers.
     """
+    check_data(data)
+    eval_tasks(data.mixture_or_task_name)
+    check_readable(data)
+    devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
     if jax.process_count() > 1:
         raise UserError(
             f"{jax.process_count()} processes: training runs in one process, with all its devices"
         )
-    check_data(data)
-    eval_tasks(data.mixture_or_task_name)
-    devices = make_mesh(mesh)
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
     _check_vocabulary(model, data)
@@ -130,6 +132,8 @@ def _loop(
 ) -> TrainState:
     start = int(state.step)
     progress = Progress(run.train_steps, start)
+    if start:
+        progress.say(f"continuing from the checkpoint of step {start}")
     progress.say("reading data and compiling")
     batches = train_batches(data, run.batch_size, start_batch=start)
     evaluation = _Evaluation(model, data, run, mesh, abstract)

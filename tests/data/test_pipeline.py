@@ -3,10 +3,13 @@ import itertools
 
 import numpy as np
 import pytest
+import seqio
+from switch_jax.tasks import english
 
 from switch_jax.data.pipeline import (
     DataConfig,
     check_data,
+    check_readable,
     eval_batches,
     eval_tasks,
     train_batches,
@@ -159,3 +162,15 @@ def test_a_task_that_gives_no_example_is_an_error_and_not_an_endless_wait():
         train_batches(config, batch_size=1)
     with pytest.raises(UserError, match="toy_none gives no example of its split 'validation'"):
         next(eval_batches(config, batch_size=1))
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    seqio.TaskRegistry.add(
+        "missing_file",
+        source=seqio.TextLineDataSource({"train": str(tmp_path / "no_such.txt")}),
+        preprocessors=[english.as_targets, seqio.preprocessors.tokenize],
+        output_features={"targets": seqio.Feature(english.VOCABULARY)},
+    )
+    config = DataConfig("missing_file", {"inputs": 8, "targets": 8})
+    with pytest.raises(UserError, match=r"^missing_file, split 'train': .*no_such.txt"):
+        check_readable(config)
