@@ -9,11 +9,12 @@ model's. Peak memory is that of a process of its own for each model.
 
 import argparse
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -90,7 +91,9 @@ def main() -> None:
         runner = Runner(args.memory_of)
         for _ in range(2):
             runner.run()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # Not getrusage, whose maximum a process inherits from the one that started it.
+        status = Path("/proc/self/status").read_text()
+        print(int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024)
         return
     counts = [0, *args.experts]
     runners = {experts: Runner(experts) for experts in counts}
