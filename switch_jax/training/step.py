@@ -11,6 +11,7 @@ import optax
 
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig, bind
+from switch_jax.model.transformer import Output
 from switch_jax.moe.layer import RouterStatistics, check_divides
 from switch_jax.moe.routing import group_shape
 from switch_jax.partitioning.mesh import batch_shards
@@ -126,17 +127,7 @@ def make_train_step(
     """
 
     def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
-        output = bind(model, parameters)(
-            part["encoder_tokens"],
-            part["decoder_input_tokens"],
-            part["encoder_segments"],
-            part["decoder_segments"],
-            deterministic=False,
-            key=key,
-        )
-        targets = token_sums(
-            output.logits, part["decoder_target_tokens"], part["decoder_loss_weights"]
-        )
+        output, targets = _forward(model, parameters, part, deterministic=False, key=key)
         encoder_share = _real(part["encoder_segments"]) / totals.encoder
         decoder_share = _real(part["decoder_segments"]) / totals.decoder
         encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
@@ -175,18 +166,27 @@ def make_eval_step(model: ModelConfig) -> Callable[[Any, Batch], TokenSums]:
     """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens."""
 
     def eval_step(parameters: Any, batch: Batch) -> TokenSums:
-        output = bind(model, parameters)(
-            batch["encoder_tokens"],
-            batch["decoder_input_tokens"],
-            batch["encoder_segments"],
-            batch["decoder_segments"],
-            deterministic=True,
-        )
-        return token_sums(
-            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-        )
+        return _forward(model, parameters, batch, deterministic=True, key=None)[1]
 
     return eval_step
+
+
+def _forward(
+    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+) -> tuple[Output, TokenSums]:
+    """The model's output for a batch, and its sums over the target tokens."""
+    output = bind(model, parameters)(
+        batch["encoder_tokens"],
+        batch["decoder_input_tokens"],
+        batch["encoder_segments"],
+        batch["decoder_segments"],
+        deterministic=deterministic,
+        key=key,
+    )
+    sums = token_sums(
+        output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+    )
+    return output, sums
 
 
 def _real(segments: jax.Array) -> jax.Array:
