@@ -1,4 +1,4 @@
-"""Making parameters: float32 arrays that know the logical names of their axes."""
+"""Making parameters: float32 arrays that know the logical names of their axes, and their spread."""
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,17 @@ def truncated_normal(
 ) -> nnx.Param:
     """Normal with mean 0 and `variance`, nothing beyond 2 sigma (section 2.4, footnote 6)."""
     std = variance**0.5 / _TRUNCATED_STD
-    return nnx.Param(std * jax.random.truncated_normal(rngs.params(), -2, 2, shape), axes=axes)
+    value = std * jax.random.truncated_normal(rngs.params(), -2, 2, shape)
+    return nnx.Param(value, axes=axes, std=variance**0.5)
 
 
 def normal(
     rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float
 ) -> nnx.Param:
     """Normal with mean 0 and standard deviation `std`."""
-    return nnx.Param(std * jax.random.normal(rngs.params(), shape), axes=axes)
+    return nnx.Param(std * jax.random.normal(rngs.params(), shape), axes=axes, std=std)
 
 
 def ones(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     """All ones."""
-    return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes)
+    return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes, std=0.0)

@@ -1,0 +1,140 @@
+"""The models in gin/models: published sizes, and every parameter as it was when last looked at.
+
+`python -m tests.gin.test_models` writes the snapshots in tests/gin/models anew; read their diff.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+from switch_jax.cli import gin_config
+from switch_jax.model import ModelConfig
+from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.model.transformer import Transformer
+from switch_jax.paths import GIN_DIR
+from switch_jax.training.step import check_batch
+
+SNAPSHOTS = Path(__file__).parent / "models"
+MODELS = sorted(path.stem for path in (GIN_DIR / "models").glob("*.gin"))
+# Parameters of the checkpoints on the Hugging Face hub: `num_parameters()` of the PyTorch models.
+EXACT = {
+    "t5_small": 60_506_624,
+    "t5_base": 222_903_552,
+    "t5_large": 737_668_096,
+    "t5_3B": 2_851_598_336,
+    "t5_11B": 11_307_321_344,
+    "t5_1_1_small": 76_961_152,
+    "t5_1_1_base": 247_577_856,
+    "t5_1_1_large": 783_150_080,
+    "t5_1_1_xl": 2_849_757_184,
+    "t5_1_1_xxl": 11_135_332_352,
+    "mt5_small": 300_176_768,
+    "mt5_base": 582_401_280,
+    "mt5_large": 1_229_581_312,
+    "mt5_xl": 3_742_619_648,
+    "mt5_xxl": 12_921_057_280,
+}
+# Billions. The paper prints 1.1, 2.0, 3.8, 7.4, 14.7 (Table 7), 26, 395 and 1571 (Table 9); the
+# further digits are those of Flaxformer's configs of the released checkpoints.
+BILLIONS = {
+    ("switch_base", 8): "0.619",
+    ("switch_base", 16): "1.072",
+    ("switch_base", 32): "1.979",
+    ("switch_base", 64): "3.791",
+    ("switch_base", 128): "7.415",
+    ("switch_base", 256): "14.664",
+    ("switch_base_geglu", 128): "7.415",
+    ("switch_large", 128): "26.309",
+    ("switch_large_geglu", 128): "27.12",
+    ("switch_xxl", 128): "394.675",
+    ("switch_xxl", 64): "201.4",
+    ("switch_c", 2048): "1571.4",
+    ("switch_c_released", 2048): "1571.328",
+}
+
+
+def resolve(name: str, *bindings: str) -> ModelConfig:
+    """The config of a model, as a pretraining run would have it."""
+    files = [f"models/{name}.gin", "runs/pretrain.gin"]
+    gin_config.parse(files, ["MODEL_DIR=/run", "MIXTURE_OR_TASK_NAME=task", *bindings], [])
+    return gin_config.build()["model"]
+
+
+def snapshot(config: ModelConfig) -> str:
+    """The config's fields; path, shape, logical axes and initial deviation of each parameter."""
+    state = nnx.state(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+    fields = dataclasses.asdict(config).items()
+    lines = [f"{name} = {value!r}" for name, value in fields]
+    lines += [f"parameters = {parameter_count(config)}", ""]
+    for path, parameter in nnx.to_flat_state(state):
+        shape = "x".join(map(str, parameter.shape))
+        axes = ",".join(parameter.axes)
+        lines.append(f"{'/'.join(path)}  {shape}  {axes}  {parameter.std:.6g}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_is_as_in_the_snapshot(name):
+    assert snapshot(resolve(name)) == (SNAPSHOTS / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_dense_models_have_as_many_parameters_as_the_released_ones(name):
+    assert parameter_count(resolve(name)) == EXACT[name]
+
+
+@pytest.mark.parametrize(("name", "experts"), BILLIONS)
+def test_switch_models_have_as_many_parameters_as_published(name, experts):
+    published = BILLIONS[name, experts]
+    count = parameter_count(resolve(name, f"NUM_EXPERTS={experts}")) / 1e9
+    assert f"{count:.{len(published.partition('.')[2])}f}" == published
+
+
+@pytest.mark.parametrize(
+    ("name", "flops"),
+    [
+        ("t5_base", 124e9), ("t5_large", 425e9), ("t5_1_1_xxl", 6.3e12), ("switch_base", 124e9),
+        ("switch_base_geglu", 124e9), ("switch_large", 425e9), ("switch_xxl", 6.3e12),
+        ("switch_c", 890e9),
+    ],
+)  # fmt: skip
+def test_flops_for_a_sequence_are_those_of_table_9(name, flops):
+    assert forward_flops(resolve(name), 512, 114) == pytest.approx(flops, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh", "bindings"),
+    [
+        ("switch_base", (1, 128, 1), []),
+        ("switch_base", (4, 64, 1), ["GROUP_SIZE=1024", "NUM_EXPERTS=64"]),
+        ("switch_base", (16, 128, 1), ["GROUP_SIZE=128"]),
+        ("switch_large", (1, 128, 1), []),
+        ("switch_xxl", (2, 128, 4), []),
+        ("switch_xxl", (2, 128, 8), []),
+        ("switch_c", (1, 128, 4), []),
+    ],
+)
+def test_the_batch_of_the_paper_goes_on_pods(name, mesh, bindings):
+    shape = dict(zip(("data", "expert", "model"), mesh, strict=True))
+    check_batch(resolve(name, *bindings), 2048, (512, 114), 1, shape)
+
+
+def test_a_group_of_switch_c_has_a_token_for_each_expert():
+    shape = {"data": 1, "expert": 2048, "model": 1}
+    config = resolve("switch_c")
+    check_batch(config, 32768, (512, 114), 1, shape)
+    assert math.isclose(config.group_size * config.train_capacity_factor, config.num_experts)
+
+
+def _write_snapshots() -> None:
+    for old in SNAPSHOTS.glob("*.txt"):
+        old.unlink()
+    for name in MODELS:
+        (SNAPSHOTS / f"{name}.txt").write_text(snapshot(resolve(name)))
+
+
+if __name__ == "__main__":
+    _write_snapshots()
