@@ -1,0 +1,286 @@
+"""Attention with T5's relative position bias, fused for TPU: no [L, M] array ever leaves VMEM.
+
+How it is done (letters as in the model: B batch, L queries, M keys, H heads, K head size):
+- Scores are computed transposed, [M, L]: keys on sublanes, queries on lanes. The softmax then sums
+  over sublanes, and of the five products of the backward pass one alone meets a transposed array.
+- A program takes the heads that share a block of 128 lanes as they lie in [B, L, H * K], and tells
+  them apart by zeroing lanes, not by moving them: a matrix unit 128 wide multiplies the zeros in
+  the time in which it would leave that half of itself idle.
+- The bias depends on query minus key alone, so on a tile of queries it is one band of rows, of
+  which tile i takes M rows from an offset. The band is expanded once for all batch rows of a
+  program's heads; its gradient is accumulated in a second band and summed along diagonals once.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from switch_jax.kernels.band import expand, rows_of, sum_diagonals, to_lanes
+from switch_jax.kernels.sizes import LANES, Sizes, cut
+
+# Rematerialisation that saves what carries this name runs the forward kernel once only.
+ATTENDED = "attended"
+# The score of a masked pair: finite, so that a query that sees nothing does not become NaN.
+MASKED = -1e9
+
+
+@functools.partial(jax.jit, static_argnames=("num_heads", "causal", "interpret"))
+def fused_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None,
+    query_segments: jax.Array,
+    key_segments: jax.Array,
+    *,
+    num_heads: int,
+    causal: bool,
+    interpret: bool = False,
+) -> jax.Array:
+    """softmax(q k^T + bias, masked) v for each head; scores are not scaled, as in T5.
+
+    A query sees the keys of its own segment, but for padding. One that sees no key gets the mean
+    of all values, and passes no gradient to q, k and bias.
+
+    Args:
+      q: [B, L, H * K], head by head, bfloat16 or float32; products are summed in float32.
+      k, v: [B, M, H * K].
+      bias: [H, L + M - 1] float32, added to the scores by distance: column L - 1 + d is for the key
+        d places to the right of the query. None = no bias.
+      query_segments, key_segments: [B, L], [B, M] int32; 0 = padding.
+      num_heads: H.
+      causal: a query sees no key to its right.
+      interpret: runs on any platform, slowly; for tests.
+
+    Returns:
+      [B, L, H * K], of q's dtype.
+    """
+    sizes = cut(q.shape, k.shape[1], num_heads)
+    # No query is of segment -1, so padding is seen by none.
+    key_segments = jnp.where(key_segments == 0, -1, key_segments)
+    band = None if bias is None else to_lanes(bias, sizes)
+    segments = query_segments[:, None], key_segments[:, None]
+    return _attention(sizes, causal, interpret, q, k, v, band, *segments)
+
+
+def _dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:
+    """Sums over one axis of each, in float32."""
+    dimensions = ((axes[:1], axes[1:]), ((), ()))
+    return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+def _split_heads(x: jax.Array, s: Sizes) -> list[jax.Array]:
+    """[n, width] -> for each head the same with the lanes of all others zero."""
+    if s.heads == 1:
+        return [x]
+    owner = lax.broadcasted_iota(jnp.int32, x.shape, 1) // s.head_size
+    return [jnp.where(owner == head, x, jnp.zeros_like(x)) for head in range(s.heads)]
+
+
+def _column(row: jax.Array, width: int) -> jax.Array:
+    """[1, M] -> [M, width], each row one number."""
+    column = jnp.broadcast_to(row, (LANES, row.shape[1])).T
+    return jnp.concatenate([column] * pl.cdiv(width, LANES), axis=1)
+
+
+def _mask(key_column: jax.Array, query_row: jax.Array, first: Any, causal: bool) -> jax.Array:
+    """[M, n] bool: the query, the first of which has position `first`, sees the key."""
+    mask = key_column[:, : query_row.shape[1]] == query_row
+    if causal:
+        key = lax.broadcasted_iota(jnp.int32, mask.shape, 0)
+        query = lax.broadcasted_iota(jnp.int32, mask.shape, 1)
+        mask &= key - query <= first
+    return mask
+
+
+def _for_each_tile(body: Any, s: Sizes) -> None:
+    """body(number, queries) for all tiles; the last may be short."""
+    full = s.length // s.tile
+    if full == 1:
+        body(0, s.tile)
+    elif full:
+        lax.fori_loop(0, full, lambda i, _: body(i, s.tile), None)
+    if s.length % s.tile:
+        body(full, s.length % s.tile)
+
+
+def _for_each_row(body: Any, s: Sizes) -> None:
+    if s.rows == 1:
+        body(0)
+    else:
+        lax.fori_loop(0, s.rows, lambda row, _: body(row), None)
+
+
+def _scores(key: jax.Array, q: jax.Array, band_ref: Any, band: tuple[Any, ...]) -> jax.Array:
+    """[M, n] float32."""
+    scores = _dot(key, q, (1, 1))
+    return scores if band_ref is None else scores + band_ref[band]
+
+
+def _forward_kernel(
+    q_ref, k_ref, v_ref, bias_ref, query_segments_ref, key_segments_ref,
+    out_ref, lse_ref, band_ref, *, s: Sizes, causal: bool,
+) -> None:  # fmt: skip
+    if bias_ref is not None:
+        pl.when(pl.program_id(2) == 0)(lambda: expand(bias_ref, band_ref, s))
+
+    def one_row(row):
+        keys, values = _split_heads(k_ref[row], s), v_ref[row].T
+        key_column = _column(key_segments_ref[row], s.tile)
+
+        def one_tile(tile, count):
+            at = pl.ds(tile * s.tile, count)
+            q = q_ref[row, at]
+            mask = _mask(key_column, query_segments_ref[row, :, at], tile * s.tile, causal)
+            mixed = []
+            for head in range(s.heads):
+                scores = _scores(keys[head], q, band_ref, rows_of(head, tile, count, s))
+                scores = jnp.where(mask, scores, MASKED)
+                highest = jnp.max(scores, axis=0, keepdims=True)
+                weights = jnp.exp(scores - highest)
+                total = jnp.sum(weights, axis=0, keepdims=True)
+                lse_ref[row, head : head + 1, at] = highest + jnp.log(total)
+                mixed.append(_dot(values[s.own(head)], weights.astype(q.dtype), (1, 0)) / total)
+            out_ref[row, at] = jnp.concatenate(mixed).T.astype(out_ref.dtype)
+
+        _for_each_tile(one_tile, s)
+
+    _for_each_row(one_row, s)
+
+
+def _backward_kernel(
+    q_ref, k_ref, v_ref, bias_ref, query_segments_ref, key_segments_ref, out_ref, lse_ref, dout_ref,
+    dq_ref, dk_ref, dv_ref, dbias_ref, band_ref, dband_ref, sums_ref, *, s: Sizes, causal: bool,
+) -> None:  # fmt: skip
+    if bias_ref is not None:
+
+        @pl.when(pl.program_id(2) == 0)
+        def _():
+            expand(bias_ref, band_ref, s)
+            dband_ref[...] = jnp.zeros_like(dband_ref)
+
+    def one_row(row):
+        keys, values = _split_heads(k_ref[row], s), _split_heads(v_ref[row], s)
+        keys_transposed = k_ref[row].T
+        key_column = _column(key_segments_ref[row], s.tile)
+        if sums_ref is not None:
+            sums_ref[...] = jnp.zeros_like(sums_ref)
+
+        def one_tile(tile, count):
+            at = pl.ds(tile * s.tile, count)
+            q, dout = q_ref[row, at], dout_ref[row, at]
+            queries, douts = _split_heads(q, s), _split_heads(dout, s)
+            mask = _mask(key_column, query_segments_ref[row, :, at], tile * s.tile, causal)
+            products = (out_ref[row, at].astype(jnp.float32) * dout.astype(jnp.float32)).T
+            dq: list[jax.Array] = []
+            dk: Any = 0.0
+            dv: Any = 0.0
+            for head in range(s.heads):
+                band = rows_of(head, tile, count, s)
+                lse = lse_ref[row, head : head + 1, at]
+                blind = lse < MASKED / 2  # the query sees no key
+                masked = jnp.where(blind, -math.log(s.memory), MASKED)
+                scores = _scores(keys[head], q, band_ref, band)
+                weights = jnp.exp(jnp.where(mask, scores - lse, masked))
+                dv += _dot(weights.astype(q.dtype), douts[head], (1, 0))
+
+                mean = jnp.sum(products[s.own(head)], axis=0, keepdims=True)
+                dweights = _dot(values[head], dout, (1, 1))
+                dscores = weights * ((dweights - mean) * jnp.where(blind, 0.0, 1.0))
+                if dband_ref is not None:
+                    dband_ref[band] += dscores
+                dscores = dscores.astype(q.dtype)
+                dk += _dot(dscores, queries[head], (1, 0))
+                dq.append(_dot(keys_transposed[s.own(head)], dscores, (1, 0)))
+            dq_ref[row, at] = jnp.concatenate(dq).T.astype(dq_ref.dtype)
+            if sums_ref is None:
+                dk_ref[row], dv_ref[row] = dk.astype(dk_ref.dtype), dv.astype(dv_ref.dtype)
+            else:
+                sums_ref[0] += dk
+                sums_ref[1] += dv
+
+        _for_each_tile(one_tile, s)
+        if sums_ref is not None:
+            dk_ref[row], dv_ref[row] = (sums_ref[i].astype(dk_ref.dtype) for i in range(2))
+
+    _for_each_row(one_row, s)
+    if bias_ref is not None:
+        last = pl.num_programs(2) - 1
+        pl.when(pl.program_id(2) == last)(lambda: sum_diagonals(dband_ref, dbias_ref, s))
+
+
+# The calls.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _attention(s, causal, interpret, *arrays):
+    return _forward(s, causal, interpret, *arrays)[0]
+
+
+def _forward(s, causal, interpret, *arrays):
+    q, has_bias = arrays[0], arrays[3] is not None
+    lse = jax.ShapeDtypeStruct((s.batch, s.blocks, s.heads, s.length), jnp.float32)
+    out, lse = _call(
+        _forward_kernel, s, causal, interpret, arrays,
+        out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), lse],
+        out_specs=[s.spec(s.length), s.statistics_spec()],
+        scratch_shapes=[s.band() if has_bias else None],
+        products=2,
+    )  # fmt: skip
+    out, lse = checkpoint_name((out, lse), ATTENDED)
+    return out, (*arrays, out, lse)
+
+
+def _backward(s, causal, interpret, saved, dout):
+    q, k, v, bias = saved[:4]
+    like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v)]
+    has_bias = bias is not None
+    dbias = jax.ShapeDtypeStruct((s.cores, *bias.shape), jnp.float32) if has_bias else None
+    sums = pltpu.VMEM((2, s.memory, s.width), jnp.float32)
+    dq, dk, dv, dbias = _call(
+        _backward_kernel, s, causal, interpret, (*saved, dout),
+        out_shape=[*like, dbias],
+        out_specs=[*s.specs(), s.dbias_spec() if has_bias else None],
+        scratch_shapes=[*[s.band() if has_bias else None] * 2, sums if s.tiles > 1 else None],
+        products=5,
+    )  # fmt: skip
+    return dq, dk, dv, dbias if dbias is None else dbias.sum(0), None, None
+
+
+_attention.defvjp(_forward, _backward)
+
+
+def _call(kernel, s, causal, interpret, arrays, *, out_shape, products, **options):
+    q_spec, k_spec, v_spec = s.specs()
+    bias_spec = None if arrays[3] is None else s.bias_spec()
+    segments = s.segments_spec(s.length), s.segments_spec(s.memory)
+    saved = [s.spec(s.length), s.statistics_spec(), s.spec(s.length)][: len(arrays) - 6]
+    scores = s.batch * s.blocks * s.heads * s.length * s.memory
+    traffic = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((arrays, out_shape)))
+    has_bias = arrays[3] is not None
+    return pl.pallas_call(
+        functools.partial(kernel, s=s, causal=causal),
+        grid=(s.cores, s.blocks, s.steps),
+        in_specs=[q_spec, k_spec, v_spec, bias_spec, *segments, *saved],
+        out_shape=out_shape,
+        compiler_params=pltpu.CompilerParams(
+            # The bands are filled at the first step of a block and used until its last.
+            dimension_semantics=("parallel", "parallel", "arbitrary"),
+            vmem_limit_bytes=s.vmem_bytes(arrays[0].dtype.itemsize, has_bias),
+        ),
+        cost_estimate=pl.CostEstimate(
+            flops=2 * products * scores * s.head_size,
+            transcendentals=scores,
+            bytes_accessed=traffic,
+        ),
+        interpret=interpret,
+        name=kernel.__name__.strip("_").replace("kernel", "attention"),
+        **options,
+    )(*arrays)

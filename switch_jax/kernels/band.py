@@ -1,0 +1,62 @@
+"""The relative position bias: from one row of lanes for each head to a band in VMEM, and back.
+
+The bias of a pair depends on its distance alone, query minus key. So the transposed scores [M, n]
+of one tile of n queries see the same numbers as those of the next, n rows further down: one band
+of [M + all tiles but one, n] serves all tiles, and tile i reads M rows from an offset.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from switch_jax.kernels.sizes import LANES, Sizes
+
+
+def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
+    """[H, L + M - 1] by key minus query -> [blocks, heads, lanes] by query minus key."""
+    left = s.zero_lane - (s.memory - 1)
+    right = s.bias_lanes - left - bias.shape[1]
+    lanes = jnp.pad(bias[:, ::-1].astype(jnp.float32), ((0, 0), (left, right)))
+    return lanes.reshape(s.blocks, s.heads, s.bias_lanes)
+
+
+def expand(lanes_ref: Any, band_ref: Any, s: Sizes) -> None:
+    """band[h, x, c] = the bias of head h at distance c - x + (tiles - 1) * tile."""
+    for head in range(s.heads):
+        for row in range(0, s.band_rows, LANES):
+            window = lanes_ref[head : head + 1, _window(row, s)]
+            window = jnp.broadcast_to(window, (LANES, LANES + s.tile))
+            # Row x moves right by x.
+            diagonals = pltpu.roll(window, 0, 1, stride=1, stride_axis=0)
+            band_ref[head, row : row + LANES] = diagonals[:, LANES:]
+
+
+def sum_diagonals(band_ref: Any, lanes_ref: Any, s: Sizes) -> None:
+    """The transpose of `expand`."""
+    lanes_ref[...] = jnp.zeros_like(lanes_ref)
+    for head in range(s.heads):
+        for row in range(0, s.band_rows, LANES):
+            band = band_ref[head, row : row + LANES]
+            band = jnp.concatenate([jnp.zeros((LANES, LANES), band.dtype), band], axis=1)
+            # Row x moves left by x, in two steps: by 8 * (x // 8), then by x % 8.
+            eight: Any = sum(_roll_left(band[x : x + 8], x) for x in range(0, LANES, 8))
+            one: Any = sum(_roll_left(eight, x)[x : x + 1] for x in range(8))
+            lanes_ref[head : head + 1, _window(row, s)] += one
+
+
+def _roll_left(x: jax.Array, lanes: int) -> jax.Array:
+    return pltpu.roll(x, -lanes % x.shape[1], 1)
+
+
+def _window(row: int, s: Sizes) -> slice:
+    """The lanes of the bias that 128 rows of the band are made of."""
+    start = s.band_rows - LANES - row
+    return slice(start, start + LANES + s.tile)
+
+
+def rows_of(head: int, tile: Any, count: int, s: Sizes) -> tuple[Any, ...]:
+    """Index of the band [heads, rows, n] for the first `count` queries of a tile: [M, count]."""
+    return head, pl.ds((s.tiles - 1 - tile) * s.tile, s.memory), pl.ds(0, count)

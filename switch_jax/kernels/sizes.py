@@ -1,0 +1,128 @@
+"""How an attention call is cut into programs and tiles, and what a program gets of each array."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+LANES = 128
+TILE_SCORES = 512 * 512  # of one head at a time: fills the units, and 1 MiB of VMEM
+CORES = 2  # a v4 or v5p chip shares the first parallel axis of a grid between both of its cores
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How a call is cut up.
+
+    Attributes:
+      batch, length, memory, head_size: B, L, M, K of the whole call.
+      heads, blocks: heads in a block of lanes, and the number of blocks.
+      cores, steps, rows: the batch is cut into cores x steps x rows.
+      tile: queries whose scores are held at once.
+    """
+
+    batch: int
+    length: int
+    memory: int
+    head_size: int
+    heads: int
+    blocks: int
+    cores: int
+    steps: int
+    rows: int
+    tile: int
+
+    @property
+    def width(self) -> int:
+        """Lanes of a block."""
+        return self.heads * self.head_size
+
+    @property
+    def tiles(self) -> int:
+        return pl.cdiv(self.length, self.tile)
+
+    @property
+    def band_rows(self) -> int:
+        """Tile i takes M rows from row (tiles - 1 - i) * tile."""
+        return _round_up((self.tiles - 1) * self.tile + self.memory)
+
+    @property
+    def zero_lane(self) -> int:
+        """Where distance 0 stands in a bias laid out by query minus key."""
+        return self.band_rows - (self.tiles - 1) * self.tile
+
+    @property
+    def bias_lanes(self) -> int:
+        return self.band_rows + self.tile
+
+    def own(self, head: int) -> slice:
+        """The lanes of one head."""
+        return slice(head * self.head_size, (head + 1) * self.head_size)
+
+    def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
+        """What the backward kernel, the larger one, may take for inputs of that size."""
+        blocks = 4 * self.rows * (self.length + self.memory) * self.width
+        bands = 2 * self.heads * self.band_rows * self.tile * has_bias
+        sums = 2 * self.memory * self.width
+        temporaries = 4 * self.heads * self.tile * self.memory
+        # Blocks are fetched while the blocks before them are worked on.
+        return 2 * blocks * itemsize + 4 * (bands + sums + temporaries) + 2**20
+
+    # What a program of the grid (core, block, step) gets of each array.
+
+    def _rows(self, core: Any, step: Any) -> Any:
+        return core * self.steps + step
+
+    def spec(self, length: int) -> pl.BlockSpec:
+        """Of [B, length, H * K]."""
+        shape = (self.rows, length, self.width)
+        return pl.BlockSpec(shape, lambda c, b, i: (self._rows(c, i), 0, b))
+
+    def specs(self) -> list[pl.BlockSpec]:
+        """Of q, k, v."""
+        return [self.spec(self.length), self.spec(self.memory), self.spec(self.memory)]
+
+    def segments_spec(self, length: int) -> pl.BlockSpec:
+        """Of [B, 1, length]."""
+        return pl.BlockSpec((self.rows, 1, length), lambda c, b, i: (self._rows(c, i), 0, 0))
+
+    def statistics_spec(self) -> pl.BlockSpec:
+        """Of [B, blocks, heads, L]."""
+        shape = (self.rows, None, self.heads, self.length)
+        return pl.BlockSpec(shape, lambda c, b, i: (self._rows(c, i), b, 0, 0))
+
+    def bias_spec(self) -> pl.BlockSpec:
+        """Of [blocks, heads, lanes]."""
+        return pl.BlockSpec((None, self.heads, self.bias_lanes), lambda c, b, i: (b, 0, 0))
+
+    def dbias_spec(self) -> pl.BlockSpec:
+        """Of [cores, blocks, heads, lanes]."""
+        shape = (None, None, self.heads, self.bias_lanes)
+        return pl.BlockSpec(shape, lambda c, b, i: (c, b, 0, 0))
+
+    def band(self) -> Any:
+        return pltpu.VMEM((self.heads, self.band_rows, self.tile), jnp.float32)
+
+
+def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
+    """For queries of shape [B, L, H * K] and M = `memory` keys."""
+    batch, length, inner = shape
+    head_size = inner // num_heads
+    width = max(head_size, LANES)
+    if inner % width or width % head_size:
+        width = inner
+    cores = CORES if batch % CORES == 0 else 1
+    tile = min(_round_up(length), max(LANES, TILE_SCORES // _round_up(memory) & -LANES))
+    # Short rows are taken several at a time: a step of the grid costs some 600 cycles.
+    most = max(1, TILE_SCORES // (_round_up(length) * _round_up(memory)))
+    rows = max(n for n in range(1, most + 1) if batch // cores % n == 0)
+    return Sizes(
+        batch, length, memory, head_size, heads=width // head_size, blocks=inner // width,
+        cores=cores, steps=batch // cores // rows, rows=rows, tile=tile,
+    )  # fmt: skip
+
+
+def _round_up(n: int) -> int:
+    return pl.cdiv(n, LANES) * LANES
