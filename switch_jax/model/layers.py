@@ -65,16 +65,17 @@ class RelativePositionBias(nnx.Module):
         self.max_distance = config.relative_position_max_distance
 
     def __call__(self, length: int) -> jax.Array:
-        """[H, L, L] float32 bias, indexed [head, query, key]."""
-        position = jnp.arange(length)
-        distance = position[None, :] - position[:, None]
+        """[H, 2 L - 1] float32 bias by key-minus-query distance, from 1 - L to L - 1."""
         buckets = self.embedding.shape[0]
         bucket = relative_position_bucket(
-            distance, buckets, self.max_distance, self.bidirectional
+            jnp.arange(1 - length, length), buckets, self.max_distance, self.bidirectional
         )
         # A matrix product, since the gradient of a look-up would be a scatter.
         one_hot = jax.nn.one_hot(bucket, buckets, dtype=jnp.float32)
-        return jnp.einsum("qkn,nh->hqk", one_hot, self.embedding[...])
+        # HIGHEST: a TPU would otherwise round the embedding to bfloat16.
+        return jnp.einsum(
+            "dn,nh->hd", one_hot, self.embedding[...], precision=jax.lax.Precision.HIGHEST
+        )
 
 
 def relative_position_bucket(

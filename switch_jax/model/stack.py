@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from switch_jax.model.attention import Attention, causal_mask, segment_mask
+from switch_jax.model.attention import Attention
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
@@ -31,11 +31,10 @@ class Layer(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        valid: jax.Array,
-        self_mask: jax.Array,
+        segments: jax.Array,
         bias: jax.Array,
-        memory: Any,
-        cross_mask: Any,
+        memory: Any = None,
+        memory_segments: Any = None,
         *,
         deterministic: bool,
         key: jax.Array | None,
@@ -43,14 +42,18 @@ class Layer(nnx.Module):
         """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`."""
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
         y = self.self_attention_norm(x)
-        y = self.self_attention(y, y, self_mask, bias, keys[0])
+        y = self.self_attention(
+            y, y, segments, segments, bias, causal=self.decoder, key=keys[0]
+        )
         x = constrain_batch(x + dropout(y, self.rate, keys[1]))
         if self.decoder:
             y = self.cross_attention_norm(x)
-            y = self.cross_attention(y, memory, cross_mask, None, keys[2])
+            y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
         y = self.feed_forward_norm(x)
-        y, statistics = self.feed_forward(y, valid, deterministic=deterministic, key=keys[4])
+        y, statistics = self.feed_forward(
+            y, segments != 0, deterministic=deterministic, key=keys[4]
+        )
         return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
 
 
@@ -122,18 +125,13 @@ class Stack(nnx.Module):
             first, last, blocks = jax.random.split(key, 3)
             block_keys = jax.random.split(blocks, num_blocks)
 
-        self_mask = segment_mask(segments, segments)
-        cross_mask = None
-        if self.decoder:
-            self_mask &= causal_mask(segments.shape[1])
-            cross_mask = segment_mask(segments, memory_segments)
         bias = self.relative_position_bias(segments.shape[1])
         graph, state = nnx.split(self.blocks)
 
         def body(x, block):
             block_state, block_key = block
             return nnx.merge(graph, block_state)(
-                x, segments != 0, self_mask, bias, memory, cross_mask,
+                x, segments, bias, memory, memory_segments,
                 deterministic=deterministic, key=block_key,
             )  # fmt: skip
 

@@ -86,6 +86,16 @@ def current_mesh() -> Mesh | AbstractMesh:
     )
 
 
+def platform() -> str:
+    """'tpu', 'gpu' or 'cpu': what the mesh set by `jax.set_mesh` is made of.
+
+    That may be another than this machine's: a program can be compiled for devices that are not
+    there.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.devices()[0].platform if device is None else device.platform
+
+
 def constrain_batch(x: jax.Array) -> jax.Array:
     """Splits axis 0 of an activation over the batch axes of the mesh, and no other axis."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -11,7 +11,6 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from switch_jax.model import ModelConfig, bind, logical_axes
-from switch_jax.model.attention import causal_mask, segment_mask
 from switch_jax.moe import assign, load_balance_loss
 
 ORACLE = Path(__file__).parent / "oracle"
@@ -125,10 +124,6 @@ def run_layers(stack, x, segments, memory=None, memory_segments=None):
     Returns:
       The hidden states as Hugging Face lists them, and each feed-forward layer's input and output.
     """
-    mask, cross_mask = segment_mask(segments, segments), None
-    if stack.decoder:
-        mask &= causal_mask(segments.shape[1])
-        cross_mask = segment_mask(segments, memory_segments)
     bias = stack.relative_position_bias(segments.shape[1])
     graph, state = nnx.split(stack.blocks)
     hidden, feed_forwards = [x], []
@@ -138,7 +133,7 @@ def run_layers(stack, x, segments, memory=None, memory_segments=None):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
             x, _ = layer(
-                x, segments != 0, mask, bias, memory, cross_mask, deterministic=True, key=None
+                x, segments, bias, memory, memory_segments, deterministic=True, key=None
             )
             hidden.append(x)
     hidden[-1] = stack.final_norm(x)

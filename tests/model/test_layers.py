@@ -86,8 +86,7 @@ def _attention(query_scale):
 def test_attention_averages_what_the_masks_leave():
     x = jnp.array([[[1.0, 0.0], [0.0, 1.0], [5.0, 7.0], [9.0, 9.0]]])
     segments = jnp.array([[1, 1, 2, 0]])
-    mask = segment_mask(segments, segments) & causal_mask(4)
-    y = _attention(0.0)(x, x, mask)  # queries of 0: all scores are equal
+    y = _attention(0.0)(x, x, segments, segments, causal=True)  # queries of 0: all scores are equal
     np.testing.assert_allclose(y[0, :3], [[1, 0], [0.5, 0.5], [5, 7]], rtol=1e-6)
     assert np.isfinite(y).all()  # also on padding, which may look nowhere
 
@@ -95,9 +94,9 @@ def test_attention_averages_what_the_masks_leave():
 def test_attention_adds_the_bias_and_does_not_scale_its_scores():
     x = jnp.array([[[1.0, 0.0]]])
     memory = jnp.array([[[2.0, 0.0], [0.0, 1.0]]])
-    mask = jnp.ones((1, 1, 2), bool)
-    bias = jnp.array([[[0.0, 1.0]]])  # [H, L, M]
-    y = _attention(1.0)(x, memory, mask, bias)
+    segments = jnp.ones((1, 1), int), jnp.ones((1, 2), int)
+    bias = jnp.array([[0.0, 1.0]])  # of the key at, and right of, the query's position
+    y = _attention(1.0)(x, memory, *segments, bias)
     # Scores x . m = 2 and 0, plus 0 and 1: weights e / (1 + e) and 1 / (1 + e).
     expected = [[[2 * math.e / (1 + math.e), 1 / (1 + math.e)]]]
     np.testing.assert_allclose(y, expected, rtol=1e-6)
@@ -109,8 +108,9 @@ def test_heads_are_consecutive_columns_and_see_their_own_bias():
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     memory = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
-    bias = jnp.array([[[50.0, 0.0]], [[0.0, 50.0]]])
-    y = attention(memory[:, :1], memory, jnp.ones((1, 1, 2), bool), bias)
+    segments = jnp.ones((1, 1), int), jnp.ones((1, 2), int)
+    bias = jnp.array([[50.0, 0.0], [0.0, 50.0]])
+    y = attention(memory[:, :1], memory, *segments, bias)
     np.testing.assert_allclose(y, [[[1.0, 4.0]]], rtol=1e-6)
 
 
