@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.errors import UserError
 from switch_jax.moe import routing
-from switch_jax.moe.dispatch import flat_maps, permute
+from switch_jax.moe.dispatch import combine, dispatch, flat_maps
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, batch_shards, current_mesh
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
@@ -113,11 +113,13 @@ def switch_ffn(
     batch, length, _ = x.shape
     check_divides(batch, length, config.num_experts, config.group_size, mesh.shape)
 
-    wi_spec = PartitionSpec(EXPERT, None, MODEL)
+    # With fewer experts than devices, each device has them all at hand and computes one.
+    spread = EXPERT if config.num_experts >= mesh.shape[EXPERT] else None
+    wi_spec = PartitionSpec(spread, None, MODEL)
     specs = ExpertParameters(
         router=PartitionSpec(),
         wi=(wi_spec,) * len(parameters.wi),
-        wo=PartitionSpec(EXPERT, MODEL, None),
+        wo=PartitionSpec(spread, MODEL, None),
     )
     parameters = ExpertParameters(
         parameters.router.astype(jnp.float32),
@@ -140,11 +142,11 @@ def check_divides(
 ) -> None:
     """Raises UserError, with the equation, where experts or groups do not divide over the mesh."""
     ways = mesh_shape[EXPERT]
-    if experts % ways:
+    if max(experts, ways) % min(experts, ways):
         raise UserError(
-            f"{experts} experts do not divide over the expert axis of {ways} devices "
-            f"({experts} % {ways} = {experts % ways}); set NUM_EXPERTS to a multiple of {ways} or "
-            "MESH_EXPERT to a divisor"
+            f"{experts} experts do not divide over the expert axis of {ways} devices, nor the "
+            f"devices over the experts ({experts} % {ways} = {experts % ways}); set NUM_EXPERTS or "
+            "MESH_EXPERT so that one is a multiple of the other"
         )
     groups, tokens = routing.group_shape(batch, length, group_size)
     shards = batch_shards(mesh_shape)
@@ -180,19 +182,18 @@ def _local_layer(
         tokens, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
     )
     assignment = routing.assign(logits, slots, valid)
-    statistics = _statistics(logits, assignment, valid, slots)
+    statistics = _statistics(assignment, valid, slots)
 
-    token_of_slot, slot_of_token = flat_maps(assignment)
-    buffers = permute(x.reshape(-1, dim), token_of_slot, slot_of_token)
-    # [ways, E_local, G_local * C, D]: block i of axis 0 is for the experts of device i.
-    ways = lax.axis_size(EXPERT)
-    buffers = buffers.reshape(ways, config.num_experts // ways, groups * slots, dim)
+    maps = flat_maps(assignment)
+    buffers = dispatch(x.reshape(-1, dim), maps)
+    # [hosts, E_local, G_local * C, D]: block i of axis 0 is for the experts of host i.
+    hosts = _hosts(config)
+    buffers = buffers.reshape(hosts, config.num_experts // hosts, groups * slots, dim)
     buffers = _exchange(buffers)
-    dropout = _expert_dropout(dropout_key, config, group_ids, groups, slots)
+    dropout = _expert_dropout(dropout_key, config, groups, slots)
     buffers = _experts(buffers, parameters, activation, dropout)
     buffers = _exchange(buffers)
-    y = permute(buffers.reshape(-1, dim), slot_of_token, token_of_slot)
-    y = (y * assignment.gate.reshape(-1, 1)).astype(x.dtype)
+    y = combine(buffers.reshape(-1, dim), assignment.gate.reshape(-1), maps)
     return y.reshape(batch, length, dim), statistics
 
 
@@ -207,38 +208,42 @@ def _router_logits(
             jax.random.uniform, shape=x.shape[1:], minval=1 - jitter, maxval=1 + jitter
         )
         x = x * jax.vmap(noise)(keys)
-    # HIGHEST: a TPU would otherwise multiply float32 operands as bfloat16.
-    return jnp.einsum("gsd,de->gse", x, router, precision=lax.Precision.HIGHEST)
+    # A TPU would otherwise multiply float32 operands as bfloat16.
+    return jnp.einsum("gsd,de->gse", x, router, precision=lax.Precision.HIGH)
 
 
-def _statistics(
-    logits: jax.Array, assignment: routing.Assignment, valid: jax.Array, slots: int
-) -> RouterStatistics:
+def _statistics(assignment: routing.Assignment, valid: jax.Array, slots: int) -> RouterStatistics:
     """Statistics of the whole batch, from this device's groups and a sum over the batch axes."""
-    probs = jax.nn.softmax(logits, axis=-1)
-    weight = valid.astype(jnp.float32)
-    experts = logits.shape[-1]
-    chosen = (assignment.expert[..., None] == jnp.arange(experts)) & valid[..., None]
-    entropy = -jnp.sum(probs * jax.nn.log_softmax(logits, axis=-1), axis=-1)
-    here = weight.sum()
+    a = assignment
+    real = valid.sum(dtype=jnp.float32)
     sums = RouterStatistics(
-        load=jnp.sum(chosen, axis=(0, 1), dtype=jnp.float32),
-        importance=jnp.einsum("gse,gs->e", probs, weight),
-        load_balance_loss=routing.load_balance_loss(probs, assignment.expert, valid) * here,
-        z_loss=routing.router_z_loss(logits, valid) * here,
-        dropped=jnp.sum(valid & (assignment.slot == slots), dtype=jnp.float32),
-        entropy=jnp.sum(entropy * weight),
+        load=a.load.sum(0),
+        importance=a.importance.sum(0),
+        load_balance_loss=routing.load_balance_loss(a.importance, a.load) * real,
+        z_loss=routing.router_z_loss(a.log_normalizer, valid) * real,
+        dropped=jnp.sum(valid & (a.slot == slots), dtype=jnp.float32),
+        entropy=jnp.sum(jnp.where(valid, a.entropy, 0.0)),
     )
-    total = jnp.maximum(lax.psum(here, BATCH), 1.0)
+    total = jnp.maximum(lax.psum(real, BATCH), 1.0)
     return jax.tree.map(lambda s: lax.psum(s, BATCH) / total, sums)
 
 
+def _hosts(config: SwitchConfig) -> int:
+    """Neighbours on the expert axis that share out the experts: all, or as many as experts."""
+    return min(config.num_experts, lax.axis_size(EXPERT))
+
+
 def _exchange(buffers: jax.Array) -> jax.Array:
-    """Swaps block i of axis 0 with device i of the expert axis; its own inverse.
+    """Swaps block i of axis 0 with host i; its own inverse.
 
     Always axis 0 for axis 0: any other pair costs the TPU two transpositions.
     """
-    exchanged = lax.all_to_all(buffers, EXPERT, split_axis=0, concat_axis=0, tiled=True)
+    ways, hosts = lax.axis_size(EXPERT), buffers.shape[0]
+    teams = [list(range(first, first + hosts)) for first in range(0, ways, hosts)]
+    exchanged = lax.all_to_all(
+        buffers, EXPERT, split_axis=0, concat_axis=0, tiled=True,
+        axis_index_groups=teams if len(teams) > 1 else None,
+    )  # fmt: skip
     return checkpoint_name(exchanged, EXCHANGED)
 
 
@@ -248,17 +253,33 @@ def _experts(
     activation: Callable[..., jax.Array],
     dropout: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    """[ways, E_local, G_local * C, D] -> the same, each row through its expert's two layers."""
-    projections = [jnp.einsum("nerd,edf->nerf", buffers, w) for w in parameters.wi]
-    hidden = dropout(activation(*projections))
+    """[hosts, E_local, G_local * C, D] -> the same, each row through its expert's two layers."""
+    hosts, experts, rows, dim = buffers.shape
+    wi, wo = parameters.wi, parameters.wo
+    if hosts < lax.axis_size(EXPERT):
+        wi, wo = jax.tree.map(
+            lambda w: lax.dynamic_slice_in_dim(w, lax.axis_index(EXPERT) % hosts, 1), (wi, wo)
+        )
+    # One matrix of rows an expert: a fourth axis would cost the TPU transpositions between the
+    # matrix products. With one expert a device this moves nothing.
+    x = jnp.swapaxes(buffers, 0, 1).reshape(experts, hosts * rows, dim)
+    hidden = activation(*[_matmul(x, w) for w in wi])
     # F is split over the model axis, so each device has a part of the sum over F.
-    return lax.psum(jnp.einsum("nerf,efd->nerd", hidden, parameters.wo), MODEL)
+    y = lax.psum(_matmul(dropout(hidden), wo), MODEL)
+    return jnp.swapaxes(y.reshape(experts, hosts, rows, dim), 0, 1)
+
+
+def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """[E_local, rows, D] x [E_local, D, F] -> [E_local, rows, F]."""
+    if x.shape[0] == 1:  # a batch axis of 1 makes the TPU copy weights into another layout
+        return (x[0] @ w[0])[None]
+    return jnp.einsum("erd,edf->erf", x, w)
 
 
 def _expert_dropout(
-    key: jax.Array | None, config: SwitchConfig, group_ids: jax.Array, groups: int, slots: int
+    key: jax.Array | None, config: SwitchConfig, groups: int, slots: int
 ) -> Callable[[jax.Array], jax.Array]:
-    """Dropout for hidden activations [ways, E_local, G_local * C, F_local].
+    """Dropout for hidden activations [E_local, hosts * G_local * C, F_local].
 
     Drawn for each expert, group and all of F, then cut to this device's F: the same on any mesh.
     """
@@ -267,22 +288,22 @@ def _expert_dropout(
         return lambda hidden: hidden
 
     def dropout(hidden: jax.Array) -> jax.Array:
-        ways, experts, _, features = hidden.shape
-        expert_ids = lax.axis_index(EXPERT) * experts + jnp.arange(experts)
-        # Rows came from the devices that share this one's data index.
-        first = lax.axis_index(DATA) * ways * groups
-        source_groups = (first + jnp.arange(ways * groups)).reshape(ways, groups)
-        model_ways = lax.axis_size(MODEL)
+        experts, _, features = hidden.shape
+        hosts, model_ways = _hosts(config), lax.axis_size(MODEL)
+        here = lax.axis_index(EXPERT)
+        expert_ids = here % hosts * experts + jnp.arange(experts)
+        # Rows came from the hosts that share out the experts with this one.
+        first = lax.axis_index(DATA) * lax.axis_size(EXPERT) + here // hosts * hosts
+        source_groups = first * groups + jnp.arange(hosts * groups)
 
-        def keep(group: jax.Array, expert: jax.Array) -> jax.Array:
+        def keep(expert: jax.Array, group: jax.Array) -> jax.Array:
             noise_key = jax.random.fold_in(jax.random.fold_in(key, group), expert)
             mask = jax.random.bernoulli(noise_key, 1 - rate, (slots, features * model_ways))
             start = lax.axis_index(MODEL) * features
             return lax.dynamic_slice_in_dim(mask, start, features, axis=1)
 
-        over_groups = jax.vmap(keep, in_axes=(0, None))
-        over_experts = jax.vmap(over_groups, in_axes=(None, 0))
-        mask = jax.vmap(over_experts, in_axes=(0, None))(source_groups, expert_ids)
+        over_groups = jax.vmap(keep, in_axes=(None, 0))
+        mask = jax.vmap(over_groups, in_axes=(0, None))(expert_ids, source_groups)
         return jnp.where(mask.reshape(hidden.shape), hidden / (1 - rate), 0).astype(hidden.dtype)
 
     return dropout

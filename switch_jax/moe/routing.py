@@ -1,8 +1,9 @@
 """Which expert takes which token: groups, capacity, slots, and the losses that keep experts even.
 
-Shape letters are those of `switch_jax.moe`. Nothing here knows of a mesh, a module or a config.
+Shape letters are those of `switch_jax.moe`. Nothing here knows of a module or a config.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.errors import UserError
+from switch_jax.kernels.routing import route
+from switch_jax.partitioning.mesh import platform
 
 
 class Assignment(NamedTuple):
-    """Top-1 routing of every group: two integer maps, each the inverse of the other, and the gates.
+    """Top-1 routing of every group, and what the losses and statistics need of the router.
 
     Attributes:
       expert: [G, S] int32, the chosen expert of each token (ties go to the lowest index). Given for
@@ -22,13 +25,22 @@ class Assignment(NamedTuple):
       gate: [G, S] float32, the chosen expert's probability, not renormalised (Eq. 2); 0 where the
         token is dropped or padding.
       slot: [G, S] int32, the token's place in its expert's buffer; `C` where dropped or padding.
-      token: [G, E, C] int32, the token in each slot; `S` where the slot is empty.
+      token: [G, E, C] int32, the token in each slot; `S` where the slot is empty. The inverse of
+        `expert` and `slot`.
+      log_normalizer: [G, S] float32, logsumexp of the logits.
+      entropy: [G, S] float32, of the router's distribution, in nats.
+      importance: [G, E] float32, the probabilities summed over real tokens.
+      load: [G, E] float32, the real tokens that chose the expert, dropped ones included.
     """
 
     expert: jax.Array
     gate: jax.Array
     slot: jax.Array
     token: jax.Array
+    log_normalizer: jax.Array
+    entropy: jax.Array
+    importance: jax.Array
+    load: jax.Array
 
 
 def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
@@ -79,7 +91,7 @@ def assign(logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> 
 
     Within a group, tokens take an expert's slots in token order (left to right, so that a decoder
     never sees whether a later token came); a token that finds its expert full is dropped. Padding
-    takes no slot. Two sorts of S integers a group, no [S, E, C] mask and no scatter.
+    takes no slot. No [S, E, C] mask, and on a TPU no scalar gather or scatter either.
 
     Args:
       logits: [G, S, E] float32 router logits.
@@ -87,13 +99,46 @@ def assign(logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> 
       valid: [G, S] bool, False on padding; None where there is none.
 
     Returns:
-      An `Assignment`. Only `gate` is differentiable.
+      An `Assignment`. `gate`, `log_normalizer` and `importance` are differentiable.
     """
+    return _assign(logits, jnp.ones(logits.shape[:2], bool) if valid is None else valid, capacity)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _assign(logits: jax.Array, valid: jax.Array, capacity: int) -> Assignment:
+    if platform() == "tpu":
+        return Assignment(*route(logits, valid, capacity))
+    return _assign_by_sorting(logits, valid, capacity)
+
+
+def _assign_fwd(logits: jax.Array, valid: jax.Array, capacity: int):
+    a = _assign(logits, valid, capacity)
+    return a, (logits, valid, a.expert, a.gate, a.log_normalizer)
+
+
+def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
+    """By hand: autodiff would make several passes over [S, E], and split the gate among ties."""
+    del capacity
+    logits, valid, expert, gate, log_normalizer = residuals
+    probs = jnp.exp(logits - log_normalizer[..., None])
+    importance = jnp.where(valid[..., None], cotangent.importance[:, None], 0.0)
+    mean = jnp.sum(probs * importance, axis=-1)
+    gate = cotangent.gate * gate  # 0 where dropped
+    by_token = cotangent.log_normalizer - gate - mean
+    gradient = probs * (importance + by_token[..., None])
+    chosen = expert[..., None] == jnp.arange(logits.shape[-1])
+    return gradient + jnp.where(chosen, gate[..., None], 0.0), None
+
+
+_assign.defvjp(_assign_fwd, _assign_bwd)
+
+
+def _assign_by_sorting(logits: jax.Array, valid: jax.Array, capacity: int) -> Assignment:
+    """`assign` by two sorts of S integers a group; `route` does the same on a TPU."""
     groups, tokens, experts = logits.shape
-    probs = jax.nn.softmax(logits, axis=-1)
     expert = jnp.argmax(logits, axis=-1).astype(jnp.int32)  # [G, S]
     # Padding sorts behind the last expert.
-    key = expert if valid is None else jnp.where(valid, expert, experts)
+    key = jnp.where(valid, expert, experts)
 
     iota = lax.broadcasted_iota(jnp.int32, (groups, tokens), 1)
     # Stable: tokens of one expert stay in token order.
@@ -103,24 +148,32 @@ def assign(logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> 
     rank_sorted = iota - lax.cummax(first_of_expert, axis=1)
     # Sorting by the token index undoes the first sort without a gather.
     _, rank = lax.sort((order, rank_sorted), dimension=1, num_keys=1, is_stable=False)
-    kept = (rank < capacity) & (key < experts)
-    slot = jnp.where(kept, rank, capacity)
+    kept = (rank < capacity) & valid
 
-    count = jnp.sum(key[..., None] == jnp.arange(experts), axis=1, dtype=jnp.int32)  # [G, E]
-    start = jnp.cumsum(count, axis=1) - count
+    load = jnp.sum(key[..., None] == jnp.arange(experts), axis=1, dtype=jnp.int32)  # [G, E]
+    start = jnp.cumsum(load, axis=1) - load
     place = jnp.arange(capacity, dtype=jnp.int32)  # [C]
-    filled = place < count[..., None]  # [G, E, C]
+    filled = place < load[..., None]  # [G, E, C]
     source = jnp.where(filled, start[..., None] + place, tokens)
     token = jax.vmap(lambda o, s: o.at[s].get(mode="fill", fill_value=tokens))(order, source)
 
-    # Not max(probs), whose gradient would be shared out among equal experts.
-    chosen = jnp.sum(jnp.where(expert[..., None] == jnp.arange(experts), probs, 0.0), axis=-1)
-    return Assignment(expert, jnp.where(kept, chosen, 0.0), slot, token)
+    peak = jnp.max(logits, axis=-1)
+    shifted = logits - peak[..., None]
+    total = jnp.sum(jnp.exp(shifted), axis=-1)
+    probs = jnp.exp(shifted) / total[..., None]
+    return Assignment(
+        expert=expert,
+        gate=jnp.where(kept, 1 / total, 0.0),
+        slot=jnp.where(kept, rank, capacity),
+        token=token,
+        log_normalizer=peak + jnp.log(total),
+        entropy=jnp.log(total) - jnp.sum(probs * shifted, axis=-1),
+        importance=jnp.sum(jnp.where(valid[..., None], probs, 0.0), axis=1),
+        load=load.astype(jnp.float32),
+    )
 
 
-def load_balance_loss(
-    probs: jax.Array, expert: jax.Array, valid: jax.Array | None = None
-) -> jax.Array:
+def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
 
     f_i is the fraction of a group's tokens whose argmax is expert i, counted before any is
@@ -129,34 +182,27 @@ def load_balance_loss(
     mean of the losses of its parts, however it is split.
 
     Args:
-      probs: [G, S, E] float32 router probabilities.
-      expert: [G, S] int32 argmax of them.
-      valid: [G, S] bool, False on padding.
+      importance: [G, E] float32, as in `Assignment`: P times the group's real tokens.
+      load: [G, E] float32, f times the group's real tokens.
 
     Returns:
-      A float32 scalar; 0 where no token is real. Gradients flow through P only.
+      A float32 scalar; 0 where no token is real. Gradients flow through `importance` only.
     """
-    experts = probs.shape[-1]
-    valid = jnp.ones(expert.shape, bool) if valid is None else valid
-    weight = valid.astype(jnp.float32)
-    real = weight.sum(1)  # [G]
-    chosen = (expert[..., None] == jnp.arange(experts)) & valid[..., None]
-    f_sum = jnp.sum(chosen, axis=1, dtype=jnp.float32)  # [G, E]
-    p_sum = jnp.einsum("gse,gs->ge", probs, weight)
-    per_group = experts * jnp.sum(f_sum * p_sum, -1) / jnp.maximum(real, 1.0)
+    load = lax.stop_gradient(load)
+    real = load.sum(-1)  # [G]
+    per_group = load.shape[-1] * jnp.sum(load * importance, -1) / jnp.maximum(real, 1.0)
     return per_group.sum() / jnp.maximum(real.sum(), 1.0)
 
 
-def router_z_loss(logits: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def router_z_loss(log_normalizer: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over real tokens of logsumexp(logits)^2 (ST-MoE, Eq. 5): keeps router logits small.
 
     Args:
-      logits: [G, S, E] float32.
+      log_normalizer: [G, S] float32, logsumexp of the router's logits.
       valid: [G, S] bool, False on padding.
 
     Returns:
       A float32 scalar; 0 where no token is real.
     """
-    weight = jnp.ones(logits.shape[:-1]) if valid is None else valid.astype(jnp.float32)
-    z = jax.nn.logsumexp(logits, axis=-1)
-    return jnp.sum(z**2 * weight) / jnp.maximum(weight.sum(), 1.0)
+    weight = valid.astype(jnp.float32)
+    return jnp.sum(log_normalizer**2 * weight) / jnp.maximum(weight.sum(), 1.0)

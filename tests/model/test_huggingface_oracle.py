@@ -132,9 +132,7 @@ def run_layers(stack, x, segments, memory=None, memory_segments=None):
         for i in range(STEP):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
-            x, _ = layer(
-                x, segments, bias, memory, memory_segments, deterministic=True, key=None
-            )
+            x, _ = layer(x, segments, bias, memory, memory_segments, deterministic=True, key=None)
             hidden.append(x)
     hidden[-1] = stack.final_norm(x)
     return hidden, feed_forwards
@@ -162,7 +160,8 @@ def whole_model(parameters):
 def auxiliary_loss(router_logits):
     """Hugging Face's: the layers of a stack are one long row to it."""
     logits = jnp.concatenate(router_logits, axis=1)
-    return load_balance_loss(jax.nn.softmax(logits), logits.argmax(-1))
+    assignment = assign(logits, logits.shape[1])
+    return load_balance_loss(assignment.importance, assignment.load)
 
 
 def total_loss(parameters):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.moe.dispatch import permute
+from switch_jax.moe.dispatch import combine, dispatch, flat_maps
 from switch_jax.moe.layer import ExpertParameters, SwitchConfig, check_divides, switch_ffn
-from switch_jax.moe.routing import capacity
+from switch_jax.moe.routing import assign, capacity
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from tests.moe import reference
 
@@ -146,16 +146,54 @@ def test_the_router_is_float32_in_a_bfloat16_model():
     np.testing.assert_allclose(stats.z_loss, (z**2).mean(), rtol=1e-5)  # bfloat16 errs by 1e-3
 
 
-def test_permute_gradient_is_the_scatter_that_autodiff_would_do():
-    rows = jnp.arange(12.0).reshape(4, 3)
-    source = jnp.array([2, 4, 0, 4, 3])  # 4 = none
-    destination = jnp.array([2, 5, 0, 4])  # its inverse; 5 = none
-    weights = jnp.arange(15.0).reshape(5, 3) + 1
-    plain = jax.grad(
-        lambda r: (r.at[source].get(mode="fill", fill_value=0) * weights).sum()
-    )(rows)
-    ours = jax.grad(lambda r: (permute(r, source, destination) * weights).sum())(rows)
-    np.testing.assert_array_equal(ours, plain)
+def test_gradients_of_dispatch_and_combine_are_the_scatters_that_autodiff_would_do():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 10, 3)).astype(np.float32)
+    valid = rng.random((2, 10)) < 0.9
+    slots = 3
+    maps = flat_maps(assign(logits, slots, valid))
+    gates = reference.assign(logits, slots, valid)  # [G, S, E, C]
+    mask = np.zeros((20, 18), np.float32)  # token, slot
+    for g, s, e, c in np.argwhere(gates > 0):
+        mask[g * 10 + s, (e * 2 + g) * slots + c] = 1
+    assert 0 < mask.sum() < 18, "some slots should be empty"
+    tokens, rows, gate = (jnp.asarray(rng.normal(size=s)) for s in ((20, 4), (18, 4), (20,)))
+    gate *= mask.sum(1)
+
+    def loss(tokens, rows, gate, dispatched, combined):
+        return jnp.sum(dispatched(tokens) ** 2 * mask.sum(0)[:, None]) + jnp.sum(
+            combined(rows, gate) ** 3
+        )
+
+    plain = (lambda t: mask.T @ t, lambda r, g: (mask @ r) * g[:, None])
+    ours = (lambda t: dispatch(t, maps), lambda r, g: combine(r, g, maps))
+    for function in (loss, jax.grad(loss, argnums=(0, 1))):
+        for a, b in zip(
+            jax.tree.leaves(function(tokens, rows, gate, *ours)),
+            jax.tree.leaves(function(tokens, rows, gate, *plain)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    # By the gate, where there is one: a dropped token's is constant.
+    by_gate = [jax.grad(loss, argnums=2)(tokens, rows, gate, *f) for f in (ours, plain)]
+    np.testing.assert_allclose(*(g * mask.sum(1) for g in by_gate), rtol=1e-5, atol=1e-5)
+
+
+def test_fewer_experts_than_devices_on_the_expert_axis():
+    x, valid, p = _inputs()
+    few = ExpertParameters(p.router[:, :2], (p.wi[0][:2],), p.wo[:2])
+    config = _config(num_experts=2, jitter=0.1, expert_dropout=0.3)
+
+    def loss(x, p):
+        y, s = switch_ffn(x, valid, p, config, jax.nn.relu, jax.random.key(0))
+        return jnp.sum(y**3) + s.load_balance_loss
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1))
+    expected = _on_mesh((1, 1, 1), gradient, x, few)
+    for mesh in ((1, 8, 1), (2, 4, 1), (1, 4, 2)):
+        got = _on_mesh(mesh, gradient, x, few)
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
 def test_what_does_not_divide_is_said_with_the_equation():

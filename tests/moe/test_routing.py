@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.moe import assign, capacity, group_shape, load_balance_loss, router_z_loss
+from switch_jax.kernels.routing import route
+from switch_jax.moe import (
+    Assignment,
+    assign,
+    capacity,
+    group_shape,
+    load_balance_loss,
+    router_z_loss,
+)
 from tests.moe import reference
 
 
@@ -34,11 +42,16 @@ CASES = {
 }  # fmt: skip
 
 
+def _on_a_tpu(logits, slots, valid):
+    return Assignment(*route(logits, valid, slots, interpret=True))
+
+
+@pytest.mark.parametrize("implementation", [assign, _on_a_tpu])
 @pytest.mark.parametrize("case", CASES)
-def test_assign_equals_the_one_hot_reference(case):
+def test_assign_equals_the_one_hot_reference(case, implementation):
     logits, valid, slots = CASES[case]
     expected = reference.assign(logits, slots, valid)
-    got = jax.jit(assign, static_argnums=1)(logits, slots, valid)
+    got = jax.jit(implementation, static_argnums=1)(logits, slots, valid)
     groups, tokens, experts = logits.shape
 
     combine = np.zeros((groups, tokens, experts, slots + 1), np.float32)
@@ -55,6 +68,29 @@ def test_assign_equals_the_one_hot_reference(case):
     np.testing.assert_array_equal(np.asarray(got.gate)[~kept], 0.0)
     np.testing.assert_array_equal(got.expert, logits.argmax(-1))
 
+    probs = jax.nn.softmax(logits)
+    chosen = jax.nn.one_hot(logits.argmax(-1), experts) * valid[..., None]
+    np.testing.assert_array_equal(got.load, chosen.sum(1))
+    importance = (probs * valid[..., None]).sum(1)
+    np.testing.assert_allclose(got.importance, importance, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got.log_normalizer, jax.nn.logsumexp(logits, -1), atol=1e-6)
+    np.testing.assert_allclose(got.entropy, -(probs * jnp.log(probs)).sum(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 600, 3), (1, 300, 40), (1, 70_000, 4)])
+def test_both_implementations_agree_where_a_group_takes_several_blocks(shape):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=shape).astype(np.float32) * 3
+    valid = rng.random(shape[:2]) < 0.9
+    slots = capacity(shape[1], shape[2], 1.0)
+    for a, b in zip(
+        jax.jit(assign, static_argnums=1)(logits, slots, valid),
+        jax.jit(_on_a_tpu, static_argnums=1)(logits, slots, valid),
+        strict=True,
+    ):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
 
 def test_assign_by_hand():
     #                  expert:  1    0    1    1 (dropped)  0 (padding)
@@ -65,7 +101,7 @@ def test_assign_by_hand():
     np.testing.assert_array_equal(got.slot, [[0, 0, 1, 2, 2]])
     np.testing.assert_array_equal(got.token, [[[1, 5], [0, 2]]])
     np.testing.assert_allclose(got.gate, [[0.75, 0.75, 0.8, 0, 0]], rtol=1e-6)
-    assert [a.dtype for a in got] == [jnp.int32, jnp.float32, jnp.int32, jnp.int32]
+    assert [a.dtype for a in got[:4]] == [jnp.int32, jnp.float32, jnp.int32, jnp.int32]
 
 
 def test_gradient_of_the_gate_is_that_of_the_chosen_probability_in_a_tie():
@@ -76,62 +112,94 @@ def test_gradient_of_the_gate_is_that_of_the_chosen_probability_in_a_tie():
     np.testing.assert_allclose(jax.grad(gate)(jnp.zeros((1, 1, 2))), [[[0.25, -0.25]]], rtol=1e-6)
 
 
+def test_gradients_equal_those_of_autodiff():
+    logits, valid = _random(seed=8)
+    rng = np.random.default_rng(9)
+    weights = [rng.normal(size=s).astype(np.float32) for s in ((3, 40), (3, 40), (3, 5))]
+    kept = reference.assign(logits, 6, valid).sum((2, 3)) > 0
+
+    def plain(logits):
+        probs = jax.nn.softmax(logits)
+        chosen = jnp.take_along_axis(probs, logits.argmax(-1)[..., None], -1)[..., 0]
+        importance = (probs * valid[..., None]).sum(1)
+        normalizer = jax.nn.logsumexp(logits, axis=-1)
+        outputs = (chosen * kept, normalizer, importance)
+        return sum((o * w).sum() for o, w in zip(outputs, weights, strict=True))
+
+    def ours(logits):
+        a = assign(logits, 6, valid)
+        outputs = (a.gate, a.log_normalizer, a.importance)
+        return sum((o * w).sum() for o, w in zip(outputs, weights, strict=True))
+
+    np.testing.assert_allclose(jax.grad(ours)(logits), jax.grad(plain)(logits), atol=1e-6)
+
+
+def _load_balance_loss(probs, expert, valid):
+    chosen = jax.nn.one_hot(expert, probs.shape[-1]) * valid[..., None]
+    return load_balance_loss((probs * valid[..., None]).sum(1), chosen.sum(1))
+
+
 def test_load_balance_loss_by_hand():
     probs = jnp.array([[[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.5, 0.5]]])
     expert = jnp.array([[0, 0, 1, 0]])
     valid = jnp.array([[True, True, True, False]])
     # f = (2/3, 1/3), P = (1.7/3, 1.3/3): 2 * (2/3 * 1.7/3 + 1/3 * 1.3/3)
     expected = 2 * (2 / 3 * 1.7 / 3 + 1 / 3 * 1.3 / 3)
-    np.testing.assert_allclose(load_balance_loss(probs, expert, valid), expected, rtol=1e-6)
+    np.testing.assert_allclose(_load_balance_loss(probs, expert, valid), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("experts", [2, 8, 128])
 def test_load_balance_loss_is_1_at_balance_and_e_when_one_expert_has_all(experts):
     tokens = 2 * experts
+    all_real = np.ones((3, tokens), bool)
     even = jnp.full((3, tokens, experts), 1 / experts)
     turns = jnp.tile(jnp.arange(tokens) % experts, (3, 1))
-    np.testing.assert_allclose(load_balance_loss(even, turns), 1.0, rtol=1e-5)
-    one = jax.nn.one_hot(jnp.zeros((3, tokens), int), experts)
-    np.testing.assert_allclose(
-        load_balance_loss(one, jnp.zeros((3, tokens), int)), experts, rtol=1e-5
-    )
+    np.testing.assert_allclose(_load_balance_loss(even, turns, all_real), 1.0, rtol=1e-5)
+    first = jnp.zeros((3, tokens), int)
+    one = jax.nn.one_hot(first, experts)
+    np.testing.assert_allclose(_load_balance_loss(one, first, all_real), experts, rtol=1e-5)
 
 
 def test_losses_of_groups_are_averaged_by_their_real_tokens_and_padding_counts_nowhere():
     logits, valid = _random((4, 16, 6), seed=7)
     valid[2] = False
-    probs, expert = jax.nn.softmax(logits), jnp.argmax(logits, -1)
+    a = assign(logits, 16, valid)
     for whole, part in (
-        (load_balance_loss(probs, expert, valid),
-         lambda g: load_balance_loss(probs[g:g + 1], expert[g:g + 1], valid[g:g + 1])),
-        (router_z_loss(logits, valid), lambda g: router_z_loss(logits[g:g + 1], valid[g:g + 1])),
+        (load_balance_loss(a.importance, a.load),
+         lambda g: load_balance_loss(a.importance[g:g + 1], a.load[g:g + 1])),
+        (router_z_loss(a.log_normalizer, valid),
+         lambda g: router_z_loss(a.log_normalizer[g:g + 1], valid[g:g + 1])),
     ):  # fmt: skip
         parts = [part(g) * valid[g].sum() for g in range(4)]
         np.testing.assert_allclose(whole, sum(parts) / valid.sum(), rtol=1e-6)
-    changed = np.where(valid[..., None], logits, 100.0)
-    np.testing.assert_allclose(router_z_loss(changed, valid), router_z_loss(logits, valid))
+    changed = assign(np.where(valid[..., None], logits, 100.0), 16, valid)
+    np.testing.assert_allclose(changed.importance, a.importance, rtol=1e-6)
+    np.testing.assert_allclose(
+        router_z_loss(changed.log_normalizer, valid), router_z_loss(a.log_normalizer, valid)
+    )
 
 
 def test_router_z_loss_by_hand():
-    logits = jnp.log(jnp.array([[[1.0, 2.0], [3.0, 5.0], [50.0, 60.0]]]))
+    normalizer = jnp.log(jnp.array([[3.0, 8.0, 110.0]]))
     valid = jnp.array([[True, True, False]])
     expected = (math.log(3) ** 2 + math.log(8) ** 2) / 2
-    np.testing.assert_allclose(router_z_loss(logits, valid), expected, rtol=1e-6)
+    np.testing.assert_allclose(router_z_loss(normalizer, valid), expected, rtol=1e-6)
 
 
 def test_losses_are_0_without_a_real_token():
     logits, _ = _random()
     nothing = np.zeros(logits.shape[:2], bool)
-    probs = jax.nn.softmax(logits)
-    assert load_balance_loss(probs, logits.argmax(-1), nothing) == 0
-    assert router_z_loss(logits, nothing) == 0
+    a = assign(logits, 4, nothing)
+    assert load_balance_loss(a.importance, a.load) == 0
+    assert router_z_loss(a.log_normalizer, nothing) == 0
 
 
 def test_load_balance_gradient_is_alpha_free_e_f_over_tokens():
-    probs = jnp.array([[[0.7, 0.3], [0.6, 0.4]]])
     # Both tokens go to expert 0: f = (1, 0), so d loss / d p_0 = 2 * 1 / 2, d loss / d p_1 = 0.
-    gradient = jax.grad(load_balance_loss)(probs, jnp.array([[0, 0]]))
-    np.testing.assert_allclose(gradient, [[[1, 0], [1, 0]]], rtol=1e-6)
+    gradient = jax.grad(load_balance_loss, argnums=(0, 1))
+    by_importance, by_load = gradient(jnp.array([[1.3, 0.7]]), jnp.array([[2.0, 0.0]]))
+    np.testing.assert_allclose(by_importance, [[1, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(by_load, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""Routing on a TPU in one kernel: from the router's logits to both maps between tokens and slots.
+
+The kernel reads the logits once, tokens along the lanes. A token's rank among those of its expert
+is a product of the one-hot choices with a triangle of ones, and the map from slots to tokens a
+product of two one-hot factors of the slot number: exact in bfloat16, whose products of 0, 1 and
+integers up to 255 the matrix unit adds up in float32. Sorting does the same in ten small programs.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+LANES = 128
+BLOCK = 256  # tokens a step of the grid
+
+
+def route(
+    logits: jax.Array, valid: jax.Array, capacity: int, *, interpret: bool = False
+) -> tuple[jax.Array, ...]:
+    """Top-1 routing of each group; see `switch_jax.moe.routing.assign`.
+
+    Args:
+      logits: [G, S, E] float32.
+      valid: [G, S] bool.
+      capacity: C.
+      interpret: run on any platform, slowly.
+
+    Returns:
+      The fields of `switch_jax.moe.routing.Assignment`, in order.
+    """
+    groups, tokens, experts = logits.shape
+    slots = experts * capacity
+    blocks = pl.cdiv(tokens, BLOCK)
+    # A token's number, from 1, in digits that bfloat16 holds exactly.
+    digits = pl.cdiv(tokens.bit_length(), 8)
+    varies = jax.typeof(logits).manual_axis_type
+
+    def output(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((groups, *shape), dtype, manual_axis_type=varies)
+
+    def whole(*shape: int) -> pl.BlockSpec:
+        return pl.BlockSpec((1, *shape), lambda group, block: (group, 0, 0))
+
+    per_token = pl.BlockSpec((1, 1, BLOCK), lambda group, block: (group, 0, block))
+    map_rows = pl.cdiv(slots, LANES)
+    expert, gate, slot, token, log_normalizer, entropy, importance, load = pl.pallas_call(
+        functools.partial(_kernel, tokens=tokens, capacity=capacity, blocks=blocks),
+        grid=(groups, blocks),
+        in_specs=[
+            pl.BlockSpec((1, experts, BLOCK), lambda group, block: (group, 0, block)),
+            per_token,
+        ],
+        out_specs=[
+            *(per_token, per_token, per_token, whole(map_rows, LANES), per_token, per_token),
+            *(whole(experts, 1), whole(experts, 1)),
+        ],
+        out_shape=[
+            output((1, tokens), jnp.int32),
+            output((1, tokens), jnp.float32),
+            output((1, tokens), jnp.int32),
+            output((map_rows, LANES), jnp.int32),
+            output((1, tokens), jnp.float32),
+            output((1, tokens), jnp.float32),
+            output((experts, 1), jnp.float32),
+            output((experts, 1), jnp.float32),
+        ],
+        scratch_shapes=[pltpu.VMEM((digits, map_rows, LANES), jnp.float32)],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+        interpret=interpret,
+        name="route",
+    )(jnp.swapaxes(logits, 1, 2), valid.astype(jnp.int32)[:, None])
+    token = token.reshape(groups, -1)[:, :slots].reshape(groups, experts, capacity)
+    return (
+        *(expert[:, 0], gate[:, 0], slot[:, 0], token, log_normalizer[:, 0], entropy[:, 0]),
+        *(importance[..., 0], load[..., 0]),
+    )
+
+
+def _kernel(
+    logits_ref, valid_ref,
+    expert_ref, gate_ref, slot_ref, token_ref, log_normalizer_ref, entropy_ref,
+    importance_ref, load_ref, found,
+    *, tokens: int, capacity: int, blocks: int,
+) -> None:  # fmt: skip
+    """One block of a group's tokens; `load_ref` carries the tokens that each expert has so far."""
+    block = pl.program_id(1)
+
+    @pl.when(block == 0)
+    def _():
+        importance_ref[...] = jnp.zeros_like(importance_ref)
+        load_ref[...] = jnp.zeros_like(load_ref)
+        found[...] = jnp.zeros_like(found)
+
+    token = block * BLOCK + lax.broadcasted_iota(jnp.int32, (1, BLOCK), 1)
+    inside = token < tokens  # the last block may reach past the group's end
+    valid = (valid_ref[0] != 0) & inside
+    logits = jnp.where(inside, logits_ref[0], 0.0)  # [E, BLOCK]
+    experts = logits.shape[0]
+
+    peak = jnp.max(logits, axis=0, keepdims=True)
+    ids = lax.broadcasted_iota(jnp.int32, (experts, BLOCK), 0)
+    expert = jnp.min(jnp.where(logits == peak, ids, experts - 1), axis=0, keepdims=True)
+    shifted = logits - peak
+    exp = jnp.exp(shifted)
+    total = jnp.sum(exp, axis=0, keepdims=True)
+    gate = 1 / total
+    expert_ref[0] = expert
+    log_normalizer_ref[0] = peak + jnp.log(total)
+    entropy_ref[0] = jnp.log(total) - jnp.sum(exp * shifted, axis=0, keepdims=True) * gate
+    importance_ref[0] += jnp.sum(exp * jnp.where(valid, gate, 0.0), axis=1, keepdims=True)
+
+    chosen = jnp.where((ids == expert) & valid, 1.0, 0.0)
+    here = jnp.dot(chosen.astype(jnp.bfloat16), _earlier(BLOCK), preferred_element_type=jnp.float32)
+    rank = jnp.sum(chosen * (here + load_ref[0]), axis=0, keepdims=True).astype(jnp.int32)
+    load_ref[0] += jnp.sum(chosen, axis=1, keepdims=True)
+    kept = valid & (rank < capacity)
+    slot_ref[0] = jnp.where(kept, rank, capacity)
+    gate_ref[0] = jnp.where(kept, gate, 0.0)
+
+    number = jnp.where(kept, expert * capacity + rank, -1)
+    row = _one_hot(number // LANES, found.shape[1])
+    lane = number % LANES == lax.broadcasted_iota(jnp.int32, (LANES, BLOCK), 0)
+    for i in range(found.shape[0]):
+        digit = ((token + 1) >> 8 * i) & 255
+        digit = jnp.where(lane, digit.astype(jnp.float32), 0.0).astype(jnp.bfloat16)
+        found[i] += lax.dot_general(
+            row, digit, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+        )
+
+    @pl.when(block == blocks - 1)
+    def _():
+        number = sum(found[i].astype(jnp.int32) << 8 * i for i in range(found.shape[0]))
+        token_ref[0] = jnp.where(number == 0, tokens, number - 1)
+
+
+def _earlier(size: int) -> jax.Array:
+    """[size, size] bfloat16: 1 where the row comes before the column."""
+    row = lax.broadcasted_iota(jnp.int32, (size, size), 0)
+    column = lax.broadcasted_iota(jnp.int32, (size, size), 1)
+    return jnp.where(row < column, 1.0, 0.0).astype(jnp.bfloat16)
+
+
+def _one_hot(number: jax.Array, size: int) -> jax.Array:
+    """[1, n] integers -> [size, n] bfloat16."""
+    ids = lax.broadcasted_iota(jnp.int32, (size, number.shape[1]), 0)
+    return jnp.where(ids == number, 1.0, 0.0).astype(jnp.bfloat16)
