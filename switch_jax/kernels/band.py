@@ -28,10 +28,11 @@ def expand(lanes_ref: Any, band_ref: Any, s: Sizes) -> None:
     for head in range(s.heads):
         for row in range(0, s.band_rows, LANES):
             window = lanes_ref[head : head + 1, _window(row, s)]
-            window = jnp.broadcast_to(window, (LANES, LANES + s.tile))
-            # Row x moves right by x.
-            diagonals = pltpu.roll(window, 0, 1, stride=1, stride_axis=0)
-            band_ref[head, row : row + LANES] = diagonals[:, LANES:]
+            window = jnp.broadcast_to(window, (8, LANES + s.tile))
+            # Row x moves right by x, in two steps: by x % 8, then by 8 * (x // 8).
+            eight = pltpu.roll(window, 0, 1, stride=1, stride_axis=0)
+            for x in range(0, LANES, 8):
+                band_ref[head, row + x : row + x + 8] = pltpu.roll(eight, x, 1)[:, LANES:]
 
 
 def sum_diagonals(band_ref: Any, lanes_ref: Any, s: Sizes) -> None:

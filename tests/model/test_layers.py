@@ -1,14 +1,16 @@
 """The parts of a layer, on arrays small enough to work out by hand."""
 
 import math
+import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from switch_jax.model import ModelConfig
-from switch_jax.model.attention import Attention, causal_mask, segment_mask
+from switch_jax.model.attention import Attention, by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward
 from switch_jax.model.layers import RMSNorm, relative_position_bucket
 
@@ -72,6 +74,22 @@ def test_masks_by_hand():
     expected = [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
     np.testing.assert_array_equal(mask, np.array([expected], bool))
     np.testing.assert_array_equal(causal_mask(3), np.array([[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]))
+
+
+@pytest.mark.parametrize(("length", "memory"), [(4, 4), (1, 3), (3, 1), (2, 5)])
+def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, memory):
+    bias = np.arange(2.0 * (length + memory - 1)).reshape(2, -1)
+    distance = np.arange(memory)[None, :] - np.arange(length)[:, None]
+    np.testing.assert_array_equal(by_pair(bias, length), bias[:, distance + length - 1])
+    weights = np.random.default_rng(0).normal(size=(2, length, memory))
+
+    def weighted(bias, weights):
+        return (by_pair(bias, length) * weights).sum()
+
+    gradient = jax.jit(jax.grad(weighted)).lower(bias, weights).compile()
+    expected = [np.trace(weights, d, axis1=1, axis2=2) for d in range(1 - length, memory)]
+    np.testing.assert_allclose(gradient(bias, weights), np.stack(expected, 1), rtol=1e-5)
+    assert not re.search(r" (gather|scatter)\(", gradient.as_text())
 
 
 def _attention(query_scale):

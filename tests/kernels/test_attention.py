@@ -1,0 +1,150 @@
+"""The fused kernel, interpreted on CPU, against attention with explicit [B, H, L, M] arrays."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from switch_jax.kernels import sizes
+from switch_jax.kernels.attention import fused_attention
+from switch_jax.model.attention import fused, plain
+from switch_jax.partitioning.mesh import BATCH, MODEL, MeshConfig, make_mesh
+
+
+def reference(q, k, v, bias, mask):
+    """Softmax attention in float32; the mask is [B, L, M]."""
+    heads, length, memory = bias.shape[0], q.shape[1], k.shape[1]
+    q, k, v = (x.astype(jnp.float32).reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    distance = np.arange(memory)[None, :] - np.arange(length)[:, None]
+    scores = jnp.einsum("blhk,bmhk->bhlm", q, k) + bias[:, distance + length - 1]
+    scores = jnp.where(mask[:, None], scores, -1e9)
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(*q.shape[:2], -1)
+
+
+def _segments(rng, batch, length):
+    """Packed examples with padding at the end, and a row that is all padding."""
+    rows = np.sort(rng.integers(0, 4, (batch, length)))[:, ::-1]
+    rows[-1] = 0
+    return rows.astype(np.int32)
+
+
+def _case(batch, length, memory, heads, size, dtype="float32"):
+    """q, k, v, bias; segments of queries and keys; a cotangent."""
+    rng = np.random.default_rng(length)
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    q = normal(batch, length, heads * size) * size**-0.5
+    k, v = (normal(batch, memory, heads * size) for _ in range(2))
+    bias = jnp.asarray(rng.normal(size=(heads, length + memory - 1)), jnp.float32)
+    query_segments = _segments(rng, batch, length)
+    key_segments = query_segments if length == memory else _segments(rng, batch, memory)
+    return (q, k, v, bias), (query_segments, key_segments), normal(batch, length, heads * size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _value_and_gradients(function, arrays, cotangent):
+    value, pullback = jax.vjp(function, *arrays)
+    return value, *pullback(cotangent.astype(value.dtype))
+
+
+def _compare(arrays, segments, cotangent, *, causal, with_bias, tolerance):
+    heads = arrays[3].shape[0]
+    query, key = segments
+    mask = (query[:, :, None] == key[:, None, :]) & (key != 0)[:, None, :]
+    if causal:
+        mask &= np.tri(query.shape[1], dtype=bool)
+    count, no_bias = 4 if with_bias else 3, jnp.zeros_like(arrays[3])
+
+    def ours(q, k, v, bias=None):
+        return fused_attention(
+            q, k, v, bias, query, key, num_heads=heads, causal=causal, interpret=True
+        )
+
+    def theirs(q, k, v, bias=None):
+        return reference(q, k, v, no_bias if bias is None else bias, mask)
+
+    got = _value_and_gradients(ours, arrays[:count], cotangent)
+    expected = _value_and_gradients(theirs, arrays[:count], cotangent)
+    for name, a, b in zip(("out", "dq", "dk", "dv", "dbias"), got, expected, strict=False):
+        a, b = (np.asarray(x, np.float32) for x in (a, b))
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "heads", "size", "causal"),
+    [
+        (2, 16, 4, 32, True),  # four heads share a block of lanes
+        (4, 18, 4, 64, False),  # two do, in two blocks, for two batch rows of each core
+        (3, 114, 1, 128, True),  # one has it for itself; an odd batch
+        (2, 9, 3, 64, False),  # 192 lanes do not divide into blocks of 128
+    ],
+)
+def test_self_attention(batch, length, heads, size, causal):
+    case = _case(batch, length, length, heads, size)
+    _compare(*case, causal=causal, with_bias=True, tolerance=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("length", "memory", "with_bias"), [(7, 130, False), (130, 7, False), (7, 130, True)]
+)
+def test_other_numbers_of_queries_and_keys(length, memory, with_bias):
+    case = _case(2, length, memory, 2, 64)
+    _compare(*case, causal=False, with_bias=with_bias, tolerance=2e-6)
+
+
+@pytest.mark.parametrize(("length", "causal"), [(256, False), (300, True)])
+def test_long_sequences_are_worked_on_in_tiles(length, causal, monkeypatch):
+    monkeypatch.setattr(sizes, "TILE_SCORES", 0)
+    assert sizes.cut((2, length, 64), length, 1).tile == 128
+    case = _case(2, length, length, 1, 64)
+    _compare(*case, causal=causal, with_bias=True, tolerance=2e-6)
+
+
+def test_bfloat16_is_as_near_as_its_precision_allows():
+    case = _case(2, 24, 24, 2, 64, "bfloat16")
+    _compare(*case, causal=True, with_bias=True, tolerance=2e-2)
+
+
+def test_a_query_that_sees_nothing_gets_the_mean_value_and_moves_no_score():
+    (q, k, v, bias), _, _ = _case(1, 8, 8, 1, 64)
+    segments = np.array([[1, 1, 1, 1, 1, 0, 0, 0]], np.int32)
+    attend = functools.partial(fused_attention, num_heads=1, causal=False, interpret=True)
+    out = attend(q, k, v, bias, segments, segments)
+    np.testing.assert_allclose(out[0, 5:], np.tile(v[0].mean(0), (3, 1)), atol=1e-6)
+
+    def of_padding(q, k, v, bias):
+        return attend(q, k, v, bias, segments, segments)[0, 5:].sum()
+
+    gradients = jax.grad(of_padding, argnums=(0, 1, 3))(q, k, v, bias)
+    assert all(not np.any(g) for g in gradients)
+
+
+def test_each_device_attends_for_its_rows_and_heads():
+    """The same numbers and gradients as without a mesh, and nothing is gathered for it."""
+    arrays, segments, cotangent = _case(8, 12, 12, 4, 64)
+    options = {"num_heads": 4, "causal": True}
+    expected = _value_and_gradients(lambda *a: plain(*a, *segments, **options), arrays, cotangent)
+    with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
+        rows, heads, both = P(BATCH), P(MODEL), P(BATCH, None, MODEL)
+        placed = [jax.device_put(x, s) for x, s in zip(arrays, [both] * 3 + [heads], strict=True)]
+        segments = [jax.device_put(x, rows) for x in segments]
+
+        def run(arrays, segments, cotangent):
+            value, pullback = jax.vjp(
+                lambda *a: fused(*a, *segments, **options, interpret=True), *arrays
+            )
+            return value, *pullback(cotangent)
+
+        inputs = placed, segments, jax.device_put(cotangent, both)
+        compiled = jax.jit(run).lower(*inputs).compile()
+        got = compiled(*inputs)
+    assert "all-gather" not in compiled.as_text()
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
