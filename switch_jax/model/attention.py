@@ -9,7 +9,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.attention import MASKED, fused_attention
-from switch_jax.kernels.sizes import cut
+from switch_jax.kernels.attention_sizes import cut
 from switch_jax.model import parameters
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import dropout

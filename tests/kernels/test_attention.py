@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from switch_jax.kernels import sizes
+from switch_jax.kernels import attention_sizes
 from switch_jax.kernels.attention import fused_attention
 from switch_jax.model.attention import fused, plain
 from switch_jax.partitioning.mesh import BATCH, MODEL, MeshConfig, make_mesh
@@ -101,8 +101,8 @@ def test_other_numbers_of_queries_and_keys(length, memory, with_bias):
 
 @pytest.mark.parametrize(("length", "causal"), [(256, False), (300, True)])
 def test_long_sequences_are_worked_on_in_tiles(length, causal, monkeypatch):
-    monkeypatch.setattr(sizes, "TILE_SCORES", 0)
-    assert sizes.cut((2, length, 64), length, 1).tile == 128
+    monkeypatch.setattr(attention_sizes, "TILE_SCORES", 0)
+    assert attention_sizes.cut((2, length, 64), length, 1).tile == 128
     case = _case(2, length, length, 1, 64)
     _compare(*case, causal=causal, with_bias=True, tolerance=2e-6)
 

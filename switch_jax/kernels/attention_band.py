@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from switch_jax.kernels.sizes import LANES, Sizes
+from switch_jax.kernels.attention_sizes import LANES, Sizes
 
 
 def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
