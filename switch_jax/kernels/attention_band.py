@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -28,9 +29,11 @@ def expand(lanes_ref: Any, band_ref: Any, s: Sizes) -> None:
     for head in range(s.heads):
         for row in range(0, s.band_rows, LANES):
             window = lanes_ref[head : head + 1, _window(row, s)]
-            window = jnp.broadcast_to(window, (8, LANES + s.tile))
+            eight = jnp.broadcast_to(window, (8, LANES + s.tile))
             # Row x moves right by x, in two steps: by x % 8, then by 8 * (x // 8).
-            eight = pltpu.roll(window, 0, 1, stride=1, stride_axis=0)
+            index = lax.broadcasted_iota(jnp.int32, eight.shape, 0)
+            for bit in (1, 2, 4):
+                eight = jnp.where(index & bit != 0, pltpu.roll(eight, bit, 1), eight)
             for x in range(0, LANES, 8):
                 band_ref[head, row + x : row + x + 8] = pltpu.roll(eight, x, 1)[:, LANES:]
 

@@ -65,8 +65,8 @@ class Sizes:
         """What the backward kernel, the larger one, may take for inputs of that size."""
         blocks = 4 * self.rows * (self.length + self.memory) * self.width
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
-        sums = 2 * self.memory * self.width
-        temporaries = 4 * self.heads * self.tile * self.memory
+        sums = 2 * self.memory * self.width * (self.tiles > 1)
+        temporaries = 3 * self.heads * self.tile * self.memory
         # Blocks are fetched while the blocks before them are worked on.
         return 2 * blocks * itemsize + 4 * (bands + sums + temporaries) + 2**20
 
@@ -111,7 +111,7 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
     batch, length, inner = shape
     head_size = inner // num_heads
     width = max(head_size, LANES)
-    if inner % width or width % head_size:
+    if width % LANES or inner % width or width % head_size:
         width = inner
     cores = CORES if batch % CORES == 0 else 1
     tile = min(_round_up(length), max(LANES, TILE_SCORES // _round_up(memory) & -LANES))

@@ -107,7 +107,9 @@ def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool
         return False
     shape = q.shape[0] // rows, q.shape[1], q.shape[2] // heads
     needed = cut(shape, k.shape[1], num_heads // heads).vmem_bytes(q.dtype.itemsize, has_bias)
-    return needed <= pltpu.get_tpu_info().vmem_capacity_bytes * 3 // 4
+    chip = pltpu.get_tpu_info()
+    # Up to v3, kernels cannot multiply bfloat16.
+    return chip.generation >= 4 and needed <= chip.vmem_capacity_bytes * 7 // 8
 
 
 def fused(
