@@ -6,6 +6,7 @@ from switch_jax.errors import UserError
 
 ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
+REMAT_POLICIES = ("none", "minimal", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +38,10 @@ class ModelConfig:
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
       norm_epsilon: RMSNorm's.
       dtype: 'bfloat16' or 'float32', of activations; parameters and the router are float32.
-      remat: recompute each block in the backward pass rather than save its activations; what an
-        all-to-all brought is saved even so, and never exchanged twice.
+      remat_policy: which activations of a block are saved for the backward pass, the others being
+        computed again: 'none' = none is computed again; 'minimal' = products with weight matrices
+        are saved; 'full' = only the block's input is. What an all-to-all brought is always saved
+        and never exchanged again.
     """
 
     vocab_size: int
@@ -65,12 +68,13 @@ class ModelConfig:
     relative_position_max_distance: int = 128
     norm_epsilon: float = 1e-6
     dtype: str = "bfloat16"
-    remat: bool = False
+    remat_policy: str = "none"
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("dtype", self.dtype, DTYPES)
+        _one_of("remat_policy", self.remat_policy, REMAT_POLICIES)
         if self.relative_position_buckets < 4:
             raise UserError(
                 f"relative_position_buckets = {self.relative_position_buckets}: at least 4"

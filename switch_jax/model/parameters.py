@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from switch_jax.partitioning.rules import gather
+
 # A standard normal cut at 2 sigma has this standard deviation.
 _TRUNCATED_STD = 0.87962566103423978
 
@@ -27,3 +29,21 @@ def normal(
 def ones(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     """All ones."""
     return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes, std=0.0)
+
+
+def for_computing(block: nnx.State, dtype: str) -> nnx.State:
+    """The parameters of one block of a scan as it computes with them.
+
+    Matrices are in the activations' `dtype`, except for the router's, and, where they are fully
+    sharded, gathered: here and not all at once, in that dtype and not in float32.
+    """
+
+    def one(parameter: nnx.Variable) -> nnx.Variable:
+        names = parameter.axes[1:]  # without 'layers', which the scan takes off
+        value = parameter[...]
+        if value.ndim > 1:
+            value = value if "router" in names else value.astype(dtype)
+            value = gather(value, names)
+        return parameter.replace(value)
+
+    return jax.tree.map(one, block, is_leaf=lambda p: isinstance(p, nnx.Variable))

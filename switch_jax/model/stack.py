@@ -10,7 +10,9 @@ from switch_jax.model.attention import Attention
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
-from switch_jax.moe.layer import EXCHANGED, RouterStatistics
+from switch_jax.model.parameters import for_computing
+from switch_jax.model.remat import rematerialise
+from switch_jax.moe.layer import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
 
@@ -130,14 +132,12 @@ class Stack(nnx.Module):
 
         def body(x, block):
             block_state, block_key = block
-            return nnx.merge(graph, block_state)(
+            return nnx.merge(graph, for_computing(block_state, self.config.dtype))(
                 x, segments, bias, memory, memory_segments,
                 deterministic=deterministic, key=block_key,
             )  # fmt: skip
 
-        if self.config.remat:
-            keep = jax.checkpoint_policies.save_only_these_names(EXCHANGED)
-            body = jax.checkpoint(body, policy=keep, prevent_cse=False)
+        body = rematerialise(body, self.config.remat_policy)
         x = constrain_batch(dropout(x, rate, first))
         x, statistics = jax.lax.scan(body, x, (state, block_keys))
         return dropout(self.final_norm(x), rate, last), statistics

@@ -68,7 +68,9 @@ def train(
       UserError: something in the configs does not fit together, or the folder cannot be written.
     """
     devices = check(run, model, data, mesh, optimizer)
-    abstract = abstract_state(model, optimizer, devices)
+    abstract = abstract_state(
+        model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights
+    )
     model_dir = _make_folder(run.model_dir)
     with jax.set_mesh(devices):
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints)
@@ -114,7 +116,13 @@ def check(
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
     _check_vocabulary(model, data)
-    abstract_state(model, optimizer, devices)
+    if mesh.fully_sharded_weights and model.remat_policy == "none":
+        raise UserError(
+            "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
+            "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
+            "to 'minimal' or 'full'"
+        )
+    abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
     return devices
 
 
@@ -308,14 +316,15 @@ def _compile_step(
     optimizer: OptimizerConfig,
     loss: LossConfig,
 ) -> Any:
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
     step = make_train_step(
         model,
         loss,
         make_optimizer(optimizer, logical_axes(model)),
         num_microbatches=run.num_microbatches,
         seed=run.seed,
+        shardings=shardings.parameters,
     )
-    shardings = jax.tree.map(lambda s: s.sharding, abstract)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     return jitted.lower(abstract, _abstract_batch(run, data, mesh)).compile()
 

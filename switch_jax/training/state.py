@@ -8,7 +8,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.model import ModelConfig, abstract_parameters, init_parameters, logical_axes
-from switch_jax.partitioning.rules import parameter_shardings
+from switch_jax.partitioning.rules import parameter_places, shardings
 from switch_jax.training.adafactor import AdafactorState, moment_axes
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
 
@@ -35,8 +35,12 @@ def init_state(
     return TrainState(jnp.zeros([], jnp.int32), parameters, optimizer.init(parameters))
 
 
-def abstract_state(model: ModelConfig, config: OptimizerConfig, mesh: Mesh) -> TrainState:
+def abstract_state(
+    model: ModelConfig, config: OptimizerConfig, mesh: Mesh, *, fully_sharded: bool = False
+) -> TrainState:
     """Shapes, dtypes and shardings of the state, without allocating it.
+
+    The optimiser's state lies where the parameters do; see `partitioning.rules.parameter_places`.
 
     Raises:
       UserError: an axis of a parameter does not divide over its mesh axis.
@@ -45,18 +49,18 @@ def abstract_state(model: ModelConfig, config: OptimizerConfig, mesh: Mesh) -> T
     optimizer = make_optimizer(config, axes)
     parameters = abstract_parameters(model)
     optimizer_state = jax.eval_shape(optimizer.init, parameters)
+    places = parameter_places(axes, parameters, mesh, fully_sharded)
     replicated = NamedSharding(mesh, PartitionSpec())
-    moments = optimizer_state.moments
-    shardings = TrainState(
+    state_shardings = TrainState(
         step=replicated,
-        parameters=parameter_shardings(axes, parameters, mesh),
+        parameters=shardings(places, mesh),
         optimizer=AdafactorState(
-            replicated, parameter_shardings(moment_axes(axes, moments), moments, mesh)
+            replicated, shardings(moment_axes(places, optimizer_state.moments), mesh)
         ),
     )
     shapes = TrainState(jax.ShapeDtypeStruct((), jnp.int32), parameters, optimizer_state)
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
         shapes,
-        shardings,
+        state_shardings,
     )

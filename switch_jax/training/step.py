@@ -118,12 +118,14 @@ def make_train_step(
     *,
     num_microbatches: int,
     seed: int,
+    shardings: Any = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
     Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the
     whole batch: noise apart, the gradients are those of the one large batch whatever the padding in
-    each part. Noise is drawn from `seed`, the step and the number of the part.
+    each part. Noise is drawn from `seed`, the step and the number of the part. `shardings` are the
+    parameters', which their gradients get too; None leaves them to the compiler.
     """
 
     def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
@@ -139,6 +141,12 @@ def make_train_step(
                 value += loss.router_z * router.z_loss.sum()
         return value, _Sums(value, targets, encoder, decoder)
 
+    def gradient(*arguments: Any) -> tuple[Any, _Sums]:
+        gradients, sums = jax.grad(part_loss, has_aux=True)(*arguments)
+        if shardings is not None:
+            gradients = jax.lax.with_sharding_constraint(gradients, shardings)
+        return gradients, sums
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         totals = _Totals(
@@ -146,7 +154,6 @@ def make_train_step(
             jnp.maximum(_real(batch["encoder_segments"]), 1.0),
             jnp.maximum(_real(batch["decoder_segments"]), 1.0),
         )
-        gradient = jax.grad(part_loss, has_aux=True)
         if num_microbatches == 1:
             gradients, sums = gradient(state.parameters, batch, totals, key)
         else:

@@ -47,6 +47,8 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
         ([DEMO, "--gin.MODEL_DIR=gs://b/run"], r"'gs://b/run': give a folder of this machine"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
+        ([DEMO, "--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
+        ([DEMO, "--gin.REMAT_POLICY=most"], r"'most' is not known; write one of none, minimal"),
         ([DEMO, "--gin.BATCH_SIZE=33"], r"batch size 33 does not divide.*33 % 2 = 1"),
         ([DEMO, "--gin.GROUP_SIZE=100000"], r"group size 100000 does not fit"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"targets"),

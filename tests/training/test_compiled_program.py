@@ -10,7 +10,8 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from switch_jax.model import logical_axes
+from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.model.config import REMAT_POLICIES
 from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -18,7 +19,7 @@ from switch_jax.training.state import abstract_state
 from switch_jax.training.step import make_train_step
 from tests.training.helpers import random_batch, tiny_model
 
-E, D, F, WAYS = 8, 24, 40, 4
+N, E, D, F, WAYS = 3, 8, 24, 40, 4
 COLLECTIVES = "all-to-all|all-gather|all-reduce|reduce-scatter|collective-permute"
 
 
@@ -45,52 +46,104 @@ def collectives(hlo: str) -> list[Collective]:
     ]
 
 
+class Program(NamedTuple):
+    """The training step before and after compilation, and the bytes that it takes on a device."""
+
+    stablehlo: str
+    hlo: str
+    arguments: int
+    temporaries: int
+
+
 @functools.cache
-def _step(remat: bool) -> tuple[str, str]:
-    """The training step of 2 + 2 Switch layers in bfloat16, as (StableHLO, compiled HLO)."""
+def _step(policy: str = "none", fully_sharded: bool = False, num_microbatches: int = 1) -> Program:
+    """The training step of a model with N Switch layers in each stack, in bfloat16."""
     model = tiny_model(
         num_experts=E, d_model=D, d_ff=F, sparse_step=1, group_size=16, dtype="bfloat16",
-        remat=remat,
+        num_encoder_layers=N, num_decoder_layers=N, remat_policy=policy,
     )  # fmt: skip
     mesh, optimizer = make_mesh(MeshConfig(2, WAYS, 1)), OptimizerConfig()
-    state = abstract_state(model, optimizer, mesh)
+    state = abstract_state(model, optimizer, mesh, fully_sharded=fully_sharded)
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)),
-        random_batch(16),
+        random_batch(16 * num_microbatches),
     )
+    shardings = jax.tree.map(lambda x: x.sharding, state)
     step = make_train_step(
         model, LossConfig(), make_optimizer(optimizer, logical_axes(model)),
-        num_microbatches=1, seed=0,
+        num_microbatches=num_microbatches, seed=0, shardings=shardings.parameters,
     )  # fmt: skip
-    shardings = jax.tree.map(lambda x: x.sharding, state)
     with jax.set_mesh(mesh):
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
         lowered = jitted.lower(state, batch)
         compiled = lowered.compile()
-    return lowered.as_text(), compiled.as_text()
+    memory = compiled.memory_analysis()
+    return Program(
+        lowered.as_text(), compiled.as_text(),
+        memory.argument_size_in_bytes, memory.temp_size_in_bytes,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("remat", [False, True], ids=["saved", "remat"])
-def test_two_all_to_alls_a_layer_forward_and_two_backward(remat):
+@pytest.mark.parametrize("policy", REMAT_POLICIES)
+def test_two_all_to_alls_a_layer_forward_and_two_backward(policy):
     """Each stack's layers are scanned, so each of the 4 stands once in the text for each stack."""
-    found = [c for c in collectives(_step(remat)[1]) if c.name == "all-to-all"]
+    found = [c for c in collectives(_step(policy).hlo) if c.name == "all-to-all"]
     assert len(found) == 2 * (2 + 2)
 
 
-@pytest.mark.parametrize("remat", [False, True], ids=["saved", "remat"])
-def test_all_to_alls_carry_bfloat16(remat):
+@pytest.mark.parametrize("policy", REMAT_POLICIES)
+def test_all_to_alls_carry_bfloat16(policy):
     """Read before compilation: the CPU compiler itself widens bfloat16 collectives to float32."""
-    types = re.findall(r'"stablehlo\.all_to_all".* -> tensor<[\dx]*x(\w+)>', _step(remat)[0])
+    program = _step(policy).stablehlo
+    types = re.findall(r'"stablehlo\.all_to_all".* -> tensor<[\dx]*x(\w+)>', program)
     assert set(types) == {"bf16"}
     assert len(types) == 2 * (2 + 2)
 
 
-@pytest.mark.parametrize("remat", [False, True], ids=["saved", "remat"])
-def test_expert_kernels_stay_where_they_are(remat):
+@pytest.mark.parametrize("policy", REMAT_POLICIES)
+def test_expert_kernels_stay_where_they_are(policy):
     """No device ever holds all experts; gradients are summed over `data` for its own alone."""
-    results = [(c.name, s) for c in collectives(_step(remat)[1]) for s in c.shapes]
+    results = [(c.name, s) for c in collectives(_step(policy).hlo) for s in c.shapes]
     whole = [(name, shape) for name, shape in results if {E, D, F} <= set(shape)]
     assert whole == []
     for kernel in ((E // WAYS, D, F), (E // WAYS, F, D)):
         reduced = [name for name, shape in results if shape[-3:] == kernel]
         assert reduced == ["all-reduce"] * 2, kernel  # encoder and decoder
+
+
+def test_each_policy_takes_less_memory_than_the_one_before():
+    memory = [_step(policy).temporaries for policy in REMAT_POLICIES]
+    assert memory[0] > memory[1] > memory[2]
+
+
+def test_fully_sharded_state_takes_its_share_of_the_memory():
+    """Matrices over all 8 devices; without, the experts' own over 4 and the others over none."""
+    state = _step("minimal", fully_sharded=True).arguments
+    assert _step().arguments > 2 * state
+    parameters = abstract_parameters(
+        tiny_model(
+            num_experts=E, d_model=D, d_ff=F, sparse_step=1,
+            num_encoder_layers=N, num_decoder_layers=N,
+        )
+    )  # fmt: skip
+    matrices = sum(p.size * 4 for p in jax.tree.leaves(parameters)) // 8
+    # Too small for factored second moments: those are as large as the parameters. Then, the batch.
+    assert 2 * matrices < state < 2.2 * matrices
+
+
+def test_fully_sharded_weights_are_gathered_layer_by_layer():
+    """Nothing that a collective brings has the axis of all layers."""
+    found = collectives(_step("minimal", fully_sharded=True).hlo)
+    gathered = [s for c in found if c.name == "all-gather" for s in c.shapes]
+    for kernel in ((D, 16), (16, D), (E // WAYS, D, F), (E // WAYS, F, D)):
+        assert kernel in gathered, kernel
+    assert [s for c in found for s in c.shapes if s[:1] == (N,) and len(s) > 2] == []
+    assert len([c for c in found if c.name == "all-to-all"]) == 2 * (2 + 2)
+
+
+def test_a_device_never_has_all_layers_of_a_fully_sharded_kernel():
+    """Nor of its gradient, summed over microbatches."""
+    program = _step("minimal", fully_sharded=True, num_microbatches=2).hlo
+    for kernel in (f"[{N},{D},16]", f"[{N},{E // WAYS},{D},{F}]"):
+        assert kernel in _step().hlo
+        assert kernel not in program

@@ -1,0 +1,76 @@
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+
+from switch_jax.errors import UserError
+from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.partitioning.rules import parameter_places
+from tests.training.helpers import tiny_model
+
+INTO, OUT = ("layers", "embed", "mlp"), ("layers", "mlp", "embed")
+EXPERTS_OUT = ("layers", "expert", "mlp", "embed")
+ALL = ("data", "expert")
+
+
+def _mesh(data: int, expert: int, model: int) -> AbstractMesh:
+    return AbstractMesh((data, expert, model), ("data", "expert", "model"))
+
+
+def _place(names, shape, mesh, fully_sharded=True):
+    array = jax.ShapeDtypeStruct(shape, np.float32)
+    return parameter_places({"p": names}, {"p": array}, _mesh(*mesh), fully_sharded)["p"]
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "mesh", "expected"),
+    [
+        (INTO, (6, 768, 3072), (16, 8, 1), (None, ALL, "model")),
+        (OUT, (6, 3072, 768), (16, 8, 2), (None, ("model", *ALL), None)),
+        # 768 does not divide by 512, 3072 does.
+        (INTO, (6, 768, 3072), (16, 32, 1), (None, None, ("model", *ALL))),
+        # Neither divides by 512: the larger of the two axes that does alone.
+        (("embed", "heads"), (768, 768), (16, 32, 1), (("expert",), "model")),
+        (("embed", "heads"), (768, 768), (32, 16, 1), (("data",), "model")),
+        # Nothing divides.
+        (("embed", "heads"), (15, 15), (2, 2, 1), (None, "model")),
+        # The experts' own are split over expert already.
+        (EXPERTS_OUT, (6, 128, 3072, 768), (4, 64, 2), (None, "expert", ("model", "data"), None)),
+        # Fewer experts than devices on the expert axis: each device computes with all of them.
+        (EXPERTS_OUT, (6, 2, 64, 32), (2, 4, 1), (None, None, ("model", *ALL), None)),
+        (("layers", "embed"), (8, 64), (2, 2, 1), (None, None)),
+        (("relpos_buckets", "heads"), (32, 64), (2, 2, 2), (None, "model")),
+    ],
+)
+def test_where_fully_sharded_arrays_lie(names, shape, mesh, expected):
+    places = _place(names, shape, mesh)
+    assert tuple(p if p is None or type(p) is str else tuple(p) for p in places) == expected
+
+
+def test_without_it_only_experts_and_model_split_weights():
+    assert _place(EXPERTS_OUT, (6, 8, 32, 16), (2, 2, 2), False) == (None, "expert", "model", None)
+    assert _place(EXPERTS_OUT, (6, 2, 32, 16), (2, 4, 2), False) == (None, None, "model", None)
+    assert _place(INTO, (6, 32, 16), (2, 2, 2), False) == (None, None, "model")
+
+
+@pytest.mark.parametrize("fully_sharded", [False, True])
+def test_an_axis_that_does_not_divide_is_refused_with_the_numbers(fully_sharded):
+    with pytest.raises(UserError, match=r"'mlp' of size 30 .*'model' of 4 devices \(30 % 4 = 2\)"):
+        _place(INTO, (6, 16, 30), (2, 1, 4), fully_sharded)
+
+
+def test_every_matrix_of_a_model_is_split_over_the_whole_mesh():
+    model = tiny_model(num_experts=4)
+    places = parameter_places(
+        logical_axes(model), abstract_parameters(model), _mesh(2, 2, 2), fully_sharded=True
+    )
+    for path, place in jax.tree_util.tree_leaves_with_path(
+        places, is_leaf=lambda x: type(x) is tuple
+    ):
+        name = jax.tree_util.keystr(path)
+        split = [a for p in place if p for a in ([p] if isinstance(p, str) else p)]
+        if "norm" in name or "position" in name:
+            assert not {*ALL} & {*split}, name
+        else:
+            wanted = ALL if "router" in name else (*ALL, "model")
+            assert sorted(split) == sorted(wanted), name
