@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.errors import UserError
@@ -38,26 +40,32 @@ def batch_shards(shape: Mapping[str, int]) -> int:
     return shape[DATA] * shape[EXPERT]
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """Lays the devices out as a mesh.
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lays the devices out as a mesh: near ones side by side, several slices along data alone.
 
     Where the machine has only CPUs, enough virtual devices are made, provided that JAX has not
     started yet: any mesh can be tried on a laptop.
 
+    Args:
+      config: the sizes.
+      devices: which to take; None = all there are.
+
     Raises:
-      UserError: the sizes do not multiply up to the number of devices.
+      UserError: the sizes do not multiply up to the number of devices, or the slices do not divide
+        the data axis.
     """
-    for name, size in zip(AXES, (config.data, config.expert, config.model), strict=True):
+    sizes = (config.data, config.expert, config.model)
+    for name, size in zip(AXES, sizes, strict=True):
         if size is not None and size < 1:
             raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
-    wanted = (config.data or 1) * config.expert * config.model
-    _offer_virtual_cpus(wanted)
-    devices = jax.devices()
+    if devices is None:
+        _offer_virtual_cpus(math.prod(size or 1 for size in sizes))
+        devices = jax.devices()
     data = config.data or max(1, len(devices) // (config.expert * config.model))
     shape = (data, config.expert, config.model)
     size = math.prod(shape)
     platform = devices[0].platform
-    if platform == "cpu" and len(devices) > size:
+    if platform == "cpu":
         devices = devices[:size]
     if size != len(devices):
         raise UserError(
@@ -66,7 +74,27 @@ def make_mesh(config: MeshConfig) -> Mesh:
             f"{len(devices)}, which expert x model must divide"
         )
     # Auto is not the default, and without it sharding constraints turn into errors.
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return Mesh(_lay_out(shape, devices), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _lay_out(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices as an array of this shape, whose axes follow those of the TPU's torus.
+
+    An axis of the torus may be split among several of the mesh, or else few shapes would fit.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    data, expert, model = shape
+    if data % slices:
+        raise UserError(
+            f"mesh data = {data} does not divide over {slices} slices ({data} % {slices} = "
+            f"{data % slices}): only data parallelism crosses slices; set MESH_DATA to a multiple "
+            f"of {slices}"
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // slices, expert, model), (slices, 1, 1), devices, allow_split_physical_axes=True
+    )
 
 
 def _offer_virtual_cpus(count: int) -> None:
