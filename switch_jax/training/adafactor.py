@@ -82,19 +82,26 @@ def adafactor(
         own_axes = tuple(range(batch_dims(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -decay_rate
         gradient = gradient.astype(jnp.float32)
-        square = jnp.square(gradient) + epsilon
+        square = jnp.square(gradient)
         if moment.full is None:
-            row = decay * moment.row + (1 - decay) * square.mean(-1)
-            column = decay * moment.column + (1 - decay) * square.mean(-2)
+            row = decay * moment.row + (1 - decay) * (square.mean(-1) + epsilon)
+            column = decay * moment.column + (1 - decay) * (square.mean(-2) + epsilon)
             moment = Moment(row, column, None)
-            row_factor = jax.lax.rsqrt(row / row.mean(-1, keepdims=True))
-            update = gradient * row_factor[..., None] * jax.lax.rsqrt(column)[..., None, :]
+            row_factor = jax.lax.rsqrt(row / row.mean(-1, keepdims=True))[..., None]
+            column_factor = jax.lax.rsqrt(column)[..., None, :]
+            update = gradient * row_factor * column_factor
+            # Not from the update, which would be computed and written out once more for it.
+            by_row = jnp.mean(square * jnp.square(column_factor), axis=-1, keepdims=True)
+            mean_square = jnp.mean(by_row * jnp.square(row_factor), axis=-2, keepdims=True)
         else:
-            moment = Moment(None, None, decay * moment.full + (1 - decay) * square)
-            update = gradient * jax.lax.rsqrt(moment.full)
-        update /= jnp.maximum(1.0, _rms(update, own_axes) / clipping_threshold)
-        scale = jnp.maximum(_rms(parameter, own_axes), minimum_scale)
-        return -learning_rate(count) * scale * update, moment
+            full = decay * moment.full + (1 - decay) * (square + epsilon)
+            moment = Moment(None, None, full)
+            update = gradient * jax.lax.rsqrt(full)
+            mean_square = jnp.mean(square / full, axis=own_axes, keepdims=True)
+        clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / clipping_threshold)
+        mean_square = jnp.mean(jnp.square(parameter), axis=own_axes, keepdims=True)
+        scale = jnp.maximum(jnp.sqrt(mean_square), minimum_scale)
+        return -learning_rate(count) * scale / clip * update, moment
 
     def update(
         gradients: Any, state: AdafactorState, parameters: Any = None
@@ -121,10 +128,6 @@ def moment_axes(axes: Any, moments: Any) -> Any:
         return Moment(names[:-1], (*names[:-2], names[-1]), None)
 
     return _map(one, axes, moments)
-
-
-def _rms(x: jax.Array, over: tuple[int, ...]) -> jax.Array:
-    return jnp.sqrt(jnp.mean(jnp.square(x), axis=over, keepdims=True))
 
 
 def _map(function, axes: Any, *trees: Any) -> Any:
