@@ -31,7 +31,6 @@ ATTENDED = "attended"
 MASKED = -1e9
 
 
-@functools.partial(jax.jit, static_argnames=("num_heads", "causal", "interpret"))
 def fused_attention(
     q: jax.Array,
     k: jax.Array,

@@ -115,7 +115,7 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
         width = inner
     cores = CORES if batch % CORES == 0 else 1
     tile = min(_round_up(length), max(LANES, TILE_SCORES // _round_up(memory) & -LANES))
-    # Short rows are taken several at a time: a step of the grid costs some 600 cycles.
+    # Short rows are taken several at a time: each step of the grid costs hundreds of cycles.
     most = max(1, TILE_SCORES // (_round_up(length) * _round_up(memory)))
     rows = max(n for n in range(1, most + 1) if batch // cores % n == 0)
     return Sizes(

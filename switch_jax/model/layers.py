@@ -1,6 +1,5 @@
 """The small parts: RMSNorm, dropout, token embedding, relative position bias."""
 
-import functools
 import math
 
 import jax
@@ -23,25 +22,21 @@ class RMSNorm(nnx.Module):
         return _rms_norm(x, self.scale[...], self.epsilon)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
+def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     wide = x.astype(jnp.float32)
     variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(variance + epsilon) * scale).astype(x.dtype)
 
 
+def _normalise_backward(epsilon, saved, dy):
+    return jax.vjp(lambda x, scale: _normalise(x, scale, epsilon), *saved)[1](dy)
+
+
 # Left to itself, differentiation would save several float32 copies of x for the backward pass.
-
-
-def _rms_norm_forward(x, scale, epsilon):
-    return _rms_norm(x, scale, epsilon), (x, scale)
-
-
-def _rms_norm_backward(epsilon, saved, dy):
-    return jax.vjp(lambda x, scale: _rms_norm.fun(x, scale, epsilon), *saved)[1](dy)
-
-
-_rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
+_rms_norm = jax.custom_vjp(_normalise, nondiff_argnums=(2,))
+_rms_norm.defvjp(
+    lambda x, scale, epsilon: (_normalise(x, scale, epsilon), (x, scale)), _normalise_backward
+)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
