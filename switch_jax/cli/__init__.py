@@ -1,4 +1,4 @@
-"""The command line: `switch_jax train | tasks | report`."""
+"""The command line: `switch_jax train | plan | tasks | report`."""
 
 import argparse
 import importlib
@@ -10,6 +10,7 @@ from switch_jax.errors import UserError
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
+    "plan": "what a training step needs and costs on a TPU slice, without a TPU",
     "tasks": "list the registered seqio tasks, or show decoded examples of one",
     "report": "write a page and a picture that compare runs",
 }
@@ -19,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand.
 
     Returns:
-      0, or 2 for a user's mistake, which is explained in one line on standard error.
+      0; 2 for a user's mistake, which is explained in one line on standard error; 3 where `plan`
+      found that the model does not fit.
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(

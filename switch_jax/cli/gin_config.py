@@ -35,13 +35,19 @@ _CONFIGURABLES = {
 }
 
 
-def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str]) -> None:
+def parse(
+    files: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str],
+    unneeded: Sequence[str] = (),
+) -> None:
     """Reads gin files, then bindings; later ones win.
 
     Args:
       files: looked for in the current directory, in `search_paths`, and among the packaged configs.
       bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that is no gin value is a string.
       search_paths: further folders.
+      unneeded: macros that may stay without a value: they get their own name.
 
     Raises:
       UserError: a file that is not there or is no gin; a name that nothing knows.
@@ -70,6 +76,9 @@ def parse(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[
         if "." not in name and name not in known:
             raise UserError(f"no gin file knows a macro {name}{_near(name, known)}")
         _explain(lambda name=name, value=value: gin.parse_config(f"{name} = {_literal(value)}"))
+    for name in unneeded:
+        if name in _unset():
+            gin.parse_config(f"{name} = {name!r}")
     _check_values()
 
 
@@ -153,7 +162,7 @@ def _explain(action: Any) -> Any:
         raise UserError(_first_line(error)) from error
     except (ValueError, SyntaxError, TypeError, OSError, ImportError, RuntimeError) as error:
         message = _first_line(error)
-        place = re.search(r'In (?:file|bindings string).*(?:line \d+)?', str(error))
+        place = re.search(r"In (?:file|bindings string).*(?:line \d+)?", str(error))
         if place and place.group() not in message:
             message = f"{message} ({place.group().strip()})"
         raise UserError(f"gin: {message}{_suggestion(message)}") from error
@@ -205,13 +214,18 @@ def _check_macros() -> None:
             raise UserError(f"nothing uses the macro {name}{_near(name, sorted(used))}")
 
 
-def _check_values() -> None:
-    """A macro without a value is a mistake."""
-    unset = [
+def _unset() -> list[str]:
+    """Macros that a file requires a value for, and that have none."""
+    return [
         name
         for name in _macros()
         if str(gin._CONFIG[(name, "gin.macro")]["value"]) == "%gin.REQUIRED"
     ]
+
+
+def _check_values() -> None:
+    """A macro without a value is a mistake."""
+    unset = _unset()
     if unset:
         flags = " ".join(f"--gin.{name}=..." for name in unset)
         raise UserError(f"{' and '.join(unset)} not set: write {flags}")

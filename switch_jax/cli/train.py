@@ -11,25 +11,12 @@ and among the configs that come with switch_jax.
 
 import argparse
 
+from switch_jax.cli import gin_flags
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags as users of t5x type them."""
-    parser.add_argument(
-        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it"
-    )
-    parser.add_argument(
-        "--gin_search_paths",
-        default="",
-        metavar="DIR,DIR",
-        help="folders to look for gin files in, separated by commas",
-    )
-    parser.add_argument(
-        "--gin_bindings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a macro or parameter to set; --gin.NAME=VALUE is the same",
-    )
+    """Gin flags, and --dry_run."""
+    gin_flags.add_gin_flags(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="check the config, print it, and train nothing"
     )
@@ -37,15 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Configures and trains."""
-    from switch_jax.cli import gin_config  # TensorFlow loads here, not for --help
+    parts = gin_flags.build(args)
 
-    gin_config.parse(
-        args.gin_file,
-        args.gin_bindings,
-        [path for path in args.gin_search_paths.split(",") if path],
-    )
-    parts = gin_config.build()
-
+    from switch_jax.cli import gin_config
     from switch_jax.training.loop import check, train
 
     if args.dry_run:

@@ -38,6 +38,9 @@ class ModelConfig:
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
       norm_epsilon: RMSNorm's.
       dtype: 'bfloat16' or 'float32', of activations; parameters and the router are float32.
+      scan_layers: compile one block and run it as often as there are blocks. False compiles each
+        block by itself: the program is faster, since no activation is copied into a stack and out
+        of it (T5-Base on TPU v5p by 1.3 times), and takes several times as long to compile.
       remat_policy: which activations of a block are saved for the backward pass, the others being
         computed again: 'none' = none is computed again; 'minimal' = products with weight matrices
         are saved; 'full' = only the block's input is. What an all-to-all brought is always saved
@@ -68,6 +71,7 @@ class ModelConfig:
     relative_position_max_distance: int = 128
     norm_epsilon: float = 1e-6
     dtype: str = "bfloat16"
+    scan_layers: bool = True
     remat_policy: str = "none"
 
     def __post_init__(self) -> None:

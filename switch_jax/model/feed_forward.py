@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.model import parameters
@@ -14,8 +15,26 @@ from switch_jax.moe.layer import ExpertParameters, RouterStatistics, SwitchConfi
 def activation(name: str) -> Callable[..., jax.Array]:
     """From one projection ('relu') or two ('gated-gelu') to the hidden activation."""
     if name == "relu":
-        return jax.nn.relu
+        return relu
     return lambda gate, linear: jax.nn.gelu(gate, approximate=True) * linear
+
+
+@jax.custom_vjp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), whose backward pass needs the result alone: the next matrix product keeps it."""
+    return jax.nn.relu(x)
+
+
+def _relu_fwd(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = jax.nn.relu(x)
+    return y, y
+
+
+def _relu_bwd(y: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(y > 0, cotangent, 0),)
+
+
+relu.defvjp(_relu_fwd, _relu_bwd)
 
 
 def num_projections(name: str) -> int:
@@ -31,9 +50,7 @@ class DenseFeedForward(nnx.Module):
         for i in range(num_projections(config.activation)):
             wi = parameters.truncated_normal(rngs, (dim, hidden), ("embed", "mlp"), scale / dim)
             setattr(self, f"wi_{i}", wi)
-        self.wo = parameters.truncated_normal(
-            rngs, (hidden, dim), ("mlp", "embed"), scale / hidden
-        )
+        self.wo = parameters.truncated_normal(rngs, (hidden, dim), ("mlp", "embed"), scale / hidden)
         self.config = config
 
     def __call__(
@@ -42,10 +59,11 @@ class DenseFeedForward(nnx.Module):
         """[B, L, D] -> [B, L, D], and no statistics; padding is computed like the rest."""
         del valid, deterministic
         kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
-        projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]
-        hidden = activation(self.config.activation)(*projections)
-        hidden = dropout(hidden, self.config.dropout_rate, key)
-        return hidden @ self.wo[...].astype(x.dtype), None
+        with jax.named_scope("dense_ffn"):
+            projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]
+            hidden = activation(self.config.activation)(*projections)
+            hidden = dropout(hidden, self.config.dropout_rate, key)
+            return hidden @ self.wo[...].astype(x.dtype), None
 
 
 class SwitchFeedForward(nnx.Module):
@@ -90,9 +108,7 @@ class SwitchFeedForward(nnx.Module):
             jitter=config.jitter,
             expert_dropout=config.dropout_rate if rate is None else rate,
         )
-        wi = tuple(
-            getattr(self, f"wi_{i}")[...] for i in range(num_projections(config.activation))
-        )
+        wi = tuple(getattr(self, f"wi_{i}")[...] for i in range(num_projections(config.activation)))
         experts = ExpertParameters(self.router[...], wi, self.wo[...])
         return switch_ffn(
             x, valid, experts, switch, activation(config.activation), None if deterministic else key

@@ -41,3 +41,36 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2
+
+
+def training_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
+    """Floating-point operations that one sequence's training step needs: forward and backward.
+
+    Counts what a matrix product or a pair of positions costs, with nothing halved and the keys and
+    values of cross-attention at input tokens: the arithmetic that a machine cannot do without.
+    Left out are empty expert slots, anything computed twice, and elementwise work. The backward
+    pass is two forward passes.
+
+    Args:
+      config: the model.
+      input_length, target_length: tokens, padding included.
+    """
+    inner = config.num_heads * config.d_kv
+    encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
+    projections = num_projections(config.activation) + 1
+    dense = projections * config.d_model * config.d_ff
+    sparse = projections * config.d_model * (config.expert_d_ff or config.d_ff)
+    sparse += config.d_model * config.num_experts  # the router
+    switches = {stack: len(layers) for stack, layers in config.sparse_layers.items()}
+
+    def feed_forward(stack: str, layers: int) -> int:
+        return (layers - switches[stack]) * dense + switches[stack] * sparse
+
+    by_input = encoder * 4 * config.d_model * inner + feed_forward("encoder", encoder)
+    by_input += decoder * 2 * config.d_model * inner  # keys and values of cross-attention
+    by_target = decoder * 6 * config.d_model * inner + feed_forward("decoder", decoder)
+    by_target += config.d_model * config.vocab_size
+    # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
+    pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
+    forward = input_length * by_input + target_length * by_target + 2 * inner * pairs
+    return 3 * 2.0 * forward

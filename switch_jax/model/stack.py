@@ -44,13 +44,15 @@ class Layer(nnx.Module):
         """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`."""
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
         y = self.self_attention_norm(x)
-        y = self.self_attention(
-            y, y, segments, segments, bias, causal=self.decoder, key=keys[0]
-        )
+        with jax.named_scope("attention"):
+            y = self.self_attention(
+                y, y, segments, segments, bias, causal=self.decoder, key=keys[0]
+            )
         x = constrain_batch(x + dropout(y, self.rate, keys[1]))
         if self.decoder:
             y = self.cross_attention_norm(x)
-            y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
+            with jax.named_scope("attention"):
+                y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
         y = self.feed_forward_norm(x)
         y, statistics = self.feed_forward(
@@ -83,9 +85,7 @@ class Block(nnx.Module):
 class Stack(nnx.Module):
     """Encoder or decoder: one block scanned over stacked parameters, and a last norm."""
 
-    def __init__(
-        self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
         self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
         self.blocks = stacked(
             lambda key: Block(config, decoder, nnx.Rngs(params=key)),
@@ -139,7 +139,9 @@ class Stack(nnx.Module):
 
         body = rematerialise(body, self.config.remat_policy)
         x = constrain_batch(dropout(x, rate, first))
-        x, statistics = jax.lax.scan(body, x, (state, block_keys))
+        x, statistics = jax.lax.scan(
+            body, x, (state, block_keys), unroll=1 if self.config.scan_layers else num_blocks
+        )
         return dropout(self.final_norm(x), rate, last), statistics
 
 

@@ -81,7 +81,8 @@ class Transformer(nnx.Module):
         return Output(self._logits(x), encoder_statistics, decoder_statistics)
 
     def _logits(self, x: jax.Array) -> jax.Array:
-        if self.config.tie_embeddings:
-            return self.token_embedding.logits(x)
-        kernel = self.logits[...].astype(x.dtype)
-        return jnp.einsum("bld,dv->blv", x, kernel, preferred_element_type=jnp.float32)
+        with jax.named_scope("logits"):
+            if self.config.tie_embeddings:
+                return self.token_embedding.logits(x)
+            kernel = self.logits[...].astype(x.dtype)
+            return jnp.einsum("bld,dv->blv", x, kernel, preferred_element_type=jnp.float32)

@@ -177,23 +177,27 @@ def _local_layer(
     group_ids = shard * groups + jnp.arange(groups)
     jitter_key, dropout_key = (None, None) if key is None else jax.random.split(key)
 
-    logits = _router_logits(x, parameters.router, config.jitter, jitter_key, group_ids)
     slots = routing.capacity(
         tokens, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
     )
-    assignment = routing.assign(logits, slots, valid)
-    statistics = _statistics(assignment, valid, slots)
+    with jax.named_scope("router"):
+        logits = _router_logits(x, parameters.router, config.jitter, jitter_key, group_ids)
+        assignment = routing.assign(logits, slots, valid)
+        statistics = _statistics(assignment, valid, slots)
 
-    maps = flat_maps(assignment)
-    buffers = dispatch(x.reshape(-1, dim), maps)
-    # [hosts, E_local, G_local * C, D]: block i of axis 0 is for the experts of host i.
-    hosts = _hosts(config)
-    buffers = buffers.reshape(hosts, config.num_experts // hosts, groups * slots, dim)
-    buffers = _exchange(buffers)
-    dropout = _expert_dropout(dropout_key, config, groups, slots)
-    buffers = _experts(buffers, parameters, activation, dropout)
-    buffers = _exchange(buffers)
-    y = combine(buffers.reshape(-1, dim), assignment.gate.reshape(-1), maps)
+    with jax.named_scope("dispatch"):
+        maps = flat_maps(assignment)
+        buffers = dispatch(x.reshape(-1, dim), maps)
+        # [hosts, E_local, G_local * C, D]: block i of axis 0 is for the experts of host i.
+        hosts = _hosts(config)
+        buffers = buffers.reshape(hosts, config.num_experts // hosts, groups * slots, dim)
+        buffers = _exchange(buffers)
+    with jax.named_scope("experts"):
+        dropout = _expert_dropout(dropout_key, config, groups, slots)
+        buffers = _experts(buffers, parameters, activation, dropout)
+    with jax.named_scope("dispatch"):
+        buffers = _exchange(buffers)
+        y = combine(buffers.reshape(-1, dim), assignment.gate.reshape(-1), maps)
     return y.reshape(batch, length, dim), statistics
 
 

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -32,13 +31,14 @@ from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig, TokenSums
+from switch_jax.training.lowering import abstract_batch, lower_train_step
 from switch_jax.training.optimizer import (
     OptimizerConfig,
     learning_rate_schedule,
     make_optimizer,
 )
 from switch_jax.training.state import TrainState, abstract_state, init_state
-from switch_jax.training.step import Metrics, check_batch, make_eval_step, make_train_step
+from switch_jax.training.step import Metrics, check_batch, make_eval_step
 
 
 def train(
@@ -68,9 +68,7 @@ def train(
       UserError: something in the configs does not fit together, or the folder cannot be written.
     """
     devices = check(run, model, data, mesh, optimizer)
-    abstract = abstract_state(
-        model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights
-    )
+    abstract = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
     model_dir = _make_folder(run.model_dir)
     with jax.set_mesh(devices):
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints)
@@ -145,7 +143,7 @@ def _loop(
     progress.say("reading data and compiling")
     batches = train_batches(data, run.batch_size, start_batch=start)
     evaluation = _Evaluation(model, data, run, mesh, abstract)
-    train_step = _compile_step(abstract, mesh, run, model, data, optimizer, loss)
+    train_step = lower_train_step(abstract, mesh, run, model, data, optimizer, loss).compile()
     clock = _Clock(writer.last_seconds(start))
     window = _Window(writer, progress, model, clock, learning_rate_schedule(optimizer))
     if start == 0:
@@ -277,7 +275,7 @@ class _Evaluation:
         }
         self._mesh = mesh
         step = jax.jit(make_eval_step(model))
-        shapes = _abstract_batch(run, data, mesh)
+        shapes = abstract_batch(run, data, mesh)
         self._step = step.lower(abstract.parameters, shapes).compile()
 
     def __call__(
@@ -307,28 +305,6 @@ def _per_token(sums: TokenSums) -> dict[str, float]:
     }
 
 
-def _compile_step(
-    abstract: TrainState,
-    mesh: Mesh,
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
-    optimizer: OptimizerConfig,
-    loss: LossConfig,
-) -> Any:
-    shardings = jax.tree.map(lambda s: s.sharding, abstract)
-    step = make_train_step(
-        model,
-        loss,
-        make_optimizer(optimizer, logical_axes(model)),
-        num_microbatches=run.num_microbatches,
-        seed=run.seed,
-        shardings=shardings.parameters,
-    )
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-    return jitted.lower(abstract, _abstract_batch(run, data, mesh)).compile()
-
-
 def _restore_or_init(
     checkpoints: Checkpoints,
     abstract: TrainState,
@@ -344,24 +320,6 @@ def _restore_or_init(
     init = jax.jit(lambda key: init_state(model, transformation, key), out_shardings=shardings)
     # Steps fold their number into the same key: this is one that no run reaches.
     return init(jax.random.fold_in(jax.random.key(run.seed), 2**32 - 1))
-
-
-def _abstract_batch(run: RunConfig, data: DataConfig, mesh: Mesh) -> dict[str, Any]:
-    inputs, targets = (
-        (run.batch_size, data.task_feature_lengths[name]) for name in ("inputs", "targets")
-    )
-
-    def array(shape: tuple[int, int], dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
-
-    return {
-        "encoder_tokens": array(inputs),
-        "encoder_segments": array(inputs),
-        "decoder_input_tokens": array(targets),
-        "decoder_target_tokens": array(targets),
-        "decoder_segments": array(targets),
-        "decoder_loss_weights": array(targets, np.float32),
-    }
 
 
 def _to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

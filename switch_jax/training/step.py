@@ -71,8 +71,7 @@ def part_rows(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> 
     if not model.num_experts:
         return 1
     rows = (
-        max(1, group_shape(batch_size, length, model.group_size)[1] // length)
-        for length in lengths
+        max(1, group_shape(batch_size, length, model.group_size)[1] // length) for length in lengths
     )
     return math.lcm(*rows)
 
@@ -161,9 +160,12 @@ def make_train_step(
             gradients, sums = _accumulate(
                 functools.partial(gradient, state.parameters), parts, totals, key
             )
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
-        metrics = _metrics(loss, sums, totals, gradients, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        with jax.named_scope("optimizer"):
+            updates, optimizer_state = optimizer.update(
+                gradients, state.optimizer, state.parameters
+            )
+            metrics = _metrics(loss, sums, totals, gradients, state.parameters)
+            parameters = optax.apply_updates(state.parameters, updates)
         return TrainState(state.step + 1, parameters, optimizer_state), metrics
 
     return train_step
@@ -190,9 +192,10 @@ def _forward(
         deterministic=deterministic,
         key=key,
     )
-    sums = token_sums(
-        output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-    )
+    with jax.named_scope("logits"):
+        sums = token_sums(
+            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        )
     return output, sums
 
 

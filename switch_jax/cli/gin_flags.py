@@ -1,0 +1,42 @@
+"""The flags by which a command takes gin files and values, as users of t5x type them."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+
+def add_gin_flags(parser: argparse.ArgumentParser) -> None:
+    """--gin_file, --gin_search_paths, --gin_bindings; `cli.main` turns --gin.X=Y into the last."""
+    parser.add_argument(
+        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it"
+    )
+    parser.add_argument(
+        "--gin_search_paths",
+        default="",
+        metavar="DIR,DIR",
+        help="folders to look for gin files in, separated by commas",
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a macro or parameter to set; --gin.NAME=VALUE is the same",
+    )
+
+
+def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> dict[str, Any]:
+    """The config dataclasses, by argument name of `training.loop.train`.
+
+    Args:
+      args: with the flags above.
+      unneeded: macros that the command can do without a value for.
+
+    Raises:
+      UserError: see `gin_config.parse` and `gin_config.build`.
+    """
+    from switch_jax.cli import gin_config  # TensorFlow loads here, not for --help
+
+    search_paths = [path for path in args.gin_search_paths.split(",") if path]
+    gin_config.parse(args.gin_file, args.gin_bindings, search_paths, unneeded)
+    return gin_config.build()

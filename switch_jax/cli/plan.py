@@ -1,0 +1,148 @@
+"""Say what a training step needs and costs on a TPU slice, without a TPU.
+
+    switch_jax plan --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
+        --topology=v5p-256 --mesh=1,128,1
+    switch_jax plan --gin_file=models/switch_large.gin --gin_file=runs/pretrain.gin \\
+        --topology=v5p-256 --search
+
+The step that `train` would run is compiled for the slice by the TPU's own compiler, on this
+machine; that takes some minutes. Exit code 0: it fits. 3: it does not. 2: a mistake.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from switch_jax.cli import gin_flags
+from switch_jax.errors import UserError
+
+DOES_NOT_FIT = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The slice, the mesh, and how to show the result."""
+    gin_flags.add_gin_flags(parser)
+    parser.add_argument(
+        "--topology",
+        required=True,
+        metavar="SLICE",
+        help="for example v3-32, v5e-256, v5p-256; several slices as 2xv5e-256",
+    )
+    parser.add_argument(
+        "--mesh",
+        metavar="DATA,EXPERT,MODEL",
+        help="ways of each kind of parallelism, as in 1,128,1; default: those of the gin files",
+    )
+    parser.add_argument(
+        "--search",
+        nargs="?",
+        type=int,
+        const=4,
+        metavar="N",
+        help="compile the N most promising meshes of all legal ones (default 4) and rank them",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="also draw where memory and time go, as PNG or SVG"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Plans; returns 0 or DOES_NOT_FIT."""
+    from switch_jax.planning.hardware import parse_slice
+
+    hardware = parse_slice(args.topology)
+    mesh = _mesh(args.mesh)
+    if args.search is not None and (mesh or args.search < 1):
+        raise UserError("--search takes a number of at least 1, and goes without --mesh")
+    parts = gin_flags.build(args, unneeded=("MODEL_DIR", "MIXTURE_OR_TASK_NAME"))
+    parts["mesh"] = dataclasses.replace(parts["mesh"], **mesh)
+
+    from switch_jax.planning import picture, present
+    from switch_jax.planning.plan import make_plan
+    from switch_jax.planning.search import search
+
+    if args.search:
+        plans = search(hardware, parts, args.search, _compiling)
+    else:
+        with _compiling(f"the step for {hardware.name}"):
+            plans = [make_plan(hardware, **parts)]
+    best = plans[0]
+    advice = None if best.fits else _nearest_change(hardware, parts, best)
+    if args.json:
+        result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
+        if args.search:
+            result["search"] = [plan.as_json() for plan in plans]
+        print(json.dumps(result, indent=2))
+    else:
+        if args.search:
+            print(present.ranking(plans))
+        print(present.table(best))
+        if not best.fits:
+            print(f"nearest change that fits: {advice or 'none of those tried'}")
+    if args.picture:
+        picture.draw(plans, args.picture)
+        print(f"picture: {args.picture}", file=sys.stderr)
+    return 0 if best.fits else DOES_NOT_FIT
+
+
+def _mesh(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    try:
+        data, expert, model = (int(n) for n in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--mesh={text}: write three numbers, the ways of data, expert and model parallelism, "
+            "for example --mesh=1,128,1"
+        ) from None
+    return {"data": data, "expert": expert, "model": model}
+
+
+def _nearest_change(hardware: Any, parts: dict[str, Any], failed: Any) -> str | None:
+    """Flags of the first change, of those that save memory, with which the step does fit."""
+    from switch_jax.planning.plan import make_plan
+    from switch_jax.planning.search import changes
+
+    data, expert, model = failed.mesh
+    parts["mesh"] = dataclasses.replace(parts["mesh"], data=data, expert=expert, model=model)
+    for flags, changed in changes(parts):
+        try:
+            with _compiling(f"it does not fit; trying {flags}"):
+                plan = make_plan(hardware, **changed)
+        except UserError:
+            continue  # the batch does not divide that way
+        if plan.fits:
+            return f"{flags} ({plan.hbm_bytes / 2**30:.1f} GiB a chip)"
+    return None
+
+
+@contextlib.contextmanager
+def _compiling(what: str) -> Iterator[None]:
+    """Says on standard error what is being compiled, and for how long."""
+    start, done = time.monotonic(), threading.Event()
+    on_terminal = sys.stderr.isatty()
+
+    def tell() -> None:
+        while on_terminal and not done.wait(1.0):
+            seconds = time.monotonic() - start
+            print(f"\rcompiling {what}: {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+
+    if not on_terminal:
+        print(f"compiling {what}", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        seconds = time.monotonic() - start
+        end = "\r" if on_terminal else ""
+        print(f"{end}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What a training step costs on a TPU slice, from the TPU's own compiler, without a TPU."""

@@ -1,0 +1,158 @@
+"""TPU generations and slices: the one table of what a chip has and what a slice is called.
+
+Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
+pages v4, v5e, v5p, v6e, tpu7x); [v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too.
+Clocks follow from peak bf16 FLOP/s and the size and number of matrix units.
+"""
+
+import dataclasses
+import math
+import re
+
+from switch_jax.errors import UserError
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One generation of chips.
+
+    Attributes:
+      name: as slices are named after.
+      devices_per_chip: what JAX calls a device is a chip, or one of a chip's cores.
+      counts_cores: whether the number in a slice's name counts TensorCores, two a chip, or chips.
+      peak_flops: bfloat16, a chip, a second.
+      flops_per_cycle: of a device's matrix units.
+      hbm_bytes: of a chip.
+      hbm_bandwidth: bytes a second, of a chip.
+      link_bandwidth: bytes a second in one direction of one inter-chip link.
+      torus_dimensions: a chip has two links in each.
+      dcn_bandwidth: bytes a second that a chip sends to other slices.
+      shapes: chips along each dimension of the torus, of slices in common use.
+    """
+
+    name: str
+    devices_per_chip: int
+    counts_cores: bool
+    peak_flops: float
+    flops_per_cycle: int
+    hbm_bytes: int
+    hbm_bandwidth: float
+    link_bandwidth: float
+    torus_dimensions: int
+    dcn_bandwidth: float
+    shapes: tuple[str, ...]
+
+    @property
+    def clock(self) -> float:
+        """Cycles a second."""
+        return self.peak_flops / self.devices_per_chip / self.flops_per_cycle
+
+
+# Slices of 4 x 4 x 4 cubes and up close into a torus; below that [docs v4] they are meshes.
+_CUBES = (
+    "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16"
+).split()  # fmt: skip
+_SQUARES = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16".split()
+
+GENERATIONS = {
+    generation.name: generation
+    for generation in (
+        # [v4 paper] 123 TFLOP/s, 900 GB/s, 4 links of 70 GB/s, 32 GiB; two devices a chip.
+        Generation(
+            "v3", 2, True, 123e12, 2 * 128 * 128 * 2, 32 * GIB, 900e9, 70e9, 2, 3.125e9,
+            ("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
+        ),
+        # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
+        Generation(
+            "v4", 1, True, 275e12, 8 * 128 * 128 * 2, 32 * GIB, 1200e9, 50e9, 3, 6.25e9,
+            tuple(_CUBES),
+        ),
+        # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
+        # 6.4 Tbit/s of network for 256 chips.
+        Generation(
+            "v5e", 1, False, 197e12, 4 * 128 * 128 * 2, 16 * GIB, 819e9, 50e9, 2, 3.125e9,
+            tuple(_SQUARES),
+        ),
+        # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
+        Generation(
+            "v5p", 1, True, 459e12, 8 * 128 * 128 * 2, 95 * GIB, 2765e9, 100e9, 3, 6.25e9,
+            tuple(_CUBES),
+        ),
+        # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
+        Generation(
+            "v6e", 1, False, 918e12, 4 * 256 * 256 * 2, 32 * GIB, 1640e9, 100e9, 2, 12.5e9,
+            tuple(_SQUARES),
+        ),
+        # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
+        Generation(
+            "tpu7x", 2, True, 2307e12, 4 * 256 * 256 * 2, 192 * GIB, 7380e9, 100e9, 3, 12.5e9,
+            tuple(_CUBES),
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """One or several equal slices of chips.
+
+    Attributes:
+      name: as the user wrote it, for example 'v5p-256' or '2xv5e-256'.
+      generation: of the chips.
+      shape: chips along each dimension of one slice's torus.
+      count: of slices, joined by the data-centre network.
+    """
+
+    name: str
+    generation: Generation
+    shape: tuple[int, ...]
+    count: int = 1
+
+    @property
+    def chips(self) -> int:
+        """In all slices."""
+        return math.prod(self.shape) * self.count
+
+    @property
+    def devices(self) -> int:
+        """What JAX counts, in all slices."""
+        return self.chips * self.generation.devices_per_chip
+
+    @property
+    def compiler_name(self) -> str:
+        """The name that `jax.experimental.topologies` takes, for one slice."""
+        return f"{self.generation.name}:{'x'.join(map(str, self.shape))}"
+
+
+def parse_slice(name: str) -> Slice:
+    """Reads the name of a slice: 'v5p-256', '2xv5e-256', or with its shape 'v5p:4x4x8'.
+
+    Raises:
+      UserError: no such slice; the message lists the known ones.
+    """
+    form = re.fullmatch(r"(?:(\d+)x)?(v\d\w*?|tpu7x)(?:-(\d+)|:(\d+(?:x\d+)+))", name)
+    if not form or form.group(2) not in GENERATIONS or form.group(1) == "0":
+        raise UserError(f"no TPU topology {name!r}; {_known()}")
+    generation = GENERATIONS[form.group(2)]
+    count = int(form.group(1) or 1)
+    for written in (form.group(4),) if form.group(4) else generation.shapes:
+        shape = tuple(int(n) for n in written.split("x"))
+        if form.group(4) or _size(generation, shape) == int(form.group(3)):
+            if len(shape) == generation.torus_dimensions:
+                return Slice(name, generation, shape, count)
+    raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
+
+
+def _size(generation: Generation, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * (2 if generation.counts_cores else 1)
+
+
+def _known(only: Generation | None = None) -> str:
+    names = {
+        g.name: [f"{g.name}-{_size(g, tuple(map(int, s.split('x'))))}" for s in g.shapes]
+        for g in ([only] if only else GENERATIONS.values())
+    }
+    listed = "; ".join(", ".join(sizes) for sizes in names.values())
+    return f"known are {listed}; several slices as 2x{next(iter(names.values()))[-1]}"

@@ -1,0 +1,95 @@
+"""A plan as text for people."""
+
+from collections.abc import Sequence
+
+from switch_jax.planning.plan import Plan
+from switch_jax.reports.units import count, percent
+
+
+def table(plan: Plan) -> str:
+    """Everything a plan knows, a line each."""
+    slice_, generation = plan.topology, plan.topology.generation
+    lines = [
+        _row("slice", f"{slice_.name}: {slice_.chips} chips, {slice_.devices} devices"),
+        _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
+        _row("parameters", f"{count(plan.parameters)}, {_gib(plan.parameter_bytes)} in all"),
+        _row("optimiser", f"{_gib(plan.optimizer_bytes)} in all"),
+        _row(
+            "memory of a chip",
+            f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_limit_bytes)}: "
+            + ("it fits" if plan.fits else "OUT OF MEMORY"),
+        ),
+    ]
+    costs = plan.costs
+    if costs is None:
+        return "\n".join(lines)
+    lines += [
+        _row("  arguments", f"{_gib(costs.arguments_bytes)} (state and batch)"),
+        _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
+        _row("  temporaries", _gib(costs.temporaries_bytes)),
+        _row("model FLOPs", f"{count(plan.model_flops)} a step, all chips"),
+        _row(
+            "compiled FLOPs",
+            f"{count(costs.compiled_flops)}, {costs.compiled_flops / plan.model_flops:.3f} times "
+            "the model's",
+        ),
+        _row(
+            "estimated cycles",
+            f"{costs.estimated_cycles:,} a device and step, of which "
+            f"{costs.scheduled_cycles:,} counted from the schedule",
+        ),
+    ]
+    for part, cycles in costs.cycles_by_part.items():
+        lines.append(_row(f"  {part}", f"{cycles:,} ({percent(cycles / costs.estimated_cycles)})"))
+    if costs.uncounted:
+        listed = ", ".join(f"{number} {name}" for name, number in costs.uncounted.items())
+        lines.append(_row("  not counted", listed))
+    lines.append(
+        _row("utilisation", f"{percent(plan.utilisation or 0)} of peak, by model FLOPs and cycles")
+    )
+    for c in costs.collectives:
+        lines.append(
+            _row(
+                f"{c.op} over {c.axis}",
+                f"{c.count} x {c.dtype}, {count(c.bytes)}B a device, {c.seconds * 1e3:.2f} ms",
+            )
+        )
+    lines += [
+        _row(
+            "step-time model",
+            f"{costs.step_seconds * 1e3:.1f} ms = {costs.compute_seconds * 1e3:.1f} ms of cycles "
+            f"at {generation.clock / 1e9:.2f} GHz + {costs.collective_seconds * 1e3:.1f} ms of "
+            "exchanges",
+        ),
+        _row("", "a model, not a measurement: no exchange hidden behind computation, no latency,"),
+        _row("", f"links of {generation.link_bandwidth / 1e9:.0f} GB/s each way"),
+        _row("tokens a second", count(plan.tokens_per_second or 0)),
+        _row(
+            "576B tokens",
+            f"{plan.days:.3g} days (what the paper trains on)",
+        ),
+        _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
+    ]
+    return "\n".join(lines)
+
+
+def ranking(plans: Sequence[Plan]) -> str:
+    """Meshes, best first."""
+    head = f"{'data':>6} {'expert':>6} {'model':>6} {'GiB/chip':>9} {'step ms':>8} {'tokens/s':>9}"
+    lines = [head]
+    for plan in plans:
+        mesh = " ".join(f"{n:>6}" for n in plan.mesh)
+        if plan.costs is None:
+            lines.append(f"{mesh} {plan.hbm_bytes / 2**30:>9.1f} out of memory")
+            continue
+        step, rate = plan.costs.step_seconds * 1e3, count(plan.tokens_per_second or 0)
+        lines.append(f"{mesh} {plan.hbm_bytes / 2**30:>9.1f} {step:>8.1f} {rate:>9}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, value: str) -> str:
+    return f"{name:<28} {value}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:,.1f} GiB"

@@ -1,0 +1,151 @@
+"""A compiled program as text: its operations, how often each runs, what the compiler says."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator
+
+from switch_jax.planning import arithmetic
+from switch_jax.planning.text import find
+
+UNKNOWN_CYCLES = 2**63 - 1
+# What costs nothing by itself, or is counted where its body is.
+FREE = frozenset(
+    "after-all bitcast call conditional constant get-tuple-element iota opt-barrier parameter "
+    "partition-id replica-id tuple while".split()
+)
+COLLECTIVES = (
+    "all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all",
+    "reduce-scatter",
+)  # fmt: skip
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
+_OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
+_OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation that the schedule holds, and how often it runs in a step.
+
+    Attributes:
+      name: unique in the program.
+      opcode: HLO's.
+      shape: of the result, with layout, as printed.
+      attributes: what follows the opcode, operands first.
+      times: in one run of the program.
+      flops: of the matrix products in one execution.
+      path: where in the Python program it comes from, scopes separated by '/'.
+    """
+
+    name: str
+    opcode: str
+    shape: str
+    attributes: str
+    times: int
+    flops: int
+    path: str
+
+    @functools.cached_property
+    def cycles(self) -> int | None:
+        """The compiler's estimate for one execution; None where it makes none."""
+        found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
+        if not found or int(found.group(1)) == UNKNOWN_CYCLES:
+            return None
+        return int(found.group(1))
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing runs: a name for something, or a loop whose body is counted."""
+        if self.opcode == "custom-call":
+            return 'custom_call_target="AllocateBuffer"' in self.attributes
+        return self.opcode in FREE
+
+
+def operations(text: str) -> list[Operation]:
+    """All operations that a run of the compiled program executes, those of loop bodies included.
+
+    Args:
+      text: optimised HLO, as `jax.stages.Compiled.as_text` prints it.
+    """
+    computations, entry = _computations(text)
+    return list(_walk(computations, entry, 1))
+
+
+def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
+    """(dtype, dimensions) of each array in a printed shape, which may be a tuple."""
+    return [
+        (dtype, tuple(int(n) for n in sizes.split(",") if n))
+        for dtype, sizes in _ARRAY.findall(shape)
+    ]
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    computations: dict[str, list[str]] = {}
+    entry, lines = "", []
+    for line in text.split("\n"):
+        header = _COMPUTATION.match(line)
+        if header:
+            lines = computations.setdefault(header.group(2), [])
+            entry = header.group(2) if header.group(1) else entry
+        elif line.startswith("  "):
+            lines.append(line)
+    return computations, entry
+
+
+def _walk(computations: dict[str, list[str]], name: str, times: int) -> Iterator[Operation]:
+    for line in computations[name]:
+        operation = _parse(line, times, arithmetic.flops(line, computations[name], computations))
+        if operation is None:
+            continue
+        yield operation
+        if operation.opcode == "while":
+            body = _called(operation, "body")
+            trips = _trips(computations[_called(operation, "condition")])
+            yield from _walk(computations, body, times * trips)
+        elif operation.opcode in ("call", "conditional", "async-start", "fusion"):
+            for callee in _callees(operation):
+                inner = _walk(computations, callee, times)
+                if operation.opcode != "fusion":  # of a conditional all branches: an upper bound
+                    yield from inner
+                else:  # a fusion counts as a whole, but for what its devices send
+                    yield from (o for o in inner if o.opcode.startswith(COLLECTIVES))
+
+
+def _parse(line: str, times: int, flops: int) -> Operation | None:
+    named = _OPERATION.match(line)
+    if named is None:
+        return None
+    opcode = _OPCODE.search(" " + named.group(2))
+    if opcode is None:
+        return None
+    start = opcode.start() - 1
+    path = re.search(r'op_name="([^"]*)"', named.group(2))
+    return Operation(
+        name=named.group(1),
+        opcode=opcode.group(1),
+        shape=named.group(2)[: max(start, 0)].strip(),
+        attributes=named.group(2)[opcode.end() - 1 :],
+        times=times,
+        flops=flops,
+        path=path.group(1) if path else "",
+    )
+
+
+def _callees(operation: Operation) -> list[str]:
+    called = re.search(
+        r"\b(?:to_apply|calls|called_computations|branch_computations|true_computation)="
+        r"(\{[^}]*\}|%[\w.<>\-]+)",
+        operation.attributes,
+    )
+    return re.findall(r"%([\w.<>\-]+)", called.group(1) if called else "")
+
+
+def _called(operation: Operation, role: str) -> str:
+    return find(rf"\b{role}=%?([\w.<>\-]+)", operation.attributes).group(1)
+
+
+def _trips(condition: list[str]) -> int:
+    """How often a counted loop runs: its counter starts at 0 and is compared with a constant."""
+    bounds = [int(n) for n in re.findall(r"= s32\[\][^=]* constant\((\d+)\)", "\n".join(condition))]
+    return max(bounds, default=1)

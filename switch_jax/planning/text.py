@@ -1,0 +1,15 @@
+"""Reading what the compiler prints."""
+
+import re
+
+
+def find(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
+    """The first match.
+
+    Raises:
+      ValueError: there is none: this compiler prints programs in another way.
+    """
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"the compiled program has a line that cannot be read: {text[:200]}")
+    return found

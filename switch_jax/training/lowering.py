@@ -1,0 +1,63 @@
+"""The training step of a run as a program: what `train` executes and what `plan` prices."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from switch_jax.data.pipeline import DataConfig
+from switch_jax.model import ModelConfig, logical_axes
+from switch_jax.partitioning.mesh import batch_sharding
+from switch_jax.training.config import RunConfig
+from switch_jax.training.loss import LossConfig
+from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
+from switch_jax.training.state import TrainState
+from switch_jax.training.step import make_train_step
+
+
+def lower_train_step(
+    state: TrainState,
+    mesh: Mesh,
+    run: RunConfig,
+    model: ModelConfig,
+    data: DataConfig,
+    optimizer: OptimizerConfig,
+    loss: LossConfig,
+) -> jax.stages.Lowered:
+    """The step with its optimiser, microbatches and rematerialisation, ready to be compiled.
+
+    Args:
+      state: shapes and shardings; its memory is given to the new state.
+      mesh: set by `jax.set_mesh` too.
+    """
+    shardings = jax.tree.map(lambda s: s.sharding, state)
+    step = make_train_step(
+        model,
+        loss,
+        make_optimizer(optimizer, logical_axes(model)),
+        num_microbatches=run.num_microbatches,
+        seed=run.seed,
+        shardings=shardings.parameters,
+    )
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    return jitted.lower(state, abstract_batch(run, data, mesh))
+
+
+def abstract_batch(run: RunConfig, data: DataConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and shardings of the arrays that a step takes."""
+    inputs, targets = (
+        (run.batch_size, data.task_feature_lengths[name]) for name in ("inputs", "targets")
+    )
+
+    def array(shape: tuple[int, int], dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
+
+    return {
+        "encoder_tokens": array(inputs),
+        "encoder_segments": array(inputs),
+        "decoder_input_tokens": array(targets),
+        "decoder_target_tokens": array(targets),
+        "decoder_segments": array(targets),
+        "decoder_loss_weights": array(targets, np.float32),
+    }

@@ -1,0 +1,40 @@
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.planning.hardware import GENERATIONS, parse_slice
+
+
+@pytest.mark.parametrize(
+    ("name", "compiler_name", "chips", "devices"),
+    [
+        ("v3-32", "v3:4x4", 16, 32),  # 32 cores, two devices a chip
+        ("v4-512", "v4:4x8x8", 256, 256),  # 512 cores, one device a chip
+        ("v5e-256", "v5e:16x16", 256, 256),
+        ("v5p-2048", "v5p:8x8x16", 1024, 1024),
+        ("v6e-256", "v6e:16x16", 256, 256),
+        ("tpu7x-128", "tpu7x:4x4x4", 64, 128),
+        ("2xv5e-256", "v5e:16x16", 512, 512),
+        ("v5p:4x4x8", "v5p:4x4x8", 128, 128),
+    ],
+)
+def test_names_that_people_use(name, compiler_name, chips, devices):
+    hardware = parse_slice(name)
+    assert hardware.compiler_name == compiler_name
+    assert (hardware.chips, hardware.devices) == (chips, devices)
+
+
+@pytest.mark.parametrize("name", ["v9-8", "gpu", "", "v5p", "0xv5e-256", "v5e:2x2x2"])
+def test_an_unknown_slice_lists_the_known_ones(name):
+    with pytest.raises(UserError, match="no TPU topology.*known are.*v5e-256"):
+        parse_slice(name)
+
+
+def test_an_unknown_size_lists_the_sizes_of_its_generation():
+    with pytest.raises(UserError, match=r"no TPU topology 'v5p-100'; known are v5p-8, .*v5p-8192"):
+        parse_slice("v5p-100")
+
+
+def test_clocks_are_those_that_are_known():
+    # 940 MHz and 1050 MHz are in Table 4 of the TPU v4 paper.
+    assert GENERATIONS["v3"].clock == pytest.approx(940e6, rel=0.01)
+    assert GENERATIONS["v4"].clock == pytest.approx(1050e6, rel=0.01)

@@ -1,0 +1,73 @@
+from switch_jax.planning.program import arrays, operations
+
+TEXT = """\
+HloModule jit_step, is_scheduled=true
+
+%fused_product (p0: bf16[8,16], p1: bf16[16,32]) -> bf16[8,32] {
+  %p0 = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %p1 = bf16[16,32]{1,0:T(8,128)(2,1)} parameter(1)
+  ROOT %convolution.1 = bf16[8,32]{1,0:T(8,128)(2,1)} convolution(%p0, %p1), dim_labels=bf_io->bf
+}
+
+%gathering (p: f32[4]) -> f32[8] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %all-gather.3 = f32[8]{0} all-gather(%p), replica_groups={{0,1}}, dimensions={0}
+}
+
+%body.1 (t: (s32[], bf16[8,32])) -> (s32[], bf16[8,32]) {
+  %t = (s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)S(1)}) parameter(0)
+  %fusion.7 = bf16[8,32]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused_product, metadata={op_name="jit(step)/jvp()/while/body/attention/dot_general"}, backend_config={"window_config":{"estimated_cycles":"1000"}}
+  %sort.1 = (s32[64]{0}, s32[64]{0}) sort(%k, %v), dimensions={0}, backend_config={"estimated_cycles":"9223372036854775807"}
+  %fusion.8 = f32[8]{0} fusion(%c), kind=kCustom, calls=%gathering
+  ROOT %tuple.1 = (s32[], bf16[8,32]{1,0}) tuple(%i, %fusion.7)
+}
+
+%condition.1 (t: (s32[], bf16[8,32])) -> pred[] {
+  %t = (s32[], bf16[8,32]{1,0}) parameter(0)
+  %constant.5 = s32[]{:T(128)} constant(12)
+  ROOT %compare.1 = pred[] compare(%i, %constant.5), direction=LT
+}
+
+ENTRY %main.9 (p: bf16[8,32]) -> bf16[8,32] {
+  %p = bf16[8,32]{1,0} parameter(0)
+  %while.2 = (s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}) while(%tuple.0), condition=%condition.1, body=%body.1
+  %custom-call.4 = bf16[2]{0} custom-call(), custom_call_target="AllocateBuffer"
+  %kernel.5 = bf16[8,32]{1,0} custom-call(%p), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"cost_estimate":{"flops":"77"}}}
+  ROOT %copy.3 = bf16[8,32]{1,0} copy(%g), backend_config={"estimated_cycles":"50"}
+}
+"""  # noqa: E501
+
+
+def test_loops_run_as_often_as_their_condition_says():
+    by_name = {o.name: o for o in operations(TEXT)}
+    assert by_name["fusion.7"].times == 12
+    assert by_name["fusion.7"].cycles == 1000
+    assert by_name["fusion.7"].path == "jit(step)/jvp()/while/body/attention/dot_general"
+    assert by_name["copy.3"].times == 1
+    assert by_name["copy.3"].cycles == 50
+
+
+def test_what_the_compiler_does_not_know_is_no_number():
+    by_name = {o.name: o for o in operations(TEXT)}
+    assert by_name["sort.1"].cycles is None
+    assert not by_name["sort.1"].is_free
+    assert by_name["custom-call.4"].is_free
+    assert by_name["while.2"].is_free
+
+
+def test_products_are_counted_where_they_are_fused_and_kernels_as_their_author_says():
+    flops = {o.name: o.flops for o in operations(TEXT)}
+    assert flops["fusion.7"] == 2 * 8 * 16 * 32
+    assert flops["kernel.5"] == 77
+    assert flops["copy.3"] == 0
+
+
+def test_a_collective_inside_a_fusion_is_found():
+    found = [o for o in operations(TEXT) if o.opcode == "all-gather"]
+    assert [(o.name, o.times) for o in found] == [("all-gather.3", 12)]
+
+
+def test_arrays_of_a_printed_shape():
+    assert arrays("(s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}, pred[3]{0})") == [
+        ("s32", ()), ("bf16", (8, 32)), ("pred", (3,)),
+    ]  # fmt: skip
