@@ -22,6 +22,8 @@ from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, batch_shard
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
 EXCHANGED = "exchanged_tokens"
+# A TPU lays the last two axes of an array out in tiles of this many rows and lanes.
+TILE_ROWS, LANES = 8, 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,13 +209,47 @@ def _router_logits(
     """[G, S, E] float32 logits, computed in float32 whatever the dtype of x (section 2.4)."""
     x = x.astype(jnp.float32)
     if key is not None and jitter > 0:
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(group_ids)
-        noise = functools.partial(
-            jax.random.uniform, shape=x.shape[1:], minval=1 - jitter, maxval=1 + jitter
-        )
-        x = x * jax.vmap(noise)(keys)
-    # A TPU would otherwise multiply float32 operands as bfloat16.
+        x = x * (1 + jitter * _noise(key, group_ids, *x.shape[1:]))
+    # Seen as different on each device, so that the gradient is summed over them.
+    return _project(x, lax.pcast(router, BATCH, to="varying"))
+
+
+@jax.custom_vjp
+def _project(x: jax.Array, router: jax.Array) -> jax.Array:
+    """[G, S, D] x [D, E]; which expert a token gets must not hang on a rounding.
+
+    A TPU multiplies float32 operands as bfloat16, one product for each, unless it is asked for
+    more: HIGH is three, an error of 2^-16. Gradients, which become bfloat16 anyway, take one.
+    """
     return jnp.einsum("gsd,de->gse", x, router, precision=lax.Precision.HIGH)
+
+
+def _project_fwd(x: jax.Array, router: jax.Array):
+    return _project(x, router), (x, router)
+
+
+def _project_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
+    x, router = residuals
+    by_x = jnp.einsum("gse,de->gsd", cotangent, router)
+    return by_x, jnp.einsum("gsd,gse->de", x, cotangent)
+
+
+_project.defvjp(_project_fwd, _project_bwd)
+
+
+def _noise(key: jax.Array, group_ids: jax.Array, tokens: int, dim: int) -> jax.Array:
+    """[G, S, D] uniform in [-1, 1), a function of the key and the groups' numbers alone.
+
+    A random word for each token and each feature, mixed as hash functions do: a generator that
+    makes a word for each element costs a TPU a fifth of the whole layer, and is run three times.
+    """
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(group_ids)
+    words = jax.vmap(lambda k: jax.random.bits(k, (tokens + dim,)))(keys)
+    mixed = words[:, :tokens, None] ^ words[:, None, tokens:]
+    mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
+    mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
+    # 24 bits, as many as a float32 holds, and none of them a sign.
+    return (mixed >> 8).astype(jnp.int32).astype(jnp.float32) * 2.0**-23 - 1
 
 
 def _statistics(assignment: routing.Assignment, valid: jax.Array, slots: int) -> RouterStatistics:
@@ -240,15 +276,20 @@ def _hosts(config: SwitchConfig) -> int:
 def _exchange(buffers: jax.Array) -> jax.Array:
     """Swaps block i of axis 0 with host i; its own inverse.
 
-    Always axis 0 for axis 0: any other pair costs the TPU two transpositions.
+    Always axis 0 for axis 0: any other pair costs the TPU two transpositions. It keeps rows in
+    eights, and would pad, and send, a number of rows that is no multiple of 8: such blocks are
+    exchanged as rows of 128 numbers, of which there are more.
     """
-    ways, hosts = lax.axis_size(EXPERT), buffers.shape[0]
+    shape = buffers.shape
+    if shape[-2] % TILE_ROWS and shape[-1] % LANES == 0:
+        buffers = buffers.reshape(shape[0], -1, LANES)
+    ways, hosts = lax.axis_size(EXPERT), shape[0]
     teams = [list(range(first, first + hosts)) for first in range(0, ways, hosts)]
     exchanged = lax.all_to_all(
         buffers, EXPERT, split_axis=0, concat_axis=0, tiled=True,
         axis_index_groups=teams if len(teams) > 1 else None,
     )  # fmt: skip
-    return checkpoint_name(exchanged, EXCHANGED)
+    return checkpoint_name(exchanged, EXCHANGED).reshape(shape)
 
 
 def _experts(

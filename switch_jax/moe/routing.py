@@ -121,10 +121,11 @@ def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
     del capacity
     logits, valid, expert, gate, log_normalizer = residuals
     probs = jnp.exp(logits - log_normalizer[..., None])
-    importance = jnp.where(valid[..., None], cotangent.importance[:, None], 0.0)
-    mean = jnp.sum(probs * importance, axis=-1)
+    # A matrix product: summed elementwise it would be one more pass over [S, E].
+    mean = jnp.einsum("gse,ge->gs", probs, cotangent.importance, precision=lax.Precision.HIGH)
     gate = cotangent.gate * gate  # 0 where dropped
-    by_token = cotangent.log_normalizer - gate - mean
+    by_token = cotangent.log_normalizer - gate - jnp.where(valid, mean, 0.0)
+    importance = jnp.where(valid[..., None], cotangent.importance[:, None], 0.0)
     gradient = probs * (importance + by_token[..., None])
     chosen = expert[..., None] == jnp.arange(logits.shape[-1])
     return gradient + jnp.where(chosen, gate[..., None], 0.0), None

@@ -5,7 +5,13 @@ import pytest
 
 from switch_jax.errors import UserError
 from switch_jax.moe.dispatch import combine, dispatch, flat_maps
-from switch_jax.moe.layer import ExpertParameters, SwitchConfig, check_divides, switch_ffn
+from switch_jax.moe.layer import (
+    ExpertParameters,
+    SwitchConfig,
+    _noise,
+    check_divides,
+    switch_ffn,
+)
 from switch_jax.moe.routing import assign, capacity
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from tests.moe import reference
@@ -121,6 +127,21 @@ def test_jitter_moves_the_router_only():
     _, clean = _switch(x, valid, p, config=_config(jitter=0.5))
     _, noisy = _switch(x, valid, p, jax.random.key(0), config=_config(jitter=0.5))
     assert abs(float(clean.z_loss - noisy.z_loss)) > 1e-3
+
+
+def test_noise_is_uniform_and_unrelated_between_groups_tokens_and_features():
+    noise = np.asarray(_noise(jax.random.key(3), jnp.arange(2), 512, 256), np.float64)
+    assert noise.shape == (2, 512, 256)
+    assert -1 <= noise.min() < -0.9999 and 0.9999 < noise.max() < 1
+    share = np.histogram(noise, bins=64, range=(-1, 1))[0] / noise.size
+    np.testing.assert_allclose(share * 64, 1, atol=0.05)  # one standard deviation: 0.016
+    rows = noise.reshape(-1, 256)
+    for matrix in (rows, rows.T, np.abs(rows), np.abs(rows.T)):
+        correlation = np.corrcoef(matrix)[np.triu_indices(len(matrix), 1)] * matrix.shape[1] ** 0.5
+        assert abs(correlation.mean()) < 0.02
+        assert 0.97 < correlation.std() < 1.03 and abs(correlation).max() < 7
+    again = _noise(jax.random.key(3), jnp.arange(1, 2), 512, 256)
+    np.testing.assert_array_equal(again[0], noise[1])  # follows the group's number alone
 
 
 def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
