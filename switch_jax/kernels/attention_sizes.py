@@ -63,9 +63,10 @@ class Sizes:
 
     def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
         """What the backward kernel, the larger one, may take for inputs of that size."""
-        blocks = 4 * self.rows * (self.length + self.memory) * self.width
+        lanes = _round_up(self.width)
+        blocks = 4 * self.rows * (self.length + self.memory) * lanes
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
-        sums = 2 * self.memory * self.width * (self.tiles > 1)
+        sums = 2 * self.memory * lanes * (self.tiles > 1)
         temporaries = 3 * self.heads * self.tile * self.memory
         # Blocks are fetched while the blocks before them are worked on.
         return 2 * blocks * itemsize + 4 * (bands + sums + temporaries) + 2**20

@@ -1,6 +1,7 @@
-"""Routing on a TPU in one kernel: from the router's logits to both maps between tokens and slots.
+"""Routing on a TPU: a kernel from the router's logits to both maps between tokens and slots, and
+one for its gradient.
 
-The kernel reads the logits once, tokens along the lanes. A token's rank among those of its expert
+The first reads the logits once, tokens along the lanes. A token's rank among those of its expert
 is a product of the one-hot choices with a triangle of ones, and the map from slots to tokens a
 product of two one-hot factors of the slot number: exact in bfloat16, whose products of 0, 1 and
 integers up to 255 the matrix unit adds up in float32. Sorting does the same in ten small programs.
@@ -51,7 +52,7 @@ def route(
         functools.partial(_kernel, tokens=tokens, capacity=capacity, blocks=blocks),
         grid=(groups, blocks),
         in_specs=[
-            pl.BlockSpec((1, experts, BLOCK), lambda group, block: (group, 0, block)),
+            pl.BlockSpec((1, BLOCK, experts), lambda group, block: (group, block, 0)),
             per_token,
         ],
         out_specs=[
@@ -72,7 +73,7 @@ def route(
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=interpret,
         name="route",
-    )(jnp.swapaxes(logits, 1, 2), valid.astype(jnp.int32)[:, None])
+    )(logits, valid.astype(jnp.int32)[:, None])
     token = token.reshape(groups, -1)[:, :slots].reshape(groups, experts, capacity)
     return (
         *(expert[:, 0], gate[:, 0], slot[:, 0], token, log_normalizer[:, 0], entropy[:, 0]),
@@ -98,7 +99,7 @@ def _kernel(
     token = block * BLOCK + lax.broadcasted_iota(jnp.int32, (1, BLOCK), 1)
     inside = token < tokens  # the last block may reach past the group's end
     valid = (valid_ref[0] != 0) & inside
-    logits = jnp.where(inside, logits_ref[0], 0.0)  # [E, BLOCK]
+    logits = jnp.where(inside, logits_ref[0].T, 0.0)  # [E, BLOCK]
     experts = logits.shape[0]
 
     peak = jnp.max(logits, axis=0, keepdims=True)
@@ -135,6 +136,64 @@ def _kernel(
     def _():
         number = sum(found[i].astype(jnp.int32) << 8 * i for i in range(found.shape[0]))
         token_ref[0] = jnp.where(number == 0, tokens, number - 1)
+
+
+def route_gradient(
+    logits: jax.Array,
+    expert: jax.Array,
+    log_normalizer: jax.Array,
+    by_gate: jax.Array,
+    by_normalizer: jax.Array,
+    by_importance: jax.Array,
+    valid: jax.Array,
+    *,
+    interpret: bool = False,
+) -> jax.Array:
+    """The gradient of the logits; see `switch_jax.moe.routing.assign`.
+
+    Args:
+      logits: [G, S, E] float32.
+      expert: [G, S] int32, as `route` chose.
+      log_normalizer: [G, S] float32, as `route` gave it.
+      by_gate: [G, S] float32, the gradient of the gate times the gate.
+      by_normalizer: [G, S] float32, the gradient of the normaliser.
+      by_importance: [G, E] float32, the gradient of the importance.
+      valid: [G, S] bool.
+      interpret: run on any platform, slowly.
+
+    Returns:
+      [G, S, E] float32.
+    """
+    groups, tokens, experts = logits.shape
+    per_token = pl.BlockSpec((1, 1, BLOCK), lambda group, block: (group, 0, block))
+    matrix = pl.BlockSpec((1, BLOCK, experts), lambda group, block: (group, block, 0))
+    column = pl.BlockSpec((1, experts, 1), lambda group, block: (group, 0, 0))
+    rows = (expert, log_normalizer, by_gate, by_normalizer, valid.astype(jnp.float32))
+    return pl.pallas_call(
+        _gradient_kernel,
+        grid=(groups, pl.cdiv(tokens, BLOCK)),
+        in_specs=[matrix, *[per_token] * len(rows), column],
+        out_specs=matrix,
+        out_shape=jax.ShapeDtypeStruct(
+            logits.shape, jnp.float32, manual_axis_type=jax.typeof(logits).manual_axis_type
+        ),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
+        interpret=interpret,
+        name="route_gradient",
+    )(logits, *[row[:, None] for row in rows], by_importance[..., None])
+
+
+def _gradient_kernel(
+    logits_ref, expert_ref, log_normalizer_ref, by_gate_ref, by_normalizer_ref, valid_ref,
+    by_importance_ref, gradient_ref,
+) -> None:  # fmt: skip
+    probs = jnp.exp(logits_ref[0].T - log_normalizer_ref[0])  # [E, BLOCK]
+    importance = by_importance_ref[0] * valid_ref[0]
+    mean = jnp.sum(probs * importance, axis=0, keepdims=True)
+    by_gate = by_gate_ref[0]
+    chosen = lax.broadcasted_iota(jnp.int32, probs.shape, 0) == expert_ref[0]
+    gradient = probs * (importance + (by_normalizer_ref[0] - by_gate - mean))
+    gradient_ref[0] = (gradient + jnp.where(chosen, by_gate, 0.0)).T
 
 
 def _earlier(size: int) -> jax.Array:

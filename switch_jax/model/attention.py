@@ -13,7 +13,7 @@ from switch_jax.kernels.attention_sizes import cut
 from switch_jax.model import parameters
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import dropout
-from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, platform
+from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, tpu_generation
 
 
 class Attention(nnx.Module):
@@ -99,7 +99,7 @@ def plain(
 
 def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool:
     """Whether there is a kernel for these shapes on the mesh's devices; see `fused`."""
-    if platform() != "tpu":
+    if tpu_generation() < 4:  # up to v3, kernels cannot multiply bfloat16
         return False
     mesh = current_mesh()
     rows, heads = batch_shards(mesh.shape), mesh.shape[MODEL]
@@ -107,9 +107,7 @@ def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool
         return False
     shape = q.shape[0] // rows, q.shape[1], q.shape[2] // heads
     needed = cut(shape, k.shape[1], num_heads // heads).vmem_bytes(q.dtype.itemsize, has_bias)
-    chip = pltpu.get_tpu_info()
-    # Up to v3, kernels cannot multiply bfloat16.
-    return chip.generation >= 4 and needed <= chip.vmem_capacity_bytes * 7 // 8
+    return needed <= pltpu.get_tpu_info().vmem_capacity_bytes * 7 // 8
 
 
 def fused(

@@ -6,7 +6,7 @@ on whatever mesh there is; a single device is a mesh of one. Shape letters: see 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec
 from switch_jax.errors import UserError
 from switch_jax.moe import routing
 from switch_jax.moe.dispatch import combine, dispatch, flat_maps
+from switch_jax.moe.router import noise_words, router_logits
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, batch_shards, current_mesh
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
@@ -116,19 +117,21 @@ def switch_ffn(
     check_divides(batch, length, config.num_experts, config.group_size, mesh.shape)
 
     # With fewer experts than devices, each device has them all at hand and computes one.
-    spread = EXPERT if config.num_experts >= mesh.shape[EXPERT] else None
-    wi_spec = PartitionSpec(spread, None, MODEL)
+    spread = EXPERT if 1 < mesh.shape[EXPERT] <= config.num_experts else None
+    # Nothing is said to vary along an axis of one device: a CPU would copy it all for the sums.
+    model = MODEL if mesh.shape[MODEL] > 1 else None
+    wi_spec = PartitionSpec(spread, None, model)
     specs = ExpertParameters(
         router=PartitionSpec(),
         wi=(wi_spec,) * len(parameters.wi),
-        wo=PartitionSpec(spread, MODEL, None),
+        wo=PartitionSpec(spread, model, None),
     )
     parameters = ExpertParameters(
         parameters.router.astype(jnp.float32),
         tuple(w.astype(x.dtype) for w in parameters.wi),
         parameters.wo.astype(x.dtype),
     )
-    rows = PartitionSpec(BATCH)
+    rows = PartitionSpec(tuple(axis for axis in BATCH if mesh.shape[axis] > 1))
     layer = functools.partial(_local_layer, config=config, activation=activation)
     return jax.shard_map(
         layer,
@@ -172,84 +175,40 @@ def _local_layer(
     """One device's part: its rows of the batch, its experts, its slice of F."""
     batch, length, dim = x.shape
     groups, tokens = routing.group_shape(batch, length, config.group_size)
-    x = x.reshape(groups, tokens, dim)
+    # Rows of the batch, or, where a row is several groups, the groups as rows.
+    rows = (batch * length // min(length, tokens), min(length, tokens))
+    x = x.reshape(*rows, dim)
     valid = valid.reshape(groups, tokens)
     # Numbers of this device's groups in the whole batch: noise follows them, not the device.
-    shard = lax.axis_index(DATA) * lax.axis_size(EXPERT) + lax.axis_index(EXPERT)
+    shard = _index(DATA) * lax.axis_size(EXPERT) + _index(EXPERT)
     group_ids = shard * groups + jnp.arange(groups)
-    jitter_key, dropout_key = (None, None) if key is None else jax.random.split(key)
 
     slots = routing.capacity(
         tokens, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
     )
     with jax.named_scope("router"):
-        logits = _router_logits(x, parameters.router, config.jitter, jitter_key, group_ids)
-        assignment = routing.assign(logits, slots, valid)
+        words = None
+        if key is not None and config.jitter > 0:
+            words = noise_words(key, group_ids, tokens, x.shape)
+        router = _varying(parameters.router, BATCH)
+        logits = router_logits(x, router, config.jitter, words)
+        assignment = routing.assign(logits.reshape(groups, tokens, -1), slots, valid)
         statistics = _statistics(assignment, valid, slots)
 
     with jax.named_scope("dispatch"):
-        maps = flat_maps(assignment)
-        buffers = dispatch(x.reshape(-1, dim), maps)
+        maps = flat_maps(assignment, rows)
+        buffers = dispatch(x, maps)
         # [hosts, E_local, G_local * C, D]: block i of axis 0 is for the experts of host i.
         hosts = _hosts(config)
         buffers = buffers.reshape(hosts, config.num_experts // hosts, groups * slots, dim)
         buffers = _exchange(buffers)
     with jax.named_scope("experts"):
-        dropout = _expert_dropout(dropout_key, config, groups, slots)
+        dropout = _expert_dropout(key, config, groups, slots)
         buffers = _experts(buffers, parameters, activation, dropout)
     with jax.named_scope("dispatch"):
         buffers = _exchange(buffers)
-        y = combine(buffers.reshape(-1, dim), assignment.gate.reshape(-1), maps)
+        y = combine(buffers.reshape(-1, dim), assignment.gate.reshape(rows), maps)
     return y.reshape(batch, length, dim), statistics
-
-
-def _router_logits(
-    x: jax.Array, router: jax.Array, jitter: float, key: jax.Array | None, group_ids: jax.Array
-) -> jax.Array:
-    """[G, S, E] float32 logits, computed in float32 whatever the dtype of x (section 2.4)."""
-    x = x.astype(jnp.float32)
-    if key is not None and jitter > 0:
-        x = x * (1 + jitter * _noise(key, group_ids, *x.shape[1:]))
-    # Seen as different on each device, so that the gradient is summed over them.
-    return _project(x, lax.pcast(router, BATCH, to="varying"))
-
-
-@jax.custom_vjp
-def _project(x: jax.Array, router: jax.Array) -> jax.Array:
-    """[G, S, D] x [D, E]; which expert a token gets must not hang on a rounding.
-
-    A TPU multiplies float32 operands as bfloat16, one product for each, unless it is asked for
-    more: HIGH is three, an error of 2^-16. Gradients, which become bfloat16 anyway, take one.
-    """
-    return jnp.einsum("gsd,de->gse", x, router, precision=lax.Precision.HIGH)
-
-
-def _project_fwd(x: jax.Array, router: jax.Array):
-    return _project(x, router), (x, router)
-
-
-def _project_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
-    x, router = residuals
-    by_x = jnp.einsum("gse,de->gsd", cotangent, router)
-    return by_x, jnp.einsum("gsd,gse->de", x, cotangent)
-
-
-_project.defvjp(_project_fwd, _project_bwd)
-
-
-def _noise(key: jax.Array, group_ids: jax.Array, tokens: int, dim: int) -> jax.Array:
-    """[G, S, D] uniform in [-1, 1), a function of the key and the groups' numbers alone.
-
-    A random word for each token and each feature, mixed as hash functions do: a generator that
-    makes a word for each element costs a TPU a fifth of the whole layer, and is run three times.
-    """
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(group_ids)
-    words = jax.vmap(lambda k: jax.random.bits(k, (tokens + dim,)))(keys)
-    mixed = words[:, :tokens, None] ^ words[:, None, tokens:]
-    mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
-    mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
-    # 24 bits, as many as a float32 holds, and none of them a sign.
-    return (mixed >> 8).astype(jnp.int32).astype(jnp.float32) * 2.0**-23 - 1
 
 
 def _statistics(assignment: routing.Assignment, valid: jax.Array, slots: int) -> RouterStatistics:
@@ -264,8 +223,24 @@ def _statistics(assignment: routing.Assignment, valid: jax.Array, slots: int) ->
         dropped=jnp.sum(valid & (a.slot == slots), dtype=jnp.float32),
         entropy=jnp.sum(jnp.where(valid, a.entropy, 0.0)),
     )
-    total = jnp.maximum(lax.psum(real, BATCH), 1.0)
-    return jax.tree.map(lambda s: lax.psum(s, BATCH) / total, sums)
+    total = jnp.maximum(_sum(real, BATCH), 1.0)
+    return jax.tree.map(lambda s: _sum(s, BATCH) / total, sums)
+
+
+def _sum(x: jax.Array, axes: Iterable[str]) -> jax.Array:
+    """Over the devices along the axes; a CPU would copy even what only one device has."""
+    axes = tuple(axis for axis in axes if lax.axis_size(axis) > 1)
+    return lax.psum(x, axes) if axes else x
+
+
+def _index(axis: str) -> jax.Array | int:
+    return lax.axis_index(axis) if lax.axis_size(axis) > 1 else 0
+
+
+def _varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
+    """Seen as different along the axes, so that its gradient is summed over them."""
+    axes = tuple(axis for axis in axes if lax.axis_size(axis) > 1)
+    return lax.pcast(x, axes, to="varying") if axes else x
 
 
 def _hosts(config: SwitchConfig) -> int:
@@ -280,6 +255,8 @@ def _exchange(buffers: jax.Array) -> jax.Array:
     eights, and would pad, and send, a number of rows that is no multiple of 8: such blocks are
     exchanged as rows of 128 numbers, of which there are more.
     """
+    if lax.axis_size(EXPERT) == 1:
+        return checkpoint_name(buffers, EXCHANGED)
     shape = buffers.shape
     if shape[-2] % TILE_ROWS and shape[-1] % LANES == 0:
         buffers = buffers.reshape(shape[0], -1, LANES)
@@ -300,17 +277,18 @@ def _experts(
 ) -> jax.Array:
     """[hosts, E_local, G_local * C, D] -> the same, each row through its expert's two layers."""
     hosts, experts, rows, dim = buffers.shape
-    wi, wo = parameters.wi, parameters.wo
+    wi, wo = jax.tree.map(lambda w: _varying(w, (DATA,)), (parameters.wi, parameters.wo))
     if hosts < lax.axis_size(EXPERT):
         wi, wo = jax.tree.map(
-            lambda w: lax.dynamic_slice_in_dim(w, lax.axis_index(EXPERT) % hosts, 1), (wi, wo)
+            lambda w: lax.dynamic_slice_in_dim(w, _index(EXPERT) % hosts, 1), (wi, wo)
         )
     # One matrix of rows an expert: a fourth axis would cost the TPU transpositions between the
     # matrix products. With one expert a device this moves nothing.
-    x = jnp.swapaxes(buffers, 0, 1).reshape(experts, hosts * rows, dim)
+    x = _varying(buffers, (MODEL,))
+    x = jnp.swapaxes(x, 0, 1).reshape(experts, hosts * rows, dim)
     hidden = activation(*[_matmul(x, w) for w in wi])
     # F is split over the model axis, so each device has a part of the sum over F.
-    y = lax.psum(_matmul(dropout(hidden), wo), MODEL)
+    y = _sum(_matmul(dropout(hidden), wo), (MODEL,))
     return jnp.swapaxes(y.reshape(experts, hosts, rows, dim), 0, 1)
 
 
@@ -318,7 +296,27 @@ def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     """[E_local, rows, D] x [E_local, D, F] -> [E_local, rows, F]."""
     if x.shape[0] == 1:  # a batch axis of 1 makes the TPU copy weights into another layout
         return (x[0] @ w[0])[None]
+    return _batched_matmul(x, w)
+
+
+@jax.custom_vjp
+def _batched_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.einsum("erd,edf->erf", x, w)
+
+
+def _batched_matmul_fwd(x: jax.Array, w: jax.Array):
+    return _batched_matmul(x, w), (x, w)
+
+
+def _batched_matmul_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
+    x, w = residuals
+    # The weights first: few rows times a transposed matrix takes a CPU five times as long. Behind
+    # a barrier, lest the compiler turn the product round again to save the transposition.
+    by_x = lax.optimization_barrier(jnp.einsum("edf,erf->edr", w, cotangent))
+    return jnp.swapaxes(by_x, 1, 2), jnp.einsum("erd,erf->edf", x, cotangent)
+
+
+_batched_matmul.defvjp(_batched_matmul_fwd, _batched_matmul_bwd)
 
 
 def _expert_dropout(
@@ -335,16 +333,16 @@ def _expert_dropout(
     def dropout(hidden: jax.Array) -> jax.Array:
         experts, _, features = hidden.shape
         hosts, model_ways = _hosts(config), lax.axis_size(MODEL)
-        here = lax.axis_index(EXPERT)
+        here = _index(EXPERT)
         expert_ids = here % hosts * experts + jnp.arange(experts)
         # Rows came from the hosts that share out the experts with this one.
-        first = lax.axis_index(DATA) * lax.axis_size(EXPERT) + here // hosts * hosts
+        first = _index(DATA) * lax.axis_size(EXPERT) + here // hosts * hosts
         source_groups = first * groups + jnp.arange(hosts * groups)
 
         def keep(expert: jax.Array, group: jax.Array) -> jax.Array:
             noise_key = jax.random.fold_in(jax.random.fold_in(key, group), expert)
             mask = jax.random.bernoulli(noise_key, 1 - rate, (slots, features * model_ways))
-            start = lax.axis_index(MODEL) * features
+            start = _index(MODEL) * features
             return lax.dynamic_slice_in_dim(mask, start, features, axis=1)
 
         over_groups = jax.vmap(keep, in_axes=(None, 0))

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.errors import UserError
-from switch_jax.kernels.routing import route
-from switch_jax.partitioning.mesh import platform
+from switch_jax.kernels.routing import route, route_gradient
+from switch_jax.partitioning.mesh import tpu_generation
 
 
 class Assignment(NamedTuple):
@@ -104,9 +104,13 @@ def assign(logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> 
     return _assign(logits, jnp.ones(logits.shape[:2], bool) if valid is None else valid, capacity)
 
 
+def _has_kernels() -> bool:
+    return tpu_generation() >= 4  # up to v3, kernels cannot multiply bfloat16
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _assign(logits: jax.Array, valid: jax.Array, capacity: int) -> Assignment:
-    if platform() == "tpu":
+    if _has_kernels():
         return Assignment(*route(logits, valid, capacity))
     return _assign_by_sorting(logits, valid, capacity)
 
@@ -120,15 +124,19 @@ def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
     """By hand: autodiff would make several passes over [S, E], and split the gate among ties."""
     del capacity
     logits, valid, expert, gate, log_normalizer = residuals
+    by_token = cotangent.gate * gate, cotangent.log_normalizer  # 0 where dropped; all tokens
+    gradient = route_gradient if _has_kernels() else _gradient
+    return gradient(logits, expert, log_normalizer, *by_token, cotangent.importance, valid), None
+
+
+def _gradient(logits, expert, log_normalizer, by_gate, by_normalizer, by_importance, valid):
+    """As `route_gradient`."""
     probs = jnp.exp(logits - log_normalizer[..., None])
-    # A matrix product: summed elementwise it would be one more pass over [S, E].
-    mean = jnp.einsum("gse,ge->gs", probs, cotangent.importance, precision=lax.Precision.HIGH)
-    gate = cotangent.gate * gate  # 0 where dropped
-    by_token = cotangent.log_normalizer - gate - jnp.where(valid, mean, 0.0)
-    importance = jnp.where(valid[..., None], cotangent.importance[:, None], 0.0)
-    gradient = probs * (importance + by_token[..., None])
+    importance = jnp.where(valid[..., None], by_importance[:, None], 0.0)
+    mean = jnp.sum(probs * importance, axis=-1)
+    gradient = probs * (importance + (by_normalizer - by_gate - mean)[..., None])
     chosen = expert[..., None] == jnp.arange(logits.shape[-1])
-    return gradient + jnp.where(chosen, gate[..., None], 0.0), None
+    return gradient + jnp.where(chosen, by_gate[..., None], 0.0)
 
 
 _assign.defvjp(_assign_fwd, _assign_bwd)

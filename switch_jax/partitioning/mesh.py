@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
+from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.errors import UserError
@@ -126,6 +127,11 @@ def platform() -> str:
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.devices()[0].platform if device is None else device.platform
+
+
+def tpu_generation() -> int:
+    """That of the mesh's devices: 5 for v5e and v5p; 0 where they are no TPUs."""
+    return pltpu.get_tpu_info().generation if platform() == "tpu" else 0
 
 
 def constrain_batch(x: jax.Array) -> jax.Array:

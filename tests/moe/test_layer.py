@@ -8,7 +8,6 @@ from switch_jax.moe.dispatch import combine, dispatch, flat_maps
 from switch_jax.moe.layer import (
     ExpertParameters,
     SwitchConfig,
-    _noise,
     check_divides,
     switch_ffn,
 )
@@ -129,21 +128,6 @@ def test_jitter_moves_the_router_only():
     assert abs(float(clean.z_loss - noisy.z_loss)) > 1e-3
 
 
-def test_noise_is_uniform_and_unrelated_between_groups_tokens_and_features():
-    noise = np.asarray(_noise(jax.random.key(3), jnp.arange(2), 512, 256), np.float64)
-    assert noise.shape == (2, 512, 256)
-    assert -1 <= noise.min() < -0.9999 and 0.9999 < noise.max() < 1
-    share = np.histogram(noise, bins=64, range=(-1, 1))[0] / noise.size
-    np.testing.assert_allclose(share * 64, 1, atol=0.05)  # one standard deviation: 0.016
-    rows = noise.reshape(-1, 256)
-    for matrix in (rows, rows.T, np.abs(rows), np.abs(rows.T)):
-        correlation = np.corrcoef(matrix)[np.triu_indices(len(matrix), 1)] * matrix.shape[1] ** 0.5
-        assert abs(correlation.mean()) < 0.02
-        assert 0.97 < correlation.std() < 1.03 and abs(correlation).max() < 7
-    again = _noise(jax.random.key(3), jnp.arange(1, 2), 512, 256)
-    np.testing.assert_array_equal(again[0], noise[1])  # follows the group's number alone
-
-
 def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
     x = np.ones((B, L, D), np.float32)
     wi = np.full((1, D, 512), 1 / D, np.float32)
@@ -172,21 +156,25 @@ def test_gradients_of_dispatch_and_combine_are_the_scatters_that_autodiff_would_
     logits = rng.normal(size=(2, 10, 3)).astype(np.float32)
     valid = rng.random((2, 10)) < 0.9
     slots = 3
-    maps = flat_maps(assign(logits, slots, valid))
+    maps = flat_maps(assign(logits, slots, valid), (4, 5))  # two rows a group
     gates = reference.assign(logits, slots, valid)  # [G, S, E, C]
     mask = np.zeros((20, 18), np.float32)  # token, slot
     for g, s, e, c in np.argwhere(gates > 0):
         mask[g * 10 + s, (e * 2 + g) * slots + c] = 1
     assert 0 < mask.sum() < 18, "some slots should be empty"
-    tokens, rows, gate = (jnp.asarray(rng.normal(size=s)) for s in ((20, 4), (18, 4), (20,)))
-    gate *= mask.sum(1)
+    tokens, rows, gate = (jnp.asarray(rng.normal(size=s)) for s in ((4, 5, 4), (18, 4), (4, 5)))
+    kept = mask.sum(1).reshape(4, 5)
+    gate *= kept
 
     def loss(tokens, rows, gate, dispatched, combined):
         return jnp.sum(dispatched(tokens) ** 2 * mask.sum(0)[:, None]) + jnp.sum(
             combined(rows, gate) ** 3
         )
 
-    plain = (lambda t: mask.T @ t, lambda r, g: (mask @ r) * g[:, None])
+    plain = (
+        lambda t: mask.T @ t.reshape(20, 4),
+        lambda r, g: (mask @ r).reshape(4, 5, 4) * g[..., None],
+    )
     ours = (lambda t: dispatch(t, maps), lambda r, g: combine(r, g, maps))
     for function in (loss, jax.grad(loss, argnums=(0, 1))):
         for a, b in zip(
@@ -197,7 +185,18 @@ def test_gradients_of_dispatch_and_combine_are_the_scatters_that_autodiff_would_
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     # By the gate, where there is one: a dropped token's is constant.
     by_gate = [jax.grad(loss, argnums=2)(tokens, rows, gate, *f) for f in (ours, plain)]
-    np.testing.assert_allclose(*(g * mask.sum(1) for g in by_gate), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(*(g * kept for g in by_gate), rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_of_several_groups_is_routed_group_by_group():
+    x, valid, p = _inputs()
+    config = _config(group_size=L // 2, jitter=0.1)
+    key = jax.random.key(0)
+    y, stats = _switch(x, valid, p, key, config=config)
+    split = [a.reshape(2 * B, L // 2, *a.shape[2:]) for a in (x, valid)]
+    expected, same = _switch(*split, p, key, config=config)
+    np.testing.assert_array_equal(y, np.asarray(expected).reshape(x.shape))
+    np.testing.assert_array_equal(stats.load, same.load)
 
 
 def test_fewer_experts_than_devices_on_the_expert_axis():

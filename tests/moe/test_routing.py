@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.kernels.routing import route
+from switch_jax.kernels.routing import route, route_gradient
 from switch_jax.moe import (
     Assignment,
     assign,
@@ -14,6 +15,7 @@ from switch_jax.moe import (
     group_shape,
     load_balance_loss,
     router_z_loss,
+    routing,
 )
 from tests.moe import reference
 
@@ -112,10 +114,15 @@ def test_gradient_of_the_gate_is_that_of_the_chosen_probability_in_a_tie():
     np.testing.assert_allclose(jax.grad(gate)(jnp.zeros((1, 1, 2))), [[[0.25, -0.25]]], rtol=1e-6)
 
 
-def test_gradients_equal_those_of_autodiff():
-    logits, valid = _random(seed=8)
+@pytest.mark.parametrize("tokens", [40, 700])  # a part of a block of the kernel, and several
+@pytest.mark.parametrize("on_a_tpu", [False, True])
+def test_gradients_equal_those_of_autodiff(tokens, on_a_tpu, monkeypatch):
+    if on_a_tpu:
+        kernel = functools.partial(route_gradient, interpret=True)
+        monkeypatch.setattr(routing, "_gradient", kernel)
+    logits, valid = _random((3, tokens, 5), seed=8)
     rng = np.random.default_rng(9)
-    weights = [rng.normal(size=s).astype(np.float32) for s in ((3, 40), (3, 40), (3, 5))]
+    weights = [rng.normal(size=s).astype(np.float32) for s in ((3, tokens), (3, tokens), (3, 5))]
     kept = reference.assign(logits, 6, valid).sum((2, 3)) > 0
 
     def plain(logits):
