@@ -31,7 +31,8 @@ def _relu_fwd(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _relu_bwd(y: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(y > 0, cotangent, 0),)
+    # Not where(y > 0, ...): the compiler turns that into x > 0, and would keep x, or a packed mask.
+    return (cotangent * jnp.sign(y),)
 
 
 relu.defvjp(_relu_fwd, _relu_bwd)

@@ -7,6 +7,7 @@ import jax
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.feed_forward import num_projections
 from switch_jax.model.functional import abstract_parameters
+from switch_jax.moe.routing import capacity, group_shape
 
 
 def parameter_count(config: ModelConfig) -> int:
@@ -43,34 +44,55 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2
 
 
-def training_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
+def training_flops(
+    config: ModelConfig,
+    input_length: int,
+    target_length: int,
+    slots: tuple[float, float] = (1.0, 1.0),
+) -> float:
     """Floating-point operations that one sequence's training step needs: forward and backward.
 
     Counts what a matrix product or a pair of positions costs, with nothing halved and the keys and
     values of cross-attention at input tokens: the arithmetic that a machine cannot do without.
-    Left out are empty expert slots, anything computed twice, and elementwise work. The backward
-    pass is two forward passes.
+    Left out are anything computed twice and elementwise work. The backward pass is two forward
+    passes.
 
     Args:
       config: the model.
       input_length, target_length: tokens, padding included.
+      slots: expert slots for each input and each target token. 1 counts no empty ones; see
+        `slots_per_token`.
     """
     inner = config.num_heads * config.d_kv
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     projections = num_projections(config.activation) + 1
     dense = projections * config.d_model * config.d_ff
-    sparse = projections * config.d_model * (config.expert_d_ff or config.d_ff)
-    sparse += config.d_model * config.num_experts  # the router
+    expert = projections * config.d_model * (config.expert_d_ff or config.d_ff)
+    router = config.d_model * config.num_experts
     switches = {stack: len(layers) for stack, layers in config.sparse_layers.items()}
 
-    def feed_forward(stack: str, layers: int) -> int:
-        return (layers - switches[stack]) * dense + switches[stack] * sparse
+    def feed_forward(stack: str, layers: int, slots: float) -> float:
+        return (layers - switches[stack]) * dense + switches[stack] * (slots * expert + router)
 
-    by_input = encoder * 4 * config.d_model * inner + feed_forward("encoder", encoder)
+    by_input = encoder * 4 * config.d_model * inner + feed_forward("encoder", encoder, slots[0])
     by_input += decoder * 2 * config.d_model * inner  # keys and values of cross-attention
-    by_target = decoder * 6 * config.d_model * inner + feed_forward("decoder", decoder)
+    by_target = decoder * 6 * config.d_model * inner + feed_forward("decoder", decoder, slots[1])
     by_target += config.d_model * config.vocab_size
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     forward = input_length * by_input + target_length * by_target + 2 * inner * pairs
     return 3 * 2.0 * forward
+
+
+def slots_per_token(config: ModelConfig, batch_size: int, length: int) -> float:
+    """Expert slots of a Switch layer in training over the tokens of [batch_size, length] (Eq. 3).
+
+    The capacity factor, but for rounding up and the least capacity; 1 for a dense model.
+    """
+    if not config.num_experts:
+        return 1.0
+    _, tokens = group_shape(batch_size, length, config.group_size)
+    slots = capacity(
+        tokens, config.num_experts, config.train_capacity_factor, min_capacity=config.min_capacity
+    )
+    return slots * config.num_experts / tokens

@@ -1,5 +1,6 @@
 """The small parts: RMSNorm, dropout, token embedding, relative position bias."""
 
+import functools
 import math
 
 import jax
@@ -29,7 +30,22 @@ def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
 
 
 def _normalise_backward(epsilon, saved, dy):
-    return jax.vjp(lambda x, scale: _normalise(x, scale, epsilon), *saved)[1](dy)
+    """Two passes over x and dy: the sums along tokens and features, then the gradient of x.
+
+    The second reads them behind a barrier: else the compiler would keep float32 copies for it.
+    """
+    x, scale = saved
+
+    def widen(x, dy):
+        x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
+        return x, dy, dy * scale
+
+    wide, wide_dy, scaled = widen(x, dy)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+    dscale = jnp.sum(wide_dy * wide * inverse, axis=tuple(range(x.ndim - 1)))
+    mean = jnp.mean(scaled * wide, axis=-1, keepdims=True) * inverse**2
+    wide, _, scaled = widen(*jax.lax.optimization_barrier((x, dy)))
+    return ((scaled - wide * mean) * inverse).astype(x.dtype), dscale
 
 
 # Left to itself, differentiation would save several float32 copies of x for the backward pass.
@@ -55,15 +71,40 @@ class Embedding(nnx.Module):
         self.embedding = parameters.normal(rngs, shape, ("vocab", "embed"), std=1.0)
         self.dtype = jnp.dtype(config.dtype)
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[B, L] ids -> [B, L, D]."""
-        return jnp.take(self.embedding[...].astype(self.dtype), tokens, axis=0)
+    def __call__(self, *tokens: jax.Array) -> tuple[jax.Array, ...]:
+        """Each [B, L] of ids -> [B, L, D]."""
+        return _look_up(self.embedding[...], tokens, self.dtype)
 
     def logits(self, x: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, V] float32, x scaled by D^-0.5 (T5 1.0)."""
-        x = x * x.shape[-1] ** -0.5
-        table = self.embedding[...].astype(self.dtype)
+        table = self.embedding[...] * x.shape[-1] ** -0.5
+        # Cast once for all products, and together with the scale: a cast alone would cost as much.
+        table = jax.lax.optimization_barrier(table.astype(self.dtype))
         return jnp.einsum("bld,vd->blv", x, table, preferred_element_type=jnp.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _look_up(
+    table: jax.Array, tokens: tuple[jax.Array, ...], dtype: jnp.dtype
+) -> tuple[jax.Array, ...]:
+    """Rows of a float32 [V, D], in `dtype`; all at once, since their gradients are one array."""
+    return tuple(jnp.take(table, t, axis=0).astype(dtype) for t in tokens)
+
+
+def _look_up_fwd(table, tokens, dtype):
+    return _look_up(table, tokens, dtype), (table, tokens)
+
+
+def _look_up_bwd(dtype, residuals, cotangents):
+    """Summed in `dtype`, as the gradients of all other matrices: a cast table would have that."""
+    table, tokens = residuals
+    gradient = jnp.zeros(table.shape, dtype)
+    # One sum, and so one sum over devices. Rows are split over devices; their length is not.
+    gradient = gradient.at[jnp.concatenate(tokens, axis=1)].add(jnp.concatenate(cotangents, axis=1))
+    return gradient.astype(table.dtype), None
+
+
+_look_up.defvjp(_look_up_fwd, _look_up_bwd)
 
 
 class RelativePositionBias(nnx.Module):

@@ -42,7 +42,9 @@ def for_computing(block: nnx.State, dtype: str) -> nnx.State:
         names = parameter.axes[1:]  # without 'layers', which the scan takes off
         value = parameter[...]
         if value.ndim > 1:
-            value = value if "router" in names else value.astype(dtype)
+            if "router" not in names:
+                # Behind a barrier: else each product would read it in float32 and cast it anew.
+                value = jax.lax.optimization_barrier(value.astype(dtype))
             value = gather(value, names)
         return parameter.replace(value)
 

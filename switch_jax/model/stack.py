@@ -15,6 +15,8 @@ from switch_jax.model.remat import rematerialise
 from switch_jax.moe.layer import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
+KEYS = 6  # that a layer takes: for its sublayers, and for dropout after each
+
 
 class Layer(nnx.Module):
     """Self-attention, in the decoder cross-attention, and a feed-forward layer; pre-norm."""
@@ -41,8 +43,11 @@ class Layer(nnx.Module):
         deterministic: bool,
         key: jax.Array | None,
     ) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`."""
-        keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
+        """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`.
+
+        `key` is an array of KEYS keys.
+        """
+        keys = [None] * KEYS if key is None else list(key)
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
             y = self.self_attention(
@@ -73,11 +78,11 @@ class Block(nnx.Module):
     def __call__(
         self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None
     ) -> tuple[jax.Array, RouterStatistics | None]:
-        """As `Layer`; the statistics are the Switch layer's, None in a dense model."""
+        """As `Layer`, with KEYS keys for each; the statistics are None in a dense model."""
         statistics = None
         for i in range(self.num_layers):
-            layer_key = None if key is None else jax.random.fold_in(key, i)
             layer = getattr(self, f"layer_{i}")
+            layer_key = None if key is None else key[i]
             x, statistics = layer(x, *args, deterministic=deterministic, key=layer_key)
         return x, statistics
 
@@ -125,7 +130,8 @@ class Stack(nnx.Module):
             first, last, block_keys = None, None, None
         else:
             first, last, blocks = jax.random.split(key, 3)
-            block_keys = jax.random.split(blocks, num_blocks)
+            # All at once: made where they are used they would be dozens of tiny operations a layer.
+            block_keys = jax.random.split(blocks, (num_blocks, self.config.layers_per_block, KEYS))
 
         bias = self.relative_position_bias(segments.shape[1])
         graph, state = nnx.split(self.blocks)

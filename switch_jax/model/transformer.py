@@ -64,14 +64,15 @@ class Transformer(nnx.Module):
           key: for dropout and jitter in training.
         """
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
+        inputs, targets = self.token_embedding(encoder_tokens, decoder_input_tokens)
         memory, encoder_statistics = self.encoder(
-            self.token_embedding(encoder_tokens),
+            inputs,
             encoder_segments,
             deterministic=deterministic,
             key=encoder_key,
         )
         x, decoder_statistics = self.decoder(
-            self.token_embedding(decoder_input_tokens),
+            targets,
             decoder_segments,
             memory,
             encoder_segments,

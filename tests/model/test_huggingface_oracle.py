@@ -141,7 +141,7 @@ def run_layers(stack, x, segments, memory=None, memory_segments=None):
 def forward(parameters):
     """Everything inside our model, by stack: hidden states, feed-forward layers, router logits."""
     model = bind(CONFIG, parameters)
-    embedded = [model.token_embedding(tokens) for tokens in TOKENS]
+    embedded = model.token_embedding(*TOKENS)
     encoder = run_layers(model.encoder, embedded[0], SEGMENTS[0])
     decoder = run_layers(model.decoder, embedded[1], SEGMENTS[1], encoder[0][-1], SEGMENTS[0])
     result = {}

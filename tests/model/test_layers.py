@@ -11,8 +11,8 @@ from flax import nnx
 
 from switch_jax.model import ModelConfig
 from switch_jax.model.attention import Attention, by_pair, causal_mask, segment_mask
-from switch_jax.model.feed_forward import DenseFeedForward
-from switch_jax.model.layers import RMSNorm, relative_position_bucket
+from switch_jax.model.feed_forward import DenseFeedForward, relu
+from switch_jax.model.layers import Embedding, RMSNorm, relative_position_bucket
 
 
 def _config(**sizes):
@@ -141,3 +141,49 @@ def test_gated_gelu_by_hand():
     y, _ = layer(jnp.full((1, 1, 1), 2.0), jnp.ones((1, 1)), deterministic=True, key=None)
     gelu = 0.5 * 2 * (1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)))
     np.testing.assert_allclose(y, [[[gelu * 6]]], rtol=1e-6)
+
+
+def test_rms_norm_gradient_is_that_of_the_formula():
+    rng = np.random.default_rng(0)
+    x, scale, weights = (rng.normal(size=s).astype(np.float32) for s in ((3, 5, 8), 8, (3, 5, 8)))
+
+    def ours(x, scale):
+        norm = RMSNorm(_config(d_model=8))
+        norm.scale[...] = scale
+        return jnp.sum(norm(x) * weights)
+
+    def formula(x, scale):
+        variance = jnp.mean(x**2, axis=-1, keepdims=True)
+        return jnp.sum(x / jnp.sqrt(variance + 1e-6) * scale * weights)
+
+    for a, b in zip(*(jax.grad(f, argnums=(0, 1))(x, scale) for f in (ours, formula)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_embedding_gradient_adds_up_all_look_ups_and_the_logits():
+    """Against one-hot products: repeated ids, two look-ups of different lengths."""
+    tokens = np.array([[1, 2, 1], [6, 1, 0]]), np.array([[1, 5], [3, 6]])
+    rng = np.random.default_rng(0)
+    x, *weights = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), (2, 3, 4), (2, 2, 4)))
+
+    def ours(table):
+        embedding = Embedding(_config(vocab_size=7, d_model=4), nnx.Rngs(0))
+        embedding.embedding[...] = table
+        rows = embedding(*tokens)
+        logits = embedding.logits(jnp.asarray(x)[None])
+        return sum(jnp.sum(r * w) for r, w in zip(rows, weights, strict=True)) + jnp.sum(logits**2)
+
+    def one_hot(table):
+        rows = [jax.nn.one_hot(t, 7) @ table for t in tokens]
+        logits = x @ table.T / 2  # 4^-0.5
+        return sum(jnp.sum(r * w) for r, w in zip(rows, weights, strict=True)) + jnp.sum(logits**2)
+
+    table = rng.normal(size=(7, 4)).astype(np.float32)
+    for a, b in zip(*(jax.value_and_grad(f)(table) for f in (ours, one_hot)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_relu_gradient_passes_where_the_input_is_positive():
+    x = jnp.array([-2.0, -0.0, 0.0, 0.5, 3.0])
+    np.testing.assert_array_equal(relu(x), [0, 0, 0, 0.5, 3])
+    np.testing.assert_array_equal(jax.vjp(relu, x)[1](2 * jnp.ones(5))[0], [0, 0, 0, 2, 2])

@@ -1,0 +1,41 @@
+import pytest
+
+from switch_jax.model import ModelConfig
+from switch_jax.model.flops import slots_per_token, training_flops
+
+
+def test_training_flops_by_hand():
+    """One layer a stack, D 4, F 8, H x K = 6, V 10, gated; 3 input and 2 target tokens."""
+    model = ModelConfig(
+        vocab_size=10, d_model=4, d_ff=8, d_kv=3, num_heads=2, num_encoder_layers=1,
+        num_decoder_layers=1, activation="gated-gelu",
+    )  # fmt: skip
+    encoder = 3 * (4 * 4 * 6 + 3 * 4 * 8)  # q, k, v, out; three matrices
+    decoder = 2 * (4 * 4 * 6 + 2 * 4 * 6 + 3 * 4 * 8)  # and q and out of cross-attention
+    keys_and_values = 3 * 2 * 4 * 6  # of cross-attention, of the input tokens
+    logits = 2 * 4 * 10
+    pairs = 2 * 6 * (3 * 3 + 2 * 2 + 2 * 3)
+    products = encoder + decoder + keys_and_values + logits + pairs
+    assert training_flops(model, 3, 2) == 6 * products
+
+
+def test_empty_slots_cost_what_full_ones_do():
+    model = ModelConfig(
+        vocab_size=10, d_model=4, d_ff=8, d_kv=3, num_heads=2, num_encoder_layers=2,
+        num_decoder_layers=2, num_experts=4, group_size=64, train_capacity_factor=1.25,
+        min_capacity=1,
+    )  # fmt: skip
+    # 4 rows of 16 input tokens: 64 / 4 x 1.25 = 20 slots; of 3 target tokens: 12 / 4 x 1.25 -> 4.
+    slots = slots_per_token(model, 4, 16), slots_per_token(model, 4, 3)
+    assert slots == (1.25, 16 / 12)
+    empty = training_flops(model, 16, 3, slots) - training_flops(model, 16, 3)
+    assert empty == pytest.approx(6 * 2 * 4 * 8 * (16 * 0.25 + 3 / 3))
+
+
+def test_t5_base_takes_6_8_teraflop_for_16_rows():
+    model = ModelConfig(
+        vocab_size=32128, d_model=768, d_ff=3072, d_kv=64, num_heads=12, num_encoder_layers=12,
+        num_decoder_layers=12,
+    )  # fmt: skip
+    assert 16 * training_flops(model, 512, 114) == pytest.approx(6.8e12, rel=0.01)
+    assert slots_per_token(model, 16, 512) == 1
