@@ -4,16 +4,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import Mesh
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.model import ModelConfig, logical_axes
-from switch_jax.partitioning.mesh import batch_sharding
+from switch_jax.partitioning.mesh import batch_sharding, platform
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
 from switch_jax.training.state import TrainState
 from switch_jax.training.step import make_train_step
+
+_MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 
 
 def lower_train_step(
@@ -40,8 +43,19 @@ def lower_train_step(
         seed=run.seed,
         shardings=shardings.parameters,
     )
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    jitted = jax.jit(
+        step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=compiler_options()
+    )
     return jitted.lower(state, abstract_batch(run, data, mesh))
+
+
+def compiler_options() -> dict[str, Any]:
+    """What the compiler of the mesh's devices is asked for beyond its defaults."""
+    if platform() != "tpu" or pltpu.get_tpu_info().vmem_capacity_bytes < _MUCH_VMEM:
+        return {}
+    # Larger tiles, half as large again as by default: a Switch and a dense layer on v5p take 5 %
+    # fewer estimated cycles. Still larger ones leave less room to fetch what comes next.
+    return {"xla_tpu_scoped_vmem_limit_kib": 24 * 1024}
 
 
 def abstract_batch(run: RunConfig, data: DataConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:

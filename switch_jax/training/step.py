@@ -31,7 +31,7 @@ class Metrics(NamedTuple):
       accuracy: of the teacher-forced prediction.
       load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
       gradient_norm: L2, of all gradients together.
-      parameter_norm: L2, before the update.
+      parameter_norm: L2, after the update, in which they are at hand.
       encoder_router, decoder_router: by layer; None in a dense model.
       tokens: real input and target tokens of the batch.
     """
@@ -164,8 +164,8 @@ def make_train_step(
             updates, optimizer_state = optimizer.update(
                 gradients, state.optimizer, state.parameters
             )
-            metrics = _metrics(loss, sums, totals, gradients, state.parameters)
             parameters = optax.apply_updates(state.parameters, updates)
+            metrics = _metrics(loss, sums, totals, gradients, parameters)
         return TrainState(state.step + 1, parameters, optimizer_state), metrics
 
     return train_step
