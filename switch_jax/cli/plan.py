@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from switch_jax.cli import gin_flags
@@ -61,6 +62,7 @@ def main(args: argparse.Namespace) -> int:
     mesh = _mesh(args.mesh)
     if args.search is not None and (mesh or args.search < 1):
         raise UserError("--search takes a number of at least 1, and goes without --mesh")
+    _check_picture(args.picture)
     parts = gin_flags.build(args, unneeded=("MODEL_DIR", "MIXTURE_OR_TASK_NAME"))
     parts["mesh"] = dataclasses.replace(parts["mesh"], **mesh)
 
@@ -90,6 +92,17 @@ def main(args: argparse.Namespace) -> int:
         picture.draw(plans, args.picture)
         print(f"picture: {args.picture}", file=sys.stderr)
     return 0 if best.fits else DOES_NOT_FIT
+
+
+def _check_picture(file: str | None) -> None:
+    """Raises UserError, before minutes of compiling, where a picture cannot be written."""
+    if file is None:
+        return
+    path = Path(file)
+    if path.suffix not in (".png", ".svg"):
+        raise UserError(f"--picture={file}: give a file that ends in .png or .svg")
+    if not path.parent.is_dir():
+        raise UserError(f"--picture={file}: there is no folder {path.parent}")
 
 
 def _mesh(text: str | None) -> dict[str, int]:

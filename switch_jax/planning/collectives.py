@@ -13,6 +13,9 @@ from switch_jax.planning.program import COLLECTIVES, Operation, arrays
 from switch_jax.planning.text import find
 
 _BITS = {"pred": 8, "bf16": 16}
+# What one slice sends to the others, through its hosts.
+_ACROSS_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+BETWEEN_SLICES = "data between slices"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Collective:
     Attributes:
       op: HLO's name of the kind.
       dtype: of what is sent.
-      axis: the mesh axes that it runs over, joined by '+'.
+      axis: the mesh axes that it runs over, joined by '+', or `BETWEEN_SLICES`.
       count: a step.
       bytes: a step and device: of the results; of a reduce-scatter, of its operand.
       seconds: in the model of `seconds_of`, one after the other.
@@ -40,13 +43,18 @@ def collectives(operations: Iterable[Operation], mesh: Mesh, hardware: Slice) ->
     """All collectives of a step, equal kinds, dtypes and axes added up."""
     totals: dict[tuple[str, str, str], list[float]] = {}
     for operation in operations:
-        kind = operation.opcode.removesuffix("-start")
-        if kind not in COLLECTIVES:
+        across = operation.opcode == "send" and _ACROSS_SLICES.search(operation.attributes)
+        if across:
+            kind, axis = across.group(1).lower().replace("_", "-"), BETWEEN_SLICES
+            group = _one_of_each_slice(mesh)
+        elif operation.opcode.removesuffix("-start") in COLLECTIVES:
+            kind = operation.opcode.removesuffix("-start")
+            group = _first_group(operation)
+            axis = _axis(group, mesh)
+        else:
             continue
-        group = _first_group(operation)
         if len(group) < 2:
             continue
-        axis = _axis(group, mesh)
         first = True
         for dtype, size in _sent(operation, kind, len(group)).items():
             total = totals.setdefault((kind, dtype, axis), [0, 0, 0.0])
@@ -98,6 +106,8 @@ def seconds_of(kind: str, size: float, group: Sequence[int], mesh: Mesh, hardwar
 def _sent(operation: Operation, kind: str, members: int) -> dict[str, int]:
     """Bytes by dtype."""
     shapes = arrays(operation.shape)
+    if operation.opcode == "send":
+        shapes = shapes[:1]  # then, a number and a token
     if operation.opcode.endswith("-start") and len(shapes) > 1:
         shapes = shapes[len(shapes) // 2 :]  # operands, then results
     sizes: dict[str, int] = {}
@@ -116,17 +126,51 @@ def _first_group(operation: Operation) -> list[int]:
     pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", operation.attributes)
     if pairs:
         return [int(pairs.group(1)), int(pairs.group(2))]
-    iota = re.search(
+    named = re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? "
+        r"\{([^}]*)\}",
+        operation.attributes,
+    )
+    if named:
+        axes, dimensions, order, names = named.groups()
+        places = _along(axes, names)
+        return _numbers(dimensions, order)[places].tolist() if dimensions else places
+    iota = find(
         r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", operation.attributes
     )
-    if not iota:
-        return []
     groups, size = int(iota.group(1)), int(iota.group(2))
-    dimensions = [int(n) for n in iota.group(3).split(",")]
+    return _numbers(iota.group(3), iota.group(4)).reshape(groups, size)[0].tolist()
+
+
+def _numbers(sizes: str, order: str | None) -> np.ndarray:
+    """0, 1, ... in an array of the sizes "4,8", whose axes then take the order "1,0"; flat."""
+    dimensions = [int(n) for n in sizes.split(",")]
     numbers = np.arange(math.prod(dimensions)).reshape(dimensions)
-    if iota.group(4):
-        numbers = numbers.transpose([int(n) for n in iota.group(4).split(",")])
-    return numbers.reshape(groups, size)[0].tolist()
+    if order:
+        numbers = numbers.transpose([int(n) for n in order.split(",")])
+    return numbers.reshape(-1)
+
+
+def _along(axes: str, names: str) -> list[int]:
+    """The first group of "'a'=4,'b'=8" along "'b'", or along "'b':(2)4", a part of an axis."""
+    sizes: list[int] = []
+    taken: list[bool] = []
+    parts = {n: (int(p), int(s)) for n, p, s in re.findall(r"'(\w+)':\((\d+)\)(\d+)", names)}
+    whole = re.findall(r"'(\w+)'(?!:)", names)
+    for name, size in re.findall(r"'(\w+)'=(\d+)", axes):
+        before, part = parts.get(name, (1, int(size) if name in whole else 1))
+        sizes += [before, part, int(size) // (before * part)]
+        taken += [False, True, False]
+    numbers = np.arange(math.prod(sizes)).reshape(sizes)
+    return numbers[tuple(slice(None) if t else 0 for t in taken)].reshape(-1).tolist()
+
+
+def _one_of_each_slice(mesh: Mesh) -> list[int]:
+    """Numbers of the first device of each slice, in the mesh's order."""
+    first: dict[int, int] = {}
+    for number, device in enumerate(mesh.devices.flat):
+        first.setdefault(getattr(device, "slice_index", 0), number)
+    return list(first.values())
 
 
 def _axis(group: Sequence[int], mesh: Mesh) -> str:

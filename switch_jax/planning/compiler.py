@@ -24,6 +24,11 @@ _ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+# Forms of the verdict; the latter comes where one kind of memory alone is too much.
+_TOO_MUCH = (
+    r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm",
+    r"required for [\w ]+ \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)",
+)
 _schedules: Path | None = None
 
 
@@ -32,7 +37,7 @@ class OutOfMemory:
     """The compiler's verdict that a program does not fit.
 
     Attributes:
-      needed, limit: bytes of a device's memory.
+      needed, limit: bytes of a device's memory; `needed` may be that of the temporaries alone.
       seconds: of compilation.
       message: the compiler's first line.
     """
@@ -76,15 +81,26 @@ def devices(hardware: Slice) -> list[Any]:
       UserError: libtpu is missing, or has no such slice.
     """
     _prepare()
-    kwargs = {"num_slices": hardware.count} if hardware.count > 1 else {}
     try:
         topology = topologies.get_topology_desc(
-            platform="tpu", topology_name=hardware.compiler_name, **kwargs
+            platform="tpu", topology_name=hardware.compiler_name, **_options(hardware)
         )
     except Exception as error:  # the plugin's own exception types are not public
         first_line = str(error).strip().split("\n")[0]
         raise UserError(f"libtpu has no slice {hardware.compiler_name}: {first_line}") from error
     return list(topology.devices)
+
+
+def _options(hardware: Slice) -> dict[str, Any]:
+    """What libtpu has to be told of a slice beside its name."""
+    options: dict[str, Any] = {}
+    if hardware.count > 1:
+        options["num_slices"] = hardware.count
+    if hardware.generation.name == "v4":
+        options["chip_config_name"] = "megacore"  # as JAX runs it: a chip is one device
+    if hardware.shape == (1, 1):
+        options["chips_per_host_bounds"] = (1, 1, 1)  # by default a host has 2 x 2 chips
+    return options
 
 
 def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
@@ -153,7 +169,7 @@ def _empty(folder: Path) -> None:
 
 def _out_of_memory(error: Exception, seconds: float) -> OutOfMemory:
     """Raises the error itself where it is another."""
-    sizes = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+    sizes = next(filter(None, (re.search(form, str(error)) for form in _TOO_MUCH)), None)
     if not sizes:
         raise error
     needed, limit = (

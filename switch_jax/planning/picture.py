@@ -10,26 +10,35 @@ from switch_jax.planning.plan import Plan
 from switch_jax.reports.figures import COLOURS, GREY
 
 _EXCHANGE = "exchanges"
-_MEMORY = ("arguments", "outputs", "temporaries")
+_MEMORY = ("arguments", "outputs", "temporaries", "program")
 
 
 def draw(plans: Sequence[Plan], path: str) -> None:
     """Two groups of stacked bars, a bar a plan; writes a PNG or SVG."""
-    figure = Figure(figsize=(9, 1.6 + 0.55 * 2 * len(plans)), layout="constrained")
+    height = max(1.2, 0.4 * len(plans))
+    figure = Figure(figsize=(10, 1.5 + 2 * height), layout="constrained")
     time, memory = figure.subplots(2, 1)
     names = ["{} x {} x {}".format(*plan.mesh) for plan in plans]
     _bars(time, names, [_times(plan) for plan in plans])
+    for i, plan in enumerate(plans):
+        if plan.costs is None:
+            time.annotate(
+                "does not fit", (0, i), xytext=(4, 0), textcoords="offset points", va="center",
+                fontsize=8, color=GREY,
+            )  # fmt: skip
     time.set_title("Time of a step in the model: cycles of each part, then exchanges", loc="left")
     time.set_xlabel("ms")
     _bars(memory, names, [_memories(plan) for plan in plans])
-    limit = max(plan.hbm_limit_bytes for plan in plans) / 2**30
-    memory.axvline(limit, color=GREY, linestyle="--", linewidth=1)
-    memory.annotate(
-        f"a chip has {limit:.0f} GiB", (limit, 1), xycoords=("data", "axes fraction"),
-        xytext=(-4, -2), textcoords="offset points", ha="right", va="top", fontsize=8, color=GREY,
-    )  # fmt: skip
+    limit = min(plan.hbm_limit_bytes for plan in plans) / 2**30
+    memory.axvline(limit, color=GREY, linestyle="--", linewidth=1, label=f"limit, {limit:.1f} GiB")
     memory.set_title("Memory of a chip", loc="left")
     memory.set_xlabel("GiB")
+    for axes in (time, memory):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(
+                fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
+                borderaxespad=0,
+            )  # fmt: skip
     first = plans[0].topology
     figure.suptitle(f"{first.name}, mesh of data x expert x model", x=0.01, ha="left", fontsize=10)
     figure.savefig(path, dpi=150)
@@ -50,23 +59,24 @@ def _times(plan: Plan) -> dict[str, float]:
 def _memories(plan: Plan) -> dict[str, float]:
     if plan.costs is None:
         return {"needed, too much": plan.hbm_bytes / 2**30}
-    sizes = (
-        plan.costs.arguments_bytes, plan.costs.outputs_bytes, plan.costs.temporaries_bytes,
-    )  # fmt: skip
+    costs = plan.costs
+    sizes = [costs.arguments_bytes, costs.outputs_bytes, costs.temporaries_bytes]
+    sizes.append(plan.hbm_bytes - sum(sizes))
     return {name: size / 2**30 for name, size in zip(_MEMORY, sizes, strict=True)}
 
 
 def _bars(axes: Axes, names: Sequence[str], stacks: Sequence[dict[str, float]]) -> None:
     segments = list(dict.fromkeys(segment for stack in stacks for segment in stack))
     left = [0.0] * len(stacks)
+    height = 0.6 if len(stacks) > 1 else 0.3
     for i, segment in enumerate(segments):
         widths = [stack.get(segment, 0.0) for stack in stacks]
         axes.barh(
-            range(len(stacks)), widths, left=left, height=0.6, label=segment,
-            color=COLOURS[i % len(COLOURS)], alpha=1 if i < len(COLOURS) else 0.5,
+            range(len(stacks)), widths, left=left, height=height, label=segment,
+            color=COLOURS[i % len(COLOURS)], hatch="" if i < len(COLOURS) else "////",
+            edgecolor="white", linewidth=0,
         )  # fmt: skip
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(stacks)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(stacks) - 0.5, -0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, ncols=1, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

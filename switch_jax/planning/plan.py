@@ -1,6 +1,7 @@
 """A plan: what a run's training step needs and costs on a slice."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,13 @@ from jax.sharding import Mesh
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.model import ModelConfig
-from switch_jax.model.flops import parameter_count, training_flops
+from switch_jax.model.flops import parameter_count, slots_per_token, training_flops
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hardware import Slice
 from switch_jax.planning.parts import part_of
-from switch_jax.planning.program import COLLECTIVES, Operation
+from switch_jax.planning.program import COLLECTIVES, Operation, arrays
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.lowering import lower_train_step
@@ -25,6 +26,8 @@ from switch_jax.training.step import check_batch
 
 # Section 5.6 compares models after 576 billion tokens: 550k steps of 2^20 tokens.
 PAPER_TOKENS = 576e9
+# Operations that wait for other slices.
+_TRANSFERS = ("send", "recv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Plan:
       hbm_bytes: that a chip needs at once.
       hbm_limit_bytes: that a chip has for programs.
       model_flops: of a step, all chips together; see `model.flops.training_flops`.
+      slot_flops: the same with the experts' empty slots.
       tokens: input and target tokens of a step, padding included.
       compile_seconds: on this machine.
       costs: None where it does not fit.
@@ -88,6 +92,7 @@ class Plan:
     hbm_bytes: int
     hbm_limit_bytes: int
     model_flops: float
+    slot_flops: float
     tokens: int
     compile_seconds: float
     costs: Costs | None
@@ -132,6 +137,7 @@ class Plan:
             "hbm_outputs_bytes": costs and costs.outputs_bytes,
             "hbm_temporaries_bytes": costs and costs.temporaries_bytes,
             "model_flops": self.model_flops,
+            "model_flops_with_empty_slots": self.slot_flops,
             "compiled_flops": costs and costs.compiled_flops,
             "estimated_cycles": costs and costs.estimated_cycles,
             "scheduled_cycles": costs and costs.scheduled_cycles,
@@ -171,6 +177,8 @@ def make_plan(
         state = abstract_state(model, optimizer, laid_out, fully_sharded=mesh.fully_sharded_weights)
         lowered = lower_train_step(state, laid_out, run, model, data, optimizer, loss)
         compiled = compile_program(lowered)
+    part = run.batch_size // run.num_microbatches
+    slots = (slots_per_token(model, part, lengths[0]), slots_per_token(model, part, lengths[1]))
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
         needed, limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
@@ -186,6 +194,7 @@ def make_plan(
         hbm_bytes=needed,
         hbm_limit_bytes=limit,
         model_flops=run.batch_size * training_flops(model, *lengths),
+        slot_flops=run.batch_size * training_flops(model, *lengths, slots),
         tokens=run.batch_size * sum(lengths),
         compile_seconds=compiled.seconds,
         costs=costs,
@@ -233,7 +242,7 @@ class _Schedule:
 
     def __init__(self, compiled: Program) -> None:
         self._by_name = compiled.scheduled
-        self._by_kind: dict[tuple[str, str, str], int] = {}
+        self._by_kind: dict[tuple[Any, ...], int] = {}
         for operation in compiled.operations:
             if operation.name in self._by_name:
                 self._by_kind.setdefault(_kind(operation), self._by_name[operation.name])
@@ -244,15 +253,18 @@ class _Schedule:
         return self._by_name.get(operation.name, self._by_kind.get(_kind(operation)))
 
 
-def _kind(operation: Operation) -> tuple[str, str, str]:
-    return operation.opcode, operation.name.split(".")[0], operation.shape
+def _kind(operation: Operation) -> tuple[Any, ...]:
+    return operation.opcode, operation.name.split(".")[0], operation.shape, operation.operands
 
 
 def _runs(operation: Operation) -> bool:
     """Whether it takes a core's time: not copies and sends in the background."""
-    background = operation.opcode.endswith(("-start", "-done"))
-    scalar = "[]" in operation.shape and not operation.opcode.startswith(COLLECTIVES)
-    return not (operation.is_free or background or scalar)
+    background = operation.opcode.endswith(("-start", "-done")) or operation.opcode in _TRANSFERS
+    # Collectives are in the exchange model, what a core adds up while data arrive included. An
+    # all-to-all moves its blocks into place by itself, and counts besides.
+    exchanged = operation.opcode.startswith(COLLECTIVES) and operation.opcode != "all-to-all"
+    scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(operation.shape))
+    return not (operation.is_free or background or exchanged or scalar)
 
 
 def _size(arrays: Any) -> int:

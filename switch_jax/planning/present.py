@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from switch_jax.planning.plan import Plan
+from switch_jax.planning.plan import Costs, Plan
 from switch_jax.reports.units import count, percent
 
 
@@ -27,11 +27,12 @@ def table(plan: Plan) -> str:
         _row("  arguments", f"{_gib(costs.arguments_bytes)} (state and batch)"),
         _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
         _row("  temporaries", _gib(costs.temporaries_bytes)),
+        _row("  program", _gib(_program_bytes(plan.hbm_bytes, costs))),
         _row("model FLOPs", f"{count(plan.model_flops)} a step, all chips"),
         _row(
             "compiled FLOPs",
             f"{count(costs.compiled_flops)}, {costs.compiled_flops / plan.model_flops:.3f} times "
-            "the model's",
+            f"the model's, {costs.compiled_flops / plan.slot_flops:.3f} times with empty slots",
         ),
         _row(
             "estimated cycles",
@@ -51,7 +52,7 @@ def table(plan: Plan) -> str:
         lines.append(
             _row(
                 f"{c.op} over {c.axis}",
-                f"{c.count} x {c.dtype}, {count(c.bytes)}B a device, {c.seconds * 1e3:.2f} ms",
+                f"{c.count} x {c.dtype}, {_bytes(c.bytes)} a device, {c.seconds * 1e3:.2f} ms",
             )
         )
     lines += [
@@ -87,9 +88,17 @@ def ranking(plans: Sequence[Plan]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _program_bytes(needed: int, costs: Costs) -> int:
+    return needed - costs.arguments_bytes - costs.outputs_bytes - costs.temporaries_bytes
+
+
 def _row(name: str, value: str) -> str:
-    return f"{name:<28} {value}"
+    return f"{name:<36} {value}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size} B" if size < 1000 else f"{count(size)}B"
 
 
 def _gib(size: float) -> str:
-    return f"{size / 2**30:,.1f} GiB"
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"

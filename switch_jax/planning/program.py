@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from switch_jax.planning import arithmetic
 from switch_jax.planning.text import find
@@ -14,6 +14,8 @@ FREE = frozenset(
     "after-all bitcast call conditional constant get-tuple-element iota opt-barrier parameter "
     "partition-id replica-id tuple while".split()
 )
+# Custom calls that only tell the compiler something.
+MARKS = ("AllocateBuffer", "AssumeGatherIndicesInBound")
 COLLECTIVES = (
     "all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all",
     "reduce-scatter",
@@ -36,6 +38,7 @@ class Operation:
       times: in one run of the program.
       flops: of the matrix products in one execution.
       path: where in the Python program it comes from, scopes separated by '/'.
+      operands: their shapes, with layout, as printed.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Operation:
     times: int
     flops: int
     path: str
+    operands: tuple[str, ...] = ()
 
     @functools.cached_property
     def cycles(self) -> int | None:
@@ -58,7 +62,7 @@ class Operation:
     def is_free(self) -> bool:
         """Whether nothing runs: a name for something, or a loop whose body is counted."""
         if self.opcode == "custom-call":
-            return 'custom_call_target="AllocateBuffer"' in self.attributes
+            return any(f'custom_call_target="{mark}"' in self.attributes for mark in MARKS)
         return self.opcode in FREE
 
 
@@ -94,8 +98,10 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _walk(computations: dict[str, list[str]], name: str, times: int) -> Iterator[Operation]:
+    shapes = dict(map(_name_and_shape, computations[name]))
     for line in computations[name]:
-        operation = _parse(line, times, arithmetic.flops(line, computations[name], computations))
+        flops = arithmetic.flops(line, computations[name], computations)
+        operation = _parse(line, times, flops, shapes)
         if operation is None:
             continue
         yield operation
@@ -112,7 +118,12 @@ def _walk(computations: dict[str, list[str]], name: str, times: int) -> Iterator
                     yield from (o for o in inner if o.opcode.startswith(COLLECTIVES))
 
 
-def _parse(line: str, times: int, flops: int) -> Operation | None:
+def _name_and_shape(line: str) -> tuple[str, str]:
+    operation = _parse(line, 1, 0, {})
+    return (operation.name, operation.shape) if operation else ("", "")
+
+
+def _parse(line: str, times: int, flops: int, shapes: Mapping[str, str]) -> Operation | None:
     named = _OPERATION.match(line)
     if named is None:
         return None
@@ -121,11 +132,14 @@ def _parse(line: str, times: int, flops: int) -> Operation | None:
         return None
     start = opcode.start() - 1
     path = re.search(r'op_name="([^"]*)"', named.group(2))
+    attributes = named.group(2)[opcode.end() - 1 :]
+    operands = re.findall(r"%([\w.<>\-]+)", attributes.split(")")[0])
     return Operation(
         name=named.group(1),
         opcode=opcode.group(1),
         shape=named.group(2)[: max(start, 0)].strip(),
-        attributes=named.group(2)[opcode.end() - 1 :],
+        attributes=attributes,
+        operands=tuple(shapes.get(operand, "") for operand in operands),
         times=times,
         flops=flops,
         path=path.group(1) if path else "",

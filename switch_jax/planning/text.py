@@ -11,5 +11,5 @@ def find(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
     """
     found = re.search(pattern, text)
     if found is None:
-        raise ValueError(f"the compiled program has a line that cannot be read: {text[:200]}")
+        raise ValueError(f"the compiled program has a line that cannot be read: {text[:1000]}")
     return found

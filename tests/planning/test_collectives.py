@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from switch_jax.planning.collectives import collectives, seconds_of
+from switch_jax.planning.collectives import BETWEEN_SLICES, collectives, seconds_of
 from switch_jax.planning.hardware import parse_slice
 from switch_jax.planning.program import Operation
 
@@ -81,3 +81,60 @@ def test_between_slices_the_network_is_the_limit(mesh):
     # 8 chips in two slices: each sends its quarter of what its slice has reduced, there and back.
     seconds = seconds_of("all-reduce", 1e9, range(0, 128, 16), mesh, hardware)
     assert seconds == pytest.approx(2 * (1e9 / 4) / 2 / 6.25e9)
+
+
+@pytest.mark.parametrize(
+    ("groups", "axis", "members"),
+    [
+        ("mesh['axis_0'=128,'axis_1'=1] {'axis_0'}", "data+expert", 128),
+        # 128 = 8 of data x 16 of expert, the devices in that order.
+        ("mesh['axis_0'=8,'axis_1'=16] {'axis_1'}", "expert", 16),
+        ("mesh['axis_0'=8,'axis_1'=16] {'axis_0'}", "data", 8),
+        # Of an axis of 128, the part of 16 that 8 go before: numbers 0, 1, ... 15.
+        ("mesh['axis_0'=128] {'axis_0':(8)16}", "expert", 16),
+        # The part of 8 that nothing goes before: numbers 0, 16, ... 112.
+        ("mesh['axis_0'=128,'axis_1'=1] {'axis_0':(1)8}", "data", 8),
+        # Numbers in another order: 0, 8, ... 120, 1, 9, ... in rows of 16.
+        ("mesh['axis_0'=8,'axis_1'=16], device_ids=([16,8]T(1,0)) {'axis_0'}", "expert", 8),
+        ("mesh['axis_0'=8,'axis_1'=16], device_ids=([16,8]T(1,0)) {'axis_1'}", "data+expert", 16),
+    ],
+)
+def test_groups_written_as_axes_of_a_mesh(mesh, groups, axis, members):
+    # A reduce-scatter's bytes are those of its operand, so that they tell the group's size.
+    operation = _operation("reduce-scatter", "bf16[100]{0}", groups)
+    (found,) = collectives([operation], mesh, parse_slice("v5p:4x4x8"))
+    assert found.axis == axis
+    assert found.bytes == 200 * members
+
+
+def test_a_group_along_an_axis_of_one_device_sends_nothing(mesh):
+    alone = _operation("all-reduce", "f32[8]{0}", "mesh['axis_0'=128,'axis_1'=1] {'axis_1'}")
+    assert collectives([alone], mesh, parse_slice("v5p:4x4x8")) == []
+
+
+def test_what_a_slice_sends_to_the_other(mesh):
+    for device in mesh.devices[4:].flat:
+        device.slice_index = 1
+    across = Operation(
+        "send.1",
+        "send",
+        "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])",
+        '(%x, %token), channel_id=7, is_host_transfer=true, frontend_attributes={'
+        '_xla_host_transfer_rendezvous="a",_xla_megascale_transfer_type="ALL_REDUCE"}',
+        times=3,
+        flops=0,
+        path="",
+    )  # fmt: skip
+    done = dataclasses.replace(across, name="send-done.1", opcode="send-done", shape="token[]")
+    to_the_host = dataclasses.replace(across, attributes="(%x), is_host_transfer=true")
+    (found,) = collectives([across, done, to_the_host], mesh, parse_slice("2xv5p:4x4x4"))
+    assert (found.op, found.dtype, found.axis) == ("all-reduce", "f32", BETWEEN_SLICES)
+    assert (found.count, found.bytes) == (3, 3 * 1000 * 8 * 4)
+    # Half of it there and half of it back, 50 Gbit/s a chip.
+    assert found.seconds == pytest.approx(3 * 2 * 32000 / 2 / 6.25e9)
+
+
+def test_a_group_that_cannot_be_read_is_no_group_of_none(mesh):
+    unknown = _operation("all-reduce", "f32[8]{0}", "something new")
+    with pytest.raises(ValueError, match="cannot be read.*something new"):
+        collectives([unknown], mesh, parse_slice("v5p:4x4x8"))

@@ -1,0 +1,288 @@
+import json
+import re
+import sys
+import types
+
+import jax
+import pytest
+
+from switch_jax.cli import main
+from switch_jax.model import ModelConfig
+from switch_jax.model.flops import parameter_count
+from switch_jax.planning import compiler, plan, search
+from switch_jax.planning.collectives import Collective
+from switch_jax.planning.hardware import parse_slice
+
+SWITCH = ["--gin_file=models/switch_base.gin", "--gin_file=runs/pretrain.gin"]
+TINY = [
+    *SWITCH, "--gin.EMBED_DIM=128", "--gin.NUM_ENCODER_LAYERS=2", "--gin.NUM_DECODER_LAYERS=2",
+    "--gin.NUM_EXPERTS=8", "--gin.BATCH_SIZE=64", "--gin.GROUP_SIZE=2048", "--gin.MLP_DIM=256",
+    "--gin.NUM_HEADS=2",
+]  # fmt: skip
+GIB = 2**30
+CONTRACT = (
+    "topology mesh parameters hbm_bytes_per_chip hbm_limit_bytes fits model_flops compiled_flops "
+    "estimated_cycles cycles_by_part collectives step_seconds_model tokens_per_second "
+    "compile_seconds"
+).split()
+
+
+def _plan(hardware, mesh, fits=True):
+    """What `make_plan` would say of a step: 3 GiB and 2 ms of cycles on v5p, or 30 GiB."""
+    cycles = {"attention": 2_626_495, "experts": 875_498}  # 1.5 ms and 0.5 ms of 1.751 GHz
+    exchanges = [Collective("all-to-all", "bf16", "expert", 8, 12_000_000, 0.0005)]
+    costs = plan.Costs(
+        arguments_bytes=GIB, outputs_bytes=0, temporaries_bytes=3 * GIB // 2, compiled_flops=3e12,
+        estimated_cycles=3_501_993, scheduled_cycles=1000, uncounted={"sort": 2},
+        cycles_by_part=cycles, collectives=exchanges, compute_seconds=0.002,
+        collective_seconds=0.0005,
+    )  # fmt: skip
+    return plan.Plan(
+        topology=hardware, mesh=(mesh.data or hardware.devices, mesh.expert, mesh.model),
+        parameters=5_688_960, parameter_bytes=22_755_840, optimizer_bytes=224_056,
+        hbm_bytes=3 * GIB if fits else 30 * GIB, hbm_limit_bytes=16 * GIB, model_flops=2e12,
+        slot_flops=2.5e12, tokens=40_000, compile_seconds=7.0, costs=costs if fits else None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Answers for the compiler; returns the arguments of each `make_plan`.
+
+    A step fits where `planned.fits` says so of its mesh and its configs.
+    """
+    calls = types.SimpleNamespace(made=[], fits=lambda mesh, parts: True)
+
+    def make_plan(hardware, mesh, **parts):
+        calls.made.append((mesh, parts))
+        return _plan(hardware, mesh, calls.fits(mesh, parts))
+
+    monkeypatch.setattr(plan, "make_plan", make_plan)
+    monkeypatch.setattr(search, "make_plan", make_plan)
+    monkeypatch.setattr(search, "devices", lambda _: jax.devices())
+    return calls
+
+
+def _refused(capsys, *arguments):
+    """Runs `switch_jax plan`, which must exit with 2 and one line; returns the line."""
+    assert main(["plan", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [
+        line for line in captured.err.splitlines() if not re.match("compil(ing|ed) the step", line)
+    ]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--topology=v5p-100"], r"no TPU topology 'v5p-100'; known are v5p-8, .*v5p-256"),
+        (["--topology=h100"], r"no TPU topology 'h100'; known are v3-8.*v5e-256.*tpu7x-128"),
+        (["--topology=v5p-8", "--mesh=4,1"], r"--mesh=4,1: write three numbers.*--mesh=1,128,1"),
+        (["--topology=v5p-8", "--mesh=a,b,c"], r"--mesh=a,b,c: write three numbers"),
+        (["--topology=v5p-8", "--mesh=1,4,1", "--search"], r"--search .* goes without --mesh"),
+        (["--topology=v5p-8", "--search=0"], r"--search takes a number of at least 1"),
+        (["--topology=v5p-8", "--picture=plan.docx"], r"plan.docx: .* ends in .png or .svg"),
+        (["--topology=v5p-8", "--picture=no/such/plan.png"], r"there is no folder no/such"),
+        (["--topology=v5p-8", "--gin.NUM_EXPERT=4"], r"macro NUM_EXPERT; did you mean NUM_EXPERTS"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments, message, capsys, planned):
+    assert re.search(message, _refused(capsys, *SWITCH, *arguments))
+    assert not planned.made
+
+
+def test_without_a_topology_argparse_says_so(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", *SWITCH])
+    assert stop.value.code == 2
+    assert "--topology" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mesh", ["3,1,1", "1,8,1"])
+def test_a_mesh_that_does_not_multiply_up_to_the_slice(mesh, capsys, monkeypatch):
+    chips = [types.SimpleNamespace(platform="tpu")] * 4
+    monkeypatch.setattr(plan, "devices", lambda _: chips)
+    line = _refused(capsys, *TINY, "--topology=v5p-8", f"--mesh={mesh}")
+    assert re.search(r"= [38], but there are 4 tpu devices; the sizes must multiply up to 4", line)
+
+
+def test_a_batch_that_does_not_divide(capsys, monkeypatch):
+    monkeypatch.setattr(plan, "devices", lambda _: jax.devices())
+    line = _refused(capsys, *TINY, "--topology=v5e-8", "--mesh=1,8,1", "--gin.BATCH_SIZE=60")
+    assert re.search(r"batch size 60 does not divide over data x expert = 8.*60 % 8 = 4", line)
+
+
+def test_without_libtpu_the_message_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    monkeypatch.setattr(compiler, "_schedules", None)
+    line = _refused(capsys, *TINY, "--topology=v5p-8")
+    assert re.search(r"libtpu, and it is not installed: .*pip install 'switch_jax\[tpu\]'", line)
+
+
+def test_json_is_all_that_is_on_standard_output(capsys, planned):
+    assert main(["plan", *TINY, "--topology=v5p-8", "--mesh=1,4,1", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert set(CONTRACT) <= set(result)
+    assert result["topology"] == "v5p-8"
+    assert result["mesh"] == {"data": 1, "expert": 4, "model": 1}
+    assert result["fits"] is True
+    assert (result["hbm_bytes_per_chip"], result["hbm_limit_bytes"]) == (3 * GIB, 16 * GIB)
+    (exchange,) = result["collectives"]
+    assert {k: exchange[k] for k in ("op", "dtype", "axis", "count", "bytes")} == {
+        "op": "all-to-all", "dtype": "bf16", "axis": "expert", "count": 8, "bytes": 12_000_000,
+    }  # fmt: skip
+    assert result["step_seconds_model"] == pytest.approx(0.0025)
+    assert result["tokens_per_second"] == pytest.approx(40_000 / 0.0025)
+    assert re.match(r"compiling the step for v5p-8\ncompiled .* in \d+ s\n$", captured.err)
+
+
+def test_the_same_for_people(capsys, planned):
+    assert main(["plan", *TINY, "--topology=v5p-8", "--mesh=1,4,1"]) == 0
+    output = capsys.readouterr().out
+    for line in (
+        r"slice +v5p-8: 4 chips, 4 devices",
+        r"mesh +data 1 x expert 4 x model 1",
+        r"parameters +5.69 M, 21.7 MiB in all",
+        r"memory of a chip +3.0 GiB of 16.0 GiB: it fits",
+        r"  program +0.5 GiB",
+        r"compiled FLOPs +3 T, 1.500 times the model's, 1.200 times",
+        r"  attention +2,626,495 \(75.00 %\)",
+        r"  not counted +2 sort",
+        r"all-to-all over expert +8 x bf16, 12 MB a device, 0.50 ms",
+        r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms of exchanges",
+        r"tokens a second +16 M",
+    ):
+        assert re.search(rf"^{line}", output, re.M), line
+
+
+def test_without_mesh_that_of_the_gin_files_is_taken(planned):
+    assert main(["plan", *TINY, "--topology=v5p-8", "--gin.MESH_EXPERT=2"]) == 0
+    ((mesh, parts),) = planned.made
+    assert (mesh.data, mesh.expert, mesh.model) == (None, 2, 1)
+    assert parts["model"].d_model == 128
+    assert parts["run"].batch_size == 64
+
+
+def test_out_of_memory_says_the_sizes_and_the_nearest_change(capsys, planned):
+    planned.fits = lambda mesh, parts: parts["run"].num_microbatches >= 4
+    assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
+    captured = capsys.readouterr()
+    assert re.search(r"memory of a chip +30.0 GiB of 16.0 GiB: OUT OF MEMORY", captured.out)
+    flags = "--gin.REMAT_POLICY=full --gin.NUM_MICROBATCHES=4"
+    assert f"nearest change that fits: {flags} (3.0 GiB a chip)" in captured.out
+    assert captured.err.count("it does not fit; trying") == 2 * 3
+    # Changes are tried on the mesh that was asked for.
+    assert {(m.data, m.expert, m.model) for m, _ in planned.made} == {(1, 4, 1)}
+
+
+def test_out_of_memory_in_json(capsys, planned):
+    planned.fits = lambda mesh, parts: parts["model"].remat_policy == "full"
+    assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1", "--json"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert result["fits"] is False
+    assert result["hbm_bytes_per_chip"] == 30 * GIB
+    assert result["step_seconds_model"] is None
+    assert result["nearest_change"] == "--gin.REMAT_POLICY=full (3.0 GiB a chip)"
+
+
+def test_where_no_change_fits(capsys, planned):
+    planned.fits = lambda mesh, parts: False
+    assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
+    assert "nearest change that fits: none of those tried" in capsys.readouterr().out
+
+
+def test_search_ranks_meshes_and_shows_the_best(capsys, planned):
+    planned.fits = lambda mesh, parts: mesh.expert == 4
+    arguments = ["--topology=v5e-8", "--search=3", "--gin.BATCH_SIZE=128"]
+    assert main(["plan", *TINY, *arguments]) == 0
+    output = capsys.readouterr().out
+    ranking = output.split("\n\n")[0].splitlines()
+    assert ranking[0].split() == ["data", "expert", "model", "GiB/chip", "step", "ms", "tokens/s"]
+    assert len(ranking) == 1 + 3
+    fitting = [line for line in ranking[1:] if "out of memory" not in line]
+    assert fitting == ranking[1 : 1 + len(fitting)]
+    assert {line.split()[1] for line in fitting} == {"4"}
+    assert re.search(r"mesh +data \d x expert 4 x model", output)
+
+    assert main(["plan", *TINY, *arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [p["fits"] for p in result["search"]] == sorted(
+        (p["fits"] for p in result["search"]), reverse=True
+    )
+    assert len(result["search"]) == 3
+    assert result["mesh"] == result["search"][0]["mesh"]
+
+
+@pytest.mark.parametrize(("name", "start"), [("plan.png", b"\x89PNG"), ("plan.svg", b"<?xml")])
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_picture(name, start, fits, tmp_path, capsys, planned):
+    planned.fits = lambda mesh, parts: fits
+    file = tmp_path / name
+    arguments = ["--topology=v5e-4", "--mesh=1,4,1", "--json", f"--picture={file}"]
+    assert main(["plan", *TINY, *arguments]) == (0 if fits else 3)
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    assert f"picture: {file}" in captured.err
+    assert file.read_bytes().startswith(start)
+
+
+@pytest.mark.slow
+def test_a_switch_model_compiled_for_four_chips(capsys):
+    pytest.importorskip("libtpu")
+    assert main(["plan", *TINY, "--topology=v5p:2x2x1", "--mesh=1,4,1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(CONTRACT) <= set(result)
+    # One Switch layer in each stack: tokens out and back, their gradients back and out.
+    exchanges = [c for c in result["collectives"] if c["op"] == "all-to-all"]
+    assert [(c["dtype"], c["axis"], c["count"]) for c in exchanges] == [("bf16", "expert", 4 * 2)]
+    model = ModelConfig(
+        vocab_size=32128, d_model=128, d_ff=256, d_kv=64, num_heads=2, num_encoder_layers=2,
+        num_decoder_layers=2, num_experts=8, expert_d_ff=256,
+    )  # fmt: skip
+    assert result["parameters"] == parameter_count(model)
+    assert result["parameter_bytes"] == 4 * result["parameters"]
+    assert sum(result["cycles_by_part"].values()) == result["estimated_cycles"]
+    # The step computes what the model needs, and beside it the experts' empty slots.
+    assert 1 < result["compiled_flops"] / result["model_flops"] < 1.25
+    assert result["hbm_bytes_per_chip"] < result["hbm_limit_bytes"] == 95 * GIB
+
+
+@pytest.mark.slow
+def test_a_mesh_of_data_and_experts_is_read_too(capsys):
+    """Its gradients are added up over groups that the compiler writes in another form."""
+    pytest.importorskip("libtpu")
+    assert main(["plan", *TINY, "--topology=v5p:2x2x1", "--mesh=2,2,1", "--json"]) == 0
+    found = {(c["op"], c["axis"]) for c in json.loads(capsys.readouterr().out)["collectives"]}
+    assert ("all-to-all", "expert") in found
+    assert {axis for op, axis in found if op != "all-to-all"} <= {"data", "expert", "data+expert"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "devices"), [("v4-8", 4), ("v5e-1", 1), ("v3-8", 8), ("tpu7x-8", 8), ("2xv5e-4", 8)]
+)
+def test_the_compiler_has_as_many_devices_as_the_table_says(name, devices):
+    pytest.importorskip("libtpu")
+    hardware = parse_slice(name)
+    assert len(compiler.devices(hardware)) == hardware.devices == devices
+
+
+@pytest.mark.slow
+def test_a_step_that_does_not_fit(capsys):
+    """Experts that no change makes smaller; those of the batch do not divide, so that the test is
+    one compilation."""
+    pytest.importorskip("libtpu")
+    arguments = ["--topology=v5e:2x2", "--mesh=1,4,1", "--gin.NUM_EXPERTS=1024"]
+    arguments += ["--gin.EMBED_DIM=1024", "--gin.MLP_DIM=4096"]
+    arguments += ["--gin.REMAT_POLICY=full", "--gin.FULLY_SHARDED_WEIGHTS=True"]
+    assert main(["plan", *TINY, *arguments, "--json"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert result["fits"] is False
+    assert result["nearest_change"] is None
+    assert result["hbm_bytes_per_chip"] > result["hbm_limit_bytes"] > 15 * GIB
+    # By hand: 2 x 1024 experts of 2 x 1024 x 4096 float32, a quarter of them on each chip.
+    assert result["hbm_bytes_per_chip"] > 2 * 1024 * 2 * 1024 * 4096 * 4 / 4
