@@ -48,5 +48,6 @@ setup(
         "cuda": ["jax[cuda12]"],
         "test": ["mypy", "pytest", "pytest-xdist", "ruff", "safetensors"],
         "docs": ["pdoc"],  # reference pages from the docstrings
+        "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py
     },
 )

@@ -1,115 +1,267 @@
-"""CPU time and memory of a training step, Switch against the dense model of the same FLOPs.
+"""CPU time and memory of a training step: Switch, the dense model of the same FLOPs, and peers.
 
-    python benchmarks/switch_step.py [--steps 10] [--experts 8 32 128]
+    python benchmarks/switch_step.py [--experts 8 32 128] [--torch_python PATH]
 
-One core, float32, the same optimiser; the models take turns step by step, so that whatever else the
-machine does hits them alike; the figure is the median of process CPU time, as a ratio to the dense
-model's. Peak memory is that of a process of its own for each model.
+One core and one thread, float32, the same optimiser. The peers are our own model with the one-hot
+einsum layer of the original papers, and Hugging Face's T5 and SwitchTransformers (in a Python that
+has torch and transformers). Each model has a process of its own and all take turns step by step, so
+that whatever else the machine does hits them alike. The figures are the median of the process' CPU
+time (user and system) over the steps, and the peak memory of the process, compilation included.
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-import jax  # noqa: E402  after the flags
-import numpy as np  # noqa: E402
+import numpy as np  # noqa: E402  after the flags
 
-from switch_jax.model import ModelConfig, logical_axes  # noqa: E402
-from switch_jax.training.loss import LossConfig  # noqa: E402
-from switch_jax.training.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
-from switch_jax.training.state import init_state  # noqa: E402
-from switch_jax.training.step import make_train_step  # noqa: E402
-
+VOCABULARY, D_MODEL, D_FF, HEADS, LAYERS = 32128, 256, 1024, 8, 4
 BATCH, INPUTS, TARGETS = 8, 128, 32
+CAPACITY_FACTOR = 1.25
+# Both optimisers' rate; T5's during its warm-up. It does not change what a step costs.
+LEARNING_RATE = 0.01
 
 
-def model(experts: int) -> ModelConfig:
-    """4+4 layers, every second one sparse, capacity factor 1.25, one group for the whole batch."""
-    return ModelConfig(
-        vocab_size=32128, d_model=256, d_ff=1024, d_kv=32, num_heads=8, num_encoder_layers=4,
-        num_decoder_layers=4, num_experts=experts, group_size=BATCH * INPUTS, min_capacity=1,
-        dtype="float32",
-    )  # fmt: skip
-
-
-def batch() -> dict[str, np.ndarray]:
-    """Random tokens, no padding."""
+def tokens() -> tuple[np.ndarray, np.ndarray]:
+    """Random input and target tokens, no padding."""
     rng = np.random.default_rng(0)
-    inputs, targets = (BATCH, INPUTS), (BATCH, TARGETS)
-    return {
-        "encoder_tokens": rng.integers(1, 32000, inputs, dtype=np.int32),
-        "encoder_segments": np.ones(inputs, np.int32),
-        "decoder_input_tokens": rng.integers(1, 32000, targets, dtype=np.int32),
-        "decoder_target_tokens": rng.integers(1, 32000, targets, dtype=np.int32),
-        "decoder_segments": np.ones(targets, np.int32),
-        "decoder_loss_weights": np.ones(targets, np.float32),
+    shapes = (BATCH, INPUTS), (BATCH, TARGETS)
+    inputs, targets = (rng.integers(1, 32000, shape, dtype=np.int32) for shape in shapes)
+    return inputs, targets
+
+
+def our_step(experts: int, layer: str) -> Callable[[], float]:
+    """A step of our model; each call runs it and returns the loss."""
+    import jax
+
+    from switch_jax.model import ModelConfig, logical_axes
+    from switch_jax.training.loss import LossConfig
+    from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
+    from switch_jax.training.state import init_state
+    from switch_jax.training.step import make_train_step
+
+    # One group for the whole batch; not scanned, as Hugging Face's layers are not.
+    config = ModelConfig(
+        vocab_size=VOCABULARY, d_model=D_MODEL, d_ff=D_FF, d_kv=D_MODEL // HEADS, num_heads=HEADS,
+        num_encoder_layers=LAYERS, num_decoder_layers=LAYERS, num_experts=experts,
+        group_size=BATCH * INPUTS, train_capacity_factor=CAPACITY_FACTOR, min_capacity=1,
+        scan_layers=False, dtype="float32",
+    )  # fmt: skip
+    if layer == "einsum":
+        use_one_hot_einsum()
+    optimizer = make_optimizer(OptimizerConfig(), logical_axes(config))
+    inputs, targets = tokens()
+    batch = {
+        "encoder_tokens": inputs,
+        "encoder_segments": np.ones_like(inputs),
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": targets,
+        "decoder_segments": np.ones_like(targets),
+        "decoder_loss_weights": np.ones(targets.shape, np.float32),
     }
+    state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
+    step = make_train_step(config, LossConfig(), optimizer, num_microbatches=1, seed=0)
+    step = jax.jit(step, donate_argnums=0)
+
+    def run() -> float:
+        nonlocal state
+        state, metrics = step(state, batch)
+        jax.block_until_ready(state)
+        return float(metrics.loss)
+
+    return run
 
 
-class Runner:
-    """A compiled step and its state."""
+def use_one_hot_einsum() -> None:
+    """Puts the layer of the original papers in the place of ours, in this process.
 
-    def __init__(self, experts: int) -> None:
-        config = model(experts)
-        optimizer = make_optimizer(OptimizerConfig(), logical_axes(config))
-        init = jax.jit(lambda key: init_state(config, optimizer, key))
-        self.state = init(jax.random.key(0))
-        step = make_train_step(config, LossConfig(), optimizer, num_microbatches=1, seed=0)
-        self.step = jax.jit(step, donate_argnums=0)
-        self.batch = batch()
-        self.run()
+    Tokens go to slots and back by products with [G, S, E, C] masks. The router is ours.
+    """
+    import jax
+    import jax.numpy as jnp
 
-    def run(self) -> float:
-        """One step; returns its CPU seconds."""
+    from switch_jax.model import feed_forward
+    from switch_jax.moe import layer, routing
+    from switch_jax.moe.router import noise_words, router_logits
+
+    def switch_ffn(x, valid, parameters, config, activation, key=None):
+        groups, size = routing.group_shape(*x.shape[:2], config.group_size)
+        slots = routing.capacity(
+            size, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
+        )
+        words = None
+        if key is not None and config.jitter:
+            words = noise_words(key, jnp.arange(groups), size, x.shape)
+        logits = router_logits(x, parameters.router, config.jitter, words)
+        logits, valid = logits.reshape(groups, size, -1), valid.reshape(groups, size)
+        assignment = routing.assign(logits, slots, valid)
+        expert = jax.nn.one_hot(assignment.expert, config.num_experts)
+        mask = expert[..., None] * jax.nn.one_hot(assignment.slot, slots)[:, :, None]  # [G,S,E,C]
+        rows = jnp.einsum("gsd,gsec->egcd", x.reshape(groups, size, -1), mask)
+        hidden = activation(*[jnp.einsum("egcd,edf->egcf", rows, w) for w in parameters.wi])
+        rows = jnp.einsum("egcf,efd->egcd", hidden, parameters.wo)
+        y = jnp.einsum("egcd,gsec->gsd", rows, mask * assignment.gate[..., None, None])
+        sums = layer.RouterStatistics(
+            load=assignment.load.sum(0) / x[..., 0].size,
+            importance=assignment.importance.sum(0) / x[..., 0].size,
+            load_balance_loss=routing.load_balance_loss(assignment.importance, assignment.load),
+            z_loss=routing.router_z_loss(assignment.log_normalizer, valid),
+            dropped=jnp.mean(assignment.slot == slots, dtype=jnp.float32),
+            entropy=assignment.entropy.mean(),
+        )
+        return y.reshape(x.shape), sums
+
+    feed_forward.switch_ffn = switch_ffn
+
+
+def hugging_face_step(experts: int) -> Callable[[], float]:
+    """A step of Hugging Face's model; each call runs it and returns the loss."""
+    import torch
+    from transformers import (
+        SwitchTransformersConfig,
+        SwitchTransformersForConditionalGeneration,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+    from transformers.optimization import Adafactor
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    sizes = dict(
+        vocab_size=VOCABULARY, d_model=D_MODEL, d_ff=D_FF, d_kv=D_MODEL // HEADS, num_heads=HEADS,
+        num_layers=LAYERS, num_decoder_layers=LAYERS, dropout_rate=0.0, feed_forward_proj="relu",
+        decoder_start_token_id=0, use_cache=False,
+    )  # fmt: skip
+    if experts:
+        # Theirs is the number of tokens an expert takes of one row.
+        capacity = -(-int(INPUTS * CAPACITY_FACTOR) // experts)
+        config = SwitchTransformersConfig(
+            **sizes, num_experts=experts, expert_capacity=capacity, output_router_logits=True,
+            num_sparse_encoder_layers=LAYERS // 2, num_sparse_decoder_layers=LAYERS // 2,
+        )  # fmt: skip
+        model = SwitchTransformersForConditionalGeneration(config)
+        # Theirs starts so wide that most tokens go to a few experts; ours, as the paper's, even.
+        for name, parameter in model.named_parameters():
+            if "router" in name:
+                torch.nn.init.normal_(parameter, std=D_MODEL**-0.5)
+    else:
+        model = T5ForConditionalGeneration(T5Config(**sizes))
+    model.train()
+    # T5's: relative to each parameter's scale, clipped, not warmed up; as ours.
+    optimizer = Adafactor(
+        model.parameters(), lr=LEARNING_RATE, relative_step=False, scale_parameter=True
+    )
+    inputs, targets = (torch.from_numpy(t.astype(np.int64)) for t in tokens())
+
+    def run() -> float:
+        loss = model(input_ids=inputs, labels=targets).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    return run
+
+
+def serve(kind: str, experts: int) -> None:
+    """A model's process: for each line read, a step and its CPU seconds; at the end, its peak."""
+    if kind == "torch":
+        run = hugging_face_step(experts)
+    else:
+        run = our_step(experts, kind)
+    for _ in range(2):  # compilation, and the first touch of the memory
+        run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
         start = time.process_time()
-        self.state, metrics = self.step(self.state, self.batch)
-        jax.block_until_ready((self.state, metrics))
-        return time.process_time() - start
+        loss = run()
+        print(time.process_time() - start, loss, flush=True)
+    # Not getrusage, whose maximum a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    print(int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024, flush=True)
 
 
-def peak_mib(experts: int) -> float:
-    """Peak memory of a fresh process that runs three steps of the model."""
-    command = [sys.executable, __file__, "--memory-of", str(experts)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+class Model:
+    """A model in a process of its own, and what was measured of it."""
+
+    def __init__(self, kind: str, experts: int, python: str) -> None:
+        name = f"Switch, {experts} experts" if experts else "dense"
+        names = {"gather": "", "einsum": ", one-hot einsum", "torch": ", Hugging Face"}
+        self.name = name + names[kind]
+        self.seconds: list[float] = []
+        self.process = subprocess.Popen(
+            [python, __file__, "--serve", kind, "--experts", str(experts)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )  # fmt: skip
+        self.read()
+
+    def read(self) -> list[str]:
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"the process of '{self.name}' ended early; its message is above")
+        return line.split()
+
+    def step(self) -> None:
+        self.process.stdin.write("step\n")
+        seconds, loss = map(float, self.read())
+        if not np.isfinite(loss):
+            sys.exit(f"'{self.name}' diverged: its loss is {loss}")
+        self.seconds.append(seconds)
+
+    def finish(self) -> float:
+        """Ends the process; returns its peak memory in MiB."""
+        self.process.stdin.close()
+        return float(self.read()[0])
+
+
+def torch_python(given: str | None) -> str | None:
+    """The interpreter to run Hugging Face's models with; None = there is none."""
+    if given is None and all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        return sys.executable
+    return given
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=9, help="measured, of each model")
     parser.add_argument("--experts", type=int, nargs="+", default=[8, 32, 128])
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--torch_python", metavar="PATH",
+        help="an interpreter that has torch and transformers, where this one has not",
+    )  # fmt: skip
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.memory_of is not None:
-        runner = Runner(args.memory_of)
-        for _ in range(2):
-            runner.run()
-        # Not getrusage, whose maximum a process inherits from the one that started it.
-        status = Path("/proc/self/status").read_text()
-        print(int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024)
+    if args.serve:
+        serve(args.serve, args.experts[0])
         return
-    counts = [0, *args.experts]
-    runners = {experts: Runner(experts) for experts in counts}
-    seconds: dict[int, list[float]] = {experts: [] for experts in counts}
+
+    wanted = [("gather", n, sys.executable) for n in (0, *args.experts)]
+    wanted += [("einsum", n, sys.executable) for n in args.experts]
+    if python := torch_python(args.torch_python):
+        wanted += [("torch", n, python) for n in (0, *args.experts)]
+    else:
+        print("No Hugging Face: give --torch_python a Python that has torch and transformers.")
+    models = [Model(*each) for each in wanted]
     for _ in range(args.steps):
-        for experts, runner in runners.items():
-            seconds[experts].append(runner.run())
-    del runners
-    dense = statistics.median(seconds[0])
-    print("| model | CPU ms a step | ratio to dense | peak memory MiB |")
-    print("|---|---|---|---|")
-    for experts in counts:
-        median = statistics.median(seconds[experts])
-        name = f"Switch, {experts} experts" if experts else "dense"
-        peak = peak_mib(experts)
-        print(f"| {name} | {median * 1000:.0f} | {median / dense:.2f} | {peak:.0f} |")
+        for model in models:
+            model.step()
+    dense = statistics.median(models[0].seconds)
+    print("| model | CPU ms a step | fastest step | ratio to dense | peak memory MiB |")
+    print("|---|---|---|---|---|")
+    for model in models:
+        median, fastest = statistics.median(model.seconds), min(model.seconds)
+        figures = f"{median * 1000:.0f} | {fastest * 1000:.0f} | {median / dense:.2f}"
+        print(f"| {model.name} | {figures} | {model.finish():.0f} |", flush=True)
 
 
 if __name__ == "__main__":

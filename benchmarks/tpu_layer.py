@@ -1,0 +1,126 @@
+"""Cycles of one Switch feed-forward layer on TPU, from the TPU's own compiler.
+
+    python benchmarks/tpu_layer.py [--topology v5p-256] [--experts 128] [--tokens 8192]
+    python benchmarks/tpu_layer.py --curve          # 8 experts on 8 chips to 2048 on 2048
+
+Forward and backward pass of a layer alone: d_model 768, gated GELU with d_ff 2048, bfloat16, one
+routing group a chip, capacity factor 1.25, an expert a chip, gradients of weights and input, the
+load-balancing loss, no optimiser. The floor is the dense layer on as many rows as the experts have
+slots. Both have a loss of their own, the mean of the squared output.
+"""
+
+import argparse
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from switch_jax.model.feed_forward import activation
+from switch_jax.moe.layer import ExpertParameters, SwitchConfig, switch_ffn
+from switch_jax.moe.routing import capacity
+from switch_jax.partitioning.mesh import BATCH, EXPERT, MeshConfig, make_mesh
+from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
+from switch_jax.planning.hardware import Slice, parse_slice
+from switch_jax.planning.plan import Costs, costs_of
+
+D, F = 768, 2048
+GATED_GELU = activation("gated-gelu")
+CURVE = (
+    "v5p:2x2x2 v5p:2x2x4 v5p:2x4x4 v5p:4x4x4 v5p:4x4x8 v5p:4x8x8 v5p:8x8x8 v5p:8x8x16 v5p:8x16x16"
+).split()  # fmt: skip
+
+
+def switch_costs(hardware: Slice, experts: int, tokens: int, factor: float, jitter: float) -> Costs:
+    """Of the Switch layer."""
+    mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
+    config = SwitchConfig(experts, tokens, factor, jitter=jitter)
+    batch = hardware.devices
+    x = _abstract(mesh, (batch, tokens, D), jnp.bfloat16, PartitionSpec(BATCH))
+    over_experts = PartitionSpec(EXPERT if experts >= hardware.devices else None)
+    parameters = ExpertParameters(
+        router=_abstract(mesh, (D, experts), jnp.float32, PartitionSpec()),
+        wi=(_abstract(mesh, (experts, D, F), jnp.bfloat16, over_experts),) * 2,
+        wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
+    )
+    key = jax.random.key(0) if jitter else None
+
+    def loss(x, parameters):
+        valid = jnp.ones(x.shape[:2], bool)
+        y, statistics = switch_ffn(x, valid, parameters, config, GATED_GELU, key)
+        return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
+
+    return _costs(loss, mesh, hardware, x, parameters)
+
+
+def dense_costs(hardware: Slice, rows: int) -> Costs:
+    """Of the dense layer on that many rows a chip."""
+    mesh = make_mesh(MeshConfig(hardware.devices, 1, 1), devices(hardware))
+    x = _abstract(mesh, (hardware.devices, rows, D), jnp.bfloat16, PartitionSpec(BATCH))
+    # One matrix a device, as of an expert: no gradient is summed over devices.
+    each = PartitionSpec(BATCH)
+    wi = (_abstract(mesh, (hardware.devices, D, F), jnp.bfloat16, each),) * 2
+    wo = _abstract(mesh, (hardware.devices, F, D), jnp.bfloat16, each)
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=each, out_specs=each)
+    def layer(x, wi, wo):
+        return (GATED_GELU(x[0] @ wi[0][0], x[0] @ wi[1][0]) @ wo[0])[None]
+
+    def loss(x, weights):
+        return jnp.mean(jnp.square(layer(x, *weights).astype(jnp.float32)))
+
+    return _costs(loss, mesh, hardware, x, (wi, wo))
+
+
+def _abstract(mesh: Mesh, shape: tuple[int, ...], dtype, spec: PartitionSpec):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+
+def _costs(loss, mesh: Mesh, hardware: Slice, x, weights) -> Costs:
+    with jax.set_mesh(mesh):
+        compiled = compile_program(jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, weights))
+    if isinstance(compiled, OutOfMemory):
+        raise MemoryError(compiled.message)
+    return costs_of(compiled, mesh, hardware)
+
+
+def row(topology: str, experts: int, tokens: int, factor: float, jitter: float) -> str:
+    """A row of the table."""
+    hardware = parse_slice(topology)
+    slots = capacity(tokens, experts, factor) * experts
+    switch = switch_costs(hardware, experts, tokens, factor, jitter)
+    floor = dense_costs(hardware, slots * hardware.devices // hardware.devices)
+    return "| " + " | ".join(
+        (
+            f"{hardware.name} | {experts} | {tokens} | {slots}",
+            f"{switch.estimated_cycles - switch.scheduled_cycles:,}",
+            f"{switch.estimated_cycles:,}",
+            f"{floor.estimated_cycles:,}",
+            f"{switch.estimated_cycles / floor.estimated_cycles:.2f}",
+            ", ".join(f"{part} {cycles:,}" for part, cycles in switch.cycles_by_part.items()),
+        )
+    ) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--topology", default="v5p-256")
+    parser.add_argument("--experts", type=int, help="default: one a chip")
+    parser.add_argument("--tokens", type=int, default=8192, help="a chip")
+    parser.add_argument("--factor", type=float, default=1.25, help="the capacity factor")
+    parser.add_argument("--jitter", type=float, default=0.0)
+    parser.add_argument("--curve", action="store_true", help="from 8 chips to 2048, an expert each")
+    args = parser.parse_args()
+    print(
+        "| slice | experts | tokens | slots | estimated cycles | with counted ones | floor | ratio "
+        "| parts |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for topology in CURVE if args.curve else [args.topology]:
+        experts = args.experts or parse_slice(topology).devices
+        print(row(topology, experts, args.tokens, args.factor, args.jitter), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Training steps on TPU slices, from the TPU's own compiler: a row of a table for each.
+
+    python benchmarks/tpu_step.py                        # what there is
+    python benchmarks/tpu_step.py t5_base switch_base    # some minutes each
+
+Each is `switch_jax plan` on a model of gin/models/ with runs/pretrain.gin: lengths 512 and 114,
+batch 2048 unless the row says otherwise, optimiser and all. "Of peak" is the model's FLOPs, without
+empty expert slots, over what the matrix units could do in the estimated cycles; "FLOPs" are the
+compiled ones over the model's, with empty slots; "ms" are of computation and of exchanges.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+
+# By name: what `switch_jax plan` gets. 128 v5p chips with 16 rows, 8192 input tokens, each:
+BASE = "--topology=v5p-256 --gin_file=models/{}.gin "
+SCANNED = "--gin.SCAN_LAYERS=True"
+FACTOR = "--gin.TRAIN_EXPERT_CAPACITY_FACTOR="
+SWITCH = BASE.format("switch_base") + "--mesh=1,128,1 "
+STEPS = {
+    "t5_base": BASE.format("t5_base") + "--mesh=128,1,1",
+    "t5_base_scanned": BASE.format("t5_base") + "--mesh=128,1,1 " + SCANNED,
+    "switch_base": SWITCH,
+    "switch_base_factor_1": SWITCH + FACTOR + "1.0",
+    "switch_base_factor_2": SWITCH + FACTOR + "2.0",
+    "switch_base_scanned": SWITCH + SCANNED,
+    "switch_base_16_experts": SWITCH.replace("1,128,1", "8,16,1") + "--gin.NUM_EXPERTS=16",
+    "switch_base_8_ways": SWITCH.replace("1,128,1", "16,8,1"),
+    "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
+    "--gin.BATCH_SIZE=512 --gin.SCAN_LAYERS=True",
+    "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
+    "--mesh=4,128,1 --gin.GROUP_SIZE=512 " + SCANNED,
+    "switch_large": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
+    "--gin.BATCH_SIZE=1024 --gin.SCAN_LAYERS=True --gin.REMAT_POLICY=minimal",
+    "t5_large": "--topology=v5p-128 --gin_file=models/t5_large.gin --mesh=64,1,1 "
+    "--gin.BATCH_SIZE=1024 --gin.SCAN_LAYERS=True --gin.REMAT_POLICY=minimal",
+}
+
+
+def plan(flags: str) -> dict:
+    """What `switch_jax plan` prints as JSON."""
+    command = [sys.executable, "-c", "import sys; from switch_jax.cli import main; sys.exit(main())"]
+    command += ["plan", *flags.split(), "--gin_file=runs/pretrain.gin", "--json"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if result.returncode not in (0, 3):
+        sys.exit(result.returncode)
+    return json.loads(result.stdout)
+
+
+def row(name: str) -> str:
+    """A row of the table."""
+    p = plan(STEPS[name])
+    mesh = " x ".join(map(str, p["mesh"].values()))
+    memory = f"{p['hbm_bytes_per_chip'] / 2**30:.1f} of {p['hbm_limit_bytes'] / 2**30:.0f}"
+    if not p["fits"]:
+        return f"| {name} | {p['topology']} | {mesh} | out of memory | | | {memory} | | |"
+    parts = ", ".join(f"{k} {v / 1e6:.2f}" for k, v in p["cycles_by_part"].items())
+    return (
+        f"| {name} | {p['topology']} | {mesh} | {p['estimated_cycles'] / 1e6:.2f}M "
+        f"| {p['utilisation']:.1%} "
+        f"| {p['compiled_flops'] / p['model_flops_with_empty_slots']:.3f} | {memory} "
+        f"| {p['compute_seconds_model'] * 1e3:.1f} + {p['collective_seconds_model'] * 1e3:.1f} "
+        f"| {parts} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STEPS))
+    names = parser.parse_args().names
+    if not names:
+        print("\n".join(f"{name}: switch_jax plan {flags}" for name, flags in STEPS.items()))
+        return
+    unknown = [name for name in names if name not in STEPS]
+    if unknown:
+        parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
+    print("| step | slice | mesh | cycles | of peak | FLOPs | GiB a chip | ms | M cycles by part |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in names:
+        print(row(name), flush=True)
+
+
+if __name__ == "__main__":
+    main()
