@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402  after the flags
 VOCABULARY, D_MODEL, D_FF, HEADS, LAYERS = 32128, 256, 1024, 8, 4
 BATCH, INPUTS, TARGETS = 8, 128, 32
 CAPACITY_FACTOR = 1.25
-# Both optimisers' rate; T5's during its warm-up. It does not change what a step costs.
+# Of both sides' Adafactor: T5's during its warm-up. It does not change what a step costs.
 LEARNING_RATE = 0.01
 
 

@@ -2,11 +2,13 @@
 
     python benchmarks/tpu_layer.py [--topology v5p-256] [--experts 128] [--tokens 8192]
     python benchmarks/tpu_layer.py --curve          # 8 experts on 8 chips to 2048 on 2048
+    python benchmarks/tpu_layer.py --block          # as in a model: norms, a dense layer before it
 
 Forward and backward pass of a layer alone: d_model 768, gated GELU with d_ff 2048, bfloat16, one
 routing group a chip, capacity factor 1.25, an expert a chip, gradients of weights and input, the
 load-balancing loss, no optimiser. The floor is the dense layer on as many rows as the experts have
-slots. Both have a loss of their own, the mean of the squared output.
+slots. Both have a loss of their own, the mean of the squared output. --block is of the sizes of
+Switch-Base instead: ReLU, d_ff 3072, 16 rows of 512 tokens a chip in groups of 2048, jitter.
 """
 
 import argparse
@@ -14,15 +16,19 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from switch_jax.model.feed_forward import activation
+from switch_jax.model import ModelConfig
+from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
+from switch_jax.model.layers import RMSNorm
 from switch_jax.moe.layer import ExpertParameters, SwitchConfig, switch_ffn
 from switch_jax.moe.routing import capacity
 from switch_jax.partitioning.mesh import BATCH, EXPERT, MeshConfig, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.hardware import Slice, parse_slice
 from switch_jax.planning.plan import Costs, costs_of
+from switch_jax.training.lowering import compiler_options
 
 D, F = 768, 2048
 GATED_GELU = activation("gated-gelu")
@@ -72,13 +78,53 @@ def dense_costs(hardware: Slice, rows: int) -> Costs:
     return _costs(loss, mesh, hardware, x, (wi, wo))
 
 
+class Block(nnx.Module):
+    """Norm, dense layer, norm, Switch layer, norm; with residuals."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.norms = nnx.List([RMSNorm(config) for _ in range(3)])
+        self.dense, self.switch = DenseFeedForward(config, rngs), SwitchFeedForward(config, rngs)
+
+    def __call__(self, x, key):
+        valid = jnp.ones(x.shape[:2], bool)
+        x += self.dense(self.norms[0](x), valid, deterministic=False, key=None)[0]
+        y, statistics = self.switch(self.norms[1](x), valid, deterministic=False, key=key)
+        return self.norms[2](x + y), statistics
+
+
+def block_costs(hardware: Slice, experts: int) -> Costs:
+    """Of a `Block`, its matrices in bfloat16."""
+    mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
+    config = ModelConfig(
+        vocab_size=128, d_model=D, d_ff=3072, d_kv=64, num_heads=12, num_encoder_layers=2,
+        num_decoder_layers=2, num_experts=experts, group_size=2048,
+    )  # fmt: skip
+    graph, state = nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
+
+    def abstract(p):
+        cast = len(p.shape) > 1 and "router" not in p.axes
+        spec = PartitionSpec(EXPERT) if "expert" in p.axes else PartitionSpec()
+        return p.replace(_abstract(mesh, p.shape, jnp.bfloat16 if cast else jnp.float32, spec))
+
+    weights = jax.tree.map(abstract, state, is_leaf=lambda p: isinstance(p, nnx.Variable))
+    rows = (16 * hardware.devices, 512, D)
+    x = _abstract(mesh, rows, jnp.bfloat16, PartitionSpec(BATCH))
+
+    def loss(x, weights):
+        y, statistics = nnx.merge(graph, weights)(x, jax.random.key(0))
+        return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
+
+    return _costs(loss, mesh, hardware, x, weights)
+
+
 def _abstract(mesh: Mesh, shape: tuple[int, ...], dtype, spec: PartitionSpec):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
 
 def _costs(loss, mesh: Mesh, hardware: Slice, x, weights) -> Costs:
     with jax.set_mesh(mesh):
-        compiled = compile_program(jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, weights))
+        gradients = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=compiler_options())
+        compiled = compile_program(gradients.lower(x, weights))
     if isinstance(compiled, OutOfMemory):
         raise MemoryError(compiled.message)
     return costs_of(compiled, mesh, hardware)
@@ -89,7 +135,7 @@ def row(topology: str, experts: int, tokens: int, factor: float, jitter: float) 
     hardware = parse_slice(topology)
     slots = capacity(tokens, experts, factor) * experts
     switch = switch_costs(hardware, experts, tokens, factor, jitter)
-    floor = dense_costs(hardware, slots * hardware.devices // hardware.devices)
+    floor = dense_costs(hardware, slots)
     return "| " + " | ".join(
         (
             f"{hardware.name} | {experts} | {tokens} | {slots}",
@@ -112,7 +158,14 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.25, help="the capacity factor")
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--curve", action="store_true", help="from 8 chips to 2048, an expert each")
+    parser.add_argument("--block", action="store_true", help="with norms, and a dense layer before")
     args = parser.parse_args()
+    if args.block:
+        hardware = parse_slice(args.topology)
+        costs = block_costs(hardware, args.experts or hardware.devices)
+        parts = ", ".join(f"{part} {cycles:,}" for part, cycles in costs.cycles_by_part.items())
+        print(f"{costs.estimated_cycles:,} cycles: {parts}")
+        return
     print(
         "| slice | experts | tokens | slots | estimated cycles | with counted ones | floor | ratio "
         "| parts |\n|---|---|---|---|---|---|---|---|---|"

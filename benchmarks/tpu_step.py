@@ -41,8 +41,9 @@ STEPS = {
 
 def plan(flags: str) -> dict:
     """What `switch_jax plan` prints as JSON."""
-    command = [sys.executable, "-c", "import sys; from switch_jax.cli import main; sys.exit(main())"]
-    command += ["plan", *flags.split(), "--gin_file=runs/pretrain.gin", "--json"]
+    run = "import sys; from switch_jax.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", run, "plan", *flags.split()]
+    command += ["--gin_file=runs/pretrain.gin", "--json"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if result.returncode not in (0, 3):
         sys.exit(result.returncode)

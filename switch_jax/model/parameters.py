@@ -42,7 +42,7 @@ def for_computing(block: nnx.State, dtype: str) -> nnx.State:
         names = parameter.axes[1:]  # without 'layers', which the scan takes off
         value = parameter[...]
         if value.ndim > 1:
-            if "router" not in names:
+            if "router" not in names and value.dtype != dtype:
                 # Behind a barrier: else each product would read it in float32 and cast it anew.
                 value = jax.lax.optimization_barrier(value.astype(dtype))
             value = gather(value, names)

@@ -116,9 +116,11 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if memory is None or text is None:
         raise RuntimeError("this compiler says nothing of memory, or does not print its program")
+    operations = program.operations(text)
+    unknown = {o.name for o in operations if o.is_timed and o.cycles is None}
     result = Program(
-        operations=program.operations(text),
-        scheduled=schedule.cycles_by_operation(folder),
+        operations=operations,
+        scheduled=schedule.cycles_by_operation(folder, unknown),
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes,
         aliased=memory.alias_size_in_bytes,

@@ -1,7 +1,6 @@
 """A plan: what a run's training step needs and costs on a slice."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hardware import Slice
 from switch_jax.planning.parts import part_of
-from switch_jax.planning.program import COLLECTIVES, Operation, arrays
+from switch_jax.planning.program import Operation
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.lowering import lower_train_step
@@ -26,8 +25,6 @@ from switch_jax.training.step import check_batch
 
 # Section 5.6 compares models after 576 billion tokens: 550k steps of 2^20 tokens.
 PAPER_TOKENS = 576e9
-# Operations that wait for other slices.
-_TRANSFERS = ("send", "recv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +210,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
             cycles = lookup(operation)
             scheduled += (cycles or 0) * operation.times
         if cycles is None:
-            if _runs(operation):
+            if operation.is_timed:
                 uncounted[operation.opcode] = uncounted.get(operation.opcode, 0) + 1
             continue
         part = part_of(operation.path)
@@ -248,23 +245,13 @@ class _Schedule:
                 self._by_kind.setdefault(_kind(operation), self._by_name[operation.name])
 
     def __call__(self, operation: Operation) -> int | None:
-        if not _runs(operation):
+        if not operation.is_timed:
             return None
         return self._by_name.get(operation.name, self._by_kind.get(_kind(operation)))
 
 
 def _kind(operation: Operation) -> tuple[Any, ...]:
     return operation.opcode, operation.name.split(".")[0], operation.shape, operation.operands
-
-
-def _runs(operation: Operation) -> bool:
-    """Whether it takes a core's time: not copies and sends in the background."""
-    background = operation.opcode.endswith(("-start", "-done")) or operation.opcode in _TRANSFERS
-    # Collectives are in the exchange model, what a core adds up while data arrive included. An
-    # all-to-all moves its blocks into place by itself, and counts besides.
-    exchanged = operation.opcode.startswith(COLLECTIVES) and operation.opcode != "all-to-all"
-    scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(operation.shape))
-    return not (operation.is_free or background or exchanged or scalar)
 
 
 def _size(arrays: Any) -> int:

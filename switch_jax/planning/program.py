@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -20,6 +21,7 @@ COLLECTIVES = (
     "all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all",
     "reduce-scatter",
 )  # fmt: skip
+TRANSFERS = ("send", "recv")  # between slices
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
@@ -64,6 +66,18 @@ class Operation:
         if self.opcode == "custom-call":
             return any(f'custom_call_target="{mark}"' in self.attributes for mark in MARKS)
         return self.opcode in FREE
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it takes a core's time: not copies and sends in the background.
+
+        Collectives are in the exchange model, what a core adds up while data arrive included. An
+        all-to-all moves its blocks into place by itself, and counts besides.
+        """
+        background = self.opcode.endswith(("-start", "-done")) or self.opcode in TRANSFERS
+        exchanged = self.opcode.startswith(COLLECTIVES) and self.opcode != "all-to-all"
+        scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(self.shape))
+        return not (self.is_free or background or exchanged or scalar)
 
 
 def operations(text: str) -> list[Operation]:

@@ -7,6 +7,7 @@ it wait: right for kernels that compute in VMEM, a lower bound for those that wa
 
 import dataclasses
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 # Branches take effect this many bundles later.
@@ -22,12 +23,12 @@ class _Loop:
     trips: int
 
 
-def cycles_by_operation(folder: Path) -> dict[str, int]:
-    """Bundles times trips of every operation whose schedule lies in the folder, by its name."""
+def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
+    """Bundles times trips of these operations, where the folder has their schedule, by name."""
     cycles = {}
     for path in folder.glob("*-final_bundles.txt"):
         name = _FILE.match(path.name)
-        if name and "schedule-analysis" not in path.name:
+        if name and name.group(1) in names:
             cycles[name.group(1)] = count_cycles(path.read_text(errors="replace"))
     return cycles
 

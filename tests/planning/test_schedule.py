@@ -44,8 +44,10 @@ def test_inner_loops_multiply():
     assert count_cycles(inner) == 3 * (7 * 5 + 3) + 1
 
 
-def test_files_are_named_after_their_operations(tmp_path):
+def test_files_are_named_after_their_operations_and_only_those_asked_for_are_read(tmp_path):
+    (tmp_path / "124-all-reduce.2-01-final_bundles.txt").write_text(STRAIGHT)
     (tmp_path / "123-gather_fusion.1-01-final_bundles.txt").write_text(STRAIGHT)
     (tmp_path / "123-gather_fusion.1-00-schedule-analysis_final_bundles.txt").write_text("x")
     (tmp_path / "vmem_report.html").write_text("x")
-    assert cycles_by_operation(tmp_path) == {"gather_fusion.1": 8 * 42 + 2}
+    names = {"gather_fusion.1", "sort.3"}
+    assert cycles_by_operation(tmp_path, names) == {"gather_fusion.1": 8 * 42 + 2}
