@@ -1,6 +1,7 @@
 """The feed-forward layers: dense, and Switch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,13 @@ class SwitchFeedForward(nnx.Module):
         self.config = config
 
     def __call__(
-        self, x: jax.Array, valid: jax.Array, *, deterministic: bool, key: jax.Array | None
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        *,
+        deterministic: bool,
+        key: jax.Array | None,
+        number: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics]:
         """Routes and computes.
 
@@ -92,7 +99,8 @@ class SwitchFeedForward(nnx.Module):
           x: [B, L, D].
           valid: [B, L] bool, False on padding.
           deterministic: True takes the evaluation capacity factor, and no noise.
-          key: for jitter and expert dropout.
+          key: for jitter and expert dropout; one for all layers of a stack.
+          number: the layer's own, by which its noise differs from the others'.
 
         Returns:
           [B, L, D], 0 where a token was dropped, and the router's statistics.
@@ -112,5 +120,6 @@ class SwitchFeedForward(nnx.Module):
         wi = tuple(getattr(self, f"wi_{i}")[...] for i in range(num_projections(config.activation)))
         experts = ExpertParameters(self.router[...], wi, self.wo[...])
         return switch_ffn(
-            x, valid, experts, switch, activation(config.activation), None if deterministic else key
-        )
+            x, valid, experts, switch, activation(config.activation),
+            None if deterministic else key, number,
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.model.attention import Attention
@@ -15,7 +16,7 @@ from switch_jax.model.remat import rematerialise
 from switch_jax.moe.layer import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
-KEYS = 6  # that a layer takes: for its sublayers, and for dropout after each
+KEYS = 6  # that a layer takes for dropout: within its sublayers, and after each
 
 
 class Layer(nnx.Module):
@@ -30,7 +31,7 @@ class Layer(nnx.Module):
         self.feed_forward_norm = RMSNorm(config)
         self.feed_forward = (SwitchFeedForward if sparse else DenseFeedForward)(config, rngs)
         self.rate = config.dropout_rate
-        self.decoder = decoder
+        self.decoder, self.sparse = decoder, sparse
 
     def __call__(
         self,
@@ -42,12 +43,16 @@ class Layer(nnx.Module):
         *,
         deterministic: bool,
         key: jax.Array | None,
+        number: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics | None]:
         """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`.
 
-        `key` is an array of KEYS keys.
+        `key` is that of the stack, and `number` the layer's own.
         """
-        keys = [None] * KEYS if key is None else list(key)
+        # Only where they are used: keys are made by dozens of tiny operations.
+        keys: list[Any] = [None] * KEYS
+        if key is not None and self.rate > 0:
+            keys = list(jax.random.split(jax.random.fold_in(key, number), KEYS))
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
             y = self.self_attention(
@@ -60,9 +65,8 @@ class Layer(nnx.Module):
                 y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
         y = self.feed_forward_norm(x)
-        y, statistics = self.feed_forward(
-            y, segments != 0, deterministic=deterministic, key=keys[4]
-        )
+        noise = {"key": key, "number": number} if self.sparse else {"key": keys[4]}
+        y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
         return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
 
 
@@ -76,14 +80,15 @@ class Block(nnx.Module):
             setattr(self, f"layer_{i}", Layer(config, decoder, sparse, rngs))
 
     def __call__(
-        self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None
+        self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None, number: Any
     ) -> tuple[jax.Array, RouterStatistics | None]:
-        """As `Layer`, with KEYS keys for each; the statistics are None in a dense model."""
+        """As `Layer`; `number` is the block's. The statistics are None in a dense model."""
         statistics = None
         for i in range(self.num_layers):
             layer = getattr(self, f"layer_{i}")
-            layer_key = None if key is None else key[i]
-            x, statistics = layer(x, *args, deterministic=deterministic, key=layer_key)
+            x, statistics = layer(
+                x, *args, deterministic=deterministic, key=key, number=number * self.num_layers + i
+            )
         return x, statistics
 
 
@@ -127,27 +132,26 @@ class Stack(nnx.Module):
         rate = self.config.dropout_rate
         num_blocks = jax.tree.leaves(nnx.state(self.blocks))[0].shape[0]
         if deterministic or key is None:
-            first, last, block_keys = None, None, None
+            first, last, blocks = None, None, None
         else:
             first, last, blocks = jax.random.split(key, 3)
-            # All at once: made where they are used they would be dozens of tiny operations a layer.
-            block_keys = jax.random.split(blocks, (num_blocks, self.config.layers_per_block, KEYS))
 
         bias = self.relative_position_bias(segments.shape[1])
         graph, state = nnx.split(self.blocks)
 
         def body(x, block):
-            block_state, block_key = block
+            block_state, number = block
             return nnx.merge(graph, for_computing(block_state, self.config.dtype))(
                 x, segments, bias, memory, memory_segments,
-                deterministic=deterministic, key=block_key,
+                deterministic=deterministic, key=blocks, number=number,
             )  # fmt: skip
 
         body = rematerialise(body, self.config.remat_policy)
         x = constrain_batch(dropout(x, rate, first))
         x, statistics = jax.lax.scan(
-            body, x, (state, block_keys), unroll=1 if self.config.scan_layers else num_blocks
-        )
+            body, x, (state, jnp.arange(num_blocks)),
+            unroll=1 if self.config.scan_layers else num_blocks,
+        )  # fmt: skip
         return dropout(self.final_norm(x), rate, last), statistics
 
 

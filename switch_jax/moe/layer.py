@@ -23,8 +23,7 @@ from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, batch_shard
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
 EXCHANGED = "exchanged_tokens"
-# A TPU lays the last two axes of an array out in tiles of this many rows and lanes.
-TILE_ROWS, LANES = 8, 128
+LANES = 128  # numbers in a row of a TPU's tiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +89,7 @@ def switch_ffn(
     config: SwitchConfig,
     activation: Callable[..., jax.Array],
     key: jax.Array | None = None,
+    number: Any = 0,
 ) -> tuple[jax.Array, RouterStatistics]:
     """Sends each token through its most probable expert (sections 2.1 and 2.2).
 
@@ -103,6 +103,7 @@ def switch_ffn(
       config: see `SwitchConfig`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       key: for jitter and expert dropout; None = neither (evaluation).
+      number: of the layer; layers with the same key and other numbers have other noise.
 
     Returns:
       [B, L, D], exactly 0 for dropped tokens and padding (the residual carries them), and
@@ -136,10 +137,10 @@ def switch_ffn(
     return jax.shard_map(
         layer,
         mesh=mesh,
-        in_specs=(rows, rows, specs, PartitionSpec()),
+        in_specs=(rows, rows, specs, PartitionSpec(), PartitionSpec()),
         out_specs=(rows, PartitionSpec()),
         check_vma=True,
-    )(x, valid, parameters, key)
+    )(x, valid, parameters, key, jnp.asarray(number, jnp.int32))
 
 
 def check_divides(
@@ -168,6 +169,7 @@ def _local_layer(
     valid: jax.Array,
     parameters: ExpertParameters,
     key: jax.Array | None,
+    number: jax.Array,
     *,
     config: SwitchConfig,
     activation: Callable[..., jax.Array],
@@ -189,7 +191,7 @@ def _local_layer(
     with jax.named_scope("router"):
         words = None
         if key is not None and config.jitter > 0:
-            words = noise_words(key, group_ids, tokens, x.shape)
+            words = noise_words(key, number, group_ids, tokens, x.shape)
         router = _varying(parameters.router, BATCH)
         logits = router_logits(x, router, config.jitter, words)
         assignment = routing.assign(logits.reshape(groups, tokens, -1), slots, valid)
@@ -203,7 +205,7 @@ def _local_layer(
         buffers = buffers.reshape(hosts, config.num_experts // hosts, groups * slots, dim)
         buffers = _exchange(buffers)
     with jax.named_scope("experts"):
-        dropout = _expert_dropout(key, config, groups, slots)
+        dropout = _expert_dropout(key, number, config, groups, slots)
         buffers = _experts(buffers, parameters, activation, dropout)
     with jax.named_scope("dispatch"):
         buffers = _exchange(buffers)
@@ -258,7 +260,7 @@ def _exchange(buffers: jax.Array) -> jax.Array:
     if lax.axis_size(EXPERT) == 1:
         return checkpoint_name(buffers, EXCHANGED)
     shape = buffers.shape
-    if shape[-2] % TILE_ROWS and shape[-1] % LANES == 0:
+    if shape[-2] % routing.TILE_ROWS and shape[-1] % LANES == 0:
         buffers = buffers.reshape(shape[0], -1, LANES)
     ways, hosts = lax.axis_size(EXPERT), shape[0]
     teams = [list(range(first, first + hosts)) for first in range(0, ways, hosts)]
@@ -320,7 +322,7 @@ _batched_matmul.defvjp(_batched_matmul_fwd, _batched_matmul_bwd)
 
 
 def _expert_dropout(
-    key: jax.Array | None, config: SwitchConfig, groups: int, slots: int
+    key: jax.Array | None, number: jax.Array, config: SwitchConfig, groups: int, slots: int
 ) -> Callable[[jax.Array], jax.Array]:
     """Dropout for hidden activations [E_local, hosts * G_local * C, F_local].
 
@@ -329,6 +331,7 @@ def _expert_dropout(
     rate = config.expert_dropout
     if key is None or rate == 0:
         return lambda hidden: hidden
+    layer_key = jax.random.fold_in(key, ~number)  # the model takes those of the numbers themselves
 
     def dropout(hidden: jax.Array) -> jax.Array:
         experts, _, features = hidden.shape
@@ -340,7 +343,7 @@ def _expert_dropout(
         source_groups = first * groups + jnp.arange(hosts * groups)
 
         def keep(expert: jax.Array, group: jax.Array) -> jax.Array:
-            noise_key = jax.random.fold_in(jax.random.fold_in(key, group), expert)
+            noise_key = jax.random.fold_in(jax.random.fold_in(layer_key, group), expert)
             mask = jax.random.bernoulli(noise_key, 1 - rate, (slots, features * model_ways))
             start = _index(MODEL) * features
             return lax.dynamic_slice_in_dim(mask, start, features, axis=1)

@@ -73,12 +73,17 @@ def _jittered(x: jax.Array, words: NoiseWords | None, jitter: float) -> jax.Arra
 
 
 def noise_words(
-    key: jax.Array, group_ids: jax.Array, tokens_per_group: int, shape: tuple[int, ...]
+    key: jax.Array,
+    number: jax.Array,
+    group_ids: jax.Array,
+    tokens_per_group: int,
+    shape: tuple[int, ...],
 ) -> NoiseWords:
     """Random words for the tokens and features of each group.
 
     Args:
       key: one key gives a group the same words on any mesh.
+      number: of the layer, integer scalar.
       group_ids: [G] numbers of the groups in the whole batch.
       tokens_per_group: S.
       shape: (B, L, D) of this device's tokens; a row of L is within a group, or longer.
@@ -88,7 +93,8 @@ def noise_words(
     # Counters of the tokens, then of the features, of each group.
     counters = group_ids[:, None] * (tokens_per_group + dim) + jnp.arange(tokens_per_group + dim)
     words = _mix(counters.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + seeds[0])
-    words = _mix(words ^ seeds[-1])
+    layer = _mix(seeds[-1] + number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
+    words = _mix(words ^ layer)
     token = words[:, :tokens_per_group].reshape(batch, length)
     return NoiseWords(
         token, jnp.repeat(words[:, tokens_per_group:], batch // len(group_ids), axis=0)

@@ -92,14 +92,14 @@ def adafactor(
         square = jnp.square(gradient)
         if moment.full is None:
             column = decay * moment.column + (1 - decay) * (square.mean(-2) + epsilon)
-            by_column = 1 / column[..., None, :]
+            column_factor = jax.lax.rsqrt(column)[..., None, :]
             # The mean square of the update g / sqrt(row / mean(row) * column) by way of its rows:
             # from the update itself, that would be computed and written out once more for it.
-            weighted = jnp.mean(square * by_column, axis=-1)
+            weighted = jnp.mean(jnp.square(gradient * column_factor), axis=-1)
             row = decay * moment.row + (1 - decay) * (square.mean(-1) + epsilon)
             full, row_mean = None, row.mean(-1)
             mean_square = row_mean * jnp.mean(weighted / row, axis=-1)
-            update = gradient * jax.lax.rsqrt(row)[..., None] * jax.lax.rsqrt(column)[..., None, :]
+            update = gradient * jax.lax.rsqrt(row)[..., None] * column_factor
             factor = jnp.sqrt(row_mean)
         else:
             row, column = None, None

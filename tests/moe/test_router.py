@@ -5,8 +5,8 @@ import numpy as np
 from switch_jax.moe.router import noise, noise_words, router_logits
 
 
-def _words(groups, tokens, shape):
-    return noise_words(jax.random.key(3), jnp.asarray(groups), tokens, shape)
+def _words(groups, tokens, shape, number=0):
+    return noise_words(jax.random.key(3), jnp.int32(number), jnp.asarray(groups), tokens, shape)
 
 
 def test_noise_is_uniform_and_unrelated_between_groups_tokens_and_features():
@@ -29,6 +29,11 @@ def test_noise_follows_the_number_of_the_group_alone():
     np.testing.assert_array_equal(noise(_words([7], 12, (1, 12, 8)))[0], both[1])
     in_rows = noise(_words([4, 7], 12, (6, 4, 8)))
     np.testing.assert_array_equal(np.asarray(in_rows).reshape(2, 12, 8), both)
+
+
+def test_layers_have_noise_of_their_own():
+    first, second = (np.asarray(noise(_words([0], 64, (1, 64, 64), n))) for n in (0, 1))
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.07  # 4 deviations of 1 / 64
 
 
 def test_logits_and_gradients_are_those_of_the_noisy_product():

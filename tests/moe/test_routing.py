@@ -214,6 +214,10 @@ def test_load_balance_gradient_is_alpha_free_e_f_over_tokens():
     [
         (8192, 128, 1.25, 1, 80),
         (100, 8, 1.25, 1, 16),  # 15.6
+        (1824, 128, 1.0, 1, 16),  # 14.25, and 15 is nearly a multiple of 8
+        (1824, 128, 1.25, 1, 18),  # 17.8; 24 would be a third more
+        (480, 8, 1.0, 1, 64),
+        (14, 1, 1.0, 1, 14),
         (8, 8, 1.0, 1, 1),
         (60, 8, 1.0, 1, 8),  # 7.5: rounded down, even routing would drop
         (8, 2, 4.0, 1, 8),  # never more than the group
