@@ -19,7 +19,15 @@ from switch_jax.errors import UserError
 from switch_jax.moe import routing
 from switch_jax.moe.dispatch import combine, dispatch, flat_maps
 from switch_jax.moe.router import noise_words, router_logits
-from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL, batch_shards, current_mesh
+from switch_jax.partitioning.mesh import (
+    BATCH,
+    DATA,
+    EXPERT,
+    MODEL,
+    batch_shards,
+    current_mesh,
+    platform,
+)
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
 EXCHANGED = "exchanged_tokens"
@@ -298,19 +306,20 @@ def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     """[E_local, rows, D] x [E_local, D, F] -> [E_local, rows, F]."""
     if x.shape[0] == 1:  # a batch axis of 1 makes the TPU copy weights into another layout
         return (x[0] @ w[0])[None]
-    return _batched_matmul(x, w)
+    return _few_rows_matmul(x, w) if platform() == "cpu" else jnp.einsum("erd,edf->erf", x, w)
 
 
 @jax.custom_vjp
-def _batched_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+def _few_rows_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """As `_matmul`, with a gradient for a CPU."""
     return jnp.einsum("erd,edf->erf", x, w)
 
 
-def _batched_matmul_fwd(x: jax.Array, w: jax.Array):
-    return _batched_matmul(x, w), (x, w)
+def _few_rows_matmul_fwd(x: jax.Array, w: jax.Array):
+    return _few_rows_matmul(x, w), (x, w)
 
 
-def _batched_matmul_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
+def _few_rows_matmul_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
     x, w = residuals
     # The weights first: few rows times a transposed matrix takes a CPU five times as long. Behind
     # a barrier, lest the compiler turn the product round again to save the transposition.
@@ -318,7 +327,7 @@ def _batched_matmul_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.A
     return jnp.swapaxes(by_x, 1, 2), jnp.einsum("erd,erf->edf", x, cotangent)
 
 
-_batched_matmul.defvjp(_batched_matmul_fwd, _batched_matmul_bwd)
+_few_rows_matmul.defvjp(_few_rows_matmul_fwd, _few_rows_matmul_bwd)
 
 
 def _expert_dropout(
