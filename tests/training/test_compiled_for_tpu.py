@@ -1,0 +1,59 @@
+"""The training step compiled for TPU chips that are not there: what its devices exchange."""
+
+import jax
+import pytest
+
+from switch_jax.data.pipeline import DataConfig
+from switch_jax.model.config import REMAT_POLICIES, ModelConfig
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.planning import compiler
+from switch_jax.planning.hardware import parse_slice
+from switch_jax.planning.program import COLLECTIVES, arrays
+from switch_jax.training.config import RunConfig
+from switch_jax.training.loss import LossConfig
+from switch_jax.training.lowering import lower_train_step
+from switch_jax.training.optimizer import OptimizerConfig
+from switch_jax.training.state import abstract_state
+
+pytestmark = pytest.mark.slow
+N, E, D, F, WAYS = 2, 8, 128, 384, 4
+
+
+@pytest.fixture(scope="module", params=REMAT_POLICIES)
+def collectives(request):
+    """Of a model of N Switch layers in each stack, two experts on each of four chips: (opcode,
+    times in a step, arrays of the result)."""
+    pytest.importorskip("libtpu")
+    model = ModelConfig(
+        vocab_size=256, d_model=D, d_ff=F, d_kv=64, num_heads=2, num_encoder_layers=N,
+        num_decoder_layers=N, num_experts=E, sparse_step=1, group_size=256,
+        remat_policy=request.param,
+    )  # fmt: skip
+    data = DataConfig("unread", {"inputs": 128, "targets": 32})
+    run, optimizer = RunConfig("unwritten", 1, batch_size=64), OptimizerConfig()
+    mesh = make_mesh(MeshConfig(1, WAYS, 1), compiler.devices(parse_slice("v5p:2x2x1")))
+    with jax.set_mesh(mesh):
+        state = abstract_state(model, optimizer, mesh)
+        step = lower_train_step(state, mesh, run, model, data, optimizer, LossConfig())
+        operations = compiler.compile_program(step).operations
+    return [
+        (o.opcode.removesuffix("-start"), o.times, arrays(o.shape))
+        for o in operations
+        if o.opcode.removesuffix("-start") in COLLECTIVES
+    ]
+
+
+def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):
+    times = sum(times for opcode, times, _ in collectives if opcode == "all-to-all")
+    assert times == 2 * N * (2 + 2)
+
+
+def test_all_to_alls_carry_bfloat16(collectives):
+    dtypes = {d for opcode, _, found in collectives if opcode == "all-to-all" for d, _ in found}
+    assert dtypes == {"bf16"}
+
+
+def test_expert_kernels_stay_where_they_are(collectives):
+    sizes = [set(sizes) for _, _, found in collectives for _, sizes in found]
+    assert sizes
+    assert not [s for s in sizes if {D, F} <= s and s & {E, N * E}]
