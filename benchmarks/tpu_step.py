@@ -33,9 +33,13 @@ STEPS = {
     "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
     "--mesh=4,128,1 --gin.GROUP_SIZE=512 " + SCANNED,
     "switch_large": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
-    "--gin.BATCH_SIZE=1024 --gin.SCAN_LAYERS=True --gin.REMAT_POLICY=minimal",
+    "--gin.BATCH_SIZE=1024",
     "t5_large": "--topology=v5p-128 --gin_file=models/t5_large.gin --mesh=64,1,1 "
-    "--gin.BATCH_SIZE=1024 --gin.SCAN_LAYERS=True --gin.REMAT_POLICY=minimal",
+    "--gin.BATCH_SIZE=1024",
+    "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
+    "--gin.REMAT_POLICY=minimal " + SCANNED,
+    "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
+    "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192 " + SCANNED,
 }
 
 
