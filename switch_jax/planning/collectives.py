@@ -108,13 +108,16 @@ def _sent(operation: Operation, kind: str, members: int) -> dict[str, int]:
     shapes = arrays(operation.shape)
     if operation.opcode == "send":
         shapes = shapes[:1]  # then, a number and a token
-    if operation.opcode.endswith("-start") and len(shapes) > 1:
+    elif operation.opcode == "collective-permute-start":
+        shapes = shapes[1:2]  # operand, result, and two numbers
+    elif operation.opcode.endswith("-start") and kind != "all-reduce":
         shapes = shapes[len(shapes) // 2 :]  # operands, then results
+    whole = "all-gather" if operation.opcode == "send" else "reduce-scatter"
     sizes: dict[str, int] = {}
     for dtype, dimensions in shapes:
         bits = _BITS.get(dtype) or int(find(r"\d+", dtype).group())
         size = math.prod(dimensions) * bits // 8
-        sizes[dtype] = sizes.get(dtype, 0) + size * (members if kind == "reduce-scatter" else 1)
+        sizes[dtype] = sizes.get(dtype, 0) + size * (members if kind == whole else 1)
     return sizes
 
 

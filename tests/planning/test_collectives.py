@@ -138,3 +138,18 @@ def test_a_group_that_cannot_be_read_is_no_group_of_none(mesh):
     unknown = _operation("all-reduce", "f32[8]{0}", "something new")
     with pytest.raises(ValueError, match="cannot be read.*something new"):
         collectives([unknown], mesh, parse_slice("v5p:4x4x8"))
+
+
+@pytest.mark.parametrize(
+    ("opcode", "shape", "sent"),
+    [
+        ("all-gather-start", "(bf16[4], bf16[32])", {("bf16", 64)}),  # operand, result
+        ("all-reduce-start", "(f32[1000], f32[10])", {("f32", 4040)}),  # two results
+        ("collective-permute-start", "(bf16[8,128], bf16[8,128], u32[], u32[])", {("bf16", 2048)}),
+        ("reduce-scatter", "f32[10]", {("f32", 320)}),  # an eighth of the operand
+    ],
+)
+def test_bytes_of_exchanges_in_the_background(mesh, opcode, shape, sent):
+    operation = _operation(opcode, shape, "[16,8]<=[8,16]T(1,0)")
+    found = collectives([operation], mesh, parse_slice("v5p:4x4x8"))
+    assert {(c.dtype, c.bytes) for c in found} == sent
