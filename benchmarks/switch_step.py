@@ -94,14 +94,14 @@ def use_one_hot_einsum() -> None:
     from switch_jax.moe import layer, routing
     from switch_jax.moe.router import noise_words, router_logits
 
-    def switch_ffn(x, valid, parameters, config, activation, key=None):
+    def switch_ffn(x, valid, parameters, config, activation, key=None, number=0):
         groups, size = routing.group_shape(*x.shape[:2], config.group_size)
         slots = routing.capacity(
             size, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
         )
         words = None
         if key is not None and config.jitter:
-            words = noise_words(key, jnp.arange(groups), size, x.shape)
+            words = noise_words(key, jnp.int32(number), jnp.arange(groups), size, x.shape)
         logits = router_logits(x, parameters.router, config.jitter, words)
         logits, valid = logits.reshape(groups, size, -1), valid.reshape(groups, size)
         assignment = routing.assign(logits, slots, valid)
