@@ -6,24 +6,12 @@ import pytest
 from switch_jax.planning.collectives import BETWEEN_SLICES, collectives, seconds_of
 from switch_jax.planning.hardware import parse_slice
 from switch_jax.planning.program import Operation
-
-
-@dataclasses.dataclass
-class Device:
-    coords: tuple[int, int, int]
-    slice_index: int = 0
-
-
-@dataclasses.dataclass
-class FakeMesh:
-    """What `collectives` reads of a mesh: v5p:4x4x8's chips as (data 8, expert 16, model 1)."""
-
-    devices: np.ndarray
-    axis_names: tuple[str, ...] = ("data", "expert", "model")
+from tests.planning.meshes import Device, FakeMesh
 
 
 @pytest.fixture
 def mesh():
+    """v5p:4x4x8's chips as (data 8, expert 16, model 1)."""
     devices = np.empty((8, 16, 1), object)
     for z in range(8):
         for x in range(4):

@@ -15,6 +15,7 @@ from switch_jax.planning.program import Operation, operations
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig
+from tests.planning.meshes import Device, FakeMesh
 
 # Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 but for its number.
 TEXT = """\
@@ -62,21 +63,9 @@ PROGRAM = Program(
 )
 
 
-@dataclasses.dataclass
-class Device:
-    coords: tuple[int, int, int]
-
-
-@dataclasses.dataclass
-class FakeMesh:
-    """What `costs_of` reads of a mesh: v5p:2x2x1's chips, all along the expert axis."""
-
-    devices: np.ndarray
-    axis_names: tuple[str, ...] = ("data", "expert", "model")
-
-
 @pytest.fixture
 def mesh():
+    """v5p:2x2x1's chips, all along the expert axis."""
     devices = np.empty((1, 4, 1), object)
     for i in range(4):
         devices[0, i, 0] = Device((i // 2, i % 2, 0))
