@@ -38,8 +38,8 @@ def flat_maps(assignment: Assignment, rows: tuple[int, int]) -> Maps:
 
 
 def _rows(array: jax.Array, numbers: jax.Array) -> jax.Array:
-    """Rows of a matrix; of a number out of range, the last one."""
-    return array.at[numbers].get(mode="clip")
+    """Rows of a matrix; of a number beyond the last, the last one. None is negative."""
+    return array.at[numbers].get(mode="clip", wrap_negative_indices=False)
 
 
 # Elementwise work is done on [B, L, D], as before and after the layer: a TPU's compiler does not

@@ -233,8 +233,9 @@ def _statistics(assignment: routing.Assignment, valid: jax.Array, slots: int) ->
         dropped=jnp.sum(valid & (a.slot == slots), dtype=jnp.float32),
         entropy=jnp.sum(jnp.where(valid, a.entropy, 0.0)),
     )
+    # Divided before the sum over the devices: after it, that would be operations of their own.
     total = jnp.maximum(_sum(real, BATCH), 1.0)
-    return jax.tree.map(lambda s: _sum(s, BATCH) / total, sums)
+    return jax.tree.map(lambda s: _sum(s / total, BATCH), sums)
 
 
 def _sum(x: jax.Array, axes: Iterable[str]) -> jax.Array:

@@ -90,15 +90,17 @@ def noise_words(
     """
     batch, length, dim = shape
     seeds = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
-    # Counters of the tokens, then of the features, of each group.
-    counters = group_ids[:, None] * (tokens_per_group + dim) + jnp.arange(tokens_per_group + dim)
-    words = _mix(counters.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + seeds[0])
     layer = _mix(seeds[-1] + number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
-    words = _mix(words ^ layer)
-    token = words[:, :tokens_per_group].reshape(batch, length)
-    return NoiseWords(
-        token, jnp.repeat(words[:, tokens_per_group:], batch // len(group_ids), axis=0)
-    )
+    # Counters of the tokens, then of the features, of each group.
+    firsts = group_ids[:, None] * (tokens_per_group + dim)
+
+    def words(counters: jax.Array) -> jax.Array:
+        counters = (firsts + counters).astype(jnp.uint32)
+        return _mix(_mix(counters * jnp.uint32(0x9E3779B9) + seeds[0]) ^ layer)
+
+    token = words(jnp.arange(tokens_per_group)).reshape(batch, length)
+    feature = words(tokens_per_group + jnp.arange(dim))
+    return NoiseWords(token, jnp.repeat(feature, batch // len(group_ids), axis=0))
 
 
 def noise(words: NoiseWords) -> jax.Array:

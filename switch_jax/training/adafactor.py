@@ -5,6 +5,7 @@ parameter. Layers and experts are stacked along axes of one array, but each is a
 those axes are batch axes, for factoring, for clipping and for the parameter scale alike.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,14 +22,15 @@ class Moment(NamedTuple):
       row: [..., R] mean over the last axis of a factored [..., R, C] matrix.
       column: [..., C] mean over its last axis but one.
       full: the shape of the parameter, where it is not factored.
-      mean_square: [...] of the parameter itself. It is taken where the parameter is updated: by
+      square_sum: [...] of the parameter itself. It is taken where the parameter is updated: by
         itself it would read all parameters once more, a quarter of what the optimiser costs a TPU.
+        Not the mean, whose division would be an operation of its own.
     """
 
     row: Any
     column: Any
     full: Any
-    mean_square: Any
+    square_sum: Any
 
 
 class AdafactorState(NamedTuple):
@@ -63,17 +65,17 @@ def adafactor(
     def batch_dims(names: tuple[str, ...]) -> int:
         return sum(name in BATCH_AXES for name in names)
 
-    def mean_square_of(names: tuple[str, ...], p: jax.Array) -> jax.Array:
-        return jnp.mean(jnp.square(p), axis=tuple(range(batch_dims(names), p.ndim)))
+    def square_sum_of(names: tuple[str, ...], p: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(p), axis=tuple(range(batch_dims(names), p.ndim)))
 
     def init_moment(names: tuple[str, ...], p: jax.Array) -> Moment:
         own = p.shape[batch_dims(names) :]
-        mean_square = mean_square_of(names, p)
+        square_sum = square_sum_of(names, p)
         if len(own) == 2 and min(own) >= min_dim_size_to_factor:
             row = jnp.zeros(p.shape[:-1], jnp.float32)
             column = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
-            return Moment(row, column, None, mean_square)
-        return Moment(None, None, jnp.zeros(p.shape, jnp.float32), mean_square)
+            return Moment(row, column, None, square_sum)
+        return Moment(None, None, jnp.zeros(p.shape, jnp.float32), square_sum)
 
     def init(parameters: Any) -> AdafactorState:
         moments = _map(init_moment, axes, parameters)
@@ -108,11 +110,12 @@ def adafactor(
             mean_square = jnp.mean(square / full, axis=own_axes)
             factor = jnp.float32(1.0)
         clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / clipping_threshold)
-        scale = jnp.maximum(jnp.sqrt(moment.mean_square), minimum_scale)
+        size = math.prod(parameter.shape[batch_dims(names) :])
+        scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), minimum_scale)
         factor = -learning_rate(count) * scale / clip * factor
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
-        mean_square = mean_square_of(names, parameter + update)
-        return update, Moment(row, column, full, mean_square)
+        square_sum = square_sum_of(names, parameter + update)
+        return update, Moment(row, column, full, square_sum)
 
     def update(
         gradients: Any, state: AdafactorState, parameters: Any = None
@@ -134,7 +137,7 @@ def moment_axes(axes: Any, moments: Any) -> Any:
     """Logical axes of the arrays in `AdafactorState.moments`, to shard them as the parameters."""
 
     def one(names: tuple[str, ...], moment: Moment) -> Moment:
-        stacked = names[: moment.mean_square.ndim]
+        stacked = names[: moment.square_sum.ndim]
         if moment.full is not None:
             return Moment(None, None, names, stacked)
         return Moment(names[:-1], (*names[:-2], names[-1]), None, stacked)

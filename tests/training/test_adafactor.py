@@ -67,14 +67,14 @@ def test_first_update_by_hand():
     )
 
 
-def test_the_state_knows_the_mean_square_of_the_parameters_from_their_last_update():
+def test_the_state_knows_the_squares_of_the_parameters_from_their_last_update():
     axes = {"wi": ("layers", "embed", "mlp"), "scale": ("embed",)}
     parameters = _tree({"wi": (2, 128, 129), "scale": (64,)}, seed=0)
     for steps in (0, 2):
         updated, state = _run(adafactor(lambda _: 0.1, axes), parameters, steps)
         for name, own in (("wi", (1, 2)), ("scale", (0,))):
-            mean = np.mean(np.square(updated[name], dtype=np.float64), axis=own)
-            np.testing.assert_allclose(state.moments[name].mean_square, mean, rtol=1e-6)
+            total = np.sum(np.square(updated[name], dtype=np.float64), axis=own)
+            np.testing.assert_allclose(state.moments[name].square_sum, total, rtol=1e-6)
 
 
 def test_moments_lie_where_their_parameter_lies():
