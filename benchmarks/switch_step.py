@@ -45,11 +45,13 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     import jax
 
     from switch_jax.model import ModelConfig, logical_axes
+    from switch_jax.partitioning.allocator import keep_freed_memory
     from switch_jax.training.loss import LossConfig
     from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
     from switch_jax.training.state import init_state
     from switch_jax.training.step import make_train_step
 
+    keep_freed_memory()  # as `switch_jax train` does
     # One group for the whole batch; not scanned, as Hugging Face's layers are not.
     config = ModelConfig(
         vocab_size=VOCABULARY, d_model=D_MODEL, d_ff=D_FF, d_kv=D_MODEL // HEADS, num_heads=HEADS,

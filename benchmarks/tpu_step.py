@@ -32,12 +32,13 @@ STEPS = {
     "--gin.BATCH_SIZE=512 --gin.SCAN_LAYERS=True",
     "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
     "--mesh=4,128,1 --gin.GROUP_SIZE=512 " + SCANNED,
-    "switch_large": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
-    "--gin.BATCH_SIZE=1024",
-    "t5_large": "--topology=v5p-128 --gin_file=models/t5_large.gin --mesh=64,1,1 "
+    "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
+    "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
+    "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1 " + SCANNED,
+    "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
     "--gin.BATCH_SIZE=1024",
     "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
-    "--gin.REMAT_POLICY=minimal " + SCANNED,
+    "--gin.REMAT_POLICY=minimal",
     "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192 " + SCANNED,
 }
