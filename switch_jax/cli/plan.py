@@ -123,11 +123,16 @@ def _nearest_change(hardware: Any, parts: dict[str, Any], failed: Any) -> str | 
     from switch_jax.planning.plan import make_plan
     from switch_jax.planning.search import changes
 
+    needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
+    print(
+        f"it does not fit, {needed:.1f} of {limit:.1f} GiB a chip; trying what saves memory",
+        file=sys.stderr,
+    )
     data, expert, model = failed.mesh
     parts["mesh"] = dataclasses.replace(parts["mesh"], data=data, expert=expert, model=model)
     for flags, changed in changes(parts):
         try:
-            with _compiling(f"it does not fit; trying {flags}"):
+            with _compiling(f"it with {flags}"):
                 plan = make_plan(hardware, **changed)
         except UserError:
             continue  # the batch does not divide that way
@@ -156,6 +161,5 @@ def _compiling(what: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        seconds = time.monotonic() - start
-        end = "\r" if on_terminal else ""
-        print(f"{end}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)
+    seconds, end = time.monotonic() - start, "\r" if on_terminal else ""
+    print(f"{end}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)

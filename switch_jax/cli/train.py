@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Configures and trains."""
+    from switch_jax.partitioning.allocator import keep_freed_memory
+
+    keep_freed_memory()  # before the configs load TensorFlow, which starts threads
     parts = gin_flags.build(args)
 
     from switch_jax.cli import gin_config

@@ -191,7 +191,7 @@ def _local_layer(
     valid = valid.reshape(groups, tokens)
     # Numbers of this device's groups in the whole batch: noise follows them, not the device.
     shard = _index(DATA) * lax.axis_size(EXPERT) + _index(EXPERT)
-    group_ids = shard * groups + jnp.arange(groups)
+    first_group = shard * groups
 
     slots = routing.capacity(
         tokens, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
@@ -199,7 +199,7 @@ def _local_layer(
     with jax.named_scope("router"):
         words = None
         if key is not None and config.jitter > 0:
-            words = noise_words(key, number, group_ids, tokens, x.shape)
+            words = noise_words(key, number, first_group, tokens, x.shape)
         router = _varying(parameters.router, BATCH)
         logits = router_logits(x, router, config.jitter, words)
         assignment = routing.assign(logits.reshape(groups, tokens, -1), slots, valid)
@@ -225,17 +225,18 @@ def _statistics(assignment: routing.Assignment, valid: jax.Array, slots: int) ->
     """Statistics of the whole batch, from this device's groups and a sum over the batch axes."""
     a = assignment
     real = valid.sum(dtype=jnp.float32)
-    sums = RouterStatistics(
-        load=a.load.sum(0),
-        importance=a.importance.sum(0),
-        load_balance_loss=routing.load_balance_loss(a.importance, a.load) * real,
-        z_loss=routing.router_z_loss(a.log_normalizer, valid) * real,
-        dropped=jnp.sum(valid & (a.slot == slots), dtype=jnp.float32),
-        entropy=jnp.sum(jnp.where(valid, a.entropy, 0.0)),
-    )
-    # Divided before the sum over the devices: after it, that would be operations of their own.
     total = jnp.maximum(_sum(real, BATCH), 1.0)
-    return jax.tree.map(lambda s: _sum(s / total, BATCH), sums)
+    # Divided first and summed then: after a sum, a division would be an operation of its own.
+    share = real / total
+    sums = RouterStatistics(
+        load=jnp.sum(a.load / total, axis=0),
+        importance=jnp.sum(a.importance / total, axis=0),
+        load_balance_loss=routing.load_balance_loss(a.importance, a.load) * share,
+        z_loss=routing.router_z_loss(a.log_normalizer, valid) * share,
+        dropped=jnp.sum(jnp.where(valid & (a.slot == slots), 1 / total, 0.0)),
+        entropy=jnp.sum(jnp.where(valid, a.entropy / total, 0.0)),
+    )
+    return jax.tree.map(lambda s: _sum(s, BATCH), sums)
 
 
 def _sum(x: jax.Array, axes: Iterable[str]) -> jax.Array:

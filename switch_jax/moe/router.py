@@ -75,7 +75,7 @@ def _jittered(x: jax.Array, words: NoiseWords | None, jitter: float) -> jax.Arra
 def noise_words(
     key: jax.Array,
     number: jax.Array,
-    group_ids: jax.Array,
+    first_group: jax.Array | int,
     tokens_per_group: int,
     shape: tuple[int, ...],
 ) -> NoiseWords:
@@ -84,23 +84,24 @@ def noise_words(
     Args:
       key: one key gives a group the same words on any mesh.
       number: of the layer, integer scalar.
-      group_ids: [G] numbers of the groups in the whole batch.
+      first_group: number, in the whole batch, of the group of the first row.
       tokens_per_group: S.
-      shape: (B, L, D) of this device's tokens; a row of L is within a group, or longer.
+      shape: (B, L, D) of this device's tokens; a row of L is within a group.
     """
     batch, length, dim = shape
     seeds = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
     layer = _mix(seeds[-1] + number.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
-    # Counters of the tokens, then of the features, of each group.
-    firsts = group_ids[:, None] * (tokens_per_group + dim)
+    # Counters of the tokens, then of the features, of each group; row by row, from positions
+    # alone: to repeat or to cut what was made for a group would cost operations of their own.
+    row = jnp.arange(batch)[:, None]
+    group = first_group + row * length // tokens_per_group
+    place = row * length % tokens_per_group + jnp.arange(length)
 
-    def words(counters: jax.Array) -> jax.Array:
-        counters = (firsts + counters).astype(jnp.uint32)
+    def words(place: jax.Array) -> jax.Array:
+        counters = (group * (tokens_per_group + dim) + place).astype(jnp.uint32)
         return _mix(_mix(counters * jnp.uint32(0x9E3779B9) + seeds[0]) ^ layer)
 
-    token = words(jnp.arange(tokens_per_group)).reshape(batch, length)
-    feature = words(tokens_per_group + jnp.arange(dim))
-    return NoiseWords(token, jnp.repeat(feature, batch // len(group_ids), axis=0))
+    return NoiseWords(token=words(place), feature=words(tokens_per_group + jnp.arange(dim)))
 
 
 def noise(words: NoiseWords) -> jax.Array:

@@ -9,14 +9,15 @@ import jax
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 # Of TPUs, NVIDIA's and AMD's GPUs, as far as this machine lets us use them.
-_ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")
+_DEVICES = Path("/dev")
+_ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
 
 
 def keep_freed_memory() -> None:
     """Lets each step have the memory that the step before it freed, where there are only CPUs.
 
     By default glibc returns large blocks to the system, which clears every page of them when it is
-    touched again: that is a fifth of a step. To be called before JAX starts its threads: they share
+    touched again: that is a fifth of a step. To be called before anything starts threads: all share
     one arena then, since no other can hold large blocks.
     """
     if platform.libc_ver()[0] == "glibc" and _only_cpus():
@@ -26,6 +27,7 @@ def keep_freed_memory() -> None:
 
 
 def _only_cpus() -> bool:
-    if jax.config.jax_platforms:
-        return jax.config.jax_platforms == "cpu"
-    return not any(match for pattern in _ACCELERATORS for match in Path("/dev").glob(pattern))
+    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time
+    if platforms:
+        return platforms == "cpu"
+    return not any(match for pattern in _ACCELERATORS for match in _DEVICES.glob(pattern))

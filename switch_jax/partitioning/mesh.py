@@ -12,7 +12,6 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.errors import UserError
-from switch_jax.partitioning.allocator import keep_freed_memory
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
@@ -61,7 +60,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         if size is not None and size < 1:
             raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
     if devices is None:
-        keep_freed_memory()
         _offer_virtual_cpus(math.prod(size or 1 for size in sizes))
         devices = jax.devices()
     data = config.data or max(1, len(devices) // (config.expert * config.model))

@@ -146,7 +146,8 @@ def _prepare() -> Path:
     except ImportError:
         raise UserError(
             "planning needs the TPU's compiler, libtpu, and it is not installed: "
-            f"{sys.executable} -m pip install 'switch_jax[tpu]'"
+            f"{sys.executable} -m pip install 'switch_jax[tpu]', or in the pinned set-up of a "
+            "checkout: .venv/bin/pip install -c requirements.txt 'jax[tpu]'"
         ) from None
     _schedules = Path(tempfile.mkdtemp(prefix="switch_jax_plan_"))
     atexit.register(shutil.rmtree, _schedules, ignore_errors=True)

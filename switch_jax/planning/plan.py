@@ -23,7 +23,7 @@ from switch_jax.training.optimizer import OptimizerConfig
 from switch_jax.training.state import abstract_state
 from switch_jax.training.step import check_batch
 
-# Section 5.6 compares models after 576 billion tokens: 550k steps of 2^20 tokens.
+# Section 5.6 compares models after 576 billion tokens: 550k steps of 2^20 input tokens.
 PAPER_TOKENS = 576e9
 
 
@@ -77,6 +77,7 @@ class Plan:
       model_flops: of a step, all chips together; see `model.flops.training_flops`.
       slot_flops: the same with the experts' empty slots.
       tokens: input and target tokens of a step, padding included.
+      input_tokens: those of the inputs alone, which the paper counts.
       compile_seconds: on this machine.
       costs: None where it does not fit.
     """
@@ -91,6 +92,7 @@ class Plan:
     model_flops: float
     slot_flops: float
     tokens: int
+    input_tokens: int
     compile_seconds: float
     costs: Costs | None
 
@@ -106,9 +108,10 @@ class Plan:
 
     @property
     def days(self) -> float | None:
-        """To train on as many tokens as the paper, in the step-time model."""
-        rate = self.tokens_per_second
-        return PAPER_TOKENS / rate / 86400 if rate else None
+        """To train on as many input tokens as the paper, in the step-time model."""
+        if not self.costs:
+            return None
+        return PAPER_TOKENS / self.input_tokens * self.costs.step_seconds / 86400
 
     @property
     def utilisation(self) -> float | None:
@@ -193,6 +196,7 @@ def make_plan(
         model_flops=run.batch_size * training_flops(model, *lengths),
         slot_flops=run.batch_size * training_flops(model, *lengths, slots),
         tokens=run.batch_size * sum(lengths),
+        input_tokens=run.batch_size * lengths[0],
         compile_seconds=compiled.seconds,
         costs=costs,
     )

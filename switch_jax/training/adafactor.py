@@ -110,7 +110,7 @@ def adafactor(
             mean_square = jnp.mean(square / full, axis=own_axes)
             factor = jnp.float32(1.0)
         clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / clipping_threshold)
-        size = math.prod(parameter.shape[batch_dims(names) :])
+        size = float(math.prod(parameter.shape[batch_dims(names) :]))
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), minimum_scale)
         factor = -learning_rate(count) * scale / clip * factor
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
