@@ -51,8 +51,8 @@ def fused_attention(
     Args:
       q: [B, L, H * K], head by head, bfloat16 or float32; products are summed in float32.
       k, v: [B, M, H * K].
-      bias: [H, L + M - 1] float32, added to the scores by distance: column L - 1 + d is for the key
-        d places to the right of the query. None = no bias.
+      bias: [H, 2 W] float32, added to the scores by distance: column W + d is for the key d places
+        to the left of the query. W is a multiple of 128, as long as L and M. None = no bias.
       query_segments, key_segments: [B, L], [B, M] int32; 0 = padding.
       num_heads: H.
       causal: a query sees no key to its right.

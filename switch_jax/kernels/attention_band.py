@@ -17,10 +17,13 @@ from switch_jax.kernels.attention_sizes import LANES, Sizes
 
 
 def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
-    """[H, L + M - 1] by key minus query -> [blocks, heads, lanes] by query minus key."""
-    left = s.zero_lane - (s.memory - 1)
-    right = s.bias_lanes - left - bias.shape[1]
-    lanes = jnp.pad(bias[:, ::-1].astype(jnp.float32), ((0, 0), (left, right)))
+    """[H, 2 W] -> [blocks, heads, lanes], distance 0 in `zero_lane`; both by query minus key.
+
+    In self-attention nothing is cut or padded: each layer's gradient would be padded again.
+    """
+    first = bias.shape[1] // 2 - s.zero_lane
+    lanes = bias[:, first : first + s.bias_lanes].astype(jnp.float32)
+    lanes = jnp.pad(lanes, ((0, 0), (0, s.bias_lanes - lanes.shape[1])))
     return lanes.reshape(s.blocks, s.heads, s.bias_lanes)
 
 

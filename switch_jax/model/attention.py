@@ -49,8 +49,8 @@ class Attention(nnx.Module):
           memory: [B, M, D] keys and values; x itself in self-attention.
           query_segments, key_segments: [B, L], [B, M] int32: a token sees those of its own segment;
             0 = padding, which none sees.
-          bias: [H, L + M - 1] float32, added to the scores by key-minus-query distance, from
-            1 - L to M - 1.
+          bias: [H, 2 W] float32, added to the scores by query-minus-key distance, from -W to
+            W - 1; see `RelativePositionBias`.
           causal: a token sees none to its right.
           key: for dropout on the attention weights; None = none.
 
@@ -87,7 +87,7 @@ def plain(
     q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))
     scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)
     if bias is not None:
-        scores = scores + by_pair(bias, length)
+        scores = scores + by_pair(bias, length, k.shape[1])
     mask = segment_mask(query_segments, key_segments)
     if causal:
         mask &= causal_mask(length)
@@ -141,18 +141,20 @@ def fused(
     )(q, k, v, bias, query_segments, key_segments)
 
 
-def by_pair(bias: jax.Array, length: int) -> jax.Array:
-    """[H, L + M - 1] by key-minus-query distance -> [H, L, M].
+def by_pair(bias: jax.Array, length: int, memory: int) -> jax.Array:
+    """[H, 2 W] by query-minus-key distance, from -W to W - 1 -> [H, L, M].
 
-    Row l of the result starts at distance -l. Rows that are one longer than the shift from each
-    to the next, laid end to end and cut again, do that without a gather, whose gradient would be
-    a scatter.
+    By key minus query, row l of the result starts at distance -l. Rows that are one longer than the
+    shift from each to the next, laid end to end and cut again, do that without a gather, whose
+    gradient would be a scatter.
     """
+    start = bias.shape[1] // 2 - length
+    bias = bias[:, ::-1][:, start : start + length + memory - 1]
     heads, distances = bias.shape
     rows = jnp.pad(bias, ((0, 0), (0, 1)))[:, None]
     rows = jnp.broadcast_to(rows, (heads, length, distances + 1)).reshape(heads, -1)
     rows = rows[:, length - 1 : length - 1 + length * distances]
-    return rows.reshape(heads, length, distances)[:, :, : distances - length + 1]
+    return rows.reshape(heads, length, distances)[:, :, :memory]
 
 
 def segment_mask(query_segments: jax.Array, key_segments: jax.Array) -> jax.Array:

@@ -6,7 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental import pallas as pl
 
+from switch_jax.kernels.attention_sizes import LANES
 from switch_jax.model import parameters
 from switch_jax.model.config import ModelConfig
 
@@ -108,7 +110,7 @@ _look_up.defvjp(_look_up_fwd, _look_up_bwd)
 
 
 class RelativePositionBias(nnx.Module):
-    """T5's position information: one number a head and bucket of key-minus-query distances.
+    """T5's position information: one number a head and bucket of distances.
 
     One for each stack, shared by its layers.
     """
@@ -121,10 +123,14 @@ class RelativePositionBias(nnx.Module):
         self.max_distance = config.relative_position_max_distance
 
     def __call__(self, length: int) -> jax.Array:
-        """[H, 2 L - 1] float32 bias by key-minus-query distance, from 1 - L to L - 1."""
+        """[H, 2 W] float32 bias by query-minus-key distance, from -W to W - 1.
+
+        W is the length rounded up to whole lanes of a TPU, as the attention kernel takes it.
+        """
         buckets = self.embedding.shape[0]
+        width = pl.cdiv(length, LANES) * LANES
         bucket = relative_position_bucket(
-            jnp.arange(1 - length, length), buckets, self.max_distance, self.bidirectional
+            jnp.arange(width, -width, -1), buckets, self.max_distance, self.bidirectional
         )
         # A matrix product, since the gradient of a look-up would be a scatter.
         one_hot = jax.nn.one_hot(bucket, buckets, dtype=jnp.float32)

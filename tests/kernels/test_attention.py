@@ -18,8 +18,8 @@ def reference(q, k, v, bias, mask):
     """Softmax attention in float32; the mask is [B, L, M]."""
     heads, length, memory = bias.shape[0], q.shape[1], k.shape[1]
     q, k, v = (x.astype(jnp.float32).reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-    distance = np.arange(memory)[None, :] - np.arange(length)[:, None]
-    scores = jnp.einsum("blhk,bmhk->bhlm", q, k) + bias[:, distance + length - 1]
+    distance = np.arange(length)[:, None] - np.arange(memory)[None, :]
+    scores = jnp.einsum("blhk,bmhk->bhlm", q, k) + bias[:, bias.shape[1] // 2 + distance]
     scores = jnp.where(mask[:, None], scores, -1e9)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
@@ -42,7 +42,8 @@ def _case(batch, length, memory, heads, size, dtype="float32"):
 
     q = normal(batch, length, heads * size) * size**-0.5
     k, v = (normal(batch, memory, heads * size) for _ in range(2))
-    bias = jnp.asarray(rng.normal(size=(heads, length + memory - 1)), jnp.float32)
+    width = -(-max(length, memory) // 128) * 128
+    bias = jnp.asarray(rng.normal(size=(heads, 2 * width)), jnp.float32)
     query_segments = _segments(rng, batch, length)
     key_segments = query_segments if length == memory else _segments(rng, batch, memory)
     return (q, k, v, bias), (query_segments, key_segments), normal(batch, length, heads * size)

@@ -78,16 +78,16 @@ def test_masks_by_hand():
 
 @pytest.mark.parametrize(("length", "memory"), [(4, 4), (1, 3), (3, 1), (2, 5)])
 def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, memory):
-    bias = np.arange(2.0 * (length + memory - 1)).reshape(2, -1)
-    distance = np.arange(memory)[None, :] - np.arange(length)[:, None]
-    np.testing.assert_array_equal(by_pair(bias, length), bias[:, distance + length - 1])
+    bias = np.arange(2.0 * 12).reshape(2, 12)  # of distances -6 to 5
+    distance = np.arange(length)[:, None] - np.arange(memory)[None, :]
+    np.testing.assert_array_equal(by_pair(bias, length, memory), bias[:, 6 + distance])
     weights = np.random.default_rng(0).normal(size=(2, length, memory))
 
     def weighted(bias, weights):
-        return (by_pair(bias, length) * weights).sum()
+        return (by_pair(bias, length, memory) * weights).sum()
 
     gradient = jax.jit(jax.grad(weighted)).lower(bias, weights).compile()
-    expected = [np.trace(weights, d, axis1=1, axis2=2) for d in range(1 - length, memory)]
+    expected = [np.trace(weights, -d, axis1=1, axis2=2) for d in range(-6, 6)]
     np.testing.assert_allclose(gradient(bias, weights), np.stack(expected, 1), rtol=1e-5)
     assert not re.search(r" (gather|scatter)\(", gradient.as_text())
 
@@ -113,7 +113,8 @@ def test_attention_adds_the_bias_and_does_not_scale_its_scores():
     x = jnp.array([[[1.0, 0.0]]])
     memory = jnp.array([[[2.0, 0.0], [0.0, 1.0]]])
     segments = jnp.ones((1, 1), int), jnp.ones((1, 2), int)
-    bias = jnp.array([[0.0, 1.0]])  # of the key at, and right of, the query's position
+    # Of keys two and one to the right of the query, at its place, and left of it.
+    bias = jnp.array([[9.0, 1.0, 0.0, 9.0]])
     y = _attention(1.0)(x, memory, *segments, bias)
     # Scores x . m = 2 and 0, plus 0 and 1: weights e / (1 + e) and 1 / (1 + e).
     expected = [[[2 * math.e / (1 + math.e), 1 / (1 + math.e)]]]
@@ -127,7 +128,7 @@ def test_heads_are_consecutive_columns_and_see_their_own_bias():
         getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     memory = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
     segments = jnp.ones((1, 1), int), jnp.ones((1, 2), int)
-    bias = jnp.array([[50.0, 0.0], [0.0, 50.0]])
+    bias = jnp.array([[0.0, 0.0, 50.0, 0.0], [0.0, 50.0, 0.0, 0.0]])  # by distances -2 to 1
     y = attention(memory[:, :1], memory, *segments, bias)
     np.testing.assert_allclose(y, [[[1.0, 4.0]]], rtol=1e-6)
 
