@@ -20,10 +20,20 @@ def keep_freed_memory() -> None:
     touched again: that is a fifth of a step. To be called before anything starts threads: all share
     one arena then, since no other can hold large blocks.
     """
-    if platform.libc_ver()[0] == "glibc" and _only_cpus():
+    if _is_ours():
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)):
             mallopt(parameter, value)
+
+
+def return_freed_memory() -> None:
+    """Gives back what is kept now: between compilation, which takes much, and the first step."""
+    if _is_ours():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _is_ours() -> bool:
+    return platform.libc_ver()[0] == "glibc" and _only_cpus()
 
 
 def _only_cpus() -> bool:

@@ -28,6 +28,7 @@ from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter, Progress
 from switch_jax.model import ModelConfig, logical_axes
 from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.partitioning.allocator import return_freed_memory
 from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig, TokenSums
@@ -144,6 +145,7 @@ def _loop(
     batches = train_batches(data, run.batch_size, start_batch=start)
     evaluation = _Evaluation(model, data, run, mesh, abstract)
     train_step = lower_train_step(abstract, mesh, run, model, data, optimizer, loss).compile()
+    return_freed_memory()
     clock = _Clock(writer.last_seconds(start))
     window = _Window(writer, progress, model, clock, learning_rate_schedule(optimizer))
     if start == 0:
