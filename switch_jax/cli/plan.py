@@ -148,9 +148,11 @@ def _compiling(what: str) -> Iterator[None]:
     on_terminal = sys.stderr.isatty()
 
     def tell() -> None:
-        while on_terminal and not done.wait(1.0):
+        period, first, last = (1.0, "\r", "") if on_terminal else (60.0, "", "\n")
+        while not done.wait(period):
             seconds = time.monotonic() - start
-            print(f"\rcompiling {what}: {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+            text = f"{first}compiling {what}: {seconds:.0f} s"
+            print(text, end=last, file=sys.stderr, flush=True)
 
     if not on_terminal:
         print(f"compiling {what}", file=sys.stderr, flush=True)

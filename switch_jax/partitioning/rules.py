@@ -48,10 +48,11 @@ def parameter_places(axes: Any, shapes: Any, mesh: Mesh, fully_sharded: bool = F
         places = _by_rule(names, array.shape, mesh.shape)
         for name, size, mesh_axis in zip(names, array.shape, places, strict=True):
             ways = mesh.shape[mesh_axis] if mesh_axis else 1
-            if size % ways:
+            if mesh_axis and size % ways:
                 raise UserError(
                     f"a parameter axis {name!r} of size {size} does not divide over the mesh axis "
-                    f"{mesh_axis!r} of {ways} devices ({size} % {ways} = {size % ways})"
+                    f"{mesh_axis!r} of {ways} devices ({size} % {ways} = {size % ways}); set "
+                    f"MESH_{mesh_axis.upper()} to a divisor of {size}"
                 )
         if fully_sharded:
             return _over_batch_axes(names, array.shape, places, mesh.shape)

@@ -6,6 +6,7 @@ Clocks follow from peak bf16 FLOP/s and the size and number of matrix units.
 """
 
 import dataclasses
+import difflib
 import math
 import re
 
@@ -134,7 +135,7 @@ def parse_slice(name: str) -> Slice:
     """
     form = re.fullmatch(r"(?:(\d+)x)?(v\d\w*?|tpu7x)(?:-(\d+)|:(\d+(?:x\d+)+))", name)
     if not form or form.group(2) not in GENERATIONS or form.group(1) == "0":
-        raise UserError(f"no TPU topology {name!r}; {_known()}")
+        raise UserError(f"no TPU topology {name!r}; {_near(name)}{_known()}")
     generation = GENERATIONS[form.group(2)]
     count = int(form.group(1) or 1)
     for written in (form.group(4),) if form.group(4) else generation.shapes:
@@ -145,14 +146,22 @@ def parse_slice(name: str) -> Slice:
     raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
 
 
+def _near(name: str) -> str:
+    slices = [s for g in GENERATIONS.values() for s in _names(g)]
+    near = difflib.get_close_matches(name, slices)
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def _names(generation: Generation) -> list[str]:
+    shapes = (tuple(map(int, s.split("x"))) for s in generation.shapes)
+    return [f"{generation.name}-{_size(generation, shape)}" for shape in shapes]
+
+
 def _size(generation: Generation, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * (2 if generation.counts_cores else 1)
 
 
 def _known(only: Generation | None = None) -> str:
-    names = {
-        g.name: [f"{g.name}-{_size(g, tuple(map(int, s.split('x'))))}" for s in g.shapes]
-        for g in ([only] if only else GENERATIONS.values())
-    }
-    listed = "; ".join(", ".join(sizes) for sizes in names.values())
-    return f"known are {listed}; several slices as 2x{next(iter(names.values()))[-1]}"
+    names = [_names(g) for g in ([only] if only else GENERATIONS.values())]
+    listed = "; ".join(", ".join(sizes) for sizes in names)
+    return f"known are {listed}; several slices as 2x{names[0][-1]}"

@@ -44,7 +44,7 @@ def table(plan: Plan) -> str:
         lines.append(_row(f"  {part}", f"{cycles:,} ({percent(cycles / costs.estimated_cycles)})"))
     if costs.uncounted:
         listed = ", ".join(f"{number} {name}" for name, number in costs.uncounted.items())
-        lines.append(_row("  not counted", listed))
+        lines.append(_row("  not counted", f"{listed}: of these the compiler says nothing"))
     lines.append(
         _row("utilisation", f"{percent(plan.utilisation or 0)} of peak, by model FLOPs and cycles")
     )

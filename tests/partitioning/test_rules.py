@@ -55,7 +55,8 @@ def test_without_it_only_experts_and_model_split_weights():
 
 @pytest.mark.parametrize("fully_sharded", [False, True])
 def test_an_axis_that_does_not_divide_is_refused_with_the_numbers(fully_sharded):
-    with pytest.raises(UserError, match=r"'mlp' of size 30 .*'model' of 4 devices \(30 % 4 = 2\)"):
+    numbers = r"'mlp' of size 30 .*'model' of 4 devices \(30 % 4 = 2\).* a divisor of 30"
+    with pytest.raises(UserError, match=numbers):
         _place(INTO, (6, 16, 30), (2, 1, 4), fully_sharded)
 
 

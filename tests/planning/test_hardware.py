@@ -29,6 +29,11 @@ def test_an_unknown_slice_lists_the_known_ones(name):
         parse_slice(name)
 
 
+def test_a_misspelt_slice_brings_near_ones():
+    with pytest.raises(UserError, match=r"topology 'v5-256'; did you mean .*v5p-256.*\? known"):
+        parse_slice("v5-256")
+
+
 def test_an_unknown_size_lists_the_sizes_of_its_generation():
     with pytest.raises(UserError, match=r"no TPU topology 'v5p-100'; known are v5p-8, .*v5p-8192"):
         parse_slice("v5p-100")
