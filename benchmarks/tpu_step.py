@@ -16,31 +16,37 @@ import sys
 
 # By name: what `switch_jax plan` gets. 128 v5p chips with 16 rows, 8192 input tokens, each:
 BASE = "--topology=v5p-256 --gin_file=models/{}.gin "
-SCANNED = "--gin.SCAN_LAYERS=True"
-FACTOR = "--gin.TRAIN_EXPERT_CAPACITY_FACTOR="
-SWITCH = BASE.format("switch_base") + "--mesh=1,128,1 "
+SCANNED = " --gin.SCAN_LAYERS=True"
+FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
+T5 = BASE.format("t5_base") + "--mesh=128,1,1"
+SWITCH = BASE.format("switch_base") + "--mesh=1,128,1"
+V4, V6E = ("v5p-256", "v4-256"), ("v5p-256", "v6e-128")
 STEPS = {
-    "t5_base": BASE.format("t5_base") + "--mesh=128,1,1",
-    "t5_base_scanned": BASE.format("t5_base") + "--mesh=128,1,1 " + SCANNED,
+    "t5_base": T5,
+    "t5_base_scanned": T5 + SCANNED,
     "switch_base": SWITCH,
     "switch_base_factor_1": SWITCH + FACTOR + "1.0",
     "switch_base_factor_2": SWITCH + FACTOR + "2.0",
     "switch_base_scanned": SWITCH + SCANNED,
-    "switch_base_16_experts": SWITCH.replace("1,128,1", "8,16,1") + "--gin.NUM_EXPERTS=16",
+    "switch_base_16_experts": SWITCH.replace("1,128,1", "8,16,1") + " --gin.NUM_EXPERTS=16",
     "switch_base_8_ways": SWITCH.replace("1,128,1", "16,8,1"),
+    "t5_base_v4": T5.replace(*V4) + SCANNED,
+    "switch_base_v4": SWITCH.replace(*V4) + SCANNED,
+    "t5_base_v6e": T5.replace(*V6E) + SCANNED,
+    "switch_base_v6e": SWITCH.replace(*V6E) + SCANNED,
     "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
-    "--gin.BATCH_SIZE=512 --gin.SCAN_LAYERS=True",
+    "--gin.BATCH_SIZE=512" + SCANNED,
     "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
-    "--mesh=4,128,1 --gin.GROUP_SIZE=512 " + SCANNED,
+    "--mesh=4,128,1 --gin.GROUP_SIZE=512" + SCANNED,
     "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
     "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
-    "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1 " + SCANNED,
+    "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1" + SCANNED,
     "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
     "--gin.BATCH_SIZE=1024",
     "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
     "--gin.REMAT_POLICY=minimal",
     "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
-    "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192 " + SCANNED,
+    "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192" + SCANNED,
 }
 
 
