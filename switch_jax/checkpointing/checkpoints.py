@@ -52,7 +52,7 @@ class Checkpoints:
             raise UserError(
                 f"the checkpoint of step {step} in {self.directory} is of another model: "
                 f"{len(differing)} of {len(wanted)} arrays differ ({examples}); use that model's "
-                "config or another MODEL_DIR"
+                "config, the switch_jax that wrote it, or another MODEL_DIR"
             )
         return self._checkpointer.load(step, abstract_state)
 

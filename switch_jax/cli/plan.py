@@ -158,10 +158,16 @@ def _compiling(what: str) -> Iterator[None]:
         print(f"compiling {what}", file=sys.stderr, flush=True)
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
+    compiled = False
     try:
         yield
+        compiled = True
     finally:
         done.set()
         thread.join()
-    seconds, end = time.monotonic() - start, "\r" if on_terminal else ""
-    print(f"{end}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)
+        seconds = time.monotonic() - start
+        back = "\r" if on_terminal else ""
+        if compiled:
+            print(f"{back}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)
+        elif on_terminal and seconds > 1:
+            print(file=sys.stderr, flush=True)  # what follows has a line of its own

@@ -19,9 +19,15 @@ from switch_jax.kernels.attention_sizes import LANES, Sizes
 def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
     """[H, 2 W] -> [blocks, heads, lanes], distance 0 in `zero_lane`; both by query minus key.
 
-    In self-attention nothing is cut or padded: each layer's gradient would be padded again.
+    Where tiles divide W and L = M, nothing is cut or padded: that would be done again to the
+    gradient of each layer.
+
+    Raises:
+      ValueError: W is shorter than the whole lanes that M keys take.
     """
     first = bias.shape[1] // 2 - s.zero_lane
+    if first < 0:
+        raise ValueError(f"a bias of width {bias.shape[1]} is too short for {s.memory} keys")
     lanes = bias[:, first : first + s.bias_lanes].astype(jnp.float32)
     lanes = jnp.pad(lanes, ((0, 0), (0, s.bias_lanes - lanes.shape[1])))
     return lanes.reshape(s.blocks, s.heads, s.bias_lanes)

@@ -50,7 +50,7 @@ class Attention(nnx.Module):
           query_segments, key_segments: [B, L], [B, M] int32: a token sees those of its own segment;
             0 = padding, which none sees.
           bias: [H, 2 W] float32, added to the scores by query-minus-key distance, from -W to
-            W - 1; see `RelativePositionBias`.
+            W - 1. W is at least L and M, and on TPU a multiple of 128; see `RelativePositionBias`.
           causal: a token sees none to its right.
           key: for dropout on the attention weights; None = none.
 
@@ -149,6 +149,8 @@ def by_pair(bias: jax.Array, length: int, memory: int) -> jax.Array:
     gradient would be a scatter.
     """
     start = bias.shape[1] // 2 - length
+    if start < 0 or bias.shape[1] < 2 * memory:
+        raise ValueError(f"a bias of width {bias.shape[1]} is too short for {length} x {memory}")
     bias = bias[:, ::-1][:, start : start + length + memory - 1]
     heads, distances = bias.shape
     rows = jnp.pad(bias, ((0, 0), (0, 1)))[:, None]

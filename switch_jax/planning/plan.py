@@ -23,7 +23,7 @@ from switch_jax.training.optimizer import OptimizerConfig
 from switch_jax.training.state import abstract_state
 from switch_jax.training.step import check_batch
 
-# Section 5.6 compares models after 576 billion tokens: 550k steps of 2^20 input tokens.
+# Section 4.1: 550k steps of 2^20 tokens. We read them as input tokens: 2048 rows of 512.
 PAPER_TOKENS = 576e9
 
 
@@ -77,7 +77,7 @@ class Plan:
       model_flops: of a step, all chips together; see `model.flops.training_flops`.
       slot_flops: the same with the experts' empty slots.
       tokens: input and target tokens of a step, padding included.
-      input_tokens: those of the inputs alone, which the paper counts.
+      input_tokens: those of the inputs alone.
       compile_seconds: on this machine.
       costs: None where it does not fit.
     """
@@ -149,6 +149,7 @@ class Plan:
             "collective_seconds_model": costs and costs.collective_seconds,
             "step_seconds_model": costs and costs.step_seconds,
             "tokens_per_step": self.tokens,
+            "input_tokens_per_step": self.input_tokens,
             "tokens_per_second": self.tokens_per_second,
             "days_to_576e9_tokens": costs and self.days,
             "compile_seconds": self.compile_seconds,

@@ -1,12 +1,16 @@
+import io
 import json
 import re
 import sys
+import time
 import types
 
 import jax
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.cli import plan as cli_plan
+from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.planning import compiler, plan, search
@@ -42,7 +46,7 @@ def _plan(hardware, mesh, fits=True):
         parameters=5_688_960, parameter_bytes=22_755_840, optimizer_bytes=224_056,
         hbm_bytes=3 * GIB if fits else 30 * GIB, hbm_limit_bytes=16 * GIB, model_flops=2e12,
         slot_flops=2.5e12, tokens=40_000, input_tokens=32_000, compile_seconds=7.0,
-            costs=costs if fits else None,
+        costs=costs if fits else None,
     )  # fmt: skip
 
 
@@ -121,6 +125,16 @@ def test_without_libtpu_the_message_names_the_extra(capsys, monkeypatch):
     monkeypatch.setattr(compiler, "_schedules", None)
     line = _refused(capsys, *TINY, "--topology=v5p-8")
     assert re.search(r"libtpu, and it is not installed: .*pip install 'switch_jax\[tpu\]'", line)
+
+
+def test_a_mistake_found_while_compiling_has_a_line_of_its_own_on_a_terminal(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with pytest.raises(UserError), cli_plan._compiling("the step"):
+        time.sleep(1.5)
+        raise UserError("no")
+    assert re.fullmatch(r"(\rcompiling the step: \d s)+\n", terminal.getvalue())
 
 
 def test_json_is_all_that_is_on_standard_output(capsys, planned):

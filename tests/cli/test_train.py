@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from switch_jax.cli import gin_config, main
+from switch_jax.cli import gin_config, gin_flags, main
+from switch_jax.errors import UserError
+from switch_jax.partitioning import allocator
 
 DEMO = "--gin_file=runs/demo_switch.gin"
 
@@ -58,6 +60,19 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
     folder = [f"--gin.MODEL_DIR={tmp_path / 'run'}"] if arguments[:1] == [DEMO] else []
     assert re.search(message, _refused(capsys, *folder, *arguments))
     assert not (tmp_path / "run").exists()
+
+
+def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
+    called = []
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: called.append("keep"))
+
+    def build(args):
+        called.append("build")
+        raise UserError("enough")
+
+    monkeypatch.setattr(gin_flags, "build", build)
+    assert main(["train", DEMO]) == 2
+    assert called == ["keep", "build"]
 
 
 def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):

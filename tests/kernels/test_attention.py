@@ -100,12 +100,24 @@ def test_other_numbers_of_queries_and_keys(length, memory, with_bias):
     _compare(*case, causal=False, with_bias=with_bias, tolerance=2e-6)
 
 
-@pytest.mark.parametrize(("length", "causal"), [(256, False), (300, True)])
-def test_long_sequences_are_worked_on_in_tiles(length, causal, monkeypatch):
-    monkeypatch.setattr(attention_sizes, "TILE_SCORES", 0)
-    assert attention_sizes.cut((2, length, 64), length, 1).tile == 128
+@pytest.mark.parametrize(
+    ("length", "causal", "tile"),
+    [(256, False, 128), (300, True, 128), (300, False, 256)],  # of 384 lanes, 256 are no divisor
+)
+def test_long_sequences_are_worked_on_in_tiles(length, causal, tile, monkeypatch):
+    monkeypatch.setattr(attention_sizes, "TILE_SCORES", tile * 384)
+    assert attention_sizes.cut((2, length, 64), length, 1).tile == tile
     case = _case(2, length, length, 1, 64)
     _compare(*case, causal=causal, with_bias=True, tolerance=2e-6)
+
+
+def test_a_bias_shorter_than_the_keys_is_refused():
+    (q, k, v, bias), segments, _ = _case(2, 130, 130, 1, 64)
+    options = {"num_heads": 1, "causal": False}
+    with pytest.raises(ValueError, match="width 256 is too short for 130 keys"):
+        fused_attention(q, k, v, bias[:, 128:-128], *segments, **options, interpret=True)
+    with pytest.raises(ValueError, match="width 256 is too short for 130 x 130"):
+        plain(q, k, v, bias[:, 128:-128], *segments, **options)
 
 
 def test_bfloat16_is_as_near_as_its_precision_allows():

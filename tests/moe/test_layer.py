@@ -65,10 +65,14 @@ def test_layer_equals_the_one_hot_reference(mesh):
     np.testing.assert_allclose(stats.entropy, entropy[valid].mean(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("mesh", MESHES[1:])
-def test_gradients_and_noise_are_the_same_on_every_mesh(mesh):
+@pytest.mark.parametrize(
+    ("mesh", "size"),
+    # Groups of a row on all; on some, groups of half a row and of two rows.
+    [*((mesh, L) for mesh in MESHES[1:]), ((2, 4, 1), L // 2), ((2, 2, 1), 2 * L)],
+)
+def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size):
     x, valid, p = _inputs()
-    config = _config(jitter=0.1, expert_dropout=0.3)
+    config = _config(group_size=size, jitter=0.1, expert_dropout=0.3)
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
 
     def loss(x, p):

@@ -179,7 +179,7 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.tokens == 16 * (32 + 16)
     seconds = 16850 / (197e12 / 131072)
     assert made.tokens_per_second == pytest.approx(768 / seconds)
-    # The paper counts input tokens: 16 x 32 a step.
+    assert made.as_json()["input_tokens_per_step"] == 16 * 32
     assert made.days == pytest.approx(576e9 / 512 * seconds / 86400)
     assert made.utilisation == pytest.approx(made.model_flops / 8 / (16850 * 131072))
 
