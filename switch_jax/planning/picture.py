@@ -19,7 +19,7 @@ def draw(plans: Sequence[Plan], path: str) -> None:
     figure = Figure(figsize=(10, 1.5 + 2 * height), layout="constrained")
     time, memory = figure.subplots(2, 1)
     names = ["{} x {} x {}".format(*plan.mesh) for plan in plans]
-    _bars(time, names, [_times(plan) for plan in plans])
+    _bars(time, names, [_times(plan) for plan in plans], "ms")
     for i, plan in enumerate(plans):
         if plan.costs is None:
             time.annotate(
@@ -28,7 +28,7 @@ def draw(plans: Sequence[Plan], path: str) -> None:
             )  # fmt: skip
     time.set_title("Time of a step in the model: cycles of each part, then exchanges", loc="left")
     time.set_xlabel("ms")
-    _bars(memory, names, [_memories(plan) for plan in plans])
+    _bars(memory, names, [_memories(plan) for plan in plans], "GiB")
     limit = min(plan.hbm_limit_bytes for plan in plans) / 2**30
     memory.axvline(limit, color=GREY, linestyle="--", linewidth=1, label=f"limit, {limit:.1f} GiB")
     memory.set_title("Memory of a chip", loc="left")
@@ -65,18 +65,23 @@ def _memories(plan: Plan) -> dict[str, float]:
     return {name: size / 2**30 for name, size in zip(_MEMORY, sizes, strict=True)}
 
 
-def _bars(axes: Axes, names: Sequence[str], stacks: Sequence[dict[str, float]]) -> None:
+def _bars(axes: Axes, names: Sequence[str], stacks: Sequence[dict[str, float]], unit: str) -> None:
+    """Stacked bars, each with its sum at its end."""
     segments = list(dict.fromkeys(segment for stack in stacks for segment in stack))
     left = [0.0] * len(stacks)
     height = 0.6 if len(stacks) > 1 else 0.3
     for i, segment in enumerate(segments):
         widths = [stack.get(segment, 0.0) for stack in stacks]
-        axes.barh(
+        bars = axes.barh(
             range(len(stacks)), widths, left=left, height=height, label=segment,
             color=COLOURS[i % len(COLOURS)], hatch="" if i < len(COLOURS) else "////",
             edgecolor="white", linewidth=0,
         )  # fmt: skip
         left = [a + b for a, b in zip(left, widths, strict=True)]
+        if segment == segments[-1]:
+            sums = [f"{total:.1f} {unit}" if total else "" for total in left]
+            axes.bar_label(bars, sums, padding=4, fontsize=8)
+    axes.margins(x=0.1)  # where the longest bar's sum stands
     axes.set_yticks(range(len(stacks)), names)
     axes.set_ylim(len(stacks) - 0.5, -0.5)
     axes.spines[["top", "right"]].set_visible(False)
