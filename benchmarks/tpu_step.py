@@ -17,6 +17,7 @@ import sys
 # By name: what `switch_jax plan` gets. 128 v5p chips with 16 rows, 8192 input tokens, each:
 BASE = "--topology=v5p-256 --gin_file=models/{}.gin "
 SCANNED = " --gin.SCAN_LAYERS=True"
+RUN = "--gin_file=runs/pretrain.gin"
 FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
 T5 = BASE.format("t5_base") + "--mesh=128,1,1"
 SWITCH = BASE.format("switch_base") + "--mesh=1,128,1"
@@ -54,7 +55,7 @@ def plan(flags: str) -> dict:
     """What `switch_jax plan` prints as JSON."""
     run = "import sys; from switch_jax.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", run, "plan", *flags.split()]
-    command += ["--gin_file=runs/pretrain.gin", "--json"]
+    command += [RUN, "--json"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if result.returncode not in (0, 3):
         sys.exit(result.returncode)
@@ -85,7 +86,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STEPS))
     names = parser.parse_args().names
     if not names:
-        print("\n".join(f"{name}: switch_jax plan {flags}" for name, flags in STEPS.items()))
+        for name, flags in STEPS.items():
+            print(f"{name}: switch_jax plan {flags} {RUN}")
         return
     unknown = [name for name in names if name not in STEPS]
     if unknown:

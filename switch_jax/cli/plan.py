@@ -134,10 +134,13 @@ def _nearest_change(hardware: Any, parts: dict[str, Any], failed: Any) -> str | 
         try:
             with _compiling(f"it with {flags}"):
                 plan = make_plan(hardware, **changed)
-        except UserError:
-            continue  # the batch does not divide that way
+        except UserError as error:  # the batch does not divide that way
+            print(f"not with {flags}: {error}", file=sys.stderr)
+            continue
+        size = f"{plan.hbm_bytes / 2**30:.1f} GiB a chip"
         if plan.fits:
-            return f"{flags} ({plan.hbm_bytes / 2**30:.1f} GiB a chip)"
+            return f"{flags} ({size})"
+        print(f"not with {flags}: {size}", file=sys.stderr)
     return None
 
 

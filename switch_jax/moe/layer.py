@@ -168,7 +168,8 @@ def check_divides(
         raise UserError(
             f"group size {group_size} does not fit: a batch of {batch} x {length} tokens makes "
             f"{groups} groups of {tokens}, which do not divide over data x expert = {shards} "
-            f"devices; set GROUP_SIZE to {max(1, batch // shards) * length} or less"
+            f"devices; set GROUP_SIZE to {max(1, batch // shards) * length} or less: whole rows of "
+            f"{length} tokens, or a divisor of {length}"
         )
 
 

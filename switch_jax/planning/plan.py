@@ -58,6 +58,11 @@ class Costs:
     collective_seconds: float
 
     @property
+    def placed_bytes(self) -> int:
+        """Of a chip, without the program itself."""
+        return self.arguments_bytes + self.outputs_bytes + self.temporaries_bytes
+
+    @property
     def step_seconds(self) -> float:
         """The step-time model: computing and exchanging one after the other, none hidden."""
         return self.compute_seconds + self.collective_seconds
@@ -136,6 +141,7 @@ class Plan:
             "hbm_arguments_bytes": costs and costs.arguments_bytes,
             "hbm_outputs_bytes": costs and costs.outputs_bytes,
             "hbm_temporaries_bytes": costs and costs.temporaries_bytes,
+            "hbm_program_bytes": costs and self.hbm_bytes - costs.placed_bytes,
             "model_flops": self.model_flops,
             "model_flops_with_empty_slots": self.slot_flops,
             "compiled_flops": costs and costs.compiled_flops,

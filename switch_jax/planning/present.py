@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from switch_jax.planning.plan import Costs, Plan
+from switch_jax.planning.plan import Plan
 from switch_jax.reports.units import count, percent
 
 
@@ -27,7 +27,7 @@ def table(plan: Plan) -> str:
         _row("  arguments", f"{_gib(costs.arguments_bytes)} (state and batch)"),
         _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
         _row("  temporaries", _gib(costs.temporaries_bytes)),
-        _row("  program", _gib(_program_bytes(plan.hbm_bytes, costs))),
+        _row("  program", _gib(plan.hbm_bytes - costs.placed_bytes)),
         _row("model FLOPs", f"{count(plan.model_flops)} a step, all chips"),
         _row(
             "compiled FLOPs",
@@ -86,10 +86,6 @@ def ranking(plans: Sequence[Plan]) -> str:
         step, rate = plan.costs.step_seconds * 1e3, count(plan.tokens_per_second or 0)
         lines.append(f"{mesh} {plan.hbm_bytes / 2**30:>9.1f} {step:>8.1f} {rate:>9}")
     return "\n".join(lines) + "\n"
-
-
-def _program_bytes(needed: int, costs: Costs) -> int:
-    return needed - costs.arguments_bytes - costs.outputs_bytes - costs.temporaries_bytes
 
 
 def _row(name: str, value: str) -> str:
