@@ -15,8 +15,8 @@ FREE = frozenset(
     "after-all bitcast call conditional constant get-tuple-element iota opt-barrier parameter "
     "partition-id replica-id tuple while".split()
 )
-# Custom calls that only tell the compiler something.
-MARKS = ("AllocateBuffer", "AssumeGatherIndicesInBound")
+# Custom calls that only tell the compiler something: that parts lie together as one array, say.
+MARKS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast")
 COLLECTIVES = (
     "all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all",
     "reduce-scatter",

@@ -32,6 +32,7 @@ ENTRY %main.9 (p: bf16[8,32]) -> bf16[8,32] {
   %p = bf16[8,32]{1,0} parameter(0)
   %while.2 = (s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}) while(%tuple.0), condition=%condition.1, body=%body.1
   %custom-call.4 = bf16[2]{0} custom-call(), custom_call_target="AllocateBuffer"
+  %custom-call.6 = bf16[8,32]{1,0:S(1)} custom-call(%p, %p), custom_call_target="ConcatBitcast"
   %kernel.5 = bf16[8,32]{1,0} custom-call(%p), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"cost_estimate":{"flops":"77"}}}
   ROOT %copy.3 = bf16[8,32]{1,0} copy(%g), backend_config={"estimated_cycles":"50"}
 }
@@ -52,6 +53,7 @@ def test_what_the_compiler_does_not_know_is_no_number():
     assert by_name["sort.1"].cycles is None
     assert not by_name["sort.1"].is_free
     assert by_name["custom-call.4"].is_free
+    assert by_name["custom-call.6"].is_free
     assert by_name["while.2"].is_free
 
 
