@@ -1,4 +1,7 @@
-"""The one exception that stands for a user's mistake."""
+"""The one exception that stands for a user's mistake, and near names for a misspelt one."""
+
+import difflib
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -7,3 +10,9 @@ class UserError(Exception):
     The message is one clear line that says what is wrong, with the numbers, and what to write
     instead. The command line prints it and exits with code 2, without a stack trace.
     """
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """"did you mean a or b? ", with the names that are near; "" where none is."""
+    near = difflib.get_close_matches(name, known)
+    return f"did you mean {' or '.join(near)}? " if near else ""

@@ -1,6 +1,5 @@
 """Registered seqio tasks and mixtures, by name."""
 
-import difflib
 import importlib
 import os
 import sys
@@ -8,7 +7,7 @@ import sys
 import seqio
 
 import switch_jax.tasks  # noqa: F401  registers the tasks that come with the library
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, did_you_mean
 
 
 def names() -> list[str]:
@@ -25,8 +24,7 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
     known = names()
     if name in known:
         return seqio.get_mixture_or_task(name)
-    near = difflib.get_close_matches(name, known, n=3)
-    suggestion = f"did you mean {' or '.join(near)}? " if near else ""
+    suggestion = did_you_mean(name, known)
     raise UserError(
         f"no task or mixture is registered as {name!r}: {suggestion}A task of your own is known "
         "once its module is imported (in gin: `import my_tasks`; for `switch_jax tasks`: --import "

@@ -46,7 +46,7 @@ class Sizes:
     @property
     def band_rows(self) -> int:
         """Tile i takes M rows from row (tiles - 1 - i) * tile."""
-        return _round_up((self.tiles - 1) * self.tile + self.memory)
+        return whole_lanes((self.tiles - 1) * self.tile + self.memory)
 
     @property
     def zero_lane(self) -> int:
@@ -63,7 +63,7 @@ class Sizes:
 
     def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
         """What the backward kernel, the larger one, may take for inputs of that size."""
-        lanes = _round_up(self.width)
+        lanes = whole_lanes(self.width)
         blocks = 4 * self.rows * (self.length + self.memory) * lanes
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
         sums = 2 * self.memory * lanes * (self.tiles > 1)
@@ -115,9 +115,9 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
     if width % LANES or inner % width or width % head_size:
         width = inner
     cores = CORES if batch % CORES == 0 else 1
-    tile = min(_round_up(length), max(LANES, TILE_SCORES // _round_up(memory) & -LANES))
+    tile = min(whole_lanes(length), max(LANES, TILE_SCORES // whole_lanes(memory) & -LANES))
     # Short rows are taken several at a time: each step of the grid costs hundreds of cycles.
-    most = max(1, TILE_SCORES // (_round_up(length) * _round_up(memory)))
+    most = max(1, TILE_SCORES // (whole_lanes(length) * whole_lanes(memory)))
     rows = max(n for n in range(1, most + 1) if batch // cores % n == 0)
     return Sizes(
         batch, length, memory, head_size, heads=width // head_size, blocks=inner // width,
@@ -125,5 +125,6 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
     )  # fmt: skip
 
 
-def _round_up(n: int) -> int:
+def whole_lanes(n: int) -> int:
+    """n rounded up to a multiple of LANES."""
     return pl.cdiv(n, LANES) * LANES

@@ -6,9 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.experimental import pallas as pl
 
-from switch_jax.kernels.attention_sizes import LANES
+from switch_jax.kernels.attention_sizes import whole_lanes
 from switch_jax.model import parameters
 from switch_jax.model.config import ModelConfig
 
@@ -128,7 +127,7 @@ class RelativePositionBias(nnx.Module):
         W is the length rounded up to whole lanes of a TPU, as the attention kernel takes it.
         """
         buckets = self.embedding.shape[0]
-        width = pl.cdiv(length, LANES) * LANES
+        width = whole_lanes(length)
         bucket = relative_position_bucket(
             jnp.arange(width, -width, -1), buckets, self.max_distance, self.bidirectional
         )

@@ -6,11 +6,10 @@ Clocks follow from peak bf16 FLOP/s and the size and number of matrix units.
 """
 
 import dataclasses
-import difflib
 import math
 import re
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, did_you_mean
 
 GIB = 2**30
 
@@ -135,26 +134,24 @@ def parse_slice(name: str) -> Slice:
     """
     form = re.fullmatch(r"(?:(\d+)x)?(v\d\w*?|tpu7x)(?:-(\d+)|:(\d+(?:x\d+)+))", name)
     if not form or form.group(2) not in GENERATIONS or form.group(1) == "0":
-        raise UserError(f"no TPU topology {name!r}; {_near(name)}{_known()}")
+        near = did_you_mean(name, [s for g in GENERATIONS.values() for s in _names(g)])
+        raise UserError(f"no TPU topology {name!r}; {near}{_known()}")
     generation = GENERATIONS[form.group(2)]
     count = int(form.group(1) or 1)
     for written in (form.group(4),) if form.group(4) else generation.shapes:
-        shape = tuple(int(n) for n in written.split("x"))
+        shape = _shape(written)
         if form.group(4) or _size(generation, shape) == int(form.group(3)):
             if len(shape) == generation.torus_dimensions:
                 return Slice(name, generation, shape, count)
     raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
 
 
-def _near(name: str) -> str:
-    slices = [s for g in GENERATIONS.values() for s in _names(g)]
-    near = difflib.get_close_matches(name, slices)
-    return f"did you mean {' or '.join(near)}? " if near else ""
-
-
 def _names(generation: Generation) -> list[str]:
-    shapes = (tuple(map(int, s.split("x"))) for s in generation.shapes)
-    return [f"{generation.name}-{_size(generation, shape)}" for shape in shapes]
+    return [f"{generation.name}-{_size(generation, _shape(s))}" for s in generation.shapes]
+
+
+def _shape(written: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in written.split("x"))
 
 
 def _size(generation: Generation, shape: tuple[int, ...]) -> int:

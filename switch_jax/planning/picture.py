@@ -60,8 +60,9 @@ def _memories(plan: Plan) -> dict[str, float]:
     if plan.costs is None:
         return {"needed, too much": plan.hbm_bytes / 2**30}
     costs = plan.costs
-    sizes = [costs.arguments_bytes, costs.outputs_bytes, costs.temporaries_bytes]
-    sizes.append(plan.hbm_bytes - sum(sizes))
+    sizes = (
+        costs.arguments_bytes, costs.outputs_bytes, costs.temporaries_bytes, costs.program_bytes
+    )  # fmt: skip
     return {name: size / 2**30 for name, size in zip(_MEMORY, sizes, strict=True)}
 
 

@@ -32,8 +32,8 @@ class Costs:
     """What the compiler says of a program that fits; cycles are of one device.
 
     Attributes:
-      arguments_bytes, outputs_bytes, temporaries_bytes: of a chip; outputs that reuse the memory of
-        arguments are left out.
+      arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of a chip; outputs that
+        reuse the memory of arguments are left out.
       compiled_flops: of all chips together; of matrix products and kernels, loops by their trips.
       estimated_cycles: of a step: the compiler's estimates, and counts of the schedule where it
         makes none.
@@ -48,6 +48,7 @@ class Costs:
     arguments_bytes: int
     outputs_bytes: int
     temporaries_bytes: int
+    program_bytes: int
     compiled_flops: float
     estimated_cycles: int
     scheduled_cycles: int
@@ -56,11 +57,6 @@ class Costs:
     collectives: list[Collective]
     compute_seconds: float
     collective_seconds: float
-
-    @property
-    def placed_bytes(self) -> int:
-        """Of a chip, without the program itself."""
-        return self.arguments_bytes + self.outputs_bytes + self.temporaries_bytes
 
     @property
     def step_seconds(self) -> float:
@@ -141,7 +137,7 @@ class Plan:
             "hbm_arguments_bytes": costs and costs.arguments_bytes,
             "hbm_outputs_bytes": costs and costs.outputs_bytes,
             "hbm_temporaries_bytes": costs and costs.temporaries_bytes,
-            "hbm_program_bytes": costs and self.hbm_bytes - costs.placed_bytes,
+            "hbm_program_bytes": costs and costs.program_bytes,
             "model_flops": self.model_flops,
             "model_flops_with_empty_slots": self.slot_flops,
             "compiled_flops": costs and costs.compiled_flops,
@@ -233,6 +229,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         arguments_bytes=per_chip * compiled.arguments,
         outputs_bytes=per_chip * (compiled.outputs - compiled.aliased),
         temporaries_bytes=per_chip * compiled.temporaries,
+        program_bytes=per_chip * compiled.code,
         compiled_flops=float(sum(o.flops * o.times for o in compiled.operations))
         * hardware.devices,
         estimated_cycles=total,

@@ -27,7 +27,7 @@ def table(plan: Plan) -> str:
         _row("  arguments", f"{_gib(costs.arguments_bytes)} (state and batch)"),
         _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
         _row("  temporaries", _gib(costs.temporaries_bytes)),
-        _row("  program", _gib(plan.hbm_bytes - costs.placed_bytes)),
+        _row("  program", _gib(costs.program_bytes)),
         _row("model FLOPs", f"{count(plan.model_flops)} a step, all chips"),
         _row(
             "compiled FLOPs",

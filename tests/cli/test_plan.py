@@ -36,7 +36,8 @@ def _plan(hardware, mesh, fits=True):
     cycles = {"attention": 2_626_495, "experts": 875_498}  # 1.5 ms and 0.5 ms of 1.751 GHz
     exchanges = [Collective("all-to-all", "bf16", "expert", 8, 12_000_000, 0.0005)]
     costs = plan.Costs(
-        arguments_bytes=GIB, outputs_bytes=0, temporaries_bytes=3 * GIB // 2, compiled_flops=3e12,
+        arguments_bytes=GIB, outputs_bytes=0, temporaries_bytes=3 * GIB // 2,
+        program_bytes=GIB // 2, compiled_flops=3e12,
         estimated_cycles=3_501_993, scheduled_cycles=1000, uncounted={"sort": 2},
         cycles_by_part=cycles, collectives=exchanges, compute_seconds=0.002,
         collective_seconds=0.0005,
