@@ -47,6 +47,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "test": ["mypy", "pytest", "pytest-xdist", "ruff", "safetensors"],
+        "wandb": ["wandb"],  # metrics also to Weights & Biases
         "docs": ["pdoc"],  # reference pages from the docstrings
         "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py
     },

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from switch_jax.hardware import Slice, parse_slice
 from switch_jax.model import ModelConfig
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
@@ -26,7 +27,6 @@ from switch_jax.moe.layer import ExpertParameters, SwitchConfig, switch_ffn
 from switch_jax.moe.routing import capacity
 from switch_jax.partitioning.mesh import BATCH, EXPERT, MeshConfig, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
-from switch_jax.planning.hardware import Slice, parse_slice
 from switch_jax.planning.plan import Costs, costs_of
 from switch_jax.training.lowering import compiler_options
 

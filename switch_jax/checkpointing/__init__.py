@@ -1,5 +1,6 @@
-"""Saving and restoring the training state with Orbax."""
+"""Saving and restoring the training state with Orbax, in a folder that one job holds."""
 
-from switch_jax.checkpointing.checkpoints import Checkpoints
+from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
+from switch_jax.checkpointing.lock import RunLock
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "Restored", "RunLock"]

@@ -18,6 +18,7 @@ from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.paths import GIN_DIR
 from switch_jax.training.config import RunConfig
+from switch_jax.training.guard import GuardConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig
 
@@ -29,6 +30,7 @@ CONFIGS: dict[str, Any] = {
     "mesh": MeshConfig,
     "optimizer": OptimizerConfig,
     "loss": LossConfig,
+    "guard": GuardConfig,
 }
 _CONFIGURABLES = {
     name: gin.external_configurable(config, module="switch_jax") for name, config in CONFIGS.items()
@@ -128,6 +130,11 @@ def _is_a(value: Any, hint: Any) -> bool:
         key, item = typing.get_args(hint)
         return isinstance(value, Mapping) and all(
             _is_a(k, key) and _is_a(v, item) for k, v in value.items()
+        )
+    if typing.get_origin(hint) is tuple:
+        choices = typing.get_args(hint)
+        return isinstance(value, tuple | list) and len(value) == len(choices) and all(
+            _is_a(v, choice) for v, choice in zip(value, choices, strict=True)
         )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)

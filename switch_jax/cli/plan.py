@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Plans; returns 0 or DOES_NOT_FIT."""
-    from switch_jax.planning.hardware import parse_slice
+    from switch_jax.hardware import parse_slice
 
     hardware = parse_slice(args.topology)
     mesh = _mesh(args.mesh)

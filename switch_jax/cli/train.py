@@ -7,19 +7,41 @@
 
 Later files and values win. Files are looked for in the current directory, in --gin_search_paths,
 and among the configs that come with switch_jax.
+
+The same command goes on from the last checkpoint in MODEL_DIR. SIGTERM and Ctrl-C save one first;
+SIGUSR1 writes a profiler trace of five steps. On several hosts run the command on each of them,
+with --multihost.
+
+Exit codes: 0 done; 2 a mistake in the config or on the disk; 75 stopped by SIGTERM, start it again;
+130 stopped by Ctrl-C.
 """
 
 import argparse
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 from switch_jax.cli import gin_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Gin flags, and --dry_run."""
+    """Gin flags, --dry_run, and how processes find each other."""
     gin_flags.add_gin_flags(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="check the config, print it, and train nothing"
     )
+    parser.add_argument(
+        "--multihost",
+        action="store_true",
+        help="find the other hosts as the platform says (Cloud TPU, GKE, Slurm, Open MPI)",
+    )
+    parser.add_argument(
+        "--coordinator_address", metavar="HOST:PORT", help="of process 0, where no platform knows"
+    )
+    parser.add_argument("--process_count", type=int, metavar="N", help="processes in all")
+    parser.add_argument("--process_index", type=int, metavar="I", help="of this one, from 0")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -28,13 +50,42 @@ def main(args: argparse.Namespace) -> int:
 
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads
     parts = gin_flags.build(args)
+    _connect(args, parts["mesh"])
+    _keep_compiled()
 
     from switch_jax.cli import gin_config
     from switch_jax.training.loop import check, train
+    from switch_jax.training.stopping import Stopped
 
     if args.dry_run:
-        check(**{name: part for name, part in parts.items() if name != "loss"})
+        check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
         print(gin_config.config_text())
         return 0
-    train(**parts, config_text=gin_config.config_text())
+    try:
+        train(**parts, config_text=gin_config.config_text())
+    except Stopped as stopped:
+        print(f"switch_jax train: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     return 0
+
+
+def _connect(args: argparse.Namespace, mesh: Any) -> None:
+    """Joins the other processes where the flags say that there are some."""
+    from switch_jax.partitioning import hosts
+
+    address, count, index = args.coordinator_address, args.process_count, args.process_index
+    if not args.multihost and (address, count, index) == (None, None, None):
+        return
+    sizes = (mesh.data or 1, mesh.expert, mesh.model)
+    share = math.prod(sizes) // count if count else None
+    hosts.connect(address, count, index, local_cpu_devices=share)
+
+
+def _keep_compiled() -> None:
+    """Programs that took long to compile are kept for the next start."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = Path(cache).expanduser() / "switch_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,15 +1,18 @@
 """From a registered task or mixture to packed batches of numpy arrays."""
 
-import functools
-from collections.abc import Iterator, Mapping
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
-import seqio
 import tensorflow as tf
 
-from switch_jax.data.registry import provider, tasks_with_split
+from switch_jax.data.position import Position, StreamPosition
+from switch_jax.data.registry import mixing_rates, provider, tasks_with_split
+from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
 from switch_jax.data.span_corruption import check_lengths
+from switch_jax.data.streams import Stream, TaskExamples
 from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -27,6 +30,8 @@ class DataConfig:
       pack: put several short examples into one row.
       shuffle: shuffle the training examples.
       seed: seed of the order, the mixing and the masked spans.
+      num_streams: K, independent streams that make up each batch, B / K rows each: most hosts that
+        can share the reading. Another number is another order of the data, so that a run keeps its.
       use_cached: read what seqio's cache script wrote, not the source.
     """
 
@@ -36,51 +41,90 @@ class DataConfig:
     pack: bool = True
     shuffle: bool = True
     seed: int = 0
+    num_streams: int = 1
     use_cached: bool = False
 
 
-Batch = dict[str, np.ndarray]
+class TrainBatches:
+    """The global batches of a run, without end: the same whatever hosts and devices there are.
 
-
-def train_batches(
-    config: DataConfig,
-    batch_size: int,
-    start_batch: int = 0,
-    shard_index: int = 0,
-    num_shards: int = 1,
-) -> Iterator[Batch]:
-    """Batches without end, the same for the same arguments.
-
-    Args:
-      config: what to read.
-      batch_size: rows B of the batch over all shards.
-      start_batch: number of batches to leave out; the rest is what it would have been anyway.
-      shard_index: which part of the data this host reads.
-      num_shards: number of hosts; each gets batch_size / num_shards rows of its own.
-
-    Returns:
-      Dictionaries of encoder_tokens, encoder_segments int32 [B, L_inputs]; decoder_input_tokens,
-      decoder_target_tokens, decoder_segments int32 [B, L_targets]; decoder_loss_weights float32
-      [B, L_targets]. Segments count the examples of a row from 1; 0 is padding.
-
-    Raises:
-      UserError: unknown name or split, lengths that do not fit the task, no example at all.
+    A batch is a dictionary of encoder_tokens, encoder_segments int32 [B, L_inputs];
+    decoder_input_tokens, decoder_target_tokens, decoder_segments int32 [B, L_targets];
+    decoder_loss_weights float32 [B, L_targets]. Segments count the examples of a row from 1; 0 is
+    padding. Stream i of K gives rows i B / K to (i + 1) B / K; a host reads the streams whose rows
+    it needs, and the rows of the others stay padding.
     """
-    if batch_size <= 0 or batch_size % num_shards:
-        raise UserError(f"batch size {batch_size} is not a positive multiple of {num_shards} hosts")
-    check_data(config)
-    check_readable(config)
-    dataset = _model_features(
-        config,
-        config.mixture_or_task_name,
-        shuffle=config.shuffle,
-        num_epochs=None,
-        seed=config.seed,
-        shard_info=seqio.ShardInfo(shard_index, num_shards) if num_shards > 1 else None,
-    )
-    rows = batch_size // num_shards
-    batches = dataset.batch(rows, drop_remainder=True).skip(start_batch).prefetch(tf.data.AUTOTUNE)
-    return (_to_batch(features) for features in batches.as_numpy_iterator())
+
+    def __init__(
+        self,
+        config: DataConfig,
+        batch_size: int,
+        position: Position | None = None,
+        needed_rows: Sequence[int] | None = None,
+    ) -> None:
+        """Opens the streams.
+
+        Args:
+          config: what to read.
+          batch_size: rows B of a batch.
+          position: where an earlier iteration was; None = the beginning.
+          needed_rows: numbers of the rows that are needed here; None = all.
+
+        Raises:
+          UserError: unknown name or split, lengths that do not fit the task, no example at all, a
+            batch that does not divide over the streams.
+        """
+        check_data(config)
+        check_streams(config, batch_size)
+        check_readable(config)
+        self._config, self._batch_size = config, batch_size
+        self._rows = batch_size // config.num_streams
+        needed = range(batch_size) if needed_rows is None else needed_rows
+        here = sorted({row // self._rows for row in needed})
+        found = tasks_with_split(config.mixture_or_task_name, config.split)
+        tasks = [
+            TaskExamples(
+                task,
+                config.task_feature_lengths,
+                split=config.split,
+                num_streams=config.num_streams,
+                seed=config.seed,
+                shuffle=config.shuffle,
+                use_cached=config.use_cached,
+            )
+            for task in found
+        ]
+        rates = mixing_rates(config.mixture_or_task_name, found)
+        start = position or Position(0, {})
+        self._names = [task.name for task in found]
+        self._batches = start.batches
+        self._streams = {
+            i: Stream(tasks, rates, i, config.seed, *start.stream(i, self._names)) for i in here
+        }
+        self._iterators = {
+            i: stream.rows(config.task_feature_lengths, config.pack)
+            for i, stream in self._streams.items()
+        }
+        self._threads = ThreadPoolExecutor(min(len(here), os.cpu_count() or 1), "stream")
+
+    def __iter__(self) -> "TrainBatches":
+        return self
+
+    def __next__(self) -> tuple[Batch, Position]:
+        """The next batch, and the position after it."""
+        batch = empty_batch(self._batch_size, self._config.task_feature_lengths)
+
+        def fill(stream: int) -> None:
+            for row in range(stream * self._rows, (stream + 1) * self._rows):
+                write_row(batch, row, next(self._iterators[stream]))
+
+        list(self._threads.map(fill, self._iterators))
+        self._batches += 1
+        places = {
+            i: StreamPosition(stream.draws, dict(zip(self._names, stream.cursors, strict=True)))
+            for i, stream in self._streams.items()
+        }
+        return batch, Position(self._batches, places)
 
 
 def eval_batches(
@@ -97,22 +141,49 @@ def eval_batches(
       split: split to read.
 
     Returns:
-      Dictionaries as `train_batches` gives them.
+      Dictionaries as those of `TrainBatches`.
 
     Raises:
-      UserError: as `train_batches` does.
+      UserError: as `TrainBatches` does.
     """
     if batch_size <= 0:
         raise UserError(f"batch size {batch_size} is not positive")
     config = replace(config, split=split)
     check_data(config)
-    tasks = [
-        _model_features(config, name, shuffle=False, num_epochs=1, seed=_EVAL_SEED)
-        for name in eval_tasks(config.mixture_or_task_name, split)
-    ]
-    dataset = functools.reduce(tf.data.Dataset.concatenate, tasks).batch(batch_size)
-    batches = dataset.take(-1 if num_batches is None else num_batches).prefetch(tf.data.AUTOTUNE)
-    return _filled_up(batches, batch_size, config)
+    return _filled_up(_eval_rows(config), batch_size, num_batches, config)
+
+
+def _filled_up(
+    all_rows: Iterator[list[tuple[Example, None]]],
+    batch_size: int,
+    num_batches: int | None,
+    config: DataConfig,
+) -> Iterator[Batch]:
+    for batch_number in itertools.count() if num_batches is None else range(num_batches):
+        some = list(itertools.islice(all_rows, batch_size))
+        batch = empty_batch(batch_size, config.task_feature_lengths)
+        for number, row in enumerate(some):
+            write_row(batch, number, [example for example, _ in row])
+        if some:
+            yield batch
+        elif batch_number == 0:
+            raise UserError(_no_example(config.mixture_or_task_name, config))
+        if len(some) < batch_size:
+            return
+
+
+def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
+    """The rows of one pass over each task, one after the other."""
+    for task in tasks_with_split(config.mixture_or_task_name, config.split):
+        dataset = task.get_dataset(
+            config.task_feature_lengths,
+            split=config.split,
+            use_cached=config.use_cached,
+            shuffle=False,
+            seed=_EVAL_SEED,
+        )
+        examples = ((example, None) for example in dataset.as_numpy_iterator())
+        yield from rows(examples, config.task_feature_lengths, config.pack)
 
 
 def eval_tasks(name: str, split: str = "validation") -> list[str]:
@@ -151,6 +222,15 @@ def check_data(config: DataConfig) -> None:
             )
 
 
+def check_streams(config: DataConfig, batch_size: int) -> None:
+    """Raises UserError where the batch does not divide over the streams."""
+    if batch_size <= 0 or config.num_streams <= 0 or batch_size % config.num_streams:
+        raise UserError(
+            f"batch size {batch_size} does not divide over {config.num_streams} streams of data; "
+            f"set DATA_STREAMS to a divisor of {batch_size}"
+        )
+
+
 def check_readable(config: DataConfig) -> None:
     """Reads one example of each task: an endless pass over a task without any would never return.
 
@@ -172,6 +252,12 @@ def check_readable(config: DataConfig) -> None:
             raise UserError(f"{task.name}, split {config.split!r}: {reason}") from error
         if example is None:
             raise UserError(_no_example(task.name, config))
+        missing = config.task_feature_lengths.keys() - example.keys()
+        if missing:
+            raise UserError(
+                f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
+                f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
+            )
 
 
 def _no_example(name: str, config: DataConfig) -> str:
@@ -180,39 +266,3 @@ def _no_example(name: str, config: DataConfig) -> str:
         f"{dict(config.task_feature_lengths)}: the split is empty, or the task's preprocessors "
         "drop every example at these lengths; write smaller ones"
     )
-
-
-def _model_features(config: DataConfig, name: str, **arguments) -> tf.data.Dataset:
-    return seqio.get_dataset(
-        name,
-        task_feature_lengths=dict(config.task_feature_lengths),
-        feature_converter=seqio.EncDecFeatureConverter(pack=config.pack),
-        dataset_split=config.split,
-        use_cached=config.use_cached,
-        verbose=False,
-        **arguments,
-    )
-
-
-def _to_batch(features: Batch) -> Batch:
-    """seqio's model features under our names; without packing each row is one segment."""
-    encoder, targets = features["encoder_input_tokens"], features["decoder_target_tokens"]
-    return {
-        "encoder_tokens": encoder,
-        "encoder_segments": features.get("encoder_segment_ids", (encoder > 0).astype(np.int32)),
-        "decoder_input_tokens": features["decoder_input_tokens"],
-        "decoder_target_tokens": targets,
-        "decoder_segments": features.get("decoder_segment_ids", (targets > 0).astype(np.int32)),
-        "decoder_loss_weights": features["decoder_loss_weights"].astype(np.float32),
-    }
-
-
-def _filled_up(batches: tf.data.Dataset, batch_size: int, config: DataConfig) -> Iterator[Batch]:
-    rows = 0
-    for features in batches.as_numpy_iterator():
-        batch = _to_batch(features)
-        rows = len(batch["encoder_tokens"])
-        missing = ((0, batch_size - rows), (0, 0))
-        yield {key: np.pad(array, missing) for key, array in batch.items()}
-    if not rows:
-        raise UserError(_no_example(config.mixture_or_task_name, config))

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 import seqio
 
@@ -56,6 +57,12 @@ def tasks_with_split(name: str, split: str) -> list[seqio.Task]:
         splits = sorted({split for task in tasks for split in task.splits})
         raise UserError(f"{name} has no split {split!r}: its splits are {', '.join(splits)}")
     return found
+
+
+def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
+    """How often an example of each task comes, relative to the others."""
+    found = provider(name)
+    return [found.get_rate(t) if isinstance(found, seqio.Mixture) else 1.0 for t in tasks]
 
 
 def import_tasks(module: str) -> None:

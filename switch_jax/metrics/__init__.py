@@ -1,6 +1,18 @@
-"""What a run tells: metrics.jsonl, TensorBoard, and a progress bar."""
+"""What a run tells of itself: metrics, progress, where its time goes, traces, hanging steps."""
 
+from switch_jax.metrics.goodput import Goodput, InputBound
+from switch_jax.metrics.memory import memory_in_use
+from switch_jax.metrics.profiling import Profiler
 from switch_jax.metrics.progress import Progress
+from switch_jax.metrics.watchdog import Watchdog
 from switch_jax.metrics.writer import MetricWriter
 
-__all__ = ["MetricWriter", "Progress"]
+__all__ = [
+    "Goodput",
+    "InputBound",
+    "MetricWriter",
+    "Profiler",
+    "Progress",
+    "Watchdog",
+    "memory_in_use",
+]

@@ -8,10 +8,12 @@ from tqdm import tqdm
 class Progress:
     """Shows steps done, the latest numbers, and the time left."""
 
-    def __init__(self, total: int, start: int) -> None:
+    def __init__(self, total: int, start: int, active: bool = True) -> None:
+        """`active`: False on all processes but one, which show nothing."""
         self._total = total
         self._step = start
-        on_terminal = sys.stderr.isatty()
+        self._active = active
+        on_terminal = active and sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=start, unit="step") if on_terminal else None
 
     def advance(self) -> None:
@@ -35,8 +37,14 @@ class Progress:
         """A line that stays."""
         if self._bar is not None:
             self._bar.write(text)
-        else:
+        elif self._active:
             print(text, flush=True)
+
+    def back_to(self, step: int) -> None:
+        """The run has gone back to an earlier step."""
+        if self._bar is not None:
+            self._bar.update(step - self._step)
+        self._step = step
 
     def close(self) -> None:
         """Leaves the bar as it is."""

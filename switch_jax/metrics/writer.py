@@ -1,36 +1,59 @@
 """Writes metrics as JSON lines, for programs and the report, and as TensorBoard scalars."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from clu import metric_writers
+
+from switch_jax.errors import UserError
+from switch_jax.metrics.wandb_run import start_wandb
 
 
 class MetricWriter:
-    """Appends to `metrics.jsonl` and to TensorBoard event files in a run's folder."""
+    """Appends to `metrics.jsonl` and to TensorBoard event files in a run's folder, and to W&B."""
 
-    def __init__(self, model_dir: str | Path) -> None:
+    def __init__(
+        self,
+        model_dir: str | Path,
+        wandb_project: str | None = None,
+        config_text: str = "",
+        active: bool = True,
+    ) -> None:
+        """Opens what is written to.
+
+        Args:
+          model_dir: the run's folder.
+          wandb_project: Weights & Biases project that gets the numbers too; None: none does.
+          config_text: the config that W&B shows with the run.
+          active: False on the processes that only read: theirs write nothing.
+
+        Raises:
+          UserError: the folder cannot be written, or W&B is missing or cannot be started.
+        """
         self.path = Path(model_dir) / "metrics.jsonl"
+        self._active = active
+        if not active:
+            return
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
-            with self.path.open("a") as file:  # half a line, from a run that was killed
-                file.write("\n")
+            self._append("\n")  # after half a line, from a run that was killed
+        self._wandb = (
+            start_wandb(Path(model_dir), wandb_project, config_text) if wandb_project else None
+        )
         self._tensorboard = metric_writers.SummaryWriter(str(Path(model_dir) / "tensorboard"))
+
+    def last_record(self, kind: str, step: int) -> dict[str, Any] | None:
+        """The newest record of a kind that was written at `step` or before; None: there is none."""
+        records = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
+        return records[-1] if records else None
 
     def last_seconds(self, step: int) -> float:
         """Training time that earlier lives of the run had spent by `step`; 0 at the start."""
-        if not self.path.exists():
-            return 0.0
-        seconds = 0.0
-        for line in self.path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:  # half written when the run was killed
-                continue
-            if record["step"] <= step:
-                seconds = record["seconds"]
-        return seconds
+        seconds = [record["seconds"] for record in self._records() if record["step"] <= step]
+        return seconds[-1] if seconds else 0.0
 
     def write(self, kind: str, step: int, seconds: float, values: Mapping[str, Any]) -> None:
         """Appends one record.
@@ -39,18 +62,62 @@ class MetricWriter:
           kind: 'train' or 'eval'.
           step: optimiser steps done.
           seconds: training time so far, evaluation and checkpoints left out.
-          values: numbers, strings, and nested dicts and lists of them; TensorBoard gets numbers.
+          values: numbers, strings, and nested dicts and lists of them; TensorBoard and W&B get the
+            numbers. NaN and infinities are null in metrics.jsonl: JSON has no such numbers.
+
+        Raises:
+          UserError: the disk is full, or gone.
         """
+        if not self._active:
+            return
         record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._append(json.dumps(_finite(record), allow_nan=False) + "\n")
         prefix = "/".join(str(part) for part in (kind, values.get("task")) if part)
-        self._tensorboard.write_scalars(step, dict(_scalars(prefix, values)))
-        self._tensorboard.flush()
+        scalars = dict(_scalars(prefix, values))
+        try:
+            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.flush()
+        except tf.errors.OpError as error:  # what a full disk is to TensorFlow
+            reason = error.message.splitlines()[0].rpartition("; ")[2]
+            folder = self.path.with_name("tensorboard")
+            raise UserError(f"metrics cannot be written to {folder}: {reason}") from error
+        if self._wandb is not None:
+            self._wandb.log({**scalars, "step": step})
 
     def close(self) -> None:
         """Writes what is buffered."""
+        if not self._active:
+            return
         self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _append(self, text: str) -> None:
+        try:
+            with self.path.open("a") as file:
+                file.write(text)
+        except OSError as error:
+            raise UserError(
+                f"metrics cannot be written to {self.path}: {error.strerror}"
+            ) from error
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """The records so far, in the order in which they were written."""
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # half written when the run was killed
+                continue
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, in nested dicts and lists too."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scalars(prefix: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -100,6 +100,8 @@ def _lay_out(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.n
 
 def _offer_virtual_cpus(count: int) -> None:
     """Asks for `count` CPU devices, unless the user did or JAX already runs."""
+    if jax.distributed.is_initialized():  # `hosts.connect` has asked for this host's share
+        return
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.planning.hardware import Slice
+from switch_jax.hardware import Slice
 from switch_jax.planning.program import COLLECTIVES, Operation, arrays
 from switch_jax.planning.text import find
 

@@ -15,8 +15,8 @@ import jax
 from jax.experimental import topologies
 
 from switch_jax.errors import UserError
+from switch_jax.hardware import Slice
 from switch_jax.planning import program, schedule
-from switch_jax.planning.hardware import Slice
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # no questions to a metadata server that is not there

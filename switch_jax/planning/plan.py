@@ -8,15 +8,16 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.data.pipeline import DataConfig
+from switch_jax.hardware import Slice
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count, slots_per_token, training_flops
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
-from switch_jax.planning.hardware import Slice
 from switch_jax.planning.parts import part_of
 from switch_jax.planning.program import Operation
 from switch_jax.training.config import RunConfig
+from switch_jax.training.guard import GuardConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.lowering import lower_train_step
 from switch_jax.training.optimizer import OptimizerConfig
@@ -167,6 +168,7 @@ def make_plan(
     data: DataConfig,
     optimizer: OptimizerConfig,
     loss: LossConfig,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
 ) -> Plan:
     """Compiles the training step that `train` runs, for a slice that need not be there.
 
@@ -177,8 +179,10 @@ def make_plan(
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, laid_out.shape)
     with jax.set_mesh(laid_out):
-        state = abstract_state(model, optimizer, laid_out, fully_sharded=mesh.fully_sharded_weights)
-        lowered = lower_train_step(state, laid_out, run, model, data, optimizer, loss)
+        state = abstract_state(
+            model, optimizer, laid_out, guard, fully_sharded=mesh.fully_sharded_weights
+        )
+        lowered = lower_train_step(state, laid_out, run, model, data, optimizer, loss, guard)
         compiled = compile_program(lowered)
     part = run.batch_size // run.num_microbatches
     slots = (slots_per_token(model, part, lengths[0]), slots_per_token(model, part, lengths[1]))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from switch_jax.errors import UserError
+from switch_jax.hardware import Slice
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig, batch_shards, make_mesh
 from switch_jax.planning.compiler import devices
-from switch_jax.planning.hardware import Slice
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.training.state import abstract_state
 from switch_jax.training.step import check_batch

@@ -18,6 +18,13 @@ class RunConfig:
       log_period, eval_period, checkpoint_period: steps between.
       eval_batches: most batches of each validation set.
       keep_checkpoints: how many of the newest stay.
+      keep_best: how many of the best stay besides, of those that an evaluation goes with.
+      best_metric: what is best: 'neg_log_perplexity' or 'accuracy' over all validation sets, or of
+        one task or component of the mixture, as in 'my_task/accuracy'.
+      early_stopping_evals: the run ends after so many evaluations without a better one; None: no.
+      profile_steps: first and last step of a profiler trace; None: none is planned.
+      watchdog_seconds: a step that takes longer has the stacks of all threads written out.
+      wandb_project: Weights & Biases project that gets the metrics too; None: none does.
     """
 
     model_dir: str
@@ -30,10 +37,22 @@ class RunConfig:
     eval_batches: int = 20
     checkpoint_period: int = 1000
     keep_checkpoints: int = 3
+    keep_best: int = 1
+    best_metric: str = "neg_log_perplexity"
+    early_stopping_evals: int | None = None
+    profile_steps: tuple[int, int] | None = None
+    watchdog_seconds: float = 1800.0
+    wandb_project: str | None = None
 
     def __post_init__(self) -> None:
         """Raises UserError on numbers below 1."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("model_dir", "seed") and value < 1:
-                raise UserError(f"{field.name} = {value}: it must be at least 1")
+            least = 0 if field.name == "keep_best" else 1
+            if field.name != "seed" and isinstance(value, int | float) and value < least:
+                raise UserError(f"{field.name} = {value}: it must be at least {least}")
+        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
+            raise UserError(
+                f"profile_steps = {self.profile_steps}: write the first and the last step to "
+                "trace, as (100, 105)"
+            )

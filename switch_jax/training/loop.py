@@ -1,45 +1,46 @@
-"""The training loop: data in, steps, metrics, evaluation, checkpoints."""
+"""The training loop: data in, steps, metrics, evaluation, checkpoints; and what interrupts it."""
 
 import contextlib
-import dataclasses
-import json
 import math
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-import optax
 from jax.sharding import Mesh
 
-from switch_jax.checkpointing import Checkpoints
+from switch_jax.checkpointing import Checkpoints, RunLock
 from switch_jax.data.pipeline import (
     DataConfig,
+    TrainBatches,
     check_data,
     check_readable,
-    eval_batches,
-    eval_tasks,
-    train_batches,
+    check_streams,
     vocabulary_size,
 )
+from switch_jax.data.position import Position
+from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
-from switch_jax.metrics import MetricWriter, Progress
+from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig, logical_axes
-from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.partitioning.allocator import return_freed_memory
-from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
+from switch_jax.partitioning.hosts import all_agree, gather, is_first
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.training.config import RunConfig
-from switch_jax.training.loss import LossConfig, TokenSums
-from switch_jax.training.lowering import abstract_batch, lower_train_step
+from switch_jax.training.evaluation import Best, Evaluation, check_metric, metric_of
+from switch_jax.training.feeding import Fed, feed, rows_here
+from switch_jax.training.folder import make_folder, write_bad_batch, write_description
+from switch_jax.training.guard import GuardConfig
+from switch_jax.training.loss import LossConfig
+from switch_jax.training.lowering import lower_train_step
 from switch_jax.training.optimizer import (
     OptimizerConfig,
     learning_rate_schedule,
     make_optimizer,
 )
+from switch_jax.training.records import Records, training_seconds
 from switch_jax.training.state import TrainState, abstract_state, init_state
-from switch_jax.training.step import Metrics, check_batch, make_eval_step
+from switch_jax.training.step import Metrics, check_batch
+from switch_jax.training.stopping import NONE, Stopped, StopSignals
 
 
 def train(
@@ -49,44 +50,50 @@ def train(
     mesh: MeshConfig,
     optimizer: OptimizerConfig,
     loss: LossConfig,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
     config_text: str = "",
 ) -> TrainState:
     """Trains from the newest checkpoint in the run's folder, or from scratch, to the last step.
 
     A run that was stopped and started again gives the same parameters, bit for bit on the same
-    mesh, as one that was not: the data continue with the very next batch, and noise depends on the
-    seed and the step alone.
+    mesh, as one that was not: the data continue with the very next batch, whatever hosts and
+    devices there are now, and noise depends on the seed and the step alone. With several processes
+    all of them call this.
 
     Args:
       run: how long, where to, how often.
       model, data, mesh, optimizer, loss: the parts.
+      guard: what becomes of bad steps.
       config_text: written to the run's folder as `config.gin`.
 
     Returns:
       The final state.
 
     Raises:
-      UserError: something in the configs does not fit together, or the folder cannot be written.
+      UserError: something in the configs does not fit together, the folder is in use or cannot be
+        written, or bad steps would not end.
+      Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     devices = check(run, model, data, mesh, optimizer)
-    abstract = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
-    model_dir = _make_folder(run.model_dir)
-    with jax.set_mesh(devices):
-        checkpoints = Checkpoints(model_dir, run.keep_checkpoints)
-        writer = MetricWriter(model_dir)
-        try:
-            state = _restore_or_init(checkpoints, abstract, model, optimizer, run)
-            if int(state.step) >= run.train_steps:
-                done = f"step {state.step} of {run.train_steps}"
-                print(f"{run.model_dir} is at {done}: nothing to do")
-                return state
-            _write_description(model_dir, run, model, data, devices, config_text)
-            return _loop(
-                state, checkpoints, writer, abstract, devices, run, model, data, optimizer, loss
-            )
-        finally:
-            checkpoints.close()
-            writer.close()
+    abstract = abstract_state(
+        model, optimizer, devices, guard, fully_sharded=mesh.fully_sharded_weights
+    )
+    model_dir = make_folder(run.model_dir)
+    with contextlib.ExitStack() as closing, jax.set_mesh(devices):
+        _lock(model_dir, closing)
+        checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
+        closing.callback(checkpoints.close)
+        parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract)
+        loop = _Loop(parts, checkpoints, model_dir)
+        if loop.is_over():
+            print(f"{run.model_dir} is at step {loop.step} of {run.train_steps}: nothing to do")
+            return loop.state
+        if is_first():
+            write_description(model_dir, run, model, data, devices, config_text)
+        writer = MetricWriter(model_dir, run.wandb_project, config_text, active=is_first())
+        closing.callback(writer.close)
+        loop.open(writer, closing)
+        return loop.run()
 
 
 def check(
@@ -105,13 +112,10 @@ def check(
       UserError: what does not fit, with the numbers.
     """
     check_data(data)
-    eval_tasks(data.mixture_or_task_name)
+    check_streams(data, run.batch_size)
+    check_metric(run.best_metric, data)
     check_readable(data)
     devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
-    if jax.process_count() > 1:
-        raise UserError(
-            f"{jax.process_count()} processes: training runs in one process, with all its devices"
-        )
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
     _check_vocabulary(model, data)
@@ -125,207 +129,254 @@ def check(
     return devices
 
 
-def _loop(
-    state: TrainState,
-    checkpoints: Checkpoints,
-    writer: MetricWriter,
-    abstract: TrainState,
-    mesh: Mesh,
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
-    optimizer: OptimizerConfig,
-    loss: LossConfig,
-) -> TrainState:
-    start = int(state.step)
-    progress = Progress(run.train_steps, start)
-    if start:
-        progress.say(f"continuing from the checkpoint of step {start}")
-    progress.say("reading data and compiling")
-    batches = train_batches(data, run.batch_size, start_batch=start)
-    evaluation = _Evaluation(model, data, run, mesh, abstract)
-    train_step = lower_train_step(abstract, mesh, run, model, data, optimizer, loss).compile()
-    return_freed_memory()
-    clock = _Clock(writer.last_seconds(start))
-    window = _Window(writer, progress, model, clock, learning_rate_schedule(optimizer))
-    if start == 0:
-        with clock.stopped():
-            evaluation(state, writer, progress, clock)
+class _Parts(NamedTuple):
+    """What a run is made of; `mesh` as devices, `abstract` the state's shapes and shardings."""
 
-    previous: Metrics | None = None
-    try:
-        for step in range(start + 1, run.train_steps + 1):
-            state, metrics = train_step(state, _to_devices(next(batches), mesh))
+    run: RunConfig
+    model: ModelConfig
+    data: DataConfig
+    mesh: Mesh
+    optimizer: OptimizerConfig
+    loss: LossConfig
+    guard: GuardConfig
+    abstract: TrainState
+
+
+class _Done(NamedTuple):
+    """A step that was given to the devices: its number, its metrics to come, its batch."""
+
+    step: int
+    metrics: Metrics
+    fed: Fed
+
+
+class _Loop:
+    """The run from its newest checkpoint on."""
+
+    def __init__(self, parts: _Parts, checkpoints: Checkpoints, model_dir: Path) -> None:
+        self._parts, self._checkpoints, self._model_dir = parts, checkpoints, model_dir
+        self._best, self._rollbacks, self._dumped = Best(), 0, 0
+        self.step: int
+        self.state: TrainState
+        self._position: Position
+        self._restore()
+        self._in_a_row, self._signal = 0, NONE
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        run = self._parts.run
+        return self.step >= run.train_steps or self._stops_early()
+
+    def open(self, writer: MetricWriter, closing: contextlib.ExitStack) -> None:
+        """Compiles, and starts reading data; `closing` ends what runs beside the loop."""
+        run, model, data, mesh, optimizer, loss, guard, abstract = self._parts
+        self._writer = writer
+        self._progress = Progress(run.train_steps, self.step, active=is_first())
+        closing.callback(self._progress.close)
+        last = writer.last_record("train", self.step)
+        self._goodput = Goodput(last and last.get("spent"))
+        if self.step:
+            self._progress.say(f"continuing from the checkpoint of step {self.step}")
+        self._progress.say("reading data and compiling")
+        with self._goodput.spend("compile"):
+            self._evaluation = Evaluation(model, data, run, mesh, abstract)
+            self._feed = self._open_feed()
+            closing.callback(lambda: self._feed.close())
+            self._train_step = lower_train_step(
+                abstract, mesh, run, model, data, optimizer, loss, guard
+            ).compile()
+        return_freed_memory()
+        schedule = learning_rate_schedule(optimizer)
+        self._records = Records(
+            writer, self._progress, self._goodput, run, model, data, schedule
+        )
+        self._profiler = Profiler(self._model_dir / "tensorboard", run.profile_steps)
+        closing.callback(self._profiler.close)
+        stacks = self._model_dir / f"hanging_process_{jax.process_index()}.txt"
+        self._watchdog = closing.enter_context(Watchdog(run.watchdog_seconds, stacks))
+        self._stop = closing.enter_context(StopSignals(mesh, self._profiler.request))
+
+    def run(self) -> TrainState:
+        """Trains to the end."""
+        run = self._parts.run
+        if self.step == 0:
+            self._evaluate()
+        done: _Done | None = None
+        while not self.is_over():
+            before, done = done, self._next_step()
             # The device has its next step already: waiting for the one before leaves it busy.
-            if previous is not None:
-                jax.block_until_ready(previous.loss)
-                if (step - 1) % run.log_period == 0:
-                    window.flush()
-            window.add(step, metrics)
-            previous = metrics
-            progress.advance()
-            last = step == run.train_steps
-            evaluate = last or step % run.eval_period == 0
-            save = last or step % run.checkpoint_period == 0
-            if evaluate or save:
-                jax.block_until_ready(state)
-                window.flush()  # so that a checkpoint never is ahead of the metrics
-                with clock.stopped():
-                    if save:
-                        checkpoints.save(step, state)
-                    if evaluate:
-                        evaluation(state, writer, progress, clock)
-    finally:
-        progress.close()
-    return state
-
-
-class _Clock:
-    """Seconds spent training; evaluation and checkpoints stop it."""
-
-    def __init__(self, spent: float) -> None:
-        self._spent = spent
-        self._since: float | None = time.perf_counter()
-
-    def seconds(self) -> float:
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return self._spent + running
-
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        self._spent, self._since = self.seconds(), None
-        yield
-        self._since = time.perf_counter()
-
-
-class _Window:
-    """Collects the metrics of the steps between two log records."""
-
-    def __init__(
-        self,
-        writer: MetricWriter,
-        progress: Progress,
-        model: ModelConfig,
-        clock: _Clock,
-        schedule: optax.Schedule,
-    ) -> None:
-        self._writer, self._progress, self._model, self._clock = writer, progress, model, clock
-        self._schedule = schedule
-        self._metrics: list[Metrics] = []
-        self._step = 0
-        self._since = clock.seconds()
-
-    def add(self, step: int, metrics: Metrics) -> None:
-        self._step = step
-        self._metrics.append(metrics)
-
-    def flush(self) -> None:
-        """Writes the means over the steps since the last record, if there were any."""
-        if not self._metrics:
-            return
-        step, window = self._step, jax.device_get(self._metrics)
-        self._metrics = []
-        now = self._clock.seconds()
-        elapsed, self._since = now - self._since, now
-        tokens_per_second = sum(float(m.tokens) for m in window) / elapsed
-        mean = jax.tree.map(lambda *values: np.mean(values, axis=0).tolist(), *window)
-        values = {
-            name: getattr(mean, name)
-            for name in mean._fields
-            if name not in ("tokens", "encoder_router", "decoder_router")
-        }
-        values["neg_log_perplexity"] = -mean.cross_entropy
-        values["learning_rate"] = float(self._schedule(step - 1))
-        values["tokens_per_second"] = round(tokens_per_second, 1)
-        if self._model.num_experts:
-            values["router"] = {
-                stack: {
-                    "layers": self._model.sparse_layers[stack],
-                    "load": router.load,
-                    "dropped": router.dropped,
-                    "entropy": router.entropy,
-                }
-                for stack, router in (
-                    ("encoder", mean.encoder_router),
-                    ("decoder", mean.decoder_router),
-                )
-            }
-        self._writer.write("train", step, now, values)
-        self._progress.show(mean.loss, tokens_per_second, elapsed / len(window))
-
-
-class _Evaluation:
-    """Teacher-forced evaluation on every validation set; their batches are read once and kept."""
-
-    def __init__(
-        self,
-        model: ModelConfig,
-        data: DataConfig,
-        run: RunConfig,
-        mesh: Mesh,
-        abstract: TrainState,
-    ) -> None:
-        self._batches = {
-            task: list(
-                eval_batches(
-                    dataclasses.replace(data, mixture_or_task_name=task),
-                    run.batch_size,
-                    run.eval_batches,
-                )
+            if before is not None:
+                self._look_at(before)
+            last = self.step == run.train_steps
+            evaluate = last or self.step % run.eval_period == 0
+            save = last or self.step % run.checkpoint_period == 0
+            if not (evaluate or save or self._signal or self._too_many_bad()):
+                continue
+            self._look_at(done)  # so that a checkpoint never is ahead of the metrics
+            done = None
+            if self._too_many_bad():
+                self._roll_back()
+                continue
+            self._records.flush(self._position.batches)
+            value = self._evaluate() if evaluate else None
+            if save or self._signal or self._stops_early():
+                self._save(value)
+            if self._signal:
+                self._checkpoints.wait()
+                raise Stopped(self._signal, self.step)
+        if self._stops_early():
+            self._progress.say(
+                f"no better {run.best_metric} than that of step {self._best.step} in "
+                f"{self._best.since} evaluations: stopping early"
             )
-            for task in eval_tasks(data.mixture_or_task_name)
+        self._checkpoints.wait()
+        return self.state
+
+    def _next_step(self) -> _Done:
+        """Gives the devices one more step."""
+        with self._goodput.spend("data"):
+            fed = next(self._feed)
+        self.step += 1
+        self._watchdog.alive(f"step {self.step}")
+        self._profiler.before(self.step)
+        with self._goodput.spend("step"), self._profiler.annotate(self.step):
+            self.state, metrics = self._train_step(self.state, fed.arrays, self._stop.array())
+        told = self._profiler.after(self.step, metrics)
+        if told:
+            self._progress.say(told)
+        self._progress.advance()
+        return _Done(self.step, metrics, fed)
+
+    def _look_at(self, done: _Done) -> None:
+        """Waits for a step, and takes in what it says."""
+        step, metrics, fed = done
+        with self._goodput.spend("step"):
+            skipped, in_a_row, signal = jax.device_get(
+                (metrics.skipped, metrics.bad_in_a_row, metrics.signal)
+            )
+        self._in_a_row, self._signal = int(in_a_row), max(self._signal, int(signal))
+        self._position = fed.position
+        self._records.add(step, metrics)
+        if skipped:
+            self._tell_of_bad_step(done)
+        if step % self._parts.run.log_period == 0:
+            self._records.flush(fed.position.batches)
+
+    def _tell_of_bad_step(self, done: _Done) -> None:
+        loss, norm = (float(x) for x in (done.metrics.loss, done.metrics.gradient_norm))
+        text = f"step {done.step} is bad and was skipped: loss {loss:.6g}, gradient norm {norm:.6g}"
+        batch = done.fed.position.batches
+        if self._dumped < self._parts.guard.dumped_batches:
+            self._dumped += 1
+            path = write_bad_batch(self._model_dir, batch, done.fed.host)
+            text += f"; batch {batch} is in {path}"
+        self._progress.say(text)
+        values = {"batch": batch, "loss": loss, "gradient_norm": norm}
+        seconds = training_seconds(self._goodput.seconds())
+        self._writer.write("skipped", done.step, seconds, values)
+
+    def _too_many_bad(self) -> bool:
+        return self._in_a_row >= self._parts.guard.bad_steps_in_a_row
+
+    def _roll_back(self) -> None:
+        """To the last checkpoint before the bad steps, with the data moved on."""
+        guard, step, good = self._parts.guard, self.step, self.step - self._in_a_row
+        bad = f"{self._in_a_row} bad steps in a row, up to step {step}"
+        if self._rollbacks == guard.rollbacks:
+            raise UserError(
+                f"{bad}, after {self._rollbacks} returns to a checkpoint without a good one since: "
+                f"stopping. {self._model_dir} has the last good state and, in bad_batches, what "
+                "was skipped; a lower LEARNING_RATE or float32 (ACTIVATION_DTYPE) may help"
+            )
+        self._rollbacks += 1
+        with self._goodput.spend("checkpoint"):
+            position = self._position
+            self._restore(last=good)
+            self._position, self._in_a_row = position, 0
+            # The checkpoint goes with these data from now on, also if the run ends before the next.
+            self._checkpoints.amend(self.step, self._notes())
+        self._progress.back_to(self.step)
+        self._progress.say(f"{bad}: back to step {self.step}, and on with new data")
+
+    def _evaluate(self) -> float:
+        """Evaluates; returns what the best are chosen by."""
+        with self._goodput.spend("eval"):
+            results = self._evaluation(self.state)
+        self._watchdog.alive(f"evaluation at step {self.step}")
+        seconds = training_seconds(self._goodput.seconds())
+        for task, values in results.items():
+            self._writer.write("eval", self.step, seconds, {"task": task, **values})
+        held_out = list(results.values())[-1]["neg_log_perplexity"]
+        self._progress.say(
+            f"step {self.step}: held-out negative log perplexity {held_out:.4f}"
+        )
+        value = metric_of(results, self._parts.run.best_metric)
+        self._best.update(self.step, value)
+        return value
+
+    def _stops_early(self) -> bool:
+        patience = self._parts.run.early_stopping_evals
+        return patience is not None and self._best.since >= patience
+
+    def _save(self, value: float | None) -> None:
+        with self._goodput.spend("checkpoint"):
+            self._checkpoints.save(self.step, self.state, self._notes(), value)
+        self._watchdog.alive(f"checkpoint of step {self.step}")
+        if self._in_a_row == 0:
+            self._rollbacks = 0
+
+    def _notes(self) -> dict[str, Any]:
+        """What else a checkpoint needs; every process calls it, and has its part in it."""
+        parts = gather(self._position.as_json())
+        return {
+            "position": Position.from_json(parts).as_json(),
+            "best": self._best.as_json(),
         }
-        self._mesh = mesh
-        step = jax.jit(make_eval_step(model))
-        shapes = abstract_batch(run, data, mesh)
-        self._step = step.lower(abstract.parameters, shapes).compile()
 
-    def __call__(
-        self, state: TrainState, writer: MetricWriter, progress: Progress, clock: _Clock
-    ) -> None:
-        step, seconds = int(state.step), clock.seconds()
-        total = TokenSums(*[0.0] * 4)
-        for task, batches in self._batches.items():
-            sums = [self._step(state.parameters, _to_devices(b, self._mesh)) for b in batches]
-            sums = jax.tree.map(lambda *values: float(sum(values)), *jax.device_get(sums))
-            total = TokenSums(*(a + b for a, b in zip(total, sums, strict=True)))
-            writer.write("eval", step, seconds, {"task": task, **_per_token(sums)})
-        if len(self._batches) > 1:
-            writer.write("eval", step, seconds, {"task": "all", **_per_token(total)})
-        held_out = _per_token(total)["neg_log_perplexity"]
-        progress.say(f"step {step}: held-out negative log perplexity {held_out:.4f}")
+    def _restore(self, last: int | None = None) -> None:
+        """State, step and position of the newest checkpoint, or of a fresh run."""
+        restored = self._checkpoints.restore(self._parts.abstract, last)
+        if restored is None:
+            self.step, self.state, self._position = 0, _initial(self._parts), Position(0, {})
+            return
+        self.step, self.state = restored.step, restored.state
+        self._position = Position.from_json([restored.notes["position"]])
+        self._best = Best(**restored.notes["best"])
+        streams, wanted = len(self._position.streams), self._parts.data.num_streams
+        if streams != wanted:
+            raise UserError(
+                f"DATA_STREAMS is {wanted}, but the checkpoint of step {self.step} was made with "
+                f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
+            )
 
-
-def _per_token(sums: TokenSums) -> dict[str, float]:
-    tokens = max(sums.tokens, 1.0)
-    cross_entropy = sums.cross_entropy / tokens
-    return {
-        "neg_log_perplexity": -cross_entropy,
-        "cross_entropy": cross_entropy,
-        "accuracy": sums.correct / tokens,
-        "tokens": sums.tokens,
-    }
+    def _open_feed(self) -> Prefetch[Fed]:
+        """Batches from the position on, made and put on the devices ahead of the loop."""
+        data, mesh, size = self._parts.data, self._parts.mesh, self._parts.run.batch_size
+        batches = TrainBatches(data, size, self._position, rows_here(mesh, size))
+        return Prefetch(feed(batches, mesh))
 
 
-def _restore_or_init(
-    checkpoints: Checkpoints,
-    abstract: TrainState,
-    model: ModelConfig,
-    optimizer: OptimizerConfig,
-    run: RunConfig,
-) -> TrainState:
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        return checkpoints.restore(latest, abstract)
-    shardings = jax.tree.map(lambda s: s.sharding, abstract)
-    transformation = make_optimizer(optimizer, logical_axes(model))
-    init = jax.jit(lambda key: init_state(model, transformation, key), out_shardings=shardings)
+def _initial(parts: _Parts) -> TrainState:
+    """The state of a run that has done no step."""
+    shardings = jax.tree.map(lambda s: s.sharding, parts.abstract)
+    transformation = make_optimizer(parts.optimizer, logical_axes(parts.model))
+    init = jax.jit(
+        lambda key: init_state(parts.model, transformation, key, parts.guard),
+        out_shardings=shardings,
+    )
     # Steps fold their number into the same key: this is one that no run reaches.
-    return init(jax.random.fold_in(jax.random.key(run.seed), 2**32 - 1))
+    return init(jax.random.fold_in(jax.random.key(parts.run.seed), 2**32 - 1))
 
 
-def _to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    return {name: jax.device_put(array, batch_sharding(mesh)) for name, array in batch.items()}
+def _lock(model_dir: Path, closing: contextlib.ExitStack) -> None:
+    """Takes the folder for this run; the first process does it for all."""
+    failure = None
+    if is_first():
+        try:
+            closing.callback(RunLock(model_dir).close)
+        except UserError as error:
+            failure = str(error)
+    all_agree(failure)
 
 
 def _check_vocabulary(model: ModelConfig, data: DataConfig) -> None:
@@ -336,42 +387,3 @@ def _check_vocabulary(model: ModelConfig, data: DataConfig) -> None:
             f"embedding has {model.vocab_size} rows; set NUM_EMBEDDINGS to "
             f"{math.ceil(ids / 128) * 128} (the next multiple of 128)"
         )
-
-
-def _make_folder(name: str) -> Path:
-    if "://" in name:
-        raise UserError(f"MODEL_DIR {name!r}: give a folder of this machine's file system")
-    folder = Path(name).expanduser().absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"MODEL_DIR {name!r} cannot be written: {error.strerror}") from error
-    return folder
-
-
-def _write_description(
-    model_dir: Path,
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
-    mesh: Mesh,
-    config_text: str,
-) -> None:
-    inputs, targets = (data.task_feature_lengths[name] for name in ("inputs", "targets"))
-    description = {
-        "name": model_dir.name,
-        "parameters": parameter_count(model),
-        "num_experts": model.num_experts,
-        "flops_per_token": forward_flops(model, inputs, targets) / (inputs + targets),
-        "mesh": dict(mesh.shape),
-        "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
-        "train_steps": run.train_steps,
-        "batch_tokens": run.batch_size * (inputs + targets),
-        "seed": run.seed,
-    }
-    (model_dir / "run.json").write_text(json.dumps(description, indent=2) + "\n")
-    if config_text:
-        (model_dir / "config.gin").write_text(config_text)

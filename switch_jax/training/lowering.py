@@ -5,12 +5,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.model import ModelConfig, logical_axes
 from switch_jax.partitioning.mesh import batch_sharding, platform
 from switch_jax.training.config import RunConfig
+from switch_jax.training.guard import GuardConfig
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
 from switch_jax.training.state import TrainState
@@ -27,8 +28,11 @@ def lower_train_step(
     data: DataConfig,
     optimizer: OptimizerConfig,
     loss: LossConfig,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
 ) -> jax.stages.Lowered:
     """The step with its optimiser, microbatches and rematerialisation, ready to be compiled.
+
+    It takes state, batch and signals, and returns the new state and the step's `Metrics`.
 
     Args:
       state: shapes and shardings; its memory is given to the new state.
@@ -41,12 +45,24 @@ def lower_train_step(
         make_optimizer(optimizer, logical_axes(model)),
         num_microbatches=run.num_microbatches,
         seed=run.seed,
+        guard=guard,
         shardings=shardings.parameters,
     )
+    # Every host reads the metrics: each has them whole.
+    everywhere = NamedSharding(mesh, PartitionSpec())
     jitted = jax.jit(
-        step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=compiler_options()
+        step,
+        donate_argnums=0,
+        out_shardings=(shardings, everywhere),
+        compiler_options=compiler_options(),
     )
-    return jitted.lower(state, abstract_batch(run, data, mesh))
+    return jitted.lower(state, abstract_batch(run, data, mesh), abstract_signals(mesh))
+
+
+def abstract_signals(mesh: Mesh) -> jax.ShapeDtypeStruct:
+    """int32 [devices], one on each: what a host is told lies on its own."""
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=sharding)
 
 
 def compiler_options() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from switch_jax.model import ModelConfig, abstract_parameters, init_parameters, logical_axes
 from switch_jax.partitioning.rules import parameter_places, shardings
 from switch_jax.training.adafactor import AdafactorState, moment_axes
+from switch_jax.training.guard import Guard, GuardConfig, init_guard
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 
@@ -20,23 +21,34 @@ class TrainState(NamedTuple):
       step: int32 scalar, optimiser steps done.
       parameters: nested dict of float32 arrays.
       optimizer: the optimiser's state.
+      guard: what bad steps are told by.
     """
 
     step: Any
     parameters: Any
     optimizer: Any
+    guard: Guard
 
 
 def init_state(
-    model: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array
+    model: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
 ) -> TrainState:
     """A fresh state."""
     parameters = init_parameters(model, key)
-    return TrainState(jnp.zeros([], jnp.int32), parameters, optimizer.init(parameters))
+    step = jnp.zeros([], jnp.int32)
+    return TrainState(step, parameters, optimizer.init(parameters), init_guard(guard))
 
 
 def abstract_state(
-    model: ModelConfig, config: OptimizerConfig, mesh: Mesh, *, fully_sharded: bool = False
+    model: ModelConfig,
+    config: OptimizerConfig,
+    mesh: Mesh,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
+    *,
+    fully_sharded: bool = False,
 ) -> TrainState:
     """Shapes, dtypes and shardings of the state, without allocating it.
 
@@ -57,8 +69,10 @@ def abstract_state(
         optimizer=AdafactorState(
             replicated, shardings(moment_axes(places, optimizer_state.moments), mesh)
         ),
+        guard=Guard(*[replicated] * len(Guard._fields)),
     )
-    shapes = TrainState(jax.ShapeDtypeStruct((), jnp.int32), parameters, optimizer_state)
+    step, guards = jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: init_guard(guard))
+    shapes = TrainState(step, parameters, optimizer_state, guards)
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
         shapes,

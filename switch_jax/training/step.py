@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import optax
 
 from switch_jax.errors import UserError
-from switch_jax.model import ModelConfig, bind
+from switch_jax.model import ModelConfig, bind, logical_axes
 from switch_jax.model.transformer import Output
 from switch_jax.moe.layer import RouterStatistics, check_divides
 from switch_jax.moe.routing import group_shape
 from switch_jax.partitioning.mesh import batch_shards
+from switch_jax.training.guard import GuardConfig, judge, keep_if
 from switch_jax.training.loss import LossConfig, TokenSums, token_sums
+from switch_jax.training.norms import Norms
 from switch_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -32,6 +34,12 @@ class Metrics(NamedTuple):
       load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
       gradient_norm: L2, of all gradients together.
       parameter_norm: L2, after the update, in which they are at hand.
+      gradient_norms, parameter_norms, update_norms: L2, by group of parameters; an update is that
+        of the optimiser, also where the step is skipped.
+      skipped: 1 where the step was bad and changed nothing, else 0.
+      bad_in_a_row: int32, this step and the bad ones right before it.
+      batch_hash: uint32 of the batch's tokens.
+      signal: int32, the largest of all hosts' signals; 0 where there were none.
       encoder_router, decoder_router: by layer; None in a dense model.
       tokens: real input and target tokens of the batch.
     """
@@ -44,6 +52,13 @@ class Metrics(NamedTuple):
     router_z_loss: jax.Array
     gradient_norm: jax.Array
     parameter_norm: jax.Array
+    gradient_norms: dict[str, jax.Array]
+    parameter_norms: dict[str, jax.Array]
+    update_norms: dict[str, jax.Array]
+    skipped: jax.Array
+    bad_in_a_row: jax.Array
+    batch_hash: jax.Array
+    signal: jax.Array
     encoder_router: RouterStatistics | None
     decoder_router: RouterStatistics | None
     tokens: jax.Array
@@ -117,15 +132,19 @@ def make_train_step(
     *,
     num_microbatches: int,
     seed: int,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
     shardings: Any = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
     Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the
     whole batch: noise apart, the gradients are those of the one large batch whatever the padding in
     each part. Noise is drawn from `seed`, the step and the number of the part. `shardings` are the
     parameters', which their gradients get too; None leaves them to the compiler.
+
+    The function takes state, batch and, for `Metrics.signal`, int32 [devices] signals (or None).
     """
+    axes = logical_axes(model)
 
     def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
         output, targets = _forward(model, parameters, part, deterministic=False, key=key)
@@ -146,7 +165,9 @@ def make_train_step(
             gradients = jax.lax.with_sharding_constraint(gradients, shardings)
         return gradients, sums
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: Batch, signals: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         totals = _Totals(
             jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
@@ -161,14 +182,53 @@ def make_train_step(
                 functools.partial(gradient, state.parameters), parts, totals, key
             )
         with jax.named_scope("optimizer"):
+            gradient_norms = Norms.of(gradients, axes)
+            bad, guarded = judge(state.guard, guard, sums.loss, gradient_norms.all)
             updates, optimizer_state = optimizer.update(
                 gradients, state.optimizer, state.parameters
             )
             parameters = optax.apply_updates(state.parameters, updates)
-            metrics = _metrics(loss, sums, totals, gradients, parameters)
-        return TrainState(state.step + 1, parameters, optimizer_state), metrics
+            new = TrainState(
+                state.step + 1,
+                keep_if(bad, state.parameters, parameters),
+                keep_if(bad, state.optimizer, optimizer_state),
+                guarded,
+            )
+            parameter_norms, update_norms = Norms.of(new.parameters, axes), Norms.of(updates, axes)
+        metrics = Metrics(
+            loss=sums.loss,
+            **_target_metrics(loss, sums, totals),
+            gradient_norm=gradient_norms.all,
+            parameter_norm=parameter_norms.all,
+            gradient_norms=gradient_norms.groups,
+            parameter_norms=parameter_norms.groups,
+            update_norms=update_norms.groups,
+            skipped=bad.astype(jnp.float32),
+            bad_in_a_row=guarded.in_a_row,
+            batch_hash=batch_hash(batch),
+            signal=jnp.int32(0) if signals is None else signals.max(),
+            encoder_router=sums.encoder_router,
+            decoder_router=sums.decoder_router,
+            tokens=totals.encoder + totals.decoder,
+        )
+        return new, metrics
 
     return train_step
+
+
+def batch_hash(batch: Batch) -> jax.Array:
+    """uint32 of all tokens and their places: the same on every mesh and any number of hosts."""
+
+    def mixed(tokens: jax.Array, salt: int) -> jax.Array:
+        place = jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 0) * jnp.uint32(tokens.shape[1])
+        place += jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 1)
+        # The last steps of MurmurHash3: a sum of tokens alone would not see them change places.
+        x = tokens.astype(jnp.uint32) * jnp.uint32(0xCC9E2D51) + place * jnp.uint32(0x1B873593)
+        x = (x ^ jnp.uint32(salt)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        return jnp.sum(x ^ (x >> 16), dtype=jnp.uint32)
+
+    return mixed(batch["encoder_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
 
 
 def make_eval_step(model: ModelConfig) -> Callable[[Any, Batch], TokenSums]:
@@ -237,21 +297,13 @@ def _accumulate(
     return jax.lax.scan(body, zeros, (parts, jnp.arange(number)))[0]
 
 
-def _metrics(
-    loss: LossConfig, sums: _Sums, totals: _Totals, gradients: Any, parameters: Any
-) -> Metrics:
+def _target_metrics(loss: LossConfig, sums: _Sums, totals: _Totals) -> dict[str, jax.Array]:
     routers = [r for r in (sums.encoder_router, sums.decoder_router) if r is not None]
     zero = jnp.zeros([], jnp.float32)
-    return Metrics(
-        loss=sums.loss,
-        cross_entropy=sums.targets.cross_entropy / totals.targets,
-        z_loss=loss.z_loss * sums.targets.z / totals.targets,
-        accuracy=sums.targets.correct / totals.targets,
-        load_balance_loss=sum((r.load_balance_loss.sum() for r in routers), zero),
-        router_z_loss=sum((r.z_loss.sum() for r in routers), zero),
-        gradient_norm=optax.tree.norm(gradients),
-        parameter_norm=optax.tree.norm(parameters),
-        encoder_router=sums.encoder_router,
-        decoder_router=sums.decoder_router,
-        tokens=totals.encoder + totals.decoder,
-    )
+    return {
+        "cross_entropy": sums.targets.cross_entropy / totals.targets,
+        "z_loss": loss.z_loss * sums.targets.z / totals.targets,
+        "accuracy": sums.targets.correct / totals.targets,
+        "load_balance_loss": sum((r.load_balance_loss.sum() for r in routers), zero),
+        "router_z_loss": sum((r.z_loss.sum() for r in routers), zero),
+    }

@@ -11,11 +11,11 @@ import pytest
 from switch_jax.cli import main
 from switch_jax.cli import plan as cli_plan
 from switch_jax.errors import UserError
+from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.planning import compiler, plan, search
 from switch_jax.planning.collectives import Collective
-from switch_jax.planning.hardware import parse_slice
 
 SWITCH = ["--gin_file=models/switch_base.gin", "--gin_file=runs/pretrain.gin"]
 TINY = [

@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -8,11 +7,11 @@ from switch_jax.tasks import english
 
 from switch_jax.data.pipeline import (
     DataConfig,
+    TrainBatches,
     check_data,
     check_readable,
     eval_batches,
     eval_tasks,
-    train_batches,
     vocabulary_size,
 )
 from switch_jax.errors import UserError
@@ -79,32 +78,12 @@ def test_without_packing_each_example_is_a_row_and_the_last_batch_fills_up_with_
     batches = list(eval_batches(config, batch_size=2))
     assert [batch["encoder_tokens"].shape for batch in batches] == [(2, 10)] * 3
     np.testing.assert_array_equal(batches[0]["encoder_segments"][0], [1] * 4 + [0] * 6)
-    # The first decoder input is 0 and yet belongs to the example; EOS is input where none is.
-    np.testing.assert_array_equal(batches[0]["decoder_input_tokens"][0], [0, 3, 9, 1, 0, 0, 0])
+    # The first decoder input is 0 and yet belongs to the example; EOS is the input of nothing.
+    np.testing.assert_array_equal(batches[0]["decoder_input_tokens"][0], [0, 3, 9, 0, 0, 0, 0])
     np.testing.assert_array_equal(batches[0]["decoder_segments"][0], [1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(batches[2]["decoder_target_tokens"][0], [6, 6, 6, 1, 0, 0, 0])
     assert all(not array[1].any() for array in batches[2].values())
     assert len(list(eval_batches(config, batch_size=2, num_batches=2))) == 2
-
-
-def test_training_goes_on_after_the_last_example():
-    rows = [batch["encoder_tokens"][0] for batch in itertools.islice(train_batches(TOY, 1), 7)]
-    assert len(rows) == 7
-
-
-def test_resuming_gives_the_batches_of_the_uninterrupted_run():
-    uninterrupted = list(itertools.islice(train_batches(ENGLISH, batch_size=4), 6))
-    resumed = itertools.islice(train_batches(ENGLISH, batch_size=4, start_batch=3), 3)
-    for expected, found in zip(uninterrupted[3:], resumed, strict=True):
-        assert_same(expected, found)
-
-
-def test_the_seed_decides_the_order():
-    def first_rows(seed):
-        config = dataclasses.replace(TOY, shuffle=True, pack=False, seed=seed)
-        return next(train_batches(config, batch_size=15))["encoder_tokens"].tolist()
-
-    assert first_rows(0) == first_rows(0) != first_rows(1)
 
 
 def test_evaluation_is_the_same_for_every_seed():
@@ -124,17 +103,6 @@ def test_a_mixture_is_evaluated_task_by_task():
     assert lengths[7] == 0
 
 
-def test_shards_share_the_batch_and_read_different_examples():
-    shards = [
-        next(train_batches(TOY, batch_size=2, shard_index=index, num_shards=2)) for index in (0, 1)
-    ]
-    # Examples 1, 3, 5 go to the first shard, where the third's targets find no room in the row.
-    np.testing.assert_array_equal(shards[0]["encoder_tokens"], [[7, 8, 5, 1, 6, 1, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(shards[1]["encoder_tokens"], [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0]])
-    with pytest.raises(UserError, match="batch size 3 is not a positive multiple of 2"):
-        train_batches(TOY, batch_size=3, num_shards=2)
-
-
 def test_vocabulary_size_counts_the_sentinels():
     assert vocabulary_size("english_span_corruption") == 1000 + 100
     assert vocabulary_size("toy_pairs") == 10
@@ -143,7 +111,7 @@ def test_vocabulary_size_counts_the_sentinels():
 @pytest.mark.parametrize("lengths", [{"inputs": 128}, {"inputs": 128, "targets": 0}, {}])
 def test_lengths_must_be_given_and_positive(lengths):
     with pytest.raises(UserError, match="task_feature_lengths.*'targets'"):
-        train_batches(dataclasses.replace(ENGLISH, task_feature_lengths=lengths), batch_size=4)
+        TrainBatches(dataclasses.replace(ENGLISH, task_feature_lengths=lengths), 4)
 
 
 def test_a_wrong_split_is_told_with_the_right_ones():
@@ -159,7 +127,7 @@ def test_a_missing_cache_is_told():
 def test_a_task_that_gives_no_example_is_an_error_and_not_an_endless_wait():
     config = dataclasses.replace(TOY, mixture_or_task_name="toy_none")
     with pytest.raises(UserError, match="toy_none gives no example of its split 'train'"):
-        train_batches(config, batch_size=1)
+        TrainBatches(config, 1)
     with pytest.raises(UserError, match="toy_none gives no example of its split 'validation'"):
         next(eval_batches(config, batch_size=1))
 
@@ -173,4 +141,16 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
     )
     config = DataConfig("missing_file", {"inputs": 8, "targets": 8})
     with pytest.raises(UserError, match=r"^missing_file, split 'train': .*no_such.txt"):
+        check_readable(config)
+
+
+def test_a_task_without_inputs_is_refused():
+    seqio.TaskRegistry.add(
+        "targets_alone",
+        source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
+        preprocessors=[english.as_targets, seqio.preprocessors.tokenize],
+        output_features={"targets": seqio.Feature(english.VOCABULARY)},
+    )
+    config = DataConfig("targets_alone", {"inputs": 8, "targets": 8})
+    with pytest.raises(UserError, match="targets_alone have targets.*no inputs: an encoder-dec"):
         check_readable(config)

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from switch_jax.hardware import parse_slice
 from switch_jax.planning.collectives import BETWEEN_SLICES, collectives, seconds_of
-from switch_jax.planning.hardware import parse_slice
 from switch_jax.planning.program import Operation
 from tests.planning.meshes import Device, FakeMesh
 

@@ -6,11 +6,11 @@ import pytest
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
+from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.planning import compiler, plan
 from switch_jax.planning.compiler import OutOfMemory, Program
-from switch_jax.planning.hardware import parse_slice
 from switch_jax.planning.program import Operation, operations
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig

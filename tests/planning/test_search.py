@@ -6,10 +6,10 @@ import pytest
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
+from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.planning import search
-from switch_jax.planning.hardware import parse_slice
 from switch_jax.planning.plan import Costs, Plan
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig

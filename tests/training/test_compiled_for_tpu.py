@@ -4,10 +4,10 @@ import jax
 import pytest
 
 from switch_jax.data.pipeline import DataConfig
+from switch_jax.hardware import parse_slice
 from switch_jax.model.config import REMAT_POLICIES, ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.planning import compiler
-from switch_jax.planning.hardware import parse_slice
 from switch_jax.planning.program import COLLECTIVES, arrays
 from switch_jax.training.config import RunConfig
 from switch_jax.training.loss import LossConfig

@@ -9,6 +9,7 @@ from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.training.config import RunConfig
+from switch_jax.training.guard import GuardConfig
 from switch_jax.training.loop import train
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig
@@ -23,7 +24,8 @@ def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, **changes):
     periods = {"log_period": 2, "eval_period": 3, "eval_batches": 1, "checkpoint_period": 3}
     run = RunConfig(str(folder), train_steps=steps, batch_size=8, **{**periods, **changes})
     optimizer = OptimizerConfig(warmup_steps=100)
-    return train(run, model, data, MeshConfig(*mesh), optimizer, LossConfig(), "# config\n")
+    mesh = MeshConfig(*mesh)
+    return train(run, model, data, mesh, optimizer, LossConfig(), GuardConfig(), "# config\n")
 
 
 def _records(folder, kind):

@@ -1,7 +1,7 @@
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.planning.hardware import GENERATIONS, parse_slice
+from switch_jax.hardware import GENERATIONS, parse_slice
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""TPU generations and slices: the one table of what a chip has and what a slice is called.
+"""TPU generations and slices, and GPUs: the one table of what a chip has and what it is called.
 
 Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
 pages v4, v5e, v5p, v6e, tpu7x); [v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too.
-Clocks follow from peak bf16 FLOP/s and the size and number of matrix units.
+Clocks follow from peak bf16 FLOP/s and the size and number of matrix units. [NVIDIA] the data
+sheets of A100, H100 SXM and H200 SXM, bfloat16 without sparsity.
 """
 
 import dataclasses
@@ -92,6 +93,27 @@ GENERATIONS = {
         ),
     )
 }  # fmt: skip
+
+
+# By what JAX calls a device (`device_kind`).
+_TPU_KINDS = {
+    "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p",
+    "TPU v5p": "v5p", "TPU v6 lite": "v6e", "TPU v6e": "v6e", "TPU7x": "tpu7x",
+}  # fmt: skip
+_GPU_PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}  # [NVIDIA]
+
+
+def device_peak_flops(kind: str) -> float | None:
+    """bfloat16 FLOP a second of a device, by its `device_kind`; None for one that is not known."""
+    if kind in _TPU_KINDS:
+        generation = GENERATIONS[_TPU_KINDS[kind]]
+        return generation.peak_flops / generation.devices_per_chip
+    return next((peak for name, peak in _GPU_PEAKS.items() if name in kind), None)
+
+
+def devices_per_chip(kind: str) -> int:
+    """How many devices of JAX's a chip is; 1 where the kind is not known."""
+    return GENERATIONS[_TPU_KINDS[kind]].devices_per_chip if kind in _TPU_KINDS else 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""One job a folder."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from switch_jax.errors import UserError
+
+
+class RunLock:
+    """Holds a run's folder for this process; the system lets go of it however the process ends."""
+
+    def __init__(self, model_dir: str | Path) -> None:
+        """Takes the lock.
+
+        Raises:
+          UserError: another process has it, or the folder cannot be written.
+        """
+        path = Path(model_dir) / "lock"
+        try:
+            self._file = path.open("a+")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self._file.flush()
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise UserError(
+                f"MODEL_DIR {str(model_dir)!r} is in use by {holder}: stop that job, or give "
+                "another MODEL_DIR"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"MODEL_DIR {str(model_dir)!r} cannot be locked: {error.strerror}"
+            ) from error
+
+    def close(self) -> None:
+        """Lets go."""
+        self._file.close()

@@ -1,0 +1,50 @@
+"""Reads ahead in a thread of its own."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Prefetch(Generic[Item]):
+    """The items of an iterator, of which a thread makes a few ahead.
+
+    What the iterator raises is raised by the `next` that would have got the item.
+    """
+
+    def __init__(self, iterator: Iterator[Item], ahead: int = 2) -> None:
+        self._iterator = iterator
+        self._items: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="data", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> "Prefetch[Item]":
+        return self
+
+    def __next__(self) -> Item:
+        item, error = self._items.get()
+        if error is not None:
+            self._items.put((None, error))  # for every later call too
+            raise error
+        return item  # type: ignore[return-value]  # None comes with an error alone
+
+    def close(self) -> None:
+        """Ends the thread as soon as the item that it is making is done."""
+        self._closed.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._items.get_nowait()  # it may wait for room
+            self._thread.join(0.01)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                item = (next(self._iterator), None)
+            except BaseException as error:  # StopIteration too: `next` raises it
+                self._items.put((None, error))
+                return
+            self._items.put(item)

@@ -1,0 +1,45 @@
+"""How much memory a process and its devices use."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+GIB = 2**30
+
+
+def memory_in_use() -> dict[str, float]:
+    """Memory of this process, in GiB.
+
+    Returns:
+      host: what is resident now; host_peak: the most that ever was. Where the backend tells, as
+      GPUs and TPUs do: device_peak, the most that any of this process's devices ever held, and
+      device_limit, what the smallest of them has to give.
+    """
+    usage = {"host": _resident_bytes() / GIB, "host_peak": _peak_resident_bytes() / GIB}
+    devices = [device.memory_stats() or {} for device in jax.local_devices()]
+    for name, key, choose in (
+        ("device_peak", "peak_bytes_in_use", max),
+        ("device_limit", "bytes_limit", min),
+    ):
+        values = [stats[key] for stats in devices if key in stats]
+        if values:
+            usage[name] = choose(values) / GIB
+    return usage
+
+
+def _resident_bytes() -> int:
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    # macOS has no /proc; POSIX has ps, which counts KiB.
+    ps = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True)
+    return int(ps.stdout) * 1024
+
+
+def _peak_resident_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB

@@ -1,0 +1,72 @@
+"""Tells where a run hangs: the stacks of all threads when no step has ended for long."""
+
+import contextlib
+import faulthandler
+import os
+import threading
+import time
+from pathlib import Path
+
+
+class Watchdog:
+    """A thread that writes all stacks to stderr and a file when `alive` is not called for long.
+
+    It writes after `seconds`, and again each time the silence has doubled, until the next `alive`.
+    """
+
+    def __init__(self, seconds: float, file: str | os.PathLike[str]) -> None:
+        """Starts watching.
+
+        Args:
+          seconds: how long a silence is too long.
+          file: is appended to; not made before there is something to tell.
+        """
+        self._seconds = seconds
+        self._file = Path(file)
+        # One tuple, replaced as a whole: the threads need no lock.
+        self._last = ("start", time.monotonic())
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def alive(self, what: str) -> None:
+        """Says that the run goes on; `what` names the place, as in "step 123"."""
+        self._last = (what, time.monotonic())
+
+    def close(self) -> None:
+        """Ends the thread; a second call does nothing."""
+        self._closed.set()
+        self._thread.join(timeout=1)  # not for ever: it may hang on the file system that hangs
+
+    def __enter__(self) -> "Watchdog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _watch(self) -> None:
+        seen, limit = self._last, self._seconds
+        wait = limit
+        # Never longer than one period: after a long silence the next one is noticed in time.
+        while not self._closed.wait(min(wait, self._seconds)):
+            if self._last is not seen:
+                seen, limit = self._last, self._seconds
+            what, since = seen
+            if time.monotonic() - since >= limit:
+                self._report(f"no step for {limit:.10g} s (last: {what})")
+                limit *= 2
+            wait = since + limit - time.monotonic()
+
+    def _report(self, text: str) -> None:
+        line = f"{text}; stacks of all threads follow\n".encode()
+        # The descriptor itself: a thread that hangs may hold the lock of Python's sys.stderr. And
+        # stderr first: the file may lie on the file system that hangs.
+        with contextlib.suppress(OSError):
+            _write(2, line)
+        with contextlib.suppress(OSError), self._file.open("ab") as file:
+            _write(file.fileno(), line)
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    os.write(descriptor, line)
+    faulthandler.dump_traceback(descriptor, all_threads=True)

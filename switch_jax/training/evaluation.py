@@ -1,0 +1,119 @@
+"""Evaluation in the loop: teacher-forced, on every validation set; and the best one so far."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from switch_jax.data.pipeline import DataConfig, eval_batches, eval_tasks
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.training.config import RunConfig
+from switch_jax.training.feeding import to_devices
+from switch_jax.training.loss import TokenSums
+from switch_jax.training.lowering import abstract_batch
+from switch_jax.training.state import TrainState
+from switch_jax.training.step import make_eval_step
+
+ALL = "all"
+METRICS = ("neg_log_perplexity", "accuracy")
+
+
+class Evaluation:
+    """The validation sets of a task, or of each task of a mixture; read once and kept.
+
+    Every host reads all of them: they are small, and their batches are the same anywhere.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        data: DataConfig,
+        run: RunConfig,
+        mesh: Mesh,
+        abstract: TrainState,
+    ) -> None:
+        self._batches = {
+            task: list(
+                eval_batches(
+                    dataclasses.replace(data, mixture_or_task_name=task),
+                    run.batch_size,
+                    run.eval_batches,
+                )
+            )
+            for task in eval_tasks(data.mixture_or_task_name)
+        }
+        self._mesh = mesh
+        # Every host reads the sums: each has them whole.
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        step = jax.jit(make_eval_step(model), out_shardings=everywhere)
+        shapes = abstract_batch(run, data, mesh)
+        self._step = step.lower(abstract.parameters, shapes).compile()
+
+    def __call__(self, state: TrainState) -> dict[str, dict[str, float]]:
+        """Metrics by task; of several tasks also their mean over tokens, "all"."""
+        results, total = {}, TokenSums(*[0.0] * 4)
+        for task, batches in self._batches.items():
+            sums = [self._step(state.parameters, to_devices(b, self._mesh)) for b in batches]
+            sums = jax.tree.map(lambda *values: float(sum(values)), *jax.device_get(sums))
+            total = TokenSums(*(a + b for a, b in zip(total, sums, strict=True)))
+            results[task] = _per_token(sums)
+        if len(results) > 1:
+            results[ALL] = _per_token(total)
+        return results
+
+
+def _per_token(sums: TokenSums) -> dict[str, float]:
+    tokens = max(sums.tokens, 1.0)
+    cross_entropy = sums.cross_entropy / tokens
+    return {
+        "neg_log_perplexity": -cross_entropy,
+        "cross_entropy": cross_entropy,
+        "accuracy": sums.correct / tokens,
+        "tokens": sums.tokens,
+    }
+
+
+@dataclasses.dataclass
+class Best:
+    """The best evaluation so far, by one metric of which more is better.
+
+    Attributes:
+      value: None before the first evaluation.
+      step: at which it was.
+      since: evaluations since then.
+    """
+
+    value: float | None = None
+    step: int = 0
+    since: int = 0
+
+    def update(self, step: int, value: float) -> None:
+        """Counts an evaluation."""
+        if self.value is None or value > self.value:
+            self.value, self.step, self.since = value, step, 0
+        else:
+            self.since += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        return dataclasses.asdict(self)
+
+
+def check_metric(name: str, data: DataConfig) -> None:
+    """Raises UserError where BEST_METRIC names no metric of these validation sets."""
+    task, _, metric = name.rpartition("/")
+    tasks = [*eval_tasks(data.mixture_or_task_name), ALL]
+    if metric not in METRICS or (task and task not in tasks):
+        raise UserError(
+            f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy; "
+            f"tasks are {', '.join(tasks)}"
+        )
+
+
+def metric_of(results: Mapping[str, Mapping[str, float]], name: str) -> float:
+    """The value of `best_metric`: over all tasks where it names none."""
+    task, _, metric = name.rpartition("/")
+    return (results[task] if task else list(results.values())[-1])[metric]

@@ -1,0 +1,86 @@
+"""What a run's folder holds besides checkpoints and metrics."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from switch_jax.data.pipeline import Batch, DataConfig
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.training.config import RunConfig
+
+
+def make_folder(name: str) -> Path:
+    """The folder, made where it is not.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    if "://" in name:
+        raise UserError(f"MODEL_DIR {name!r}: give a folder of this machine's file system")
+    folder = Path(name).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"MODEL_DIR {name!r} cannot be written: {error.strerror}") from error
+    return folder
+
+
+def write_description(
+    model_dir: Path,
+    run: RunConfig,
+    model: ModelConfig,
+    data: DataConfig,
+    mesh: Mesh,
+    config_text: str,
+) -> None:
+    """Facts of the run as `run.json`, and its config as `config.gin`.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    inputs, targets = (data.task_feature_lengths[name] for name in ("inputs", "targets"))
+    description = {
+        "name": model_dir.name,
+        "parameters": parameter_count(model),
+        "num_experts": model.num_experts,
+        "flops_per_token": forward_flops(model, inputs, targets) / (inputs + targets),
+        "mesh": dict(mesh.shape),
+        "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
+        "train_steps": run.train_steps,
+        "batch_tokens": run.batch_size * (inputs + targets),
+        "seed": run.seed,
+    }
+    try:
+        (model_dir / "run.json").write_text(json.dumps(description, indent=2) + "\n")
+        if config_text:
+            (model_dir / "config.gin").write_text(config_text)
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}") from error
+
+
+def write_bad_batch(model_dir: Path, number: int, batch: Batch) -> Path:
+    """Writes the rows of a batch that this process has, for inspection with `numpy.load`.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = model_dir / "bad_batches" / f"batch_{number}_process_{jax.process_index()}.npz"
+    here = batch["encoder_segments"].any(1)
+    rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, rows=np.flatnonzero(here), **rows)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    return path

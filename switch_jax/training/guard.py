@@ -1,0 +1,95 @@
+"""Keeps a bad step's update out of the model, inside the compiled step."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from switch_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """When a step is bad, and what follows from many.
+
+    A step is bad if its loss or gradient norm is not finite, or lies more than `sigmas` standard
+    deviations above the mean of the last `window` good steps (once there were as many). It changes
+    neither parameters nor the optimiser's state.
+
+    Attributes:
+      window: good steps that loss and gradient norm are compared with.
+      sigmas: None = only what is not finite is bad.
+      bad_steps_in_a_row: with so many the run goes back to its last checkpoint, with new data.
+      rollbacks: so often without a checkpoint in between; then, or at once with 0, the run stops.
+      dumped_batches: most bad batches that each start of the run writes out for inspection.
+    """
+
+    window: int = 128
+    sigmas: float | None = 6.0
+    bad_steps_in_a_row: int = 10
+    rollbacks: int = 2
+    dumped_batches: int = 10
+
+    def __post_init__(self) -> None:
+        """Raises UserError on values that make no sense."""
+        if self.window < 2 or self.bad_steps_in_a_row < 1:
+            raise UserError(
+                f"window = {self.window}, bad_steps_in_a_row = {self.bad_steps_in_a_row}: "
+                "the first must be at least 2, the second at least 1"
+            )
+        if self.sigmas is not None and self.sigmas <= 0:
+            raise UserError(f"sigmas = {self.sigmas}: it must be above 0, or None")
+        if self.rollbacks < 0 or self.dumped_batches < 0:
+            raise UserError(
+                f"rollbacks = {self.rollbacks}, dumped_batches = {self.dumped_batches}: "
+                "neither may be negative"
+            )
+
+
+class Guard(NamedTuple):
+    """What the guard remembers; part of the training state.
+
+    Attributes:
+      history: [2, window] float32, loss and gradient norm of the last good steps, as a ring.
+      good: int32, good steps so far.
+      skipped: int32, bad steps so far.
+      in_a_row: int32, bad steps since the last good one.
+    """
+
+    history: Any
+    good: Any
+    skipped: Any
+    in_a_row: Any
+
+
+def init_guard(config: GuardConfig) -> Guard:
+    """Of a run that has done no step."""
+    zero = jnp.zeros([], jnp.int32)
+    return Guard(jnp.zeros([2, config.window], jnp.float32), zero, zero, zero)
+
+
+def judge(
+    guard: Guard, config: GuardConfig, loss: jax.Array, gradient_norm: jax.Array
+) -> tuple[jax.Array, Guard]:
+    """Whether a step with this loss and gradient norm is bad, and the guard after it."""
+    values = jnp.stack([loss, gradient_norm])
+    bad = ~jnp.isfinite(values)
+    if config.sigmas is not None:
+        limit = guard.history.mean(1) + config.sigmas * guard.history.std(1)
+        bad |= (guard.good >= config.window) & (values > limit)
+    bad = bad.any()
+    ring = jnp.arange(config.window) == guard.good % config.window
+    history = jnp.where(ring & ~bad, values[:, None], guard.history)
+    skipped = bad.astype(jnp.int32)
+    return bad, Guard(
+        history,
+        guard.good + 1 - skipped,
+        guard.skipped + skipped,
+        (guard.in_a_row + 1) * skipped,
+    )
+
+
+def keep_if(bad: jax.Array, old: Any, new: Any) -> Any:
+    """The old arrays after a bad step, the new ones after a good one."""
+    return jax.tree.map(lambda o, n: jnp.where(bad, o, n), old, new)

@@ -1,0 +1,40 @@
+"""Norms by group of parameters, told by their logical axes."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# The first of these axes that a parameter has names its group; one with none is a norm's scale.
+_KINDS = {
+    "expert": "experts",
+    "router": "router",
+    "vocab": "embedding",
+    "mlp": "mlp",
+    "relpos_buckets": "position_bias",
+    "heads": "attention",
+}
+
+
+class Norms(NamedTuple):
+    """L2 norms, float32 scalars: of `all` arrays together, and of each of the `groups`."""
+
+    all: jax.Array
+    groups: dict[str, jax.Array]
+
+    @staticmethod
+    def of(arrays: Any, axes: Any) -> "Norms":
+        """Norms of gradients, parameters or updates; `axes` are the parameters' logical axes."""
+        squares: dict[str, Any] = {}
+        names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=lambda x: type(x) is tuple)
+        for (path, own_axes), array in zip(names, jax.tree.leaves(arrays), strict=True):
+            group = _group(jax.tree_util.keystr(path[:1], simple=True), own_axes)
+            square = jnp.sum(jnp.square(array.astype(jnp.float32)))
+            squares[group] = squares.get(group, 0.0) + square
+        return Norms(jnp.sqrt(sum(squares.values())), {k: jnp.sqrt(v) for k, v in squares.items()})
+
+
+def _group(part: str, axes: tuple[str, ...]) -> str:
+    """As encoder/experts; the embedding belongs to no stack."""
+    kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
+    return f"{part}/{kind}" if part in ("encoder", "decoder") else kind

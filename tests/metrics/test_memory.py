@@ -1,0 +1,61 @@
+import resource
+import sys
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.metrics.memory import memory_in_use
+
+GIB = 2**30
+
+
+def _devices(monkeypatch, *stats):
+    devices = [SimpleNamespace(memory_stats=lambda s=s: s) for s in stats]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+
+
+def test_memory_that_is_touched_counts_and_its_peak_stays():
+    before = memory_in_use()
+    array = np.ones(GIB // 4 // 8)  # a quarter GiB
+    during = memory_in_use()
+    del array
+    after = memory_in_use()
+    assert during["host"] - before["host"] == pytest.approx(0.25, abs=0.03)
+    assert during["host"] - after["host"] == pytest.approx(0.25, abs=0.03)
+    assert after["host_peak"] >= during["host"] - 0.01
+
+
+def test_without_proc_ps_tells_the_same(monkeypatch):
+    expected = memory_in_use()["host"]
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
+    assert memory_in_use()["host"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_unit_of_the_peak_is_the_systems(monkeypatch, platform, unit):
+    monkeypatch.setattr(sys, "platform", platform)
+    usage = SimpleNamespace(ru_maxrss=3 * GIB // unit)
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
+    assert memory_in_use()["host_peak"] == 3.0
+
+
+def test_a_cpu_has_no_memory_of_its_own():
+    assert memory_in_use().keys() == {"host", "host_peak"}
+
+
+def test_the_fullest_device_and_the_smallest_limit(monkeypatch):
+    _devices(
+        monkeypatch,
+        {"peak_bytes_in_use": 5 * GIB, "bytes_limit": 16 * GIB},
+        {"peak_bytes_in_use": 7 * GIB, "bytes_limit": 15 * GIB},
+    )
+    usage = memory_in_use()
+    assert (usage["device_peak"], usage["device_limit"]) == (7.0, 15.0)
+
+
+def test_a_device_that_does_not_know_its_limit(monkeypatch):
+    _devices(monkeypatch, {"peak_bytes_in_use": GIB})
+    usage = memory_in_use()
+    assert usage["device_peak"] == 1.0 and "device_limit" not in usage

@@ -1,0 +1,101 @@
+import re
+import threading
+import time
+import timeit
+
+from switch_jax.metrics.watchdog import Watchdog
+
+REPORT = re.compile(r"^no step for (\S+) s \(last: (.+)\); stacks of all threads follow$", re.M)
+
+
+def _reports(file):
+    return REPORT.findall(file.read_text()) if file.exists() else []
+
+
+def _wait_for(count, file, seconds=10.0):
+    """Returns as soon as the file holds so many reports; that long only where it fails."""
+    end = time.monotonic() + seconds
+    while len(_reports(file)) < count and time.monotonic() < end:
+        time.sleep(0.005)
+    assert len(_reports(file)) >= count
+
+
+def test_a_silence_is_told_with_the_stacks_of_all_threads(tmp_path, capfd):
+    file = tmp_path / "hang.txt"
+    go_on = threading.Event()
+
+    def a_thread_that_hangs():
+        go_on.wait()
+
+    thread = threading.Thread(target=a_thread_that_hangs)
+    thread.start()
+    with Watchdog(0.05, file) as watchdog:
+        watchdog.alive("step 123")
+        _wait_for(1, file)
+    go_on.set()
+    thread.join()
+    text = file.read_text()
+    assert _reports(file)[0] == ("0.05", "step 123")
+    assert "in a_thread_that_hangs" in text and "in _wait_for" in text
+    told = capfd.readouterr().err
+    assert REPORT.search(told) and "in a_thread_that_hangs" in told
+
+
+def test_it_tells_again_each_time_the_silence_has_doubled(tmp_path):
+    file = tmp_path / "hang.txt"
+    start = time.monotonic()
+    with Watchdog(0.02, file):
+        _wait_for(4, file)
+        took = time.monotonic() - start
+    assert [seconds for seconds, _ in _reports(file)][:4] == ["0.02", "0.04", "0.08", "0.16"]
+    assert took >= 0.16
+
+
+def test_it_is_quiet_while_steps_come_and_after_them_starts_anew(tmp_path):
+    file = tmp_path / "hang.txt"
+    with Watchdog(0.02, file) as watchdog:
+        _wait_for(3, file)  # the next would come after 0.16 s of silence
+        watchdog.alive("step 7")
+        _wait_for(len(_reports(file)) + 2, file)
+    assert [seconds for seconds, what in _reports(file) if what == "step 7"][0] == "0.02"
+
+
+def test_no_silence_no_file(tmp_path):
+    file = tmp_path / "hang.txt"
+    with Watchdog(60.0, file) as watchdog:
+        for step in range(20):
+            watchdog.alive(f"step {step}")
+    assert not file.exists()
+
+
+def test_steps_that_come_in_time_keep_it_quiet_for_longer_than_its_period(tmp_path):
+    file = tmp_path / "hang.txt"
+    with Watchdog(0.2, file) as watchdog:
+        for step in range(28):
+            watchdog.alive(f"step {step}")
+            time.sleep(0.01)
+    assert _reports(file) == []
+
+
+def test_close_ends_the_thread_at_once(tmp_path):
+    watchdog = Watchdog(3600.0, tmp_path / "hang.txt")
+    assert "watchdog" in [t.name for t in threading.enumerate()]
+    start = time.monotonic()
+    watchdog.close()
+    assert time.monotonic() - start < 0.9
+    assert "watchdog" not in [t.name for t in threading.enumerate()]
+
+
+def test_a_file_that_cannot_be_written_silences_nothing(tmp_path, capfd):
+    with Watchdog(0.02, tmp_path / "missing" / "hang.txt"):
+        told, end = "", time.monotonic() + 10
+        while len(REPORT.findall(told)) < 2 and time.monotonic() < end:
+            time.sleep(0.005)
+            told += capfd.readouterr().err
+    assert [seconds for seconds, _ in REPORT.findall(told)][:2] == ["0.02", "0.04"]
+
+
+def test_a_step_costs_microseconds(tmp_path):
+    with Watchdog(3600.0, tmp_path / "hang.txt") as watchdog:
+        best = min(timeit.repeat(lambda: watchdog.alive("step 1"), number=1000, repeat=5))
+    assert best / 1000 < 20e-6

@@ -1,0 +1,210 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from switch_jax.errors import UserError
+from switch_jax.metrics import MetricWriter
+
+
+def _lines(folder):
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def _tensorboard(folder):
+    """Scalars by name: [(step, value), ...]."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    return {
+        name: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(name)]
+        for name in events.Tags()["tensors"]
+    }
+
+
+class Wandb:
+    """A module like wandb: one run, which remembers what it is given."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self):
+        self.started, self.logged, self.metrics, self.finished = [], [], [], 0
+
+    def init(self, **arguments):
+        self.started.append(arguments)
+        return self
+
+    def define_metric(self, name, step_metric):
+        self.metrics.append((name, step_metric))
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.finished += 1
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    module = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def test_numbers_lie_in_both_files_under_their_paths(tmp_path):
+    writer = MetricWriter(tmp_path)
+    values = {"loss": 2.5, "router": {"encoder": {"load": [[0.25, 0.75]]}}}
+    writer.write("train", 3, 1.23456, values)
+    writer.write("eval", 3, 1.5, {"task": "mine", "accuracy": 0.5})
+    writer.close()
+    assert _lines(tmp_path) == [
+        {"kind": "train", "step": 3, "seconds": 1.235, **values},
+        {"kind": "eval", "step": 3, "seconds": 1.5, "task": "mine", "accuracy": 0.5},
+    ]
+    assert _tensorboard(tmp_path) == {
+        "train/loss": [(3, 2.5)],
+        "train/router/encoder/load/0/0": [(3, 0.25)],
+        "train/router/encoder/load/0/1": [(3, 0.75)],
+        "eval/mine/accuracy": [(3, 0.5)],
+    }
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    writer = MetricWriter(tmp_path)
+    writer.write("train", 1, 0.0, {"loss": nan, "router": {"load": [[0.5, inf], [-inf, 1.0]]}})
+    writer.close()
+    (record,) = _lines(tmp_path)
+    assert record["loss"] is None
+    assert record["router"] == {"load": [[0.5, None], [None, 1.0]]}
+    assert _tensorboard(tmp_path)["train/router/load/0/1"] == [(1, inf)]
+
+
+def test_the_last_record_of_a_kind_up_to_a_step(tmp_path):
+    lines = [
+        {"kind": "train", "step": 2, "seconds": 2.0, "life": 1},
+        {"kind": "train", "step": 4, "seconds": 4.0, "life": 1},
+        '{"kind": "train", "step": 5, "sec',
+        {"kind": "train", "step": 4, "seconds": 5.0, "life": 2},  # after a checkpoint of step 2
+        {"kind": "eval", "step": 4, "seconds": 5.5},
+        {"kind": "train", "step": 6, "seconds": 7.0, "life": 2},
+    ]
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + "\n")
+    writer = MetricWriter(tmp_path)
+    assert writer.last_record("train", 5) == lines[3]
+    assert writer.last_record("train", 3) == lines[0]
+    assert writer.last_record("eval", 9) == lines[4]
+    assert writer.last_record("train", 1) is None
+    assert writer.last_record("eval", 3) is None
+    assert [writer.last_seconds(step) for step in (1, 3, 5, 6)] == [0.0, 2.0, 5.5, 7.0]
+    writer.close()
+
+
+def test_a_new_folder_has_no_records(tmp_path):
+    writer = MetricWriter(tmp_path)
+    assert writer.last_record("train", 9) is None
+    assert writer.last_seconds(9) == 0.0
+    writer.close()
+
+
+def test_an_inactive_writer_reads_and_leaves_everything_as_it_is(tmp_path, wandb):
+    line = '{"kind": "train", "step": 1, "seconds": 2.5}'
+    (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"ki')
+    writer = MetricWriter(tmp_path, wandb_project="mine", active=False)
+    writer.write("train", 2, 3.5, {"loss": 1.0})
+    writer.close()
+    assert writer.last_record("train", 2) == json.loads(line)
+    assert writer.last_seconds(2) == 2.5
+    assert (tmp_path / "metrics.jsonl").read_text() == f'{line}\n{{"ki'
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert wandb.started == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    writer = MetricWriter(tmp_path)
+    writer.path.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"to .*/metrics.jsonl: No space left on device$"):
+        writer.write("train", 1, 0.0, {"loss": 1.0})
+    writer.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
+def test_a_disk_that_is_full_for_tensorboard_alone_is_one_clear_line_too(tmp_path):
+    writer = MetricWriter(tmp_path)
+    (events,) = (tmp_path / "tensorboard").glob("events.*")
+    _redirect_open_file(events, "/dev/full")
+    with pytest.raises(UserError, match=r"to .*/tensorboard: No space left on device$"):
+        writer.write("train", 1, 0.0, {"loss": 1.0})
+    writer.close()
+
+
+def _redirect_open_file(path, target):
+    """Lets the descriptor that this process has open for `path` write to `target` instead."""
+    for link in Path("/proc/self/fd").iterdir():
+        if link.exists() and link.resolve() == path.resolve():
+            with open(target, "wb") as file:
+                os.dup2(file.fileno(), int(link.name))
+
+
+def test_without_a_project_wandb_is_left_alone(tmp_path, wandb):
+    writer = MetricWriter(tmp_path)
+    writer.write("train", 1, 0.0, {"loss": 1.0})
+    writer.close()
+    assert wandb.started == [] and not (tmp_path / "wandb_run_id").exists()
+
+
+def test_wandb_gets_every_number_with_its_step(tmp_path, wandb):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    writer = MetricWriter(folder, wandb_project="mine", config_text="A = 1\n")
+    writer.write("train", 2, 1.0, {"loss": 2.5, "router": {"load": [0.5]}})
+    writer.write("eval", 2, 1.0, {"task": "all", "accuracy": 0.5})
+    writer.close()
+    (started,) = wandb.started
+    run_id = started.pop("id")
+    assert run_id and (folder / "wandb_run_id").read_text() == run_id
+    assert started == {
+        "project": "mine",
+        "name": "large",
+        "resume": "allow",
+        "dir": str(folder),
+        "config": {"gin": "A = 1\n"},
+    }
+    assert wandb.logged == [
+        {"train/loss": 2.5, "train/router/load/0": 0.5, "step": 2},
+        {"eval/all/accuracy": 0.5, "step": 2},
+    ]
+    assert wandb.metrics == [("*", "step")] and wandb.finished == 1
+
+
+def test_a_run_that_goes_on_stays_one_run_of_wandb(tmp_path, wandb):
+    for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+        folder.mkdir(exist_ok=True)
+        MetricWriter(folder, wandb_project="mine").close()
+    first, resumed, other = (started["id"] for started in wandb.started)
+    assert first == resumed != other
+
+
+def test_wandb_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"not installed: pip install 'switch_jax\[wandb\]'"):
+        MetricWriter(tmp_path, wandb_project="mine")
+
+
+def test_wandb_that_does_not_start(tmp_path, wandb, monkeypatch):
+    def fail(**_):
+        raise Wandb.Error("No API key configured.")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    with pytest.raises(UserError, match="start: No API key configured. With .* WANDB_MODE=offline"):
+        MetricWriter(tmp_path, wandb_project="mine")
