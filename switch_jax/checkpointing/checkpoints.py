@@ -2,15 +2,20 @@
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+from etils import epath
 from orbax.checkpoint import v1 as ocp
-from orbax.checkpoint._src.serialization import tensorstore_utils
+from orbax.checkpoint._src.path.step import Metadata
 
+from switch_jax.checkpointing import orbax_mends
+from switch_jax.checkpointing.orbax_mends import first_cause
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import all_agree, barrier, gather, is_first
 
@@ -36,10 +41,12 @@ class Checkpoints:
           keep: how many of the newest checkpoints stay.
           keep_best: how many of those with the largest values stay besides.
         """
-        _add_checksums()
+        orbax_mends.add_checksums()
+        orbax_mends.log_no_traces()
         self._model_dir = Path(model_dir).absolute()
         self.directory = self._model_dir / "checkpoints"
         self._policy = _NewestAndBest(keep, keep_best)
+        self._set_aside_unreadable()
         with _explained(self.directory):
             self._checkpointer = ocp.training.Checkpointer(
                 str(self.directory),
@@ -49,8 +56,7 @@ class Checkpoints:
             )
         for step in self.steps():
             with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
-                value = self._checkpointer.metadata(step).custom_metadata["value"]
-                self._policy.values[step] = value
+                self._policy.values[step] = self._record(step)["value"]
 
     def steps(self) -> list[int]:
         """Of the complete checkpoints, ascending."""
@@ -72,6 +78,9 @@ class Checkpoints:
           UserError: the checkpoint is of another model; names the first arrays that differ. Or all
             are damaged.
         """
+        damaged = self._model_dir / "damaged"
+        if not self.steps() and damaged.is_dir() and any(damaged.iterdir()):
+            self._say_all_damaged()
         for step in reversed(self.steps()):
             if last is not None and step > last:
                 self._move(step, "discarded")
@@ -82,25 +91,15 @@ class Checkpoints:
                 try:
                     state = self._checkpointer.load(step, abstract_state)
                 except Exception as error:  # Orbax's own kinds of errors are many
-                    reason = _first_cause(error)
+                    reason = first_cause(error)
             reasons = [r for r in gather(reason) if r is not None]
             if not reasons:
-                notes = self._checkpointer.metadata(step).custom_metadata["notes"]
-                if self._amended(step).exists():
-                    notes = json.loads(self._amended(step).read_text())
-                return Restored(step, state, notes)
+                return Restored(step, state, self._notes(step))
             place = self._move(step, "damaged")
             if is_first():
-                print(
-                    f"the checkpoint of step {step} is damaged ({reasons[0]}): it was moved to "
-                    f"{place}, and the one before it is used",
-                    flush=True,
-                )
+                _say_damaged(step, reasons[0], place)
             if not self.steps():
-                raise UserError(
-                    f"no checkpoint is left in {self.directory}: all were damaged, and are in "
-                    f"{place.parent}; start again in another MODEL_DIR"
-                )
+                self._say_all_damaged()
         return None
 
     def save(self, step: int, state: Any, notes: dict[str, Any], value: float | None) -> None:
@@ -116,14 +115,13 @@ class Checkpoints:
           UserError: this or the save before it failed, on this process or another.
         """
         self.wait()
-        if is_first():
-            self._amended(step).unlink(missing_ok=True)
-        if value is not None:
-            self._policy.values[step] = value
-        with _explained(self.directory):
-            self._checkpointer.save_async(
-                step, state, custom_metadata={"notes": notes, "value": value}, force=True
-            )
+        amended = self._amended(step)
+        _on_first(amended, lambda: amended.unlink(missing_ok=True))
+        self._policy.values[step] = value
+        record = _packed({"notes": notes, "value": value})
+        self._attempt(
+            lambda: self._checkpointer.save_async(step, state, custom_metadata=record, force=True)
+        )
 
     def amend(self, step: int, notes: dict[str, Any]) -> None:
         """Gives the checkpoint of a step other notes, if there is one; all or nothing is written.
@@ -131,17 +129,16 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        failure = None
-        if is_first() and step in self.steps():
-            path = self._amended(step)
-            unfinished = path.with_suffix(".unfinished")
-            try:
-                path.parent.mkdir(exist_ok=True)
-                unfinished.write_text(json.dumps(notes))
-                unfinished.replace(path)
-            except OSError as error:
-                failure = f"{path} cannot be written: {error.strerror}"
-        all_agree(failure)
+        path = self._amended(step)
+        unfinished = path.with_suffix(".unfinished")
+
+        def write() -> None:
+            path.parent.mkdir(exist_ok=True)
+            unfinished.write_text(json.dumps(_packed(notes)))
+            unfinished.replace(path)
+
+        if step in self.steps():
+            _on_first(path, write)
 
     def wait(self) -> None:
         """Until everything is written.
@@ -149,18 +146,34 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        failure = None
-        try:
-            with _explained(self.directory):
-                self._checkpointer.wait()
-        except UserError as error:
-            failure = str(error)
-        all_agree(failure)
+        self._attempt(self._checkpointer.wait)
 
     def close(self) -> None:
         """Waits until everything is written."""
         with _explained(self.directory):
             self._checkpointer.close()
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
+        """Raises UserError on every process where it fails on any."""
+        failure = None
+        try:
+            with _explained(self.directory):
+                write()
+        except UserError as error:
+            failure = str(error)
+            orbax_mends.end_waiting_threads()
+        all_agree(failure)
+
+    def _record(self, step: int) -> dict[str, Any]:
+        """Notes and value that were saved with a step; ValueError if they are damaged."""
+        return _unpacked(self._checkpointer.metadata(step).custom_metadata)
+
+    def _notes(self, step: int) -> dict[str, Any]:
+        """The amended ones, if there are any; ValueError if they are damaged."""
+        notes = self._record(step)["notes"]
+        if self._amended(step).exists():
+            return _unpacked(json.loads(self._amended(step).read_text()))
+        return notes
 
     def _amended(self, step: int) -> Path:
         return self._model_dir / "amended" / f"{step}.json"
@@ -168,11 +181,11 @@ class Checkpoints:
     def _damage(self, step: int) -> str | None:
         """Why the checkpoint's own description cannot be read, on any process; None if it can."""
         try:
-            metadata = self._checkpointer.metadata(step)
-            complete = _shapes(metadata.metadata) and "notes" in (metadata.custom_metadata or {})
+            complete = _shapes(self._checkpointer.metadata(step).metadata)
             reason = None if complete else "its description cannot be read"
+            self._notes(step)
         except Exception as error:
-            reason = _first_cause(error)
+            reason = first_cause(error)
         return next((r for r in gather(reason) if r is not None), None)
 
     def _check_model(self, step: int, abstract_state: Any) -> None:
@@ -191,19 +204,42 @@ class Checkpoints:
                 "config, the switch_jax that wrote it, or another MODEL_DIR"
             )
 
+    def _set_aside_unreadable(self) -> None:
+        """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
+
+        def move() -> None:
+            for path in self.directory.glob("[0-9]*"):
+                try:
+                    _ = Metadata(step=0, path=epath.Path(path)).commit_timestamp
+                except Exception as error:  # whatever may come of a file with any content
+                    place = self._place(path.name, "damaged")
+                    place.parent.mkdir(exist_ok=True)
+                    path.rename(place)
+                    _say_damaged(path.name, first_cause(error), place)
+
+        _on_first(self.directory, move)
+
+    def _say_all_damaged(self) -> None:
+        raise UserError(
+            f"no checkpoint is left in {self.directory}: all were damaged, and are in "
+            f"{self._model_dir / 'damaged'}; start again in another MODEL_DIR"
+        )
+
+    def _place(self, step: int | str, folder: str) -> Path:
+        return self._model_dir / folder / f"{step}_{time.time_ns()}"
+
     def _move(self, step: int, folder: str) -> Path:
         """Out of the way, to MODEL_DIR/folder/step_time."""
-        place = self._model_dir / folder / f"{step}_{time.time_ns()}"
+        place = self._place(step, folder)
+        path = self.directory / str(step)
         self.wait()
         barrier("move_checkpoint")
-        failure = None
-        if is_first():
-            try:
-                place.parent.mkdir(exist_ok=True)
-                (self.directory / str(step)).rename(place)
-            except OSError as error:
-                failure = f"{self.directory / str(step)} cannot be moved: {error.strerror}"
-        all_agree(failure)
+
+        def move() -> None:
+            place.parent.mkdir(exist_ok=True)
+            path.rename(place)
+
+        _on_first(place, move)
         self._policy.values.pop(step, None)
         self._checkpointer.reload()
         return place
@@ -214,12 +250,13 @@ class _NewestAndBest:
 
     def __init__(self, keep: int, keep_best: int) -> None:
         self._keep, self._keep_best = keep, keep_best
-        self.values: dict[int, float] = {}
+        self.values: dict[int, float | None] = {}
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         steps = sorted(checkpoint.step for checkpoint in checkpoints)
-        known = [step for step in steps if step in self.values]
-        best = sorted(known, key=self.values.__getitem__)[-self._keep_best :]
+        values = {step: self.values.get(step) for step in steps}
+        known = {step: v for step, v in values.items() if v is not None and not math.isnan(v)}
+        best = sorted(known, key=known.__getitem__)[-self._keep_best :]
         kept = {*steps[-self._keep :], *(best if self._keep_best else [])}
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
@@ -231,17 +268,44 @@ def _explained(directory: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"checkpoints cannot be written to {directory}: {_first_cause(error)}; what was saved "
+            f"checkpoints cannot be written to {directory}: {first_cause(error)}; what was saved "
             "before is still there"
         ) from error
 
 
-def _first_cause(error: BaseException) -> str:
-    """What began a chain of exceptions, in one line."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def _on_first(path: Path, write: Callable[[], Any]) -> None:
+    """Has one process change the disk; raises UserError on every process if it cannot."""
+    failure = None
+    if is_first():
+        try:
+            write()
+        except OSError as error:
+            failure = f"{path} cannot be written: {error.strerror}"
+    all_agree(failure)
+
+
+def _say_damaged(step: int | str, reason: str, place: Path) -> None:
+    print(
+        f"the checkpoint of step {step} is damaged ({reason}): it was moved to {place}, and the "
+        "one before it is used",
+        flush=True,
+    )
+
+
+def _packed(content: Any) -> dict[str, Any]:
+    """With a checksum: a flipped bit may leave it JSON, with another number in it."""
+    text = json.dumps(content)
+    return {"text": text, "crc32": zlib.crc32(text.encode())}
+
+
+def _unpacked(packed: Any) -> Any:
+    """What was packed; ValueError if it is not as it was."""
+    try:
+        if zlib.crc32(packed["text"].encode()) == packed["crc32"]:
+            return json.loads(packed["text"])
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError("its notes cannot be read")
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -252,22 +316,3 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         for path, leaf in leaves
         if hasattr(leaf, "shape")
     }
-
-
-def _add_checksums() -> None:
-    """Has Orbax write a checksum with every piece of an array.
-
-    By default a flipped bit in the file comes back as another number, and nobody is told. There is
-    no public option; any Orbax reads such files, since they name their codecs.
-    """
-    build = tensorstore_utils._build_zarr3_metadata
-    if getattr(build, "with_checksums", False):
-        return
-
-    def with_checksums(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        metadata = build(*args, **kwargs)
-        metadata["codecs"][0]["configuration"]["codecs"].append({"name": "crc32c"})
-        return metadata
-
-    with_checksums.with_checksums = True  # type: ignore[attr-defined]
-    tensorstore_utils._build_zarr3_metadata = with_checksums

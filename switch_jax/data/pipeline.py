@@ -17,6 +17,8 @@ from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 _EVAL_SEED = 0
+# Tasks of which `check_readable` has read an example: to begin to read takes a second.
+_READ: set[tuple] = set()
 
 
 @dataclass(frozen=True)
@@ -237,9 +239,13 @@ def check_readable(config: DataConfig) -> None:
     Raises:
       UserError: a file that is not there, or no example at these lengths.
     """
+    lengths = config.task_feature_lengths
     for task in tasks_with_split(config.mixture_or_task_name, config.split):
+        read = (task.name, config.split, *sorted(lengths.items()), config.use_cached)
+        if read in _READ:
+            continue
         dataset = task.get_dataset(
-            config.task_feature_lengths,
+            lengths,
             split=config.split,
             use_cached=config.use_cached,
             shuffle=False,
@@ -252,12 +258,13 @@ def check_readable(config: DataConfig) -> None:
             raise UserError(f"{task.name}, split {config.split!r}: {reason}") from error
         if example is None:
             raise UserError(_no_example(task.name, config))
-        missing = config.task_feature_lengths.keys() - example.keys()
+        missing = lengths.keys() - example.keys()
         if missing:
             raise UserError(
                 f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
                 f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
             )
+        _READ.add(read)
 
 
 def _no_example(name: str, config: DataConfig) -> str:

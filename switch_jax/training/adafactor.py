@@ -49,8 +49,11 @@ def adafactor(
     epsilon: float = 1e-30,
     minimum_scale: float = 1e-3,
     min_dim_size_to_factor: int = 128,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The optimiser of T5 and of the Switch Transformers.
+
+    `update` also takes `skip`, a bool scalar: where it is true, updates are 0 and the state stays
+    as it is, whatever the gradients are.
 
     Args:
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
@@ -87,6 +90,7 @@ def adafactor(
         moment: Moment,
         parameter: jax.Array,
         count: jax.Array,
+        skip: jax.Array | bool,
     ) -> tuple[jax.Array, Moment]:
         own_axes = tuple(range(batch_dims(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -decay_rate
@@ -114,23 +118,31 @@ def adafactor(
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), minimum_scale)
         factor = -learning_rate(count) * scale / clip * factor
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
-        square_sum = square_sum_of(names, parameter + update)
-        return update, Moment(row, column, full, square_sum)
+        update = jnp.where(skip, 0.0, update)
+        new = Moment(row, column, full, moment.square_sum)
+        kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
+        return update, kept._replace(square_sum=square_sum_of(names, parameter + update))
 
     def update(
-        gradients: Any, state: AdafactorState, parameters: Any = None
+        gradients: Any,
+        state: AdafactorState,
+        parameters: Any = None,
+        *,
+        skip: jax.Array | bool = False,
+        **unused: Any,
     ) -> tuple[Any, AdafactorState]:
         def one(names, gradient, moment, parameter):
-            return update_one(names, gradient, moment, parameter, state.updates)
+            return update_one(names, gradient, moment, parameter, state.updates, skip)
 
         pairs = _map(one, axes, gradients, state.moments, parameters)
         updates, moments = (
             jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
             for i in (0, 1)
         )
-        return updates, AdafactorState(state.updates + 1, moments)
+        done = state.updates + jnp.where(skip, 0, 1)
+        return updates, AdafactorState(done, moments)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def moment_axes(axes: Any, moments: Any) -> Any:

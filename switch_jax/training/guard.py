@@ -88,8 +88,3 @@ def judge(
         guard.skipped + skipped,
         (guard.in_a_row + 1) * skipped,
     )
-
-
-def keep_if(bad: jax.Array, old: Any, new: Any) -> Any:
-    """The old arrays after a bad step, the new ones after a good one."""
-    return jax.tree.map(lambda o, n: jnp.where(bad, o, n), old, new)

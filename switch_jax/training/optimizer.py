@@ -44,7 +44,7 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
     return schedule
 
 
-def make_optimizer(config: OptimizerConfig, axes: Any) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, axes: Any) -> optax.GradientTransformationExtraArgs:
     """T5's Adafactor; `axes` are the parameters' logical axes."""
     return adafactor(
         learning_rate_schedule(config),

@@ -1,31 +1,39 @@
+import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
 import pytest
 
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.checkpointing import RunLock
+from switch_jax.data.pipeline import DataConfig, TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
 from switch_jax.partitioning.mesh import MeshConfig
+from switch_jax.training import loop
 from switch_jax.training.config import RunConfig
 from switch_jax.training.guard import GuardConfig
 from switch_jax.training.loop import train
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig
+from switch_jax.training.step import batch_hash
+from switch_jax.training.stopping import Stopped
 from tests.training.helpers import tiny_model
 
-DATA = DataConfig("factbook_span_corruption", {"inputs": 32, "targets": 16})
+DATA = DataConfig("factbook_span_corruption", {"inputs": 32, "targets": 16}, num_streams=2)
 MODEL = tiny_model(vocab_size=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1,
                    group_size=64, dropout_rate=0.1)  # fmt: skip
 
 
-def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, **changes):
+def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, guard=None, **changes):
     periods = {"log_period": 2, "eval_period": 3, "eval_batches": 1, "checkpoint_period": 3}
+    guard = guard or GuardConfig()
     run = RunConfig(str(folder), train_steps=steps, batch_size=8, **{**periods, **changes})
     optimizer = OptimizerConfig(warmup_steps=100)
     mesh = MeshConfig(*mesh)
-    return train(run, model, data, mesh, optimizer, LossConfig(), GuardConfig(), "# config\n")
+    return train(run, model, data, mesh, optimizer, LossConfig(), guard, "# config\n")
 
 
 def _records(folder, kind):
@@ -121,6 +129,125 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_only_the_newest_checkpoints_stay(tmp_path):
     _train(tmp_path, 3, checkpoint_period=1, keep_checkpoints=2)
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [2, 3]
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """Makes the loss of some global batches, by number from 1, NaN."""
+
+    def poison(numbers):
+        class Poisoned(TrainBatches):
+            def __next__(self):
+                batch, position = super().__next__()
+                if position.batches in numbers:
+                    batch["decoder_loss_weights"][:] = np.nan
+                return batch, position
+
+        monkeypatch.setattr(loop, "TrainBatches", Poisoned)
+
+    return poison
+
+
+def _hashes(folder):
+    """Of the batches, in the order in which steps took them."""
+    return [h for r in _records(folder, "train") for h in r["batch_hashes"].split()]
+
+
+def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison, capsys):
+    poison({4})
+    state = _train(tmp_path, 6)
+    assert int(state.guard.skipped) == 1 and int(state.guard.in_a_row) == 0
+    assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
+    (skipped,) = _records(tmp_path, "skipped")
+    assert (skipped["step"], skipped["batch"], skipped["loss"]) == (4, 4, None)
+    assert [r["skipped_steps"] for r in _records(tmp_path, "train")] == [0, 0, 1, 0]
+    assert _hashes(tmp_path) == _hashes(whole[0])
+    written = np.load(tmp_path / "bad_batches" / "batch_4_process_0.npz")
+    assert written["rows"].tolist() == list(range(8))
+    assert written["encoder_tokens"].shape == (8, 32)
+    assert np.isnan(written["decoder_loss_weights"]).all()
+    assert "step 4 is bad and was skipped: loss nan" in capsys.readouterr().out
+
+
+def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path, poison, capsys):
+    poison({5, 6})
+    state = _train(tmp_path, 6, guard=GuardConfig(bad_steps_in_a_row=2))
+    assert "2 bad steps in a row, up to step 6: back to step 3, and on" in capsys.readouterr().out
+    assert int(state.step) == 6 and int(state.guard.skipped) == 0  # as of the checkpoint
+    assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
+    # Batches 1 to 3, the good 4 and the bad 5 and 6; then steps 4 to 6 take 7 to 9.
+    assert [r["batches"] for r in _records(tmp_path, "train")][-1] == 9
+    hashes = _hashes(tmp_path)
+    assert len(set(hashes)) == len(hashes)
+    expected, position = TrainBatches(DATA, 8), None
+    for _ in range(9):
+        batch, position = next(expected)
+    assert int(batch_hash(batch)) == int(hashes[-1], 16)
+
+
+def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_again(
+    tmp_path, poison
+):
+    poison(set(range(5, 1000)))
+    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=2)
+    with pytest.raises(UserError, match=r"3 bad steps in a row.*after 2 returns.*bad_batches"):
+        _train(tmp_path, 20, guard=guard)
+    # Steps 5 and 6, and twice 4 to 6: two are too many, which shows when the third is under way.
+    assert [r["batch"] for r in _records(tmp_path, "skipped")] == [5, 6, 7, 8, 9, 10, 11, 12]
+    poison(set())
+    _train(tmp_path, 6, guard=guard)
+    # The second return gave the checkpoint of step 3 the data from batch 10 on.
+    assert [r["batches"] for r in _records(tmp_path, "train")][-1] == 12
+
+
+def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch, capsys):
+    scores = iter([-9.0, -3.0, -5.0, -4.0, -6.0])
+
+    def evaluate(self, state):
+        return {"mine": {"neg_log_perplexity": next(scores), "accuracy": 0.0}}
+
+    monkeypatch.setattr(loop.Evaluation, "__call__", evaluate)
+    changes = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1}
+    _train(tmp_path, 50, early_stopping_evals=3, **changes)
+    assert "no better neg_log_perplexity than that of step 1 in 3 evalu" in capsys.readouterr().out
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [1, 4]
+    _train(tmp_path, 50, early_stopping_evals=3, **changes)
+    assert "at step 4 of 50: nothing to do" in capsys.readouterr().out
+
+
+def test_other_streams_are_refused(whole):
+    with pytest.raises(UserError, match="DATA_STREAMS is 4, but .* step 6 was made with 2: write"):
+        _train(whole[0], 9, data=dataclasses.replace(DATA, num_streams=4))
+
+
+def test_a_second_job_in_the_folder_is_refused(tmp_path):
+    lock = RunLock(tmp_path)
+    with pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
+        _train(tmp_path, 3)
+    lock.close()
+
+
+def test_a_signal_saves_and_stops_the_run(whole, tmp_path, monkeypatch):
+    class Signalling(TrainBatches):
+        def __next__(self):
+            batch, position = super().__next__()
+            if position.batches == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return batch, position
+
+    monkeypatch.setattr(loop, "TrainBatches", Signalling)
+    with pytest.raises(Stopped, match="the state of step . is saved") as stopped:
+        _train(tmp_path, 6, checkpoint_period=100)
+    assert stopped.value.exit_code == 75
+    monkeypatch.undo()
+    resumed = _train(tmp_path, 6)
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_trace_is_written(tmp_path):
+    _train(tmp_path, 3, profile_steps=(2, 3))
+    assert list((tmp_path / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
 
 
 def _fields(config):

@@ -20,9 +20,9 @@ from tests.training.helpers import random_batch, tiny_model
 MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter=0.1)
 LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
 # An optimiser whose state is the gradients.
-GRADIENTS = optax.GradientTransformation(
+GRADIENTS = optax.GradientTransformationExtraArgs(
     init=lambda parameters: parameters,
-    update=lambda gradients, state, parameters: (gradients, gradients),
+    update=lambda gradients, state, parameters, **unused: (gradients, gradients),
 )
 
 

@@ -1,0 +1,399 @@
+"""What is saved comes back, or is said to be lost: whatever happens to the folder."""
+
+import functools
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.errors import UserError
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+
+# Orbax leaves reads behind when one of several fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+# 2 MB, so that there are files with nothing but data; the rest lies within descriptions.
+PLACES = {
+    "step": PartitionSpec(),
+    "large": PartitionSpec("expert"),
+    "nested": {"matrix": PartitionSpec("data", "model"), "vector": PartitionSpec()},
+}
+
+
+def _values(seed: int) -> dict:
+    rng = np.random.default_rng(seed)
+    return {
+        "step": np.int32(seed),
+        "large": rng.normal(size=(1024, 512)).astype(np.float32),
+        "nested": {
+            "matrix": rng.normal(size=(8, 4)).astype(np.float32),
+            "vector": rng.normal(size=5).astype(np.float32),
+        },
+    }
+
+
+def _notes(seed: int) -> dict:
+    return {"position": {"batches": 1000 + seed, "streams": {"3": [seed, 17]}}, "best": None}
+
+
+def _on(mesh_shape, values):
+    mesh = make_mesh(MeshConfig(*mesh_shape))
+    return jax.tree.map(lambda v, p: jax.device_put(v, NamedSharding(mesh, p)), values, PLACES)
+
+
+def _state(seed: int, mesh_shape=(2, 2, 2)):
+    return _on(mesh_shape, _values(seed))
+
+
+def _abstract(state):
+    def one(x):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+    return jax.tree.map(one, state)
+
+
+ABSTRACT = functools.cache(lambda: _abstract(_state(0)))
+
+
+def _assert_is(restored, step: int, seed: int | None = None, notes=None) -> None:
+    seed = step if seed is None else seed
+    assert restored.step == step
+    assert restored.notes == (_notes(seed) if notes is None else notes)
+    for a, b in zip(jax.tree.leaves(restored.state), jax.tree.leaves(_values(seed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _saved(folder, steps, keep=3):
+    checkpoints = Checkpoints(folder, keep)
+    for step in steps:
+        checkpoints.save(step, _state(step), _notes(step), None)
+    checkpoints.wait()
+    return checkpoints
+
+
+def test_state_step_and_notes_come_back(tmp_path):
+    assert Checkpoints(tmp_path, 3).restore(ABSTRACT()) is None
+    checkpoints = _saved(tmp_path, [4, 7])
+    _assert_is(checkpoints.restore(ABSTRACT()), 7)
+    checkpoints.close()
+    again = Checkpoints(tmp_path, 3)
+    assert again.steps() == [4, 7]
+    _assert_is(again.restore(ABSTRACT()), 7)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 1), (4, 1, 2), (1, 1, 1)])
+def test_a_checkpoint_comes_back_on_another_mesh(tmp_path, shape):
+    _saved(tmp_path, [1]).close()
+    wanted = _state(0, shape)
+    restored = Checkpoints(tmp_path, 3).restore(_abstract(wanted))
+    _assert_is(restored, 1)
+    for a, b in zip(jax.tree.leaves(restored.state), jax.tree.leaves(wanted), strict=True):
+        assert a.sharding == b.sharding
+
+
+def test_the_newest_stay_and_besides_the_best_also_after_opening_again(tmp_path):
+    small = {"x": jnp.arange(3.0)}
+    values = [5.0, None, 1.0, 9.0, 2.0, float("nan"), 3.0, 0.0]
+    folders = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(tmp_path, keep=2, keep_best=2)
+    for step, value in enumerate(values, 1):
+        if step == 6:  # the values must be remembered
+            checkpoints.close()
+            checkpoints = Checkpoints(tmp_path, keep=2, keep_best=2)
+        checkpoints.save(step, small, {}, value)
+        checkpoints.wait()
+        known = [s for s in range(1, step + 1) if values[s - 1] is not None and values[s - 1] > -1]
+        best = sorted(known, key=lambda s: values[s - 1])[-2:]
+        expected = sorted({*range(max(1, step - 1), step + 1), *best})
+        assert sorted(int(f.name) for f in folders.iterdir()) == expected
+    assert checkpoints.steps() == [1, 4, 7, 8]
+
+
+def test_without_best_only_the_newest_stay(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 5):
+        checkpoints.save(step, {"x": jnp.arange(3.0)}, {}, float(-step))
+    checkpoints.wait()
+    assert checkpoints.steps() == [3, 4]
+
+
+def test_later_checkpoints_are_discarded_and_can_be_saved_again(tmp_path):
+    checkpoints = _saved(tmp_path, [2, 4, 6])
+    _assert_is(checkpoints.restore(ABSTRACT(), last=3), 2)
+    assert checkpoints.steps() == [2]
+    discarded = sorted(f.name.split("_")[0] for f in (tmp_path / "discarded").iterdir())
+    assert discarded == ["4", "6"]
+    checkpoints.save(4, _state(40), _notes(40), None)
+    checkpoints.wait()
+    _assert_is(checkpoints.restore(ABSTRACT()), 4, seed=40)
+    assert checkpoints.restore(ABSTRACT(), last=1) is None
+    assert checkpoints.steps() == []
+
+
+def test_amended_notes_come_back_until_the_step_is_saved_again(tmp_path):
+    checkpoints = _saved(tmp_path, [1, 2])
+    amended = {"position": {"batches": 99}}
+    checkpoints.amend(2, amended)
+    checkpoints.amend(5, {"no": "such step"})
+    _assert_is(checkpoints.restore(ABSTRACT()), 2, notes=amended)
+    checkpoints.close()
+    again = Checkpoints(tmp_path, 3)
+    _assert_is(again.restore(ABSTRACT()), 2, notes=amended)
+    _assert_is(again.restore(ABSTRACT(), last=1), 1)
+    again.save(2, _state(2), _notes(2), None)
+    again.wait()
+    _assert_is(again.restore(ABSTRACT()), 2)
+
+
+@pytest.mark.parametrize("place", ["split", "replicated", "one device"])
+def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
+    mesh = make_mesh(MeshConfig(2, 4, 1))
+    sharding = {
+        "split": NamedSharding(mesh, PartitionSpec(("data", "expert"))),
+        "replicated": NamedSharding(mesh, PartitionSpec()),
+        "one device": jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+    }[place]
+
+    def fresh():
+        # 8 MB, and as much of an odd size.
+        shapes = [(2048, 1024), (2048, 1024) if place == "split" else (2097151,)]
+        return {str(i): jax.device_put(np.full(s, i, np.float32), sharding)
+                for i, s in enumerate(shapes)}  # fmt: skip
+
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 3 + 7, s), donate_argnums=0)
+    overwrite(fresh())  # compiled
+    checkpoints = Checkpoints(tmp_path, 1)
+    for step in (1, 2, 3):
+        state = fresh()
+        checkpoints.save(step, state, {}, None)
+        for _ in range(4):
+            state = overwrite(state)
+        jax.block_until_ready(state)
+        checkpoints.wait()
+        restored = checkpoints.restore(_abstract(state)).state
+        for i, array in enumerate(restored.values()):
+            assert (np.asarray(array) == i).all()
+
+
+def test_another_model_is_refused_by_name_and_its_checkpoint_stays(tmp_path):
+    checkpoints = _saved(tmp_path, [1, 2])
+    wanted = {**ABSTRACT(), "extra": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    wanted["large"] = jax.ShapeDtypeStruct((512, 512), jnp.float32)
+    message = (
+        r"step 2 in .*checkpoints is of another model: 2 of 5 arrays differ \(extra: absent in "
+        r"the checkpoint, \(3,\) in the config; large: \(1024, 512\) .*, \(512, 512\) in the"
+    )
+    with pytest.raises(UserError, match=message):
+        checkpoints.restore(wanted)
+    assert checkpoints.steps() == [1, 2] and not (tmp_path / "damaged").exists()
+    _assert_is(checkpoints.restore(ABSTRACT()), 2)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A folder with the checkpoints of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("two")
+    _saved(folder, [1, 2]).close()
+    return folder
+
+
+def _kind(path) -> str:
+    """A file's path, with the names made up by the storage left out."""
+    return "/".join("*" if len(part) == 32 else part for part in path.parts)
+
+
+DAMAGES = {
+    "half": lambda content: content[: len(content) // 2],
+    "flipped bit": lambda content: _flipped(content, len(content) // 2),
+    "empty": lambda content: b"",
+    "absent": lambda content: None,
+}
+
+
+def _flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def _damage(path, damage) -> None:
+    content = damage(path.read_bytes())
+    path.unlink() if content is None else path.write_bytes(content)
+
+
+def _check_damaged(folder, capsys) -> int:
+    """Restores; the step, whose values are right, and of which it was said if it is not 2."""
+    checkpoints = Checkpoints(folder, 3)
+    restored = checkpoints.restore(ABSTRACT())
+    _assert_is(restored, restored.step)
+    told = capsys.readouterr().out
+    aside = list((folder / "damaged").iterdir()) if (folder / "damaged").exists() else []
+    if restored.step == 2:
+        assert told == "" and not aside
+    else:
+        assert restored.step == 1 and checkpoints.steps() == [1]
+        assert [f.name.split("_")[0] for f in aside] == ["2"]
+        assert told.startswith("the checkpoint of step 2 is damaged (")
+        assert told.endswith(f"moved to {aside[0]}, and the one before it is used\n")
+        # It can go on from here.
+        checkpoints.save(2, _state(2), _notes(2), None)
+        checkpoints.wait()
+        _assert_is(checkpoints.restore(ABSTRACT()), 2)
+    checkpoints.close()
+    return restored.step
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damage_to_any_file_gives_wrong_values(two, tmp_path, capsys, damage):
+    newest = two / "checkpoints" / "2"
+    files = sorted(p.relative_to(newest) for p in newest.rglob("*") if p.is_file())
+    assert len(files) >= 8
+    step_of = {}
+    for number, file in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(two, folder)
+        _damage(folder / "checkpoints" / "2" / file, DAMAGES[damage])
+        step_of[_kind(file)] = _check_damaged(folder, capsys)
+    # Those that nothing can be read without: else the case would have damaged nothing.
+    for needed in ("_CHECKPOINT_METADATA", "state/_METADATA", "state/ocdbt.process_0/d/*"):
+        assert step_of[needed] == 1, step_of
+
+
+def test_a_flipped_bit_in_the_notes_is_found(two, tmp_path, capsys):
+    """Digits turn into digits, and names into names: all of it still is JSON."""
+    content = (two / "checkpoints" / "2" / "_CHECKPOINT_METADATA").read_bytes()
+    for number, text in enumerate((b"1002", b"17]", b"custom_metadata", b"metrics", b"nsecs")):
+        folder = tmp_path / str(number)
+        shutil.copytree(two, folder)
+        path = folder / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
+        path.write_bytes(_flipped(content, content.index(text) + 1))
+        assert _check_damaged(folder, capsys) == 1, text
+
+
+def test_damaged_amended_notes_are_not_taken_for_others(two, tmp_path, capsys):
+    for number, damage in enumerate(("half", "flipped bit", "empty")):
+        folder = tmp_path / str(number)
+        shutil.copytree(two, folder)
+        checkpoints = Checkpoints(folder, 3)
+        checkpoints.amend(2, {"batches": 99999999999999})
+        checkpoints.close()
+        _damage(folder / "amended" / "2.json", DAMAGES[damage])
+        assert _check_damaged(folder, capsys) == 1
+
+
+@pytest.mark.parametrize("file", ["state/_METADATA", "_CHECKPOINT_METADATA"])
+def test_with_all_damaged_there_is_no_start_from_scratch(two, tmp_path, file):
+    folder = tmp_path / "run"
+    shutil.copytree(two, folder)
+    for step in "12":
+        # Of the second file's, one that Orbax refuses to open the folder for.
+        _damage(folder / "checkpoints" / step / file, lambda c: c.replace(b"metrics", b"m", 1)[:-9]
+                if file == "state/_METADATA" else c.replace(b"metrics", b"letrics", 1))  # fmt: skip
+    for _ in range(2):  # nor at the next attempt
+        with pytest.raises(UserError, match="no checkpoint is left in .*all were damaged, and are"):
+            Checkpoints(folder, 3).restore(ABSTRACT())
+    assert sorted(f.name[0] for f in (folder / "damaged").iterdir()) == ["1", "2"]
+
+
+# Saves step 1; then `break_it` makes writing fail; saves step 2, and then restores.
+FAILING = """
+import resource, shutil, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import tests.conftest  # eight devices
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.errors import UserError
+from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
+
+folder = Path(sys.argv[1])
+checkpoints = _saved(folder, [1])
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+{break_it}
+for attempt in range(2):
+    try:
+        checkpoints.save(2, _state(2), _notes(2), None)
+        checkpoints.wait()
+        print("written")
+    except UserError as error:
+        print(error)
+{mend_it}
+try:
+    checkpoints.close()
+except UserError as error:
+    print(error)
+print("end", flush=True)
+"""
+RESTORE = """
+_assert_is(checkpoints.restore(ABSTRACT()), 1)
+assert checkpoints.steps() == [1]
+"""
+SAVE_AGAIN = """
+checkpoints.save(2, _state(2), _notes(2), None)
+checkpoints.wait()
+_assert_is(checkpoints.restore(ABSTRACT()), 2)
+"""
+
+
+def _fail(folder, break_it, mend_it):
+    """(lines that a process prints, what it logs); it must end by itself."""
+    script = FAILING.format(break_it=break_it, mend_it=mend_it)
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(folder), root],
+        capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    *lines, end = done.stdout.splitlines()
+    assert end == "end"
+    return lines, done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_told_and_the_checkpoint_before_it_stays(tmp_path):
+    lines, log = _fail(
+        tmp_path, "limit(100_000)", f"limit(resource.RLIM_INFINITY)\n{RESTORE}{SAVE_AGAIN}"
+    )
+    assert len(lines) == 2 and "File too large" not in log
+    for line in lines:
+        assert line.startswith(f"checkpoints cannot be written to {tmp_path}/checkpoints: ")
+        assert "File too large" in line and line.endswith("what was saved before is still there")
+    _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 2)
+
+
+def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
+    away = "(folder / 'checkpoints').rename(folder / 'away'); (folder / 'checkpoints').touch()"
+    lines, _ = _fail(tmp_path, away, "")
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"checkpoints cannot be written to {tmp_path}/checkpoints: ")
+        assert "Not a directory" in line
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "away").rename(tmp_path / "checkpoints")
+    _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 1)
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_it_stays(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("takes the right to mount a file system")
+    try:
+        lines, _ = _fail(tmp_path, "", RESTORE)
+        assert len(lines) == 2 and all("No space left on device" in line for line in lines)
+        _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 1)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_notes_that_cannot_be_amended_are_told(tmp_path):
+    checkpoints = _saved(tmp_path, [1])
+    (tmp_path / "amended").touch()
+    with pytest.raises(UserError, match=r"amended/1.json cannot be written: (Not|File)"):
+        checkpoints.amend(1, {})
+    with pytest.raises(UserError, match=r"amended/2.json cannot be written: Not a directory"):
+        checkpoints.save(2, _state(2), _notes(2), None)

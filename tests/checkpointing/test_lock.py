@@ -1,0 +1,56 @@
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from switch_jax.checkpointing import RunLock
+from switch_jax.errors import UserError
+
+HOLDER = """
+import sys, time
+from switch_jax.checkpointing import RunLock
+lock = RunLock(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process, which has the lock of `tmp_path`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_in_use_is_refused_and_the_holder_named(holder, tmp_path):
+    where = rf"in use by process {holder.pid} on {socket.gethostname()}: stop that job"
+    for _ in range(2):  # being refused takes nothing from the holder
+        with pytest.raises(UserError, match=where):
+            RunLock(tmp_path)
+    assert holder.poll() is None
+
+
+def test_a_killed_holder_leaves_the_folder_free(holder, tmp_path):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    RunLock(tmp_path).close()
+
+
+def test_the_lock_can_be_let_go_and_taken_again(tmp_path):
+    first = RunLock(tmp_path)
+    # Not even the same process may have it twice.
+    with pytest.raises(UserError, match="is in use by process"):
+        RunLock(tmp_path)
+    first.close()
+    RunLock(tmp_path).close()
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be locked: No such file"):
+        RunLock(tmp_path / "absent")

@@ -1,0 +1,89 @@
+"""Real `switch_jax train` processes, one or several that train together."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TINY = Path(__file__).with_name("tiny.gin")
+
+
+def without_virtual_devices() -> dict[str, str]:
+    """The environment without the virtual devices of these tests: a mesh makes its own."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+
+def free_port() -> int:
+    """Of this machine, a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def start(count: int, folder: Path, *flags: str) -> list[subprocess.Popen]:
+    """Starts `count` processes of one run; what each prints goes to folder.process_I.log."""
+    command = [sys.executable, "-m", "switch_jax", "train", f"--gin_file={TINY}"]
+    command += [f"--gin.MODEL_DIR={folder}", *flags]
+    env = without_virtual_devices()
+    processes, port = [], free_port()
+    for index in range(count):
+        own = []
+        if count > 1:
+            own = [f"--coordinator_address=localhost:{port}"]
+            own += [f"--process_count={count}", f"--process_index={index}"]
+        with folder.with_suffix(f".process_{index}.log").open("a") as log:
+            processes.append(subprocess.Popen(command + own, env=env, stdout=log, stderr=log))
+    return processes
+
+
+def finish(processes: list[subprocess.Popen], folder: Path, timeout: float = 300) -> list[int]:
+    """Waits for them; returns their exit codes, and ends them all where one takes too long."""
+    deadline = time.monotonic() + timeout
+    try:
+        return [p.wait(max(1.0, deadline - time.monotonic())) for p in processes]
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"still running after {timeout} s: {output(folder)}") from None
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def run(count: int, folder: Path, *flags: str) -> None:
+    """Runs to the end, which has to be a good one."""
+    codes = finish(start(count, folder, *flags), folder)
+    assert codes == [0] * count, output(folder)
+
+
+def output(folder: Path) -> str:
+    """What the processes printed."""
+    logs = sorted(folder.parent.glob(f"{folder.name}.process_*.log"))
+    return "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}" for log in logs)
+
+
+def records(folder: Path, kind: str = "train") -> list[dict]:
+    """The records of a kind, whole lines alone; a run may still be writing."""
+    path = folder / "metrics.jsonl"
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [r for r in found if r["kind"] == kind]
+
+
+def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen]) -> None:
+    """Until the run has logged a step."""
+    deadline = time.monotonic() + 300
+    while not any(r["step"] >= step for r in records(folder)):
+        assert all(p.poll() is None for p in processes), output(folder)
+        assert time.monotonic() < deadline, output(folder)
+        time.sleep(0.05)
+
+
+def losses(folder: Path) -> dict[int, tuple[str, float]]:
+    """Hash of the batch and loss by step; each step's last record counts."""
+    return {r["step"]: (r["batch_hashes"], r["loss"]) for r in records(folder)}
