@@ -1,4 +1,4 @@
-"""What Orbax lacks when things go wrong; by parts of it that are not public, and that tests watch."""
+"""What Orbax lacks when things go wrong, by parts of it that are not public; tests watch them."""
 
 import logging
 from typing import Any

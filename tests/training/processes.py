@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 TINY = Path(__file__).with_name("tiny.gin")
+ROOT = TINY.parents[2]
 
 
 def without_virtual_devices() -> dict[str, str]:
@@ -35,7 +36,8 @@ def start(count: int, folder: Path, *flags: str) -> list[subprocess.Popen]:
             own = [f"--coordinator_address=localhost:{port}"]
             own += [f"--process_count={count}", f"--process_index={index}"]
         with folder.with_suffix(f".process_{index}.log").open("a") as log:
-            processes.append(subprocess.Popen(command + own, env=env, stdout=log, stderr=log))
+            started = subprocess.Popen(command + own, env=env, cwd=ROOT, stdout=log, stderr=log)
+            processes.append(started)
     return processes
 
 

@@ -20,9 +20,10 @@ from switch_jax.training.loss import LossConfig
 from switch_jax.training.optimizer import OptimizerConfig
 from switch_jax.training.step import batch_hash
 from switch_jax.training.stopping import Stopped
+from tests.training import tiny_task  # noqa: F401  registers it
 from tests.training.helpers import tiny_model
 
-DATA = DataConfig("factbook_span_corruption", {"inputs": 32, "targets": 16}, num_streams=2)
+DATA = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, num_streams=2)
 MODEL = tiny_model(vocab_size=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1,
                    group_size=64, dropout_rate=0.1)  # fmt: skip
 

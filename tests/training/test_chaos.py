@@ -1,0 +1,108 @@
+"""Runs that are killed again and again, at random moments, and end as if they had not been."""
+
+import json
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.cli import gin_config
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.training.state import abstract_state
+from tests.training.processes import TINY, finish, losses, output, records, run, start
+
+SAME = [(1, (2, 2, 1))]
+# Processes and mesh of a life.
+CHANGING = [(1, (2, 2, 1)), (2, (2, 2, 1)), (1, (1, 4, 1)), (2, (1, 2, 2)), (1, (1, 1, 1))]
+
+
+def parameters(folder):
+    """The final ones, and the rest of the state."""
+    gin_config.parse([str(TINY)], [f"MODEL_DIR={folder}"], [])
+    parts = gin_config.build()
+    mesh = make_mesh(parts["mesh"])
+    abstract = abstract_state(parts["model"], parts["optimizer"], mesh, parts["guard"])
+    return jax.device_get(Checkpoints(folder, keep=1).restore(abstract).state)
+
+
+def kill_at_random(rng, folder, processes):
+    """Ends a life in one of three moments by one of two signals; returns whether it was a save."""
+    moment = rng.choice(["start", "save", "step"], p=[0.1, 0.4, 0.5])
+    kind = rng.choice([signal.SIGKILL, signal.SIGTERM], p=[0.7, 0.3])
+    begun, saves = len(records(folder)), set()
+    deadline = time.monotonic() + (rng.uniform(0, 15) if moment == "start" else 300)
+    while time.monotonic() < deadline and all(p.poll() is None for p in processes):
+        saves = set(folder.glob("checkpoints/*tmp*"))
+        if moment == "save" and saves and len(records(folder)) > begun:
+            break
+        if moment == "step" and len(records(folder)) > begun:
+            time.sleep(rng.uniform(0, 0.8))
+            break
+        time.sleep(0.005)
+    if kind == signal.SIGTERM and moment != "start":
+        processes[rng.integers(len(processes))].send_signal(signal.SIGTERM)
+        codes = finish(processes, folder)
+        assert codes == [75] * len(codes) or codes == [0] * len(codes), output(folder)
+    else:
+        for process in processes:
+            process.kill()
+        finish(processes, folder)
+    return bool(moment == "save" and saves)
+
+
+def chaos(folder, lives, kills, steps, seed):
+    """A run that is killed so often before it may end; returns how many kills were in saves."""
+    rng = np.random.default_rng(seed)
+    flags = [f"--gin.TRAIN_STEPS={steps}", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=1000"]
+    in_saves = 0
+    for _ in range(kills):
+        count, mesh = lives[rng.integers(len(lives))]
+        axes = zip(("DATA", "EXPERT", "MODEL"), mesh, strict=True)
+        meshed = [f"--gin.MESH_{axis}={size}" for axis, size in axes]
+        in_saves += kill_at_random(rng, folder, start(count, folder, *flags, *meshed))
+    assert not any(r["step"] == steps for r in records(folder)), "it ended before the last kill"
+    run(1, folder, *flags)
+    return in_saves
+
+
+def assert_each_batch_once(folder, undisturbed, steps):
+    """Whatever life did a step, it took the batch of that step."""
+    expected = losses(undisturbed)
+    assert set(expected) == set(range(1, steps + 1))
+    assert len({batch for batch, _ in expected.values()}) == steps
+    for record in records(folder):
+        assert record["batch_hashes"] == expected[record["step"]][0]
+        assert record["batches"] == record["step"]
+    assert set(losses(folder)) == set(expected)
+
+
+def test_a_run_that_is_killed_twice_ends_bit_for_bit_the_same(tmp_path):
+    steps = 24
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+    run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
+    chaos(folder, SAME, kills=2, steps=steps, seed=3)
+    assert_each_batch_once(folder, undisturbed, steps)
+    for a, b in zip(*(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lives", "kills", "steps"), [(SAME, 25, 160), (CHANGING, 25, 160)])
+def test_chaos(tmp_path, lives, kills, steps):
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+    run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
+    in_saves = chaos(folder, lives, kills, steps, seed=0)
+    print(json.dumps({"kills": kills, "in_saves": in_saves, "records": len(records(folder))}))
+    assert in_saves >= 3
+    assert_each_batch_once(folder, undisturbed, steps)
+    found, expected = losses(folder), losses(undisturbed)
+    if lives is SAME:
+        for a, b in zip(
+            *(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    for step in expected:
+        np.testing.assert_allclose(found[step][1], expected[step][1], rtol=1e-5)
