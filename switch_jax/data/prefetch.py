@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
@@ -33,9 +34,10 @@ class Prefetch(Generic[Item]):
         return item  # type: ignore[return-value]  # None comes with an error alone
 
     def close(self) -> None:
-        """Ends the thread as soon as the item that it is making is done."""
+        """Ends the thread when the item that it is making is done, or leaves it after 10 s."""
         self._closed.set()
-        while self._thread.is_alive():
+        deadline = time.monotonic() + 10
+        while self._thread.is_alive() and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
                 self._items.get_nowait()  # it may wait for room
             self._thread.join(0.01)

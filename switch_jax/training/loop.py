@@ -112,12 +112,12 @@ def check(
       UserError: what does not fit, with the numbers.
     """
     check_data(data)
-    check_streams(data, run.batch_size)
     check_metric(run.best_metric, data)
     check_readable(data)
     devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
+    check_streams(data, run.batch_size)
     _check_vocabulary(model, data)
     if mesh.fully_sharded_weights and model.remat_policy == "none":
         raise UserError(

@@ -85,8 +85,9 @@ def test_state_is_counted_by_hand():
     attention, dense = 4 * 8 * 8, 2 * 8 * 16
     blocks = (2 + 4) * attention + 2 * (dense + dense + 8 * 4) + (5 + 7) * 8
     parameters = 4 * (64 * 8 + 2 * 32 * 2 + blocks)
+    guard = 4 * 2 * 128  # the last losses and gradient norms
     found = {c.mesh: c.state_bytes for c in search.candidates(EIGHT, PARTS)}
-    assert found[MeshConfig(2, 4, 1)] == pytest.approx(2 * parameters, rel=0.01)
+    assert found[MeshConfig(2, 4, 1)] == pytest.approx(2 * parameters + guard, rel=0.01)
 
 
 def _plan(mesh, seconds, needed=1):

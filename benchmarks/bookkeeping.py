@@ -1,0 +1,304 @@
+"""What a run's bookkeeping costs: of each step, of each record, of each checkpoint.
+
+    python benchmarks/bookkeeping.py [--steps 300]
+
+A small Switch model on one core, in one process. Three take turns of 5 steps: the bare step, which
+does no more than loss, gradients and optimiser and returns the loss; the step that runs execute,
+with norms, guard and all, by itself; and the training loop that drives that step, with its feed,
+metrics, records, watchdog and signals. The data are a few batches, made before and used again.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax  # noqa: E402  after the flags
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from switch_jax.checkpointing import Checkpoints  # noqa: E402
+from switch_jax.data.pipeline import DataConfig, TrainBatches  # noqa: E402
+from switch_jax.data.prefetch import Prefetch  # noqa: E402
+from switch_jax.metrics import (  # noqa: E402
+    Goodput,
+    MetricWriter,
+    Progress,
+    memory_in_use,
+)
+from switch_jax.model import ModelConfig, bind, logical_axes  # noqa: E402
+from switch_jax.partitioning.allocator import keep_freed_memory  # noqa: E402
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh  # noqa: E402
+from switch_jax.training import loop  # noqa: E402
+from switch_jax.training.config import RunConfig  # noqa: E402
+from switch_jax.training.feeding import feed  # noqa: E402
+from switch_jax.training.guard import GuardConfig  # noqa: E402
+from switch_jax.training.loss import LossConfig, token_sums  # noqa: E402
+from switch_jax.training.optimizer import (  # noqa: E402
+    OptimizerConfig,
+    learning_rate_schedule,
+    make_optimizer,
+)
+from switch_jax.training.records import Records  # noqa: E402
+from switch_jax.training.state import TrainState, abstract_state, init_state  # noqa: E402
+
+BATCH, LENGTHS = 16, {"inputs": 128, "targets": 32}
+TURN, LOG_PERIOD = 5, 100
+MODEL = ModelConfig(
+    vocab_size=1152, d_model=256, d_ff=1024, d_kv=32, num_heads=8, num_encoder_layers=2,
+    num_decoder_layers=2, num_experts=8, group_size=512, dtype="float32",
+)  # fmt: skip
+# 123M parameters: a state of about 500 MB.
+LARGE = ModelConfig(
+    vocab_size=32128, d_model=512, d_ff=2048, d_kv=64, num_heads=8, num_encoder_layers=4,
+    num_decoder_layers=4, num_experts=10, dtype="float32",
+)  # fmt: skip
+# Sparse layers of each stack and experts of Switch-Base and Switch-C.
+SIZES = {"this model": None, "Switch-Base": (6, 128), "Switch-C": (15, 2048)}
+
+
+def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
+    """Loss, gradients and Adafactor as in `training.step`, and nothing else."""
+    loss, key = LossConfig(), jax.random.fold_in(jax.random.key(0), state.step)
+
+    def loss_of(parameters: Any) -> jax.Array:
+        output = bind(MODEL, parameters)(
+            batch["encoder_tokens"], batch["decoder_input_tokens"],
+            batch["encoder_segments"], batch["decoder_segments"],
+            deterministic=False, key=key,
+        )  # fmt: skip
+        weights = batch["decoder_loss_weights"]
+        sums = token_sums(output.logits, batch["decoder_target_tokens"], weights)
+        value = (sums.cross_entropy + loss.z_loss * sums.z) / weights.sum()
+        for router in (output.encoder, output.decoder):
+            value += loss.load_balance * router.load_balance_loss.sum()
+            value += loss.router_z * router.z_loss.sum()
+        return value
+
+    optimizer = make_optimizer(OptimizerConfig(), logical_axes(MODEL))
+    value, gradients = jax.value_and_grad(loss_of)(state.parameters)
+    updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
+    parameters = optax.apply_updates(state.parameters, updates)
+    return TrainState(state.step + 1, parameters, moments, state.guard), value
+
+
+class Loop(loop._Loop):
+    """The loop of a run, fed with the same batches over and over."""
+
+    def _open_feed(self) -> Prefetch:
+        data, mesh = self._parts.data, self._parts.mesh
+        batches = list(itertools.islice(TrainBatches(data, BATCH), 8))
+        return Prefetch(feed(itertools.cycle(batches), mesh))
+
+    def steps(self, number: int) -> None:
+        """So many steps, each looked at while the next runs, as `run` does it."""
+        done = None
+        for _ in range(number):
+            before, done = done, self._next_step()
+            if before is not None:
+                self._look_at(before)
+        self._look_at(done)
+
+
+def turns_of(step: Callable, state: TrainState, batches: Iterator) -> Callable[[int], None]:
+    """Drives a step by itself: each result is waited for while the next step runs."""
+
+    def steps(number: int) -> None:
+        nonlocal state
+        before = None
+        for _ in range(number):
+            state, result = step(state, next(batches))
+            if before is not None:
+                jax.block_until_ready(before)
+            before = result
+        jax.block_until_ready(state)
+
+    return steps
+
+
+def copied(state: TrainState) -> TrainState:
+    """With memory of its own: steps give theirs away."""
+    return jax.tree.map(lambda x: x.copy(), state)
+
+
+def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any:
+    """The three, in turns; returns a step's metrics."""
+    run = RunConfig(
+        str(folder), train_steps=10**6, batch_size=BATCH, log_period=LOG_PERIOD, eval_batches=1
+    )
+    data = DataConfig("english_span_corruption", LENGTHS)
+    mesh = make_mesh(MeshConfig(data=1))
+    closing.enter_context(jax.set_mesh(mesh))
+    optimizer, guard = OptimizerConfig(), GuardConfig()
+    abstract = abstract_state(MODEL, optimizer, mesh, guard)
+    checkpoints = Checkpoints(folder, keep=1)
+    closing.callback(checkpoints.close)
+    parts = loop._Parts(run, MODEL, data, mesh, optimizer, LossConfig(), guard, abstract)
+    driven = Loop(parts, checkpoints, folder)
+    writer = MetricWriter(folder)
+    closing.callback(writer.close)
+    driven.open(writer, closing)
+
+    batches = [next(driven._feed).arrays for _ in range(8)]
+    signals = driven._stop.array()
+    whole = driven._train_step
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
+    jitted = jax.jit(bare_step, donate_argnums=0, out_shardings=(shardings, None))
+    bare = jitted.lower(abstract, batches[0]).compile()
+    first, loss = bare(copied(driven.state), batches[0])
+    second, metrics = whole(copied(driven.state), batches[0], signals)
+    pairs = zip(*map(jax.tree.leaves, (first.parameters, second.parameters)), strict=True)
+    apart = max(float(abs(a - b).max()) for a, b in pairs)
+    assert apart < 1e-6, f"after one step, parameters are {apart} apart"
+    print(f"after one step, parameters are {apart:.1e} apart at most, and losses "
+          f"{abs(float(loss - metrics.loss)):.1e}\n")  # fmt: skip
+
+    contenders = {
+        "bare step": turns_of(bare, first, itertools.cycle(batches)),
+        "step of a run": turns_of(
+            lambda state, batch: whole(state, batch, signals), second, itertools.cycle(batches)
+        ),
+        "training loop": driven.steps,
+    }
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    for steps in contenders.values():
+        steps(TURN)  # touches the memory; and the loop's records then fall into its turns
+    for _ in range(number // TURN):
+        for name, steps in contenders.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            steps(TURN)
+            spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    print("| | ms a step, median | CPU ms a step, median | CPU ratio, median of turns | quartiles "
+          "| CPU ratio, totals |\n|---|---|---|---|---|---|")  # fmt: skip
+    base = [cpu for _, cpu in spent["bare step"]]
+    for name, turns in spent.items():
+        wall, cpu = (np.array(x) for x in zip(*turns, strict=True))
+        low, middle, high = np.percentile(cpu / base, (25, 50, 75))
+        print(
+            f"| {name} | {np.median(wall) / TURN * 1000:.1f} | {np.median(cpu) / TURN * 1000:.1f} "
+            f"| {middle:.3f} | {low:.3f} to {high:.3f} | {cpu.sum() / sum(base):.3f} |"
+        )
+    return metrics
+
+
+def print_records(folder: Path, metrics: Any) -> None:
+    """What one record of 100 steps takes, and what of it goes where."""
+    print("\n| ms a record of 100 steps | TensorBoard scalars | all | fetching | MetricWriter |")
+    print("|---|---|---|---|---|")
+    run = RunConfig(str(folder), train_steps=10**6, batch_size=BATCH)
+    data = DataConfig("english_span_corruption", LENGTHS)
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, function: Callable) -> Callable:
+        def call(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args)
+            times.setdefault(name, []).append((time.perf_counter() - start) * 1000)
+            return result
+
+        return call
+
+    for name, size in SIZES.items():
+        times.clear()
+        model, own = MODEL, metrics
+        if size:
+            layers, experts = size
+            per_expert, per_layer = np.full((layers, experts), 1 / experts), np.zeros(layers)
+            own_router = metrics.encoder_router
+            filled = type(own_router)(*[
+                per_expert if value.ndim == 2 else per_layer for value in own_router
+            ])  # fmt: skip
+            own = metrics._replace(encoder_router=filled, decoder_router=filled)
+        writer = MetricWriter(folder / name)
+        scalars: list[int] = []
+        inner = writer._tensorboard.write_scalars
+
+        def counted(step: int, values: dict, inner=inner, scalars=scalars) -> None:
+            scalars.append(len(values))
+            inner(step, values)
+
+        writer._tensorboard.write_scalars = counted  # type: ignore[method-assign]
+        writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
+        records = Records(
+            writer, Progress(10**6, 0, active=False), Goodput(), run, model, data,
+            learning_rate_schedule(OptimizerConfig()),
+        )  # fmt: skip
+        for number in range(5):
+            # New arrays: one that was fetched keeps what it fetched.
+            window = [jax.tree.map(jax.device_put, jax.device_get(own)) for _ in range(100)]
+            jax.block_until_ready(window)
+            for step, each in enumerate(window, start=100 * number + 1):
+                records.add(step, jax.tree.map(lambda x: x + 0, each))
+            timed("all", records.flush)(100 * (number + 1))
+            fresh = jax.tree.map(lambda x: x + 0, window)
+            timed("fetching", jax.device_get)(jax.block_until_ready(fresh))
+        middle = {key: statistics.median(values) for key, values in times.items()}
+        print(
+            f"| {name} | {scalars[0]:,} | {middle['all']:.1f} | {middle['fetching']:.1f} "
+            f"| {middle['writer']:.1f} |", flush=True,
+        )  # fmt: skip
+        writer.close()
+    schedule = learning_rate_schedule(OptimizerConfig())
+    for name, function in (
+        ("learning rate", lambda: float(schedule(1))), ("memory in use", memory_in_use),
+    ):  # fmt: skip
+        for _ in range(20):
+            timed(name, function)()
+        print(f"\n{name}: {statistics.median(times[name]):.2f} ms of it")
+
+
+def print_saves(folder: Path, times: int) -> None:
+    """How long `save` holds its caller, against a copy of the state and a whole save."""
+    optimizer = make_optimizer(OptimizerConfig(), logical_axes(LARGE))
+    state = jax.jit(lambda key: init_state(LARGE, optimizer, key))(jax.random.key(0))
+    state = jax.block_until_ready(state)
+    size = sum(x.nbytes for x in jax.tree.leaves(state))
+    checkpoints = Checkpoints(folder, keep=1)
+    seconds: list[tuple[float, float, float]] = []
+    for number in range(times + 1):
+        start = time.perf_counter()
+        copies = [np.array(x) for x in jax.tree.leaves(state)]
+        copied = time.perf_counter()
+        del copies
+        begin = time.perf_counter()
+        checkpoints.save(number + 1, state, {"position": number}, None)
+        held = time.perf_counter()
+        checkpoints.wait()
+        if number:  # the first starts Orbax's threads
+            seconds.append((copied - start, held - begin, time.perf_counter() - begin))
+    checkpoints.close()
+    print(f"\n| a state of {size / 1e6:.0f} MB | seconds | least to most |\n|---|---|---|")
+    names = ("copied with np.array", "`save` holds its caller", "saved: `save` and `wait`")
+    for name, column in zip(names, zip(*seconds, strict=True), strict=True):
+        spread = f"{min(column):.2f} to {max(column):.2f}"
+        print(f"| {name} | {statistics.median(column):.2f} | {spread} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=300, help="measured, of each contender")
+    parser.add_argument("--saves", type=int, default=5, help="measured")
+    args = parser.parse_args()
+    keep_freed_memory()  # as `switch_jax train` does
+    folder = Path(tempfile.mkdtemp())
+    try:
+        with contextlib.ExitStack() as closing:
+            metrics = print_steps(folder, args.steps, closing)
+            print_records(folder, metrics)
+        print_saves(folder / "saves", args.saves)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The host's input pipeline alone, from text to packed batches, beside seqio's own.
+
+    python benchmarks/input_pipeline.py [--rounds 4]
+
+Each pipeline has a process of its own. They take turns, and all but one are stopped meanwhile: what
+they read ahead in the background would count for the others. The figures are real tokens, inputs
+and targets, by seconds and by CPU seconds (user and system) of the process. They are totals over
+all turns and no medians, since the work comes in bursts: the first example of a block, or of
+seqio's shuffle buffer, waits for all of it. Then the time to the first batch, of a new run and of
+one deep in its data, each in a fresh process, and the bytes that it read.
+"""
+
+import argparse
+import gzip
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+NAME = "english_span_corruption"
+# Lengths, rows of a batch, and batches of a turn. Four turns read as many tokens as 8 streams of 3
+# tasks have in a block each, the longest burst.
+SETTINGS = {"512/114": (512, 114, 128, 20), "64/16": (64, 16, 64, 320)}
+STREAMS = (1, 2, 8)
+FILES, LINES = 16, 100_000
+DEEP = "first batch at step 1,000,000"
+
+
+def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Iterator[tuple]:
+    """Segments of our batches' inputs and targets."""
+    from switch_jax.data.pipeline import DataConfig, TrainBatches
+
+    lengths = {"inputs": inputs, "targets": targets}
+    batches = TrainBatches(DataConfig(NAME, lengths, num_streams=streams), batch_size)
+    return ((b["encoder_segments"], b["decoder_segments"]) for b, _ in batches)
+
+
+def seqio_batches(inputs: int, targets: int, batch_size: int) -> Iterator[tuple]:
+    """The same of seqio's."""
+    import seqio
+    import switch_jax.tasks.english  # noqa: F401  registers the task
+    import tensorflow as tf
+
+    dataset = seqio.get_dataset(
+        NAME,
+        {"inputs": inputs, "targets": targets},
+        dataset_split="train",
+        shuffle=True,
+        num_epochs=None,
+        seed=0,
+        feature_converter=seqio.EncDecFeatureConverter(pack=True),
+    )
+    batches = dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return (
+        (b["encoder_segment_ids"], b["decoder_segment_ids"]) for b in batches.as_numpy_iterator()
+    )
+
+
+def serve(streams: int) -> None:
+    """A pipeline's process: for each line, a setting and a number, reads so many batches.
+
+    It answers with their real tokens, all their places, seconds and CPU seconds. 0 streams: seqio.
+    """
+    opened: dict[str, Iterator] = {}
+    for line in sys.stdin:
+        setting, batches = line.split()
+        if setting not in opened:
+            sizes = SETTINGS[setting][:3]
+            opened[setting] = our_batches(*sizes, streams) if streams else seqio_batches(*sizes)
+        tokens = places = 0
+        start, cpu = time.perf_counter(), time.process_time()
+        for _ in range(int(batches)):
+            for segments in next(opened[setting]):
+                tokens, places = tokens + int((segments > 0).sum()), places + segments.size
+        print(tokens, places, time.perf_counter() - start, time.process_time() - cpu, flush=True)
+
+
+class Pipeline:
+    """A pipeline in a process of its own, which runs while it has its turn and not else."""
+
+    def __init__(self, streams: int) -> None:
+        self.name = f"ours, {streams} stream{'s' * (streams > 1)}" if streams else "seqio"
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", str(streams)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )  # fmt: skip
+        self._process.send_signal(signal.SIGSTOP)
+
+    def turn(self, setting: str, batches: int) -> list[float]:
+        self._process.send_signal(signal.SIGCONT)
+        self._process.stdin.write(f"{setting} {batches}\n")
+        line = self._process.stdout.readline()
+        self._process.send_signal(signal.SIGSTOP)
+        if not line:
+            sys.exit(f"the process of '{self.name}' ended early; its message is above")
+        return [float(x) for x in line.split()]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def print_throughput(rounds: int) -> None:
+    print("| lengths, rows | pipeline | tokens/s | tokens per CPU second | CPUs busy | padding |")
+    print("|---|---|---|---|---|---|")
+    pipelines = [Pipeline(streams) for streams in (*STREAMS, 0)]
+    try:
+        for setting, (_, _, rows, batches) in SETTINGS.items():
+            for pipeline in pipelines:
+                pipeline.turn(setting, 1)  # opens the files, and fills the buffers
+            turns = [[p.turn(setting, batches) for p in pipelines] for _ in range(rounds)]
+            for pipeline, its_turns in zip(pipelines, zip(*turns, strict=True), strict=True):
+                tokens, places, wall, cpu = map(sum, zip(*its_turns, strict=True))
+                figures = f"{tokens / wall:,.0f} | {tokens / cpu:,.0f} | {cpu / wall:.2f}"
+                padding = f"{1 - tokens / places:.1%}"
+                print(
+                    f"| {setting}, {rows} | {pipeline.name} | {figures} | {padding} |", flush=True
+                )
+    finally:  # or else they would stay, stopped
+        for pipeline in pipelines:
+            pipeline.end()
+
+
+def write_files(folder: Path) -> None:
+    """Files of the lines that come with switch_jax, over and over: one with many names."""
+    from switch_jax.tasks.english import CORPORA, DATA
+
+    text = b"".join(gzip.open(DATA / f"{c}.train.txt.gz").read() for c in CORPORA)
+    lines = text.splitlines(keepends=True)
+    lines *= -(-LINES // len(lines))
+    first = folder / "text_00.txt"
+    first.write_bytes(b"".join(lines[:LINES]))
+    for number in range(1, FILES):
+        os.link(first, folder / f"text_{number:02}.txt")
+
+
+def first_batch(folder: Path, streams: int, deep: bool) -> None:
+    """Prints seconds to the first batch of a task of those files, and the bytes read for it."""
+    import seqio
+    import t5.data.preprocessors
+    from switch_jax.tasks.english import VOCABULARY, as_targets
+
+    from switch_jax.data.pipeline import DataConfig, TrainBatches
+    from switch_jax.data.position import Position, StreamPosition
+    from switch_jax.data.streams import Cursor
+
+    feature = seqio.Feature(VOCABULARY, add_eos=True)
+    seqio.TaskRegistry.add(
+        "many_lines",
+        source=seqio.TextLineDataSource({"train": str(folder / "text_*.txt")}),
+        preprocessors=[
+            as_targets,
+            seqio.preprocessors.tokenize,
+            t5.data.preprocessors.span_corruption,
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        output_features={"inputs": feature, "targets": feature},
+    )
+    inputs, targets, batch_size, _ = SETTINGS["512/114"]
+    config = DataConfig("many_lines", {"inputs": inputs, "targets": targets}, num_streams=streams)
+    position = None
+    if deep:
+        # Each stream's last unit of an epoch, block 190: 97,280 of its file's lines lie before it.
+        place = Cursor(epoch=1000, unit=FILES // streams - 1, block=190, example=0)
+        draws = 100_000_000
+        position = Position(
+            1_000_000,
+            {i: StreamPosition(draws, {"many_lines": place}) for i in range(streams)},
+        )
+    read, cpu, start = bytes_read(), time.process_time(), time.perf_counter()
+    _, after = next(TrainBatches(config, batch_size, position))
+    seconds = time.perf_counter() - start
+    assert after.batches == (1_000_001 if deep else 1)
+    print(seconds, time.process_time() - cpu, bytes_read() - read, flush=True)
+    os._exit(0)  # without waiting for what is read ahead
+
+
+def bytes_read() -> int:
+    """By this process so far, from the disk or from the system's cache of it."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def print_first_batches(times: int) -> None:
+    print(f"\n| {FILES} files of {LINES:,} lines | streams | seconds | CPU seconds | MB read |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder))
+        kinds = [(streams, deep) for streams in (STREAMS[0], STREAMS[-1]) for deep in (0, 1)]
+        results: dict[tuple[int, int], list[list[float]]] = {kind: [] for kind in kinds}
+        for _ in range(times):
+            for streams, deep in kinds:
+                flags = ["--first", folder, "--streams", str(streams), "--deep", str(deep)]
+                command = [sys.executable, __file__, *flags]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                results[streams, deep].append([float(x) for x in done.stdout.split()])
+        size = (Path(folder) / "text_00.txt").stat().st_size
+    for (streams, deep), figures in results.items():
+        wall, cpu, read = (statistics.median(column) for column in zip(*figures, strict=True))
+        name = DEEP if deep else "first batch at step 0"
+        print(f"| {name} | {streams} | {wall:.1f} | {cpu:.1f} | {read / 1e6:.0f} |")
+    print(f"\nA file has {size / 1e6:.0f} MB.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each pipeline and setting")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--streams", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--deep", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve is not None:
+        serve(args.serve)
+    elif args.first:
+        first_batch(args.first, args.streams, bool(args.deep))
+    else:
+        print_throughput(args.rounds)
+        print_first_batches(times=2)
+
+
+if __name__ == "__main__":
+    main()
