@@ -88,6 +88,7 @@ class Pipeline:
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--serve", str(streams)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            start_new_session=True,  # a shell that ends would hang up on stopped processes
         )  # fmt: skip
         self._process.send_signal(signal.SIGSTOP)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +70,8 @@ class Checkpoints:
 
         Args:
           abstract_state: nested `ShapeDtypeStruct`s.
-          last: no checkpoint of a later step is read; they are moved to the folder `discarded`.
+          last: no checkpoint of a later step is read, but for the oldest where all are later; the
+            others are moved to the folder `discarded`.
 
         Returns:
           None where there is no checkpoint.
@@ -78,9 +80,12 @@ class Checkpoints:
           UserError: the checkpoint is of another model; names the first arrays that differ. Or all
             are damaged.
         """
+        self.wait()  # a save that is under way would look damaged
         damaged = self._model_dir / "damaged"
         if not self.steps() and damaged.is_dir() and any(damaged.iterdir()):
             self._say_all_damaged()
+        if last is not None and self.steps():
+            last = max(last, self.steps()[0])
         for step in reversed(self.steps()):
             if last is not None and step > last:
                 self._move(step, "discarded")
@@ -134,7 +139,10 @@ class Checkpoints:
 
         def write() -> None:
             path.parent.mkdir(exist_ok=True)
-            unfinished.write_text(json.dumps(_packed(notes)))
+            with unfinished.open("w") as file:
+                file.write(json.dumps(_packed(notes)))
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.replace(path)
 
         if step in self.steps():
@@ -149,7 +157,7 @@ class Checkpoints:
         self._attempt(self._checkpointer.wait)
 
     def close(self) -> None:
-        """Waits until everything is written."""
+        """Waits until everything is written; raises UserError if it could not be."""
         with _explained(self.directory):
             self._checkpointer.close()
 

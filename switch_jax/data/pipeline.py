@@ -216,6 +216,11 @@ def check_data(config: DataConfig) -> None:
         )
     for task in tasks_with_split(config.mixture_or_task_name, config.split):
         check_lengths(task, lengths)
+        if task.requires_caching and not config.use_cached:
+            raise UserError(
+                f"{task.name} can only be read from a cache: make one with seqio_cache_tasks, and "
+                "set USE_CACHED_TASKS to True"
+            )
         if config.use_cached and task.supports_caching and not task.cache_dir:
             raise UserError(
                 f"use_cached is true, but seqio finds no cache of {task.name}: make one "

@@ -19,10 +19,12 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data.rows import Example, rows
+from switch_jax.errors import UserError
 
 BLOCK = 512  # source examples
 _MOST_UNITS = 256  # of several files each where a source has more
 _DRAWS = 1024  # tasks of a mixture that are drawn at once
+_EMPTY_EPOCHS = 20  # in a row, after which a stream gives up
 _OPEN_UNITS = 16  # whose graphs are kept
 _TRACING = threading.Lock()
 
@@ -70,17 +72,27 @@ class TaskExamples:
         self._reader = functools.lru_cache(_OPEN_UNITS)(self._make_reader)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
-        """The stream's examples from a place on, without end, each with the place after it."""
+        """The stream's examples from a place on, without end, each with the place after it.
+
+        Raises:
+          UserError: there is none in many epochs.
+        """
         epoch, unit, block, example = cursor
-        while True:
+        found = epoch
+        while epoch < found + self._parts + _EMPTY_EPOCHS:
             units = self._units(epoch, stream)
             while unit < len(units):
                 first = (block, example)
                 for place, features in self._unit(epoch, *units[unit], block):
                     if place >= first:
                         yield features, Cursor(epoch, unit, place[0], place[1] + 1)
+                        found = epoch
                 unit, block, example = unit + 1, 0, 0
             epoch, unit, block, example = epoch + 1, 0, 0, 0
+        raise UserError(
+            f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in its "
+            f"share of {self._groups} files: set DATA_STREAMS lower"
+        )
 
     def _units(self, epoch: int, stream: int) -> list[tuple[int, int]]:
         """(Group of files, part of it) of each unit that the stream gets in this epoch."""
@@ -132,8 +144,8 @@ class TaskExamples:
         features = {name: self._task.output_features[name] for name in self._lengths}
         dataset = seqio.utils.trim_dataset(dataset, self._lengths, features)
         dataset = dataset.map(lambda example: {name: example[name] for name in features})
-        if self._shuffle:
-            dataset = dataset.shuffle(self._task.shuffle_buffer_size or BLOCK, seed=block_seed)
+        if self._shuffle and self._task.shuffle_buffer_size:
+            dataset = dataset.shuffle(self._task.shuffle_buffer_size, seed=block_seed)
         return dataset.enumerate().map(lambda number, example: (block, number, example))
 
 

@@ -42,7 +42,10 @@ class Profiler:
             self._running = (step, self._steps[1])
         else:
             return
-        jax.profiler.start_trace(self._folder)
+        try:
+            jax.profiler.start_trace(self._folder)
+        except RuntimeError:  # another trace is going on in this process
+            self._running, self._broken = None, True
 
     def after(self, step: int, result: Any) -> str | None:
         """To be called after `step` was dispatched; ends the trace with its last step.

@@ -1,5 +1,6 @@
 """Writes metrics as JSON lines, for programs and the report, and as TensorBoard scalars."""
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -50,16 +51,11 @@ class MetricWriter:
         records = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
         return records[-1] if records else None
 
-    def last_seconds(self, step: int) -> float:
-        """Training time that earlier lives of the run had spent by `step`; 0 at the start."""
-        seconds = [record["seconds"] for record in self._records() if record["step"] <= step]
-        return seconds[-1] if seconds else 0.0
-
     def write(self, kind: str, step: int, seconds: float, values: Mapping[str, Any]) -> None:
         """Appends one record.
 
         Args:
-          kind: 'train' or 'eval'.
+          kind: 'train', 'eval', or 'skipped' for a bad step.
           step: optimiser steps done.
           seconds: training time so far, evaluation and checkpoints left out.
           values: numbers, strings, and nested dicts and lists of them; TensorBoard and W&B get the
@@ -74,23 +70,29 @@ class MetricWriter:
         self._append(json.dumps(_finite(record), allow_nan=False) + "\n")
         prefix = "/".join(str(part) for part in (kind, values.get("task")) if part)
         scalars = dict(_scalars(prefix, values))
-        try:
+        with self._explained():
             self._tensorboard.write_scalars(step, scalars)
             self._tensorboard.flush()
-        except tf.errors.OpError as error:  # what a full disk is to TensorFlow
-            reason = error.message.splitlines()[0].rpartition("; ")[2]
-            folder = self.path.with_name("tensorboard")
-            raise UserError(f"metrics cannot be written to {folder}: {reason}") from error
         if self._wandb is not None:
             self._wandb.log({**scalars, "step": step})
 
     def close(self) -> None:
-        """Writes what is buffered."""
+        """Writes what is buffered; raises UserError if it cannot be written."""
         if not self._active:
             return
-        self._tensorboard.close()
+        with self._explained():
+            self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:  # what a full disk is to TensorFlow
+            reason = error.message.splitlines()[0].rpartition("; ")[2]
+            folder = self.path.with_name("tensorboard")
+            raise UserError(f"metrics cannot be written to {folder}: {reason}") from error
 
     def _append(self, text: str) -> None:
         try:

@@ -2,13 +2,16 @@
 
 import json
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from switch_jax.errors import UserError
+
+Result = TypeVar("Result")
 
 # Seconds after which the others give up on a process that is gone.
 _HEARTBEAT_TIMEOUT = 100
@@ -81,6 +84,17 @@ def barrier(name: str) -> None:
     """Waits until all processes are here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def agreed(action: Callable[[], Result]) -> Result:
+    """Does something on every process; UserError on all of them where it is one on any."""
+    failure = None
+    try:
+        result = action()
+    except UserError as error:
+        failure = str(error)
+    all_agree(failure)
+    return result
 
 
 def all_agree(error: str | None) -> None:

@@ -118,7 +118,7 @@ def adafactor(
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), minimum_scale)
         factor = -learning_rate(count) * scale / clip * factor
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
-        update = jnp.where(skip, 0.0, update)
+        update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not
         new = Moment(row, column, full, moment.square_sum)
         kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
         return update, kept._replace(square_sum=square_sum_of(names, parameter + update))

@@ -1,6 +1,7 @@
 """Evaluation in the loop: teacher-forced, on every validation set; and the best one so far."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,7 +93,7 @@ class Best:
 
     def update(self, step: int, value: float) -> None:
         """Counts an evaluation."""
-        if self.value is None or value > self.value:
+        if self.value is None or math.isnan(self.value) or value > self.value:
             self.value, self.step, self.since = value, step, 0
         else:
             self.since += 1
@@ -116,4 +117,4 @@ def check_metric(name: str, data: DataConfig) -> None:
 def metric_of(results: Mapping[str, Mapping[str, float]], name: str) -> float:
     """The value of `best_metric`: over all tasks where it names none."""
     task, _, metric = name.rpartition("/")
-    return (results[task] if task else list(results.values())[-1])[metric]
+    return (results[task] if task in results else list(results.values())[-1])[metric]

@@ -29,7 +29,7 @@ def make_folder(name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # processes on two hosts may have the same number
     except OSError as error:
         raise UserError(f"MODEL_DIR {name!r} cannot be written: {error.strerror}") from error
     return folder

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig, logical_axes
 from switch_jax.partitioning.allocator import return_freed_memory
-from switch_jax.partitioning.hosts import all_agree, gather, is_first
+from switch_jax.partitioning.hosts import agreed, gather, is_first
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, check_metric, metric_of
@@ -78,20 +80,24 @@ def train(
     abstract = abstract_state(
         model, optimizer, devices, guard, fully_sharded=mesh.fully_sharded_weights
     )
-    model_dir = make_folder(run.model_dir)
+    model_dir = agreed(lambda: make_folder(run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(devices):
-        _lock(model_dir, closing)
+        lock = agreed(lambda: RunLock(model_dir) if is_first() else None)
+        if lock is not None:
+            closing.callback(lock.close)
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
-        closing.callback(checkpoints.close)
+        closing.push(_closed_by(checkpoints.close))
         parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract)
         loop = _Loop(parts, checkpoints, model_dir)
         if loop.is_over():
             print(f"{run.model_dir} is at step {loop.step} of {run.train_steps}: nothing to do")
             return loop.state
-        if is_first():
-            write_description(model_dir, run, model, data, devices, config_text)
-        writer = MetricWriter(model_dir, run.wandb_project, config_text, active=is_first())
-        closing.callback(writer.close)
+        described = (model_dir, run, model, data, devices, config_text)
+        agreed(lambda: write_description(*described) if is_first() else None)
+        writer = agreed(
+            lambda: MetricWriter(model_dir, run.wandb_project, config_text, active=is_first())
+        )
+        closing.push(_closed_by(writer.close))
         loop.open(writer, closing)
         return loop.run()
 
@@ -157,7 +163,7 @@ class _Loop:
         self._parts, self._checkpoints, self._model_dir = parts, checkpoints, model_dir
         self._best, self._rollbacks, self._dumped = Best(), 0, 0
         self.step: int
-        self.state: TrainState
+        self.state: Any
         self._position: Position
         self._restore()
         self._in_a_row, self._signal = 0, NONE
@@ -209,7 +215,8 @@ class _Loop:
                 self._look_at(before)
             last = self.step == run.train_steps
             evaluate = last or self.step % run.eval_period == 0
-            save = last or self.step % run.checkpoint_period == 0
+            # Not among bad steps: it would take the place of one to go back to.
+            save = last or (self.step % run.checkpoint_period == 0 and self._in_a_row == 0)
             if not (evaluate or save or self._signal or self._too_many_bad()):
                 continue
             self._look_at(done)  # so that a checkpoint never is ahead of the metrics
@@ -285,16 +292,19 @@ class _Loop:
         if self._rollbacks == guard.rollbacks:
             raise UserError(
                 f"{bad}, after {self._rollbacks} returns to a checkpoint without a good one since: "
-                f"stopping. {self._model_dir} has the last good state and, in bad_batches, what "
-                "was skipped; a lower LEARNING_RATE or float32 (ACTIVATION_DTYPE) may help"
+                f"stopping. {self._model_dir} has the checkpoint of before and, in bad_batches, "
+                "what was skipped; a lower LEARNING_RATE or float32 (ACTIVATION_DTYPE) may help"
             )
         self._rollbacks += 1
         with self._goodput.spend("checkpoint"):
-            position = self._position
+            position, self.state = self._position, None  # there may be no room for two states
             self._restore(last=good)
             self._position, self._in_a_row = position, 0
             # The checkpoint goes with these data from now on, also if the run ends before the next.
-            self._checkpoints.amend(self.step, self._notes())
+            if self.step:
+                self._checkpoints.amend(self.step, self._notes())
+            else:
+                self._checkpoints.save(0, self.state, self._notes(), None)
         self._progress.back_to(self.step)
         self._progress.say(f"{bad}: back to step {self.step}, and on with new data")
 
@@ -338,6 +348,7 @@ class _Loop:
         restored = self._checkpoints.restore(self._parts.abstract, last)
         if restored is None:
             self.step, self.state, self._position = 0, _initial(self._parts), Position(0, {})
+            self._best = Best()
             return
         self.step, self.state = restored.step, restored.state
         self._position = Position.from_json([restored.notes["position"]])
@@ -368,15 +379,18 @@ def _initial(parts: _Parts) -> TrainState:
     return init(jax.random.fold_in(jax.random.key(parts.run.seed), 2**32 - 1))
 
 
-def _lock(model_dir: Path, closing: contextlib.ExitStack) -> None:
-    """Takes the folder for this run; the first process does it for all."""
-    failure = None
-    if is_first():
+def _closed_by(close: Callable[[], None]) -> Callable[..., None]:
+    """For `ExitStack.push`: what goes wrong in closing does not hide what went wrong before."""
+
+    def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
-            closing.callback(RunLock(model_dir).close)
-        except UserError as error:
-            failure = str(error)
-    all_agree(failure)
+            close()
+        except UserError as second:
+            if error is None:
+                raise
+            print(f"besides: {second}", file=sys.stderr)
+
+    return exit
 
 
 def _check_vocabulary(model: ModelConfig, data: DataConfig) -> None:

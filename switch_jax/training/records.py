@@ -16,7 +16,7 @@ from switch_jax.training.step import Metrics
 
 # Not means over steps, or not of use as such.
 _NOT_MEANS = (
-    "tokens", "skipped", "bad_in_a_row", "batch_hash", "signal", "encoder_router",
+    "tokens", "skipped", "bad_in_a_row", "updates", "batch_hash", "signal", "encoder_router",
     "decoder_router", "gradient_norms", "parameter_norms", "update_norms",
 )  # fmt: skip
 
@@ -73,7 +73,7 @@ class Records:
             name: getattr(mean, name) for name in mean._fields if name not in _NOT_MEANS
         }
         values["neg_log_perplexity"] = -mean.cross_entropy
-        values["learning_rate"] = float(self._schedule(step - 1))
+        values["learning_rate"] = float(self._schedule(int(window[-1].updates) - 1))
         values["tokens_per_second"] = round(tokens_per_second, 1)
         values["tokens_per_second_per_chip"] = round(tokens_per_second / self._chips, 1)
         if self._peak_seconds:

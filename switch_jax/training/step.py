@@ -37,6 +37,7 @@ class Metrics(NamedTuple):
       gradient_norms, parameter_norms, update_norms: L2, by group of parameters.
       skipped: 1 where the step was bad and changed nothing, else 0.
       bad_in_a_row: int32, this step and the bad ones right before it.
+      updates: int32, steps so far that were not bad.
       batch_hash: uint32 of the batch's tokens.
       signal: int32, the largest of all hosts' signals; 0 where there were none.
       encoder_router, decoder_router: by layer; None in a dense model.
@@ -56,6 +57,7 @@ class Metrics(NamedTuple):
     update_norms: dict[str, jax.Array]
     skipped: jax.Array
     bad_in_a_row: jax.Array
+    updates: jax.Array
     batch_hash: jax.Array
     signal: jax.Array
     encoder_router: RouterStatistics | None
@@ -203,6 +205,7 @@ def make_train_step(
             update_norms=update_norms.groups,
             skipped=bad.astype(jnp.float32),
             bad_in_a_row=guarded.in_a_row,
+            updates=guarded.good,
             batch_hash=batch_hash(batch),
             signal=jnp.int32(0) if signals is None else signals.max(),
             encoder_router=sums.encoder_router,

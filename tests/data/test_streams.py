@@ -191,6 +191,34 @@ def test_more_streams_than_examples():
     assert all((batch["encoder_segments"][:, 0] == 1).all() for batch in batches)
 
 
+def test_a_task_that_forbids_shuffling_keeps_its_order(numbers):
+    seqio.TaskRegistry.add(
+        "numbers_in_order",
+        source=seqio.TaskRegistry.get("numbers_1").source,
+        preprocessors=seqio.TaskRegistry.get("numbers_1").preprocessors,
+        output_features=seqio.TaskRegistry.get("numbers_1").output_features,
+        shuffle_buffer_size=None,
+    )
+    assert epochs_of(examples("numbers_in_order", 1), 0, 1) == [list(range(2, 62))]
+    seqio.TaskRegistry.remove("numbers_in_order")
+
+
+def test_a_stream_without_any_example_is_an_error_and_not_an_endless_wait(tmp_path, numbers):
+    (tmp_path / "part0.txt").touch()
+    (tmp_path / "part1.txt").write_text("7\n8\n")
+    seqio.TaskRegistry.add(
+        "half_empty",
+        source=seqio.TextLineDataSource({"train": str(tmp_path / "part*.txt")}),
+        preprocessors=seqio.TaskRegistry.get("numbers_1").preprocessors,
+        output_features=seqio.TaskRegistry.get("numbers_1").output_features,
+    )
+    task = examples("half_empty", 2, shuffle=False)
+    assert next(task.read(1, Cursor()))[0]["inputs"] == [7]
+    with pytest.raises(UserError, match="stream 0 of 2 finds no example of half_empty in its sha"):
+        next(task.read(0, Cursor()))
+    seqio.TaskRegistry.remove("half_empty")
+
+
 def test_the_seed_decides_the_order():
     def first_rows(seed):
         return next(TrainBatches(dataclasses.replace(TOY, seed=seed), 15))[0]["encoder_tokens"]

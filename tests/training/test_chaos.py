@@ -90,7 +90,7 @@ def test_a_run_that_is_killed_twice_ends_bit_for_bit_the_same(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("lives", "kills", "steps"), [(SAME, 25, 160), (CHANGING, 25, 160)])
+@pytest.mark.parametrize(("lives", "kills", "steps"), [(SAME, 25, 160), (CHANGING, 25, 100)])
 def test_chaos(tmp_path, lives, kills, steps):
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
     run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
@@ -104,5 +104,7 @@ def test_chaos(tmp_path, lives, kills, steps):
             *(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True
         ):
             np.testing.assert_array_equal(a, b)
+    # On other meshes sums are rounded in another order, by 1e-7, until two experts of a token are
+    # so near that this decides between them: here after 106 steps. Then losses differ by 1e-3.
     for step in expected:
         np.testing.assert_allclose(found[step][1], expected[step][1], rtol=1e-5)

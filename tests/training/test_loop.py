@@ -118,7 +118,7 @@ def test_a_half_written_line_spoils_no_other(tmp_path):
     assert json.loads(last) == {
         "kind": "eval", "step": 2, "seconds": 3.5, "task": "mine", "accuracy": 0.5
     }  # fmt: skip
-    assert writer.last_seconds(1) == 2.5
+    assert writer.last_record("train", 1) == {"kind": "train", "step": 1, "seconds": 2.5}
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
@@ -199,6 +199,25 @@ def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_ag
     _train(tmp_path, 6, guard=guard)
     # The second return gave the checkpoint of step 3 the data from batch 10 on.
     assert [r["batches"] for r in _records(tmp_path, "train")][-1] == 12
+
+
+def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
+    poison({5, 6, 7, 8})
+    guard = GuardConfig(bad_steps_in_a_row=3)
+    state = _train(tmp_path, 9, guard=guard, keep_checkpoints=1)
+    assert "4 bad steps in a row, up to step 8: back to step 3" in capsys.readouterr().out
+    assert int(state.step) == 9 and int(state.guard.good) == 9
+
+
+def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, capsys):
+    poison({1, 2, 3, 4, 5})
+    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=1)
+    with pytest.raises(UserError, match="after 1 returns"):
+        _train(tmp_path, 6, guard=guard)
+    assert "back to step 0, and on with new data" in capsys.readouterr().out
+    poison(set())
+    _train(tmp_path, 3, guard=guard)
+    assert not set(_hashes(tmp_path)[-3:]) & set(_hashes(whole[0])[:3])
 
 
 def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch, capsys):
