@@ -134,8 +134,9 @@ def test_later_checkpoints_are_discarded_and_can_be_saved_again(tmp_path):
     checkpoints.save(4, _state(40), _notes(40), None)
     checkpoints.wait()
     _assert_is(checkpoints.restore(ABSTRACT()), 4, seed=40)
-    assert checkpoints.restore(ABSTRACT(), last=1) is None
-    assert checkpoints.steps() == []
+    # All are later: the oldest is the nearest.
+    _assert_is(checkpoints.restore(ABSTRACT(), last=1), 2)
+    assert checkpoints.steps() == [2]
 
 
 def test_amended_notes_come_back_until_the_step_is_saved_again(tmp_path):

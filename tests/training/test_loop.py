@@ -210,7 +210,7 @@ def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
 
 
 def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, capsys):
-    poison({1, 2, 3, 4, 5})
+    poison({1, 2, 3, 4, 5, 6})
     guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=1)
     with pytest.raises(UserError, match="after 1 returns"):
         _train(tmp_path, 6, guard=guard)

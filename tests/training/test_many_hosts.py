@@ -97,6 +97,7 @@ def test_two_processes_are_stopped_and_one_goes_on_with_another_mesh(alone, tmp_
     assert [r["step"] for r in records(folder)] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_four_processes_give_the_losses_of_one(alone, tmp_path):
     folder = tmp_path / "run"
     run(4, folder)
