@@ -6,6 +6,7 @@ A small Switch model on one core, in one process. Three take turns of 5 steps: t
 does no more than loss, gradients and optimiser and returns the loss; the step that runs execute,
 with norms, guard and all, by itself; and the training loop that drives that step, with its feed,
 metrics, records, watchdog and signals. The data are a few batches, made before and used again.
+Steps and records are measured in CPU time (user and system) of the process, all its threads.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
+if hasattr(os, "sched_setaffinity"):  # before threads start, of which there are as many as cores
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 import jax  # noqa: E402  after the flags
 import jax.numpy as jnp  # noqa: E402
@@ -171,30 +174,29 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
         ),
         "training loop": driven.steps,
     }
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    spent: dict[str, list[float]] = {name: [] for name in contenders}
     for steps in contenders.values():
         steps(TURN)  # touches the memory; and the loop's records then fall into its turns
     for _ in range(number // TURN):
         for name, steps in contenders.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            start = time.process_time()
             steps(TURN)
-            spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    print("| | ms a step, median | CPU ms a step, median | CPU ratio, median of turns | quartiles "
-          "| CPU ratio, totals |\n|---|---|---|---|---|---|")  # fmt: skip
-    base = [cpu for _, cpu in spent["bare step"]]
+            spent[name].append(time.process_time() - start)
+    print("| | CPU ms a step, median | ratio, median of turns | quartiles | ratio, totals |")
+    print("|---|---|---|---|---|")
+    base = np.array(spent["bare step"])
     for name, turns in spent.items():
-        wall, cpu = (np.array(x) for x in zip(*turns, strict=True))
-        low, middle, high = np.percentile(cpu / base, (25, 50, 75))
+        low, middle, high = np.percentile(np.array(turns) / base, (25, 50, 75))
         print(
-            f"| {name} | {np.median(wall) / TURN * 1000:.1f} | {np.median(cpu) / TURN * 1000:.1f} "
-            f"| {middle:.3f} | {low:.3f} to {high:.3f} | {cpu.sum() / sum(base):.3f} |"
+            f"| {name} | {statistics.median(turns) / TURN * 1000:.1f} | {middle:.3f} "
+            f"| {low:.3f} to {high:.3f} | {sum(turns) / sum(base):.3f} |"
         )
     return metrics
 
 
 def print_records(folder: Path, metrics: Any) -> None:
     """What one record of 100 steps takes, and what of it goes where."""
-    print("\n| ms of a record of 100 steps | TensorBoard scalars | all | fetching | MetricWriter |")
+    print("\n| CPU ms of 100 steps' record | TensorBoard scalars | all | fetching | MetricWriter |")
     print("|---|---|---|---|---|")
     run = RunConfig(str(folder), train_steps=10**6, batch_size=BATCH)
     data = DataConfig("english_span_corruption", LENGTHS)
@@ -202,9 +204,9 @@ def print_records(folder: Path, metrics: Any) -> None:
 
     def timed(name: str, function: Callable) -> Callable:
         def call(*args: Any) -> Any:
-            start = time.perf_counter()
+            start = time.process_time()
             result = function(*args)
-            times.setdefault(name, []).append((time.perf_counter() - start) * 1000)
+            times.setdefault(name, []).append((time.process_time() - start) * 1000)
             return result
 
         return call
@@ -254,7 +256,7 @@ def print_records(folder: Path, metrics: Any) -> None:
     ):  # fmt: skip
         for _ in range(20):
             timed(name, function)()
-        print(f"\n{name}: {statistics.median(times[name]):.2f} ms of it")
+        print(f"\n{name}: {statistics.median(times[name]):.2f} CPU ms of it")
 
 
 def print_saves(folder: Path, times: int) -> None:

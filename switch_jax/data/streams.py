@@ -126,7 +126,11 @@ class TaskExamples:
                 numbered = source.enumerate().filter(lambda i, _: i % self._parts == part)
                 source = numbered.map(lambda _, example: example)
             blocks = source.skip(first_block * BLOCK).window(BLOCK).enumerate(first_block)
-            return blocks.flat_map(functools.partial(self._block, seed)).prefetch(tf.data.AUTOTUNE)
+            dataset = blocks.flat_map(functools.partial(self._block, seed))
+            # Each data set would tune itself, against all the others, and stall for seconds.
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
         return reader
 
