@@ -127,7 +127,7 @@ class TaskExamples:
                 source = numbered.map(lambda _, example: example)
             blocks = source.skip(first_block * BLOCK).window(BLOCK).enumerate(first_block)
             dataset = blocks.flat_map(functools.partial(self._block, seed))
-            # Each data set would tune itself, against all the others, and stall for seconds.
+            # At the end of a unit a data set that tunes itself waits seconds for its tuning thread.
             options = tf.data.Options()
             options.autotune.enabled = False
             return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
