@@ -18,7 +18,7 @@ from orbax.checkpoint._src.path.step import Metadata
 from switch_jax.checkpointing import orbax_mends
 from switch_jax.checkpointing.orbax_mends import first_cause
 from switch_jax.errors import UserError
-from switch_jax.partitioning.hosts import all_agree, barrier, gather, is_first
+from switch_jax.partitioning.hosts import agreed, gather, is_first
 
 State = TypeVar("State")
 
@@ -90,19 +90,16 @@ class Checkpoints:
             if last is not None and step > last:
                 self._move(step, "discarded")
                 continue
-            reason = self._damage(step)
+            description, reason = _tried(self._description, step)
             if reason is None:
-                self._check_model(step, abstract_state)
-                try:
-                    state = self._checkpointer.load(step, abstract_state)
-                except Exception as error:  # Orbax's own kinds of errors are many
-                    reason = first_cause(error)
-            reasons = [r for r in gather(reason) if r is not None]
-            if not reasons:
-                return Restored(step, state, self._notes(step))
+                shapes, notes = description
+                self._check_model(step, shapes, abstract_state)
+                state, reason = _tried(self._checkpointer.load, step, abstract_state)
+            if reason is None:
+                return Restored(step, state, notes)
             place = self._move(step, "damaged")
             if is_first():
-                _say_damaged(step, reasons[0], place)
+                _say_damaged(step, reason, place)
             if not self.steps():
                 self._say_all_damaged()
         return None
@@ -163,41 +160,38 @@ class Checkpoints:
 
     def _attempt(self, write: Callable[[], Any]) -> None:
         """Raises UserError on every process where it fails on any."""
-        failure = None
-        try:
-            with _explained(self.directory):
-                write()
-        except UserError as error:
-            failure = str(error)
-            orbax_mends.end_waiting_threads()
-        all_agree(failure)
+
+        def attempt() -> None:
+            try:
+                with _explained(self.directory):
+                    write()
+            except UserError:
+                orbax_mends.end_waiting_threads()
+                raise
+
+        agreed(attempt)
 
     def _record(self, step: int) -> dict[str, Any]:
         """Notes and value that were saved with a step; ValueError if they are damaged."""
         return _unpacked(self._checkpointer.metadata(step).custom_metadata)
 
-    def _notes(self, step: int) -> dict[str, Any]:
-        """The amended ones, if there are any; ValueError if they are damaged."""
-        notes = self._record(step)["notes"]
+    def _description(self, step: int) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+        """Shapes of a checkpoint's arrays, and its notes; an exception if they are damaged."""
+        metadata = self._checkpointer.metadata(step)
+        shapes = _shapes(metadata.metadata)
+        if not shapes:
+            raise ValueError("its description cannot be read")
+        notes = _unpacked(metadata.custom_metadata)["notes"]
         if self._amended(step).exists():
-            return _unpacked(json.loads(self._amended(step).read_text()))
-        return notes
+            notes = _unpacked(json.loads(self._amended(step).read_text()))
+        return shapes, notes
 
     def _amended(self, step: int) -> Path:
         return self._model_dir / "amended" / f"{step}.json"
 
-    def _damage(self, step: int) -> str | None:
-        """Why the checkpoint's own description cannot be read, on any process; None if it can."""
-        try:
-            complete = _shapes(self._checkpointer.metadata(step).metadata)
-            reason = None if complete else "its description cannot be read"
-            self._notes(step)
-        except Exception as error:
-            reason = first_cause(error)
-        return next((r for r in gather(reason) if r is not None), None)
-
-    def _check_model(self, step: int, abstract_state: Any) -> None:
-        saved = _shapes(self._checkpointer.metadata(step).metadata)
+    def _check_model(
+        self, step: int, saved: dict[str, tuple[int, ...]], abstract_state: Any
+    ) -> None:
         wanted = _shapes(abstract_state)
         differing = sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
         if differing:
@@ -240,8 +234,7 @@ class Checkpoints:
         """Out of the way, to MODEL_DIR/folder/step_time."""
         place = self._place(step, folder)
         path = self.directory / str(step)
-        self.wait()
-        barrier("move_checkpoint")
+        self.wait()  # of all processes
 
         def move() -> None:
             place.parent.mkdir(exist_ok=True)
@@ -283,13 +276,25 @@ def _explained(directory: Path) -> Iterator[None]:
 
 def _on_first(path: Path, write: Callable[[], Any]) -> None:
     """Has one process change the disk; raises UserError on every process if it cannot."""
-    failure = None
-    if is_first():
+
+    def attempt() -> None:
         try:
-            write()
+            if is_first():
+                write()
         except OSError as error:
-            failure = f"{path} cannot be written: {error.strerror}"
-    all_agree(failure)
+            raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+    agreed(attempt)
+
+
+def _tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """What it gives, and why it could not be read, on any process; None if it could on all."""
+    result, reason = None, None
+    try:
+        result = read(*arguments)
+    except Exception as error:  # Orbax's own kinds of errors are many
+        reason = first_cause(error)
+    return result, next((r for r in gather(reason) if r is not None), None)
 
 
 def _say_damaged(step: int | str, reason: str, place: Path) -> None:

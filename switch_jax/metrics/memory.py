@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-GIB = 2**30
+from switch_jax.hardware import GIB
 
 
 def memory_in_use() -> dict[str, float]:

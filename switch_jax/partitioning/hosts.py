@@ -1,7 +1,6 @@
 """The processes of a run: how they find each other, and what all of them must know alike."""
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from switch_jax.errors import UserError
+from switch_jax.partitioning.mesh import offer_virtual_cpus
 
 Result = TypeVar("Result")
 
@@ -45,10 +45,8 @@ def connect(
             f"--process_index={process_index}: write a number from 0 to {process_count - 1}, "
             "another one for each process"
         )
-    if local_cpu_devices and "xla_force_host_platform_device_count" not in os.environ.get(
-        "XLA_FLAGS", ""
-    ):
-        jax.config.update("jax_num_cpu_devices", local_cpu_devices)
+    if local_cpu_devices:
+        offer_virtual_cpus(local_cpu_devices)
     # Its handler of SIGTERM would take the place of ours.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -78,12 +76,6 @@ def gather(value: Any) -> list[Any]:
     padded[: len(text)] = text
     texts = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
     return [json.loads(t[:n].tobytes()) for t, n in zip(texts, sizes, strict=True)]
-
-
-def barrier(name: str) -> None:
-    """Waits until all processes are here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def agreed(action: Callable[[], Result]) -> Result:

@@ -60,7 +60,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         if size is not None and size < 1:
             raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
     if devices is None:
-        _offer_virtual_cpus(math.prod(size or 1 for size in sizes))
+        if not jax.distributed.is_initialized():  # `hosts.connect` has asked for this host's share
+            offer_virtual_cpus(math.prod(size or 1 for size in sizes))
         devices = jax.devices()
     data = config.data or max(1, len(devices) // (config.expert * config.model))
     shape = (data, config.expert, config.model)
@@ -98,10 +99,8 @@ def _lay_out(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.n
     )
 
 
-def _offer_virtual_cpus(count: int) -> None:
+def offer_virtual_cpus(count: int) -> None:
     """Asks for `count` CPU devices, unless the user did or JAX already runs."""
-    if jax.distributed.is_initialized():  # `hosts.connect` has asked for this host's share
-        return
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     try:
@@ -147,3 +146,8 @@ def constrain_batch(x: jax.Array) -> jax.Array:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Axis 0 over the batch axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device, so that every host can read it."""
+    return NamedSharding(mesh, PartitionSpec())

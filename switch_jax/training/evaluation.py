@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from switch_jax.data.pipeline import DataConfig, eval_batches, eval_tasks
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
+from switch_jax.partitioning.mesh import replicated
 from switch_jax.training.config import RunConfig
 from switch_jax.training.feeding import to_devices
 from switch_jax.training.loss import TokenSums
@@ -47,9 +48,8 @@ class Evaluation:
             for task in eval_tasks(data.mixture_or_task_name)
         }
         self._mesh = mesh
-        # Every host reads the sums: each has them whole.
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        step = jax.jit(make_eval_step(model), out_shardings=everywhere)
+        # Every host reads the sums.
+        step = jax.jit(make_eval_step(model), out_shardings=replicated(mesh))
         shapes = abstract_batch(run, data, mesh)
         self._step = step.lower(abstract.parameters, shapes).compile()
 

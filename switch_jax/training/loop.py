@@ -187,7 +187,7 @@ class _Loop:
         with self._goodput.spend("compile"):
             self._evaluation = Evaluation(model, data, run, mesh, abstract)
             self._feed = self._open_feed()
-            closing.callback(lambda: self._feed.close())
+            closing.callback(self._feed.close)
             self._train_step = lower_train_step(
                 abstract, mesh, run, model, data, optimizer, loss, guard
             ).compile()

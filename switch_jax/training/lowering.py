@@ -8,8 +8,9 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.rows import empty_batch
 from switch_jax.model import ModelConfig, logical_axes
-from switch_jax.partitioning.mesh import batch_sharding, platform
+from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
 from switch_jax.training.config import RunConfig
 from switch_jax.training.guard import GuardConfig
 from switch_jax.training.loss import LossConfig
@@ -48,12 +49,10 @@ def lower_train_step(
         guard=guard,
         shardings=shardings.parameters,
     )
-    # Every host reads the metrics: each has them whole.
-    everywhere = NamedSharding(mesh, PartitionSpec())
     jitted = jax.jit(
         step,
         donate_argnums=0,
-        out_shardings=(shardings, everywhere),
+        out_shardings=(shardings, replicated(mesh)),  # every host reads the metrics
         compiler_options=compiler_options(),
     )
     return jitted.lower(state, abstract_batch(run, data, mesh), abstract_signals(mesh))
@@ -76,18 +75,9 @@ def compiler_options() -> dict[str, Any]:
 
 def abstract_batch(run: RunConfig, data: DataConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, dtypes and shardings of the arrays that a step takes."""
-    inputs, targets = (
-        (run.batch_size, data.task_feature_lengths[name]) for name in ("inputs", "targets")
-    )
-
-    def array(shape: tuple[int, int], dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
-
+    batch = empty_batch(run.batch_size, data.task_feature_lengths)
+    place = batch_sharding(mesh)
     return {
-        "encoder_tokens": array(inputs),
-        "encoder_segments": array(inputs),
-        "decoder_input_tokens": array(targets),
-        "decoder_target_tokens": array(targets),
-        "decoder_segments": array(targets),
-        "decoder_loss_weights": array(targets, np.float32),
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
+        for name, array in batch.items()
     }

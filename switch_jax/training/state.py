@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from switch_jax.model import ModelConfig, abstract_parameters, init_parameters, logical_axes
+from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.rules import parameter_places, shardings
 from switch_jax.training.adafactor import AdafactorState, moment_axes
 from switch_jax.training.guard import Guard, GuardConfig, init_guard
@@ -62,14 +63,14 @@ def abstract_state(
     parameters = abstract_parameters(model)
     optimizer_state = jax.eval_shape(optimizer.init, parameters)
     places = parameter_places(axes, parameters, mesh, fully_sharded)
-    replicated = NamedSharding(mesh, PartitionSpec())
+    whole = replicated(mesh)
     state_shardings = TrainState(
-        step=replicated,
+        step=whole,
         parameters=shardings(places, mesh),
         optimizer=AdafactorState(
-            replicated, shardings(moment_axes(places, optimizer_state.moments), mesh)
+            whole, shardings(moment_axes(places, optimizer_state.moments), mesh)
         ),
-        guard=Guard(*[replicated] * len(Guard._fields)),
+        guard=Guard(*[whole] * len(Guard._fields)),
     )
     step, guards = jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: init_guard(guard))
     shapes = TrainState(step, parameters, optimizer_state, guards)

@@ -28,6 +28,12 @@ def parameters(folder):
     return jax.device_get(Checkpoints(folder, keep=1).restore(abstract).state)
 
 
+def assert_same_end(folder, undisturbed):
+    """The same state, bit for bit."""
+    for a, b in zip(*(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def kill_at_random(rng, folder, processes):
     """Ends a life in one of three moments by one of two signals; returns whether it was a save."""
     moment = rng.choice(["start", "save", "step"], p=[0.1, 0.4, 0.5])
@@ -85,8 +91,7 @@ def test_a_run_that_is_killed_twice_ends_bit_for_bit_the_same(tmp_path):
     run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
     chaos(folder, SAME, kills=2, steps=steps, seed=3)
     assert_each_batch_once(folder, undisturbed, steps)
-    for a, b in zip(*(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_end(folder, undisturbed)
 
 
 @pytest.mark.slow
@@ -100,10 +105,7 @@ def test_chaos(tmp_path, lives, kills, steps):
     assert_each_batch_once(folder, undisturbed, steps)
     found, expected = losses(folder), losses(undisturbed)
     if lives is SAME:
-        for a, b in zip(
-            *(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
+        assert_same_end(folder, undisturbed)
     # On other meshes sums are rounded in another order, by 1e-7, until two experts of a token are
     # so near that this decides between them: here after 106 steps. Then losses differ by 1e-3.
     for step in expected:
