@@ -196,7 +196,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
 
 def print_records(folder: Path, metrics: Any) -> None:
     """What one record of 100 steps takes, and what of it goes where."""
-    print("\n| CPU ms of 100 steps' record | TensorBoard scalars | all | fetching | MetricWriter |")
+    print("\n| CPU ms of 100 steps' record | scalars, histograms | all | fetching | MetricWriter |")
     print("|---|---|---|---|---|")
     run = RunConfig(str(folder), train_steps=10**6, batch_size=BATCH)
     data = DataConfig("english_span_corruption", LENGTHS)
@@ -211,6 +211,15 @@ def print_records(folder: Path, metrics: Any) -> None:
 
         return call
 
+    def counted(method: str, writer: MetricWriter, counts: list[int]) -> Callable:
+        inner = getattr(writer._tensorboard, method)
+
+        def call(step: int, values: dict) -> None:
+            counts.append(len(values))
+            inner(step, values)
+
+        return call
+
     for name, size in SIZES.items():
         times.clear()
         model, own = MODEL, metrics
@@ -222,21 +231,15 @@ def print_records(folder: Path, metrics: Any) -> None:
                 per_expert if value.ndim == 2 else per_layer for value in own_router
             ])  # fmt: skip
             own = metrics._replace(encoder_router=filled, decoder_router=filled)
-        writer = MetricWriter(folder / name)
-        scalars: list[int] = []
-        inner = writer._tensorboard.write_scalars
-
-        def counted(step: int, values: dict, inner=inner, scalars=scalars) -> None:
-            scalars.append(len(values))
-            inner(step, values)
-
-        writer._tensorboard.write_scalars = counted  # type: ignore[method-assign]
+        writer, counts = MetricWriter(folder / name), []
+        for method in ("write_scalars", "write_histograms"):
+            setattr(writer._tensorboard, method, counted(method, writer, counts))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
         records = Records(
             writer, Progress(10**6, 0, active=False), Goodput(), run, model, data,
             learning_rate_schedule(OptimizerConfig()),
         )  # fmt: skip
-        for number in range(1 if name == "Switch-C" else 5):
+        for number in range(5):
             # New arrays each time: one that was fetched keeps what it fetched.
             windows = [[jax.tree.map(jnp.array, own) for _ in range(LOG_PERIOD)] for _ in range(2)]
             jax.block_until_ready(windows)
@@ -246,8 +249,8 @@ def print_records(folder: Path, metrics: Any) -> None:
             timed("fetching", jax.device_get)(windows[1])
         middle = {key: statistics.median(values) for key, values in times.items()}
         print(
-            f"| {name} | {scalars[0]:,} | {middle['all']:.1f} | {middle['fetching']:.1f} "
-            f"| {middle['writer']:.1f} |", flush=True,
+            f"| {name} | {counts[0]:,}, {counts[1]:,} | {middle['all']:.1f} "
+            f"| {middle['fetching']:.1f} | {middle['writer']:.1f} |", flush=True,
         )  # fmt: skip
         writer.close()
     schedule = learning_rate_schedule(OptimizerConfig())

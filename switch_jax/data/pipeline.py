@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import seqio
 import tensorflow as tf
 
 from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates, provider, tasks_with_split
 from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
 from switch_jax.data.span_corruption import check_lengths
-from switch_jax.data.streams import Stream, TaskExamples
+from switch_jax.data.streams import Stream, TaskExamples, untuned
 from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -177,15 +178,20 @@ def _filled_up(
 def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
     """The rows of one pass over each task, one after the other."""
     for task in tasks_with_split(config.mixture_or_task_name, config.split):
-        dataset = task.get_dataset(
-            config.task_feature_lengths,
-            split=config.split,
-            use_cached=config.use_cached,
-            shuffle=False,
-            seed=_EVAL_SEED,
-        )
-        examples = ((example, None) for example in dataset.as_numpy_iterator())
+        examples = ((example, None) for example in _in_order(task, config).as_numpy_iterator())
         yield from rows(examples, config.task_feature_lengths, config.pack)
+
+
+def _in_order(task: seqio.Task, config: DataConfig) -> tf.data.Dataset:
+    """The examples of one pass: never shuffled, and masked alike whatever the seed of the run."""
+    dataset = task.get_dataset(
+        config.task_feature_lengths,
+        split=config.split,
+        use_cached=config.use_cached,
+        shuffle=False,
+        seed=_EVAL_SEED,
+    )
+    return dataset.with_options(untuned())
 
 
 def eval_tasks(name: str, split: str = "validation") -> list[str]:
@@ -249,15 +255,8 @@ def check_readable(config: DataConfig) -> None:
         read = (task.name, config.split, *sorted(lengths.items()), config.use_cached)
         if read in _READ:
             continue
-        dataset = task.get_dataset(
-            lengths,
-            split=config.split,
-            use_cached=config.use_cached,
-            shuffle=False,
-            seed=config.seed,
-        )
         try:
-            example = next(dataset.take(1).as_numpy_iterator(), None)
+            example = next(_in_order(task, config).take(1).as_numpy_iterator(), None)
         except tf.errors.OpError as error:
             reason = error.message.split("}}")[-1].split("[Op:")[0].strip()
             raise UserError(f"{task.name}, split {config.split!r}: {reason}") from error

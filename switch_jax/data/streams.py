@@ -127,10 +127,7 @@ class TaskExamples:
                 source = numbered.map(lambda _, example: example)
             blocks = source.skip(first_block * BLOCK).window(BLOCK).enumerate(first_block)
             dataset = blocks.flat_map(functools.partial(self._block, seed))
-            # At the end of a unit a data set that tunes itself waits seconds for its tuning thread.
-            options = tf.data.Options()
-            options.autotune.enabled = False
-            return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+            return dataset.prefetch(tf.data.AUTOTUNE).with_options(untuned())
 
         return reader
 
@@ -151,6 +148,13 @@ class TaskExamples:
         if self._shuffle and self._task.shuffle_buffer_size:
             dataset = dataset.shuffle(self._task.shuffle_buffer_size, seed=block_seed)
         return dataset.enumerate().map(lambda number, example: (block, number, example))
+
+
+def untuned() -> tf.data.Options:
+    """At its end, a data set that tunes itself waits seconds for the thread that does so."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 @contextlib.contextmanager

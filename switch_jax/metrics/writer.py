@@ -1,4 +1,4 @@
-"""Writes metrics as JSON lines, for programs and the report, and as TensorBoard scalars."""
+"""Writes metrics as JSON lines, for programs and the report, and for TensorBoard."""
 
 import contextlib
 import json
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from clu import metric_writers
 
@@ -58,8 +59,10 @@ class MetricWriter:
           kind: 'train', 'eval', or 'skipped' for a bad step.
           step: optimiser steps done.
           seconds: training time so far, evaluation and checkpoints left out.
-          values: numbers, strings, and nested dicts and lists of them; TensorBoard and W&B get the
-            numbers. NaN and infinities are null in metrics.jsonl: JSON has no such numbers.
+          values: numbers, strings, and nested dicts and lists of them. TensorBoard and W&B get a
+            scalar for each number, TensorBoard a histogram for each list in a list: the loads of
+            thousands of experts are not to be read one by one. NaN and infinities are null in
+            metrics.jsonl: JSON has no such numbers.
 
         Raises:
           UserError: the disk is full, or gone.
@@ -69,9 +72,12 @@ class MetricWriter:
         record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
         self._append(json.dumps(_finite(record), allow_nan=False) + "\n")
         prefix = "/".join(str(part) for part in (kind, values.get("task")) if part)
-        scalars = dict(_scalars(prefix, values))
+        numbers = dict(_numbers(prefix, values))
+        scalars = {name: x for name, x in numbers.items() if not isinstance(x, list)}
+        histograms = {name: np.array(x) for name, x in numbers.items() if isinstance(x, list)}
         with self._explained():
             self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.write_histograms(step, histograms)
             self._tensorboard.flush()
         if self._wandb is not None:
             self._wandb.log({**scalars, "step": step})
@@ -122,13 +128,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _scalars(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Numbers in nested dicts and lists, by path."""
+def _numbers(path: str, value: Any, in_list: bool = False) -> Iterator[tuple[str, Any]]:
+    """Numbers in nested dicts and lists by path, and lists in lists whole."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _scalars(f"{prefix}/{key}", item)
-    elif isinstance(value, list):
+            yield from _numbers(f"{path}/{key}", item)
+    elif isinstance(value, list) and not in_list:
         for i, item in enumerate(value):
-            yield from _scalars(f"{prefix}/{i}", item)
+            yield from _numbers(f"{path}/{i}", item, in_list=True)
+    elif isinstance(value, list):
+        yield path, value
     elif isinstance(value, int | float):
-        yield prefix, float(value)
+        yield path, float(value)

@@ -20,11 +20,11 @@ def _lines(folder):
 
 
 def _tensorboard(folder):
-    """Scalars by name: [(step, value), ...]."""
+    """Scalars and histograms (rows of edges and count) by name: [(step, value), ...]."""
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
     events.Reload()
     return {
-        name: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(name)]
+        name: [(e.step, tf.make_ndarray(e.tensor_proto).tolist()) for e in events.Tensors(name)]
         for name in events.Tags()["tensors"]
     }
 
@@ -61,7 +61,7 @@ def wandb(monkeypatch):
 
 def test_numbers_lie_in_both_files_under_their_paths(tmp_path):
     writer = MetricWriter(tmp_path)
-    values = {"loss": 2.5, "router": {"encoder": {"load": [[0.25, 0.75]]}}}
+    values = {"loss": 2.5, "router": {"encoder": {"load": [[0.25, 0.75, 0.75]], "dropped": [0.5]}}}
     writer.write("train", 3, 1.23456, values)
     writer.write("eval", 3, 1.5, {"task": "mine", "accuracy": 0.5})
     writer.close()
@@ -69,10 +69,14 @@ def test_numbers_lie_in_both_files_under_their_paths(tmp_path):
         {"kind": "train", "step": 3, "seconds": 1.235, **values},
         {"kind": "eval", "step": 3, "seconds": 1.5, "task": "mine", "accuracy": 0.5},
     ]
-    assert _tensorboard(tmp_path) == {
+    found = _tensorboard(tmp_path)
+    ((step, buckets),) = found.pop("train/router/encoder/load/0")
+    assert step == 3
+    assert (buckets[0][0], buckets[-1][1]) == (0.25, 0.75)
+    assert [count for _, _, count in buckets if count] == [1, 2]
+    assert found == {
         "train/loss": [(3, 2.5)],
-        "train/router/encoder/load/0/0": [(3, 0.25)],
-        "train/router/encoder/load/0/1": [(3, 0.75)],
+        "train/router/encoder/dropped/0": [(3, 0.5)],
         "eval/mine/accuracy": [(3, 0.5)],
     }
 
@@ -80,12 +84,13 @@ def test_numbers_lie_in_both_files_under_their_paths(tmp_path):
 def test_numbers_that_are_not_finite_are_null(tmp_path):
     nan, inf = float("nan"), float("inf")
     writer = MetricWriter(tmp_path)
-    writer.write("train", 1, 0.0, {"loss": nan, "router": {"load": [[0.5, inf], [-inf, 1.0]]}})
+    router = {"load": [[0.5, inf], [-inf, 1.0]], "entropy": [inf]}
+    writer.write("train", 1, 0.0, {"loss": nan, "router": router})
     writer.close()
     (record,) = _lines(tmp_path)
     assert record["loss"] is None
-    assert record["router"] == {"load": [[0.5, None], [None, 1.0]]}
-    assert _tensorboard(tmp_path)["train/router/load/0/1"] == [(1, inf)]
+    assert record["router"] == {"load": [[0.5, None], [None, 1.0]], "entropy": [None]}
+    assert _tensorboard(tmp_path)["train/router/entropy/0"] == [(1, inf)]
 
 
 def test_the_last_record_of_a_kind_up_to_a_step(tmp_path):
@@ -164,7 +169,7 @@ def test_wandb_gets_every_number_with_its_step(tmp_path, wandb):
     folder = tmp_path / "large"
     folder.mkdir()
     writer = MetricWriter(folder, wandb_project="mine", config_text="A = 1\n")
-    writer.write("train", 2, 1.0, {"loss": 2.5, "router": {"load": [0.5]}})
+    writer.write("train", 2, 1.0, {"loss": 2.5, "router": {"dropped": [0.5], "load": [[1.0]]}})
     writer.write("eval", 2, 1.0, {"task": "all", "accuracy": 0.5})
     writer.close()
     (started,) = wandb.started
@@ -178,7 +183,7 @@ def test_wandb_gets_every_number_with_its_step(tmp_path, wandb):
         "config": {"gin": "A = 1\n"},
     }
     assert wandb.logged == [
-        {"train/loss": 2.5, "train/router/load/0": 0.5, "step": 2},
+        {"train/loss": 2.5, "train/router/dropped/0": 0.5, "step": 2},
         {"eval/all/accuracy": 0.5, "step": 2},
     ]
     assert wandb.metrics == [("*", "step")] and wandb.finished == 1
