@@ -58,7 +58,7 @@ class Attention(nnx.Module):
           [B, L, D].
         """
         q = x @ self.query[...].astype(x.dtype)
-        k, v = (memory @ kernel[...].astype(x.dtype) for kernel in (self.key, self.value))
+        k, v = self.keys_and_values(memory)
         rate = 0.0 if key is None else self.config.dropout_rate
         arrays = q, k, v, bias, query_segments, key_segments
         heads = self.config.num_heads
@@ -67,6 +67,63 @@ class Attention(nnx.Module):
         else:
             mixed = plain(*arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key)
         return mixed @ self.out[...].astype(x.dtype)
+
+    def keys_and_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[..., D] -> twice [..., H * K]: what `read` and `step` attend to."""
+        k, v = (memory @ kernel[...].astype(memory.dtype) for kernel in (self.key, self.value))
+        return k, v
+
+    def read(
+        self, x: jax.Array, keys: jax.Array, values: jax.Array, key_segments: jax.Array
+    ) -> jax.Array:
+        """Cross-attention to keys and values that were computed before.
+
+        Args:
+          x: [B, L, D] queries.
+          keys, values: [B, M, H * K].
+          key_segments: [B, M] int32: 1, or 0 for padding.
+
+        Returns:
+          [B, L, D].
+        """
+        q = x @ self.query[...].astype(x.dtype)
+        ones = jnp.ones(x.shape[:2], key_segments.dtype)
+        heads = self.config.num_heads
+        mixed = plain(
+            q, keys, values, None, ones, key_segments, num_heads=heads, causal=False
+        )  # fmt: skip
+        return mixed @ self.out[...].astype(x.dtype)
+
+    def step(
+        self, x: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Self-attention of one new token of each beam to those before it and to itself.
+
+        Args:
+          x: [B, beams, D].
+          keys, values: [B, beams, L, H * K], of which those before `position` count.
+          bias: [H, 2 W] float32 as `__call__` takes it; W is at least L.
+          position: scalar int32, of the new token: from 0 to L - 1.
+
+        Returns:
+          [B, beams, D], and key and value of the new token, each [B, beams, H * K].
+        """
+        batch, beams, length, _ = keys.shape
+        new_keys, new_values = self.keys_and_values(x)
+        q, k, v = x @ self.query[...].astype(x.dtype), new_keys, new_values
+        q, k, v = (y.reshape(batch, beams, self.config.num_heads, -1) for y in (q, k, v))
+        keys, values = (y.reshape(batch, beams, length, *q.shape[2:]) for y in (keys, values))
+        before = jnp.einsum("bnhk,bnlhk->bnhl", q, keys, preferred_element_type=jnp.float32)
+        itself = jnp.einsum("bnhk,bnhk->bnh", q, k, preferred_element_type=jnp.float32)
+        # From the right to the left, distance falls by 1 from `position`, that of the first key.
+        width = bias.shape[1] // 2
+        by_key = jax.lax.dynamic_slice_in_dim(bias[:, ::-1], width - 1 - position, length, axis=1)
+        before = jnp.where(jnp.arange(length) < position, before + by_key, MASKED)
+        scores = jnp.concatenate([before, (itself + bias[:, width])[..., None]], axis=-1)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        mixed = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values) + weights[..., -1:] * v
+        y = mixed.reshape(batch, beams, -1) @ self.out[...].astype(x.dtype)
+        return y, (new_keys, new_values)
 
 
 def plain(

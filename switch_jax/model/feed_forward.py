@@ -10,6 +10,7 @@ from flax import nnx
 from switch_jax.model import parameters
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import dropout
+from switch_jax.moe.dropless import dropless_ffn
 from switch_jax.moe.layer import ExpertParameters, RouterStatistics, SwitchConfig, switch_ffn
 
 
@@ -67,6 +68,10 @@ class DenseFeedForward(nnx.Module):
             hidden = dropout(hidden, self.config.dropout_rate, key)
             return hidden @ self.wo[...].astype(x.dtype), None
 
+    def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """[B, L, D] -> [B, L, D] of tokens that are decoded."""
+        return self(x, valid, deterministic=True, key=None)[0]
+
 
 class SwitchFeedForward(nnx.Module):
     """A router and E feed-forward layers, of which each token goes through one."""
@@ -117,9 +122,16 @@ class SwitchFeedForward(nnx.Module):
             jitter=config.jitter,
             expert_dropout=config.dropout_rate if rate is None else rate,
         )
-        wi = tuple(getattr(self, f"wi_{i}")[...] for i in range(num_projections(config.activation)))
-        experts = ExpertParameters(self.router[...], wi, self.wo[...])
         return switch_ffn(
-            x, valid, experts, switch, activation(config.activation),
+            x, valid, self._experts(), switch, activation(config.activation),
             None if deterministic else key, number,
         )  # fmt: skip
+
+    def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """[B, L, D] -> [B, L, D] of tokens that are decoded, none of which is dropped."""
+        return dropless_ffn(x, valid, self._experts(), activation(self.config.activation))
+
+    def _experts(self) -> ExpertParameters:
+        names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
+        wi = tuple(getattr(self, name)[...] for name in names)
+        return ExpertParameters(self.router[...], wi, self.wo[...])

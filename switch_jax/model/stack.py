@@ -16,6 +16,7 @@ from switch_jax.model.remat import rematerialise
 from switch_jax.moe.layer import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
+KeysAndValues = tuple[jax.Array, jax.Array]
 KEYS = 6  # that a layer takes for dropout: within its sublayers, and after each
 
 
@@ -69,6 +70,24 @@ class Layer(nnx.Module):
         y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
         return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
 
+    def step(
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        bias: jax.Array,
+        position: jax.Array,
+        memory_segments: jax.Array,
+        *,
+        memory: KeysAndValues,
+        cache: KeysAndValues,
+    ) -> tuple[jax.Array, KeysAndValues]:
+        """One new token of each beam, in the decoder; see `Stack.step`."""
+        y, new = self.self_attention.step(self.self_attention_norm(x), *cache, bias, position)
+        x = constrain_batch(x + y)
+        y = self.cross_attention.read(self.cross_attention_norm(x), *memory, memory_segments)
+        x = constrain_batch(x + y)
+        return constrain_batch(x + self.feed_forward.step(self.feed_forward_norm(x), valid)), new
+
 
 class Block(nnx.Module):
     """The layers between one Switch layer and the next: dense ones first, the Switch layer last."""
@@ -84,12 +103,28 @@ class Block(nnx.Module):
     ) -> tuple[jax.Array, RouterStatistics | None]:
         """As `Layer`; `number` is the block's. The statistics are None in a dense model."""
         statistics = None
-        for i in range(self.num_layers):
-            layer = getattr(self, f"layer_{i}")
+        for i, layer in enumerate(self._layers()):
             x, statistics = layer(
                 x, *args, deterministic=deterministic, key=key, number=number * self.num_layers + i
             )
         return x, statistics
+
+    def read(self, memory: jax.Array) -> list[KeysAndValues]:
+        """Keys and values of each layer's cross-attention, [B, M, H * K]."""
+        return [layer.cross_attention.keys_and_values(memory) for layer in self._layers()]
+
+    def step(
+        self, x: jax.Array, *args, memory: list[KeysAndValues], cache: list[KeysAndValues]
+    ) -> tuple[jax.Array, list[KeysAndValues]]:
+        """As `Layer.step`, with what is kept for each layer."""
+        new = []
+        for layer, its_memory, its_cache in zip(self._layers(), memory, cache, strict=True):
+            x, of_layer = layer.step(x, *args, memory=its_memory, cache=its_cache)
+            new.append(of_layer)
+        return x, new
+
+    def _layers(self) -> list[Layer]:
+        return [getattr(self, f"layer_{i}") for i in range(self.num_layers)]
 
 
 class Stack(nnx.Module):
@@ -153,6 +188,61 @@ class Stack(nnx.Module):
             unroll=1 if self.config.scan_layers else num_blocks,
         )  # fmt: skip
         return dropout(self.final_norm(x), rate, last), statistics
+
+    def read(self, memory: jax.Array) -> list[KeysAndValues]:
+        """What the decoder's cross-attention reads of the encoder's output.
+
+        Args:
+          memory: [B, M, D].
+
+        Returns:
+          For each layer of a block its keys and values, each [blocks, B, M, H * K].
+        """
+        graph, state = nnx.split(self.blocks)
+
+        def body(block_state):
+            block: Any = nnx.merge(graph, for_computing(block_state, self.config.dtype))
+            return block.read(memory)
+
+        return jax.lax.map(body, state)
+
+    def step(
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        bias: jax.Array,
+        position: jax.Array,
+        memory_segments: jax.Array,
+        *,
+        memory: list[KeysAndValues],
+        cache: list[KeysAndValues],
+    ) -> tuple[jax.Array, list[KeysAndValues]]:
+        """Runs the decoder over one new token of each beam.
+
+        Args:
+          x: [B, beams, D] embedded tokens.
+          valid: [B, beams] bool, False for a beam that has ended: its experts compute nothing.
+          bias: as `RelativePositionBias` gives it for L.
+          position: scalar int32, of the new tokens.
+          memory_segments: [B, M] int32.
+          memory: what `read` gave.
+          cache: for each layer of a block the keys and values of the tokens before, each
+            [blocks, B, beams, L, H * K].
+
+        Returns:
+          [B, beams, D], and keys and values of the new tokens, each [blocks, B, beams, H * K].
+        """
+        graph, state = nnx.split(self.blocks)
+
+        def body(x, block):
+            block_state, its_memory, its_cache = block
+            module: Any = nnx.merge(graph, for_computing(block_state, self.config.dtype))
+            return module.step(
+                x, valid, bias, position, memory_segments, memory=its_memory, cache=its_cache
+            )
+
+        x, new = jax.lax.scan(body, constrain_batch(x), (state, memory, cache))
+        return self.final_norm(x), new
 
 
 def stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:

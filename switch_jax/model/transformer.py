@@ -9,8 +9,9 @@ from flax import nnx
 from switch_jax.model import parameters
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import Embedding
-from switch_jax.model.stack import Stack
+from switch_jax.model.stack import KeysAndValues, Stack
 from switch_jax.moe.layer import RouterStatistics
+from switch_jax.partitioning.mesh import constrain_batch
 
 
 class Output(NamedTuple):
@@ -25,6 +26,22 @@ class Output(NamedTuple):
     logits: jax.Array
     encoder: RouterStatistics | None
     decoder: RouterStatistics | None
+
+
+class Decoding(NamedTuple):
+    """What decoding keeps between tokens.
+
+    Attributes:
+      bias: [H, 2 W] float32, of the decoder's relative positions.
+      segments: [B, M] int32, of the encoder's tokens.
+      memory: for each layer of a block keys and values of those, each [blocks, B, M, H * K].
+      cache: the same of the tokens so far, each [blocks, B, beams, L, H * K].
+    """
+
+    bias: jax.Array
+    segments: jax.Array
+    memory: list[KeysAndValues]
+    cache: list[KeysAndValues]
 
 
 class Transformer(nnx.Module):
@@ -80,6 +97,65 @@ class Transformer(nnx.Module):
             key=decoder_key,
         )
         return Output(self._logits(x), encoder_statistics, decoder_statistics)
+
+    def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
+        """[B, M] int32 ids and segments -> [B, M, D], as in evaluation."""
+        (x,) = self.token_embedding(tokens)
+        return self.encoder(x, segments, deterministic=True)[0]
+
+    def start(self, memory: jax.Array, segments: jax.Array, beams: int, length: int) -> Decoding:
+        """Begins to decode.
+
+        Args:
+          memory: [B, M, D], what `encode` gave.
+          segments: [B, M] int32: 1, or 0 for padding.
+          beams: sequences that are decoded for each row.
+          length: L, most tokens of one.
+        """
+        keys_and_values = self.decoder.read(memory)
+        blocks, batch, _, inner = keys_and_values[0][0].shape
+        shape = (blocks, batch, beams, length, inner)
+        empty = constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
+        return Decoding(
+            bias=self.decoder.relative_position_bias(length),
+            segments=segments,
+            memory=keys_and_values,
+            cache=[(empty, empty) for _ in keys_and_values],
+        )
+
+    def step(
+        self, tokens: jax.Array, valid: jax.Array, position: jax.Array, decoding: Decoding
+    ) -> tuple[jax.Array, Decoding]:
+        """Predicts the next token of each beam.
+
+        Args:
+          tokens: [B, beams] int32, the last ones; 0, which begins a sequence, at position 0.
+          valid: [B, beams] bool, False for a beam that has ended.
+          position: scalar int32, how many tokens were before the last ones.
+          decoding: what `start` or the last step gave.
+
+        Returns:
+          Logits [B, beams, V] float32, and what the next step takes.
+        """
+        (x,) = self.token_embedding(tokens)
+        x, new = self.decoder.step(
+            x, valid, decoding.bias, position, decoding.segments,
+            memory=decoding.memory, cache=decoding.cache,
+        )  # fmt: skip
+        cache = jax.tree.map(
+            lambda all_, one: jax.lax.dynamic_update_slice_in_dim(
+                all_, one[:, :, :, None], position, axis=3
+            ),
+            decoding.cache,
+            new,
+        )
+        return self._logits(x), decoding._replace(cache=cache)
+
+    def reorder(self, decoding: Decoding, beams: jax.Array) -> Decoding:
+        """Has beam i of row b go on where beam beams[b, i] was; `beams` is [B, beams] int32."""
+        index = beams[None, :, :, None, None]
+        cache = jax.tree.map(lambda x: jnp.take_along_axis(x, index, axis=2), decoding.cache)
+        return decoding._replace(cache=cache)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         with jax.named_scope("logits"):

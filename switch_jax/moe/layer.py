@@ -125,8 +125,7 @@ def switch_ffn(
     batch, length, _ = x.shape
     check_divides(batch, length, config.num_experts, config.group_size, mesh.shape)
 
-    # With fewer experts than devices, each device has them all at hand and computes one.
-    spread = EXPERT if 1 < mesh.shape[EXPERT] <= config.num_experts else None
+    spread = expert_axis(config.num_experts, mesh.shape)
     # Nothing is said to vary along an axis of one device: a CPU would copy it all for the sums.
     model = MODEL if mesh.shape[MODEL] > 1 else None
     wi_spec = PartitionSpec(spread, None, model)
@@ -149,6 +148,14 @@ def switch_ffn(
         out_specs=(rows, PartitionSpec()),
         check_vma=True,
     )(x, valid, parameters, key, jnp.asarray(number, jnp.int32))
+
+
+def expert_axis(experts: int, mesh_shape: Mapping[str, int]) -> str | None:
+    """The mesh axis that experts are split over; None where each device has them all at hand.
+
+    With fewer experts than devices a device computes one of those that it has.
+    """
+    return EXPERT if 1 < mesh_shape[EXPERT] <= experts else None
 
 
 def check_divides(

@@ -135,12 +135,12 @@ def tpu_generation() -> int:
     return pltpu.get_tpu_info().generation if platform() == "tpu" else 0
 
 
-def constrain_batch(x: jax.Array) -> jax.Array:
-    """Splits axis 0 of an activation over the batch axes of the mesh, and no other axis."""
+def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:
+    """Splits one axis of an activation over the batch axes of the mesh, and no other axis."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, BATCH))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

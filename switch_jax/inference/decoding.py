@@ -1,0 +1,111 @@
+"""From a batch of inputs to decoded sequences, or to the scores of given ones."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from switch_jax.errors import UserError
+from switch_jax.inference.beam_search import beam_search
+from switch_jax.inference.sampling import Decoded, sample
+from switch_jax.model import ModelConfig, bind
+from switch_jax.training.loss import token_sums
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+    """How sequences are decoded: greedily, if nothing else is said.
+
+    Attributes:
+      max_tokens: L, most tokens of a sequence, EOS included.
+      num_beams: above 1, a beam search.
+      length_penalty: of the beam search; see `beam_search.beam_search`.
+      temperature: above 0, tokens are drawn.
+      top_k, top_p: of those that are drawn; see `sampling.keep_likely`.
+      seed: of what is drawn.
+      eos_id: ends a sequence; 1 in the vocabularies of T5 and mT5.
+    """
+
+    max_tokens: int
+    num_beams: int = 1
+    length_penalty: float = 0.6
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    eos_id: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises UserError on values that decode nothing, or contradict each other."""
+        for name in ("max_tokens", "num_beams", "top_k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} = {value}: it must be at least 1")
+        for name in ("length_penalty", "temperature"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} = {getattr(self, name)}: it must be 0 or more")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"top_p = {self.top_p}: it must be above 0 and at most 1")
+        if self.num_beams > 1 and self.temperature > 0:
+            raise UserError(
+                f"num_beams = {self.num_beams} and temperature = {self.temperature}: a beam search "
+                "draws nothing; set one of them, and leave the other out"
+            )
+        if self.temperature == 0 and (self.top_k or self.top_p):
+            raise UserError(
+                "top_k and top_p limit what is drawn, and at temperature 0 nothing is: set a "
+                "temperature, for example 1.0"
+            )
+
+
+def make_decode(
+    model: ModelConfig, config: DecodingConfig
+) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Decoded]:
+    """A function to jit: from parameters, inputs, their segments and numbers to sequences.
+
+    It takes encoder tokens [B, M] int32, their segments [B, M] int32 (1, or 0 for padding; a row
+    of padding alone gets no token) and [B] int32 numbers of the rows in all that is decoded: what
+    is drawn for a row depends on its number and the seed. The batch may be split over the mesh. The
+    encoder has the capacity of evaluation; in the decoder no token is ever dropped, so that what is
+    decoded for a row does not depend on how far the others are.
+    """
+
+    def decode(
+        parameters: Any, tokens: jax.Array, segments: jax.Array, numbers: jax.Array
+    ) -> Decoded:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), numbers)
+        transformer = bind(model, parameters)
+        memory = transformer.encode(tokens, segments)
+        start = transformer.start(memory, segments, config.num_beams, config.max_tokens)
+        valid = segments.any(axis=1)
+        if config.num_beams > 1:
+            return beam_search(
+                transformer.step, transformer.reorder, start, valid,
+                beams=config.num_beams, length=config.max_tokens, eos=config.eos_id,
+                length_penalty=config.length_penalty,
+            )  # fmt: skip
+        return sample(
+            transformer.step, start, valid, keys,
+            length=config.max_tokens, eos=config.eos_id, temperature=config.temperature,
+            top_k=config.top_k, top_p=config.top_p,
+        )  # fmt: skip
+
+    return decode
+
+
+def make_score(model: ModelConfig) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
+    """A function to jit: from parameters and an unpacked batch to log-probabilities [B] float32.
+
+    Of all target tokens of a row, EOS included; teacher-forced, with the capacity of evaluation.
+    """
+
+    def score(parameters: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        output = bind(model, parameters)(
+            batch["encoder_tokens"], batch["decoder_input_tokens"],
+            batch["encoder_segments"], batch["decoder_segments"], deterministic=True,
+        )  # fmt: skip
+        targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        return -jax.vmap(token_sums)(output.logits, targets, weights).cross_entropy
+
+    return score

@@ -1,0 +1,132 @@
+"""Decoding and scoring with a model, against what it says of whole sequences."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.inference import DecodingConfig, make_decode, make_score
+from switch_jax.model import ModelConfig, bind, init_parameters
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+
+B, M, L, EOS = 8, 5, 6, 1
+DENSE = ModelConfig(
+    vocab_size=8, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=2, dtype="float32",
+)  # fmt: skip
+# Room for all tokens, in groups of a row in either stack.
+SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_capacity_factor=4.0)
+NUMBERS = np.arange(B)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(3)
+    segments = (np.arange(M) < rng.integers(2, M + 1, (B, 1))).astype(np.int32)
+    return rng.integers(1, 8, (B, M)) * segments, segments
+
+
+def parameters(model):
+    return jax.tree.map(lambda x: 1.5 * x, init_parameters(model, jax.random.key(1)))
+
+
+def log_probs(model, inputs, words):
+    """[B, n, V] after each of the words [B, n - 1] and before the first; no cache."""
+    tokens, segments = inputs
+    before = np.pad(words, ((0, 0), (1, 0)))
+    # Of n rows of one word each, or groups would not divide.
+    model = dataclasses.replace(model, group_size=10**6)
+    out = bind(model, parameters(model))(
+        tokens, before, segments, np.ones_like(before), deterministic=True
+    )
+    return np.array(jax.nn.log_softmax(out.logits))
+
+
+def greedy_without_cache(model, inputs):
+    words, done = np.zeros((B, 0), int), np.zeros(B, bool)
+    scores = np.zeros(B)
+    for _ in range(L):
+        last = log_probs(model, inputs, words)[:, -1]
+        word = np.where(done, 0, last.argmax(-1))
+        scores += np.where(done, 0, last.max(-1))
+        words = np.concatenate([words, word[:, None]], axis=1)
+        done |= word == EOS
+    return words, scores
+
+
+@pytest.mark.parametrize("model", [DENSE, SWITCH], ids=["dense", "switch"])
+def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
+    words, scores = greedy_without_cache(model, inputs)
+    assert len({tuple(row) for row in words}) > 2, "rows should differ"
+    decode = make_decode(model, DecodingConfig(L))
+    for mesh in (1, 1, 1), (2, 2, 2), (1, 8, 1):
+        devices = jax.devices()[: int(np.prod(mesh))]
+        with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
+            found = jax.device_get(jax.jit(decode)(parameters(model), *inputs, NUMBERS))
+        assert found.tokens[:, 0].tolist() == words.tolist()
+        np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-4)
+
+
+def test_a_beam_search_scores_what_it_finds_as_the_model_does(inputs):
+    decode = make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6))
+    found = jax.device_get(jax.jit(decode)(parameters(SWITCH), *inputs, NUMBERS))
+    best_of_greedy = greedy_without_cache(SWITCH, inputs)[1]
+    for beam in range(3):
+        words = found.tokens[:, beam]
+        length = np.where((words == EOS).any(1), (words == EOS).argmax(1) + 1, L)
+        all_ = log_probs(SWITCH, inputs, words[:, :-1])
+        chosen = np.take_along_axis(all_, words[..., None], axis=2)[..., 0]
+        total = np.sum(chosen * (np.arange(L) < length[:, None]), axis=1)
+        np.testing.assert_allclose(
+            found.scores[:, beam], total / ((5 + length) / 6) ** 0.6, rtol=1e-4
+        )
+        if beam == 0:
+            assert (total > best_of_greedy + 1e-3).any(), "some sequence should be better"
+
+
+def test_what_is_drawn_depends_on_the_number_of_the_row(inputs):
+    decode = jax.jit(make_decode(DENSE, DecodingConfig(L, temperature=1.0, seed=5)))
+    same = [np.repeat(array[:1], B, axis=0) for array in inputs]
+    first = decode(parameters(DENSE), *same, NUMBERS).tokens[:, 0]
+    assert len({tuple(row) for row in first.tolist()}) > 2
+    turned = decode(parameters(DENSE), *same, NUMBERS[::-1].copy()).tokens[:, 0]
+    np.testing.assert_array_equal(turned, first[::-1])
+
+
+def test_scores_are_sums_over_the_targets(inputs):
+    rng = np.random.default_rng(4)
+    words = rng.integers(1, 8, (B, L))
+    length = rng.integers(1, L + 1, B)
+    weights = (np.arange(L) < length[:, None]).astype(np.float32)
+    batch = {
+        "encoder_tokens": inputs[0], "encoder_segments": inputs[1],
+        "decoder_input_tokens": np.pad(words, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": words, "decoder_loss_weights": weights,
+        "decoder_segments": weights.astype(np.int32),
+    }  # fmt: skip
+    found = jax.jit(make_score(DENSE))(parameters(DENSE), batch)
+    all_ = log_probs(DENSE, inputs, words[:, :-1])
+    expected = [sum(all_[b, i, words[b, i]] for i in range(length[b])) for b in range(B)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"max_tokens": 0}, "max_tokens = 0: it must be at least 1"),
+        ({"num_beams": 0}, "num_beams = 0: it must be at least 1"),
+        ({"top_k": 0, "temperature": 1.0}, "top_k = 0: it must be at least 1"),
+        ({"temperature": -1.0}, "temperature = -1.0: it must be 0 or more"),
+        ({"top_p": 1.5, "temperature": 1.0}, "top_p = 1.5: it must be above 0 and at most 1"),
+        (
+            {"num_beams": 2, "temperature": 1.0},
+            "num_beams = 2 and temperature = 1.0: a beam search",
+        ),
+        ({"top_k": 3}, "at temperature 0 nothing is: set a temperature"),
+    ],
+)
+def test_contradictions_are_told(values, message):
+    with pytest.raises(UserError, match=message):
+        DecodingConfig(**{"max_tokens": 4, **values})

@@ -1,0 +1,106 @@
+"""Greedy decoding and sampling, against all sequences of a small language."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.inference.sampling import keep_likely, sample
+from tests.inference.language import EOS, LENGTH, WORDS, Language, filled
+
+ROWS = 6
+
+
+def decode(language, rows=ROWS, valid=None, keys=None, **choices):
+    keys = jax.random.split(jax.random.key(0), rows) if keys is None else keys
+    valid = jnp.ones(rows, bool) if valid is None else valid
+    run = jax.jit(
+        lambda keys: sample(
+            language.step, language.start(rows, 1), valid, keys, length=LENGTH, eos=EOS,
+            **{"temperature": 0.0, **choices},
+        )
+    )  # fmt: skip
+    return jax.device_get(run(keys))
+
+
+def greedy(language, row):
+    words = []
+    while len(words) < LENGTH and EOS not in words:
+        words.append(int(np.argmax(language.logits(row, words))))
+    return words
+
+
+def test_greedy_takes_the_most_probable_word_each_time():
+    language = Language(1, ROWS)
+    tokens, scores = decode(language)
+    expected = [greedy(language, row) for row in range(ROWS)]
+    assert {len(words) for words in expected} >= {2, LENGTH}, "some should end and some not"
+    assert tokens[:, 0].tolist() == [filled(words) for words in expected]
+    log_probs = [language.log_prob(row, words) for row, words in enumerate(expected)]
+    np.testing.assert_allclose(scores[:, 0], log_probs, atol=1e-5)
+
+
+def test_a_row_of_padding_gets_no_token():
+    valid = jnp.arange(ROWS) != 2
+    tokens, scores = decode(Language(1, ROWS), valid=valid)
+    assert not tokens[2].any() and scores[2] == 0
+    assert tokens[valid].any(axis=-1).all()
+
+
+@pytest.mark.parametrize(
+    "choices, allowed",
+    [
+        ({"temperature": 1.0}, lambda p: p > 0),
+        ({"temperature": 0.5}, lambda p: p > 0),
+        ({"temperature": 1.0, "top_k": 2}, lambda p: np.argsort(np.argsort(-p)) < 2),
+        ({"temperature": 1.0, "top_p": 0.7}, lambda p: p >= _least_of(p, 0.7)),
+    ],
+    ids=["temperature 1", "temperature 0.5", "top k", "top p"],
+)
+def test_sequences_are_drawn_as_often_as_they_are_probable(choices, allowed):
+    """4000 draws of the same row; frequencies against products of probabilities."""
+    number = 4000
+    one = Language(2, 1)
+    language = Language(2, 1)
+    language.first = np.repeat(one.first, number, axis=0)
+    language.by_word = np.repeat(one.by_word, number, axis=0)
+    tokens, _ = decode(language, rows=number, **choices)
+    drawn = [tuple(t) for t in tokens[:, 0].tolist()]
+    for words in one.sequences():
+        probability = 1.0
+        for i, word in enumerate(words):
+            p = np.exp(one.log_probs(0, words[:i]) / choices["temperature"])
+            p = np.where(allowed(p / p.sum()), p, 0)
+            probability *= (p / p.sum())[word]
+        found = drawn.count(tuple(filled(words))) / number
+        spread = np.sqrt(probability * (1 - probability) / number)
+        assert abs(found - probability) <= 4.5 * spread + 3 / number, words
+
+
+def _least_of(p, mass):
+    """The smallest of the most probable words that together have the mass."""
+    descending = np.sort(p)[::-1]
+    return descending[np.searchsorted(np.cumsum(descending), mass)]
+
+
+def test_what_is_drawn_for_a_row_depends_on_its_key_alone():
+    language, keys = Language(3, ROWS), jax.random.split(jax.random.key(7), ROWS)
+    together, _ = decode(language, keys=keys, temperature=1.0)
+    alone = Language(3, ROWS)
+    alone.first, alone.by_word = language.first[4:5], language.by_word[4:5]
+    single, _ = decode(alone, rows=1, keys=keys[4:5], temperature=1.0)
+    np.testing.assert_array_equal(single[0], together[4])
+
+
+def test_likely_words_by_hand():
+    logits = jnp.log(jnp.array([0.1, 0.5, 0.15, 0.25]))
+    none = -np.inf
+    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, 2, None)), [0, 1, 0, 1])
+    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, None, 0.7)), [0, 1, 0, 1])
+    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, None, 0.8)), [0, 1, 1, 1])
+    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, None, 0.1)), [0, 1, 0, 0])
+    # Of the three most probable, whose probabilities are 5/9, 2.5/9 and 1.5/9, the first two.
+    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, 3, 0.8)), [0, 1, 0, 1])
+    np.testing.assert_array_equal(keep_likely(logits, None, None), logits)
+    np.testing.assert_array_equal(keep_likely(logits, WORDS + 9, 1.0), logits)
+    assert keep_likely(logits, 1, None).tolist() == [none, float(logits[1]), none, none]

@@ -1,0 +1,87 @@
+"""Token by token with a cache, against the whole sequence at once."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.model import ModelConfig, bind, init_parameters
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+
+B, M, L = 8, 7, 7
+DENSE = ModelConfig(
+    vocab_size=32, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=4, dtype="float32", relative_position_max_distance=6,
+    relative_position_buckets=8,
+)  # fmt: skip
+# Room for all tokens: decoding drops none.
+SWITCH = dataclasses.replace(
+    DENSE, num_experts=4, group_size=L, eval_capacity_factor=4.0, activation="gated-gelu"
+)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(1, 32, (B, L))
+    return {
+        "tokens": rng.integers(1, 32, (B, M)),
+        "segments": (np.arange(M) < rng.integers(2, M + 1, (B, 1))).astype(np.int32),
+        "inputs": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+    }
+
+
+def parameters(model):
+    """Larger than they begin, so that everything matters."""
+    return jax.tree.map(lambda x: 1.5 * x, init_parameters(model, jax.random.key(0)))
+
+
+def at_once(model, batch):
+    ones = jnp.ones((B, L), jnp.int32)
+    return bind(model, parameters(model))(
+        batch["tokens"], batch["inputs"], batch["segments"], ones, deterministic=True
+    ).logits
+
+
+def step_by_step(model, batch):
+    """Each row as two beams, of which the second has the words of the row before."""
+    transformer = bind(model, parameters(model))
+    memory = transformer.encode(batch["tokens"], batch["segments"])
+    decoding = transformer.start(memory, batch["segments"], beams=2, length=L)
+    logits = []
+    for position in range(L):
+        words = batch["inputs"][:, position]
+        tokens = jnp.stack([words, jnp.roll(words, 1)], axis=1)
+        valid = jnp.ones((B, 2), bool)
+        out, decoding = transformer.step(tokens, valid, jnp.int32(position), decoding)
+        logits.append(out)
+    return jnp.stack(logits, axis=2)  # [B, beams, L, V]
+
+
+@pytest.mark.parametrize("model", [DENSE, SWITCH], ids=["dense", "switch"])
+def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
+    expected = jax.jit(lambda: at_once(model, batch))()
+    rolled = {**batch, "inputs": np.roll(batch["inputs"], 1, axis=0)}
+    expected_of_second = jax.jit(lambda: at_once(model, rolled))()
+    assert np.abs(expected).max() > 2
+    for mesh in (1, 1, 1), (2, 2, 2), (1, 4, 2):
+        devices = jax.devices()[: int(np.prod(mesh))]
+        with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
+            found = jax.device_get(jax.jit(lambda: step_by_step(model, batch))())
+        np.testing.assert_allclose(found[:, 0], expected, atol=1e-4)
+        np.testing.assert_allclose(found[:, 1], expected_of_second, atol=1e-4)
+
+
+def test_beams_change_places():
+    transformer = bind(DENSE, parameters(DENSE))
+    memory, segments = jnp.ones((2, M, DENSE.d_model)), jnp.ones((2, M), jnp.int32)
+    decoding = transformer.start(memory, segments, beams=3, length=L)
+    numbers = jnp.arange(2 * 3, dtype=jnp.float32).reshape(1, 2, 3, 1, 1)
+    cache = jax.tree.map(lambda x: x + numbers, decoding.cache)
+    moved = transformer.reorder(
+        decoding._replace(cache=cache), jnp.array([[2, 2, 0], [0, 1, 1]])
+    ).cache
+    for array in jax.tree.leaves(moved):
+        assert array[:, :, :, 0, 0].tolist() == [[[2, 2, 0], [3, 4, 4]]] * 4

@@ -1,0 +1,70 @@
+"""The Switch layer for decoding, against each token's expert by itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.moe.dropless import blocks_of, dropless_ffn, rows_of_a_block
+from switch_jax.moe.layer import ExpertParameters
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+
+D, F = 8, 16
+
+
+def parameters(experts, gated, seed=0):
+    rng = np.random.default_rng(seed)
+    wi = tuple(
+        rng.normal(size=(experts, D, F)).astype(np.float32) for _ in range(2 if gated else 1)
+    )
+    router = rng.normal(size=(D, experts)).astype(np.float32)
+    return ExpertParameters(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
+
+
+def one_by_one(x, valid, weights, activation):
+    """[B, L, D] -> [B, L, D], a token after the other."""
+    result = np.zeros_like(x)
+    for place in zip(*np.nonzero(valid), strict=True):
+        token = x[place]
+        logits = token @ weights.router
+        probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        e = probs.argmax()
+        hidden = activation(*[token @ w[e] for w in weights.wi])
+        result[place] = probs[e] * (np.asarray(hidden) @ weights.wo[e])
+    return result
+
+
+def gelu_gated(gate, linear):
+    return jax.nn.gelu(gate) * linear
+
+
+@pytest.mark.parametrize("experts", [2, 4, 16])
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2), (1, 4, 2), (1, 8, 1)])
+def test_each_token_gets_its_expert_and_none_is_dropped(experts, mesh):
+    gated = experts == 4
+    activation = gelu_gated if gated else jax.nn.relu
+    weights, rng = parameters(experts, gated), np.random.default_rng(1)
+    x = rng.normal(size=(8, 5, D)).astype(np.float32)
+    x[3:] = x[3] + 0.01 * x[3:]  # a crowd that all goes to one expert
+    valid = rng.random((8, 5)) < 0.8
+    devices = jax.devices()[: int(np.prod(mesh))]
+    with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
+        y = jax.jit(lambda x, valid, w: dropless_ffn(x, valid, w, activation))(x, valid, weights)
+    np.testing.assert_allclose(y, one_by_one(x, valid, weights, activation), atol=2e-5)
+
+
+@pytest.mark.parametrize("tokens, experts", [(32, 128), (1, 8), (100, 8), (5000, 8), (64, 64)])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_fewer_than_two_rows_a_token_are_computed(tokens, experts, crowded):
+    rng = np.random.default_rng(2)
+    expert = rng.integers(0, 2 if crowded else experts, tokens)
+    rows = rows_of_a_block(tokens, experts)
+    blocks = blocks_of(jnp.array(expert), experts, rows)
+    assert int(blocks.first_block[-1]) * rows < 2 * tokens
+    load = np.bincount(expert, minlength=experts)
+    assert int(blocks.first_block[-1]) == sum(-(-n // rows) for n in load)
+
+
+def test_padding_takes_no_block():
+    expert = jnp.array([8, 3, 8, 3, 8])
+    assert blocks_of(expert, experts=8, rows=1).first_block.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
