@@ -1,0 +1,121 @@
+"""Results that are written part by part, by one job or several, so that none is computed twice."""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from switch_jax.errors import UserError
+
+
+class Parts:
+    """A file of JSON lines that grows in parts of so many records; FILE.parts holds them until all.
+
+    A part is there whole or not at all. When all are there, FILE is made of them, in their order.
+    """
+
+    def __init__(self, path: str | Path, records_of_a_part: int, description: Any) -> None:
+        """Opens the folder of parts.
+
+        Args:
+          path: the file to be made.
+          records_of_a_part: how many records, the last part's aside.
+          description: what the results depend on, as JSON; the parts of others are not taken.
+
+        Raises:
+          UserError: the file is there, there are parts of another description, or nothing can be
+            written.
+        """
+        self.path = Path(path).expanduser().absolute()
+        if self.path.exists():
+            raise UserError(f"{path} is there already: choose another output, or remove it")
+        self._folder = self.path.with_name(self.path.name + ".parts")
+        self._size = records_of_a_part
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._describe(json.dumps(description, sort_keys=True, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"{self._folder} cannot be written: {error.strerror}") from error
+
+    def _describe(self, text: str) -> None:
+        file = self._folder / "description.json"
+        if not file.exists():
+            _write(file, text)
+        elif file.read_text() != text:
+            raise UserError(
+                f"{self._folder} holds parts of other results (description.json there says which): "
+                "choose another output, or remove that folder"
+            )
+
+    def fill(
+        self,
+        records: Iterable[Any],
+        compute: Callable[[list[Any], int], Iterator[dict[str, Any]]],
+        shard: int = 0,
+        num_shards: int = 1,
+    ) -> int:
+        """Computes the parts that are missing, and makes the file when all are there.
+
+        Args:
+          records: all of them, of all jobs.
+          compute: from a part's records, and the number of the first, to a result for each.
+          shard, num_shards: this job does the parts whose number leaves `shard` over.
+
+        Returns:
+          How many results are missing, which other jobs have to compute; 0 = the file is made.
+
+        Raises:
+          UserError: nothing can be written.
+        """
+        remaining, parts, total = iter(records), 0, 0
+        while part := list(itertools.islice(remaining, self._size)):
+            file = self._file(parts)
+            if parts % num_shards == shard and not file.exists():
+                lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, total)]
+                _write(file, "".join(line + "\n" for line in lines))
+            parts, total = parts + 1, total + len(part)
+        missing = [n for n in range(parts) if not self._file(n).exists()]
+        if self.path.exists():  # another job was as far at the same time
+            return 0
+        if missing:
+            return sum(min(self._size, total - n * self._size) for n in missing)
+        self._join(parts)
+        return 0
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.jsonl"
+
+    def _join(self, parts: int) -> None:
+        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            with unfinished.open("wb") as whole:
+                for number in range(parts):
+                    with self._file(number).open("rb") as part:
+                        shutil.copyfileobj(part, whole)
+            unfinished.replace(self.path)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole, or not at all."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def fingerprint(path: str | Path) -> str:
+    """Of a file's contents, so that parts are not taken for those of another input."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
