@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake, and near names for a misspelt one."""
+"""The one exception that stands for a user's mistake, and what its messages share."""
 
 import difflib
 from collections.abc import Sequence
@@ -16,3 +16,9 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """"did you mean a or b? ", with the names that are near; "" where none is."""
     near = difflib.get_close_matches(name, known)
     return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises UserError where a config's value is none of the choices."""
+    if value not in choices:
+        raise UserError(f"{name} = {value!r} is not known; write one of {', '.join(choices)}")

@@ -2,5 +2,6 @@
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
 from switch_jax.checkpointing.lock import RunLock
+from switch_jax.checkpointing.parameters import find_checkpoint, load_parameters
 
-__all__ = ["Checkpoints", "Restored", "RunLock"]
+__all__ = ["Checkpoints", "Restored", "RunLock", "find_checkpoint", "load_parameters"]

@@ -10,17 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.path.step import Metadata
 
 from switch_jax.checkpointing import orbax_mends
+from switch_jax.checkpointing.description import Shapes, check_model, shapes_of, tried
 from switch_jax.checkpointing.orbax_mends import first_cause
 from switch_jax.errors import UserError
-from switch_jax.partitioning.hosts import agreed, gather, is_first
+from switch_jax.partitioning.hosts import agreed, is_first
 
 State = TypeVar("State")
+
+_REMEDY = (
+    "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
+    "MODEL_DIR"
+)
 
 
 class Restored(NamedTuple):
@@ -90,11 +95,12 @@ class Checkpoints:
             if last is not None and step > last:
                 self._move(step, "discarded")
                 continue
-            description, reason = _tried(self._description, step)
+            description, reason = tried(self._description, step)
             if reason is None:
                 shapes, notes = description
-                self._check_model(step, shapes, abstract_state)
-                state, reason = _tried(self._checkpointer.load, step, abstract_state)
+                name = f"the checkpoint of step {step} in {self.directory}"
+                check_model(shapes, shapes_of(abstract_state), name, _REMEDY)
+                state, reason = tried(self._checkpointer.load, step, abstract_state)
             if reason is None:
                 return Restored(step, state, notes)
             place = self._move(step, "damaged")
@@ -175,10 +181,10 @@ class Checkpoints:
         """Notes and value that were saved with a step; ValueError if they are damaged."""
         return _unpacked(self._checkpointer.metadata(step).custom_metadata)
 
-    def _description(self, step: int) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    def _description(self, step: int) -> tuple[Shapes, dict[str, Any]]:
         """Shapes of a checkpoint's arrays, and its notes; an exception if they are damaged."""
         metadata = self._checkpointer.metadata(step)
-        shapes = _shapes(metadata.metadata)
+        shapes = shapes_of(metadata.metadata)
         if not shapes:
             raise ValueError("its description cannot be read")
         notes = _unpacked(metadata.custom_metadata)["notes"]
@@ -188,23 +194,6 @@ class Checkpoints:
 
     def _amended(self, step: int) -> Path:
         return self._model_dir / "amended" / f"{step}.json"
-
-    def _check_model(
-        self, step: int, saved: dict[str, tuple[int, ...]], abstract_state: Any
-    ) -> None:
-        wanted = _shapes(abstract_state)
-        differing = sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
-        if differing:
-            examples = "; ".join(
-                f"{name}: {saved.get(name, 'absent')} in the checkpoint, "
-                f"{wanted.get(name, 'absent')} in the config"
-                for name in differing[:3]
-            )
-            raise UserError(
-                f"the checkpoint of step {step} in {self.directory} is of another model: "
-                f"{len(differing)} of {len(wanted)} arrays differ ({examples}); use that model's "
-                "config, the switch_jax that wrote it, or another MODEL_DIR"
-            )
 
     def _set_aside_unreadable(self) -> None:
         """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
@@ -287,16 +276,6 @@ def _on_first(path: Path, write: Callable[[], Any]) -> None:
     agreed(attempt)
 
 
-def _tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """What it gives, and why it could not be read, on any process; None if it could on all."""
-    result, reason = None, None
-    try:
-        result = read(*arguments)
-    except Exception as error:  # Orbax's own kinds of errors are many
-        reason = first_cause(error)
-    return result, next((r for r in gather(reason) if r is not None), None)
-
-
 def _say_damaged(step: int | str, reason: str, place: Path) -> None:
     print(
         f"the checkpoint of step {step} is damaged ({reason}): it was moved to {place}, and the "
@@ -319,13 +298,3 @@ def _unpacked(packed: Any) -> Any:
     except (KeyError, TypeError, AttributeError):
         pass
     raise ValueError("its notes cannot be read")
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by slash-separated path, of arrays or of what Orbax says of them."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in leaves
-        if hasattr(leaf, "shape")
-    }

@@ -63,7 +63,8 @@ def main(args: argparse.Namespace) -> int:
     if args.search is not None and (mesh or args.search < 1):
         raise UserError("--search takes a number of at least 1, and goes without --mesh")
     _check_picture(args.picture)
-    parts = gin_flags.build(args, unneeded=("MODEL_DIR", "MIXTURE_OR_TASK_NAME"))
+    unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
+    parts = gin_flags.build(args, unneeded=unneeded)
     parts["mesh"] = dataclasses.replace(parts["mesh"], **mesh)
 
     from switch_jax.planning import picture, present

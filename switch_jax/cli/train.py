@@ -1,4 +1,4 @@
-"""Pretrain a model as gin files say.
+"""Pretrain or fine-tune a model as gin files say.
 
     switch_jax train --gin_file=runs/demo_switch.gin
     switch_jax train --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, one_of
 
 ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
@@ -76,9 +76,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""
-        _one_of("activation", self.activation, ACTIVATIONS)
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("remat_policy", self.remat_policy, REMAT_POLICIES)
+        one_of("activation", self.activation, ACTIVATIONS)
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("remat_policy", self.remat_policy, REMAT_POLICIES)
         if self.relative_position_buckets < 4:
             raise UserError(
                 f"relative_position_buckets = {self.relative_position_buckets}: at least 4"
@@ -125,8 +125,3 @@ class ModelConfig:
             "encoder": numbers(self.num_encoder_layers),
             "decoder": numbers(self.num_decoder_layers),
         }
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} = {value!r} is not known; write one of {', '.join(choices)}")

@@ -6,6 +6,7 @@ those axes are batch axes, for factoring, for clipping and for the parameter sca
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ BATCH_AXES = ("layers", "expert")
 
 class Moment(NamedTuple):
     """Second moment of one parameter: means over rows and columns, or in full; the rest is None.
+
+    Of a parameter that is not trained all is None.
 
     Attributes:
       row: [..., R] mean over the last axis of a factored [..., R, C] matrix.
@@ -44,6 +47,7 @@ def adafactor(
     learning_rate: optax.Schedule,
     axes: Any,
     *,
+    is_trained: Callable[[tuple[str, ...]], bool] = lambda names: True,
     decay_rate: float = 0.8,
     clipping_threshold: float = 1.0,
     epsilon: float = 1e-30,
@@ -58,6 +62,7 @@ def adafactor(
     Args:
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
       axes: the parameters' nested dict with a tuple of logical axis names for each.
+      is_trained: whether a parameter with these axes is; others have updates of 0 and no state.
       decay_rate: the moment's decay at update t (from 1) is 1 - t^-decay_rate.
       clipping_threshold: largest RMS of an update before scaling.
       epsilon: added to squared gradients.
@@ -72,6 +77,8 @@ def adafactor(
         return jnp.sum(jnp.square(p), axis=tuple(range(batch_dims(names), p.ndim)))
 
     def init_moment(names: tuple[str, ...], p: jax.Array) -> Moment:
+        if not is_trained(names):
+            return Moment(None, None, None, None)
         own = p.shape[batch_dims(names) :]
         square_sum = square_sum_of(names, p)
         if len(own) == 2 and min(own) >= min_dim_size_to_factor:
@@ -92,6 +99,8 @@ def adafactor(
         count: jax.Array,
         skip: jax.Array | bool,
     ) -> tuple[jax.Array, Moment]:
+        if not is_trained(names):
+            return jnp.full_like(parameter, -0.0), moment
         own_axes = tuple(range(batch_dims(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -decay_rate
         gradient = gradient.astype(jnp.float32)
@@ -149,6 +158,8 @@ def moment_axes(axes: Any, moments: Any) -> Any:
     """Logical axes of the arrays in `AdafactorState.moments`, to shard them as the parameters."""
 
     def one(names: tuple[str, ...], moment: Moment) -> Moment:
+        if moment.square_sum is None:
+            return moment
         stacked = names[: moment.square_sum.ndim]
         if moment.full is not None:
             return Moment(None, None, names, stacked)

@@ -11,9 +11,13 @@ class RunConfig:
 
     Attributes:
       model_dir: folder of the run: checkpoints, metrics, config.
-      train_steps: optimiser steps in all, those before a resume included.
+      train_steps: optimiser steps in all, those before a resume included; not those that
+        `initial_checkpoint` had done.
       batch_size: B, rows (packed examples) of one optimiser step.
       num_microbatches: parts that the batch is computed in, one after the other, to save memory.
+      initial_checkpoint: whose parameters a run without a checkpoint of its own starts from, as in
+        fine-tuning: the MODEL_DIR of another run (its newest checkpoint) or one of its checkpoints,
+        MODEL_DIR/checkpoints/STEP. Steps, optimiser, guard and data begin anew. None: from scratch.
       seed: of initialisation, dropout and jitter. The order of the data has its own.
       log_period, eval_period, checkpoint_period: steps between.
       eval_batches: most batches of each validation set.
@@ -31,6 +35,7 @@ class RunConfig:
     train_steps: int
     batch_size: int
     num_microbatches: int = 1
+    initial_checkpoint: str | None = None
     seed: int = 0
     log_period: int = 100
     eval_period: int = 1000

@@ -23,7 +23,7 @@ from switch_jax.data.position import Position
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
-from switch_jax.model import ModelConfig, logical_axes
+from switch_jax.model import ModelConfig
 from switch_jax.partitioning.allocator import return_freed_memory
 from switch_jax.partitioning.hosts import agreed, gather, is_first
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
@@ -32,15 +32,12 @@ from switch_jax.training.evaluation import Best, Evaluation, check_metric, metri
 from switch_jax.training.feeding import Fed, feed, rows_here
 from switch_jax.training.folder import make_folder, write_bad_batch, write_description
 from switch_jax.training.guard import GuardConfig
+from switch_jax.training.initial import initial_checkpoint, initial_state
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.lowering import lower_train_step
-from switch_jax.training.optimizer import (
-    OptimizerConfig,
-    learning_rate_schedule,
-    make_optimizer,
-)
+from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 from switch_jax.training.records import Records, training_seconds
-from switch_jax.training.state import TrainState, abstract_state, init_state
+from switch_jax.training.state import TrainState, abstract_state
 from switch_jax.training.step import Metrics, check_batch
 from switch_jax.training.stopping import NONE, Stopped, StopSignals
 
@@ -55,7 +52,7 @@ def train(
     guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
     config_text: str = "",
 ) -> TrainState:
-    """Trains from the newest checkpoint in the run's folder, or from scratch, to the last step.
+    """Trains from the newest checkpoint in the run's folder, or from the start, to the last step.
 
     A run that was stopped and started again gives the same parameters, bit for bit on the same
     mesh, as one that was not: the data continue with the very next batch, whatever hosts and
@@ -80,6 +77,7 @@ def train(
     abstract = abstract_state(
         model, optimizer, devices, guard, fully_sharded=mesh.fully_sharded_weights
     )
+    start = initial_checkpoint(run, abstract.parameters)
     model_dir = agreed(lambda: make_folder(run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(devices):
         lock = agreed(lambda: RunLock(model_dir) if is_first() else None)
@@ -87,7 +85,7 @@ def train(
             closing.callback(lock.close)
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
         closing.push(_closed_by(checkpoints.close))
-        parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract)
+        parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract, start)
         loop = _Loop(parts, checkpoints, model_dir)
         if loop.is_over():
             print(f"{run.model_dir} is at step {loop.step} of {run.train_steps}: nothing to do")
@@ -131,12 +129,13 @@ def check(
             "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
             "to 'minimal' or 'full'"
         )
-    abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
+    state = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
+    initial_checkpoint(run, state.parameters)
     return devices
 
 
 class _Parts(NamedTuple):
-    """What a run is made of; `mesh` as devices, `abstract` the state's shapes and shardings."""
+    """What a run is made of; `start`: the checkpoint that it starts from, see `initial`."""
 
     run: RunConfig
     model: ModelConfig
@@ -146,6 +145,7 @@ class _Parts(NamedTuple):
     loss: LossConfig
     guard: GuardConfig
     abstract: TrainState
+    start: Path | None
 
 
 class _Done(NamedTuple):
@@ -175,7 +175,7 @@ class _Loop:
 
     def open(self, writer: MetricWriter, closing: contextlib.ExitStack) -> None:
         """Compiles, and starts reading data; `closing` ends what runs beside the loop."""
-        run, model, data, mesh, optimizer, loss, guard, abstract = self._parts
+        run, model, data, mesh, optimizer, loss, guard, abstract, start = self._parts
         self._writer = writer
         self._progress = Progress(run.train_steps, self.step, active=is_first())
         closing.callback(self._progress.close)
@@ -183,6 +183,8 @@ class _Loop:
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:
             self._progress.say(f"continuing from the checkpoint of step {self.step}")
+        elif start:
+            self._progress.say(f"starting from the parameters of {start}")
         self._progress.say("reading data and compiling")
         with self._goodput.spend("compile"):
             self._evaluation = Evaluation(model, data, run, mesh, abstract)
@@ -347,8 +349,9 @@ class _Loop:
         """State, step and position of the newest checkpoint, or of a fresh run."""
         restored = self._checkpoints.restore(self._parts.abstract, last)
         if restored is None:
-            self.step, self.state, self._position = 0, _initial(self._parts), Position(0, {})
-            self._best = Best()
+            run, model, _, _, optimizer, _, guard, abstract, checkpoint = self._parts
+            self.state = initial_state(run, model, optimizer, guard, abstract, checkpoint)
+            self.step, self._position, self._best = 0, Position(0, {}), Best()
             return
         self.step, self.state = restored.step, restored.state
         self._position = Position.from_json([restored.notes["position"]])
@@ -365,18 +368,6 @@ class _Loop:
         data, mesh, size = self._parts.data, self._parts.mesh, self._parts.run.batch_size
         batches = TrainBatches(data, size, self._position, rows_here(mesh, size))
         return Prefetch(feed(batches, mesh))
-
-
-def _initial(parts: _Parts) -> TrainState:
-    """The state of a run that has done no step."""
-    shardings = jax.tree.map(lambda s: s.sharding, parts.abstract)
-    transformation = make_optimizer(parts.optimizer, logical_axes(parts.model))
-    init = jax.jit(
-        lambda key: init_state(parts.model, transformation, key, parts.guard),
-        out_shardings=shardings,
-    )
-    # Steps fold their number into the same key: this is one that no run reaches.
-    return init(jax.random.fold_in(jax.random.key(parts.run.seed), 2**32 - 1))
 
 
 def _closed_by(close: Callable[[], None]) -> Callable[..., None]:

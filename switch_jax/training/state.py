@@ -38,7 +38,15 @@ def init_state(
     guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
 ) -> TrainState:
     """A fresh state."""
-    parameters = init_parameters(model, key)
+    return fresh_state(init_parameters(model, key), optimizer, guard)
+
+
+def fresh_state(
+    parameters: Any,
+    optimizer: optax.GradientTransformation,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
+) -> TrainState:
+    """The state before the first step, with these parameters."""
     step = jnp.zeros([], jnp.int32)
     return TrainState(step, parameters, optimizer.init(parameters), init_guard(guard))
 

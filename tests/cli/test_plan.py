@@ -303,3 +303,9 @@ def test_a_step_that_does_not_fit(capsys):
     assert result["hbm_bytes_per_chip"] > result["hbm_limit_bytes"] > 15 * GIB
     # By hand: 2 x 1024 experts of 2 x 1024 x 4096 float32, a quarter of them on each chip.
     assert result["hbm_bytes_per_chip"] > 2 * 1024 * 2 * 1024 * 4096 * 4 / 4
+
+
+def test_fine_tuning_is_planned_without_a_checkpoint_to_start_from(planned):
+    files = ["--gin_file=models/t5_demo.gin", "--gin_file=runs/finetune.gin"]
+    assert main(["plan", *files, "--topology=v5p-8", "--mesh=4,1,1"]) == 0
+    assert planned.made[0][1]["model"].dropout_rate == 0.1

@@ -41,6 +41,13 @@ def _refused(capsys, *arguments):
             ["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"],
             r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
         ),
+        (
+            ["--gin_file=models/t5_base.gin", "--gin_file=runs/finetune.gin"],
+            r"^switch_jax train: .*INITIAL_CHECKPOINT_PATH.* not set: write --gin.INITIAL_CHECKP",
+        ),
+        ([DEMO, "--gin.INITIAL_CHECKPOINT_PATH=absent"], r"no folder absent to take parameters"),
+        ([DEMO, "--gin.TRAINED_PARAMETERS=experts"], r"'experts' is not known; write one of all, "),
+        ([DEMO, "--gin.LR_SCHEDULE=cosine"], r"'cosine' is not known; write one of rsqrt, constan"),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"DataConfig.pack = 'false': it must be of type bool \(True"),
         ([DEMO, "--gin.TRAIN_STEPS=1e3"], r"train_steps = 1000.0: it must be of type int"),

@@ -2,10 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from switch_jax.training.adafactor import adafactor, moment_axes
-from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
 
 def _tree(shapes, seed):
@@ -62,9 +60,7 @@ def test_first_update_by_hand():
     parameters = {"scale": jnp.array([3.0, -4.0])}  # RMS sqrt(12.5)
     gradients = {"scale": jnp.array([0.2, -7.0])}
     updates, _ = transformation.update(gradients, transformation.init(parameters), parameters)
-    np.testing.assert_allclose(
-        updates["scale"], [-0.5 * 12.5**0.5, 0.5 * 12.5**0.5], rtol=1e-6
-    )
+    np.testing.assert_allclose(updates["scale"], [-0.5 * 12.5**0.5, 0.5 * 12.5**0.5], rtol=1e-6)
 
 
 def test_the_state_knows_the_squares_of_the_parameters_from_their_last_update():
@@ -87,8 +83,16 @@ def test_moments_lie_where_their_parameter_lies():
     assert placed["scale"] == (None, None, ("layers", "embed"), ("layers",))
 
 
-@pytest.mark.parametrize(
-    ("step", "rate"), [(0, 0.01), (9_999, 0.01), (10_000, 0.01), (40_000, 0.005), (10**6, 0.001)]
-)
-def test_learning_rate_is_constant_then_inverse_square_root(step, rate):
-    np.testing.assert_allclose(learning_rate_schedule(OptimizerConfig())(step), rate, rtol=1e-6)
+def test_what_is_not_trained_keeps_its_bits_and_the_rest_is_updated_as_if_alone():
+    axes = {"wi": ("expert", "embed", "mlp"), "scale": ("embed",)}
+    parameters = _tree({"wi": (2, 128, 129), "scale": (64,)}, seed=0)
+    parameters["wi"] = parameters["wi"].at[0, 0, :2].set([0.0, -0.0])
+    frozen = adafactor(lambda _: 0.1, axes, is_trained=lambda names: "expert" not in names)
+    updated, state = _run(frozen, parameters)
+    assert np.asarray(updated["wi"]).tobytes() == np.asarray(parameters["wi"]).tobytes()
+    assert jax.tree.leaves(state.moments["wi"]) == []
+    assert moment_axes(axes, state.moments)["wi"] == (None, None, None, None)
+    everything, whole_state = _run(adafactor(lambda _: 0.1, axes), parameters)
+    assert (everything["wi"] != parameters["wi"]).any()
+    np.testing.assert_array_equal(updated["scale"], everything["scale"])
+    np.testing.assert_array_equal(state.moments["scale"].full, whole_state.moments["scale"].full)

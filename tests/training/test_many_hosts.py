@@ -104,3 +104,13 @@ def test_four_processes_give_the_losses_of_one(alone, tmp_path):
     assert_same_run(folder, alone)
     ours, theirs = (records(f, "eval")[-1]["neg_log_perplexity"] for f in (folder, alone))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_what_one_has_trained(alone, tmp_path):
+    folder = tmp_path / "run"
+    run(2, folder, f"--gin.INITIAL_CHECKPOINT_PATH={alone}", "--gin.TRAIN_STEPS=1")
+    assert f"starting from the parameters of {alone}/checkpoints/12" in output(folder)
+    start, end = records(folder, "eval")[0], records(alone, "eval")[-1]
+    assert (start["step"], end["step"]) == (0, 12)
+    np.testing.assert_allclose(start["neg_log_perplexity"], end["neg_log_perplexity"], rtol=1e-5)

@@ -1,0 +1,54 @@
+"""What a checkpoint says of its arrays, and reading that may fail on one process alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from switch_jax.checkpointing.orbax_mends import first_cause
+from switch_jax.errors import UserError
+from switch_jax.partitioning.hosts import gather
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes_of(tree: Any) -> Shapes:
+    """Shapes by slash-separated path, of arrays or of what Orbax says of them."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
+    """Raises UserError where arrays differ: names the first, with both shapes, and the remedy.
+
+    Args:
+      saved: of the checkpoint.
+      wanted: of the config.
+      name: what to call the checkpoint.
+      remedy: what to do instead.
+    """
+    differing = sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
+    if differing:
+        examples = "; ".join(
+            f"{path}: {saved.get(path, 'absent')} in the checkpoint, "
+            f"{wanted.get(path, 'absent')} in the config"
+            for path in differing[:3]
+        )
+        raise UserError(
+            f"{name} is of another model: {len(differing)} of {len(wanted)} arrays differ "
+            f"({examples}); {remedy}"
+        )
+
+
+def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """What it gives, and why it could not be read, on any process; None if it could on all."""
+    result, reason = None, None
+    try:
+        result = read(*arguments)
+    except Exception as error:  # Orbax's own kinds of errors are many
+        reason = first_cause(error)
+    return result, next((r for r in gather(reason) if r is not None), None)

@@ -1,0 +1,40 @@
+"""The runs in gin/runs with the models in gin/models."""
+
+import pytest
+
+from switch_jax.cli import gin_config
+from tests.gin.test_models import MODELS
+
+BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT_PATH=/pretrained"]
+
+
+def _finetune(model, *bindings):
+    files = [f"models/{model}.gin", "runs/finetune.gin"]
+    gin_config.parse(files, [*BINDINGS, *bindings], [])
+    return gin_config.build()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_dropout_is_that_of_section_4_1_and_higher_in_experts_alone(model):
+    config = _finetune(model)["model"]
+    assert config.dropout_rate == 0.1
+    # A dense model has no experts, and no macro of theirs.
+    assert config.expert_dropout_rate == (0.4 if "switch" in model else None)
+
+
+def test_fine_tuning_is_that_of_section_4_1():
+    parts = _finetune("switch_base", "TRAINED_PARAMETERS=non_expert")
+    run, optimizer, data = (parts[name] for name in ("run", "optimizer", "data"))
+    assert (run.model_dir, run.initial_checkpoint) == ("/tuned", "/pretrained")
+    assert (run.train_steps, run.eval_period, run.checkpoint_period) == (16_000, 200, 200)
+    assert run.batch_size * data.task_feature_lengths["inputs"] == 2**20
+    assert (optimizer.schedule, optimizer.learning_rate) == ("constant", 1e-3)
+    assert optimizer.trained_parameters == "non_expert"
+    assert data.pack and parts["model"].jitter == 0.01
+
+
+def test_pretraining_starts_from_scratch_and_trains_all():
+    gin_config.parse(["models/t5_base.gin", "runs/pretrain.gin"], BINDINGS[:2], [])
+    parts = gin_config.build()
+    assert parts["run"].initial_checkpoint is None
+    assert (parts["optimizer"].schedule, parts["optimizer"].trained_parameters) == ("rsqrt", "all")
