@@ -91,14 +91,29 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
     if use_cached and task.supports_caching:
         return _splits_in_cache(task)
     loader = getattr(task.source, "tfds_dataset", None)
-    if loader is not None and loader.name and not _is_prepared(loader):
-        folders = [loader.data_dir] if loader.data_dir else file_utils.list_data_dirs(None)
-        raise UserError(
-            f"{task.name} reads the TFDS data set {loader.name}, which is not in "
-            f"{' or '.join(map(str, folders))}: prepare it with `tfds build` or copy it "
-            "(docs/tasks.md), and give the folder with --tfds_data_dir or in TFDS_DATA_DIR"
-        )
+    if loader is not None and loader.name:
+        return _splits_in_tfds(task, loader)
     return list(task.splits)
+
+
+def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]:
+    folders = [loader.data_dir] if loader.data_dir else file_utils.list_data_dirs(None)
+    where = " or ".join(map(str, folders))
+    if not _is_prepared(loader):
+        raise UserError(
+            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: prepare "
+            "it with `tfds build` or copy it (docs/tasks.md), and give the folder with "
+            "--tfds_data_dir or in TFDS_DATA_DIR"
+        )
+    known = loader.info.splits
+    wanted = {split: loader._map_split(split) for split in task.splits}
+    found = [split for split, name in wanted.items() if name.split("[")[0] in known]
+    if not found:
+        raise UserError(
+            f"{task.name} reads {', '.join(wanted.values())} of the TFDS data set {loader.name}, "
+            f"but in {where} it has {', '.join(known)} alone: prepare the others (docs/tasks.md)"
+        )
+    return found
 
 
 def _splits_in_cache(task: seqio.Task) -> list[str]:
