@@ -36,6 +36,7 @@ setup(
         "t5>=0.9.4",  # the T5 preprocessors, metrics and evaluation
         "seqio>=0.0.20",  # tasks, mixtures, packing into fixed lengths
         "tensorflow-datasets>=4.9.10",  # the data sets that seqio tasks read
+        "importlib-resources",  # TFDS imports it to prepare a data set and does not declare it
         "gin-config>=0.5.0",  # configs
         "numpy",  # arrays on the host
         "clu>=0.0.12",  # writes metrics to TensorBoard; seqio needs it anyway

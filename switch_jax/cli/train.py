@@ -23,12 +23,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from switch_jax.cli import gin_flags
+from switch_jax.cli import data_flags, gin_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Gin flags, --dry_run, and how processes find each other."""
+    """Gin flags, where data lie, --dry_run, and how processes find each other."""
     gin_flags.add_gin_flags(parser)
+    data_flags.add_data_flags(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="check the config, print it, and train nothing"
     )
@@ -50,6 +51,7 @@ def main(args: argparse.Namespace) -> int:
 
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads
     parts = gin_flags.build(args)
+    data_flags.apply(args)
     _connect(args, parts["mesh"])
     _keep_compiled()
 

@@ -1,14 +1,20 @@
 """Tasks and their examples as text, for people."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import seqio
+import tensorflow as tf
 
-from switch_jax.data.pipeline import DataConfig, check_data, check_readable
-from switch_jax.data.registry import names, provider, tasks_of
+from switch_jax.data.pipeline import (
+    DataConfig,
+    check_data,
+    check_readable,
+    in_order,
+    tasks_to_read,
+)
+from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
 
 _IDS_SHOWN = 12
+_FEATURES = ("inputs", "targets")
 
 
 def describe() -> str:
@@ -31,13 +37,11 @@ def _splits(task: seqio.Task) -> set[str]:
     return set(task.splits)
 
 
-def show(name: str, lengths: Mapping[str, int], split: str, count: int) -> str:
+def show(config: DataConfig, count: int) -> str:
     """The first `count` examples of a task or mixture as the model sees them before packing.
 
     Args:
-      name: a registered task or mixture.
-      lengths: tokens in the 'inputs' and the 'targets', EOS included.
-      split: split to read.
+      config: what to read; it is not shuffled.
       count: number of examples.
 
     Returns:
@@ -45,22 +49,28 @@ def show(name: str, lengths: Mapping[str, int], split: str, count: int) -> str:
       and targets, sentinels written <extra_id_0>, <extra_id_1>, ...
 
     Raises:
-      UserError: unknown name or split, lengths that do not fit the task.
+      UserError: unknown name or split, data that are not there, lengths that do not fit the task.
     """
-    config = DataConfig(name, lengths, split=split)
     check_data(config)
     check_readable(config)
-    found = provider(name)
-    dataset = found.get_dataset(lengths, split=split, shuffle=False, seed=0, num_epochs=1)
+    name, split, tasks = config.mixture_or_task_name, config.split, tasks_to_read(config)
+    rates = mixing_rates(name, tasks)
+    mixed = tf.data.Dataset.sample_from_datasets(
+        [in_order(task, config).map(_inputs_and_targets) for task in tasks], rates, seed=0
+    )
     lines = []
-    for number, example in enumerate(dataset.take(count).as_numpy_iterator(), start=1):
+    for number, example in enumerate(mixed.take(count).as_numpy_iterator(), start=1):
         lines.append(f"{name}, {split}, example {number}")
-        for feature in ("inputs", "targets"):
+        for feature in _FEATURES:
             ids = example[feature]
-            vocabulary = found.output_features[feature].vocabulary
+            vocabulary = tasks[0].output_features[feature].vocabulary
             lines.append(f"  {feature}, {len(ids)} tokens: {_shorten(ids)}")
             lines.append(f"    {vocabulary.decode(ids.tolist())}")
-    return "\n".join(lines) if lines else f"{name} has no example of its split {split!r}"
+    return "\n".join(lines)
+
+
+def _inputs_and_targets(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {feature: example[feature] for feature in _FEATURES}
 
 
 def _shorten(ids: np.ndarray) -> str:

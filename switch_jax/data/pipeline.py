@@ -10,10 +10,11 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data.position import Position, StreamPosition
-from switch_jax.data.registry import mixing_rates, provider, tasks_with_split
+from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples, untuned
+from switch_jax.data.vocabularies import loaded, with_vocabulary
 from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -36,6 +37,8 @@ class DataConfig:
       num_streams: K, independent streams that make up each batch, B / K rows each: most hosts that
         can share the reading. Another number is another order of the data, so that a run keeps its.
       use_cached: read what seqio's cache script wrote, not the source.
+      vocabulary: for all features in place of the task's own: 't5', 'mt5', 'byte' or the path of a
+        SentencePiece model; None = the task's own.
     """
 
     mixture_or_task_name: str
@@ -46,6 +49,7 @@ class DataConfig:
     seed: int = 0
     num_streams: int = 1
     use_cached: bool = False
+    vocabulary: str | None = None
 
 
 class TrainBatches:
@@ -84,7 +88,7 @@ class TrainBatches:
         self._rows = batch_size // config.num_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
-        found = tasks_with_split(config.mixture_or_task_name, config.split)
+        found = tasks_to_read(config)
         tasks = [
             TaskExamples(
                 task,
@@ -177,12 +181,12 @@ def _filled_up(
 
 def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
     """The rows of one pass over each task, one after the other."""
-    for task in tasks_with_split(config.mixture_or_task_name, config.split):
-        examples = ((example, None) for example in _in_order(task, config).as_numpy_iterator())
+    for task in tasks_to_read(config):
+        examples = ((example, None) for example in in_order(task, config).as_numpy_iterator())
         yield from rows(examples, config.task_feature_lengths, config.pack)
 
 
-def _in_order(task: seqio.Task, config: DataConfig) -> tf.data.Dataset:
+def in_order(task: seqio.Task, config: DataConfig) -> tf.data.Dataset:
     """The examples of one pass: never shuffled, and masked alike whatever the seed of the run."""
     dataset = task.get_dataset(
         config.task_feature_lengths,
@@ -194,18 +198,36 @@ def _in_order(task: seqio.Task, config: DataConfig) -> tf.data.Dataset:
     return dataset.with_options(untuned())
 
 
-def eval_tasks(name: str, split: str = "validation") -> list[str]:
-    """Names of the tasks to evaluate one by one: those of `name` that have the split.
+def eval_tasks(config: DataConfig, split: str = "validation") -> list[str]:
+    """Names of the tasks to evaluate one by one: those that have the split.
 
     Raises:
       UserError: none has it.
     """
-    return [task.name for task in tasks_with_split(name, split)]
+    return [task.name for task in tasks_to_read(replace(config, split=split))]
 
 
-def vocabulary_size(name: str) -> int:
-    """Number of token ids that the features of `name` need, sentinels included."""
-    return max(f.vocabulary.vocab_size for f in provider(name).output_features.values())
+def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
+    """The task, or those of the mixture that have the split, with the config's vocabulary.
+
+    Raises:
+      UserError: see `tasks_with_split` and `with_vocabulary`.
+    """
+    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached)
+    return [with_vocabulary(task, config.vocabulary) for task in found]
+
+
+def vocabulary_size(config: DataConfig) -> int:
+    """Number of token ids that the features need, sentinels included.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    return max(
+        loaded(feature.vocabulary).vocab_size
+        for task in tasks_to_read(config)
+        for feature in task.output_features.values()
+    )
 
 
 def check_data(config: DataConfig) -> None:
@@ -220,18 +242,17 @@ def check_data(config: DataConfig) -> None:
             f"task_feature_lengths is {dict(lengths)}: give 'inputs' and 'targets', each a "
             "positive number of tokens, for example {'inputs': 128, 'targets': 32}"
         )
-    for task in tasks_with_split(config.mixture_or_task_name, config.split):
+    if config.use_cached and config.vocabulary is not None:
+        raise UserError(
+            f"VOCABULARY = {config.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a cache "
+            "are those of the vocabulary that it was made with; set one of them to None or False"
+        )
+    for task in tasks_to_read(config):
         check_lengths(task, lengths)
         if task.requires_caching and not config.use_cached:
             raise UserError(
-                f"{task.name} can only be read from a cache: make one with seqio_cache_tasks, and "
-                "set USE_CACHED_TASKS to True"
-            )
-        if config.use_cached and task.supports_caching and not task.cache_dir:
-            raise UserError(
-                f"use_cached is true, but seqio finds no cache of {task.name}: make one "
-                "with seqio_cache_tasks and give its folder to seqio.set_global_cache_dirs, or "
-                "set use_cached to False"
+                f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
+                f"cache {task.name}`, and set USE_CACHED_TASKS to True"
             )
 
 
@@ -251,12 +272,14 @@ def check_readable(config: DataConfig) -> None:
       UserError: a file that is not there, or no example at these lengths.
     """
     lengths = config.task_feature_lengths
-    for task in tasks_with_split(config.mixture_or_task_name, config.split):
-        read = (task.name, config.split, *sorted(lengths.items()), config.use_cached)
+    vocabulary_size(config)  # a file that is not there is told better here than by the pipeline
+    for task in tasks_to_read(config):
+        options = (config.use_cached, config.vocabulary)
+        read = (task.name, config.split, *sorted(lengths.items()), *options)
         if read in _READ:
             continue
         try:
-            example = next(_in_order(task, config).take(1).as_numpy_iterator(), None)
+            example = next(in_order(task, config).take(1).as_numpy_iterator(), None)
         except tf.errors.OpError as error:
             reason = error.message.split("}}")[-1].split("[Op:")[0].strip()
             raise UserError(f"{task.name}, split {config.split!r}: {reason}") from error

@@ -6,31 +6,55 @@ import sys
 from collections.abc import Sequence
 
 import seqio
+import tensorflow as tf
+from tensorflow_datasets.core.utils import file_utils
 
-import switch_jax.tasks  # noqa: F401  registers the tasks that come with the library
 from switch_jax.errors import UserError, did_you_mean
+from switch_jax.tasks import FAMILIES
 
 
 def names() -> list[str]:
-    """Names of all registered tasks and mixtures, sorted."""
-    return sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+    """Names of all tasks and mixtures, sorted; imports all families of tasks."""
+    for family in FAMILIES:
+        _import_family(family)
+    return sorted(_registered())
 
 
 def provider(name: str) -> seqio.Task | seqio.Mixture:
-    """The task or mixture registered under `name`.
+    """The task or mixture registered under `name`; imports families of tasks until one has it.
 
     Raises:
       UserError: nothing is registered under this name.
     """
-    known = names()
-    if name in known:
-        return seqio.get_mixture_or_task(name)
-    suggestion = did_you_mean(name, known)
-    raise UserError(
-        f"no task or mixture is registered as {name!r}: {suggestion}A task of your own is known "
-        "once its module is imported (in gin: `import my_tasks`; for `switch_jax tasks`: --import "
-        "my_tasks); `switch_jax tasks` lists all"
-    )
+    families = iter(FAMILIES)
+    while name not in _registered():
+        family = next(families, None)
+        if family is None:
+            raise UserError(
+                f"no task or mixture is registered as {name!r}: {did_you_mean(name, names())}A "
+                "task of your own is known once its module is imported (in gin: `import "
+                "my_tasks`; for `switch_jax tasks`: --import my_tasks); `switch_jax tasks` lists "
+                "all"
+            )
+        _import_family(family)
+    return seqio.get_mixture_or_task(name)
+
+
+def _registered() -> set[str]:
+    return {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+
+
+def _import_family(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ValueError as error:
+        duplicate = str(error).partition("duplicate provider: ")[2]
+        if not duplicate:
+            raise
+        raise UserError(
+            f"{duplicate!r} is registered twice, by a module of yours and by {module}: choose "
+            "another name for yours"
+        ) from error
 
 
 def tasks_of(name: str) -> list[seqio.Task]:
@@ -39,24 +63,77 @@ def tasks_of(name: str) -> list[seqio.Task]:
     return found.tasks if isinstance(found, seqio.Mixture) else [found]
 
 
-def tasks_with_split(name: str, split: str) -> list[seqio.Task]:
+def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[seqio.Task]:
     """Those of `tasks_of(name)` that have the split.
+
+    Args:
+      name: a registered task or mixture.
+      split: a split of theirs.
+      use_cached: caches are read, and need no source beside them.
 
     Raises:
       UserError: none has it, or the data of a task is not there.
     """
-    tasks = tasks_of(name)
-    for task in tasks:
-        if not task.source.splits:
-            raise UserError(
-                f"{task.name} finds no data in {task.source}: a data set of TFDS has to be "
-                "prepared first; TFDS_DATA_DIR names the folder that holds it"
-            )
-    found = [task for task in tasks if split in task.splits]
+    splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
+    found = [task for task, known in splits.items() if split in known]
     if not found:
-        splits = sorted({split for task in tasks for split in task.splits})
-        raise UserError(f"{name} has no split {split!r}: its splits are {', '.join(splits)}")
+        known = sorted({split for known in splits.values() for split in known})
+        raise UserError(f"{name} has no split {split!r}: its splits are {', '.join(known)}")
     return found
+
+
+def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
+    """The splits that are there to be read, from the task's cache or its source.
+
+    Raises:
+      UserError: no cache, or a data set of TFDS that is not prepared.
+    """
+    if use_cached and task.supports_caching:
+        return _splits_in_cache(task)
+    loader = getattr(task.source, "tfds_dataset", None)
+    if loader is not None and loader.name:
+        return _splits_in_tfds(task, loader)
+    return list(task.splits)
+
+
+def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]:
+    folders = [loader.data_dir] if loader.data_dir else file_utils.list_data_dirs(None)
+    where = " or ".join(map(str, folders))
+    if not _is_prepared(loader):
+        raise UserError(
+            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: prepare "
+            "it with `tfds build` or copy it (docs/tasks.md), and give the folder with "
+            "--tfds_data_dir or in TFDS_DATA_DIR"
+        )
+    known = loader.info.splits
+    wanted = {split: loader._map_split(split) for split in task.splits}
+    found = [split for split, name in wanted.items() if name.split("[")[0] in known]
+    if not found:
+        raise UserError(
+            f"{task.name} reads {', '.join(wanted.values())} of the TFDS data set {loader.name}, "
+            f"but in {where} it has {', '.join(known)} alone: prepare the others (docs/tasks.md)"
+        )
+    return found
+
+
+def _splits_in_cache(task: seqio.Task) -> list[str]:
+    if not task.cache_dir:
+        folders = " or ".join(seqio.get_global_cache_dirs())
+        raise UserError(
+            f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "
+            f"{folders or 'any folder, as none is given'}: give its folder with "
+            f"--seqio_additional_cache_dirs, make one with `switch_jax tasks cache {task.name}`, "
+            "or set USE_CACHED_TASKS to False"
+        )
+    described = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
+    return [os.path.basename(path).split(".")[1] for path in described]
+
+
+def _is_prepared(loader: seqio.LazyTfdsLoader) -> bool:
+    try:
+        return loader.builder.is_prepared()
+    except (AssertionError, ValueError):  # no such data set or version, on the disk or in TFDS
+        return False
 
 
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:

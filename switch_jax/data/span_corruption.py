@@ -8,6 +8,7 @@ import numpy as np
 import seqio
 from t5.data.preprocessors import random_spans_helper, span_corruption
 
+from switch_jax.data.vocabularies import sentinels
 from switch_jax.errors import UserError
 
 
@@ -51,12 +52,12 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
             f"inputs of length {inputs} are too short for {task.name} to mask a span: write at "
             f"least {shortest}"
         )
-    sentinels = task.output_features["inputs"].vocabulary.extra_ids
-    if spans > sentinels:
-        longest = next(n for n in range(inputs, 0, -1) if masked(n)[2] <= sentinels)
+    known = sentinels(task.output_features["inputs"].vocabulary)
+    if spans > known:
+        longest = next(n for n in range(inputs, 0, -1) if masked(n)[2] <= known)
         raise UserError(
             f"inputs of length {inputs} are too long for {task.name}: it masks {spans} spans in "
-            f"them, and its vocabulary has {sentinels} sentinels; write at most {longest}"
+            f"them, and its vocabulary has {known} sentinels; write at most {longest}"
         )
     targets = noise + spans + 1
     if lengths["targets"] < targets:

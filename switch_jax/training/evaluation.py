@@ -45,7 +45,7 @@ class Evaluation:
                     run.eval_batches,
                 )
             )
-            for task in eval_tasks(data.mixture_or_task_name)
+            for task in eval_tasks(data)
         }
         self._mesh = mesh
         # Every host reads the sums.
@@ -106,7 +106,7 @@ class Best:
 def check_metric(name: str, data: DataConfig) -> None:
     """Raises UserError where BEST_METRIC names no metric of these validation sets."""
     task, _, metric = name.rpartition("/")
-    tasks = [*eval_tasks(data.mixture_or_task_name), ALL]
+    tasks = [*eval_tasks(data), ALL]
     if metric not in METRICS or (task and task not in tasks):
         raise UserError(
             f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy; "

@@ -385,7 +385,7 @@ def _closed_by(close: Callable[[], None]) -> Callable[..., None]:
 
 
 def _check_vocabulary(model: ModelConfig, data: DataConfig) -> None:
-    ids = vocabulary_size(data.mixture_or_task_name)
+    ids = vocabulary_size(data)
     if ids > model.vocab_size:
         raise UserError(
             f"the vocabulary of {data.mixture_or_task_name} has {ids} ids, but the model's "

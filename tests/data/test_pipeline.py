@@ -93,8 +93,8 @@ def test_evaluation_is_the_same_for_every_seed():
 
 
 def test_a_mixture_is_evaluated_task_by_task():
-    assert eval_tasks("toy_mixture") == ["toy_long", "toy_pairs"]
     config = dataclasses.replace(TOY, mixture_or_task_name="toy_mixture", pack=False)
+    assert eval_tasks(config) == ["toy_long", "toy_pairs"]
     (batch,) = eval_batches(config, batch_size=8)
     # The last target before EOS: both of toy_long, the five of toy_pairs, and a row of padding.
     lengths = batch["decoder_segments"].sum(axis=1)
@@ -104,8 +104,8 @@ def test_a_mixture_is_evaluated_task_by_task():
 
 
 def test_vocabulary_size_counts_the_sentinels():
-    assert vocabulary_size("english_span_corruption") == 1000 + 100
-    assert vocabulary_size("toy_pairs") == 10
+    assert vocabulary_size(ENGLISH) == 1000 + 100
+    assert vocabulary_size(TOY) == 10
 
 
 @pytest.mark.parametrize("lengths", [{"inputs": 128}, {"inputs": 128, "targets": 0}, {}])

@@ -7,6 +7,7 @@ import pytest
 import seqio
 
 from switch_jax.data import inspect, registry
+from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
 
 
@@ -47,7 +48,7 @@ def test_describe_lists_without_a_look_at_the_network(monkeypatch):
 
 def test_show_gives_ids_and_text_with_sentinels():
     lengths = {"inputs": 64, "targets": 32}
-    text = inspect.show("bible_span_corruption", lengths, "validation", count=2)
+    text = inspect.show(DataConfig("bible_span_corruption", lengths, split="validation"), count=2)
     lines = text.splitlines()
     assert len(lines) == 2 * 5
     assert lines[0] == "bible_span_corruption, validation, example 1"
@@ -64,7 +65,9 @@ def test_importing_the_tasks_prints_nothing_and_downloads_nothing():
         "import socket\n"
         "def refuse(*args): raise AssertionError('a connection was tried')\n"
         "socket.socket.connect = refuse\n"
-        "import switch_jax.tasks, tensorflow as tf\n"
+        "from switch_jax.data import registry\n"
+        "import tensorflow as tf\n"
+        "assert {'mc4', 'glue_v002_proportional'} <= set(registry.names())\n"
         "assert not tf.config.get_visible_devices('GPU')\n"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}

@@ -1,0 +1,97 @@
+"""Vocabularies by name or file, and tasks that read with another than their own."""
+
+import dataclasses
+import functools
+
+import seqio
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from switch_jax.errors import UserError
+
+SENTINELS = 100
+# T5's 32,000 pieces (section 3.1.3 of https://arxiv.org/abs/1910.10683) and its sentinels.
+T5 = seqio.SentencePieceVocabulary(
+    "gs://t5-data/vocabs/cc_all.32000/sentencepiece.model", extra_ids=SENTINELS
+)
+# mT5's 250,000 pieces (https://arxiv.org/abs/2010.11934); the file holds the sentinels as well.
+MT5 = seqio.SentencePieceVocabulary("gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model")
+# Padding, EOS, unknown and the 256 bytes, as ByT5 has them (https://arxiv.org/abs/2105.13626), but
+# with sentinels of their own, where ByT5 takes rare bytes.
+BYTE = seqio.ByteVocabulary(extra_ids=SENTINELS)
+_NAMED = {"t5": T5, "mt5": MT5, "byte": BYTE}
+
+
+@functools.lru_cache
+def vocabulary(name: str) -> seqio.Vocabulary:
+    """The vocabulary that VOCABULARY names.
+
+    Args:
+      name: 't5', 'mt5', 'byte', or the path of a SentencePiece model, which gets T5's 100 sentinels
+        <extra_id_0>, <extra_id_1>, ... unless it holds them.
+
+    Raises:
+      UserError: no such file, or no SentencePiece model with padding 0 and an EOS.
+    """
+    if name in _NAMED:
+        return _NAMED[name]
+    found = loaded(seqio.SentencePieceVocabulary(name))
+    if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
+        raise UserError(
+            f"the vocabulary {name} has padding {found.tokenizer.pad_id()} and EOS "
+            f"{found.tokenizer.eos_id()}: padding must be 0, and EOS there; `switch_jax tasks "
+            "vocabulary` trains one that fits"
+        )
+    return found if sentinels(found) else seqio.SentencePieceVocabulary(name, SENTINELS)
+
+
+def sentinels(found: seqio.Vocabulary) -> int:
+    """Number of sentinels, the last ids of a vocabulary; its file may hold them itself."""
+    if found.extra_ids or not isinstance(found, seqio.SentencePieceVocabulary):
+        return found.extra_ids
+    model = loaded(found).tokenizer
+    last = range(model.GetPieceSize() - 1, -1, -1)
+    pieces = (model.IdToPiece(i).lstrip("▁") == f"<extra_id_{n}>" for n, i in enumerate(last))
+    return next((n for n, is_sentinel in enumerate(pieces) if not is_sentinel), 0)
+
+
+def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
+    """The vocabulary, its file read.
+
+    Raises:
+      UserError: the file is not there, or is no SentencePiece model.
+    """
+    try:
+        _ = found.vocab_size
+    except (tf.errors.OpError, DecodeError, RuntimeError) as error:
+        path = found.sentencepiece_model_file
+        reason = (
+            "it cannot be read" if isinstance(error, tf.errors.OpError) else "it is no such model"
+        )
+        raise UserError(
+            f"no SentencePiece model is found at {path} ({reason}): set VOCABULARY to the path of "
+            f"one, a copy of this for example, or to {', '.join(map(repr, _NAMED))}"
+        ) from error
+    return found
+
+
+def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
+    """The task with this vocabulary for all its features, or itself for None.
+
+    Raises:
+      UserError: a feature is not text; or see `vocabulary`.
+    """
+    if name is None:
+        return task
+    for key, feature in task.output_features.items():
+        own = getattr(feature, "vocabulary", None)
+        if own is None or isinstance(own, seqio.PassThroughVocabulary):
+            raise UserError(
+                f"{task.name} has {key!r} that are no text ({type(own or feature).__name__}), so "
+                f"VOCABULARY = {name!r} cannot replace what they are written in; set it to None"
+            )
+    features = {
+        key: dataclasses.replace(feature, vocabulary=vocabulary(name))
+        for key, feature in task.output_features.items()
+    }
+    return task.replace(output_features=features)

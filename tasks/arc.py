@@ -1,0 +1,52 @@
+"""ARC (Clark et al. 2018): school science questions with three to five choices, easy and challenge.
+
+The target is the right choice's text; the score is the accuracy of the generated text.
+"""
+
+import functools
+
+import seqio
+import tensorflow as tf
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
+from t5.evaluation import metrics
+
+LETTERS = ("A", "B", "C", "D", "E")  # by TFDS's label
+CONFIGS = {"arc_easy": "ARC-Easy", "arc_challenge": "ARC-Challenge"}
+
+
+@seqio.map_over_dataset
+def as_text(record: dict[str, tf.Tensor], name: str) -> dict[str, tf.Tensor]:
+    """'NAME question: ... choices: (A) ... (B) ...' and the right choice.
+
+    Args:
+      record: TFDS's 'question', string; 'choices', of which 'text' are strings and 'label' int64,
+        both [choices]; 'answerKey', the label of the right one.
+      name: what the input begins with.
+    """
+    texts, labels = record["choices"]["text"], record["choices"]["label"]
+    listed = tf.strings.join(["(", tf.gather(LETTERS, labels), ") ", texts])
+    return {
+        "inputs": tf.strings.join(
+            [
+                f"{name} question:",
+                record["question"],
+                "choices:",
+                tf.strings.reduce_join(listed, separator=" "),
+            ],
+            separator=" ",
+        ),
+        "targets": texts[tf.argmax(labels == record["answerKey"])],
+    }
+
+
+for name, config in CONFIGS.items():
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.TfdsDataSource(
+            f"ai2_arc/{config}:1.0.0", splits=["train", "validation", "test"]
+        ),
+        preprocessors=[functools.partial(as_text, name=name), *TEXT_TO_TEXT],
+        postprocess_fn=answer_text,
+        output_features=T5_FEATURES,
+        metric_fns=[metrics.accuracy],
+    )

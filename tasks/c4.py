@@ -1,0 +1,16 @@
+"""English C4, the paper's pretraining corpus (section 2), with T5's span corruption.
+
+From version 2.3.0 on, the data set repeats no line within a page; T5's c4_v220_span_corruption
+reads the one before.
+"""
+
+import seqio
+from switch_jax.tasks.steps import SPAN_CORRUPTION, T5_FEATURES
+
+seqio.TaskRegistry.add(
+    "c4_span_corruption",
+    source=seqio.TfdsDataSource("c4/en:3.1.0"),
+    preprocessors=SPAN_CORRUPTION,
+    output_features=T5_FEATURES,
+    metric_fns=[],
+)

@@ -1,0 +1,45 @@
+"""mC4: 107 tasks in 101 languages and their mixture, under mT5's names (section 4.3).
+
+A language is `mc4.<code>`, with `_` for `-`: `mc4.iw`, `mc4.ru_Latn`. Six languages also have their
+pages in Latin script as a task of its own. Codes, splits and exponent are those of mT5
+(https://arxiv.org/abs/2010.11934); data/mc4_examples.tsv gives the source of the counts.
+"""
+
+from pathlib import Path
+
+import seqio
+from switch_jax.tasks.steps import SPAN_CORRUPTION, features
+
+from switch_jax.data import vocabularies
+
+EXPONENT = 0.3  # of the number of examples: rare languages come more often than their share
+COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
+
+
+def read_counts() -> dict[str, int]:
+    """Number of training examples by language code."""
+    lines = COUNTS_FILE.read_text().splitlines()
+    rows = (line.split("\t") for line in lines if not line.startswith("#"))
+    return {code: int(count) for code, count in rows}
+
+
+def task_name(code: str) -> str:
+    return f"mc4.{code.replace('-', '_')}"
+
+
+EXAMPLES = read_counts()
+
+for code in EXAMPLES:
+    seqio.TaskRegistry.add(
+        task_name(code),
+        source=seqio.TfdsDataSource(
+            "c4/multilingual:3.0.1", splits={"train": code, "validation": f"{code}-validation"}
+        ),
+        preprocessors=SPAN_CORRUPTION,
+        output_features=features(vocabularies.MT5),
+        metric_fns=[],
+    )
+
+seqio.MixtureRegistry.add(
+    "mc4", [(task_name(code), count**EXPONENT) for code, count in EXAMPLES.items()]
+)

@@ -1,0 +1,50 @@
+"""What several families share: T5's features and preprocessing steps, and answers as text."""
+
+import functools
+import unicodedata
+from typing import Any
+
+import seqio
+import t5.data.preprocessors
+
+from switch_jax.data import vocabularies
+
+
+def features(vocabulary: seqio.Vocabulary) -> dict[str, seqio.Feature]:
+    """'inputs' and 'targets', each int32 [L] that ends with EOS.
+
+    The inputs are not required before the last step, since span corruption makes them.
+    """
+    return {
+        "inputs": seqio.Feature(vocabulary, add_eos=True, required=False),
+        "targets": seqio.Feature(vocabulary, add_eos=True),
+    }
+
+
+T5_FEATURES = features(vocabularies.T5)
+
+# After a step that gives 'inputs' and 'targets' as strings.
+TEXT_TO_TEXT = (
+    seqio.preprocessors.tokenize,
+    seqio.CacheDatasetPlaceholder(),
+    seqio.preprocessors.append_eos_after_trim,
+)
+
+# For records with a 'text'. The steps of T5's c4_v220_span_corruption: 15 % of the tokens, in
+# spans of 3 on average.
+SPAN_CORRUPTION = (
+    functools.partial(seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}),
+    seqio.preprocessors.tokenize,
+    seqio.CacheDatasetPlaceholder(),
+    t5.data.preprocessors.span_corruption,
+    seqio.preprocessors.append_eos_after_trim,
+)
+
+
+def answer_text(answer: str, **unused: Any) -> str:
+    """A generated answer or its target, as compared: case and runs of spaces do not count.
+
+    Nor does what SentencePiece's normalisation changes (NFKC), or else a target with such a
+    character could never be met.
+    """
+    return " ".join(unicodedata.normalize("NFKC", answer).lower().split())

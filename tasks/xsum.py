@@ -1,0 +1,24 @@
+"""XSum: a BBC article in one sentence (Narayan et al. 2018); the paper scores ROUGE-2.
+
+The input begins with "summarize:", as that of T5's cnn_dailymail_v002.
+"""
+
+import functools
+
+import seqio
+import t5.data.preprocessors
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
+from t5.evaluation import metrics
+
+seqio.TaskRegistry.add(
+    "xsum",
+    source=seqio.TfdsDataSource("xsum:1.1.0", splits=["train", "validation", "test"]),
+    preprocessors=[
+        functools.partial(
+            t5.data.preprocessors.summarize, article_key="document", summary_key="summary"
+        ),
+        *TEXT_TO_TEXT,
+    ],
+    output_features=T5_FEATURES,
+    metric_fns=[metrics.rouge],
+)

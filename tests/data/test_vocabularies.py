@@ -1,0 +1,107 @@
+"""Vocabularies by name and file, in place of a task's own."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import seqio
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from switch_jax.tasks.english import DATA
+
+from switch_jax.data import vocabularies
+from switch_jax.data.inspect import show
+from switch_jax.data.pipeline import DataConfig, check_data, check_readable, vocabulary_size
+from switch_jax.data.registry import provider
+from switch_jax.errors import UserError
+
+LENGTHS = {"inputs": 64, "targets": 32}
+ENGLISH = str(DATA / "english_1000.model")
+BIBLE = DataConfig("bible_span_corruption", LENGTHS, split="validation")
+
+
+def _train(folder: Path, **options: int) -> str:
+    """A SentencePiece model's path."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["judge my vow of black quartz"] * 20),
+        model_writer=model,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **{"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "vocab_size": 30} | options,
+    )
+    (folder / "own.model").write_bytes(model.getvalue())
+    return str(folder / "own.model")
+
+
+def test_names():
+    t5_s_own = provider("glue_cola_v002").output_features["targets"].vocabulary
+    assert vocabularies.vocabulary("t5") == t5_s_own
+    assert vocabularies.vocabulary("mt5") is provider("mc4.en").output_features["inputs"].vocabulary
+    # Padding, EOS, unknown, the bytes, the sentinels.
+    assert vocabularies.vocabulary("byte").vocab_size == 3 + 256 + 100
+    assert vocabularies.vocabulary("byte").encode("a\n") == [3 + 97, 3 + 10]
+
+
+def test_a_file_gets_t5_s_sentinels():
+    found = vocabularies.vocabulary(ENGLISH)
+    assert (found.vocab_size, vocabularies.sentinels(found)) == (1000 + 100, 100)
+
+
+def test_a_file_with_sentinels_of_its_own_gets_no_more(tmp_path):
+    path = _train(tmp_path)
+    model = ModelProto.FromString(Path(path).read_bytes())
+    size = len(model.pieces)
+    for number in (4, 3, 2, 1, 0):  # the first one last, as in mT5's file
+        piece = f"▁<extra_id_{number}>"
+        model.pieces.add(piece=piece, type=ModelProto.SentencePiece.USER_DEFINED)
+    Path(path).write_bytes(model.SerializeToString())
+    found = vocabularies.vocabulary(path)
+    assert (found.vocab_size, vocabularies.sentinels(found)) == (size + 5, 5)
+    # Inputs of 256 have 13 masked spans.
+    config = dataclasses.replace(BIBLE, vocabulary=path)
+    config = dataclasses.replace(config, task_feature_lengths={"inputs": 256, "targets": 64})
+    with pytest.raises(UserError, match="its vocabulary has 5 sentinels"):
+        check_data(config)
+
+
+def test_it_replaces_what_a_task_is_written_in():
+    config = dataclasses.replace(BIBLE, vocabulary="byte")
+    assert vocabulary_size(BIBLE) == 1100
+    assert vocabulary_size(config) == 359
+    # The largest id is the first sentinel, <extra_id_0>.
+    assert "targets, 14 tokens: 358 " in show(config, 1)
+    assert "targets, 14 tokens: 1099 " in show(BIBLE, 1)
+
+
+def test_caches_are_refused():
+    config = dataclasses.replace(BIBLE, vocabulary="byte", use_cached=True)
+    with pytest.raises(UserError, match="VOCABULARY = 'byte' with USE_CACHED_TASKS = True"):
+        check_data(config)
+
+
+def test_features_that_are_no_text_are_refused():
+    config = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, vocabulary="byte")
+    with pytest.raises(UserError, match="toy_pairs has 'inputs' that are no text .PassThroughVoc"):
+        check_data(config)
+
+
+def test_files_that_do_not_serve_are_told(tmp_path):
+    for path in (str(tmp_path / "none.model"), str(DATA / "README.md")):
+        with pytest.raises(UserError, match=f"no SentencePiece model is found at {path} .*'byte'"):
+            check_data(dataclasses.replace(BIBLE, vocabulary=path))
+    model = _train(tmp_path, pad_id=3, bos_id=0)
+    with pytest.raises(UserError, match=f"{model} has padding 3 and EOS 1: padding must be 0"):
+        check_data(dataclasses.replace(BIBLE, vocabulary=model))
+
+
+def test_a_task_s_own_vocabulary_that_cannot_be_read_is_told():
+    seqio.TaskRegistry.add(
+        "no_vocabulary",
+        source=seqio.TextLineDataSource({"validation": str(DATA / "README.md")}),
+        preprocessors=[seqio.preprocessors.tokenize],
+        output_features={"targets": seqio.Feature(seqio.SentencePieceVocabulary("/no/such.model"))},
+    )
+    with pytest.raises(UserError, match="found at /no/such.model .*set VOCABULARY to the path"):
+        check_readable(DataConfig("no_vocabulary", LENGTHS, split="validation"))

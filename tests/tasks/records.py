@@ -1,0 +1,58 @@
+"""Hand-made records through a task, and hand-made predictions through its score."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from switch_jax.data.registry import provider
+from switch_jax.data.vocabularies import BYTE, with_vocabulary
+
+Record = dict[str, Any]
+LONG = {"inputs": 4096, "targets": 512}  # nothing is cut off
+
+
+def in_schema(data_set: str, records: Sequence[Record]) -> tf.data.Dataset:
+    """The records as TFDS would read them from the prepared data set; its schema is checked."""
+    features = tfds.builder(data_set).info.features
+    written = [features.serialize_example(features.encode_example(record)) for record in records]
+    return tf.data.Dataset.from_tensor_slices(written).map(features.deserialize_example)
+
+
+def preprocess(name: str, records: Sequence[Record]) -> list[Record]:
+    """The task's examples of these records, written in bytes, with all that the score needs."""
+    task = with_vocabulary(provider(name), "byte")
+    dataset = in_schema(task.source.tfds_dataset.name, records)
+    dataset = task.preprocess_precache(dataset, seed=0)
+    dataset = task.preprocess_postcache(dataset, LONG, seed=0)
+    return list(dataset.as_numpy_iterator())
+
+
+def texts(examples: Sequence[Record]) -> list[tuple[str, str]]:
+    """(Inputs, targets) as the model sees them, decoded; each must end with EOS."""
+    for example in examples:
+        assert example["inputs"][-1] == example["targets"][-1] == BYTE.eos_id
+    return [
+        (BYTE.decode(ex["inputs"][:-1].tolist()), BYTE.decode(ex["targets"][:-1].tolist()))
+        for ex in examples
+    ]
+
+
+def score(name: str, examples: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
+    """All metrics of the task, computed in the way of `seqio.Evaluator`."""
+    task = provider(name)
+    assert isinstance(task, seqio.Task)
+    targets = [
+        task.postprocess_fn(ex["targets_pretokenized"].decode(), example=ex, is_target=True)
+        for ex in examples
+    ]
+    predicted = [
+        task.postprocess_fn(prediction, example=ex, is_target=False)
+        for prediction, ex in zip(predictions, examples, strict=True)
+    ]
+    results: dict[str, float] = {}
+    for metric in task.metric_fns:
+        results |= metric(targets, predicted)
+    return results

@@ -1,0 +1,85 @@
+"""Span corruption of C4 and mC4 on a hand-made page, and the rates of mC4's 107 tasks."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from switch_jax.tasks import mc4
+
+from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.vocabularies import BYTE, MT5, T5, with_vocabulary
+from tests.tasks.records import in_schema
+
+CODES = """
+    af am ar az be bg bg-Latn bn ca ceb co cs cy da de el el-Latn en eo es et eu fa fi fil fr fy ga
+    gd gl gu ha haw hi hi-Latn hmn ht hu hy id ig is it iw ja ja-Latn jv ka kk km kn ko ku ky la lb
+    lo lt lv mg mi mk ml mn mr ms mt my ne nl no ny pa pl ps pt ro ru ru-Latn sd si sk sl sm sn so
+    sq sr st su sv sw ta te tg th tr uk ur uz vi xh yi yo zh zh-Latn zu
+""".split()
+PAGE = {
+    "text": "Sphinx of black quartz, judge my vow.",
+    "url": "https://example.org",
+    "content-type": "text/plain",
+    "content-length": "37",
+    "timestamp": "2019-04-25T12:57:54Z",
+}
+
+
+@pytest.mark.parametrize("name", ["c4_span_corruption", "mc4.iw"])
+def test_the_targets_hold_what_the_inputs_lack(name):
+    task = with_vocabulary(provider(name), "byte")
+    dataset = task.preprocess_precache(in_schema("c4/en:3.1.0", [PAGE]), seed=0)
+    dataset = task.preprocess_postcache(dataset, {"inputs": 64, "targets": 32}, seed=0)
+    (example,) = dataset.as_numpy_iterator()
+    inputs, targets = example["inputs"].tolist(), example["targets"].tolist()
+    assert inputs[-1] == targets[-1] == BYTE.eos_id
+    # round(0.15 * 37) = 6 bytes in 2 spans; <extra_id_0> is the last id.
+    first, second = BYTE.vocab_size - 1, BYTE.vocab_size - 2
+    assert [token for token in inputs if token >= second] == [first, second]
+    assert len(inputs) == 37 - 6 + 2 + 1
+    assert len(targets) == 6 + 2 + 1
+    assert targets[0] == first
+    spans = targets[1:-1]
+    one, two = spans[: spans.index(second)], spans[spans.index(second) + 1 :]
+    i, j = inputs.index(first), inputs.index(second)
+    restored = inputs[:i] + one + inputs[i + 1 : j] + two + inputs[j + 1 : -1]
+    assert BYTE.decode(restored) == PAGE["text"]
+
+
+def test_each_pretraining_task_has_the_vocabulary_of_its_paper():
+    assert provider("c4_span_corruption").output_features["targets"].vocabulary is T5
+    assert provider("mc4.iw").output_features["targets"].vocabulary is MT5
+
+
+def test_c4_is_the_version_that_tfds_makes():
+    assert provider("c4_span_corruption").source.tfds_dataset.name == "c4/en:3.1.0"
+    assert str(tfds.builder("c4/en").version) == "3.1.0"
+
+
+def test_mc4_has_mt5_s_107_tasks_with_its_splits():
+    names = [f"mc4.{code.replace('-', '_')}" for code in CODES]
+    assert sorted(task.name for task in tasks_of("mc4")) == sorted(names)
+    assert len(names) == 107
+    for code, name in zip(CODES, names, strict=True):
+        data_set = provider(name).source.tfds_dataset
+        assert data_set.name == "c4/multilingual:3.0.1"
+        assert data_set._map_split("train") == code
+        assert data_set._map_split("validation") == f"{code}-validation"
+
+
+def test_mc4_is_sampled_by_the_number_of_examples_to_the_power_of_0_3():
+    tasks = tasks_of("mc4")
+    rates = mixing_rates("mc4", tasks)
+    share = {task.name: rate / sum(rates) for task, rate in zip(tasks, rates, strict=True)}
+    file = Path(mc4.__file__).parent / "data" / "mc4_examples.tsv"
+    rows = re.findall(r"^([a-zA-Z-]+)\t(\d+)$", file.read_text(), re.M)
+    counts = {f"mc4.{code.replace('-', '_')}": float(count) for code, count in rows}
+    weights = np.exp(0.3 * np.log(list(counts.values())))
+    assert share == pytest.approx(dict(zip(counts, weights / weights.sum(), strict=True)))
+    # As TFDS's catalogue prints them.
+    printed = {"af": 2_152_243, "bg_Latn": 162_461, "en": 3_079_081_989, "yo": 46_214}
+    assert {code: counts[f"mc4.{code}"] for code in printed} == printed
+    # ln(3079081989 / 46214) = 11.1068; exp(0.3 * 11.1068) = 28.0.
+    assert share["mc4.en"] / share["mc4.yo"] == pytest.approx(28.0, abs=0.05)
