@@ -2,6 +2,19 @@
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
 from switch_jax.checkpointing.lock import RunLock
-from switch_jax.checkpointing.parameters import find_checkpoint, load_parameters
+from switch_jax.checkpointing.parameters import (
+    best_step,
+    find_checkpoint,
+    load_parameters,
+    saved_steps,
+)
 
-__all__ = ["Checkpoints", "Restored", "RunLock", "find_checkpoint", "load_parameters"]
+__all__ = [
+    "Checkpoints",
+    "Restored",
+    "RunLock",
+    "best_step",
+    "find_checkpoint",
+    "load_parameters",
+    "saved_steps",
+]

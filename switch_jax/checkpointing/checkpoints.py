@@ -5,7 +5,6 @@ import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,7 +14,14 @@ from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.path.step import Metadata
 
 from switch_jax.checkpointing import orbax_mends
-from switch_jax.checkpointing.description import Shapes, check_model, shapes_of, tried
+from switch_jax.checkpointing.description import (
+    Shapes,
+    check_model,
+    packed,
+    shapes_of,
+    tried,
+    unpacked,
+)
 from switch_jax.checkpointing.orbax_mends import first_cause
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, is_first
@@ -126,7 +132,7 @@ class Checkpoints:
         amended = self._amended(step)
         _on_first(amended, lambda: amended.unlink(missing_ok=True))
         self._policy.values[step] = value
-        record = _packed({"notes": notes, "value": value})
+        record = packed({"notes": notes, "value": value})
         self._attempt(
             lambda: self._checkpointer.save_async(step, state, custom_metadata=record, force=True)
         )
@@ -143,7 +149,7 @@ class Checkpoints:
         def write() -> None:
             path.parent.mkdir(exist_ok=True)
             with unfinished.open("w") as file:
-                file.write(json.dumps(_packed(notes)))
+                file.write(json.dumps(packed(notes)))
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
@@ -179,7 +185,7 @@ class Checkpoints:
 
     def _record(self, step: int) -> dict[str, Any]:
         """Notes and value that were saved with a step; ValueError if they are damaged."""
-        return _unpacked(self._checkpointer.metadata(step).custom_metadata)
+        return unpacked(self._checkpointer.metadata(step).custom_metadata)
 
     def _description(self, step: int) -> tuple[Shapes, dict[str, Any]]:
         """Shapes of a checkpoint's arrays, and its notes; an exception if they are damaged."""
@@ -187,9 +193,9 @@ class Checkpoints:
         shapes = shapes_of(metadata.metadata)
         if not shapes:
             raise ValueError("its description cannot be read")
-        notes = _unpacked(metadata.custom_metadata)["notes"]
+        notes = unpacked(metadata.custom_metadata)["notes"]
         if self._amended(step).exists():
-            notes = _unpacked(json.loads(self._amended(step).read_text()))
+            notes = unpacked(json.loads(self._amended(step).read_text()))
         return shapes, notes
 
     def _amended(self, step: int) -> Path:
@@ -282,19 +288,3 @@ def _say_damaged(step: int | str, reason: str, place: Path) -> None:
         "one before it is used",
         flush=True,
     )
-
-
-def _packed(content: Any) -> dict[str, Any]:
-    """With a checksum: a flipped bit may leave it JSON, with another number in it."""
-    text = json.dumps(content)
-    return {"text": text, "crc32": zlib.crc32(text.encode())}
-
-
-def _unpacked(packed: Any) -> Any:
-    """What was packed; ValueError if it is not as it was."""
-    try:
-        if zlib.crc32(packed["text"].encode()) == packed["crc32"]:
-            return json.loads(packed["text"])
-    except (KeyError, TypeError, AttributeError):
-        pass
-    raise ValueError("its notes cannot be read")

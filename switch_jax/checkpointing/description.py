@@ -1,5 +1,7 @@
 """What a checkpoint says of its arrays, and reading that may fail on one process alone."""
 
+import json
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -52,3 +54,19 @@ def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
     except Exception as error:  # Orbax's own kinds of errors are many
         reason = first_cause(error)
     return result, next((r for r in gather(reason) if r is not None), None)
+
+
+def packed(content: Any) -> dict[str, Any]:
+    """With a checksum: a flipped bit may leave it JSON, with another number in it."""
+    text = json.dumps(content)
+    return {"text": text, "crc32": zlib.crc32(text.encode())}
+
+
+def unpacked(packed: Any) -> Any:
+    """What was packed; ValueError if it is not as it was."""
+    try:
+        if zlib.crc32(packed["text"].encode()) == packed["crc32"]:
+            return json.loads(packed["text"])
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError("its notes cannot be read")

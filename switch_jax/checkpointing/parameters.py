@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_mends
-from switch_jax.checkpointing.description import Shapes, check_model, shapes_of, tried
+from switch_jax.checkpointing.description import Shapes, check_model, shapes_of, tried, unpacked
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, gather
 
@@ -19,6 +19,22 @@ def saved_steps(model_dir: str | Path) -> list[int]:
     """Steps of a run's complete checkpoints, ascending; empty where there is no such folder."""
     folders = (Path(model_dir).expanduser() / "checkpoints").glob("*")
     return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+
+
+def best_step(model_dir: str | Path) -> int:
+    """The step of the checkpoint that BEST_METRIC of its run was best at.
+
+    Raises:
+      UserError: no checkpoint goes with an evaluation.
+    """
+    values = {step: _value(find_checkpoint(model_dir, step)) for step in saved_steps(model_dir)}
+    known = {step: value for step, value in values.items() if value is not None}
+    if not known:
+        raise UserError(
+            f"{model_dir} has no checkpoint that was saved at a step with an evaluation, so none "
+            "is known to be the best: take the latest, or name a step"
+        )
+    return max(known, key=known.__getitem__)
 
 
 def find_checkpoint(path: str | Path, step: int | None = None) -> Path:
@@ -96,6 +112,12 @@ def _saved_shapes(checkpoint: Path) -> Shapes:
     if not shapes:
         raise ValueError("its description cannot be read")
     return shapes
+
+
+def _value(checkpoint: Path) -> float | None:
+    """What the best are chosen by; None where nothing was evaluated, or it cannot be read."""
+    record, _ = tried(lambda: unpacked(ocp.metadata(checkpoint, _ARRAYS).custom_metadata))
+    return record and record["value"]
 
 
 def _read(checkpoint: Path, abstract_parameters: Any) -> Any:

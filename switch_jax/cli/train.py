@@ -17,13 +17,9 @@ Exit codes: 0 done; 2 a mistake in the config or on the disk; 75 stopped by SIGT
 """
 
 import argparse
-import math
-import os
 import sys
-from pathlib import Path
-from typing import Any
 
-from switch_jax.cli import data_flags, gin_flags
+from switch_jax.cli import data_flags, gin_flags, processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,16 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="check the config, print it, and train nothing"
     )
-    parser.add_argument(
-        "--multihost",
-        action="store_true",
-        help="find the other hosts as the platform says (Cloud TPU, GKE, Slurm, Open MPI)",
-    )
-    parser.add_argument(
-        "--coordinator_address", metavar="HOST:PORT", help="of process 0, where no platform knows"
-    )
-    parser.add_argument("--process_count", type=int, metavar="N", help="processes in all")
-    parser.add_argument("--process_index", type=int, metavar="I", help="of this one, from 0")
+    processes.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -52,8 +39,8 @@ def main(args: argparse.Namespace) -> int:
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads
     parts = gin_flags.build(args)
     data_flags.apply(args)
-    _connect(args, parts["mesh"])
-    _keep_compiled()
+    processes.connect(args, parts["mesh"])
+    processes.keep_compiled()
 
     from switch_jax.cli import gin_config
     from switch_jax.training.loop import check, train
@@ -69,25 +56,3 @@ def main(args: argparse.Namespace) -> int:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code
     return 0
-
-
-def _connect(args: argparse.Namespace, mesh: Any) -> None:
-    """Joins the other processes where the flags say that there are some."""
-    from switch_jax.partitioning import hosts
-
-    address, count, index = args.coordinator_address, args.process_count, args.process_index
-    if not args.multihost and (address, count, index) == (None, None, None):
-        return
-    sizes = (mesh.data or 1, mesh.expert, mesh.model)
-    share = math.prod(sizes) // count if count else None
-    hosts.connect(address, count, index, local_cpu_devices=share)
-
-
-def _keep_compiled() -> None:
-    """Programs that took long to compile are kept for the next start."""
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = Path(cache).expanduser() / "switch_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))

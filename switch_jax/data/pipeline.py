@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data.position import Position, StreamPosition
-from switch_jax.data.registry import mixing_rates, tasks_with_split
+from switch_jax.data.registry import mixing_rates, tasks_of, tasks_with_split
 from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples, untuned
@@ -18,7 +18,7 @@ from switch_jax.data.vocabularies import loaded, with_vocabulary
 from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
-_EVAL_SEED = 0
+EVAL_SEED = 0
 # Tasks of which `check_readable` has read an example: to begin to read takes a second.
 _READ: set[tuple] = set()
 
@@ -193,7 +193,7 @@ def in_order(task: seqio.Task, config: DataConfig) -> tf.data.Dataset:
         split=config.split,
         use_cached=config.use_cached,
         shuffle=False,
-        seed=_EVAL_SEED,
+        seed=EVAL_SEED,
     )
     return dataset.with_options(untuned())
 
@@ -215,6 +215,12 @@ def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
     """
     found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached)
     return [with_vocabulary(task, config.vocabulary) for task in found]
+
+
+def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
+    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data."""
+    features = with_vocabulary(tasks_of(config.mixture_or_task_name)[0], config.vocabulary)
+    return {name: feature.vocabulary for name, feature in features.output_features.items()}
 
 
 def vocabulary_size(config: DataConfig) -> int:

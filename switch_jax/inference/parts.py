@@ -1,6 +1,5 @@
 """Results that are written part by part, by one job or several, so that none is computed twice."""
 
-import hashlib
 import itertools
 import json
 import os
@@ -10,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError
+from switch_jax.partitioning.hosts import agreed, gather, is_first
 
 
 class Parts:
     """A file of JSON lines that grows in parts of so many records; FILE.parts holds them until all.
 
     A part is there whole or not at all. When all are there, FILE is made of them, in their order.
+    With several processes all of them do the same, and the first writes.
     """
 
     def __init__(self, path: str | Path, records_of_a_part: int, description: Any) -> None:
@@ -31,21 +32,23 @@ class Parts:
             written.
         """
         self.path = Path(path).expanduser().absolute()
-        if self.path.exists():
-            raise UserError(f"{path} is there already: choose another output, or remove it")
         self._folder = self.path.with_name(self.path.name + ".parts")
         self._size = records_of_a_part
+        text = json.dumps(description, sort_keys=True, indent=1) + "\n"
+        agreed(lambda: self._open(text) if is_first() else None)
+
+    def _open(self, description: str) -> None:
+        if self.path.exists():
+            raise UserError(f"{self.path} is there already: choose another output, or remove it")
+        file = self._folder / "description.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._describe(json.dumps(description, sort_keys=True, indent=1) + "\n")
+            known = file.read_text() if file.exists() else None
         except OSError as error:
             raise UserError(f"{self._folder} cannot be written: {error.strerror}") from error
-
-    def _describe(self, text: str) -> None:
-        file = self._folder / "description.json"
-        if not file.exists():
-            _write(file, text)
-        elif file.read_text() != text:
+        if known is None:
+            _write(file, description)
+        elif known != description:
             raise UserError(
                 f"{self._folder} holds parts of other results (description.json there says which): "
                 "choose another output, or remove that folder"
@@ -73,18 +76,22 @@ class Parts:
         """
         remaining, parts, total = iter(records), 0, 0
         while part := list(itertools.islice(remaining, self._size)):
-            file = self._file(parts)
-            if parts % num_shards == shard and not file.exists():
+            if parts % num_shards == shard and not self._is_there(parts):
                 lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, total)]
-                _write(file, "".join(line + "\n" for line in lines))
+                text, file = "".join(line + "\n" for line in lines), self._file(parts)
+                agreed(lambda: _write(file, text) if is_first() else None)  # noqa: B023  at once
             parts, total = parts + 1, total + len(part)
-        missing = [n for n in range(parts) if not self._file(n).exists()]
-        if self.path.exists():  # another job was as far at the same time
+        if gather(self.path.exists())[0]:  # another job was as far at the same time
             return 0
+        missing = [n for n in range(parts) if not self._is_there(n)]
         if missing:
             return sum(min(self._size, total - n * self._size) for n in missing)
-        self._join(parts)
+        agreed(lambda: self._join(parts) if is_first() else None)
         return 0
+
+    def _is_there(self, number: int) -> bool:
+        """As the first process sees it, which alone writes."""
+        return gather(self._file(number).exists())[0]
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:06d}.jsonl"
@@ -110,12 +117,3 @@ def _write(file: Path, text: str) -> None:
         unfinished.replace(file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def fingerprint(path: str | Path) -> str:
-    """Of a file's contents, so that parts are not taken for those of another input."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]

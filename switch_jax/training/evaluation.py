@@ -16,7 +16,6 @@ from switch_jax.training.config import RunConfig
 from switch_jax.training.feeding import to_devices
 from switch_jax.training.loss import TokenSums
 from switch_jax.training.lowering import abstract_batch
-from switch_jax.training.state import TrainState
 from switch_jax.training.step import make_eval_step
 
 ALL = "all"
@@ -35,29 +34,32 @@ class Evaluation:
         data: DataConfig,
         run: RunConfig,
         mesh: Mesh,
-        abstract: TrainState,
+        parameters: Any,
+        split: str = "validation",
     ) -> None:
+        """Reads the sets, and compiles; `parameters` are `ShapeDtypeStruct`s on the mesh."""
         self._batches = {
             task: list(
                 eval_batches(
                     dataclasses.replace(data, mixture_or_task_name=task),
                     run.batch_size,
                     run.eval_batches,
+                    split,
                 )
             )
-            for task in eval_tasks(data)
+            for task in eval_tasks(data, split)
         }
         self._mesh = mesh
         # Every host reads the sums.
         step = jax.jit(make_eval_step(model), out_shardings=replicated(mesh))
         shapes = abstract_batch(run, data, mesh)
-        self._step = step.lower(abstract.parameters, shapes).compile()
+        self._step = step.lower(parameters, shapes).compile()
 
-    def __call__(self, state: TrainState) -> dict[str, dict[str, float]]:
+    def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task; of several tasks also their mean over tokens, "all"."""
         results, total = {}, TokenSums(*[0.0] * 4)
         for task, batches in self._batches.items():
-            sums = [self._step(state.parameters, to_devices(b, self._mesh)) for b in batches]
+            sums = [self._step(parameters, to_devices(b, self._mesh)) for b in batches]
             sums = jax.tree.map(lambda *values: float(sum(values)), *jax.device_get(sums))
             total = TokenSums(*(a + b for a, b in zip(total, sums, strict=True)))
             results[task] = _per_token(sums)

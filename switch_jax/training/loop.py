@@ -187,7 +187,7 @@ class _Loop:
             self._progress.say(f"starting from the parameters of {start}")
         self._progress.say("reading data and compiling")
         with self._goodput.spend("compile"):
-            self._evaluation = Evaluation(model, data, run, mesh, abstract)
+            self._evaluation = Evaluation(model, data, run, mesh, abstract.parameters)
             self._feed = self._open_feed()
             closing.callback(self._feed.close)
             self._train_step = lower_train_step(
@@ -313,7 +313,7 @@ class _Loop:
     def _evaluate(self) -> float:
         """Evaluates; returns what the best are chosen by."""
         with self._goodput.spend("eval"):
-            results = self._evaluation(self.state)
+            results = self._evaluation(self.state.parameters)
         self._watchdog.alive(f"evaluation at step {self.step}")
         seconds = training_seconds(self._goodput.seconds())
         for task, values in results.items():

@@ -1,0 +1,146 @@
+"""Predict or score with a trained model.
+
+    switch_jax infer runs/tuned --task=my_task --output=predictions.jsonl
+    switch_jax infer runs/tuned --input=questions.txt --output=answers.jsonl --num_beams=4
+    switch_jax infer runs/tuned --input=pairs.jsonl --output=scores.jsonl --score
+    echo "trivia question: ..." | switch_jax infer runs/tuned --input=-
+
+Input is JSON lines with "inputs" and, to score, "targets"; plain text, an input a line; a TFRecord
+of examples with those features; or the examples of a task. Output is JSON lines in the order of the
+input, a line for each: "inputs", "prediction" and "score", its log-probability; with --score
+"inputs", "targets" and "score".
+
+Results are written part by part to OUTPUT.parts, so that the same command goes on where it was
+stopped; several jobs share the parts with --num_shards and --shard.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from switch_jax.cli import trained
+from switch_jax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to read, what to write, which checkpoint, and how to decode."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", metavar="FILE", help=".jsonl, .tfrecord, text, or - for stdin")
+    source.add_argument("--task", metavar="NAME", help="a registered task or mixture")
+    parser.add_argument("--split", default="validation", help="of --task; default: %(default)s")
+    parser.add_argument("--output", metavar="FILE", help="JSON lines; default: standard output")
+    parser.add_argument(
+        "--score", action="store_true", help="score the given targets, and decode nothing"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="latest",
+        metavar="STEP",
+        help="latest, best or a step; default: %(default)s",
+    )
+    parser.add_argument(
+        "--part_size",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="results that are written at a time; default: %(default)s",
+    )
+    parser.add_argument("--num_shards", type=int, default=1, metavar="N", help="jobs in all")
+    parser.add_argument("--shard", type=int, default=0, metavar="I", help="of this job, from 0")
+    trained.add_trained_flags(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Reads, asks the model, writes."""
+    for name, value, least in (
+        ("num_shards", args.num_shards, 1),
+        ("part_size", args.part_size, 1),
+        ("shard", args.shard, 0),
+    ):
+        if value < least:
+            raise UserError(f"--{name} {value}: it must be at least {least}")
+    if args.shard >= args.num_shards:
+        raise UserError(f"--shard {args.shard}: write a number from 0 to {args.num_shards - 1}")
+    if args.num_shards > 1 and not args.output:
+        raise UserError("--num_shards needs an --output, in which the jobs put their parts")
+
+    model = trained.open_trained(args)
+    if args.checkpoint == "all":
+        raise UserError("--checkpoint all: one is needed here; write latest, best or a step")
+    (step,) = trained.chosen_steps(model.folder, args.checkpoint)
+    return _infer(args, model, step)
+
+
+def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
+    import jax
+    from tqdm import tqdm
+
+    from switch_jax.checkpointing import load_parameters
+    from switch_jax.data import pipeline
+    from switch_jax.inference import infer
+    from switch_jax.inference.parts import Parts
+    from switch_jax.inference.predictor import Predictor
+    from switch_jax.partitioning.hosts import is_first
+
+    data = (
+        dataclasses.replace(model.data, mixture_or_task_name=args.task) if args.task else model.data
+    )
+    lengths = data.task_feature_lengths
+    vocabularies = pipeline.vocabularies(data)
+    if args.task:
+        items = infer.items_of_task(data, args.split)
+    else:
+        items = infer.items_of_file(args.input, vocabularies, lengths)
+    if args.output:
+        parts = Parts(args.output, args.part_size, _description(args, model, step))
+    with jax.set_mesh(model.mesh):
+        predictor = Predictor(
+            model.model, model.mesh, lengths, model.run.batch_size, model.decoding
+        )
+        parameters = load_parameters(model.folder, model.parameters, step)
+        progress = tqdm(unit="example", disable=not is_first())
+
+        def compute(some: Sequence[infer.Item], first: int) -> Iterator[dict[str, Any]]:
+            if args.score:
+                results = infer.scores(predictor, parameters, some, first)
+            else:
+                vocabulary = vocabularies["targets"]
+                results = infer.predictions(predictor, parameters, some, vocabulary, first)
+            for result in results:
+                progress.update()
+                yield result
+
+        if not args.output:
+            _print(items, model.run.batch_size, compute)
+            return 0
+        missing = parts.fill(items, compute, args.shard, args.num_shards)
+    progress.close()
+    if missing:
+        print(f"{missing} results are left to the other jobs")
+    else:
+        print(f"wrote {args.output}")
+    return 0
+
+
+def _print(items: Iterable[Any], size: int, compute: Callable) -> None:
+    """Each batch as soon as it is known."""
+    remaining, first = iter(items), 0
+    while some := list(itertools.islice(remaining, size)):
+        for result in compute(some, first):
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+        first += len(some)
+
+
+def _description(args: argparse.Namespace, model: trained.Trained, step: int) -> dict[str, Any]:
+    """What the results depend on."""
+    what = {"task": args.task, "split": args.split} if args.task else {"input": args.input}
+    how = {"score": True} if args.score else vars(model.decoding)
+    lengths = dict(model.data.task_feature_lengths)
+    folder = str(model.folder.resolve())
+    return {
+        "model": folder, "step": step, **what, **how, "lengths": lengths,
+        "batch_size": model.run.batch_size, "part_size": args.part_size,
+    }  # fmt: skip

@@ -1,0 +1,43 @@
+"""The flags by which processes find each other, and what each process of a command begins with."""
+
+import argparse
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """--multihost, or --coordinator_address, --process_count and --process_index."""
+    parser.add_argument(
+        "--multihost",
+        action="store_true",
+        help="find the other hosts as the platform says (Cloud TPU, GKE, Slurm, Open MPI)",
+    )
+    parser.add_argument(
+        "--coordinator_address", metavar="HOST:PORT", help="of process 0, where no platform knows"
+    )
+    parser.add_argument("--process_count", type=int, metavar="N", help="processes in all")
+    parser.add_argument("--process_index", type=int, metavar="I", help="of this one, from 0")
+
+
+def connect(args: argparse.Namespace, mesh: Any) -> None:
+    """Joins the other processes where the flags say that there are some."""
+    from switch_jax.partitioning import hosts
+
+    address, count, index = args.coordinator_address, args.process_count, args.process_index
+    if not args.multihost and (address, count, index) == (None, None, None):
+        return
+    sizes = (mesh.data or 1, mesh.expert, mesh.model)
+    share = math.prod(sizes) // count if count else None
+    hosts.connect(address, count, index, local_cpu_devices=share)
+
+
+def keep_compiled() -> None:
+    """Programs that took long to compile are kept for the next start."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = Path(cache).expanduser() / "switch_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
