@@ -1,4 +1,4 @@
-"""The command line: `switch_jax train | plan | tasks | infer | report`."""
+"""The command line: `switch_jax train | plan | tasks | eval | infer | report`."""
 
 import argparse
 import importlib
@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "pretrain a model as gin files say",
     "plan": "what a training step needs and costs on a TPU slice, without a TPU",
     "tasks": "list the registered seqio tasks, or show decoded examples of one",
+    "eval": "score the checkpoints of a run on tasks, by their own metrics",
     "infer": "predict or score with a trained model: a file, standard input, or a task",
     "report": "write a page and a picture that compare runs",
 }

@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1000,
         metavar="N",
-        help="results that are written at a time; default: %(default)s",
+        help="results written at a time, rounded up to whole batches, so that what is in a "
+        "batch, and so which tokens an expert has no room for, hangs on the input alone; "
+        "default: %(default)s",
     )
     parser.add_argument("--num_shards", type=int, default=1, metavar="N", help="jobs in all")
     parser.add_argument("--shard", type=int, default=0, metavar="I", help="of this job, from 0")
@@ -95,13 +97,14 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
     else:
         items = infer.items_of_file(args.input, vocabularies, lengths)
     if args.output:
-        parts = Parts(args.output, args.part_size, _description(args, model, step))
-    with jax.set_mesh(model.mesh):
+        batch = model.run.batch_size
+        size = -(-args.part_size // batch) * batch
+        parts = Parts(args.output, size, _description(args, model, step))
+    with jax.set_mesh(model.mesh), tqdm(unit="example", disable=not is_first()) as progress:
         predictor = Predictor(
             model.model, model.mesh, lengths, model.run.batch_size, model.decoding
         )
         parameters = load_parameters(model.folder, model.parameters, step)
-        progress = tqdm(unit="example", disable=not is_first())
 
         def compute(some: Sequence[infer.Item], first: int) -> Iterator[dict[str, Any]]:
             if args.score:
@@ -117,11 +120,7 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
             _print(items, model.run.batch_size, compute)
             return 0
         missing = parts.fill(items, compute, args.shard, args.num_shards)
-    progress.close()
-    if missing:
-        print(f"{missing} results are left to the other jobs")
-    else:
-        print(f"wrote {args.output}")
+    print(f"{missing} results are left to the other jobs" if missing else f"wrote {args.output}")
     return 0
 
 

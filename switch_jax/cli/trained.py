@@ -87,6 +87,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
     from switch_jax.inference import DecodingConfig
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.training.state import abstract_state
+    from switch_jax.training.step import check_batch
 
     mesh = make_mesh(parts["mesh"])
     state = abstract_state(
@@ -95,10 +96,14 @@ def open_trained(args: argparse.Namespace) -> Trained:
         mesh,
         fully_sharded=parts["mesh"].fully_sharded_weights,
     )
-    run = parts["run"]
+    run = dataclasses.replace(parts["run"], batch_size=args.batch_size or parts["run"].batch_size)
+    lengths = parts["data"].task_feature_lengths
+    check_batch(
+        parts["model"], run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape
+    )
     return Trained(
         folder,
-        dataclasses.replace(run, batch_size=args.batch_size or run.batch_size),
+        run,
         parts["model"],
         parts["data"],
         mesh,

@@ -236,6 +236,17 @@ def vocabulary_size(config: DataConfig) -> int:
     )
 
 
+def check_vocabulary(config: DataConfig, rows: int) -> None:
+    """Raises UserError where ids of the vocabulary have no row in an embedding of so many."""
+    ids = vocabulary_size(config)
+    if ids > rows:
+        raise UserError(
+            f"the vocabulary of {config.mixture_or_task_name} has {ids} ids, but the model's "
+            f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // 128) * 128} (the next "
+            "multiple of 128)"
+        )
+
+
 def check_data(config: DataConfig) -> None:
     """Checks the configuration against the tasks it names, before anything is read.
 

@@ -58,6 +58,18 @@ class DecodingConfig:
                 "temperature, for example 1.0"
             )
 
+    def describe(self) -> str:
+        """In a few words, as 'greedy, at most 62 tokens'; the same for the same."""
+        if self.num_beams > 1:
+            how = f"{self.num_beams} beams, length penalty {self.length_penalty}"
+        elif self.temperature > 0:
+            limits = [f"top {self.top_k}"] if self.top_k else []
+            limits += [f"top p {self.top_p}"] if self.top_p else []
+            how = ", ".join([f"temperature {self.temperature}", *limits, f"seed {self.seed}"])
+        else:
+            how = "greedy"
+        return f"{how}, at most {self.max_tokens} tokens"
+
 
 def make_decode(
     model: ModelConfig, config: DecodingConfig

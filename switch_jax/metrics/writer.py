@@ -52,6 +52,11 @@ class MetricWriter:
         records = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
         return records[-1] if records else None
 
+    def find(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The newest record that has these values; None: there is none."""
+        found = [r for r in self._records() if all(r.get(k) == v for k, v in values.items())]
+        return found[-1] if found else None
+
     def write(self, kind: str, step: int, seconds: float, values: Mapping[str, Any]) -> None:
         """Appends one record.
 

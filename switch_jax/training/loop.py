@@ -1,7 +1,6 @@
 """The training loop: data in, steps, metrics, evaluation, checkpoints; and what interrupts it."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from switch_jax.data.pipeline import (
     check_data,
     check_readable,
     check_streams,
-    vocabulary_size,
+    check_vocabulary,
 )
 from switch_jax.data.position import Position
 from switch_jax.data.prefetch import Prefetch
@@ -122,7 +121,7 @@ def check(
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
     check_streams(data, run.batch_size)
-    _check_vocabulary(model, data)
+    check_vocabulary(data, model.vocab_size)
     if mesh.fully_sharded_weights and model.remat_policy == "none":
         raise UserError(
             "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
@@ -382,13 +381,3 @@ def _closed_by(close: Callable[[], None]) -> Callable[..., None]:
             print(f"besides: {second}", file=sys.stderr)
 
     return exit
-
-
-def _check_vocabulary(model: ModelConfig, data: DataConfig) -> None:
-    ids = vocabulary_size(data)
-    if ids > model.vocab_size:
-        raise UserError(
-            f"the vocabulary of {data.mixture_or_task_name} has {ids} ids, but the model's "
-            f"embedding has {model.vocab_size} rows; set NUM_EMBEDDINGS to "
-            f"{math.ceil(ids / 128) * 128} (the next multiple of 128)"
-        )

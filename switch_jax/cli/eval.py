@@ -1,0 +1,100 @@
+"""Score the checkpoints of a run.
+
+    switch_jax eval runs/tuned                                  # the newest, on the run's own tasks
+    switch_jax eval runs/tuned --task=super_glue_v102_proportional --checkpoint=all
+    switch_jax eval runs/tuned --task=trivia_qa_open --split=test --num_beams=4
+
+For each task: how probable the model finds the targets, and, where the task has metrics, what they
+say of what the model writes by itself. For a mixture also the average over its tasks. The results
+go to MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/); what is there is not computed
+again, so the same command may follow a run that is going on.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from switch_jax.cli import trained
+from switch_jax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to evaluate on, which checkpoints, and how to decode."""
+    parser.add_argument("--task", metavar="NAME", help="task or mixture; default: the run's own")
+    parser.add_argument("--split", default="validation", help="default: %(default)s")
+    parser.add_argument(
+        "--checkpoint",
+        default="latest",
+        metavar="WHICH",
+        help="latest, best, all, or a step; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max_examples", type=int, metavar="N", help="of each task only the first N"
+    )
+    trained.add_trained_flags(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Evaluates, and prints a table."""
+    if args.max_examples is not None and args.max_examples < 1:
+        raise UserError(f"--max_examples {args.max_examples}: it must be at least 1")
+    model = trained.open_trained(args)
+    steps = trained.chosen_steps(model.folder, args.checkpoint)
+    data = model.data
+    if args.task:
+        data = dataclasses.replace(data, mixture_or_task_name=args.task)
+
+    import jax
+
+    from switch_jax.data.pipeline import check_data, check_vocabulary
+    from switch_jax.inference.checkpoints import CheckpointScores
+    from switch_jax.partitioning.hosts import is_first
+
+    def say(text: str) -> None:
+        if is_first():
+            print(text, file=sys.stderr, flush=True)
+
+    check_data(dataclasses.replace(data, split=args.split))
+    check_vocabulary(dataclasses.replace(data, split=args.split), model.model.vocab_size)
+    with jax.set_mesh(model.mesh):
+        scores = CheckpointScores(
+            model.folder, model.run, model.model, data, model.mesh, model.parameters,
+            model.decoding, args.split, args.max_examples,
+        )  # fmt: skip
+        records = [record for step in steps for record in scores.evaluate(step, say)]
+        scores.close()
+    if is_first():
+        print("\n".join(table(records)))
+        print(f"written to {model.folder / 'eval'}")
+    return 0
+
+
+def table(records: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each metric of each task and checkpoint."""
+    rows = [
+        (
+            str(record["step"]),
+            record["task"],
+            record["kind"].replace("_", " "),
+            name,
+            _number(value),
+        )
+        for record in records
+        for name, value in record["metrics"].items()
+    ]
+    rows.insert(0, ("step", "task", "kind", "metric", "value"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in (0, 4) else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.4g}"

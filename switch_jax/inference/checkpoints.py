@@ -1,0 +1,158 @@
+"""Scores of a run's checkpoints: of given targets, and of what the model says by itself."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seqio
+from jax.sharding import Mesh
+
+from switch_jax.checkpointing import load_parameters
+from switch_jax.data.pipeline import DataConfig, tasks_to_read
+from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.inference.evaluation import TaskScores
+from switch_jax.inference.predictor import Predictor
+from switch_jax.metrics import MetricWriter
+from switch_jax.model import ModelConfig
+from switch_jax.partitioning.hosts import agreed, is_first
+from switch_jax.training.config import RunConfig
+from switch_jax.training.evaluation import Evaluation
+
+FOLDER = "eval"  # of a run's folder
+GIVEN, GENERATED = "teacher_forced", "generated"
+
+
+class CheckpointScores:
+    """Evaluates checkpoints one by one, and leaves out what has been done before.
+
+    Writes `MODEL_DIR/eval`: `metrics.jsonl`, TensorBoard, and `predictions/TASK-SPLIT-STEP.jsonl`,
+    what was asked, expected and said. Takes no lock: the run may be going on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: RunConfig,
+        model: ModelConfig,
+        data: DataConfig,
+        mesh: Mesh,
+        parameters: Any,
+        decoding: DecodingConfig,
+        split: str = "validation",
+        num_examples: int | None = None,
+    ) -> None:
+        """Finds the tasks; reads no example yet.
+
+        Args:
+          folder: the run's.
+          run, model, data: its config; `run.batch_size` rows are evaluated at a time.
+          mesh: the devices, also those of `jax.set_mesh`.
+          parameters: `ShapeDtypeStruct`s on the mesh.
+          decoding: of what is generated.
+          split: which examples.
+          num_examples: of each task only the first so many, or so many batches as hold them; None =
+            all.
+
+        Raises:
+          UserError: an unknown task, no such split, a folder that cannot be written.
+        """
+        self._folder, self._run, self._model, self._data = folder, run, model, data
+        self._mesh, self._parameters = mesh, parameters
+        self._split, self._number = split, num_examples
+        self._tasks = tasks_to_read(dataclasses.replace(data, split=split))
+        self._predictor = Predictor(
+            model, mesh, data.task_feature_lengths, run.batch_size, decoding
+        )
+        self._options = {"split": split, "max_examples": num_examples}
+        self._decoding = {**self._options, "decoding": decoding.describe()}
+        eval_folder = folder / FOLDER
+        agreed(lambda: (eval_folder / "predictions").mkdir(parents=True, exist_ok=True))
+        self._writer = MetricWriter(eval_folder, active=is_first())
+        self._sets: dict[str, TaskScores] = {}
+        self._given: Evaluation | None = None
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._writer.close()
+
+    def evaluate(self, step: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+        """The records of one checkpoint, computed or found.
+
+        Args:
+          step: of the checkpoint.
+          say: is told what is being done.
+
+        Returns:
+          Of each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
+          of each task with metrics one of kind 'generated' with their values; of several such tasks
+          one of the mixture, whose 'average' is the mean over tasks of each task's mean metric, as
+          GLUE and SuperGLUE define their scores.
+
+        Raises:
+          UserError: the checkpoint cannot be read; see `TaskScores`.
+        """
+        scored = [task for task in self._tasks if task.metric_objs]
+        missing = [task for task in scored if self._done(GENERATED, step, task.name) is None]
+        given = [self._done(GIVEN, step, task.name) for task in self._tasks]
+        if missing or None in given:
+            say(f"reading the checkpoint of step {step}")
+            parameters = load_parameters(self._folder, self._parameters, step)
+            if None in given:
+                say(f"step {step}: scoring the targets")
+                self._score_targets(step, parameters)
+            for task in missing:
+                say(f"step {step}: {task.name}")
+                self._generate(step, task, parameters)
+        return list(self._records(step, scored))
+
+    def _records(self, step: int, scored: Sequence[seqio.Task]) -> Iterator[dict[str, Any]]:
+        for task in self._tasks:
+            yield self._done(GIVEN, step, task.name) or {}
+        found = [self._done(GENERATED, step, task.name) or {} for task in scored]
+        yield from found
+        name = self._data.mixture_or_task_name
+        if len(found) > 1:
+            known = self._done(GENERATED, step, name)
+            if known is None:
+                average = float(np.mean([np.mean(list(r["metrics"].values())) for r in found]))
+                self._write(GENERATED, step, name, {"average": average})
+                known = self._done(GENERATED, step, name)
+            yield known or {}
+
+    def _score_targets(self, step: int, parameters: Any) -> None:
+        if self._given is None:
+            batches = 10**9 if self._number is None else -(-self._number // self._run.batch_size)
+            run = dataclasses.replace(self._run, eval_batches=batches)
+            self._given = Evaluation(
+                self._model, self._data, run, self._mesh, self._parameters, self._split
+            )
+        for task, metrics in self._given(parameters).items():
+            self._write(GIVEN, step, task, metrics)
+
+    def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
+        lengths, cached = self._data.task_feature_lengths, self._data.use_cached
+        if task.name not in self._sets:
+            self._sets[task.name] = TaskScores(task, lengths, self._split, cached, self._number)
+        metrics, rows = self._sets[task.name](self._predictor, parameters)
+        if is_first():
+            lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
+            name = f"{task.name}-{self._split}-{step}.jsonl"
+            file = self._folder / FOLDER / "predictions" / name
+            file.write_text("".join(line + "\n" for line in lines))
+        self._write(GENERATED, step, task.name, metrics, {"examples": len(rows)})
+
+    def _write(
+        self, kind: str, step: int, task: str, metrics: dict[str, float], more: Any = None
+    ) -> None:
+        options = self._options if kind == GIVEN else self._decoding
+        values = {"task": task, **options, **(more or {}), "metrics": metrics}
+        self._writer.write(kind, step, 0.0, values)
+
+    def _done(self, kind: str, step: int, task: str) -> dict[str, Any] | None:
+        """What was written before, with the same options."""
+        options = self._options if kind == GIVEN else self._decoding
+        wanted = {"kind": kind, "step": step, "task": task, **options}
+        return self._writer.find(wanted)

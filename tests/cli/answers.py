@@ -1,0 +1,34 @@
+"""Two small tasks with metrics of either kind, and a mixture of them."""
+
+import seqio
+import tensorflow as tf
+from switch_jax.tasks import english
+
+QUESTIONS = [f"question {i}: how many are {i} and one?" for i in range(10)]
+
+
+def _questions(split, shuffle_files, seed=None):
+    del split, shuffle_files, seed
+    answers = [str(i + 1) for i in range(10)]
+    return tf.data.Dataset.from_tensor_slices({"inputs": QUESTIONS, "targets": answers})
+
+
+def exact(targets, predictions):
+    return {"exact": 100 * sum(t == p for t, p in zip(targets, predictions, strict=True)) / 10}
+
+
+def probable(targets, scores):
+    assert len(targets) == len(scores)
+    return {"log_prob": sum(scores), "longest": max(map(len, targets))}
+
+
+for name, metric in (("exact_answers", exact), ("probable_answers", probable)):
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.FunctionDataSource(_questions, splits=["train", "validation"]),
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+        postprocess_fn=lambda text, **_: text.strip(),
+        output_features={name: seqio.Feature(english.VOCABULARY) for name in ("inputs", "targets")},
+        metric_fns=[metric],
+    )
+seqio.MixtureRegistry.add("answers", ["exact_answers", "probable_answers"], default_rate=1.0)

@@ -1,0 +1,139 @@
+"""`switch_jax eval` and `switch_jax infer` on a run of a few steps."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from switch_jax.cli import main
+from tests.cli.answers import QUESTIONS
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with checkpoints of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("run")
+    gin = folder / "answers.gin"
+    gin.write_text(
+        "import tests.cli.answers\n"
+        "include 'models/switch_demo.gin'\ninclude 'runs/demo.gin'\n"
+        "MIXTURE_OR_TASK_NAME = 'answers'\nTASK_FEATURE_LENGTHS = {'inputs': 32, 'targets': 8}\n"
+        "NUM_ENCODER_LAYERS = 2\nNUM_DECODER_LAYERS = 2\nGROUP_SIZE = 32\nBATCH_SIZE = 8\n"
+        "TRAIN_STEPS = 4\nCHECKPOINT_PERIOD = 2\nEVAL_PERIOD = 2\nEVAL_STEPS = 1\nPACK = False\n"
+    )
+    assert main(["train", f"--gin_file={gin}", f"--gin.MODEL_DIR={folder / 'run'}"]) == 0
+    return folder / "run"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def records(run, **wanted):
+    found = lines(run / "eval" / "metrics.jsonl")
+    return [r for r in found if all(r.get(k) == v for k, v in wanted.items())]
+
+
+def test_eval_writes_every_score_once(run, capsys):
+    assert main(["eval", str(run), "--checkpoint=all"]) == 0
+    table = capsys.readouterr().out
+    first = (run / "eval" / "metrics.jsonl").read_text()
+    # Two tasks and their mean over tokens; two tasks and their average.
+    for step in 2, 4:
+        given = {r["task"]: r["metrics"] for r in records(run, kind="teacher_forced", step=step)}
+        assert set(given) == {"exact_answers", "probable_answers", "all"}
+        assert given["exact_answers"]["neg_log_perplexity"] < 0
+        said = {r["task"]: r["metrics"] for r in records(run, kind="generated", step=step)}
+        assert set(said) == {"exact_answers", "probable_answers", "answers"}
+        assert said["probable_answers"]["longest"] == 2
+        means = np.mean(list(said["probable_answers"].values())), said["exact_answers"]["exact"]
+        np.testing.assert_allclose(said["answers"]["average"], np.mean(means), rtol=1e-6)
+        # Both are of the same targets: log-probability per token, and in all.
+        tokens = given["probable_answers"]["tokens"]
+        np.testing.assert_allclose(
+            said["probable_answers"]["log_prob"],
+            given["probable_answers"]["neg_log_perplexity"] * tokens,
+            rtol=1e-4,
+        )
+        shown = lines(run / "eval" / "predictions" / f"exact_answers-validation-{step}.jsonl")
+        assert [row["inputs"] for row in shown] == QUESTIONS
+        assert [row["targets"] for row in shown] == [str(i + 1) for i in range(10)]
+        equal = sum(row["prediction"] == row["targets"] for row in shown)
+        assert said["exact_answers"]["exact"] == 10 * equal
+    assert "exact_answers" in table and "average" in table
+    assert any((run / "eval" / "tensorboard").iterdir())
+
+    assert main(["eval", str(run), "--checkpoint=all"]) == 0
+    assert capsys.readouterr().out == table
+    assert (run / "eval" / "metrics.jsonl").read_text() == first, "nothing is done twice"
+
+
+def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):
+    arguments = ["--task=exact_answers", "--max_examples=3", "--num_beams=2", "--checkpoint=best"]
+    assert main(["eval", str(run), *arguments]) == 0
+    capsys.readouterr()
+    (found,) = records(run, kind="generated", task="exact_answers", max_examples=3)
+    assert found["examples"] == 3
+    assert found["decoding"] == "2 beams, length penalty 0.6, at most 8 tokens"
+    given = records(run, kind="teacher_forced", task="exact_answers", max_examples=3)
+    assert len(given) == 1
+
+
+def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "in.txt").write_text("\n".join(QUESTIONS))
+    output = tmp_path / "out.jsonl"
+    common = ["infer", str(run), "--max_tokens=6"]
+    arguments = [*common, f"--input={tmp_path / 'in.txt'}", f"--output={output}", "--part_size=4"]
+    assert main(arguments) == 0
+    found = lines(output)
+    assert [row["inputs"] for row in found] == QUESTIONS
+    assert all(row["score"] < 0 for row in found)
+    assert main(arguments) == 2
+    assert "is there already: choose another output" in capsys.readouterr().err
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(QUESTIONS[:3])))
+    assert main([*common, "--input=-"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["prediction"] for row in printed] == [row["prediction"] for row in found[:3]]
+
+
+def test_infer_scores_a_task_as_eval_does(run, tmp_path):
+    output = tmp_path / "scores.jsonl"
+    task = ["--task=probable_answers", "--score", "--checkpoint=4", f"--output={output}"]
+    jobs = [["infer", str(run), *task, "--part_size=3", "--num_shards=2"]] * 2
+    assert main([*jobs[0], "--shard=1"]) == 0 and not output.exists()
+    assert main([*jobs[1], "--shard=0"]) == 0
+    found = lines(output)
+    assert [row["targets"].strip() for row in found] == [str(i + 1) for i in range(10)]
+    assert main(["eval", str(run), "--task=probable_answers", "--checkpoint=4"]) == 0
+    score = records(run, kind="generated", step=4, task="probable_answers", max_examples=None)[-1]
+    np.testing.assert_allclose(
+        sum(row["score"] for row in found), score["metrics"]["log_prob"], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["eval", "none"], "none is no folder of a run: it has no config.gin"),
+        (["eval", "RUN", "--checkpoint=3"], "has no checkpoint of step 3: there are 2, 4"),
+        (["eval", "RUN", "--checkpoint=new"], "--checkpoint new: write latest, best, all, or"),
+        (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
+        (["eval", "RUN", "--split=tests"], "answers has no split 'tests': its splits are train, v"),
+        (["eval", "RUN", "--max_examples=0"], "--max_examples 0: it must be at least 1"),
+        (["eval", "RUN", "--top_k=3"], "at temperature 0 nothing is: set a temperature"),
+        (["eval", "RUN", "--batch_size=3"], "batch size 3 does not divide over data x expert = 2"),
+        (["infer", "RUN", "--input=none.txt"], "none.txt cannot be read"),
+        (["infer", "RUN", "--input=in.txt", "--score"], "record 1 has no 'targets' to score"),
+        (["infer", "RUN", "--input=in.txt", "--shard=1"], "--shard 1: write a number from 0 to 0"),
+        (["infer", "RUN", "--input=in.txt", "--num_shards=2"], "--num_shards needs an --output"),
+        (["infer", "RUN", "--input=in.txt", "--checkpoint=all"], "one is needed here"),
+    ],
+)
+def test_mistakes_are_one_line(run, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.txt").write_text("question")
+    assert main([str(run) if a == "RUN" else a for a in arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and error.startswith(f"switch_jax {arguments[0]}: ")
