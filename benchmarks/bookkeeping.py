@@ -147,7 +147,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     abstract = abstract_state(MODEL, optimizer, mesh, guard)
     checkpoints = Checkpoints(folder, keep=1)
     closing.callback(checkpoints.close)
-    parts = loop._Parts(run, MODEL, data, mesh, optimizer, LossConfig(), guard, abstract)
+    parts = loop._Parts(run, MODEL, data, mesh, optimizer, LossConfig(), guard, abstract, None)
     driven = Loop(parts, checkpoints, folder)
     writer = MetricWriter(folder)
     closing.callback(writer.close)
