@@ -122,8 +122,8 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
         raise UserError(
             f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "
             f"{folders or 'any folder, as none is given'}: give its folder with "
-            f"--seqio_additional_cache_dirs, make one with `switch_jax tasks cache {task.name}`, "
-            "or set USE_CACHED_TASKS to False"
+            "--seqio_additional_cache_dirs, make one with seqio_cache_tasks, or set "
+            "USE_CACHED_TASKS to False"
         )
     described = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
     return [os.path.basename(path).split(".")[1] for path in described]
