@@ -11,7 +11,7 @@ from switch_jax.errors import UserError
 COMMANDS = {
     "train": "pretrain a model as gin files say",
     "plan": "what a training step needs and costs on a TPU slice, without a TPU",
-    "tasks": "list the registered seqio tasks, or show decoded examples of one",
+    "tasks": "list seqio tasks, show examples of one, or train a vocabulary on it",
     "eval": "score the checkpoints of a run on tasks, by their own metrics",
     "infer": "predict or score with a trained model: a file, standard input, or a task",
     "report": "write a page and a picture that compare runs",

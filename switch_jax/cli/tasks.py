@@ -1,24 +1,33 @@
-"""`switch_jax tasks`: what is registered, and what its examples look like."""
+"""What is registered, what its examples look like, and what is made from it.
+
+switch_jax tasks                    lists all tasks and mixtures
+switch_jax tasks NAME               shows examples as the model sees them
+switch_jax tasks vocabulary NAME --size 8000 --output FILE
+                                    trains a SentencePiece vocabulary on its text
+switch_jax tasks cache NAME --output DIR
+                                    writes seqio's cache of it (needs apache-beam)
+"""
 
 import argparse
 
 from switch_jax.cli import data_flags
+from switch_jax.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="task or mixture; without it, all are listed")
-    parser.add_argument("--split", default="validation", help="default: %(default)s")
-    parser.add_argument("--examples", type=int, default=3, help="how many; default: %(default)s")
     parser.add_argument(
-        "--inputs", type=int, default=128, help="tokens in the inputs; default: %(default)s"
+        "words",
+        nargs="*",
+        metavar="[vocabulary] NAME",
+        help="task or mixture, and what to do with it",
     )
     parser.add_argument(
-        "--targets", type=int, default=32, help="tokens in the targets; default: %(default)s"
+        "--split", help="to read; default: validation to show, train for a vocabulary"
     )
     parser.add_argument(
-        "--vocabulary",
-        metavar="NAME",
-        help="in place of the task's own: t5, mt5, byte, or a SentencePiece model's path",
+        "--examples",
+        type=int,
+        help="how many; default: 3 to show, 100000 of the source for a vocabulary",
     )
     parser.add_argument(
         "--import",
@@ -29,20 +38,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a module that registers tasks of yours, in this directory or installed; repeatable",
     )
     data_flags.add_data_flags(parser)
+    show = parser.add_argument_group("to show examples")
+    show.add_argument(
+        "--inputs", type=int, default=128, help="tokens in the inputs; default: %(default)s"
+    )
+    show.add_argument(
+        "--targets", type=int, default=32, help="tokens in the targets; default: %(default)s"
+    )
+    show.add_argument(
+        "--vocabulary",
+        metavar="NAME",
+        help="in place of the task's own: t5, mt5, byte, or a SentencePiece model's path",
+    )
+    make = parser.add_argument_group("to train a vocabulary")
+    make.add_argument("--output", metavar="FILE", help="the SentencePiece model that is written")
+    make.add_argument(
+        "--size", type=int, metavar="N", help="number of pieces, without T5's sentinels"
+    )
+    make.add_argument(
+        "--byte_fallback",
+        action="store_true",
+        help="write rare characters as bytes and not as unknown, as for many languages",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
+    """Lists, shows, or trains a vocabulary."""
     # Here, since TensorFlow takes seconds to import and `--help` needs none of it.
     from switch_jax.data import inspect, registry
-    from switch_jax.data.pipeline import DataConfig
 
     data_flags.apply(args)
     for module in args.modules:
         registry.import_tasks(module)
-    if args.name is None:
-        print(inspect.describe())
-    else:
-        lengths = {"inputs": args.inputs, "targets": args.targets}
-        config = DataConfig(args.name, lengths, split=args.split, vocabulary=args.vocabulary)
-        print(inspect.show(config, args.examples))
+    match args.words:
+        case []:
+            print(inspect.describe())
+        case ["vocabulary", name]:
+            _train_vocabulary(name, args)
+        case [name] if name != "vocabulary":
+            _show(name, args)
+        case words:
+            raise UserError(
+                f"`switch_jax tasks {' '.join(words)}`: write one task or mixture, alone or after "
+                "`vocabulary`, or nothing to list all"
+            )
     return 0
+
+
+def _show(name: str, args: argparse.Namespace) -> None:
+    from switch_jax.data import inspect
+    from switch_jax.data.pipeline import DataConfig
+
+    lengths = {"inputs": args.inputs, "targets": args.targets}
+    split = args.split or "validation"
+    config = DataConfig(name, lengths, split=split, vocabulary=args.vocabulary)
+    print(inspect.show(config, 3 if args.examples is None else args.examples))
+
+
+def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from switch_jax.data import vocabulary_training as training
+    from switch_jax.data.vocabularies import SENTINELS
+
+    if not args.output or not args.size:
+        raise UserError(
+            f"a vocabulary needs a size and a file: write `switch_jax tasks vocabulary {name} "
+            "--size 8000 --output FILE`"
+        )
+    training.check_new(args.output)
+    examples = 100_000 if args.examples is None else args.examples
+    lines = training.lines(name, args.split or "train", examples)
+    text = list(tqdm(lines, desc=f"reading {name}", unit=" lines"))
+    print(f"training {args.size} pieces on {sum(map(len, text))} characters")
+    training.write(training.train(text, args.size, args.byte_fallback), args.output)
+    print(
+        f"wrote {args.output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
+        f"{args.size + SENTINELS} or more, for the sentinels too"
+    )

@@ -268,8 +268,8 @@ def check_data(config: DataConfig) -> None:
         check_lengths(task, lengths)
         if task.requires_caching and not config.use_cached:
             raise UserError(
-                f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
-                f"cache {task.name}`, and set USE_CACHED_TASKS to True"
+                f"{task.name} can only be read from a cache: make one with seqio_cache_tasks, and "
+                "set USE_CACHED_TASKS to True"
             )
 
 

@@ -101,9 +101,10 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
     where = " or ".join(map(str, folders))
     if not _is_prepared(loader):
         raise UserError(
-            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: prepare "
-            "it with `tfds build` or copy it (docs/tasks.md), and give the folder with "
-            "--tfds_data_dir or in TFDS_DATA_DIR"
+            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: copy it "
+            f"there, prepare it with tfds.builder({loader.name!r}, data_dir=...)."
+            "download_and_prepare(), or say with --tfds_data_dir or in TFDS_DATA_DIR where it is "
+            "(docs/tasks.md)"
         )
     known = loader.info.splits
     wanted = {split: loader._map_split(split) for split in task.splits}
@@ -122,8 +123,8 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
         raise UserError(
             f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "
             f"{folders or 'any folder, as none is given'}: give its folder with "
-            f"--seqio_additional_cache_dirs, make one with `switch_jax tasks cache {task.name}`, "
-            "or set USE_CACHED_TASKS to False"
+            "--seqio_additional_cache_dirs, make one with seqio_cache_tasks, or set "
+            "USE_CACHED_TASKS to False"
         )
     described = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
     return [os.path.basename(path).split(".")[1] for path in described]
@@ -131,15 +132,23 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
 
 def _is_prepared(loader: seqio.LazyTfdsLoader) -> bool:
     try:
-        return loader.builder.is_prepared()
+        return bool(loader.info.splits)
     except (AssertionError, ValueError):  # no such data set or version, on the disk or in TFDS
         return False
 
 
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
-    """How often an example of each task comes, relative to the others."""
+    """How often an example of each task comes, relative to the others.
+
+    Args:
+      name: a registered task or mixture.
+      tasks: of it, by name: they may be variants of those that are registered.
+    """
     found = provider(name)
-    return [found.get_rate(t) if isinstance(found, seqio.Mixture) else 1.0 for t in tasks]
+    if not isinstance(found, seqio.Mixture):
+        return [1.0 for _ in tasks]
+    registered = {task.name: task for task in found.tasks}
+    return [found.get_rate(registered[task.name]) for task in tasks]
 
 
 def import_tasks(module: str) -> None:

@@ -1,4 +1,7 @@
+import pytest
+
 from switch_jax.cli import main
+from switch_jax.data.vocabularies import vocabulary
 
 
 def test_without_a_name_lists_the_tasks(capsys):
@@ -19,9 +22,30 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["bible_span_coruption"], "did you mean bible_span_corruption"),
         (["bible_span_corruption", "--targets", "8"], "write targets of at least 29"),
         (["--import", "no_such_module"], "cannot import 'no_such_module'"),
+        (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
+        (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
+        (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.count("\n") == 1
         assert expected in captured.err
+
+
+def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
+    path = str(tmp_path / "new" / "own.model")
+    arguments = ["bible_span_corruption", "--size", "300", "--examples", "60", "--output", path]
+    assert main(["tasks", "vocabulary", *arguments]) == 0
+    assert "NUM_EMBEDDINGS to 400 or more" in capsys.readouterr().out
+    assert vocabulary(path).vocab_size == 300 + 100
+    assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
+    assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
+    assert main(["tasks", "vocabulary", *arguments]) == 2
+    assert f"{path} is there already" in capsys.readouterr().err
+
+
+def test_help_shows_the_vocabulary(capsys):
+    with pytest.raises(SystemExit):
+        main(["tasks", "--help"])
+    assert "switch_jax tasks vocabulary NAME --size 8000 --output FILE" in capsys.readouterr().out

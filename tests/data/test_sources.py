@@ -75,7 +75,8 @@ def test_data_that_are_not_there_are_told_with_where_and_how(folder):
     with pytest.raises(UserError, match="anli_r1 reads .* anli/r1:0.1.0, which is not in /"):
         check_data(DataConfig("anli_r1", LENGTHS))
     seqio.set_tfds_data_dir_override(folder)
-    with pytest.raises(UserError, match=f"anli/r2:0.1.0, which is not in {folder}: .*`tfds build`"):
+    told = f"anli/r2:0.1.0, which is not in {folder}: .*tfds.builder.'anli/r2:0.1.0', data_dir=...."
+    with pytest.raises(UserError, match=told):
         check_data(DataConfig("anli_r2", LENGTHS))
     # A task of T5's, which asks TFDS for its splits.
     with pytest.raises(UserError, match="glue_cola_v002 reads .* glue/cola:1.0.0, which is not in"):

@@ -13,7 +13,7 @@ from switch_jax.tasks.english import DATA
 from switch_jax.data import vocabularies
 from switch_jax.data.inspect import show
 from switch_jax.data.pipeline import DataConfig, check_data, check_readable, vocabulary_size
-from switch_jax.data.registry import provider
+from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.errors import UserError
 
 LENGTHS = {"inputs": 64, "targets": 32}
@@ -105,3 +105,12 @@ def test_a_task_s_own_vocabulary_that_cannot_be_read_is_told():
     )
     with pytest.raises(UserError, match="found at /no/such.model .*set VOCABULARY to the path"):
         check_readable(DataConfig("no_vocabulary", LENGTHS, split="validation"))
+
+
+def test_rates_are_those_of_the_registered_tasks():
+    seqio.MixtureRegistry.add("nested", [("english_span_corruption", 3.0), ("toy_pairs", 1.0)])
+    tasks = [task for task in tasks_of("nested") if task.name != "toy_pairs"]
+    replaced = [vocabularies.with_vocabulary(task, "byte") for task in tasks]
+    # Three tasks share the rate of the mixture that they are in.
+    assert mixing_rates("nested", replaced) == [1.0, 1.0, 1.0]
+    seqio.MixtureRegistry.remove("nested")

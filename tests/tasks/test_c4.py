@@ -1,23 +1,12 @@
-"""Span corruption of C4 and mC4 on a hand-made page, and the rates of mC4's 107 tasks."""
+"""Span corruption of C4 and mC4 on a hand-made page."""
 
-import re
-from pathlib import Path
-
-import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from switch_jax.tasks import mc4
 
-from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.registry import provider
 from switch_jax.data.vocabularies import BYTE, MT5, T5, with_vocabulary
 from tests.tasks.records import in_schema
 
-CODES = """
-    af am ar az be bg bg-Latn bn ca ceb co cs cy da de el el-Latn en eo es et eu fa fi fil fr fy ga
-    gd gl gu ha haw hi hi-Latn hmn ht hu hy id ig is it iw ja ja-Latn jv ka kk km kn ko ku ky la lb
-    lo lt lv mg mi mk ml mn mr ms mt my ne nl no ny pa pl ps pt ro ru ru-Latn sd si sk sl sm sn so
-    sq sr st su sv sw ta te tg th tr uk ur uz vi xh yi yo zh zh-Latn zu
-""".split()
 PAGE = {
     "text": "Sphinx of black quartz, judge my vow.",
     "url": "https://example.org",
@@ -56,30 +45,3 @@ def test_each_pretraining_task_has_the_vocabulary_of_its_paper():
 def test_c4_is_the_version_that_tfds_makes():
     assert provider("c4_span_corruption").source.tfds_dataset.name == "c4/en:3.1.0"
     assert str(tfds.builder("c4/en").version) == "3.1.0"
-
-
-def test_mc4_has_mt5_s_107_tasks_with_its_splits():
-    names = [f"mc4.{code.replace('-', '_')}" for code in CODES]
-    assert sorted(task.name for task in tasks_of("mc4")) == sorted(names)
-    assert len(names) == 107
-    for code, name in zip(CODES, names, strict=True):
-        data_set = provider(name).source.tfds_dataset
-        assert data_set.name == "c4/multilingual:3.0.1"
-        assert data_set._map_split("train") == code
-        assert data_set._map_split("validation") == f"{code}-validation"
-
-
-def test_mc4_is_sampled_by_the_number_of_examples_to_the_power_of_0_3():
-    tasks = tasks_of("mc4")
-    rates = mixing_rates("mc4", tasks)
-    share = {task.name: rate / sum(rates) for task, rate in zip(tasks, rates, strict=True)}
-    file = Path(mc4.__file__).parent / "data" / "mc4_examples.tsv"
-    rows = re.findall(r"^([a-zA-Z-]+)\t(\d+)$", file.read_text(), re.M)
-    counts = {f"mc4.{code.replace('-', '_')}": float(count) for code, count in rows}
-    weights = np.exp(0.3 * np.log(list(counts.values())))
-    assert share == pytest.approx(dict(zip(counts, weights / weights.sum(), strict=True)))
-    # As TFDS's catalogue prints them.
-    printed = {"af": 2_152_243, "bg_Latn": 162_461, "en": 3_079_081_989, "yo": 46_214}
-    assert {code: counts[f"mc4.{code}"] for code in printed} == printed
-    # ln(3079081989 / 46214) = 11.1068; exp(0.3 * 11.1068) = 28.0.
-    assert share["mc4.en"] / share["mc4.yo"] == pytest.approx(28.0, abs=0.05)

@@ -39,6 +39,7 @@ def test_every_module_of_tasks_is_a_family():
 
 
 def test_a_name_of_one_s_own_that_a_family_has_too_is_told(tmp_path, monkeypatch):
+    registry.provider("arc_easy")
     (tmp_path / "late_family.py").write_text(
         "import seqio\nseqio.MixtureRegistry.add('arc_easy_too', ['arc_easy'], default_rate=1.0)\n"
     )

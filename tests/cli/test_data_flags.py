@@ -1,0 +1,51 @@
+"""The flags for data tell seqio where to look."""
+
+import argparse
+import os
+
+import pytest
+import seqio
+
+from switch_jax.cli import data_flags, main
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    monkeypatch.setattr(seqio.utils, "_TFDS_DATA_DIR_OVERRIDE", None)
+    monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [])
+
+
+def test_both_flags():
+    parser = argparse.ArgumentParser()
+    data_flags.add_data_flags(parser)
+    source = seqio.TfdsDataSource("xsum:1.1.0")
+    data_flags.apply(parser.parse_args([]))
+    assert source.tfds_dataset.data_dir is None
+    assert seqio.get_global_cache_dirs() == []
+    flags = ["--tfds_data_dir=gs://bucket/tfds", "--seqio_additional_cache_dirs=~/one,/two"]
+    data_flags.apply(parser.parse_args(flags))
+    assert source.tfds_dataset.data_dir == "gs://bucket/tfds"
+    assert seqio.get_global_cache_dirs() == [os.path.expanduser("~/one"), "/two"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            ["--gin.MIXTURE_OR_TASK_NAME=xsum", "--tfds_data_dir=/no/tfds"],
+            "xsum:1.1.0, which is not in /no/tfds",
+        ),
+        (
+            ["--gin.USE_CACHED_TASKS=True", "--seqio_additional_cache_dirs=/no,/nor"],
+            "no cache of bible_span_corruption in /no or /nor",
+        ),
+        (
+            ["--gin.VOCABULARY=byte", "--gin.NUM_EMBEDDINGS=256"],
+            "359 ids, but the model's embedding has 256 rows; set NUM_EMBEDDINGS to 384",
+        ),
+    ],
+)
+def test_train_takes_them(values, told, capsys, tmp_path):
+    config = ["--gin_file=runs/demo_switch.gin", f"--gin.MODEL_DIR={tmp_path}", "--dry_run"]
+    assert main(["train", *config, *values]) == 2
+    assert told in capsys.readouterr().err

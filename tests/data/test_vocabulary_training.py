@@ -1,0 +1,93 @@
+"""Vocabularies that are trained on a task's text before it is tokenised."""
+
+import gzip
+import itertools
+import re
+
+import pytest
+import sentencepiece
+import seqio
+from switch_jax.tasks import english
+
+from switch_jax.data import vocabulary_training as training
+from switch_jax.errors import UserError
+
+TEXT = ["judge my vow of black quartz, sphinx", "the five boxing wizards jump"] * 20
+
+
+@pytest.fixture
+def two_texts(tmp_path):
+    """A mixture `mixed_text` of a task with inputs and targets and one with targets, 3 to 1."""
+    (tmp_path / "pairs.txt").write_text("".join(f"pair {i}\n" for i in range(20)))
+    (tmp_path / "lines.txt").write_text("".join(f"line {i}\n" for i in range(20)))
+    steps = {
+        "pairs": seqio.map_over_dataset(
+            lambda line: {"inputs": line, "targets": line + "\n\nagain"}
+        ),
+        "lines": seqio.map_over_dataset(lambda line: {"inputs": "", "targets": line}),
+    }
+    for name, step in steps.items():
+        seqio.TaskRegistry.add(
+            f"text_{name}",
+            source=seqio.TextLineDataSource({"train": str(tmp_path / f"{name}.txt")}),
+            preprocessors=[step, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+            output_features={
+                key: seqio.Feature(english.VOCABULARY) for key in ("inputs", "targets")
+            },
+        )
+    seqio.MixtureRegistry.add("mixed_text", [("text_pairs", 3.0), ("text_lines", 1.0)])
+    yield
+    seqio.MixtureRegistry.remove("mixed_text")
+    for name in steps:
+        seqio.TaskRegistry.remove(f"text_{name}")
+
+
+def test_a_mixture_s_text_is_shared_out_by_its_rates(two_texts):
+    # Of 4 examples 3 are pairs; tasks come by name.
+    pairs = itertools.chain(*([f"pair {i}", f"pair {i}", "again"] for i in range(3)))
+    assert list(training.lines("mixed_text", "train", 4)) == ["line 0", *pairs]
+
+
+def test_a_shipped_corpus_is_read_as_it_stands():
+    with gzip.open(english.DATA / "bible.validation.txt.gz", "rt") as file:
+        text = file.read().splitlines()
+    assert list(training.lines("bible_span_corruption", "validation", 50)) == text[:50]
+
+
+def test_ids_and_size():
+    model = sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, 34))
+    assert (model.pad_id(), model.eos_id(), model.unk_id(), model.bos_id()) == (0, 1, 2, -1)
+    assert model.get_piece_size() == 34
+    assert model.decode(model.encode("black wizards")) == "black wizards"
+    assert model.unk_id() in model.encode("日")
+
+
+def test_byte_fallback_knows_every_character():
+    model = sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, 288, True))
+    # The 256 bytes follow padding, EOS and unknown.
+    assert model.encode("日")[-3:] == [3 + byte for byte in "日".encode()]
+
+
+def test_the_same_text_gives_the_same_model():
+    assert training.train(TEXT, 34) == training.train(list(TEXT), 34)
+    assert training.train(TEXT, 34) != training.train(TEXT, 35)
+
+
+def test_sizes_that_do_not_fit_are_told():
+    with pytest.raises(
+        UserError, match=r"9999 pieces are more than .* write --size (\d+) or less"
+    ) as e:
+        training.train(TEXT, 9999)
+    most = int(re.search(r"--size (\d+)", str(e.value))[1])
+    sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, most))
+    # Every character, the space among them, and padding, EOS and unknown.
+    needed = len(set("".join(TEXT))) + 3
+    with pytest.raises(UserError, match=f"5 pieces are fewer than .* take, {needed}"):
+        training.train(TEXT, 5)
+    with pytest.raises(UserError, match="no text"):
+        training.train([], 34)
+
+
+def test_a_task_without_tokens_of_text_is_told():
+    with pytest.raises(UserError, match="toy_pairs has no step seqio.preprocessors.tokenize"):
+        list(training.lines("toy_pairs", "train", 1))
