@@ -9,7 +9,7 @@ import jax
 from switch_jax.errors import UserError
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
-from switch_jax.model import ModelConfig, bind
+from switch_jax.model import ModelConfig, bind, cast_blocks
 from switch_jax.training.loss import token_sums
 
 
@@ -87,7 +87,7 @@ def make_decode(
         parameters: Any, tokens: jax.Array, segments: jax.Array, numbers: jax.Array
     ) -> Decoded:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), numbers)
-        transformer = bind(model, parameters)
+        transformer = bind(model, cast_blocks(model, parameters))
         memory = transformer.encode(tokens, segments)
         start = transformer.start(memory, segments, config.num_beams, config.max_tokens)
         valid = segments.any(axis=1)

@@ -1,7 +1,13 @@
 """T5 and Switch Transformer encoder-decoders in Flax NNX."""
 
 from switch_jax.model.config import ModelConfig
-from switch_jax.model.functional import abstract_parameters, bind, init_parameters, logical_axes
+from switch_jax.model.functional import (
+    abstract_parameters,
+    bind,
+    cast_blocks,
+    init_parameters,
+    logical_axes,
+)
 from switch_jax.model.transformer import Transformer
 
 __all__ = [
@@ -9,6 +15,7 @@ __all__ = [
     "Transformer",
     "abstract_parameters",
     "bind",
+    "cast_blocks",
     "init_parameters",
     "logical_axes",
 ]

@@ -37,3 +37,16 @@ def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
     graph, state = _abstract(config)
     nnx.replace_by_pure_dict(state, parameters)
     return nnx.merge(graph, state)
+
+
+def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
+    """The matrices of the blocks in the activations' dtype, all but the router's.
+
+    Blocks compute with them so anyway: to decode, they are cast once, and not for each token.
+    """
+
+    def one(parameter: jax.Array, names: tuple[str, ...]) -> jax.Array:
+        is_matrix = names[0] == "layers" and len(names) > 2 and "router" not in names
+        return parameter.astype(config.dtype) if is_matrix else parameter
+
+    return jax.tree.map(one, parameters, logical_axes(config))

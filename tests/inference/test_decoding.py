@@ -69,6 +69,16 @@ def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
         np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-4)
 
 
+def test_weights_are_cast_once_and_not_for_each_token(inputs):
+    """The loop over tokens takes matrices in bfloat16; the router's and norms are float32."""
+    model = dataclasses.replace(SWITCH, dtype="bfloat16")
+    decode = make_decode(model, DecodingConfig(L))
+    jaxpr = jax.make_jaxpr(decode)(parameters(model), *inputs, NUMBERS)
+    (loop,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "while")
+    wide = {v.aval.shape for v in loop.invars if v.aval.dtype == np.float32 and v.aval.ndim == 3}
+    assert wide == {(2 // model.sparse_step, model.d_model, model.num_experts)}, "the router's"
+
+
 def test_a_beam_search_scores_what_it_finds_as_the_model_does(inputs):
     decode = make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6))
     found = jax.device_get(jax.jit(decode)(parameters(SWITCH), *inputs, NUMBERS))
