@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
       UserError: a run folder cannot be read, or the output is no .html file.
     """
     # matplotlib takes a second to import: not on every `switch_jax --help`.
-    from switch_jax.reports import charts, figures, page, runs, summary
+    from switch_jax.reports import charts, downstream, figures, page, runs, summary
 
     output = Path(args.output)
     if output.suffix != ".html":
@@ -39,20 +39,23 @@ def main(args: argparse.Namespace) -> int:
     found = runs.read_runs(args.runs)
     task = summary.held_out_task(found)
     pairs = summary.comparisons(found, task)
-    sections = charts.sections(found, task)
+    scores = downstream.read_downstream(found)
+    sections = charts.sections(found, task, scores)
     picture = figures.picture(
-        charts.main_charts(found, task),
+        charts.main_charts(found, task, scores),
         page.title(found),
         [pair.sentence() for pair in pairs],
     )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page.render(found, task, pairs, sections), encoding="utf-8")
+        output.write_text(page.render(found, task, pairs, sections, scores), encoding="utf-8")
         output.with_suffix(".png").write_bytes(picture)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror}") from error
 
-    print(summary.text_table(found, summary.final_numbers(found, task)))
+    rows = summary.final_numbers(found, task)
+    rows += [*downstream.upstream_rows(scores), *downstream.score_rows(scores)]
+    print(summary.text_table(found, rows))
     for pair in pairs:
         print(f"\n{pair.sentence()}")
         for note in pair.caveats():

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from switch_jax.reports import downstream_charts
+from switch_jax.reports.downstream import Downstream
 from switch_jax.reports.figures import (
-    COLOURS,
     GREY,
     Chart,
     Line,
+    colours,
     draw_lines,
     draw_load,
     shades,
@@ -56,15 +58,16 @@ def _time(runs: Sequence[Run]) -> _Axis:
     return _Axis("time", f"training time [{unit}]", unit, 1 / size)
 
 
-def colours(runs: Sequence[Run]) -> list[str]:
-    """One colour per run, the same everywhere."""
-    return [COLOURS[i % len(COLOURS)] for i in range(len(runs))]
-
-
-def sections(runs: Sequence[Run], task: str | None) -> list[Section]:
+def sections(runs: Sequence[Run], task: str | None, downstream: Downstream) -> list[Section]:
     """All charts in the order of the page; sections with nothing to show are left out."""
     axes = (_STEPS, _time(runs))
     found = []
+    for title, charts in (
+        ("Downstream against upstream", downstream_charts.against_upstream(runs, downstream)),
+        ("Downstream scores", downstream_charts.over_steps(runs, downstream)),
+    ):
+        if charts:
+            found.append(Section(title, charts))
     if any(held_out(run, task) for run in runs):
         curves = [_held_out(runs, task, axis) for axis in axes]
         accuracy = [_held_out_accuracy(runs, task, axis) for axis in axes]
@@ -73,7 +76,7 @@ def sections(runs: Sequence[Run], task: str | None) -> list[Section]:
         found.append(Section("Training curves", [_training(runs, axis) for axis in axes]))
         found.append(Section("Optimisation and speed", _optimisation(runs)))
     columns = _columns(runs)
-    for run, colour in zip(runs, colours(runs), strict=True):
+    for run, colour in zip(runs, colours(len(runs)), strict=True):
         if run.layers:
             load = [_load(layer, columns) for layer in run.layers]
             found.append(Section(f"Load of the experts: {run.name}", load))
@@ -82,15 +85,18 @@ def sections(runs: Sequence[Run], task: str | None) -> list[Section]:
     return found
 
 
-def main_charts(runs: Sequence[Run], task: str | None) -> list[Chart]:
-    """Up to six for the picture: curves, and the routing of the first sparse run, if any."""
+def main_charts(runs: Sequence[Run], task: str | None, downstream: Downstream) -> list[Chart]:
+    """Up to six for the picture: a downstream score, curves, routing of the first sparse run."""
     axes = (_STEPS, _time(runs))
-    charts = []
+    charts = [
+        *downstream_charts.against_upstream(runs, downstream)[:1],
+        *downstream_charts.over_steps(runs, downstream)[:1],
+    ]
     if any(held_out(run, task) for run in runs):
         charts += [_held_out(runs, task, axis) for axis in axes]
     if any(len(run.train) for run in runs):
         charts.append(_training(runs, _STEPS))
-    for run, colour in zip(runs, colours(runs), strict=True):
+    for run, colour in zip(runs, colours(len(runs)), strict=True):
         if run.layers:
             first_and_last = run.layers[:: max(1, len(run.layers) - 1)]
             routing = [_load(layer, _columns(runs)) for layer in first_and_last]
@@ -115,7 +121,7 @@ def _curves(
 ) -> list[Line]:
     return [
         Line(axis.of(s), s.get(name), short(run.name), colour, dashed=run.dense, markers=markers)
-        for run, s, colour in zip(runs, series, colours(runs), strict=True)
+        for run, s, colour in zip(runs, series, colours(len(runs)), strict=True)
         if s is not None and len(s)
     ]
 

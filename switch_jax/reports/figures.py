@@ -81,6 +81,49 @@ def draw_lines(
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.02)
     ax.set_ylim(*y_limits)
+    _finish(ax, lines)
+
+
+def draw_points(
+    ax: Axes,
+    points: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    groups: tuple[str, str],
+) -> None:
+    """Draws lines of one point each, joined within each group in order of x.
+
+    Args:
+      ax: where.
+      points: with their labels beside the right edge.
+      x_label, y_label: of the axes.
+      groups: what the legend calls the dashed ones, drawn hollow, and the others.
+    """
+    for dashed, group in zip((True, False), groups, strict=True):
+        xy = sorted((p.x[0], p.y[0]) for p in points if p.dashed == dashed)
+        if xy:
+            style, fill = ((0, (4, 2)), "white") if dashed else ("-", GREY)
+            ax.plot(
+                *zip(*xy, strict=True),
+                color=GREY,
+                linewidth=1,
+                linestyle=style,
+                marker="o",
+                markersize=6,
+                markerfacecolor=fill,
+                label=group,
+            )
+    for point in points:
+        inside = "white" if point.dashed else point.colour
+        ax.plot(point.x, point.y, "o", color=point.colour, markersize=7, markerfacecolor=inside)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.margins(x=0.08, y=0.1)
+    _finish(ax, points)
+    ax.legend(frameon=False, fontsize=_LABEL_SIZE)
+
+
+def _finish(ax: Axes, lines: Sequence[Line]) -> None:
     _plain_ticks(ax.xaxis, ax.get_xlim(), most=5)
     _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
     _label_ends(ax, lines)
@@ -193,6 +236,11 @@ def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
     return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
 
 
+def colours(number: int) -> list[str]:
+    """One colour per run, the same everywhere."""
+    return [COLOURS[i % len(COLOURS)] for i in range(number)]
+
+
 def short(name: str) -> str:
     """A name that fits beside a chart."""
     return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
@@ -210,20 +258,22 @@ def svg_data_url(chart: Chart) -> str:
 
 def picture(charts: Sequence[Chart], title: str, findings: Sequence[str]) -> bytes:
     """Charts, three in a row, under a title and the findings as one PNG, 1800 pixels wide."""
+    title = textwrap.fill(title, 105)
     text = "\n".join(textwrap.fill(finding, 150) for finding in findings)
-    head = 0.5 + 0.2 * len(text.splitlines())  # inches
+    first = 0.16 + 0.24 * len(title.splitlines())  # inches
+    head = first + 0.1 + 0.2 * len(text.splitlines())
     rows = math.ceil(len(charts) / 3)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(12, head + 2.9 * rows), layout="constrained")
         halves = figure.add_gridspec(2, 1, height_ratios=[head, 2.9 * rows])
         top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
         top.text(0.01, 1 - 0.12 / head, title, va="top", fontsize=13, weight="bold")
-        top.text(0.01, 1 - 0.40 / head, text, va="top", fontsize=10, linespacing=1.35)
+        top.text(0.01, 1 - first / head, text, va="top", fontsize=10, linespacing=1.35)
         # A subfigure each: one chart's long labels must not push the others about.
         for cell, chart in zip(body.subfigures(rows, 3, squeeze=False).flat, charts, strict=False):
             ax = cell.add_subplot()
             chart.draw(ax)
-            ax.set_title(chart.title)
+            ax.set_title(textwrap.fill(chart.title, 40))
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=150)
     return file.getvalue()

@@ -3,8 +3,9 @@
 import html
 from collections.abc import Sequence
 
-from switch_jax.reports.charts import Section, colours
-from switch_jax.reports.figures import svg_data_url
+from switch_jax.reports.charts import Section
+from switch_jax.reports.downstream import Downstream, score_rows, upstream_rows
+from switch_jax.reports.figures import colours, svg_data_url
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import (
     QUALITY,
@@ -59,6 +60,7 @@ def render(
     task: str | None,
     pairs: Sequence[Comparison],
     sections: Sequence[Section],
+    downstream: Downstream,
 ) -> str:
     """The whole page.
 
@@ -67,16 +69,25 @@ def render(
       task: the held-out task the runs are compared on.
       pairs: dense against sparse runs.
       sections: the charts.
+      downstream: scores on downstream tasks.
     """
+    scores, upstream = score_rows(downstream), upstream_rows(downstream)
     several_tasks = any(set(run.evals) - {task} for run in runs)
     parts = [
         f"<h1>{html.escape(title(runs))}</h1>",
-        _headline(runs, task, pairs),
+        _headline(runs, task, pairs, downstream),
         *(_charts(section) for section in sections),
         "<h2>Final numbers</h2>",
         '<p class="quiet">The last logged value of each, unless it says otherwise.</p>',
         _table(runs, final_numbers(runs, task)),
     ]
+    if scores or upstream:
+        parts += [
+            "<h2>Downstream numbers</h2>",
+            '<p class="quiet">Best: at the checkpoint where the first metric of its task (of a '
+            "mixture: the average) is highest. Last: at the last one that was evaluated.</p>",
+            _table(runs, [*upstream, *scores]),
+        ]
     if several_tasks:
         parts += [
             "<h2>Held-out numbers by task</h2>",
@@ -101,22 +112,30 @@ def render(
     )
 
 
-def _headline(runs: Sequence[Run], task: str | None, pairs: Sequence[Comparison]) -> str:
+def _headline(
+    runs: Sequence[Run],
+    task: str | None,
+    pairs: Sequence[Comparison],
+    downstream: Downstream,
+) -> str:
     on = f"Held-out task: {html.escape(task)}. " if task else ""
     intro = (
         f'<p class="quiet">{on}Negative log perplexity is the mean log probability the model gives '
         "to the right token, in nats; higher (closer to 0) is better.</p>"
     )
     cards = "".join(
-        _card(run, task, colour) for run, colour in zip(runs, colours(runs), strict=True)
+        _card(run, task, colour) for run, colour in zip(runs, colours(len(runs)), strict=True)
     )
     findings = "".join(f'<p class="finding">{html.escape(pair.sentence())}</p>' for pair in pairs)
     notes = list(dict.fromkeys(note for pair in pairs for note in pair.caveats()))
     notes += [
-        f"{run.name}: {run.unreadable} half-written line{'s' * (run.unreadable > 1)} of "
-        "metrics.jsonl skipped."
-        for run in runs
-        if run.unreadable
+        f"{run.name}: {lost} half-written line{'s' * (lost > 1)} of {file} skipped."
+        for run, lost_scores in zip(runs, downstream.unreadable, strict=True)
+        for file, lost in (
+            ("metrics.jsonl", run.unreadable),
+            ("eval/metrics.jsonl", lost_scores),
+        )
+        if lost
     ]
     if pairs:
         findings += (
@@ -134,7 +153,9 @@ def _card(run: Run, task: str | None, colour: str) -> str:
     state = ""
     if run.unfinished:
         state = f" Still at step {run.last_step:,} of {run.facts['train_steps']:,}."
-    if curve is None:
+    if curve is None and run.evals:
+        value, where = "–", f"Evaluated on {', '.join(run.evals)}, unlike other runs.{state}"
+    elif curve is None:
         value, where = "–", f"Not evaluated on held-out text yet.{state}"
     else:
         last = curve.last(QUALITY)

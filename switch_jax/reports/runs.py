@@ -155,7 +155,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             f"no metrics.jsonl in {folder}: it is written from the first logged step on; "
             f"the folder holds {', '.join(sorted(p.name for p in path.iterdir())) or 'nothing'}"
         )
-    train, evals, unreadable = _resolve(metrics.read_bytes().decode(errors="replace"))
+    lines, unreadable = read_lines(metrics)
+    train, evals = _resolve(lines)
     if not train and not evals:
         raise UserError(
             f"{metrics} holds no complete train or eval line yet ({unreadable} unreadable); "
@@ -175,6 +176,22 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     )
 
 
+def read_lines(path: epath.Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a metrics.jsonl that tell a kind and a step, and how many others there are."""
+    lines, unreadable = [], 0
+    for text in path.read_bytes().decode(errors="replace").splitlines():
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            line = {**line, "kind": line["kind"], "step": int(line["step"])}
+        except (ValueError, TypeError, KeyError):
+            unreadable += 1
+            continue
+        lines.append(line)
+    return lines, unreadable
+
+
 def _read_facts(path: epath.Path) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -184,8 +201,8 @@ def _read_facts(path: epath.Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a JSON object: {e}") from e
 
 
-def _resolve(text: str) -> tuple[list[dict], dict[str, list[dict]], int]:
-    """The valid train lines, the valid eval lines by task, and how many lines were unreadable.
+def _resolve(lines: Iterable[dict]) -> tuple[list[dict], dict[str, list[dict]]]:
+    """The valid train lines, and the valid eval lines by task.
 
     Of lines for the same step the later one wins. A train line that goes back to an earlier step
     is a resume from a checkpoint: what was logged past it belongs to the attempt that was lost, and
@@ -193,17 +210,9 @@ def _resolve(text: str) -> tuple[list[dict], dict[str, list[dict]], int]:
     """
     train: dict[int, dict] = {}
     evals: dict[str, dict[int, dict]] = {}
-    unreadable = 0
     last_train_step = -1
-    for text_line in text.splitlines():
-        if not text_line.strip():
-            continue
-        try:
-            line = json.loads(text_line)
-            kind, step = line["kind"], int(line["step"])
-        except (ValueError, TypeError, KeyError):
-            unreadable += 1
-            continue
+    for line in lines:
+        kind, step = line["kind"], line["step"]
         if kind == "train":
             if step <= last_train_step:
                 for series in (train, *evals.values()):
@@ -214,7 +223,7 @@ def _resolve(text: str) -> tuple[list[dict], dict[str, list[dict]], int]:
         elif kind == "eval":
             evals.setdefault(line.get("task", "all"), {})[step] = line
     kept = {task: _ascending(series) for task, series in evals.items() if series}
-    return _ascending(train), kept, unreadable
+    return _ascending(train), kept
 
 
 def _ascending(lines: dict[int, dict]) -> list[dict]:

@@ -17,7 +17,8 @@ QUALITY = "neg_log_perplexity"
 def held_out_task(runs: Sequence[Run]) -> str | None:
     """The task whose evaluations the runs are compared on: "all" where every run has it.
 
-    None where no run has been evaluated yet.
+    None where no run has been evaluated yet, or fine-tuned ones have no task in common: those
+    compare by their downstream scores.
 
     Raises:
       UserError: the runs were evaluated on different tasks.
@@ -26,12 +27,17 @@ def held_out_task(runs: Sequence[Run]) -> str | None:
     if not evaluated:
         return None
     common = set.intersection(*(set(run.evals) for run in evaluated))
-    if not common:
+    if not common and not any(run.facts.get("initial_checkpoint") for run in evaluated):
         tasks = "; ".join(f"{run.name}: {', '.join(run.evals)}" for run in evaluated)
         raise UserError(
             f"the runs have no held-out task in common ({tasks}); report them one by one"
         )
-    return "all" if "all" in common else min(common)
+    return preferred(common)
+
+
+def preferred(tasks: set[str]) -> str | None:
+    """The one to compare on: "all", the mean over tasks, where it is there; None of none."""
+    return "all" if "all" in tasks else min(tasks, default=None)
 
 
 def held_out(run: Run, task: str | None) -> Series | None:
@@ -157,7 +163,11 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
 
 
 def comparisons(runs: Sequence[Run], task: str | None) -> list[Comparison]:
-    """Every dense run with every sparse run."""
+    """Every dense run with every sparse run, of those that started from scratch.
+
+    The steps of a fine-tuned one leave out those that brought it where it started.
+    """
+    runs = [run for run in runs if not run.facts.get("initial_checkpoint")]
     dense, sparse = [r for r in runs if r.dense], [r for r in runs if r.sparse]
     pairs = (compare(d, s, task) for d, s in itertools.product(dense, sparse))
     return [pair for pair in pairs if pair is not None]
@@ -171,7 +181,9 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
 
     def quality(run: Run, name: str, form: Callable[[float], str]) -> str:
         curve = held_out(run, task)
-        return "not yet" if curve is None else form(curve.last(name))
+        if curve is None:
+            return "" if run.evals else "not yet"
+        return form(curve.last(name))
 
     def steps(run: Run) -> str:
         planned = run.facts.get("train_steps")
@@ -216,7 +228,11 @@ def task_numbers(runs: Sequence[Run]) -> Rows:
 def facts_table(runs: Sequence[Run]) -> Rows:
     """Everything run.json says, as it stands there."""
     keys = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
-    return [(key, [fact(run.facts.get(key)) for run in runs]) for key in keys]
+
+    def cell(run: Run, key: str) -> str:
+        return "none" if run.facts.get(key, "") is None else fact(run.facts.get(key))
+
+    return [(key, [cell(run, key) for run in runs]) for key in keys]
 
 
 def text_table(runs: Sequence[Run], rows: Rows) -> str:

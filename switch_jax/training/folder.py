@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from switch_jax.checkpointing.parameters import saved_steps
 from switch_jax.data.pipeline import Batch, DataConfig
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
@@ -42,8 +43,15 @@ def write_description(
     data: DataConfig,
     mesh: Mesh,
     config_text: str,
+    start: Path | None,
 ) -> None:
     """Facts of the run as `run.json`, and its config as `config.gin`.
+
+    Args:
+      model_dir: the run's folder.
+      run, model, data, mesh, config_text: what is described.
+      start: the checkpoint that a new run starts from; of one that goes on from a checkpoint of its
+        own, `run.json` keeps what it says.
 
     Raises:
       UserError: they cannot be written.
@@ -59,6 +67,7 @@ def write_description(
         "train_steps": run.train_steps,
         "batch_tokens": run.batch_size * (inputs + targets),
         "seed": run.seed,
+        "initial_checkpoint": _initial_checkpoint(model_dir, start),
     }
     try:
         (model_dir / "run.json").write_text(json.dumps(description, indent=2) + "\n")
@@ -67,6 +76,15 @@ def write_description(
     except OSError as error:
         reason = error.strerror
         raise UserError(f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}") from error
+
+
+def _initial_checkpoint(model_dir: Path, start: Path | None) -> str | None:
+    if not saved_steps(model_dir):
+        return str(start) if start else None
+    try:
+        return json.loads((model_dir / "run.json").read_text()).get("initial_checkpoint")
+    except (OSError, ValueError):  # removed, or half written when the run was killed
+        return None
 
 
 def write_bad_batch(model_dir: Path, number: int, batch: Batch) -> Path:

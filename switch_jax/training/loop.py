@@ -89,7 +89,7 @@ def train(
         if loop.is_over():
             print(f"{run.model_dir} is at step {loop.step} of {run.train_steps}: nothing to do")
             return loop.state
-        described = (model_dir, run, model, data, devices, config_text)
+        described = (model_dir, run, model, data, devices, config_text, start)
         agreed(lambda: write_description(*described) if is_first() else None)
         writer = agreed(
             lambda: MetricWriter(model_dir, run.wandb_project, config_text, active=is_first())

@@ -7,6 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.reports.evaluated import add_scores, generated
+
+# Model, checkpoint, its quality, and after fine-tuning the best and the last score.
+TUNINGS = [
+    ("dense", 4, -2.0, 60.0, 59.0),
+    ("dense", 6, -1.75, 65.0, 64.0),
+    ("dense", 8, -1.5, 72.5, 70.0),
+    ("switch", 4, -1.875, 61.0, 60.0),
+    ("switch", 6, -1.625, 63.0, 62.0),
+    ("switch", 8, -1.25, 75.0, 74.0),
+]
+
 
 def router_stats(rng, step: int, stacks: dict[str, list[int]], experts: int) -> dict:
     """Routing that starts uneven and undecided, and evens out while it gets more certain."""
@@ -118,3 +130,61 @@ def write_run():
 def make_run(tmp_path, write_run):
     """make_run(name, **options) writes a run folder into the test's own."""
     return lambda name, **options: write_run(tmp_path / name, **options)
+
+
+@pytest.fixture
+def make_tuned(tmp_path):
+    """make_tuned(name, experts, checkpoint, lines) writes a fine-tuned run with scores."""
+
+    def make(name, experts, checkpoint, lines, tail=""):
+        folder = tmp_path / name
+        folder.mkdir()
+        line = {"kind": "eval", "step": 10, "seconds": 1.0, "task": name, "neg_log_perplexity": -1}
+        (folder / "metrics.jsonl").write_text(json.dumps(line))
+        facts = {"name": name, "num_experts": experts, "initial_checkpoint": checkpoint}
+        (folder / "run.json").write_text(json.dumps(facts))
+        return add_scores(folder, lines, tail)
+
+    return make
+
+
+@pytest.fixture
+def make_pretrained(tmp_path):
+    """make_pretrained(name, {step: value}) writes a run with those evaluations of task 'all'."""
+
+    def make(name, evals):
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [
+            {"kind": "eval", "step": step, "seconds": step, "task": task, "neg_log_perplexity": x}
+            for step, value in evals.items()
+            for task, x in (("all", value), ("web", value - 1))
+        ]
+        lines.append({"kind": "train", "step": 1000, "seconds": 1000, "loss": 1.0})
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def make_tunings(make_tuned, make_pretrained):
+    """make_tunings(task) writes fine-tuned runs of a dense and a sparse model, three each."""
+
+    def make(task="qa"):
+        tuned = []
+        for kind, experts in (("dense", 0), ("switch", 8)):
+            evals = {step: x for name, step, x, _, _ in TUNINGS if name == kind}
+            folder = make_pretrained(f"{kind}_for_{task}", evals)
+            for name, step, _, best, last in TUNINGS:
+                if name == kind:
+                    lines = [
+                        generated(100, task, average=best),
+                        generated(200, task, average=last),
+                        generated(200, f"{task}_squad", em=10 * step, f1=1.0),
+                    ]
+                    checkpoint = f"{folder}/checkpoints/{step}"
+                    tuned.append(make_tuned(f"{kind}{step}_{task}", experts, checkpoint, lines))
+        return tuned
+
+    return make

@@ -27,6 +27,19 @@ def test_means_of_neighbours_average_and_keep_the_rest():
     np.testing.assert_allclose(figures.means_of_neighbours(pairs, 3)[:, 1], [4.0, 12.0, 20.0])
 
 
+def test_points_are_joined_by_group_in_order_of_x():
+    ax = Figure().add_subplot()
+    points = [
+        figures.Line(np.array([x]), np.array([y]), "", "red", dashed=dashed)
+        for x, y, dashed in ((3.0, 1.0, True), (5.0, 9.0, False), (1.0, 2.0, True))
+    ]
+    figures.draw_points(ax, points, x_label="x", y_label="y", groups=("a", "b"))
+    joined, single, *marks = ax.lines
+    assert joined.get_xydata().tolist() == [[1, 2], [3, 1]] and joined.get_linestyle() == "--"
+    assert single.get_xydata().tolist() == [[5, 9]]
+    assert [line.get_markerfacecolor() for line in marks] == ["white", "red", "white"]
+
+
 def heat_map(step, load, **size):
     ax = Figure().add_subplot()
     figures.draw_load(ax, np.array(step), np.array(load), **size)

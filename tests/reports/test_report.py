@@ -14,6 +14,10 @@ import pytest
 
 from switch_jax.cli import report
 from switch_jax.errors import UserError
+from switch_jax.reports.charts import main_charts
+from switch_jax.reports.downstream import read_downstream
+from switch_jax.reports.runs import read_runs
+from tests.reports.evaluated import generated
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
 TABLES = ["Final numbers", "The runs", "Operative gin config"]
@@ -197,6 +201,50 @@ def test_a_large_model_stays_small_on_the_page(make_run, tmp_path):
     page = make_report(folder, output=tmp_path / "report.html")
     assert "A row is the mean of 2 neighbouring experts." in page
     assert len(page) < 2_000_000
+
+
+DOWNSTREAM = ["Downstream against upstream", "Downstream scores"]
+
+
+def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp_path, capsys):
+    tuned = make_tunings()
+    page = make_report(*tuned, output=tmp_path / "report.html")
+    assert headings(page)[:2] == DOWNSTREAM
+    assert "Downstream numbers" in headings(page) and "peed-up" not in page
+    assert "<td>72.500 at step 100</td>" in page and "<td>dense_for_qa, step 8</td>" in page
+    words = charts(page)["qa against upstream quality"]
+    assert {"downstream: best average", "dense", "sparse", "switch8_qa"} <= set(words)
+    printed = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    best = printed["qa: average, best"].split("  ")
+    assert [cell.strip() for cell in best if cell][1:] == [
+        f"{score} at step 100"
+        for score in ("60.000", "65.000", "72.500", "61.000", "63.000", "75.000")
+    ]
+    last = printed["qa: average, last"].split()[3:]
+    assert last == ["59.000", "64.000", "70.000", "60.000", "62.000", "74.000"]
+
+
+def test_fine_tuned_runs_may_have_different_tasks(make_tunings, tmp_path):
+    page = make_report(*make_tunings("qa"), *make_tunings("nli"), output=tmp_path / "report.html")
+    found = charts(page)
+    assert {f"{task} against upstream quality" for task in ("qa", "nli")} <= set(found)
+    assert "dense4_nli" not in found["qa against upstream quality"]
+    assert "Evaluated on dense4_nli, unlike other runs." in page
+
+
+def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):
+    scores = [generated(100, "qa", average=50.0)]
+    gone = make_tuned("gone", 8, "/nowhere/checkpoints/4", scores, tail='{"kind": "gen')
+    page = make_report(gone, output=tmp_path / "report.html")
+    assert headings(page)[0] == DOWNSTREAM[1] and DOWNSTREAM[0] not in headings(page)
+    assert "<td>checkpoints, step" not in page and "<td>not known</td>" in page
+    assert "gone: 1 half-written line of eval/metrics.jsonl skipped." in page
+
+
+def test_the_picture_has_upstream_and_scores_first(make_tunings):
+    found = read_runs(make_tunings())
+    titles = [chart.title for chart in main_charts(found, None, read_downstream(found))]
+    assert titles[:2] == ["qa against upstream quality", "qa: average"]
 
 
 @pytest.mark.parametrize("output", ["report", "report.png"])

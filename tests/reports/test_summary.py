@@ -91,6 +91,16 @@ def test_every_dense_run_meets_every_sparse_run():
     assert names == [("d1", "s1"), ("d1", "s2"), ("d2", "s1"), ("d2", "s2")]
 
 
+def test_a_fine_tuned_run_has_no_speed_up():
+    runs = [run("d", 0, [(100, -4.0)]), run("s", 8, [(100, -3.0)])]
+    assert len(summary.comparisons(runs, "t")) == 1
+    for i in range(2):
+        tuned = list(runs)
+        facts = {**runs[i].facts, "initial_checkpoint": "/run/checkpoints/4"}
+        tuned[i] = dataclasses.replace(runs[i], facts=facts)
+        assert summary.comparisons(tuned, "t") == []
+
+
 def test_caveats_name_what_differs():
     dense = run("dense", 0, [(100, -4.0)], train_steps=1000)
     sparse = run("switch", 8, [(100, -4.0)], batch_tokens=4096, device="TPU v5e x 8")
@@ -108,6 +118,13 @@ def test_the_held_out_task_is_one_all_runs_have():
     assert summary.held_out_task([both, a]) == "a"
     with pytest.raises(UserError, match="no held-out task in common"):
         summary.held_out_task([a, b])
+    tuned = run("r", 0, [(100, -4.0)], task="c", initial_checkpoint="/run/checkpoints/4")
+    assert summary.held_out_task([a, tuned]) is None
+
+
+def test_what_a_run_does_not_state_is_told_from_what_it_had_not():
+    runs = [run("old", 0, [(1, -4.0)]), run("new", 0, [(1, -4.0)], initial_checkpoint=None)]
+    assert dict(summary.facts_table(runs))["initial_checkpoint"] == ["not stated", "none"]
 
 
 def test_final_numbers_and_their_text_table():

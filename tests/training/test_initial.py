@@ -1,6 +1,7 @@
 """Fine-tuning: a run that starts from the parameters of another."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -100,6 +101,18 @@ def test_an_interrupted_run_goes_on_from_its_own_checkpoint(pretrained, tuned, t
     resumed = _train(tmp_path / "run", 2, tmp_path / "gone by now", EXPERTS)
     assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
     assert _bits(resumed) == _bits(tuned[1])
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
+    assert recorded == str(pretrained[0] / "checkpoints" / "2")
+
+
+def test_a_new_attempt_records_its_own_start(tmp_path):
+    """A run that was killed before it had a checkpoint starts anew, with what is asked for now."""
+    (tmp_path / "run.json").write_text('{"initial_checkpoint": "/of/the/first/attempt"}')
+    _train(tmp_path, 1)
+    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
+    (tmp_path / "run.json").write_text('{"half')
+    _train(tmp_path, 2)
+    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
 
 
 def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(

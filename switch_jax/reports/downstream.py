@@ -1,0 +1,219 @@
+"""Scores on downstream tasks, and the upstream score of what each run started from."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from switch_jax.errors import UserError
+from switch_jax.reports.runs import Run, read_lines, read_run
+from switch_jax.reports.summary import QUALITY, Rows, preferred
+from switch_jax.reports.units import number
+
+_AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What was evaluated, and how; scores of different settings do not compare.
+
+    Attributes:
+      task: a task, or the mixture whose average it is.
+      split: of the task.
+      decoding: in words.
+      max_examples: of each task only so many were evaluated; None = all.
+    """
+
+    task: str
+    split: str
+    decoding: str
+    max_examples: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What one run got in one setting, by checkpoint in ascending order.
+
+    Attributes:
+      step: [T] int.
+      values: metric -> [T] float, NaN where there is none; the task's first metric comes first.
+    """
+
+    step: np.ndarray
+    values: dict[str, np.ndarray]
+
+    @property
+    def metric(self) -> str:
+        """The task's first metric."""
+        return next(iter(self.values))
+
+    @property
+    def best(self) -> int:
+        """The index of the checkpoint with the highest first metric, of equal ones the earliest."""
+        return int(np.argmax(np.nan_to_num(self.values[self.metric], nan=-np.inf)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Upstream:
+    """The checkpoint that a run started from.
+
+    Attributes:
+      run: name of the run that it is of.
+      step: of the checkpoint.
+      quality: task -> negative log perplexity, nats; empty where nothing is known of it.
+    """
+
+    run: str
+    step: int
+    quality: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Downstream:
+    """What the report says about downstream tasks; the lists have an entry for each run.
+
+    Attributes:
+      scores: by setting; empty where `switch_jax eval` has generated nothing.
+      upstream: None for a run that started from scratch, or does not say.
+      unreadable: half-written lines of eval/metrics.jsonl.
+    """
+
+    scores: list[dict[Setting, Scores]]
+    upstream: list[Upstream | None]
+    unreadable: list[int]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All settings: averages over mixtures first, then in the order of the files."""
+        found = {setting: scores for run in self.scores for setting, scores in run.items()}
+        return sorted(found, key=lambda setting: found[setting].metric != _AVERAGE)
+
+    @property
+    def upstream_task(self) -> str | None:
+        """The pretraining task whose quality is known of every checkpoint that any is known of."""
+        known = [set(up.quality) for up in self.upstream if up and up.quality]
+        return preferred(set.intersection(*known)) if known else None
+
+    def title(self, setting: Setting) -> str:
+        """The task, with what tells the setting from the others of that task."""
+        others = [s for s in self.settings if s.task == setting.task]
+        told = {
+            "split": setting.split,
+            "decoding": setting.decoding,
+            "max_examples": f"at most {setting.max_examples} examples"
+            if setting.max_examples
+            else "all examples",
+        }
+        differing = [
+            text for name, text in told.items() if len({getattr(s, name) for s in others}) > 1
+        ]
+        return f"{setting.task} ({'; '.join(differing)})" if differing else setting.task
+
+
+def read_downstream(runs: Sequence[Run]) -> Downstream:
+    """Reads eval/metrics.jsonl of each run, where there is one, and of what it started from.
+
+    Of records of the same checkpoint and setting the newest counts.
+    """
+    files = [_read_eval(epath.Path(run.folder)) for run in runs]
+    return Downstream(
+        scores=[_scores(lines) for lines, _ in files],
+        upstream=[_upstream(run.facts.get("initial_checkpoint")) for run in runs],
+        unreadable=[unreadable for _, unreadable in files],
+    )
+
+
+def _read_eval(folder: epath.Path) -> tuple[list[dict[str, Any]], int]:
+    path = folder / "eval" / "metrics.jsonl"
+    return read_lines(path) if path.exists() else ([], 0)
+
+
+def _scores(lines: Sequence[dict[str, Any]]) -> dict[Setting, Scores]:
+    found: dict[Setting, dict[int, dict[str, float]]] = {}
+    for line in lines:
+        if line["kind"] == "generated":
+            setting = Setting(
+                line["task"], line["split"], line["decoding"], line.get("max_examples")
+            )
+            found.setdefault(setting, {})[line["step"]] = line["metrics"]
+    return {setting: _columns(by_step) for setting, by_step in found.items()}
+
+
+def _columns(by_step: dict[int, dict[str, float]]) -> Scores:
+    steps = sorted(by_step)
+    names = dict.fromkeys(name for step in steps for name in by_step[step])
+    values = {name: np.array([by_step[s].get(name) for s in steps], float) for name in names}
+    return Scores(np.array(steps, int), values)
+
+
+def _upstream(checkpoint: str | None) -> Upstream | None:
+    """What is known of MODEL_DIR/checkpoints/STEP."""
+    if checkpoint is None:
+        return None
+    path = epath.Path(checkpoint)
+    if not path.name.isdecimal():
+        return None
+    folder, step = path.parent.parent, int(path.name)
+    try:
+        run = read_run(folder)
+    except UserError:  # moved, or of another program
+        return Upstream(folder.name, step, {})
+    quality = {}
+    for task, curve in run.evals.items():
+        values = curve.get(QUALITY)[curve.step <= step]
+        if len(values):
+            quality[task] = float(values[-1])
+    if not quality:
+        quality = {
+            line["task"]: line["metrics"][QUALITY]
+            for line in _read_eval(folder)[0]
+            if line["kind"] == "teacher_forced" and line["step"] == step
+        }
+    finite = {task: x for task, x in quality.items() if x is not None and math.isfinite(x)}
+    return Upstream(run.name, step, finite)
+
+
+def score_rows(downstream: Downstream) -> Rows:
+    """Each metric at the best checkpoint and at the last: (which, one text per run)."""
+
+    def best(scores: Scores, metric: str) -> str:
+        value, step = scores.values[metric][scores.best], scores.step[scores.best]
+        return f"{number(value)} at step {step:,}"
+
+    def last(scores: Scores, metric: str) -> str:
+        return number(scores.values[metric][-1])
+
+    rows = []
+    for setting in downstream.settings:
+        columns = [run.get(setting) for run in downstream.scores]
+        for metric in dict.fromkeys(name for scores in columns if scores for name in scores.values):
+            label = f"{downstream.title(setting)}: {metric}"
+            known = [scores if scores and metric in scores.values else None for scores in columns]
+            rows += [
+                (f"{label}, {which}", [text(scores, metric) if scores else "" for scores in known])
+                for which, text in (("best", best), ("last", last))
+            ]
+    return rows
+
+
+def upstream_rows(downstream: Downstream) -> Rows:
+    """What each run started from, and its negative log perplexity; no rows where none did."""
+    if not any(downstream.upstream):
+        return []
+    task = downstream.upstream_task
+
+    def start(upstream: Upstream | None) -> str:
+        return f"{upstream.run}, step {upstream.step:,}" if upstream else ""
+
+    def quality(upstream: Upstream | None) -> str:
+        if upstream is None:
+            return ""
+        return number(upstream.quality[task]) if task in upstream.quality else "not known"
+
+    return [
+        ("Started from", [start(u) for u in downstream.upstream]),
+        ("Upstream neg. log perplexity [nats]", [quality(u) for u in downstream.upstream]),
+    ]

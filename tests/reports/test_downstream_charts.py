@@ -1,0 +1,63 @@
+from matplotlib.figure import Figure
+
+from switch_jax.reports import downstream_charts
+from switch_jax.reports.downstream import read_downstream
+from switch_jax.reports.figures import COLOURS, GREY
+from switch_jax.reports.runs import read_runs
+from tests.reports.evaluated import generated
+
+
+def drawn(charts, *folders):
+    """Title -> axes of the charts of some runs."""
+    runs = read_runs(folders)
+    found = {}
+    for chart in charts(runs, read_downstream(runs)):
+        found[chart.title] = Figure().add_subplot()
+        chart.draw(found[chart.title])
+    return found
+
+
+def lines(ax):
+    return [[line.get_xdata().tolist(), line.get_ydata().tolist()] for line in ax.lines]
+
+
+def test_best_scores_lie_over_upstream_quality_with_a_line_for_dense_and_one_for_sparse(
+    make_tunings,
+):
+    backwards = make_tunings()[::-1]
+    found = drawn(downstream_charts.against_upstream, *backwards)
+    assert list(found) == ["qa against upstream quality", "qa_squad against upstream quality"]
+    ax = found["qa against upstream quality"]
+    dense, sparse, *points = lines(ax)
+    assert dense == [[-2.0, -1.75, -1.5], [60.0, 65.0, 72.5]]
+    assert sparse == [[-1.875, -1.625, -1.25], [61.0, 63.0, 75.0]]
+    expected = [(-1.25, 75), (-1.625, 63), (-1.875, 61), (-1.5, 72.5), (-1.75, 65), (-2.0, 60)]
+    assert points == [[[x], [y]] for x, y in expected]
+    assert [line.get_color() for line in ax.lines] == [GREY, GREY, *COLOURS[:6]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dense", "sparse"]
+    assert {text.get_text() for text in ax.texts} == {run.name for run in backwards}
+    assert ax.get_xlabel() == "upstream: neg. log perplexity [nats]"
+    assert ax.get_ylabel() == "downstream: best average"
+
+
+def test_only_runs_whose_origin_is_known_are_shown(make_tuned, make_pretrained):
+    scores = [generated(100, "qa", average=50.0)]
+    folder = make_pretrained("parent", {400: -2.0})
+    known = make_tuned("known", 8, f"{folder}/checkpoints/400", scores)
+    gone = make_tuned("gone", 8, "/nowhere/checkpoints/400", scores)
+    scratch = make_tuned("scratch", 0, None, scores)
+    unscored = make_tuned("unscored", 0, f"{folder}/checkpoints/400", [])
+    failed = make_tuned(
+        "failed", 0, f"{folder}/checkpoints/400", [generated(1, "qa", average=None)]
+    )
+    found = drawn(downstream_charts.against_upstream, known, gone, scratch, unscored, failed)
+    assert lines(found["qa against upstream quality"]) == [[[-2.0], [50.0]]] * 2
+    assert drawn(downstream_charts.against_upstream, gone, scratch, unscored, failed) == {}
+
+
+def test_every_metric_has_a_chart_over_steps(make_tunings):
+    found = drawn(downstream_charts.over_steps, *make_tunings()[2:4])
+    assert list(found) == ["qa: average", "qa_squad: em", "qa_squad: f1"]
+    assert lines(found["qa: average"]) == [[[100, 200], [72.5, 70.0]], [[100, 200], [61.0, 60.0]]]
+    assert [line.get_linestyle() for line in found["qa: average"].lines] == ["--", "-"]
+    assert lines(found["qa_squad: em"]) == [[[200], [80]], [[200], [40]]]
