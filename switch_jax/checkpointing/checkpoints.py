@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from switch_jax.checkpointing.description import (
 from switch_jax.checkpointing.orbax_mends import first_cause
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, is_first
+from switch_jax.paths import write_whole
 
 State = TypeVar("State")
 
@@ -144,15 +144,10 @@ class Checkpoints:
           UserError: it could not be written.
         """
         path = self._amended(step)
-        unfinished = path.with_suffix(".unfinished")
 
         def write() -> None:
             path.parent.mkdir(exist_ok=True)
-            with unfinished.open("w") as file:
-                file.write(json.dumps(packed(notes)))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
+            write_whole(path, json.dumps(packed(notes)))
 
         if step in self.steps():
             _on_first(path, write)

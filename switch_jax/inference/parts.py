@@ -10,6 +10,7 @@ from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, gather, is_first
+from switch_jax.paths import write_whole
 
 
 class Parts:
@@ -110,10 +111,7 @@ class Parts:
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole, or not at all."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text)
-        unfinished.replace(file)
+        write_whole(file, text)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error

@@ -14,6 +14,7 @@ from switch_jax.data.pipeline import Batch, DataConfig
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.paths import write_whole
 from switch_jax.training.config import RunConfig
 
 
@@ -70,9 +71,9 @@ def write_description(
         "initial_checkpoint": _initial_checkpoint(model_dir, start),
     }
     try:
-        (model_dir / "run.json").write_text(json.dumps(description, indent=2) + "\n")
+        write_whole(model_dir / "run.json", json.dumps(description, indent=2) + "\n")
         if config_text:
-            (model_dir / "config.gin").write_text(config_text)
+            write_whole(model_dir / "config.gin", config_text)
     except OSError as error:
         reason = error.strerror
         raise UserError(f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}") from error
@@ -83,7 +84,7 @@ def _initial_checkpoint(model_dir: Path, start: Path | None) -> str | None:
         return str(start) if start else None
     try:
         return json.loads((model_dir / "run.json").read_text()).get("initial_checkpoint")
-    except (OSError, ValueError):  # removed, or half written when the run was killed
+    except (OSError, ValueError):  # removed, or changed by hand
         return None
 
 
