@@ -10,6 +10,8 @@ import switch_jax.data  # noqa: F401  first: TensorFlow starts quietly, off the 
 # and C4, among others.
 FAMILIES = (
     "switch_jax.tasks.english",
+    "switch_jax.tasks.multilingual",
+    "switch_jax.tasks.offline",
     "switch_jax.tasks.c4",
     "switch_jax.tasks.mc4",
     "switch_jax.tasks.xsum",

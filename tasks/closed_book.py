@@ -11,18 +11,8 @@ import functools
 import seqio
 import t5.data.postprocessors
 import tensorflow as tf
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
 from t5.evaluation import metrics
-
-
-@seqio.map_over_dataset
-def trivia_qa(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The question, the answer's 'value', and its 'aliases' to be scored against."""
-    return {
-        "inputs": tf.strings.join(["trivia_qa question: ", record["question"]]),
-        "targets": record["answer"]["value"],
-        "answers": record["answer"]["aliases"],
-    }
 
 
 @seqio.map_over_dataset

@@ -1,18 +1,17 @@
 """mC4: 107 tasks in 101 languages and their mixture, under mT5's names (section 4.3).
 
 A language is `mc4.<code>`, with `_` for `-`: `mc4.iw`, `mc4.ru_Latn`. Six languages also have their
-pages in Latin script as a task of its own. Codes, splits and exponent are those of mT5
+pages in Latin script as a task of its own. Codes, splits and rates are those of mT5
 (https://arxiv.org/abs/2010.11934); data/mc4_examples.tsv gives the source of the counts.
 """
 
 from pathlib import Path
 
 import seqio
-from switch_jax.tasks.steps import SPAN_CORRUPTION, features
+from switch_jax.tasks.steps import SPAN_CORRUPTION, features, language_rate
 
 from switch_jax.data import vocabularies
 
-EXPONENT = 0.3  # of the number of examples: rare languages come more often than their share
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 
 
@@ -41,5 +40,5 @@ for code in EXAMPLES:
     )
 
 seqio.MixtureRegistry.add(
-    "mc4", [(task_name(code), count**EXPONENT) for code, count in EXAMPLES.items()]
+    "mc4", [(task_name(code), language_rate(count)) for code, count in EXAMPLES.items()]
 )

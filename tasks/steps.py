@@ -1,4 +1,4 @@
-"""What several families share: T5's features and preprocessing steps, and answers as text."""
+"""What several families share: features, preprocessing steps, answers as text, languages' rates."""
 
 import functools
 import unicodedata
@@ -6,6 +6,7 @@ from typing import Any
 
 import seqio
 import t5.data.preprocessors
+import tensorflow as tf
 
 from switch_jax.data import vocabularies
 
@@ -41,6 +42,16 @@ SPAN_CORRUPTION = (
 )
 
 
+@seqio.map_over_dataset
+def trivia_qa(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The question, the answer's 'value', and its 'aliases' to be scored against."""
+    return {
+        "inputs": tf.strings.join(["trivia_qa question: ", record["question"]]),
+        "targets": record["answer"]["value"],
+        "answers": record["answer"]["aliases"],
+    }
+
+
 def answer_text(answer: str, **unused: Any) -> str:
     """A generated answer or its target, as compared: case and runs of spaces do not count.
 
@@ -48,3 +59,8 @@ def answer_text(answer: str, **unused: Any) -> str:
     character could never be met.
     """
     return " ".join(unicodedata.normalize("NFKC", answer).lower().split())
+
+
+def language_rate(examples: int) -> float:
+    """mT5's: rare languages come more often than their share (https://arxiv.org/abs/2010.11934)."""
+    return examples**0.3

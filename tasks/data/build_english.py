@@ -19,6 +19,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -100,14 +101,14 @@ def write_lines(path: Path, lines: list[str]) -> None:
     path.write_bytes(gzip.compress(text, compresslevel=9, mtime=0))
 
 
-def train_vocabulary(lines: list[str]) -> bytes:
-    """A unigram SentencePiece model of 1000 pieces: pad 0, eos 1, unk 2, no bos."""
+def train_vocabulary(lines: list[str], pieces: int, **options: Any) -> bytes:
+    """A unigram SentencePiece model: pad 0, eos 1, unk 2, no bos; options of the trainer's."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=model,
         model_type="unigram",
-        vocab_size=1000,
+        vocab_size=pieces,
         pad_id=0,
         eos_id=1,
         unk_id=2,
@@ -115,6 +116,7 @@ def train_vocabulary(lines: list[str]) -> bytes:
         num_threads=1,
         max_sentence_length=8192,
         minloglevel=2,
+        **options,
     )
     return model.getvalue()
 
@@ -140,7 +142,7 @@ def main() -> None:
                 f"{path.stat().st_size} bytes"
             )
     train = [line for splits in corpora.values() for line in splits["train"]]
-    (OUTPUT / "english_1000.model").write_bytes(train_vocabulary(train))
+    (OUTPUT / "english_1000.model").write_bytes(train_vocabulary(train, pieces=1000))
 
 
 if __name__ == "__main__":

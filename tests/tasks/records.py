@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -21,10 +22,13 @@ def in_schema(data_set: str, records: Sequence[Record]) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(written).map(features.deserialize_example)
 
 
-def preprocess(name: str, records: Sequence[Record]) -> list[Record]:
-    """The task's examples of these records, written in bytes, with all that the score needs."""
+def preprocess(name: str, records: Sequence[Record], data_set: str | None = None) -> list[Record]:
+    """The task's examples of these records, written in bytes, with all that the score needs.
+
+    The records are in the schema of `data_set`, in TFDS; None = the one that the task reads.
+    """
     task = with_vocabulary(provider(name), "byte")
-    dataset = in_schema(task.source.tfds_dataset.name, records)
+    dataset = in_schema(data_set or task.source.tfds_dataset.name, records)
     dataset = task.preprocess_precache(dataset, seed=0)
     dataset = task.preprocess_postcache(dataset, LONG, seed=0)
     return list(dataset.as_numpy_iterator())
@@ -56,3 +60,19 @@ def score(name: str, examples: Sequence[Record], predictions: Sequence[str]) -> 
     for metric in task.metric_fns:
         results |= metric(targets, predicted)
     return results
+
+
+def restore(inputs: np.ndarray, targets: np.ndarray, first_sentinel: int) -> list[int]:
+    """Undoes span corruption: the targets' spans go back where the inputs have their sentinels."""
+    assert inputs[-1] == targets[-1] == 1  # EOS
+    spans: dict[int, list[int]] = {}
+    for token in targets[:-1].tolist():
+        if token >= first_sentinel:
+            span = spans[token] = []
+        else:
+            span.append(token)
+    tokens = []
+    for token in inputs[:-1].tolist():
+        tokens += spans.pop(token) if token >= first_sentinel else [token]
+    assert not spans
+    return tokens

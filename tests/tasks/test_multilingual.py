@@ -1,0 +1,89 @@
+"""The declarations of human rights: languages, what is held out, rates, and spans put back."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from switch_jax.tasks.english import DATA
+
+from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from tests.tasks.records import restore
+from tests.tasks.test_c4 import CODES
+
+FIRST_SENTINEL = 8000  # after the 8000 pieces
+LANGUAGES = [code for code in CODES if code != "sd" and not code.endswith("-Latn")]
+
+
+def read(split: str) -> list[dict[str, str]]:
+    with gzip.open(DATA / f"udhr.{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def passages(code: str, split: str) -> list[str]:
+    return [record["text"] for record in read(split) if record["language"] == code]
+
+
+def test_every_language_of_mc4_but_sindhi_has_its_text_in_both_splits():
+    assert len(LANGUAGES) == 100
+    assert {task.name for task in tasks_of("udhr")} == {f"udhr.{code}" for code in LANGUAGES}
+    for split in ("train", "validation"):
+        records = read(split)
+        for code in LANGUAGES:
+            dataset = provider(f"udhr.{code}").source.get_dataset(split, shuffle=False)
+            found = [ex["text"].decode() for ex in dataset.as_numpy_iterator()]
+            expected = [record["text"] for record in records if record["language"] == code]
+            assert found == expected and found
+
+
+def test_the_last_three_articles_are_held_out():
+    (held_out,) = passages("en", "validation")
+    assert held_out.startswith("Article 28 Everyone is entitled to a social and international")
+    assert " Article 29 " in held_out and " Article 30 " in held_out
+    trained = passages("en", "train")
+    assert "Article 27 Everyone has the right freely to participate" in " ".join(trained)
+    for code in ("af", "en", "fr", "pt", "ru", "zh"):
+        numbers = [n for n in ("28", "29", "30") if n in " ".join(passages(code, "train"))]
+        assert not numbers, code
+
+
+def test_no_run_of_characters_of_validation_stands_in_train():
+    def windows(code: str, split: str) -> list[str]:
+        return [text[i : i + 40] for text in passages(code, split) for i in range(len(text) - 39)]
+
+    for code in ("ar", "en", "ja", "pt", "zh"):
+        trained = set(windows(code, "train"))
+        assert np.mean([run in trained for run in windows(code, "validation")]) < 0.1, code
+
+
+def test_the_mixture_is_sampled_by_the_number_of_passages_to_the_power_of_0_3():
+    tasks = tasks_of("udhr")
+    counted = [record["language"] for record in read("train")]
+    rates = {task.name: rate for task, rate in zip(tasks, mixing_rates("udhr", tasks), strict=True)}
+    assert rates == {
+        f"udhr.{code}": pytest.approx(np.exp(0.3 * np.log(counted.count(code))))
+        for code in LANGUAGES
+    }
+
+
+def test_vocabulary():
+    vocabulary = provider("udhr.en").output_features["targets"].vocabulary
+    model = vocabulary.tokenizer
+    assert (model.pad_id(), model.eos_id(), model.unk_id(), model.bos_id()) == (0, 1, 2, -1)
+    assert vocabulary.vocab_size == FIRST_SENTINEL + 100
+    # A character of no text in the vocabulary's own is written in bytes.
+    assert vocabulary.decode(vocabulary.encode("right \N{OX}")) == "right \N{OX}"
+
+
+@pytest.mark.parametrize("code", ["en", "zh"])
+def test_span_corruption_can_be_undone(code):
+    task = provider(f"udhr.{code}")
+    vocabulary = task.output_features["targets"].vocabulary
+    dataset = task.get_dataset({"inputs": 64, "targets": 32}, split="validation", shuffle=False)
+    examples = list(dataset.as_numpy_iterator())
+    restored = [
+        token for ex in examples for token in restore(ex["inputs"], ex["targets"], FIRST_SENTINEL)
+    ]
+    assert restored == [
+        token for text in passages(code, "validation") for token in vocabulary.encode(text)
+    ]
