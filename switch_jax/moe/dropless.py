@@ -36,7 +36,12 @@ class Blocks(NamedTuple):
 
 
 def rows_of_a_block(tokens: int, experts: int) -> int:
-    """As many as an expert has tokens at balance: fewer than 2 T rows are then computed in all."""
+    """As many as an expert has tokens at balance: fewer than 2 T rows are then computed in all.
+
+    Args:
+      tokens: T, of all devices that share the experts out.
+      experts: E, of all of them.
+    """
     return min(MOST_ROWS, max(1, tokens // experts))
 
 
@@ -132,7 +137,8 @@ def _experts(
 ) -> jax.Array:
     """[T, D] -> [T, D], each token through its expert; 0 for those that have none here."""
     count, experts = len(tokens), parameters.wo.shape[0]
-    rows = rows_of_a_block(count, experts)
+    # By the experts of all devices: those here get their share of the tokens alone.
+    rows = rows_of_a_block(count, parameters.router.shape[-1])
     order, first_block, first_row = blocks_of(expert, experts, rows)
     # A block's last rows may be the next expert's tokens, whose own block comes later and writes
     # over what this one wrote there; after the last token there is room for a whole block.

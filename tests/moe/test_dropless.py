@@ -55,16 +55,34 @@ def test_each_token_gets_its_expert_and_none_is_dropped(experts, mesh):
 
 @pytest.mark.parametrize("tokens, experts", [(32, 128), (1, 8), (100, 8), (5000, 8), (64, 64)])
 @pytest.mark.parametrize("crowded", [False, True])
-def test_fewer_than_two_rows_a_token_are_computed(tokens, experts, crowded):
+@pytest.mark.parametrize("devices", [1, 4])
+def test_fewer_than_two_rows_a_token_are_computed(tokens, experts, crowded, devices):
+    """In all, by devices that have a share of the experts each, and see all tokens."""
     rng = np.random.default_rng(2)
     expert = rng.integers(0, 2 if crowded else experts, tokens)
     rows = rows_of_a_block(tokens, experts)
-    blocks = blocks_of(jnp.array(expert), experts, rows)
-    assert int(blocks.first_block[-1]) * rows < 2 * tokens
-    load = np.bincount(expert, minlength=experts)
-    assert int(blocks.first_block[-1]) == sum(-(-n // rows) for n in load)
+    here, computed = experts // devices, 0
+    for device in range(devices):
+        own = expert - device * here
+        own = np.where((own >= 0) & (own < here), own, here)
+        blocks = blocks_of(jnp.array(own), here, rows)
+        load = np.bincount(own, minlength=here + 1)[:here]
+        assert int(blocks.first_block[-1]) == sum(-(-n // rows) for n in load)
+        computed += int(blocks.first_block[-1]) * rows
+    assert tokens <= computed < 2 * tokens
 
 
 def test_padding_takes_no_block():
     expert = jnp.array([8, 3, 8, 3, 8])
     assert blocks_of(expert, experts=8, rows=1).first_block.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
+
+
+def test_blocks_are_as_small_where_devices_share_the_experts():
+    """40 tokens, 16 experts, two on each device: blocks of 40 // 16 rows, not of 40 // 2."""
+    weights, x = parameters(16, gated=False), np.ones((8, 5, D), np.float32)
+    with jax.set_mesh(make_mesh(MeshConfig(1, 8, 1))):
+        jaxpr = jax.make_jaxpr(lambda x, w: dropless_ffn(x, x[..., 0] > 0, w, jax.nn.relu))(
+            x, weights
+        )
+    assert f"f32[2,{F}] = dot_general" in str(jaxpr)
+    assert f"f32[20,{F}] = dot_general" not in str(jaxpr)
