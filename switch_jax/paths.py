@@ -1,7 +1,11 @@
 """Where the packaged configs are, and writing files that are whole or not there."""
 
+import contextlib
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -15,9 +19,22 @@ def write_whole(file: Path, text: str) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as new:
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-    unfinished.replace(file)
+    with whole(file) as new:
+        new.write(text.encode())
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the other's place at the end, and is gone after an error.
+
+    Other processes, of other machines too, may do the same at the same time.
+    """
+    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        with unfinished.open("wb") as new:
+            yield new
+            new.flush()
+            os.fsync(new.fileno())
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
 from switch_jax.checkpointing.lock import RunLock
 from switch_jax.checkpointing.parameters import (
     best_step,
+    commit_time,
     find_checkpoint,
     load_parameters,
     saved_steps,
@@ -14,6 +15,7 @@ __all__ = [
     "Restored",
     "RunLock",
     "best_step",
+    "commit_time",
     "find_checkpoint",
     "load_parameters",
     "saved_steps",

@@ -1,5 +1,6 @@
 """The parameters of a run that may still be going on: read, with nothing written to its folder."""
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,13 +29,25 @@ def best_step(model_dir: str | Path) -> int:
       UserError: no checkpoint goes with an evaluation.
     """
     values = {step: _value(find_checkpoint(model_dir, step)) for step in saved_steps(model_dir)}
-    known = {step: value for step, value in values.items() if value is not None}
+    known = {s: v for s, v in values.items() if v is not None and not math.isnan(v)}
     if not known:
         raise UserError(
             f"{model_dir} has no checkpoint that was saved at a step with an evaluation, so none "
             "is known to be the best: take the latest, or name a step"
         )
     return max(known, key=known.__getitem__)
+
+
+def commit_time(checkpoint: Path) -> int:
+    """When it was saved, in nanoseconds: another checkpoint of the same step has another.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    saved, reason = tried(lambda: ocp.metadata(checkpoint, _ARRAYS).commit_timestamp_nsecs)
+    if saved is None:
+        raise UserError(_damaged(checkpoint, reason or "it does not say when it was saved"))
+    return saved
 
 
 def find_checkpoint(path: str | Path, step: int | None = None) -> Path:

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="latest, best, all, or a step; default: %(default)s",
     )
     parser.add_argument(
-        "--max_examples", type=int, metavar="N", help="of each task only the first N"
+        "--max_examples",
+        type=int,
+        metavar="N",
+        help="of each task only the first N; of given targets as many rows, in whole batches",
     )
     trained.add_trained_flags(parser)
 
@@ -43,28 +46,32 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--max_examples {args.max_examples}: it must be at least 1")
     model = trained.open_trained(args)
     steps = trained.chosen_steps(model.folder, args.checkpoint)
-    data = model.data
-    if args.task:
-        data = dataclasses.replace(data, mixture_or_task_name=args.task)
 
     import jax
 
-    from switch_jax.data.pipeline import check_data, check_vocabulary
+    from switch_jax.checkpointing import saved_steps
+    from switch_jax.data.pipeline import check_data, check_readable
     from switch_jax.inference.checkpoints import CheckpointScores
-    from switch_jax.partitioning.hosts import is_first
+    from switch_jax.partitioning.hosts import gather, is_first
 
     def say(text: str) -> None:
         if is_first():
             print(text, file=sys.stderr, flush=True)
 
-    check_data(dataclasses.replace(data, split=args.split))
-    check_vocabulary(dataclasses.replace(data, split=args.split), model.model.vocab_size)
+    data = dataclasses.replace(model.data, split=args.split)
+    check_data(data)
+    check_readable(data)
     with jax.set_mesh(model.mesh):
         scores = CheckpointScores(
             model.folder, model.run, model.model, data, model.mesh, model.parameters,
-            model.decoding, args.split, args.max_examples,
+            model.decoding, model.settings, args.split, args.max_examples,
         )  # fmt: skip
-        records = [record for step in steps for record in scores.evaluate(step, say)]
+        records = []
+        for step in steps:
+            if step in gather(saved_steps(model.folder))[0]:
+                records += scores.evaluate(step, say)
+            else:
+                say(f"the run has removed the checkpoint of step {step} meanwhile")
         scores.close()
     if is_first():
         print("\n".join(table(records)))

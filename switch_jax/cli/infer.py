@@ -19,6 +19,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from switch_jax.cli import trained
@@ -66,6 +67,11 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(f"--{name} {value}: it must be at least {least}")
     if args.shard >= args.num_shards:
         raise UserError(f"--shard {args.shard}: write a number from 0 to {args.num_shards - 1}")
+    if args.input == "-" and (args.output or args.multihost or args.process_count):
+        raise UserError(
+            "--input=- answers on standard output, in one process: leave out --output and the "
+            "flags of processes, or write the input to a file"
+        )
     if args.num_shards > 1 and not args.output:
         raise UserError("--num_shards needs an --output, in which the jobs put their parts")
 
@@ -117,29 +123,32 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
                 yield result
 
         if not args.output:
-            _print(items, model.run.batch_size, compute)
+            _print(items, model.run.batch_size, compute, is_first())
             return 0
         missing = parts.fill(items, compute, args.shard, args.num_shards)
-    print(f"{missing} results are left to the other jobs" if missing else f"wrote {args.output}")
+    if is_first():
+        left = f"{missing} results are left to the other jobs"
+        print(left if missing else f"wrote {args.output}")
     return 0
 
 
-def _print(items: Iterable[Any], size: int, compute: Callable) -> None:
+def _print(items: Iterable[Any], size: int, compute: Callable, first_process: bool) -> None:
     """Each batch as soon as it is known."""
     remaining, first = iter(items), 0
     while some := list(itertools.islice(remaining, size)):
         for result in compute(some, first):
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            if first_process:
+                print(json.dumps(result, ensure_ascii=False), flush=True)
         first += len(some)
 
 
 def _description(args: argparse.Namespace, model: trained.Trained, step: int) -> dict[str, Any]:
     """What the results depend on."""
-    what = {"task": args.task, "split": args.split} if args.task else {"input": args.input}
+    if args.task:
+        what = {"task": args.task, "split": args.split}
+    else:
+        file = Path(args.input).resolve()
+        state = file.stat() if file.exists() else None  # reading it says that it is not there
+        what = {"input": str(file), "state": state and [state.st_size, state.st_mtime_ns]}
     how = {"score": True} if args.score else vars(model.decoding)
-    lengths = dict(model.data.task_feature_lengths)
-    folder = str(model.folder.resolve())
-    return {
-        "model": folder, "step": step, **what, **how, "lengths": lengths,
-        "batch_size": model.run.batch_size, "part_size": args.part_size,
-    }  # fmt: skip
+    return {"run": str(model.folder.resolve()), **what, **how, **model.settings(step)}

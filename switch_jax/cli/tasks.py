@@ -4,11 +4,10 @@ switch_jax tasks                    lists all tasks and mixtures
 switch_jax tasks NAME               shows examples as the model sees them
 switch_jax tasks vocabulary NAME --size 8000 --output FILE
                                     trains a SentencePiece vocabulary on its text
-switch_jax tasks cache NAME --output DIR
-                                    writes seqio's cache of it (needs apache-beam)
 """
 
 import argparse
+import os
 
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
@@ -106,12 +105,13 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
             f"a vocabulary needs a size and a file: write `switch_jax tasks vocabulary {name} "
             "--size 8000 --output FILE`"
         )
-    training.check_new(args.output)
+    output = os.path.expanduser(args.output)
+    training.check_new(output)
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)
     text = list(tqdm(lines, desc=f"reading {name}", unit=" lines"))
     print(f"training {args.size} pieces on {sum(map(len, text))} characters")
-    training.write(training.train(text, args.size, args.byte_fallback), args.output)
+    training.write(training.train(text, args.size, args.byte_fallback), output)
     print(
         f"wrote {args.output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
         f"{args.size + SENTINELS} or more, for the sentinels too"

@@ -28,6 +28,23 @@ class Trained(NamedTuple):
     parameters: Any
     decoding: Any
 
+    def settings(self, step: int) -> dict[str, Any]:
+        """What results hang on besides the question and the decoding; as JSON.
+
+        Another checkpoint of the same step, saved after the run went back, is another one.
+        """
+        from switch_jax.checkpointing import commit_time, find_checkpoint
+
+        return {
+            "step": step,
+            "saved": commit_time(find_checkpoint(self.folder, step)),
+            "model": dataclasses.asdict(self.model),
+            "lengths": dict(self.data.task_feature_lengths),
+            "vocabulary": self.data.vocabulary,
+            "use_cached": self.data.use_cached,
+            "batch_size": self.run.batch_size,
+        }
+
 
 def add_trained_flags(parser: argparse.ArgumentParser) -> None:
     """The run's folder, how to decode, gin flags, and how processes find each other."""
@@ -67,6 +84,8 @@ def add_trained_flags(parser: argparse.ArgumentParser) -> None:
 def open_trained(args: argparse.Namespace) -> Trained:
     """The run that the flags name, configured by its config.gin, or by --gin_file where given.
 
+    With --task its data are those of that task.
+
     Raises:
       UserError: no such run, or values that do not fit it.
     """
@@ -84,38 +103,44 @@ def open_trained(args: argparse.Namespace) -> Trained:
     processes.connect(args, parts["mesh"])
     processes.keep_compiled()
 
+    from switch_jax.data.pipeline import check_vocabulary, vocabularies
     from switch_jax.inference import DecodingConfig
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.training.state import abstract_state
     from switch_jax.training.step import check_batch
 
+    model, data = parts["model"], parts["data"]
+    if args.task:
+        data = dataclasses.replace(data, mixture_or_task_name=args.task)
+    check_vocabulary(data, model.vocab_size)
     mesh = make_mesh(parts["mesh"])
     state = abstract_state(
-        parts["model"],
+        model,
         parts["optimizer"],
         mesh,
         fully_sharded=parts["mesh"].fully_sharded_weights,
     )
-    run = dataclasses.replace(parts["run"], batch_size=args.batch_size or parts["run"].batch_size)
-    lengths = parts["data"].task_feature_lengths
-    check_batch(
-        parts["model"], run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape
-    )
+    run = parts["run"]
+    if args.batch_size is not None:
+        run = dataclasses.replace(run, batch_size=args.batch_size)
+    lengths = data.task_feature_lengths
+    check_batch(model, run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape)
     return Trained(
         folder,
         run,
-        parts["model"],
-        parts["data"],
+        model,
+        data,
         mesh,
         state.parameters,
         DecodingConfig(
-            max_tokens=args.max_tokens or parts["data"].task_feature_lengths["targets"],
+            max_tokens=lengths["targets"] if args.max_tokens is None else args.max_tokens,
             num_beams=args.num_beams,
             length_penalty=args.length_penalty,
             temperature=args.temperature,
             top_k=args.top_k,
             top_p=args.top_p,
             seed=args.seed,
+            eos_id=vocabularies(data)["targets"].eos_id,
         ),
     )
 
@@ -127,12 +152,13 @@ def chosen_steps(folder: Path, choice: str) -> list[int]:
       UserError: there is no such checkpoint.
     """
     from switch_jax.checkpointing import best_step, find_checkpoint, saved_steps
+    from switch_jax.partitioning.hosts import agreed, gather
 
     if choice == "best":
-        return [best_step(folder)]
+        return [gather(agreed(lambda: best_step(folder)))[0]]
     if choice in ("latest", "all"):
         find_checkpoint(folder)  # there is one
-        steps = saved_steps(folder)
+        steps = gather(saved_steps(folder))[0]
         return steps if choice == "all" else steps[-1:]
     if not choice.isdecimal():
         raise UserError(f"--checkpoint {choice}: write latest, best, all, or the number of a step")

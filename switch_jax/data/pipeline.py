@@ -218,9 +218,13 @@ def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
 
 
 def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
-    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data."""
-    features = with_vocabulary(tasks_of(config.mixture_or_task_name)[0], config.vocabulary)
-    return {name: feature.vocabulary for name, feature in features.output_features.items()}
+    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    task = with_vocabulary(tasks_of(config.mixture_or_task_name)[0], config.vocabulary)
+    return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
 
 
 def vocabulary_size(config: DataConfig) -> int:
@@ -231,8 +235,8 @@ def vocabulary_size(config: DataConfig) -> int:
     """
     return max(
         loaded(feature.vocabulary).vocab_size
-        for task in tasks_to_read(config)
-        for feature in task.output_features.values()
+        for task in tasks_of(config.mixture_or_task_name)
+        for feature in with_vocabulary(task, config.vocabulary).output_features.values()
     )
 
 

@@ -118,9 +118,11 @@ def write(model: bytes, path: str) -> None:
     Raises:
       UserError: it cannot be written there.
     """
+    unfinished = f"{path}.unfinished"
     try:
         tf.io.gfile.makedirs(path.rpartition("/")[0] or ".")
-        with tf.io.gfile.GFile(path, "wb") as file:
+        with tf.io.gfile.GFile(unfinished, "wb") as file:
             file.write(model)
+        tf.io.gfile.rename(unfinished, path)
     except tf.errors.OpError as error:
         raise UserError(f"cannot write {path}: {error.message}") from error

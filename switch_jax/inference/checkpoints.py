@@ -12,12 +12,14 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.pipeline import DataConfig, tasks_to_read
+from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.evaluation import TaskScores
 from switch_jax.inference.predictor import Predictor
 from switch_jax.metrics import MetricWriter
 from switch_jax.model import ModelConfig
-from switch_jax.partitioning.hosts import agreed, is_first
+from switch_jax.partitioning.hosts import agreed, gather, is_first
+from switch_jax.paths import write_whole
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Evaluation
 
@@ -41,6 +43,7 @@ class CheckpointScores:
         mesh: Mesh,
         parameters: Any,
         decoding: DecodingConfig,
+        settings: Callable[[int], dict[str, Any]],
         split: str = "validation",
         num_examples: int | None = None,
     ) -> None:
@@ -52,9 +55,11 @@ class CheckpointScores:
           mesh: the devices, also those of `jax.set_mesh`.
           parameters: `ShapeDtypeStruct`s on the mesh.
           decoding: of what is generated.
+          settings: from a step to what its scores hang on besides, as JSON: a score that was found
+            with others is not taken.
           split: which examples.
-          num_examples: of each task only the first so many, or so many batches as hold them; None =
-            all.
+          num_examples: of each task only the first so many; of the targets whole batches that hold
+            as many rows; None = all.
 
         Raises:
           UserError: an unknown task, no such split, a folder that cannot be written.
@@ -68,15 +73,22 @@ class CheckpointScores:
         )
         self._options = {"split": split, "max_examples": num_examples}
         self._decoding = {**self._options, "decoding": decoding.describe()}
-        eval_folder = folder / FOLDER
-        agreed(lambda: (eval_folder / "predictions").mkdir(parents=True, exist_ok=True))
-        self._writer = MetricWriter(eval_folder, active=is_first())
+        self._settings = settings
+        self._writer = agreed(self._open)
         self._sets: dict[str, TaskScores] = {}
         self._given: Evaluation | None = None
 
+    def _open(self) -> MetricWriter:
+        folder = self._folder / FOLDER
+        try:
+            (folder / "predictions").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+        return MetricWriter(folder, active=is_first())
+
     def close(self) -> None:
         """Writes what is buffered."""
-        self._writer.close()
+        agreed(self._writer.close)
 
     def evaluate(self, step: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
         """The records of one checkpoint, computed or found.
@@ -89,7 +101,7 @@ class CheckpointScores:
           Of each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
           of each task with metrics one of kind 'generated' with their values; of several such tasks
           one of the mixture, whose 'average' is the mean over tasks of each task's mean metric, as
-          GLUE and SuperGLUE define their scores.
+          SuperGLUE defines its score (GLUE counts MNLI's two validation sets as one task).
 
         Raises:
           UserError: the checkpoint cannot be read; see `TaskScores`.
@@ -117,7 +129,9 @@ class CheckpointScores:
         if len(found) > 1:
             known = self._done(GENERATED, step, name)
             if known is None:
-                average = float(np.mean([np.mean(list(r["metrics"].values())) for r in found]))
+                # As float, null is NaN again, which it was before it was written.
+                values = [np.array(list(r["metrics"].values()), float) for r in found]
+                average = float(np.mean([v.mean() for v in values]))
                 self._write(GENERATED, step, name, {"average": average})
                 known = self._done(GENERATED, step, name)
             yield known or {}
@@ -137,22 +151,30 @@ class CheckpointScores:
         if task.name not in self._sets:
             self._sets[task.name] = TaskScores(task, lengths, self._split, cached, self._number)
         metrics, rows = self._sets[task.name](self._predictor, parameters)
-        if is_first():
-            lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
-            name = f"{task.name}-{self._split}-{step}.jsonl"
-            file = self._folder / FOLDER / "predictions" / name
-            file.write_text("".join(line + "\n" for line in lines))
+        lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
+        name = f"{task.name}-{self._split}-{step}.jsonl"
+        agreed(lambda: self._write_lines(name, lines) if is_first() else None)
         self._write(GENERATED, step, task.name, metrics, {"examples": len(rows)})
 
     def _write(
         self, kind: str, step: int, task: str, metrics: dict[str, float], more: Any = None
     ) -> None:
+        values = {"task": task, **self._all_options(kind, step), **(more or {}), "metrics": metrics}
+        agreed(lambda: self._writer.write(kind, step, 0.0, values))
+
+    def _write_lines(self, name: str, lines: list[str]) -> None:
+        file = self._folder / FOLDER / "predictions" / name
+        try:
+            write_whole(file, "".join(lines))
+        except OSError as error:
+            raise UserError(f"{file} cannot be written: {error.strerror}") from error
+
+    def _all_options(self, kind: str, step: int) -> dict[str, Any]:
         options = self._options if kind == GIVEN else self._decoding
-        values = {"task": task, **options, **(more or {}), "metrics": metrics}
-        self._writer.write(kind, step, 0.0, values)
+        # As text, or TensorBoard would show numbers in it.
+        return {**options, "settings": json.dumps(self._settings(step), sort_keys=True)}
 
     def _done(self, kind: str, step: int, task: str) -> dict[str, Any] | None:
-        """What was written before, with the same options."""
-        options = self._options if kind == GIVEN else self._decoding
-        wanted = {"kind": kind, "step": step, "task": task, **options}
-        return self._writer.find(wanted)
+        """What was written before, with the same options; as the first process knows it."""
+        wanted = {"kind": kind, "step": step, "task": task, **self._all_options(kind, step)}
+        return gather(self._writer.find(wanted) if is_first() else None)[0]

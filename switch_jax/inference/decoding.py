@@ -45,6 +45,8 @@ class DecodingConfig:
         for name in ("length_penalty", "temperature"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} = {getattr(self, name)}: it must be 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed = {self.seed}: write a number from 0 to {2**32 - 1}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"top_p = {self.top_p}: it must be above 0 and at most 1")
         if self.num_beams > 1 and self.temperature > 0:

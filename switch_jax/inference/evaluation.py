@@ -86,8 +86,12 @@ class TaskScores:
                 score_fn=score,
                 predict_with_aux_fn=predict,
             )
-        except ValueError as error:
-            raise UserError(f"{self._task.name}: {str(error).splitlines()[0]}") from error
+        except UserError:
+            raise
+        except Exception as error:  # anything that a metric of the user's may raise
+            cause = error.__cause__ or error  # seqio's own words hide the kind of it
+            reason = f"{type(cause).__name__} {cause}".splitlines()[0]
+            raise UserError(f"{self._task.name} cannot be scored: {reason}") from error
         (values,) = metrics.result().values()
         return _numbers(values, self._task.name), self._rows()
 

@@ -1,5 +1,6 @@
 """Predictions, or scores, for all records of a file or all examples of a task."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -59,7 +60,11 @@ def predictions(
     found = predictor.predict(parameters, (item.ids for item in items), first)
     for item, prediction in zip(items, found, strict=True):
         text = vocabulary.decode(prediction.tokens.tolist())
-        yield {"inputs": item.text["inputs"], "prediction": text, "score": prediction.score}
+        yield {
+            "inputs": item.text["inputs"],
+            "prediction": text,
+            "score": _finite(prediction.score),
+        }
 
 
 def scores(
@@ -79,4 +84,10 @@ def scores(
             )
     found = predictor.score(parameters, (item.ids for item in items))
     for item, score in zip(items, found, strict=True):
-        yield {"inputs": item.text["inputs"], "targets": item.text["targets"], "score": score}
+        text = {name: item.text[name] for name in ("inputs", "targets")}
+        yield {**text, "score": _finite(score)}
+
+
+def _finite(score: float) -> float | None:
+    """JSON has no infinities, and no NaN."""
+    return score if math.isfinite(score) else None

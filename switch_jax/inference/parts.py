@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, gather, is_first
-from switch_jax.paths import write_whole
+from switch_jax.paths import whole, write_whole
 
 
 class Parts:
@@ -82,9 +81,9 @@ class Parts:
                 text, file = "".join(line + "\n" for line in lines), self._file(parts)
                 agreed(lambda: _write(file, text) if is_first() else None)  # noqa: B023  at once
             parts, total = parts + 1, total + len(part)
+        missing = [n for n in range(parts) if not self._is_there(n)]
         if gather(self.path.exists())[0]:  # another job was as far at the same time
             return 0
-        missing = [n for n in range(parts) if not self._is_there(n)]
         if missing:
             return sum(min(self._size, total - n * self._size) for n in missing)
         agreed(lambda: self._join(parts) if is_first() else None)
@@ -98,14 +97,14 @@ class Parts:
         return self._folder / f"{number:06d}.jsonl"
 
     def _join(self, parts: int) -> None:
-        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            with unfinished.open("wb") as whole:
+            with whole(self.path) as all_:
                 for number in range(parts):
                     with self._file(number).open("rb") as part:
-                        shutil.copyfileobj(part, whole)
-            unfinished.replace(self.path)
+                        shutil.copyfileobj(part, all_)
         except OSError as error:
+            if self.path.exists():  # another job made it, and removed the parts
+                return
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
         shutil.rmtree(self._folder, ignore_errors=True)
 

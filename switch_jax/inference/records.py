@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import seqio
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from switch_jax.data.rows import Example
 from switch_jax.errors import UserError
@@ -44,18 +45,27 @@ def read_records(path: str, stdin: io.TextIOBase | None = None) -> Iterator[Reco
 
 def _from_lines(lines, name: str, json_lines: bool | None) -> Iterator[Record]:
     """Without a word of what the lines are, the first one's look decides."""
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_decoded(lines, name), start=1):
         line = line.rstrip("\n")
         if json_lines is None:
             json_lines = line.startswith("{")
         if not json_lines:
             yield {"inputs": line}
             continue
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{name}, line {number} is no JSON: {error}") from error
         yield _checked(record, f"{name}, line {number}")
+
+
+def _decoded(lines: Iterator[str], name: str) -> Iterator[str]:
+    try:
+        yield from lines
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is no text in UTF-8: {error}") from error
 
 
 def _from_tfrecord(path: str) -> Iterator[Record]:
@@ -68,7 +78,7 @@ def _from_tfrecord(path: str) -> Iterator[Record]:
             values = {name: feature.bytes_list.value for name, feature in features.items()}
             texts = {name: texts[0].decode() for name, texts in values.items() if texts}
             yield _checked(texts, f"{path}, record {number}")
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
+    except (tf.errors.OpError, UnicodeDecodeError, DecodeError) as error:
         raise UserError(f"{path}, record {number + 1} cannot be read: {error}") from error
 
 

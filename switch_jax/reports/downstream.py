@@ -170,7 +170,8 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
         quality = {
             line["task"]: line["metrics"][QUALITY]
             for line in _read_eval(folder)[0]
-            if line["kind"] == "teacher_forced" and line["step"] == step
+            if line["kind"] == "teacher_forced"
+            and (line["step"], line["split"], line["max_examples"]) == (step, "validation", None)
         }
     finite = {task: x for task, x in quality.items() if x is not None and math.isfinite(x)}
     return Upstream(run.name, step, finite)

@@ -2,11 +2,14 @@
 
 import io
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 
 from switch_jax.cli import main
+from tests.cli import answers
 from tests.cli.answers import QUESTIONS
 
 
@@ -80,6 +83,47 @@ def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):
     assert len(given) == 1
 
 
+def test_a_score_with_other_settings_is_not_taken(run, capsys):
+    arguments = ["eval", str(run), "--task=exact_answers", "--max_examples=5"]
+    assert main(arguments) == 0
+    shorter = "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 8}"
+    assert main([*arguments, shorter, "--gin.GROUP_SIZE=8"]) == 0
+    found = records(run, kind="generated", task="exact_answers", max_examples=5)
+    lengths = [json.loads(record["settings"])["lengths"]["inputs"] for record in found]
+    assert lengths == [32, 8]
+
+
+def test_a_checkpoint_that_was_saved_anew_is_another_one(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    arguments = ["eval", str(copy), "--task=exact_answers", "--checkpoint=2"]
+    assert main(arguments) == 0
+    before = len(records(copy, kind="generated", step=2, task="exact_answers"))
+    (metadata,) = (copy / "checkpoints" / "2").glob("_CHECKPOINT_METADATA")
+    content = json.loads(metadata.read_text())
+    content["commit_timestamp_nsecs"] += 1
+    metadata.write_text(json.dumps(content))
+    assert main(arguments) == 0
+    assert len(records(copy, kind="generated", step=2, task="exact_answers")) == before + 1
+
+
+def test_a_metric_that_is_nan_makes_the_average_nan(run, capsys, monkeypatch):
+    monkeypatch.setattr(answers, "worth", float("nan"))
+    arguments = ["eval", str(run), "--max_examples=4", "--checkpoint=2"]
+    for _ in range(2):  # computed, and found
+        assert main(arguments) == 0
+        assert re.search(r"answers +generated +average +-\n", capsys.readouterr().out)
+    (found,) = records(run, kind="generated", step=2, task="answers", max_examples=4)
+    assert found["metrics"] == {"average": None}
+
+
+def test_a_metric_that_fails_is_one_line(run, capsys, monkeypatch):
+    monkeypatch.setattr(answers, "worth", None)
+    assert main(["eval", str(run), "--task=exact_answers", "--max_examples=2"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("switch_jax eval: exact_answers cannot be scored: TypeError ")
+
+
 def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypatch):
     (tmp_path / "in.txt").write_text("\n".join(QUESTIONS))
     output = tmp_path / "out.jsonl"
@@ -122,6 +166,12 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
         (["eval", "RUN", "--split=tests"], "answers has no split 'tests': its splits are train, v"),
         (["eval", "RUN", "--max_examples=0"], "--max_examples 0: it must be at least 1"),
+        (["eval", "RUN", "--batch_size=0"], "batch_size = 0: it must be at least 1"),
+        (["eval", "RUN", "--max_tokens=0"], "max_tokens = 0: it must be at least 1"),
+        (["eval", "RUN", "--temperature=1", "--seed=-1"], "seed = -1: write a number from 0"),
+        (["infer", "RUN", "--task=udhr.en"], "has 8100 ids, but the model's embedding has 1152"),
+        (["infer", "RUN", "--input=-", "--output=o.jsonl"], "answers on standard output"),
+        (["infer", "RUN", "--input=latin.txt"], "latin.txt is no text in UTF-8"),
         (["eval", "RUN", "--top_k=3"], "at temperature 0 nothing is: set a temperature"),
         (["eval", "RUN", "--batch_size=3"], "batch size 3 does not divide over data x expert = 2"),
         (["infer", "RUN", "--input=none.txt"], "none.txt cannot be read"),
@@ -134,6 +184,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
 def test_mistakes_are_one_line(run, arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.txt").write_text("question")
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     assert main([str(run) if a == "RUN" else a for a in arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error and error.startswith(f"switch_jax {arguments[0]}: ")

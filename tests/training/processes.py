@@ -26,8 +26,12 @@ def free_port() -> int:
 
 def start(count: int, folder: Path, *flags: str) -> list[subprocess.Popen]:
     """Starts `count` processes of one run; what each prints goes to folder.process_I.log."""
-    command = [sys.executable, "-m", "switch_jax", "train", f"--gin_file={TINY}"]
-    command += [f"--gin.MODEL_DIR={folder}", *flags]
+    return launch(count, folder, "train", f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags)
+
+
+def launch(count: int, folder: Path, *arguments: str) -> list[subprocess.Popen]:
+    """Starts `count` processes of a `switch_jax` command that find each other; logs as `start`."""
+    command = [sys.executable, "-m", "switch_jax", *arguments]
     env = without_virtual_devices()
     processes, port = [], free_port()
     for index in range(count):
