@@ -9,7 +9,7 @@ from switch_jax.tasks.english import DATA
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from tests.tasks.records import restore
-from tests.tasks.test_c4 import CODES
+from tests.tasks.test_mc4 import CODES
 
 FIRST_SENTINEL = 8000  # after the 8000 pieces
 LANGUAGES = [code for code in CODES if code != "sd" and not code.endswith("-Latn")]
