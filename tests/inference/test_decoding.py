@@ -61,7 +61,7 @@ def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
     words, scores = greedy_without_cache(model, inputs)
     assert len({tuple(row) for row in words}) > 2, "rows should differ"
     decode = make_decode(model, DecodingConfig(L))
-    for mesh in (1, 1, 1), (2, 2, 2), (1, 8, 1):
+    for mesh in (1, 1, 1), (2, 2, 2):
         devices = jax.devices()[: int(np.prod(mesh))]
         with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
             found = jax.device_get(jax.jit(decode)(parameters(model), *inputs, NUMBERS))

@@ -160,4 +160,5 @@ def test_each_device_attends_for_its_rows_and_heads():
         got = compiled(*inputs)
     assert "all-gather" not in compiled.as_text()
     for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        # The bias's gradient is a sum of many terms, up to 8 here: its rounding is relative.
+        np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5)

@@ -50,23 +50,24 @@ def step_by_step(model, batch):
     transformer = bind(model, parameters(model))
     memory = transformer.encode(batch["tokens"], batch["segments"])
     decoding = transformer.start(memory, batch["segments"], beams=2, length=L)
-    logits = []
-    for position in range(L):
-        words = batch["inputs"][:, position]
-        tokens = jnp.stack([words, jnp.roll(words, 1)], axis=1)
-        valid = jnp.ones((B, 2), bool)
-        out, decoding = transformer.step(tokens, valid, jnp.int32(position), decoding)
-        logits.append(out)
-    return jnp.stack(logits, axis=2)  # [B, beams, L, V]
+
+    def step(decoding, position_and_words):
+        position, words = position_and_words
+        tokens, valid = jnp.stack([words, jnp.roll(words, 1)], axis=1), jnp.ones((B, 2), bool)
+        logits, decoding = transformer.step(tokens, valid, position, decoding)
+        return decoding, logits
+
+    _, logits = jax.lax.scan(step, decoding, (jnp.arange(L), batch["inputs"].T))
+    return jnp.moveaxis(logits, 0, 2)  # [B, beams, L, V]
 
 
 @pytest.mark.parametrize("model", [DENSE, SWITCH], ids=["dense", "switch"])
 def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
-    expected = jax.jit(lambda: at_once(model, batch))()
-    rolled = {**batch, "inputs": np.roll(batch["inputs"], 1, axis=0)}
-    expected_of_second = jax.jit(lambda: at_once(model, rolled))()
+    whole = jax.jit(lambda batch: at_once(model, batch))
+    expected = whole(batch)
+    expected_of_second = whole({**batch, "inputs": np.roll(batch["inputs"], 1, axis=0)})
     assert np.abs(expected).max() > 2
-    for mesh in (1, 1, 1), (2, 2, 2), (1, 4, 2):
+    for mesh in (1, 1, 1), (2, 2, 2):
         devices = jax.devices()[: int(np.prod(mesh))]
         with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
             found = jax.device_get(jax.jit(lambda: step_by_step(model, batch))())
