@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import sys
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
       0; 2 for a user's mistake, which is explained in one line on standard error; 3 where `plan`
       found that the model does not fit.
     """
+    is_program = argv is None
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="switch_jax", description="Pretrain Switch Transformers, from a laptop to TPU pods."
@@ -50,5 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"switch_jax {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped", file=sys.stderr, flush=True)
+        if is_program:  # at once: threads that still compile or read would crash as Python ends
+            os._exit(130)
         return 130

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--input", metavar="FILE", help=".jsonl, .tfrecord, text, or - for stdin")
     source.add_argument("--task", metavar="NAME", help="a registered task or mixture")
     parser.add_argument("--split", default="validation", help="of --task; default: %(default)s")
-    parser.add_argument("--output", metavar="FILE", help="JSON lines; default: standard output")
+    parser.add_argument("--output", metavar="FILE", help="JSON lines; without it: standard output")
     parser.add_argument(
         "--score", action="store_true", help="score the given targets, and decode nothing"
     )
@@ -67,6 +67,8 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(f"--{name} {value}: it must be at least {least}")
     if args.shard >= args.num_shards:
         raise UserError(f"--shard {args.shard}: write a number from 0 to {args.num_shards - 1}")
+    if args.output == "-":
+        args.output = None
     if args.input == "-" and (args.output or args.multihost or args.process_count):
         raise UserError(
             "--input=- answers on standard output, in one process: leave out --output and the "

@@ -43,7 +43,7 @@ class Records:
         peak = device_peak_flops(kind)
         self._peak_seconds = flops / (peak * devices) if peak else None
         self._chips = max(1, devices // devices_per_chip(kind))
-        self._step = 0
+        self._step, self._started = 0, False
         self._metrics: list[Metrics] = []
         self._before = goodput.seconds()
 
@@ -97,7 +97,9 @@ class Records:
             }
         self._writer.write("train", step, training_seconds(now), values)
         self._progress.show(mean.loss, tokens_per_second, elapsed / len(window))
-        warning = self._input_bound.warning(spent["data"], elapsed)
+        # The first window of a life has the start of the pipeline in it.
+        warning = self._started and self._input_bound.warning(spent["data"], elapsed)
+        self._started = True
         if warning:
             self._progress.say(warning)
 
