@@ -148,4 +148,6 @@ def test_every_packaged_model_builds(model):
 @pytest.mark.parametrize("run", [f for f in gin_config.packaged_files() if "runs/demo_" in f])
 def test_every_packaged_run_builds(run):
     gin_config.parse([run], [], [])
-    assert gin_config.build()["data"].mixture_or_task_name == "english_span_corruption"
+    questions = {"runs/demo_finetune.gin": "factbook_qa_open"}
+    task = questions.get(run, "english_span_corruption")
+    assert gin_config.build()["data"].mixture_or_task_name == task
