@@ -115,6 +115,11 @@ class Run:
         return max(float(s.seconds[-1]) for s in (self.train, *self.evals.values()) if len(s))
 
     @property
+    def skipped_steps(self) -> int:
+        """Steps that the guard took for bad, in the log as it stands."""
+        return int(np.nansum(self.train.get("skipped_steps")))
+
+    @property
     def unfinished(self) -> bool:
         """Whether steps that run.json plans are still missing."""
         return self.last_step < self.facts.get("train_steps", 0)

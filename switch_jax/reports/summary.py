@@ -111,6 +111,12 @@ class Comparison:
                 f"{self.dense.name} is not finished (step {self.dense.last_step:,} of "
                 f"{self.dense.facts['train_steps']:,}): its final value is the value so far."
             )
+        for run in (self.dense, self.sparse):
+            if run.skipped_steps:
+                notes.append(
+                    f"{run.name} skipped {run.skipped_steps:,} steps as bad "
+                    "(docs/reliability.md), so the two did not learn from the same batches."
+                )
         for key, what in (
             ("batch_tokens", "tokens per batch differ, so a step is not the same amount of text"),
             ("device", "devices differ, so compare steps, not time"),
@@ -204,6 +210,8 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         "Parameters": lambda run: fact(run.facts.get("parameters")),
         "Experts per sparse layer (0 = dense)": lambda run: fact(run.facts.get("num_experts")),
     }
+    if any(run.skipped_steps for run in runs):
+        cells["Steps skipped as bad"] = lambda run: f"{run.skipped_steps:,}"
     if any(run.layers for run in runs):
         cells |= {
             "Tokens dropped, mean of layers": lambda run: routing(run, "dropped", percent),

@@ -110,6 +110,17 @@ def test_caveats_name_what_differs():
     assert summary.compare(DENSE, run("switch", 8, [(100, -4.0)]), "t").caveats() == []
 
 
+def test_skipped_steps_are_told():
+    sparse = run("switch", 8, [(100, -4.0), (200, -3.0)])
+    assert "Steps skipped as bad" not in dict(summary.final_numbers([DENSE, sparse], "t"))
+    values = {**sparse.train.values, "skipped_steps": np.array([2.0, 1.0])}
+    skipping = dataclasses.replace(sparse, train=dataclasses.replace(sparse.train, values=values))
+    rows = dict(summary.final_numbers([DENSE, skipping], "t"))
+    assert rows["Steps skipped as bad"] == ["0", "3"]
+    (note,) = summary.compare(DENSE, skipping, "t").caveats()
+    assert note.startswith("switch skipped 3 steps as bad")
+
+
 def test_the_held_out_task_is_one_all_runs_have():
     a, b, none = (run("r", 0, [(100, -4.0)], task=task) for task in ("a", "b", None))
     both = dataclasses.replace(a, evals={"a": a.train, "all": a.train})
