@@ -7,10 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from switch_jax.errors import UserError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 # In a wheel the configs are package data (switch_jax/gin); in a checkout they are beside it.
 GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent / "gin"
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Within, the disk's refusal to write the path is a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -23,8 +23,8 @@ from switch_jax.checkpointing.description import (
 )
 from switch_jax.checkpointing.orbax_mends import first_cause
 from switch_jax.errors import UserError
-from switch_jax.partitioning.hosts import agreed, is_first
-from switch_jax.paths import write_whole
+from switch_jax.partitioning.hosts import agreed, is_first, on_first
+from switch_jax.paths import told, write_whole
 
 State = TypeVar("State")
 
@@ -268,13 +268,10 @@ def _on_first(path: Path, write: Callable[[], Any]) -> None:
     """Has one process change the disk; raises UserError on every process if it cannot."""
 
     def attempt() -> None:
-        try:
-            if is_first():
-                write()
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        with told(path):
+            write()
 
-    agreed(attempt)
+    on_first(attempt)
 
 
 def _say_damaged(step: int | str, reason: str, place: Path) -> None:

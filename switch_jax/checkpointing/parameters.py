@@ -28,7 +28,8 @@ def best_step(model_dir: str | Path) -> int:
     Raises:
       UserError: no checkpoint goes with an evaluation.
     """
-    values = {step: _value(find_checkpoint(model_dir, step)) for step in saved_steps(model_dir)}
+    folder = Path(model_dir).expanduser() / "checkpoints"
+    values = {step: _value(folder / str(step)) for step in gather(saved_steps(model_dir))[0]}
     known = {s: v for s, v in values.items() if v is not None and not math.isnan(v)}
     if not known:
         raise UserError(

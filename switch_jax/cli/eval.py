@@ -11,7 +11,6 @@ again, so the same command may follow a run that is going on.
 """
 
 import argparse
-import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -58,18 +57,17 @@ def main(args: argparse.Namespace) -> int:
         if is_first():
             print(text, file=sys.stderr, flush=True)
 
-    data = dataclasses.replace(model.data, split=args.split)
-    check_data(data)
-    check_readable(data)
+    check_data(model.data)
+    check_readable(model.data)
     with jax.set_mesh(model.mesh):
         scores = CheckpointScores(
-            model.folder, model.run, model.model, data, model.mesh, model.parameters,
-            model.decoding, model.settings, args.split, args.max_examples,
+            model.folder, model.run, model.model, model.data, model.mesh, model.parameters,
+            model.decoding, args.max_examples,
         )  # fmt: skip
         records = []
         for step in steps:
             if step in gather(saved_steps(model.folder))[0]:
-                records += scores.evaluate(step, say)
+                records += scores.evaluate(step, model.settings(step), say)
             else:
                 say(f"the run has removed the checkpoint of step {step} meanwhile")
         scores.close()

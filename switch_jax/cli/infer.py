@@ -15,7 +15,6 @@ stopped; several jobs share the parts with --num_shards and --shard.
 """
 
 import argparse
-import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,13 +94,12 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
     from switch_jax.inference.predictor import Predictor
     from switch_jax.partitioning.hosts import is_first
 
-    data = (
-        dataclasses.replace(model.data, mixture_or_task_name=args.task) if args.task else model.data
-    )
-    lengths = data.task_feature_lengths
+    data, lengths = model.data, model.data.task_feature_lengths
     vocabularies = pipeline.vocabularies(data)
     if args.task:
-        items = infer.items_of_task(data, args.split)
+        pipeline.check_data(data)
+        pipeline.check_readable(data)
+        items = infer.items_of_task(data)
     else:
         items = infer.items_of_file(args.input, vocabularies, lengths)
     if args.output:

@@ -84,7 +84,7 @@ def add_trained_flags(parser: argparse.ArgumentParser) -> None:
 def open_trained(args: argparse.Namespace) -> Trained:
     """The run that the flags name, configured by its config.gin, or by --gin_file where given.
 
-    With --task its data are those of that task.
+    Its data have the split of --split, and with --task are those of that task.
 
     Raises:
       UserError: no such run, or values that do not fit it.
@@ -109,7 +109,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
     from switch_jax.training.state import abstract_state
     from switch_jax.training.step import check_batch
 
-    model, data = parts["model"], parts["data"]
+    model, data = parts["model"], dataclasses.replace(parts["data"], split=args.split)
     if args.task:
         data = dataclasses.replace(data, mixture_or_task_name=args.task)
     check_vocabulary(data, model.vocab_size)
@@ -152,10 +152,10 @@ def chosen_steps(folder: Path, choice: str) -> list[int]:
       UserError: there is no such checkpoint.
     """
     from switch_jax.checkpointing import best_step, find_checkpoint, saved_steps
-    from switch_jax.partitioning.hosts import agreed, gather
+    from switch_jax.partitioning.hosts import gather
 
     if choice == "best":
-        return [gather(agreed(lambda: best_step(folder)))[0]]
+        return [best_step(folder)]
     if choice in ("latest", "all"):
         find_checkpoint(folder)  # there is one
         steps = gather(saved_steps(folder))[0]

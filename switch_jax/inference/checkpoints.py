@@ -12,14 +12,13 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.pipeline import DataConfig, tasks_to_read
-from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.evaluation import TaskScores
 from switch_jax.inference.predictor import Predictor
 from switch_jax.metrics import MetricWriter
 from switch_jax.model import ModelConfig
-from switch_jax.partitioning.hosts import agreed, gather, is_first
-from switch_jax.paths import write_whole
+from switch_jax.partitioning.hosts import agreed, gather, is_first, on_first
+from switch_jax.paths import told, write_whole
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Evaluation
 
@@ -43,21 +42,17 @@ class CheckpointScores:
         mesh: Mesh,
         parameters: Any,
         decoding: DecodingConfig,
-        settings: Callable[[int], dict[str, Any]],
-        split: str = "validation",
         num_examples: int | None = None,
     ) -> None:
         """Finds the tasks; reads no example yet.
 
         Args:
           folder: the run's.
-          run, model, data: its config; `run.batch_size` rows are evaluated at a time.
+          run, model, data: its config; `run.batch_size` rows are evaluated at a time, of the split
+            that `data` names.
           mesh: the devices, also those of `jax.set_mesh`.
           parameters: `ShapeDtypeStruct`s on the mesh.
           decoding: of what is generated.
-          settings: from a step to what its scores hang on besides, as JSON: a score that was found
-            with others is not taken.
-          split: which examples.
           num_examples: of each task only the first so many; of the targets whole batches that hold
             as many rows; None = all.
 
@@ -66,35 +61,35 @@ class CheckpointScores:
         """
         self._folder, self._run, self._model, self._data = folder, run, model, data
         self._mesh, self._parameters = mesh, parameters
-        self._split, self._number = split, num_examples
-        self._tasks = tasks_to_read(dataclasses.replace(data, split=split))
+        self._number = num_examples
+        self._tasks = tasks_to_read(data)
         self._predictor = Predictor(
             model, mesh, data.task_feature_lengths, run.batch_size, decoding
         )
-        self._options = {"split": split, "max_examples": num_examples}
-        self._decoding = {**self._options, "decoding": decoding.describe()}
-        self._settings = settings
+        self._decoding = decoding.describe()
+        self._options: dict[str, dict[str, Any]] = {}  # by kind, of the checkpoint under way
         self._writer = agreed(self._open)
         self._sets: dict[str, TaskScores] = {}
         self._given: Evaluation | None = None
 
     def _open(self) -> MetricWriter:
         folder = self._folder / FOLDER
-        try:
+        with told(folder):
             (folder / "predictions").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder} cannot be written: {error.strerror}") from error
         return MetricWriter(folder, active=is_first())
 
     def close(self) -> None:
         """Writes what is buffered."""
         agreed(self._writer.close)
 
-    def evaluate(self, step: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    def evaluate(
+        self, step: int, settings: dict[str, Any], say: Callable[[str], None]
+    ) -> list[dict[str, Any]]:
         """The records of one checkpoint, computed or found.
 
         Args:
           step: of the checkpoint.
+          settings: what its scores hang on besides, as JSON: one found with others is not taken.
           say: is told what is being done.
 
         Returns:
@@ -106,6 +101,16 @@ class CheckpointScores:
         Raises:
           UserError: the checkpoint cannot be read; see `TaskScores`.
         """
+        # As text, or TensorBoard would show numbers in it.
+        given_options = {
+            "split": self._data.split,
+            "max_examples": self._number,
+            "settings": json.dumps(settings, sort_keys=True),
+        }
+        self._options = {
+            GIVEN: given_options,
+            GENERATED: {**given_options, "decoding": self._decoding},
+        }
         scored = [task for task in self._tasks if task.metric_objs]
         missing = [task for task in scored if self._done(GENERATED, step, task.name) is None]
         given = [self._done(GIVEN, step, task.name) for task in self._tasks]
@@ -141,40 +146,35 @@ class CheckpointScores:
             batches = 10**9 if self._number is None else -(-self._number // self._run.batch_size)
             run = dataclasses.replace(self._run, eval_batches=batches)
             self._given = Evaluation(
-                self._model, self._data, run, self._mesh, self._parameters, self._split
+                self._model, self._data, run, self._mesh, self._parameters, self._data.split
             )
         for task, metrics in self._given(parameters).items():
             self._write(GIVEN, step, task, metrics)
 
     def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
-        lengths, cached = self._data.task_feature_lengths, self._data.use_cached
+        data = self._data
         if task.name not in self._sets:
-            self._sets[task.name] = TaskScores(task, lengths, self._split, cached, self._number)
+            self._sets[task.name] = TaskScores(
+                task, data.task_feature_lengths, data.split, data.use_cached, self._number
+            )
         metrics, rows = self._sets[task.name](self._predictor, parameters)
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
-        name = f"{task.name}-{self._split}-{step}.jsonl"
-        agreed(lambda: self._write_lines(name, lines) if is_first() else None)
+        name = f"{task.name}-{data.split}-{step}.jsonl"
+        on_first(lambda: self._write_lines(name, lines))
         self._write(GENERATED, step, task.name, metrics, {"examples": len(rows)})
 
     def _write(
         self, kind: str, step: int, task: str, metrics: dict[str, float], more: Any = None
     ) -> None:
-        values = {"task": task, **self._all_options(kind, step), **(more or {}), "metrics": metrics}
+        values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
         agreed(lambda: self._writer.write(kind, step, 0.0, values))
 
     def _write_lines(self, name: str, lines: list[str]) -> None:
         file = self._folder / FOLDER / "predictions" / name
-        try:
+        with told(file):
             write_whole(file, "".join(lines))
-        except OSError as error:
-            raise UserError(f"{file} cannot be written: {error.strerror}") from error
-
-    def _all_options(self, kind: str, step: int) -> dict[str, Any]:
-        options = self._options if kind == GIVEN else self._decoding
-        # As text, or TensorBoard would show numbers in it.
-        return {**options, "settings": json.dumps(self._settings(step), sort_keys=True)}
 
     def _done(self, kind: str, step: int, task: str) -> dict[str, Any] | None:
         """What was written before, with the same options; as the first process knows it."""
-        wanted = {"kind": kind, "step": step, "task": task, **self._all_options(kind, step)}
+        wanted = {"kind": kind, "step": step, "task": task, **self._options[kind]}
         return gather(self._writer.find(wanted) if is_first() else None)[0]

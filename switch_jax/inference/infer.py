@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,9 +29,8 @@ def items_of_file(
         yield Item(record, as_example(record, vocabularies, lengths))
 
 
-def items_of_task(config: DataConfig, split: str) -> Iterator[Item]:
-    """The examples of a task, or of each task of a mixture, in their order."""
-    config = replace(config, split=split)
+def items_of_task(config: DataConfig) -> Iterator[Item]:
+    """The examples of the split of a task, or of each task of a mixture, in their order."""
     for task in tasks_to_read(config):
         features = task.output_features
         for example in in_order(task, config).as_numpy_iterator():

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError
-from switch_jax.partitioning.hosts import agreed, gather, is_first
-from switch_jax.paths import whole, write_whole
+from switch_jax.partitioning.hosts import gather, on_first
+from switch_jax.paths import told, whole, write_whole
 
 
 class Parts:
@@ -35,20 +35,18 @@ class Parts:
         self._folder = self.path.with_name(self.path.name + ".parts")
         self._size = records_of_a_part
         text = json.dumps(description, sort_keys=True, indent=1) + "\n"
-        agreed(lambda: self._open(text) if is_first() else None)
+        on_first(lambda: self._open(text))
 
     def _open(self, description: str) -> None:
         if self.path.exists():
             raise UserError(f"{self.path} is there already: choose another output, or remove it")
         file = self._folder / "description.json"
-        try:
+        with told(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            known = file.read_text() if file.exists() else None
-        except OSError as error:
-            raise UserError(f"{self._folder} cannot be written: {error.strerror}") from error
-        if known is None:
-            _write(file, description)
-        elif known != description:
+            if not file.exists():
+                write_whole(file, description)
+            known = file.read_text()
+        if known != description:
             raise UserError(
                 f"{self._folder} holds parts of other results (description.json there says which): "
                 "choose another output, or remove that folder"
@@ -79,19 +77,23 @@ class Parts:
             if parts % num_shards == shard and not self._is_there(parts):
                 lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, total)]
                 text, file = "".join(line + "\n" for line in lines), self._file(parts)
-                agreed(lambda: _write(file, text) if is_first() else None)  # noqa: B023  at once
+                on_first(lambda: self._write(file, text))  # noqa: B023  at once
             parts, total = parts + 1, total + len(part)
         missing = [n for n in range(parts) if not self._is_there(n)]
         if gather(self.path.exists())[0]:  # another job was as far at the same time
             return 0
         if missing:
             return sum(min(self._size, total - n * self._size) for n in missing)
-        agreed(lambda: self._join(parts) if is_first() else None)
+        on_first(lambda: self._join(parts))
         return 0
 
     def _is_there(self, number: int) -> bool:
         """As the first process sees it, which alone writes."""
         return gather(self._file(number).exists())[0]
+
+    def _write(self, file: Path, text: str) -> None:
+        with told(file):
+            write_whole(file, text)
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:06d}.jsonl"
@@ -107,10 +109,3 @@ class Parts:
                 return
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        write_whole(file, text)
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from error

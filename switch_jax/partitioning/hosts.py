@@ -78,6 +78,11 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(t[:n].tobytes()) for t, n in zip(texts, sizes, strict=True)]
 
 
+def on_first(action: Callable[[], Result]) -> Result | None:
+    """Does something on the first process alone; UserError on all of them where it is one there."""
+    return agreed(lambda: action() if is_first() else None)
+
+
 def agreed(action: Callable[[], Result]) -> Result:
     """Does something on every process; UserError on all of them where it is one on any."""
     failure = None

@@ -24,7 +24,7 @@ from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.allocator import return_freed_memory
-from switch_jax.partitioning.hosts import agreed, gather, is_first
+from switch_jax.partitioning.hosts import agreed, gather, is_first, on_first
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, check_metric, metric_of
@@ -79,7 +79,7 @@ def train(
     start = initial_checkpoint(run, abstract.parameters)
     model_dir = agreed(lambda: make_folder(run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(devices):
-        lock = agreed(lambda: RunLock(model_dir) if is_first() else None)
+        lock = on_first(lambda: RunLock(model_dir))
         if lock is not None:
             closing.callback(lock.close)
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
@@ -90,7 +90,7 @@ def train(
             print(f"{run.model_dir} is at step {loop.step} of {run.train_steps}: nothing to do")
             return loop.state
         described = (model_dir, run, model, data, devices, config_text, start)
-        agreed(lambda: write_description(*described) if is_first() else None)
+        on_first(lambda: write_description(*described))
         writer = agreed(
             lambda: MetricWriter(model_dir, run.wandb_project, config_text, active=is_first())
         )
