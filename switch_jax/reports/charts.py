@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from switch_jax.reports import downstream_charts
+from switch_jax.reports import downstream_charts, task_charts
 from switch_jax.reports.downstream import Downstream
 from switch_jax.reports.figures import (
     GREY,
@@ -72,6 +72,8 @@ def sections(runs: Sequence[Run], task: str | None, downstream: Downstream) -> l
         curves = [_held_out(runs, task, axis) for axis in axes]
         accuracy = [_held_out_accuracy(runs, task, axis) for axis in axes]
         found.append(Section("Held-out quality", [*curves, *accuracy]))
+    if by_task := task_charts.by_task(runs):
+        found.append(Section("Held-out quality by task", by_task))
     if any(len(run.train) for run in runs):
         found.append(Section("Training curves", [_training(runs, axis) for axis in axes]))
         found.append(Section("Optimisation and speed", _optimisation(runs)))
@@ -91,6 +93,7 @@ def main_charts(runs: Sequence[Run], task: str | None, downstream: Downstream) -
     charts = [
         *downstream_charts.against_upstream(runs, downstream)[:1],
         *downstream_charts.over_steps(runs, downstream)[:1],
+        *task_charts.by_task(runs)[:2],
     ]
     if any(held_out(run, task) for run in runs):
         charts += [_held_out(runs, task, axis) for axis in axes]

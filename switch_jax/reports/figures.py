@@ -50,6 +50,7 @@ class Chart:
     title: str
     caption: str
     draw: Callable[[Axes], None]
+    wide: bool = False  # takes a row of the page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,18 @@ def draw_points(
     ax.margins(x=0.08, y=0.1)
     _finish(ax, points)
     ax.legend(frameon=False, fontsize=_LABEL_SIZE)
+
+
+def draw_named(ax: Axes, points: Sequence[Line], names: Sequence[str], *, y_label: str) -> None:
+    """Draws points over names, those of dashed lines hollow; x of a line counts the names."""
+    for line in points:
+        inside = "white" if line.dashed else line.colour
+        ax.plot(line.x, line.y, "o", color=line.colour, markersize=4, markerfacecolor=inside)
+    ax.set_xticks(range(len(names)), labels=names, rotation=90, fontsize=6)
+    ax.set(ylabel=y_label)
+    ax.margins(x=0.01)
+    _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
+    _label_ends(ax, points)
 
 
 def _finish(ax: Axes, lines: Sequence[Line]) -> None:
@@ -247,9 +260,10 @@ def short(name: str) -> str:
 
 
 def svg_data_url(chart: Chart) -> str:
-    """One chart as a data: URL, readable at a phone's width and at twice that."""
+    """One chart as a data: URL; all but wide ones are readable at a phone's width."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+        size = (9.6, 3.4) if chart.wide else (4.6, 2.9)
+        figure = Figure(figsize=size, layout="constrained")
         chart.draw(figure.add_subplot())
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -257,21 +271,26 @@ def svg_data_url(chart: Chart) -> str:
 
 
 def picture(charts: Sequence[Chart], title: str, findings: Sequence[str]) -> bytes:
-    """Charts, three in a row, under a title and the findings as one PNG, 1800 pixels wide."""
+    """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row."""
     title = textwrap.fill(title, 105)
     text = "\n".join(textwrap.fill(finding, 150) for finding in findings)
     first = 0.16 + 0.24 * len(title.splitlines())  # inches
     head = first + 0.1 + 0.2 * len(text.splitlines())
-    rows = math.ceil(len(charts) / 3)
+    wide = [chart for chart in charts if chart.wide]
+    others = [chart for chart in charts if not chart.wide]
+    rows = len(wide) + math.ceil(len(others) / 3)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(12, head + 2.9 * rows), layout="constrained")
         halves = figure.add_gridspec(2, 1, height_ratios=[head, 2.9 * rows])
         top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
         top.text(0.01, 1 - 0.12 / head, title, va="top", fontsize=13, weight="bold")
         top.text(0.01, 1 - first / head, text, va="top", fontsize=10, linespacing=1.35)
+        grid = body.add_gridspec(rows, 3)
+        cells = [grid[row, :] for row in range(len(wide))]
+        cells += [grid[len(wide) + i // 3, i % 3] for i in range(len(others))]
         # A subfigure each: one chart's long labels must not push the others about.
-        for cell, chart in zip(body.subfigures(rows, 3, squeeze=False).flat, charts, strict=False):
-            ax = cell.add_subplot()
+        for cell, chart in zip(cells, [*wide, *others], strict=True):
+            ax = body.add_subfigure(cell).add_subplot()
             chart.draw(ax)
             ax.set_title(textwrap.fill(chart.title, 40))
         file = io.BytesIO()

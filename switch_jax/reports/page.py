@@ -32,6 +32,7 @@ p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere; }
 .grid { display: grid; gap: 28px 32px;
         grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; }
+.wide { grid-column: 1 / -1; }
 figure img { width: 100%; height: auto; display: block; margin-top: 6px; }
 .cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }
 .card { flex: 1 1 230px; border: 1px solid #ddd; border-top: 5px solid; border-radius: 6px;
@@ -173,7 +174,7 @@ def _card(run: Run, task: str | None, colour: str) -> str:
 
 def _charts(section: Section) -> str:
     figures = "\n".join(
-        f"<figure><h3>{html.escape(chart.title)}</h3>"
+        f"<figure{' class=wide' * chart.wide}><h3>{html.escape(chart.title)}</h3>"
         f"<figcaption>{html.escape(chart.caption)}</figcaption>"
         f'<img alt="{html.escape(chart.title)}" src="{svg_data_url(chart)}"></figure>'
         for chart in section.charts

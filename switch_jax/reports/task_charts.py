@@ -1,0 +1,96 @@
+"""Charts over many held-out tasks at once, as over the languages of mC4: Figures 7 and 8."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from switch_jax.reports.figures import GREY, Chart, Line, colours, draw_named, short
+from switch_jax.reports.runs import Run
+from switch_jax.reports.summary import QUALITY, compare
+
+_FEWEST = 8  # tasks; of fewer the table says all
+
+
+def shared_tasks(runs: Sequence[Run]) -> list[str]:
+    """The tasks that every run was evaluated on, best first in the first dense run (or the first).
+
+    Empty where they are fewer than eight; "all" is none of them.
+    """
+    common = set.intersection(*(set(run.evals) for run in runs)) - {"all"}
+    if len(common) < _FEWEST:
+        return []
+    first = next((run for run in runs if run.dense), runs[0])
+    return sorted(common, key=lambda task: (-_last(first, task), task))
+
+
+def by_task(runs: Sequence[Run]) -> list[Chart]:
+    """Final quality on each task, and how much sooner sparse runs get there on each."""
+    tasks = shared_tasks(runs)
+    if not tasks:
+        return []
+    pairs = [(d, s) for d in runs for s in runs if d.dense and s.sparse]
+    speedups = [chart for d, s in pairs if (chart := _speedups(d, s, tasks)) is not None]
+    return [_quality(runs, tasks, pairs), *speedups]
+
+
+def _quality(runs: Sequence[Run], tasks: Sequence[str], pairs: Sequence[tuple[Run, Run]]) -> Chart:
+    names = [task.removeprefix(_common_prefix(tasks)) for task in tasks]
+    places = np.arange(len(tasks))
+    points = [
+        Line(
+            places,
+            np.array([_last(run, task) for task in tasks]),
+            short(run.name),
+            colour,
+            dashed=run.dense,
+        )
+        for run, colour in zip(runs, colours(len(runs)), strict=True)
+    ]
+    caption = (
+        f"The last held-out value on each of {len(tasks)} tasks, best of the first dense run on "
+        "the left; higher is better. Hollow = dense. The layout is that of Figure 7 of Fedus et "
+        "al. 2022."
+    )
+    for dense, sparse in pairs:
+        ahead = sum(_last(sparse, task) > _last(dense, task) for task in tasks)
+        caption += f" {sparse.name} is ahead of {dense.name} on {ahead} of them."
+
+    def draw(ax: Axes) -> None:
+        draw_named(ax, points, names, y_label="neg. log perplexity [nats]")
+
+    return Chart("Held-out quality by task", caption, draw, wide=True)
+
+
+def _speedups(dense: Run, sparse: Run, tasks: Sequence[str]) -> Chart | None:
+    """Figure 8: on how many tasks the sparse run is how much sooner where the dense one ended."""
+    found = [pair for task in tasks if (pair := compare(dense, sparse, task)) is not None]
+    ratios = [pair.step_speedup for pair in found if pair.step_speedup is not None]
+    if not found:
+        return None
+    caption = (
+        f"Steps of {dense.name} over the steps that {sparse.name} takes to the same held-out "
+        "value, by task: the layout of Figure 8 of Fedus et al. 2022."
+    )
+    if ratios:
+        caption += f" The median is {np.median(ratios):.2f}×."
+    if len(ratios) < len(found):
+        caption += f" On {len(found) - len(ratios)} of {len(found)} it never gets there."
+
+    def draw(ax: Axes) -> None:
+        ax.hist(ratios, bins="auto", color=GREY, edgecolor="white")
+        ax.axvline(1.0, color="#222222", linewidth=1, linestyle=":")
+        ax.set(xlabel="speed-up in steps", ylabel="tasks")
+
+    return Chart(f"Speed-up by task: {short(sparse.name)}", caption, draw)
+
+
+def _last(run: Run, task: str) -> float:
+    return run.evals[task].last(QUALITY)
+
+
+def _common_prefix(tasks: Sequence[str]) -> str:
+    """What all names begin with, up to its last full stop: mC4's tasks are mc4.CODE."""
+    prefix, stop, _ = os.path.commonprefix(list(tasks)).rpartition(".")
+    return prefix + stop
