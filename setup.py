@@ -1,4 +1,4 @@
-"""How switch_jax is packaged: what it needs, and where its configs and tasks lie in a wheel."""
+"""How switch_jax is packaged: what it needs, and where configs, tasks and launch lie in a wheel."""
 
 import re
 from pathlib import Path
@@ -17,12 +17,18 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    # tasks/ and gin/ lie beside the library in a checkout and inside it once installed: nothing
-    # of ours may become a top-level `tasks` or `gin` in somebody's site-packages.
-    package_dir={"switch_jax": "switch_jax", "switch_jax.tasks": "tasks", "switch_jax.gin": "gin"},
+    # tasks/, launch/ and gin/ lie beside the library in a checkout and inside it once installed:
+    # nothing of ours may become a top-level `tasks` or `gin` in somebody's site-packages.
+    package_dir={
+        "switch_jax": "switch_jax",
+        "switch_jax.tasks": "tasks",
+        "switch_jax.launch": "launch",
+        "switch_jax.gin": "gin",
+    },
     packages=[
         *find_packages(include=["switch_jax", "switch_jax.*"]),
         "switch_jax.tasks",
+        "switch_jax.launch",
         "switch_jax.gin",
     ],
     package_data={"switch_jax.tasks": ["data/**/*"], "switch_jax.gin": ["**/*.gin"]},

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     checkout = folder / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("switch_jax", "gin", "tasks"):
+    for name in ("switch_jax", "gin", "launch", "tasks"):
         shutil.copytree(ROOT / name, checkout / name, ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
@@ -45,7 +45,8 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def test_wheel_holds_the_library_the_configs_and_the_tasks(wheel):
-    places = {"switch_jax": "switch_jax", "gin": "switch_jax/gin", "tasks": "switch_jax/tasks"}
+    inside = {name: f"switch_jax/{name}" for name in ("gin", "launch", "tasks")}
+    places = {"switch_jax": "switch_jax", **inside}
     expected = {
         place / file.relative_to(ROOT / source)
         for source, place in places.items()

@@ -3,10 +3,10 @@
 import argparse
 import importlib
 import os
-import re
 import sys
 
 import switch_jax
+from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
 
 COMMANDS = {
@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
-    # --gin.NAME=VALUE, as users of t5x type it.
-    argv = [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
-    args = parser.parse_args(argv)
+    args = parser.parse_args(gin_flags.as_parsed(argv))
     try:
         return args.main(args)
     except UserError as error:

@@ -1,0 +1,1 @@
+"""How a job gets onto its hosts, from this machine to TPU pods, and starts again after faults."""

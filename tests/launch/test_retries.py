@@ -1,0 +1,56 @@
+"""Each job is a script: what its attempts end with, and the last checkpoint after each."""
+
+import pytest
+from switch_jax.launch.retries import supervise
+
+
+def supervised(codes, steps=None, max_restarts=3, first=None):
+    """Returns the exit code, how many attempts there were, and what was said."""
+    attempts, said = iter(codes), []
+    left = [first, *(steps or [first] * len(codes))]
+    code = supervise(lambda: next(attempts), max_restarts, lambda: left.pop(0), said.append)
+    return code, len(codes) - len(list(attempts)), said
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 130])
+def test_done_a_mistake_and_ctrl_c_are_the_end(code):
+    assert supervised([code, 0]) == (code, 1, [])
+
+
+def test_a_crash_is_started_again_from_the_checkpoint():
+    code, attempts, said = supervised([137, 0], steps=[500, 500], first=500)
+    assert (code, attempts) == (0, 2)
+    (line,) = said
+    assert "exit code 137" in line
+    assert "checkpoint of step 500, restart 1 of at most 3" in line
+
+
+def test_crashes_without_a_checkpoint_are_counted():
+    code, attempts, said = supervised([1, 134, 137, 139, 0])
+    assert (code, attempts) == (139, 4)
+    assert "from the beginning, restart 3 of at most 3" in said[2]
+    assert "exit code 139) after 3 restarts without a new checkpoint: giving up" in said[3]
+
+
+def test_a_new_checkpoint_begins_the_count_anew():
+    # Three crashes at step 5, then three with step 10 saved: only the seventh is one too many.
+    codes, steps = [1] * 7, [5, 5, 5, 10, 10, 10, 10]
+    code, attempts, _ = supervised([*codes, 0], [*steps, 10], max_restarts=3)
+    assert (code, attempts) == (1, 7)
+
+
+def test_a_run_that_went_back_has_not_got_on():
+    code, attempts, _ = supervised([1, 1, 0], [5, 5, 5], max_restarts=1, first=10)
+    assert (code, attempts) == (1, 2)
+
+
+def test_preemptions_do_not_count():
+    code, attempts, said = supervised([75] * 10 + [1, 75, 0], max_restarts=1)
+    assert (code, attempts) == (0, 13)
+    assert said[0] == "preempted (exit code 75): starting again from the beginning"
+
+
+def test_no_restarts_are_wanted():
+    code, attempts, said = supervised([1, 0], max_restarts=0)
+    assert (code, attempts) == (1, 1)
+    assert "after 0 restarts" in said[0]
