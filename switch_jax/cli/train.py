@@ -43,7 +43,8 @@ def main(args: argparse.Namespace) -> int:
     processes.keep_compiled()
 
     from switch_jax.cli import gin_config
-    from switch_jax.training.loop import check, train
+    from switch_jax.training.checks import check
+    from switch_jax.training.loop import train
     from switch_jax.training.stopping import Stopped
 
     if args.dry_run:

@@ -55,45 +55,67 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       UserError: the sizes do not multiply up to the number of devices, or the slices do not divide
         the data axis.
     """
-    sizes = (config.data, config.expert, config.model)
-    for name, size in zip(AXES, sizes, strict=True):
-        if size is not None and size < 1:
-            raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
     if devices is None:
         if not jax.distributed.is_initialized():  # `hosts.connect` has asked for this host's share
+            sizes = (config.data, config.expert, config.model)
             offer_virtual_cpus(math.prod(size or 1 for size in sizes))
         devices = jax.devices()
-    data = config.data or max(1, len(devices) // (config.expert * config.model))
-    shape = (data, config.expert, config.model)
-    size = math.prod(shape)
     platform = devices[0].platform
     if platform == "cpu":
-        devices = devices[:size]
-    if size != len(devices):
-        raise UserError(
-            f"mesh data x expert x model = {data} x {config.expert} x {config.model} = {size}, but "
-            f"there are {len(devices)} {platform} devices; the sizes must multiply up to "
-            f"{len(devices)}, which expert x model must divide"
-        )
-    # Auto is not the default, and without it sharding constraints turn into errors.
-    return Mesh(_lay_out(shape, devices), AXES, axis_types=(AxisType.Auto,) * 3)
-
-
-def _lay_out(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices as an array of this shape, whose axes follow those of the TPU's torus.
-
-    An axis of the torus may be split among several of the mesh, or else few shapes would fit.
-    """
+        devices = devices[: math.prod(_sizes(config, len(devices)))]
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
-        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    data, expert, model = shape
+    shape = mesh_shape(config, len(devices), slices, platform)
+    # Auto is not the default, and without it sharding constraints turn into errors.
+    return Mesh(_lay_out(shape, slices, devices), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def mesh_shape(
+    config: MeshConfig, count: int, slices: int = 1, platform: str = "tpu"
+) -> tuple[int, int, int]:
+    """How many devices there are along each axis.
+
+    Args:
+      config: the sizes.
+      count: devices in all slices together.
+      slices: joined by a network that only data parallelism crosses.
+      platform: what the devices are, for the message.
+
+    Raises:
+      UserError: the sizes do not multiply up to `count`, or `slices` does not divide the data axis.
+    """
+    shape = data, expert, model = _sizes(config, count)
+    if math.prod(shape) != count:
+        raise UserError(
+            f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
+            f"there are {count} {platform} devices; the sizes must multiply up to {count}, which "
+            "expert x model must divide"
+        )
     if data % slices:
         raise UserError(
             f"mesh data = {data} does not divide over {slices} slices ({data} % {slices} = "
             f"{data % slices}): only data parallelism crosses slices; set MESH_DATA to a multiple "
             f"of {slices}"
         )
+    return shape
+
+
+def _sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
+    """The sizes as configured, data = None being what the others leave of `count` devices."""
+    for name, size in zip(AXES, (config.data, config.expert, config.model), strict=True):
+        if size is not None and size < 1:
+            raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
+    data = config.data or max(1, count // (config.expert * config.model))
+    return data, config.expert, config.model
+
+
+def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices as an array of this shape, whose axes follow those of the TPU's torus.
+
+    An axis of the torus may be split among several of the mesh, or else few shapes would fit.
+    """
+    if slices == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    data, expert, model = shape
     return mesh_utils.create_hybrid_device_mesh(
         (data // slices, expert, model), (slices, 1, 1), devices, allow_split_physical_axes=True
     )
@@ -148,6 +170,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Whole on every device, so that every host can read it."""
     return NamedSharding(mesh, PartitionSpec())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL
@@ -26,7 +26,9 @@ RULES: dict[str, str | None] = {
 STACKED = ("layers", "expert")
 
 
-def parameter_places(axes: Any, shapes: Any, mesh: Mesh, fully_sharded: bool = False) -> Any:
+def parameter_places(
+    axes: Any, shapes: Any, mesh: Mesh | AbstractMesh, fully_sharded: bool = False
+) -> Any:
     """For each axis of each parameter the mesh axis, or axes, that it is split over; or None.
 
     Fully sharded, a matrix is also split over the batch axes that it is not split over yet (data
@@ -61,7 +63,7 @@ def parameter_places(axes: Any, shapes: Any, mesh: Mesh, fully_sharded: bool = F
     return jax.tree.map(place, axes, shapes, is_leaf=lambda x: type(x) is tuple)
 
 
-def shardings(places: Any, mesh: Mesh) -> Any:
+def shardings(places: Any, mesh: Mesh | AbstractMesh) -> Any:
     """A `NamedSharding` for each tuple of places."""
     return jax.tree.map(
         lambda place: NamedSharding(mesh, PartitionSpec(*place)),

@@ -10,14 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import Checkpoints, RunLock
-from switch_jax.data.pipeline import (
-    DataConfig,
-    TrainBatches,
-    check_data,
-    check_readable,
-    check_streams,
-    check_vocabulary,
-)
+from switch_jax.data.pipeline import DataConfig, TrainBatches
 from switch_jax.data.position import Position
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
@@ -25,9 +18,10 @@ from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchd
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.allocator import return_freed_memory
 from switch_jax.partitioning.hosts import agreed, gather, is_first, on_first
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import MeshConfig
+from switch_jax.training.checks import check
 from switch_jax.training.config import RunConfig
-from switch_jax.training.evaluation import Best, Evaluation, check_metric, metric_of
+from switch_jax.training.evaluation import Best, Evaluation, metric_of
 from switch_jax.training.feeding import Fed, feed, rows_here
 from switch_jax.training.folder import make_folder, write_bad_batch, write_description
 from switch_jax.training.guard import GuardConfig
@@ -37,7 +31,7 @@ from switch_jax.training.lowering import lower_train_step
 from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 from switch_jax.training.records import Records, training_seconds
 from switch_jax.training.state import TrainState, abstract_state
-from switch_jax.training.step import Metrics, check_batch
+from switch_jax.training.step import Metrics
 from switch_jax.training.stopping import NONE, Stopped, StopSignals
 
 
@@ -97,40 +91,6 @@ def train(
         closing.push(_closed_by(writer.close))
         loop.open(writer, closing)
         return loop.run()
-
-
-def check(
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
-    mesh: MeshConfig,
-    optimizer: OptimizerConfig,
-) -> Mesh:
-    """Checks that the parts of a run fit together, before anything is written or compiled.
-
-    Returns:
-      The mesh.
-
-    Raises:
-      UserError: what does not fit, with the numbers.
-    """
-    check_data(data)
-    check_metric(run.best_metric, data)
-    check_readable(data)
-    devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
-    lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
-    check_batch(model, run.batch_size, lengths, run.num_microbatches, devices.shape)
-    check_streams(data, run.batch_size)
-    check_vocabulary(data, model.vocab_size)
-    if mesh.fully_sharded_weights and model.remat_policy == "none":
-        raise UserError(
-            "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
-            "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
-            "to 'minimal' or 'full'"
-        )
-    state = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
-    initial_checkpoint(run, state.parameters)
-    return devices
 
 
 class _Parts(NamedTuple):

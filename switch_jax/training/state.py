@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.model import ModelConfig, abstract_parameters, init_parameters, logical_axes
 from switch_jax.partitioning.mesh import replicated
@@ -54,7 +54,7 @@ def fresh_state(
 def abstract_state(
     model: ModelConfig,
     config: OptimizerConfig,
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
     guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
     *,
     fully_sharded: bool = False,

@@ -1,0 +1,87 @@
+"""Whether the parts of a run fit together, before anything is written or compiled."""
+
+from collections.abc import Mapping
+
+from jax.sharding import AbstractMesh, Mesh
+
+from switch_jax.data.pipeline import (
+    DataConfig,
+    check_data,
+    check_readable,
+    check_streams,
+    check_vocabulary,
+)
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.training.config import RunConfig
+from switch_jax.training.evaluation import check_metric
+from switch_jax.training.initial import initial_checkpoint
+from switch_jax.training.optimizer import OptimizerConfig
+from switch_jax.training.state import abstract_state
+from switch_jax.training.step import check_batch
+
+
+def check(
+    run: RunConfig,
+    model: ModelConfig,
+    data: DataConfig,
+    mesh: MeshConfig,
+    optimizer: OptimizerConfig,
+) -> Mesh:
+    """Checks a run on this machine's devices, its data and the checkpoint that it starts from.
+
+    Returns:
+      The mesh.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    check_data(data)
+    check_metric(run.best_metric, data)
+    check_readable(data)
+    devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
+    check_sizes(run, model, data, mesh, devices)
+    state = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
+    initial_checkpoint(run, state.parameters)
+    return devices
+
+
+def check_elsewhere(
+    run: RunConfig,
+    model: ModelConfig,
+    data: DataConfig,
+    mesh: MeshConfig,
+    optimizer: OptimizerConfig,
+    devices: AbstractMesh,
+) -> None:
+    """Checks a run that other machines will make, whose data and disks are not here.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    check_data(data)
+    check_metric(run.best_metric, data)
+    check_sizes(run, model, data, mesh, devices)
+    abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
+
+
+def check_sizes(
+    run: RunConfig,
+    model: ModelConfig,
+    data: DataConfig,
+    mesh: MeshConfig,
+    devices: Mesh | AbstractMesh,
+) -> None:
+    """Raises UserError where batch, groups, streams, vocabulary and devices do not divide."""
+    lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
+    shape: Mapping[str, int] = devices.shape
+    check_batch(model, run.batch_size, lengths, run.num_microbatches, shape)
+    check_streams(data, run.batch_size)
+    check_vocabulary(data, model.vocab_size)
+    if mesh.fully_sharded_weights and model.remat_policy == "none":
+        raise UserError(
+            "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
+            "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
+            "to 'minimal' or 'full'"
+        )
