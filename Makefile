@@ -8,7 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 LOCKED := $(VENV)/.locked-$(VERSION)
 READY := $(VENV)/.ready-$(VERSION)
 
-.PHONY: help setup test test-slow demo lock clean python-version
+.PHONY: help setup test test-slow demo downstream downstream-t5 downstream-switch languages lock clean python-version
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -52,6 +52,36 @@ demo: setup  ## pretrain a small Switch model and its dense twin on this machine
 	@$(BIN)/switch_jax train --gin_file=runs/demo_dense.gin
 	@echo "demo: writing runs/demo/report.html"
 	@$(BIN)/switch_jax report runs/demo/switch runs/demo/dense --output runs/demo/report.html
+
+downstream: setup  ## pretrain, fine-tune and score a small Switch and its dense twin: half an hour
+	@$(MAKE) --no-print-directory --jobs=2 downstream-t5 downstream-switch
+	@for task in super_glue qa_open; do \
+	  echo "downstream: writing runs/downstream/$$task.html"; \
+	  $(BIN)/switch_jax report runs/downstream/t5_factbook_$${task}_* runs/downstream/switch_factbook_$${task}_* \
+	    --output runs/downstream/$$task.html > runs/downstream/$$task.txt || exit; done
+
+# One of the two: its commands print to runs/downstream/t5.log or switch.log.
+downstream-t5 downstream-switch: downstream-%: setup
+	@mkdir -p runs/downstream
+	@set -e; switch_jax() { echo "downstream: $*, $$1 $$2"; shift; shift; \
+	    $(BIN)/switch_jax "$$@" >> runs/downstream/$*.log 2>&1 || { tail -n 5 runs/downstream/$*.log >&2; exit 1; }; }; \
+	model=models/$*_laptop.gin; pretrained=runs/downstream/$*; \
+	switch_jax pretraining "" train --gin_file=$$model --gin_file=runs/factbook_pretrain.gin --gin.MODEL_DIR=$$pretrained; \
+	for step in 750 1500 3000; do for task in factbook_super_glue factbook_qa_open; do \
+	  tuned=$${pretrained}_$${task}_$$step; \
+	  switch_jax $$task "from step $$step" train --gin_file=$$model --gin_file=runs/factbook_finetune.gin \
+	    --gin.MIXTURE_OR_TASK_NAME=$$task --gin.MODEL_DIR=$$tuned \
+	    --gin.INITIAL_CHECKPOINT_PATH=$$pretrained/checkpoints/$$step; \
+	  switch_jax $$task "from step $$step: scoring" eval $$tuned --checkpoint=all; \
+	done; done
+
+languages: setup  ## pretrain a small Switch and its dense twin on 100 languages, and compare them by language
+	@for model in t5 switch; do \
+	  echo "languages: pretraining $$model"; \
+	  $(BIN)/switch_jax train --gin_file=models/$${model}_laptop.gin --gin_file=runs/udhr.gin \
+	    --gin.MODEL_DIR=runs/languages/$$model || exit; done
+	@echo "languages: writing runs/languages/report.html"
+	@$(BIN)/switch_jax report runs/languages/t5 runs/languages/switch --output runs/languages/report.html
 
 lock: python-version  ## remake requirements.txt from setup.py; pins that still fit are kept
 	@echo "lock: resolving setup.py and its test extra into requirements.txt"

@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -65,5 +67,13 @@ def test_without_a_pair_there_is_no_speed_up(runs):
 
 
 def test_a_wide_chart_has_a_row_of_the_picture():
-    charts = task_charts.by_task([run("dense", 0, DENSE), run("switch", 8, SPARSE)])
-    assert picture(charts, "title", []).startswith(b"\x89PNG")
+    wide, narrow = task_charts.by_task([run("dense", 0, DENSE), run("switch", 8, SPARSE)])
+    (_, one), (_, two), (_, three) = (
+        size(picture(charts, "title", [])) for charts in ([narrow], [wide, narrow], [narrow] * 7)
+    )
+    assert two - one == pytest.approx(three - two, abs=1)
+
+
+def size(png):
+    """Width and height in pixels, as the header of a PNG says."""
+    return struct.unpack(">II", png[16:24])
