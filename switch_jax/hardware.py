@@ -104,7 +104,8 @@ GENERATIONS = {
             "v5e", 1, False, 197e12, 4 * 128 * 128 * 2, 16 * GIB, 819e9, 50e9, 2, 3.125e9,
             tuple(_SQUARES),
             CloudNames(
-                "v5litepod", "v2-alpha-tpuv5-lite", "tpu-v5-lite-podslice", "ct5lp-hightpu", (1, 4, 8)
+                "v5litepod", "v2-alpha-tpuv5-lite", "tpu-v5-lite-podslice", "ct5lp-hightpu",
+                (1, 4, 8),
             ),
         ),
         # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
