@@ -1,4 +1,4 @@
-"""The command line: `switch_jax train | plan | tasks | eval | infer | report`."""
+"""The command line: `switch_jax train | launch | plan | tasks | eval | infer | report`."""
 
 import argparse
 import importlib
@@ -11,6 +11,7 @@ from switch_jax.errors import UserError
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
+    "launch": "start a run on this machine's CPUs, on TPU VMs or on GKE; see first what happens",
     "plan": "what a training step needs and costs on a TPU slice, without a TPU",
     "tasks": "list seqio tasks, show examples of one, or train a vocabulary on it",
     "eval": "score the checkpoints of a run on tasks, by their own metrics",

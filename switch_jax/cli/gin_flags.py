@@ -25,6 +25,13 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def as_arguments(args: argparse.Namespace) -> list[str]:
+    """The flags above as they were typed, for a command that calls another."""
+    paths = [f"--gin_search_paths={args.gin_search_paths}"] if args.gin_search_paths else []
+    files = [f"--gin_file={file}" for file in args.gin_file]
+    return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
+
+
 def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> dict[str, Any]:
     """The config dataclasses, by argument name of `training.loop.train`.
 
