@@ -17,6 +17,7 @@ from switch_jax.launch.retries import FINAL, PREEMPTED
 from switch_jax.launch.steps import Command, File, Step, answer, lines, say, start, take, write
 
 _POLL = 10.0  # seconds between looks at pods that wait
+_SETTLING = 1.0  # seconds until a JobSet knows of its pods' end
 _STOP = [code for code in FINAL if code]
 CONTAINER = "train"
 ENDS = "not done here: ends the job with a checkpoint, or clears away one that is over"
@@ -69,7 +70,7 @@ def follow(job: Job) -> int:
         with start(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in lines(process):
                 print(line, end="", flush=True)
-        time.sleep(1)  # the JobSet hears of its pods' end a little later
+        time.sleep(_SETTLING)
     say(f"{job.name}: {state}")
     if state == "Completed":
         return 0

@@ -11,6 +11,8 @@ from switch_jax.launch.steps import Command, answer, say, take, write
 from switch_jax.errors import UserError
 
 POLL = 30.0  # seconds between looks
+_TRIES = 20  # looks until the launching machine's network is taken for gone
+_ABSENT = "NOT_FOUND"  # what gcloud says of what is not there
 
 
 def run(
@@ -40,15 +42,27 @@ def run(
     """
 
     def state() -> str:
-        return answer(describe, absent="NOT_FOUND")
+        return _patiently(describe)
 
     def attempt() -> int:
         _make_ready(job, state, describe, create, delete, ready, gone)
         code = hosts.run(job, nodes)
         return PREEMPTED if code not in FINAL and state() != ready else code
 
+    answer(describe, absent=_ABSENT)  # who may not even ask is told so at once
     write(hosts.script(job))
     return supervise(attempt, job.max_restarts, lambda: checkpoints.last(job), say)
+
+
+def _patiently(command: Command) -> str:
+    """The answer, also where the network is away for some minutes; the job goes on meanwhile."""
+    for _ in range(_TRIES - 1):
+        try:
+            return answer(command, absent=_ABSENT)
+        except UserError as error:
+            say(f"{error}; asking again in {POLL:.0f} s")
+            time.sleep(POLL)
+    return answer(command, absent=_ABSENT)
 
 
 def _make_ready(
