@@ -24,9 +24,9 @@ PROGRAM = "import sys; from switch_jax.launch import local; sys.exit(local.run(s
 PROGRAM += "int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'dry'))"
 CORPUS = [
     "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=2",
-    "--gin.BATCH_SIZE=16", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1", "--gin.EVAL_PERIOD=1000",
-    "--gin.EVAL_STEPS=1", "--gin.CHECKPOINT_PERIOD=5", "--gin.TRAIN_STEPS=20",
-    "--gin.WARMUP_STEPS=10",
+    "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
+    "--gin.EVAL_PERIOD=1000", "--gin.EVAL_STEPS=1", "--gin.CHECKPOINT_PERIOD=5",
+    "--gin.TRAIN_STEPS=20",
 ]  # fmt: skip
 
 
