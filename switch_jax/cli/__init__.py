@@ -1,4 +1,4 @@
-"""The command line: `switch_jax train | plan | tasks | eval | infer | report`."""
+"""The command line: `switch_jax train | plan | tasks | eval | infer | status | report`."""
 
 import argparse
 import importlib
@@ -15,6 +15,7 @@ COMMANDS = {
     "tasks": "list seqio tasks, show examples of one, or train a vocabulary on it",
     "eval": "score the checkpoints of a run on tasks, by their own metrics",
     "infer": "predict or score with a trained model: a file, standard input, or a task",
+    "status": "how runs are doing, from the files in their folders alone",
     "report": "write a page and a picture that compare runs",
 }
 
