@@ -13,8 +13,9 @@ from switch_jax.launch import prepare
 from switch_jax.launch.environment import environment
 from switch_jax.launch.hosts import SAVING, exit_code
 from switch_jax.launch.job import Job
+from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED
-from switch_jax.launch.steps import Command, File, Step, answer, lines, say, start, take, write
+from switch_jax.launch.steps import Command, File, Step, answer, lines, start, take, write
 
 _POLL = 10.0  # seconds between looks at pods that wait
 _SETTLING = 1.0  # seconds until a JobSet knows of its pods' end

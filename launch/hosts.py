@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
+from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED
-from switch_jax.launch.steps import Command, File, lines, say, shell, start, take
+from switch_jax.launch.steps import Command, File, lines, shell, start, take
 
 from switch_jax.errors import UserError
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection
 
 from switch_jax.launch import checkpoints, hosts
 from switch_jax.launch.job import Job
+from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
-from switch_jax.launch.steps import Command, answer, say, take, write
+from switch_jax.launch.steps import Command, answer, take, write
 
 from switch_jax.errors import UserError
 

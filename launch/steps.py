@@ -147,8 +147,3 @@ def start(
         raise UserError(
             f"there is no {program} here ({how}); --dry_run shows the commands without it"
         ) from None
-
-
-def say(text: str) -> None:
-    """A line of the launcher's own, among those of the hosts."""
-    print(f"switch_jax launch: {text}", file=sys.stderr, flush=True)

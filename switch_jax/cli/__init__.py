@@ -1,12 +1,12 @@
-"""The command line: `switch_jax train | launch | plan | tasks | eval | infer | report`."""
+"""The command line: `switch_jax train | launch | plan | tasks | eval | infer | status | report`."""
 
 import argparse
 import importlib
 import os
-import re
 import sys
 
 import switch_jax
+from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "tasks": "list seqio tasks, show examples of one, or train a vocabulary on it",
     "eval": "score the checkpoints of a run on tasks, by their own metrics",
     "infer": "predict or score with a trained model: a file, standard input, or a task",
+    "status": "how runs are doing, from the files in their folders alone",
     "report": "write a page and a picture that compare runs",
 }
 
@@ -44,9 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
-    # --gin.NAME=VALUE, as users of t5x type it.
-    argv = [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
-    args = parser.parse_args(argv)
+    args = parser.parse_args(gin_flags.as_parsed(argv))
     try:
         return args.main(args)
     except UserError as error:

@@ -1,12 +1,13 @@
 """The flags by which a command takes gin files and values, as users of t5x type them."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
-    """--gin_file, --gin_search_paths, --gin_bindings; `cli.main` turns --gin.X=Y into the last."""
+    """--gin_file, --gin_search_paths, --gin_bindings; `as_parsed` turns --gin.X=Y into the last."""
     parser.add_argument(
         "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it"
     )
@@ -30,6 +31,11 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
     paths = [f"--gin_search_paths={args.gin_search_paths}"] if args.gin_search_paths else []
     files = [f"--gin_file={file}" for file in args.gin_file]
     return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
+
+
+def as_parsed(argv: Sequence[str]) -> list[str]:
+    """The arguments with --gin.NAME=VALUE, as users of t5x type it, as the parser takes it."""
+    return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
 
 
 def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def main(args: argparse.Namespace) -> int:
     job = _job(args, train)
 
     from switch_jax.launch import prepare
-    from switch_jax.launch.steps import say, shown
+    from switch_jax.launch.processes import say
+    from switch_jax.launch.steps import shown
 
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"

@@ -32,6 +32,7 @@ from switch_jax.training.feeding import Fed, feed, rows_here
 from switch_jax.training.folder import make_folder, write_bad_batch, write_description
 from switch_jax.training.guard import GuardConfig
 from switch_jax.training.initial import initial_checkpoint, initial_state
+from switch_jax.training.life import Life
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.lowering import lower_train_step
 from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
@@ -82,6 +83,7 @@ def train(
         lock = on_first(lambda: RunLock(model_dir))
         if lock is not None:
             closing.callback(lock.close)
+        life = closing.enter_context(agreed(lambda: Life(model_dir, active=is_first())))
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
         closing.push(_closed_by(checkpoints.close))
         parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract, start)
@@ -96,6 +98,7 @@ def train(
         )
         closing.push(_closed_by(writer.close))
         loop.open(writer, closing)
+        life.running()
         return loop.run()
 
 
@@ -297,6 +300,8 @@ class _Loop:
                 "what was skipped; a lower LEARNING_RATE or float32 (ACTIVATION_DTYPE) may help"
             )
         self._rollbacks += 1
+        seconds = training_seconds(self._goodput.seconds())
+        self._writer.write("rollback", step, seconds, {"bad_steps": self._in_a_row})
         with self._goodput.spend("checkpoint"):
             position, self.state = self._position, None  # there may be no room for two states
             self._restore(last=good)

@@ -1,0 +1,142 @@
+"""The processes of one attempt at a job on this machine: none goes on without the others."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from switch_jax.launch.retries import PREEMPTED
+
+_INTERRUPTED, _KILLED, _TERMINATED = 130, 137, 143
+
+# Of several exit codes the one with the highest rank is the job's; any other is a crash, rank 1.
+_RANKS = {0: 0, PREEMPTED: 2, _INTERRUPTED: 3, 2: 4, 3: 4, _KILLED: 5}
+
+# Seconds for the others to end by themselves after one was stopped and has saved, as they do too.
+_SAVE_GRACE = 60.0
+# And before SIGKILL where one failed: they wait for it inside a collective, deaf to SIGTERM.
+_FAILURE_GRACE = 5.0
+
+
+def run_together(
+    commands: Iterable[Sequence[str]],
+    environment: Mapping[str, str],
+    logs: str,
+    signals: Sequence[int],
+) -> int:
+    """Runs processes that train together to their end; once one fails, the others are ended.
+
+    Args:
+      commands: `python` stands for the interpreter that runs this.
+      environment: of all of them.
+      logs: path of their logs, to be followed by the number of a process and '.log'; their lines go
+        to standard error too.
+      signals: is looked at all the time: what is appended to it is sent to all processes, and
+        after a second one they have no longer than where one failed.
+
+    Returns:
+      See `exit_code`.
+    """
+    processes: list[subprocess.Popen[bytes]] = []
+    readers: list[threading.Thread] = []
+    try:
+        for index, (_, *arguments) in enumerate(commands):
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a terminal's Ctrl-C comes once, by `signals`
+            )
+            processes.append(process)
+            log = Path(f"{logs}{index}.log")
+            readers.append(threading.Thread(target=_gather, args=(process.stdout, index, log)))
+            readers[-1].start()
+        return _wait(processes, signals)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for reader in readers:
+            reader.join()
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """The job's exit code of those of its processes.
+
+    One that was killed decides, since nothing that happens to others leads to that, while its end
+    may leave them with any error; then a mistake (2, 3), which is the same at the next start; then
+    Ctrl-C; then SIGTERM (75), after which all is saved, so that a crash of one that was ending does
+    not matter; then a crash.
+
+    Args:
+      codes: as a shell gives them, in the order in which the processes ended; without those of
+        processes that the launcher has ended.
+    """
+    return max(codes, key=lambda code: _RANKS.get(code, 1))  # of several alike the first
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> int:
+    codes: list[int] = []
+    caused: set[int] = set()  # codes that come of what is done here
+    sent, kill_at = 0, float("inf")
+    running = dict(enumerate(processes))
+    while running:
+        for number in signals[sent:]:
+            sent += 1
+            _send(running.values(), number)
+            if sent > 1:
+                kill_at = min(kill_at, time.monotonic() + _FAILURE_GRACE)
+        for index in [i for i, process in running.items() if process.poll() is not None]:
+            code = _shell_code(running.pop(index).returncode)
+            first = not any(codes)
+            if code not in caused:
+                codes.append(code)
+            if code == 0 or not first or not running:
+                continue
+            stopped = code in (PREEMPTED, _INTERRUPTED)
+            kill_at = min(kill_at, time.monotonic() + (_SAVE_GRACE if stopped else _FAILURE_GRACE))
+            if not stopped:
+                say(f"process {index} has ended with exit code {code}: ending the others")
+                _send(running.values(), signal.SIGTERM)
+                caused.add(_TERMINATED)
+        if time.monotonic() >= kill_at:
+            _send(running.values(), signal.SIGKILL)
+            caused.add(_KILLED)
+        time.sleep(0.05)
+    return exit_code(codes or [_KILLED])
+
+
+def _shell_code(returncode: int) -> int:
+    """128 + N where signal N ended the process."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        process.send_signal(number)
+
+
+def _gather(stream: IO[bytes], index: int, log: Path) -> None:
+    """Copies a process's lines; what cannot be written is left out, or the process would block."""
+    with stream, contextlib.ExitStack() as closing:
+        file: IO[bytes] | None = None
+        with contextlib.suppress(OSError):
+            file = closing.enter_context(log.open("wb", buffering=0))
+        for line in stream:
+            with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+                print(f"[{index}] {line.decode(errors='replace')}", end="", file=sys.stderr)
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.write(line)
+
+
+def say(text: str) -> None:
+    """A line of the launcher's own, among those of the processes."""
+    print(f"switch_jax launch: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,165 @@
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from switch_jax.launch import local
+
+from switch_jax.errors import UserError
+from tests.training.processes import (
+    ROOT,
+    TINY,
+    finish,
+    launch,
+    losses,
+    output,
+    records,
+    without_virtual_devices,
+)
+
+PROGRAM = "import sys; from switch_jax.launch import local; sys.exit(local.run(sys.argv[4:], "
+PROGRAM += "int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'dry'))"
+CORPUS = [
+    "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=2",
+    "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
+    "--gin.EVAL_PERIOD=1000", "--gin.EVAL_STEPS=1", "--gin.CHECKPOINT_PERIOD=5",
+    "--gin.TRAIN_STEPS=20",
+]  # fmt: skip
+
+
+def start(count, log, *train, restarts=3):
+    """A launcher as a program of its own; what it prints goes to the log."""
+    command = [sys.executable, "-c", PROGRAM, str(count), str(restarts), "run", *train]
+    with log.open("w") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=without_virtual_devices(), stdout=output, stderr=output
+        )
+
+
+def pid_of(index, log):
+    """Of a process of the launcher's run, found by what it was started with."""
+    found = subprocess.run(["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True)
+    (line,) = [
+        line
+        for line in found.stdout.splitlines()
+        if f"--process_index={index}" in line and f"--gin.MODEL_DIR={log.with_suffix('')}" in line
+    ]
+    return int(line.split()[0])
+
+
+def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(local, "run_together", None)
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'a run'}", "--gin.MESH_DATA=1"]
+    assert local.run(train, 2, max_restarts=3, dry_run=True) == 0
+    common = (
+        f"JAX_PLATFORMS=cpu python -m switch_jax train --gin_file={TINY} "
+        f"'--gin.MODEL_DIR={tmp_path}/a run' --gin.MESH_DATA=1 "
+        "--coordinator_address=localhost:8476 --process_count=2 --process_index="
+    )
+    assert capsys.readouterr().out == (
+        f"# process 0 of 2\n{common}0\n# process 1 of 2\n{common}1\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "flags", "message"),
+    [
+        (3, [], r"3 processes cannot share the 4 devices .* 2 x 2 x 1 equally \(4 % 3 = 1\)"),
+        (8, [], r"\(4 % 8 = 4\): take a number of processes that divides 4, or set MESH_DATA"),
+        (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
+        (0, [], r"0 processes: write 1 or more"),
+        (2, ["--gin.TRAIN_STEP=3"], r"no gin file knows a macro TRAIN_STEP; did you mean"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match=message):
+        local.run([f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags], count, 3, True)
+
+
+def test_processes_find_each_other_and_their_devices(tmp_path, capfd):
+    """Up to a mistake that only the processes find, once they have found each other."""
+    folder = tmp_path / "run"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs/attempt_4_process_0.log").write_text("of an earlier launch")
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.BATCH_SIZE=18"]
+    assert local.run(train, 2, max_restarts=3, dry_run=False) == 2
+    mistake = "batch size 18 does not divide"
+    assert re.search(rf"^\[[01]\] .*{mistake}", capfd.readouterr().err, re.M)
+    logs = [folder / f"logs/attempt_5_process_{i}.log" for i in (0, 1)]
+    assert any(mistake in log.read_text() for log in logs)
+    assert sorted((folder / "logs").iterdir()) == [
+        folder / "logs/attempt_4_process_0.log", *logs
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run on the shipped corpus of one process that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    command = ["train", *CORPUS, f"--gin.MODEL_DIR={folder}"]
+    assert finish(launch(1, folder, *command), folder) == [0], output(folder)
+    return folder
+
+
+def assert_same_run(folder, expected):
+    """The same global batches in the same order, and losses equal to rounding."""
+    found, expected = losses(folder), losses(expected)
+    assert found.keys() == expected.keys() == set(range(1, 21))
+    for step in found:
+        assert found[step][0] == expected[step][0]
+        np.testing.assert_allclose(found[step][1], expected[step][1], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_four_processes_give_the_losses_of_one(alone, tmp_path):
+    log = tmp_path / "run.log"
+    launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={tmp_path / 'run'}")
+    assert launcher.wait(600) == 0, log.read_text()
+    assert_same_run(tmp_path / "run", alone)
+    assert (tmp_path / "run/logs/attempt_1_process_3.log").exists()
+
+
+@pytest.mark.slow
+def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(alone, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "run.log"
+    launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={folder}")
+    wait_for(lambda: (folder / "checkpoints/5").exists(), launcher, log)
+    subprocess.run(["kill", "-9", str(pid_of(2, log))], check=True)
+    killed = time.monotonic()
+    wait_for(lambda: "starting again" in log.read_text(), launcher, log)
+    assert time.monotonic() - killed < 30
+    assert launcher.wait(600) == 0, log.read_text()
+    said = log.read_text()
+    assert "process 2 has ended with exit code 137: ending the others" in said
+    assert re.search(r"crashed \(exit code 137\): starting again from the checkpoint of step", said)
+    assert re.search(r"^\[0\] continuing from the checkpoint of step \d+$", said, re.M)
+    assert_same_run(folder, alone)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_saves_and_is_the_end(tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "run.log"
+    flags = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.TRAIN_STEPS=100000"]
+    launcher = start(2, log, *flags)
+    wait_for(lambda: len(records(folder)) > 2, launcher, log)
+    pids = [pid_of(index, log) for index in (0, 1)]
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(120) == 75, log.read_text()
+    (step,) = {int(step) for step in re.findall(r"state of step (\d+) is saved", log.read_text())}
+    assert (folder / f"checkpoints/{step}").exists()
+    left = subprocess.run(["ps", "-o", "pid=", "-p", ",".join(map(str, pids))], capture_output=True)
+    assert left.stdout == b""
+
+
+def wait_for(condition, launcher, log):
+    """Until it holds, while the launcher runs."""
+    deadline = time.monotonic() + 400
+    while not condition():
+        assert launcher.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
