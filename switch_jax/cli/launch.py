@@ -4,7 +4,7 @@
     switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
         --image=us-docker.pkg.dev/my-project/images/switch_jax:1 --job_name=base \\
         --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
-        --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_v220_span_corruption
+        --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
 
 It prints every command and file first; with --dry_run nothing follows, and no cloud tool or account
 is needed. Then it starts the job, prints what the hosts print, and starts it again after a

@@ -21,17 +21,21 @@ from switch_jax.cli import main
 GOLDEN = Path(__file__).with_name("golden")
 LAUNCH = Path(__file__).parents[2] / "launch"
 CASES = {
-    "v5e-16_tpu-vm": ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a"],
+    "v5e-16_tpu-vm": [
+        "--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--gin.MESH_EXPERT=16",
+    ],
     "v5p-256_queued-resource": [
         "--on=queued-resource", "--topology=v5p-256", "--zone=us-east5-a", "--spot",
         "--service_account=trainer@my-project.iam.gserviceaccount.com",
+        "--gin.MESH_EXPERT=128",
     ],
     "4xv5e-256_gke": [
         "--on=gke", "--topology=4xv5e-256", "--zone=us-west4-a", "--cluster=pods",
-        "--service_account=trainer",
+        "--service_account=trainer", "--gin.MESH_EXPERT=128", "--gin.GROUP_SIZE=256",
     ],
     "4xv5e-256_xpk": [
         "--on=xpk", "--topology=4xv5e-256", "--zone=us-west4-a", "--cluster=pods", "--spot",
+        "--gin.MESH_EXPERT=128", "--gin.GROUP_SIZE=256",
     ],
 }  # fmt: skip
 COMMON = [
@@ -39,7 +43,7 @@ COMMON = [
     "--image=us-docker.pkg.dev/my-project/images/switch_jax:1",
     "--gin_file=models/switch_base.gin", "--gin_file=runs/pretrain.gin",
     "--gin.MODEL_DIR=gs://my-bucket/runs/base",
-    "--gin.MIXTURE_OR_TASK_NAME=c4_v220_span_corruption", "--gin.TRAIN_STEPS=100000",
+    "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption", "--gin.TRAIN_STEPS=100000",
     "--tfds_data_dir=gs://my-bucket/tfds", "--dry_run",
 ]  # fmt: skip
 
@@ -48,7 +52,7 @@ COMMON = [
 def test_dry_run(name, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")  # no tool of any cloud
     monkeypatch.chdir(tmp_path)
-    assert main(["launch", *CASES[name], *COMMON]) == 0
+    assert main(["launch", *COMMON, *CASES[name]]) == 0
     assert capsys.readouterr().out == (GOLDEN / f"{name}.sh").read_text()
     assert list(tmp_path.iterdir()) == []
 
@@ -113,3 +117,22 @@ def test_the_schemas_find_a_wrong_word(place, key, value, message, schema):
 def _all_messages(errors) -> list[str]:
     """Of the errors, and of those inside an anyOf."""
     return [m for e in errors for m in [e.message, *_all_messages(e.context or [])]]
+
+
+def _in_words(shell: str) -> list[str]:
+    """The shell's commands, each on one line and with single spaces."""
+    joined = re.sub(r"\s*\\\n\s*", " ", shell)
+    return [" ".join(line.split()) for line in joined.splitlines()]
+
+
+def test_every_command_of_the_docs_is_in_a_dry_run():
+    docs = (LAUNCH.parent / "docs/launching.md").read_text()
+    blocks = "\n".join(line[4:] for line in docs.splitlines() if line.startswith("    "))
+    printed = {c for name in CASES for c in _in_words((GOLDEN / f"{name}.sh").read_text())}
+    typed = [["switch_jax", "launch", *CASES[n], *COMMON[:-1]] for n in CASES]
+    printed |= {" ".join(sorted(words)) for words in typed}
+    commands = _in_words(blocks)
+    assert len(commands) > 15
+    for command in commands:
+        launch = command.startswith("switch_jax launch")
+        assert (" ".join(sorted(command.split())) if launch else command) in printed

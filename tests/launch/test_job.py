@@ -77,3 +77,9 @@ def test_what_follows_launch_is_what_train_gets(capsys):
         "switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin "
         "--gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.NUM_EXPERTS=4 "
     ) in capsys.readouterr().out
+
+
+def test_on_this_machine_it_is_a_rehearsal(capsys, tmp_path):
+    here = ["--on=local", "--process_count=2", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+    assert main(["launch", "--gin_file=runs/demo_switch.gin", *here, "--dry_run"]) == 0
+    assert capsys.readouterr().out.count(" train --gin_file=runs/demo_switch.gin --gin.MODEL_") == 2

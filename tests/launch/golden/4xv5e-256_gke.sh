@@ -134,8 +134,10 @@ spec:
               - --gin_file=models/switch_base.gin
               - --gin_file=runs/pretrain.gin
               - --gin.MODEL_DIR=gs://my-bucket/runs/base
-              - --gin.MIXTURE_OR_TASK_NAME=c4_v220_span_corruption
+              - --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
               - --gin.TRAIN_STEPS=100000
+              - --gin.MESH_EXPERT=128
+              - --gin.GROUP_SIZE=256
               - --tfds_data_dir=gs://my-bucket/tfds
               env:
               - name: JAX_PLATFORMS

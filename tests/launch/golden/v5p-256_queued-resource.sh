@@ -26,7 +26,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=8d817fe9 \
+    --label=job=81a4b323 \
     --detach \
     --init \
     --name=base \
@@ -45,10 +45,11 @@ if [ -z "$job" ]; then
     --gin_file=models/switch_base.gin \
     --gin_file=runs/pretrain.gin \
     --gin.MODEL_DIR=gs://my-bucket/runs/base \
-    --gin.MIXTURE_OR_TASK_NAME=c4_v220_span_corruption \
+    --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption \
     --gin.TRAIN_STEPS=100000 \
+    --gin.MESH_EXPERT=128 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 8d817fe9 ]; then
+elif [ "$job" != 81a4b323 ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
   echo "[$1 $worker] exit code 2"
   exit 2
