@@ -2,11 +2,11 @@
 
 import argparse
 import importlib
-import os
 import sys
+import traceback
 
 import switch_jax
-from switch_jax.cli import gin_flags
+from switch_jax.cli import gin_flags, processes
 from switch_jax.errors import UserError
 
 COMMANDS = {
@@ -49,9 +49,16 @@ def main(argv: list[str] | None = None) -> int:
         return args.main(args)
     except UserError as error:
         print(f"switch_jax {args.command}: {error}", file=sys.stderr)
+        if is_program and processes.joined():
+            processes.end_at_once(2)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         if is_program:  # at once: threads that still compile or read would crash as Python ends
-            os._exit(130)
+            processes.end_at_once(130)
         return 130
+    except Exception:
+        if is_program and processes.joined():
+            traceback.print_exc()
+            processes.end_at_once(1)
+        raise
