@@ -20,8 +20,10 @@ from tests.training.processes import (
     without_virtual_devices,
 )
 
-PROGRAM = "import sys; from switch_jax.launch import local; sys.exit(local.run(sys.argv[4:], "
-PROGRAM += "int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'dry'))"
+PROGRAM = (
+    "import sys; from switch_jax.launch import local; "
+    "sys.exit(local.run(sys.argv[2:], int(sys.argv[1]), max_restarts=3, dry_run=False))"
+)
 CORPUS = [
     "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=2",
     "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
@@ -30,13 +32,24 @@ CORPUS = [
 ]  # fmt: skip
 
 
-def start(count, log, *train, restarts=3):
-    """A launcher as a program of its own; what it prints goes to the log."""
-    command = [sys.executable, "-c", PROGRAM, str(count), str(restarts), "run", *train]
-    with log.open("w") as output:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=without_virtual_devices(), stdout=output, stderr=output
-        )
+@pytest.fixture
+def start():
+    """start(count, log, *train) starts a launcher of its own; what it prints goes to the log."""
+    started = []
+
+    def start(count, log, *train):
+        command = [sys.executable, "-c", PROGRAM, str(count), *train]
+        with log.open("w") as file:
+            launcher = subprocess.Popen(
+                command, cwd=ROOT, env=without_virtual_devices(), stdout=file, stderr=file
+            )
+        started.append(launcher)
+        return launcher
+
+    yield start
+    for launcher in started:
+        launcher.terminate()
+        launcher.wait(60)
 
 
 def pid_of(index, log):
@@ -116,7 +129,7 @@ def assert_same_run(folder, expected):
 
 
 @pytest.mark.slow
-def test_four_processes_give_the_losses_of_one(alone, tmp_path):
+def test_four_processes_give_the_losses_of_one(start, alone, tmp_path):
     log = tmp_path / "run.log"
     launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={tmp_path / 'run'}")
     assert launcher.wait(600) == 0, log.read_text()
@@ -125,7 +138,7 @@ def test_four_processes_give_the_losses_of_one(alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(alone, tmp_path):
+def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(start, alone, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "run.log"
     launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={folder}")
     wait_for(lambda: (folder / "checkpoints/5").exists(), launcher, log)
@@ -142,7 +155,7 @@ def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(alone,
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_launcher_saves_and_is_the_end(tmp_path):
+def test_sigterm_to_the_launcher_saves_and_is_the_end(start, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "run.log"
     flags = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.TRAIN_STEPS=100000"]
     launcher = start(2, log, *flags)
