@@ -42,6 +42,7 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
     Raises:
       UserError: a mistake in the config, or a mesh that the processes cannot share.
     """
+    say("reading the config")
     parts = _configured(train)
     _check_shares(parts["mesh"], process_count)
     for index, command in enumerate(commands(train, process_count, _SHOWN_PORT)):

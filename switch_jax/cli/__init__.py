@@ -1,6 +1,7 @@
 """The command line: `switch_jax train | plan | tasks | eval | infer | status | report`."""
 
 import argparse
+import contextlib
 import importlib
 import sys
 import traceback
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception:
         if is_program and processes.joined():
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # who reads it may be gone
+                traceback.print_exc()
             processes.end_at_once(1)
         raise

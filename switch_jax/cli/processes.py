@@ -1,6 +1,7 @@
 """The flags by which processes find each other, and what each process of a command begins with."""
 
 import argparse
+import contextlib
 import math
 import os
 import sys
@@ -50,8 +51,9 @@ def joined() -> bool:
 
 def end_at_once(exit_code: int) -> NoReturn:
     """Ends this process; as Python ends, JAX would wait for the others, and they wait for it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # who reads it may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(exit_code)
 
 

@@ -144,7 +144,7 @@ def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(start,
     wait_for(lambda: (folder / "checkpoints/5").exists(), launcher, log)
     subprocess.run(["kill", "-9", str(pid_of(2, log))], check=True)
     killed = time.monotonic()
-    wait_for(lambda: "starting again" in log.read_text(), launcher, log)
+    wait_for(lambda: "137): starting again" in log.read_text(), launcher, log)
     assert time.monotonic() - killed < 30
     assert launcher.wait(600) == 0, log.read_text()
     said = log.read_text()
