@@ -1,8 +1,10 @@
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,50 @@ def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_pat
     folder = tmp_path / "run"
     with pytest.raises(UserError, match=message):
         local.run([f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags], count, 3, True)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """script(code, ...) has attempts end with these codes; returns where each of them logs to."""
+
+    def script(*ends):
+        left, logs = list(ends), []
+
+        def run_together(commands, environment, log, signals):
+            assert len(commands) == 2 and environment["JAX_PLATFORMS"] == "cpu"
+            Path(f"{log}0.log").touch()
+            logs.append(Path(log).name)
+            end = left.pop(0)
+            return end() if callable(end) else end
+
+        monkeypatch.setattr(local, "run_together", run_together)
+        return logs
+
+    return script
+
+
+def test_a_job_that_crashes_starts_again(script, tmp_path, capfd):
+    logs = script(137, 75, 0)
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
+    assert local.run(train, 2, max_restarts=1, dry_run=False) == 0
+    assert logs == [f"attempt_{i}_process_" for i in (1, 2, 3)]
+    said = capfd.readouterr().err
+    assert "switch_jax launch: crashed (exit code 137): starting again from the beginning" in said
+    assert "switch_jax launch: preempted (exit code 75): starting again" in said
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGINT", 137), ("SIGTERM", 0)])
+def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(script, tmp_path, number, code):
+    def ends():
+        os.kill(os.getpid(), signal.Signals[number])
+        return code
+
+    logs = script(ends, 0)
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
+    assert local.run(train, 2, max_restarts=3, dry_run=False) == code
+    assert len(logs) == 1
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
 def test_processes_find_each_other_and_their_devices(tmp_path, capfd):
