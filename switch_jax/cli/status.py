@@ -11,7 +11,10 @@ somebody has to look. docs/reliability.md says when a run counts as stalled.
 import argparse
 import dataclasses
 import json
+import os
 from typing import TYPE_CHECKING
+
+from switch_jax.errors import UserError
 
 if TYPE_CHECKING:
     from switch_jax.reports.status import Status
@@ -35,10 +38,10 @@ def main(args: argparse.Namespace) -> int:
     Raises:
       UserError: a folder is none of a run.
     """
-    from switch_jax.reports.status import read_status
     from switch_jax.reports.status_text import page, table
 
-    found = [read_status(folder) for folder in args.folders]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads gs://
+    found = [_read(folder) for folder in args.folders]
     if args.json:
         print("\n".join(json.dumps(_as_json(status)) for status in found))
     elif len(found) == 1:
@@ -46,6 +49,20 @@ def main(args: argparse.Namespace) -> int:
     else:
         print("\n".join(table(found)))
     return NEEDS_ATTENTION if any(status.needs_attention for status in found) else 0
+
+
+def _read(folder: str) -> "Status":
+    from switch_jax.reports.status import read_status
+
+    try:
+        return read_status(folder)
+    except UserError:
+        raise
+    except Exception as error:
+        if "://" not in folder:
+            raise
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{folder} cannot be read: {reason}") from error
 
 
 def _as_json(status: "Status") -> dict:

@@ -1,6 +1,7 @@
 """How a run is doing, from the files in its folder alone."""
 
 import dataclasses
+import fnmatch
 import json
 import os
 import statistics
@@ -211,4 +212,6 @@ def _last_checkpoint(checkpoints: epath.Path) -> tuple[int | None, float | None]
 
 
 def _names(folder: epath.Path, pattern: str) -> list[str]:
-    return sorted(found.name for found in folder.glob(pattern)) if folder.exists() else []
+    """Of what lies right in the folder; `glob` would list all that is below it in a bucket."""
+    names = [found.name for found in folder.iterdir()] if folder.exists() else []
+    return sorted(fnmatch.filter(names, pattern))

@@ -23,8 +23,9 @@ from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig
+from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.allocator import return_freed_memory
-from switch_jax.partitioning.hosts import agreed, gather, is_first, on_first
+from switch_jax.partitioning.hosts import agreed, gather, is_first, meet, on_first
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, check_metric, metric_of
@@ -181,6 +182,7 @@ class _Loop:
         self._writer = writer
         self._progress = Progress(run.train_steps, self.step, active=is_first())
         closing.callback(self._progress.close)
+        self._progress.say(_headline(model, data, mesh))
         last = writer.last_record("train", self.step)
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:
@@ -195,6 +197,7 @@ class _Loop:
             self._train_step = lower_train_step(
                 abstract, mesh, run, model, data, optimizer, loss, guard
             ).compile()
+            meet("compiled")
         return_freed_memory()
         schedule = learning_rate_schedule(optimizer)
         self._records = Records(
@@ -372,6 +375,16 @@ class _Loop:
         data, mesh, size = self._parts.data, self._parts.mesh, self._parts.run.batch_size
         batches = TrainBatches(data, size, self._position, rows_here(mesh, size))
         return Prefetch(feed(batches, mesh))
+
+
+def _headline(model: ModelConfig, data: DataConfig, mesh: Mesh) -> str:
+    """What trains, on what, where."""
+    kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
+    sizes = " x ".join(str(size) for size in mesh.shape.values())
+    return (
+        f"{kind}, {parameter_count(model):,} parameters; {data.mixture_or_task_name}; "
+        f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}"
+    )
 
 
 def _closed_by(close: Callable[[], None]) -> Callable[..., None]:

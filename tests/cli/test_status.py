@@ -4,6 +4,7 @@ import time
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.reports import status
 
 
 @pytest.fixture
@@ -49,6 +50,16 @@ def test_json_is_an_object_a_line(make, capsys):
         (folders[0], "running", False),
         (folders[1], "failed", True),
     ]
+
+
+def test_a_bucket_that_cannot_be_read_is_told_in_a_line(monkeypatch, capsys):
+    def read_status(folder):
+        raise RuntimeError("403: no permission\nmore of it")
+
+    monkeypatch.setattr(status, "read_status", read_status)
+    assert main(["status", "gs://mine/run"]) == 2
+    line = "switch_jax status: gs://mine/run cannot be read: 403: no permission\n"
+    assert capsys.readouterr().err == line
 
 
 def test_no_run_is_a_mistake(tmp_path, capsys):

@@ -101,6 +101,16 @@ def test_what_the_status_of_a_run_says(whole):
     assert 0 <= status.checkpoint_age < 3600
 
 
+def test_a_run_says_first_what_trains(tmp_path, capsys):
+    _train(tmp_path, 1)
+    first = capsys.readouterr().out.splitlines()[0]
+    count = json.loads((tmp_path / "run.json").read_text())["parameters"]
+    assert first == (
+        f"Switch Transformer, 4 experts, {count:,} parameters; tiny_copy; "
+        "mesh data x expert x model = 1 x 2 x 1 of cpu"
+    )
+
+
 def test_a_finished_run_stays_as_it_is(whole, capsys):
     folder, state = whole
     again = _train(folder, 6)
