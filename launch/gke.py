@@ -59,13 +59,14 @@ def run(job: Job) -> int:
 
 def follow(job: Job) -> int:
     """Prints what the pods of a JobSet print until it is over; returns the trainer's exit code."""
-    running, logs, over, codes = looks(job)
-    told = False
+    running, logs, over, codes, last = looks(job)
+    told = None
     while not (state := answer(over)):
-        if not answer(running):
-            if not told:
-                say(f"{job.name}: no pod runs yet; `kubectl describe jobset {job.name}` says why")
-            told = True
+        ready = len(answer(running).split())
+        if ready < job.hardware.hosts:
+            if ready != told:
+                say(f"{job.name}: {ready} of {job.hardware.hosts} pods run")
+            told = ready
             time.sleep(_POLL)
             continue
         with start(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -75,6 +76,7 @@ def follow(job: Job) -> int:
     say(f"{job.name}: {state}")
     if state == "Completed":
         return 0
+    take(last)
     return exit_code([int(code) for code in answer(codes).split()]) or 1
 
 
@@ -209,24 +211,24 @@ def _apply(job: Job) -> Command:
     return Command(argv, "starts the job, or finds it as it is")
 
 
-def looks(job: Job) -> tuple[Command, Command, Command, Command]:
-    """What asks after the job: do pods run, what do they print, is it over, with which codes."""
+def looks(job: Job) -> tuple[Command, Command, Command, Command, Command]:
+    """What asks after the job: do pods run, what do they print, is it over, why and with what."""
     of_job = f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
     pods = _kubectl(job, "get", "pods", of_job)
     running = (*pods, "--field-selector=status.phase=Running", "--output=name")
     logs = (
         *_kubectl(job, "logs", of_job, f"--container={CONTAINER}"),
-        *("--follow", "--prefix", "--ignore-errors", "--tail=-1"),
-        f"--max-log-requests={max(5, job.hardware.hosts)}",
+        *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, job.hardware.hosts)}"),
     )
     state = "--output=jsonpath={.status.terminalState}"
     over = (*_kubectl(job, "get", "jobset", job.name), state)
     exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
     return (
-        Command(running, f"asked every {_POLL:.0f} s until pods run"),
-        Command(logs, "what all hosts print"),
+        Command(running, f"asked every {_POLL:.0f} s until all pods run"),
+        Command((*logs, "--follow", "--tail=-1"), "what all hosts print"),
         Command(over, "is it over? Completed or Failed; nothing: it runs, or starts again"),
-        Command((*pods, f"--output=jsonpath={exit_codes}"), "why it failed"),
+        Command((*pods, f"--output=jsonpath={exit_codes}"), "only where it failed: the exit codes"),
+        Command((*logs, "--tail=20"), "only where it failed: the last lines"),
     )
 
 

@@ -20,13 +20,14 @@ from switch_jax.launch.steps import Command, File, lines, shell, start, take
 
 from switch_jax.errors import UserError
 
-# Seconds for the other hosts to end by themselves, once one has failed: JAX's heartbeat takes 100.
-_OTHERS = 180
 # ssh's exit code where the connection cannot be made, or breaks.
 UNREACHABLE = 255
-
 # Seconds to save the state in, after SIGTERM.
 SAVING = 600
+# Seconds for the other hosts to end by themselves, once one has failed: JAX's heartbeat takes 100.
+_OTHERS = 180
+# And after they were killed; one whose machine hangs does not even then.
+_KILLED = 60
 
 _SCRIPT = """\
 #!/bin/bash
@@ -154,12 +155,14 @@ def run(job: Job, nodes: Sequence[str]) -> int:
     followed = [
         start(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for n in nodes
     ]
-    readers = [threading.Thread(target=_gather, args=(process, codes)) for process in followed]
+    readers = [
+        threading.Thread(target=_gather, args=(process, codes), daemon=True) for process in followed
+    ]
     for reader in readers:
         reader.start()
     _end_together(job, nodes, codes, followed)
     for reader in readers:
-        reader.join()
+        reader.join(_KILLED)
     failed = any([process.wait() for process in followed])
     silent = len(codes) < job.hardware.hosts
     return exit_code([*codes.values(), *([UNREACHABLE] if failed and silent else [])])
@@ -189,8 +192,13 @@ def _end_together(
             for node in nodes:
                 with contextlib.suppress(UserError):  # hosts that have ended have none to stop
                     take(kill(job, node))
-            return
+            break
         time.sleep(0.2)
+    for process in followed:
+        try:
+            process.wait(_KILLED)
+        except subprocess.TimeoutExpired:
+            process.terminate()
 
 
 def exit_code(codes: Sequence[int]) -> int:

@@ -140,7 +140,12 @@ def start(
     program = command.argv[0]
     try:
         return subprocess.Popen(
-            command.argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            errors="replace",
         )
     except FileNotFoundError:
         how = _HOW_TO_GET.get(program, "it belongs to the system")

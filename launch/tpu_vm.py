@@ -32,7 +32,7 @@ def run(job: Job) -> int:
         create=_create(job),
         delete=_delete(job, ""),
         ready="READY",
-        gone=("PREEMPTED", "TERMINATED", "STOPPED"),
+        gone=("PREEMPTED", "TERMINATED"),
     )
 
 

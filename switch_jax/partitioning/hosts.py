@@ -20,6 +20,9 @@ Result = TypeVar("Result")
 
 # Seconds after which the others give up on a process that is gone.
 _HEARTBEAT_TIMEOUT = 100
+# Seconds between the first and the last that starts; on a platform each host pulls the image first.
+_START_TIMEOUT = 300
+_PLATFORM_START_TIMEOUT = 1800
 # Seconds between the first and the last that has compiled.
 _MEETING_TIMEOUT = 3600
 
@@ -61,6 +64,7 @@ def connect(
             coordinator_address,
             process_count,
             process_index,
+            initialization_timeout=_START_TIMEOUT if process_count else _PLATFORM_START_TIMEOUT,
             heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:

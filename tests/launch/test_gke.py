@@ -9,12 +9,15 @@ from switch_jax.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
-# Pods run, and print, from the second look on; the JobSet is over when they have ended twice.
+# All eight pods run from the second look on; the JobSet is over when they have ended twice.
 KUBECTL = """
 case "$*" in
   apply*) if [ -e refused ]; then echo "field is immutable" >&2; exit 1; fi ;;
   *jsonpath={.status.terminalState}*) if [ "$(cat ended 2> /dev/null)" = 2 ]; then cat over; fi ;;
-  *--output=name*) if [ -e looked ]; then echo pod/base-slice-0-0; fi; touch looked ;;
+  *--output=name*)
+    for n in 1 2 3 4 5 6 7; do echo pod/$n; done; if [ -e looked ]; then echo pod/8; fi
+    touch looked ;;
+  logs*--tail=20) echo last ;;
   logs*) echo "[pod/base-slice-0-0-x/train] step 1"
     n=$(cat ended 2> /dev/null || echo 0); echo $((n + 1)) > ended ;;
   *exitCode*) cat codes ;;
@@ -45,7 +48,9 @@ def test_pods_are_followed_through_restarts_to_the_end(
     assert gke.run(_job()) == expected
     printed = capfd.readouterr()
     assert printed.out.count("[pod/base-slice-0-0-x/train] step 1\n") == 2
+    assert "base: 7 of 8 pods run\n" in printed.err
     assert f"base: {over}\n" in printed.err
+    assert ("last\n" in printed.err) == (over == "Failed")
     first, second = calls.read_text().splitlines()[:2]
     assert first.startswith("gcloud container clusters get-credentials pods --location=us-west4-a")
     assert second == (

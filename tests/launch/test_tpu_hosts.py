@@ -119,6 +119,14 @@ def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp
     assert "--command=sudo docker kill base" in calls.read_text()
 
 
+def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
+    monkeypatch.setattr(hosts, "_KILLED", 0.3)
+    _script(tmp_path, 'echo "[base 0] exit code 134"; sleep 5')
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == hosts.UNREACHABLE
+
+
 def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     away = "touch away; exit 255"

@@ -26,6 +26,16 @@ def test_an_index_that_no_process_has(index):
         hosts.connect("localhost:1", 2, index)
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"), [((None, None, None), 1800), (("localhost:1", 2, 0), 300)]
+)
+def test_hosts_that_a_platform_starts_may_be_late(given, seconds, monkeypatch):
+    found = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **flags: found.update(flags))
+    hosts.connect(*given)
+    assert found["initialization_timeout"] == seconds
+
+
 ALIKE = {"Python": "3.11.7", "jax": "0.10.2", "libtpu": "-", "config": "A = 1\nB = 2\n"}
 
 

@@ -166,7 +166,7 @@ gcloud container clusters get-credentials pods --location=us-west4-a --project=m
 # starts the job, or finds it as it is
 kubectl apply --filename=launched/base.yaml --context=gke_my-project_us-west4-a_pods
 
-# asked every 10 s until pods run
+# asked every 10 s until all pods run
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --context=gke_my-project_us-west4-a_pods \
@@ -178,22 +178,32 @@ kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
     --context=gke_my-project_us-west4-a_pods \
-    --follow \
     --prefix \
     --ignore-errors \
-    --tail=-1 \
-    --max-log-requests=256
+    --max-log-requests=256 \
+    --follow \
+    --tail=-1
 
 # is it over? Completed or Failed; nothing: it runs, or starts again
 kubectl get jobset base \
     --context=gke_my-project_us-west4-a_pods \
     --output='jsonpath={.status.terminalState}'
 
-# why it failed
+# only where it failed: the exit codes
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --context=gke_my-project_us-west4-a_pods \
     --output='jsonpath={.items[*].status.containerStatuses[*].state.terminated.exitCode}'
+
+# only where it failed: the last lines
+kubectl logs \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --container=train \
+    --context=gke_my-project_us-west4-a_pods \
+    --prefix \
+    --ignore-errors \
+    --max-log-requests=256 \
+    --tail=20
 
 # not done here: ends the job with a checkpoint, or clears away one that is over
 kubectl delete jobset base --context=gke_my-project_us-west4-a_pods

@@ -39,7 +39,7 @@ xpk workload create \
     --env='LIBTPU_INIT_ARGS=--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true' \
     --command='with_gcs my-bucket -- switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds'
 
-# asked every 10 s until pods run
+# asked every 10 s until all pods run
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --field-selector=status.phase=Running \
@@ -49,19 +49,28 @@ kubectl get pods \
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
-    --follow \
     --prefix \
     --ignore-errors \
-    --tail=-1 \
-    --max-log-requests=256
+    --max-log-requests=256 \
+    --follow \
+    --tail=-1
 
 # is it over? Completed or Failed; nothing: it runs, or starts again
 kubectl get jobset base --output='jsonpath={.status.terminalState}'
 
-# why it failed
+# only where it failed: the exit codes
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --output='jsonpath={.items[*].status.containerStatuses[*].state.terminated.exitCode}'
+
+# only where it failed: the last lines
+kubectl logs \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --container=train \
+    --prefix \
+    --ignore-errors \
+    --max-log-requests=256 \
+    --tail=20
 
 # not done here: ends the job with a checkpoint, or clears away one that is over
 xpk workload delete --workload=base --cluster=pods --zone=us-west4-a --project=my-project
