@@ -22,10 +22,13 @@ def _gke(job: Job) -> list[Command]:
     cluster = ("gcloud", "container", "clusters", "create", str(job.cluster))
     mounts = (f"--workload-pool={job.project}.svc.id.goog", "--addons=GcsFuseCsiDriver")
     install = ("kubectl", "apply", "--server-side", f"--filename={_JOBSET}")
+    account = ("kubectl", "create", "serviceaccount", str(job.service_account))
+    own = [_once(account, "whom the pods act as")] if job.service_account else []
     return [
         _enable(job, "container.googleapis.com"),
         _once((*cluster, *_place(job), *mounts), "the cluster, whose pods may mount buckets"),
         _once(install, "JobSet, in the cluster that kubectl knows"),
+        *own,
         *(_node_pool(job, name) for name in node_pools(job)),
     ]
 
@@ -37,12 +40,13 @@ def node_pools(job: Job) -> list[str]:
 
 def _node_pool(job: Job, name: str) -> Command:
     hardware = job.hardware
+    several_hosts = hardware.hosts_per_slice > 1
     argv = (
         *("gcloud", "container", "node-pools", "create", name),
         f"--cluster={job.cluster}",
         *_place(job),
         f"--machine-type={hardware.generation.cloud.gke_machine}-{hardware.chips_per_host}t",
-        f"--tpu-topology={hardware.topology}",
+        *((f"--tpu-topology={hardware.topology}",) if several_hosts else ()),
         f"--num-nodes={hardware.hosts_per_slice}",
         *(("--spot",) if job.spot else ()),
     )

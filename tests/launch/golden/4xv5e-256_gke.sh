@@ -15,6 +15,9 @@ kubectl apply \
     --server-side \
     --filename=https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml
 
+# once, not done here: whom the pods act as
+kubectl create serviceaccount trainer
+
 # once, not done here: a slice, which costs from then on
 gcloud container node-pools create base-0 \
     --cluster=pods \
