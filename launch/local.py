@@ -42,6 +42,7 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
     Raises:
       UserError: a mistake in the config, or a mesh that the processes cannot share.
     """
+    say("reading the config")
     parts = _configured(train)
     _check_shares(parts["mesh"], process_count)
     for index, command in enumerate(commands(train, process_count, _SHOWN_PORT)):
@@ -61,10 +62,12 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
     with _Signals() as signals:
 
         def attempt() -> int:
-            signals.raise_if_any(0)
+            if signals.noted:
+                raise _AskedToStop(128 + signals.noted[0])
             found = commands(train, process_count, _free_port())
             code = run_together(found, _environment(), _new_logs(model_dir), signals.noted)
-            signals.raise_if_any(code)
+            if signals.noted:
+                raise _AskedToStop(code)
             return code
 
         try:
@@ -108,10 +111,6 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-    def raise_if_any(self, exit_code: int) -> None:
-        if self.noted:
-            raise _AskedToStop(exit_code or 128 + self.noted[0])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.noted.append(number)

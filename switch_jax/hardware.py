@@ -1,9 +1,12 @@
 """TPU generations and slices, and GPUs: the one table of what a chip has and what it is called.
 
 Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
-pages v4, v5e, v5p, v6e, tpu7x); [v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too.
-Clocks follow from peak bf16 FLOP/s and the size and number of matrix units. [NVIDIA] the data
-sheets of A100, H100 SXM and H200 SXM, bfloat16 without sparsity.
+pages v3, v4, v5e, v5p, v6e, tpu7x), which have chips per host and accelerator types too; its page
+runtimes has the runtime versions, and says that tpu7x is GKE's alone. [GKE] the tables of
+docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus: accelerator labels, machine types.
+[v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too. Clocks follow from peak bf16 FLOP/s
+and the size and number of matrix units. [NVIDIA] the data sheets of A100, H100 SXM and H200 SXM,
+bfloat16 without sparsity.
 """
 
 import dataclasses
@@ -13,6 +16,27 @@ import re
 from switch_jax.errors import UserError, did_you_mean
 
 GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudNames:
+    """What Google Cloud calls a generation, and how its chips are shared out over hosts.
+
+    Attributes:
+      accelerator: what the accelerator type begins with, as in 'v5litepod-16'.
+      runtime: version of the software on a TPU VM; None: there are no TPU VMs.
+      gke_accelerator: value of the node label cloud.google.com/gke-tpu-accelerator; None: not
+        offered here on GKE.
+      gke_machine: the machine type's beginning, before the number of chips, as in
+        'ct5lp-hightpu-4t'.
+      one_host: numbers of chips that a single host has; a larger slice has hosts of 4.
+    """
+
+    accelerator: str
+    runtime: str | None
+    gke_accelerator: str | None
+    gke_machine: str | None
+    one_host: tuple[int, ...] = (4,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +55,7 @@ class Generation:
       torus_dimensions: a chip has two links in each.
       dcn_bandwidth: bytes a second that a chip sends to other slices.
       shapes: chips along each dimension of the torus, of slices in common use.
+      cloud: what it is called where it is rented.
     """
 
     name: str
@@ -44,6 +69,7 @@ class Generation:
     torus_dimensions: int
     dcn_bandwidth: float
     shapes: tuple[str, ...]
+    cloud: CloudNames
 
     @property
     def clock(self) -> float:
@@ -64,32 +90,41 @@ GENERATIONS = {
         Generation(
             "v3", 2, True, 123e12, 2 * 128 * 128 * 2, 32 * GIB, 900e9, 70e9, 2, 3.125e9,
             ("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
+            CloudNames("v3", "tpu-ubuntu2204-base", None, None),
         ),
         # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
         Generation(
             "v4", 1, True, 275e12, 8 * 128 * 128 * 2, 32 * GIB, 1200e9, 50e9, 3, 6.25e9,
             tuple(_CUBES),
+            CloudNames("v4", "tpu-ubuntu2204-base", "tpu-v4-podslice", "ct4p-hightpu"),
         ),
         # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
         # 6.4 Tbit/s of network for 256 chips.
         Generation(
             "v5e", 1, False, 197e12, 4 * 128 * 128 * 2, 16 * GIB, 819e9, 50e9, 2, 3.125e9,
             tuple(_SQUARES),
+            CloudNames(
+                "v5litepod", "v2-alpha-tpuv5-lite", "tpu-v5-lite-podslice", "ct5lp-hightpu",
+                (1, 4, 8),
+            ),
         ),
         # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
         Generation(
             "v5p", 1, True, 459e12, 8 * 128 * 128 * 2, 95 * GIB, 2765e9, 100e9, 3, 6.25e9,
             tuple(_CUBES),
+            CloudNames("v5p", "v2-alpha-tpuv5", "tpu-v5p-slice", "ct5p-hightpu"),
         ),
         # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
         Generation(
             "v6e", 1, False, 918e12, 4 * 256 * 256 * 2, 32 * GIB, 1640e9, 100e9, 2, 12.5e9,
             tuple(_SQUARES),
+            CloudNames("v6e", "v2-alpha-tpuv6e", "tpu-v6e-slice", "ct6e-standard", (1, 4, 8)),
         ),
         # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
         Generation(
             "tpu7x", 2, True, 2307e12, 4 * 256 * 256 * 2, 192 * GIB, 7380e9, 100e9, 3, 12.5e9,
             tuple(_CUBES),
+            CloudNames("tpu7x", None, "tpu7x", "tpu7x-standard"),
         ),
     )
 }  # fmt: skip
@@ -143,9 +178,33 @@ class Slice:
         return self.chips * self.generation.devices_per_chip
 
     @property
+    def topology(self) -> str:
+        """Of one slice, as in '4x4'."""
+        return "x".join(map(str, self.shape))
+
+    @property
+    def chips_per_host(self) -> int:
+        chips = math.prod(self.shape)
+        return chips if chips in self.generation.cloud.one_host else 4
+
+    @property
+    def hosts_per_slice(self) -> int:
+        return math.prod(self.shape) // self.chips_per_host
+
+    @property
+    def hosts(self) -> int:
+        """In all slices."""
+        return self.hosts_per_slice * self.count
+
+    @property
+    def accelerator_type(self) -> str:
+        """What Cloud TPU calls one slice, as in 'v5litepod-16'."""
+        return f"{self.generation.cloud.accelerator}-{_size(self.generation, self.shape)}"
+
+    @property
     def compiler_name(self) -> str:
         """The name that `jax.experimental.topologies` takes, for one slice."""
-        return f"{self.generation.name}:{'x'.join(map(str, self.shape))}"
+        return f"{self.generation.name}:{self.topology}"
 
 
 def parse_slice(name: str) -> Slice:

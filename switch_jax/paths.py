@@ -1,4 +1,4 @@
-"""Where the packaged configs are, and writing files that are whole or not there."""
+"""Where configs and buckets are on this machine, and files that are whole or not there."""
 
 import contextlib
 import os
@@ -13,6 +13,36 @@ _PACKAGE = Path(__file__).resolve().parent
 
 # In a wheel the configs are package data (switch_jax/gin); in a checkout they are beside it.
 GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent / "gin"
+
+# Where hosts mount gs://BUCKET, by Cloud Storage FUSE: Vertex AI's custom training does so too.
+BUCKETS_DIR = Path("/gcs")
+
+
+def local_path(name: str | Path, what: str = "") -> Path:
+    """The path of a name on this machine: ~ is expanded, and gs://BUCKET/x is /gcs/BUCKET/x.
+
+    Args:
+      name: as the user wrote it.
+      what: names it in errors, as in 'MODEL_DIR'.
+
+    Raises:
+      UserError: the bucket is not mounted there, or it is a place of another kind.
+    """
+    kind, separator, rest = str(name).partition("://")
+    named = f"{what} {str(name)!r}".strip()
+    if not separator:
+        return Path(name).expanduser()
+    if kind != "gs":
+        raise UserError(f"{named}: give a folder of this machine's file system, or gs://BUCKET/...")
+    bucket, _, path = rest.partition("/")
+    mount = BUCKETS_DIR / bucket
+    all_mounted = os.path.ismount(BUCKETS_DIR) and mount.is_dir()
+    if not bucket or not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
+        raise UserError(
+            f"{named}: the bucket is not mounted at {mount} on this machine; mount it on every "
+            f"host: mkdir -p {mount} && gcsfuse --implicit-dirs {bucket} {mount}"
+        )
+    return mount / path
 
 
 @contextlib.contextmanager

@@ -43,3 +43,30 @@ def test_clocks_are_those_that_are_known():
     # 940 MHz and 1050 MHz are in Table 4 of the TPU v4 paper.
     assert GENERATIONS["v3"].clock == pytest.approx(940e6, rel=0.01)
     assert GENERATIONS["v4"].clock == pytest.approx(1050e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator_type", "topology", "chips_per_host", "hosts"),
+    [
+        ("v3-32", "v3-32", "4x4", 4, 4),
+        ("v4-8", "v4-8", "2x2x1", 4, 1),
+        ("v5e-1", "v5litepod-1", "1x1", 1, 1),
+        ("v5e-8", "v5litepod-8", "2x4", 8, 1),  # one host of eight, not two of four
+        ("v5e-16", "v5litepod-16", "4x4", 4, 4),
+        ("v5p-256", "v5p-256", "4x4x8", 4, 32),
+        ("4xv5e-256", "v5litepod-256", "16x16", 4, 256),
+        ("v6e-8", "v6e-8", "2x4", 8, 1),
+        ("tpu7x-128", "tpu7x-128", "4x4x4", 4, 16),
+    ],
+)
+def test_names_and_hosts_in_the_cloud(name, accelerator_type, topology, chips_per_host, hosts):
+    hardware = parse_slice(name)
+    assert (hardware.accelerator_type, hardware.topology) == (accelerator_type, topology)
+    assert (hardware.chips_per_host, hardware.hosts) == (chips_per_host, hosts)
+
+
+def test_every_slice_has_whole_hosts():
+    for generation in GENERATIONS.values():
+        for shape in generation.shapes:
+            hardware = parse_slice(f"{generation.name}:{shape}")
+            assert hardware.hosts_per_slice * hardware.chips_per_host == hardware.chips

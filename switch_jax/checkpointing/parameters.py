@@ -10,6 +10,7 @@ from switch_jax.checkpointing import orbax_mends
 from switch_jax.checkpointing.description import Shapes, check_model, shapes_of, tried, unpacked
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, gather
+from switch_jax.paths import local_path
 
 Parameters = TypeVar("Parameters")
 
@@ -18,7 +19,7 @@ _ARRAYS = "state"  # Orbax's folder for them, inside a checkpoint's
 
 def saved_steps(model_dir: str | Path) -> list[int]:
     """Steps of a run's complete checkpoints, ascending; empty where there is no such folder."""
-    folders = (Path(model_dir).expanduser() / "checkpoints").glob("*")
+    folders = (local_path(model_dir) / "checkpoints").glob("*")
     return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
 
 
@@ -28,7 +29,7 @@ def best_step(model_dir: str | Path) -> int:
     Raises:
       UserError: no checkpoint goes with an evaluation.
     """
-    folder = Path(model_dir).expanduser() / "checkpoints"
+    folder = local_path(model_dir) / "checkpoints"
     values = {step: _value(folder / str(step)) for step in gather(saved_steps(model_dir))[0]}
     known = {s: v for s, v in values.items() if v is not None and not math.isnan(v)}
     if not known:
@@ -104,7 +105,7 @@ def check_parameters(checkpoint: Path, abstract_parameters: Any) -> None:
 
 
 def _found(path: str | Path, step: int | None) -> Path:
-    folder = Path(path).expanduser().absolute()
+    folder = local_path(path).absolute()
     if not folder.is_dir():
         raise UserError(f"there is no folder {path} to take parameters from")
     if step is None and (folder / _ARRAYS).is_dir():

@@ -1,20 +1,23 @@
-"""The command line: `switch_jax train | plan | tasks | eval | infer | report`."""
+"""The command line: `switch_jax train | launch | plan | tasks | eval | infer | status | report`."""
 
 import argparse
+import contextlib
 import importlib
-import os
 import sys
+import traceback
 
 import switch_jax
-from switch_jax.cli import gin_flags
+from switch_jax.cli import gin_flags, processes
 from switch_jax.errors import UserError
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
+    "launch": "start a run on this machine's CPUs, on TPU VMs or on GKE; see first what happens",
     "plan": "what a training step needs and costs on a TPU slice, without a TPU",
     "tasks": "list seqio tasks, show examples of one, or train a vocabulary on it",
     "eval": "score the checkpoints of a run on tasks, by their own metrics",
     "infer": "predict or score with a trained model: a file, standard input, or a task",
+    "status": "how runs are doing, from the files in their folders alone",
     "report": "write a page and a picture that compare runs",
 }
 
@@ -48,9 +51,17 @@ def main(argv: list[str] | None = None) -> int:
         return args.main(args)
     except UserError as error:
         print(f"switch_jax {args.command}: {error}", file=sys.stderr)
+        if is_program and processes.joined():
+            processes.end_at_once(2)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         if is_program:  # at once: threads that still compile or read would crash as Python ends
-            os._exit(130)
+            processes.end_at_once(130)
         return 130
+    except Exception:
+        if is_program and processes.joined():
+            with contextlib.suppress(OSError):  # who reads it may be gone
+                traceback.print_exc()
+            processes.end_at_once(1)
+        raise

@@ -19,6 +19,12 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def as_arguments(args: argparse.Namespace) -> list[str]:
+    """The flags above as they were typed, for a command that calls another."""
+    names = ("tfds_data_dir", "seqio_additional_cache_dirs")
+    return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
+
+
 def apply(args: argparse.Namespace) -> None:
     """Tells seqio; for tasks that are registered already, too.
 

@@ -26,6 +26,13 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def as_arguments(args: argparse.Namespace) -> list[str]:
+    """The flags above as they were typed, for a command that calls another."""
+    paths = [f"--gin_search_paths={args.gin_search_paths}"] if args.gin_search_paths else []
+    files = [f"--gin_file={file}" for file in args.gin_file]
+    return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
+
+
 def as_parsed(argv: Sequence[str]) -> list[str]:
     """The arguments with --gin.NAME=VALUE, as users of t5x type it, as the parser takes it."""
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]

@@ -1,10 +1,12 @@
 """The flags by which processes find each other, and what each process of a command begins with."""
 
 import argparse
+import contextlib
 import math
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,11 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(args: argparse.Namespace, mesh: Any) -> None:
-    """Joins the other processes where the flags say that there are some."""
+    """Joins the other processes where the flags say that there are some.
+
+    Raises:
+      UserError: see `hosts.connect` and `hosts.check_alike`.
+    """
     from switch_jax.partitioning import hosts
 
     address, count, index = args.coordinator_address, args.process_count, args.process_index
@@ -31,6 +37,24 @@ def connect(args: argparse.Namespace, mesh: Any) -> None:
     sizes = (mesh.data or 1, mesh.expert, mesh.model)
     share = math.prod(sizes) // count if count else None
     hosts.connect(address, count, index, local_cpu_devices=share)
+
+    from switch_jax.cli import gin_config
+
+    hosts.check_alike(gin_config.config_text())
+
+
+def joined() -> bool:
+    """Whether this process has joined others."""
+    jax = sys.modules.get("jax")  # what no command has loaded, none has used
+    return jax is not None and jax.distributed.is_initialized()
+
+
+def end_at_once(exit_code: int) -> NoReturn:
+    """Ends this process; as Python ends, JAX would wait for the others, and they wait for it."""
+    with contextlib.suppress(OSError):  # who reads it may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def keep_compiled() -> None:

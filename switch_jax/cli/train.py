@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Configures and trains."""
+    if not args.dry_run and not args.process_index:
+        print("loading TensorFlow and JAX, which takes some seconds", flush=True)
     from switch_jax.partitioning.allocator import keep_freed_memory
 
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from switch_jax.cli import data_flags, gin_flags, processes
 from switch_jax.errors import UserError
+from switch_jax.paths import local_path
 
 
 class Trained(NamedTuple):
@@ -89,7 +90,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
     Raises:
       UserError: no such run, or values that do not fit it.
     """
-    folder = Path(args.model_dir).expanduser()
+    folder = local_path(args.model_dir, "MODEL_DIR")
     config = folder / "config.gin"
     if not args.gin_file:
         if not config.is_file():

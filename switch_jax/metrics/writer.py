@@ -61,7 +61,7 @@ class MetricWriter:
         """Appends one record.
 
         Args:
-          kind: 'train', 'eval', or 'skipped' for a bad step.
+          kind: 'train', 'eval', 'skipped' for a bad step, 'rollback' for a return to a checkpoint.
           step: optimiser steps done.
           seconds: training time so far, evaluation and checkpoints left out.
           values: numbers, strings, and nested dicts and lists of them. TensorBoard and W&B get a

@@ -1,13 +1,18 @@
 """The processes of a run: how they find each other, and what all of them must know alike."""
 
+import importlib.metadata
+import itertools
 import json
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
+import switch_jax
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import offer_virtual_cpus
 
@@ -15,6 +20,11 @@ Result = TypeVar("Result")
 
 # Seconds after which the others give up on a process that is gone.
 _HEARTBEAT_TIMEOUT = 100
+# Seconds between the first and the last that starts; on a platform each host pulls the image first.
+_START_TIMEOUT = 300
+_PLATFORM_START_TIMEOUT = 1800
+# Seconds between the first and the last that has compiled.
+_MEETING_TIMEOUT = 3600
 
 
 def connect(
@@ -54,11 +64,100 @@ def connect(
             coordinator_address,
             process_count,
             process_index,
+            initialization_timeout=_START_TIMEOUT if process_count else _PLATFORM_START_TIMEOUT,
             heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"cannot join the other processes: {reason}") from error
+
+
+def check_alike(config_text: str) -> None:
+    """Compares what must be the same on all processes, after `connect` and before JAX starts.
+
+    The words go through the coordinator: programs of different versions of JAX might wait for each
+    other for ever.
+
+    Args:
+      config_text: the parsed config.
+
+    Raises:
+      UserError: on every process, with the first thing that differs.
+    """
+    index, client = distributed.global_state.process_id, _coordinator()
+    folder = "switch_jax/alike"
+    own = json.dumps({**versions(), "config": config_text})
+    client.key_value_set(f"{folder}/{index}", own)
+    client.wait_at_barrier(folder, 1000 * _HEARTBEAT_TIMEOUT)
+    told = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(folder)}
+    error = difference([json.loads(told[index]) for index in sorted(told)])
+    if error:
+        raise UserError(error)
+
+
+def meet(place: str) -> None:
+    """Waits for all processes at a place that each comes to once; alone it returns at once.
+
+    No program runs for it: on CPUs one that others start more than 30 seconds later fails.
+    """
+    if jax.process_count() > 1:
+        _coordinator().wait_at_barrier(f"switch_jax/{place}", 1000 * _MEETING_TIMEOUT)
+
+
+def _coordinator() -> Any:
+    """The client of what process 0 coordinates; JAX has no public name for it."""
+    return distributed.global_state.client
+
+
+def versions() -> dict[str, str]:
+    """Of Python, switch_jax, and what programs are compiled by; '-' where it is not installed."""
+    found = {"Python": platform.python_version(), "switch_jax": switch_jax.__version__}
+    for name in ("jax", "jaxlib", "libtpu"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "-"
+    return found
+
+
+def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
+    """The first thing that processes do not have alike, as one line; None: there is none.
+
+    Args:
+      facts: `versions` and "config" of each process, by its number.
+    """
+    first = facts[0]
+    for name, value in first.items():
+        others = [i for i, some in enumerate(facts) if some[name] != value]
+        if not others:
+            continue
+        other = facts[others[0]][name]
+        numbers = _numbers([i for i in others if facts[i][name] == other])
+        same = _numbers([i for i, some in enumerate(facts) if some[name] == value])
+        if name == "config":
+            ours, theirs = _first_lines(value, other)
+            return (
+                f"the configs differ: {ours!r} on {same}, {theirs!r} on {numbers}; give all "
+                "processes the same gin files and values"
+            )
+        return (
+            f"the versions of {name} differ: {value} on {same}, {other} on {numbers}; install the "
+            "same on all hosts (docs/install.md)"
+        )
+    return None
+
+
+def _first_lines(ours: str, theirs: str) -> tuple[str, str]:
+    """The first line of each text that is not that of the other."""
+    pairs = itertools.zip_longest(ours.splitlines(), theirs.splitlines(), fillvalue="")
+    return next((a, b) for a, b in pairs if a != b)
+
+
+def _numbers(indices: Sequence[int]) -> str:
+    """'process 3', 'processes 0, 1, 2, and 5 more'."""
+    more = f", and {len(indices) - 4} more" if len(indices) > 4 else ""
+    noun = "process" if len(indices) == 1 else "processes"
+    return f"{noun} {', '.join(map(str, indices[:4]))}{more}"
 
 
 def is_first() -> bool:

@@ -161,13 +161,13 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             f"the folder holds {', '.join(sorted(p.name for p in path.iterdir())) or 'nothing'}"
         )
     lines, unreadable = read_lines(metrics)
-    train, evals = _resolve(lines)
+    train, evals = resolve(lines)
     if not train and not evals:
         raise UserError(
             f"{metrics} holds no complete train or eval line yet ({unreadable} unreadable); "
             "wait for the first logged step"
         )
-    facts = _read_facts(path / "run.json")
+    facts = read_facts(path / "run.json")
     config = path / "config.gin"
     return Run(
         name=str(facts.get("name") or path.name),
@@ -197,7 +197,8 @@ def read_lines(path: epath.Path) -> tuple[list[dict[str, Any]], int]:
     return lines, unreadable
 
 
-def _read_facts(path: epath.Path) -> dict[str, Any]:
+def read_facts(path: epath.Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file; UserError where it is something else."""
     if not path.exists():
         return {}
     try:
@@ -206,7 +207,7 @@ def _read_facts(path: epath.Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a JSON object: {e}") from e
 
 
-def _resolve(lines: Iterable[dict]) -> tuple[list[dict], dict[str, list[dict]]]:
+def resolve(lines: Iterable[dict]) -> tuple[list[dict], dict[str, list[dict]]]:
     """The valid train lines, and the valid eval lines by task.
 
     Of lines for the same step the later one wins. A train line that goes back to an earlier step

@@ -14,7 +14,7 @@ from switch_jax.data.pipeline import Batch, DataConfig
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
-from switch_jax.paths import write_whole
+from switch_jax.paths import local_path, write_whole
 from switch_jax.training.config import RunConfig
 
 
@@ -22,11 +22,9 @@ def make_folder(name: str) -> Path:
     """The folder, made where it is not.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: it cannot be written, or is in a bucket that is not mounted.
     """
-    if "://" in name:
-        raise UserError(f"MODEL_DIR {name!r}: give a folder of this machine's file system")
-    folder = Path(name).expanduser().absolute()
+    folder = local_path(name, "MODEL_DIR").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"

@@ -9,6 +9,8 @@ from switch_jax.checkpointing import find_checkpoint, load_parameters
 from switch_jax.checkpointing.parameters import check_parameters, saved_steps
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig, logical_axes
+from switch_jax.partitioning.hosts import agreed
+from switch_jax.paths import local_path
 from switch_jax.training.config import RunConfig
 from switch_jax.training.guard import GuardConfig
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -30,18 +32,24 @@ def initial_checkpoint(run: RunConfig, abstract_parameters: Any) -> Path | None:
     Raises:
       UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
     """
-    if run.initial_checkpoint is None:
+    start = run.initial_checkpoint
+    if start is None:
         return None
-    own, given = (Path(p).expanduser().resolve() for p in (run.model_dir, run.initial_checkpoint))
+    own, given = agreed(
+        lambda: (
+            local_path(run.model_dir, "MODEL_DIR").resolve(),
+            local_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),
+        )
+    )
     if own == given or own / "checkpoints" == given.parent:
         raise UserError(
-            f"INITIAL_CHECKPOINT_PATH {run.initial_checkpoint!r} is of MODEL_DIR itself: write "
+            f"INITIAL_CHECKPOINT_PATH {start!r} is of MODEL_DIR itself: write "
             "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
             "None to go on with that run"
         )
     if saved_steps(own):
         return None
-    found = find_checkpoint(run.initial_checkpoint)
+    found = find_checkpoint(start)
     check_parameters(found, abstract_parameters)
     return found
 

@@ -16,8 +16,9 @@ from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig
+from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.allocator import return_freed_memory
-from switch_jax.partitioning.hosts import agreed, gather, is_first, on_first
+from switch_jax.partitioning.hosts import agreed, gather, is_first, meet, on_first
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.training.checks import check
 from switch_jax.training.config import RunConfig
@@ -26,6 +27,7 @@ from switch_jax.training.feeding import Fed, feed, rows_here
 from switch_jax.training.folder import make_folder, write_bad_batch, write_description
 from switch_jax.training.guard import GuardConfig
 from switch_jax.training.initial import initial_checkpoint, initial_state
+from switch_jax.training.life import Life
 from switch_jax.training.loss import LossConfig
 from switch_jax.training.lowering import lower_train_step
 from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
@@ -76,6 +78,7 @@ def train(
         lock = on_first(lambda: RunLock(model_dir))
         if lock is not None:
             closing.callback(lock.close)
+        life = closing.enter_context(agreed(lambda: Life(model_dir, active=is_first())))
         checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
         closing.push(_closed_by(checkpoints.close))
         parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract, start)
@@ -90,6 +93,7 @@ def train(
         )
         closing.push(_closed_by(writer.close))
         loop.open(writer, closing)
+        life.running()
         return loop.run()
 
 
@@ -138,6 +142,7 @@ class _Loop:
         self._writer = writer
         self._progress = Progress(run.train_steps, self.step, active=is_first())
         closing.callback(self._progress.close)
+        self._progress.say(_headline(model, data, mesh))
         last = writer.last_record("train", self.step)
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:
@@ -152,6 +157,7 @@ class _Loop:
             self._train_step = lower_train_step(
                 abstract, mesh, run, model, data, optimizer, loss, guard
             ).compile()
+            meet("compiled")
         return_freed_memory()
         schedule = learning_rate_schedule(optimizer)
         self._records = Records(
@@ -257,6 +263,8 @@ class _Loop:
                 "what was skipped; a lower LEARNING_RATE or float32 (ACTIVATION_DTYPE) may help"
             )
         self._rollbacks += 1
+        seconds = training_seconds(self._goodput.seconds())
+        self._writer.write("rollback", step, seconds, {"bad_steps": self._in_a_row})
         with self._goodput.spend("checkpoint"):
             position, self.state = self._position, None  # there may be no room for two states
             self._restore(last=good)
@@ -327,6 +335,16 @@ class _Loop:
         data, mesh, size = self._parts.data, self._parts.mesh, self._parts.run.batch_size
         batches = TrainBatches(data, size, self._position, rows_here(mesh, size))
         return Prefetch(feed(batches, mesh))
+
+
+def _headline(model: ModelConfig, data: DataConfig, mesh: Mesh) -> str:
+    """What trains, on what, where."""
+    kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
+    sizes = " x ".join(str(size) for size in mesh.shape.values())
+    return (
+        f"{kind}, {parameter_count(model):,} parameters; {data.mixture_or_task_name}; "
+        f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}"
+    )
 
 
 def _closed_by(close: Callable[[], None]) -> Callable[..., None]:

@@ -1,8 +1,10 @@
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,23 +22,36 @@ from tests.training.processes import (
     without_virtual_devices,
 )
 
-PROGRAM = "import sys; from switch_jax.launch import local; sys.exit(local.run(sys.argv[4:], "
-PROGRAM += "int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'dry'))"
+PROGRAM = (
+    "import sys; from switch_jax.launch import local; "
+    "sys.exit(local.run(sys.argv[2:], int(sys.argv[1]), max_restarts=3, dry_run=False))"
+)
 CORPUS = [
     "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=2",
-    "--gin.BATCH_SIZE=16", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1", "--gin.EVAL_PERIOD=1000",
-    "--gin.EVAL_STEPS=1", "--gin.CHECKPOINT_PERIOD=5", "--gin.TRAIN_STEPS=20",
-    "--gin.WARMUP_STEPS=10",
+    "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
+    "--gin.EVAL_PERIOD=1000", "--gin.EVAL_STEPS=1", "--gin.CHECKPOINT_PERIOD=5",
+    "--gin.TRAIN_STEPS=20",
 ]  # fmt: skip
 
 
-def start(count, log, *train, restarts=3):
-    """A launcher as a program of its own; what it prints goes to the log."""
-    command = [sys.executable, "-c", PROGRAM, str(count), str(restarts), "run", *train]
-    with log.open("w") as output:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=without_virtual_devices(), stdout=output, stderr=output
-        )
+@pytest.fixture
+def start():
+    """start(count, log, *train) starts a launcher of its own; what it prints goes to the log."""
+    started = []
+
+    def start(count, log, *train):
+        command = [sys.executable, "-c", PROGRAM, str(count), *train]
+        with log.open("w") as file:
+            launcher = subprocess.Popen(
+                command, cwd=ROOT, env=without_virtual_devices(), stdout=file, stderr=file
+            )
+        started.append(launcher)
+        return launcher
+
+    yield start
+    for launcher in started:
+        launcher.terminate()
+        launcher.wait(60)
 
 
 def pid_of(index, log):
@@ -81,6 +96,50 @@ def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_pat
         local.run([f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags], count, 3, True)
 
 
+@pytest.fixture
+def script(monkeypatch):
+    """script(code, ...) has attempts end with these codes; returns where each of them logs to."""
+
+    def script(*ends):
+        left, logs = list(ends), []
+
+        def run_together(commands, environment, log, signals):
+            assert len(commands) == 2 and environment["JAX_PLATFORMS"] == "cpu"
+            Path(f"{log}0.log").touch()
+            logs.append(Path(log).name)
+            end = left.pop(0)
+            return end() if callable(end) else end
+
+        monkeypatch.setattr(local, "run_together", run_together)
+        return logs
+
+    return script
+
+
+def test_a_job_that_crashes_starts_again(script, tmp_path, capfd):
+    logs = script(137, 75, 0)
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
+    assert local.run(train, 2, max_restarts=1, dry_run=False) == 0
+    assert logs == [f"attempt_{i}_process_" for i in (1, 2, 3)]
+    said = capfd.readouterr().err
+    assert "switch_jax launch: crashed (exit code 137): starting again from the beginning" in said
+    assert "switch_jax launch: preempted (exit code 75): starting again" in said
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGINT", 137), ("SIGTERM", 0)])
+def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(script, tmp_path, number, code):
+    def ends():
+        os.kill(os.getpid(), signal.Signals[number])
+        return code
+
+    logs = script(ends, 0)
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
+    assert local.run(train, 2, max_restarts=3, dry_run=False) == code
+    assert len(logs) == 1
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
 def test_processes_find_each_other_and_their_devices(tmp_path, capfd):
     """Up to a mistake that only the processes find, once they have found each other."""
     folder = tmp_path / "run"
@@ -116,7 +175,7 @@ def assert_same_run(folder, expected):
 
 
 @pytest.mark.slow
-def test_four_processes_give_the_losses_of_one(alone, tmp_path):
+def test_four_processes_give_the_losses_of_one(start, alone, tmp_path):
     log = tmp_path / "run.log"
     launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={tmp_path / 'run'}")
     assert launcher.wait(600) == 0, log.read_text()
@@ -125,13 +184,13 @@ def test_four_processes_give_the_losses_of_one(alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(alone, tmp_path):
+def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(start, alone, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "run.log"
     launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={folder}")
     wait_for(lambda: (folder / "checkpoints/5").exists(), launcher, log)
     subprocess.run(["kill", "-9", str(pid_of(2, log))], check=True)
     killed = time.monotonic()
-    wait_for(lambda: "starting again" in log.read_text(), launcher, log)
+    wait_for(lambda: "137): starting again" in log.read_text(), launcher, log)
     assert time.monotonic() - killed < 30
     assert launcher.wait(600) == 0, log.read_text()
     said = log.read_text()
@@ -142,7 +201,7 @@ def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(alone,
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_launcher_saves_and_is_the_end(tmp_path):
+def test_sigterm_to_the_launcher_saves_and_is_the_end(start, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "run.log"
     flags = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.TRAIN_STEPS=100000"]
     launcher = start(2, log, *flags)

@@ -44,5 +44,5 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="MODEL_DIR '.*file/run' cannot be written: Not a dir"):
         make_folder(str(tmp_path / "file" / "run"))
-    with pytest.raises(UserError, match="gs://bucket/run': give a folder of this machine"):
+    with pytest.raises(UserError, match="MODEL_DIR 'gs://bucket/run': the bucket is not mo"):
         make_folder("gs://bucket/run")

@@ -12,6 +12,7 @@ from switch_jax.data.pipeline import DataConfig, TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
 from switch_jax.partitioning.mesh import MeshConfig
+from switch_jax.reports.status import read_status
 from switch_jax.training import loop
 from switch_jax.training.config import RunConfig
 from switch_jax.training.guard import GuardConfig
@@ -87,6 +88,27 @@ def test_what_a_run_leaves_behind(whole):
     assert 0 <= router["dropped"][0] < 1 and 0 < router["entropy"][0] <= np.log(4)
     assert records[-1]["neg_log_perplexity"] == -records[-1]["cross_entropy"]
     assert 0 < records[0]["seconds"] < records[-1]["seconds"]
+
+
+def test_what_the_status_of_a_run_says(whole):
+    status = read_status(whole[0])
+    assert (status.state, status.step, status.train_steps, status.checkpoint) == (
+        "finished", 6, 6, 6
+    )  # fmt: skip
+    last = _records(whole[0], "train")[-1]
+    assert (status.loss, status.spent, status.experts) == (last["loss"], last["spent"], 2 * 4)
+    assert status.held_out == _records(whole[0], "eval")[-1]["neg_log_perplexity"]
+    assert 0 <= status.checkpoint_age < 3600
+
+
+def test_a_run_says_first_what_trains(tmp_path, capsys):
+    _train(tmp_path, 1)
+    first = capsys.readouterr().out.splitlines()[0]
+    count = json.loads((tmp_path / "run.json").read_text())["parameters"]
+    assert first == (
+        f"Switch Transformer, 4 experts, {count:,} parameters; tiny_copy; "
+        "mesh data x expert x model = 1 x 2 x 1 of cpu"
+    )
 
 
 def test_a_finished_run_stays_as_it_is(whole, capsys):
@@ -176,6 +198,9 @@ def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path
     assert "2 bad steps in a row, up to step 6: back to step 3, and on" in capsys.readouterr().out
     assert int(state.step) == 6 and int(state.guard.skipped) == 0  # as of the checkpoint
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
+    (rollback,) = _records(tmp_path, "rollback")
+    assert (rollback["step"], rollback["bad_steps"]) == (6, 2)
+    assert read_status(tmp_path).rollbacks == 1
     # Batches 1 to 3, the good 4 and the bad 5 and 6; then steps 4 to 6 take 7 to 9.
     assert [r["batches"] for r in _records(tmp_path, "train")][-1] == 9
     hashes = _hashes(tmp_path)
@@ -214,6 +239,8 @@ def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, cap
     guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=1)
     with pytest.raises(UserError, match="after 1 returns"):
         _train(tmp_path, 6, guard=guard)
+    status = read_status(tmp_path)
+    assert (status.state, "after 1 returns" in status.message) == ("failed", True)
     assert "back to step 0, and on with new data" in capsys.readouterr().out
     poison(set())
     _train(tmp_path, 3, guard=guard)
@@ -259,6 +286,7 @@ def test_a_signal_saves_and_stops_the_run(whole, tmp_path, monkeypatch):
     with pytest.raises(Stopped, match="the state of step . is saved") as stopped:
         _train(tmp_path, 6, checkpoint_period=100)
     assert stopped.value.exit_code == 75
+    assert read_status(tmp_path).state == "stopped"
     monkeypatch.undo()
     resumed = _train(tmp_path, 6)
     for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):

@@ -1,0 +1,23 @@
+"""The last checkpoint of a run, as the launching machine sees it: it has no bucket mounted."""
+
+import re
+
+from switch_jax.launch.job import Job
+from switch_jax.launch.steps import Command, answer
+
+from switch_jax.errors import UserError
+
+
+def last(job: Job) -> int | None:
+    """The last checkpoint's step; None where there is none, or the bucket does not answer."""
+    try:
+        names = answer(listing(job))
+    except UserError:  # gcloud fails where the folder is not there, too
+        return None
+    return max((int(step) for step in re.findall(r"/(\d+)/$", names, re.M)), default=None)
+
+
+def listing(job: Job) -> Command:
+    """Lists the run's checkpoints."""
+    argv = ("gcloud", "storage", "ls", f"{job.model_dir.rstrip('/')}/checkpoints/")
+    return Command(argv, "before each restart: are there new checkpoints?")

@@ -1,0 +1,238 @@
+"""A JobSet on GKE: one Job a slice, one pod a host, and the cluster itself starts it again.
+
+GKE tells the pods of a Job, and the Jobs of a JobSet, who their peers are (TPU_WORKER_HOSTNAMES,
+TPU_WORKER_ID, MEGASCALE_*), which is where `jax.distributed.initialize` looks.
+"""
+
+import subprocess
+import time
+from typing import Any
+
+import yaml
+from switch_jax.launch import prepare
+from switch_jax.launch.environment import environment
+from switch_jax.launch.hosts import SAVING, exit_code
+from switch_jax.launch.job import Job
+from switch_jax.launch.processes import say
+from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.steps import Command, File, Step, answer, lines, start, take, write
+
+_POLL = 10.0  # seconds between looks at pods that wait
+_SETTLING = 1.0  # seconds until a JobSet knows of its pods' end
+_STOP = [code for code in FINAL if code]
+CONTAINER = "train"
+ENDS = "not done here: ends the job with a checkpoint, or clears away one that is over"
+
+
+def steps(job: Job) -> list[Step]:
+    """All that `run` does, in this order."""
+    return [_file(job), _credentials(job), _apply(job), *looks(job)]
+
+
+def afterwards(job: Job) -> list[Command]:
+    """How to end the job, and to stop paying."""
+    ended = Command(_kubectl(job, "delete", "jobset", job.name), ENDS)
+    place = (f"--location={job.zone}", f"--project={job.project}", "--quiet")
+    pools = [
+        ("gcloud", "container", "node-pools", "delete", name, f"--cluster={job.cluster}", *place)
+        for name in prepare.node_pools(job)
+    ]
+    return [ended, *(Command(argv, "not done here: gives a slice back") for argv in pools)]
+
+
+def run(job: Job) -> int:
+    """Applies the manifest, and prints what the pods print until the JobSet is over.
+
+    The cluster starts the job again by itself, and goes on where this is interrupted.
+
+    Returns:
+      The exit code of `switch_jax train`.
+
+    Raises:
+      UserError: the cluster refuses it, or there is no gcloud or kubectl.
+    """
+    write(_file(job))
+    take(_credentials(job))
+    take(_apply(job))
+    return follow(job)
+
+
+def follow(job: Job) -> int:
+    """Prints what the pods of a JobSet print until it is over; returns the trainer's exit code."""
+    running, logs, over, codes, last = looks(job)
+    told = None
+    while not (state := answer(over)):
+        ready = len(answer(running).split())
+        if ready < job.hardware.hosts:
+            if ready != told:
+                say(f"{job.name}: {ready} of {job.hardware.hosts} pods run")
+            told = ready
+            time.sleep(_POLL)
+            continue
+        with start(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            for line in lines(process):
+                print(line, end="", flush=True)
+        time.sleep(_SETTLING)
+    say(f"{job.name}: {state}")
+    if state == "Completed":
+        return 0
+    take(last)
+    return exit_code([int(code) for code in answer(codes).split()]) or 1
+
+
+def manifest(job: Job) -> dict[str, Any]:
+    """The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later).
+
+    A container's exit code decides as elsewhere: 2, 3 and 130 fail the JobSet; 75, and a pod that
+    its node had to give up, start it again without counting; any other counts as a restart.
+    """
+    rules: list[dict[str, Any]] = [
+        {
+            "name": "stop",
+            "action": "FailJobSet",
+            "onJobFailureReasons": ["PodFailurePolicy"],
+            "onJobFailureMessagePatterns": [f"exit code ({'|'.join(map(str, _STOP))}) "],
+        },
+        {
+            "name": "preempted",
+            "action": "RestartJobSetAndIgnoreMaxRestarts",
+            "onJobFailureReasons": ["PodFailurePolicy"],
+        },
+    ]
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": _metadata(job),
+        "spec": {
+            "failurePolicy": {"maxRestarts": job.max_restarts, "rules": rules},
+            "replicatedJobs": [
+                {"name": "slice", "replicas": job.hardware.count, "template": {"spec": _slice(job)}}
+            ],
+        },
+    }
+
+
+def _metadata(job: Job) -> dict[str, Any]:
+    if job.hardware.hosts_per_slice == 1:
+        return {"name": job.name}
+    # A slice of several hosts is a node pool: no Job may be spread over two.
+    one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+    return {"name": job.name, "annotations": one_pool}
+
+
+def _slice(job: Job) -> dict[str, Any]:
+    """The Job of one slice; any failure of a pod ends it, since no host goes on without another."""
+    hosts = job.hardware.hosts_per_slice
+    by_code = {"containerName": CONTAINER, "operator": "In"}
+    return {
+        "parallelism": hosts,
+        "completions": hosts,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "FailJob", "onExitCodes": {**by_code, "values": sorted(_STOP)}},
+                {"action": "FailJob", "onExitCodes": {**by_code, "values": [PREEMPTED]}},
+                {
+                    "action": "FailJob",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                },
+            ]
+        },
+        "template": _pod(job),
+    }
+
+
+def _pod(job: Job) -> dict[str, Any]:
+    cloud, hardware = job.hardware.generation.cloud, job.hardware
+    select = {
+        "cloud.google.com/gke-tpu-accelerator": cloud.gke_accelerator,
+        "cloud.google.com/gke-tpu-topology": hardware.topology,
+    }
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": SAVING,
+        "nodeSelector": select,
+        "containers": [_container(job)],
+    }
+    if job.spot:
+        select["cloud.google.com/gke-spot"] = "true"
+        spec["tolerations"] = [
+            {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true"}
+        ]
+    if job.service_account:
+        spec["serviceAccountName"] = job.service_account
+    if not job.buckets:
+        return {"spec": spec}
+    spec["volumes"] = [
+        {
+            "name": f"bucket-{i}",
+            "csi": {
+                "driver": "gcsfuse.csi.storage.gke.io",
+                "volumeAttributes": {"bucketName": bucket, "mountOptions": "implicit-dirs"},
+            },
+        }
+        for i, bucket in enumerate(job.buckets)
+    ]
+    # "0": no limit. A checkpoint passes through the mount's side-car.
+    limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
+    return {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"} | limits}, "spec": spec}
+
+
+def _container(job: Job) -> dict[str, Any]:
+    chips = {"google.com/tpu": str(job.hardware.chips_per_host)}
+    variables = environment(job.hardware).items()
+    return {
+        "name": CONTAINER,
+        "image": job.image,
+        "command": list(job.command),
+        "env": [{"name": name, "value": value} for name, value in variables],
+        "resources": {"limits": chips},  # requests are the same
+        "volumeMounts": [
+            {"name": f"bucket-{i}", "mountPath": f"/gcs/{bucket}"}
+            for i, bucket in enumerate(job.buckets)
+        ],
+    }
+
+
+def _file(job: Job) -> File:
+    text = yaml.safe_dump(manifest(job), sort_keys=False, width=1000)
+    return File(f"launched/{job.name}.yaml", text, "the JobSet")
+
+
+def _credentials(job: Job) -> Command:
+    place = (f"--location={job.zone}", f"--project={job.project}")
+    argv = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster), *place)
+    return Command(argv, "kubectl comes to know the cluster")
+
+
+def _apply(job: Job) -> Command:
+    argv = _kubectl(job, "apply", f"--filename=launched/{job.name}.yaml")
+    return Command(argv, "starts the job, or finds it as it is")
+
+
+def looks(job: Job) -> tuple[Command, Command, Command, Command, Command]:
+    """What asks after the job: do pods run, what do they print, is it over, why and with what."""
+    of_job = f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
+    pods = _kubectl(job, "get", "pods", of_job)
+    running = (*pods, "--field-selector=status.phase=Running", "--output=name")
+    logs = (
+        *_kubectl(job, "logs", of_job, f"--container={CONTAINER}"),
+        *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, job.hardware.hosts)}"),
+    )
+    state = "--output=jsonpath={.status.terminalState}"
+    over = (*_kubectl(job, "get", "jobset", job.name), state)
+    exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
+    return (
+        Command(running, f"asked every {_POLL:.0f} s until all pods run"),
+        Command((*logs, "--follow", "--tail=-1"), "what all hosts print"),
+        Command(over, "is it over? Completed or Failed; nothing: it runs, or starts again"),
+        Command((*pods, f"--output=jsonpath={exit_codes}"), "only where it failed: the exit codes"),
+        Command((*logs, "--tail=20"), "only where it failed: the last lines"),
+    )
+
+
+def _kubectl(job: Job, *words: str) -> tuple[str, ...]:
+    if job.on == "xpk":  # it knows where its cluster is, and has told kubectl
+        return ("kubectl", *words)
+    return ("kubectl", *words, f"--context=gke_{job.project}_{job.zone}_{job.cluster}")

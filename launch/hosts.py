@@ -1,0 +1,212 @@
+"""What every host of TPU VMs runs, and how all of them are followed from the launching machine.
+
+The container is detached from the connection: where that breaks, training goes on, and the same
+command follows it again.
+"""
+
+import contextlib
+import hashlib
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+
+from switch_jax.launch.environment import environment
+from switch_jax.launch.job import Job
+from switch_jax.launch.processes import say
+from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.steps import Command, File, lines, shell, start, take
+
+from switch_jax.errors import UserError
+
+# ssh's exit code where the connection cannot be made, or breaks.
+UNREACHABLE = 255
+# Seconds to save the state in, after SIGTERM.
+SAVING = 600
+# Seconds for the other hosts to end by themselves, once one has failed: JAX's heartbeat takes 100.
+_OTHERS = 180
+# And after they were killed; one whose machine hangs does not even then.
+_KILLED = 60
+
+_SCRIPT = """\
+#!/bin/bash
+# Starts the job on one host, or follows it where it runs: bash {name}.sh SLICE
+set -euo pipefail
+worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \\
+  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
+label='{{{{.Config.Labels.job}}}}'
+job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || true)
+lines=20
+if [ -z "$job" ]; then
+  lines=all
+{login}  {run} > /dev/null
+elif [ "$job" != {digest} ]; then
+  echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
+  echo "[$1 $worker] exit code 2"
+  exit 2
+fi
+sudo docker logs --follow --tail "$lines" {name} 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
+code=$(sudo docker wait {name})
+echo "[$1 $worker] exit code $code"
+exit "$code"
+"""
+_EXIT = re.compile(r"\[(\S+ \d+)\] exit code (\d+)\s*")
+
+
+def with_buckets(job: Job) -> tuple[str, ...]:
+    """The container's command: with_gcs.sh mounts the buckets, then it trains."""
+    return ("with_gcs", *job.buckets, "--", *job.command)
+
+
+def script(job: Job) -> File:
+    """What each host is sent."""
+    registry = job.image.split("/")[0]
+    login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
+    ours = registry.endswith(("docker.pkg.dev", "gcr.io"))
+    digest = hashlib.sha256(shell(_container(job)).encode()).hexdigest()[:8]
+    run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
+    text = _SCRIPT.format(name=job.name, login=login if ours else "", run=shell(run), digest=digest)
+    return File(f"launched/{job.name}.sh", text, "what every host runs")
+
+
+def _container(job: Job) -> tuple[str, ...]:
+    return (
+        "--detach",
+        "--init",  # passes SIGTERM on; a first process would be deaf to it
+        f"--name={job.name}",
+        "--privileged",  # the TPU's devices, and FUSE
+        "--net=host",
+        f"--stop-timeout={SAVING}",
+        "--volume=/var/cache/switch_jax:/root/.cache/switch_jax",  # compiled programs
+        *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),
+        job.image,
+        *with_buckets(job),
+    )
+
+
+def copy(job: Job, node: str) -> Command:
+    """Sends the script to all hosts of a slice."""
+    argv = _gcloud(job, "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
+    return Command(argv, "the script, to all hosts")
+
+
+def clear(job: Job, node: str) -> Command:
+    """Removes what an attempt that has ended left on the hosts of a slice."""
+    argv = _ssh(job, node, "sudo docker container prune --force")
+    return Command(argv, "what an earlier attempt left is gone; a container that runs stays")
+
+
+def follow(job: Job, node: str) -> Command:
+    """Starts the job on all hosts of a slice, or follows it; ends when it ends."""
+    argv = _ssh(job, node, f"bash {job.name}.sh {node}")
+    return Command(argv, "starts the job on all hosts, or finds it there; prints what they print")
+
+
+def kill(job: Job, node: str) -> Command:
+    """Ends the job on all hosts of a slice, at once."""
+    argv = _ssh(job, node, f"sudo docker kill {job.name}")
+    return Command(argv, f"only where a host has failed and others still wait after {_OTHERS} s")
+
+
+def end(job: Job, node: str) -> Command:
+    """Ends the job on all hosts of a slice, as a person may."""
+    argv = _ssh(job, node, f"sudo docker stop {job.name}")
+    return Command(argv, "not done here: ends the job with a checkpoint, after Ctrl-C here")
+
+
+def _ssh(job: Job, node: str, command: str) -> tuple[str, ...]:
+    # --batch-size: by default the 65th host waits until others have ended.
+    return _gcloud(job, "ssh", node, "--worker=all", "--batch-size=all", f"--command={command}")
+
+
+def _gcloud(job: Job, verb: str, *words: str) -> tuple[str, ...]:
+    place = (f"--zone={job.zone}", f"--project={job.project}")
+    return ("gcloud", "compute", "tpus", "tpu-vm", verb, *words, *place)
+
+
+def steps(job: Job, nodes: Sequence[str]) -> list[Command]:
+    """All that `run` may do, in this order."""
+    kinds = (copy, clear, follow, kill)
+    return [kind(job, node) for kind in kinds for node in nodes]
+
+
+def run(job: Job, nodes: Sequence[str]) -> int:
+    """Starts the job on the hosts of all slices and follows it to its end.
+
+    Args:
+      job: what to run.
+      nodes: names of the TPU VMs, one a slice.
+
+    Returns:
+      See `exit_code`.
+
+    Raises:
+      UserError: there is no gcloud.
+    """
+    for node in nodes:
+        for prepare in (copy(job, node), clear(job, node)):
+            try:
+                take(prepare)
+            except UserError as error:  # the slice may be gone
+                say(str(error))
+                return UNREACHABLE
+    codes: dict[str, int] = {}
+    followed = [
+        start(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for n in nodes
+    ]
+    readers = [
+        threading.Thread(target=_gather, args=(process, codes), daemon=True) for process in followed
+    ]
+    for reader in readers:
+        reader.start()
+    _end_together(job, nodes, codes, followed)
+    for reader in readers:
+        reader.join(_KILLED)
+    failed = any([process.wait() for process in followed])
+    silent = len(codes) < job.hardware.hosts
+    return exit_code([*codes.values(), *([UNREACHABLE] if failed and silent else [])])
+
+
+def _gather(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
+    for line in lines(process):
+        print(line, end="", flush=True)
+        ended = _EXIT.fullmatch(line)
+        if ended:
+            codes[ended.group(1)] = int(ended.group(2))
+
+
+def _end_together(
+    job: Job,
+    nodes: Sequence[str],
+    codes: dict[str, int],
+    followed: "Sequence[subprocess.Popen[str]]",
+) -> None:
+    """Waits for all; once a host has failed, the others have _OTHERS seconds."""
+    deadline = float("inf")
+    while any(process.poll() is None for process in followed):
+        if any(codes.values()):
+            deadline = min(deadline, time.monotonic() + _OTHERS)
+        if time.monotonic() > deadline:
+            say("a host has failed and others have not ended: stopping them")
+            for node in nodes:
+                with contextlib.suppress(UserError):  # hosts that have ended have none to stop
+                    take(kill(job, node))
+            break
+        time.sleep(0.2)
+    for process in followed:
+        try:
+            process.wait(_KILLED)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """The job's exit code of those of its hosts.
+
+    Where one could not be reached, the others' codes come of that. Then a mistake, or Ctrl-C,
+    decides: it is the same at the next start. Then a preemption, in which all have saved. Then a
+    crash.
+    """
+    ranks = {0: 0, PREEMPTED: 2} | {code: 3 for code in FINAL if code} | {UNREACHABLE: 4}
+    return max(codes, key=lambda code: ranks.get(code, 1), default=0)

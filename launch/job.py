@@ -1,0 +1,174 @@
+"""What is run where: the one description of a job that every target starts from."""
+
+import dataclasses
+import re
+
+from switch_jax.errors import UserError
+from switch_jax.hardware import Slice, parse_slice
+
+_KUBERNETES = ("gke", "xpk")
+
+# Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
+_LONGEST_NAME = 40
+_LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
+_REGION = r"[a-z]+-[a-z]+\d+"
+_ZONE = _REGION + r"-(ai\d+)?[a-z]"
+_PROJECT = r"([-a-z0-9.]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
+_BUCKET = r"[a-z0-9][-a-z0-9._]{1,220}[a-z0-9]"
+_IMAGE = r"[-a-z0-9._]+(:\d+)?(/[-a-z0-9._]+)+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
+_EMAIL = r"[-a-z0-9.]+@[-a-z0-9.]+"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of `switch_jax train` on TPU hosts of Google Cloud.
+
+    Attributes:
+      on: 'tpu-vm', 'queued-resource', 'gke' or 'xpk'.
+      name: of the job, and of all that is made for it.
+      train: what follows `switch_jax train`, without the flags by which hosts find each other.
+      model_dir: gs://BUCKET/FOLDER, as the config has it.
+      initial_checkpoint: where the parameters come from that a new run starts from.
+      topology: the slices, as 'v5e-16' or '4xv5e-256'.
+      project: of Google Cloud, which pays.
+      zone: where the slices are; of a cluster it may be the region.
+      image: of the container that every host runs, with its tag or digest.
+      cluster: of GKE; None on TPU VMs.
+      service_account: what the job acts as: on TPU VMs an e-mail address, on GKE a Kubernetes
+        service account. None: the default one.
+      spot: cheaper capacity that may be taken away.
+      reserved: capacity from the project's reservation.
+      max_restarts: most starts after a crash, without a new checkpoint between them.
+    """
+
+    on: str
+    name: str
+    train: tuple[str, ...]
+    model_dir: str
+    topology: str
+    project: str
+    zone: str
+    image: str
+    initial_checkpoint: str | None = None
+    cluster: str | None = None
+    service_account: str | None = None
+    spot: bool = False
+    reserved: bool = False
+    max_restarts: int = 3
+
+    def __post_init__(self) -> None:
+        """Raises UserError on names that Google Cloud would refuse, and on what cannot be."""
+        _check_names(self)
+        _check_place(self)
+        _check_capacity(self)
+        _check_slice(self.on, self.hardware)
+
+    @property
+    def hardware(self) -> Slice:
+        """The slices."""
+        return parse_slice(self.topology)
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Those that the trainer reads and writes as folders, /gcs/BUCKET."""
+        paths = [self.model_dir, self.initial_checkpoint or ""]
+        return tuple(sorted({p.split("/")[2] for p in paths if p.startswith("gs://")}))
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What every host runs."""
+        return ("switch_jax", "train", "--multihost", *self.train)
+
+
+def _check_names(job: Job) -> None:
+    if not re.fullmatch(_LABEL, job.name) or len(job.name) > _LONGEST_NAME:
+        raise UserError(
+            f"--job_name={job.name}: write at most {_LONGEST_NAME} small letters, digits and "
+            f"hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
+        )
+    if not re.fullmatch(_PROJECT, job.project):
+        raise UserError(
+            f"--project={job.project}: write the project's ID, of 6 to 30 small letters, digits "
+            "and hyphens; `gcloud projects list` has it"
+        )
+    if not re.fullmatch(_IMAGE, job.image):
+        raise UserError(
+            f"--image={job.image}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for example "
+            "us-docker.pkg.dev/PROJECT/REPOSITORY/switch_jax:1"
+        )
+    if job.image.endswith(":latest"):
+        raise UserError(
+            f"--image={job.image}: 'latest' may be another image on each host and after a restart; "
+            "give the image a tag of its own"
+        )
+
+
+def _check_place(job: Job) -> None:
+    region_will_do = job.on in _KUBERNETES
+    if not re.fullmatch(f"{_ZONE}|{_REGION}" if region_will_do else _ZONE, job.zone):
+        either = "a zone as us-central1-a, or the cluster's region" if region_will_do else "a zone"
+        raise UserError(f"--zone={job.zone}: write {either}, as in --zone=europe-west4-b")
+    if not job.model_dir.startswith("gs://"):
+        raise UserError(
+            f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
+            "is gone with it; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
+        )
+    for bucket in job.buckets:
+        if not re.fullmatch(_BUCKET, bucket):
+            raise UserError(
+                f"gs://{bucket}: no bucket has such a name; it has small letters, digits, hyphens, "
+                "dots and underscores"
+            )
+    if re.fullmatch(r"gs://[^/]+/*", job.model_dir):
+        raise UserError(
+            f"MODEL_DIR = {job.model_dir!r}: write a folder of the bucket, as in "
+            f"gs://{job.buckets[0]}/runs/{job.name}"
+        )
+
+
+def _check_capacity(job: Job) -> None:
+    on_kubernetes = job.on in _KUBERNETES
+    if on_kubernetes and not job.cluster:
+        raise UserError(f"--on={job.on} needs --cluster=NAME; `gcloud container clusters list`")
+    if job.cluster and not on_kubernetes:
+        raise UserError(f"--cluster={job.cluster} is for --on=gke and xpk, not for --on={job.on}")
+    if job.cluster and not re.fullmatch(_LABEL, job.cluster):
+        raise UserError(f"--cluster={job.cluster}: write small letters, digits and hyphens")
+    if job.spot and job.reserved:
+        raise UserError("--spot and --reserved are two kinds of capacity: give one of them")
+    if job.reserved and on_kubernetes:
+        raise UserError(
+            "--reserved: on GKE it is the node pool that is made from a reservation; leave it out"
+        )
+    if job.max_restarts < 0:
+        raise UserError(f"--max_restarts={job.max_restarts}: write 0 or more")
+    form = _LABEL if on_kubernetes else _EMAIL
+    if job.service_account and not re.fullmatch(form, job.service_account):
+        kind = "a Kubernetes service account's name" if on_kubernetes else "an e-mail address"
+        raise UserError(f"--service_account={job.service_account}: with --on={job.on} it is {kind}")
+
+
+def _check_slice(on: str, hardware: Slice) -> None:
+    cloud, generation = hardware.generation.cloud, hardware.generation.name
+    on_kubernetes = on in _KUBERNETES
+    if on_kubernetes and cloud.gke_accelerator is None:
+        raise UserError(f"--on={on}: {generation} goes by --on=tpu-vm or queued-resource")
+    if not on_kubernetes and cloud.runtime is None:
+        raise UserError(f"--on={on}: Google Cloud has {generation} on GKE alone: write --on=gke")
+    if on == "tpu-vm" and hardware.count > 1:
+        raise UserError(
+            f"--topology={hardware.name}: several slices find each other by --on=queued-resource, "
+            "gke or xpk, not by tpu-vm"
+        )
+    if hardware.hosts_per_slice * hardware.chips_per_host * hardware.count != hardware.chips:
+        raise UserError(
+            f"--topology={hardware.name}: {hardware.topology} is not a number of whole hosts, of "
+            f"{hardware.chips_per_host} chips each"
+        )
+    usual = [parse_slice(f"{generation}:{shape}") for shape in hardware.generation.shapes]
+    alike = [s.topology for s in usual if s.accelerator_type == hardware.accelerator_type]
+    if on != "gke" and alike and hardware.topology not in alike:
+        raise UserError(
+            f"--topology={hardware.name}: by its name {hardware.accelerator_type} it would be "
+            f"{alike[0]}; another shape goes by --on=gke"
+        )

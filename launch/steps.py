@@ -1,0 +1,154 @@
+"""The steps by which a job gets onto its hosts: shown before any is taken, then taken."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from switch_jax.errors import UserError
+
+_LONGEST_LINE = 100
+_HOW_TO_GET = {
+    "gcloud": "https://cloud.google.com/sdk/docs/install",
+    "kubectl": "`gcloud components install kubectl gke-gcloud-auth-plugin`",
+    "xpk": "`pip install xpk`",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of the launching machine.
+
+    Attributes:
+      argv: the program and its arguments.
+      why: what it is for, and when it is run where that is not always.
+    """
+
+    argv: tuple[str, ...]
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file that is written on the launching machine, for commands to read.
+
+    Attributes:
+      path: relative to the current directory.
+      text: all of it.
+      why: what it is.
+    """
+
+    path: str
+    text: str
+    why: str
+
+
+Step = Command | File
+
+
+def shown(title: str, steps: Iterable[Step]) -> str:
+    """The steps as a shell would take them, each with its reason."""
+    return "\n".join([f"# {title}", *(_shown(step) for step in steps)]) + "\n"
+
+
+def _shown(step: Step) -> str:
+    why = f"\n# {step.why}\n"
+    if isinstance(step, Command):
+        return why + shell(step.argv)
+    return f"{why}cat > {shlex.quote(step.path)} <<'END'\n{step.text.rstrip()}\nEND"
+
+
+def shell(argv: Sequence[str]) -> str:
+    """The command quoted for a shell, a flag a line where it is long."""
+    words = [_quoted(word) for word in argv]
+    if len(" ".join(words)) <= _LONGEST_LINE:
+        return " ".join(words)
+    flags = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return " \\\n    ".join([" ".join(words[:flags]), *words[flags:]])
+
+
+def _quoted(word: str) -> str:
+    """The word for a shell; of --name=value only the value is in quotes."""
+    flag = re.match(r"--[\w.-]+=(?=.)", word)
+    end = flag.end() if flag else 0
+    return word[:end] + shlex.quote(word[end:])
+
+
+def write(file: File) -> None:
+    """Writes the file, and its folder.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = Path(file.path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    except OSError as error:
+        raise UserError(f"{file.path} cannot be written: {error.strerror}") from error
+
+
+def take(command: Command) -> None:
+    """Runs the command to its end; what it prints goes where ours goes.
+
+    Raises:
+      UserError: it fails, or there is no such program.
+    """
+    code = start(command, stdout=sys.stderr.fileno()).wait()
+    if code:
+        raise UserError(f"exit code {code} of: {shlex.join(command.argv)}")
+
+
+def answer(command: Command, absent: str | None = None) -> str:
+    """What the command prints, without white space around it.
+
+    Args:
+      command: what to run.
+      absent: "" is the answer where the command fails and says this.
+
+    Raises:
+      UserError: it fails in another way, or there is no such program.
+    """
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = process.communicate()
+    if process.returncode == 0:
+        return output.strip()
+    if absent and absent in errors:
+        return ""
+    last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
+    raise UserError(f"exit code {process.returncode} of: {shlex.join(command.argv)}: {last}")
+
+
+def lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """The lines that the process prints, as they come."""
+    assert process.stdout is not None
+    with process.stdout:
+        yield from process.stdout
+
+
+def start(
+    command: Command, stdout: int | None = None, stderr: int | None = None
+) -> subprocess.Popen[str]:
+    """Starts the command.
+
+    Raises:
+      UserError: there is no such program.
+    """
+    program = command.argv[0]
+    try:
+        return subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        how = _HOW_TO_GET.get(program, "it belongs to the system")
+        raise UserError(
+            f"there is no {program} here ({how}); --dry_run shows the commands without it"
+        ) from None

@@ -1,0 +1,58 @@
+"""A job on GKE through xpk, for clusters that `xpk cluster create` has made.
+
+xpk writes the JobSet itself. There every restart counts, after a preemption too. Its containers
+are privileged, and mount their buckets themselves, as on TPU VMs.
+"""
+
+import shlex
+
+from switch_jax.launch import gke, hosts
+from switch_jax.launch.environment import environment
+from switch_jax.launch.job import Job
+from switch_jax.launch.steps import Command, Step, take
+
+# xpk itself adds 42 and 127 to 255.
+_RESTARTING = "1,4-126"
+
+
+def steps(job: Job) -> list[Step]:
+    """All that `run` does, in this order."""
+    return [_create(job), *gke.looks(job)]
+
+
+def afterwards(job: Job) -> list[Command]:
+    """How to end the job, and to stop paying."""
+    workload = ("xpk", "workload", "delete", f"--workload={job.name}", *_place(job))
+    why = "not done here: gives the slices back, and the cluster"
+    return [
+        Command(workload, gke.ENDS),
+        Command(("xpk", "cluster", "delete", *_place(job)), why),
+    ]
+
+
+def run(job: Job) -> int:
+    """Hands the job to xpk, and prints what the pods print until it is over: see `gke.run`."""
+    take(_create(job))
+    return gke.follow(job)
+
+
+def _create(job: Job) -> Command:
+    variables = environment(job.hardware).items()
+    argv = (
+        *("xpk", "workload", "create", f"--workload={job.name}", *_place(job)),
+        f"--tpu-type={job.hardware.accelerator_type}",
+        f"--num-slices={job.hardware.count}",
+        "--no-use-parallel-containers",
+        f"--docker-name={gke.CONTAINER}",
+        f"--docker-image={job.image}",
+        f"--max-restarts={job.max_restarts}",
+        f"--restart-on-exit-codes={_RESTARTING}",
+        f"--termination-grace-period-seconds={hosts.SAVING}",
+        *(f"--env={name}={value}" for name, value in variables),
+        f"--command={shlex.join(hosts.with_buckets(job))}",
+    )
+    return Command(argv, "starts the job; xpk makes and applies the JobSet")
+
+
+def _place(job: Job) -> tuple[str, ...]:
+    return (f"--cluster={job.cluster}", f"--zone={job.zone}", f"--project={job.project}")

@@ -1,0 +1,110 @@
+"""Describe a run once, see what will happen, and start it: here, on TPU VMs, or on GKE.
+
+    switch_jax launch --on=local --process_count=4 --gin_file=runs/demo_switch.gin
+    switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
+        --image=us-docker.pkg.dev/my-project/images/switch_jax:1 --job_name=base \\
+        --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
+        --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
+
+It prints every command and file first; with --dry_run nothing follows, and no cloud tool or account
+is needed. Then it starts the job, prints what the hosts print, and starts it again after a
+preemption or a crash. Ctrl-C ends this command and not the job; the same command follows it again.
+docs/launching.md explains each target.
+
+Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
+"""
+
+import argparse
+import importlib
+import sys
+from typing import Any
+
+from switch_jax.cli import data_flags, gin_flags
+from switch_jax.errors import UserError
+
+# By --on; each has `steps`, `afterwards` and `run`.
+_CLOUD = {"tpu-vm": "tpu_vm", "queued-resource": "queued_resource", "gke": "gke", "xpk": "xpk"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `train` that describe the run, and those that say where it goes."""
+    gin_flags.add_gin_flags(parser)
+    data_flags.add_data_flags(parser)
+    where = parser.add_argument
+    where("--on", required=True, choices=("local", *_CLOUD), help="what the job runs on")
+    where("--process_count", type=int, default=2, metavar="N", help="processes of --on=local")
+    where("--topology", metavar="SLICE", help="as v5e-16, v5p-256; several slices as 4xv5e-256")
+    where("--job_name", metavar="NAME", help="of the job, and of what is made for it")
+    where("--project", metavar="ID", help="of Google Cloud")
+    where("--zone", metavar="ZONE", help="as us-central1-a; a cluster's region with --on=gke")
+    where("--image", metavar="IMAGE", help="the container's, with its tag; see docs/launching.md")
+    where("--cluster", metavar="NAME", help="of --on=gke and xpk")
+    where(
+        "--service_account", metavar="NAME", help="what the job acts as; default: the default one"
+    )
+    where("--spot", action="store_true", help="cheaper capacity that may be taken away")
+    where("--reserved", action="store_true", help="capacity from the project's reservation")
+    where(
+        "--max_restarts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="most starts after a crash, without a new checkpoint between them (default 3)",
+    )
+    where("--dry_run", action="store_true", help="print the commands and run nothing")
+    where("--skip_plan", action="store_true", help="start without asking whether the step fits")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Shows the steps, and takes them unless --dry_run is given."""
+    train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
+    if args.on == "local":
+        from switch_jax.launch import local
+
+        return local.run(train, args.process_count, args.max_restarts, args.dry_run)
+    job = _job(args, train)
+
+    from switch_jax.launch import prepare
+    from switch_jax.launch.processes import say
+    from switch_jax.launch.steps import shown
+
+    target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
+    title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
+    steps = [*prepare.steps(job), *target.steps(job), *target.afterwards(job)]
+    print(shown(title, steps), end="", flush=True)
+    if args.dry_run:
+        return 0
+    try:
+        return target.run(job)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        say(f"{job.name} goes on without this command, which follows it when called again")
+        raise
+
+
+def _job(args: argparse.Namespace, train: list[str]) -> Any:
+    """The job that the flags and the config describe."""
+    names = ("topology", "job_name", "project", "zone", "image")
+    missing = [f"--{name}" for name in names if not getattr(args, name)]
+    if missing:
+        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+    run = gin_flags.build(args)["run"]
+
+    from switch_jax.launch.job import Job
+
+    return Job(
+        on=args.on,
+        name=args.job_name,
+        train=tuple(train),
+        model_dir=run.model_dir,
+        topology=args.topology,
+        project=args.project,
+        zone=args.zone,
+        image=args.image,
+        initial_checkpoint=run.initial_checkpoint,
+        cluster=args.cluster,
+        service_account=args.service_account,
+        spot=args.spot,
+        reserved=args.reserved,
+        max_restarts=args.max_restarts,
+    )

@@ -1,0 +1,69 @@
+"""How runs are doing, from the files in their folders alone, also while they go on.
+
+    switch_jax status runs/demo/switch
+    switch_jax status runs/*/ gs://bucket/runs/large          # a line for each
+    switch_jax status --json gs://bucket/runs/large           # a JSON object a line, for programs
+
+Exit codes: 0; 2 a folder that is none of a run; 4 one of the runs is stalled or has failed, so that
+somebody has to look. docs/reliability.md says when a run counts as stalled.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING
+
+from switch_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from switch_jax.reports.status import Status
+
+NEEDS_ATTENTION = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folders, and for whom the answer is."""
+    parser.add_argument(
+        "folders", nargs="+", metavar="MODEL_DIR", help="folder of a run, of this machine or gs://"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object for each run, one a line"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Prints what the folders say.
+
+    Raises:
+      UserError: a folder is none of a run.
+    """
+    from switch_jax.reports.status_text import page, table
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads gs://
+    found = [_read(folder) for folder in args.folders]
+    if args.json:
+        print("\n".join(json.dumps(_as_json(status)) for status in found))
+    elif len(found) == 1:
+        print("\n".join(page(found[0])))
+    else:
+        print("\n".join(table(found)))
+    return NEEDS_ATTENTION if any(status.needs_attention for status in found) else 0
+
+
+def _read(folder: str) -> "Status":
+    from switch_jax.reports.status import read_status
+
+    try:
+        return read_status(folder)
+    except UserError:
+        raise
+    except Exception as error:
+        if "://" not in folder:
+            raise
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{folder} cannot be read: {reason}") from error
+
+
+def _as_json(status: "Status") -> dict:
+    return {**dataclasses.asdict(status), "needs_attention": status.needs_attention}

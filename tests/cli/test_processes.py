@@ -1,0 +1,54 @@
+"""Two processes of a command, one of which fails."""
+
+import subprocess
+import sys
+
+import pytest
+
+from switch_jax.cli import processes
+from tests.training.processes import ROOT, free_port, without_virtual_devices
+
+# `switch_jax tasks`, which here joins another process; the second fails once both are there.
+PROGRAM = """
+import sys, time
+from switch_jax import cli
+from switch_jax.cli import tasks
+from switch_jax.errors import UserError
+from switch_jax.partitioning import hosts
+
+def main(args):
+    hosts.connect(f"localhost:{port}", 2, int(index))
+    if index == "1":
+        raise {"mistake": UserError, "crash": ValueError}[kind]("mine alone")
+    time.sleep(100)
+
+port, index, kind = sys.argv[1:]
+tasks.main = main
+sys.argv[1:] = ["tasks"]
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(("kind", "code"), [("mistake", 2), ("crash", 1)])
+def test_one_that_fails_does_not_wait_for_the_others(kind, code):
+    port = str(free_port())
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, port, str(index), kind],
+            cwd=ROOT, env=without_virtual_devices(), stderr=subprocess.PIPE, text=True,
+        )
+        for index in (0, 1)
+    ]  # fmt: skip
+    try:
+        error = both[1].communicate(timeout=90)[1]
+        assert both[1].returncode == code
+        assert error.count("mine alone") == 1
+        assert both[0].poll() is None
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+
+
+def test_alone_nothing_has_been_joined():
+    assert not processes.joined()

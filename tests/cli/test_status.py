@@ -1,0 +1,67 @@
+import json
+import time
+
+import pytest
+
+from switch_jax.cli import main
+from switch_jax.reports import status
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make(name, state) writes a folder of a run that was in that state a moment ago."""
+
+    def make(name, state, now=None):
+        folder = tmp_path / name
+        folder.mkdir()
+        life = {"state": state, "message": "", "time": time.time(), "started": time.time()}
+        (folder / "status.json").write_text(json.dumps(life))
+        return str(folder)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (["running"], 0),
+        (["finished"], 0),
+        (["stopped"], 0),
+        (["failed"], 4),
+        (["running", "failed", "finished"], 4),
+        (["running", "finished"], 0),
+    ],
+)
+def test_the_exit_code_says_whether_somebody_has_to_look(make, states, code, capsys):
+    folders = [make(f"run{i}", state) for i, state in enumerate(states)]
+    assert main(["status", *folders]) == code
+    printed = capsys.readouterr().out.splitlines()
+    if len(states) == 1:
+        assert printed[0] == f"{folders[0]}: {states[0]}"
+    else:
+        assert [line.split()[1] for line in printed] == ["state", *states]
+
+
+def test_json_is_an_object_a_line(make, capsys):
+    folders = [make("a", "running"), make("b", "failed")]
+    assert main(["status", "--json", *folders]) == 4
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(x["folder"], x["state"], x["needs_attention"]) for x in found] == [
+        (folders[0], "running", False),
+        (folders[1], "failed", True),
+    ]
+
+
+def test_a_bucket_that_cannot_be_read_is_told_in_a_line(monkeypatch, capsys):
+    def read_status(folder):
+        raise RuntimeError("403: no permission\nmore of it")
+
+    monkeypatch.setattr(status, "read_status", read_status)
+    assert main(["status", "gs://mine/run"]) == 2
+    line = "switch_jax status: gs://mine/run cannot be read: 403: no permission\n"
+    assert capsys.readouterr().err == line
+
+
+def test_no_run_is_a_mistake(tmp_path, capsys):
+    assert main(["status", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err.startswith("switch_jax status: no run folder ")

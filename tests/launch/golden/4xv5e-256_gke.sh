@@ -1,0 +1,240 @@
+# base: 1024 chips, 256 hosts (4xv5e-256)
+
+# once, not done here: the project may use the service
+gcloud services enable container.googleapis.com --project=my-project
+
+# once, not done here: the cluster, whose pods may mount buckets
+gcloud container clusters create pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --workload-pool=my-project.svc.id.goog \
+    --addons=GcsFuseCsiDriver
+
+# once, not done here: JobSet, in the cluster that kubectl knows
+kubectl apply \
+    --server-side \
+    --filename=https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml
+
+# once, not done here: whom the pods act as
+kubectl create serviceaccount trainer
+
+# once, not done here: a slice, which costs from then on
+gcloud container node-pools create base-0 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --machine-type=ct5lp-hightpu-4t \
+    --tpu-topology=16x16 \
+    --num-nodes=64
+
+# once, not done here: a slice, which costs from then on
+gcloud container node-pools create base-1 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --machine-type=ct5lp-hightpu-4t \
+    --tpu-topology=16x16 \
+    --num-nodes=64
+
+# once, not done here: a slice, which costs from then on
+gcloud container node-pools create base-2 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --machine-type=ct5lp-hightpu-4t \
+    --tpu-topology=16x16 \
+    --num-nodes=64
+
+# once, not done here: a slice, which costs from then on
+gcloud container node-pools create base-3 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --machine-type=ct5lp-hightpu-4t \
+    --tpu-topology=16x16 \
+    --num-nodes=64
+
+# once, not done here: the bucket, in the region of the slices
+gcloud storage buckets create gs://my-bucket --location=us-west4 --project=my-project
+
+# once, not done here: the image, from a checkout; docs/launching.md adds files of your own
+docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
+
+# once, not done here: the image, to where the hosts pull it from
+docker push us-docker.pkg.dev/my-project/images/switch_jax:1
+
+# the JobSet
+cat > launched/base.yaml <<'END'
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata:
+  name: base
+  annotations:
+    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool
+spec:
+  failurePolicy:
+    maxRestarts: 3
+    rules:
+    - name: stop
+      action: FailJobSet
+      onJobFailureReasons:
+      - PodFailurePolicy
+      onJobFailureMessagePatterns:
+      - 'exit code (2|3|130) '
+    - name: preempted
+      action: RestartJobSetAndIgnoreMaxRestarts
+      onJobFailureReasons:
+      - PodFailurePolicy
+  replicatedJobs:
+  - name: slice
+    replicas: 4
+    template:
+      spec:
+        parallelism: 64
+        completions: 64
+        completionMode: Indexed
+        backoffLimit: 0
+        podFailurePolicy:
+          rules:
+          - action: FailJob
+            onExitCodes:
+              containerName: train
+              operator: In
+              values:
+              - 2
+              - 3
+              - 130
+          - action: FailJob
+            onExitCodes:
+              containerName: train
+              operator: In
+              values:
+              - 75
+          - action: FailJob
+            onPodConditions:
+            - type: DisruptionTarget
+              status: 'True'
+        template:
+          metadata:
+            annotations:
+              gke-gcsfuse/volumes: 'true'
+              gke-gcsfuse/cpu-limit: '0'
+              gke-gcsfuse/memory-limit: '0'
+              gke-gcsfuse/ephemeral-storage-limit: '0'
+          spec:
+            restartPolicy: Never
+            terminationGracePeriodSeconds: 600
+            nodeSelector:
+              cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice
+              cloud.google.com/gke-tpu-topology: 16x16
+            containers:
+            - name: train
+              image: us-docker.pkg.dev/my-project/images/switch_jax:1
+              command:
+              - switch_jax
+              - train
+              - --multihost
+              - --gin_file=models/switch_base.gin
+              - --gin_file=runs/pretrain.gin
+              - --gin.MODEL_DIR=gs://my-bucket/runs/base
+              - --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
+              - --gin.TRAIN_STEPS=100000
+              - --gin.MESH_EXPERT=128
+              - --gin.GROUP_SIZE=256
+              - --tfds_data_dir=gs://my-bucket/tfds
+              env:
+              - name: JAX_PLATFORMS
+                value: tpu,cpu
+              - name: LIBTPU_INIT_ARGS
+                value: --xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true
+              resources:
+                limits:
+                  google.com/tpu: '4'
+              volumeMounts:
+              - name: bucket-0
+                mountPath: /gcs/my-bucket
+            serviceAccountName: trainer
+            volumes:
+            - name: bucket-0
+              csi:
+                driver: gcsfuse.csi.storage.gke.io
+                volumeAttributes:
+                  bucketName: my-bucket
+                  mountOptions: implicit-dirs
+END
+
+# kubectl comes to know the cluster
+gcloud container clusters get-credentials pods --location=us-west4-a --project=my-project
+
+# starts the job, or finds it as it is
+kubectl apply --filename=launched/base.yaml --context=gke_my-project_us-west4-a_pods
+
+# asked every 10 s until all pods run
+kubectl get pods \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --context=gke_my-project_us-west4-a_pods \
+    --field-selector=status.phase=Running \
+    --output=name
+
+# what all hosts print
+kubectl logs \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --container=train \
+    --context=gke_my-project_us-west4-a_pods \
+    --prefix \
+    --ignore-errors \
+    --max-log-requests=256 \
+    --follow \
+    --tail=-1
+
+# is it over? Completed or Failed; nothing: it runs, or starts again
+kubectl get jobset base \
+    --context=gke_my-project_us-west4-a_pods \
+    --output='jsonpath={.status.terminalState}'
+
+# only where it failed: the exit codes
+kubectl get pods \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --context=gke_my-project_us-west4-a_pods \
+    --output='jsonpath={.items[*].status.containerStatuses[*].state.terminated.exitCode}'
+
+# only where it failed: the last lines
+kubectl logs \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --container=train \
+    --context=gke_my-project_us-west4-a_pods \
+    --prefix \
+    --ignore-errors \
+    --max-log-requests=256 \
+    --tail=20
+
+# not done here: ends the job with a checkpoint, or clears away one that is over
+kubectl delete jobset base --context=gke_my-project_us-west4-a_pods
+
+# not done here: gives a slice back
+gcloud container node-pools delete base-0 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --quiet
+
+# not done here: gives a slice back
+gcloud container node-pools delete base-1 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --quiet
+
+# not done here: gives a slice back
+gcloud container node-pools delete base-2 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --quiet
+
+# not done here: gives a slice back
+gcloud container node-pools delete base-3 \
+    --cluster=pods \
+    --location=us-west4-a \
+    --project=my-project \
+    --quiet

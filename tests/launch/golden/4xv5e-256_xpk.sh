@@ -1,0 +1,79 @@
+# base: 1024 chips, 256 hosts (4xv5e-256)
+
+# once, not done here: the project may use the service
+gcloud services enable container.googleapis.com --project=my-project
+
+# once, not done here: the cluster and its slices, which cost from then on
+xpk cluster create \
+    --cluster=pods \
+    --zone=us-west4-a \
+    --project=my-project \
+    --tpu-type=v5litepod-256 \
+    --num-slices=4 \
+    --spot
+
+# once, not done here: the bucket, in the region of the slices
+gcloud storage buckets create gs://my-bucket --location=us-west4 --project=my-project
+
+# once, not done here: the image, from a checkout; docs/launching.md adds files of your own
+docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
+
+# once, not done here: the image, to where the hosts pull it from
+docker push us-docker.pkg.dev/my-project/images/switch_jax:1
+
+# starts the job; xpk makes and applies the JobSet
+xpk workload create \
+    --workload=base \
+    --cluster=pods \
+    --zone=us-west4-a \
+    --project=my-project \
+    --tpu-type=v5litepod-256 \
+    --num-slices=4 \
+    --no-use-parallel-containers \
+    --docker-name=train \
+    --docker-image=us-docker.pkg.dev/my-project/images/switch_jax:1 \
+    --max-restarts=3 \
+    --restart-on-exit-codes=1,4-126 \
+    --termination-grace-period-seconds=600 \
+    --env=JAX_PLATFORMS=tpu,cpu \
+    --env='LIBTPU_INIT_ARGS=--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true' \
+    --command='with_gcs my-bucket -- switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds'
+
+# asked every 10 s until all pods run
+kubectl get pods \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --field-selector=status.phase=Running \
+    --output=name
+
+# what all hosts print
+kubectl logs \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --container=train \
+    --prefix \
+    --ignore-errors \
+    --max-log-requests=256 \
+    --follow \
+    --tail=-1
+
+# is it over? Completed or Failed; nothing: it runs, or starts again
+kubectl get jobset base --output='jsonpath={.status.terminalState}'
+
+# only where it failed: the exit codes
+kubectl get pods \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --output='jsonpath={.items[*].status.containerStatuses[*].state.terminated.exitCode}'
+
+# only where it failed: the last lines
+kubectl logs \
+    --selector=jobset.sigs.k8s.io/jobset-name=base \
+    --container=train \
+    --prefix \
+    --ignore-errors \
+    --max-log-requests=256 \
+    --tail=20
+
+# not done here: ends the job with a checkpoint, or clears away one that is over
+xpk workload delete --workload=base --cluster=pods --zone=us-west4-a --project=my-project
+
+# not done here: gives the slices back, and the cluster
+xpk cluster delete --cluster=pods --zone=us-west4-a --project=my-project

@@ -1,0 +1,136 @@
+"""The manifest by its parts, and the loop that follows it, with a kubectl that is a script."""
+
+import re
+
+import pytest
+from switch_jax.launch import gke, xpk
+
+from switch_jax.errors import UserError
+from tests.launch.fakes import put_on_path
+from tests.launch.jobs import make_job
+
+# All eight pods run from the second look on; the JobSet is over when they have ended twice.
+KUBECTL = """
+case "$*" in
+  apply*) if [ -e refused ]; then echo "field is immutable" >&2; exit 1; fi ;;
+  *jsonpath={.status.terminalState}*) if [ "$(cat ended 2> /dev/null)" = 2 ]; then cat over; fi ;;
+  *--output=name*)
+    for n in 1 2 3 4 5 6 7; do echo pod/$n; done; if [ -e looked ]; then echo pod/8; fi
+    touch looked ;;
+  logs*--tail=20) echo last ;;
+  logs*) echo "[pod/base-slice-0-0-x/train] step 1"
+    n=$(cat ended 2> /dev/null || echo 0); echo $((n + 1)) > ended ;;
+  *exitCode*) cat codes ;;
+esac
+"""
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    monkeypatch.setattr(gke, "_POLL", 0.05)
+    monkeypatch.setattr(gke, "_SETTLING", 0.0)
+    return put_on_path(monkeypatch, tmp_path, kubectl=KUBECTL, gcloud="", xpk="")
+
+
+def _job(**fields):
+    return make_job("gke", "2xv5e-16", cluster="pods", **fields)
+
+
+@pytest.mark.parametrize(
+    ("over", "codes", "expected"),
+    [("Completed", "0 0", 0), ("Failed", "0 2 134", 2), ("Failed", "", 1), ("Failed", "1 134", 1)],
+)
+def test_pods_are_followed_through_restarts_to_the_end(
+    over, codes, expected, calls, tmp_path, capfd
+):
+    (tmp_path / "over").write_text(over)
+    (tmp_path / "codes").write_text(codes)
+    assert gke.run(_job()) == expected
+    printed = capfd.readouterr()
+    assert printed.out.count("[pod/base-slice-0-0-x/train] step 1\n") == 2
+    assert "base: 7 of 8 pods run\n" in printed.err
+    assert f"base: {over}\n" in printed.err
+    assert ("last\n" in printed.err) == (over == "Failed")
+    first, second = calls.read_text().splitlines()[:2]
+    assert first.startswith("gcloud container clusters get-credentials pods --location=us-west4-a")
+    assert second == (
+        "kubectl apply --filename=launched/base.yaml --context=gke_my-project_us-west4-a_pods"
+    )
+    assert (tmp_path / "launched/base.yaml").read_text().startswith("apiVersion: jobset.x-k8s.io/")
+
+
+def test_xpk_starts_the_job_and_it_is_followed_alike(calls, tmp_path, capfd):
+    (tmp_path / "over").write_text("Completed")
+    assert xpk.run(make_job("xpk", "2xv5e-16", cluster="pods")) == 0
+    assert calls.read_text().startswith("xpk workload create --workload=base --cluster=pods")
+    assert capfd.readouterr().out.count("step 1\n") == 2
+
+
+def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
+    (tmp_path / "refused").touch()
+    with pytest.raises(UserError, match="exit code 1 of: kubectl apply"):
+        gke.run(_job())
+    assert "field is immutable" in capfd.readouterr().err
+
+
+def _pod(job):
+    (slices,) = gke.manifest(job)["spec"]["replicatedJobs"]
+    return slices["template"]["spec"]["template"]
+
+
+def test_a_slice_of_one_host_needs_no_node_pool_of_its_own():
+    manifest = gke.manifest(make_job("gke", "v6e-8", cluster="pods"))
+    assert manifest["metadata"] == {"name": "base"}
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert (job["parallelism"], job["completions"]) == (1, 1)
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["resources"] == {"limits": {"google.com/tpu": "8"}}
+
+
+def test_spot_pods_go_where_spot_nodes_are():
+    spec = _pod(_job(spot=True))["spec"]
+    assert spec["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+        "cloud.google.com/gke-tpu-topology": "4x4",
+        "cloud.google.com/gke-spot": "true",
+    }
+    (toleration,) = spec["tolerations"]
+    assert toleration["key"] == "cloud.google.com/gke-spot"
+    assert "tolerations" not in _pod(_job())["spec"]
+
+
+def test_every_bucket_is_mounted_where_the_trainer_looks():
+    pod = _pod(_job(initial_checkpoint="gs://a-bucket/runs/other"))
+    mounts = {m["name"]: m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]}
+    buckets = {
+        v["name"]: v["csi"]["volumeAttributes"]["bucketName"] for v in pod["spec"]["volumes"]
+    }
+    assert {buckets[name]: path for name, path in mounts.items()} == {
+        "a-bucket": "/gcs/a-bucket",
+        "my-bucket": "/gcs/my-bucket",
+    }
+    assert pod["metadata"]["annotations"]["gke-gcsfuse/volumes"] == "true"
+
+
+def test_exit_codes_decide_as_elsewhere():
+    """What a Job says of a failure, as Kubernetes writes it, and the rule that it falls under."""
+    rules = gke.manifest(_job())["spec"]["failurePolicy"]["rules"]
+
+    def action(reason: str, message: str) -> str:
+        for rule in rules:
+            patterns = rule.get("onJobFailureMessagePatterns", [""])
+            if reason in rule["onJobFailureReasons"] and any(
+                re.search(p, message) for p in patterns
+            ):
+                return rule["action"]
+        return "RestartJobSet"  # JobSet's default
+
+    said = "Container train for pod default/base-slice-0-3-x failed with exit code {} matching"
+    said += " FailJob rule at index {}"
+    gone = "Pod default/base-slice-0-3-x has condition DisruptionTarget matching FailJob rule at 2"
+    for code in (2, 3, 130):
+        assert action("PodFailurePolicy", said.format(code, 0)) == "FailJobSet"
+    ignored = "RestartJobSetAndIgnoreMaxRestarts"
+    assert action("PodFailurePolicy", said.format(75, 1)) == ignored
+    assert action("PodFailurePolicy", gone) == ignored
+    assert action("BackoffLimitExceeded", "Job has reached the limit") == "RestartJobSet"

@@ -1,0 +1,138 @@
+"""What `switch_jax launch --dry_run` prints, word by word, and whether shells and clusters take it.
+
+After a wished-for change: `switch_jax launch FLAGS > tests/launch/golden/NAME.sh`, and read the
+difference.
+"""
+
+import copy
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
+
+from switch_jax.cli import main
+
+GOLDEN = Path(__file__).with_name("golden")
+LAUNCH = Path(__file__).parents[2] / "launch"
+CASES = {
+    "v5e-16_tpu-vm": [
+        "--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--gin.MESH_EXPERT=16",
+    ],
+    "v5p-256_queued-resource": [
+        "--on=queued-resource", "--topology=v5p-256", "--zone=us-east5-a", "--spot",
+        "--service_account=trainer@my-project.iam.gserviceaccount.com",
+        "--gin.MESH_EXPERT=128",
+    ],
+    "4xv5e-256_gke": [
+        "--on=gke", "--topology=4xv5e-256", "--zone=us-west4-a", "--cluster=pods",
+        "--service_account=trainer", "--gin.MESH_EXPERT=128", "--gin.GROUP_SIZE=256",
+    ],
+    "4xv5e-256_xpk": [
+        "--on=xpk", "--topology=4xv5e-256", "--zone=us-west4-a", "--cluster=pods", "--spot",
+        "--gin.MESH_EXPERT=128", "--gin.GROUP_SIZE=256",
+    ],
+}  # fmt: skip
+COMMON = [
+    "--job_name=base", "--project=my-project",
+    "--image=us-docker.pkg.dev/my-project/images/switch_jax:1",
+    "--gin_file=models/switch_base.gin", "--gin_file=runs/pretrain.gin",
+    "--gin.MODEL_DIR=gs://my-bucket/runs/base",
+    "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption", "--gin.TRAIN_STEPS=100000",
+    "--tfds_data_dir=gs://my-bucket/tfds", "--dry_run",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_dry_run(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")  # no tool of any cloud
+    monkeypatch.chdir(tmp_path)
+    assert main(["launch", *COMMON, *CASES[name]]) == 0
+    assert capsys.readouterr().out == (GOLDEN / f"{name}.sh").read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", [GOLDEN / f"{n}.sh" for n in CASES] + [LAUNCH / "with_gcs.sh"])
+def test_shells_take_it(file, tmp_path):
+    text = file.read_text()
+    scripts = [text, *re.findall(r"<<'END'\n(#!/bin/bash\n.*?)^END$", text, re.M | re.S)]
+    assert len(scripts) == (2 if "docker run" in text else 1)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    for script in scripts:
+        checked = subprocess.run(
+            [shellcheck, "--shell=bash", "-"], input=script, capture_output=True, text=True
+        )
+        assert checked.stdout == ""
+        bash = shutil.which("bash")
+        assert bash and subprocess.run([bash, "-n"], input=script, text=True).returncode == 0
+
+
+def _manifest() -> dict:
+    text = (GOLDEN / "4xv5e-256_gke.sh").read_text()
+    return yaml.safe_load(re.search(r"<<'END'\n(apiVersion.*?)^END$", text, re.M | re.S)[1])
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict:
+    """Of JobSet v1alpha2 and the Kubernetes objects in it; fields that it has not are errors."""
+    found = JobsetV1alpha2JobSet.model_json_schema(by_alias=True)
+    for definition in [found, *found["$defs"].values()]:
+        definition["additionalProperties"] = False
+    # Pydantic has a class for what is a number or a string in YAML.
+    found["$defs"]["IoK8sApimachineryPkgApiResourceQuantity"] = {"type": ["string", "number"]}
+    return found
+
+
+def test_the_manifest_fits_the_schemas_of_jobset_and_kubernetes(schema):
+    jsonschema.validate(_manifest(), schema)
+
+
+JOB = ["spec", "replicatedJobs", 0, "template", "spec"]
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value", "message"),
+    [
+        (["spec"], "replicatedJob", [], "'replicatedJob' was unexpected"),
+        (["spec", "failurePolicy"], "maxRestarts", "three", "'three' is not valid"),
+        (JOB, "completion", 64, "'completion' was unexpected"),
+        ([*JOB, "template", "spec", "containers", 0], "imag", "x", "'imag' was unexpected"),
+    ],
+)
+def test_the_schemas_find_a_wrong_word(place, key, value, message, schema):
+    manifest = copy.deepcopy(_manifest())
+    part = manifest
+    for step in place:
+        part = part[step]
+    part[key] = value
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(manifest)
+    assert message in "; ".join(_all_messages(errors))
+
+
+def _all_messages(errors) -> list[str]:
+    """Of the errors, and of those inside an anyOf."""
+    return [m for e in errors for m in [e.message, *_all_messages(e.context or [])]]
+
+
+def _in_words(shell: str) -> list[str]:
+    """The shell's commands, each on one line and with single spaces."""
+    joined = re.sub(r"\s*\\\n\s*", " ", shell)
+    return [" ".join(line.split()) for line in joined.splitlines()]
+
+
+def test_every_command_of_the_docs_is_in_a_dry_run():
+    docs = (LAUNCH.parent / "docs/launching.md").read_text()
+    blocks = "\n".join(line[4:] for line in docs.splitlines() if line.startswith("    "))
+    printed = {c for name in CASES for c in _in_words((GOLDEN / f"{name}.sh").read_text())}
+    typed = [["switch_jax", "launch", *CASES[n], *COMMON[:-1]] for n in CASES]
+    printed |= {" ".join(sorted(words)) for words in typed}
+    commands = _in_words(blocks)
+    assert len(commands) > 15
+    for command in commands:
+        launch = command.startswith("switch_jax launch")
+        assert (" ".join(sorted(command.split())) if launch else command) in printed

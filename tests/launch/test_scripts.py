@@ -1,0 +1,99 @@
+"""What runs on the hosts and in the container, by a real bash with the hosts' programs made up."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from switch_jax.launch import hosts
+
+from tests.launch.fakes import put_on_path
+from tests.launch.jobs import make_job
+
+WITH_GCS = Path(__file__).parents[2] / "launch/with_gcs.sh"
+# A container is the file `job`: it holds its label.
+DOCKER = """
+case "$*" in
+  "container inspect"*) cat job 2> /dev/null ;;
+  run*) label=${2#--label=job=}; echo "$label" > job; echo 0123456789 ;;
+  logs*) echo first; echo second >&2 ;;
+  wait*) cat code ;;
+esac
+[ "$1" != container ] || [ -e job ]
+"""
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """Of a host whose number in its slice is 3."""
+    (tmp_path / "code").write_text("75\n")
+    return put_on_path(
+        monkeypatch, tmp_path, docker=DOCKER, curl="echo 3", sudo='exec "$@"', gcloud=""
+    )
+
+
+def _run(job) -> subprocess.CompletedProcess:
+    script = hosts.script(job).text
+    return subprocess.run(
+        ["bash", "-s", "base-1"], input=script, capture_output=True, text=True, timeout=30
+    )
+
+
+LINES = "[base-1 3] first\n[base-1 3] second\n[base-1 3] exit code 75\n"
+
+
+def test_a_host_starts_the_container_and_ends_with_its_code(calls):
+    ended = _run(make_job("queued-resource", "2xv5e-16"))
+    assert (ended.returncode, ended.stdout) == (75, LINES)
+    (run,) = [line for line in calls.read_text().splitlines() if line.startswith("docker run")]
+    assert run.endswith(
+        " ghcr.io/me/switch_jax:1 with_gcs my-bucket -- "
+        "switch_jax train --multihost --gin_file=x.gin"
+    )
+    for flag in ("--detach", "--init", "--name=base", "--privileged", "--net=host"):
+        assert f" {flag} " in run
+    assert "gcloud" not in calls.read_text()  # the image is not on Google's registry
+
+
+def test_a_broken_connection_finds_the_container_again(calls):
+    job = make_job("queued-resource", "2xv5e-16")
+    _run(job)
+    ended = _run(job)
+    assert (ended.returncode, ended.stdout) == (75, LINES)
+    text = calls.read_text()
+    assert text.count("\ndocker run") == 1
+    assert text.count("\ndocker logs --follow --tail all") == 1
+    assert text.count("\ndocker logs --follow --tail 20") == 1
+
+
+def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_path):
+    (tmp_path / "job").write_text("0badcafe\n")
+    ended = _run(make_job("queued-resource", "2xv5e-16"))
+    assert ended.returncode == 2
+    assert "another job runs as base: end it first" in ended.stdout
+    assert ended.stdout.endswith("[base-1 3] exit code 2\n")
+    assert "docker run" not in calls.read_text()
+
+
+def test_google_s_registry_is_logged_in_to(calls):
+    job = make_job("tpu-vm", "v5e-16", image="us-docker.pkg.dev/p/i/switch_jax:1")
+    _run(job)
+    assert "gcloud auth configure-docker us-docker.pkg.dev --quiet" in calls.read_text()
+
+
+def test_buckets_are_mounted_before_the_command(monkeypatch, tmp_path):
+    calls = put_on_path(monkeypatch, tmp_path, mkdir="", gcsfuse="", train="exit 7")
+    command = [WITH_GCS, "one", "two", "--", "train", "--flag=a b"]
+    assert subprocess.run(command, timeout=30).returncode == 7
+    assert calls.read_text().splitlines() == [
+        "mkdir -p /gcs/one",
+        "gcsfuse --implicit-dirs one /gcs/one",
+        "mkdir -p /gcs/two",
+        "gcsfuse --implicit-dirs two /gcs/two",
+        "train --flag=a b",
+    ]
+
+
+def test_nothing_trains_where_a_bucket_cannot_be_mounted(monkeypatch, tmp_path):
+    calls = put_on_path(monkeypatch, tmp_path, mkdir="", gcsfuse="exit 1", train="")
+    assert subprocess.run([WITH_GCS, "one", "--", "train"], timeout=30).returncode == 1
+    assert "train" not in calls.read_text()

@@ -1,0 +1,167 @@
+"""The loop that makes slices, runs the job and starts it again, with a gcloud that is a script."""
+
+import re
+
+import pytest
+from switch_jax.launch import hosts, queued_resource, slices, tpu_vm
+
+from switch_jax.errors import UserError
+from tests.launch.fakes import GONE, put_on_path
+from tests.launch.jobs import make_job
+
+# `state` is what a describe prints. An attempt prints what the file attempt_N says, and ends so.
+GCLOUD = f"""
+case "$*" in
+  *" describe "*) if [ -s state ]; then cat state; else echo "{GONE}" >&2; exit 1; fi ;;
+  *" delete "*) : > state ;;
+  *" create "*) if [ -e refused ]; then echo FAILED > state; else echo $READY > state; fi ;;
+  *"--command=bash base.sh"*)
+    all="$*"; node=${{all##*base.sh }}; node=${{node%% *}}
+    n=$(cat "attempts_$node" 2> /dev/null || echo 0); echo $((n + 1)) > "attempts_$node"
+    source ./attempt_$n ;;
+  *"docker kill"*) touch killed ;;
+  "storage ls"*) cat checkpoints 2> /dev/null || exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    monkeypatch.setattr(slices, "POLL", 0.05)
+    return put_on_path(monkeypatch, tmp_path, gcloud=GCLOUD)
+
+
+def _script(folder, *attempts: str) -> None:
+    for number, text in enumerate(attempts):
+        (folder / f"attempt_{number}").write_text(text)
+
+
+def _ends(*codes: int, shell: int | None = None) -> str:
+    """An attempt in which worker i ends with codes[i], and ssh with the first that is not 0."""
+    lines = [f'echo "[$node {i}] exit code {code}"' for i, code in enumerate(codes)]
+    code = next((c for c in codes if c), 0) if shell is None else shell
+    return "\n".join([*lines, f"exit {code}"])
+
+
+def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("READY", "READY")
+    _script(tmp_path, "echo '[base 0] step 1'; echo '[base 1] step 1'\n" + _ends(0, 0, 0, 0))
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 0
+    verbs = re.findall(r"tpu-vm (\w+)", calls.read_text())
+    assert verbs == ["describe", "describe", "create", "describe", "scp", "ssh", "ssh"]
+    assert "bash" in (tmp_path / "launched/base.sh").read_text()
+    out = capfd.readouterr().out
+    assert "[base 0] step 1\n" in out and "[base 1] step 1\n" in out
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "starts"),
+    [
+        (_ends(2, 2, 2, 2), 2, 1),  # a mistake: a person has to look
+        (_ends(1, 1, 2, 1), 2, 1),  # of one host alone, which ssh does not tell
+        (_ends(75, 75, 75, 75), 0, 2),
+        (_ends(1, 134, 134, 134), 0, 2),
+        (_ends(2, 2, 2, shell=255), 0, 2),  # one could not be reached, so others could not join it
+    ],
+)
+def test_exit_codes_decide(first, code, starts, calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    _script(tmp_path, first, _ends(0, 0, 0, 0))
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=1)) == code
+    assert calls.read_text().count("--command=bash base.sh base") == starts
+
+
+def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    saves = "echo gs://my-bucket/runs/base/checkpoints/{}/ > checkpoints\n"
+    crash = _ends(1, 1, 1, 1)
+    _script(tmp_path, crash, saves.format(10) + crash, crash, crash)
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=1)) == 1
+    assert (tmp_path / "attempts_base").read_text() == "3\n"
+
+
+def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "ACTIVE")
+    gone = "echo SUSPENDED > state; exit 255"
+    _script(tmp_path, gone, gone, _ends(0, 0, 0, 0))
+    job = make_job("queued-resource", "v5e-16", max_restarts=0, spot=True)
+    assert queued_resource.run(job) == 0
+    text = calls.read_text()
+    assert text.count("queued-resources create base") == 3
+    assert text.count("queued-resources delete base") == 2
+    assert "--node-id=base --accelerator-type=v5litepod-16" in text
+
+
+def test_several_slices_are_onemake_job(calls, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("READY", "ACTIVE")
+    _script(tmp_path, _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
+    assert queued_resource.run(make_job("queued-resource", "2xv5e-16")) == 0
+    text, printed = calls.read_text(), capfd.readouterr().out
+    assert "--node-count=2 --node-prefix=base --accelerator-type=v5litepod-16" in text
+    for node in ("base-0", "base-1"):
+        assert text.count(f"tpu-vm scp launched/base.sh {node}:") == 2
+        assert text.count(f"--command=bash base.sh {node}") == 2
+        assert f"[{node} 3] exit code 75\n" in printed
+
+
+def test_a_request_that_fails_is_told(calls, tmp_path):
+    (tmp_path / "refused").touch()
+    with pytest.raises(UserError, match=r"no v5e-16 in us-west4-a: FAILED; `gcloud compute tpus "):
+        queued_resource.run(make_job("queued-resource", "v5e-16"))
+
+
+def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
+    wait = 'echo "[base 0] exit code 1"; until [ -e killed ]; do sleep 0.05; done; exit 1'
+    _script(tmp_path, wait)
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) in (1, hosts.UNREACHABLE)
+    assert "--command=sudo docker kill base" in calls.read_text()
+
+
+def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
+    monkeypatch.setattr(hosts, "_KILLED", 0.3)
+    _script(tmp_path, 'echo "[base 0] exit code 134"; sleep 5')
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == hosts.UNREACHABLE
+
+
+def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    away = "touch away; exit 255"
+    _script(tmp_path, away, _ends(0, 0, 0, 0))
+    gcloud = tmp_path / "bin/gcloud"
+    fails = 'if [[ "$*" == *describe* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
+    gcloud.write_text(gcloud.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 0
+    assert not (tmp_path / "away").exists()
+
+
+def test_without_gcloud_a_line_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"there is no gcloud here \(https.*; --dry_run shows"):
+        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+
+
+def test_gcloud_s_own_complaint_is_shown(monkeypatch, tmp_path):
+    put_on_path(monkeypatch, tmp_path, gcloud='echo "ERROR: You are not logged in" >&2; exit 1')
+    with pytest.raises(UserError, match=r"exit code 1 of: gcloud .*: ERROR: You are not logged in"):
+        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([0, 0], 0),
+        ([0, 1], 1),
+        ([1, 75], 75),
+        ([75, 2], 2),
+        ([130, 1], 130),
+        ([2, 255], 255),
+        ([134, 139], 134),
+    ],
+)
+def test_the_exit_code_of_several_hosts(codes, expected):
+    assert hosts.exit_code(codes) == expected

@@ -1,0 +1,215 @@
+"""Folders written by hand, with answers computed by hand."""
+
+import json
+import os
+import re
+
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.reports.status import read_status
+from switch_jax.reports.status_text import health, page, table
+
+NOW = 1_800_000_000.0
+NOTHING = {"step": 0.0, "data": 0.0, "checkpoint": 0.0, "eval": 0.0, "compile": 0.0, "idle": 0.0}
+
+
+def record(step, spent, **values):
+    """A training record: loss 10 - step / 100."""
+    values = {"loss": 10 - step / 100, "skipped_steps": 0, "goodput": 0.5, **values}
+    return {"kind": "train", "step": step, "spent": {**NOTHING, **spent}, **values}
+
+
+def steps_of_ten(first, last, **values):
+    """A record every 10 steps, each after 20 s in steps and 1 s of waiting for data."""
+    return [
+        record(step, {"step": 2.0 * step, "data": 0.1 * step}, **values)
+        for step in range(first, last + 1, 10)
+    ]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(lines, written=..., life=..., **facts) writes a run; returns its folder."""
+
+    def write(lines, written=NOW, life=None, **facts):
+        folder = tmp_path / "run"
+        folder.mkdir()
+        metrics = folder / "metrics.jsonl"
+        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.utime(metrics, (written, written))
+        (folder / "run.json").write_text(json.dumps({"train_steps": 1000, **facts}))
+        if life is not None:
+            (folder / "status.json").write_text(json.dumps(life))
+        return folder
+
+    return write
+
+
+def life(state="running", started=NOW - 3000, at=NOW - 2000, message=""):
+    return {"state": state, "message": message, "time": at, "started": started, "processes": 2}
+
+
+def test_how_far_a_run_is(write):
+    router = {
+        "encoder": {
+            "layers": [1, 3],
+            "load": [[0.5, 0.5, 0, 0], [0.25] * 4],
+            "dead_experts": [2, 0],
+            "dropped": [0.5, 0.1],
+        },
+        "decoder": {"layers": [1], "load": [[1, 0, 0, 0]], "dead_experts": [3], "dropped": [0.3]},
+    }
+    lines = [
+        {"kind": "eval", "step": 0, "task": "mine", "neg_log_perplexity": -9.0},
+        *steps_of_ten(10, 190),
+        {"kind": "eval", "step": 200, "task": "mine", "neg_log_perplexity": -3.5},
+        *steps_of_ten(200, 200, router=router, goodput=0.75, tokens_per_second=5000.0,
+                      tokens_per_second_per_chip=1250.0),
+    ]  # fmt: skip
+    status = read_status(write(lines, NOW - 30, life()), NOW)
+    assert (status.state, status.needs_attention) == ("running", False)
+    assert (status.step, status.train_steps, status.loss) == (200, 1000, 8.0)
+    assert (status.held_out, status.held_out_task, status.held_out_step) == (-3.5, "mine", 200)
+    assert (status.tokens_per_second, status.tokens_per_second_per_chip) == (5000, 1250)
+    assert status.seconds_left == pytest.approx(800 * 2.1)
+    assert (status.goodput, status.silence) == (0.75, 30)
+    assert (status.experts, status.dead_experts) == (12, 5)
+    assert status.dropped == pytest.approx(0.3)
+    assert page(status) == [
+        f"{status.folder}: running",
+        "  step       200 of 1,000, 28 min left",
+        "  loss       8",
+        "  held out   negative log perplexity -3.5000 of mine at step 200",
+        "  speed      5 k tokens/s, 1.25 k a chip",
+        "  goodput    75.00 % of 7 min in steps; data 20 s",
+        "  checkpoint none yet",
+        "  last sign  30 s ago; stalled after 120 s",
+        "  health     5 of 12 experts got no token; 30.00 % of the tokens dropped",
+    ]
+
+
+def test_the_mean_over_tasks_is_the_held_out_value(write):
+    lines = [
+        {"kind": "eval", "step": 5, "task": task, "neg_log_perplexity": value}
+        for task, value in (("a", -1.0), ("all", -2.0), ("b", -3.0))
+    ]
+    status = read_status(write(lines), NOW)
+    assert (status.held_out, status.held_out_task) == (-2.0, "all")
+
+
+# 21 s between records, so 63 s; 100 s of evaluation and 50 s of a checkpoint come on top.
+SLOW = [
+    *steps_of_ten(10, 50),
+    *(record(step, {"step": 2.0 * step, "data": 0.1 * step, "eval": 100.0, "checkpoint": 50.0})
+      for step in range(60, 400, 10)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "silence", "state", "limit"),
+    [
+        (steps_of_ten(10, 400), 119, "running", 120),  # 3 x 21 s is below the least
+        (steps_of_ten(10, 400), 121, "stalled", 120),
+        (SLOW, 212, "running", 213),
+        (SLOW, 214, "stalled", 213),
+    ],
+)
+def test_a_stall_is_silence_beyond_the_usual(write, lines, silence, state, limit):
+    status = read_status(write(lines, NOW - silence, life(at=NOW - 5000, started=NOW - 6000)), NOW)
+    assert status.silence_limit == pytest.approx(limit)
+    assert (status.state, status.needs_attention) == (state, state == "stalled")
+    assert (status.message == "") == (state == "running")
+
+
+def test_after_a_start_there_is_time_to_compile(write):
+    lines = [record(10, {"step": 20.0, "compile": 900.0}), *steps_of_ten(20, 40)]
+    folder = write(lines, NOW - 9000, life("starting", started=NOW - 2000, at=NOW - 2000))
+    status = read_status(folder, NOW)
+    assert (status.state, status.silence) == ("starting", 2000)
+    assert status.silence_limit == 120 + 3 * 900
+    assert read_status(folder, NOW + 900).state == "stalled"
+
+
+def test_the_first_start_may_take_half_an_hour(write):
+    folder = write([], life=life("starting", started=NOW, at=NOW))
+    (folder / "metrics.jsonl").unlink()
+    status = read_status(folder, NOW + 1900)
+    assert (status.state, status.step, status.loss) == ("starting", 0, None)
+    assert page(status)[1:4] == ["  step       0 of 1,000", "  loss       -", "  held out   -"]
+    assert read_status(folder, NOW + 1950).state == "stalled"
+
+
+@pytest.mark.parametrize(
+    ("state", "attention"), [("finished", False), ("stopped", False), ("failed", True)]
+)
+def test_how_a_run_ended(write, state, attention):
+    folder = write(steps_of_ten(10, 400), NOW - 9000, life(state, message="because"))
+    status = read_status(folder, NOW)
+    assert (status.state, status.message, status.needs_attention) == (state, "because", attention)
+    early = "finished early" if state == "finished" else state
+    assert page(status)[0] == f"{folder}: {early}: because"
+
+
+def test_a_run_of_before_there_was_a_status_file(write):
+    folder = write(steps_of_ten(10, 1000), NOW - 9000)
+    assert read_status(folder, NOW).state == "finished"
+    (folder / "run.json").write_text('{"train_steps": 2000}')
+    assert read_status(folder, NOW).state == "stalled"
+
+
+def test_the_last_checkpoint_and_its_age(write):
+    folder = write(steps_of_ten(10, 200), NOW - 300, life())
+    for step, age in ((90, 10.0), (100, 60.0)):
+        (folder / f"checkpoints/{step}").mkdir(parents=True)
+        saved = {"commit_timestamp_nsecs": int((NOW - age) * 1e9)}
+        (folder / f"checkpoints/{step}/_CHECKPOINT_METADATA").write_text(json.dumps(saved))
+    (folder / "checkpoints/110.orbax-checkpoint-tmp").mkdir()
+    status = read_status(folder, NOW)
+    assert status.checkpoint == 100
+    assert status.checkpoint_age == pytest.approx(60)
+    assert status.silence == pytest.approx(60)  # a checkpoint is a sign of life
+    (folder / "checkpoints/100/_CHECKPOINT_METADATA").write_text("{")
+    assert (read_status(folder, NOW).checkpoint, read_status(folder, NOW).checkpoint_age) == (
+        100, None
+    )  # fmt: skip
+
+
+def test_what_went_wrong_on_the_way(write):
+    lines = [
+        *steps_of_ten(10, 50, skipped_steps=2),
+        {"kind": "skipped", "step": 53, "batch": 53, "loss": None, "gradient_norm": None},
+        {"kind": "rollback", "step": 60, "bad_steps": 9},
+        *steps_of_ten(50, 70, skipped_steps=1),  # that of step 50 stands in the earlier one's place
+    ]
+    folder = write(lines, life=life())
+    for name in ("damaged/40_1", "damaged/30_2"):
+        (folder / name).mkdir(parents=True)
+    (folder / "hanging_process_3.txt").touch()
+    status = read_status(folder, NOW)
+    assert (status.skipped_steps, status.rollbacks) == (4 * 2 + 3, 1)
+    assert health(status) == [
+        "bad steps skipped: 11",
+        "returns to a checkpoint: 1",
+        "damaged checkpoints: 30_2, 40_1",
+        "steps that took too long: hanging_process_3.txt",
+    ]
+
+
+def test_a_line_for_each_of_several(write):
+    lines = steps_of_ten(10, 500, tokens_per_second=123456.0)
+    status = read_status(write(lines, NOW - 9, life()), NOW)
+    heading, line = table([status])
+    assert heading.split() == [
+        "run", "state", "step", "loss", "tokens/s", "left", "checkpoint", "health"
+    ]  # fmt: skip
+    assert re.split(" {2,}", line) == [
+        status.folder, "running", "500/1,000", "5", "123 k", "17.5 min", "-", "-"
+    ]  # fmt: skip
+
+
+def test_a_folder_that_is_none_of_a_run(tmp_path):
+    with pytest.raises(UserError, match="no run folder .*absent: name the folder a training"):
+        read_status(tmp_path / "absent")
+    with pytest.raises(UserError, match="is no folder of a run: it has no status.json, run.json"):
+        read_status(tmp_path)
