@@ -1,8 +1,10 @@
 """Tasks and their examples as text, for people."""
 
+import itertools
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from switch_jax.data.pipeline import (
     DataConfig,
@@ -12,6 +14,7 @@ from switch_jax.data.pipeline import (
     tasks_to_read,
 )
 from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
+from switch_jax.data.rows import Example
 
 _IDS_SHOWN = 12
 _FEATURES = ("inputs", "targets")
@@ -55,11 +58,8 @@ def show(config: DataConfig, count: int) -> str:
     check_readable(config)
     name, split, tasks = config.mixture_or_task_name, config.split, tasks_to_read(config)
     rates = mixing_rates(name, tasks)
-    mixed = tf.data.Dataset.sample_from_datasets(
-        [in_order(task, config).map(_inputs_and_targets) for task in tasks], rates, seed=0
-    )
     lines = []
-    for number, example in enumerate(mixed.take(count).as_numpy_iterator(), start=1):
+    for number, example in enumerate(itertools.islice(_mixed(tasks, rates, config), count), 1):
         lines.append(f"{name}, {split}, example {number}")
         for feature in _FEATURES:
             ids = example[feature]
@@ -69,8 +69,23 @@ def show(config: DataConfig, count: int) -> str:
     return "\n".join(lines)
 
 
-def _inputs_and_targets(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {feature: example[feature] for feature in _FEATURES}
+def _mixed(
+    tasks: Sequence[seqio.Task], rates: Sequence[float], config: DataConfig
+) -> Iterator[Example]:
+    """Each next example is of a task drawn by the rates, until each task drawn has no more."""
+    rng, left = np.random.default_rng(0), np.asarray(rates)
+    read = [_opened_late(task, config) for task in tasks]
+    while left.any():
+        task = rng.choice(len(read), p=left / left.sum())
+        example = next(read[task], None)
+        if example is None:
+            left[task] = 0
+        else:
+            yield example
+
+
+def _opened_late(task: seqio.Task, config: DataConfig) -> Iterator[Example]:
+    yield from in_order(task, config)
 
 
 def _shorten(ids: np.ndarray) -> str:

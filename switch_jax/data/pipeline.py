@@ -5,21 +5,23 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import seqio
-import tensorflow as tf
 
+from switch_jax.data.graphs import alike, one_pass
 from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates, tasks_of, tasks_with_split
 from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
+from switch_jax.data.sources import check_there, elements, no_example, open_source, source_of
 from switch_jax.data.span_corruption import check_lengths
-from switch_jax.data.streams import Stream, TaskExamples, untuned
+from switch_jax.data.streams import Stream, TaskExamples
 from switch_jax.data.vocabularies import loaded, with_vocabulary
 from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
-# Tasks of which `check_readable` has read an example: to begin to read takes a second.
+# Tasks that `check_readable` has looked at.
 _READ: set[tuple] = set()
 
 
@@ -78,8 +80,9 @@ class TrainBatches:
           needed_rows: numbers of the rows that are needed here; None = all.
 
         Raises:
-          UserError: unknown name or split, lengths that do not fit the task, no example at all, a
-            batch that does not divide over the streams.
+          UserError: unknown name or split, data that are not there, lengths that do not fit the
+            task, a batch that does not divide over the streams. Reading raises it for a file that
+            cannot be read, and for a task of a mixture that gives no example.
         """
         check_data(config)
         check_streams(config, batch_size)
@@ -174,7 +177,8 @@ def _filled_up(
         if some:
             yield batch
         elif batch_number == 0:
-            raise UserError(_no_example(config.mixture_or_task_name, config))
+            lengths = dict(config.task_feature_lengths)
+            raise UserError(no_example(config.mixture_or_task_name, config.split, lengths))
         if len(some) < batch_size:
             return
 
@@ -182,20 +186,20 @@ def _filled_up(
 def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
     """The rows of one pass over each task, one after the other."""
     for task in tasks_to_read(config):
-        examples = ((example, None) for example in in_order(task, config).as_numpy_iterator())
+        examples = ((example, None) for example in in_order(task, config))
         yield from rows(examples, config.task_feature_lengths, config.pack)
 
 
-def in_order(task: seqio.Task, config: DataConfig) -> tf.data.Dataset:
-    """The examples of one pass: never shuffled, and masked alike whatever the seed of the run."""
-    dataset = task.get_dataset(
-        config.task_feature_lengths,
-        split=config.split,
-        use_cached=config.use_cached,
-        shuffle=False,
-        seed=EVAL_SEED,
-    )
-    return dataset.with_options(untuned())
+def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
+    """The examples of one pass: never shuffled, and masked alike whatever the seed of the run.
+
+    Raises:
+      UserError: see `sources.elements`.
+    """
+    split, cached = config.split, config.use_cached and task.supports_caching
+    source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
+    dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
+    return elements(dataset, task, split, cached, slice(None))
 
 
 def eval_tasks(config: DataConfig, split: str = "validation") -> list[str]:
@@ -287,37 +291,33 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
 
 
 def check_readable(config: DataConfig) -> None:
-    """Reads one example of each task: an endless pass over a task without any would never return.
+    """Looks for each task's files, and reads one example of those that are preprocessed alike.
 
     Raises:
-      UserError: a file that is not there, or no example at these lengths.
+      UserError: a file that is not there or cannot be read, no example at these lengths, or
+        examples without inputs or targets.
     """
-    lengths = config.task_feature_lengths
+    lengths, split = config.task_feature_lengths, config.split
     vocabulary_size(config)  # a file that is not there is told better here than by the pipeline
+    kinds = set()
     for task in tasks_to_read(config):
         options = (config.use_cached, config.vocabulary)
-        read = (task.name, config.split, *sorted(lengths.items()), *options)
+        read = (task.name, split, *sorted(lengths.items()), *options)
         if read in _READ:
             continue
-        try:
-            example = next(in_order(task, config).take(1).as_numpy_iterator(), None)
-        except tf.errors.OpError as error:
-            reason = error.message.split("}}")[-1].split("[Op:")[0].strip()
-            raise UserError(f"{task.name}, split {config.split!r}: {reason}") from error
-        if example is None:
-            raise UserError(_no_example(task.name, config))
-        missing = lengths.keys() - example.keys()
-        if missing:
-            raise UserError(
-                f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
-                f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
-            )
+        check_there(task, split, config.use_cached)
+        if alike(task) not in kinds:
+            _check_example(next(in_order(task, config), None), task, config)
+            kinds.add(alike(task))
         _READ.add(read)
 
 
-def _no_example(name: str, config: DataConfig) -> str:
-    return (
-        f"{name} gives no example of its split {config.split!r} at task_feature_lengths "
-        f"{dict(config.task_feature_lengths)}: the split is empty, or the task's preprocessors "
-        "drop every example at these lengths; write smaller ones"
-    )
+def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:
+    if example is None:
+        raise UserError(no_example(task.name, config.split, dict(config.task_feature_lengths)))
+    missing = config.task_feature_lengths.keys() - example.keys()
+    if missing:
+        raise UserError(
+            f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
+            f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
+        )

@@ -7,26 +7,26 @@ four numbers, and to go on from it costs reading over part of a unit and preproc
 however far the run has come.
 """
 
-import contextlib
 import functools
-import threading
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
+from switch_jax.data.graphs import in_blocks
 from switch_jax.data.rows import Example, rows
+from switch_jax.data.sources import elements, no_example, open_source, source_of
 from switch_jax.errors import UserError
 
 BLOCK = 512  # source examples
 _MOST_UNITS = 256  # of several files each where a source has more
 _DRAWS = 1024  # tasks of a mixture that are drawn at once
 _EMPTY_EPOCHS = 20  # in a row, after which a stream gives up
-_OPEN_UNITS = 16  # whose graphs are kept
-_TRACING = threading.Lock()
+_OPEN_UNITS = 16  # whose sources are kept
 
 
 class Cursor(NamedTuple):
@@ -63,23 +63,34 @@ class TaskExamples:
         self._num_streams, self._shuffle = num_streams, shuffle
         self._seed = (seed, zlib.crc32(task.name.encode()))
         self._cached = use_cached and task.supports_caching
-        # The source that Task.get_dataset reads as well; seqio offers no other way to it.
-        self._source = task._get_cached_source(split) if self._cached else task.source
-        self._groups = min(len(self._source.list_shards(split)), _MOST_UNITS)
-        # Parts of each group of files, so that no stream goes without.
-        few = self._groups < num_streams
-        self._parts = num_streams // np.gcd(self._groups, num_streams) if few else 1
-        self._reader = functools.lru_cache(_OPEN_UNITS)(self._make_reader)
+        self._unit_source = functools.lru_cache(_OPEN_UNITS)(self._make_unit_source)
+
+    # Only when the task is first drawn, since a mixture may have a hundred of them in a bucket.
+    @functools.cached_property
+    def _source(self) -> seqio.DataSource:
+        return source_of(self._task, self._split, self._cached)
+
+    @functools.cached_property
+    def _groups(self) -> int:
+        return min(len(self._source.list_shards(self._split)), _MOST_UNITS)
+
+    @functools.cached_property
+    def _parts(self) -> int:
+        """Parts of each group of files, so that no stream goes without."""
+        few = self._groups < self._num_streams
+        return self._num_streams // math.gcd(self._groups, self._num_streams) if few else 1
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
         """The stream's examples from a place on, without end, each with the place after it.
 
         Raises:
-          UserError: there is none in many epochs.
+          UserError: there is none in many epochs, or the source cannot be read.
         """
         epoch, unit, block, example = cursor
         found = epoch
-        while epoch < found + self._parts + _EMPTY_EPOCHS:
+        # Of several streams each gets another share in the next epoch.
+        empty = 2 if self._num_streams == 1 else self._parts + _EMPTY_EPOCHS
+        while epoch < found + empty:
             units = self._units(epoch, stream)
             while unit < len(units):
                 first = (block, example)
@@ -89,10 +100,13 @@ class TaskExamples:
                         found = epoch
                 unit, block, example = unit + 1, 0, 0
             epoch, unit, block, example = epoch + 1, 0, 0, 0
-        raise UserError(
-            f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in its "
-            f"share of {self._groups} files: set DATA_STREAMS lower"
-        )
+        told = no_example(self._task.name, self._split, self._lengths)
+        if self._num_streams > 1:
+            told = (
+                f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in "
+                f"its share of {self._groups} files: set DATA_STREAMS lower; or else {told}"
+            )
+        raise UserError(told)
 
     def _units(self, epoch: int, stream: int) -> list[tuple[int, int]]:
         """(Group of files, part of it) of each unit that the stream gets in this epoch."""
@@ -110,75 +124,19 @@ class TaskExamples:
     ) -> Iterator[tuple[tuple[int, int], Example]]:
         """((Block, example), features) of a unit, from a block on."""
         seed = np.random.SeedSequence((*self._seed, epoch, group, part)).generate_state(1)[0]
-        dataset = self._reader(group)(*(tf.constant(int(n), tf.int64) for n in (part, block, seed)))
-        for block, example, features in dataset.as_numpy_iterator():
+        first, seed = (tf.constant(int(n), tf.int64) for n in (block, seed))
+        graph = in_blocks(self._task, self._lengths, self._cached, self._shuffle, BLOCK)
+        dataset = graph(self._unit_source(group, part), first, seed)
+        files = slice(group, None, self._groups)
+        for block, example, features in elements(
+            dataset, self._task, self._split, self._cached, files
+        ):
             yield (int(block), int(example)), features
 
-    def _make_reader(self, group: int) -> Any:
-        """The graph that reads a group of files, from (part, first block, seed): traced once."""
-        number = tf.TensorSpec([], tf.int64)
-
-        @functools.partial(tf.function, input_signature=[number, number, number])
-        def reader(part: tf.Tensor, first_block: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-            shard = seqio.ShardInfo(group, self._groups) if self._groups > 1 else None
-            source = self._source.get_dataset(self._split, shuffle=False, shard_info=shard)
-            if self._parts > 1:
-                numbered = source.enumerate().filter(lambda i, _: i % self._parts == part)
-                source = numbered.map(lambda _, example: example)
-            blocks = source.skip(first_block * BLOCK).window(BLOCK).enumerate(first_block)
-            dataset = blocks.flat_map(functools.partial(self._block, seed))
-            return dataset.prefetch(tf.data.AUTOTUNE).with_options(untuned())
-
-        return reader
-
-    def _block(self, seed: tf.Tensor, block: tf.Tensor, window: Any) -> tf.data.Dataset:
-        """(block, number, features) of the examples that a window of source examples gives."""
-        block_seed = tf.random.stateless_uniform(
-            [], tf.stack([seed, block]), 0, 2**31 - 1, tf.int64
-        )
-        # A window of dictionaries is a dictionary of data sets.
-        dataset = tf.data.Dataset.zip(window)
-        with _noise_of(block_seed):
-            if not self._cached:
-                dataset = self._task.preprocess_precache(dataset, seed=0)
-            dataset = self._task.preprocess_postcache(dataset, self._lengths, seed=0)
-        features = {name: self._task.output_features[name] for name in self._lengths}
-        dataset = seqio.utils.trim_dataset(dataset, self._lengths, features)
-        dataset = dataset.map(lambda example: {name: example[name] for name in features})
-        if self._shuffle and self._task.shuffle_buffer_size:
-            dataset = dataset.shuffle(self._task.shuffle_buffer_size, seed=block_seed)
-        return dataset.enumerate().map(lambda number, example: (block, number, example))
-
-
-def untuned() -> tf.data.Options:
-    """At its end, a data set that tunes itself waits seconds for the thread that does so."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return options
-
-
-@contextlib.contextmanager
-def _noise_of(block_seed: tf.Tensor) -> Iterator[None]:
-    """Within, what seqio's preprocessors draw also depends on a number of the graph.
-
-    They take their seeds from `tf.data.Dataset.random`, seeded by a number of Python's that is the
-    same whenever a graph is run: all blocks would be masked alike. Other threads see no change.
-    """
-    _TRACING.acquire()  # two at a time would put back each other's function
-    random, thread = tf.data.Dataset.random, threading.get_ident()
-
-    def of_block(seed: Any) -> tf.data.Dataset:
-        numbers = random(seed)
-        if threading.get_ident() != thread:
-            return numbers
-        return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
-
-    tf.data.Dataset.random = of_block
-    try:
-        yield
-    finally:
-        tf.data.Dataset.random = random
-        _TRACING.release()
+    def _make_unit_source(self, group: int, part: int) -> tf.data.Dataset:
+        shard = seqio.ShardInfo(group, self._groups) if self._groups > 1 else None
+        source = open_source(self._source, self._split, shard)
+        return source.shard(self._parts, part) if self._parts > 1 else source
 
 
 class Stream:

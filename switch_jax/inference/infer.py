@@ -33,7 +33,7 @@ def items_of_task(config: DataConfig) -> Iterator[Item]:
     """The examples of the split of a task, or of each task of a mixture, in their order."""
     for task in tasks_to_read(config):
         features = task.output_features
-        for example in in_order(task, config).as_numpy_iterator():
+        for example in in_order(task, config):
             ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
             yield Item(text, ids)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from switch_jax.data.pipeline import DataConfig, eval_batches, eval_tasks
+from switch_jax.data.rows import Batch
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import replicated
@@ -38,17 +41,15 @@ class Evaluation:
         split: str = "validation",
     ) -> None:
         """Reads the sets, and compiles; `parameters` are `ShapeDtypeStruct`s on the mesh."""
-        self._batches = {
-            task: list(
-                eval_batches(
-                    dataclasses.replace(data, mixture_or_task_name=task),
-                    run.batch_size,
-                    run.eval_batches,
-                    split,
-                )
-            )
-            for task in eval_tasks(data, split)
-        }
+        tasks = eval_tasks(data, split)
+
+        def read(task: str) -> list[Batch]:
+            one = dataclasses.replace(data, mixture_or_task_name=task)
+            return list(eval_batches(one, run.batch_size, run.eval_batches, split))
+
+        # To begin to read a set takes about as long as to read it, and a mixture may have 100.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
+            self._batches = dict(zip(tasks, threads.map(read, tasks), strict=True))
         self._mesh = mesh
         # Every host reads the sums.
         step = jax.jit(make_eval_step(model), out_shardings=replicated(mesh))

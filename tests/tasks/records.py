@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -62,17 +61,17 @@ def score(name: str, examples: Sequence[Record], predictions: Sequence[str]) -> 
     return results
 
 
-def restore(inputs: np.ndarray, targets: np.ndarray, first_sentinel: int) -> list[int]:
+def restore(inputs: Sequence[int], targets: Sequence[int], first_sentinel: int) -> list[int]:
     """Undoes span corruption: the targets' spans go back where the inputs have their sentinels."""
     assert inputs[-1] == targets[-1] == 1  # EOS
     spans: dict[int, list[int]] = {}
-    for token in targets[:-1].tolist():
+    for token in targets[:-1]:
         if token >= first_sentinel:
             span = spans[token] = []
         else:
             span.append(token)
     tokens = []
-    for token in inputs[:-1].tolist():
+    for token in inputs[:-1]:
         tokens += spans.pop(token) if token >= first_sentinel else [token]
     assert not spans
     return tokens
