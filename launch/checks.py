@@ -1,21 +1,20 @@
 """What is looked at before a job starts on machines that cost money, without them."""
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from etils import epath
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
 from switch_jax.partitioning.mesh import AXES, mesh_shape
-from switch_jax.training.checks import check_elsewhere
+from switch_jax.training.checks import check_data_of, check_elsewhere
 
 
 def check(parts: Mapping[str, Any], hardware: Slice) -> None:
-    """Checks a run against the slices that it shall have, and where it reads and writes.
-
-    Whether data and bucket can be read is seen by the hosts in their first minute: they exit with
-    code 2, after which nothing is started again.
+    """Checks a run against the slices that it shall have, without a network.
 
     Args:
       parts: as `cli.gin_config.build` returns them.
@@ -24,14 +23,36 @@ def check(parts: Mapping[str, Any], hardware: Slice) -> None:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    run, mesh = parts["run"], parts["mesh"]
-    _in_bucket("MODEL_DIR", run.model_dir)
-    if run.initial_checkpoint is not None:
-        _in_bucket("INITIAL_CHECKPOINT_PATH", run.initial_checkpoint)
-    shape = mesh_shape(mesh, hardware.devices, hardware.count, f"{hardware.name} TPU")
+    shape = mesh_shape(parts["mesh"], hardware.devices, hardware.count, f"{hardware.name} TPU")
     devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
     checked = {name: parts[name] for name in ("run", "model", "data", "mesh", "optimizer")}
     check_elsewhere(**checked, devices=devices)
+
+
+def check_storage(parts: Mapping[str, Any]) -> None:
+    """Reads an example of the run's data, and writes and removes a file in its folder.
+
+    Raises:
+      UserError: what cannot be read or written from here.
+    """
+    run = parts["run"]
+    advice = (
+        "what TensorFlow may read and write in buckets is said by `gcloud auth application-default "
+        "login`; --skip_storage starts the job without a look"
+    )
+    try:
+        check_data_of(run, parts["model"], parts["data"])
+    except UserError as error:
+        raise UserError(f"{error}; {advice}") from error
+    probe = epath.Path(run.model_dir) / f".writable-{uuid.uuid4().hex}"
+    try:
+        probe.write_text("")
+        probe.unlink()
+    except Exception as error:  # OSError of a disk, TensorFlow's own of a bucket
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}; {advice}"
+        ) from error
 
 
 def check_fits(parts: Mapping[str, Any], hardware: Slice) -> str:
@@ -45,7 +66,10 @@ def check_fits(parts: Mapping[str, Any], hardware: Slice) -> str:
     """
     from switch_jax.planning.plan import make_plan
 
-    plan = make_plan(hardware, **parts)
+    try:
+        plan = make_plan(hardware, **parts)
+    except UserError as error:
+        raise UserError(f"{error}; --skip_plan starts the job without compiling it here") from error
     memory = f"{plan.hbm_bytes / 2**30:.1f} of {plan.hbm_limit_bytes / 2**30:.1f} GiB a chip"
     if not plan.fits:
         raise UserError(
@@ -53,12 +77,3 @@ def check_fits(parts: Mapping[str, Any], hardware: Slice) -> str:
             "gin files looks for what would (--skip_plan starts it even so)"
         )
     return f"the step fits on {hardware.name}: {memory}, {plan.tokens_per_second:,.0f} tokens/s"
-
-
-def _in_bucket(name: str, path: str) -> None:
-    bucket = path.removeprefix("gs://").partition("/")[0]
-    if not path.startswith("gs://") or not bucket:
-        raise UserError(
-            f"{name} = {path!r} is a folder of one machine, and the hosts of a TPU slice share "
-            "none: write gs://BUCKET/FOLDER"
-        )

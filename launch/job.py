@@ -113,6 +113,11 @@ def _check_place(job: Job) -> None:
             f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
             "is gone with it; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
         )
+    if not (job.initial_checkpoint or "gs://").startswith("gs://"):
+        raise UserError(
+            f"INITIAL_CHECKPOINT_PATH = {job.initial_checkpoint!r}: the hosts do not see this "
+            "machine's disk; copy it to a bucket, and write gs://BUCKET/FOLDER"
+        )
     for bucket in job.buckets:
         if not re.fullmatch(_BUCKET, bucket):
             raise UserError(

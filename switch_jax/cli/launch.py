@@ -6,9 +6,11 @@
         --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
 
-It prints every command and file first; with --dry_run nothing follows, and no cloud tool or account
-is needed. Then it starts the job, prints what the hosts print, and starts it again after a
-preemption or a crash. Ctrl-C ends this command and not the job; the same command follows it again.
+It checks the run and prints every command and file; with --dry_run nothing follows, and no cloud
+tool or account is needed. Then it looks whether data and MODEL_DIR can be reached, compiles the
+training step to see whether it fits (minutes), starts the job, prints what the hosts print, and
+starts it again after a preemption or a crash. Ctrl-C ends this command and not the job; the same
+command follows it again.
 docs/launching.md explains each target.
 
 Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
@@ -53,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where("--dry_run", action="store_true", help="print the commands and run nothing")
     where("--skip_plan", action="store_true", help="start without asking whether the step fits")
+    where(
+        "--skip_storage",
+        action="store_true",
+        help="start without asking whether data can be read and MODEL_DIR be written, from here",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,18 +69,30 @@ def main(args: argparse.Namespace) -> int:
         from switch_jax.launch import local
 
         return local.run(train, args.process_count, args.max_restarts, args.dry_run)
-    job = _job(args, train)
+    names = ("topology", "job_name", "project", "zone", "image")
+    missing = [f"--{name}" for name in names if not getattr(args, name)]
+    if missing:
+        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+    parts = gin_flags.build(args)
+    data_flags.apply(args)
+    job = _job(args, train, parts["run"])
 
-    from switch_jax.launch import prepare
+    from switch_jax.launch import checks, prepare
     from switch_jax.launch.processes import say
     from switch_jax.launch.steps import shown
 
+    checks.check(parts, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
     steps = [*prepare.steps(job), *target.steps(job), *target.afterwards(job)]
     print(shown(title, steps), end="", flush=True)
     if args.dry_run:
         return 0
+    if not args.skip_storage:
+        checks.check_storage(parts)
+    if not args.skip_plan:
+        say(f"compiling the step for {job.topology}, which takes some minutes")
+        say(checks.check_fits(parts, job.hardware))
     try:
         return target.run(job)
     except KeyboardInterrupt:
@@ -82,14 +101,8 @@ def main(args: argparse.Namespace) -> int:
         raise
 
 
-def _job(args: argparse.Namespace, train: list[str]) -> Any:
+def _job(args: argparse.Namespace, train: list[str], run: Any) -> Any:
     """The job that the flags and the config describe."""
-    names = ("topology", "job_name", "project", "zone", "image")
-    missing = [f"--{name}" for name in names if not getattr(args, name)]
-    if missing:
-        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
-    run = gin_flags.build(args)["run"]
-
     from switch_jax.launch.job import Job
 
     return Job(

@@ -221,14 +221,26 @@ def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
     return [with_vocabulary(task, config.vocabulary) for task in found]
 
 
+def _tasks(config: DataConfig) -> list[seqio.Task]:
+    """The task, or those of the mixture, with the config's vocabulary; looks at no data."""
+    return [with_vocabulary(t, config.vocabulary) for t in tasks_of(config.mixture_or_task_name)]
+
+
 def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
     """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data.
 
     Raises:
       UserError: the file of a vocabulary cannot be read.
     """
-    task = with_vocabulary(tasks_of(config.mixture_or_task_name)[0], config.vocabulary)
+    task = _tasks(config)[0]
     return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
+
+
+def vocabulary_is_here(config: DataConfig) -> bool:
+    """Whether no file of a vocabulary is in a bucket."""
+    features = [feature for task in _tasks(config) for feature in task.output_features.values()]
+    files = (getattr(f.vocabulary, "sentencepiece_model_file", "") for f in features)
+    return not any("://" in str(file) for file in files)
 
 
 def vocabulary_size(config: DataConfig) -> int:
@@ -239,8 +251,8 @@ def vocabulary_size(config: DataConfig) -> int:
     """
     return max(
         loaded(feature.vocabulary).vocab_size
-        for task in tasks_of(config.mixture_or_task_name)
-        for feature in with_vocabulary(task, config.vocabulary).output_features.values()
+        for task in _tasks(config)
+        for feature in task.output_features.values()
     )
 
 
@@ -272,7 +284,7 @@ def check_data(config: DataConfig) -> None:
             f"VOCABULARY = {config.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a cache "
             "are those of the vocabulary that it was made with; set one of them to None or False"
         )
-    for task in tasks_to_read(config):
+    for task in _tasks(config):
         check_lengths(task, lengths)
         if task.requires_caching and not config.use_cached:
             raise UserError(

@@ -86,13 +86,17 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
     """The splits that are there to be read, from the task's cache or its source.
 
     Raises:
-      UserError: no cache, or a data set of TFDS that is not prepared.
+      UserError: no cache, or a data set of TFDS that is not prepared or cannot be reached.
     """
-    if use_cached and task.supports_caching:
-        return _splits_in_cache(task)
     loader = getattr(task.source, "tfds_dataset", None)
-    if loader is not None and loader.name:
-        return _splits_in_tfds(task, loader)
+    try:
+        if use_cached and task.supports_caching:
+            return _splits_in_cache(task)
+        if loader is not None and loader.name:
+            return _splits_in_tfds(task, loader)
+    except tf.errors.OpError as error:  # of a bucket
+        reason = " ".join(error.message.split())
+        raise UserError(f"the data of {task.name} cannot be reached: {reason}") from error
     return list(task.splits)
 
 

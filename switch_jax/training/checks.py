@@ -10,7 +10,9 @@ from switch_jax.data.pipeline import (
     check_readable,
     check_streams,
     check_vocabulary,
+    vocabulary_is_here,
 )
+from switch_jax.data.registry import tasks_of
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
@@ -37,14 +39,24 @@ def check(
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    check_data(data)
-    check_metric(run.best_metric, data)
-    check_readable(data)
+    check_data_of(run, model, data)
     devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
-    check_sizes(run, model, data, mesh, devices)
+    _check_sizes(run, model, data, mesh, devices)
     state = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
     initial_checkpoint(run, state.parameters)
     return devices
+
+
+def check_data_of(run: RunConfig, model: ModelConfig, data: DataConfig) -> None:
+    """Checks what a run reads: tasks, their files, lengths, vocabulary, and what is the best.
+
+    Raises:
+      UserError: what is not there, or does not fit.
+    """
+    check_data(data)
+    check_metric(run.best_metric, data)
+    check_readable(data)
+    check_vocabulary(data, model.vocab_size)
 
 
 def check_elsewhere(
@@ -55,30 +67,31 @@ def check_elsewhere(
     optimizer: OptimizerConfig,
     devices: AbstractMesh,
 ) -> None:
-    """Checks a run that other machines will make, whose data and disks are not here.
+    """Checks a run that other machines will make, without a network.
 
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    check_data(data)
-    check_metric(run.best_metric, data)
-    check_sizes(run, model, data, mesh, devices)
+    tasks_of(data.mixture_or_task_name)
+    if vocabulary_is_here(data):
+        check_data(data)
+        check_vocabulary(data, model.vocab_size)
+    _check_sizes(run, model, data, mesh, devices)
     abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
 
 
-def check_sizes(
+def _check_sizes(
     run: RunConfig,
     model: ModelConfig,
     data: DataConfig,
     mesh: MeshConfig,
     devices: Mesh | AbstractMesh,
 ) -> None:
-    """Raises UserError where batch, groups, streams, vocabulary and devices do not divide."""
+    """Raises UserError where batch, groups, streams and devices do not divide."""
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     shape: Mapping[str, int] = devices.shape
     check_batch(model, run.batch_size, lengths, run.num_microbatches, shape)
     check_streams(data, run.batch_size)
-    check_vocabulary(data, model.vocab_size)
     if mesh.fully_sharded_weights and model.remat_policy == "none":
         raise UserError(
             "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
