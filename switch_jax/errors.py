@@ -8,8 +8,16 @@ class UserError(Exception):
     """Something the user can put right: a name, a size, a path.
 
     The message is one clear line that says what is wrong, with the numbers, and what to write
-    instead. The command line prints it and exits with code 2, without a stack trace.
+    instead. The command line prints it and exits with `exit_code`, without a stack trace.
     """
+
+    exit_code = 2  # the same mistake at the next start: a launcher does not try again
+
+
+class LostHostError(UserError):
+    """Other processes were not there in time: a launcher starts all of them again."""
+
+    exit_code = 1
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"switch_jax {args.command}: {error}", file=sys.stderr)
         if is_program and processes.joined():
-            processes.end_at_once(2)
-        return 2
+            processes.end_at_once(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         if is_program:  # at once: threads that still compile or read would crash as Python ends

@@ -13,7 +13,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 
 import switch_jax
-from switch_jax.errors import UserError
+from switch_jax.errors import LostHostError, UserError
 from switch_jax.partitioning.mesh import offer_virtual_cpus
 
 Result = TypeVar("Result")
@@ -42,7 +42,8 @@ def connect(
       local_cpu_devices: virtual CPU devices of this process, where there are only CPUs.
 
     Raises:
-      UserError: the others cannot be found or reached.
+      UserError: it is not known where the others are.
+      LostHostError: they were not there in time.
     """
     given = (coordinator_address, process_count, process_index)
     if None in given and given != (None, None, None):
@@ -69,7 +70,8 @@ def connect(
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"cannot join the other processes: {reason}") from error
+        kind = LostHostError if isinstance(error, RuntimeError) else UserError
+        raise kind(f"cannot join the other processes: {reason}") from error
 
 
 def check_alike(config_text: str) -> None:

@@ -10,6 +10,7 @@ RUN = [
     "--gin_file=runs/demo_switch.gin", "--gin.MODEL_DIR=gs://my-bucket/runs/demo",
     "--topology=v5e-16", "--job_name=demo", "--project=my-project", "--zone=us-west4-a",
     "--image=us-docker.pkg.dev/my-project/images/switch_jax:1", "--dry_run",
+    "--gin.MESH_DATA=8", "--gin.GROUP_SIZE=64",
 ]  # fmt: skip
 VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
 
@@ -75,7 +76,8 @@ def test_what_follows_launch_is_what_train_gets(capsys):
     assert main(["launch", *RUN[1:], "--on=xpk", "--cluster=pods", *typed]) == 0
     assert (
         "switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin "
-        "--gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.NUM_EXPERTS=4 "
+        "--gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.MESH_DATA=8 --gin.GROUP_SIZE=64 "
+        "--gin.NUM_EXPERTS=4 "
     ) in capsys.readouterr().out
 
 

@@ -1,0 +1,124 @@
+"""Mistakes in a run that the slices, the disk or the compiler would show an hour later."""
+
+import re
+
+import pytest
+from switch_jax.launch import checks, tpu_vm
+
+from switch_jax.cli import main
+from switch_jax.planning import plan
+
+RUN = [
+    "launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=demo", "--project=my-project",
+    "--zone=us-west4-a", "--image=us-docker.pkg.dev/my-project/images/switch_jax:1",
+    "--gin_file=runs/demo_switch.gin", "--gin.MODEL_DIR=gs://my-bucket/runs/demo",
+    "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64",
+]  # fmt: skip
+
+
+def run(capsys, *arguments):
+    """Exit code and standard error."""
+    try:
+        code = main([*RUN, *arguments])
+    except SystemExit as stop:  # argparse's own errors
+        code = stop.code
+    return code, capsys.readouterr().err
+
+
+def test_a_run_without_a_mistake_is_shown(capsys):
+    assert run(capsys, "--dry_run") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gin_file=nowhere.gin"], r"no gin file nowhere\.gin in"),
+        (["--gin.NUM_EXPERTS='many'"], r"num_experts = 'many': it must be of type int"),
+        (["--gin.MESH_EXPERT=4"], r"data x expert x model = 2 x 4 x 1 = 8, but there are 16 v5e"),
+        (["--topology=v5p-256"], r"= 16, but there are 128 v5p-256 TPU devices"),
+        (
+            ["--on=queued-resource", "--topology=2xv5e-16", "--gin.MESH_DATA=1",
+             "--gin.MESH_EXPERT=32", "--gin.NUM_EXPERTS=32"],
+            r"mesh data = 1 does not divide over 2 slices",
+        ),
+        (["--gin.NUM_EXPERTS=12"], r"12 experts do not divide over the expert axis of 8"),
+        (["--gin.BATCH_SIZE=60"], r"batch size 60 does not divide over data x expert = 16"),
+        (["--gin.GROUP_SIZE=512"], r"group size 512 .* set GROUP_SIZE to 256 or less"),
+        (["--gin.DATA_STREAMS=3"], r"does not divide over 3 streams"),
+        (["--gin.MESH_DATA=1", "--gin.MESH_MODEL=2", "--gin.NUM_HEADS=3"], r"'heads' of size 3 "),
+        (["--gin.MIXTURE_OR_TASK_NAME=english_span"], r"english_span.*did you mean"),
+        (["--gin.TASK_FEATURE_LENGTHS={'inputs': 64}"], r"give 'inputs' and 'targets'"),
+        (["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"too short .* of at least 14"),
+        (["--gin.NUM_EMBEDDINGS=1024"], r"has 1100 ids, .* has 1024 rows; set NUM_EMBEDDINGS to"),
+        (["--gin.VOCABULARY='nowhere.model'"], r"no SentencePiece model is found at nowhere"),
+        (["--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
+        (["--gin.INITIAL_CHECKPOINT_PATH=runs/a"], r"INITIAL_CHECKPOINT_PATH = 'runs/a': .*gs://"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_run_is_one_clear_line(arguments, message, capsys):
+    code, told = run(capsys, "--dry_run", *arguments)
+    assert code == 2
+    assert re.search(message, told), told
+    assert len(told.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What would have been done; nothing of it is."""
+    done = []
+    monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
+    monkeypatch.setattr(checks, "check_storage", lambda parts: done.append("storage"))
+    return done
+
+
+def planned(monkeypatch, gibibytes, tokens_per_second):
+    """As if the compiler had found a program of so much memory; None tokens: it does not fit."""
+
+    class Plan:
+        fits = tokens_per_second is not None
+        hbm_bytes, hbm_limit_bytes = gibibytes * 2**30, 16 * 2**30
+
+    Plan.tokens_per_second = tokens_per_second
+    monkeypatch.setattr(plan, "make_plan", lambda hardware, **parts: Plan())
+
+
+def test_what_does_not_fit_is_not_started(calls, monkeypatch, capsys):
+    planned(monkeypatch, 20.5, None)
+    code, told = run(capsys)
+    assert (code, calls) == (2, ["storage"])
+    assert "does not fit on v5e-16: 20.5 of 16.0 GiB a chip" in told and "--skip_plan" in told
+    assert run(capsys, "--skip_plan")[0] == 0
+    assert calls == ["storage", "storage", "demo"]
+
+
+def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
+    planned(monkeypatch, 12.25, 1_234_567.0)
+    code, told = run(capsys)
+    assert (code, calls) == (0, ["storage", "demo"])
+    assert "the step fits on v5e-16: 12.2 of 16.0 GiB a chip, 1,234,567 tokens/s" in told
+
+
+def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
+    done = []
+    monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
+    task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
+    code, told = run(capsys, "--skip_plan", task, f"--tfds_data_dir={tmp_path}")
+    assert (code, done) == (2, [])
+    assert f"not in {tmp_path}" in told.splitlines()[-1] and "--skip_storage" in told
+    assert run(capsys, "--skip_plan", "--skip_storage", task)[0] == 0
+    assert done == ["demo"]
+
+
+def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
+    class Run:
+        model_dir = str(tmp_path)
+
+    parts = {"run": Run(), "model": None, "data": None}
+    looked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "check_data_of", lambda *parts: looked.append(parts))
+        checks.check_storage(parts)
+        assert len(looked) == 1 and list(tmp_path.iterdir()) == []
+        Run.model_dir = str(tmp_path / "gone" / "deep")
+        with pytest.raises(checks.UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
+            checks.check_storage(parts)
