@@ -23,7 +23,34 @@ def check(parts: Mapping[str, Any], hardware: Slice) -> None:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    shape = mesh_shape(parts["mesh"], hardware.devices, hardware.count, f"{hardware.name} TPU")
+    name = f"{hardware.name} TPU"
+    _check_on(parts, mesh_shape(parts["mesh"], hardware.devices, hardware.count, name))
+
+
+def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
+    """Checks a run, and its data, that processes on this machine will make.
+
+    Raises:
+      UserError: what does not fit, with the numbers; or processes that cannot have equal parts of
+        the mesh's devices.
+    """
+    mesh = parts["mesh"]
+    if process_count < 1:
+        raise UserError(f"--process_count={process_count}: write 1 or more")
+    inner = mesh.expert * mesh.model
+    size = inner * (mesh.data or max(1, process_count // inner))
+    if size % process_count:
+        raise UserError(
+            f"{process_count} processes cannot share the {size} devices of the mesh data x expert "
+            f"x model = {mesh.data} x {mesh.expert} x {mesh.model} equally ({size} % "
+            f"{process_count} = {size % process_count}): take a number of processes that divides "
+            f"{size}, or set MESH_DATA, MESH_EXPERT or MESH_MODEL"
+        )
+    _check_on(parts, mesh_shape(mesh, size, platform="cpu"))
+    check_data_of(parts["run"], parts["model"], parts["data"])
+
+
+def _check_on(parts: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
     devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
     checked = {name: parts[name] for name in ("run", "model", "data", "mesh", "optimizer")}
     check_elsewhere(**checked, devices=devices)

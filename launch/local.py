@@ -3,7 +3,6 @@
 Each process runs the very command that a host of a pod runs, and they find each other as hosts do.
 """
 
-import argparse
 import os
 import re
 import shlex
@@ -13,17 +12,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from switch_jax.launch.processes import run_together, say
 from switch_jax.launch.retries import supervise
 
-from switch_jax.errors import UserError
-
 _SHOWN_PORT = 8476  # in what is printed; each start takes a free one
 
 
-def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bool) -> int:
+def run(
+    train: Sequence[str], model_dir: str, process_count: int, max_restarts: int, dry_run: bool
+) -> int:
     """Runs `switch_jax train` in several processes until it is done, or a person has to look.
 
     What the processes print goes to standard error, with [0], [1], ... before each line, and to
@@ -31,6 +29,7 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
 
     Args:
       train: what follows `switch_jax train`, without the flags by which processes find each other.
+      model_dir: what the config in it says.
       process_count: how many processes share the devices of the mesh.
       max_restarts: see `retries.supervise`.
       dry_run: print the commands and run nothing.
@@ -40,11 +39,8 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
       the processes are told of, that of the attempt under way, and none follows.
 
     Raises:
-      UserError: a mistake in the config, or a mesh that the processes cannot share.
+      UserError: the folder cannot be written.
     """
-    say("reading the config")
-    parts = _configured(train)
-    _check_shares(parts["mesh"], process_count)
     for index, command in enumerate(commands(train, process_count, _SHOWN_PORT)):
         print(f"# process {index} of {process_count}\nJAX_PLATFORMS=cpu {shlex.join(command)}")
     if dry_run:
@@ -54,10 +50,10 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
     from switch_jax.checkpointing import saved_steps
     from switch_jax.training.folder import make_folder
 
-    model_dir = make_folder(parts["run"].model_dir)
+    folder = make_folder(model_dir)
 
     def progress() -> int | None:
-        return max(saved_steps(model_dir), default=None)
+        return max(saved_steps(folder), default=None)
 
     with _Signals() as signals:
 
@@ -65,7 +61,7 @@ def run(train: Sequence[str], process_count: int, max_restarts: int, dry_run: bo
             if signals.noted:
                 raise _AskedToStop(128 + signals.noted[0])
             found = commands(train, process_count, _free_port())
-            code = run_together(found, _environment(), _new_logs(model_dir), signals.noted)
+            code = run_together(found, _environment(), _new_logs(folder), signals.noted)
             if signals.noted:
                 raise _AskedToStop(code)
             return code
@@ -114,31 +110,6 @@ class _Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.noted.append(number)
-
-
-def _configured(train: Sequence[str]) -> dict[str, Any]:
-    """The config that the processes will read."""
-    from switch_jax.cli import gin_flags
-    from switch_jax.cli import train as command
-
-    parser = argparse.ArgumentParser(prog="switch_jax train")
-    command.add_arguments(parser)
-    return gin_flags.build(parser.parse_args(gin_flags.as_parsed(train)))
-
-
-def _check_shares(mesh: Any, process_count: int) -> None:
-    """Raises UserError where the processes cannot have equal parts of the mesh's devices."""
-    if process_count < 1:
-        raise UserError(f"{process_count} processes: write 1 or more")
-    inner = mesh.expert * mesh.model
-    size = inner * (mesh.data or max(1, process_count // inner))
-    if size % process_count:
-        raise UserError(
-            f"{process_count} processes cannot share the {size} devices of the mesh data x expert "
-            f"x model = {mesh.data} x {mesh.expert} x {mesh.model} equally ({size} % "
-            f"{process_count} = {size % process_count}): take a number of processes that divides "
-            f"{size}, or set MESH_DATA, MESH_EXPERT or MESH_MODEL"
-        )
 
 
 def _environment() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Describe a run once, see what will happen, and start it: here, on TPU VMs, or on GKE.
 
-    switch_jax launch --on=local --process_count=4 --gin_file=runs/demo_switch.gin
+    switch_jax launch --on=local --process_count=2 --gin_file=runs/demo_switch.gin
     switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
         --image=us-docker.pkg.dev/my-project/images/switch_jax:1 --job_name=base \\
         --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
@@ -63,24 +63,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Shows the steps, and takes them unless --dry_run is given."""
-    train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
-    if args.on == "local":
-        from switch_jax.launch import local
+    """Checks the run, shows the steps, and takes them unless --dry_run is given."""
+    from switch_jax.launch.processes import say
 
-        return local.run(train, args.process_count, args.max_restarts, args.dry_run)
-    names = ("topology", "job_name", "project", "zone", "image")
-    missing = [f"--{name}" for name in names if not getattr(args, name)]
+    needed = ("topology", "job_name", "project", "zone", "image") if args.on in _CLOUD else ()
+    missing = [f"--{name}" for name in needed if not getattr(args, name)]
     if missing:
         raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+    if not args.dry_run:
+        say("reading the config")
     parts = gin_flags.build(args)
     data_flags.apply(args)
-    job = _job(args, train, parts["run"])
+    train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
-    from switch_jax.launch import checks, prepare
-    from switch_jax.launch.processes import say
+    from switch_jax.launch import checks, local, prepare
     from switch_jax.launch.steps import shown
 
+    if args.on == "local":
+        checks.check_rehearsal(parts, args.process_count)
+        folder = parts["run"].model_dir
+        return local.run(train, folder, args.process_count, args.max_restarts, args.dry_run)
+    job = _job(args, train, parts["run"])
     checks.check(parts, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"

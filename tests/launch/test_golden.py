@@ -41,7 +41,7 @@ FOUR_SLICES = [
 CASES = {
     "4_local": [
         "--on=local", "--process_count=4", "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2",
-        "--gin.MESH_EXPERT=2", "--gin.MODEL_DIR=runs/rehearsal",
+        "--gin.MESH_EXPERT=2", "--gin.GROUP_SIZE=256", "--gin.MODEL_DIR=runs/rehearsal",
     ],
     "v5e-16_tpu-vm": [
         *CLOUD, "--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--gin.MESH_EXPERT=16",

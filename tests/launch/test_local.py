@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from switch_jax.launch import local
 
-from switch_jax.errors import UserError
+from switch_jax.cli import main
 from tests.training.processes import (
     ROOT,
     TINY,
@@ -22,10 +22,6 @@ from tests.training.processes import (
     without_virtual_devices,
 )
 
-PROGRAM = (
-    "import sys; from switch_jax.launch import local; "
-    "sys.exit(local.run(sys.argv[2:], int(sys.argv[1]), max_restarts=3, dry_run=False))"
-)
 CORPUS = [
     "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=2",
     "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
@@ -34,13 +30,17 @@ CORPUS = [
 ]  # fmt: skip
 
 
+def launch_here(count, *flags):
+    return ["launch", "--on=local", f"--process_count={count}", *flags]
+
+
 @pytest.fixture
 def start():
     """start(count, log, *train) starts a launcher of its own; what it prints goes to the log."""
     started = []
 
     def start(count, log, *train):
-        command = [sys.executable, "-c", PROGRAM, str(count), *train]
+        command = [sys.executable, "-m", "switch_jax", *launch_here(count), *train]
         with log.open("w") as file:
             launcher = subprocess.Popen(
                 command, cwd=ROOT, env=without_virtual_devices(), stdout=file, stderr=file
@@ -68,7 +68,7 @@ def pid_of(index, log):
 def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(local, "run_together", None)
     train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'a run'}", "--gin.MESH_DATA=1"]
-    assert local.run(train, 2, max_restarts=3, dry_run=True) == 0
+    assert main(launch_here(2, "--dry_run", *train)) == 0
     common = (
         f"JAX_PLATFORMS=cpu python -m switch_jax train --gin_file={TINY} "
         f"'--gin.MODEL_DIR={tmp_path}/a run' --gin.MESH_DATA=1 "
@@ -86,14 +86,16 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monke
         (3, [], r"3 processes cannot share the 4 devices .* 2 x 2 x 1 equally \(4 % 3 = 1\)"),
         (8, [], r"\(4 % 8 = 4\): take a number of processes that divides 4, or set MESH_DATA"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
-        (0, [], r"0 processes: write 1 or more"),
+        (0, [], r"--process_count=0: write 1 or more"),
+        (2, ["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
         (2, ["--gin.TRAIN_STEP=3"], r"no gin file knows a macro TRAIN_STEP; did you mean"),
     ],
 )
-def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_path):
-    folder = tmp_path / "run"
-    with pytest.raises(UserError, match=message):
-        local.run([f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags], count, 3, True)
+def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_path, capsys):
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'run'}", *flags]
+    assert main(launch_here(count, *train)) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def script(monkeypatch):
 def test_a_job_that_crashes_starts_again(script, tmp_path, capfd):
     logs = script(137, 75, 0)
     train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
-    assert local.run(train, 2, max_restarts=1, dry_run=False) == 0
+    assert main(launch_here(2, "--max_restarts=1", *train)) == 0
     assert logs == [f"attempt_{i}_process_" for i in (1, 2, 3)]
     said = capfd.readouterr().err
     assert "switch_jax launch: crashed (exit code 137): starting again from the beginning" in said
@@ -135,7 +137,7 @@ def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(script, tmp_path,
     logs = script(ends, 0)
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
-    assert local.run(train, 2, max_restarts=3, dry_run=False) == code
+    assert main(launch_here(2, *train)) == code
     assert len(logs) == 1
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
 
@@ -145,9 +147,9 @@ def test_processes_find_each_other_and_their_devices(tmp_path, capfd):
     folder = tmp_path / "run"
     (folder / "logs").mkdir(parents=True)
     (folder / "logs/attempt_4_process_0.log").write_text("of an earlier launch")
-    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.BATCH_SIZE=18"]
-    assert local.run(train, 2, max_restarts=3, dry_run=False) == 2
-    mistake = "batch size 18 does not divide"
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}"]
+    assert main(launch_here(2, *train, f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path}")) == 2
+    mistake = f"{tmp_path} has no checkpoint"
     assert re.search(rf"^\[[01]\] .*{mistake}", capfd.readouterr().err, re.M)
     logs = [folder / f"logs/attempt_5_process_{i}.log" for i in (0, 1)]
     assert any(mistake in log.read_text() for log in logs)
