@@ -48,6 +48,8 @@ setup(
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "test": ["mypy", "pytest", "pytest-xdist", "ruff", "safetensors"],
+        # `switch_jax tasks cache`: Beam takes protobuf 6, sentencepiece 0.2.3 needs 7.
+        "cache": ["apache-beam[tfrecord]>=2.77", "sentencepiece<0.2.3"],
         "wandb": ["wandb"],  # metrics also to Weights & Biases
         "docs": ["pdoc"],  # reference pages from the docstrings
         "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py
