@@ -130,7 +130,7 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
     return list(_splits_described(task.cache_dir))
 
 
-@functools.lru_cache(maxsize=None)  # a finished cache stays as it is, and may lie in a bucket
+@functools.cache  # a finished cache stays as it is, and may lie in a bucket
 def _splits_described(cache_dir: str) -> tuple[str, ...]:
     described = tf.io.gfile.glob(seqio.get_cached_info_path(cache_dir, "*"))
     return tuple(os.path.basename(path).split(".")[1] for path in described)

@@ -54,27 +54,27 @@ def test_a_line_that_is_not_utf_8(lines, capsys, monkeypatch):
 
 @pytest.fixture
 def records(tmp_path):
-    """ANLI's first round, 40 training examples, of which one is not as it was written."""
-    prepare(tmp_path, "anli", "r1", "0.1.0", {"train": [PAIR] * 40, "validation": [PAIR]})
-    (file,) = tmp_path.glob("anli/r1/0.1.0/*train.tfrecord*")
+    """ANLI's third round, 40 training examples, of which one is not as it was written."""
+    prepare(tmp_path, "anli", "r3", "0.1.0", {"train": [PAIR] * 40, "validation": [PAIR]})
+    (file,) = tmp_path.glob("anli/r3/0.1.0/*train.tfrecord*")
     written = bytearray(file.read_bytes())
     written[len(written) // 40 * 30 + 30] ^= 1  # all records are of the same length: the 31st
     file.write_bytes(written)
     seqio.set_tfds_data_dir_override(str(tmp_path))
-    yield rf"anli_r1, split 'train': {file}, after 30 examples: corrupted record at \d+"
+    yield rf"anli_r3, split 'train': {file}, after 30 examples: corrupted record at \d+"
     seqio.set_tfds_data_dir_override(None)
-    provider("anli_r1").source.tfds_dataset.override_data_dir(None)
+    provider("anli_r3").source.tfds_dataset.override_data_dir(None)
 
 
 def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
     # What comes before the damaged block is trained on.
     monkeypatch.setattr(streams, "BLOCK", 10)
-    config = DataConfig("anli_r1", LENGTHS, vocabulary="byte", pack=False)
+    config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
     batches = TrainBatches(config, 10)
     with pytest.raises(UserError, match=records):
         for _ in range(4):
             next(batches)
-    arguments = ["anli_r1", "--split=train", "--examples=40", "--vocabulary=byte"]
+    arguments = ["anli_r3", "--split=train", "--examples=40", "--vocabulary=byte"]
     assert main(["tasks", *arguments, f"--tfds_data_dir={tmp_path}"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "after 30 examples: corrupted record at" in told
