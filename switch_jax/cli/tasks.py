@@ -4,6 +4,8 @@ switch_jax tasks                    lists all tasks and mixtures
 switch_jax tasks NAME               shows examples as the model sees them
 switch_jax tasks vocabulary NAME --size 8000 --output FILE
                                     trains a SentencePiece vocabulary on its text
+switch_jax tasks cache NAME --output DIR
+                                    writes it tokenised, to be read with USE_CACHED_TASKS
 """
 
 import argparse
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="[vocabulary] NAME",
+        metavar="[vocabulary|cache] NAME",
         help="task or mixture, and what to do with it",
     )
     parser.add_argument(
@@ -49,8 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="in place of the task's own: t5, mt5, byte, or a SentencePiece model's path",
     )
-    make = parser.add_argument_group("to train a vocabulary")
-    make.add_argument("--output", metavar="FILE", help="the SentencePiece model that is written")
+    make = parser.add_argument_group("to train a vocabulary, or to make a cache")
+    make.add_argument(
+        "--output", metavar="FILE", help="the SentencePiece model, or the cache's folder or bucket"
+    )
     make.add_argument(
         "--size", type=int, metavar="N", help="number of pieces, without T5's sentinels"
     )
@@ -62,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Lists, shows, or trains a vocabulary."""
+    """Lists, shows, trains a vocabulary, or makes a cache."""
     # Here, since TensorFlow takes seconds to import and `--help` needs none of it.
     from switch_jax.data import inspect, registry
 
@@ -74,12 +78,14 @@ def main(args: argparse.Namespace) -> int:
             print(inspect.describe())
         case ["vocabulary", name]:
             _train_vocabulary(name, args)
-        case [name] if name != "vocabulary":
+        case ["cache", name]:
+            _cache(name, args)
+        case [name] if name not in ("vocabulary", "cache"):
             _show(name, args)
         case words:
             raise UserError(
                 f"`switch_jax tasks {' '.join(words)}`: write one task or mixture, alone or after "
-                "`vocabulary`, or nothing to list all"
+                "`vocabulary` or `cache`, or nothing to list all"
             )
     return 0
 
@@ -115,4 +121,20 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     print(
         f"wrote {args.output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
         f"{args.size + SENTINELS} or more, for the sentinels too"
+    )
+
+
+def _cache(name: str, args: argparse.Namespace) -> None:
+    from switch_jax.data import caching
+
+    if not args.output:
+        raise UserError(
+            f"a cache needs a folder: write `switch_jax tasks cache {name} --output DIR`"
+        )
+    output = os.path.expanduser(args.output)
+    for folder in caching.cache(name, output, args.modules):
+        print(f"wrote {folder}")
+    print(
+        "to train on it, set USE_CACHED_TASKS to True and give "
+        f"--seqio_additional_cache_dirs={args.output}"
     )

@@ -1,5 +1,6 @@
 """Registered seqio tasks and mixtures, by name."""
 
+import functools
 import importlib
 import os
 import sys
@@ -130,8 +131,13 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
             "--seqio_additional_cache_dirs, make one with seqio_cache_tasks, or set "
             "USE_CACHED_TASKS to False"
         )
-    described = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
-    return [os.path.basename(path).split(".")[1] for path in described]
+    return list(_splits_described(task.cache_dir))
+
+
+@functools.cache  # a finished cache stays as it is, and may lie in a bucket
+def _splits_described(cache_dir: str) -> tuple[str, ...]:
+    described = tf.io.gfile.glob(seqio.get_cached_info_path(cache_dir, "*"))
+    return tuple(os.path.basename(path).split(".")[1] for path in described)
 
 
 def _is_prepared(loader: seqio.LazyTfdsLoader) -> bool:

@@ -1,5 +1,6 @@
 """What the source of a task holds, and where exactly it cannot be read."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,10 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.errors import UserError
+
+_TENSORFLOW_S = re.compile(
+    r"\{\{function_node [^}]*\}\}|Error in user-defined function passed to .* with iterator: \S+: "
+)
 
 
 def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
@@ -31,8 +36,7 @@ def open_source(
 
 
 def _in_utf_8(line: tf.Tensor) -> tf.Tensor:
-    with tf.control_dependencies([tf.strings.unicode_transcode(line, "UTF-8", "UTF-8", "strict")]):
-        return tf.identity(line)
+    return tf.strings.unicode_transcode(line, "UTF-8", "UTF-8", errors="strict")
 
 
 def check_there(task: seqio.Task, split: str, use_cached: bool) -> None:
@@ -102,7 +106,7 @@ def _reader_of(source: seqio.DataSource) -> Callable[[str], tf.data.Dataset] | N
 
 def _words(error: tf.errors.OpError) -> str:
     """TensorFlow's message without the names of its own operations."""
-    words = error.message.split("}}")[-1].split("[Op:")[0].split("\n")[0].strip()
+    words = _TENSORFLOW_S.sub("", error.message).strip().split("\n")[0].split("[Op:")[0].strip()
     return "not UTF-8" if words.startswith("Invalid formatting on input") else words
 
 

@@ -23,13 +23,13 @@ PAGE |= {"content-type": "", "content-length": "260"}
 def folder(tmp_path_factory):
     """With ANLI's first round without its test split, and mC4 in one language."""
     folder = tmp_path_factory.mktemp("tfds")
-    _prepare(folder, "anli", "r1", "0.1.0", {"train": [PAIR] * 3, "validation": [PAIR]})
+    prepare(folder, "anli", "r1", "0.1.0", {"train": [PAIR] * 3, "validation": [PAIR]})
     # A version that today's TFDS can read, though not make.
-    _prepare(folder, "c4", "multilingual", "3.0.1", {"iw": [PAGE], "iw-validation": [PAGE]})
+    prepare(folder, "c4", "multilingual", "3.0.1", {"iw": [PAGE], "iw-validation": [PAGE]})
     return str(folder)
 
 
-def _prepare(folder, name, config, version, records):
+def prepare(folder, name, config, version, records):
     tfds.dataset_builders.AdhocBuilder(
         name=name,
         config=config,

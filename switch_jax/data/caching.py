@@ -1,0 +1,65 @@
+"""Caches of tasks, by seqio's own pipeline: what comes before shuffling and masking, as tokens."""
+
+import re
+from collections.abc import Sequence
+
+import seqio
+
+from switch_jax.data.registry import splits_of, tasks_of
+from switch_jax.data.vocabularies import loaded
+from switch_jax.errors import UserError
+from switch_jax.tasks import FAMILIES
+
+_SEED = 1  # of the steps before the placeholder that draw: seqio takes 0 for none
+
+
+def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
+    """Writes the cache of a task, or of each task of a mixture, on this machine.
+
+    Args:
+      name: a registered task or mixture.
+      folder: a folder or bucket, to be given by --seqio_additional_cache_dirs later.
+      modules: that register the tasks; workers of Apache Beam import them.
+
+    Returns:
+      The folders of the tasks, in `folder`.
+
+    Raises:
+      UserError: Apache Beam cannot be imported; a task that cannot be cached, or has a cache there;
+        data that are not there.
+    """
+    tasks = tasks_of(name)
+    seqio.add_global_cache_dirs([folder])
+    for task in tasks:
+        _check(task)
+    try:
+        import apache_beam as beam
+        from seqio.scripts import cache_tasks_main
+    except (ImportError, TypeError) as error:  # TypeError: generated for another protobuf
+        raise UserError(
+            f"a cache is made with Apache Beam, which cannot be imported here ({error}): in an "
+            "environment of its own, since it needs an older protobuf than requirements.txt pins, "
+            "run `pip install 'switch_jax[cache]'` and this command again (docs/tasks.md)"
+        ) from error
+    data_dir = seqio.utils._TFDS_DATA_DIR_OVERRIDE or ""
+    cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])
+    with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions([])) as pipeline:
+        return cache_tasks_main.run_pipeline(
+            pipeline,
+            [re.escape(task.name) for task in tasks],
+            folder,
+            modules_to_import=[*FAMILIES, *modules],
+        )
+
+
+def _check(task: seqio.Task) -> None:
+    if not task.supports_caching:
+        raise UserError(
+            f"{task.name} cannot be cached: put seqio.CacheDatasetPlaceholder() among its "
+            "preprocessors, after those that tokenise and before those that shuffle or mask"
+        )
+    splits_of(task)
+    for feature in task.output_features.values():
+        loaded(feature.vocabulary)
+    if task.cache_dir:
+        raise UserError(f"{task.name} has a cache in {task.cache_dir} already: remove it first")

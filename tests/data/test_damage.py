@@ -1,0 +1,105 @@
+"""Damaged data are one line with the file and the place, in training and in `switch_jax tasks`."""
+
+import gzip
+
+import pytest
+import seqio
+import tensorflow as tf
+from switch_jax.tasks import english
+
+from switch_jax.cli import main
+from switch_jax.data import streams
+from switch_jax.data.pipeline import DataConfig, TrainBatches, eval_batches
+from switch_jax.data.registry import provider
+from switch_jax.errors import UserError
+from tests.data.test_sources import LENGTHS, PAIR, prepare
+
+
+def text_task(name, source):
+    seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=[
+            seqio.map_over_dataset(lambda line: {"inputs": line, "targets": line}),
+            seqio.preprocessors.tokenize,
+            seqio.preprocessors.append_eos,
+        ],
+        output_features={key: seqio.Feature(english.VOCABULARY) for key in LENGTHS},
+    )
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A task of two files of three lines, of which one is Latin-1."""
+    (tmp_path / "part0.txt").write_bytes(b"hello\nworld\nagain\n")
+    (tmp_path / "part1.txt").write_bytes(b"hello\ncaf\xe9 au lait\nagain\n")
+    files = str(tmp_path / "part*.txt")
+    text_task("latin", seqio.TextLineDataSource({"train": files, "validation": files}))
+    yield r"latin, split '{}': \S+/part1.txt, after 1 examples: not UTF-8"
+    seqio.TaskRegistry.remove("latin")
+
+
+def test_a_line_that_is_not_utf_8(lines, capsys, monkeypatch):
+    config = DataConfig("latin", LENGTHS)
+    with pytest.raises(UserError, match=lines.format("validation")):
+        list(eval_batches(config, 2))
+    monkeypatch.setattr("switch_jax.data.pipeline.check_readable", lambda config: None)
+    with pytest.raises(UserError, match=lines.format("train")):
+        next(TrainBatches(config, 2))
+    assert main(["tasks", "latin", "--split", "train", "--examples", "6"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1
+    assert "part1.txt, after 1 examples: not UTF-8" in told.err
+
+
+@pytest.fixture
+def records(tmp_path):
+    """ANLI's third round, 40 training examples, of which one is not as it was written."""
+    prepare(tmp_path, "anli", "r3", "0.1.0", {"train": [PAIR] * 40, "validation": [PAIR]})
+    (file,) = tmp_path.glob("anli/r3/0.1.0/*train.tfrecord*")
+    written = bytearray(file.read_bytes())
+    written[len(written) // 40 * 30 + 30] ^= 1  # all records are of the same length: the 31st
+    file.write_bytes(written)
+    seqio.set_tfds_data_dir_override(str(tmp_path))
+    yield rf"anli_r3, split 'train': {file}, after 30 examples: corrupted record at \d+"
+    seqio.set_tfds_data_dir_override(None)
+    provider("anli_r3").source.tfds_dataset.override_data_dir(None)
+
+
+def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
+    # What comes before the damaged block is trained on.
+    monkeypatch.setattr(streams, "BLOCK", 10)
+    config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
+    batches = TrainBatches(config, 10)
+    with pytest.raises(UserError, match=records):
+        for _ in range(4):
+            next(batches)
+    arguments = ["anli_r3", "--split=train", "--examples=40", "--vocabulary=byte"]
+    assert main(["tasks", *arguments, f"--tfds_data_dir={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "after 30 examples: corrupted record at" in told
+
+
+def test_a_damaged_archive(tmp_path):
+    written = bytearray(gzip.compress(b"hello world\n" * 1000))
+    written[-8] ^= 1  # of the checksum
+    (tmp_path / "lines.txt.gz").write_bytes(written)
+    source = seqio.FileDataSource(english.read_lines, {"train": str(tmp_path / "lines.txt.gz")})
+    text_task("archive", source)
+    with pytest.raises(UserError, match=r"archive, split 'train': \S+lines.txt.gz, after \d+ exam"):
+        next(TrainBatches(DataConfig("archive", LENGTHS), 500))
+    seqio.TaskRegistry.remove("archive")
+
+
+def test_a_step_that_fails_is_told_as_such():
+    seqio.TaskRegistry.add(
+        "failing",
+        source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
+        preprocessors=[
+            seqio.map_over_dataset(lambda line: {"targets": tf.strings.to_number([line], tf.int32)})
+        ],
+        output_features={"targets": seqio.Feature(english.VOCABULARY)},
+    )
+    with pytest.raises(UserError, match="failing, split 'train': a step of the task fails: String"):
+        TrainBatches(DataConfig("failing", LENGTHS), 1)
+    seqio.TaskRegistry.remove("failing")
