@@ -11,6 +11,7 @@ from switch_jax.reports.summary import (
     QUALITY,
     Comparison,
     Rows,
+    empty_rows,
     facts_table,
     final_numbers,
     held_out,
@@ -138,6 +139,8 @@ def _headline(
         )
         if lost
     ]
+    if note := empty_rows(runs, task):
+        notes.append(note)
     if pairs:
         findings += (
             '<p class="quiet">Speed-up = steps (or time) of the dense run / steps (or time) the '

@@ -28,11 +28,21 @@ def held_out_task(runs: Sequence[Run]) -> str | None:
         return None
     common = set.intersection(*(set(run.evals) for run in evaluated))
     if not common and not any(run.facts.get("initial_checkpoint") for run in evaluated):
-        tasks = "; ".join(f"{run.name}: {', '.join(run.evals)}" for run in evaluated)
-        raise UserError(
-            f"the runs have no held-out task in common ({tasks}); report them one by one"
-        )
+        raise UserError(f"{_tasks_differ(evaluated)}; report them one by one")
     return preferred(common)
+
+
+def empty_rows(runs: Sequence[Run], task: str | None) -> str | None:
+    """Why the rows of held-out numbers are empty; None where they are not."""
+    evaluated = [run for run in runs if run.evals]
+    if task is not None or not evaluated:
+        return None
+    return f"{_tasks_differ(evaluated)}, so the rows of held-out numbers are empty"
+
+
+def _tasks_differ(evaluated: Sequence[Run]) -> str:
+    tasks = "; ".join(f"{run.name}: {', '.join(run.evals)}" for run in evaluated)
+    return f"the runs have no held-out task in common ({tasks})"
 
 
 def preferred(tasks: set[str]) -> str | None:

@@ -131,6 +131,12 @@ def test_the_held_out_task_is_one_all_runs_have():
         summary.held_out_task([a, b])
     tuned = run("r", 0, [(100, -4.0)], task="c", initial_checkpoint="/run/checkpoints/4")
     assert summary.held_out_task([a, tuned]) is None
+    assert summary.empty_rows([a, tuned], None) == (
+        "the runs have no held-out task in common (r: a; r: c), so the rows of held-out numbers "
+        "are empty"
+    )
+    assert summary.empty_rows([a, none], "a") is None
+    assert summary.empty_rows([none], None) is None
 
 
 def test_what_a_run_does_not_state_is_told_from_what_it_had_not():
