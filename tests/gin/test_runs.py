@@ -1,8 +1,12 @@
 """The runs in gin/runs with the models in gin/models."""
 
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.cli import gin_config
+from switch_jax.model.flops import forward_flops
+from switch_jax.partitioning.mesh import AXES
+from switch_jax.training.checks import check_elsewhere
 from tests.gin.test_models import MODELS
 
 BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT_PATH=/pretrained"]
@@ -38,3 +42,18 @@ def test_pretraining_starts_from_scratch_and_trains_all():
     parts = gin_config.build()
     assert parts["run"].initial_checkpoint is None
     assert (parts["optimizer"].schedule, parts["optimizer"].trained_parameters) == ("rsqrt", "all")
+
+
+@pytest.mark.parametrize("name", ["factbook_pretrain", "factbook_finetune", "udhr"])
+def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(name):
+    task = [BINDINGS[0], BINDINGS[2], "MIXTURE_OR_TASK_NAME=factbook_qa_open"]
+    flops = {}
+    for model in ("t5_laptop", "switch_laptop"):
+        files = [f"models/{model}.gin", f"runs/{name}.gin"]
+        gin_config.parse(files, task if "finetune" in name else task[:1], [])
+        parts = {k: v for k, v in gin_config.build().items() if k not in ("loss", "guard")}
+        one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+        check_elsewhere(**parts, devices=one)
+        lengths = parts["data"].task_feature_lengths
+        flops[model] = forward_flops(parts["model"], lengths["inputs"], lengths["targets"])
+    assert flops["t5_laptop"] == flops["switch_laptop"]
