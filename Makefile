@@ -53,26 +53,28 @@ demo: setup  ## pretrain a small Switch model and its dense twin on this machine
 	@echo "demo: writing runs/demo/report.html"
 	@$(BIN)/switch_jax report runs/demo/switch runs/demo/dense --output runs/demo/report.html
 
+CHECKPOINTS := 750 1500 3000
 downstream: setup  ## pretrain, fine-tune and score a small Switch and its dense twin: half an hour
 	@$(MAKE) --no-print-directory --jobs=2 downstream-t5 downstream-switch
-	@for task in super_glue qa_open; do \
+	@set -e; for task in glue qa; do \
 	  echo "downstream: writing runs/downstream/$$task.html"; \
-	  $(BIN)/switch_jax report runs/downstream/t5_factbook_$${task}_* runs/downstream/switch_factbook_$${task}_* \
-	    --output runs/downstream/$$task.html > runs/downstream/$$task.txt || exit; done
+	  $(BIN)/switch_jax report --output runs/downstream/$$task.html $(foreach model,t5 switch,\
+	    $(foreach step,$(CHECKPOINTS),runs/downstream/$(model)_$${task}_$(step))); done
 
-# One of the two: its commands print to runs/downstream/t5.log or switch.log.
+# One of the two models: what its commands print is in runs/downstream/t5.log or switch.log.
 downstream-t5 downstream-switch: downstream-%: setup
-	@mkdir -p runs/downstream
-	@set -e; switch_jax() { echo "downstream: $*, $$1 $$2"; shift; shift; \
-	    $(BIN)/switch_jax "$$@" >> runs/downstream/$*.log 2>&1 || { tail -n 5 runs/downstream/$*.log >&2; exit 1; }; }; \
-	model=models/$*_laptop.gin; pretrained=runs/downstream/$*; \
-	switch_jax pretraining "" train --gin_file=$$model --gin_file=runs/factbook_pretrain.gin --gin.MODEL_DIR=$$pretrained; \
-	for step in 750 1500 3000; do for task in factbook_super_glue factbook_qa_open; do \
-	  tuned=$${pretrained}_$${task}_$$step; \
-	  switch_jax $$task "from step $$step" train --gin_file=$$model --gin_file=runs/factbook_finetune.gin \
-	    --gin.MIXTURE_OR_TASK_NAME=$$task --gin.MODEL_DIR=$$tuned \
+	@mkdir -p runs/downstream; set -e; log=runs/downstream/$*.log; pretrained=runs/downstream/$*; \
+	run() { echo "downstream: $*, $$1"; shift; \
+	  $(BIN)/switch_jax "$$@" >> $$log 2>&1 || { tail -n 5 $$log >&2; exit 1; }; }; \
+	run pretraining train --gin_file=models/$*_laptop.gin --gin_file=runs/factbook_pretrain.gin \
+	  --gin.MODEL_DIR=$$pretrained; \
+	for step in $(CHECKPOINTS); do for task in glue=factbook_super_glue qa=factbook_qa_open; do \
+	  tuned=$${pretrained}_$${task%=*}_$$step; \
+	  run "fine-tuning step $$step on $${task#*=}" train \
+	    --gin_file=models/$*_laptop.gin --gin_file=runs/factbook_finetune.gin \
+	    --gin.MIXTURE_OR_TASK_NAME=$${task#*=} --gin.MODEL_DIR=$$tuned \
 	    --gin.INITIAL_CHECKPOINT_PATH=$$pretrained/checkpoints/$$step; \
-	  switch_jax $$task "from step $$step: scoring" eval $$tuned --checkpoint=all; \
+	  run "scoring it" eval $$tuned --checkpoint=all; \
 	done; done
 
 languages: setup  ## pretrain a small Switch and its dense twin on 100 languages, and compare them by language

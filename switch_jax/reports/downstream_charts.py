@@ -65,14 +65,12 @@ def _against_upstream(
     if not points:
         return None
 
-    where = "" if task == "all" else f" on {short(str(task))}"
-
     def draw(ax: Axes) -> None:
         draw_points(
             ax,
             points,
-            x_label=f"upstream: neg. log perplexity{where} [nats]",
-            y_label=f"downstream: best {metric}",
+            x_label="upstream neg. log perplexity [nats]",
+            y_label=f"best {metric}",
             groups=("dense", "sparse"),
         )
 
