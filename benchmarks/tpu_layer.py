@@ -136,16 +136,20 @@ def row(topology: str, experts: int, tokens: int, factor: float, jitter: float) 
     slots = capacity(tokens, experts, factor) * experts
     switch = switch_costs(hardware, experts, tokens, factor, jitter)
     floor = dense_costs(hardware, slots)
-    return "| " + " | ".join(
-        (
-            f"{hardware.name} | {experts} | {tokens} | {slots}",
-            f"{switch.estimated_cycles - switch.scheduled_cycles:,}",
-            f"{switch.estimated_cycles:,}",
-            f"{floor.estimated_cycles:,}",
-            f"{switch.estimated_cycles / floor.estimated_cycles:.2f}",
-            ", ".join(f"{part} {cycles:,}" for part, cycles in switch.cycles_by_part.items()),
+    return (
+        "| "
+        + " | ".join(
+            (
+                f"{hardware.name} | {experts} | {tokens} | {slots}",
+                f"{switch.estimated_cycles - switch.scheduled_cycles:,}",
+                f"{switch.estimated_cycles:,}",
+                f"{floor.estimated_cycles:,}",
+                f"{switch.estimated_cycles / floor.estimated_cycles:.2f}",
+                ", ".join(f"{part} {cycles:,}" for part, cycles in switch.cycles_by_part.items()),
+            )
         )
-    ) + " |"
+        + " |"
+    )
 
 
 def main() -> None:

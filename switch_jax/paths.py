@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -47,11 +47,11 @@ def local_path(name: str | Path, what: str = "") -> Path:
 
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Within, the disk's refusal to write the path is a UserError."""
+    """Within, the disk's refusal to write the path is a UserError, see `storage_error`."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        raise storage_error(f"{path} cannot be written: {error.strerror}", error) from error
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -1,11 +1,12 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from switch_jax import paths
-from switch_jax.errors import UserError
-from switch_jax.paths import local_path
+from switch_jax.errors import TransientError, UserError
+from switch_jax.paths import local_path, told
 
 
 @pytest.fixture
@@ -52,3 +53,16 @@ def test_other_places_are_refused():
         local_path("s3://bucket/x", "MODEL_DIR")
     with pytest.raises(UserError, match="^'gs://': the bucket is not mounted"):
         local_path("gs://")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.EROFS, UserError, "^here/x cannot be written: words$"),
+        (errno.ESTALE, TransientError, "^here/x cannot be written: words; this may pass: start a"),
+    ],
+)
+def test_what_the_disk_refuses_is_told(number, kind, message):
+    with pytest.raises(UserError, match=message) as error, told(Path("here/x")):
+        raise OSError(number, "words")
+    assert type(error.value) is kind

@@ -16,13 +16,15 @@ from switch_jax.checkpointing import orbax_mends
 from switch_jax.checkpointing.description import (
     Shapes,
     check_model,
+    damage,
     packed,
+    read_descriptions,
     shapes_of,
     tried,
     unpacked,
 )
-from switch_jax.checkpointing.orbax_mends import first_cause
-from switch_jax.errors import UserError
+from switch_jax.checkpointing.orbax_mends import first_cause, root
+from switch_jax.errors import UserError, storage_error
 from switch_jax.partitioning.hosts import agreed, is_first, on_first
 from switch_jax.paths import told, write_whole
 
@@ -90,6 +92,7 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is of another model; names the first arrays that differ. Or all
             are damaged.
+          TransientError: the storage failed; no checkpoint is moved for that.
         """
         self.wait()  # a save that is under way would look damaged
         damaged = self._model_dir / "damaged"
@@ -184,6 +187,7 @@ class Checkpoints:
 
     def _description(self, step: int) -> tuple[Shapes, dict[str, Any]]:
         """Shapes of a checkpoint's arrays, and its notes; an exception if they are damaged."""
+        read_descriptions(self.directory / str(step))
         metadata = self._checkpointer.metadata(step)
         shapes = shapes_of(metadata.metadata)
         if not shapes:
@@ -204,10 +208,11 @@ class Checkpoints:
                 try:
                     _ = Metadata(step=0, path=epath.Path(path)).commit_timestamp
                 except Exception as error:  # whatever may come of a file with any content
+                    reason = damage(error)
                     place = self._place(path.name, "damaged")
                     place.parent.mkdir(exist_ok=True)
                     path.rename(place)
-                    _say_damaged(path.name, first_cause(error), place)
+                    _say_damaged(path.name, reason, place)
 
         _on_first(self.directory, move)
 
@@ -258,9 +263,10 @@ def _explained(directory: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
+        raise storage_error(
             f"checkpoints cannot be written to {directory}: {first_cause(error)}; what was saved "
-            "before is still there"
+            "before is still there",
+            root(error),
         ) from error
 
 

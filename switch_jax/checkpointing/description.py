@@ -3,13 +3,14 @@
 import json
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from switch_jax.checkpointing.orbax_mends import first_cause
-from switch_jax.errors import UserError
-from switch_jax.partitioning.hosts import gather
+from switch_jax.checkpointing.orbax_mends import first_cause, root
+from switch_jax.errors import UserError, is_transient, storage_error
+from switch_jax.partitioning.hosts import agreed, gather
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -47,13 +48,47 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
 
 
 def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """What it gives, and why it could not be read, on any process; None if it could on all."""
-    result, reason = None, None
-    try:
-        result = read(*arguments)
-    except Exception as error:  # Orbax's own kinds of errors are many
-        reason = first_cause(error)
+    """What it gives, and why it could not be read, on any process; None if it could on all.
+
+    Raises:
+      TransientError: see `damage`; on every process where it is one on any.
+    """
+
+    def attempt() -> tuple[Any, str | None]:
+        try:
+            return read(*arguments), None
+        except Exception as error:  # Orbax's own kinds of errors are many
+            return None, damage(error)
+
+    result, reason = agreed(attempt)
     return result, next((r for r in gather(reason) if r is not None), None)
+
+
+def read_descriptions(checkpoint: Path) -> None:
+    """Raises OSError where the storage fails: Orbax then reads a description as if it were empty.
+
+    Args:
+      checkpoint: its folder; the files in it and in the folders right in it are read.
+    """
+    for file in (*checkpoint.glob("*"), *checkpoint.glob("*/*")):
+        try:
+            if not file.is_dir():
+                file.read_bytes()
+        except OSError as error:
+            error.filename = str(file)  # an error of reading does not name it
+            raise
+
+
+def damage(error: Exception) -> str:
+    """What is damaged, by the error of reading it, in one line.
+
+    Raises:
+      TransientError: nothing need be: the storage failed.
+    """
+    reason, cause = first_cause(error), root(error)
+    if is_transient(cause):
+        raise storage_error(f"a checkpoint cannot be read: {reason}", cause) from error
+    return reason
 
 
 def packed(content: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 
 class RunLock:
@@ -33,8 +33,8 @@ class RunLock:
                 "another MODEL_DIR"
             ) from None
         except OSError as error:
-            raise UserError(
-                f"MODEL_DIR {str(model_dir)!r} cannot be locked: {error.strerror}"
+            raise storage_error(
+                f"MODEL_DIR {str(model_dir)!r} cannot be locked: {error.strerror}", error
             ) from error
 
     def close(self) -> None:

@@ -46,10 +46,16 @@ def end_waiting_threads() -> None:
     )
 
 
-def first_cause(error: BaseException) -> str:
-    """What began a chain of exceptions, in one line."""
+def root(error: BaseException) -> BaseException:
+    """What began a chain of exceptions."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return error
+
+
+def first_cause(error: BaseException) -> str:
+    """What began a chain of exceptions, in one line."""
+    error = root(error)
     lines = str(error).strip().splitlines()
     text = lines[0][:300] if lines else ""
     # The text of some is a key alone.

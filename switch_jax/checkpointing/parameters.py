@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_mends
-from switch_jax.checkpointing.description import Shapes, check_model, shapes_of, tried, unpacked
+from switch_jax.checkpointing.description import (
+    Shapes,
+    check_model,
+    read_descriptions,
+    shapes_of,
+    tried,
+    unpacked,
+)
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import agreed, gather
 from switch_jax.paths import local_path
@@ -85,6 +92,7 @@ def load_parameters(
     Raises:
       UserError: there is no checkpoint, it is damaged, or it is of another model; names the first
         arrays that differ.
+      TransientError: the storage failed.
     """
     checkpoint = find_checkpoint(path, step)
     check_parameters(checkpoint, abstract_parameters)
@@ -123,6 +131,7 @@ def _found(path: str | Path, step: int | None) -> Path:
 
 
 def _saved_shapes(checkpoint: Path) -> Shapes:
+    read_descriptions(checkpoint)
     shapes = shapes_of(ocp.metadata(checkpoint, _ARRAYS).metadata["parameters"])
     if not shapes:
         raise ValueError("its description cannot be read")

@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "pretrain a model as gin files say",
     "launch": "start a run on this machine's CPUs, on TPU VMs or on GKE; see first what happens",
     "plan": "what a training step needs and costs on a TPU slice, without a TPU",
-    "tasks": "list seqio tasks, show examples of one, or train a vocabulary on it",
+    "tasks": "list seqio tasks, show examples of one, cache it, or train a vocabulary on it",
     "eval": "score the checkpoints of a run on tasks, by their own metrics",
     "infer": "predict or score with a trained model: a file, standard input, or a task",
     "status": "how runs are doing, from the files in their folders alone",
@@ -25,9 +25,10 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand.
 
+    A UserError is explained in one line on standard error.
+
     Returns:
-      0; 2 for a user's mistake, which is explained in one line on standard error; 3 where `plan`
-      found that the model does not fit.
+      The exit code; the docstrings of the subcommands and docs/reliability.md tell the meaning.
     """
     is_program = argv is None
     argv = sys.argv[1:] if argv is None else argv

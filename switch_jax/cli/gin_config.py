@@ -133,8 +133,10 @@ def _is_a(value: Any, hint: Any) -> bool:
         )
     if typing.get_origin(hint) is tuple:
         choices = typing.get_args(hint)
-        return isinstance(value, tuple | list) and len(value) == len(choices) and all(
-            _is_a(v, choice) for v, choice in zip(value, choices, strict=True)
+        return (
+            isinstance(value, tuple | list)
+            and len(value) == len(choices)
+            and all(_is_a(v, choice) for v, choice in zip(value, choices, strict=True))
         )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)

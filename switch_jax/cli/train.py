@@ -12,12 +12,13 @@ The same command goes on from the last checkpoint in MODEL_DIR. SIGTERM and Ctrl
 SIGUSR1 writes a profiler trace of five steps. On several hosts run the command on each of them,
 with --multihost.
 
-Exit codes: 0 done; 2 a mistake in the config or on the disk; 75 stopped by SIGTERM, start it again;
-130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 what may pass, a storage fault or a lost host, start it again; 2 a mistake in
+the config or on the disk; 75 stopped by SIGTERM, start it again; 130 stopped by Ctrl-C.
 """
 
 import argparse
 import sys
+from typing import Any
 
 from switch_jax.cli import data_flags, gin_flags, processes
 
@@ -41,18 +42,34 @@ def main(args: argparse.Namespace) -> int:
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads
     parts = gin_flags.build(args)
     data_flags.apply(args)
+    if args.dry_run:
+        return _check(args, parts)
+
+    from switch_jax.training.life import early_failures_told
+
+    with early_failures_told(parts["run"].model_dir):
+        return _train(args, parts)
+
+
+def _check(args: argparse.Namespace, parts: dict[str, Any]) -> int:
+    processes.connect(args, parts["mesh"])
+
+    from switch_jax.cli import gin_config
+    from switch_jax.training.checks import check
+
+    check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
+    print(gin_config.config_text())
+    return 0
+
+
+def _train(args: argparse.Namespace, parts: dict[str, Any]) -> int:
     processes.connect(args, parts["mesh"])
     processes.keep_compiled()
 
     from switch_jax.cli import gin_config
-    from switch_jax.training.checks import check
     from switch_jax.training.loop import train
     from switch_jax.training.stopping import Stopped
 
-    if args.dry_run:
-        check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
-        print(gin_config.config_text())
-        return 0
     try:
         train(**parts, config_text=gin_config.config_text())
     except Stopped as stopped:

@@ -131,17 +131,17 @@ def _noise_of(block_seed: tf.Tensor) -> Iterator[None]:
     same whenever a graph is run: all blocks would be masked alike. Other threads see no change.
     """
     _TRACING.acquire()  # two at a time would put back each other's function
-    random, thread = tf.data.Dataset.random, threading.get_ident()
+    own, thread = tf.data.Dataset.__dict__["random"], threading.get_ident()
 
-    def of_block(seed: Any) -> tf.data.Dataset:
-        numbers = random(seed)
+    def of_block(*args: Any, **kwargs: Any) -> tf.data.Dataset:
+        numbers = own.__func__(*args, **kwargs)
         if threading.get_ident() != thread:
             return numbers
         return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
 
-    tf.data.Dataset.random = of_block
+    tf.data.Dataset.random = staticmethod(of_block)
     try:
         yield
     finally:
-        tf.data.Dataset.random = random
+        tf.data.Dataset.random = own
         _TRACING.release()

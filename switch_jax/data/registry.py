@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 from tensorflow_datasets.core.utils import file_utils
 
-from switch_jax.errors import UserError, did_you_mean
+from switch_jax.errors import UserError, did_you_mean, storage_error
 from switch_jax.tasks import FAMILIES
 
 
@@ -97,7 +97,9 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
             return _splits_in_tfds(task, loader)
     except tf.errors.OpError as error:  # of a bucket
         reason = " ".join(error.message.split())
-        raise UserError(f"the data of {task.name} cannot be reached: {reason}") from error
+        raise storage_error(
+            f"the data of {task.name} cannot be reached: {reason}", error
+        ) from error
     return list(task.splits)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, is_transient, storage_error
 
 _TENSORFLOW_S = re.compile(
     r"\{\{function_node [^}]*\}\}|Error in user-defined function passed to .* with iterator: \S+: "
@@ -65,6 +65,7 @@ def elements(
     Raises:
       UserError: the source cannot be read, with file and place where they are found; or a step of
         the task fails.
+      TransientError: the storage failed.
     """
     iterator = dataset.as_numpy_iterator()
     while True:
@@ -73,11 +74,16 @@ def elements(
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            source = source_of(task, split, use_cached)
-            place = _damaged_place(source, source.list_shards(split)[group])
-            reason = place or f"a step of the task fails: {_words(error)}"
-            raise UserError(f"{task.name}, split {split!r}: {reason}") from error
+            reason = _reason(error, source_of(task, split, use_cached), split, group)
+            raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
         yield element  # out of the `try`, or what the caller raises would be caught
+
+
+def _reason(error: tf.errors.OpError, source: seqio.DataSource, split: str, group: slice) -> str:
+    if is_transient(error):  # what failed once may be read without fault now
+        return f"cannot be read: {_words(error)}"
+    place = _damaged_place(source, source.list_shards(split)[group])
+    return place or f"a step of the task fails: {_words(error)}"
 
 
 def _damaged_place(source: seqio.DataSource, files: list[str]) -> str | None:

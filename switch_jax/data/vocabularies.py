@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 SENTINELS = 100
 # T5's 32,000 pieces (section 3.1.3 of https://arxiv.org/abs/1910.10683) and its sentinels.
@@ -68,9 +68,10 @@ def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
         reason = (
             "it cannot be read" if isinstance(error, tf.errors.OpError) else "it is no such model"
         )
-        raise UserError(
+        raise storage_error(
             f"no SentencePiece model is found at {path} ({reason}): set VOCABULARY to the path of "
-            f"one, a copy of this for example, or to {', '.join(map(repr, _NAMED))}"
+            f"one, a copy of this for example, or to {', '.join(map(repr, _NAMED))}",
+            error,
         ) from error
     return found
 

@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data.registry import mixing_rates, tasks_with_split
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 # SentencePiece leaves out lines that are longer, in bytes; its own limit is 4192.
 _LONGEST_LINE = 65536
@@ -125,4 +125,4 @@ def write(model: bytes, path: str) -> None:
             file.write(model)
         tf.io.gfile.rename(unfinished, path)
     except tf.errors.OpError as error:
-        raise UserError(f"cannot write {path}: {error.message}") from error
+        raise storage_error(f"cannot write {path}: {error.message}", error) from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 from switch_jax.partitioning.hosts import gather, on_first
 from switch_jax.paths import told, whole, write_whole
 
@@ -107,5 +107,6 @@ class Parts:
         except OSError as error:
             if self.path.exists():  # another job made it, and removed the parts
                 return
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+            message = f"{self.path} cannot be written: {error.strerror}"
+            raise storage_error(message, error) from error
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from switch_jax.data.rows import Example
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 Record = dict[str, str]
 STANDARD_INPUT = "-"
@@ -40,7 +40,8 @@ def read_records(path: str, stdin: io.TextIOBase | None = None) -> Iterator[Reco
             with tf.io.gfile.GFile(path) as lines:
                 yield from _from_lines(lines, path, json_lines=path.endswith((".jsonl", ".json")))
         except tf.errors.OpError as error:
-            raise UserError(f"{path} cannot be read: {error.message.split(';')[-1]}") from error
+            reason = error.message.split(";")[-1]
+            raise storage_error(f"{path} cannot be read: {reason}", error) from error
 
 
 def _from_lines(lines, name: str, json_lines: bool | None) -> Iterator[Record]:
@@ -79,7 +80,8 @@ def _from_tfrecord(path: str) -> Iterator[Record]:
             texts = {name: texts[0].decode() for name, texts in values.items() if texts}
             yield _checked(texts, f"{path}, record {number}")
     except (tf.errors.OpError, UnicodeDecodeError, DecodeError) as error:
-        raise UserError(f"{path}, record {number + 1} cannot be read: {error}") from error
+        message = f"{path}, record {number + 1} cannot be read: {error}"
+        raise storage_error(message, error) from error
 
 
 def _checked(record: object, place: str) -> Record:

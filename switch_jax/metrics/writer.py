@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from clu import metric_writers
 
-from switch_jax.errors import UserError
+from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
 
 
@@ -103,15 +103,17 @@ class MetricWriter:
         except tf.errors.OpError as error:  # what a full disk is to TensorFlow
             reason = error.message.splitlines()[0].rpartition("; ")[2]
             folder = self.path.with_name("tensorboard")
-            raise UserError(f"metrics cannot be written to {folder}: {reason}") from error
+            raise storage_error(
+                f"metrics cannot be written to {folder}: {reason}", error
+            ) from error
 
     def _append(self, text: str) -> None:
         try:
             with self.path.open("a") as file:
                 file.write(text)
         except OSError as error:
-            raise UserError(
-                f"metrics cannot be written to {self.path}: {error.strerror}"
+            raise storage_error(
+                f"metrics cannot be written to {self.path}: {error.strerror}", error
             ) from error
 
     def _records(self) -> Iterator[dict[str, Any]]:

@@ -19,9 +19,7 @@ def truncated_normal(
     return nnx.Param(value, axes=axes, std=variance**0.5)
 
 
-def normal(
-    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float
-) -> nnx.Param:
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float) -> nnx.Param:
     """Normal with mean 0 and standard deviation `std`."""
     return nnx.Param(std * jax.random.normal(rngs.params(), shape), axes=axes, std=std)
 

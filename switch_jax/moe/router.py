@@ -38,9 +38,7 @@ def router_logits(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _project(
-    x: jax.Array, words: NoiseWords | None, router: jax.Array, jitter: float
-) -> jax.Array:
+def _project(x: jax.Array, words: NoiseWords | None, router: jax.Array, jitter: float) -> jax.Array:
     """Which expert a token gets must not hang on a rounding, so HIGH: three products in bfloat16.
 
     A TPU would round float32 operands to bfloat16 and multiply once. The gradients take that.

@@ -3,8 +3,10 @@
 import importlib.metadata
 import itertools
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -13,7 +15,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 
 import switch_jax
-from switch_jax.errors import LostHostError, UserError
+from switch_jax.errors import LostHostError, TransientError, UserError
 from switch_jax.partitioning.mesh import offer_virtual_cpus
 
 Result = TypeVar("Result")
@@ -25,6 +27,9 @@ _START_TIMEOUT = 300
 _PLATFORM_START_TIMEOUT = 1800
 # Seconds between the first and the last that has compiled.
 _MEETING_TIMEOUT = 3600
+
+# What Linux says the machine is; on Google's, "Google Compute Engine".
+_PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
 
 
 def connect(
@@ -44,6 +49,7 @@ def connect(
     Raises:
       UserError: it is not known where the others are.
       LostHostError: they were not there in time.
+      TransientError: the TPU of this machine does not show up.
     """
     given = (coordinator_address, process_count, process_index)
     if None in given and given != (None, None, None):
@@ -70,8 +76,24 @@ def connect(
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        kind = LostHostError if isinstance(error, RuntimeError) else UserError
-        raise kind(f"cannot join the other processes: {reason}") from error
+        message = f"cannot join the other processes: {reason}"
+        if isinstance(error, RuntimeError):
+            raise LostHostError(message) from error
+        if process_count is not None:
+            raise UserError(message) from error
+        if _is_meant_for_tpus():
+            raise TransientError(f"{message}; no TPU shows up on this machine") from error
+        raise UserError(
+            f"{message}; --multihost is for Cloud TPU, GKE, Slurm and Open MPI: elsewhere give "
+            "--coordinator_address, --process_count and --process_index"
+        ) from error
+
+
+def _is_meant_for_tpus() -> bool:
+    """Whether this is a TPU pod of GKE or a VM of Google's: JAX asks only where it sees a chip."""
+    if os.environ.keys() & {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"}:
+        return True
+    return _PRODUCT_NAME.exists() and _PRODUCT_NAME.read_text().startswith("Google")
 
 
 def check_alike(config_text: str) -> None:
@@ -162,6 +184,11 @@ def _numbers(indices: Sequence[int]) -> str:
     return f"{noun} {', '.join(map(str, indices[:4]))}{more}"
 
 
+def joined() -> tuple[int, int]:
+    """The number of this process and how many there are; starts no devices, as JAX's own does."""
+    return distributed.global_state.process_id, distributed.global_state.num_processes
+
+
 def is_first() -> bool:
     """Whether this is the one process that writes what is written once."""
     return jax.process_index() == 0
@@ -190,17 +217,20 @@ def agreed(action: Callable[[], Result]) -> Result:
     try:
         result = action()
     except UserError as error:
-        failure = str(error)
+        failure = error
     all_agree(failure)
     return result
 
 
-def all_agree(error: str | None) -> None:
+def all_agree(error: UserError | None) -> None:
     """Raises UserError on every process where any passed an error, so that none waits for it.
 
     Raises:
-      UserError: with the first error.
+      UserError: the first that does not pass.
+      TransientError: the first, where all may pass.
     """
-    errors = [e for e in gather(error) if e is not None]
+    own = None if error is None else (str(error), isinstance(error, TransientError))
+    errors = [e for e in gather(own) if e is not None]
     if errors:
-        raise UserError(errors[0])
+        message, transient = min(errors, key=lambda e: e[1])
+        raise (TransientError if transient else UserError)(message)

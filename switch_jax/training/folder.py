@@ -1,7 +1,7 @@
 """What a run's folder holds besides checkpoints and metrics."""
 
 import json
-import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing.parameters import saved_steps
 from switch_jax.data.pipeline import Batch, DataConfig
-from switch_jax.errors import UserError
+from switch_jax.errors import storage_error
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
-from switch_jax.paths import local_path, write_whole
+from switch_jax.paths import local_path, told, write_whole
 from switch_jax.training.config import RunConfig
 
 
@@ -27,11 +27,13 @@ def make_folder(name: str) -> Path:
     folder = local_path(name, "MODEL_DIR").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
+        probe = folder / f".writable-{uuid.uuid4().hex}"  # all processes do so at once
         probe.touch()
-        probe.unlink(missing_ok=True)  # processes on two hosts may have the same number
+        probe.unlink()
     except OSError as error:
-        raise UserError(f"MODEL_DIR {name!r} cannot be written: {error.strerror}") from error
+        raise storage_error(
+            f"MODEL_DIR {name!r} cannot be written: {error.strerror}", error
+        ) from error
     return folder
 
 
@@ -73,8 +75,8 @@ def write_description(
         if config_text:
             write_whole(model_dir / "config.gin", config_text)
     except OSError as error:
-        reason = error.strerror
-        raise UserError(f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}") from error
+        message = f"MODEL_DIR {run.model_dir!r} cannot be written: {error.strerror}"
+        raise storage_error(message, error) from error
 
 
 def _initial_checkpoint(model_dir: Path, start: Path | None) -> str | None:
@@ -95,9 +97,7 @@ def write_bad_batch(model_dir: Path, number: int, batch: Batch) -> Path:
     path = model_dir / "bad_batches" / f"batch_{number}_process_{jax.process_index()}.npz"
     here = batch["encoder_segments"].any(1)
     rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
-    try:
+    with told(path):
         path.parent.mkdir(exist_ok=True)
         np.savez(path, rows=np.flatnonzero(here), **rows)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -3,13 +3,14 @@
 import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
-from switch_jax.paths import told, write_whole
+from switch_jax.partitioning.hosts import joined
+from switch_jax.paths import local_path, told, write_whole
 from switch_jax.training.stopping import Stopped
 
 
@@ -63,6 +64,32 @@ class Life:
             "message": message,
             "time": time.time(),
             "started": self._started,
-            "processes": jax.process_count(),
+            "processes": joined()[1],
         }
         write_whole(self._file, json.dumps(facts, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def early_failures_told(model_dir: str) -> Iterator[None]:
+    """Within, a start that fails before it has a `Life` is told in `status.json` too.
+
+    Else a run that crashed, and is refused when it is started again, would seem to be running. A
+    folder without that file, or that another job uses, is left alone.
+
+    Args:
+      model_dir: MODEL_DIR; a folder or bucket that need not be there.
+    """
+    try:
+        yield
+    except UserError as error:
+        if joined()[0] == 0:
+            _tell(model_dir, error)
+        raise
+
+
+def _tell(model_dir: str, failure: UserError) -> None:
+    with contextlib.suppress(UserError, OSError):
+        folder = local_path(model_dir)
+        if (folder / "status.json").exists():
+            with contextlib.closing(RunLock(folder)), Life(folder, active=True):
+                raise failure  # for Life to write

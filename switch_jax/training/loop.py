@@ -160,9 +160,7 @@ class _Loop:
             meet("compiled")
         return_freed_memory()
         schedule = learning_rate_schedule(optimizer)
-        self._records = Records(
-            writer, self._progress, self._goodput, run, model, data, schedule
-        )
+        self._records = Records(writer, self._progress, self._goodput, run, model, data, schedule)
         self._profiler = Profiler(self._model_dir / "tensorboard", run.profile_steps)
         closing.callback(self._profiler.close)
         stacks = self._model_dir / f"hanging_process_{jax.process_index()}.txt"
@@ -286,9 +284,7 @@ class _Loop:
         for task, values in results.items():
             self._writer.write("eval", self.step, seconds, {"task": task, **values})
         held_out = list(results.values())[-1]["neg_log_perplexity"]
-        self._progress.say(
-            f"step {self.step}: held-out negative log perplexity {held_out:.4f}"
-        )
+        self._progress.say(f"step {self.step}: held-out negative log perplexity {held_out:.4f}")
         value = metric_of(results, self._parts.run.best_metric)
         self._best.update(self.step, value)
         return value

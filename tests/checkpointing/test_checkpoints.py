@@ -1,5 +1,6 @@
 """What is saved comes back, or is said to be lost: whatever happens to the folder."""
 
+import errno
 import functools
 import shutil
 import subprocess
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from switch_jax.checkpointing import Checkpoints
-from switch_jax.errors import UserError
+from switch_jax.checkpointing import Checkpoints, load_parameters
+from switch_jax.errors import TransientError, UserError
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 
 # Orbax leaves reads behind when one of several fails.
@@ -300,6 +301,39 @@ def test_with_all_damaged_there_is_no_start_from_scratch(two, tmp_path, file):
         with pytest.raises(UserError, match="no checkpoint is left in .*all were damaged, and are"):
             Checkpoints(folder, 3).restore(ABSTRACT())
     assert sorted(f.name[0] for f in (folder / "damaged").iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "file", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/array_metadatas/process_0"]
+)
+def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
+    folder = tmp_path / "run"
+    shutil.copytree(two, folder)
+    path = folder / "checkpoints" / "2" / file
+    path.rename(tmp_path / "kept")
+    path.symlink_to("/proc/self/mem")  # Input/output error
+    checkpoints = Checkpoints(folder, 3)
+    with pytest.raises(TransientError, match="cannot be read: .*Input/output error.*; this may p"):
+        checkpoints.restore(ABSTRACT())
+    if "array_metadatas" not in file:
+        with pytest.raises(TransientError, match=f"cannot be read: .*{path}'; this may pass"):
+            load_parameters(folder, {})
+    assert not (folder / "damaged").exists()
+    (tmp_path / "kept").rename(path)
+    _assert_is(checkpoints.restore(ABSTRACT()), 2)
+
+
+def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
+    def save_async(*_, **__):
+        try:
+            raise OSError(errno.EIO, "Input/output error", "x")
+        except OSError as error:
+            raise ValueError("no checkpoint") from error
+
+    checkpoints = Checkpoints(tmp_path, 3)
+    monkeypatch.setattr(checkpoints._checkpointer, "save_async", save_async)
+    with pytest.raises(TransientError, match="error: 'x'; what was saved before is still there; t"):
+        checkpoints.save(1, {"x": jnp.arange(3.0)}, {}, None)
 
 
 # Saves step 1; then `break_it` makes writing fail; saves step 2, and then restores.

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -73,6 +74,17 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
     folder = [f"--gin.MODEL_DIR={tmp_path / 'run'}"] if arguments[:1] == [DEMO] else []
     assert re.search(message, _refused(capsys, *folder, *arguments))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys, tmp_path):
+    status = tmp_path / "status.json"
+    status.write_text('{"state": "running"}')
+    mistake = [DEMO, f"--gin.MODEL_DIR={tmp_path}", "--gin.BATCH_SIZE=33"]
+    _refused(capsys, *mistake, "--dry_run")
+    assert json.loads(status.read_text()) == {"state": "running"}
+    told = _refused(capsys, *mistake)
+    facts = json.loads(status.read_text())
+    assert facts["state"] == "failed" and told == f"switch_jax train: {facts['message']}"
 
 
 def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):

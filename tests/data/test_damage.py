@@ -8,10 +8,10 @@ import tensorflow as tf
 from switch_jax.tasks import english
 
 from switch_jax.cli import main
-from switch_jax.data import streams
+from switch_jax.data import sources, streams
 from switch_jax.data.pipeline import DataConfig, TrainBatches, eval_batches
 from switch_jax.data.registry import provider
-from switch_jax.errors import UserError
+from switch_jax.errors import TransientError, UserError
 from tests.data.test_sources import LENGTHS, PAIR, prepare
 
 
@@ -103,3 +103,16 @@ def test_a_step_that_fails_is_told_as_such():
     with pytest.raises(UserError, match="failing, split 'train': a step of the task fails: String"):
         TrainBatches(DataConfig("failing", LENGTHS), 1)
     seqio.TaskRegistry.remove("failing")
+
+
+def test_a_fault_of_the_storage_is_told_at_once(monkeypatch):
+    def search(*_):
+        raise AssertionError("all files are read again")
+
+    monkeypatch.setattr(sources, "_damaged_place", search)
+    file = "/proc/self/mem"  # Input/output error
+    text_task("faulty", seqio.TextLineDataSource({"train": file, "validation": file}))
+    message = f"faulty, split 'validation': cannot be read: {file}; Input/output error; this may pa"
+    with pytest.raises(TransientError, match=message):
+        list(eval_batches(DataConfig("faulty", LENGTHS), 2))
+    seqio.TaskRegistry.remove("faulty")

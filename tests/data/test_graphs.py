@@ -1,12 +1,14 @@
 """Tasks that preprocess alike share what is traced, and nothing else."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
+from switch_jax.data import graphs
 from switch_jax.data.pipeline import DataConfig, TrainBatches, check_readable, eval_batches
 from switch_jax.errors import UserError
 
@@ -100,3 +102,21 @@ def test_a_task_of_a_mixture_without_example_is_told_when_it_is_drawn(tmp_path, 
     batches = TrainBatches(DataConfig("half_full", LENGTHS), 8)
     with pytest.raises(UserError, match="^hollow gives no example of its split 'train' at task_f"):
         next(batches)
+
+
+def test_other_threads_draw_as_ever_while_a_graph_is_traced():
+    def draw(*args, **options):
+        return [int(number) for number in tf.data.Dataset.random(*args, **options).take(3)]
+
+    own = tf.data.Dataset.__dict__["random"]
+    plain = draw(5)
+    found = []
+    with graphs._noise_of(tf.constant(9, tf.int64)):
+        options = {"rerandomize_each_iteration": False, "name": "numbers"}
+        other = threading.Thread(target=lambda: found.append(draw(seed=5, **options)))
+        other.start()
+        other.join()
+        of_data_set = [int(number) for number in tf.data.Dataset.range(1).random(5).take(3)]
+        assert draw(5, name="numbers") == of_data_set == [number ^ 9 for number in plain]
+    assert found == [plain]
+    assert tf.data.Dataset.__dict__["random"] is own and isinstance(own, staticmethod)

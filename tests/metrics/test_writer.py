@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from switch_jax.errors import UserError
+from switch_jax.errors import TransientError, UserError
 from switch_jax.metrics import MetricWriter
 
 
@@ -210,3 +211,20 @@ def test_wandb_that_does_not_start(tmp_path, wandb, monkeypatch):
     monkeypatch.setattr(wandb, "init", fail)
     with pytest.raises(UserError, match="start: No API key configured. With .* WANDB_MODE=offline"):
         MetricWriter(tmp_path, wandb_project="mine")
+
+
+def test_a_fault_of_the_storage_may_pass(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ESTALE, "words")
+
+    def fail_in_tensorflow():
+        raise tf.errors.UnavailableError(None, None, "file; words")
+
+    writer = MetricWriter(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", fail)
+        with pytest.raises(TransientError, match="metrics.jsonl: words; this may pass"):
+            writer.write("train", 1, 1.0, {"loss": 2.0})
+    monkeypatch.setattr(writer._tensorboard, "flush", fail_in_tensorflow)
+    with pytest.raises(TransientError, match="tensorboard: words; this may pass"):
+        writer.write("train", 1, 1.0, {"loss": 2.0})

@@ -1,12 +1,13 @@
 """What one process can check; tests/training/test_many_hosts.py has real ones."""
 
+import json
 import subprocess
 import sys
 
 import jax
 import pytest
 
-from switch_jax.errors import UserError
+from switch_jax.errors import LostHostError, TransientError, UserError
 from switch_jax.partitioning import hosts
 from tests.training.processes import ROOT, free_port, without_virtual_devices
 
@@ -34,6 +35,32 @@ def test_hosts_that_a_platform_starts_may_be_late(given, seconds, monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **flags: found.update(flags))
     hosts.connect(*given)
     assert found["initialization_timeout"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("environment", "product", "kind", "message"),
+    [
+        ({}, None, UserError, "--multihost is for Cloud TPU, GKE, Slurm and Open MPI: elsewhere"),
+        ({}, "Standard PC\n", UserError, "should be defined.; --multihost is for Cloud TPU"),
+        ({}, "Google Compute Engine\n", TransientError, "no TPU shows up on this machine"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, None, TransientError, "no TPU shows up on this machine"),
+    ],
+)
+def test_a_tpu_that_does_not_show_up(environment, product, kind, message, monkeypatch, tmp_path):
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hosts, "_PRODUCT_NAME", tmp_path / "product_name")
+    if product:
+        (tmp_path / "product_name").write_text(product)
+    with pytest.raises(UserError, match=message) as error:
+        hosts.connect(None, None, None)
+    assert type(error.value) is kind
 
 
 ALIKE = {"Python": "3.11.7", "jax": "0.10.2", "libtpu": "-", "config": "A = 1\nB = 2\n"}
@@ -111,5 +138,28 @@ def test_alone_everything_is_agreed():
     assert hosts.is_first()
     assert hosts.gather({"a": [1, 2.5, None]}) == [{"a": [1, 2.5, None]}]
     hosts.all_agree(None)
-    with pytest.raises(UserError, match="^the disk is full$"):
-        hosts.all_agree("the disk is full")
+    for kind in (UserError, TransientError):
+        with pytest.raises(UserError, match="^the disk is full$") as error:
+            hosts.all_agree(kind("the disk is full"))
+        assert type(error.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "kind", "message"),
+    [
+        (TransientError("slow"), [None, None], TransientError, "slow"),
+        (LostHostError("gone"), [None, ["slow", True]], TransientError, "gone"),
+        (TransientError("slow"), [None, ["full", False]], UserError, "full"),
+        (UserError("full"), [["slow", True], ["gone", False]], UserError, "full"),
+        (None, [["slow", True], None], TransientError, "slow"),
+    ],
+)
+def test_all_raise_the_same_and_first_what_stays(own, others, kind, message, monkeypatch):
+    def action():
+        if own is not None:
+            raise own
+
+    monkeypatch.setattr(hosts, "gather", lambda told: json.loads(json.dumps([told, *others])))
+    with pytest.raises(UserError, match=f"^{message}$") as error:
+        hosts.agreed(action)
+    assert type(error.value) is kind

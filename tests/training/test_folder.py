@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,6 +41,15 @@ def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
     folder = make_folder(str(tmp_path / "a" / "b"))
     assert folder == make_folder(str(folder)) == tmp_path / "a" / "b"
     assert list(folder.iterdir()) == []
+
+
+def test_no_two_processes_try_a_folder_by_the_same_file(tmp_path, monkeypatch):
+    touched, touch = [], Path.touch
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
+    monkeypatch.setattr(Path, "touch", lambda path: touched.append(path) or touch(path))
+    make_folder(str(tmp_path))
+    make_folder(str(tmp_path))
+    assert len({path.name for path in touched}) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
-from switch_jax.training.life import Life
+from switch_jax.training import life
+from switch_jax.training.life import Life, early_failures_told
 from switch_jax.training.stopping import INTERRUPTED, PREEMPTED, Stopped
 
 
@@ -53,3 +55,47 @@ def test_a_folder_that_cannot_be_written_is_told_at_the_start_and_not_at_the_end
     with Life(folder, active=True):
         (folder / "status.json").unlink()
         folder.rmdir()
+
+
+@pytest.fixture
+def crashed(tmp_path):
+    """The folder of a run that was killed."""
+    Life(tmp_path, active=True).running()
+    return tmp_path
+
+
+def fail_early(folder):
+    with pytest.raises(UserError, match="^no such task$"), early_failures_told(str(folder)):
+        raise UserError("no such task")
+
+
+def test_a_failure_before_the_run_has_begun_takes_the_place_of_running(crashed):
+    fail_early(crashed)
+    assert told(crashed) == ("failed", "no such task")
+    RunLock(crashed).close()  # it is free again
+
+
+def test_a_failure_beside_another_job_leaves_what_that_one_says(crashed):
+    lock = RunLock(crashed)
+    fail_early(crashed)
+    assert told(crashed) == ("running", "")
+    lock.close()
+
+
+def test_the_first_process_tells_an_early_failure(crashed, monkeypatch):
+    monkeypatch.setattr(life, "joined", lambda: (1, 2))
+    fail_early(crashed)
+    assert told(crashed) == ("running", "")
+
+
+def test_an_early_failure_makes_no_folder_and_no_file(tmp_path):
+    fail_early(tmp_path)
+    fail_early(tmp_path / "absent")
+    fail_early("gs://bucket/run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_without_a_failure_changes_nothing(crashed):
+    with early_failures_told(str(crashed)):
+        pass
+    assert told(crashed) == ("running", "")

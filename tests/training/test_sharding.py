@@ -43,9 +43,7 @@ def _train_step(shape, fully_sharded=False):
         optimizer=jax.device_put(state.optimizer, shardings),
     )
     batch = jax.device_put(random_batch(16), batch_sharding(mesh))
-    step = make_train_step(
-        MODEL, LOSS, GRADIENTS, num_microbatches=1, seed=0, shardings=shardings
-    )
+    step = make_train_step(MODEL, LOSS, GRADIENTS, num_microbatches=1, seed=0, shardings=shardings)
     with jax.set_mesh(mesh):
         state, metrics = jax.jit(step)(state, batch)
     for gradient, sharding in zip(
