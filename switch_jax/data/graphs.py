@@ -56,8 +56,10 @@ def in_blocks(
       block: source examples in a block.
 
     Returns:
-      A function of a data set of the source's examples, the first block (int64) and a seed (int64)
-      to a data set of (block, number in it, example), the example with the features of `lengths`.
+      A function of a data set of the source's examples, the first block (int64) and a data set of
+      seeds (int64, one for each pass over the source) to a data set of (pass, block, number in it,
+      example), the example with the features of `lengths`. Passes after the first begin with block
+      0.
     """
     return _shared(_in_blocks, task, lengths, cached, shuffle, block)
 
@@ -86,7 +88,9 @@ def _in_blocks(
 ) -> Any:
     features = {name: task.output_features[name] for name in lengths}
 
-    def of_block(seed: tf.Tensor, block: tf.Tensor, window: Any) -> tf.data.Dataset:
+    def of_block(
+        number: tf.Tensor, seed: tf.Tensor, block: tf.Tensor, window: Any
+    ) -> tf.data.Dataset:
         block_seed = tf.random.stateless_uniform(
             [], tf.stack([seed, block]), 0, 2**31 - 1, tf.int64
         )
@@ -98,14 +102,20 @@ def _in_blocks(
         dataset = dataset.map(lambda example: {name: example[name] for name in features})
         if shuffle and task.shuffle_buffer_size:
             dataset = dataset.shuffle(task.shuffle_buffer_size, seed=block_seed)
-        return dataset.enumerate().map(lambda number, example: (block, number, example))
+        return dataset.enumerate().map(lambda place, example: (number, block, place, example))
 
-    def blocks(source: tf.data.Dataset, first: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-        windows = source.skip(first * size).window(size).enumerate(first)
-        dataset = windows.flat_map(functools.partial(of_block, seed))
+    def passes(
+        source: tf.data.Dataset, first: tf.Tensor, seeds: tf.data.Dataset
+    ) -> tf.data.Dataset:
+        def one(number: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+            start = tf.where(number == 0, first, 0)
+            windows = source.skip(start * size).window(size).enumerate(start)
+            return windows.flat_map(functools.partial(of_block, number, seed))
+
+        dataset = seeds.enumerate().flat_map(one)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-    return blocks
+    return passes
 
 
 def _preprocessed(

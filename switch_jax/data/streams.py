@@ -8,6 +8,7 @@ however far the run has come.
 """
 
 import functools
+import itertools
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ _MOST_UNITS = 256  # of several files each where a source has more
 _DRAWS = 1024  # tasks of a mixture that are drawn at once
 _EMPTY_EPOCHS = 20  # in a row, after which a stream gives up
 _OPEN_UNITS = 16  # whose sources are kept
+_PASSES = 16  # over a small source that are prepared at once: to begin one takes TensorFlow 0.3 s
 
 
 class Cursor(NamedTuple):
@@ -43,6 +45,14 @@ class Cursor(NamedTuple):
     unit: int = 0
     block: int = 0
     example: int = 0
+
+
+class _Unit(NamedTuple):
+    """The `number`-th part of what a stream reads in an epoch; `source`: (group, part) of files."""
+
+    epoch: int
+    number: int
+    source: tuple[int, int]
 
 
 class TaskExamples:
@@ -63,7 +73,7 @@ class TaskExamples:
         self._num_streams, self._shuffle = num_streams, shuffle
         self._seed = (seed, zlib.crc32(task.name.encode()))
         self._cached = use_cached and task.supports_caching
-        self._unit_source = functools.lru_cache(_OPEN_UNITS)(self._make_unit_source)
+        self._source_of = functools.lru_cache(_OPEN_UNITS)(self._open)
 
     # Only when the task is first drawn, since a mixture may have a hundred of them in a bucket.
     @functools.cached_property
@@ -86,20 +96,20 @@ class TaskExamples:
         Raises:
           UserError: there is none in many epochs, or the source cannot be read.
         """
-        epoch, unit, block, example = cursor
-        found = epoch
+        epoch, unit, first = cursor.epoch, cursor.unit, (cursor.block, cursor.example)
+        found, ahead = epoch, 1
         # Of several streams each gets another share in the next epoch.
         empty = 2 if self._num_streams == 1 else self._parts + _EMPTY_EPOCHS
-        while epoch < found + empty:
-            units = self._units(epoch, stream)
-            while unit < len(units):
-                first = (block, example)
-                for place, features in self._unit(epoch, *units[unit], block):
-                    if place >= first:
-                        yield features, Cursor(epoch, unit, place[0], place[1] + 1)
-                        found = epoch
-                unit, block, example = unit + 1, 0, 0
-            epoch, unit, block, example = epoch + 1, 0, 0, 0
+        for source, same in itertools.groupby(self._units(stream, epoch, unit), lambda u: u.source):
+            while (units := list(itertools.islice(same, ahead))) and units[0].epoch < found + empty:
+                for number, place, features in self._examples(source, units, first[0]):
+                    if number or place >= first:
+                        found = units[number].epoch
+                        yield features, Cursor(found, units[number].number, place[0], place[1] + 1)
+                        ahead = _PASSES
+                first = (0, 0)
+            if units:
+                break
         told = no_example(self._task.name, self._split, self._lengths)
         if self._num_streams > 1:
             told = (
@@ -108,32 +118,36 @@ class TaskExamples:
             )
         raise UserError(told)
 
-    def _units(self, epoch: int, stream: int) -> list[tuple[int, int]]:
-        """(Group of files, part of it) of each unit that the stream gets in this epoch."""
-        units = np.arange(self._groups * self._parts)
-        if self._shuffle:
-            units = np.random.default_rng((*self._seed, epoch)).permutation(units)
-        # The parts move on, or else a stream could get an empty one in every epoch.
-        return [
-            (int(u) // self._parts, (int(u) + epoch) % self._parts)
-            for u in units[stream :: self._num_streams]
-        ]
+    def _units(self, stream: int, first: int, unit: int) -> Iterator[_Unit]:
+        """What the stream reads from a unit of an epoch on, epoch after epoch."""
+        for epoch in itertools.count(first):
+            units = np.arange(self._groups * self._parts)
+            if self._shuffle:
+                units = np.random.default_rng((*self._seed, epoch)).permutation(units)
+            mine = units[stream :: self._num_streams].tolist()
+            for number in range(unit, len(mine)):
+                # The parts move on, or else a stream could get an empty one in every epoch.
+                group, part = divmod(mine[number], self._parts)
+                yield _Unit(epoch, number, (group, (part + epoch) % self._parts))
+            unit = 0
 
-    def _unit(
-        self, epoch: int, group: int, part: int, block: int
-    ) -> Iterator[tuple[tuple[int, int], Example]]:
-        """((Block, example), features) of a unit, from a block on."""
-        seed = np.random.SeedSequence((*self._seed, epoch, group, part)).generate_state(1)[0]
-        first, seed = (tf.constant(int(n), tf.int64) for n in (block, seed))
+    def _examples(
+        self, source: tuple[int, int], units: Sequence[_Unit], block: int
+    ) -> Iterator[tuple[int, tuple[int, int], Example]]:
+        """(Which unit, (block, example), features) of units with one source, from a block on."""
+        entropy = [(*self._seed, unit.epoch, *source) for unit in units]
+        seeds = [int(np.random.SeedSequence(numbers).generate_state(1)[0]) for numbers in entropy]
         graph = in_blocks(self._task, self._lengths, self._cached, self._shuffle, BLOCK)
-        dataset = graph(self._unit_source(group, part), first, seed)
-        files = slice(group, None, self._groups)
-        for block, example, features in elements(
+        first = tf.constant(block, tf.int64)
+        passes = tf.data.Dataset.from_tensor_slices(np.array(seeds, np.int64))
+        dataset = graph(self._source_of(*source), first, passes)
+        files = slice(source[0], None, self._groups)
+        for number, block, example, features in elements(
             dataset, self._task, self._split, self._cached, files
         ):
-            yield (int(block), int(example)), features
+            yield int(number), (int(block), int(example)), features
 
-    def _make_unit_source(self, group: int, part: int) -> tf.data.Dataset:
+    def _open(self, group: int, part: int) -> tf.data.Dataset:
         shard = seqio.ShardInfo(group, self._groups) if self._groups > 1 else None
         source = open_source(self._source, self._split, shard)
         return source.shard(self._parts, part) if self._parts > 1 else source
