@@ -11,15 +11,16 @@ from typing import Any
 import yaml
 from switch_jax.launch import prepare
 from switch_jax.launch.environment import environment
-from switch_jax.launch.hosts import SAVING, exit_code
+from switch_jax.launch.hosts import SAVING
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
-from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.retries import FINAL, KILLED, PREEMPTED, exit_code
 from switch_jax.launch.steps import Command, File, Step, answer, lines, start, take, write
 
 _POLL = 10.0  # seconds between looks at pods that wait
 _SETTLING = 1.0  # seconds until a JobSet knows of its pods' end
 _STOP = [code for code in FINAL if code]
+_MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"  # as in with_gcs.sh
 CONTAINER = "train"
 ENDS = "not done here: ends the job with a checkpoint, or clears away one that is over"
 
@@ -77,7 +78,9 @@ def follow(job: Job) -> int:
     if state == "Completed":
         return 0
     take(last)
-    return exit_code([int(code) for code in answer(codes).split()]) or 1
+    ended = [int(code) for code in answer(codes).split()]
+    # Pods that the cluster ends with the one that failed are killed where they are deaf.
+    return exit_code([code for code in ended if code != KILLED] or ended) or 1
 
 
 def manifest(job: Job) -> dict[str, Any]:
@@ -169,7 +172,7 @@ def _pod(job: Job) -> dict[str, Any]:
             "name": f"bucket-{i}",
             "csi": {
                 "driver": "gcsfuse.csi.storage.gke.io",
-                "volumeAttributes": {"bucketName": bucket, "mountOptions": "implicit-dirs"},
+                "volumeAttributes": {"bucketName": bucket, "mountOptions": _MOUNT_OPTIONS},
             },
         }
         for i, bucket in enumerate(job.buckets)

@@ -77,8 +77,11 @@ def _bucket(job: Job, bucket: str) -> Command:
         *("gcloud", "storage", "buckets", "create", f"gs://{bucket}"),
         f"--location={region}",
         f"--project={job.project}",
+        *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
     )
-    return _once(argv, "the bucket, in the region of the slices")
+    return _once(
+        argv, "the bucket, in the region of the slices; its folders can be renamed at once"
+    )
 
 
 def _image(job: Job) -> list[Command]:

@@ -86,9 +86,9 @@ def test_buckets_are_mounted_before_the_command(monkeypatch, tmp_path):
     assert subprocess.run(command, timeout=30).returncode == 7
     assert calls.read_text().splitlines() == [
         "mkdir -p /gcs/one",
-        "gcsfuse --implicit-dirs one /gcs/one",
+        "gcsfuse --implicit-dirs --rename-dir-limit=200000 one /gcs/one",
         "mkdir -p /gcs/two",
-        "gcsfuse --implicit-dirs two /gcs/two",
+        "gcsfuse --implicit-dirs --rename-dir-limit=200000 two /gcs/two",
         "train --flag=a b",
     ]
 

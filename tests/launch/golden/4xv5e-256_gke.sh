@@ -54,8 +54,12 @@ gcloud container node-pools create base-3 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, not done here: the bucket, in the region of the slices
-gcloud storage buckets create gs://my-bucket --location=us-west4 --project=my-project
+# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+gcloud storage buckets create gs://my-bucket \
+    --location=us-west4 \
+    --project=my-project \
+    --uniform-bucket-level-access \
+    --enable-hierarchical-namespace
 
 # once, not done here: the image, from a checkout; docs/launching.md adds files of your own
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
@@ -160,7 +164,7 @@ spec:
                 driver: gcsfuse.csi.storage.gke.io
                 volumeAttributes:
                   bucketName: my-bucket
-                  mountOptions: implicit-dirs
+                  mountOptions: implicit-dirs,rename-dir-limit=200000
 END
 
 # kubectl comes to know the cluster

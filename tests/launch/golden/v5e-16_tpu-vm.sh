@@ -3,8 +3,12 @@
 # once, not done here: the project may use the service
 gcloud services enable tpu.googleapis.com --project=my-project
 
-# once, not done here: the bucket, in the region of the slices
-gcloud storage buckets create gs://my-bucket --location=us-west4 --project=my-project
+# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+gcloud storage buckets create gs://my-bucket \
+    --location=us-west4 \
+    --project=my-project \
+    --uniform-bucket-level-access \
+    --enable-hierarchical-namespace
 
 # once, not done here: the image, from a checkout; docs/launching.md adds files of your own
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
