@@ -1,11 +1,31 @@
 """Starts a job again after a preemption or a crash, for as long as that makes sense."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # Exit codes of `switch_jax train`: docs/reliability.md. After these a person has to look, or wanted
 # it: done, a mistake, does not fit, Ctrl-C.
 FINAL = (0, 2, 3, 130)
 PREEMPTED = 75  # stopped by SIGTERM, with its state saved
+INTERRUPTED, KILLED, TERMINATED = 130, 137, 143
+UNREACHABLE = 255  # ssh's, where the connection cannot be made, or breaks
+
+# Of several exit codes the one with the highest rank is the job's; any other is a crash, rank 1.
+_RANKS = {0: 0, PREEMPTED: 2, INTERRUPTED: 3, 2: 4, 3: 4, KILLED: 5, UNREACHABLE: 6}
+
+
+def exit_code(codes: Iterable[int]) -> int:
+    """The job's exit code of those of its processes or hosts; 0 where there are none.
+
+    One that cannot be reached decides, then one that was killed: nothing that happens to others
+    leads to that, while its end may leave them with any error. Then a mistake (2, 3), which is the
+    same at the next start; then Ctrl-C; then SIGTERM (75), after which all is saved, so that a
+    crash of one that was ending does not matter; then a crash.
+
+    Args:
+      codes: as a shell gives them, in the order in which they ended; without those of processes
+        that the launcher has killed.
+    """
+    return max(codes, key=lambda code: _RANKS.get(code, 1), default=0)  # of several the first
 
 
 def supervise(

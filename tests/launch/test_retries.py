@@ -1,7 +1,7 @@
 """Each job is a script: what its attempts end with, and the last checkpoint after each."""
 
 import pytest
-from switch_jax.launch.retries import supervise
+from switch_jax.launch.retries import exit_code, supervise
 
 
 def supervised(codes, steps=None, max_restarts=3, first=None):
@@ -54,3 +54,26 @@ def test_no_restarts_are_wanted():
     code, attempts, said = supervised([1, 0], max_restarts=0)
     assert (code, attempts) == (1, 1)
     assert "after 0 restarts" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([0, 0, 0], 0),
+        ([0, 1], 1),
+        ([134, 1, 0], 134),  # of crashes the first
+        ([75, 75], 75),
+        ([75, 134, 0], 75),  # it crashed as it ended, all being saved
+        ([75, 130], 130),
+        ([134, 2, 1], 2),
+        ([75, 2], 2),
+        ([1, 3], 3),
+        ([2, 137], 137),  # the others may end with anything once one was killed
+        ([1, 137, 2], 137),
+        ([2, 255], 255),  # and of one that cannot be reached nobody knows
+        ([137, 255], 255),
+        ([], 0),
+    ],
+)
+def test_which_exit_code_is_the_job_s(codes, expected):
+    assert exit_code(codes) == expected
