@@ -31,8 +31,11 @@ _SCRIPT = """\
 #!/bin/bash
 # Starts the job on one host, or follows it where it runs: bash {name}.sh SLICE
 set -euo pipefail
+{{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \\
-  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
+  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \\
+  || hostname)
+trap 'echo "[$1 $worker] exit code $?"' EXIT
 label='{{{{.Config.Labels.job}}}}'
 job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || true)
 lines=20
@@ -41,15 +44,14 @@ if [ -z "$job" ]; then
 {login}  {run} > /dev/null
 elif [ "$job" != {digest} ]; then
   echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
-  echo "[$1 $worker] exit code 2"
   exit 2
 fi
 sudo docker logs --follow --tail "$lines" {name} 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait {name})
-echo "[$1 $worker] exit code $code"
 exit "$code"
+}}
 """
-_EXIT = re.compile(r"\[(\S+ \d+)\] exit code (\d+)\s*")
+_EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
 def with_buckets(job: Job) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ def _container(job: Job) -> tuple[str, ...]:
         f"--name={job.name}",
         "--privileged",  # the TPU's devices, and FUSE
         "--net=host",
+        *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
         f"--stop-timeout={SAVING}",
         "--volume=/var/cache/switch_jax:/root/.cache/switch_jax",  # compiled programs
         *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),

@@ -1,6 +1,7 @@
 """Each job is a script: what its attempts end with, and the last checkpoint after each."""
 
 import pytest
+from switch_jax.launch import retries
 from switch_jax.launch.retries import exit_code, supervise
 
 
@@ -42,6 +43,34 @@ def test_a_new_checkpoint_begins_the_count_anew():
 def test_a_run_that_went_back_has_not_got_on():
     code, attempts, _ = supervised([1, 1, 0], [5, 5, 5], max_restarts=1, first=10)
     assert (code, attempts) == (1, 2)
+
+
+def test_checkpoints_that_cannot_be_listed_for_once_are_no_progress():
+    code, attempts, said = supervised([1, 1, 1, 0], [None, 5, 5, 5], max_restarts=1, first=5)
+    assert (code, attempts) == (1, 2)
+    assert "from the checkpoint of step 5" in said[0]
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """The pauses, in seconds; none is made."""
+    pauses = []
+    monkeypatch.setattr(retries.time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_host_that_cannot_be_reached_is_waited_for_and_does_not_count(slept):
+    code, attempts, said = supervised([255] * 6 + [1, 255, 0], max_restarts=1)
+    assert (code, attempts) == (0, 9)
+    assert slept == [30, 60, 120, 240, 300, 300, 30]  # and from the start once it was there
+    assert said[1] == "a host cannot be reached (exit code 255): starting again in 60 s"
+
+
+def test_a_host_that_cannot_be_reached_for_an_hour_is_a_crash(slept):
+    code, attempts, said = supervised([255] * 20, max_restarts=1)
+    assert (code, attempts) == (255, 17)
+    assert 3600 <= sum(slept) < 2 * 3600
+    assert "giving up" in said[-1]
 
 
 def test_preemptions_do_not_count():
