@@ -98,6 +98,26 @@ def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
     assert "the step fits on v5e-16: 12.2 of 16.0 GiB a chip, 1,234,567 tokens/s" in told
 
 
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        (
+            [],
+            "demo goes on; `gcloud compute tpus tpu-vm ssh demo --worker=all .* ends it; the same",
+        ),
+        (["waits for its slices"], "demo waits for its slices; the same command follows it again"),
+    ],
+)
+def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatch, capsys):
+    def interrupted(job):
+        raise KeyboardInterrupt(*phase)
+
+    monkeypatch.setattr(tpu_vm, "run", interrupted)
+    code, told = run(capsys, "--skip_plan")
+    assert code == 130
+    assert re.search(said, told), told
+
+
 def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)

@@ -114,10 +114,6 @@ spec:
               operator: In
               values:
               - 75
-          - action: FailJob
-            onPodConditions:
-            - type: DisruptionTarget
-              status: 'True'
         template:
           metadata:
             annotations:
@@ -128,6 +124,7 @@ spec:
           spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 600
+            shareProcessNamespace: true
             nodeSelector:
               cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice
               cloud.google.com/gke-tpu-topology: 16x16
@@ -180,7 +177,7 @@ kubectl get pods \
     --field-selector=status.phase=Running \
     --output=name
 
-# what all hosts print
+# what all hosts print; --since-time=LAST_LINE where it broke off
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -191,10 +188,11 @@ kubectl logs \
     --follow \
     --tail=-1
 
-# is it over? Completed or Failed; nothing: it runs, or starts again
+# JobSet: it is there; and Completed or Failed: it is over
 kubectl get jobset base \
     --context=gke_my-project_us-west4-a_pods \
-    --output='jsonpath={.status.terminalState}'
+    --ignore-not-found \
+    --output='jsonpath={.kind} {.status.terminalState}'
 
 # only where it failed: the exit codes
 kubectl get pods \

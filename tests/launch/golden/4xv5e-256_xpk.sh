@@ -25,7 +25,10 @@ docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/
 # once, not done here: the image, to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# starts the job; xpk makes and applies the JobSet
+# kubectl comes to know the cluster
+xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=base
+
+# only where kubectl finds no JobSet: xpk makes and applies it
 xpk workload create \
     --workload=base \
     --cluster=pods \
@@ -49,7 +52,7 @@ kubectl get pods \
     --field-selector=status.phase=Running \
     --output=name
 
-# what all hosts print
+# what all hosts print; --since-time=LAST_LINE where it broke off
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -59,8 +62,8 @@ kubectl logs \
     --follow \
     --tail=-1
 
-# is it over? Completed or Failed; nothing: it runs, or starts again
-kubectl get jobset base --output='jsonpath={.status.terminalState}'
+# JobSet: it is there; and Completed or Failed: it is over
+kubectl get jobset base --ignore-not-found --output='jsonpath={.kind} {.status.terminalState}'
 
 # only where it failed: the exit codes
 kubectl get pods \

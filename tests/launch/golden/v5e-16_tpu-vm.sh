@@ -21,8 +21,11 @@ cat > launched/base.sh <<'END'
 #!/bin/bash
 # Starts the job on one host, or follows it where it runs: bash base.sh SLICE
 set -euo pipefail
+{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
-  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
+  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
+  || hostname)
+trap 'echo "[$1 $worker] exit code $?"' EXIT
 label='{{.Config.Labels.job}}'
 job=$(sudo docker container inspect --format "$label" base 2> /dev/null || true)
 lines=20
@@ -30,12 +33,14 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=6a1ef7b2 \
+    --label=job=9853a8b4 \
     --detach \
     --init \
     --name=base \
     --privileged \
     --net=host \
+    --log-opt=max-size=100m \
+    --log-opt=max-file=3 \
     --stop-timeout=600 \
     --volume=/var/cache/switch_jax:/root/.cache/switch_jax \
     --env=JAX_PLATFORMS=tpu,cpu \
@@ -53,15 +58,14 @@ if [ -z "$job" ]; then
     --gin.TRAIN_STEPS=100000 \
     --gin.MESH_EXPERT=16 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 6a1ef7b2 ]; then
+elif [ "$job" != 9853a8b4 ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
-  echo "[$1 $worker] exit code 2"
   exit 2
 fi
 sudo docker logs --follow --tail "$lines" base 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait base)
-echo "[$1 $worker] exit code $code"
 exit "$code"
+}
 END
 
 # is the slice there? asked every 30 s until it is READY
