@@ -3,12 +3,39 @@
 # once, not done here: the project may use the service
 gcloud services enable tpu.googleapis.com --project=my-project
 
+# once, not done here: whom the hosts act as
+gcloud iam service-accounts create trainer --project=my-project
+
 # once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
 gcloud storage buckets create gs://my-bucket \
     --location=us-east5 \
     --project=my-project \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
+
+# once, not done here: the project may use the service
+gcloud services enable artifactregistry.googleapis.com --project=my-project
+
+# once, not done here: where the image goes
+gcloud artifacts repositories create images \
+    --repository-format=docker \
+    --location=us \
+    --project=my-project
+
+# once, not done here: docker here may push to it
+gcloud auth configure-docker us-docker.pkg.dev --quiet
+
+# once, not done here: whom the job acts as may use the bucket
+gcloud storage buckets add-iam-policy-binding gs://my-bucket \
+    --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
+    --role=roles/storage.objectUser
+
+# once, not done here: the hosts may pull the image
+gcloud artifacts repositories add-iam-policy-binding images \
+    --location=us \
+    --project=my-project \
+    --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
+    --role=roles/artifactregistry.reader
 
 # once, not done here: the image, from a checkout; docs/launching.md adds files of your own
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
