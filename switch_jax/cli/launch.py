@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where(
         "--skip_storage",
         action="store_true",
-        help="start without asking whether data can be read and MODEL_DIR be written, from here",
+        help="start without asking whether data can be read and MODEL_DIR be written, from here, "
+        "and whether its bucket is of the right kind",
     )
 
 
@@ -88,11 +89,13 @@ def main(args: argparse.Namespace) -> int:
     checks.check(parts, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
-    steps = [*prepare.steps(job), *target.steps(job), *target.afterwards(job)]
+    look = [*prepare.steps(job), checks.layout(job)]
+    steps = [*look, *target.steps(job), *target.afterwards(job)]
     print(shown(title, steps), end="", flush=True)
     if args.dry_run:
         return 0
     if not args.skip_storage:
+        checks.check_bucket(job)
         checks.check_storage(parts)
     if not args.skip_plan:
         say(f"compiling the step for {job.topology}, which takes some minutes")

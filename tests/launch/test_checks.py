@@ -1,12 +1,16 @@
 """Mistakes in a run that the slices, the disk or the compiler would show an hour later."""
 
+import contextlib
 import re
 
 import pytest
 from switch_jax.launch import checks, tpu_vm
 
 from switch_jax.cli import main
+from switch_jax.errors import UserError
 from switch_jax.planning import plan
+from tests.launch.fakes import put_on_path
+from tests.launch.jobs import make_job
 
 RUN = [
     "launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=demo", "--project=my-project",
@@ -68,6 +72,7 @@ def calls(monkeypatch):
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
     monkeypatch.setattr(checks, "check_storage", lambda parts: done.append("storage"))
+    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     return done
 
 
@@ -121,12 +126,35 @@ def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatc
 def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
+    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
     code, told = run(capsys, "--skip_plan", task, f"--tfds_data_dir={tmp_path}")
     assert (code, done) == (2, [])
     assert f"not in {tmp_path}" in told.splitlines()[-1] and "--skip_storage" in told
     assert run(capsys, "--skip_plan", "--skip_storage", task)[0] == 0
     assert done == ["demo"]
+
+
+@pytest.mark.parametrize(
+    ("gcloud", "message"),
+    [
+        ("echo True", None),
+        ("", "MODEL_DIR 'gs://my-bucket/runs/base': its bucket has no hierarchical namespace"),
+        ("echo False", "its bucket has no hierarchical namespace"),
+        ("echo no such bucket >&2; exit 1", "no such bucket; --skip_storage starts the job"),
+    ],
+)
+def test_a_bucket_whose_folders_are_not_renamed_at_once_is_refused(
+    gcloud, message, monkeypatch, tmp_path
+):
+    calls = put_on_path(monkeypatch, tmp_path, gcloud=gcloud)
+    job = make_job("tpu-vm", "v5e-16", initial_checkpoint="gs://flat-bucket/runs/other")
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        checks.check_bucket(job)
+    assert calls.read_text() == (
+        "gcloud storage buckets describe gs://my-bucket --raw "
+        "--format=value(hierarchicalNamespace.enabled)\n"
+    )
 
 
 def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
@@ -140,5 +168,5 @@ def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
         checks.check_storage(parts)
         assert len(looked) == 1 and list(tmp_path.iterdir()) == []
         Run.model_dir = str(tmp_path / "gone" / "deep")
-        with pytest.raises(checks.UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
+        with pytest.raises(UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
             checks.check_storage(parts)

@@ -52,6 +52,9 @@ docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/
 # once, not done here: the image, to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
+# before the start: True, or it is refused
+gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
+
 # kubectl comes to know the cluster
 xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=base
 

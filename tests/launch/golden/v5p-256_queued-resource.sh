@@ -43,6 +43,9 @@ docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/
 # once, not done here: the image, to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
+# before the start: True, or it is refused
+gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
+
 # what every host runs
 cat > launched/base.sh <<'END'
 #!/bin/bash
