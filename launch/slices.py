@@ -49,7 +49,6 @@ def run(job: Job, request: Request) -> int:
     Raises:
       UserError: they cannot be made at first, somebody has stopped them, or there is no gcloud.
     """
-
     first = answer(request.describe, _ABSENT)  # who may not even ask is told so at once
     had = first in (request.ready, *request.gone)
 
