@@ -6,6 +6,8 @@ from typing import Any
 
 from etils import epath
 from jax.sharding import AbstractMesh, AxisType
+from switch_jax.launch.job import Job
+from switch_jax.launch.steps import Command, answer
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
@@ -80,6 +82,33 @@ def check_storage(parts: Mapping[str, Any]) -> None:
         raise UserError(
             f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}; {advice}"
         ) from error
+
+
+def check_bucket(job: Job) -> None:
+    """Asks whether a folder of MODEL_DIR's bucket is renamed at once, as a checkpoint has to be.
+
+    Raises:
+      UserError: it is not, or gcloud does not say.
+    """
+    skip = "--skip_storage starts the job without a look"
+    try:
+        hierarchical = answer(layout(job))
+    except UserError as error:
+        raise UserError(f"{error}; {skip}") from error
+    if hierarchical.lower() != "true":
+        raise UserError(
+            f"MODEL_DIR {job.model_dir!r}: its bucket has no hierarchical namespace, so that a "
+            "host that is killed may leave half a checkpoint as if it were whole; a bucket gets "
+            f"one when it is made, as in --dry_run ({skip})"
+        )
+
+
+def layout(job: Job) -> Command:
+    """Asks whether the bucket of MODEL_DIR has a hierarchical namespace."""
+    bucket = "/".join(job.model_dir.split("/")[:3])
+    form = "--format=value(hierarchicalNamespace.enabled)"
+    argv = ("gcloud", "storage", "buckets", "describe", bucket, "--raw", form)
+    return Command(argv, "before the start: True, or it is refused")
 
 
 def check_fits(parts: Mapping[str, Any], hardware: Slice) -> str:

@@ -4,6 +4,8 @@ GKE tells the pods of a Job, and the Jobs of a JobSet, who their peers are (TPU_
 TPU_WORKER_ID, MEGASCALE_*), which is where `jax.distributed.initialize` looks.
 """
 
+import contextlib
+import dataclasses
 import subprocess
 import time
 from typing import Any
@@ -11,15 +13,28 @@ from typing import Any
 import yaml
 from switch_jax.launch import prepare
 from switch_jax.launch.environment import environment
-from switch_jax.launch.hosts import SAVING, exit_code
+from switch_jax.launch.hosts import SAVING
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
-from switch_jax.launch.retries import FINAL, PREEMPTED
-from switch_jax.launch.steps import Command, File, Step, answer, lines, start, take, write
+from switch_jax.launch.retries import FINAL, KILLED, PREEMPTED, exit_code
+from switch_jax.launch.steps import (
+    Command,
+    File,
+    Step,
+    answer,
+    lines,
+    patiently,
+    start,
+    take,
+    write,
+)
+
+from switch_jax.errors import UserError
 
 _POLL = 10.0  # seconds between looks at pods that wait
 _SETTLING = 1.0  # seconds until a JobSet knows of its pods' end
 _STOP = [code for code in FINAL if code]
+_MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"  # as in with_gcs.sh
 CONTAINER = "train"
 ENDS = "not done here: ends the job with a checkpoint, or clears away one that is over"
 
@@ -60,31 +75,66 @@ def run(job: Job) -> int:
 def follow(job: Job) -> int:
     """Prints what the pods of a JobSet print until it is over; returns the trainer's exit code."""
     running, logs, over, codes, last = looks(job)
-    told = None
-    while not (state := answer(over)):
-        ready = len(answer(running).split())
+    told, since = None, None
+    while not (state := _state(job, over)):
+        ready = len(patiently(running).split())
         if ready < job.hardware.hosts:
             if ready != told:
                 say(f"{job.name}: {ready} of {job.hardware.hosts} pods run")
             told = ready
             time.sleep(_POLL)
             continue
-        with start(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            for line in lines(process):
-                print(line, end="", flush=True)
+        since = _print(logs, since)
         time.sleep(_SETTLING)
     say(f"{job.name}: {state}")
     if state == "Completed":
         return 0
-    take(last)
-    return exit_code([int(code) for code in answer(codes).split()]) or 1
+    ended = [int(code) for code in patiently(codes).split()]
+    with contextlib.suppress(UserError):
+        take(last)
+    # Pods that the cluster ends with the one that failed are killed where they are deaf.
+    return exit_code([code for code in ended if code != KILLED] or ended) or 1
+
+
+def found(job: Job) -> bool:
+    """Whether the JobSet is there, over or not."""
+    return bool(answer(looks(job)[2]))
+
+
+def _state(job: Job, over: Command) -> str:
+    """Completed, Failed, or "" of a JobSet that is not over."""
+    kind, _, state = patiently(over).partition(" ")
+    if not kind:
+        raise UserError(f"the JobSet {job.name} is gone: somebody has deleted it")
+    return state
+
+
+def _print(logs: Command, since: str | None) -> str | None:
+    """Prints what the pods print until they end or the connection breaks.
+
+    Args:
+      logs: follows the pods.
+      since: when the last line came that was printed already.
+
+    Returns:
+      When the last line came, as Kubernetes writes a time.
+    """
+    argv = (*logs.argv, *([f"--since-time={since}"] if since else []))
+    command = dataclasses.replace(logs, argv=argv)
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for line in lines(process):
+            print(line, end="", flush=True)
+            if line.startswith("[pod/"):  # kubectl's own come later than what was lost
+                since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return since
 
 
 def manifest(job: Job) -> dict[str, Any]:
     """The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later).
 
-    A container's exit code decides as elsewhere: 2, 3 and 130 fail the JobSet; 75, and a pod that
-    its node had to give up, start it again without counting; any other counts as a restart.
+    A container's exit code decides as elsewhere: 2, 3 and 130 fail the JobSet; 75, and on spot
+    nodes a pod that its node had to give up, start it again without counting; any other counts as
+    a restart.
     """
     rules: list[dict[str, Any]] = [
         {
@@ -124,21 +174,21 @@ def _slice(job: Job) -> dict[str, Any]:
     """The Job of one slice; any failure of a pod ends it, since no host goes on without another."""
     hosts = job.hardware.hosts_per_slice
     by_code = {"containerName": CONTAINER, "operator": "In"}
+    rules: list[dict[str, Any]] = [
+        {"action": "FailJob", "onExitCodes": {**by_code, "values": sorted(_STOP)}},
+        {"action": "FailJob", "onExitCodes": {**by_code, "values": [PREEMPTED]}},
+    ]
+    if job.spot:
+        # The kubelet sets it too where a pod takes too much memory or disk, and that would start
+        # again for ever: the lesser evil only where nodes go without the time to save.
+        disrupted = {"type": "DisruptionTarget", "status": "True"}
+        rules.append({"action": "FailJob", "onPodConditions": [disrupted]})
     return {
         "parallelism": hosts,
         "completions": hosts,
         "completionMode": "Indexed",
         "backoffLimit": 0,
-        "podFailurePolicy": {
-            "rules": [
-                {"action": "FailJob", "onExitCodes": {**by_code, "values": sorted(_STOP)}},
-                {"action": "FailJob", "onExitCodes": {**by_code, "values": [PREEMPTED]}},
-                {
-                    "action": "FailJob",
-                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                },
-            ]
-        },
+        "podFailurePolicy": {"rules": rules},
         "template": _pod(job),
     }
 
@@ -152,6 +202,8 @@ def _pod(job: Job) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": SAVING,
+        # Or the trainer would be process 1, which a SIGTERM passes by until there is a handler.
+        "shareProcessNamespace": True,
         "nodeSelector": select,
         "containers": [_container(job)],
     }
@@ -169,7 +221,7 @@ def _pod(job: Job) -> dict[str, Any]:
             "name": f"bucket-{i}",
             "csi": {
                 "driver": "gcsfuse.csi.storage.gke.io",
-                "volumeAttributes": {"bucketName": bucket, "mountOptions": "implicit-dirs"},
+                "volumeAttributes": {"bucketName": bucket, "mountOptions": _MOUNT_OPTIONS},
             },
         }
         for i, bucket in enumerate(job.buckets)
@@ -220,13 +272,16 @@ def looks(job: Job) -> tuple[Command, Command, Command, Command, Command]:
         *_kubectl(job, "logs", of_job, f"--container={CONTAINER}"),
         *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, job.hardware.hosts)}"),
     )
-    state = "--output=jsonpath={.status.terminalState}"
-    over = (*_kubectl(job, "get", "jobset", job.name), state)
+    state = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
+    over = (*_kubectl(job, "get", "jobset", job.name), *state)
     exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
     return (
         Command(running, f"asked every {_POLL:.0f} s until all pods run"),
-        Command((*logs, "--follow", "--tail=-1"), "what all hosts print"),
-        Command(over, "is it over? Completed or Failed; nothing: it runs, or starts again"),
+        Command(
+            (*logs, "--follow", "--tail=-1"),
+            "what all hosts print; --since-time=LAST_LINE where it broke off",
+        ),
+        Command(over, "JobSet: it is there; and Completed or Failed: it is over"),
         Command((*pods, f"--output=jsonpath={exit_codes}"), "only where it failed: the exit codes"),
         Command((*logs, "--tail=20"), "only where it failed: the last lines"),
     )

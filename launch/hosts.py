@@ -10,31 +10,32 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
-from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
 from switch_jax.launch.steps import Command, File, lines, shell, start, take
 
 from switch_jax.errors import UserError
 
-# ssh's exit code where the connection cannot be made, or breaks.
-UNREACHABLE = 255
 # Seconds to save the state in, after SIGTERM.
 SAVING = 600
 # Seconds for the other hosts to end by themselves, once one has failed: JAX's heartbeat takes 100.
 _OTHERS = 180
 # And after they were killed; one whose machine hangs does not even then.
-_KILLED = 60
+_LAST = 60
 
 _SCRIPT = """\
 #!/bin/bash
 # Starts the job on one host, or follows it where it runs: bash {name}.sh SLICE
 set -euo pipefail
+{{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \\
-  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
+  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \\
+  || hostname)
+trap 'echo "[$1 $worker] exit code $?"' EXIT
 label='{{{{.Config.Labels.job}}}}'
 job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || true)
 lines=20
@@ -43,15 +44,14 @@ if [ -z "$job" ]; then
 {login}  {run} > /dev/null
 elif [ "$job" != {digest} ]; then
   echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
-  echo "[$1 $worker] exit code 2"
   exit 2
 fi
 sudo docker logs --follow --tail "$lines" {name} 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait {name})
-echo "[$1 $worker] exit code $code"
 exit "$code"
+}}
 """
-_EXIT = re.compile(r"\[(\S+ \d+)\] exit code (\d+)\s*")
+_EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
 def with_buckets(job: Job) -> tuple[str, ...]:
@@ -77,6 +77,7 @@ def _container(job: Job) -> tuple[str, ...]:
         f"--name={job.name}",
         "--privileged",  # the TPU's devices, and FUSE
         "--net=host",
+        *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
         f"--stop-timeout={SAVING}",
         "--volume=/var/cache/switch_jax:/root/.cache/switch_jax",  # compiled programs
         *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),
@@ -139,7 +140,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
       nodes: names of the TPU VMs, one a slice.
 
     Returns:
-      See `exit_code`.
+      See `retries.exit_code`.
 
     Raises:
       UserError: there is no gcloud.
@@ -160,12 +161,13 @@ def run(job: Job, nodes: Sequence[str]) -> int:
     ]
     for reader in readers:
         reader.start()
-    _end_together(job, nodes, codes, followed)
+    by_themselves = _end_together(job, nodes, codes, followed)
     for reader in readers:
-        reader.join(_KILLED)
+        reader.join(_LAST)
     failed = any([process.wait() for process in followed])
     silent = len(codes) < job.hardware.hosts
-    return exit_code([*codes.values(), *([UNREACHABLE] if failed and silent else [])])
+    counted = [code for host, code in codes.items() if host in by_themselves or code != KILLED]
+    return exit_code([*counted, *([UNREACHABLE] if failed and silent else [])])
 
 
 def _gather(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
@@ -181,14 +183,20 @@ def _end_together(
     nodes: Sequence[str],
     codes: dict[str, int],
     followed: "Sequence[subprocess.Popen[str]]",
-) -> None:
-    """Waits for all; once a host has failed, the others have _OTHERS seconds."""
+) -> Collection[str]:
+    """Waits for all; once a host has failed, the others have _OTHERS seconds.
+
+    Returns:
+      The hosts that were not killed from here.
+    """
+    by_themselves: Collection[str] = codes
     deadline = float("inf")
     while any(process.poll() is None for process in followed):
         if any(codes.values()):
             deadline = min(deadline, time.monotonic() + _OTHERS)
         if time.monotonic() > deadline:
             say("a host has failed and others have not ended: stopping them")
+            by_themselves = set(codes)
             for node in nodes:
                 with contextlib.suppress(UserError):  # hosts that have ended have none to stop
                     take(kill(job, node))
@@ -196,17 +204,7 @@ def _end_together(
         time.sleep(0.2)
     for process in followed:
         try:
-            process.wait(_KILLED)
+            process.wait(_LAST)
         except subprocess.TimeoutExpired:
             process.terminate()
-
-
-def exit_code(codes: Sequence[int]) -> int:
-    """The job's exit code of those of its hosts.
-
-    Where one could not be reached, the others' codes come of that. Then a mistake, or Ctrl-C,
-    decides: it is the same at the next start. Then a preemption, in which all have saved. Then a
-    crash.
-    """
-    ranks = {0: 0, PREEMPTED: 2} | {code: 3 for code in FINAL if code} | {UNREACHABLE: 4}
-    return max(codes, key=lambda code: ranks.get(code, 1), default=0)
+    return by_themselves

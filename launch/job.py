@@ -11,8 +11,7 @@ _KUBERNETES = ("gke", "xpk")
 # Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
 _LONGEST_NAME = 40
 _LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
-_REGION = r"[a-z]+-[a-z]+\d+"
-_ZONE = _REGION + r"-(ai\d+)?[a-z]"
+_ZONE = r"[a-z]+-[a-z]+\d+-(ai\d+)?[a-z]"
 _PROJECT = r"([-a-z0-9.]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
 _BUCKET = r"[a-z0-9][-a-z0-9._]{1,220}[a-z0-9]"
 _IMAGE = r"[-a-z0-9._]+(:\d+)?(/[-a-z0-9._]+)+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
@@ -31,11 +30,11 @@ class Job:
       initial_checkpoint: where the parameters come from that a new run starts from.
       topology: the slices, as 'v5e-16' or '4xv5e-256'.
       project: of Google Cloud, which pays.
-      zone: where the slices are; of a cluster it may be the region.
+      zone: where the slices are, and the cluster of GKE.
       image: of the container that every host runs, with its tag or digest.
       cluster: of GKE; None on TPU VMs.
       service_account: what the job acts as: on TPU VMs an e-mail address, on GKE a Kubernetes
-        service account. None: the default one.
+        service account; not through xpk. None: the default one.
       spot: cheaper capacity that may be taken away.
       reserved: capacity from the project's reservation.
       max_restarts: most starts after a crash, without a new checkpoint between them.
@@ -104,10 +103,12 @@ def _check_names(job: Job) -> None:
 
 
 def _check_place(job: Job) -> None:
-    region_will_do = job.on in _KUBERNETES
-    if not re.fullmatch(f"{_ZONE}|{_REGION}" if region_will_do else _ZONE, job.zone):
-        either = "a zone as us-central1-a, or the cluster's region" if region_will_do else "a zone"
-        raise UserError(f"--zone={job.zone}: write {either}, as in --zone=europe-west4-b")
+    if not re.fullmatch(_ZONE, job.zone):
+        cluster = "; a regional cluster would make a slice's nodes in each of its zones"
+        raise UserError(
+            f"--zone={job.zone}: write a zone, as in --zone=europe-west4-b"
+            f"{cluster if job.on == 'gke' else ''}"
+        )
     if not job.model_dir.startswith("gs://"):
         raise UserError(
             f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
@@ -147,6 +148,11 @@ def _check_capacity(job: Job) -> None:
         )
     if job.max_restarts < 0:
         raise UserError(f"--max_restarts={job.max_restarts}: write 0 or more")
+    if job.service_account and job.on == "xpk":
+        raise UserError(
+            f"--service_account={job.service_account}: xpk's pods act as the nodes of the cluster "
+            "do; leave it out, or write --on=gke"
+        )
     form = _LABEL if on_kubernetes else _EMAIL
     if job.service_account and not re.fullmatch(form, job.service_account):
         kind = "a Kubernetes service account's name" if on_kubernetes else "an e-mail address"

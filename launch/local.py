@@ -35,7 +35,7 @@ def run(
       dry_run: print the commands and run nothing.
 
     Returns:
-      The exit code of `switch_jax train`, see `processes.exit_code`. After Ctrl-C or SIGTERM, which
+      The exit code of `switch_jax train`, see `retries.exit_code`. After Ctrl-C or SIGTERM, which
       the processes are told of, that of the attempt under way, and none follows.
 
     Raises:

@@ -11,11 +11,17 @@ _JOBSET = "https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/m
 def steps(job: Job) -> list[Command]:
     """The commands that make it, for a checkout of switch_jax and an empty project."""
     once = {"gke": _gke, "xpk": _xpk}.get(job.on, _tpu_vm)(job)
-    return [*once, *(_bucket(job, bucket) for bucket in job.buckets), *_image(job)]
+    buckets = [_bucket(job, bucket) for bucket in job.buckets]
+    return [*once, *buckets, *_repository(job), *_roles(job), *_image(job)]
 
 
 def _tpu_vm(job: Job) -> list[Command]:
-    return [_enable(job, "tpu.googleapis.com")]
+    enable = _enable("tpu.googleapis.com", job.project)
+    own = re.fullmatch(r"(.+)@(.+)\.iam\.gserviceaccount\.com", job.service_account or "")
+    if not own:
+        return [enable]
+    create = ("gcloud", "iam", "service-accounts", "create", own[1], f"--project={own[2]}")
+    return [enable, _once(create, "whom the hosts act as")]
 
 
 def _gke(job: Job) -> list[Command]:
@@ -25,7 +31,7 @@ def _gke(job: Job) -> list[Command]:
     account = ("kubectl", "create", "serviceaccount", str(job.service_account))
     own = [_once(account, "whom the pods act as")] if job.service_account else []
     return [
-        _enable(job, "container.googleapis.com"),
+        _enable("container.googleapis.com", job.project),
         _once((*cluster, *_place(job), *mounts), "the cluster, whose pods may mount buckets"),
         _once(install, "JobSet, in the cluster that kubectl knows"),
         *own,
@@ -63,11 +69,11 @@ def _xpk(job: Job) -> list[Command]:
         "--spot" if job.spot else "--on-demand",
     )
     why = "the cluster and its slices, which cost from then on"
-    return [_enable(job, "container.googleapis.com"), _once(argv, why)]
+    return [_enable("container.googleapis.com", job.project), _once(argv, why)]
 
 
-def _enable(job: Job, service: str) -> Command:
-    argv = ("gcloud", "services", "enable", service, f"--project={job.project}")
+def _enable(service: str, project: str) -> Command:
+    argv = ("gcloud", "services", "enable", service, f"--project={project}")
     return _once(argv, "the project may use the service")
 
 
@@ -77,8 +83,66 @@ def _bucket(job: Job, bucket: str) -> Command:
         *("gcloud", "storage", "buckets", "create", f"gs://{bucket}"),
         f"--location={region}",
         f"--project={job.project}",
+        *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
     )
-    return _once(argv, "the bucket, in the region of the slices")
+    return _once(
+        argv, "the bucket, in the region of the slices; its folders can be renamed at once"
+    )
+
+
+def _repository(job: Job) -> list[Command]:
+    """What makes the image's repository, where it is one of Artifact Registry."""
+    where = _registry(job)
+    if not where:
+        return []
+    create = ("gcloud", "artifacts", "repositories", "create", where["name"])
+    place = (f"--location={where['location']}", f"--project={where['project']}")
+    login = ("gcloud", "auth", "configure-docker", where["host"], "--quiet")
+    return [
+        _enable("artifactregistry.googleapis.com", where["project"]),
+        _once((*create, "--repository-format=docker", *place), "where the image goes"),
+        _once(login, "docker here may push to it"),
+    ]
+
+
+def _roles(job: Job) -> list[Command]:
+    """What lets the job use its buckets, and the hosts pull the image."""
+    default = "serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
+    own = f"serviceAccount:{job.service_account}" if job.service_account else default
+    pool = f"locations/global/workloadIdentityPools/{job.project}.svc.id.goog"
+    pods = (
+        f"principal://iam.googleapis.com/projects/PROJECT_NUMBER/{pool}"
+        f"/subject/ns/default/sa/{job.service_account or 'default'}"
+    )
+    user, puller = {"gke": (pods, default), "xpk": (default, default)}.get(job.on, (own, own))
+    bind = "add-iam-policy-binding"
+    buckets = [
+        (
+            *("gcloud", "storage", "buckets", bind, f"gs://{bucket}"),
+            *(f"--member={user}", "--role=roles/storage.objectUser"),
+        )
+        for bucket in job.buckets
+    ]
+    found = [_once(argv, "whom the job acts as may use the bucket") for argv in buckets]
+    where = _registry(job)
+    if where:
+        argv = (
+            *("gcloud", "artifacts", "repositories", bind, where["name"]),
+            *(f"--location={where['location']}", f"--project={where['project']}"),
+            *(f"--member={puller}", "--role=roles/artifactregistry.reader"),
+        )
+        found.append(_once(argv, "the hosts may pull the image"))
+    if not any("PROJECT_NUMBER" in word for command in found for word in command.argv):
+        return found
+    number = ("gcloud", "projects", "describe", job.project, "--format=value(projectNumber)")
+    return [_once(number, "prints what to write for PROJECT_NUMBER below"), *found]
+
+
+def _registry(job: Job) -> dict[str, str] | None:
+    """Where the image is in Artifact Registry; None: it is elsewhere."""
+    host = r"(?P<host>(?P<location>[-a-z0-9]+)-docker\.pkg\.dev)"
+    found = re.match(host + r"/(?P<project>[^/]+)/(?P<name>[^/]+)/", job.image)
+    return found.groupdict() if found else None
 
 
 def _image(job: Job) -> list[Command]:

@@ -10,12 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from switch_jax.launch.retries import PREEMPTED
-
-_INTERRUPTED, _KILLED, _TERMINATED = 130, 137, 143
-
-# Of several exit codes the one with the highest rank is the job's; any other is a crash, rank 1.
-_RANKS = {0: 0, PREEMPTED: 2, _INTERRUPTED: 3, 2: 4, 3: 4, _KILLED: 5}
+from switch_jax.launch.retries import INTERRUPTED, KILLED, PREEMPTED, TERMINATED, exit_code
 
 # Seconds for the others to end by themselves after one was stopped and has saved, as they do too.
 _SAVE_GRACE = 60.0
@@ -40,7 +35,7 @@ def run_together(
         after a second one they have no longer than where one failed.
 
     Returns:
-      See `exit_code`.
+      See `retries.exit_code`.
     """
     processes: list[subprocess.Popen[bytes]] = []
     readers: list[threading.Thread] = []
@@ -67,21 +62,6 @@ def run_together(
             reader.join()
 
 
-def exit_code(codes: Sequence[int]) -> int:
-    """The job's exit code of those of its processes.
-
-    One that was killed decides, since nothing that happens to others leads to that, while its end
-    may leave them with any error; then a mistake (2, 3), which is the same at the next start; then
-    Ctrl-C; then SIGTERM (75), after which all is saved, so that a crash of one that was ending does
-    not matter; then a crash.
-
-    Args:
-      codes: as a shell gives them, in the order in which the processes ended; without those of
-        processes that the launcher has ended.
-    """
-    return max(codes, key=lambda code: _RANKS.get(code, 1))  # of several alike the first
-
-
 def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> int:
     codes: list[int] = []
     caused: set[int] = set()  # codes that come of what is done here
@@ -100,17 +80,17 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
                 codes.append(code)
             if code == 0 or not first or not running:
                 continue
-            stopped = code in (PREEMPTED, _INTERRUPTED)
+            stopped = code in (PREEMPTED, INTERRUPTED)
             kill_at = min(kill_at, time.monotonic() + (_SAVE_GRACE if stopped else _FAILURE_GRACE))
             if not stopped:
                 say(f"process {index} has ended with exit code {code}: ending the others")
                 _send(running.values(), signal.SIGTERM)
-                caused.add(_TERMINATED)
+                caused.add(TERMINATED)
         if time.monotonic() >= kill_at:
             _send(running.values(), signal.SIGKILL)
-            caused.add(_KILLED)
+            caused.add(KILLED)
         time.sleep(0.05)
-    return exit_code(codes or [_KILLED])
+    return exit_code(codes or [KILLED])
 
 
 def _shell_code(returncode: int) -> int:

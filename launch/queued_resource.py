@@ -25,15 +25,15 @@ def afterwards(job: Job) -> list[Command]:
 
 def run(job: Job) -> int:
     """Asks for the slices, waits for them, and runs the job: see `slices.run`."""
-    return slices.run(
-        job,
+    request = slices.Request(
         nodes=_nodes(job),
         describe=_describe(job),
         create=_create(job),
         delete=_delete(job, ""),
         ready="ACTIVE",
-        gone=("SUSPENDED", "FAILED"),
+        gone=("SUSPENDED",),
     )
+    return slices.run(job, request)
 
 
 def _nodes(job: Job) -> list[str]:

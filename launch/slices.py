@@ -1,95 +1,122 @@
 """TPU VMs that are there, are not there yet, or are no more."""
 
+import dataclasses
+import shlex
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 
 from switch_jax.launch import checkpoints, hosts
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
-from switch_jax.launch.steps import Command, answer, take, write
+from switch_jax.launch.steps import Command, answer, patiently, take, write
 
 from switch_jax.errors import UserError
 
 POLL = 30.0  # seconds between looks
-_TRIES = 20  # looks until the launching machine's network is taken for gone
+_AGAIN = 300.0  # seconds until slices are asked for again that there were none of
 _ABSENT = "NOT_FOUND"  # what gcloud says of what is not there
+_FAILED = "FAILED"
+_STUCK = ("STOPPED", "HIDDEN")  # no time makes these ready
 
 
-def run(
-    job: Job,
-    nodes: list[str],
-    describe: Command,
-    create: Command,
-    delete: Command,
-    ready: str,
-    gone: Collection[str],
-) -> int:
-    """Makes the slices where they are not there, and runs the job until it is done or has to stop.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """How slices are asked for.
 
-    Args:
-      job: what to run.
+    Attributes:
       nodes: names of the TPU VMs, one a slice.
       describe: prints the slices' state.
       create, delete: make them, and clear away what is left of those that are no more.
       ready: their state when they can be used.
       gone: their states when they are no more, and have to be made again.
+    """
+
+    nodes: Sequence[str]
+    describe: Command
+    create: Command
+    delete: Command
+    ready: str
+    gone: Sequence[str]
+
+
+def run(job: Job, request: Request) -> int:
+    """Makes the slices where they are not there, and runs the job until it is done or has to stop.
 
     Returns:
       The exit code of `switch_jax train`.
 
     Raises:
-      UserError: they cannot be made, or there is no gcloud.
+      UserError: they cannot be made at first, somebody has stopped them, or there is no gcloud.
     """
+    first = answer(request.describe, _ABSENT)  # who may not even ask is told so at once
+    had = first in (request.ready, *request.gone)
 
     def state() -> str:
-        return _patiently(describe)
+        return patiently(request.describe, _ABSENT)
 
     def attempt() -> int:
-        _make_ready(job, state, describe, create, delete, ready, gone)
-        code = hosts.run(job, nodes)
-        return PREEMPTED if code not in FINAL and state() != ready else code
+        nonlocal had
+        _make_ready(job, request, state, had)
+        had = True
+        code = hosts.run(job, request.nodes)
+        return PREEMPTED if code not in FINAL and state() != request.ready else code
 
-    answer(describe, absent=_ABSENT)  # who may not even ask is told so at once
     write(hosts.script(job))
     return supervise(attempt, job.max_restarts, lambda: checkpoints.last(job), say)
 
 
-def _patiently(command: Command) -> str:
-    """The answer, also where the network is away for some minutes; the job goes on meanwhile."""
-    for _ in range(_TRIES - 1):
-        try:
-            return answer(command, absent=_ABSENT)
-        except UserError as error:
-            say(f"{error}; asking again in {POLL:.0f} s")
-            time.sleep(POLL)
-    return answer(command, absent=_ABSENT)
+def _make_ready(job: Job, request: Request, state: Callable[[], str], had: bool) -> None:
+    """Waits until the slices can be used, and makes them where they are not there.
 
-
-def _make_ready(
-    job: Job,
-    state: Callable[[], str],
-    describe: Command,
-    create: Command,
-    delete: Command,
-    ready: str,
-    gone: Collection[str],
-) -> None:
+    Args:
+      job: what is to run.
+      request: how to ask for the slices.
+      state: asks for their state.
+      had: they were there already: then there is capacity to wait for, and nothing wrong with how
+        it is asked for.
+    """
     asked, told = False, None
-    while (now := state()) != ready:
-        if now != told:
-            say(f"{job.topology} in {job.zone}: {now or 'not there'}")
-            told = now
-        if now == "FAILED" and asked:
-            ask = " ".join(describe.argv[:-1])
-            raise UserError(f"no {job.topology} in {job.zone}: FAILED; `{ask}` says why")
-        if now in gone:
-            take(delete)
-        elif not now:
-            take(create)
-            asked = True
-        else:
-            time.sleep(POLL)
+    try:
+        while (now := state()) != request.ready:
+            if now != told:
+                say(f"{job.topology} in {job.zone}: {now or 'not there'}")
+                told = now
+            if now in _STUCK or (now == _FAILED and asked and not had):
+                raise UserError(_why(job, request, now))
+            if now == _FAILED or now in request.gone:
+                patiently(request.delete, _ABSENT)
+            elif now:
+                time.sleep(POLL)
+            else:
+                if asked:
+                    time.sleep(_AGAIN)
+                _ask(request, had)
+                asked = True
+    except KeyboardInterrupt:
+        given_up = f"`{shlex.join(request.delete.argv)}` gives them up"
+        what = f"goes on waiting for its slices ({told or 'not there'}); {given_up}"
+        raise KeyboardInterrupt(what) from None
+
+
+def _ask(request: Request, had: bool) -> None:
+    try:
+        take(request.create)
+    except UserError as error:
+        if not had:
+            raise
+        say(f"{error}; asking again in {_AGAIN:.0f} s")
+
+
+def _why(job: Job, request: Request, state: str) -> str:
+    ask, delete = (shlex.join(c.argv) for c in (request.describe, request.delete))
+    if state == _FAILED:
+        return f"no {job.topology} in {job.zone}: {state}; `{ask.rpartition(' ')[0]}` says why"
+    start = f"gcloud compute tpus tpu-vm start {job.name} --zone={job.zone} --project={job.project}"
+    return (
+        f"{job.name} in {job.zone} is {state}, and will not be {request.ready} by itself: start it "
+        f"(`{start}`), or give it up (`{delete}`), and call the same command"
+    )
 
 
 def capacity(job: Job) -> list[str]:

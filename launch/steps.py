@@ -5,12 +5,17 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from switch_jax.launch.processes import say
 
 from switch_jax.errors import UserError
 
 _LONGEST_LINE = 100
+_TRIES = 20  # until the launching machine's network is taken for gone
+_PAUSE = 30.0  # seconds between them
 _HOW_TO_GET = {
     "gcloud": "https://cloud.google.com/sdk/docs/install",
     "kubectl": "`gcloud components install kubectl gke-gcloud-auth-plugin`",
@@ -120,6 +125,17 @@ def answer(command: Command, absent: str | None = None) -> str:
         return ""
     last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
     raise UserError(f"exit code {process.returncode} of: {shlex.join(command.argv)}: {last}")
+
+
+def patiently(command: Command, absent: str | None = None) -> str:
+    """As `answer`, also where the network is away for some minutes; the job goes on meanwhile."""
+    for _ in range(_TRIES - 1):
+        try:
+            return answer(command, absent)
+        except UserError as error:
+            say(f"{error}; trying again in {_PAUSE:.0f} s")
+            time.sleep(_PAUSE)
+    return answer(command, absent)
 
 
 def lines(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -25,8 +25,7 @@ def afterwards(job: Job) -> list[Command]:
 
 def run(job: Job) -> int:
     """Makes the slice where it is not there, and runs the job: see `slices.run`."""
-    return slices.run(
-        job,
+    request = slices.Request(
         nodes=[job.name],
         describe=_describe(job),
         create=_create(job),
@@ -34,6 +33,7 @@ def run(job: Job) -> int:
         ready="READY",
         gone=("PREEMPTED", "TERMINATED"),
     )
+    return slices.run(job, request)
 
 
 def _describe(job: Job) -> Command:

@@ -17,7 +17,7 @@ _RESTARTING = "1,4-126"
 
 def steps(job: Job) -> list[Step]:
     """All that `run` does, in this order."""
-    return [_create(job), *gke.looks(job)]
+    return [_credentials(job), _create(job), *gke.looks(job)]
 
 
 def afterwards(job: Job) -> list[Command]:
@@ -31,9 +31,16 @@ def afterwards(job: Job) -> list[Command]:
 
 
 def run(job: Job) -> int:
-    """Hands the job to xpk, and prints what the pods print until it is over: see `gke.run`."""
-    take(_create(job))
+    """Hands the job to xpk where it is not there yet, and follows it: see `gke.run`."""
+    take(_credentials(job))
+    if not gke.found(job):
+        take(_create(job))
     return gke.follow(job)
+
+
+def _credentials(job: Job) -> Command:
+    argv = ("xpk", "workload", "list", *_place(job), f"--filter-by-job={job.name}")
+    return Command(argv, "kubectl comes to know the cluster")
 
 
 def _create(job: Job) -> Command:
@@ -51,7 +58,7 @@ def _create(job: Job) -> Command:
         *(f"--env={name}={value}" for name, value in variables),
         f"--command={shlex.join(hosts.with_buckets(job))}",
     )
-    return Command(argv, "starts the job; xpk makes and applies the JobSet")
+    return Command(argv, "only where kubectl finds no JobSet: xpk makes and applies it")
 
 
 def _place(job: Job) -> tuple[str, ...]:

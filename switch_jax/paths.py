@@ -40,7 +40,9 @@ def local_path(name: str | Path, what: str = "") -> Path:
     if not bucket or not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
         raise UserError(
             f"{named}: the bucket is not mounted at {mount} on this machine; mount it on every "
-            f"host: mkdir -p {mount} && gcsfuse --implicit-dirs {bucket} {mount}"
+            f"host: mkdir -p {mount} && gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} "
+            f"{mount}; the bucket of a MODEL_DIR must have a hierarchical namespace, since in "
+            "others a folder is not renamed at once, and a checkpoint may be saved by half"
         )
     return mount / path
 

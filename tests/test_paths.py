@@ -44,7 +44,9 @@ def test_a_bucket_that_is_not_mounted_is_told_how_to(gcs, bucket):
     assert str(error.value) == (
         f"MODEL_DIR 'gs://{bucket}/runs': the bucket is not mounted at {gcs}/{bucket} on this "
         f"machine; mount it on every host: mkdir -p {gcs}/{bucket} && "
-        f"gcsfuse --implicit-dirs {bucket} {gcs}/{bucket}"
+        f"gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} {gcs}/{bucket}; the "
+        "bucket of a MODEL_DIR must have a hierarchical namespace, since in others a folder is not "
+        "renamed at once, and a checkpoint may be saved by half"
     )
 
 

@@ -18,6 +18,7 @@ Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
 
 import argparse
 import importlib
+import shlex
 import sys
 from typing import Any
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where("--topology", metavar="SLICE", help="as v5e-16, v5p-256; several slices as 4xv5e-256")
     where("--job_name", metavar="NAME", help="of the job, and of what is made for it")
     where("--project", metavar="ID", help="of Google Cloud")
-    where("--zone", metavar="ZONE", help="as us-central1-a; a cluster's region with --on=gke")
+    where("--zone", metavar="ZONE", help="as us-central1-a")
     where("--image", metavar="IMAGE", help="the container's, with its tag; see docs/launching.md")
     where("--cluster", metavar="NAME", help="of --on=gke and xpk")
     where(
@@ -58,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where(
         "--skip_storage",
         action="store_true",
-        help="start without asking whether data can be read and MODEL_DIR be written, from here",
+        help="start without asking whether data can be read and MODEL_DIR be written, from here, "
+        "and whether its bucket is of the right kind",
     )
 
 
@@ -87,20 +89,24 @@ def main(args: argparse.Namespace) -> int:
     checks.check(parts, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
-    steps = [*prepare.steps(job), *target.steps(job), *target.afterwards(job)]
+    look = [*prepare.steps(job), checks.layout(job)]
+    steps = [*look, *target.steps(job), *target.afterwards(job)]
     print(shown(title, steps), end="", flush=True)
     if args.dry_run:
         return 0
     if not args.skip_storage:
+        checks.check_bucket(job)
         checks.check_storage(parts)
     if not args.skip_plan:
         say(f"compiling the step for {job.topology}, which takes some minutes")
         say(checks.check_fits(parts, job.hardware))
     try:
         return target.run(job)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(file=sys.stderr)
-        say(f"{job.name} goes on without this command, which follows it when called again")
+        end = shlex.join(target.afterwards(job)[0].argv)
+        phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
+        say(f"{job.name} {phase}; the same command follows it again")
         raise
 
 

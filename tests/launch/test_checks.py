@@ -1,12 +1,16 @@
 """Mistakes in a run that the slices, the disk or the compiler would show an hour later."""
 
+import contextlib
 import re
 
 import pytest
 from switch_jax.launch import checks, tpu_vm
 
 from switch_jax.cli import main
+from switch_jax.errors import UserError
 from switch_jax.planning import plan
+from tests.launch.fakes import put_on_path
+from tests.launch.jobs import make_job
 
 RUN = [
     "launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=demo", "--project=my-project",
@@ -68,6 +72,7 @@ def calls(monkeypatch):
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
     monkeypatch.setattr(checks, "check_storage", lambda parts: done.append("storage"))
+    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     return done
 
 
@@ -98,15 +103,58 @@ def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
     assert "the step fits on v5e-16: 12.2 of 16.0 GiB a chip, 1,234,567 tokens/s" in told
 
 
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        (
+            [],
+            "demo goes on; `gcloud compute tpus tpu-vm ssh demo --worker=all .* ends it; the same",
+        ),
+        (["waits for its slices"], "demo waits for its slices; the same command follows it again"),
+    ],
+)
+def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatch, capsys):
+    def interrupted(job):
+        raise KeyboardInterrupt(*phase)
+
+    monkeypatch.setattr(tpu_vm, "run", interrupted)
+    code, told = run(capsys, "--skip_plan")
+    assert code == 130
+    assert re.search(said, told), told
+
+
 def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
+    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
     code, told = run(capsys, "--skip_plan", task, f"--tfds_data_dir={tmp_path}")
     assert (code, done) == (2, [])
     assert f"not in {tmp_path}" in told.splitlines()[-1] and "--skip_storage" in told
     assert run(capsys, "--skip_plan", "--skip_storage", task)[0] == 0
     assert done == ["demo"]
+
+
+@pytest.mark.parametrize(
+    ("gcloud", "message"),
+    [
+        ("echo True", None),
+        ("", "MODEL_DIR 'gs://my-bucket/runs/base': its bucket has no hierarchical namespace"),
+        ("echo False", "its bucket has no hierarchical namespace"),
+        ("echo no such bucket >&2; exit 1", "no such bucket; --skip_storage starts the job"),
+    ],
+)
+def test_a_bucket_whose_folders_are_not_renamed_at_once_is_refused(
+    gcloud, message, monkeypatch, tmp_path
+):
+    calls = put_on_path(monkeypatch, tmp_path, gcloud=gcloud)
+    job = make_job("tpu-vm", "v5e-16", initial_checkpoint="gs://flat-bucket/runs/other")
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        checks.check_bucket(job)
+    assert calls.read_text() == (
+        "gcloud storage buckets describe gs://my-bucket --raw "
+        "--format=value(hierarchicalNamespace.enabled)\n"
+    )
 
 
 def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
@@ -120,5 +168,5 @@ def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
         checks.check_storage(parts)
         assert len(looked) == 1 and list(tmp_path.iterdir()) == []
         Run.model_dir = str(tmp_path / "gone" / "deep")
-        with pytest.raises(checks.UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
+        with pytest.raises(UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
             checks.check_storage(parts)

@@ -1,9 +1,10 @@
 """The manifest by its parts, and the loop that follows it, with a kubectl that is a script."""
 
 import re
+import time
 
 import pytest
-from switch_jax.launch import gke, xpk
+from switch_jax.launch import gke, steps, xpk
 
 from switch_jax.errors import UserError
 from tests.launch.fakes import put_on_path
@@ -12,8 +13,10 @@ from tests.launch.jobs import make_job
 # All eight pods run from the second look on; the JobSet is over when they have ended twice.
 KUBECTL = """
 case "$*" in
-  apply*) if [ -e refused ]; then echo "field is immutable" >&2; exit 1; fi ;;
-  *jsonpath={.status.terminalState}*) if [ "$(cat ended 2> /dev/null)" = 2 ]; then cat over; fi ;;
+  apply*) if [ -e refused ]; then echo "field is immutable" >&2; exit 1; fi; touch there ;;
+  *--ignore-not-found*terminalState*)
+    if [ ! -e there ]; then exit; fi
+    echo "JobSet $(if [ "$(cat ended 2> /dev/null)" = 2 ]; then cat over; fi)" ;;
   *--output=name*)
     for n in 1 2 3 4 5 6 7; do echo pod/$n; done; if [ -e looked ]; then echo pod/8; fi
     touch looked ;;
@@ -29,7 +32,9 @@ esac
 def calls(monkeypatch, tmp_path):
     monkeypatch.setattr(gke, "_POLL", 0.05)
     monkeypatch.setattr(gke, "_SETTLING", 0.0)
-    return put_on_path(monkeypatch, tmp_path, kubectl=KUBECTL, gcloud="", xpk="")
+    monkeypatch.setattr(steps, "_PAUSE", 0.05)
+    made = 'case "$*" in *create*) touch there ;; esac'
+    return put_on_path(monkeypatch, tmp_path, kubectl=KUBECTL, gcloud="", xpk=made)
 
 
 def _job(**fields):
@@ -38,7 +43,14 @@ def _job(**fields):
 
 @pytest.mark.parametrize(
     ("over", "codes", "expected"),
-    [("Completed", "0 0", 0), ("Failed", "0 2 134", 2), ("Failed", "", 1), ("Failed", "1 134", 1)],
+    [
+        ("Completed", "0 0", 0),
+        ("Failed", "0 2 134", 2),
+        ("Failed", "", 1),
+        ("Failed", "1 134", 1),
+        ("Failed", "137 2", 2),  # the cluster has killed the other
+        ("Failed", "137", 137),
+    ],
 )
 def test_pods_are_followed_through_restarts_to_the_end(
     over, codes, expected, calls, tmp_path, capfd
@@ -62,8 +74,49 @@ def test_pods_are_followed_through_restarts_to_the_end(
 def test_xpk_starts_the_job_and_it_is_followed_alike(calls, tmp_path, capfd):
     (tmp_path / "over").write_text("Completed")
     assert xpk.run(make_job("xpk", "2xv5e-16", cluster="pods")) == 0
-    assert calls.read_text().startswith("xpk workload create --workload=base --cluster=pods")
+    taken = re.findall(r"xpk workload (\S+ --\S+) ", calls.read_text())
+    assert taken == ["list --cluster=pods", "create --workload=base"]
     assert capfd.readouterr().out.count("step 1\n") == 2
+
+
+def test_a_job_that_xpk_has_started_already_is_followed(calls, tmp_path, capfd):
+    (tmp_path / "over").write_text("Completed")
+    (tmp_path / "there").touch()
+    assert xpk.run(make_job("xpk", "2xv5e-16", cluster="pods")) == 0
+    assert "xpk workload create" not in calls.read_text()
+    assert capfd.readouterr().out.count("step 1\n") == 2
+
+
+def test_lines_that_were_printed_are_not_asked_for_again(calls, monkeypatch, tmp_path):
+    (tmp_path / "over").write_text("Completed")
+    times = [time.gmtime(day * 86400) for day in range(1, 5)]
+    monkeypatch.setattr(gke.time, "gmtime", lambda: times.pop(0))
+    kubectl = tmp_path / "bin/kubectl"  # and its own complaint is no line of the job's
+    kubectl.write_text(kubectl.read_text().replace("> ended ;;", "> ended; echo broken >&2 ;;"))
+    assert gke.run(_job()) == 0
+    first, second = re.findall(r"kubectl logs .*--follow(.*)", calls.read_text())
+    assert (first, second) == (" --tail=-1", " --tail=-1 --since-time=1970-01-02T00:00:00Z")
+
+
+@pytest.mark.parametrize("what", ["jobset", "pods"])
+def test_a_cluster_that_does_not_answer_for_a_while_ends_nothing(what, calls, tmp_path, capfd):
+    (tmp_path / "over").write_text("Completed")
+    (tmp_path / "away").touch()
+    kubectl = tmp_path / "bin/kubectl"
+    fails = (
+        f'if [[ "$*" == "get {what}"* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
+    )
+    kubectl.write_text(kubectl.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
+    assert gke.run(_job()) == 0
+    assert "no route; trying again in" in capfd.readouterr().err
+
+
+def test_a_job_that_somebody_deletes_is_not_waited_for(calls, tmp_path):
+    (tmp_path / "over").touch()
+    kubectl = tmp_path / "bin/kubectl"
+    kubectl.write_text(kubectl.read_text().replace("logs*)", "logs*) rm there;"))
+    with pytest.raises(UserError, match="JobSet base is gone: somebody has deleted it"):
+        gke.run(_job())
 
 
 def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
@@ -99,6 +152,21 @@ def test_spot_pods_go_where_spot_nodes_are():
     assert "tolerations" not in _pod(_job())["spec"]
 
 
+def test_a_signal_reaches_a_trainer_that_has_no_handler_yet():
+    """It would not, were it process 1; where processes are shared the pod's pause is."""
+    assert _pod(_job())["spec"]["shareProcessNamespace"] is True
+
+
+def test_only_spot_nodes_are_given_up_without_counting():
+    def conditions(job):
+        (slices,) = gke.manifest(job)["spec"]["replicatedJobs"]
+        rules = slices["template"]["spec"]["podFailurePolicy"]["rules"]
+        return [c["type"] for rule in rules for c in rule.get("onPodConditions", [])]
+
+    assert conditions(_job(spot=True)) == ["DisruptionTarget"]
+    assert conditions(_job()) == []
+
+
 def test_every_bucket_is_mounted_where_the_trainer_looks():
     pod = _pod(_job(initial_checkpoint="gs://a-bucket/runs/other"))
     mounts = {m["name"]: m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]}
@@ -110,6 +178,9 @@ def test_every_bucket_is_mounted_where_the_trainer_looks():
         "my-bucket": "/gcs/my-bucket",
     }
     assert pod["metadata"]["annotations"]["gke-gcsfuse/volumes"] == "true"
+    attributes = [v["csi"]["volumeAttributes"] for v in pod["spec"]["volumes"]]
+    options = "implicit-dirs,rename-dir-limit=200000"
+    assert [a["mountOptions"] for a in attributes] == [options] * 2
 
 
 def test_exit_codes_decide_as_elsewhere():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from switch_jax.launch import processes
-from switch_jax.launch.processes import exit_code, run_together
+from switch_jax.launch.processes import run_together
 
 # A process that waits in a collective for one that is gone: signals change nothing.
 DEAF = (
@@ -35,26 +35,6 @@ def run(tmp_path, *programs, signals=()):
     commands = [["python", "-c", program] for program in programs]
     code = run_together(commands, {}, str(tmp_path / "log_"), signals)
     return code, time.monotonic() - start
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"),
-    [
-        ([0, 0, 0], 0),
-        ([0, 1], 1),
-        ([134, 1, 0], 134),  # of crashes the first
-        ([75, 75], 75),
-        ([75, 134, 0], 75),  # it crashed as it ended, all being saved
-        ([75, 130], 130),
-        ([134, 2, 1], 2),
-        ([75, 2], 2),
-        ([1, 3], 3),
-        ([2, 137], 137),  # the others may end with anything once one was killed
-        ([1, 137, 2], 137),
-    ],
-)
-def test_which_exit_code_is_the_job_s(codes, expected):
-    assert exit_code(codes) == expected
 
 
 def test_lines_of_all_go_to_standard_error_and_to_a_log_each(tmp_path, capfd):

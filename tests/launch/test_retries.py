@@ -1,7 +1,8 @@
 """Each job is a script: what its attempts end with, and the last checkpoint after each."""
 
 import pytest
-from switch_jax.launch.retries import supervise
+from switch_jax.launch import retries
+from switch_jax.launch.retries import exit_code, supervise
 
 
 def supervised(codes, steps=None, max_restarts=3, first=None):
@@ -44,6 +45,34 @@ def test_a_run_that_went_back_has_not_got_on():
     assert (code, attempts) == (1, 2)
 
 
+def test_checkpoints_that_cannot_be_listed_for_once_are_no_progress():
+    code, attempts, said = supervised([1, 1, 1, 0], [None, 5, 5, 5], max_restarts=1, first=5)
+    assert (code, attempts) == (1, 2)
+    assert "from the checkpoint of step 5" in said[0]
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """The pauses, in seconds; none is made."""
+    pauses = []
+    monkeypatch.setattr(retries.time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_host_that_cannot_be_reached_is_waited_for_and_does_not_count(slept):
+    code, attempts, said = supervised([255] * 6 + [1, 255, 0], max_restarts=1)
+    assert (code, attempts) == (0, 9)
+    assert slept == [30, 60, 120, 240, 300, 300, 30]  # and from the start once it was there
+    assert said[1] == "a host cannot be reached (exit code 255): starting again in 60 s"
+
+
+def test_a_host_that_cannot_be_reached_for_an_hour_is_a_crash(slept):
+    code, attempts, said = supervised([255] * 20, max_restarts=1)
+    assert (code, attempts) == (255, 17)
+    assert 3600 <= sum(slept) < 2 * 3600
+    assert "giving up" in said[-1]
+
+
 def test_preemptions_do_not_count():
     code, attempts, said = supervised([75] * 10 + [1, 75, 0], max_restarts=1)
     assert (code, attempts) == (0, 13)
@@ -54,3 +83,26 @@ def test_no_restarts_are_wanted():
     code, attempts, said = supervised([1, 0], max_restarts=0)
     assert (code, attempts) == (1, 1)
     assert "after 0 restarts" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([0, 0, 0], 0),
+        ([0, 1], 1),
+        ([134, 1, 0], 134),  # of crashes the first
+        ([75, 75], 75),
+        ([75, 134, 0], 75),  # it crashed as it ended, all being saved
+        ([75, 130], 130),
+        ([134, 2, 1], 2),
+        ([75, 2], 2),
+        ([1, 3], 3),
+        ([2, 137], 137),  # the others may end with anything once one was killed
+        ([1, 137, 2], 137),
+        ([2, 255], 255),  # and of one that cannot be reached nobody knows
+        ([137, 255], 255),
+        ([], 0),
+    ],
+)
+def test_which_exit_code_is_the_job_s(codes, expected):
+    assert exit_code(codes) == expected

@@ -14,7 +14,8 @@ WITH_GCS = Path(__file__).parents[2] / "launch/with_gcs.sh"
 DOCKER = """
 case "$*" in
   "container inspect"*) cat job 2> /dev/null ;;
-  run*) label=${2#--label=job=}; echo "$label" > job; echo 0123456789 ;;
+  run*) if [ -e broken ]; then exit 125; fi
+    label=${2#--label=job=}; echo "$label" > job; echo 0123456789 ;;
   logs*) echo first; echo second >&2 ;;
   wait*) cat code ;;
 esac
@@ -74,6 +75,29 @@ def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_pa
     assert "docker run" not in calls.read_text()
 
 
+def test_a_container_that_cannot_start_is_told_to_the_launcher(calls, tmp_path):
+    (tmp_path / "broken").touch()
+    ended = _run(make_job("queued-resource", "2xv5e-16"))
+    assert (ended.returncode, ended.stdout) == (125, "[base-1 3] exit code 125\n")
+
+
+def test_without_its_number_a_host_goes_by_its_name(calls, tmp_path):
+    (tmp_path / "bin/curl").write_text("#!/bin/bash\nexit 22\n")
+    (tmp_path / "bin/hostname").write_text("#!/bin/bash\necho t1v-w-3\n")
+    (tmp_path / "bin/hostname").chmod(0o755)
+    assert _run(make_job("queued-resource", "2xv5e-16")).stdout == LINES.replace("1 3", "1 t1v-w-3")
+
+
+def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
+    script = tmp_path / "base.sh"
+    script.write_text(hosts.script(make_job("queued-resource", "2xv5e-16")).text)
+    docker = tmp_path / "bin/docker"
+    overwrites = f"logs*) printf 'exit 9\\n%.0s' {{1..999}} > {script};"
+    docker.write_text(docker.read_text().replace("logs*)", overwrites))
+    ended = subprocess.run(["bash", script, "base-1"], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (75, LINES)
+
+
 def test_google_s_registry_is_logged_in_to(calls):
     job = make_job("tpu-vm", "v5e-16", image="us-docker.pkg.dev/p/i/switch_jax:1")
     _run(job)
@@ -86,9 +110,9 @@ def test_buckets_are_mounted_before_the_command(monkeypatch, tmp_path):
     assert subprocess.run(command, timeout=30).returncode == 7
     assert calls.read_text().splitlines() == [
         "mkdir -p /gcs/one",
-        "gcsfuse --implicit-dirs one /gcs/one",
+        "gcsfuse --implicit-dirs --rename-dir-limit=200000 one /gcs/one",
         "mkdir -p /gcs/two",
-        "gcsfuse --implicit-dirs two /gcs/two",
+        "gcsfuse --implicit-dirs --rename-dir-limit=200000 two /gcs/two",
         "train --flag=a b",
     ]
 

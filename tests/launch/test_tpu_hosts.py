@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from switch_jax.launch import hosts, queued_resource, slices, tpu_vm
+from switch_jax.launch import hosts, queued_resource, retries, slices, steps, tpu_vm
+from switch_jax.launch.retries import UNREACHABLE
 
 from switch_jax.errors import UserError
 from tests.launch.fakes import GONE, put_on_path
@@ -14,7 +15,10 @@ GCLOUD = f"""
 case "$*" in
   *" describe "*) if [ -s state ]; then cat state; else echo "{GONE}" >&2; exit 1; fi ;;
   *" delete "*) : > state ;;
-  *" create "*) if [ -e refused ]; then echo FAILED > state; else echo $READY > state; fi ;;
+  *" create "*)
+    if [ -e refused ]; then echo FAILED > state
+    elif [ -e no_capacity ]; then rm no_capacity; echo "no more capacity" >&2; exit 1
+    else echo $READY > state; fi ;;
   *"--command=bash base.sh"*)
     all="$*"; node=${{all##*base.sh }}; node=${{node%% *}}
     n=$(cat "attempts_$node" 2> /dev/null || echo 0); echo $((n + 1)) > "attempts_$node"
@@ -28,6 +32,9 @@ esac
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
     monkeypatch.setattr(slices, "POLL", 0.05)
+    monkeypatch.setattr(slices, "_AGAIN", 0.05)
+    monkeypatch.setattr(steps, "_PAUSE", 0.05)
+    monkeypatch.setattr(retries, "_PAUSES", [0.05])
     return put_on_path(monkeypatch, tmp_path, gcloud=GCLOUD)
 
 
@@ -110,21 +117,76 @@ def test_a_request_that_fails_is_told(calls, tmp_path):
         queued_resource.run(make_job("queued-resource", "v5e-16"))
 
 
+def test_slices_that_there_are_none_of_are_an_error_at_first(calls, tmp_path, capfd):
+    (tmp_path / "no_capacity").touch()
+    with pytest.raises(UserError, match="exit code 1 of: gcloud compute tpus tpu-vm create base"):
+        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+    assert "no more capacity" in capfd.readouterr().err
+
+
+def test_slices_that_there_are_none_of_after_a_preemption_are_asked_for_again(
+    calls, monkeypatch, tmp_path, capfd
+):
+    monkeypatch.setenv("READY", "READY")
+    gone = "echo PREEMPTED > state; touch no_capacity; exit 255"
+    _script(tmp_path, gone, _ends(0, 0, 0, 0))
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0, spot=True)) == 0
+    assert calls.read_text().count("tpu-vm create base") == 3
+    assert "tpu-vm create base" in capfd.readouterr().err
+
+
+def test_a_request_that_fails_after_a_preemption_is_made_again(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "ACTIVE")
+    gcloud = tmp_path / "bin/gcloud"
+    mended = gcloud.read_text().replace("echo FAILED > state", "echo FAILED > state; rm refused")
+    gcloud.write_text(mended)
+    _script(tmp_path, "echo SUSPENDED > state; touch refused; exit 255", _ends(0, 0, 0, 0))
+    assert queued_resource.run(make_job("queued-resource", "v5e-16", max_restarts=0)) == 0
+    assert calls.read_text().count("queued-resources create base") == 3
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "HIDDEN"])
+def test_slices_that_no_time_makes_ready_are_told(state, calls, tmp_path):
+    (tmp_path / "state").write_text(state)
+    told = rf"base in us-west4-a is {state}, and will not be READY by itself: start it \(`gcloud.*"
+    with pytest.raises(UserError, match=told + "tpu-vm start base .*tpu-vm delete base"):
+        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+
+
+def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp_path):
+    (tmp_path / "state").write_text("WAITING_FOR_RESOURCES")
+
+    def press(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slices.time, "sleep", press)
+    told = r"goes on waiting for its slices \(WAITING_FOR_RESOURCES\); `gcloud .* delete base .*`"
+    with pytest.raises(KeyboardInterrupt, match=told):
+        queued_resource.run(make_job("queued-resource", "v5e-16"))
+
+
+def test_a_host_that_cannot_be_reached_for_a_while_does_not_count(calls, monkeypatch, tmp_path):
+    monkeypatch.setenv("READY", "READY")
+    _script(tmp_path, "exit 255", _ends(0, 0, 0, 0))
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == 0
+
+
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     monkeypatch.setattr(hosts, "_OTHERS", 0.1)
-    wait = 'echo "[base 0] exit code 1"; until [ -e killed ]; do sleep 0.05; done; exit 1'
-    _script(tmp_path, wait)
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) in (1, hosts.UNREACHABLE)
+    wait = 'echo "[base 0] exit code 2"; until [ -e killed ]; do sleep 0.05; done\n'
+    _script(tmp_path, wait + _ends(2, 137, 137, 137))
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 2  # and not 137, which came of the kill
     assert "--command=sudo docker kill base" in calls.read_text()
 
 
 def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     monkeypatch.setattr(hosts, "_OTHERS", 0.1)
-    monkeypatch.setattr(hosts, "_KILLED", 0.3)
-    _script(tmp_path, 'echo "[base 0] exit code 134"; sleep 5')
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == hosts.UNREACHABLE
+    monkeypatch.setattr(hosts, "_LAST", 0.3)
+    hangs = 'echo "[base 0] exit code 134"; sleep 5'
+    _script(tmp_path, hangs, hangs)
+    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == UNREACHABLE
 
 
 def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp_path):
@@ -149,19 +211,3 @@ def test_gcloud_s_own_complaint_is_shown(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, gcloud='echo "ERROR: You are not logged in" >&2; exit 1')
     with pytest.raises(UserError, match=r"exit code 1 of: gcloud .*: ERROR: You are not logged in"):
         tpu_vm.run(make_job("tpu-vm", "v5e-16"))
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"),
-    [
-        ([0, 0], 0),
-        ([0, 1], 1),
-        ([1, 75], 75),
-        ([75, 2], 2),
-        ([130, 1], 130),
-        ([2, 255], 255),
-        ([134, 139], 134),
-    ],
-)
-def test_the_exit_code_of_several_hosts(codes, expected):
-    assert hosts.exit_code(codes) == expected

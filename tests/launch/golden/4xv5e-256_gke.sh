@@ -54,14 +54,48 @@ gcloud container node-pools create base-3 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, not done here: the bucket, in the region of the slices
-gcloud storage buckets create gs://my-bucket --location=us-west4 --project=my-project
+# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+gcloud storage buckets create gs://my-bucket \
+    --location=us-west4 \
+    --project=my-project \
+    --uniform-bucket-level-access \
+    --enable-hierarchical-namespace
+
+# once, not done here: the project may use the service
+gcloud services enable artifactregistry.googleapis.com --project=my-project
+
+# once, not done here: where the image goes
+gcloud artifacts repositories create images \
+    --repository-format=docker \
+    --location=us \
+    --project=my-project
+
+# once, not done here: docker here may push to it
+gcloud auth configure-docker us-docker.pkg.dev --quiet
+
+# once, not done here: prints what to write for PROJECT_NUMBER below
+gcloud projects describe my-project --format='value(projectNumber)'
+
+# once, not done here: whom the job acts as may use the bucket
+gcloud storage buckets add-iam-policy-binding gs://my-bucket \
+    --member=principal://iam.googleapis.com/projects/PROJECT_NUMBER/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/default/sa/trainer \
+    --role=roles/storage.objectUser
+
+# once, not done here: the hosts may pull the image
+gcloud artifacts repositories add-iam-policy-binding images \
+    --location=us \
+    --project=my-project \
+    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
+    --role=roles/artifactregistry.reader
 
 # once, not done here: the image, from a checkout; docs/launching.md adds files of your own
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
 
 # once, not done here: the image, to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
+
+# before the start: True, or it is refused
+gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
 # the JobSet
 cat > launched/base.yaml <<'END'
@@ -110,10 +144,6 @@ spec:
               operator: In
               values:
               - 75
-          - action: FailJob
-            onPodConditions:
-            - type: DisruptionTarget
-              status: 'True'
         template:
           metadata:
             annotations:
@@ -124,6 +154,7 @@ spec:
           spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 600
+            shareProcessNamespace: true
             nodeSelector:
               cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice
               cloud.google.com/gke-tpu-topology: 16x16
@@ -160,7 +191,7 @@ spec:
                 driver: gcsfuse.csi.storage.gke.io
                 volumeAttributes:
                   bucketName: my-bucket
-                  mountOptions: implicit-dirs
+                  mountOptions: implicit-dirs,rename-dir-limit=200000
 END
 
 # kubectl comes to know the cluster
@@ -176,7 +207,7 @@ kubectl get pods \
     --field-selector=status.phase=Running \
     --output=name
 
-# what all hosts print
+# what all hosts print; --since-time=LAST_LINE where it broke off
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -187,10 +218,11 @@ kubectl logs \
     --follow \
     --tail=-1
 
-# is it over? Completed or Failed; nothing: it runs, or starts again
+# JobSet: it is there; and Completed or Failed: it is over
 kubectl get jobset base \
     --context=gke_my-project_us-west4-a_pods \
-    --output='jsonpath={.status.terminalState}'
+    --ignore-not-found \
+    --output='jsonpath={.kind} {.status.terminalState}'
 
 # only where it failed: the exit codes
 kubectl get pods \

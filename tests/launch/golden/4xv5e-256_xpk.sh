@@ -12,8 +12,39 @@ xpk cluster create \
     --num-slices=4 \
     --spot
 
-# once, not done here: the bucket, in the region of the slices
-gcloud storage buckets create gs://my-bucket --location=us-west4 --project=my-project
+# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+gcloud storage buckets create gs://my-bucket \
+    --location=us-west4 \
+    --project=my-project \
+    --uniform-bucket-level-access \
+    --enable-hierarchical-namespace
+
+# once, not done here: the project may use the service
+gcloud services enable artifactregistry.googleapis.com --project=my-project
+
+# once, not done here: where the image goes
+gcloud artifacts repositories create images \
+    --repository-format=docker \
+    --location=us \
+    --project=my-project
+
+# once, not done here: docker here may push to it
+gcloud auth configure-docker us-docker.pkg.dev --quiet
+
+# once, not done here: prints what to write for PROJECT_NUMBER below
+gcloud projects describe my-project --format='value(projectNumber)'
+
+# once, not done here: whom the job acts as may use the bucket
+gcloud storage buckets add-iam-policy-binding gs://my-bucket \
+    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
+    --role=roles/storage.objectUser
+
+# once, not done here: the hosts may pull the image
+gcloud artifacts repositories add-iam-policy-binding images \
+    --location=us \
+    --project=my-project \
+    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
+    --role=roles/artifactregistry.reader
 
 # once, not done here: the image, from a checkout; docs/launching.md adds files of your own
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
@@ -21,7 +52,13 @@ docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/
 # once, not done here: the image, to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# starts the job; xpk makes and applies the JobSet
+# before the start: True, or it is refused
+gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
+
+# kubectl comes to know the cluster
+xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=base
+
+# only where kubectl finds no JobSet: xpk makes and applies it
 xpk workload create \
     --workload=base \
     --cluster=pods \
@@ -45,7 +82,7 @@ kubectl get pods \
     --field-selector=status.phase=Running \
     --output=name
 
-# what all hosts print
+# what all hosts print; --since-time=LAST_LINE where it broke off
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -55,8 +92,8 @@ kubectl logs \
     --follow \
     --tail=-1
 
-# is it over? Completed or Failed; nothing: it runs, or starts again
-kubectl get jobset base --output='jsonpath={.status.terminalState}'
+# JobSet: it is there; and Completed or Failed: it is over
+kubectl get jobset base --ignore-not-found --output='jsonpath={.kind} {.status.terminalState}'
 
 # only where it failed: the exit codes
 kubectl get pods \

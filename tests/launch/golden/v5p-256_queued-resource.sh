@@ -3,8 +3,39 @@
 # once, not done here: the project may use the service
 gcloud services enable tpu.googleapis.com --project=my-project
 
-# once, not done here: the bucket, in the region of the slices
-gcloud storage buckets create gs://my-bucket --location=us-east5 --project=my-project
+# once, not done here: whom the hosts act as
+gcloud iam service-accounts create trainer --project=my-project
+
+# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+gcloud storage buckets create gs://my-bucket \
+    --location=us-east5 \
+    --project=my-project \
+    --uniform-bucket-level-access \
+    --enable-hierarchical-namespace
+
+# once, not done here: the project may use the service
+gcloud services enable artifactregistry.googleapis.com --project=my-project
+
+# once, not done here: where the image goes
+gcloud artifacts repositories create images \
+    --repository-format=docker \
+    --location=us \
+    --project=my-project
+
+# once, not done here: docker here may push to it
+gcloud auth configure-docker us-docker.pkg.dev --quiet
+
+# once, not done here: whom the job acts as may use the bucket
+gcloud storage buckets add-iam-policy-binding gs://my-bucket \
+    --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
+    --role=roles/storage.objectUser
+
+# once, not done here: the hosts may pull the image
+gcloud artifacts repositories add-iam-policy-binding images \
+    --location=us \
+    --project=my-project \
+    --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
+    --role=roles/artifactregistry.reader
 
 # once, not done here: the image, from a checkout; docs/launching.md adds files of your own
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
@@ -12,13 +43,19 @@ docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/
 # once, not done here: the image, to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
+# before the start: True, or it is refused
+gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
+
 # what every host runs
 cat > launched/base.sh <<'END'
 #!/bin/bash
 # Starts the job on one host, or follows it where it runs: bash base.sh SLICE
 set -euo pipefail
+{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
-  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
+  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
+  || hostname)
+trap 'echo "[$1 $worker] exit code $?"' EXIT
 label='{{.Config.Labels.job}}'
 job=$(sudo docker container inspect --format "$label" base 2> /dev/null || true)
 lines=20
@@ -26,12 +63,14 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=81a4b323 \
+    --label=job=474485fb \
     --detach \
     --init \
     --name=base \
     --privileged \
     --net=host \
+    --log-opt=max-size=100m \
+    --log-opt=max-file=3 \
     --stop-timeout=600 \
     --volume=/var/cache/switch_jax:/root/.cache/switch_jax \
     --env=JAX_PLATFORMS=tpu,cpu \
@@ -49,15 +88,14 @@ if [ -z "$job" ]; then
     --gin.TRAIN_STEPS=100000 \
     --gin.MESH_EXPERT=128 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 81a4b323 ]; then
+elif [ "$job" != 474485fb ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
-  echo "[$1 $worker] exit code 2"
   exit 2
 fi
 sudo docker logs --follow --tail "$lines" base 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait base)
-echo "[$1 $worker] exit code $code"
 exit "$code"
+}
 END
 
 # asked every 30 s until it is ACTIVE: the slices are there
