@@ -268,11 +268,26 @@ def check_vocabulary(config: DataConfig, rows: int) -> None:
 
 
 def check_data(config: DataConfig) -> None:
-    """Checks the configuration against the tasks it names, before anything is read.
+    """Checks the configuration against the tasks that it names, which must have the split.
 
     Raises:
       UserError: what is wrong, with the numbers.
     """
+    _check_form(config)
+    _check_tasks(tasks_to_read(config), config)
+
+
+def check_config(config: DataConfig) -> None:
+    """Checks the configuration against the tasks that it names, without a look at their data.
+
+    Raises:
+      UserError: what is wrong, with the numbers.
+    """
+    _check_form(config)
+    _check_tasks(_tasks(config), config)
+
+
+def _check_form(config: DataConfig) -> None:
     lengths = config.task_feature_lengths
     if set(lengths) != {"inputs", "targets"} or any(length <= 0 for length in lengths.values()):
         raise UserError(
@@ -284,12 +299,15 @@ def check_data(config: DataConfig) -> None:
             f"VOCABULARY = {config.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a cache "
             "are those of the vocabulary that it was made with; set one of them to None or False"
         )
-    for task in _tasks(config):
-        check_lengths(task, lengths)
+
+
+def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
+    for task in tasks:
+        check_lengths(task, config.task_feature_lengths)
         if task.requires_caching and not config.use_cached:
             raise UserError(
-                f"{task.name} can only be read from a cache: make one with seqio_cache_tasks, and "
-                "set USE_CACHED_TASKS to True"
+                f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
+                "cache`, and set USE_CACHED_TASKS to True"
             )
 
 
@@ -310,9 +328,9 @@ def check_readable(config: DataConfig) -> None:
         examples without inputs or targets.
     """
     lengths, split = config.task_feature_lengths, config.split
+    tasks, kinds = tasks_to_read(config), set()
     vocabulary_size(config)  # a file that is not there is told better here than by the pipeline
-    kinds = set()
-    for task in tasks_to_read(config):
+    for task in tasks:
         options = (config.use_cached, config.vocabulary)
         read = (task.name, split, *sorted(lengths.items()), *options)
         if read in _READ:

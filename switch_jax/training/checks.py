@@ -6,6 +6,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.data.pipeline import (
     DataConfig,
+    check_config,
     check_data,
     check_readable,
     check_streams,
@@ -74,7 +75,7 @@ def check_elsewhere(
     """
     tasks_of(data.mixture_or_task_name)
     if vocabulary_is_here(data):
-        check_data(data)
+        check_config(data)
         check_vocabulary(data, model.vocab_size)
     _check_sizes(run, model, data, mesh, devices)
     abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
