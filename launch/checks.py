@@ -25,8 +25,11 @@ def check(parts: Mapping[str, Any], hardware: Slice) -> None:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    name = f"{hardware.name} TPU"
-    _check_on(parts, mesh_shape(parts["mesh"], hardware.devices, hardware.count, name))
+    try:
+        shape = mesh_shape(parts["mesh"], hardware.devices, hardware.count, "TPU")
+    except UserError as error:
+        raise UserError(f"{hardware.name} is {hardware.chips} chips: {error}") from None
+    _check_on(parts, shape)
 
 
 def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:

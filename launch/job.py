@@ -11,7 +11,8 @@ _KUBERNETES = ("gke", "xpk")
 # Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
 _LONGEST_NAME = 40
 _LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
-_ZONE = r"[a-z]+-[a-z]+\d+-(ai\d+)?[a-z]"
+_REGION = r"[a-z]+-[a-z]+\d+"
+_ZONE = _REGION + r"-(ai\d+)?[a-z]"
 _PROJECT = r"([-a-z0-9.]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
 _BUCKET = r"[a-z0-9][-a-z0-9._]{1,220}[a-z0-9]"
 _IMAGE = r"[-a-z0-9._]+(:\d+)?(/[-a-z0-9._]+)+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
@@ -104,9 +105,10 @@ def _check_names(job: Job) -> None:
 
 def _check_place(job: Job) -> None:
     if not re.fullmatch(_ZONE, job.zone):
+        region = job.zone if re.fullmatch(_REGION, job.zone) else "europe-west4"
         cluster = "; a regional cluster would make a slice's nodes in each of its zones"
         raise UserError(
-            f"--zone={job.zone}: write a zone, as in --zone=europe-west4-b"
+            f"--zone={job.zone}: write a zone, as in --zone={region}-a"
             f"{cluster if job.on == 'gke' else ''}"
         )
     if not job.model_dir.startswith("gs://"):

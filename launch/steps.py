@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -136,6 +137,18 @@ def patiently(command: Command, absent: str | None = None) -> str:
             say(f"{error}; trying again in {_PAUSE:.0f} s")
             time.sleep(_PAUSE)
     return answer(command, absent)
+
+
+def check_tools(steps: Iterable[Command | File]) -> None:
+    """Raises UserError where a program is not on this machine that the steps run."""
+    programs = {step.argv[0] for step in steps if isinstance(step, Command)}
+    missing = sorted(program for program in programs if shutil.which(program) is None)
+    if missing:
+        how = "; ".join(f"{p}: {_HOW_TO_GET.get(p, 'of the system')}" for p in missing)
+        raise UserError(
+            f"there is no {' and no '.join(missing)} here ({how}); --dry_run shows the commands "
+            "without"
+        )
 
 
 def lines(process: subprocess.Popen[str]) -> Iterator[str]:

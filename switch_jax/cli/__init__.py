@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import importlib
+import os
+import signal
 import sys
 import traceback
 
@@ -49,7 +51,14 @@ def main(argv: list[str] | None = None) -> int:
         subparser.set_defaults(main=module.main)
     args = parser.parse_args(gin_flags.as_parsed(argv))
     try:
-        return args.main(args)
+        code = args.main(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as of `switch_jax tasks | head`
+        if not is_program:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UserError as error:
         print(f"switch_jax {args.command}: {error}", file=sys.stderr)
         if is_program and processes.joined():

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_flags.add_data_flags(parser)
     where = parser.add_argument
     where("--on", required=True, choices=("local", *_CLOUD), help="what the job runs on")
-    where("--process_count", type=int, default=2, metavar="N", help="processes of --on=local")
+    where("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
     where("--topology", metavar="SLICE", help="as v5e-16, v5p-256; several slices as 4xv5e-256")
     where("--job_name", metavar="NAME", help="of the job, and of what is made for it")
     where("--project", metavar="ID", help="of Google Cloud")
@@ -68,10 +68,7 @@ def main(args: argparse.Namespace) -> int:
     """Checks the run, shows the steps, and takes them unless --dry_run is given."""
     from switch_jax.launch.processes import say
 
-    needed = ("topology", "job_name", "project", "zone", "image") if args.on in _CLOUD else ()
-    missing = [f"--{name}" for name in needed if not getattr(args, name)]
-    if missing:
-        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+    _check_flags(args)
     if not args.dry_run:
         say("reading the config")
     parts = gin_flags.build(args)
@@ -79,12 +76,12 @@ def main(args: argparse.Namespace) -> int:
     train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
     from switch_jax.launch import checks, local, prepare
-    from switch_jax.launch.steps import shown
+    from switch_jax.launch.steps import check_tools, shown
 
     if args.on == "local":
-        checks.check_rehearsal(parts, args.process_count)
-        folder = parts["run"].model_dir
-        return local.run(train, folder, args.process_count, args.max_restarts, args.dry_run)
+        count = 2 if args.process_count is None else args.process_count
+        checks.check_rehearsal(parts, count)
+        return local.run(train, parts["run"].model_dir, count, args.max_restarts, args.dry_run)
     job = _job(args, train, parts["run"])
     checks.check(parts, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
@@ -94,6 +91,7 @@ def main(args: argparse.Namespace) -> int:
     print(shown(title, steps), end="", flush=True)
     if args.dry_run:
         return 0
+    check_tools(target.steps(job))
     if not args.skip_storage:
         checks.check_bucket(job)
         checks.check_storage(parts)
@@ -108,6 +106,29 @@ def main(args: argparse.Namespace) -> int:
         phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
         say(f"{job.name} {phase}; the same command follows it again")
         raise
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises UserError where flags are missing, or are for another target."""
+    needed = ("topology", "job_name", "project", "zone", "image")
+    cloud = (*needed, "cluster", "service_account", "spot", "reserved")
+    in_cloud = args.on in _CLOUD
+    missing = [f"--{name}" for name in needed if in_cloud and not getattr(args, name)]
+    if missing:
+        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+    foreign = [name for name in cloud if getattr(args, name)] if not in_cloud else []
+    if in_cloud and args.process_count is not None:
+        foreign = ["process_count"]
+    if foreign:
+        flags = " ".join(f"--{name}" for name in foreign)
+        raise UserError(f"--on={args.on} has no use for {flags}: leave it out")
+    folders = [args.tfds_data_dir, *args.seqio_additional_cache_dirs.split(",")]
+    here = [folder for folder in folders if in_cloud and folder and "://" not in folder]
+    if here:
+        raise UserError(
+            f"the data in {here[0]} are on this machine, where the hosts do not see them: copy "
+            "them to a bucket, and write gs://BUCKET/FOLDER"
+        )
 
 
 def _job(args: argparse.Namespace, train: list[str], run: Any) -> Any:

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from switch_jax.errors import UserError
@@ -33,22 +34,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints what the folders say.
+    """Prints what the folders say; of several also where some are none of a run.
 
     Raises:
-      UserError: a folder is none of a run.
+      UserError: no folder is one of a run.
     """
     from switch_jax.reports.status_text import page, table
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads gs://
-    found = [_read(folder) for folder in args.folders]
+    found, errors = [], []
+    for folder in args.folders:
+        try:
+            found.append(_read(folder))
+        except UserError as error:
+            errors.append(str(error))
+    if not found:
+        raise UserError("; ".join(errors))
+    for message in errors:
+        print(f"switch_jax status: {message}", file=sys.stderr)
     if args.json:
         print("\n".join(json.dumps(_as_json(status)) for status in found))
-    elif len(found) == 1:
+    elif len(args.folders) == 1:
         print("\n".join(page(found[0])))
     else:
         print("\n".join(table(found)))
-    return NEEDS_ATTENTION if any(status.needs_attention for status in found) else 0
+    if any(status.needs_attention for status in found):
+        return NEEDS_ATTENTION
+    return UserError.exit_code if errors else 0
 
 
 def _read(folder: str) -> "Status":

@@ -39,7 +39,8 @@ class Status:
       held_out: last negative log perplexity of a validation set, nats.
       held_out_task, held_out_step: which and when.
       tokens_per_second, tokens_per_second_per_chip: of the last record.
-      seconds_left: at the pace of the last records, evaluations and checkpoints included.
+      seconds_left: of a run that is running, at the pace of the last records, evaluations and
+        checkpoints included.
       checkpoint: step of the last one.
       checkpoint_age: since it was written.
       goodput: the steps' share of the time over all starts, 0 to 1.
@@ -138,7 +139,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         held_out_step=held_out.get("step"),
         tokens_per_second=last.get("tokens_per_second"),
         tokens_per_second_per_chip=last.get("tokens_per_second_per_chip"),
-        seconds_left=_seconds_left(train, facts.get("train_steps")),
+        seconds_left=_seconds_left(train, facts.get("train_steps")) if state == "running" else None,
         checkpoint=checkpoint,
         checkpoint_age=None if saved is None else max(0.0, now - saved),
         goodput=last.get("goodput"),

@@ -65,3 +65,15 @@ def test_a_bucket_that_cannot_be_read_is_told_in_a_line(monkeypatch, capsys):
 def test_no_run_is_a_mistake(tmp_path, capsys):
     assert main(["status", str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.startswith("switch_jax status: no run folder ")
+
+
+def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path, capsys):
+    folders = [make("a", "running"), str(tmp_path / "absent"), make("b", "finished")]
+    assert main(["status", *folders]) == 2
+    printed = capsys.readouterr()
+    assert [line.split()[1] for line in printed.out.splitlines()] == [
+        "state",
+        "running",
+        "finished",
+    ]
+    assert printed.err.startswith("switch_jax status: no run folder ")

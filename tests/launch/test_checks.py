@@ -4,7 +4,7 @@ import contextlib
 import re
 
 import pytest
-from switch_jax.launch import checks, tpu_vm
+from switch_jax.launch import checks, steps, tpu_vm
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
@@ -38,8 +38,12 @@ def test_a_run_without_a_mistake_is_shown(capsys):
     [
         (["--gin_file=nowhere.gin"], r"no gin file nowhere\.gin in"),
         (["--gin.NUM_EXPERTS='many'"], r"num_experts = 'many': it must be of type int"),
-        (["--gin.MESH_EXPERT=4"], r"data x expert x model = 2 x 4 x 1 = 8, but there are 16 v5e"),
-        (["--topology=v5p-256"], r"= 16, but there are 128 v5p-256 TPU devices"),
+        (["--gin.MESH_EXPERT=4"], r"data x expert x model = 2 x 4 x 1 = 8, but there are 16 TPU"),
+        (["--topology=v5p-256"], r"v5p-256 is 128 chips: .* = 16, but there are 128 TPU devices"),
+        (["--process_count=4"], r"--on=tpu-vm has no use for --process_count"),
+        (["--on=local"], r"--on=local has no use for --topology --job_name --project --zone --im"),
+        (["--tfds_data_dir=/data/tfds"], r"/data/tfds are on this machine.* write gs://BUCKET"),
+        (["--seqio_additional_cache_dirs=gs://a/b,c"], r"the data in c are on this machine"),
         (
             ["--on=queued-resource", "--topology=2xv5e-16", "--gin.MESH_DATA=1",
              "--gin.MESH_EXPERT=32", "--gin.NUM_EXPERTS=32"],
@@ -72,6 +76,7 @@ def calls(monkeypatch):
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
     monkeypatch.setattr(checks, "check_storage", lambda parts: done.append("storage"))
+    monkeypatch.setattr(steps, "check_tools", lambda steps: None)
     monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     return done
 
@@ -85,6 +90,13 @@ def planned(monkeypatch, gibibytes, tokens_per_second):
 
     Plan.tokens_per_second = tokens_per_second
     monkeypatch.setattr(plan, "make_plan", lambda hardware, **parts: Plan())
+
+
+def test_tools_are_looked_for_before_minutes_of_compiling(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    code, told = run(capsys)
+    assert code == 2
+    assert re.search(r"there is no gcloud here \(gcloud: https://.*\); --dry_run shows", told)
 
 
 def test_what_does_not_fit_is_not_started(calls, monkeypatch, capsys):
@@ -125,12 +137,14 @@ def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatc
 
 def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
     done = []
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
+    monkeypatch.setattr(steps, "check_tools", lambda steps: None)
     monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
-    code, told = run(capsys, "--skip_plan", task, f"--tfds_data_dir={tmp_path}")
+    code, told = run(capsys, "--skip_plan", task)
     assert (code, done) == (2, [])
-    assert f"not in {tmp_path}" in told.splitlines()[-1] and "--skip_storage" in told
+    assert "anli/r1:0.1.0, which is not in " in told.splitlines()[-1] and "--skip_storage" in told
     assert run(capsys, "--skip_plan", "--skip_storage", task)[0] == 0
     assert done == ["demo"]
 

@@ -22,7 +22,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--job_name=demo-"], r"--job_name=demo-: .* no hyphen last"),
         ([VM, f"--job_name={'a' * 41}"], r"these are 41 characters"),
         ([VM, "--project=p"], r"--project=p: write the project's ID, of 6 to 30"),
-        ([VM, "--zone=us-west4"], r"--zone=us-west4: write a zone, as in --zone=europe-west4-b"),
+        ([VM, "--zone=us-west4"], r"--zone=us-west4: write a zone, as in --zone=us-west4-a"),
         ([VM, "--zone=uswest"], r"--zone=uswest: write a zone"),
         ([VM, "--image=switch_jax"], r"--image=switch_jax: write HOST/PATH:TAG"),
         ([VM, "--image=us-docker.pkg.dev/p/i/switch_jax"], r"write HOST/PATH:TAG or HOST/PATH@sha"),
