@@ -1,5 +1,6 @@
 """What is looked at before a job starts on machines that cost money, without them."""
 
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from switch_jax.launch.steps import Command, answer
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
-from switch_jax.partitioning.mesh import AXES, mesh_shape
+from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.training.checks import check_data_of, check_elsewhere
 
 
@@ -42,8 +43,7 @@ def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
     mesh = parts["mesh"]
     if process_count < 1:
         raise UserError(f"--process_count={process_count}: write 1 or more")
-    inner = mesh.expert * mesh.model
-    size = inner * (mesh.data or max(1, process_count // inner))
+    size = math.prod(mesh_sizes(mesh, process_count))
     if size % process_count:
         raise UserError(
             f"{process_count} processes cannot share the {size} devices of the mesh data x expert "

@@ -47,11 +47,11 @@ def steps(job: Job) -> list[Step]:
 def afterwards(job: Job) -> list[Command]:
     """How to end the job, and to stop paying."""
     ended = Command(_kubectl(job, "delete", "jobset", job.name), ENDS)
-    place = (f"--location={job.zone}", f"--project={job.project}", "--quiet")
-    pools = [
-        ("gcloud", "container", "node-pools", "delete", name, f"--cluster={job.cluster}", *place)
-        for name in prepare.node_pools(job)
-    ]
+    delete, flags = (
+        ("gcloud", "container", "node-pools", "delete"),
+        (*prepare.place(job), "--quiet"),
+    )
+    pools = [(*delete, n, f"--cluster={job.cluster}", *flags) for n in prepare.node_pools(job)]
     return [ended, *(Command(argv, "not done here: gives a slice back") for argv in pools)]
 
 
@@ -98,7 +98,7 @@ def follow(job: Job) -> int:
 
 def found(job: Job) -> bool:
     """Whether the JobSet is there, over or not."""
-    return bool(answer(looks(job)[2]))
+    return bool(answer(_over(job)))
 
 
 def _state(job: Job, over: Command) -> str:
@@ -253,8 +253,8 @@ def _file(job: Job) -> File:
 
 
 def _credentials(job: Job) -> Command:
-    place = (f"--location={job.zone}", f"--project={job.project}")
-    argv = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster), *place)
+    connect = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster))
+    argv = (*connect, *prepare.place(job))
     return Command(argv, "kubectl comes to know the cluster")
 
 
@@ -272,8 +272,6 @@ def looks(job: Job) -> tuple[Command, Command, Command, Command, Command]:
         *_kubectl(job, "logs", of_job, f"--container={CONTAINER}"),
         *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, job.hardware.hosts)}"),
     )
-    state = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
-    over = (*_kubectl(job, "get", "jobset", job.name), *state)
     exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
     return (
         Command(running, f"asked every {_POLL:.0f} s until all pods run"),
@@ -281,10 +279,16 @@ def looks(job: Job) -> tuple[Command, Command, Command, Command, Command]:
             (*logs, "--follow", "--tail=-1"),
             "what all hosts print; --since-time=LAST_LINE where it broke off",
         ),
-        Command(over, "JobSet: it is there; and Completed or Failed: it is over"),
+        _over(job),
         Command((*pods, f"--output=jsonpath={exit_codes}"), "only where it failed: the exit codes"),
         Command((*logs, "--tail=20"), "only where it failed: the last lines"),
     )
+
+
+def _over(job: Job) -> Command:
+    form = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
+    argv = (*_kubectl(job, "get", "jobset", job.name), *form)
+    return Command(argv, "JobSet: it is there; and Completed or Failed: it is over")
 
 
 def _kubectl(job: Job, *words: str) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def _container(job: Job) -> tuple[str, ...]:
 
 def copy(job: Job, node: str) -> Command:
     """Sends the script to all hosts of a slice."""
-    argv = _gcloud(job, "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
+    argv = gcloud(job, "tpu-vm", "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
     return Command(argv, "the script, to all hosts")
 
 
@@ -118,12 +118,14 @@ def end(job: Job, node: str) -> Command:
 
 def _ssh(job: Job, node: str, command: str) -> tuple[str, ...]:
     # --batch-size: by default the 65th host waits until others have ended.
-    return _gcloud(job, "ssh", node, "--worker=all", "--batch-size=all", f"--command={command}")
+    words = ("--worker=all", "--batch-size=all", f"--command={command}")
+    return gcloud(job, "tpu-vm", "ssh", node, *words)
 
 
-def _gcloud(job: Job, verb: str, *words: str) -> tuple[str, ...]:
+def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
+    """A command about a 'tpu-vm' or 'queued-resources', in the job's zone and project."""
     place = (f"--zone={job.zone}", f"--project={job.project}")
-    return ("gcloud", "compute", "tpus", "tpu-vm", verb, *words, *place)
+    return ("gcloud", "compute", "tpus", kind, verb, *words, *place)
 
 
 def steps(job: Job, nodes: Sequence[str]) -> list[Command]:

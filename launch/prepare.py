@@ -32,7 +32,7 @@ def _gke(job: Job) -> list[Command]:
     own = [_once(account, "whom the pods act as")] if job.service_account else []
     return [
         _enable("container.googleapis.com", job.project),
-        _once((*cluster, *_place(job), *mounts), "the cluster, whose pods may mount buckets"),
+        _once((*cluster, *place(job), *mounts), "the cluster, whose pods may mount buckets"),
         _once(install, "JobSet, in the cluster that kubectl knows"),
         *own,
         *(_node_pool(job, name) for name in node_pools(job)),
@@ -50,7 +50,7 @@ def _node_pool(job: Job, name: str) -> Command:
     argv = (
         *("gcloud", "container", "node-pools", "create", name),
         f"--cluster={job.cluster}",
-        *_place(job),
+        *place(job),
         f"--machine-type={hardware.generation.cloud.gke_machine}-{hardware.chips_per_host}t",
         *((f"--tpu-topology={hardware.topology}",) if several_hosts else ()),
         f"--num-nodes={hardware.hosts_per_slice}",
@@ -153,7 +153,8 @@ def _image(job: Job) -> list[Command]:
     ]
 
 
-def _place(job: Job) -> tuple[str, str]:
+def place(job: Job) -> tuple[str, str]:
+    """Where the cluster is, as gcloud takes it."""
     return (f"--location={job.zone}", f"--project={job.project}")
 
 

@@ -9,7 +9,7 @@ from switch_jax.launch import checkpoints, hosts
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
-from switch_jax.launch.steps import Command, answer, patiently, take, write
+from switch_jax.launch.steps import Command, Step, answer, patiently, take, write
 
 from switch_jax.errors import UserError
 
@@ -38,6 +38,24 @@ class Request:
     delete: Command
     ready: str
     gone: Sequence[str]
+
+
+def steps(job: Job, request: Request) -> list[Step]:
+    """All that `run` may do, in this order."""
+    return [
+        hosts.script(job),
+        request.describe,
+        request.delete,
+        request.create,
+        *hosts.steps(job, request.nodes),
+        checkpoints.listing(job),
+    ]
+
+
+def afterwards(job: Job, request: Request, why: str) -> list[Command]:
+    """How to end the job, and to stop paying; `why` says what is given back."""
+    back = dataclasses.replace(request.delete, why=f"not done here: {why}")
+    return [*(hosts.end(job, node) for node in request.nodes), back]
 
 
 def run(job: Job, request: Request) -> int:
@@ -112,7 +130,7 @@ def _why(job: Job, request: Request, state: str) -> str:
     ask, delete = (shlex.join(c.argv) for c in (request.describe, request.delete))
     if state == _FAILED:
         return f"no {job.topology} in {job.zone}: {state}; `{ask.rpartition(' ')[0]}` says why"
-    start = f"gcloud compute tpus tpu-vm start {job.name} --zone={job.zone} --project={job.project}"
+    start = shlex.join(hosts.gcloud(job, "tpu-vm", "start", job.name))
     return (
         f"{job.name} in {job.zone} is {state}, and will not be {request.ready} by itself: start it "
         f"(`{start}`), or give it up (`{delete}`), and call the same command"

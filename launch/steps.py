@@ -13,6 +13,7 @@ from pathlib import Path
 from switch_jax.launch.processes import say
 
 from switch_jax.errors import UserError
+from switch_jax.paths import told
 
 _LONGEST_LINE = 100
 _TRIES = 20  # until the launching machine's network is taken for gone
@@ -90,11 +91,9 @@ def write(file: File) -> None:
       UserError: it cannot be written.
     """
     path = Path(file.path)
-    try:
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text)
-    except OSError as error:
-        raise UserError(f"{file.path} cannot be written: {error.strerror}") from error
 
 
 def take(command: Command) -> None:
@@ -139,7 +138,7 @@ def patiently(command: Command, absent: str | None = None) -> str:
     return answer(command, absent)
 
 
-def check_tools(steps: Iterable[Command | File]) -> None:
+def check_tools(steps: Iterable[Step]) -> None:
     """Raises UserError where a program is not on this machine that the steps run."""
     programs = {step.argv[0] for step in steps if isinstance(step, Command)}
     missing = sorted(program for program in programs if shutil.which(program) is None)

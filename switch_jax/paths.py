@@ -48,12 +48,12 @@ def local_path(name: str | Path, what: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Within, the disk's refusal to write the path is a UserError, see `storage_error`."""
+def told(what: Path | str) -> Iterator[None]:
+    """Within, the disk's refusal to write something is a UserError, see `storage_error`."""
     try:
         yield
     except OSError as error:
-        raise storage_error(f"{path} cannot be written: {error.strerror}", error) from error
+        raise storage_error(f"{what} cannot be written: {error.strerror}", error) from error
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -130,7 +130,7 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
         raise UserError(
             f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "
             f"{folders or 'any folder, as none is given'}: give its folder with "
-            "--seqio_additional_cache_dirs, make one with seqio_cache_tasks, or set "
+            "--seqio_additional_cache_dirs, make one with `switch_jax tasks cache`, or set "
             "USE_CACHED_TASKS to False"
         )
     return list(_splits_described(task.cache_dir))

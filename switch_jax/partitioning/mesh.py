@@ -62,7 +62,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         devices = jax.devices()
     platform = devices[0].platform
     if platform == "cpu":
-        devices = devices[: math.prod(_sizes(config, len(devices)))]
+        devices = devices[: math.prod(mesh_sizes(config, len(devices)))]
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     shape = mesh_shape(config, len(devices), slices, platform)
     # Auto is not the default, and without it sharding constraints turn into errors.
@@ -83,7 +83,7 @@ def mesh_shape(
     Raises:
       UserError: the sizes do not multiply up to `count`, or `slices` does not divide the data axis.
     """
-    shape = data, expert, model = _sizes(config, count)
+    shape = data, expert, model = mesh_sizes(config, count)
     if math.prod(shape) != count:
         raise UserError(
             f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
@@ -99,8 +99,12 @@ def mesh_shape(
     return shape
 
 
-def _sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
-    """The sizes as configured, data = None being what the others leave of `count` devices."""
+def mesh_sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
+    """The sizes as configured, data = None being what the others leave of `count` devices.
+
+    Raises:
+      UserError: one is below 1.
+    """
     for name, size in zip(AXES, (config.data, config.expert, config.model), strict=True):
         if size is not None and size < 1:
             raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")

@@ -13,7 +13,6 @@ from switch_jax.data.pipeline import (
     check_vocabulary,
     vocabulary_is_here,
 )
-from switch_jax.data.registry import tasks_of
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
@@ -73,7 +72,6 @@ def check_elsewhere(
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    tasks_of(data.mixture_or_task_name)
     if vocabulary_is_here(data):
         check_config(data)
         check_vocabulary(data, model.vocab_size)

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing.parameters import saved_steps
 from switch_jax.data.pipeline import Batch, DataConfig
-from switch_jax.errors import storage_error
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.paths import local_path, told, write_whole
@@ -25,15 +24,11 @@ def make_folder(name: str) -> Path:
       UserError: it cannot be written, or is in a bucket that is not mounted.
     """
     folder = local_path(name, "MODEL_DIR").absolute()
-    try:
+    with told(f"MODEL_DIR {name!r}"):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{uuid.uuid4().hex}"  # all processes do so at once
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise storage_error(
-            f"MODEL_DIR {name!r} cannot be written: {error.strerror}", error
-        ) from error
     return folder
 
 
@@ -70,13 +65,10 @@ def write_description(
         "seed": run.seed,
         "initial_checkpoint": _initial_checkpoint(model_dir, start),
     }
-    try:
+    with told(f"MODEL_DIR {run.model_dir!r}"):
         write_whole(model_dir / "run.json", json.dumps(description, indent=2) + "\n")
         if config_text:
             write_whole(model_dir / "config.gin", config_text)
-    except OSError as error:
-        message = f"MODEL_DIR {run.model_dir!r} cannot be written: {error.strerror}"
-        raise storage_error(message, error) from error
 
 
 def _initial_checkpoint(model_dir: Path, start: Path | None) -> str | None:
