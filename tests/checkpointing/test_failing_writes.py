@@ -1,0 +1,128 @@
+"""Writing that fails is told in a line, and what was saved before stays."""
+
+import errno
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.errors import TransientError, UserError
+from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
+
+# Orbax leaves reads behind when one of several fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
+    def save_async(*_, **__):
+        try:
+            raise OSError(errno.EIO, "Input/output error", "x")
+        except OSError as error:
+            raise ValueError("no checkpoint") from error
+
+    checkpoints = Checkpoints(tmp_path, 3)
+    monkeypatch.setattr(checkpoints._checkpointer, "save_async", save_async)
+    with pytest.raises(TransientError, match="error: 'x'; what was saved before is still there; t"):
+        checkpoints.save(1, {"x": jnp.arange(3.0)}, {}, None)
+
+
+# Saves step 1; then `break_it` makes writing fail; saves step 2, and then restores.
+FAILING = """
+import resource, shutil, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import tests.conftest  # eight devices
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.errors import UserError
+from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
+
+folder = Path(sys.argv[1])
+checkpoints = _saved(folder, [1])
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+{break_it}
+for attempt in range(2):
+    try:
+        checkpoints.save(2, _state(2), _notes(2), None)
+        checkpoints.wait()
+        print("written")
+    except UserError as error:
+        print(error)
+{mend_it}
+try:
+    checkpoints.close()
+except UserError as error:
+    print(error)
+print("end", flush=True)
+"""
+RESTORE = """
+_assert_is(checkpoints.restore(ABSTRACT()), 1)
+assert checkpoints.steps() == [1]
+"""
+SAVE_AGAIN = """
+checkpoints.save(2, _state(2), _notes(2), None)
+checkpoints.wait()
+_assert_is(checkpoints.restore(ABSTRACT()), 2)
+"""
+
+
+def _fail(folder, break_it, mend_it):
+    """(lines that a process prints, what it logs); it must end by itself."""
+    script = FAILING.format(break_it=break_it, mend_it=mend_it)
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(folder), root],
+        capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    *lines, end = done.stdout.splitlines()
+    assert end == "end"
+    return lines, done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_told_and_the_checkpoint_before_it_stays(tmp_path):
+    lines, log = _fail(
+        tmp_path, "limit(100_000)", f"limit(resource.RLIM_INFINITY)\n{RESTORE}{SAVE_AGAIN}"
+    )
+    assert len(lines) == 2 and "File too large" not in log
+    for line in lines:
+        assert line.startswith(f"checkpoints cannot be written to {tmp_path}/checkpoints: ")
+        assert "File too large" in line and line.endswith("what was saved before is still there")
+    _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 2)
+
+
+def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
+    away = "(folder / 'checkpoints').rename(folder / 'away'); (folder / 'checkpoints').touch()"
+    lines, _ = _fail(tmp_path, away, "")
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"checkpoints cannot be written to {tmp_path}/checkpoints: ")
+        assert "Not a directory" in line
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "away").rename(tmp_path / "checkpoints")
+    _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 1)
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_it_stays(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("takes the right to mount a file system")
+    try:
+        lines, _ = _fail(tmp_path, "", RESTORE)
+        assert len(lines) == 2 and all("No space left on device" in line for line in lines)
+        _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 1)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_notes_that_cannot_be_amended_are_told(tmp_path):
+    checkpoints = _saved(tmp_path, [1])
+    (tmp_path / "amended").touch()
+    with pytest.raises(UserError, match=r"amended/1.json cannot be written: (Not|File)"):
+        checkpoints.amend(1, {})
+    with pytest.raises(UserError, match=r"amended/2.json cannot be written: Not a directory"):
+        checkpoints.save(2, _state(2), _notes(2), None)
