@@ -79,7 +79,7 @@ def _container(job: Job) -> tuple[str, ...]:
         "--net=host",
         *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
         f"--stop-timeout={SAVING}",
-        "--volume=/var/cache/switch_jax:/root/.cache/switch_jax",  # compiled programs
+        "--volume=/var/cache/switch_jax:/var/cache/switch_jax",  # compiled programs
         *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),
         job.image,
         *with_buckets(job),

@@ -63,7 +63,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=474485fb \
+    --label=job=489c3316 \
     --detach \
     --init \
     --name=base \
@@ -72,7 +72,7 @@ if [ -z "$job" ]; then
     --log-opt=max-size=100m \
     --log-opt=max-file=3 \
     --stop-timeout=600 \
-    --volume=/var/cache/switch_jax:/root/.cache/switch_jax \
+    --volume=/var/cache/switch_jax:/var/cache/switch_jax \
     --env=JAX_PLATFORMS=tpu,cpu \
     us-docker.pkg.dev/my-project/images/switch_jax:1 \
     with_gcs \
@@ -88,7 +88,7 @@ if [ -z "$job" ]; then
     --gin.TRAIN_STEPS=100000 \
     --gin.MESH_EXPERT=128 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 474485fb ]; then
+elif [ "$job" != 489c3316 ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
   exit 2
 fi
