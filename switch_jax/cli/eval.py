@@ -79,6 +79,8 @@ def main(args: argparse.Namespace) -> int:
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each metric of each task and checkpoint."""
+    from switch_jax.reports.units import aligned
+
     rows = [
         (
             str(record["step"]),
@@ -91,14 +93,7 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
         for name, value in record["metrics"].items()
     ]
     rows.insert(0, ("step", "task", "kind", "metric", "value"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if i in (0, 4) else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    return aligned(rows, right=(0, 4))
 
 
 def _number(value: float | None) -> str:

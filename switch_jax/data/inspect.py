@@ -74,7 +74,7 @@ def _mixed(
 ) -> Iterator[Example]:
     """Each next example is of a task drawn by the rates, until each task drawn has no more."""
     rng, left = np.random.default_rng(0), np.asarray(rates)
-    read = [_opened_late(task, config) for task in tasks]
+    read = [in_order(task, config) for task in tasks]
     while left.any():
         task = rng.choice(len(read), p=left / left.sum())
         example = next(read[task], None)
@@ -82,10 +82,6 @@ def _mixed(
             left[task] = 0
         else:
             yield example
-
-
-def _opened_late(task: seqio.Task, config: DataConfig) -> Iterator[Example]:
-    yield from in_order(task, config)
 
 
 def _shorten(ids: np.ndarray) -> str:

@@ -193,13 +193,15 @@ def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     """The examples of one pass: never shuffled, and masked alike whatever the seed of the run.
 
+    Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
+
     Raises:
       UserError: see `sources.elements`.
     """
     split, cached = config.split, config.use_cached and task.supports_caching
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
     dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
-    return elements(dataset, task, split, cached, slice(None))
+    yield from elements(dataset, task, split, cached, slice(None))
 
 
 def eval_tasks(config: DataConfig, split: str = "validation") -> list[str]:

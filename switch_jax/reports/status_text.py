@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from switch_jax.reports.status import Status
-from switch_jax.reports.units import count, duration, percent
+from switch_jax.reports.units import aligned, count, duration, percent
 
 
 def page(status: Status) -> list[str]:
     """Lines on one run: a name and a value each, the folder and the state first."""
+    sign = f"{duration(status.silence)} ago"
+    if status.state in ("starting", "running"):
+        sign += f"; stalled after {duration(status.silence_limit)}"
     rows = [
         ("step", _steps(status)),
         ("loss", _loss(status)),
@@ -15,14 +18,9 @@ def page(status: Status) -> list[str]:
         ("speed", _speed(status)),
         ("goodput", _goodput(status)),
         ("checkpoint", _checkpoint(status)),
-        ("last sign", f"{duration(status.silence)} ago"),
+        ("last sign", sign),
         ("health", "; ".join(health(status)) or "nothing unusual"),
     ]
-    if status.state in ("starting", "running"):
-        rows[-2] = (
-            "last sign",
-            f"{rows[-2][1]}; stalled after {duration(status.silence_limit)}",
-        )
     return [f"{status.folder}: {_state(status)}", *(f"  {name:<11}{text}" for name, text in rows)]
 
 
@@ -43,11 +41,7 @@ def table(found: Sequence[Status]) -> list[str]:
                 "; ".join(health(status)) or "-",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def health(status: Status) -> list[str]:

@@ -9,7 +9,16 @@ import numpy as np
 
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import Run, Series
-from switch_jax.reports.units import count, duration, fact, number, percent, perplexity, time_unit
+from switch_jax.reports.units import (
+    aligned,
+    count,
+    duration,
+    fact,
+    number,
+    percent,
+    perplexity,
+    time_unit,
+)
 
 QUALITY = "neg_log_perplexity"
 
@@ -255,10 +264,5 @@ def facts_table(runs: Sequence[Run]) -> Rows:
 
 def text_table(runs: Sequence[Run], rows: Rows) -> str:
     """The rows as plain text with aligned columns, one column a run."""
-    table = [("", [run.name for run in runs]), *rows]
-    first = max(len(label) for label, _ in table)
-    widths = [max(len(cells[i]) for _, cells in table) for i in range(len(runs))]
-    return "\n".join(
-        f"{label:<{first}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
-        for label, cells in table
-    )
+    table = [("", *(run.name for run in runs)), *((label, *cells) for label, cells in rows)]
+    return "\n".join(aligned(table, right=range(1, len(runs) + 1)))

@@ -1,5 +1,7 @@
 """How the report writes numbers."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 
@@ -48,3 +50,15 @@ def fact(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:,.15g}"
     return str(value)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """The rows as lines with aligned columns; `right`: those that are aligned on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
