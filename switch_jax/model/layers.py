@@ -57,10 +57,19 @@ _rms_norm.defvjp(
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes elements with probability `rate` and scales the rest; nothing where key is None."""
+    """Zeroes elements with probability `rate` and scales the rest, as T5 does.
+
+    All positions of a row share one mask (Mesh TensorFlow's and T5X's broadcast along the length);
+    within the experts each element has its own, see `moe.layer`.
+
+    Args:
+      x: [..., L, D] activations, or [..., L, M] attention weights, where L counts queries.
+      rate: in [0, 1).
+      key: None = no dropout.
+    """
     if key is None or rate == 0:
         return x
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    keep = jax.random.bernoulli(key, 1 - rate, (*x.shape[:-2], 1, x.shape[-1]))
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
@@ -97,12 +106,16 @@ def _look_up_fwd(table, tokens, dtype):
 
 
 def _look_up_bwd(dtype, residuals, cotangents):
-    """Summed in `dtype`, as the gradients of all other matrices: a cast table would have that."""
+    """Summed in float32, one token after the other: a frequent token has thousands of terms.
+
+    In bfloat16 a running sum stops growing once its terms are under a 256th of it.
+    """
+    del dtype
     table, tokens = residuals
-    gradient = jnp.zeros(table.shape, dtype)
     # One sum, and so one sum over devices. Rows are split over devices; their length is not.
-    gradient = gradient.at[jnp.concatenate(tokens, axis=1)].add(jnp.concatenate(cotangents, axis=1))
-    return gradient.astype(table.dtype), None
+    ids = jnp.concatenate(tokens, axis=1)  # [B, M + L]
+    terms = jnp.concatenate(cotangents, axis=1).astype(table.dtype)  # [B, M + L, D] float32
+    return jnp.zeros_like(table).at[ids].add(terms), None  # [V, D]
 
 
 _look_up.defvjp(_look_up_fwd, _look_up_bwd)

@@ -11,12 +11,13 @@ from switch_jax.moe.layer import EXCHANGED
 SAVED = (EXCHANGED, ATTENDED)
 
 
-def rematerialise(block: Callable, policy: str) -> Callable:
+def rematerialise(block: Callable, policy: str, *, in_loop: bool) -> Callable:
     """The same function, whose backward pass finds saved only what the policy says.
 
     Args:
       block: from activations and parameters to activations; the body of a scan.
       policy: see `ModelConfig.remat_policy`.
+      in_loop: whether the compiled scan is a loop, and not its iterations one after the other.
     """
     if policy == "none":
         return block
@@ -25,5 +26,6 @@ def rematerialise(block: Callable, policy: str) -> Callable:
     if policy == "minimal":
         products = policies.dots_with_no_batch_dims_saveable
         saved = policies.save_from_both_policies(products, saved)
-    # A scan already keeps the two computations apart.
-    return jax.checkpoint(block, policy=saved, prevent_cse=False)
+    # Loops keep the forward pass and its repetition apart. Outside of one the compiler would find
+    # that they compute the same, and keep the first for the backward pass.
+    return jax.checkpoint(block, policy=saved, prevent_cse=not in_loop)

@@ -181,12 +181,13 @@ class Stack(nnx.Module):
                 deterministic=deterministic, key=blocks, number=number,
             )  # fmt: skip
 
-        body = rematerialise(body, self.config.remat_policy)
+        # The compiler takes a loop of one iteration for none.
+        in_loop = self.config.scan_layers and num_blocks > 1
+        body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
         x = constrain_batch(dropout(x, rate, first))
         x, statistics = jax.lax.scan(
-            body, x, (state, jnp.arange(num_blocks)),
-            unroll=1 if self.config.scan_layers else num_blocks,
-        )  # fmt: skip
+            body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
+        )
         return dropout(self.final_norm(x), rate, last), statistics
 
     def read(self, memory: jax.Array) -> list[KeysAndValues]:

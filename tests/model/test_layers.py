@@ -12,7 +12,7 @@ from flax import nnx
 from switch_jax.model import ModelConfig
 from switch_jax.model.attention import Attention, by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, relu
-from switch_jax.model.layers import Embedding, RMSNorm, relative_position_bucket
+from switch_jax.model.layers import Embedding, RMSNorm, dropout, relative_position_bucket
 
 
 def _config(**sizes):
@@ -182,6 +182,24 @@ def test_embedding_gradient_adds_up_all_look_ups_and_the_logits():
     table = rng.normal(size=(7, 4)).astype(np.float32)
     for a, b in zip(*(jax.value_and_grad(f)(table) for f in (ours, one_hot)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_has_one_mask_for_all_positions_of_a_row():
+    """T5's noise shape leaves the length out; rows and features each have their own."""
+    y = np.asarray(dropout(jnp.ones((64, 5, 128)), 0.25, jax.random.key(0)))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
+    kept = y[:, 0] != 0  # [64, 128]; the mean of 8192 draws errs by 0.005
+    assert abs(kept.mean() - 0.75) < 0.02
+    assert 0 < kept.mean(0).min() and kept.mean(0).max() < 1 and np.ptp(kept.mean(1)) > 0.05
+
+
+def test_dropout_of_attention_weights_has_one_mask_for_all_queries():
+    weights = np.asarray(dropout(jnp.ones((4, 2, 7, 64), jnp.bfloat16), 0.5, jax.random.key(1)))
+    np.testing.assert_array_equal(weights, np.broadcast_to(weights[:, :, :1], weights.shape))
+    assert weights.dtype == jnp.bfloat16
+    masks = {tuple(row) for row in (weights[:, :, 0] != 0).reshape(8, 64)}
+    assert len(masks) == 8  # each row and head has its own
 
 
 def test_relu_gradient_passes_where_the_input_is_positive():

@@ -1,5 +1,7 @@
 """The training step compiled for TPU chips that are not there: what its devices exchange."""
 
+import functools
+
 import jax
 import pytest
 
@@ -19,15 +21,14 @@ pytestmark = pytest.mark.slow
 N, E, D, F, WAYS = 2, 8, 128, 384, 4
 
 
-@pytest.fixture(scope="module", params=REMAT_POLICIES)
-def collectives(request):
-    """Of a model of N Switch layers in each stack, two experts on each of four chips: (opcode,
-    times in a step, arrays of the result)."""
+@functools.cache
+def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Program:
+    """The step of a model of N layers in each stack, two experts on each of four chips."""
     pytest.importorskip("libtpu")
     model = ModelConfig(
         vocab_size=256, d_model=D, d_ff=F, d_kv=64, num_heads=2, num_encoder_layers=N,
-        num_decoder_layers=N, num_experts=E, sparse_step=1, group_size=256,
-        remat_policy=request.param,
+        num_decoder_layers=N, num_experts=experts, sparse_step=1, group_size=256,
+        scan_layers=scan_layers, remat_policy=policy,
     )  # fmt: skip
     data = DataConfig("unread", {"inputs": 128, "targets": 32})
     run, optimizer = RunConfig("unwritten", 1, batch_size=64), OptimizerConfig()
@@ -35,12 +36,29 @@ def collectives(request):
     with jax.set_mesh(mesh):
         state = abstract_state(model, optimizer, mesh)
         step = lower_train_step(state, mesh, run, model, data, optimizer, LossConfig())
-        operations = compiler.compile_program(step).operations
+        program = compiler.compile_program(step)
+    assert isinstance(program, compiler.Program)
+    return program
+
+
+@pytest.fixture(params=[(p, scan) for p in REMAT_POLICIES for scan in (True, False)])
+def collectives(request):
+    """Of the Switch model: (opcode, times in a step, arrays of the result)."""
     return [
         (o.opcode.removesuffix("-start"), o.times, arrays(o.shape))
-        for o in operations
+        for o in _compiled(*request.param).operations
         if o.opcode.removesuffix("-start") in COLLECTIVES
     ]
+
+
+@pytest.mark.parametrize("scan_layers", [True, False], ids=["scanned", "one by one"])
+@pytest.mark.parametrize("experts", [0, E], ids=["dense", "switch"])
+def test_each_policy_saves_less_and_computes_more(experts, scan_layers):
+    programs = [_compiled(policy, scan_layers, experts) for policy in REMAT_POLICIES]
+    memory = [p.temporaries for p in programs]
+    flops = [sum(o.flops * o.times for o in p.operations) for p in programs]
+    assert memory[0] > memory[1] > memory[2], memory
+    assert flops[0] <= flops[1] < flops[2], flops
 
 
 def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):

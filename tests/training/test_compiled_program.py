@@ -47,20 +47,30 @@ def collectives(hlo: str) -> list[Collective]:
 
 
 class Program(NamedTuple):
-    """The training step before and after compilation, and the bytes that it takes on a device."""
+    """The training step before and after compilation, and the bytes that it takes on a device.
+
+    `products`: matrix products in the text.
+    """
 
     stablehlo: str
     hlo: str
     arguments: int
     temporaries: int
+    products: int
 
 
 @functools.cache
-def _step(policy: str = "none", fully_sharded: bool = False, num_microbatches: int = 1) -> Program:
+def _step(
+    policy: str = "none",
+    scan_layers: bool = True,
+    experts: int = E,
+    fully_sharded: bool = False,
+    num_microbatches: int = 1,
+) -> Program:
     """The training step of a model with N Switch layers in each stack, in bfloat16."""
     model = tiny_model(
-        num_experts=E, d_model=D, d_ff=F, sparse_step=1, group_size=16, dtype="bfloat16",
-        num_encoder_layers=N, num_decoder_layers=N, remat_policy=policy,
+        num_experts=experts, d_model=D, d_ff=F, sparse_step=1, group_size=16, dtype="bfloat16",
+        num_encoder_layers=N, num_decoder_layers=N, scan_layers=scan_layers, remat_policy=policy,
     )  # fmt: skip
     mesh, optimizer = make_mesh(MeshConfig(2, WAYS, 1)), OptimizerConfig()
     state = abstract_state(model, optimizer, mesh, fully_sharded=fully_sharded)
@@ -78,17 +88,19 @@ def _step(policy: str = "none", fully_sharded: bool = False, num_microbatches: i
         lowered = jitted.lower(state, batch)
         compiled = lowered.compile()
     memory = compiled.memory_analysis()
+    hlo = compiled.as_text()
     return Program(
-        lowered.as_text(), compiled.as_text(),
-        memory.argument_size_in_bytes, memory.temp_size_in_bytes,
+        lowered.as_text(), hlo, memory.argument_size_in_bytes, memory.temp_size_in_bytes,
+        len(re.findall(r" dot\(", hlo)),
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("scan_layers", "times"), [(True, 1), (False, N)])
 @pytest.mark.parametrize("policy", REMAT_POLICIES)
-def test_two_all_to_alls_a_layer_forward_and_two_backward(policy):
-    """Each stack's layers are scanned, so each of the 4 stands once in the text for each stack."""
-    found = [c for c in collectives(_step(policy).hlo) if c.name == "all-to-all"]
-    assert len(found) == 2 * (2 + 2)
+def test_two_all_to_alls_a_layer_forward_and_two_backward(policy, scan_layers, times):
+    """Of scanned layers, each of the 4 stands once in the text for each stack."""
+    found = [c for c in collectives(_step(policy, scan_layers).hlo) if c.name == "all-to-all"]
+    assert len(found) == 2 * (2 + 2) * times
 
 
 @pytest.mark.parametrize("policy", REMAT_POLICIES)
@@ -114,6 +126,24 @@ def test_expert_kernels_stay_where_they_are(policy):
 def test_each_policy_takes_less_memory_than_the_one_before():
     memory = [_step(policy).temporaries for policy in REMAT_POLICIES]
     assert memory[0] > memory[1] > memory[2]
+
+
+# An attention has 6 products, of which `minimal` repeats scores and mixture alone. A dense layer
+# has 2 more, and its last one is needed by no gradient; a Switch layer has 3, and what the last one
+# gives is saved, since it was exchanged. A decoder's layer has two attentions.
+@pytest.mark.parametrize(
+    ("experts", "policy", "repeated"),
+    [(0, "minimal", 3 * 2), (0, "full", 3 * 6 + 2), (E, "full", 3 * 6 + 2 * 2)],
+)
+@pytest.mark.parametrize(("scan_layers", "times"), [(True, 1), (False, N)])
+def test_rematerialisation_repeats_the_products_that_it_does_not_save(
+    experts, policy, repeated, scan_layers, times
+):
+    """Of scanned layers, each product stands once in the text for each stack."""
+    before, after = (_step(p, scan_layers, experts).products for p in ("none", policy))
+    # The compiler may make one product of two of the encoder's output, keys and values.
+    merged = 2 if policy == "full" and not scan_layers else 0
+    assert (repeated - merged) * times <= after - before <= repeated * times
 
 
 def test_fully_sharded_state_takes_its_share_of_the_memory():
