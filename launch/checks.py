@@ -15,6 +15,8 @@ from switch_jax.hardware import Slice
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.training.checks import check_data_of, check_elsewhere
 
+_MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
+
 
 def check(parts: Mapping[str, Any], hardware: Slice) -> None:
     """Checks a run against the slices that it shall have, without a network.
@@ -41,8 +43,11 @@ def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
         the mesh's devices.
     """
     mesh = parts["mesh"]
-    if process_count < 1:
-        raise UserError(f"--process_count={process_count}: write 1 or more")
+    if not 1 <= process_count <= _MOST_PROCESSES:
+        raise UserError(
+            f"--process_count={process_count}: write 1 to {_MOST_PROCESSES}, which share this "
+            "machine's memory and cores"
+        )
     size = math.prod(mesh_sizes(mesh, process_count))
     if size % process_count:
         raise UserError(

@@ -53,7 +53,7 @@ def test_a_bucket_that_is_not_mounted_is_told_how_to(gcs, bucket):
 def test_other_places_are_refused():
     with pytest.raises(UserError, match="^MODEL_DIR 's3://bucket/x': give a folder of this mach"):
         local_path("s3://bucket/x", "MODEL_DIR")
-    with pytest.raises(UserError, match="^'gs://': the bucket is not mounted"):
+    with pytest.raises(UserError, match="^'gs://': no bucket has the name ''"):
         local_path("gs://")
 
 

@@ -29,7 +29,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
         ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR = 'runs/demo': .*gs://BUCKET/FOLDER"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket"], r"write a folder of the bucket, as in gs://my-b"),
-        ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"gs://My_Bucket: no bucket has such a name"),
+        ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"no bucket has the name 'My_Bucket'"),
         ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17'; known are v5e-1, v5e-4"),
         ([VM, "--topology=2xv5e-16"], r"several slices find each other by --on=queued-resource"),
         ([VM, "--topology=tpu7x-128"], r"tpu7x on GKE alone: write --on=gke"),
@@ -37,10 +37,10 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([QUEUED, "--topology=v5p:2x8x8"], r"name v5p-256 it would be 4x4x8; another shape"),
         ([VM, "--cluster=pods"], r"--cluster=pods is for --on=gke and xpk"),
         ([VM, "--spot", "--reserved"], r"--spot and --reserved are two kinds of capacity"),
-        ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 or more"),
+        ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 to 1,000,000"),
         ([VM, "--service_account=trainer"], r"with --on=tpu-vm it is an e-mail address"),
         ([GKE], r"--on=gke needs --cluster=NAME"),
-        ([GKE, "--cluster=Pods"], r"--cluster=Pods: write small letters"),
+        ([GKE, "--cluster=Pods"], r"--cluster=Pods: write at most 40 small"),
         ([GKE, "--cluster=pods", "--zone=us-west4"], r"a regional cluster would make a"),
         (["--on=xpk", "--cluster=p", "--service_account=a"], r"xpk's pods act as the nodes"),
         ([GKE, "--cluster=pods", "--reserved"], r"on GKE it is the node pool that is made from"),
@@ -73,7 +73,7 @@ def test_buckets_are_those_of_the_run_and_of_what_it_starts_from(capsys):
 def test_what_follows_launch_is_what_train_gets(capsys):
     typed = ["--gin_search_paths=a,b", "--gin_file=runs/demo_switch.gin", "--gin.NUM_EXPERTS=4"]
     typed += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 32}"]
-    typed += ["--seqio_additional_cache_dirs=gs://c/cache"]
+    typed += ["--seqio_additional_cache_dirs=gs://my-data/cache"]
     assert main(["launch", *RUN[1:], "--on=xpk", "--cluster=pods", *typed]) == 0
     assert (
         "switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin "
