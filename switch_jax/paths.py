@@ -19,6 +19,8 @@ GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent /
 # Where hosts mount gs://BUCKET, by Cloud Storage FUSE: Vertex AI's custom training does so too.
 BUCKETS_DIR = Path("/gcs")
 
+_LONGEST_PART = 255  # bytes of a file's name, on all usual file systems
+
 # docs.cloud.google.com/storage/docs/buckets#naming; names with dots may have 222 characters, parts
 # of 63. What Google keeps to itself (goog...) is not refused: such a bucket may well be there.
 _PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"
@@ -37,26 +39,41 @@ def local_path(name: str | Path, what: str = "") -> Path:
         such path.
     """
     text = str(name)
-    kind, separator, _ = text.partition("://")
-    named = _named(text, what)
-    if not separator:
-        return home_path(name, what)
-    if kind != "gs":
-        raise UserError(f"{named}: give a folder of this machine's file system, or gs://BUCKET/...")
+    check_path(text, what)
+    if "://" not in text:
+        return home_path(text, what)
     bucket, folder = bucket_path(text, what)
     mount = BUCKETS_DIR / bucket
     all_mounted = os.path.ismount(BUCKETS_DIR) and mount.is_dir()
     if not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
         raise UserError(
-            f"{named}: the bucket is not mounted at {mount} on this machine; mount it on every "
-            f"host: mkdir -p {mount} && gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} "
+            f"{_named(text, what)}: the bucket is not mounted at {mount} on this machine; mount it "
+            f"on every host: mkdir -p {mount} && gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} "
             f"{mount}; the bucket of a MODEL_DIR must have a hierarchical namespace, since in "
             "others a folder is not renamed at once, and a checkpoint may be saved by half"
         )
     return mount / folder
 
 
-def home_path(name: str | Path, what: str = "") -> Path:
+def check_path(name: str, what: str = "") -> None:
+    """Raises UserError where there can be no such path, on this machine or in a bucket.
+
+    Args:
+      name: as the user wrote it.
+      what: names it in errors, as in 'MODEL_DIR'.
+    """
+    kind, separator, _ = name.partition("://")
+    if not separator:
+        home_path(name, what)
+    elif kind == "gs":
+        bucket_path(name, what)
+    else:
+        raise UserError(
+            f"{_named(name, what)}: write a path of this machine's file system, or gs://BUCKET/..."
+        )
+
+
+def home_path(name: str, what: str = "") -> Path:
     """The path of a name on this machine that is in no bucket: ~ and ~USER are expanded.
 
     Args:
@@ -66,7 +83,7 @@ def home_path(name: str | Path, what: str = "") -> Path:
     Raises:
       UserError: there is no such user, or no file can have such a name.
     """
-    named = _checked(str(name), what)
+    named = _checked(name, what)
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -105,6 +122,8 @@ def bucket_path(url: str, what: str = "") -> tuple[str, str]:
 def _checked(text: str, what: str) -> str:
     """How errors name the path; raises UserError where no file can have such a name."""
     named = _named(text, what)
+    if not text:
+        raise UserError(f"{named}: the path is empty; write one")
     if "\0" in text:
         raise UserError(f"{named}: a path holds no NUL character: leave it out")
     try:
@@ -114,6 +133,11 @@ def _checked(text: str, what: str) -> str:
             f"{named}: these are not all characters of UTF-8, in which a run's files name it: "
             "rename the folder"
         ) from None
+    longest = max(len(part.encode()) for part in text.split("/"))
+    if longest > _LONGEST_PART:
+        raise UserError(
+            f"{named}: a name in it has {longest:,} bytes; a disk takes {_LONGEST_PART} at most"
+        )
     return named
 
 
