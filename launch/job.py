@@ -15,6 +15,8 @@ _KUBERNETES = ("gke", "xpk")
 _LONGEST_NAME = 40
 _LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
 _LONGEST_CLUSTER = 40
+_LONGEST_LABEL = 63
+_LONGEST_EMAIL = 254
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
 _ZONE = _REGION + r"-(ai[0-9]+)?[a-z]"
 _WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # begins as no flag does
@@ -163,7 +165,7 @@ def _check_capacity(job: Job) -> None:
         raise UserError(
             "--reserved: on GKE it is the node pool that is made from a reservation; leave it out"
         )
-    if job.service_account:
+    if job.service_account is not None:
         _check_account(job.on, job.service_account)
 
 
@@ -174,9 +176,11 @@ def _check_account(on: str, account: str) -> None:
             f"{given}: xpk's pods act as the nodes of the cluster do; leave it out, or write "
             "--on=gke"
         )
-    if not re.fullmatch(_LABEL if on_kubernetes else _EMAIL, account):
+    longest, form = (_LONGEST_LABEL, _LABEL) if on_kubernetes else (_LONGEST_EMAIL, _EMAIL)
+    if not re.fullmatch(form, account) or len(account) > longest:
         kind = (
-            "a Kubernetes service account's name, of small letters, digits and hyphens"
+            f"a Kubernetes service account's name, of at most {longest} small letters, digits and "
+            "hyphens"
             if on_kubernetes
             else "an e-mail address, as in NAME@PROJECT.iam.gserviceaccount.com"
         )

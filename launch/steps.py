@@ -187,7 +187,7 @@ def start(
     """Starts the command.
 
     Raises:
-      UserError: there is no such program.
+      UserError: there is no such program, or the system does not start it.
     """
     program = command.argv[0]
     try:
@@ -204,3 +204,5 @@ def start(
         raise UserError(
             f"there is no {program} here ({how}); --dry_run shows the commands without it"
         ) from None
+    except OSError as error:  # no right to run it, or arguments longer than the system takes
+        raise UserError(f"{program} cannot be started: {error.strerror}") from error

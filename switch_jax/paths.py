@@ -48,9 +48,10 @@ def local_path(name: str | Path, what: str = "") -> Path:
     if not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
         raise UserError(
             f"{_named(text, what)}: the bucket is not mounted at {mount} on this machine; mount it "
-            f"on every host: mkdir -p {mount} && gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} "
-            f"{mount}; the bucket of a MODEL_DIR must have a hierarchical namespace, since in "
-            "others a folder is not renamed at once, and a checkpoint may be saved by half"
+            f"on every host: mkdir -p {mount} && gcsfuse --implicit-dirs "
+            f"--rename-dir-limit=200000 {bucket} {mount}; the bucket of a MODEL_DIR must have a "
+            "hierarchical namespace, since in others a folder is not renamed at once, and a "
+            "checkpoint may be saved by half"
         )
     return mount / folder
 
@@ -111,12 +112,12 @@ def bucket_path(url: str, what: str = "") -> tuple[str, str]:
             f"{named}: no bucket has the name {bucket!r}; it is 3 to 63 small letters, digits, "
             "hyphens, dots and underscores, a letter or digit first and last"
         )
-    folder = folder.removesuffix("/")
-    if folder and not {"", ".", ".."}.isdisjoint(folder.split("/")):
+    parts = folder.removesuffix("/").split("/") if folder else []
+    if not {"", ".", ".."}.isdisjoint(parts):
         raise UserError(f"{named}: write the folder's path without '//', '.' and '..'")
     if not folder.isprintable():
         raise UserError(f"{named}: a folder in a bucket has no line breaks or hidden characters")
-    return bucket, folder
+    return bucket, "/".join(parts)
 
 
 def _checked(text: str, what: str) -> str:

@@ -71,6 +71,7 @@ def test_other_places_are_refused():
         ("gs://mounted/../x", r"write the folder's path without '//', '\.' and '\.\.'"),
         ("gs://mounted/a/./x", r"write the folder's path without"),
         ("gs://mounted//etc", r"write the folder's path without"),
+        ("gs://mounted//", r"write the folder's path without"),
         ("gs://mounted/a//", r"write the folder's path without"),
         ("gs://mounted/a\nb", r"no line breaks or hidden characters"),
         ("gs://ab/x", r"no bucket has the name 'ab'"),

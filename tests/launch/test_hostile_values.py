@@ -188,6 +188,14 @@ def test_a_command_in_an_error_is_one_line(stand_ins):
     assert str(error.value) == r"exit code 3 of: gcloud 'a b' $'x\ny\xe2\x80\xa8'"
 
 
+def test_what_the_system_does_not_start_is_one_line(stand_ins):
+    with pytest.raises(UserError, match="^gcloud cannot be started: Argument list too long$"):
+        steps.take(steps.Command(("gcloud", "x" * 10**6), "any"))
+    (stand_ins / "bin/gcloud").write_text("no program")
+    with pytest.raises(UserError, match="^gcloud cannot be started: Exec format error$"):
+        steps.take(steps.Command(("gcloud",), "any"))
+
+
 def test_a_bucket_that_looks_like_a_number_stays_a_name():
     """As kubectl's YAML, which has YAML 1.2's numbers and 1.1's truth values, would read it."""
     job = make_job("gke", "2xv5e-16", cluster="y", name="n", model_dir="gs://1e3/runs/x")
