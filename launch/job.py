@@ -125,12 +125,12 @@ def _check_place(job: Job) -> None:
             f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
             "is gone with it; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
         )
-    if not (job.initial_checkpoint or "gs://").startswith("gs://"):
+    if job.initial_checkpoint is not None and not job.initial_checkpoint.startswith("gs://"):
         raise UserError(
             f"INITIAL_CHECKPOINT_PATH = {job.initial_checkpoint!r}: the hosts do not see this "
             "machine's disk; copy it to a bucket, and write gs://BUCKET/FOLDER"
         )
-    if job.initial_checkpoint:
+    if job.initial_checkpoint is not None:
         bucket_path(job.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
     bucket, folder = bucket_path(job.model_dir, "MODEL_DIR")
     if not folder:

@@ -3,7 +3,6 @@
 import dataclasses
 
 from switch_jax.errors import UserError
-from switch_jax.paths import check_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +50,7 @@ class RunConfig:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises UserError on paths that cannot be, and on numbers below 1."""
-        check_path(self.model_dir, "MODEL_DIR")
-        if self.initial_checkpoint is not None:
-            check_path(self.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
+        """Raises UserError on numbers below 1."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             least = 0 if field.name == "keep_best" else 1
