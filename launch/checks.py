@@ -13,7 +13,9 @@ from switch_jax.launch.steps import Command, answer
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
-from switch_jax.training.checks import check_data_of, check_elsewhere
+from switch_jax.training.checks import check_data_of, check_elsewhere, check_paths_of
+
+_MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
 
 def check(parts: Mapping[str, Any], hardware: Slice) -> None:
@@ -41,8 +43,11 @@ def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
         the mesh's devices.
     """
     mesh = parts["mesh"]
-    if process_count < 1:
-        raise UserError(f"--process_count={process_count}: write 1 or more")
+    if not 1 <= process_count <= _MOST_PROCESSES:
+        raise UserError(
+            f"--process_count={process_count}: write 1 to {_MOST_PROCESSES}, which share this "
+            "machine's memory and cores"
+        )
     size = math.prod(mesh_sizes(mesh, process_count))
     if size % process_count:
         raise UserError(
@@ -52,6 +57,7 @@ def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
             f"{size}, or set MESH_DATA, MESH_EXPERT or MESH_MODEL"
         )
     _check_on(parts, mesh_shape(mesh, size, platform="cpu"))
+    check_paths_of(parts["run"])
     check_data_of(parts["run"], parts["model"], parts["data"])
 
 

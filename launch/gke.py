@@ -6,6 +6,7 @@ TPU_WORKER_ID, MEGASCALE_*), which is where `jax.distributed.initialize` looks.
 
 import contextlib
 import dataclasses
+import re
 import subprocess
 import time
 from typing import Any
@@ -237,8 +238,8 @@ def _container(job: Job) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": job.image,
-        "command": list(job.command),
-        "env": [{"name": name, "value": value} for name, value in variables],
+        "command": [literal(word) for word in job.command],
+        "env": [{"name": name, "value": literal(value)} for name, value in variables],
         "resources": {"limits": chips},  # requests are the same
         "volumeMounts": [
             {"name": f"bucket-{i}", "mountPath": f"/gcs/{bucket}"}
@@ -247,8 +248,30 @@ def _container(job: Job) -> dict[str, Any]:
     }
 
 
+def literal(text: str) -> str:
+    """The text as a manifest's command or variable holds it, so that a pod gets it as it is.
+
+    Kubernetes writes a variable's value for $(NAME) there, and $ for $$.
+    """
+    return text.replace("$", "$$")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also the strings that kubectl's YAML takes for numbers or truth values."""
+
+
+for _kind, _pattern, _first in (
+    ("float", r"\d+(\.\d*)?e[-+]?\d+", "0123456789"),
+    ("int", r"0o[0-7]+", "0"),
+    ("bool", r"[yYnN]", "yYnN"),
+):
+    _Dumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$", re.IGNORECASE), list(_first)
+    )
+
+
 def _file(job: Job) -> File:
-    text = yaml.safe_dump(manifest(job), sort_keys=False, width=1000)
+    text = yaml.dump(manifest(job), Dumper=_Dumper, sort_keys=False, width=1000)
     return File(f"launched/{job.name}.yaml", text, "the JobSet")
 
 

@@ -3,20 +3,29 @@
 import dataclasses
 import re
 
+from switch_jax.launch.steps import quoted
+
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
+from switch_jax.paths import bucket_path
 
 _KUBERNETES = ("gke", "xpk")
 
 # Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
 _LONGEST_NAME = 40
 _LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
-_REGION = r"[a-z]+-[a-z]+\d+"
-_ZONE = _REGION + r"-(ai\d+)?[a-z]"
-_PROJECT = r"([-a-z0-9.]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
-_BUCKET = r"[a-z0-9][-a-z0-9._]{1,220}[a-z0-9]"
-_IMAGE = r"[-a-z0-9._]+(:\d+)?(/[-a-z0-9._]+)+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
-_EMAIL = r"[-a-z0-9.]+@[-a-z0-9.]+"
+_LONGEST_CLUSTER = 40
+_LONGEST_LABEL = 63
+_LONGEST_EMAIL = 254
+_REGION = r"[a-z]+-[a-z]+[0-9]+"
+_ZONE = _REGION + r"-(ai[0-9]+)?[a-z]"
+_WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # begins as no flag does
+_PROJECT = rf"({_WORD}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
+_TAG = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64}"
+_IMAGE = rf"{_WORD}(:[0-9]+)?(/{_WORD})+({_TAG})"
+_EMAIL = rf"{_WORD}@{_WORD}\.gserviceaccount\.com"  # docs.cloud.google.com/iam/docs
+# What gcloud takes for patterns and versions of what a bucket holds.
+_PATTERNS = "*?[]#"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +92,18 @@ class Job:
 def _check_names(job: Job) -> None:
     if not re.fullmatch(_LABEL, job.name) or len(job.name) > _LONGEST_NAME:
         raise UserError(
-            f"--job_name={job.name}: write at most {_LONGEST_NAME} small letters, digits and "
-            f"hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
+            f"--job_name={quoted(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
+            f"and hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
         )
     if not re.fullmatch(_PROJECT, job.project):
         raise UserError(
-            f"--project={job.project}: write the project's ID, of 6 to 30 small letters, digits "
-            "and hyphens; `gcloud projects list` has it"
+            f"--project={quoted(job.project)}: write the project's ID, of 6 to 30 small letters, "
+            "digits and hyphens; `gcloud projects list` has it"
         )
     if not re.fullmatch(_IMAGE, job.image):
         raise UserError(
-            f"--image={job.image}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for example "
-            "us-docker.pkg.dev/PROJECT/REPOSITORY/switch_jax:1"
+            f"--image={quoted(job.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for "
+            "example us-docker.pkg.dev/PROJECT/REPOSITORY/switch_jax:1"
         )
     if job.image.endswith(":latest"):
         raise UserError(
@@ -108,7 +117,7 @@ def _check_place(job: Job) -> None:
         region = job.zone if re.fullmatch(_REGION, job.zone) else "europe-west4"
         cluster = "; a regional cluster would make a slice's nodes in each of its zones"
         raise UserError(
-            f"--zone={job.zone}: write a zone, as in --zone={region}-a"
+            f"--zone={quoted(job.zone)}: write a zone, as in --zone={region}-a"
             f"{cluster if job.on == 'gke' else ''}"
         )
     if not job.model_dir.startswith("gs://"):
@@ -116,21 +125,23 @@ def _check_place(job: Job) -> None:
             f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
             "is gone with it; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
         )
-    if not (job.initial_checkpoint or "gs://").startswith("gs://"):
+    if job.initial_checkpoint is not None and not job.initial_checkpoint.startswith("gs://"):
         raise UserError(
             f"INITIAL_CHECKPOINT_PATH = {job.initial_checkpoint!r}: the hosts do not see this "
             "machine's disk; copy it to a bucket, and write gs://BUCKET/FOLDER"
         )
-    for bucket in job.buckets:
-        if not re.fullmatch(_BUCKET, bucket):
-            raise UserError(
-                f"gs://{bucket}: no bucket has such a name; it has small letters, digits, hyphens, "
-                "dots and underscores"
-            )
-    if re.fullmatch(r"gs://[^/]+/*", job.model_dir):
+    if job.initial_checkpoint is not None:
+        bucket_path(job.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
+    bucket, folder = bucket_path(job.model_dir, "MODEL_DIR")
+    if not folder:
         raise UserError(
             f"MODEL_DIR = {job.model_dir!r}: write a folder of the bucket, as in "
-            f"gs://{job.buckets[0]}/runs/{job.name}"
+            f"gs://{bucket}/runs/{job.name}"
+        )
+    if any(character in _PATTERNS for character in folder):
+        raise UserError(
+            f"MODEL_DIR = {job.model_dir!r}: gcloud takes {' '.join(_PATTERNS)} for patterns; "
+            "write a folder's name without them"
         )
 
 
@@ -139,26 +150,41 @@ def _check_capacity(job: Job) -> None:
     if on_kubernetes and not job.cluster:
         raise UserError(f"--on={job.on} needs --cluster=NAME; `gcloud container clusters list`")
     if job.cluster and not on_kubernetes:
-        raise UserError(f"--cluster={job.cluster} is for --on=gke and xpk, not for --on={job.on}")
-    if job.cluster and not re.fullmatch(_LABEL, job.cluster):
-        raise UserError(f"--cluster={job.cluster}: write small letters, digits and hyphens")
+        flag = f"--cluster={quoted(job.cluster)}"
+        raise UserError(f"{flag} is for --on=gke and xpk, not for --on={job.on}")
+    if job.cluster and not (
+        re.fullmatch(_LABEL, job.cluster) and len(job.cluster) <= _LONGEST_CLUSTER
+    ):
+        raise UserError(
+            f"--cluster={quoted(job.cluster)}: write at most {_LONGEST_CLUSTER} small letters, "
+            "digits and hyphens, a letter first and no hyphen last"
+        )
     if job.spot and job.reserved:
         raise UserError("--spot and --reserved are two kinds of capacity: give one of them")
     if job.reserved and on_kubernetes:
         raise UserError(
             "--reserved: on GKE it is the node pool that is made from a reservation; leave it out"
         )
-    if job.max_restarts < 0:
-        raise UserError(f"--max_restarts={job.max_restarts}: write 0 or more")
-    if job.service_account and job.on == "xpk":
+    if job.service_account is not None:
+        _check_account(job.on, job.service_account)
+
+
+def _check_account(on: str, account: str) -> None:
+    given, on_kubernetes = f"--service_account={quoted(account)}", on in _KUBERNETES
+    if on == "xpk":
         raise UserError(
-            f"--service_account={job.service_account}: xpk's pods act as the nodes of the cluster "
-            "do; leave it out, or write --on=gke"
+            f"{given}: xpk's pods act as the nodes of the cluster do; leave it out, or write "
+            "--on=gke"
         )
-    form = _LABEL if on_kubernetes else _EMAIL
-    if job.service_account and not re.fullmatch(form, job.service_account):
-        kind = "a Kubernetes service account's name" if on_kubernetes else "an e-mail address"
-        raise UserError(f"--service_account={job.service_account}: with --on={job.on} it is {kind}")
+    longest, form = (_LONGEST_LABEL, _LABEL) if on_kubernetes else (_LONGEST_EMAIL, _EMAIL)
+    if not re.fullmatch(form, account) or len(account) > longest:
+        kind = (
+            f"a Kubernetes service account's name, of at most {longest} small letters, digits and "
+            "hyphens"
+            if on_kubernetes
+            else "an e-mail address, as in NAME@PROJECT.iam.gserviceaccount.com"
+        )
+        raise UserError(f"{given}: with --on={on} it is {kind}")
 
 
 def _check_slice(on: str, hardware: Slice) -> None:

@@ -5,7 +5,6 @@ Each process runs the very command that a host of a pod runs, and they find each
 
 import os
 import re
-import shlex
 import signal
 import socket
 import sys
@@ -15,6 +14,7 @@ from types import FrameType
 
 from switch_jax.launch.processes import run_together, say
 from switch_jax.launch.retries import supervise
+from switch_jax.launch.steps import one_line
 
 _SHOWN_PORT = 8476  # in what is printed; each start takes a free one
 
@@ -42,7 +42,7 @@ def run(
       UserError: the folder cannot be written.
     """
     for index, command in enumerate(commands(train, process_count, _SHOWN_PORT)):
-        print(f"# process {index} of {process_count}\nJAX_PLATFORMS=cpu {shlex.join(command)}")
+        print(f"# process {index} of {process_count}\nJAX_PLATFORMS=cpu {one_line(command)}")
     if dry_run:
         return 0
     sys.stdout.flush()

@@ -1,7 +1,6 @@
 """TPU VMs that are there, are not there yet, or are no more."""
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,7 +8,7 @@ from switch_jax.launch import checkpoints, hosts
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
-from switch_jax.launch.steps import Command, Step, answer, patiently, take, write
+from switch_jax.launch.steps import Command, Step, answer, one_line, patiently, take, write
 
 from switch_jax.errors import UserError
 
@@ -112,7 +111,7 @@ def _make_ready(job: Job, request: Request, state: Callable[[], str], had: bool)
                 _ask(request, had)
                 asked = True
     except KeyboardInterrupt:
-        given_up = f"`{shlex.join(request.delete.argv)}` gives them up"
+        given_up = f"`{one_line(request.delete.argv)}` gives them up"
         what = f"goes on waiting for its slices ({told or 'not there'}); {given_up}"
         raise KeyboardInterrupt(what) from None
 
@@ -127,10 +126,10 @@ def _ask(request: Request, had: bool) -> None:
 
 
 def _why(job: Job, request: Request, state: str) -> str:
-    ask, delete = (shlex.join(c.argv) for c in (request.describe, request.delete))
+    ask, delete = (one_line(c.argv) for c in (request.describe, request.delete))
     if state == _FAILED:
         return f"no {job.topology} in {job.zone}: {state}; `{ask.rpartition(' ')[0]}` says why"
-    start = shlex.join(hosts.gcloud(job, "tpu-vm", "start", job.name))
+    start = one_line(hosts.gcloud(job, "tpu-vm", "start", job.name))
     return (
         f"{job.name} in {job.zone} is {state}, and will not be {request.ready} by itself: start it "
         f"(`{start}`), or give it up (`{delete}`), and call the same command"

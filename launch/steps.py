@@ -18,6 +18,7 @@ from switch_jax.paths import told
 _LONGEST_LINE = 100
 _TRIES = 20  # until the launching machine's network is taken for gone
 _PAUSE = 30.0  # seconds between them
+_ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _HOW_TO_GET = {
     "gcloud": "https://cloud.google.com/sdk/docs/install",
     "kubectl": "`gcloud components install kubectl gke-gcloud-auth-plugin`",
@@ -65,23 +66,46 @@ def _shown(step: Step) -> str:
     why = f"\n# {step.why}\n"
     if isinstance(step, Command):
         return why + shell(step.argv)
-    return f"{why}cat > {shlex.quote(step.path)} <<'END'\n{step.text.rstrip()}\nEND"
+    text, end = step.text.rstrip(), "END"
+    while end in text.splitlines():  # a line of the file itself would end it
+        end += "_"
+    folder = f"mkdir -p {quoted(str(Path(step.path).parent))}"
+    return f"{why}{folder}\ncat > {quoted(step.path)} <<'{end}'\n{text}\n{end}"
 
 
 def shell(argv: Sequence[str]) -> str:
-    """The command quoted for a shell, a flag a line where it is long."""
-    words = [_quoted(word) for word in argv]
+    """The command quoted for bash, a flag a line where it is long."""
+    words = [quoted(word) for word in argv]
     if len(" ".join(words)) <= _LONGEST_LINE:
         return " ".join(words)
     flags = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     return " \\\n    ".join([" ".join(words[:flags]), *words[flags:]])
 
 
-def _quoted(word: str) -> str:
-    """The word for a shell; of --name=value only the value is in quotes."""
-    flag = re.match(r"--[\w.-]+=(?=.)", word)
+def one_line(argv: Sequence[str]) -> str:
+    """The command quoted for bash, on one line whatever its words hold."""
+    return " ".join(map(quoted, argv))
+
+
+def quoted(word: str) -> str:
+    """The word quoted for bash, on one line; of --name=value only the value is in quotes.
+
+    Line breaks and all else that cannot be seen are escaped, as in $'a\\nb': a word can neither end
+    the line that it is on, nor look like another one on a terminal.
+    """
+    flag = re.match(r"--[\w.-]+=(?=.)", word, re.ASCII | re.DOTALL)
     end = flag.end() if flag else 0
-    return word[:end] + shlex.quote(word[end:])
+    name, value = word[:end], word[end:]
+    if value.isprintable():
+        return name + shlex.quote(value)
+    return f"{name}$'{''.join(map(_escaped, value))}'"
+
+
+def _escaped(character: str) -> str:
+    """The character inside of $'...'."""
+    if character in _ESCAPES or character.isprintable():
+        return _ESCAPES.get(character, character)
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
 
 
 def write(file: File) -> None:
@@ -93,7 +117,7 @@ def write(file: File) -> None:
     path = Path(file.path)
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
+        path.write_text(file.text, encoding="utf-8")
 
 
 def take(command: Command) -> None:
@@ -104,7 +128,7 @@ def take(command: Command) -> None:
     """
     code = start(command, stdout=sys.stderr.fileno()).wait()
     if code:
-        raise UserError(f"exit code {code} of: {shlex.join(command.argv)}")
+        raise UserError(f"exit code {code} of: {one_line(command.argv)}")
 
 
 def answer(command: Command, absent: str | None = None) -> str:
@@ -124,7 +148,7 @@ def answer(command: Command, absent: str | None = None) -> str:
     if absent and absent in errors:
         return ""
     last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
-    raise UserError(f"exit code {process.returncode} of: {shlex.join(command.argv)}: {last}")
+    raise UserError(f"exit code {process.returncode} of: {one_line(command.argv)}: {last}")
 
 
 def patiently(command: Command, absent: str | None = None) -> str:
@@ -163,7 +187,7 @@ def start(
     """Starts the command.
 
     Raises:
-      UserError: there is no such program.
+      UserError: there is no such program, or the system does not start it.
     """
     program = command.argv[0]
     try:
@@ -180,3 +204,5 @@ def start(
         raise UserError(
             f"there is no {program} here ({how}); --dry_run shows the commands without it"
         ) from None
+    except OSError as error:  # no right to run it, or arguments longer than the system takes
+        raise UserError(f"{program} cannot be started: {error.strerror}") from error

@@ -1,15 +1,15 @@
 """A job on GKE through xpk, for clusters that `xpk cluster create` has made.
 
 xpk writes the JobSet itself. There every restart counts, after a preemption too. Its containers
-are privileged, and mount their buckets themselves, as on TPU VMs.
+are privileged, and mount their buckets themselves, as on TPU VMs. What --command says becomes a
+line of a script in the manifest as it is (src/xpk/core/docker_container.py), so it has to be one
+line, quoted for bash, and without what Kubernetes expands.
 """
-
-import shlex
 
 from switch_jax.launch import gke, hosts
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, Step, take
+from switch_jax.launch.steps import Command, Step, one_line, take
 
 # xpk itself adds 42 and 127 to 255.
 _RESTARTING = "1,4-126"
@@ -55,8 +55,8 @@ def _create(job: Job) -> Command:
         f"--max-restarts={job.max_restarts}",
         f"--restart-on-exit-codes={_RESTARTING}",
         f"--termination-grace-period-seconds={hosts.SAVING}",
-        *(f"--env={name}={value}" for name, value in variables),
-        f"--command={shlex.join(hosts.with_buckets(job))}",
+        *(f"--env={name}={gke.literal(value)}" for name, value in variables),
+        f"--command={gke.literal(one_line(hosts.with_buckets(job)))}",
     )
     return Command(argv, "only where kubectl finds no JobSet: xpk makes and applies it")
 

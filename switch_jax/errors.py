@@ -10,10 +10,14 @@ class UserError(Exception):
     """Something the user can put right: a name, a size, a path.
 
     The message is one clear line that says what is wrong, with the numbers, and what to write
-    instead. The command line prints it and exits with `exit_code`, without a stack trace.
+    instead. The command line prints it and exits with `exit_code`, without a stack trace. What a
+    name in it holds of line breaks and hidden characters is escaped, as in 'a\\nb'.
     """
 
     exit_code = 2  # the same mistake at the next start: a launcher does not try again
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class TransientError(UserError):

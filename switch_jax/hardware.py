@@ -16,6 +16,8 @@ import re
 from switch_jax.errors import UserError, did_you_mean
 
 GIB = 2**30
+_MOST_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
+_MOST_SLICES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +215,10 @@ def parse_slice(name: str) -> Slice:
     Raises:
       UserError: no such slice; the message lists the known ones.
     """
-    form = re.fullmatch(r"(?:(\d+)x)?(v\d\w*?|tpu7x)(?:-(\d+)|:(\d+(?:x\d+)+))", name)
+    number = "[0-9]{1,6}"
+    form = re.fullmatch(
+        rf"(?:({number})x)?(v[0-9][a-z]*|tpu7x)(?:-({number})|:({number}(?:x{number})+))", name
+    )
     if not form or form.group(2) not in GENERATIONS or form.group(1) == "0":
         near = did_you_mean(name, [s for g in GENERATIONS.values() for s in _names(g)])
         raise UserError(f"no TPU topology {name!r}; {near}{_known()}")
@@ -223,8 +228,19 @@ def parse_slice(name: str) -> Slice:
         shape = _shape(written)
         if form.group(4) or _size(generation, shape) == int(form.group(3)):
             if len(shape) == generation.torus_dimensions:
-                return Slice(name, generation, shape, count)
+                return _checked(Slice(name, generation, shape, count))
     raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
+
+
+def _checked(slices: Slice) -> Slice:
+    """Raises UserError where there are no such slices."""
+    chips = math.prod(slices.shape)
+    if not (1 <= chips <= _MOST_CHIPS and 1 <= slices.count <= _MOST_SLICES):
+        raise UserError(
+            f"{slices.name!r} is {slices.count:,} slices of {chips:,} chips: write 1 to "
+            f"{_MOST_SLICES:,} slices of 1 to {_MOST_CHIPS:,} chips"
+        )
+    return slices
 
 
 def _names(generation: Generation) -> list[str]:

@@ -1,7 +1,9 @@
 """Where configs and buckets are on this machine, and files that are whole or not there."""
 
 import contextlib
+import ipaddress
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,13 @@ GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent /
 # Where hosts mount gs://BUCKET, by Cloud Storage FUSE: Vertex AI's custom training does so too.
 BUCKETS_DIR = Path("/gcs")
 
+_LONGEST_PART = 255  # bytes of a file's name, on all usual file systems
+
+# docs.cloud.google.com/storage/docs/buckets#naming; names with dots may have 222 characters, parts
+# of 63. What Google keeps to itself (goog...) is not refused: such a bucket may well be there.
+_PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"
+_BUCKET = rf"(?=.{{3,222}}$){_PART}(\.{_PART})*"
+
 
 def local_path(name: str | Path, what: str = "") -> Path:
     """The path of a name on this machine: ~ is expanded, and gs://BUCKET/x is /gcs/BUCKET/x.
@@ -26,25 +35,123 @@ def local_path(name: str | Path, what: str = "") -> Path:
       what: names it in errors, as in 'MODEL_DIR'.
 
     Raises:
-      UserError: the bucket is not mounted there, or it is a place of another kind.
+      UserError: the bucket is not mounted there, it is a place of another kind, or there can be no
+        such path.
     """
-    kind, separator, rest = str(name).partition("://")
-    named = f"{what} {str(name)!r}".strip()
-    if not separator:
-        return Path(name).expanduser()
-    if kind != "gs":
-        raise UserError(f"{named}: give a folder of this machine's file system, or gs://BUCKET/...")
-    bucket, _, path = rest.partition("/")
+    text = str(name)
+    check_path(text, what)
+    if "://" not in text:
+        return home_path(text, what)
+    bucket, folder = bucket_path(text, what)
     mount = BUCKETS_DIR / bucket
     all_mounted = os.path.ismount(BUCKETS_DIR) and mount.is_dir()
-    if not bucket or not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
+    if not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
         raise UserError(
-            f"{named}: the bucket is not mounted at {mount} on this machine; mount it on every "
-            f"host: mkdir -p {mount} && gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} "
-            f"{mount}; the bucket of a MODEL_DIR must have a hierarchical namespace, since in "
-            "others a folder is not renamed at once, and a checkpoint may be saved by half"
+            f"{_named(text, what)}: the bucket is not mounted at {mount} on this machine; mount it "
+            f"on every host: mkdir -p {mount} && gcsfuse --implicit-dirs "
+            f"--rename-dir-limit=200000 {bucket} {mount}; the bucket of a MODEL_DIR must have a "
+            "hierarchical namespace, since in others a folder is not renamed at once, and a "
+            "checkpoint may be saved by half"
         )
-    return mount / path
+    return mount / folder
+
+
+def check_path(name: str, what: str = "") -> None:
+    """Raises UserError where there can be no such path, on this machine or in a bucket.
+
+    Args:
+      name: as the user wrote it.
+      what: names it in errors, as in 'MODEL_DIR'.
+    """
+    kind, separator, _ = name.partition("://")
+    if not separator:
+        home_path(name, what)
+    elif kind == "gs":
+        bucket_path(name, what)
+    else:
+        raise UserError(
+            f"{_named(name, what)}: write a path of this machine's file system, or gs://BUCKET/..."
+        )
+
+
+def home_path(name: str, what: str = "") -> Path:
+    """The path of a name on this machine that is in no bucket: ~ and ~USER are expanded.
+
+    Args:
+      name: as the user wrote it.
+      what: names it in errors, as in 'MODEL_DIR'.
+
+    Raises:
+      UserError: there is no such user, or no file can have such a name.
+    """
+    named = _checked(name, what)
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        user = Path(name).parts[0]
+        raise UserError(
+            f"{named}: {user} is the home folder of a user, and this machine knows none; write the "
+            f"whole path, or ./{user} for a folder of that name"
+        ) from None
+
+
+def bucket_path(url: str, what: str = "") -> tuple[str, str]:
+    """BUCKET and FOLDER of gs://BUCKET/FOLDER; FOLDER is "" where there is none.
+
+    Args:
+      url: as the user wrote it.
+      what: names it in errors, as in 'MODEL_DIR'.
+
+    Raises:
+      UserError: no bucket can have such a name, or no folder in it.
+    """
+    named = _checked(url, what)
+    bucket, _, folder = url.removeprefix("gs://").partition("/")
+    if not re.fullmatch(_BUCKET, bucket) or _is_ip_address(bucket):
+        raise UserError(
+            f"{named}: no bucket has the name {bucket!r}; it is 3 to 63 small letters, digits, "
+            "hyphens, dots and underscores, a letter or digit first and last"
+        )
+    parts = folder.removesuffix("/").split("/") if folder else []
+    if not {"", ".", ".."}.isdisjoint(parts):
+        raise UserError(f"{named}: write the folder's path without '//', '.' and '..'")
+    if not folder.isprintable():
+        raise UserError(f"{named}: a folder in a bucket has no line breaks or hidden characters")
+    return bucket, "/".join(parts)
+
+
+def _checked(text: str, what: str) -> str:
+    """How errors name the path; raises UserError where no file can have such a name."""
+    named = _named(text, what)
+    if not text:
+        raise UserError(f"{named}: the path is empty; write one")
+    if "\0" in text:
+        raise UserError(f"{named}: a path holds no NUL character: leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{named}: these are not all characters of UTF-8, in which a run's files name it: "
+            "rename the folder"
+        ) from None
+    longest = max(len(part.encode()) for part in text.split("/"))
+    if longest > _LONGEST_PART:
+        raise UserError(
+            f"{named}: a name in it has {longest:,} bytes; a disk takes {_LONGEST_PART} at most"
+        )
+    return named
+
+
+def _named(text: str, what: str) -> str:
+    return f"{what} {text!r}".strip()
+
+
+def _is_ip_address(bucket: str) -> bool:
+    try:
+        ipaddress.IPv4Address(bucket)
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -68,3 +68,9 @@ def test_the_system_s_words_in_errors_of_other_kinds(error, transient):
 
 def test_lost_hosts_may_come_back():
     assert issubclass(LostHostError, TransientError) and LostHostError("x").exit_code == 1
+
+
+def test_a_message_is_one_line_whatever_the_names_in_it_hold():
+    error = UserError("no file a\nb\r\u2028\x1b[2J\udcff; \u00fc, \u6587 and C:\\x stay")
+    assert str(error) == (r"no file a\nb\r\u2028\x1b[2J\udcff; " + "\u00fc, \u6587 and C:\\x stay")
+    assert str(TransientError(f"{error}!")) == f"{error}!"

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -49,7 +50,11 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
-    args = parser.parse_args(gin_flags.as_parsed(argv))
+    argv = gin_flags.as_parsed(argv)
+    for argument in argv:
+        if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
+            parser.error(f"{argument}: write a value after the =")
+    args = parser.parse_args(argv)
     try:
         code = args.main(args)
         sys.stdout.flush()

@@ -1,7 +1,8 @@
 """The flags that say where prepared data lie, as users of t5x type them."""
 
 import argparse
-import os
+
+from switch_jax.paths import bucket_path, home_path
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +31,21 @@ def apply(args: argparse.Namespace) -> None:
 
     Args:
       args: with the flags above.
+
+    Raises:
+      UserError: there can be no such folder.
     """
     import switch_jax.data  # noqa: F401, I001  first: TensorFlow starts quietly
     import seqio
 
     if args.tfds_data_dir:
-        seqio.set_tfds_data_dir_override(os.path.expanduser(args.tfds_data_dir))
-    folders = args.seqio_additional_cache_dirs.split(",")
-    seqio.add_global_cache_dirs([os.path.expanduser(folder) for folder in folders if folder])
+        seqio.set_tfds_data_dir_override(_expanded("--tfds_data_dir", args.tfds_data_dir))
+    flag, folders = "--seqio_additional_cache_dirs", args.seqio_additional_cache_dirs.split(",")
+    seqio.add_global_cache_dirs([_expanded(flag, folder) for folder in folders if folder])
+
+
+def _expanded(flag: str, folder: str) -> str:
+    """The folder with ~ expanded; a bucket's stays, since TensorFlow itself reads it."""
+    if folder.startswith("gs://"):
+        bucket_path(folder, flag)
+    return folder if "://" in folder else str(home_path(folder, flag))

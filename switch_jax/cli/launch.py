@@ -18,15 +18,16 @@ Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
 
 import argparse
 import importlib
-import shlex
 import sys
 from typing import Any
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.errors import UserError
+from switch_jax.paths import bucket_path
 
 # By --on; each has `steps`, `afterwards` and `run`.
 _CLOUD = {"tpu-vm": "tpu_vm", "queued-resource": "queued_resource", "gke": "gke", "xpk": "xpk"}
+_MOST_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
     train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
     from switch_jax.launch import checks, local, prepare
-    from switch_jax.launch.steps import check_tools, shown
+    from switch_jax.launch.steps import check_tools, one_line, shown
 
     if args.on == "local":
         count = 2 if args.process_count is None else args.process_count
@@ -102,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
         return target.run(job)
     except KeyboardInterrupt as stop:
         print(file=sys.stderr)
-        end = shlex.join(target.afterwards(job)[0].argv)
+        end = one_line(target.afterwards(job)[0].argv)
         phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
         say(f"{job.name} {phase}; the same command follows it again")
         raise
@@ -122,12 +123,34 @@ def _check_flags(args: argparse.Namespace) -> None:
     if foreign:
         flags = " ".join(f"--{name}" for name in foreign)
         raise UserError(f"--on={args.on} has no use for {flags}: leave it out")
-    folders = [args.tfds_data_dir, *args.seqio_additional_cache_dirs.split(",")]
-    here = [folder for folder in folders if in_cloud and folder and "://" not in folder]
-    if here:
+    if not 0 <= args.max_restarts <= _MOST_RESTARTS:
+        raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MOST_RESTARTS:,}")
+    for argument in [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]:
+        _check_argument(argument)
+    if in_cloud:
+        _check_data("--tfds_data_dir", args.tfds_data_dir or "")
+        for folder in args.seqio_additional_cache_dirs.split(","):
+            _check_data("--seqio_additional_cache_dirs", folder)
+
+
+def _check_argument(argument: str) -> None:
+    """Raises UserError where it cannot be handed to a program, or written to a manifest."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{argument!r}: this is not UTF-8; write it in UTF-8") from None
+    if "\0" in argument:
+        raise UserError(f"{argument!r}: no argument of a program holds a NUL character")
+
+
+def _check_data(flag: str, folder: str) -> None:
+    """Raises UserError where hosts of a cloud do not see the folder."""
+    if folder.startswith("gs://"):
+        bucket_path(folder, flag)
+    elif folder:
         raise UserError(
-            f"the data in {here[0]} are on this machine, where the hosts do not see them: copy "
-            "them to a bucket, and write gs://BUCKET/FOLDER"
+            f"{flag} {folder!r}: the hosts see no folder of this machine and read data from Google "
+            "Cloud's buckets alone: copy the data to one, and write gs://BUCKET/FOLDER"
         )
 
 

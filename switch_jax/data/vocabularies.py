@@ -8,6 +8,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from switch_jax.errors import UserError, storage_error
+from switch_jax.paths import check_path
 
 SENTINELS = 100
 # T5's 32,000 pieces (section 3.1.3 of https://arxiv.org/abs/1910.10683) and its sentinels.
@@ -35,6 +36,7 @@ def vocabulary(name: str) -> seqio.Vocabulary:
     """
     if name in _NAMED:
         return _NAMED[name]
+    check_path(name, "VOCABULARY")
     found = loaded(seqio.SentencePieceVocabulary(name))
     if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
         raise UserError(

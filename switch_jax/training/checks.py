@@ -16,6 +16,7 @@ from switch_jax.data.pipeline import (
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.paths import check_path
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import check_metric
 from switch_jax.training.initial import initial_checkpoint
@@ -31,7 +32,7 @@ def check(
     mesh: MeshConfig,
     optimizer: OptimizerConfig,
 ) -> Mesh:
-    """Checks a run on this machine's devices, its data and the checkpoint that it starts from.
+    """Checks a run on this machine: its devices, paths and data, and what it starts from.
 
     Returns:
       The mesh.
@@ -39,12 +40,20 @@ def check(
     Raises:
       UserError: what does not fit, with the numbers.
     """
+    check_paths_of(run)
     check_data_of(run, model, data)
     devices = make_mesh(mesh)  # starts JAX, with as many CPU devices as the mesh asks for
     _check_sizes(run, model, data, mesh, devices)
     state = abstract_state(model, optimizer, devices, fully_sharded=mesh.fully_sharded_weights)
     initial_checkpoint(run, state.parameters)
     return devices
+
+
+def check_paths_of(run: RunConfig) -> None:
+    """Raises UserError where there can be no such folder as the run is to write or start from."""
+    check_path(run.model_dir, "MODEL_DIR")
+    if run.initial_checkpoint is not None:
+        check_path(run.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
 
 
 def check_data_of(run: RunConfig, model: ModelConfig, data: DataConfig) -> None:

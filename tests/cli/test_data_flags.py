@@ -43,9 +43,21 @@ def test_both_flags():
             ["--gin.VOCABULARY=byte", "--gin.NUM_EMBEDDINGS=256"],
             "359 ids, but the model's embedding has 256 rows; set NUM_EMBEDDINGS to 384",
         ),
+        (
+            ["--tfds_data_dir=gs://my-bucket/../x"],
+            "--tfds_data_dir 'gs://my-bucket/../x': write the folder's path without",
+        ),
+        (
+            ["--seqio_additional_cache_dirs=/no,a\udcff"],
+            r"--seqio_additional_cache_dirs 'a\udcff': these are not all characters of UTF-8",
+        ),
+        (["--gin.VOCABULARY=a\udcff"], r"VOCABULARY 'a\udcff': these are not all"),
+        (["--gin.MODEL_DIR='a\\x00b'"], r"MODEL_DIR 'a\x00b': a path holds no NUL character"),
+        (["--gin.INITIAL_CHECKPOINT_PATH=gs:///x"], "INITIAL_CHECKPOINT_PATH 'gs:///x': no bucket"),
     ],
 )
 def test_train_takes_them(values, told, capsys, tmp_path):
     config = ["--gin_file=runs/demo_switch.gin", f"--gin.MODEL_DIR={tmp_path}", "--dry_run"]
     assert main(["train", *config, *values]) == 2
-    assert told in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert told in printed and len(printed.splitlines()) == 1

@@ -55,7 +55,7 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.MODEL_DIR=5"], r"model_dir = 5: it must be of type str"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS=64"], r"task_feature_lengths = 64: it must be"),
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
-        ([DEMO, "--gin.MODEL_DIR=gs://b/run"], r"'gs://b/run': the bucket is not mounted"),
+        ([DEMO, "--gin.MODEL_DIR=gs://my-bucket/run"], r"my-bucket/run': the bucket is not m"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
         ([DEMO, "--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
         ([DEMO, "--gin.REMAT_POLICY=most"], r"'most' is not known; write one of none, minimal"),

@@ -42,8 +42,8 @@ def test_a_run_without_a_mistake_is_shown(capsys):
         (["--topology=v5p-256"], r"v5p-256 is 128 chips: .* = 16, but there are 128 TPU devices"),
         (["--process_count=4"], r"--on=tpu-vm has no use for --process_count"),
         (["--on=local"], r"--on=local has no use for --topology --job_name --project --zone --im"),
-        (["--tfds_data_dir=/data/tfds"], r"/data/tfds are on this machine.* write gs://BUCKET"),
-        (["--seqio_additional_cache_dirs=gs://a/b,c"], r"the data in c are on this machine"),
+        (["--tfds_data_dir=/data/tfds"], r"_dir '/data/tfds': the hosts.* write gs://BUCKET"),
+        (["--seqio_additional_cache_dirs=gs://data/b,c"], r"cache_dirs 'c': the hosts see"),
         (
             ["--on=queued-resource", "--topology=2xv5e-16", "--gin.MESH_DATA=1",
              "--gin.MESH_EXPERT=32", "--gin.NUM_EXPERTS=32"],

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from switch_jax.cli import main
+from tests.launch.jobs import make_job
 
 RUN = [
     "--gin_file=runs/demo_switch.gin", "--gin.MODEL_DIR=gs://my-bucket/runs/demo",
@@ -29,7 +30,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
         ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR = 'runs/demo': .*gs://BUCKET/FOLDER"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket"], r"write a folder of the bucket, as in gs://my-b"),
-        ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"gs://My_Bucket: no bucket has such a name"),
+        ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"no bucket has the name 'My_Bucket'"),
         ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17'; known are v5e-1, v5e-4"),
         ([VM, "--topology=2xv5e-16"], r"several slices find each other by --on=queued-resource"),
         ([VM, "--topology=tpu7x-128"], r"tpu7x on GKE alone: write --on=gke"),
@@ -37,10 +38,10 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([QUEUED, "--topology=v5p:2x8x8"], r"name v5p-256 it would be 4x4x8; another shape"),
         ([VM, "--cluster=pods"], r"--cluster=pods is for --on=gke and xpk"),
         ([VM, "--spot", "--reserved"], r"--spot and --reserved are two kinds of capacity"),
-        ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 or more"),
+        ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 to 1,000,000"),
         ([VM, "--service_account=trainer"], r"with --on=tpu-vm it is an e-mail address"),
         ([GKE], r"--on=gke needs --cluster=NAME"),
-        ([GKE, "--cluster=Pods"], r"--cluster=Pods: write small letters"),
+        ([GKE, "--cluster=Pods"], r"--cluster=Pods: write at most 40 small"),
         ([GKE, "--cluster=pods", "--zone=us-west4"], r"a regional cluster would make a"),
         (["--on=xpk", "--cluster=p", "--service_account=a"], r"xpk's pods act as the nodes"),
         ([GKE, "--cluster=pods", "--reserved"], r"on GKE it is the node pool that is made from"),
@@ -49,6 +50,36 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--image="], r"--on=tpu-vm needs --image; see docs/launching.md"),
         ([VM, "--gin.NUM_EXPERT=4"], r"no gin file knows a macro NUM_EXPERT; did you mean NUM_EXP"),
         (["--on=tpu"], r"invalid choice: 'tpu'"),
+        ([VM, "--job_name=a\nb"], r"--job_name=\$'a\\nb': write at most 40 small letters"),
+        ([VM, "--job_name=-x"], r"--job_name=-x: write at most 40 small letters"),
+        ([VM, "--job_name=--"], r"--job_name=--: write a value after the ="),
+        ([VM, "--project=-x:abcdef"], r"--project=-x:abcdef: write the project's ID"),
+        ([VM, "--project=my-project "], r"--project='my-project ': write the project's ID"),
+        ([VM, "--zone=us-west\u0664-a"], r"--zone=.us-west\u0664-a.: write a zone"),
+        ([VM, "--zone=us-west4-a\n"], r"--zone=\$'us-west4-a\\n': write a zone"),
+        ([VM, "--image=-x/y:1"], r"--image=-x/y:1: write HOST/PATH:TAG"),
+        ([VM, "--image=x/-y:1"], r"--image=x/-y:1: write HOST/PATH:TAG"),
+        ([VM, "--image=x/y:1 --net"], r"--image='x/y:1 --net': write HOST/PATH:TAG"),
+        ([VM, "--service_account=-a@b"], r"=-a@b: with --on=tpu-vm it is an e-mail address, as in"),
+        ([VM, "--service_account=a@b"], r"=a@b: with --on=tpu-vm it is an e-mail address, as in"),
+        ([VM, "--service_account=me@gmail.com"], r"as in NAME@PROJECT\.iam\.gserviceaccount\.com"),
+        ([VM, "--service_account="], r"--service_account='': with --on=tpu-vm it is an e-mail"),
+        ([QUEUED, "--service_account=a@-b.iam.gserviceaccount.com"], r"it is an e-mail address"),
+        ([GKE, "--cluster=p", f"--service_account={'a' * 64}"], r"of at most 63 small letters"),
+        ([GKE, f"--cluster={'p' * 41}"], r"write at most 40 small letters, digits and hyphens"),
+        ([GKE, "--cluster=p\u2028q"], r"--cluster=\$'p\\xe2\\x80\\xa8q': write at most 40"),
+        ([VM, "--gin.MODEL_DIR=gs://my-bucket/../x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
+        ([VM, "--gin.MODEL_DIR=gs://my-bucket//x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
+        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"gcloud takes \* \? \[ \] # for patterns"),
+        ([VM, "--gin.INITIAL_CHECKPOINT_PATH=gs://x/y"], r"INITIAL_CHECKPOINT_PATH .*name 'x'"),
+        ([VM, "--tfds_data_dir=gs://my-bucket/../x"], r"--tfds_data_dir .*without '//', '\.' and"),
+        ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"read data from Google Cloud's buckets alone"),
+        ([QUEUED, "--topology=1001xv5e-16"], r"'1001xv5e-16' is 1,001 slices of 16 chips: write 1"),
+        ([QUEUED, "--topology=1000000000xv5e-16"], r"no TPU topology '1000000000xv5e-16'"),
+        ([VM, "--topology=v5e:999x999"], r"is 1 slices of 998,001 chips: .* of 1 to 9,216 chips"),
+        ([VM, "--topology=v5e:0x4"], r"'v5e:0x4' is 1 slices of 0 chips: write 1 to 1,000 slices"),
+        ([VM, f"--topology=v5e-{'9' * 5000}"], r"no TPU topology 'v5e-9+'"),
+        ([VM, "--max_restarts=1000001"], r"--max_restarts=1000001: write 0 to 1,000,000"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_clear_line(arguments, message, capsys):
@@ -73,13 +104,43 @@ def test_buckets_are_those_of_the_run_and_of_what_it_starts_from(capsys):
 def test_what_follows_launch_is_what_train_gets(capsys):
     typed = ["--gin_search_paths=a,b", "--gin_file=runs/demo_switch.gin", "--gin.NUM_EXPERTS=4"]
     typed += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 32}"]
-    typed += ["--seqio_additional_cache_dirs=gs://c/cache"]
+    typed += ["--seqio_additional_cache_dirs=gs://my-data/cache"]
     assert main(["launch", *RUN[1:], "--on=xpk", "--cluster=pods", *typed]) == 0
     assert (
         "switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin "
         "--gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.MESH_DATA=8 --gin.GROUP_SIZE=64 "
         "--gin.NUM_EXPERTS=4 "
     ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--process_count=0", "--process_count=0: write 1 to 256, which share this machine's"),
+        ("--process_count=1000000", "--process_count=1000000: write 1 to 256"),
+        ("--max_restarts=-1", "--max_restarts=-1: write 0 to 1,000,000"),
+        ("--gin.MODEL_DIR=~no-such-user/x", "MODEL_DIR '~no-such-user/x': ~no-such-user is the"),
+        ("--gin.MODEL_DIR=", "MODEL_DIR '': the path is empty; write one"),
+    ],
+)
+def test_a_mistake_in_a_rehearsal_is_one_clear_line(flag, message, capsys):
+    run = ["launch", "--on=local", "--gin_file=runs/demo_switch.gin", "--dry_run"]
+    assert main([*run, flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        "trainer@my-project.iam.gserviceaccount.com",
+        "123456789012-compute@developer.gserviceaccount.com",
+        "my-project@appspot.gserviceaccount.com",
+        "trainer@my-project.example.com.iam.gserviceaccount.com",
+    ],
+)
+def test_accounts_of_google_s_forms_are_taken(account):
+    assert make_job("tpu-vm", "v5e-16", service_account=account).service_account == account
 
 
 def test_on_this_machine_it_is_a_rehearsal(capsys, tmp_path):

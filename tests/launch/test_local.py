@@ -71,7 +71,7 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monke
     assert main(launch_here(2, "--dry_run", *train)) == 0
     common = (
         f"JAX_PLATFORMS=cpu python -m switch_jax train --gin_file={TINY} "
-        f"'--gin.MODEL_DIR={tmp_path}/a run' --gin.MESH_DATA=1 "
+        f"--gin.MODEL_DIR='{tmp_path}/a run' --gin.MESH_DATA=1 "
         "--coordinator_address=localhost:8476 --process_count=2 --process_index="
     )
     assert capsys.readouterr().out == (
@@ -86,7 +86,7 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monke
         (3, [], r"3 processes cannot share the 4 devices .* 2 x 2 x 1 equally \(4 % 3 = 1\)"),
         (8, [], r"\(4 % 8 = 4\): take a number of processes that divides 4, or set MESH_DATA"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
-        (0, [], r"--process_count=0: write 1 or more"),
+        (0, [], r"--process_count=0: write 1 to 256"),
         (2, ["--gin.MESH_EXPERT=0"], r"mesh axis expert = 0: a mesh axis has at least one device"),
         (2, ["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
         (2, ["--gin.TRAIN_STEP=3"], r"no gin file knows a macro TRAIN_STEP; did you mean"),

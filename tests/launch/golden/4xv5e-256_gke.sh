@@ -98,6 +98,7 @@ docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
 # the JobSet
+mkdir -p launched
 cat > launched/base.yaml <<'END'
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet

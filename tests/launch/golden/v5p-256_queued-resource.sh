@@ -47,6 +47,7 @@ docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
 # what every host runs
+mkdir -p launched
 cat > launched/base.sh <<'END'
 #!/bin/bash
 # Starts the job on one host, or follows it where it runs: bash base.sh SLICE
