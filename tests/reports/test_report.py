@@ -17,7 +17,7 @@ from switch_jax.errors import UserError
 from switch_jax.reports.charts import main_charts
 from switch_jax.reports.downstream import read_downstream
 from switch_jax.reports.runs import read_runs
-from tests.reports.evaluated import generated
+from tests.reports.evaluated import add_scores, generated
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
 TABLES = ["Final numbers", "The runs", "Operative gin config"]
@@ -132,6 +132,16 @@ def test_text_is_escaped(make_run, tmp_path):
     assert "# if steps &lt; 10:" in page and "steps < 10" not in page
     assert "facts &lt;synthetic&gt;" in page and "<synthetic>" not in page
     assert "run&lt;/b&gt;" in page and "<b>run" not in page
+
+
+def test_a_dollar_in_a_name_is_no_formula(make_run, tmp_path):
+    names, tasks = ["$\\frac{$", "lr_$1_$2"], ("$x_{$", "$^$")
+    folders = [make_run(name, num_experts=4, steps=200, tasks=tasks) for name in names]
+    for folder in folders:
+        add_scores(folder, [generated(100, "$qa_{$", **{"$f_{1$": 50.0})])
+    page = make_report(*folders, output=tmp_path / "report.html")
+    words = [word for texts in charts(page).values() for word in texts]
+    assert {*names, "$f_{1$"} <= set(words)
 
 
 def test_run_json_is_shown_as_it_is(pair):
