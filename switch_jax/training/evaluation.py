@@ -105,8 +105,8 @@ class Best:
 
     def update(self, step: int, value: float) -> None:
         """Counts an evaluation; NaN is never the best."""
-        nothing_yet = self.value is None or math.isnan(self.value)
-        if not math.isnan(value) and (nothing_yet or value > self.value):
+        best = -math.inf if self.value is None or math.isnan(self.value) else self.value
+        if value > best:
             self.value, self.step, self.since = value, step, 0
         else:
             self.since += 1

@@ -182,7 +182,7 @@ def test_a_half_written_line_is_mentioned(make_run, tmp_path):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "trai')
     page = make_report(folder, output=tmp_path / "report.html")
-    assert "going: 1 half-written line of metrics.jsonl skipped." in page
+    assert f"{folder}/metrics.jsonl: 1 of 7 records left out (line 7: it is half-written)." in page
 
 
 def test_runs_of_unequal_length_and_several_tasks(make_run, tmp_path):
@@ -248,7 +248,7 @@ def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):
     page = make_report(gone, output=tmp_path / "report.html")
     assert headings(page)[0] == DOWNSTREAM[1] and DOWNSTREAM[0] not in headings(page)
     assert "<td>checkpoints, step" not in page and "<td>not known</td>" in page
-    assert "gone: 1 half-written line of eval/metrics.jsonl skipped." in page
+    assert "eval/metrics.jsonl: 1 of 2 records left out (line 2: it is half-written)." in page
 
 
 def test_the_picture_has_upstream_and_scores_first(make_tunings):
