@@ -4,7 +4,6 @@ A training may be writing it, may have been killed, and its files may have been 
 since. What does not fit is left out, and one line says how much and why; the rest is read.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from switch_jax.schema import (
     number,
     one_of,
     or_null,
+    parsed_json,
     plain,
     text,
     whole,
@@ -112,6 +112,7 @@ _FACTS = Object(
         "parameters": whole,
         "train_steps": whole,
         "initial_checkpoint": or_null(text),
+        "vocabulary": Object(others=text),
     },
     others=plain,
 )
@@ -171,26 +172,12 @@ def _read_bytes(path: epath.Path) -> tuple[bytes | None, str | None]:
         return None, f"{path} is left out: it cannot be read ({error.strerror or error})"
 
 
-def _parsed(data: bytes) -> Any:
-    """JSON; raises Misfit where it is none."""
-    try:
-        return json.loads(data.decode())
-    except UnicodeDecodeError as error:
-        raise Misfit("it is not UTF-8") from error
-    except RecursionError as error:
-        raise Misfit("it is nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise Misfit(f"it is not JSON ({error.msg})") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise Misfit("it holds a number of too many digits") from error
-
-
 def _read_object(path: epath.Path, schema: Object) -> Read:
     data, reason = _read_bytes(path)
     if data is None:
         return Read({}, reason)
     try:
-        parsed = _parsed(data)
+        parsed = parsed_json(data)
         found, misfits = schema.fitting("", parsed)
     except Misfit as misfit:
         return Read({}, f"{path} is left out: {misfit}")
@@ -213,7 +200,7 @@ def _read_records(path: epath.Path, schemas: Mapping[str, Object]) -> Read:
             continue
         total += 1
         try:
-            parsed = _parsed(line)
+            parsed = parsed_json(line)
         except Misfit as misfit:
             half = line_number > len(lines)
             misfits[line_number] = "it is half-written" if half else str(misfit)

@@ -1,6 +1,7 @@
 """Checks of what JSON files hold: of which type a value is, and between which bounds."""
 
 import dataclasses
+import json
 import reprlib
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -60,6 +61,20 @@ class Object:
             except Misfit as misfit:
                 misfits.append(misfit)
         return found, misfits
+
+
+def parsed_json(data: bytes) -> Any:
+    """The value of a JSON text; raises Misfit where it is none."""
+    try:
+        return json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise Misfit("it is not UTF-8") from error
+    except RecursionError as error:
+        raise Misfit("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise Misfit(f"it is not JSON ({error})") from error
+    except ValueError as error:
+        raise Misfit("it holds a number of too many digits") from error
 
 
 def number(name: str, value: Any) -> int | float | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from typing import Any
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,20 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
     """The flags above as they were typed, for a command that calls another."""
     names = ("tfds_data_dir", "seqio_additional_cache_dirs")
     return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
+
+
+def places(args: argparse.Namespace) -> dict[str, Any]:
+    """Where data are looked for, as JSON: what is read hangs on it."""
+    tfds = args.tfds_data_dir or os.environ.get("TFDS_DATA_DIR")
+    caches = args.seqio_additional_cache_dirs.split(",")
+    return {
+        "tfds_data_dir": tfds and _absolute(tfds),
+        "seqio_additional_cache_dirs": [_absolute(folder) for folder in caches if folder],
+    }
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
 def apply(args: argparse.Namespace) -> None:

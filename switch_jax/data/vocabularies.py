@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 
 import seqio
 import tensorflow as tf
@@ -74,6 +75,19 @@ def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
             error,
         ) from error
     return found
+
+
+def identity(found: seqio.Vocabulary) -> str:
+    """What tells a vocabulary from others, whatever its file is called; sentinels left out.
+
+    Raises:
+      UserError: see `loaded`.
+    """
+    kind = type(found).__name__
+    if isinstance(found, seqio.SentencePieceVocabulary):
+        model = loaded(found).sp_model
+        return f"{kind} {hashlib.sha256(model).hexdigest()[:16]}"
+    return kind
 
 
 def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
