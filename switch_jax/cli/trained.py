@@ -108,6 +108,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
                 "or the config with --gin_file"
             )
         args.gin_file = [str(config)]
+    trained_with = _trained_with(args, folder)
     parts = gin_flags.build(args, unneeded=["MODEL_DIR"])
     data_flags.apply(args)
     processes.connect(args, parts["mesh"])
@@ -123,7 +124,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
     if args.task is not None:
         data = dataclasses.replace(data, mixture_or_task_name=args.task)
     check_vocabulary(data, model.vocab_size)
-    _check_own_vocabulary(folder, parts["data"], data)
+    _check_own_vocabulary(folder, trained_with, data)
     mesh = make_mesh(parts["mesh"])
     state = abstract_state(
         model,
@@ -170,21 +171,32 @@ def check_memory(model: Trained, *, decodes: bool, scores: bool) -> None:
         check_scoring(model.model, rows, lengths["targets"], model.mesh)
 
 
-def _check_own_vocabulary(folder: Path, own: Any, data: Any) -> None:
-    """Raises UserError where the data are written in another vocabulary than the run's.
+def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """What tells the run's vocabularies from others, by feature; empty where nothing says it.
 
-    A run of a version that did not write it down is taken to have that of its config.
-
-    Args:
-      folder: the run's.
-      own, data: its `DataConfig`, and the one that is to be read.
+    `run.json` says it, and of a run of a version that did not write it there, its config.
     """
     from etils import epath
 
     from switch_jax.data.pipeline import identities
     from switch_jax.run_folder import read_facts
 
-    trained_with = read_facts(epath.Path(folder)).value.get("vocabulary") or identities(own)
+    known = read_facts(epath.Path(folder)).value.get("vocabulary")
+    config = folder / "config.gin"
+    if known or not config.is_file():
+        return known or {}
+    as_it_was = {**vars(args), "gin_file": [str(config)], "gin_bindings": []}
+    parts = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
+    try:
+        return identities(parts["data"])
+    except UserError:  # the file of its vocabulary is gone
+        return {}
+
+
+def _check_own_vocabulary(folder: Path, trained_with: dict[str, str], data: Any) -> None:
+    """Raises UserError where the data are written in another vocabulary than the run's."""
+    from switch_jax.data.pipeline import identities
+
     for name, found in identities(data).items():
         known = trained_with.get(name, found)
         if found != known:

@@ -124,9 +124,10 @@ def test_the_vocabulary_of_a_run_that_did_not_write_it_down_is_its_configs(run, 
     facts = json.loads((run / "run.json").read_text())
     assert set(facts.pop("vocabulary")) == {"inputs", "targets"}
     (copy / "run.json").write_text(json.dumps(facts))
-    assert main(["eval", str(copy), "--task=exact_answers_in_bytes"]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "the inputs of exact_answers_in_bytes are written in another vocabulary" in error
+    for other in ("--task=exact_answers_in_bytes", "--gin.VOCABULARY='byte'"):
+        assert main(["eval", str(copy), other]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "are written in another vocabulary (ByteVocabulary) than" in error
     assert main(["eval", str(copy), "--task=exact_answers", "--max_examples=2"]) == 0
 
 
