@@ -85,9 +85,14 @@ def identity(found: seqio.Vocabulary) -> str:
     """
     kind = type(found).__name__
     if isinstance(found, seqio.SentencePieceVocabulary):
-        model = loaded(found).sp_model
-        return f"{kind} {hashlib.sha256(model).hexdigest()[:16]}"
+        return f"{kind} {_hash(loaded(found).sentencepiece_model_file)}"
     return kind
+
+
+@functools.cache  # the file may lie in a bucket
+def _hash(path: str) -> str:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
 def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
