@@ -1,17 +1,15 @@
 """The command line: `switch_jax train | launch | plan | tasks | eval | infer | status | report`."""
 
 import argparse
-import contextlib
 import importlib
-import os
 import re
 import signal
 import sys
 import traceback
 
 import switch_jax
-from switch_jax.cli import gin_flags, processes
-from switch_jax.errors import UserError
+from switch_jax.cli import gin_flags, processes, streams
+from switch_jax.errors import UserError, storage_error
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
@@ -34,7 +32,46 @@ def main(argv: list[str] | None = None) -> int:
       The exit code; the docstrings of the subcommands and docs/reliability.md tell the meaning.
     """
     is_program = argv is None
-    argv = sys.argv[1:] if argv is None else argv
+    output = streams.open_all() if is_program else None
+    name = "switch_jax"
+    try:
+        try:
+            args = _parsed(gin_flags.as_parsed(sys.argv[1:] if argv is None else argv))
+        finally:  # --help ends here
+            sys.stdout.flush()
+        name = f"switch_jax {args.command}"
+        if output and args.command == "train" and not args.dry_run:
+            output.on_failure = _train_without_output
+        code = args.main(args)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        if is_program and processes.joined():
+            processes.end_at_once(error.exit_code)
+        return error.exit_code
+    except SystemExit:
+        if output and output.failure:  # argparse passes over what it cannot print
+            return _told_without_output(name, output.failure)
+        raise
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr, flush=True)
+        if is_program:  # at once: threads that still compile or read would crash as Python ends
+            processes.end_at_once(130)
+        return 130
+    except Exception as error:
+        if output and error is output.failure:
+            code = _told_without_output(name, output.failure)
+            if processes.joined():
+                processes.end_at_once(code)
+            return code
+        if is_program and processes.joined():
+            traceback.print_exc()
+            processes.end_at_once(1)
+        raise
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="switch_jax", description="Pretrain Switch Transformers, from a laptop to TPU pods."
     )
@@ -50,33 +87,25 @@ def main(argv: list[str] | None = None) -> int:
         )
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
-    argv = gin_flags.as_parsed(argv)
     for argument in argv:
         if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
             parser.error(f"{argument}: write a value after the =")
-    args = parser.parse_args(argv)
-    try:
-        code = args.main(args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # as of `switch_jax tasks | head`
-        if not is_program:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return parser.parse_args(argv)
+
+
+def _told_without_output(name: str, failure: OSError) -> int:
+    """Says why standard output could not be written; returns the exit code."""
+    if isinstance(failure, BrokenPipeError):  # as of `switch_jax tasks | head`: nothing to say
         return 128 + signal.SIGPIPE
-    except UserError as error:
-        print(f"switch_jax {args.command}: {error}", file=sys.stderr)
-        if is_program and processes.joined():
-            processes.end_at_once(error.exit_code)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr, flush=True)
-        if is_program:  # at once: threads that still compile or read would crash as Python ends
-            processes.end_at_once(130)
-        return 130
-    except Exception:
-        if is_program and processes.joined():
-            with contextlib.suppress(OSError):  # who reads it may be gone
-                traceback.print_exc()
-            processes.end_at_once(1)
-        raise
+    error = storage_error(f"standard output cannot be written: {failure.strerror}", failure)
+    print(f"{name}: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _train_without_output(failure: OSError) -> None:
+    print(
+        f"switch_jax train: standard output cannot be written ({failure.strerror}); training goes "
+        "on, and MODEL_DIR has its records",
+        file=sys.stderr,
+        flush=True,
+    )

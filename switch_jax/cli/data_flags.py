@@ -1,6 +1,8 @@
 """The flags that say where prepared data lie, as users of t5x type them."""
 
 import argparse
+import os
+from typing import Any
 
 from switch_jax.paths import bucket_path, home_path
 
@@ -26,6 +28,19 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
     return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
 
 
+def places(args: argparse.Namespace) -> dict[str, Any]:
+    """Where data are looked for, as JSON: what is read depends on it.
+
+    Raises:
+      UserError: there can be no such folder.
+    """
+    tfds = args.tfds_data_dir or os.environ.get("TFDS_DATA_DIR")
+    return {
+        "tfds_data_dir": tfds and _absolute("--tfds_data_dir", tfds),
+        "seqio_additional_cache_dirs": [_absolute(*folder) for folder in _cache_dirs(args)],
+    }
+
+
 def apply(args: argparse.Namespace) -> None:
     """Tells seqio; for tasks that are registered already, too.
 
@@ -40,8 +55,17 @@ def apply(args: argparse.Namespace) -> None:
 
     if args.tfds_data_dir:
         seqio.set_tfds_data_dir_override(_expanded("--tfds_data_dir", args.tfds_data_dir))
-    flag, folders = "--seqio_additional_cache_dirs", args.seqio_additional_cache_dirs.split(",")
-    seqio.add_global_cache_dirs([_expanded(flag, folder) for folder in folders if folder])
+    seqio.add_global_cache_dirs([_expanded(*folder) for folder in _cache_dirs(args)])
+
+
+def _cache_dirs(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """The flag's name and a folder, for each folder."""
+    folders = args.seqio_additional_cache_dirs.split(",")
+    return [("--seqio_additional_cache_dirs", folder) for folder in folders if folder]
+
+
+def _absolute(flag: str, folder: str) -> str:
+    return folder if "://" in folder else os.path.abspath(_expanded(flag, folder))
 
 
 def _expanded(flag: str, folder: str) -> str:

@@ -41,10 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
-    if args.max_examples is not None and args.max_examples < 1:
-        raise UserError(f"--max_examples {args.max_examples}: it must be at least 1")
+    if args.max_examples is not None and not 1 <= args.max_examples <= 10**9:
+        raise UserError(f"--max_examples {args.max_examples}: it must be at least 1, at most 10^9")
     model = trained.open_trained(args)
     steps = trained.chosen_steps(model.folder, args.checkpoint)
+    trained.check_memory(model, decodes=True, scores=True)
 
     import jax
 

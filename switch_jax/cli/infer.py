@@ -57,13 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Reads, asks the model, writes."""
-    for name, value, least in (
-        ("num_shards", args.num_shards, 1),
-        ("part_size", args.part_size, 1),
-        ("shard", args.shard, 0),
+    for name, least, most in (
+        ("num_shards", 1, 10**6),
+        ("part_size", 1, 10**9),
+        ("shard", 0, 10**6),
     ):
-        if value < least:
-            raise UserError(f"--{name} {value}: it must be at least {least}")
+        value = getattr(args, name)
+        if not least <= value <= most:
+            raise UserError(f"--{name} {value}: write a number from {least} to {most}")
     if args.shard >= args.num_shards:
         raise UserError(f"--shard {args.shard}: write a number from 0 to {args.num_shards - 1}")
     if args.output == "-":
@@ -80,6 +81,7 @@ def main(args: argparse.Namespace) -> int:
     if args.checkpoint == "all":
         raise UserError("--checkpoint all: one is needed here; write latest, best or a step")
     (step,) = trained.chosen_steps(model.folder, args.checkpoint)
+    trained.check_memory(model, decodes=not args.score, scores=args.score)
     return _infer(args, model, step)
 
 
@@ -96,7 +98,7 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
 
     data, lengths = model.data, model.data.task_feature_lengths
     vocabularies = pipeline.vocabularies(data)
-    if args.task:
+    if args.task is not None:
         pipeline.check_data(data)
         pipeline.check_readable(data)
         items = infer.items_of_task(data)
@@ -144,7 +146,7 @@ def _print(items: Iterable[Any], size: int, compute: Callable, first_process: bo
 
 def _description(args: argparse.Namespace, model: trained.Trained, step: int) -> dict[str, Any]:
     """What the results depend on."""
-    if args.task:
+    if args.task is not None:
         what = {"task": args.task, "split": args.split}
     else:
         file = Path(args.input).resolve()

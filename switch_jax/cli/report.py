@@ -56,7 +56,8 @@ def main(args: argparse.Namespace) -> int:
     rows = summary.final_numbers(found, task)
     rows += [*downstream.upstream_rows(scores), *downstream.score_rows(scores)]
     print(summary.text_table(found, rows))
-    if note := summary.empty_rows(found, task):
+    notes = [*downstream.left_out(found, scores), summary.empty_rows(found, task)]
+    for note in filter(None, notes):
         print(f"note: {note}")
     for pair in pairs:
         print(f"\n{pair.sentence()}")

@@ -54,10 +54,10 @@ def main(args: argparse.Namespace) -> int:
         print(f"switch_jax status: {message}", file=sys.stderr)
     if args.json:
         print("\n".join(json.dumps(_as_json(status)) for status in found))
-    elif len(args.folders) == 1:
-        print("\n".join(page(found[0])))
     else:
-        print("\n".join(table(found)))
+        lines = page(found[0]) if len(args.folders) == 1 else table(found)
+        notes = [f"note: {line}" for status in found for line in status.left_out]
+        print("\n".join([*lines, *notes]))
     if any(status.needs_attention for status in found):
         return NEEDS_ATTENTION
     return UserError.exit_code if errors else 0

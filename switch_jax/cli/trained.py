@@ -9,6 +9,8 @@ from switch_jax.cli import data_flags, gin_flags, processes
 from switch_jax.errors import UserError
 from switch_jax.paths import local_path
 
+_MOST_ROWS = 2**20  # of a batch
+
 
 class Trained(NamedTuple):
     """A run as it was configured, with what the flags change.
@@ -19,6 +21,7 @@ class Trained(NamedTuple):
       mesh: the devices.
       parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
       decoding: how sequences are decoded.
+      places: where its data lie, see `data_flags.places`.
     """
 
     folder: Path
@@ -28,6 +31,7 @@ class Trained(NamedTuple):
     mesh: Any
     parameters: Any
     decoding: Any
+    places: dict[str, Any]
 
     def settings(self, step: int) -> dict[str, Any]:
         """What results hang on besides the question and the decoding; as JSON.
@@ -35,14 +39,16 @@ class Trained(NamedTuple):
         Another checkpoint of the same step, saved after the run went back, is another one.
         """
         from switch_jax.checkpointing import commit_time, find_checkpoint
+        from switch_jax.data.pipeline import identities
 
         return {
             "step": step,
             "saved": commit_time(find_checkpoint(self.folder, step)),
             "model": dataclasses.asdict(self.model),
             "lengths": dict(self.data.task_feature_lengths),
-            "vocabulary": self.data.vocabulary,
+            "vocabulary": identities(self.data),
             "use_cached": self.data.use_cached,
+            "places": self.places,
             "batch_size": self.run.batch_size,
         }
 
@@ -90,6 +96,9 @@ def open_trained(args: argparse.Namespace) -> Trained:
     Raises:
       UserError: no such run, or values that do not fit it.
     """
+    for name in ("task", "split", "input", "output"):
+        if getattr(args, name, None) == "":
+            raise UserError(f"--{name} is empty: write a value, or leave it out")
     folder = local_path(args.model_dir, "MODEL_DIR")
     config = folder / "config.gin"
     if not args.gin_file:
@@ -99,6 +108,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
                 "or the config with --gin_file"
             )
         args.gin_file = [str(config)]
+    trained_with = _trained_with(args, folder)
     parts = gin_flags.build(args, unneeded=["MODEL_DIR"])
     data_flags.apply(args)
     processes.connect(args, parts["mesh"])
@@ -111,9 +121,10 @@ def open_trained(args: argparse.Namespace) -> Trained:
     from switch_jax.training.step import check_batch
 
     model, data = parts["model"], dataclasses.replace(parts["data"], split=args.split)
-    if args.task:
+    if args.task is not None:
         data = dataclasses.replace(data, mixture_or_task_name=args.task)
     check_vocabulary(data, model.vocab_size)
+    _check_own_vocabulary(folder, trained_with, data)
     mesh = make_mesh(parts["mesh"])
     state = abstract_state(
         model,
@@ -123,6 +134,8 @@ def open_trained(args: argparse.Namespace) -> Trained:
     )
     run = parts["run"]
     if args.batch_size is not None:
+        if args.batch_size > _MOST_ROWS:
+            raise UserError(f"--batch_size {args.batch_size}: it must be at most {_MOST_ROWS}")
         run = dataclasses.replace(run, batch_size=args.batch_size)
     lengths = data.task_feature_lengths
     check_batch(model, run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape)
@@ -143,7 +156,55 @@ def open_trained(args: argparse.Namespace) -> Trained:
             seed=args.seed,
             eos_id=vocabularies(data)["targets"].eos_id,
         ),
+        data_flags.places(args),
     )
+
+
+def check_memory(model: Trained, *, decodes: bool, scores: bool) -> None:
+    """Raises UserError where what a batch needs has no room on the devices."""
+    from switch_jax.inference.memory import check_decoding, check_scoring
+
+    lengths, rows = model.data.task_feature_lengths, model.run.batch_size
+    if decodes:
+        check_decoding(model.model, model.decoding, rows, lengths["inputs"], model.mesh)
+    if scores:
+        check_scoring(model.model, rows, lengths["targets"], model.mesh)
+
+
+def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """What tells the run's vocabularies from others, by feature; empty where nothing says it.
+
+    `run.json` says it, and of a run of a version that did not write it there, its config.
+    """
+    from etils import epath
+
+    from switch_jax.data.pipeline import identities
+    from switch_jax.run_folder import read_facts
+
+    known = read_facts(epath.Path(folder)).value.get("vocabulary")
+    config = folder / "config.gin"
+    if known or not config.is_file():
+        return known or {}
+    as_it_was = {**vars(args), "gin_file": [str(config)], "gin_bindings": []}
+    parts = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
+    try:
+        return identities(parts["data"])
+    except UserError:  # the file of its vocabulary is gone
+        return {}
+
+
+def _check_own_vocabulary(folder: Path, trained_with: dict[str, str], data: Any) -> None:
+    """Raises UserError where the data are written in another vocabulary than the run's."""
+    from switch_jax.data.pipeline import identities
+
+    for name, found in identities(data).items():
+        known = trained_with.get(name, found)
+        if found != known:
+            raise UserError(
+                f"the {name} of {data.mixture_or_task_name} are written in another vocabulary "
+                f"({found}) than {folder} was trained with ({known}), so its ids would stand for "
+                "other words; take a task of that vocabulary, or set VOCABULARY to it"
+            )
 
 
 def chosen_steps(folder: Path, choice: str) -> list[int]:
@@ -161,7 +222,7 @@ def chosen_steps(folder: Path, choice: str) -> list[int]:
         find_checkpoint(folder)  # there is one
         steps = gather(saved_steps(folder))[0]
         return steps if choice == "all" else steps[-1:]
-    if not choice.isdecimal():
+    if not choice.isdecimal() or len(choice) > 15:
         raise UserError(f"--checkpoint {choice}: write latest, best, all, or the number of a step")
     find_checkpoint(folder, int(choice))
     return [int(choice)]

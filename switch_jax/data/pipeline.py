@@ -16,7 +16,7 @@ from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
 from switch_jax.data.sources import check_there, elements, no_example, open_source, source_of
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples
-from switch_jax.data.vocabularies import loaded, with_vocabulary
+from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -236,6 +236,15 @@ def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
     """
     task = _tasks(config)[0]
     return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
+
+
+def identities(config: DataConfig) -> dict[str, str]:
+    """What tells the vocabularies of 'inputs' and 'targets' from others; looks at no data.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    return {name: identity(found) for name, found in vocabularies(config).items()}
 
 
 def vocabulary_is_here(config: DataConfig) -> bool:

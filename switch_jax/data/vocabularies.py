@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 
 import seqio
 import tensorflow as tf
@@ -76,6 +77,24 @@ def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
             error,
         ) from error
     return found
+
+
+def identity(found: seqio.Vocabulary) -> str:
+    """What tells a vocabulary from others, whatever its file is called; sentinels left out.
+
+    Raises:
+      UserError: see `loaded`.
+    """
+    kind = type(found).__name__
+    if isinstance(found, seqio.SentencePieceVocabulary):
+        return f"{kind} {_hash(loaded(found).sentencepiece_model_file)}"
+    return kind
+
+
+@functools.cache  # the file may lie in a bucket
+def _hash(path: str) -> str:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
 def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:

@@ -12,6 +12,8 @@ from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import ModelConfig, bind, cast_blocks
 from switch_jax.training.loss import token_sums
 
+_MOST_TOKENS = 2**20  # of a sequence
+
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:
@@ -42,9 +44,17 @@ class DecodingConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} = {value}: it must be at least 1")
-        for name in ("length_penalty", "temperature"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} = {getattr(self, name)}: it must be 0 or more")
+        if self.max_tokens > _MOST_TOKENS:
+            raise UserError(f"max_tokens = {self.max_tokens}: it must be at most {_MOST_TOKENS}")
+        for name, most in (("length_penalty", 5.0), ("temperature", 1000.0)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:  # NaN is not
+                raise UserError(f"{name} = {value}: it must be a number from 0 to {most:g}")
+        if 0 < self.temperature < 1e-3:
+            raise UserError(
+                f"temperature = {self.temperature}: below 0.001 logits divided by it overflow; "
+                "write 0, which takes the most probable token"
+            )
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed = {self.seed}: write a number from 0 to {2**32 - 1}")
         if self.top_p is not None and not 0 < self.top_p <= 1:

@@ -86,6 +86,8 @@ def sample(
 def keep_likely(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
     """[..., V] -> the same, -inf where a token is not among the likely ones.
 
+    Of tokens that are equally likely those with the lowest ids are kept, as `jax.lax.top_k` does.
+
     Args:
       logits: [..., V] float32.
       top_k: keeps the k most probable tokens; None = all.
@@ -93,12 +95,20 @@ def keep_likely(logits: jax.Array, top_k: int | None, top_p: float | None) -> ja
         sampling); None = all.
     """
     if top_k is not None:
-        least = lax.top_k(logits, min(top_k, logits.shape[-1]))[0][..., -1:]
-        logits = jnp.where(logits >= least, logits, -jnp.inf)
+        number = min(top_k, logits.shape[-1])
+        least = lax.top_k(logits, number)[0][..., -1:]
+        logits = _keep(logits, least, number)
     if top_p is not None:
         descending = -jnp.sort(-logits, axis=-1)
         probs = jax.nn.softmax(descending, axis=-1)
         needed = jnp.cumsum(probs, axis=-1) - probs < top_p
         least = jnp.min(jnp.where(needed, descending, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits >= least, logits, -jnp.inf)
+        logits = _keep(logits, least, needed.sum(-1, keepdims=True))
     return logits
+
+
+def _keep(logits: jax.Array, least: jax.Array, number: jax.Array | int) -> jax.Array:
+    """Keeps the tokens above `least` [..., 1], and of those at it the first, `number` in all."""
+    above, tied = logits > least, logits == least
+    room = number - above.sum(-1, keepdims=True)
+    return jnp.where(above | (tied & (jnp.cumsum(tied, axis=-1) <= room)), logits, -jnp.inf)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 from switch_jax.hardware import GIB
 
@@ -29,6 +30,25 @@ def memory_in_use() -> dict[str, float]:
         if values:
             usage[name] = choose(values) / GIB
     return usage
+
+
+def memory_of(mesh: Mesh) -> int:
+    """Bytes that all devices of a mesh can hold; CPUs share what their machines have."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    limits = [known["bytes_limit"] for known in stats if "bytes_limit" in known]
+    if limits:
+        return min(limits) * mesh.size
+    return _host_bytes() * len({device.process_index for device in mesh.devices.flat})
+
+
+def _host_bytes() -> int:
+    """Memory of this machine, or of the container where that has less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no container of Linux, or one without a limit
+        return machine
+    return min(machine, limit)
 
 
 def _resident_bytes() -> int:

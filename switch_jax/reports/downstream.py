@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from switch_jax import run_folder
 from switch_jax.errors import UserError
-from switch_jax.reports.runs import Run, read_lines, read_run
+from switch_jax.reports.runs import Run, read_run
 from switch_jax.reports.summary import QUALITY, Rows, preferred
 from switch_jax.reports.units import number
 
@@ -78,12 +79,12 @@ class Downstream:
     Attributes:
       scores: by setting; empty where `switch_jax eval` has generated nothing.
       upstream: None for a run that started from scratch, or does not say.
-      unreadable: half-written lines of eval/metrics.jsonl.
+      left_out: what of eval/metrics.jsonl did not fit, a line or None.
     """
 
     scores: list[dict[Setting, Scores]]
     upstream: list[Upstream | None]
-    unreadable: list[int]
+    left_out: list[str | None]
 
     @property
     def settings(self) -> list[Setting]:
@@ -118,26 +119,25 @@ def read_downstream(runs: Sequence[Run]) -> Downstream:
 
     Of records of the same checkpoint and setting the newest counts.
     """
-    files = [_read_eval(epath.Path(run.folder)) for run in runs]
+    files = [run_folder.read_scores(epath.Path(run.folder)) for run in runs]
     return Downstream(
-        scores=[_scores(lines) for lines, _ in files],
+        scores=[_scores(file.value) for file in files],
         upstream=[_upstream(run.facts.get("initial_checkpoint")) for run in runs],
-        unreadable=[unreadable for _, unreadable in files],
+        left_out=[file.left_out for file in files],
     )
 
 
-def _read_eval(folder: epath.Path) -> tuple[list[dict[str, Any]], int]:
-    path = folder / "eval" / "metrics.jsonl"
-    return read_lines(path) if path.exists() else ([], 0)
+def left_out(runs: Sequence[Run], downstream: Downstream) -> list[str]:
+    """A line for each file of the runs of which something did not fit, and was left out."""
+    scores = zip(runs, downstream.left_out, strict=True)
+    return [line for run, of_scores in scores for line in (*run.left_out, of_scores) if line]
 
 
 def _scores(lines: Sequence[dict[str, Any]]) -> dict[Setting, Scores]:
     found: dict[Setting, dict[int, dict[str, float]]] = {}
     for line in lines:
         if line["kind"] == "generated":
-            setting = Setting(
-                line["task"], line["split"], line["decoding"], line.get("max_examples")
-            )
+            setting = Setting(line["task"], line["split"], line["decoding"], line["max_examples"])
             found.setdefault(setting, {})[line["step"]] = line["metrics"]
     return {setting: _columns(by_step) for setting, by_step in found.items()}
 
@@ -169,7 +169,7 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
     if not quality:
         quality = {
             line["task"]: line["metrics"][QUALITY]
-            for line in _read_eval(folder)[0]
+            for line in run_folder.read_scores(folder).value
             if line["kind"] == "teacher_forced"
             and (line["step"], line["split"], line["max_examples"]) == (step, "validation", None)
         }

@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "axes.labelcolor": "#222222",
+    "text.parse_math": False,  # names of runs and tasks may hold a $
     "svg.fonttype": "none",  # text stays text: small files, and the reader's own fonts
     "svg.hashsalt": "switch_jax",  # the same runs give the same bytes
 }

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 
 from switch_jax.reports.charts import Section
-from switch_jax.reports.downstream import Downstream, score_rows, upstream_rows
+from switch_jax.reports.downstream import Downstream, left_out, score_rows, upstream_rows
 from switch_jax.reports.figures import colours, svg_data_url
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import (
@@ -18,6 +18,7 @@ from switch_jax.reports.summary import (
     task_numbers,
 )
 from switch_jax.reports.units import duration, number, perplexity
+from switch_jax.schema import clean
 
 _CSS = """
 :root { color-scheme: light; }
@@ -100,7 +101,7 @@ def render(
     parts += [
         "<h2>The runs</h2>",
         '<p class="quiet">What each run says of itself in run.json.</p>',
-        _table(runs, [("folder", [run.folder for run in runs]), *facts_table(runs)]),
+        _table(runs, [("folder", [clean(run.folder) for run in runs]), *facts_table(runs)]),
         "<h2>Operative gin config</h2>",
         '<p class="quiet">Every parameter that was in force, defaults included.</p>',
         *(_config(run) for run in runs),
@@ -130,15 +131,7 @@ def _headline(
     )
     findings = "".join(f'<p class="finding">{html.escape(pair.sentence())}</p>' for pair in pairs)
     notes = list(dict.fromkeys(note for pair in pairs for note in pair.caveats()))
-    notes += [
-        f"{run.name}: {lost} half-written line{'s' * (lost > 1)} of {file} skipped."
-        for run, lost_scores in zip(runs, downstream.unreadable, strict=True)
-        for file, lost in (
-            ("metrics.jsonl", run.unreadable),
-            ("eval/metrics.jsonl", lost_scores),
-        )
-        if lost
-    ]
+    notes += [f"{line}." for line in left_out(runs, downstream)]
     if note := empty_rows(runs, task):
         notes.append(note)
     if pairs:

@@ -1,7 +1,6 @@
 """Reads what a training has written into its folder, also while it is still writing."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from switch_jax import run_folder
 from switch_jax.errors import UserError
+from switch_jax.schema import clean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +81,12 @@ class Run:
     Attributes:
       name: from run.json; the folder's name where there is none.
       folder: as the user wrote it.
-      facts: run.json as it is; empty where there is none.
+      facts: what fits of run.json; empty where there is none.
       config: text of config.gin, the operative config; empty where there is none.
       train: the training log.
       evals: held-out evaluations by task; "all" is the token-weighted mean over tasks.
       layers: the sparse layers, encoder before decoder; empty for a dense run.
-      unreadable: lines of metrics.jsonl that were skipped (half-written ones).
+      left_out: one line for each file of which something did not fit, and was left out.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Run:
     train: Series
     evals: dict[str, Series]
     layers: tuple[RouterLayer, ...]
-    unreadable: int
+    left_out: tuple[str, ...]
 
     @property
     def dense(self) -> bool:
@@ -134,7 +135,7 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
     runs = [read_run(folder) for folder in folders]
     names = [run.name for run in runs]
     return [
-        dataclasses.replace(run, name=f"{run.name} ({run.folder})")
+        dataclasses.replace(run, name=f"{run.name} ({clean(run.folder)})")
         if names.count(run.name) > 1
         else run
         for run in runs
@@ -145,8 +146,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     """Reads one run folder (MODEL_DIR), local or gs://.
 
     Raises:
-      UserError: the folder or its metrics.jsonl is missing, holds no complete line yet, or run.json
-        is not JSON.
+      UserError: the folder or its metrics.jsonl is missing, or holds no record that fits.
     """
     path = epath.Path(folder)
     if not path.is_dir():
@@ -154,57 +154,30 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             f"no run folder {folder}: name the folder a training wrote to (its MODEL_DIR), "
             "the one that holds metrics.jsonl"
         )
-    metrics = path / "metrics.jsonl"
-    if not metrics.exists():
+    file = path / run_folder.METRICS
+    if not file.exists():
         raise UserError(
             f"no metrics.jsonl in {folder}: it is written from the first logged step on; "
             f"the folder holds {', '.join(sorted(p.name for p in path.iterdir())) or 'nothing'}"
         )
-    lines, unreadable = read_lines(metrics)
-    train, evals = resolve(lines)
+    metrics = run_folder.read_metrics(path)
+    train, evals = resolve(metrics.value)
     if not train and not evals:
+        why = f" ({metrics.left_out})" if metrics.left_out else ""
         raise UserError(
-            f"{metrics} holds no complete train or eval line yet ({unreadable} unreadable); "
-            "wait for the first logged step"
+            f"{file} holds no complete train or eval line yet: wait for the first logged step{why}"
         )
-    facts = read_facts(path / "run.json")
-    config = path / "config.gin"
+    facts, config = run_folder.read_facts(path), run_folder.read_config(path)
     return Run(
-        name=str(facts.get("name") or path.name),
+        name=facts.value.get("name") or clean(path.name),
         folder=str(folder),
-        facts=facts,
-        config=config.read_text() if config.exists() else "",
+        facts=facts.value,
+        config=config.value,
         train=_series(train),
         evals={task: _series(lines) for task, lines in sorted(evals.items())},
         layers=tuple(_router_layers(train)),
-        unreadable=unreadable,
+        left_out=tuple(x.left_out for x in (metrics, facts, config) if x.left_out),
     )
-
-
-def read_lines(path: epath.Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines of a metrics.jsonl that tell a kind and a step, and how many others there are."""
-    lines, unreadable = [], 0
-    for text in path.read_bytes().decode(errors="replace").splitlines():
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            line = {**line, "kind": line["kind"], "step": int(line["step"])}
-        except (ValueError, TypeError, KeyError):
-            unreadable += 1
-            continue
-        lines.append(line)
-    return lines, unreadable
-
-
-def read_facts(path: epath.Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file; UserError where it is something else."""
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as e:
-        raise UserError(f"{path} is not a JSON object: {e}") from e
 
 
 def resolve(lines: Iterable[dict]) -> tuple[list[dict], dict[str, list[dict]]]:

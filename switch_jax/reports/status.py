@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import json
 import os
 import statistics
 import time
@@ -11,9 +10,11 @@ from typing import Any
 
 from etils import epath
 
+from switch_jax import run_folder
 from switch_jax.errors import UserError
-from switch_jax.reports.runs import read_facts, read_lines, resolve
+from switch_jax.reports.runs import resolve
 from switch_jax.reports.summary import QUALITY, preferred
+from switch_jax.schema import clean
 
 _KINDS = ("step", "data", "checkpoint", "eval", "compile", "idle")  # of `metrics.Goodput`
 
@@ -54,6 +55,7 @@ class Status:
       rollbacks: returns to a checkpoint after many bad steps.
       damaged_checkpoints: names in the folder `damaged`.
       hanging: files with the stacks of processes that took too long over a step.
+      left_out: one line for each file of which something did not fit, and was left out.
     """
 
     folder: str
@@ -81,6 +83,7 @@ class Status:
     rollbacks: int
     damaged_checkpoints: list[str]
     hanging: list[str]
+    left_out: list[str]
 
     @property
     def needs_attention(self) -> bool:
@@ -107,14 +110,17 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     path = epath.Path(folder).expanduser()
     if not path.is_dir():
         raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
-    metrics, now = path / "metrics.jsonl", time.time() if now is None else now
-    facts, life = read_facts(path / "run.json"), read_facts(path / "status.json")
-    lines = read_lines(metrics)[0] if metrics.exists() else []
-    if not (facts or life or lines):
+    metrics, now = path / run_folder.METRICS, time.time() if now is None else now
+    readers = run_folder.read_facts, run_folder.read_life, run_folder.read_metrics
+    files = [read(path) for read in readers]
+    facts, life, records = (file.value for file in files)
+    left_out = [file.left_out for file in files if file.left_out]
+    if not (facts or life or records):
         raise UserError(
-            f"{folder} is no folder of a run: it has no status.json, run.json or metrics.jsonl"
+            "; ".join(left_out)
+            or f"{folder} is no folder of a run: it has no status.json, run.json or metrics.jsonl"
         )
-    train, evals = resolve(lines)
+    train, evals = resolve(records)
     last = train[-1] if train else {}
     task = preferred(set(evals))
     held_out = evals[task][-1] if task else {}
@@ -126,9 +132,10 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     step = max([0, *(line["step"] for line in (last, held_out) if line)])
     state, message = _state(life, step, facts.get("train_steps"), silence, limit)
     routers = list((last.get("router") or {}).values())
-    dropped = [x for router in routers for x in router["dropped"]]
+    loads = [load for router in routers for load in router["load"]]
+    dropped = [x for router in routers for x in router["dropped"] if x is not None]
     return Status(
-        folder=str(folder),
+        folder=clean(str(folder)),
         state=state,
         message=message,
         step=step,
@@ -146,13 +153,14 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         spent=last.get("spent", {}),
         silence=silence,
         silence_limit=limit,
-        experts=sum(len(load) for router in routers for load in router["load"]),
-        dead_experts=sum(n for router in routers for n in router["dead_experts"]),
+        experts=sum(map(len, loads)),
+        dead_experts=sum(load.count(0) for load in loads),
         dropped=statistics.fmean(dropped) if dropped else None,
         skipped_steps=sum(line.get("skipped_steps", 0) for line in train),
-        rollbacks=sum(line["kind"] == "rollback" for line in lines),
+        rollbacks=sum(record["kind"] == "rollback" for record in records),
         damaged_checkpoints=_names(path / "damaged", "*"),
         hanging=_names(path, "hanging_process_*.txt"),
+        left_out=left_out,
     )
 
 
@@ -205,14 +213,10 @@ def _last_checkpoint(checkpoints: epath.Path) -> tuple[int | None, float | None]
     step = max((int(name) for name in names if name.isdecimal()), default=None)
     if step is None:
         return None, None
-    try:
-        facts = json.loads((checkpoints / str(step) / "_CHECKPOINT_METADATA").read_text())
-        return step, facts["commit_timestamp_nsecs"] / 1e9
-    except (OSError, ValueError, TypeError, KeyError):  # damaged, or just removed
-        return step, None
+    return step, run_folder.saved_at(checkpoints / str(step))
 
 
 def _names(folder: epath.Path, pattern: str) -> list[str]:
     """Of what lies right in the folder; `glob` would list all that is below it in a bucket."""
-    names = [found.name for found in folder.iterdir()] if folder.exists() else []
+    names = [clean(found.name) for found in folder.iterdir()] if folder.is_dir() else []
     return sorted(fnmatch.filter(names, pattern))

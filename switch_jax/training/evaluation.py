@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,13 +60,22 @@ class Evaluation:
         """Metrics by task; of several tasks also their mean over tokens, "all"."""
         results, total = {}, TokenSums(*[0.0] * 4)
         for task, batches in self._batches.items():
-            sums = [self._step(parameters, to_devices(b, self._mesh)) for b in batches]
-            sums = jax.tree.map(lambda *values: float(sum(values)), *jax.device_get(sums))
-            total = TokenSums(*(a + b for a, b in zip(total, sums, strict=True)))
+            on_devices = [self._step(parameters, to_devices(b, self._mesh)) for b in batches]
+            sums = added(jax.device_get(on_devices))
+            total = added([total, sums])
             results[task] = _per_token(sums)
         if len(results) > 1:
             results[ALL] = _per_token(total)
         return results
+
+
+def added(parts: Sequence[TokenSums]) -> TokenSums:
+    """Their sum in double precision: in float32, 2^24 tokens and one more are 2^24.
+
+    Args:
+      parts: at least one; scalars of any dtype.
+    """
+    return TokenSums(*(sum(map(float, values)) for values in zip(*parts, strict=True)))
 
 
 def _per_token(sums: TokenSums) -> dict[str, float]:
@@ -85,9 +94,9 @@ class Best:
     """The best evaluation so far, by one metric of which more is better.
 
     Attributes:
-      value: None before the first evaluation.
+      value: None before the first evaluation that gave a number.
       step: at which it was.
-      since: evaluations since then.
+      since: evaluations since then, those that gave NaN too; without a best, all so far.
     """
 
     value: float | None = None
@@ -95,8 +104,9 @@ class Best:
     since: int = 0
 
     def update(self, step: int, value: float) -> None:
-        """Counts an evaluation."""
-        if self.value is None or math.isnan(self.value) or value > self.value:
+        """Counts an evaluation; NaN is never the best."""
+        best = -math.inf if self.value is None or math.isnan(self.value) else self.value
+        if value > best:
             self.value, self.step, self.since = value, step, 0
         else:
             self.since += 1

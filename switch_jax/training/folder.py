@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing.parameters import saved_steps
-from switch_jax.data.pipeline import Batch, DataConfig
+from switch_jax.data.pipeline import Batch, DataConfig, identities
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.paths import local_path, told, write_whole
@@ -63,6 +63,7 @@ def write_description(
         "train_steps": run.train_steps,
         "batch_tokens": run.batch_size * (inputs + targets),
         "seed": run.seed,
+        "vocabulary": identities(data),
         "initial_checkpoint": _initial_checkpoint(model_dir, start),
     }
     with told(f"MODEL_DIR {run.model_dir!r}"):

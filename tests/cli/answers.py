@@ -25,13 +25,17 @@ def probable(targets, scores):
     return {"log_prob": sum(scores), "longest": max(map(len, targets))}
 
 
-for name, metric in (("exact_answers", exact), ("probable_answers", probable)):
+for name, metric, vocabulary in (
+    ("exact_answers", exact, english.VOCABULARY),
+    ("probable_answers", probable, english.VOCABULARY),
+    ("exact_answers_in_bytes", exact, seqio.ByteVocabulary()),
+):
     seqio.TaskRegistry.add(
         name,
         source=seqio.FunctionDataSource(_questions, splits=["train", "validation"]),
         preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
         postprocess_fn=lambda text, **_: text.strip(),
-        output_features={name: seqio.Feature(english.VOCABULARY) for name in ("inputs", "targets")},
+        output_features={key: seqio.Feature(vocabulary) for key in ("inputs", "targets")},
         metric_fns=[metric],
     )
 seqio.MixtureRegistry.add("answers", ["exact_answers", "probable_answers"], default_rate=1.0)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 
@@ -107,6 +108,29 @@ def test_a_checkpoint_that_was_saved_anew_is_another_one(run, tmp_path):
     assert len(records(copy, kind="generated", step=2, task="exact_answers")) == before + 1
 
 
+def test_scores_of_data_that_lie_elsewhere_are_not_taken(run, tmp_path):
+    arguments = ["eval", str(run), "--task=exact_answers", "--max_examples=6"]
+    places = [["--tfds_data_dir=data"], [f"--tfds_data_dir={tmp_path}"], ["--tfds_data_dir=data"]]
+    for place in places:
+        assert main([*arguments, *place]) == 0
+    found = records(run, kind="generated", task="exact_answers", max_examples=6)
+    kept = [json.loads(record["settings"])["places"]["tfds_data_dir"] for record in found]
+    assert kept == [os.path.abspath("data"), str(tmp_path)]
+
+
+def test_the_vocabulary_of_a_run_that_did_not_write_it_down_is_its_configs(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    facts = json.loads((run / "run.json").read_text())
+    assert set(facts.pop("vocabulary")) == {"inputs", "targets"}
+    (copy / "run.json").write_text(json.dumps(facts))
+    for other in ("--task=exact_answers_in_bytes", "--gin.VOCABULARY='byte'"):
+        assert main(["eval", str(copy), other]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "are written in another vocabulary (ByteVocabulary) than" in error
+    assert main(["eval", str(copy), "--task=exact_answers", "--max_examples=2"]) == 0
+
+
 def test_a_metric_that_is_nan_makes_the_average_nan(run, capsys, monkeypatch):
     monkeypatch.setattr(answers, "worth", float("nan"))
     arguments = ["eval", str(run), "--max_examples=4", "--checkpoint=2"]
@@ -136,7 +160,8 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     assert main(arguments) == 2
     assert "is there already: choose another output" in capsys.readouterr().err
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(QUESTIONS[:3])))
+    piped = io.BytesIO("\n".join(QUESTIONS[:3]).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
     assert main([*common, "--input=-"]) == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["prediction"] for row in printed] == [row["prediction"] for row in found[:3]]
@@ -171,7 +196,38 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--temperature=1", "--seed=-1"], "seed = -1: write a number from 0"),
         (["infer", "RUN", "--task=udhr.en"], "has 8100 ids, but the model's embedding has 1152"),
         (["infer", "RUN", "--input=-", "--output=o.jsonl"], "answers on standard output"),
-        (["infer", "RUN", "--input=latin.txt"], "latin.txt is no text in UTF-8"),
+        (["infer", "RUN", "--input=latin.txt"], "latin.txt, line 1 is no text in UTF-8"),
+        (["infer", "RUN", "--input=."], ". is a folder: give one of its files"),
+        (["infer", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
+        (["eval", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
+        (["infer", "RUN", "--input=in.txt", "--output="], "--output is empty: write a value"),
+        (["eval", "RUN", "--split="], "--split is empty: write a value, or leave it out"),
+        (["eval", "RUN", "--temperature=nan"], "temperature = nan: it must be a number from 0"),
+        (
+            ["infer", "RUN", "--input=in.txt", "--num_beams=2", "--length_penalty=nan"],
+            "length_penalty = nan: it must be a number from 0 to 5",
+        ),
+        (["infer", "RUN", "--input=in.txt", f"--max_tokens={10**9}"], "it must be at most 1048576"),
+        (["infer", "RUN", "--input=in.txt", f"--batch_size={10**9}"], "it must be at most 1048576"),
+        (
+            ["infer", "RUN", "--input=in.txt", f"--batch_size={2**20}", "--max_tokens=100000"],
+            "decoding 1048576 rows of 100000 tokens and 1 beams needs at least",
+        ),
+        (
+            ["infer", "RUN", "--input=in.txt", f"--num_beams={10**9}"],
+            "set --batch_size to 1 or less",
+        ),
+        (["infer", "RUN", "--input=in.txt", f"--part_size={10**30}"], "from 1 to 1000000000"),
+        (["eval", "RUN", f"--max_examples={10**30}"], "it must be at least 1, at most 10^9"),
+        (["eval", "RUN", "--checkpoint=" + "9" * 5000], "write latest, best, all, or the number"),
+        (
+            ["eval", "RUN", "--gin.VOCABULARY='byte'"],
+            "written in another vocabulary (ByteVocabulary) than ",
+        ),
+        (
+            ["infer", "RUN", "--input=in.txt", "--gin.VOCABULARY='byte'"],
+            "was trained with (Sentence",
+        ),
         (["eval", "RUN", "--top_k=3"], "at temperature 0 nothing is: set a temperature"),
         (["eval", "RUN", "--batch_size=3"], "batch size 3 does not divide over data x expert = 2"),
         (["infer", "RUN", "--input=none.txt"], "none.txt cannot be read"),

@@ -305,6 +305,26 @@ def test_a_step_that_does_not_fit(capsys):
     assert result["hbm_bytes_per_chip"] > 2 * 1024 * 2 * 1024 * 4096 * 4 / 4
 
 
+@pytest.mark.slow
+def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
+    """Layers one by one, whose saved activations are most of the memory."""
+    pytest.importorskip("libtpu")
+    arguments = ["plan", "--gin_file=models/t5_demo.gin", "--gin_file=runs/pretrain.gin"]
+    sizes = {
+        "EMBED_DIM": 512, "MLP_DIM": 2048, "HEAD_DIM": 64, "NUM_HEADS": 8, "NUM_EMBEDDINGS": 1152,
+        "NUM_ENCODER_LAYERS": 4, "NUM_DECODER_LAYERS": 4, "BATCH_SIZE": 1024,
+        "ACTIVATION_DTYPE": "'bfloat16'", "SCAN_LAYERS": False, "REMAT_POLICY": "'none'",
+    }  # fmt: skip
+    arguments += [f"--gin.{name}={value}" for name, value in sizes.items()]
+    arguments += ["--topology=v5e:2x2", "--mesh=4,1,1", "--json"]
+    assert main(arguments) == 3
+    flags, memory = json.loads(capsys.readouterr().out)["nearest_change"].split(" (")
+    assert flags == "--gin.REMAT_POLICY=full"
+    assert main([*arguments, flags]) == 0
+    bytes_needed = json.loads(capsys.readouterr().out)["hbm_bytes_per_chip"]
+    assert memory == f"{bytes_needed / GIB:.1f} GiB a chip)"
+
+
 def test_fine_tuning_is_planned_without_a_checkpoint_to_start_from(planned):
     files = ["--gin_file=models/t5_demo.gin", "--gin_file=runs/finetune.gin"]
     assert main(["plan", *files, "--topology=v5p-8", "--mesh=4,1,1"]) == 0

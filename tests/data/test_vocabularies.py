@@ -44,6 +44,16 @@ def test_names():
     assert vocabularies.vocabulary("byte").encode("a\n") == [3 + 97, 3 + 10]
 
 
+def test_vocabularies_are_told_apart_by_what_their_files_hold(tmp_path):
+    copy = tmp_path / "copy.model"
+    copy.write_bytes(Path(ENGLISH).read_bytes())
+    names = (ENGLISH, str(copy), _train(tmp_path), "byte")
+    found = [vocabularies.identity(vocabularies.vocabulary(name)) for name in names]
+    assert found[0] == found[1] and len(set(found)) == 3
+    sentinels = seqio.SentencePieceVocabulary(ENGLISH, 7)  # other ids for these alone
+    assert vocabularies.identity(sentinels) == found[0]
+
+
 def test_a_file_gets_t5_s_sentinels():
     found = vocabularies.vocabulary(ENGLISH)
     assert (found.vocab_size, vocabularies.sentinels(found)) == (1000 + 100, 100)

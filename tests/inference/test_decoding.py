@@ -1,6 +1,7 @@
 """Decoding and scoring with a model, against what it says of whole sequences."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -128,7 +129,13 @@ def test_scores_are_sums_over_the_targets(inputs):
         ({"max_tokens": 0}, "max_tokens = 0: it must be at least 1"),
         ({"num_beams": 0}, "num_beams = 0: it must be at least 1"),
         ({"top_k": 0, "temperature": 1.0}, "top_k = 0: it must be at least 1"),
-        ({"temperature": -1.0}, "temperature = -1.0: it must be 0 or more"),
+        ({"temperature": -1.0}, "temperature = -1.0: it must be a number from 0 to 1000"),
+        ({"temperature": math.inf}, "temperature = inf: it must be a number from 0 to 1000"),
+        ({"temperature": 1e-40}, "temperature = 1e-40: below 0.001 .* overflow; write 0, which"),
+        ({"length_penalty": math.nan}, "length_penalty = nan: it must be a number from 0 to 5"),
+        ({"length_penalty": 1e9}, "length_penalty = 1000000000.0: it must be a number from 0 to 5"),
+        ({"top_p": math.nan, "temperature": 1.0}, "top_p = nan: it must be above 0"),
+        ({"max_tokens": 10**9}, "max_tokens = 1000000000: it must be at most 1048576"),
         ({"top_p": 1.5, "temperature": 1.0}, "top_p = 1.5: it must be above 0 and at most 1"),
         (
             {"num_beams": 2, "temperature": 1.0},

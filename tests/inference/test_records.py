@@ -23,9 +23,9 @@ def test_text_is_an_input_a_line(tmp_path):
 
 
 def test_standard_input_is_json_or_text_as_it_looks():
-    lines = io.StringIO('{"inputs": "a"}\n{"inputs": "b"}\n')
+    lines = io.BytesIO(b'{"inputs": "a"}\n{"inputs": "b"}\n')
     assert list(read_records("-", lines)) == [{"inputs": "a"}, {"inputs": "b"}]
-    assert list(read_records("-", io.StringIO("a\nb"))) == [{"inputs": "a"}, {"inputs": "b"}]
+    assert list(read_records("-", io.BytesIO(b"a\r\nb"))) == [{"inputs": "a"}, {"inputs": "b"}]
 
 
 @pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
@@ -49,14 +49,33 @@ def test_tfrecords(tmp_path, name):
         ('{"inputs": 3}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('{"input": "a"}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
-        ('{"inputs": ', "in.jsonl, line 2 is no JSON"),
+        ('{"inputs": ', "in.jsonl, line 2 is no JSON: it is not JSON"),
+        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is no JSON: it is not UTF-8"),
+        ("[" * 100_000, "in.jsonl, line 2 is no JSON: it is nested too deeply"),
+        ('{"inputs": "a", "id": %s}' % ("1" * 5000), "line 2 is no JSON: it holds a number of too"),
+        (r'{"inputs": "a\ud800"}', "in.jsonl, line 2 has 'inputs' with '.ud800', half of a char"),
+        (r'{"inputs": "a", "targets": "\udc00"}', "line 2 has 'targets' with '.udc00', half of a"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, message):
+@pytest.mark.parametrize("standard_input", [False, True])
+def test_a_bad_line_is_named(tmp_path, line, message, standard_input):
     path = tmp_path / "in.jsonl"
-    path.write_text('{"inputs": "a"}\n' + line)
+    path.write_bytes(b'{"inputs": "a"}\n' + line.encode(errors="surrogateescape"))
+    name, stdin = str(path), None
+    if standard_input:
+        name, stdin = "-", io.BytesIO(path.read_bytes())
+        message = message.replace("in.jsonl", "standard input")
+    records = read_records(name, stdin)
+    assert next(records) == {"inputs": "a"}
     with pytest.raises(UserError, match=message):
-        list(read_records(str(path)))
+        next(records)
+
+
+def test_text_that_is_not_utf8_is_named():
+    records = read_records("-", io.BytesIO(b"a\n\xe9"))
+    assert next(records) == {"inputs": "a"}
+    with pytest.raises(UserError, match="standard input, line 2 is no text in UTF-8"):
+        next(records)
 
 
 def test_a_damaged_tfrecord_is_named(tmp_path):
@@ -71,6 +90,32 @@ def test_a_damaged_tfrecord_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match="in.tfrecord, record 2 cannot be read"):
         list(read_records(str(path)))
+
+
+@pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
+def test_a_tfrecord_that_was_cut_is_named_wherever_it_ends(tmp_path, name):
+    path, ends = tmp_path / name, []
+    with tf.io.TFRecordWriter(str(path), "GZIP" if name.endswith("gz") else "") as writer:
+        for text in b"a", b"b":
+            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+            features = tf.train.Features(feature={"inputs": value})
+            record = tf.train.Example(features=features).SerializeToString()
+            writer.write(record)
+            ends.append(len(record) + 16 + sum(ends))
+    whole = path.read_bytes()
+    # A plain file that ends after a record is a whole file of fewer records.
+    cuts = set(range(1, len(whole))) - (set() if name.endswith("gz") else set(ends))
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=f"{name}, record [123] cannot be read: "):
+            list(read_records(str(path)))
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.tfrecord"])
+def test_a_folder_is_no_file(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} is a folder: give one of its files"):
+        list(read_records(str(tmp_path / name)))
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -104,3 +104,21 @@ def test_likely_words_by_hand():
     np.testing.assert_array_equal(keep_likely(logits, None, None), logits)
     np.testing.assert_array_equal(keep_likely(logits, WORDS + 9, 1.0), logits)
     assert keep_likely(logits, 1, None).tolist() == [none, float(logits[1]), none, none]
+
+
+@pytest.mark.parametrize(
+    "probabilities, top_k, top_p, kept",
+    [
+        ([0.2, 0.2, 0.2, 0.2, 0.2], 2, None, [0, 1]),
+        ([0.1, 0.3, 0.1, 0.4, 0.1], 3, None, [0, 1, 3]),
+        ([0.1, 0.3, 0.1, 0.4, 0.1], 2, None, [1, 3]),
+        ([0.25, 0.25, 0.25, 0.25, 0.0], None, 0.4, [0, 1]),
+        ([0.1, 0.3, 0.1, 0.4, 0.1], None, 0.75, [0, 1, 3]),
+        ([0.2, 0.2, 0.2, 0.2, 0.2], 4, 0.6, [0, 1, 2]),  # of the four, each has 1/4
+    ],
+)
+def test_of_words_that_are_equally_likely_the_first_are_kept(probabilities, top_k, top_p, kept):
+    logits = jnp.log(jnp.array(probabilities))
+    found = keep_likely(logits, top_k, top_p)
+    assert np.flatnonzero(np.isfinite(found)).tolist() == kept
+    np.testing.assert_array_equal(found[np.array(kept)], logits[np.array(kept)])

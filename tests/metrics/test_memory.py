@@ -1,12 +1,15 @@
 import mmap
+import re
 import resource
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
-from switch_jax.metrics.memory import memory_in_use
+from switch_jax.metrics.memory import memory_in_use, memory_of
 
 GIB = 2**30
 
@@ -61,3 +64,22 @@ def test_a_device_that_does_not_know_its_limit(monkeypatch):
     _devices(monkeypatch, {"peak_bytes_in_use": GIB})
     usage = memory_in_use()
     assert usage["device_peak"] == 1.0 and "device_limit" not in usage
+
+
+def test_devices_with_memory_of_their_own_have_it_each(monkeypatch):
+    _devices(monkeypatch, {"bytes_limit": 16 * GIB}, {"bytes_limit": 15 * GIB})
+    assert memory_of(SimpleNamespace(size=8)) == 8 * 15 * GIB
+
+
+def test_cpu_devices_share_what_their_machines_have(monkeypatch):
+    _devices(monkeypatch, None, None)
+    found = [
+        memory_of(
+            SimpleNamespace(devices=np.array([SimpleNamespace(process_index=i) for i in ids]))
+        )
+        for ids in ([0, 0, 0, 0], [0, 0, 1, 1])
+    ]
+    assert GIB < 2 * found[0] == found[1]
+    if sys.platform == "linux":
+        total = re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())
+        assert found[0] <= int(total[1]) * 1024

@@ -16,7 +16,7 @@ def read(*folders):
 
 def test_a_run_that_was_not_evaluated_has_nothing(make_run):
     found = read(make_run("dense", num_experts=0, steps=100))
-    assert (found.scores, found.upstream, found.unreadable) == ([{}], [None], [0])
+    assert (found.scores, found.upstream, found.left_out) == ([{}], [None], [None])
     assert score_rows(found) == upstream_rows(found) == found.settings == []
 
 

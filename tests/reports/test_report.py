@@ -17,7 +17,7 @@ from switch_jax.errors import UserError
 from switch_jax.reports.charts import main_charts
 from switch_jax.reports.downstream import read_downstream
 from switch_jax.reports.runs import read_runs
-from tests.reports.evaluated import generated
+from tests.reports.evaluated import add_scores, generated
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
 TABLES = ["Final numbers", "The runs", "Operative gin config"]
@@ -134,6 +134,16 @@ def test_text_is_escaped(make_run, tmp_path):
     assert "run&lt;/b&gt;" in page and "<b>run" not in page
 
 
+def test_a_dollar_in_a_name_is_no_formula(make_run, tmp_path):
+    names, tasks = ["$\\frac{$", "lr_$1_$2"], ("$x_{$", "$^$")
+    folders = [make_run(name, num_experts=4, steps=200, tasks=tasks) for name in names]
+    for folder in folders:
+        add_scores(folder, [generated(100, "$qa_{$", **{"$f_{1$": 50.0})])
+    page = make_report(*folders, output=tmp_path / "report.html")
+    words = [word for texts in charts(page).values() for word in texts]
+    assert {*names, "$f_{1$"} <= set(words)
+
+
 def test_run_json_is_shown_as_it_is(pair):
     _, page, _ = pair
     for cell in ("11,111,103", "2,500,000", "data 1 · expert 2 · model 1", "cpu x 2", "2,048"):
@@ -172,7 +182,7 @@ def test_a_half_written_line_is_mentioned(make_run, tmp_path):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "trai')
     page = make_report(folder, output=tmp_path / "report.html")
-    assert "going: 1 half-written line of metrics.jsonl skipped." in page
+    assert f"{folder}/metrics.jsonl: 1 of 7 records left out (line 7: it is half-written)." in page
 
 
 def test_runs_of_unequal_length_and_several_tasks(make_run, tmp_path):
@@ -238,7 +248,7 @@ def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):
     page = make_report(gone, output=tmp_path / "report.html")
     assert headings(page)[0] == DOWNSTREAM[1] and DOWNSTREAM[0] not in headings(page)
     assert "<td>checkpoints, step" not in page and "<td>not known</td>" in page
-    assert "gone: 1 half-written line of eval/metrics.jsonl skipped." in page
+    assert "eval/metrics.jsonl: 1 of 2 records left out (line 2: it is half-written)." in page
 
 
 def test_the_picture_has_upstream_and_scores_first(make_tunings):

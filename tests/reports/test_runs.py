@@ -59,17 +59,26 @@ def test_a_resume_discards_what_the_lost_attempt_logged_past_it(tmp_path, later)
     assert list(run.evals["t"].step) == [15]
 
 
-@pytest.mark.parametrize("tail", ['{"kind": "train", "st', '{"kind": "train"}', "17", "\u00e9"])
-def test_a_half_written_last_line_is_skipped(tmp_path, tail):
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        ('{"kind": "train", "st', "it is half-written"),
+        ('{"kind": "train"}', "it has no 'step'"),
+        ("17", "it is 17, not an object"),
+        ("\u00e9", "it is half-written"),
+    ],
+)
+def test_a_bad_last_line_is_left_out(tmp_path, tail, reason):
     run = read_run(write(tmp_path, [train(10, -5.0)], tail))
     assert list(run.train.step) == [10]
-    assert run.unreadable == 1
+    message = f"{tmp_path}/metrics.jsonl: 1 of 2 records left out (line 2: {reason})"
+    assert run.left_out == (message,)
 
 
 def test_half_a_utf8_character_at_the_end_is_skipped(tmp_path):
     path = write(tmp_path, [train(10, -5.0)]) / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"kind": "\xc3')
-    assert read_run(tmp_path).unreadable == 1
+    assert "(line 2: it is half-written)" in read_run(tmp_path).left_out[0]
 
 
 def test_nan_and_null_are_not_numbers(tmp_path):
@@ -112,8 +121,10 @@ def test_metrics_without_a_complete_line(tmp_path, tail):
         read_run(write(tmp_path, [], tail))
 
 
-def test_a_broken_run_json_is_named(tmp_path):
+def test_a_broken_run_json_is_left_out(tmp_path):
     write(tmp_path, [train(10, -5.0)])
     (tmp_path / "run.json").write_text('{"name": ')
-    with pytest.raises(UserError, match=r"run\.json is not a JSON object"):
-        read_run(tmp_path)
+    run = read_run(tmp_path)
+    assert (run.name, run.facts) == (tmp_path.name, {})
+    (message,) = run.left_out
+    assert message.startswith(f"{tmp_path}/run.json is left out: it is not JSON (")

@@ -55,10 +55,10 @@ def test_how_far_a_run_is(write):
         "encoder": {
             "layers": [1, 3],
             "load": [[0.5, 0.5, 0, 0], [0.25] * 4],
-            "dead_experts": [2, 0],
             "dropped": [0.5, 0.1],
+            "entropy": [0.7, 1.4],
         },
-        "decoder": {"layers": [1], "load": [[1, 0, 0, 0]], "dead_experts": [3], "dropped": [0.3]},
+        "decoder": {"layers": [1], "load": [[1, 0, 0, 0]], "dropped": [0.3], "entropy": [0.0]},
     }
     lines = [
         {"kind": "eval", "step": 0, "task": "mine", "neg_log_perplexity": -9.0},

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
-from switch_jax.training.evaluation import Best, check_metric, metric_of
+from switch_jax.training.evaluation import Best, added, check_metric, metric_of
+from switch_jax.training.loss import TokenSums
 
 ENGLISH = DataConfig("english_span_corruption", {"inputs": 64, "targets": 20})
 
@@ -15,6 +17,22 @@ def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
         best.update(step, value)
     assert best == Best(value=-2.0, step=2, since=3)
     assert Best(**best.as_json()) == best
+
+
+def test_evaluations_that_give_no_number_bring_the_early_stop_nearer():
+    best = Best()
+    for step in range(4):
+        best.update(step, math.nan)
+    assert (best.value, best.since) == (None, 4)
+    best.update(4, -9.0)
+    assert (best.value, best.step, best.since) == (-9.0, 4, 0)
+
+
+def test_sums_over_many_batches_lose_no_token():
+    batches = [TokenSums(*np.float32([x, 0, 1, x])) for x in (2.0**24, 1.0, 1.0)]
+    assert added(batches) == TokenSums(2.0**24 + 2, 0.0, 3.0, 2.0**24 + 2)
+    diverged = added([TokenSums(np.inf, 0, 0, 1), TokenSums(-np.inf, 0, 0, 1)])
+    assert math.isnan(diverged.cross_entropy) and diverged.tokens == 2
 
 
 def test_a_metric_of_all_tasks_or_of_one():
