@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,22 @@ def local_path(name: str | Path, what: str = "") -> Path:
             "others a folder is not renamed at once, and a checkpoint may be saved by half"
         )
     return mount / path
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a file is there, and no folder.
+
+    Raises:
+      UserError: the storage does not say; see `storage_error`.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise storage_error(f"{path} cannot be read: {error.strerror}", error) from error
+    except ValueError as error:  # NUL, or a character that no file name has
+        raise UserError(f"{str(path)!r} is no name of a file: {error}") from error
 
 
 @contextlib.contextmanager

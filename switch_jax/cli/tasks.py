@@ -13,6 +13,7 @@ import os
 
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
+from switch_jax.imports import import_module
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Lists, shows, trains a vocabulary, or makes a cache."""
     # Here, since TensorFlow takes seconds to import and `--help` needs none of it.
-    from switch_jax.data import inspect, registry
+    from switch_jax.data import inspect
 
     data_flags.apply(args)
     for module in args.modules:
-        registry.import_tasks(module)
+        import_module(module)
     match args.words:
         case []:
             print(inspect.describe())

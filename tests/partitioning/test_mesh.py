@@ -81,7 +81,6 @@ def test_slices_lie_along_data_alone(shape):
         (MeshConfig(1, 512, 1), 2, r"mesh data = 1 does not divide over 2 slices \(1 % 2 = 1\)"),
         (MeshConfig(4, 192, 1), 3, r"data = 4 does not divide over 3 slices .*a multiple of 3"),
         (MeshConfig(2, 64, 1), 1, r"2 x 64 x 1 = 128, but there are 256 tpu devices"),
-        (MeshConfig(2, 0, 1), 1, r"mesh axis expert = 0"),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(config, slices, message):
