@@ -71,6 +71,8 @@ def parse(
     for binding in bindings:
         name, equals, value = binding.partition("=")
         name = name.strip()
+        if not re.fullmatch(r"[\w./]+", name):
+            raise UserError(f"--gin.{shown(binding)[1:-1]}: write --gin.NAME=VALUE")
         if not equals:
             raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
         if "." not in name and name not in known:

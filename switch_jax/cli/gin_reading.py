@@ -47,8 +47,9 @@ class Reader:
           UserError: it is not there, is no gin, sets what nothing knows, or imports what fails.
         """
         if not any(is_file(Path(folder) / file) for folder in self._folders):
+            name = file if file.isprintable() else repr(file)
             raise UserError(
-                f"no gin file {file} in {', '.join(self._folders)}{near(file, packaged_files())}"
+                f"no gin file {name} in {', '.join(self._folders)}{near(file, packaged_files())}"
             )
         self._open.clear()
         with one_line():

@@ -67,7 +67,8 @@ class RunConfig:
             early_stopping_evals=COUNT,
             watchdog_seconds=Range(1, 365 * 24 * 3600),
         )
-        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
+        first, last = self.profile_steps or (1, 1)
+        if not 1 <= first <= last <= COUNT.most:
             raise FieldError(
                 "profile_steps",
                 f"= {self.profile_steps}: write the first and the last step to trace, as "

@@ -94,3 +94,17 @@ def test_virtual_cpus_are_all_used_or_as_many_as_the_sizes_ask_for():
     with pytest.raises(UserError, match=r"3 x 4 x 1 = 12, but there are 8 cpu devices"):
         make_mesh(MeshConfig(3, 4, 1))
     assert make_mesh(MeshConfig(1, 2, 1), jax.devices()[4:]).devices.ravel()[0].id == 4
+
+
+@pytest.mark.parametrize(
+    "mesh", [MeshConfig(10**6), MeshConfig(2, 2**10), MeshConfig(*[2**20] * 3)]
+)
+def test_more_virtual_cpus_than_a_process_can_make_are_refused(mesh):
+    with pytest.raises(UserError, match=r"for \d{4,} devices; it makes 1024 virtual CPU devices"):
+        make_mesh(mesh)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**31, 10**30, True, 1.0])
+def test_sizes_that_no_mesh_has(size):
+    with pytest.raises(UserError, match="expert = "):
+        MeshConfig(expert=size)
