@@ -15,14 +15,13 @@ def module(tmp_path, monkeypatch):
     """Writes a module into the current directory, which is forgotten after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
 
     def write(text, name="own_tasks"):
         (tmp_path / f"{name}.py").write_text(text)
 
     yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name in ("own_tasks", "own_helper"):
+        sys.modules.pop(name, None)
 
 
 def test_a_module_of_the_current_directory_can_be_imported(module):
