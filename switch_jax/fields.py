@@ -53,7 +53,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
     Raises:
       FieldError: a value of another type, a number out of its range, NaN or infinity.
     """
-    hints = _hints(type(config))
+    hints = _hints(config.__class__)
     for name, hint in hints.items():
         value = getattr(config, name)
         if not _is_a(value, hint):
