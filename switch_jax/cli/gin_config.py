@@ -146,12 +146,12 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
       UserError: a model's file comes after one whose values it would replace.
     """
     before: dict[str, tuple[Any, str]] = {}
-    models = set()  # files that describe a model, and no run
+    models, runs = set(), set()  # files that describe a whole one; a file may describe both
     for file in files:
         gin.clear_config()
         reader.read(file)
         bindings = gin_internals.bindings()
-        is_model, is_run = (_describes(config, bindings) for config in (ModelConfig, RunConfig))
+        is_model = _describes(ModelConfig, bindings)
         replaced: dict[str, list[str]] = {}  # by the earlier file
         for name, value in bindings.items():
             old, earlier = before.get(name, (value, file))
@@ -169,10 +169,12 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
                     f"{told}; the file with the model goes first: write --gin_file={file} "
                     f"--gin_file={earlier}"
                 )
-            if earlier not in models:
+            if earlier not in models or earlier in runs:
                 print(f"note: {told}", file=sys.stderr)
-        if is_model and not is_run:
+        if is_model:
             models.add(file)
+        if _describes(RunConfig, bindings):
+            runs.add(file)
         before |= {name: (value, file) for name, value in bindings.items()}
 
 

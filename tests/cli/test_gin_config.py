@@ -65,10 +65,18 @@ def test_a_model_that_a_file_includes_counts_too(file, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_two_models_are_refused():
-    message = r"models/t5_large.gin replaces what models/switch_base.gin sets.*give one of them"
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("models/switch_base.gin", "models/t5_large.gin"),
+        ("runs/demo_switch.gin", "models/switch_base.gin"),
+        ("models/switch_base.gin", "runs/demo_switch.gin"),
+    ],
+)
+def test_two_models_are_refused(files):
+    message = f"{files[1]} replaces what {files[0]} sets.*give one of them"
     with pytest.raises(UserError, match=message):
-        _parse("models/switch_base.gin", "models/t5_large.gin", "runs/pretrain.gin")
+        _parse(*files)
 
 
 def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine(capsys):
