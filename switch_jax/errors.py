@@ -20,6 +20,19 @@ class UserError(Exception):
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
+class FieldError(UserError):
+    """A field of a config holds what makes no sense.
+
+    Attributes:
+      field: its name.
+      problem: the rest of the message, for those who know the value under another name.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field, self.problem = field, problem
+
+
 class TransientError(UserError):
     """Something that may be over at the next start: a launcher starts all processes again."""
 
@@ -68,6 +81,6 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raises UserError where a config's value is none of the choices."""
+    """Raises FieldError where a config's value is none of the choices."""
     if value not in choices:
-        raise UserError(f"{name} = {value!r} is not known; write one of {', '.join(choices)}")
+        raise FieldError(name, f"= {value!r} is not known; write one of {', '.join(choices)}")

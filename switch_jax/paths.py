@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,22 @@ def _is_ip_address(bucket: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a file is there, and no folder.
+
+    Raises:
+      UserError: the storage does not say; see `storage_error`.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise storage_error(f"{path} cannot be read: {error.strerror}", error) from error
+    except ValueError as error:  # NUL, or a character that no file name has
+        raise UserError(f"{str(path)!r} is no name of a file: {error}") from error
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.cli import gin_flags
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError, UserError
 
 DOES_NOT_FIT = 3
 
@@ -65,7 +65,10 @@ def main(args: argparse.Namespace) -> int:
     _check_picture(args.picture)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
     parts = gin_flags.build(args, unneeded=unneeded)
-    parts["mesh"] = dataclasses.replace(parts["mesh"], **mesh)
+    try:
+        parts["mesh"] = dataclasses.replace(parts["mesh"], **mesh)
+    except FieldError as error:
+        raise UserError(f"--mesh={args.mesh}: {error}") from error
 
     from switch_jax.planning import picture, present
     from switch_jax.planning.plan import make_plan

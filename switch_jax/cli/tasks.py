@@ -13,6 +13,8 @@ import os
 
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
+from switch_jax.fields import COUNT, Range, shown
+from switch_jax.imports import import_module
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Lists, shows, trains a vocabulary, or makes a cache."""
     # Here, since TensorFlow takes seconds to import and `--help` needs none of it.
-    from switch_jax.data import inspect, registry
+    from switch_jax.data import inspect
 
+    _check_number("--examples", args.examples, COUNT)
+    _check_number("--size", args.size, Range(1, 2**20))
     data_flags.apply(args)
     for module in args.modules:
-        registry.import_tasks(module)
+        import_module(module)
     match args.words:
         case []:
             print(inspect.describe())
@@ -88,6 +92,12 @@ def main(args: argparse.Namespace) -> int:
                 "`vocabulary` or `cache`, or nothing to list all"
             )
     return 0
+
+
+def _check_number(flag: str, value: int | None, allowed: Range) -> None:
+    problem = None if value is None else allowed.problem(value)
+    if problem:
+        raise UserError(f"{flag} {shown(value)}: {problem}")
 
 
 def _show(name: str, args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from switch_jax.cli import data_flags, gin_flags, processes
 from switch_jax.errors import UserError
-from switch_jax.paths import local_path
+from switch_jax.paths import is_file, local_path
 
 _MOST_ROWS = 2**20  # of a batch
 
@@ -102,7 +102,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
     folder = local_path(args.model_dir, "MODEL_DIR")
     config = folder / "config.gin"
     if not args.gin_file:
-        if not config.is_file():
+        if not is_file(config):
             raise UserError(
                 f"{args.model_dir} is no folder of a run: it has no config.gin; give a MODEL_DIR, "
                 "or the config with --gin_file"

@@ -17,10 +17,12 @@ from switch_jax.data.sources import check_there, elements, no_example, open_sour
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError, UserError
+from switch_jax.fields import SEED, Range, check_fields, shown
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
+MOST_TOKENS = 2**16  # of a row's inputs, and of its targets
 # Tasks that `check_readable` has looked at.
 _READ: set[tuple] = set()
 
@@ -52,6 +54,17 @@ class DataConfig:
     num_streams: int = 1
     use_cached: bool = False
     vocabulary: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises FieldError on values of another type, and on numbers that make no sense."""
+        check_fields(self, seed=SEED, num_streams=Range(1, 2**20))
+        for feature, tokens in self.task_feature_lengths.items():
+            if tokens > MOST_TOKENS:
+                raise FieldError(
+                    "task_feature_lengths",
+                    f"= {shown(dict(self.task_feature_lengths))}: {feature} must be at most "
+                    f"{MOST_TOKENS:,} tokens",
+                )
 
 
 class TrainBatches:

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Sequence
 
 import seqio
@@ -161,20 +160,3 @@ def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
         return [1.0 for _ in tasks]
     registered = {task.name: task for task in found.tasks}
     return [found.get_rate(registered[task.name]) for task in tasks]
-
-
-def import_tasks(module: str) -> None:
-    """Imports a module that registers tasks, from the current directory or an installed package.
-
-    Raises:
-      UserError: there is no such module.
-    """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"cannot import {module!r} (no module named {error.name!r}): give a module that lies "
-            f"in {os.getcwd()} or is installed, without .py"
-        ) from error

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from switch_jax.errors import UserError, one_of
+from switch_jax.errors import FieldError, UserError, one_of
+from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 
 ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
@@ -76,29 +77,41 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""
+        size, layers = Range(1, 2**20), Range(1, 10_000)
+        check_fields(
+            self,
+            vocab_size=Range(1, 2**24),
+            d_model=size,
+            d_ff=size,
+            d_kv=size,
+            num_heads=size,
+            num_encoder_layers=layers,
+            num_decoder_layers=layers,
+            num_experts=Range(0, 2**20),  # 0 is dense
+            expert_d_ff=size,
+            sparse_step=layers,
+            group_size=COUNT,
+            train_capacity_factor=FACTOR,
+            eval_capacity_factor=FACTOR,
+            min_capacity=COUNT,
+            jitter=RATE,
+            dropout_rate=RATE,
+            expert_dropout_rate=RATE,
+            init_scale=FACTOR,
+            relative_position_buckets=Range(4, 2**20),
+            relative_position_max_distance=COUNT,
+            norm_epsilon=RATE,
+        )
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("dtype", self.dtype, DTYPES)
         one_of("remat_policy", self.remat_policy, REMAT_POLICIES)
-        if self.relative_position_buckets < 4:
-            raise UserError(
-                f"relative_position_buckets = {self.relative_position_buckets}: at least 4"
+        exact = self.relative_position_buckets // 2  # distances with a bucket of their own
+        if self.relative_position_max_distance <= exact:
+            raise FieldError(
+                "relative_position_max_distance",
+                f"= {self.relative_position_max_distance}: it must be above {exact}, half of "
+                "relative_position_buckets",
             )
-        for name in (
-            *("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "group_size"),
-            *("num_encoder_layers", "num_decoder_layers", "sparse_step", "min_capacity"),
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} = {getattr(self, name)}: it must be at least 1")
-        if self.expert_d_ff is not None and self.expert_d_ff < 1:
-            raise UserError(f"expert_d_ff = {self.expert_d_ff}: it must be at least 1, or None")
-        if self.num_experts < 0:
-            raise UserError(f"num_experts = {self.num_experts}: 0 is dense, 1 or more is sparse")
-        for name in ("train_capacity_factor", "eval_capacity_factor", "init_scale"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} = {getattr(self, name)}: it must be above 0")
-        for name in ("dropout_rate", "expert_dropout_rate", "jitter"):
-            if not 0 <= (getattr(self, name) or 0) < 1:
-                raise UserError(f"{name} = {getattr(self, name)}: it must be in [0, 1)")
         for name in ("num_encoder_layers", "num_decoder_layers"):
             layers = getattr(self, name)
             if self.num_experts and layers % self.sparse_step:

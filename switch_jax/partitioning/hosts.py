@@ -57,6 +57,8 @@ def connect(
             "--coordinator_address, --process_count and --process_index belong together: give all "
             "three, or --multihost alone where the platform knows them"
         )
+    if process_count is not None and process_count < 1:
+        raise UserError(f"--process_count={process_count}: write 1 or more")
     if process_count is not None and not 0 <= (process_index or 0) < process_count:
         raise UserError(
             f"--process_index={process_index}: write a number from 0 to {process_count - 1}, "

@@ -12,9 +12,13 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.errors import UserError
+from switch_jax.fields import Range, check_fields
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
+
+# One process makes so many at most, in half a second; a million would take it days.
+MOST_VIRTUAL_CPUS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,11 @@ class MeshConfig:
     expert: int = 1
     model: int = 1
     fully_sharded_weights: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises FieldError on numbers of devices that no machine has."""
+        ways = Range(1, 2**20)
+        check_fields(self, data=ways, expert=ways, model=ways)
 
 
 def batch_shards(shape: Mapping[str, int]) -> int:
@@ -100,14 +109,7 @@ def mesh_shape(
 
 
 def mesh_sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
-    """The sizes as configured, data = None being what the others leave of `count` devices.
-
-    Raises:
-      UserError: one is below 1.
-    """
-    for name, size in zip(AXES, (config.data, config.expert, config.model), strict=True):
-        if size is not None and size < 1:
-            raise UserError(f"mesh axis {name} = {size}: a mesh axis has at least one device")
+    """The sizes as configured, data = None being what the others leave of `count` devices."""
     data = config.data or max(1, count // (config.expert * config.model))
     return data, config.expert, config.model
 
@@ -126,7 +128,17 @@ def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Dev
 
 
 def offer_virtual_cpus(count: int) -> None:
-    """Asks for `count` CPU devices, unless the user did or JAX already runs."""
+    """Asks for `count` CPU devices, unless the user did or JAX already runs.
+
+    Raises:
+      UserError: they are more than MOST_VIRTUAL_CPUS.
+    """
+    if count > MOST_VIRTUAL_CPUS:
+        raise UserError(
+            f"the mesh data x expert x model asks one process for {count} devices; it makes "
+            f"{MOST_VIRTUAL_CPUS} virtual CPU devices at most: set MESH_DATA, MESH_EXPERT or "
+            "MESH_MODEL lower, or start more processes"
+        )
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     try:

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError
+from switch_jax.fields import COUNT, SEED, Range, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +51,26 @@ class RunConfig:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises UserError on numbers below 1."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            least = 0 if field.name == "keep_best" else 1
-            if field.name != "seed" and isinstance(value, int | float) and value < least:
-                raise UserError(f"{field.name} = {value}: it must be at least {least}")
-        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
-            raise UserError(
-                f"profile_steps = {self.profile_steps}: write the first and the last step to "
-                "trace, as (100, 105)"
+        """Raises FieldError on values of another type, and on numbers that make no sense."""
+        check_fields(
+            self,
+            train_steps=COUNT,
+            batch_size=Range(1, 2**20),
+            num_microbatches=Range(1, 2**20),
+            seed=SEED,
+            log_period=COUNT,
+            eval_period=COUNT,
+            eval_batches=COUNT,
+            checkpoint_period=COUNT,
+            keep_checkpoints=COUNT,
+            keep_best=Range(0, 2**31 - 1),
+            early_stopping_evals=COUNT,
+            watchdog_seconds=Range(1, 365 * 24 * 3600),
+        )
+        first, last = self.profile_steps or (1, 1)
+        if not 1 <= first <= last <= COUNT.most:
+            raise FieldError(
+                "profile_steps",
+                f"= {self.profile_steps}: write the first and the last step to trace, as "
+                "(100, 105)",
             )

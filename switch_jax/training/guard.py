@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from switch_jax.errors import UserError
+from switch_jax.fields import COUNT, FACTOR, Range, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +32,15 @@ class GuardConfig:
     dumped_batches: int = 10
 
     def __post_init__(self) -> None:
-        """Raises UserError on values that make no sense."""
-        if self.window < 2 or self.bad_steps_in_a_row < 1:
-            raise UserError(
-                f"window = {self.window}, bad_steps_in_a_row = {self.bad_steps_in_a_row}: "
-                "the first must be at least 2, the second at least 1"
-            )
-        if self.sigmas is not None and self.sigmas <= 0:
-            raise UserError(f"sigmas = {self.sigmas}: it must be above 0, or None")
-        if self.rollbacks < 0 or self.dumped_batches < 0:
-            raise UserError(
-                f"rollbacks = {self.rollbacks}, dumped_batches = {self.dumped_batches}: "
-                "neither may be negative"
-            )
+        """Raises FieldError on values that make no sense."""
+        check_fields(
+            self,
+            window=Range(2, 2**20),
+            sigmas=FACTOR,
+            bad_steps_in_a_row=COUNT,
+            rollbacks=Range(0, 2**31 - 1),
+            dumped_batches=Range(0, 2**31 - 1),
+        )
 
 
 class Guard(NamedTuple):

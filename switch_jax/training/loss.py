@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from switch_jax.fields import COEFFICIENT, check_fields
+
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
@@ -20,6 +22,10 @@ class LossConfig:
     z_loss: float = 1e-4
     load_balance: float = 1e-2
     router_z: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises FieldError on values that are no coefficients."""
+        check_fields(self, z_loss=COEFFICIENT, load_balance=COEFFICIENT, router_z=COEFFICIENT)
 
 
 class TokenSums(NamedTuple):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from switch_jax.errors import UserError, one_of
+from switch_jax.fields import COUNT, FACTOR, check_fields
 from switch_jax.training.adafactor import adafactor
 
 SCHEDULES = ("rsqrt", "constant")
@@ -37,12 +38,8 @@ class OptimizerConfig:
     min_dim_size_to_factor: int = 128
 
     def __post_init__(self) -> None:
-        """Raises UserError on values that train nothing, and on unknown names."""
-        if self.learning_rate <= 0 or self.warmup_steps < 1:
-            raise UserError(
-                f"learning_rate = {self.learning_rate}, warmup_steps = {self.warmup_steps}: "
-                "the first must be above 0, the second at least 1"
-            )
+        """Raises FieldError on values that train nothing, and on unknown names."""
+        check_fields(self, learning_rate=FACTOR, warmup_steps=COUNT, min_dim_size_to_factor=COUNT)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("trained_parameters", self.trained_parameters, TRAINED)
 

@@ -87,6 +87,11 @@ def _refused(capsys, *arguments):
         (["--topology=v5p-100"], r"no TPU topology 'v5p-100'; known are v5p-8, .*v5p-256"),
         (["--topology=h100"], r"no TPU topology 'h100'; known are v3-8.*v5e-256.*tpu7x-128"),
         (["--topology=v5p-8", "--mesh=4,1"], r"--mesh=4,1: write three numbers.*--mesh=1,128,1"),
+        (["--topology=v5p-8", "--mesh=1,0,1"], r"--mesh=1,0,1: expert = 0: it must be at least 1"),
+        (
+            ["--topology=v5p-8", "--mesh=1,4,10000000000"],
+            r"model = 10000000000: it must be at most",
+        ),
         (["--topology=v5p-8", "--mesh=a,b,c"], r"--mesh=a,b,c: write three numbers"),
         (["--topology=v5p-8", "--mesh=1,4,1", "--search"], r"--search .* goes without --mesh"),
         (["--topology=v5p-8", "--search=0"], r"--search takes a number of at least 1"),

@@ -25,6 +25,13 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
         (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
+        (["--import", ".."], "cannot import '..': give the name of a module, as my_tasks"),
+        (["bible_span_corruption", "--examples", "-1"], "--examples -1: it must be at least 1"),
+        (["bible_span_corruption", "--inputs", "65536"], "masks 3641 spans in them"),
+        (
+            ["vocabulary", "bible_span_corruption", "--size", "1000000000000", "--output", "/x"],
+            "--size 1000000000000: it must be at most 1,048,576",
+        ),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()

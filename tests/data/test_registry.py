@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-import seqio
 
 from switch_jax.data import inspect, registry
 from switch_jax.data.pipeline import DataConfig
@@ -16,22 +15,6 @@ def test_an_unknown_name_is_told_with_near_ones():
         registry.provider("bible_corruption")
     with pytest.raises(UserError, match="'zzz': A task of your own .*`import my_tasks`"):
         registry.provider("zzz")
-
-
-def test_a_module_of_the_current_directory_can_be_imported(tmp_path, monkeypatch):
-    (tmp_path / "my_own_tasks.py").write_text(
-        "import seqio\n"
-        "seqio.MixtureRegistry.add('my_mixture', ['bible_span_corruption'], default_rate=1.0)\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    registry.import_tasks("my_own_tasks")
-    try:
-        assert [task.name for task in registry.tasks_of("my_mixture")] == ["bible_span_corruption"]
-    finally:
-        seqio.MixtureRegistry.remove("my_mixture")
-    with pytest.raises(UserError, match="cannot import 'no_such_tasks'"):
-        registry.import_tasks("no_such_tasks")
 
 
 def test_describe_lists_without_a_look_at_the_network(monkeypatch):

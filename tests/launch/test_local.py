@@ -87,7 +87,7 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monke
         (8, [], r"\(4 % 8 = 4\): take a number of processes that divides 4, or set MESH_DATA"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
         (0, [], r"--process_count=0: write 1 to 256"),
-        (2, ["--gin.MESH_EXPERT=0"], r"mesh axis expert = 0: a mesh axis has at least one device"),
+        (2, ["--gin.MESH_EXPERT=0"], r"MESH_EXPERT = 0: it must be at least 1"),
         (2, ["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
         (2, ["--gin.TRAIN_STEP=3"], r"no gin file knows a macro TRAIN_STEP; did you mean"),
     ],

@@ -94,11 +94,18 @@ def test_which_layers_are_sparse():
         ({"dtype": "float16"}, r"dtype = 'float16' is not known; write one of bfloat16, float32"),
         ({"d_model": 0}, r"d_model = 0: it must be at least 1"),
         ({"sparse_step": 0, "num_experts": 4}, r"sparse_step = 0: it must be at least 1"),
-        ({"num_experts": -1}, r"num_experts = -1: 0 is dense"),
+        ({"num_experts": -1}, r"num_experts = -1: it must be at least 0"),
         ({"eval_capacity_factor": 0.0}, r"eval_capacity_factor = 0.0: it must be above 0"),
+        (
+            {"relative_position_max_distance": 16},
+            r"relative_position_max_distance = 16: it must be above 16, half of relative_p",
+        ),
         ({"init_scale": -0.1}, r"init_scale = -0.1: it must be above 0"),
-        ({"dropout_rate": 1.0}, r"dropout_rate = 1.0: it must be in \[0, 1\)"),
-        ({"expert_dropout_rate": -0.1}, r"expert_dropout_rate = -0.1: it must be in \[0, 1\)"),
+        ({"dropout_rate": 1.0}, r"dropout_rate = 1.0: it must be below 1"),
+        (
+            {"expert_dropout_rate": -0.1},
+            r"expert_dropout_rate = -0.1: it must be at least 0, or None",
+        ),
         (
             {"num_experts": 4, "num_decoder_layers": 7},
             r"num_decoder_layers = 7 is not a multiple of sparse_step = 2 \(7 % 2 = 1\)",

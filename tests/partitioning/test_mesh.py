@@ -81,7 +81,6 @@ def test_slices_lie_along_data_alone(shape):
         (MeshConfig(1, 512, 1), 2, r"mesh data = 1 does not divide over 2 slices \(1 % 2 = 1\)"),
         (MeshConfig(4, 192, 1), 3, r"data = 4 does not divide over 3 slices .*a multiple of 3"),
         (MeshConfig(2, 64, 1), 1, r"2 x 64 x 1 = 128, but there are 256 tpu devices"),
-        (MeshConfig(2, 0, 1), 1, r"mesh axis expert = 0"),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(config, slices, message):
@@ -95,3 +94,15 @@ def test_virtual_cpus_are_all_used_or_as_many_as_the_sizes_ask_for():
     with pytest.raises(UserError, match=r"3 x 4 x 1 = 12, but there are 8 cpu devices"):
         make_mesh(MeshConfig(3, 4, 1))
     assert make_mesh(MeshConfig(1, 2, 1), jax.devices()[4:]).devices.ravel()[0].id == 4
+
+
+@pytest.mark.parametrize("sizes", [(10**6, 1, 1), (2, 2**10, 1), (2**20, 2**20, 2**20)])
+def test_more_virtual_cpus_than_a_process_can_make_are_refused(sizes):
+    with pytest.raises(UserError, match=r"for \d{4,} devices; it makes 1024 virtual CPU devices"):
+        make_mesh(MeshConfig(*sizes))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**31, 10**30, True, 1.0])
+def test_sizes_that_no_mesh_has(size):
+    with pytest.raises(UserError, match="expert = "):
+        MeshConfig(expert=size)

@@ -1,0 +1,283 @@
+"""Gin files as users write them: their order, and what goes wrong with them."""
+
+import builtins
+import dataclasses
+import errno
+import math
+import os
+import re
+import sys
+import typing
+
+import pytest
+
+from switch_jax.cli import gin_config, gin_reading, main
+from switch_jax.errors import TransientError, UserError
+from switch_jax.paths import GIN_DIR
+
+UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
+DEMO = "include 'runs/demo_switch.gin'\n"
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """Writes a gin file into the current directory; returns its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(text, name="mine.gin"):
+        (tmp_path / name).write_text(text)
+        return name
+
+    return write
+
+
+def _parse(*files, bindings=()):
+    gin_config.parse(files, bindings, [], UNNEEDED)
+
+
+def _built(*files, bindings=()):
+    _parse(*files, bindings=bindings)
+    return gin_config.build()
+
+
+# The order of files.
+
+
+@pytest.mark.parametrize("model", ["t5_base", "switch_base", "switch_c"])
+def test_a_model_after_what_changes_it_is_refused_with_the_right_order(model):
+    files = ["runs/finetune.gin", f"models/{model}.gin"]
+    message = (
+        rf"models/{model}.gin replaces what runs/finetune.gin sets: DROPOUT_RATE = 0.1 by 0.0.*"
+        rf"write --gin_file=models/{model}.gin --gin_file=runs/finetune.gin"
+    )
+    with pytest.raises(UserError, match=message) as told:
+        _parse(*files)
+    assert told.value.exit_code == 2
+    assert _built(*reversed(files))["model"].dropout_rate == 0.1
+
+
+def test_a_model_that_a_file_includes_counts_too(file, capsys):
+    mine = file("include 'models/switch_base.gin'\nNUM_EXPERTS = 8\n")
+    with pytest.raises(UserError, match=r"mine.gin replaces what runs/finetune.gin sets"):
+        _parse("runs/finetune.gin", mine)
+    assert _built(mine, "runs/finetune.gin")["model"].num_experts == 8
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("models/switch_base.gin", "models/t5_large.gin"),
+        ("runs/demo_switch.gin", "models/switch_base.gin"),
+        ("models/switch_base.gin", "runs/demo_switch.gin"),
+    ],
+)
+def test_two_models_are_refused(files):
+    message = f"{files[1]} replaces what {files[0]} sets.*give one of them"
+    with pytest.raises(UserError, match=message):
+        _parse(*files)
+
+
+def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine(capsys):
+    parts = _built("runs/pretrain.gin", "models/t5_base.gin")
+    assert parts["model"].d_model == 768
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_over_another_run_is_told_in_one_line(capsys):
+    parts = _built("models/t5_base.gin", "runs/pretrain.gin", "runs/finetune.gin")
+    assert parts["run"].train_steps == 16_000
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        r"note: runs/finetune.gin replaces what runs/pretrain.gin sets: .*\n", error
+    )
+    assert "TRAIN_STEPS = 550000 by 16000" in error
+    assert "DROPOUT_RATE" not in error and "MODEL_DIR" not in error
+
+
+def test_a_few_fields_of_a_model_are_no_model(file, capsys):
+    mine = file("ModelConfig.relative_position_buckets = 16\nNUM_EXPERTS = 4\n")
+    model = _built("models/switch_base.gin", "runs/pretrain.gin", mine)["model"]
+    assert (model.relative_position_buckets, model.num_experts) == (16, 4)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_file_includes_may_be_changed_silently(file, capsys):
+    mine = file(DEMO + "TRAIN_STEPS = 7\nNUM_EXPERTS = 4\n")
+    assert _built(mine)["run"].train_steps == 7
+    assert capsys.readouterr().err == ""
+
+
+def _documented():
+    """The gin files of each command of the docs that takes several; Makefile's by kind of model."""
+    found = set()
+    root = GIN_DIR.parent
+    for page in [root / "README.md", root / "Makefile", *sorted((root / "docs").glob("*.md"))]:
+        text = re.sub(r"\\\n\s*", " ", page.read_text())
+        for command in re.split(r"\n|\b(?:train|plan|launch)\b", text):
+            for model in ("t5", "switch"):
+                named = re.sub(r"\$\*|\$\$\{model\}", model, command)
+                files = re.findall(r"--gin_file=(\S+)", named)
+                if len(files) > 1:
+                    found.add(tuple(files))
+    return sorted(found)
+
+
+def test_no_command_line_of_the_docs_is_refused_or_noted(capsys):
+    documented = _documented()
+    assert len(documented) >= 8
+    for files in documented:
+        _parse(*files)
+    assert capsys.readouterr().err == ""
+
+
+# Mistakes in files.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (DEMO + "TASK_FEATURE_LENGTHS = {'inputs': 64,\n  'targets': 16\n",
+         r"mine.gin, line 2: a bracket or a quote is not closed"),
+        (DEMO + "TASK_FEATURE_LENGTHS = {'inputs': 64\nTRAIN_STEPS = 5\n",
+         r"mine.gin, line 3: Expected ',' or '}'; close the bracket before it"),
+        (DEMO + "MODEL_DIR = '''x\n", r"mine.gin, line 2: a bracket or a quote is not closed"),
+        (DEMO + "MODEL_DIR = /tmp\n", r"mine.gin, line 2: Unable to parse value; a value is a num"),
+        (DEMO + "PACK = true\n", r"mine.gin, line 2: true is no value; a value is a number, a"),
+        (DEMO + "TRAIN_STEPS 5\n", r"mine.gin, line 2: .*; a line is NAME = VALUE, Config.field"),
+        (DEMO + "TRAIN_STEPS = @nothing\n", r"mine.gin, line 2: .*'@nothing': a value is no funct"),
+        (DEMO + "TRAIN_STEPS = @RunConfig\n", r"STEPS = @RunConfig: a value is no function; write"),
+        (DEMO + "RunConfg.seed = 5\n", r"mine.gin, line 2: .*'RunConfg'; did you mean RunConfig"),
+        (DEMO + "A = 5\n", r"nothing uses the macro A"),
+        (DEMO + "TRAIN_STEPS = %BATCH_SIZE\nBATCH_SIZE = %TRAIN_STEPS\n",
+         r"(TRAIN_STEPS|BATCH_SIZE) = %\w+ = %\w+: the macros refer to each other; give one a val"),
+        (DEMO + "SCALE = %SCALE\n", r"SCALE = %SCALE: the macros refer to each other"),
+        ("include 'mine.gin'\n", r"mine.gin -> .*mine.gin: the files include each other; take one"),
+        ("include 'absent.gin'\n", r"mine.gin, line 1: .*absent.gin"),
+        ("\nimport absent_y\n", r"mine.gin, line 2: cannot import 'absent_y'.*: give a module"),
+        ("import mine_a\n", r"mine.gin, line 1: cannot import 'mine_a': KeyError in .*, line 2:"),
+        ("import mine_b\n", r"mine.gin, line 1: cannot import 'mine_b': it ends the program"),
+        ("import mine_c\n", r"mine.gin, line 1: cannot import 'mine_c': SyntaxError in .*, line 1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_file_is_one_line_with_its_place(text, message, file, capsys):
+    file("\n{}['k']\n", "mine_a.py")
+    file("raise SystemExit(0)\n", "mine_b.py")
+    file("x = = 1\n", "mine_c.py")
+    assert main(["train", f"--gin_file={file(text)}", "--dry_run"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error)
+
+
+def test_a_file_that_is_no_text(file, tmp_path):
+    (tmp_path / "mine.gin").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="mine.gin: it is no text in UTF-8"):
+        _parse("mine.gin")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EIO, TransientError), (errno.ESTALE, TransientError)]
+)
+def test_a_storage_fault_may_pass(number, kind, file, monkeypatch):
+    fault = OSError(number, os.strerror(number))
+    mine = file(DEMO)
+
+    def fails(real):
+        def call(path, *args, **kwargs):
+            if str(path).endswith("mine.gin"):
+                raise fault
+            return real(path, *args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gin_reading, "open", fails(builtins.open), raising=False)
+        with pytest.raises(kind, match="mine.gin cannot be read: .*; this may pass"):
+            _parse(mine)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fails(os.stat))
+        with pytest.raises(kind, match="mine.gin cannot be read: .*; this may pass"):
+            _parse(mine)
+
+
+def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    mine = file(DEMO)
+    monkeypatch.setattr(gin_reading, "open", refuse, raising=False)
+    with pytest.raises(UserError, match="mine.gin cannot be read: Permission denied") as told:
+        _parse(mine)
+    assert told.value.exit_code == 2
+
+
+# Values of the command line.
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        (
+            "TRAIN_STEPS=5\nBATCH_SIZE=3",
+            r"TRAIN_STEPS = '5\\nBATCH_SIZE=3': it must be of type",
+        ),
+        (
+            "import os\nRunConfig.seed=5",
+            r"--gin.import os\\nRunConfig.seed=5: write --gin.NAME=",
+        ),
+        ("TASK_FEATURE_LENGTHS={'inputs': 64", r"LENGTHS={'inputs': 64: a bracket is not closed"),
+        ("RANDOM_SEED=-1", r"RANDOM_SEED = -1: it must be at least 0"),
+        ("RunConfig.seed=-1", r"RunConfig.seed = -1: it must be at least 0"),
+        ("LEARNING_RATE=1e400", r"LEARNING_RATE = inf: it must be a finite number"),
+        ("LEARNING_RATE=nan", r"LEARNING_RATE = 'nan': it must be of type float"),
+        ("BATCH_SIZE=2147483648", r"BATCH_SIZE = 2147483648: it must be at most 1,048,576"),
+        ("MESH_DATA=0", r"MESH_DATA = 0: it must be at least 1, or None"),
+        (
+            "TASK_FEATURE_LENGTHS={'inputs': 2147483648, 'targets': 9}",
+            r"inputs must be at most",
+        ),
+    ],
+)
+def test_a_value_of_the_command_line_is_one_value(binding, message):
+    with pytest.raises(UserError, match=message):
+        _built("runs/demo_switch.gin", bindings=[binding])
+
+
+def test_a_path_with_a_newline_stays_one_value():
+    parts = _built("runs/demo_switch.gin", bindings=["MODEL_DIR=/tmp/a\nTRAIN_STEPS = 5"])
+    assert (parts["run"].model_dir, parts["run"].train_steps) == ("/tmp/a\nTRAIN_STEPS = 5", 500)
+
+
+# Every number of every config.
+
+
+def _numbers():
+    """(argument, field) of all fields that are a number."""
+    for argument, config in gin_config.CONFIGS.items():
+        hints = typing.get_type_hints(config)
+        for field in dataclasses.fields(config):
+            if {int, float} & {hints[field.name], *typing.get_args(hints[field.name])}:
+                if "tuple" not in str(hints[field.name]):
+                    yield argument, field.name
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return _built("runs/demo_switch.gin")
+
+
+NUMBERS = list(_numbers())
+
+
+@pytest.mark.parametrize(("argument", "field"), NUMBERS)
+def test_every_number_has_a_type_and_a_range(argument, field, demo):
+    for value in (10**30, -(10**30), -1, 1e300, math.nan, math.inf, -math.inf, True, "5", [5]):
+        with pytest.raises(UserError, match=rf"^{field} = "):
+            dataclasses.replace(demo[argument], **{field: value})
+
+
+def test_every_config_has_numbers():
+    assert {argument for argument, _ in NUMBERS} == set(gin_config.CONFIGS)
+    assert len(NUMBERS) > 40

@@ -1,0 +1,109 @@
+"""What switch_jax takes from inside gin is still there, and does what it did.
+
+A failure names the release; switch_jax/cli/gin_internals.py is the one place to change.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import tokenize
+
+import pytest
+
+from gin import config as gin
+from gin import config_parser
+from switch_jax.cli import gin_config, gin_internals
+
+MOVED = f"gin-config {importlib.metadata.version('gin-config')} has moved or changed "
+
+
+@pytest.fixture(autouse=True)
+def cleared():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "kind"),
+    [
+        (gin, "_CONFIG", dict),
+        (gin, "_FILE_READERS", list),
+        (gin, "_LOCATION_PREFIXES", list),
+        (gin, "ConfigurableReference", type),
+        (gin, "ParserDelegate", type),
+        (gin.ParseContext, "process_import", object),
+        (config_parser, "ConfigParser", type),
+        (config_parser.ConfigParser, "advance_one_line", object),
+    ],
+)
+def test_the_names_are_there(owner, name, kind):
+    assert isinstance(getattr(owner, name, None), kind), MOVED + name
+
+
+def test_bindings_and_macros_are_read_as_they_were_written():
+    gin.parse_config("A = %B\nB = [1, {'x': %C}]\nC = %gin.REQUIRED\nRunConfig.seed = %A")
+    bindings = gin_internals.bindings()
+    assert set(bindings) == {"A", "B", "C", "RunConfig.seed"}, MOVED + "_CONFIG"
+    assert set(gin_internals.macros()) == {"A", "B", "C"}, MOVED + "_CONFIG"
+    assert gin_internals.references(bindings) == ["B", "C", "A"], MOVED + "references"
+    required = [name for name, value in bindings.items() if gin_internals.is_required(value)]
+    assert required == ["C"], MOVED + "%gin.REQUIRED"
+
+
+def test_functions_are_told_from_what_they_return():
+    gin.parse_config("A = @RunConfig\nB = @RunConfig()\nC = %A")
+    functions = {name: gin_internals.is_function(v) for name, v in gin_internals.macros().items()}
+    assert functions == {"A": True, "B": False, "C": False}, MOVED + "ConfigurableReference"
+
+
+def test_files_are_read_in_one_way_from_the_folders_given(tmp_path):
+    read = []
+
+    @contextlib.contextmanager
+    def reader(path):
+        read.append(path)
+        with open(path) as file:
+            yield file
+
+    (tmp_path / "a.gin").write_text("A = 5\n")
+    gin_internals.read_files_with(reader, os.path.isfile, ["nowhere", str(tmp_path)])
+    gin.parse_config_file("a.gin")
+    assert read == [str(tmp_path / "a.gin")], MOVED + "_FILE_READERS or _LOCATION_PREFIXES"
+    assert gin_internals.macros() == {"A": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        (" -5.5 ", -5.5),
+        ("{'a': 1,\n 'b': [2]}", {"a": 1, "b": [2]}),
+        ("'a' # five", "a"),
+        ("/tmp/run", "/tmp/run"),
+        ("it's", "it's"),
+        ("5 6", "5 6"),
+        ("5\nB = 6", "5\nB = 6"),
+        ("(a", "(a"),
+        ("", ""),
+    ],
+)
+def test_a_text_is_one_value_or_a_string(text, value):
+    assert gin_internals.value_of(text) == value, MOVED + "ConfigParser"
+
+
+def test_a_bracket_that_is_not_closed_is_no_string():
+    with pytest.raises(tokenize.TokenError):
+        gin_internals.value_of("{'a': 1")
+
+
+def test_the_import_that_failed_is_found():
+    with pytest.raises(ModuleNotFoundError) as failure:
+        gin.parse_config("\nimport no_such_module_x")
+    assert gin_internals.failed_import(failure.value) == ("no_such_module_x", 2), (
+        MOVED + "ParseContext.process_import"
+    )
+    with pytest.raises(ValueError, match="No configurable matching 'Nothing'") as other:
+        gin.parse_config("Nothing.x = 5")
+    assert gin_internals.failed_import(other.value) is None
+    assert gin_config.CONFIGS  # which registers the dataclasses

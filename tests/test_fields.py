@@ -1,0 +1,64 @@
+"""Types and ranges of the fields of a config."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from switch_jax.errors import FieldError
+from switch_jax.fields import COUNT, Range, check_fields, shown
+
+
+@dataclasses.dataclass
+class _Config:
+    steps: int = 1
+    rate: float | None = 0.5
+    flag: bool = False
+    lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    pair: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        check_fields(self, steps=COUNT, rate=Range(0, 1, is_open="most"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, r"steps = 0: it must be at least 1$"),
+        ({"steps": 2**31}, r"steps = 2147483648: it must be at most 2,147,483,647$"),
+        ({"steps": 16**5000}, r"steps = an integer of thousands of digits: it must be at most"),
+        ({"steps": 1.0}, r"steps = 1.0: it must be of type int"),
+        ({"steps": True}, r"steps = True: it must be of type int"),
+        ({"steps": None}, r"steps = None: it must be of type int"),
+        ({"rate": 1}, r"rate = 1: it must be below 1, or None"),
+        ({"rate": -1e-9}, r"rate = -1e-09: it must be at least 0, or None"),
+        ({"rate": math.nan}, r"rate = nan: it must be a finite number"),
+        ({"rate": math.inf}, r"rate = inf: it must be a finite number"),
+        ({"rate": 10**400}, r"rate = 1000.*\.\.\.: it must be below 1"),
+        ({"rate": "0.5"}, r"rate = '0.5': it must be of type float"),
+        ({"flag": 1}, r"flag = 1: it must be of type bool \(True or False\)"),
+        ({"lengths": {"a": "b"}}, r"lengths = {'a': 'b'}: it must be of type Mapping"),
+        ({"pair": (1, 2, 3)}, r"pair = \(1, 2, 3\): it must be of type tuple\[int, int\]"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_value(changes, message):
+    with pytest.raises(FieldError, match=message) as told:
+        _Config(**changes)
+    assert told.value.field == next(iter(changes))
+    assert str(told.value) == f"{told.value.field} {told.value.problem}"
+
+
+def test_what_fits_passes():
+    _Config(steps=2**31 - 1, rate=0, pair=[1, 2], lengths={"a": 1})
+    _Config(rate=None)
+
+
+def test_an_open_end_is_not_in_the_range():
+    assert Range(0, 1, is_open="least").problem(0) == "it must be above 0"
+    assert Range(0, 1, is_open="least").problem(1) is None
+    assert Range(0, 1).problem(0) is None
+
+
+def test_a_long_value_is_cut_off():
+    assert shown("x" * 1000) == "'" + "x" * 59 + "..."
