@@ -31,7 +31,7 @@ def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Prog
         scan_layers=scan_layers, remat_policy=policy,
     )  # fmt: skip
     data = DataConfig("unread", {"inputs": 128, "targets": 32})
-    run, optimizer = RunConfig("unwritten", 1, batch_size=64), OptimizerConfig()
+    run, optimizer = RunConfig("unwritten", 1, batch_size=512), OptimizerConfig()
     mesh = make_mesh(MeshConfig(1, WAYS, 1), compiler.devices(parse_slice("v5p:2x2x1")))
     with jax.set_mesh(mesh):
         state = abstract_state(model, optimizer, mesh)
