@@ -26,9 +26,12 @@ class ModelConfig:
       expert_d_ff: F of one expert; None = d_ff, which takes the FLOPs of the dense model.
       sparse_step: every how many layers the feed-forward layer is a Switch layer: 2 = layers
         1, 3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
-      group_size: the most tokens routed together; see `moe.group_shape`.
+      group_size: the most tokens routed together, in the encoder; see `moe.group_shape`.
+      decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
       train_capacity_factor, eval_capacity_factor: see `moe.capacity` (Eq. 3).
       min_capacity: fewest slots of an expert in a group.
+      capacity_multiple: slots are rounded up to a multiple of it where that adds little; see
+        `moe.capacity`. 8 is fast on a TPU; 1 leaves them as they are.
       jitter: epsilon of the noise on the router's input in training (App. C).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
@@ -60,9 +63,11 @@ class ModelConfig:
     expert_d_ff: int | None = None
     sparse_step: int = 2
     group_size: int = 4096
+    decoder_group_size: int | None = None
     train_capacity_factor: float = 1.25
     eval_capacity_factor: float = 2.0
     min_capacity: int = 4
+    capacity_multiple: int = 8
     jitter: float = 1e-2
     dropout_rate: float = 0.0
     expert_dropout_rate: float | None = None
@@ -86,11 +91,13 @@ class ModelConfig:
         for name in (
             *("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "group_size"),
             *("num_encoder_layers", "num_decoder_layers", "sparse_step", "min_capacity"),
+            "capacity_multiple",
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} = {getattr(self, name)}: it must be at least 1")
-        if self.expert_d_ff is not None and self.expert_d_ff < 1:
-            raise UserError(f"expert_d_ff = {self.expert_d_ff}: it must be at least 1, or None")
+        for name in ("expert_d_ff", "decoder_group_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{name} = {value}: it must be at least 1, or None")
         if self.num_experts < 0:
             raise UserError(f"num_experts = {self.num_experts}: 0 is dense, 1 or more is sparse")
         for name in ("train_capacity_factor", "eval_capacity_factor", "init_scale"):
@@ -111,6 +118,11 @@ class ModelConfig:
     def layers_per_block(self) -> int:
         """Layers in the block that is scanned over: dense ones and, last, one Switch layer."""
         return self.sparse_step if self.num_experts else 1
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """The most tokens routed together in each stack."""
+        return {"encoder": self.group_size, "decoder": self.decoder_group_size or self.group_size}
 
     @property
     def sparse_layers(self) -> dict[str, list[int]]:
