@@ -46,7 +46,8 @@ def training_groups(
       model: the config.
       batch_size: rows of the batch.
       lengths: tokens of a row of inputs and of targets.
-      parts: microbatches x devices along data and expert; a group lies within one of these parts.
+      parts: microbatches x devices along data and expert, over which the batch divides; a group lies
+        within one part.
 
     Raises:
       UserError: a group size does not fit the rows.

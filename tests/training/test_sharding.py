@@ -19,8 +19,8 @@ from tests.training.helpers import random_batch, tiny_model
 # Groups of 16 tokens (a row of inputs, two of targets), 16 experts with 2 slots each: 2 or more
 # experts a device; dropout and jitter on; rows with much and with little padding.
 MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter=0.1)
-# Two rows of inputs a group, and one of targets.
-TWO_SIZES = dataclasses.replace(MODEL, group_size=32, decoder_group_size=8)
+# A row of inputs a group, and one of targets.
+TWO_SIZES = dataclasses.replace(MODEL, decoder_group_size=8)
 LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
 # An optimiser whose state is the gradients.
 GRADIENTS = optax.GradientTransformationExtraArgs(
@@ -69,13 +69,10 @@ def test_each_stack_has_its_own_groups_on_every_mesh():
     step = _train_step((2, 2, 2), model=TWO_SIZES)
     expected = _train_step((1, 1, 1), model=TWO_SIZES)
     _assert_same(step, expected)
-    # The encoder's are as with one size of 32, the decoder's are not.
-    one_size = _train_step((1, 1, 1), model=dataclasses.replace(MODEL, group_size=32))[1]
-    jax.tree.map(np.testing.assert_array_equal, one_size.encoder_router, expected[1].encoder_router)
-    dropped = one_size.decoder_router.dropped, expected[1].decoder_router.dropped
-    assert not np.array_equal(*dropped)
-    first = _train_step((1, 1, 1))[1].encoder_router.dropped
-    assert not np.array_equal(first, expected[1].encoder_router.dropped)
+    # The encoder's are as in MODEL, the decoder's are not.
+    one, two = _train_step((1, 1, 1))[1], expected[1]
+    np.testing.assert_allclose(two.encoder_router.dropped, one.encoder_router.dropped, rtol=1e-5)
+    assert abs(two.decoder_router.dropped - one.decoder_router.dropped).max() > 0.01
 
 
 @pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 4, 2)])
