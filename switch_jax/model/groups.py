@@ -46,8 +46,8 @@ def training_groups(
       model: the config.
       batch_size: rows of the batch.
       lengths: tokens of a row of inputs and of targets.
-      parts: microbatches x devices along data and expert, over which the batch divides; a group lies
-        within one part.
+      parts: microbatches x devices along data and expert, over which the batch divides; a group
+        lies within one part.
 
     Raises:
       UserError: a group size does not fit the rows.
