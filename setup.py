@@ -49,6 +49,7 @@ setup(
         "importlib-resources",  # TFDS imports it to prepare a data set and does not declare it
         "gin-config>=0.5.0",  # configs
         "numpy",  # arrays on the host
+        "scipy",  # tails of distributions; jax needs it anyway
         "clu>=0.0.12",  # writes metrics to TensorBoard; seqio needs it anyway
         "tensorboard",  # clu's TensorBoard writer imports it and does not declare it
         "matplotlib",  # the pictures in reports

@@ -100,7 +100,11 @@ def use_one_hot_einsum() -> None:
     def switch_ffn(x, valid, parameters, config, activation, key=None, number=0):
         groups, size = routing.group_shape(*x.shape[:2], config.group_size)
         slots = routing.capacity(
-            size, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
+            size,
+            config.num_experts,
+            config.capacity_factor,
+            min_capacity=config.min_capacity,
+            multiple=config.capacity_multiple,
         )
         words = None
         if key is not None and config.jitter:

@@ -83,7 +83,8 @@ class Block(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.norms = nnx.List([RMSNorm(config) for _ in range(3)])
-        self.dense, self.switch = DenseFeedForward(config, rngs), SwitchFeedForward(config, rngs)
+        self.dense = DenseFeedForward(config, rngs)
+        self.switch = SwitchFeedForward(config, decoder=False, rngs=rngs)
 
     def __call__(self, x, key):
         valid = jnp.ones(x.shape[:2], bool)

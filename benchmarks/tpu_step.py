@@ -38,7 +38,7 @@ STEPS = {
     "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
     "--gin.BATCH_SIZE=512" + SCANNED,
     "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
-    "--mesh=4,128,1 --gin.GROUP_SIZE=512" + SCANNED,
+    "--mesh=4,128,1 --gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=512" + SCANNED,
     "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
     "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
     "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1" + SCANNED,

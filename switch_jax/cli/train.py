@@ -55,9 +55,14 @@ def _check(args: argparse.Namespace, parts: dict[str, Any]) -> int:
     processes.connect(args, parts["mesh"])
 
     from switch_jax.cli import gin_config
-    from switch_jax.training.checks import check
+    from switch_jax.training.checks import check, routing_groups
 
-    check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
+    devices = check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
+    groups = routing_groups(parts["run"], parts["model"], parts["data"], devices)
+    for stack, its in groups.items():
+        print(f"# Routing in the {stack}: {its}.")  # a comment: what is printed is a gin file
+        if its.warning:
+            print(f"switch_jax train: warning: {its.warning}", file=sys.stderr)
     print(gin_config.config_text())
     return 0
 

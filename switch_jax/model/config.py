@@ -27,9 +27,12 @@ class ModelConfig:
       expert_d_ff: F of one expert; None = d_ff, which takes the FLOPs of the dense model.
       sparse_step: every how many layers the feed-forward layer is a Switch layer: 2 = layers
         1, 3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
-      group_size: the most tokens routed together; see `moe.group_shape`.
+      group_size: the most tokens routed together, in the encoder; see `moe.group_shape`.
+      decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
       train_capacity_factor, eval_capacity_factor: see `moe.capacity` (Eq. 3).
       min_capacity: fewest slots of an expert in a group.
+      capacity_multiple: slots are rounded up to a multiple of it where that adds little; see
+        `moe.capacity`. 8 is fast on a TPU; 1 leaves them as they are.
       jitter: epsilon of the noise on the router's input in training (App. C).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
@@ -61,9 +64,11 @@ class ModelConfig:
     expert_d_ff: int | None = None
     sparse_step: int = 2
     group_size: int = 4096
+    decoder_group_size: int | None = None
     train_capacity_factor: float = 1.25
     eval_capacity_factor: float = 2.0
     min_capacity: int = 4
+    capacity_multiple: int = 8
     jitter: float = 1e-2
     dropout_rate: float = 0.0
     expert_dropout_rate: float | None = None
@@ -91,9 +96,11 @@ class ModelConfig:
             expert_d_ff=size,
             sparse_step=layers,
             group_size=COUNT,
+            decoder_group_size=COUNT,
             train_capacity_factor=FACTOR,
             eval_capacity_factor=FACTOR,
             min_capacity=COUNT,
+            capacity_multiple=COUNT,
             jitter=RATE,
             dropout_rate=RATE,
             expert_dropout_rate=RATE,
@@ -124,6 +131,11 @@ class ModelConfig:
     def layers_per_block(self) -> int:
         """Layers in the block that is scanned over: dense ones and, last, one Switch layer."""
         return self.sparse_step if self.num_experts else 1
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """The most tokens routed together in each stack."""
+        return {"encoder": self.group_size, "decoder": self.decoder_group_size or self.group_size}
 
     @property
     def sparse_layers(self) -> dict[str, list[int]]:

@@ -76,7 +76,7 @@ class DenseFeedForward(nnx.Module):
 class SwitchFeedForward(nnx.Module):
     """A router and E feed-forward layers, of which each token goes through one."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
         dim, experts, scale = config.d_model, config.num_experts, config.init_scale
         hidden = config.expert_d_ff or config.d_ff
         into, out = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
@@ -87,6 +87,7 @@ class SwitchFeedForward(nnx.Module):
             wi = parameters.truncated_normal(rngs, (experts, dim, hidden), into, scale / dim)
             setattr(self, f"wi_{i}", wi)
         self.wo = parameters.truncated_normal(rngs, (experts, hidden, dim), out, scale / hidden)
+        self.group_size = config.group_sizes["decoder" if decoder else "encoder"]
         self.config = config
 
     def __call__(
@@ -114,11 +115,12 @@ class SwitchFeedForward(nnx.Module):
         rate = config.expert_dropout_rate
         switch = SwitchConfig(
             num_experts=config.num_experts,
-            group_size=config.group_size,
+            group_size=self.group_size,
             capacity_factor=(
                 config.eval_capacity_factor if deterministic else config.train_capacity_factor
             ),
             min_capacity=config.min_capacity,
+            capacity_multiple=config.capacity_multiple,
             jitter=config.jitter,
             expert_dropout=config.dropout_rate if rate is None else rate,
         )

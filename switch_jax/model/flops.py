@@ -7,7 +7,6 @@ import jax
 from switch_jax.model.config import ModelConfig
 from switch_jax.model.feed_forward import num_projections
 from switch_jax.model.functional import abstract_parameters
-from switch_jax.moe.routing import capacity, group_shape
 
 
 def parameter_count(config: ModelConfig) -> int:
@@ -60,8 +59,8 @@ def training_flops(
     Args:
       config: the model.
       input_length, target_length: tokens, padding included.
-      slots: expert slots for each input and each target token. 1 counts no empty ones; see
-        `slots_per_token`.
+      slots: expert slots for each input and each target token. 1 counts no empty ones; for those
+        that there are see `groups.Groups.capacity_factor`.
     """
     inner = config.num_heads * config.d_kv
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
@@ -82,17 +81,3 @@ def training_flops(
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     forward = input_length * by_input + target_length * by_target + 2 * inner * pairs
     return 3 * 2.0 * forward
-
-
-def slots_per_token(config: ModelConfig, batch_size: int, length: int) -> float:
-    """Expert slots of a Switch layer in training over the tokens of [batch_size, length] (Eq. 3).
-
-    The capacity factor, but for rounding up and the least capacity; 1 for a dense model.
-    """
-    if not config.num_experts:
-        return 1.0
-    _, tokens = group_shape(batch_size, length, config.group_size)
-    slots = capacity(
-        tokens, config.num_experts, config.train_capacity_factor, min_capacity=config.min_capacity
-    )
-    return slots * config.num_experts / tokens

@@ -30,7 +30,9 @@ class Layer(nnx.Module):
             self.cross_attention_norm = RMSNorm(config)
             self.cross_attention = Attention(config, rngs)
         self.feed_forward_norm = RMSNorm(config)
-        self.feed_forward = (SwitchFeedForward if sparse else DenseFeedForward)(config, rngs)
+        self.feed_forward = (
+            SwitchFeedForward(config, decoder, rngs) if sparse else DenseFeedForward(config, rngs)
+        )
         self.rate = config.dropout_rate
         self.decoder, self.sparse = decoder, sparse
 

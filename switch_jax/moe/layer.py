@@ -43,6 +43,7 @@ class SwitchConfig:
       group_size: the most tokens routed together; see `routing.group_shape`.
       capacity_factor: see `routing.capacity` (Eq. 3).
       min_capacity: fewest slots of an expert in a group.
+      capacity_multiple: what slots are rounded up to; see `routing.capacity`.
       jitter: epsilon of the multiplicative noise uniform(1 - eps, 1 + eps) on the router's input,
         and on nothing else (App. C); 0 = none.
       expert_dropout: rate of dropout on the hidden activation inside the experts (section 2.4).
@@ -52,6 +53,7 @@ class SwitchConfig:
     group_size: int
     capacity_factor: float
     min_capacity: int = 1
+    capacity_multiple: int = routing.TILE_ROWS
     jitter: float = 0.0
     expert_dropout: float = 0.0
 
@@ -159,9 +161,17 @@ def expert_axis(experts: int, mesh_shape: Mapping[str, int]) -> str | None:
 
 
 def check_divides(
-    batch: int, length: int, experts: int, group_size: int, mesh_shape: Mapping[str, int]
+    batch: int,
+    length: int,
+    experts: int,
+    group_size: int,
+    mesh_shape: Mapping[str, int],
+    macro: str = "GROUP_SIZE",
 ) -> None:
-    """Raises UserError, with the equation, where experts or groups do not divide over the mesh."""
+    """Raises UserError, with the equation, where experts or groups do not divide over the mesh.
+
+    `macro` is what sets `group_size`: the encoder has one, the decoder another.
+    """
     ways = mesh_shape[EXPERT]
     if max(experts, ways) % min(experts, ways):
         raise UserError(
@@ -169,13 +179,13 @@ def check_divides(
             f"devices over the experts ({experts} % {ways} = {experts % ways}); set NUM_EXPERTS or "
             "MESH_EXPERT so that one is a multiple of the other"
         )
-    groups, tokens = routing.group_shape(batch, length, group_size)
+    groups, tokens = routing.group_shape(batch, length, group_size, macro=macro)
     shards = batch_shards(mesh_shape)
     if groups % shards:
         raise UserError(
-            f"group size {group_size} does not fit: a batch of {batch} x {length} tokens makes "
+            f"{macro} = {group_size} does not fit: a batch of {batch} x {length} tokens makes "
             f"{groups} groups of {tokens}, which do not divide over data x expert = {shards} "
-            f"devices; set GROUP_SIZE to {max(1, batch // shards) * length} or less: whole rows of "
+            f"devices; set {macro} to {max(1, batch // shards) * length} or less: whole rows of "
             f"{length} tokens, or a divisor of {length}"
         )
 
@@ -202,7 +212,11 @@ def _local_layer(
     first_group = shard * groups
 
     slots = routing.capacity(
-        tokens, config.num_experts, config.capacity_factor, min_capacity=config.min_capacity
+        tokens,
+        config.num_experts,
+        config.capacity_factor,
+        min_capacity=config.min_capacity,
+        multiple=config.capacity_multiple,
     )
     with jax.named_scope("router"):
         words = None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from scipy.special import bdtrc
 
 from switch_jax.errors import UserError
 from switch_jax.kernels.routing import route, route_gradient
@@ -45,11 +46,19 @@ class Assignment(NamedTuple):
     load: jax.Array
 
 
-def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
+def group_shape(
+    batch: int, length: int, group_size: int, *, macro: str = "GROUP_SIZE"
+) -> tuple[int, int]:
     """Splits [batch, length] tokens into the fewest equal groups of at most `group_size` tokens.
 
     A group is a run of whole consecutive rows, or, where a row is longer than `group_size`, an
     equal part of one row. It depends on these three numbers alone, never on the number of devices.
+
+    Args:
+      batch: rows.
+      length: tokens of a row, padding included.
+      group_size: the most tokens of a group.
+      macro: what sets `group_size`, for the message.
 
     Returns:
       (G, S): the number of groups and the tokens in each.
@@ -60,9 +69,9 @@ def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
     if length > group_size:
         if length % group_size:
             raise UserError(
-                f"group size {group_size} does not fit: it is shorter than a row of {length} "
+                f"{macro} = {group_size} does not fit: it is shorter than a row of {length} "
                 f"tokens and does not divide it ({length} % {group_size} = {length % group_size}); "
-                f"take a divisor of {length}, or {length} or more"
+                f"set {macro} to a divisor of {length}, or to {length} or more"
             )
         return batch * length // group_size, group_size
     rows = max(r for r in range(1, batch + 1) if batch % r == 0 and r * length <= group_size)
@@ -70,26 +79,51 @@ def group_shape(batch: int, length: int, group_size: int) -> tuple[int, int]:
 
 
 def capacity(
-    tokens_per_group: int, num_experts: int, factor: float, *, min_capacity: int = 1
+    tokens_per_group: int,
+    num_experts: int,
+    factor: float,
+    *,
+    min_capacity: int = 1,
+    multiple: int = TILE_ROWS,
 ) -> int:
     """Slots of one expert in one group (Eq. 3): tokens / experts x capacity factor.
 
     Rounded up, so that at factor 1.0 perfectly even routing drops nothing whatever the division
     leaves; at least `min_capacity`; at most `tokens_per_group`, since no expert can receive more.
-    And up to a multiple of 8 where that adds a fifteenth at most: a TPU lays rows out in eights,
-    and moving others costs it more than those slots.
+    And up to a multiple of `multiple` where that adds a fifteenth at most: a TPU lays rows out in
+    eights, and moving others costs it more than those slots. Equation 3 does not say how to round;
+    Mesh TensorFlow rounds down, Flaxformer to the nearest.
 
     Args:
       tokens_per_group: S, padding included.
       num_experts: E.
       factor: the capacity factor, 1.0 = room for exactly even routing.
       min_capacity: a floor for very small groups.
+      multiple: 8 for speed on a TPU; 1 rounds once only, to a whole slot.
     """
     # A hair below, lest 10 x 1.1 = 11.000000000000002 becomes 12.
     exact = tokens_per_group * factor / num_experts
     slots = max(min_capacity, math.ceil(exact - 1e-6))
-    aligned = -(-slots // TILE_ROWS) * TILE_ROWS
+    aligned = -(-slots // multiple) * multiple
     return min(tokens_per_group, aligned if 15 * aligned <= 16 * slots else slots)
+
+
+def expected_drop(tokens_per_group: int, num_experts: int, slots: int) -> float:
+    """The fraction of tokens that find their expert full where routing is even on average.
+
+    Each token of a group picks one of the experts at random, all alike, so the number n that picks
+    a given one is binomial(S, 1 / E), and E[max(0, n - C)] x E / S of the tokens are dropped. With
+    n P(n) = (S / E) P'(n - 1), P' the distribution for one token fewer, the sum over n > C is two
+    tails: P'(n >= C) - (C E / S) P(n > C).
+
+    Args:
+      tokens_per_group: S, all of them real tokens.
+      num_experts: E.
+      slots: C, of one expert in the group, at least 1.
+    """
+    one_fewer = bdtrc(slots - 1, tokens_per_group - 1, 1 / num_experts)
+    tail = bdtrc(slots, tokens_per_group, 1 / num_experts)
+    return max(0.0, float(one_fewer - slots * num_experts / tokens_per_group * tail))
 
 
 def assign(logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> Assignment:

@@ -10,8 +10,9 @@ from jax.sharding import Mesh
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.hardware import Slice
 from switch_jax.model import ModelConfig
-from switch_jax.model.flops import parameter_count, slots_per_token, training_flops
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.model.flops import parameter_count, training_flops
+from switch_jax.model.groups import Groups, training_groups
+from switch_jax.partitioning.mesh import MeshConfig, batch_shards, make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.parts import part_of
@@ -80,6 +81,7 @@ class Plan:
       slot_flops: the same with the experts' empty slots.
       tokens: input and target tokens of a step, padding included.
       input_tokens: those of the inputs alone.
+      groups: the routing groups of each stack; none in a dense model.
       compile_seconds: on this machine.
       costs: None where it does not fit.
     """
@@ -95,6 +97,7 @@ class Plan:
     slot_flops: float
     tokens: int
     input_tokens: int
+    groups: Mapping[str, Groups]
     compile_seconds: float
     costs: Costs | None
 
@@ -132,6 +135,7 @@ class Plan:
             "parameters": self.parameters,
             "parameter_bytes": self.parameter_bytes,
             "optimizer_bytes": self.optimizer_bytes,
+            "routing_groups": {stack: its._asdict() for stack, its in self.groups.items()},
             "hbm_bytes_per_chip": self.hbm_bytes,
             "hbm_limit_bytes": self.hbm_limit_bytes,
             "fits": self.fits,
@@ -184,8 +188,11 @@ def make_plan(
         )
         lowered = lower_train_step(state, laid_out, run, model, data, optimizer, loss, guard)
         compiled = compile_program(lowered)
-    part = run.batch_size // run.num_microbatches
-    slots = (slots_per_token(model, part, lengths[0]), slots_per_token(model, part, lengths[1]))
+    parts = run.num_microbatches * batch_shards(laid_out.shape)
+    groups = training_groups(model, run.batch_size, lengths, parts)
+    slots = (1.0, 1.0)
+    if groups:
+        slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
         needed, limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
@@ -204,6 +211,7 @@ def make_plan(
         slot_flops=run.batch_size * training_flops(model, *lengths, slots),
         tokens=run.batch_size * sum(lengths),
         input_tokens=run.batch_size * lengths[0],
+        groups=groups,
         compile_seconds=compiled.seconds,
         costs=costs,
     )

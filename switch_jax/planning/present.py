@@ -14,6 +14,8 @@ def table(plan: Plan) -> str:
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
         _row("parameters", f"{count(plan.parameters)}, {_gib(plan.parameter_bytes)} in all"),
         _row("optimiser", f"{_gib(plan.optimizer_bytes)} in all"),
+        *(_row(f"routing, {stack}", str(its)) for stack, its in plan.groups.items()),
+        *(_row("warning", its.warning) for its in plan.groups.values() if its.warning),
         _row(
             "memory of a chip",
             f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_limit_bytes)}: "

@@ -15,7 +15,8 @@ from switch_jax.data.pipeline import (
 )
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.model.groups import Groups, training_groups
+from switch_jax.partitioning.mesh import MeshConfig, batch_shards, make_mesh
 from switch_jax.paths import check_path
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import check_metric
@@ -96,9 +97,8 @@ def _check_sizes(
     devices: Mesh | AbstractMesh,
 ) -> None:
     """Raises UserError where batch, groups, streams and devices do not divide."""
-    lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     shape: Mapping[str, int] = devices.shape
-    check_batch(model, run.batch_size, lengths, run.num_microbatches, shape)
+    check_batch(model, run.batch_size, _lengths(data), run.num_microbatches, shape)
     check_streams(data, run.batch_size)
     if mesh.fully_sharded_weights and model.remat_policy == "none":
         raise UserError(
@@ -106,3 +106,15 @@ def _check_sizes(
             "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
             "to 'minimal' or 'full'"
         )
+
+
+def routing_groups(
+    run: RunConfig, model: ModelConfig, data: DataConfig, devices: Mesh
+) -> dict[str, Groups]:
+    """The routing groups of each stack of a run that was checked; see `training_groups`."""
+    parts = run.num_microbatches * batch_shards(devices.shape)
+    return training_groups(model, run.batch_size, _lengths(data), parts)
+
+
+def _lengths(data: DataConfig) -> tuple[int, int]:
+    return data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"]

@@ -20,7 +20,7 @@ from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.allocator import return_freed_memory
 from switch_jax.partitioning.hosts import agreed, gather, is_first, meet, on_first
 from switch_jax.partitioning.mesh import MeshConfig
-from switch_jax.training.checks import check
+from switch_jax.training.checks import check, routing_groups
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, metric_of
 from switch_jax.training.feeding import Fed, feed, rows_here
@@ -143,6 +143,10 @@ class _Loop:
         self._progress = Progress(run.train_steps, self.step, active=is_first())
         closing.callback(self._progress.close)
         self._progress.say(_headline(model, data, mesh))
+        for stack, groups in routing_groups(run, model, data, mesh).items():
+            self._progress.say(f"routing in the {stack}: {groups}")
+            if groups.warning:
+                self._progress.say(f"warning: {groups.warning}")
         last = writer.last_record("train", self.step)
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:

@@ -11,6 +11,7 @@ import optax
 
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig, bind, logical_axes
+from switch_jax.model.groups import MACROS
 from switch_jax.model.transformer import Output
 from switch_jax.moe.layer import RouterStatistics, check_divides
 from switch_jax.moe.routing import group_shape
@@ -86,10 +87,13 @@ def part_rows(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> 
     """Consecutive rows that must stay together in a part of the batch: whole routing groups."""
     if not model.num_experts:
         return 1
-    rows = (
-        max(1, group_shape(batch_size, length, model.group_size)[1] // length) for length in lengths
-    )
-    return math.lcm(*rows)
+    sizes = model.group_sizes.values()
+    return math.lcm(*map(functools.partial(_group_rows, batch_size), lengths, sizes))
+
+
+def _group_rows(batch_size: int, length: int, group_size: int) -> int:
+    """Rows of a group; 1 where a row is several groups."""
+    return max(1, group_shape(batch_size, length, group_size)[1] // length)
 
 
 def check_batch(
@@ -115,15 +119,17 @@ def check_batch(
         )
     if not model.num_experts:
         return
-    for length in lengths:
-        check_divides(batch_size, length, model.num_experts, model.group_size, mesh_shape)
-    rows = part_rows(model, batch_size, lengths)
-    if batch_size % (rows * parts):
-        raise UserError(
-            f"group size {model.group_size} does not fit: groups take {rows} whole rows, and "
-            f"{rows} x {num_microbatches} microbatches x {shards} devices does not divide the "
-            f"batch size {batch_size}; set GROUP_SIZE or NUM_MICROBATCHES lower"
-        )
+    for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
+        macro = MACROS[stack]
+        check_divides(batch_size, length, model.num_experts, size, mesh_shape, macro)
+        rows = _group_rows(batch_size, length, size)
+        if batch_size % (rows * parts):
+            raise UserError(
+                f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
+                f"and {rows} x {num_microbatches} microbatches x {shards} devices does not divide "
+                f"the batch size {batch_size}; set {macro} to {batch_size // parts * length} or "
+                "less, or NUM_MICROBATCHES lower"
+            )
 
 
 def make_train_step(

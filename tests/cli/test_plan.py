@@ -14,6 +14,7 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count
+from switch_jax.model.groups import Groups
 from switch_jax.planning import compiler, plan, search
 from switch_jax.planning.collectives import Collective
 
@@ -24,6 +25,10 @@ TINY = [
     "--gin.NUM_HEADS=2",
 ]  # fmt: skip
 GIB = 2**30
+GROUPS = {
+    "encoder": Groups(8192, 80, 1.25, 0.0013),
+    "decoder": Groups(1824, 18, 1.263, 0.0244, "the decoder drops 2.44 %"),
+}
 CONTRACT = (
     "topology mesh parameters hbm_bytes_per_chip hbm_limit_bytes fits model_flops compiled_flops "
     "estimated_cycles cycles_by_part collectives step_seconds_model tokens_per_second "
@@ -46,7 +51,7 @@ def _plan(hardware, mesh, fits=True):
         topology=hardware, mesh=(mesh.data or hardware.devices, mesh.expert, mesh.model),
         parameters=5_688_960, parameter_bytes=22_755_840, optimizer_bytes=224_056,
         hbm_bytes=3 * GIB if fits else 30 * GIB, hbm_limit_bytes=16 * GIB, model_flops=2e12,
-        slot_flops=2.5e12, tokens=40_000, input_tokens=32_000, compile_seconds=7.0,
+        slot_flops=2.5e12, tokens=40_000, input_tokens=32_000, groups=GROUPS, compile_seconds=7.0,
         costs=costs if fits else None,
     )  # fmt: skip
 
@@ -152,6 +157,10 @@ def test_json_is_all_that_is_on_standard_output(capsys, planned):
     assert result["mesh"] == {"data": 1, "expert": 4, "model": 1}
     assert result["fits"] is True
     assert (result["hbm_bytes_per_chip"], result["hbm_limit_bytes"]) == (3 * GIB, 16 * GIB)
+    assert result["routing_groups"]["decoder"] == {
+        "tokens": 1824, "slots": 18, "capacity_factor": 1.263, "expected_drop": 0.0244,
+        "warning": "the decoder drops 2.44 %",
+    }  # fmt: skip
     (exchange,) = result["collectives"]
     assert {k: exchange[k] for k in ("op", "dtype", "axis", "count", "bytes")} == {
         "op": "all-to-all", "dtype": "bf16", "axis": "expert", "count": 8, "bytes": 12_000_000,
@@ -168,6 +177,9 @@ def test_the_same_for_people(capsys, planned):
         r"slice +v5p-8: 4 chips, 4 devices",
         r"mesh +data 1 x expert 4 x model 1",
         r"parameters +5.69 M, 21.7 MiB in all",
+        r"routing, encoder +8,192 tokens in a group, 80 slots .* 0.13 % dropped at even routing$",
+        r"routing, decoder +1,824 tokens in a group, 18 slots .* 2.44 % dropped at even routing$",
+        r"warning +the decoder drops 2.44 %$",
         r"memory of a chip +3.0 GiB of 16.0 GiB: it fits",
         r"  program +0.5 GiB",
         r"compiled FLOPs +3 T, 1.500 times the model's, 1.200 times",

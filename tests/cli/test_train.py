@@ -66,7 +66,7 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.PROFILE_STEPS=(9,)"], r"PROFILE_STEPS = \(9,\): it must be of type"),
         ([DEMO, "--process_count=2"], r"--process_index belong together: give all three"),
         ([DEMO, "--gin.BATCH_SIZE=33"], r"batch size 33 does not divide.*33 % 2 = 1"),
-        ([DEMO, "--gin.GROUP_SIZE=100000"], r"group size 100000 does not fit"),
+        ([DEMO, "--gin.GROUP_SIZE=100000"], r"^switch_jax train: GROUP_SIZE = 100000 does not fit"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"targets"),
     ],
 )  # fmt: skip
@@ -74,6 +74,23 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
     folder = [f"--gin.MODEL_DIR={tmp_path / 'run'}"] if arguments[:1] == [DEMO] else []
     assert re.search(message, _refused(capsys, *folder, *arguments))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(capsys, tmp_path):
+    command = ["train", DEMO, f"--gin.MODEL_DIR={tmp_path}", "--gin.GROUP_SIZE=128", "--dry_run"]
+    assert main([*command, "--gin.DECODER_GROUP_SIZE=512"]) == 0
+    captured = capsys.readouterr()
+    # Of 128 tokens 16 come to each of 8 experts: 20 slots.
+    assert "# Routing in the encoder: 128 tokens in a group, 20 slots an expert" in captured.out
+    assert "# Routing in the decoder: 512 tokens in a group, 80 slots an expert" in captured.out
+    (warning,) = captured.err.splitlines()
+    assert re.search(
+        r"warning: .*the encoder drops 1\.\d+ %.*; GROUP_SIZE=2048 drops 0.00 %", warning
+    )
+
+    (tmp_path / "printed.gin").write_text(captured.out)
+    gin_config.parse([str(tmp_path / "printed.gin")], [], [])
+    assert gin_config.build()["model"].group_sizes == {"encoder": 128, "decoder": 512}
 
 
 def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys, tmp_path):

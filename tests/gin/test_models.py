@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+import runpy
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from switch_jax.model.transformer import Transformer
 from switch_jax.paths import GIN_DIR
 from switch_jax.training.step import check_batch
 
+ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).parent / "models"
 MODELS = sorted(path.stem for path in (GIN_DIR / "models").glob("*.gin"))
 # Parameters of the checkpoints on the Hugging Face hub: `num_parameters()` of the PyTorch models.
@@ -109,14 +111,20 @@ def test_flops_for_a_sequence_are_those_of_table_9(name, flops):
     ("name", "mesh", "bindings"),
     [
         ("switch_base", (1, 128, 1), []),
-        ("switch_base", (4, 64, 1), ["GROUP_SIZE=1024", "NUM_EXPERTS=64"]),
-        ("switch_base", (16, 128, 1), ["GROUP_SIZE=128"]),
+        ("switch_base", (1, 64, 1), ["DECODER_GROUP_SIZE=4096", "NUM_EXPERTS=64"]),
+        ("switch_base", (1, 32, 1), ["DECODER_GROUP_SIZE=8192"]),
+        (
+            "switch_base", (4, 64, 1),
+            ["GROUP_SIZE=4096", "DECODER_GROUP_SIZE=1024", "NUM_EXPERTS=64"],
+        ),
+        ("switch_base", (16, 128, 1), ["GROUP_SIZE=512", "DECODER_GROUP_SIZE=128"]),
         ("switch_large", (1, 128, 1), []),
-        ("switch_xxl", (2, 128, 4), []),
-        ("switch_xxl", (2, 128, 8), []),
+        ("switch_xxl", (1, 128, 4), []),
+        ("switch_xxl", (1, 128, 8), []),
+        ("switch_xxl", (2, 128, 4), ["DECODER_GROUP_SIZE=1024"]),
         ("switch_c", (1, 128, 4), []),
     ],
-)
+)  # fmt: skip
 def test_the_batch_of_the_paper_goes_on_pods(name, mesh, bindings):
     shape = dict(zip(("data", "expert", "model"), mesh, strict=True))
     check_batch(resolve(name, *bindings), 2048, (512, 114), 1, shape)
@@ -127,6 +135,13 @@ def test_a_group_of_switch_c_has_a_token_for_each_expert():
     config = resolve("switch_c")
     check_batch(config, 32768, (512, 114), 1, shape)
     assert math.isclose(config.group_size * config.train_capacity_factor, config.num_experts)
+
+
+def test_the_docs_have_the_table_of_groups_that_their_command_prints(capsys):
+    runpy.run_path(str(ROOT / "benchmarks/routing_groups.py"), run_name="__main__")
+    table = capsys.readouterr().out
+    assert len(table.splitlines()) > 10
+    assert table in (ROOT / "docs/configs.md").read_text()
 
 
 def _write_snapshots() -> None:

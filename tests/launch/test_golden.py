@@ -36,7 +36,8 @@ FOUR_SLICES = [
     "--zone=us-west4-a",
     "--cluster=pods",
     "--gin.MESH_EXPERT=128",
-    "--gin.GROUP_SIZE=256",
+    "--gin.GROUP_SIZE=1024",
+    "--gin.DECODER_GROUP_SIZE=256",
 ]
 CASES = {
     "4_local": [

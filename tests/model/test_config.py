@@ -95,6 +95,9 @@ def test_which_layers_are_sparse():
         ({"d_model": 0}, r"d_model = 0: it must be at least 1"),
         ({"sparse_step": 0, "num_experts": 4}, r"sparse_step = 0: it must be at least 1"),
         ({"num_experts": -1}, r"num_experts = -1: it must be at least 0"),
+        ({"decoder_group_size": 0}, r"decoder_group_size = 0: it must be at least 1, or None"),
+        ({"expert_d_ff": 0}, r"expert_d_ff = 0: it must be at least 1, or None"),
+        ({"capacity_multiple": 0}, r"capacity_multiple = 0: it must be at least 1"),
         ({"eval_capacity_factor": 0.0}, r"eval_capacity_factor = 0.0: it must be above 0"),
         (
             {"relative_position_max_distance": 16},
@@ -115,6 +118,13 @@ def test_which_layers_are_sparse():
 def test_a_mistake_is_named_with_its_value(changes, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(BASE, **changes)
+
+
+def test_a_config_with_one_group_size_has_it_in_both_stacks():
+    model = dataclasses.replace(BASE, group_size=512)
+    assert model.group_sizes == {"encoder": 512, "decoder": 512}
+    model = dataclasses.replace(model, decoder_group_size=128)
+    assert model.group_sizes == {"encoder": 512, "decoder": 128}
 
 
 def test_the_number_of_layers_need_not_divide_in_a_dense_model():

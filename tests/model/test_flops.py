@@ -1,7 +1,8 @@
 import pytest
 
 from switch_jax.model import ModelConfig
-from switch_jax.model.flops import slots_per_token, training_flops
+from switch_jax.model.flops import training_flops
+from switch_jax.model.groups import training_groups
 
 
 def test_training_flops_by_hand():
@@ -26,7 +27,8 @@ def test_empty_slots_cost_what_full_ones_do():
         min_capacity=1,
     )  # fmt: skip
     # 4 rows of 16 input tokens: 64 / 4 x 1.25 = 20 slots; of 3 target tokens: 12 / 4 x 1.25 -> 4.
-    slots = slots_per_token(model, 4, 16), slots_per_token(model, 4, 3)
+    groups = training_groups(model, 4, (16, 3), parts=1)
+    slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     assert slots == (1.25, 16 / 12)
     empty = training_flops(model, 16, 3, slots) - training_flops(model, 16, 3)
     assert empty == pytest.approx(6 * 2 * 4 * 8 * (16 * 0.25 + 3 / 3))
@@ -38,4 +40,3 @@ def test_t5_base_takes_6_8_teraflop_for_16_rows():
         num_decoder_layers=12,
     )  # fmt: skip
     assert 16 * training_flops(model, 512, 114) == pytest.approx(6.8e12, rel=0.01)
-    assert slots_per_token(model, 16, 512) == 1

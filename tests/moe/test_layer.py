@@ -86,6 +86,21 @@ def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.parametrize(("multiple", "slots"), [(1, 15), (8, 16)])
+def test_slots_need_not_be_a_multiple_of_eight(multiple, slots):
+    """Of 60 tokens 15 come to each of 4 experts at balance."""
+    rng = np.random.default_rng(0)
+    p = _inputs()[2]
+    p = ExpertParameters(p.router[:, :4], (p.wi[0][:4],), p.wo[:4])
+    x, valid = rng.normal(size=(4, 60, D)).astype(np.float32), np.ones((4, 60), bool)
+    config = _config(num_experts=4, group_size=60, capacity_factor=1.0, capacity_multiple=multiple)
+    expected = reference.switch_ffn(x, x @ p.router, slots, valid, p.wi[0], p.wo)
+    y, stats = _on_mesh((1, 4, 1), lambda *a: switch_ffn(*a, config, jax.nn.relu), x, valid, p)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    kept = reference.assign(x @ p.router, slots, valid).sum((2, 3)) > 0
+    np.testing.assert_allclose(stats.dropped, 1 - kept.mean(), rtol=1e-5)
+
+
 def test_gradients_equal_those_of_the_one_hot_einsum():
     x, valid, p = _inputs()
     slots = capacity(L, E, 1.25)
@@ -224,5 +239,5 @@ def test_what_does_not_divide_is_said_with_the_equation():
     mesh = {"data": 2, "expert": 4, "model": 1}
     with pytest.raises(UserError, match=r"6 experts do not divide.*6 % 4 = 2"):
         check_divides(8, 64, 6, 64, mesh)
-    with pytest.raises(UserError, match=r"group size 256.*4 groups of 256.*= 8.*GROUP_SIZE to 128"):
+    with pytest.raises(UserError, match=r"GROUP_SIZE = 256.*4 groups of 256.*= 8.*to 128"):
         check_divides(16, 64, 8, 256, mesh)

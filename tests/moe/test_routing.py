@@ -12,6 +12,7 @@ from switch_jax.moe import (
     Assignment,
     assign,
     capacity,
+    expected_drop,
     group_shape,
     load_balance_loss,
     router_z_loss,
@@ -231,6 +232,55 @@ def test_capacity(tokens, experts, factor, least, slots):
 
 
 @pytest.mark.parametrize(
+    ("tokens", "experts", "factor", "multiple", "slots"),
+    [
+        (1824, 128, 1.0, 1, 15),  # 14.25, rounded once: 1.05 in place of 1.12 at 16
+        (8192, 128, 1.0, 1, 64),
+        (100, 8, 1.25, 1, 16),  # 15.6
+        (1824, 128, 1.25, 9, 18),
+        (1824, 128, 1.0, 5, 15),
+        (8, 2, 4.0, 1, 8),  # never more than the group
+    ],
+)
+def test_capacity_is_rounded_to_the_multiple_that_is_asked_for(
+    tokens, experts, factor, multiple, slots
+):
+    assert capacity(tokens, experts, factor, multiple=multiple) == slots
+
+
+@pytest.mark.parametrize(
+    ("tokens", "experts", "slots", "dropped"),
+    [
+        # Two tokens, two experts, a slot each: half of the time both choose the same, one of two.
+        (2, 2, 1, 1 / 4),
+        # Three tokens, two experts, one slot: 2 of 3 are dropped where all agree (1/4), else 1.
+        (3, 2, 1, (2 * 1 / 4 + 1 * 3 / 4) / 3),
+        (3, 2, 2, 1 / 4 / 3),
+        (3, 2, 3, 0),
+        (5, 1, 3, 2 / 5),
+        (5, 1, 5, 0),
+    ],
+)
+def test_expected_drop_by_hand(tokens, experts, slots, dropped):
+    assert expected_drop(tokens, experts, slots) == pytest.approx(dropped, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "experts", "slots"), [(8192, 128, 80), (1824, 128, 18), (228, 128, 4), (512, 8, 80)]
+)
+def test_expected_drop_is_that_of_tokens_which_choose_at_random(tokens, experts, slots):
+    rng = np.random.default_rng(0)
+    load = rng.multinomial(tokens, np.full(experts, 1 / experts), size=2000)  # [2000, E]
+    dropped = np.maximum(load - slots, 0).sum(1) / tokens
+    error = dropped.std() / 2000**0.5
+    assert abs(expected_drop(tokens, experts, slots) - dropped.mean()) < 4 * error
+
+
+def test_expected_drop_of_a_large_group_is_never_below_zero():
+    assert 0 <= expected_drop(10**6, 8, 250_000) < 1e-12
+
+
+@pytest.mark.parametrize(
     ("batch", "length", "group_size", "expected"),
     [
         (2048, 512, 8192, (128, 8192)),
@@ -245,5 +295,7 @@ def test_group_shape(batch, length, group_size, expected):
 
 
 def test_group_size_that_does_not_divide_a_row():
-    with pytest.raises(UserError, match=r"group size 100 does not fit.*512 % 100 = 12"):
+    with pytest.raises(UserError, match=r"GROUP_SIZE = 100 does not fit.*512 % 100 = 12"):
         group_shape(4, 512, 100)
+    with pytest.raises(UserError, match=r"^DECODER_GROUP_SIZE = 9 .*set DECODER_GROUP_SIZE to a "):
+        group_shape(4, 16, 9, macro="DECODER_GROUP_SIZE")

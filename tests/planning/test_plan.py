@@ -177,6 +177,9 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.hbm_bytes == 1000 + 900 - 800 + 500 + 60
     assert made.hbm_limit_bytes == 16 * 2**30
     assert made.tokens == 16 * (32 + 16)
+    # A row of 32 inputs, two of 16 targets, 4 experts: 32 / 4 x 1.25 = 10 slots.
+    assert [its[:3] for its in made.groups.values()] == [(32, 10, 1.25)] * 2
+    assert made.as_json()["routing_groups"]["encoder"]["slots"] == 10
     seconds = 16850 / (197e12 / 131072)
     assert made.tokens_per_second == pytest.approx(768 / seconds)
     assert made.as_json()["input_tokens_per_step"] == 16 * 32

@@ -1,5 +1,6 @@
 """The mesh changes where numbers are computed, and not which."""
 
+import dataclasses
 import functools
 
 import jax
@@ -18,6 +19,8 @@ from tests.training.helpers import random_batch, tiny_model
 # Groups of 16 tokens (a row of inputs, two of targets), 16 experts with 2 slots each: 2 or more
 # experts a device; dropout and jitter on; rows with much and with little padding.
 MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter=0.1)
+# A row of inputs a group, and one of targets.
+TWO_SIZES = dataclasses.replace(MODEL, decoder_group_size=8)
 LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
 # An optimiser whose state is the gradients.
 GRADIENTS = optax.GradientTransformationExtraArgs(
@@ -32,7 +35,7 @@ def _initial_state():
 
 
 @functools.cache
-def _train_step(shape, fully_sharded=False):
+def _train_step(shape, fully_sharded=False, model=MODEL):
     """One step on the mesh: (gradients, metrics), on the host."""
     mesh = make_mesh(MeshConfig(*shape))
     state = _initial_state()
@@ -43,7 +46,7 @@ def _train_step(shape, fully_sharded=False):
         optimizer=jax.device_put(state.optimizer, shardings),
     )
     batch = jax.device_put(random_batch(16), batch_sharding(mesh))
-    step = make_train_step(MODEL, LOSS, GRADIENTS, num_microbatches=1, seed=0, shardings=shardings)
+    step = make_train_step(model, LOSS, GRADIENTS, num_microbatches=1, seed=0, shardings=shardings)
     with jax.set_mesh(mesh):
         state, metrics = jax.jit(step)(state, batch)
     for gradient, sharding in zip(
@@ -60,6 +63,16 @@ def test_loss_metrics_and_every_gradient_are_those_of_one_device(mesh):
         assert float(router.dropped.min()) > 0.02, "the case should overflow"
 
     _assert_same(_train_step(mesh), (expected, expected_metrics))
+
+
+def test_each_stack_has_its_own_groups_on_every_mesh():
+    step = _train_step((2, 2, 2), model=TWO_SIZES)
+    expected = _train_step((1, 1, 1), model=TWO_SIZES)
+    _assert_same(step, expected)
+    # The encoder's are as in MODEL, the decoder's are not.
+    one, two = _train_step((1, 1, 1))[1], expected[1]
+    np.testing.assert_allclose(two.encoder_router.dropped, one.encoder_router.dropped, rtol=1e-5)
+    assert abs(two.decoder_router.dropped - one.decoder_router.dropped).max() > 0.01
 
 
 @pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 4, 2)])

@@ -31,9 +31,18 @@ def _step(model, batch, parts, seed=0, optimizer=SGD):
     return step(state, batch)
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-def test_microbatches_give_the_gradients_and_metrics_of_the_whole_batch(parts):
-    model = tiny_model(jitter=0.0)
+@pytest.mark.parametrize(
+    ("parts", "sizes"),
+    [
+        # 2 rows of inputs in a group, and 4 of targets.
+        (2, {}),
+        (4, {}),
+        # 4 rows of 16 inputs in a group, and 1 of 8 targets: 4 rows stay together.
+        (4, {"group_size": 64, "decoder_group_size": 8}),
+    ],
+)
+def test_microbatches_give_the_gradients_and_metrics_of_the_whole_batch(parts, sizes):
+    model = tiny_model(jitter=0.0, **sizes)
     batch = random_batch(16)
     whole, whole_metrics = _step(model, batch, 1, optimizer=GRADIENTS)
     split, split_metrics = _step(model, batch, parts, optimizer=GRADIENTS)
@@ -126,11 +135,28 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
         ({}, 12, 1, r"batch size 12 does not divide over data x expert = 8.*12 % 8 = 4.*multiple"),
         ({}, 24, 2, r"batch size 24 .*2 microbatches \(24 % 16 = 8\)"),
         ({"num_experts": 6}, 16, 1, r"6 experts do not divide over the expert axis of 4"),
-        ({"group_size": 64}, 16, 1, r"group size 64 does not fit.*GROUP_SIZE to 32"),
-        ({"group_size": 10}, 16, 1, r"group size 10 does not fit.*16 % 10 = 6"),
-        ({"group_size": 32}, 32, 4, r"group size 32 does not fit: groups take 4 whole rows"),
+        ({"group_size": 64}, 16, 1, r"^GROUP_SIZE = 64 does not fit.* set GROUP_SIZE to 32"),
+        ({"group_size": 10}, 16, 1, r"^GROUP_SIZE = 10 does not fit.*16 % 10 = 6"),
+        (
+            {"group_size": 32, "decoder_group_size": 8}, 32, 4,
+            r"^GROUP_SIZE = 32 does not fit: groups take 2 whole rows of 16.* GROUP_SIZE to 16 or",
+        ),
+        # 32 fits the encoder, and makes groups of 4 rows in the decoder.
+        (
+            {"group_size": 32}, 16, 1,
+            r"^DECODER_GROUP_SIZE = 32 .*4 groups of 32.* set DECODER_GROUP_SIZE to 16 or less",
+        ),
+        (
+            {"group_size": 16, "decoder_group_size": 32}, 16, 1,
+            r"^DECODER_GROUP_SIZE = 32 .*4 groups of 32.* set DECODER_GROUP_SIZE to 16 or less",
+        ),
+        ({"decoder_group_size": 5}, 16, 1, r"^DECODER_GROUP_SIZE = 5 does not fit.*8 % 5 = 3"),
+        (
+            {"group_size": 16, "decoder_group_size": 16}, 32, 4,
+            r"^DECODER_GROUP_SIZE = 16 does not fit: groups take 2 whole rows of 8.* to 8 or less",
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(changes, batch, parts, message):
     mesh = {"data": 2, "expert": 4, "model": 1}
     with pytest.raises(UserError, match=message):

@@ -172,7 +172,8 @@ spec:
               - --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
               - --gin.TRAIN_STEPS=100000
               - --gin.MESH_EXPERT=128
-              - --gin.GROUP_SIZE=256
+              - --gin.GROUP_SIZE=1024
+              - --gin.DECODER_GROUP_SIZE=256
               - --tfds_data_dir=gs://my-bucket/tfds
               env:
               - name: JAX_PLATFORMS

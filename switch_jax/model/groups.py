@@ -1,0 +1,104 @@
+"""The routing groups of a training step: how large they are, and what they drop at even routing."""
+
+import math
+from typing import NamedTuple
+
+from switch_jax.model.config import ModelConfig
+from switch_jax.moe.routing import capacity, expected_drop, group_shape
+
+# What sets the most tokens of a group in each stack.
+MACROS = {"encoder": "GROUP_SIZE", "decoder": "DECODER_GROUP_SIZE"}
+MOST_DROPPED = 0.01  # the paper's are "typically < 1%" (section 2.2)
+
+
+class Groups(NamedTuple):
+    """Those of one stack's Switch layers in training.
+
+    Attributes:
+      tokens: S, of a group, padding included.
+      slots: C, of an expert in a group (Eq. 3).
+      capacity_factor: the effective one, slots x experts / tokens: the config's, but for rounding
+        and the least capacity.
+      expected_drop: fraction of tokens that find their expert full at even routing; see
+        `moe.expected_drop`.
+      warning: where that is more than 1 %, a line that says so and what to set; else None.
+    """
+
+    tokens: int
+    slots: int
+    capacity_factor: float
+    expected_drop: float
+    warning: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens:,} tokens in a group, {self.slots} slots an expert (capacity factor "
+            f"{self.capacity_factor:.4g}): {_percent(self.expected_drop)} dropped at even routing"
+        )
+
+
+def training_groups(
+    model: ModelConfig, batch_size: int, lengths: tuple[int, int], parts: int
+) -> dict[str, Groups]:
+    """The groups of each stack, 'encoder' and 'decoder'; none in a dense model.
+
+    Args:
+      model: the config.
+      batch_size: rows of the batch.
+      lengths: tokens of a row of inputs and of targets.
+      parts: microbatches x devices along data and expert, over which the batch divides; a group
+        lies within one part.
+
+    Raises:
+      UserError: a group size does not fit the rows.
+    """
+    if not model.num_experts:
+        return {}
+    of_stacks = {}
+    for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
+        groups = _groups(model, batch_size, length, size, MACROS[stack])
+        if groups.expected_drop > MOST_DROPPED:
+            warning = _warning(model, batch_size, length, parts, stack, groups)
+            groups = groups._replace(warning=warning)
+        of_stacks[stack] = groups
+    return of_stacks
+
+
+def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: str) -> Groups:
+    _, tokens = group_shape(batch_size, length, size, macro=macro)
+    slots = capacity(
+        tokens,
+        model.num_experts,
+        model.train_capacity_factor,
+        min_capacity=model.min_capacity,
+        multiple=model.capacity_multiple,
+    )
+    dropped = expected_drop(tokens, model.num_experts, slots)
+    return Groups(tokens, slots, slots * model.num_experts / tokens, dropped)
+
+
+def _warning(
+    model: ModelConfig, batch_size: int, length: int, parts: int, stack: str, groups: Groups
+) -> str:
+    """What drops fewer tokens: groups of all rows that a device has at once, or more slots."""
+    most = batch_size // parts * length
+    largest = _groups(model, batch_size, length, most, MACROS[stack])
+    if largest.expected_drop < groups.expected_drop:
+        size = f"{MACROS[stack]}={most} drops {_percent(largest.expected_drop)}"
+    else:
+        size = "no larger groups would help that fit on a device"
+    slots = next(
+        slots
+        for slots in range(groups.slots, groups.tokens + 1)
+        if expected_drop(groups.tokens, model.num_experts, slots) <= MOST_DROPPED
+    )
+    factor = math.ceil(100 * slots * model.num_experts / groups.tokens) / 100
+    return (
+        f"of evenly routed tokens the {stack} drops {_percent(groups.expected_drop)}, where the "
+        f"paper drops under 1 %; {size}; with these groups TRAIN_EXPERT_CAPACITY_FACTOR={factor} "
+        "drops under 1 %"
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"

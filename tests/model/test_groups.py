@@ -1,0 +1,102 @@
+import re
+
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.model.groups import training_groups
+from switch_jax.training.step import check_batch
+
+
+def _model(**changes):
+    sizes = {
+        "vocab_size": 128, "d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2,
+        "num_encoder_layers": 2, "num_decoder_layers": 2, "num_experts": 128,
+    }  # fmt: skip
+    return ModelConfig(**{**sizes, **changes})
+
+
+def _percents(groups):
+    return [round(100 * its.expected_drop, 2) for its in groups.values()]
+
+
+def test_each_stack_has_its_own_groups():
+    model = _model(group_size=8192, decoder_group_size=2048)
+    groups = training_groups(model, 2048, (512, 114), 128)
+    assert list(groups) == ["encoder", "decoder"]
+    assert groups["encoder"][:3] == (8192, 80, 1.25)
+    assert groups["decoder"][:3] == (1824, 18, 18 * 128 / 1824)
+    assert _percents(groups) == [0.13, 2.44]
+    assert str(groups["encoder"]) == (
+        "8,192 tokens in a group, 80 slots an expert (capacity factor 1.25): "
+        "0.13 % dropped at even routing"
+    )
+
+
+def test_without_a_size_of_its_own_the_decoder_has_the_encoder_s():
+    model = _model(group_size=2048)
+    assert model.group_sizes == {"encoder": 2048, "decoder": 2048}
+    groups = training_groups(model, 2048, (512, 114), 128)
+    assert [(its.tokens, its.slots) for its in groups.values()] == [(2048, 20), (1824, 18)]
+    assert _percents(groups) == [2.27, 2.44]
+
+
+def test_a_dense_model_has_none():
+    assert training_groups(_model(num_experts=0), 2048, (512, 114), 128) == {}
+
+
+@pytest.mark.parametrize(("multiple", "slots"), [(8, 16), (1, 15)])
+def test_the_effective_factor_is_that_of_the_slots(multiple, slots):
+    model = _model(group_size=1824, train_capacity_factor=1.0, capacity_multiple=multiple)
+    its = training_groups(model, 2048, (114, 114), 128)["decoder"]
+    assert (its.slots, its.capacity_factor) == (slots, slots * 128 / 1824)
+
+
+def _advice(line, name):
+    return re.search(rf"\b{name}=([\d.]+)", line)[1]
+
+
+def test_groups_that_drop_more_than_a_hundredth_are_warned_of_with_what_to_set():
+    small = _model(group_size=2048, decoder_group_size=912)
+    groups = training_groups(small, 2048, (512, 114), 128)
+    assert "the encoder drops 2.27 %" in groups["encoder"].warning
+    assert "the decoder drops 5.64 %" in groups["decoder"].warning
+    assert "; GROUP_SIZE=8192 drops 0.13 %" in groups["encoder"].warning
+    assert "; DECODER_GROUP_SIZE=1824 drops 2.44 %" in groups["decoder"].warning
+
+    large = _model(group_size=8192, decoder_group_size=1824)
+    check_batch(large, 2048, (512, 114), 1, {"data": 1, "expert": 128, "model": 1})
+    groups = training_groups(large, 2048, (512, 114), 128)
+    assert _percents(groups) == [0.13, 2.44]
+    assert groups["encoder"].warning is None
+    assert "no larger groups would help" in groups["decoder"].warning
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group_size": 2048},
+        {"group_size": 256},
+        {"group_size": 2048, "num_experts": 2048, "train_capacity_factor": 1.0, "min_capacity": 2},
+        {"group_size": 1824, "train_capacity_factor": 0.5, "capacity_multiple": 1},
+    ],
+)
+def test_the_capacity_factor_of_the_warning_drops_less_than_a_hundredth(changes):
+    before = training_groups(_model(**changes), 2048, (512, 114), 128)
+    factors = [_advice(its.warning, "TRAIN_EXPERT_CAPACITY_FACTOR") for its in before.values()]
+    for stack, factor in zip(before, factors, strict=True):
+        model = _model(**{**changes, "train_capacity_factor": float(factor)})
+        after = training_groups(model, 2048, (512, 114), 128)[stack]
+        assert after.expected_drop <= 0.01 < before[stack].expected_drop
+        assert after.warning is None
+
+
+def test_microbatches_leave_less_room_for_a_group():
+    model = _model(group_size=2048, decoder_group_size=912)
+    line = training_groups(model, 2048, (512, 114), 2 * 128)["encoder"].warning
+    assert _advice(line, "GROUP_SIZE") == "4096"
+
+
+def test_a_size_that_does_not_fit_is_named_by_its_macro():
+    with pytest.raises(UserError, match=r"^DECODER_GROUP_SIZE = 100 does not fit.*114 % 100 = 14"):
+        training_groups(_model(decoder_group_size=100), 2048, (512, 114), 128)
