@@ -13,7 +13,7 @@ from switch_jax.errors import UserError
 # Of normal noise a tenth lies as many standard deviations above the mean.
 _UPPER_TENTH = 1.2816
 # Loss and gradient norm are never spikes below so many times their median.
-_LEAST_RATIO = np.array([1.1, 2.0], np.float32)
+_LEAST_RATIO = np.array([1.1, 3.0], np.float32)
 # Nor are they below these: batches of a model that makes hardly a mistake differ by large factors.
 _LEAST_LIMIT = np.array([0.01, 0.0], np.float32)
 _IS_NORM = np.array([False, True])
@@ -30,11 +30,10 @@ class GuardConfig:
 
     The limits come from the logarithms of loss and norm in the last `window` steps, without the
     newest quarter of these, so that a rise does not lift its own limit. A limit lies above the
-    median by `sigmas` deviations, at least by a tenth of the median for the loss and by the whole
-    median for the norm. The deviation is that of normal noise with the same distance from the
-    median to the upper tenth. So a few spikes do not widen it; and a loss that one step in ten
-    has, as of the hard task of a mixture, is no spike. There are no limits before the window is
-    nearly full.
+    median by `sigmas` standard deviations, and at 1.1 times the median of the loss or 3 times that
+    of the norm at least. The deviation is that of normal noise with the same upper tenth: a few
+    spikes do not widen it, and a loss that one step in ten has, as those of the hard task of a
+    mixture, is no spike. There are no limits before the window is nearly full.
 
     A skipped step changes nothing, so the next one has the same loss and norm, noise apart. A norm
     that stays up while the loss is within its limit is therefore believed after 5 steps (fewer
@@ -134,7 +133,7 @@ def _limits(recent: jax.Array, config: GuardConfig) -> tuple[jax.Array, jax.Arra
     """Medians of the logarithms, and limits; each [2]."""
     if config.sigmas is None:
         return jnp.zeros(2), jnp.full(2, jnp.inf)
-    older = jnp.sort(recent[:, : config.window - config.window // 4])
+    older = jnp.sort(recent[:, : config.window - config.window // 4], stable=False)
     length = older.shape[1]
     medians, upper = older[:, length // 2], older[:, length * 9 // 10]
     rise = jnp.maximum(config.sigmas / _UPPER_TENTH * (upper - medians), np.log(_LEAST_RATIO))

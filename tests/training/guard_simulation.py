@@ -16,10 +16,10 @@ import numpy as np
 
 from switch_jax.training.guard import BadSteps, Guard, GuardConfig, init_guard, judge
 
-STEPS, SEEDS, CHECKPOINT_PERIOD = 700, 40, 100
-EVENT = 350  # the update or the batch that it happens at
+STEPS, SEEDS, CHECKPOINT_PERIOD = 500, 40, 50
+EVENT = 250  # the update or the batch that it happens at
 _UPDATES, _BATCHES = np.arange(STEPS + 1), np.arange(STEPS)
-_SPOILT = _BATCHES % 97 == 60  # every 97th batch, but for the first, as yet without limits
+_SPOILT = (_BATCHES > EVENT) & (_BATCHES % 50 == 40)
 _IN_A_ROW = (EVENT <= _BATCHES) & (_BATCHES < EVENT + 25)
 
 Rng = np.random.Generator
@@ -86,7 +86,7 @@ def _wider(rng: Rng) -> np.ndarray:
     return np.exp(np.where(_BATCHES < EVENT, 0.02, 0.06) * rng.standard_normal(STEPS))
 
 
-FALLS = 3 + 3 * np.exp(-_UPDATES / 100)
+FALLS = 3 + 3 * np.exp(-_UPDATES / 50)
 LEARNS = FALLS * _rise(0.8, 50)
 TUNED = 0.3 + np.exp(-_UPDATES / 50)
 SMALL = (0.005, 0.05)
@@ -97,12 +97,13 @@ HEALTHY = (
     Kind("steady, norm with 30 % noise", FALLS, noise=(0.02, 0.3)),
     Kind("norm x1.5 in 5 updates, loss falls", LEARNS, _rise(1.5, 5)),
     Kind("norm x2 in 5 updates, loss falls", LEARNS, _rise(2, 5)),
+    Kind("norm x3 in 10 updates, loss falls", LEARNS, _rise(3, 10)),
     Kind("norm x4 in 20 updates, loss falls", LEARNS, _rise(4, 20)),
     Kind("norm x10 at once, loss x0.7 in 20", FALLS * _rise(0.7, 20), _rise(10, 1)),
     Kind("norm x10 in 30 updates and back", LEARNS, _rise(10, 30) * _rise(0.1, 100)),
     Kind("warm-up: norm /5, then x2", FALLS, (1 + 4 * np.exp(-_UPDATES / 20)) * _rise(2, 200)),
     Kind("batch an eighth: norm and noise x3", FALLS, _rise(3, 1), (0.0, 0.05), _wider),
-    Kind("drift: loss +30 %, norm x4 in 350", FALLS * _rise(1.3, 350), _rise(4, 350)),
+    Kind("drift: loss +30 %, norm x4 in 250", FALLS * _rise(1.3, 250), _rise(4, 250)),
     Kind("data in waves of 10 %", FALLS, noise=(0.01, 0.05), data=_wave),
     Kind("a fifth of the batches x5", TUNED, noise=(0.1, 0.1), data=_times(5, 0.2)),
     Kind("loss near 0, factors of e", TUNED - 0.299, noise=(1.0, 1.0)),
@@ -133,22 +134,21 @@ DIVERGING = tuple(
 
 
 class _Run:
-    """The host's part of a run, as `training.loop` does it."""
+    """The host's part of a run, as `training.loop` does it.
+
+    `levels` [STEPS + 1, 2] are of loss and norm, `factors` [STEPS, 2] what a batch makes of them.
+    """
 
     def __init__(self, kind: Kind, config: GuardConfig, seed: int) -> None:
         rng = np.random.default_rng(seed)
         factors = np.exp(rng.standard_normal((STEPS, 2)) * kind.noise)
         factors[:, 0] *= kind.data(rng)
         factors[kind.bad] *= (kind.bad_loss, kind.bad_norm)
-        self._levels, self._factors = np.stack([kind.loss, kind.norm], 1), factors
+        self.levels, self.factors = np.stack([kind.loss, kind.norm], 1), factors
         self._bad, self._seen = BadSteps(config), 0
         self.step = self.updates = self.returns = 0
         self.stopped = False
         self.skipped = np.zeros(STEPS, bool)
-
-    def values(self, batch: int) -> np.ndarray:
-        """Loss and norm of the next step, [2]."""
-        return self._levels[self.updates] * self._factors[batch]
 
     def did(self, batch: int, bad: bool, in_a_row: int) -> str | None:
         """What follows from a step: 'save', 'back' or nothing."""
@@ -183,8 +183,11 @@ def simulate(kinds: Sequence[Kind], config: GuardConfig, judge: Callable = judge
     guards = jax.tree.map(lambda x: np.stack([x] * len(runs)), init_guard(config))
     saved = jax.tree.map(np.copy, guards)
     saved_at = [(0, 0)] * len(runs)
+    levels, factors = (np.stack([getattr(run, x) for run in runs]) for x in ("levels", "factors"))
+    each = np.arange(len(runs))
     for batch in range(STEPS):
-        values = np.array([run.values(batch) for run in runs], np.float32)
+        updates = [run.updates for run in runs]
+        values = np.float32(levels[each, updates] * factors[:, batch])  # [runs, 2]
         bad, guards = jax.tree.map(np.array, judge_all(guards, values))
         for i, run in enumerate(runs):
             if run.stopped:
@@ -222,8 +225,9 @@ def main() -> None:
           "| spoilt ones not skipped |\n|---|---|---|---|---|")  # fmt: skip
     kinds = HEALTHY + SPOILT + DIVERGING
     for kind, o in zip(kinds, simulate(kinds, GuardConfig()), strict=True):
+        lost = "" if kind.stops else f"{o.lost:.1f}"
         spoilt = f"{o.learnt} of {o.spoilt}" if o.spoilt else ""
-        print(f"| {kind.name} | {o.stopped} | {o.returns:.1f} | {o.lost:.1f} | {spoilt} |")
+        print(f"| {kind.name} | {o.stopped} | {o.returns:.1f} | {lost} | {spoilt} |")
 
 
 if __name__ == "__main__":
