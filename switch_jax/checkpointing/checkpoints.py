@@ -1,7 +1,6 @@
 """Checkpoints of one run: asynchronous, the newest few kept, restored onto any mesh."""
 
 import contextlib
-import functools
 import json
 import math
 import time
@@ -124,7 +123,7 @@ class Checkpoints:
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, reason = tried(self._load, step, abstract_state, lacking)
             if reason is None:
-                return Restored(step, _completed(state, fresh), notes)
+                return Restored(step, _completed(state, lacking, fresh), notes)
             place = self._move(step, "damaged")
             if is_first():
                 _say_damaged(step, reason, place)
@@ -211,13 +210,13 @@ class Checkpoints:
         return shapes, notes
 
     def _load(self, step: int, abstract_state: State, lacking: set[str]) -> State:
-        """Reads the state, with placeholders for what it lacks."""
+        """Reads the state, with None for what the checkpoint lacks."""
         if not lacking:
             return self._checkpointer.load(step, abstract_state)
         context = ocp.Context()
         context.pytree.loading.partial_load = True
         there = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: ocp.PLACEHOLDER if path_name(path) in lacking else leaf,
+            lambda path, leaf: None if path_name(path) in lacking else leaf,
             abstract_state,
         )
         with context:
@@ -288,19 +287,17 @@ def _without(parts: Mapping[str, Any], shapes: Shapes) -> Shapes:
     return {path: shape for path, shape in shapes.items() if path.split("/")[0] not in parts}
 
 
-def _completed(state: State, fresh: Mapping[str, Callable[[], Any]]) -> State:
-    """With arrays of `fresh` in the place of Orbax's placeholders."""
-
-    def complete(path: Any, leaf: Any) -> Any:
-        return made()[path_name(path)] if leaf is ocp.PLACEHOLDER else leaf
-
-    @functools.cache
-    def made() -> dict[str, Any]:
-        parts = {name: make() for name, make in fresh.items()}
-        leaves = jax.tree_util.tree_flatten_with_path(parts)[0]
-        return {path_name(path): leaf for path, leaf in leaves}
-
-    return jax.tree_util.tree_map_with_path(complete, state)
+def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[], Any]]) -> State:
+    """With what the checkpoint lacks, from `fresh`."""
+    if not lacking:
+        return state
+    made = {name: make() for name, make in fresh.items()}
+    leaves = {path_name(path): x for path, x in jax.tree_util.tree_flatten_with_path(made)[0]}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaves[path_name(path)] if path_name(path) in lacking else leaf,
+        state,
+        is_leaf=lambda x: x is None,
+    )
 
 
 @contextlib.contextmanager
