@@ -4,10 +4,11 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint._src.path.step import Metadata
@@ -18,6 +19,7 @@ from switch_jax.checkpointing.description import (
     check_model,
     damage,
     packed,
+    path_name,
     read_descriptions,
     shapes_of,
     tried,
@@ -76,7 +78,12 @@ class Checkpoints:
         """Of the complete checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
-    def restore(self, abstract_state: State, last: int | None = None) -> Restored | None:
+    def restore(
+        self,
+        abstract_state: State,
+        last: int | None = None,
+        fresh: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
         One that cannot be read is named, moved to the folder `damaged`, and the one before it read.
@@ -85,6 +92,8 @@ class Checkpoints:
           abstract_state: nested `ShapeDtypeStruct`s.
           last: no checkpoint of a later step is read, but for the oldest where all are later; the
             others are moved to the folder `discarded`.
+          fresh: for parts of the state, by name, a function that makes them. What the checkpoint
+            does not have of such a part, or has in another shape, is taken from there.
 
         Returns:
           None where there is no checkpoint.
@@ -94,6 +103,7 @@ class Checkpoints:
             are damaged.
           TransientError: the storage failed; no checkpoint is moved for that.
         """
+        fresh = fresh or {}
         self.wait()  # a save that is under way would look damaged
         damaged = self._model_dir / "damaged"
         if not self.steps() and damaged.is_dir() and any(damaged.iterdir()):
@@ -108,10 +118,12 @@ class Checkpoints:
             if reason is None:
                 shapes, notes = description
                 name = f"the checkpoint of step {step} in {self.directory}"
-                check_model(shapes, shapes_of(abstract_state), name, _REMEDY)
-                state, reason = tried(self._checkpointer.load, step, abstract_state)
+                wanted = shapes_of(abstract_state)
+                check_model(_without(fresh, shapes), _without(fresh, wanted), name, _REMEDY)
+                lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
+                state, reason = tried(self._load, step, abstract_state, lacking)
             if reason is None:
-                return Restored(step, state, notes)
+                return Restored(step, _completed(state, lacking, fresh), notes)
             place = self._move(step, "damaged")
             if is_first():
                 _say_damaged(step, reason, place)
@@ -197,6 +209,19 @@ class Checkpoints:
             notes = unpacked(json.loads(self._amended(step).read_text()))
         return shapes, notes
 
+    def _load(self, step: int, abstract_state: State, lacking: set[str]) -> State:
+        """Reads the state, with None for what the checkpoint lacks."""
+        if not lacking:
+            return self._checkpointer.load(step, abstract_state)
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        there = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: None if path_name(path) in lacking else leaf,
+            abstract_state,
+        )
+        with context:
+            return self._checkpointer.load(step, there)
+
     def _amended(self, step: int) -> Path:
         return self._model_dir / "amended" / f"{step}.json"
 
@@ -255,6 +280,24 @@ class _NewestAndBest:
         best = sorted(known, key=known.__getitem__)[-self._keep_best :]
         kept = {*steps[-self._keep :], *(best if self._keep_best else [])}
         return [checkpoint.step in kept for checkpoint in checkpoints]
+
+
+def _without(parts: Mapping[str, Any], shapes: Shapes) -> Shapes:
+    """Shapes of what does not belong to these parts of the state."""
+    return {path: shape for path, shape in shapes.items() if path.split("/")[0] not in parts}
+
+
+def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[], Any]]) -> State:
+    """With what the checkpoint lacks, from `fresh`."""
+    if not lacking:
+        return state
+    made = {name: make() for name, make in fresh.items()}
+    leaves = {path_name(path): x for path, x in jax.tree_util.tree_flatten_with_path(made)[0]}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaves[path_name(path)] if path_name(path) in lacking else leaf,
+        state,
+        is_leaf=lambda x: x is None,
+    )
 
 
 @contextlib.contextmanager

@@ -1,24 +1,47 @@
 """Keeps a bad step's update out of the model, inside the compiled step."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from switch_jax.fields import COUNT, FACTOR, Range, check_fields
+
+# Of normal noise a tenth lies as many standard deviations above the mean.
+_UPPER_TENTH = 1.2816
+# Loss and gradient norm are never spikes below so many times their median.
+_LEAST_RATIO = np.array([1.1, 3.0], np.float32)
+# Nor are they below these: batches of a model that makes hardly a mistake differ by large factors.
+_LEAST_LIMIT = np.array([0.01, 0.0], np.float32)
+_IS_NORM = np.array([False, True])
+# So many steps are skipped for their gradient norm alone before it is believed.
+_NORM_PATIENCE = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
     """When a step is bad, and what follows from many.
 
-    A step is bad if its loss or gradient norm is not finite, or lies more than `sigmas` standard
-    deviations above the mean of the last `window` good steps (once there were as many). It changes
+    A step is bad if its loss or gradient norm is not finite or above its limit. A bad step changes
     neither parameters nor the optimiser's state.
 
+    The limits come from the logarithms of loss and norm in the last `window` steps, without the
+    newest quarter of these, so that a rise does not lift its own limit. A limit lies above the
+    median by `sigmas` standard deviations, and at 1.1 times the median of the loss or 3 times that
+    of the norm at least. The deviation is that of normal noise with the same upper tenth: a few
+    spikes do not widen it, and a loss that one step in ten has, as those of the hard task of a
+    mixture, is no spike. There are no limits before the window is nearly full.
+
+    A skipped step changes nothing, so the next one has the same loss and norm, noise apart. A norm
+    that stays up while the loss is within its limit is therefore believed after 5 steps (fewer
+    where `bad_steps_in_a_row` is not above 5): the history of norms is moved to its level. A loss
+    that stays up is never believed.
+
     Attributes:
-      window: good steps that loss and gradient norm are compared with.
+      window: steps that loss and gradient norm are compared with.
       sigmas: None = only what is not finite is bad.
       bad_steps_in_a_row: with so many the run goes back to its last checkpoint, with new data.
       rollbacks: so often without a checkpoint in between; then, or at once with 0, the run stops.
@@ -47,40 +70,110 @@ class Guard(NamedTuple):
     """What the guard remembers; part of the training state.
 
     Attributes:
-      history: [2, window] float32, loss and gradient norm of the last good steps, as a ring.
+      recent: [2, window] float32, logarithms of loss and gradient norm, the newest last: of the
+        good steps and of the first bad one of each row (the next ones are of the same model, and
+        say nothing new); infinite where there was no step yet.
       good: int32, good steps so far.
-      skipped: int32, bad steps so far.
       in_a_row: int32, bad steps since the last good one.
+      norm_above: int32, 1 more after each step whose norm alone was above its limit, 1 less after
+        each other one; from 0 to the number at which such a norm is believed.
     """
 
-    history: Any
+    recent: Any
     good: Any
-    skipped: Any
     in_a_row: Any
+    norm_above: Any
 
 
 def init_guard(config: GuardConfig) -> Guard:
     """Of a run that has done no step."""
     zero = jnp.zeros([], jnp.int32)
-    return Guard(jnp.zeros([2, config.window], jnp.float32), zero, zero, zero)
+    return Guard(jnp.full([2, config.window], jnp.inf, jnp.float32), zero, zero, zero)
 
 
 def judge(
     guard: Guard, config: GuardConfig, loss: jax.Array, gradient_norm: jax.Array
-) -> tuple[jax.Array, Guard]:
-    """Whether a step with this loss and gradient norm is bad, and the guard after it."""
+) -> tuple[jax.Array, jax.Array, Guard]:
+    """Judges a step by its loss and gradient norm, float32 scalars.
+
+    Returns:
+      Whether it is bad, bool; the limits of loss and norm, [2] float32, infinite where there are
+      none; and the guard after the step.
+    """
     values = jnp.stack([loss, gradient_norm])
-    bad = ~jnp.isfinite(values)
-    if config.sigmas is not None:
-        limit = guard.history.mean(1) + config.sigmas * guard.history.std(1)
-        bad |= (guard.good >= config.window) & (values > limit)
-    bad = bad.any()
-    ring = jnp.arange(config.window) == guard.good % config.window
-    history = jnp.where(ring & ~bad, values[:, None], guard.history)
-    skipped = bad.astype(jnp.int32)
-    return bad, Guard(
-        history,
-        guard.good + 1 - skipped,
-        guard.skipped + skipped,
-        (guard.in_a_row + 1) * skipped,
+    logs = jnp.log(jnp.maximum(values, 1e-30))
+    finite = jnp.isfinite(values).all()
+    medians, limits = _limits(guard.recent, config)
+    loss_above, norm_above = values > limits
+    norm_alone = finite & norm_above & ~loss_above
+    patience = min(_NORM_PATIENCE, config.bad_steps_in_a_row - 1)
+    believed = norm_alone & (guard.norm_above == patience)
+    bad = ~finite | loss_above | (norm_alone & ~believed)
+
+    moved = guard.recent + jnp.where(_IS_NORM & believed, logs - medians, 0.0)[:, None]
+    new = jnp.concatenate([moved[:, 1:], logs[:, None]], axis=1)
+    enters = finite & (~bad | (guard.in_a_row == 0))
+    return (
+        bad,
+        limits,
+        Guard(
+            jnp.where(enters, new, guard.recent),
+            guard.good + jnp.where(bad, 0, 1),
+            jnp.where(bad, guard.in_a_row + 1, 0),
+            jnp.clip(guard.norm_above + jnp.where(norm_alone, 1, -1), 0, patience),
+        ),
     )
+
+
+def _limits(recent: jax.Array, config: GuardConfig) -> tuple[jax.Array, jax.Array]:
+    """Medians of the logarithms, and limits; each [2]."""
+    if config.sigmas is None:
+        return jnp.zeros(2), jnp.full(2, jnp.inf)
+    older = jnp.sort(recent[:, : config.window - config.window // 4], stable=False)
+    length = older.shape[1]
+    medians, upper = older[:, length // 2], older[:, length * 9 // 10]
+    rise = jnp.maximum(config.sigmas / _UPPER_TENTH * (upper - medians), np.log(_LEAST_RATIO))
+    limits = jnp.maximum(jnp.exp(medians + rise), _LEAST_LIMIT)
+    return medians, jnp.where(jnp.isfinite(upper), limits, jnp.inf)
+
+
+def verdict(name: str, value: float, limit: float) -> str:
+    """A loss or gradient norm in words: "loss 9.3 is above its limit 4.1"."""
+    text = f"{name} {value:.6g}"
+    if not math.isfinite(value):
+        return f"{text} is not finite"
+    return f"{text} is above its limit {limit:.6g}" if value > limit else text
+
+
+class BadSteps:
+    """What the host makes of bad steps: whether to save, to go back to a checkpoint, or to stop.
+
+    Attributes:
+      in_a_row: bad steps since the last good one, as of the last step that was looked at.
+      rollbacks: returns to a checkpoint without a good one since.
+    """
+
+    def __init__(self, config: GuardConfig) -> None:
+        self._config = config
+        self.in_a_row = self.rollbacks = 0
+
+    def too_many(self) -> bool:
+        """Whether the run has to go back, or to stop."""
+        return self.in_a_row >= self._config.bad_steps_in_a_row
+
+    def may_save(self) -> bool:
+        """Not among bad steps: the checkpoint would take the place of one to go back to."""
+        return self.in_a_row == 0
+
+    def may_go_back(self) -> bool:
+        """Whether the run has not been sent back too often."""
+        return self.rollbacks < self._config.rollbacks
+
+    def went_back(self) -> None:
+        """To a checkpoint."""
+        self.in_a_row, self.rollbacks = 0, self.rollbacks + 1
+
+    def saved(self) -> None:
+        """A checkpoint; it is a good one if the step was."""
+        if self.in_a_row == 0:
+            self.rollbacks = 0

@@ -25,7 +25,7 @@ from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, metric_of
 from switch_jax.training.feeding import Fed, feed, rows_here
 from switch_jax.training.folder import make_folder, write_bad_batch, write_description
-from switch_jax.training.guard import GuardConfig
+from switch_jax.training.guard import BadSteps, Guard, GuardConfig, init_guard, verdict
 from switch_jax.training.initial import initial_checkpoint, initial_state
 from switch_jax.training.life import Life
 from switch_jax.training.loss import LossConfig
@@ -97,6 +97,10 @@ def train(
         return loop.run()
 
 
+# What the guard judges a step by, and the limits, by their names in its metrics.
+_JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
+
+
 class _Parts(NamedTuple):
     """What a run is made of; `start`: the checkpoint that it starts from, see `initial`."""
 
@@ -124,12 +128,12 @@ class _Loop:
 
     def __init__(self, parts: _Parts, checkpoints: Checkpoints, model_dir: Path) -> None:
         self._parts, self._checkpoints, self._model_dir = parts, checkpoints, model_dir
-        self._best, self._rollbacks, self._dumped = Best(), 0, 0
+        self._best, self._bad, self._dumped = Best(), BadSteps(parts.guard), 0
         self.step: int
         self.state: Any
         self._position: Position
         self._restore()
-        self._in_a_row, self._signal = 0, NONE
+        self._signal, self._last_bad = NONE, ""
 
     def is_over(self) -> bool:
         """Whether nothing is left to do."""
@@ -184,13 +188,12 @@ class _Loop:
                 self._look_at(before)
             last = self.step == run.train_steps
             evaluate = last or self.step % run.eval_period == 0
-            # Not among bad steps: it would take the place of one to go back to.
-            save = last or (self.step % run.checkpoint_period == 0 and self._in_a_row == 0)
-            if not (evaluate or save or self._signal or self._too_many_bad()):
+            save = last or (self.step % run.checkpoint_period == 0 and self._bad.may_save())
+            if not (evaluate or save or self._signal or self._bad.too_many()):
                 continue
             self._look_at(done)  # so that a checkpoint never is ahead of the metrics
             done = None
-            if self._too_many_bad():
+            if self._bad.too_many():
                 self._roll_back()
                 continue
             self._records.flush(self._position.batches)
@@ -230,7 +233,7 @@ class _Loop:
             skipped, in_a_row, signal = jax.device_get(
                 (metrics.skipped, metrics.bad_in_a_row, metrics.signal)
             )
-        self._in_a_row, self._signal = int(in_a_row), max(self._signal, int(signal))
+        self._bad.in_a_row, self._signal = int(in_a_row), max(self._signal, int(signal))
         self._position = fed.position
         self._records.add(step, metrics)
         if skipped:
@@ -239,38 +242,40 @@ class _Loop:
             self._records.flush(fed.position.batches)
 
     def _tell_of_bad_step(self, done: _Done) -> None:
-        loss, norm = (float(x) for x in (done.metrics.loss, done.metrics.gradient_norm))
-        text = f"step {done.step} is bad and was skipped: loss {loss:.6g}, gradient norm {norm:.6g}"
-        batch = done.fed.position.batches
+        values = {name: float(getattr(done.metrics, name)) for name in _JUDGED}
+        loss, loss_limit, norm, norm_limit = values.values()
+        self._last_bad = (
+            f"step {done.step} is bad and was skipped: {verdict('loss', loss, loss_limit)}, "
+            f"{verdict('gradient norm', norm, norm_limit)}"
+        )
+        text, batch = self._last_bad, done.fed.position.batches
         if self._dumped < self._parts.guard.dumped_batches:
             self._dumped += 1
             path = write_bad_batch(self._model_dir, batch, done.fed.host)
             text += f"; batch {batch} is in {path}"
         self._progress.say(text)
-        values = {"batch": batch, "loss": loss, "gradient_norm": norm}
         seconds = training_seconds(self._goodput.seconds())
-        self._writer.write("skipped", done.step, seconds, values)
-
-    def _too_many_bad(self) -> bool:
-        return self._in_a_row >= self._parts.guard.bad_steps_in_a_row
+        self._writer.write("skipped", done.step, seconds, {"batch": batch, **values})
 
     def _roll_back(self) -> None:
         """To the last checkpoint before the bad steps, with the data moved on."""
-        guard, step, good = self._parts.guard, self.step, self.step - self._in_a_row
-        bad = f"{self._in_a_row} bad steps in a row, up to step {step}"
-        if self._rollbacks == guard.rollbacks:
+        in_a_row, step = self._bad.in_a_row, self.step
+        bad = f"{in_a_row} bad steps in a row, up to step {step}"
+        if not self._bad.may_go_back():
             raise UserError(
-                f"{bad}, after {self._rollbacks} returns to a checkpoint without a good one since: "
-                f"stopping. {self._model_dir} has the checkpoint of before and, in bad_batches, "
-                "what was skipped; a lower LEARNING_RATE or float32 (ACTIVATION_DTYPE) may help"
+                f"{bad}, after {self._bad.rollbacks} returns to a checkpoint without a good one "
+                f"since: stopping; {self._last_bad}. {self._model_dir} has the checkpoint of "
+                "before and, in bad_batches, what was skipped; a lower LEARNING_RATE or float32 "
+                "(ACTIVATION_DTYPE) may help. Where a limit is too low, as for new data that are "
+                "harder, raise SPIKE_SIGMAS, or set it to None: then only what is not finite is bad"
             )
-        self._rollbacks += 1
         seconds = training_seconds(self._goodput.seconds())
-        self._writer.write("rollback", step, seconds, {"bad_steps": self._in_a_row})
+        self._writer.write("rollback", step, seconds, {"bad_steps": in_a_row})
         with self._goodput.spend("checkpoint"):
             position, self.state = self._position, None  # there may be no room for two states
-            self._restore(last=good)
-            self._position, self._in_a_row = position, 0
+            self._restore(last=step - in_a_row)
+            self._position = position
+            self._bad.went_back()
             # The checkpoint goes with these data from now on, also if the run ends before the next.
             if self.step:
                 self._checkpoints.amend(self.step, self._notes())
@@ -301,8 +306,7 @@ class _Loop:
         with self._goodput.spend("checkpoint"):
             self._checkpoints.save(self.step, self.state, self._notes(), value)
         self._watchdog.alive(f"checkpoint of step {self.step}")
-        if self._in_a_row == 0:
-            self._rollbacks = 0
+        self._bad.saved()
 
     def _notes(self) -> dict[str, Any]:
         """What else a checkpoint needs; every process calls it, and has its part in it."""
@@ -314,7 +318,9 @@ class _Loop:
 
     def _restore(self, last: int | None = None) -> None:
         """State, step and position of the newest checkpoint, or of a fresh run."""
-        restored = self._checkpoints.restore(self._parts.abstract, last)
+        restored = self._checkpoints.restore(
+            self._parts.abstract, last, {"guard": self._fresh_guard}
+        )
         if restored is None:
             run, model, _, _, optimizer, _, guard, abstract, checkpoint = self._parts
             self.state = initial_state(run, model, optimizer, guard, abstract, checkpoint)
@@ -329,6 +335,15 @@ class _Loop:
                 f"DATA_STREAMS is {wanted}, but the checkpoint of step {self.step} was made with "
                 f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
             )
+
+    def _fresh_guard(self) -> Guard:
+        """What a checkpoint lacks of it: one with another SPIKE_WINDOW, or from earlier code.
+
+        There the guard had `history`, the loss and norm themselves, in the place of `recent`, and
+        `skipped`. It goes on without limits, until it has seen enough steps.
+        """
+        shardings = jax.tree.map(lambda s: s.sharding, self._parts.abstract.guard)
+        return jax.jit(lambda: init_guard(self._parts.guard), out_shardings=shardings)()
 
     def _open_feed(self) -> Prefetch[Fed]:
         """Batches from the position on, made and put on the devices ahead of the loop."""

@@ -16,8 +16,9 @@ from switch_jax.training.step import Metrics
 
 # Not means over steps, or not of use as such.
 _NOT_MEANS = (
-    "tokens", "skipped", "bad_in_a_row", "updates", "batch_hash", "signal", "encoder_router",
-    "decoder_router", "gradient_norms", "parameter_norms", "update_norms",
+    "tokens", "loss_limit", "gradient_norm_limit", "skipped", "bad_in_a_row", "updates",
+    "batch_hash", "signal", "encoder_router", "decoder_router", "gradient_norms",
+    "parameter_norms", "update_norms",
 )  # fmt: skip
 
 

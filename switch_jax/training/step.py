@@ -36,6 +36,7 @@ class Metrics(NamedTuple):
       gradient_norm: L2, of all gradients together.
       parameter_norm: L2, after the update, in which they are at hand.
       gradient_norms, parameter_norms, update_norms: L2, by group of parameters.
+      loss_limit, gradient_norm_limit: above which the step is bad; infinite where there is none.
       skipped: 1 where the step was bad and changed nothing, else 0.
       bad_in_a_row: int32, this step and the bad ones right before it.
       updates: int32, steps so far that were not bad.
@@ -56,6 +57,8 @@ class Metrics(NamedTuple):
     gradient_norms: dict[str, jax.Array]
     parameter_norms: dict[str, jax.Array]
     update_norms: dict[str, jax.Array]
+    loss_limit: jax.Array
+    gradient_norm_limit: jax.Array
     skipped: jax.Array
     bad_in_a_row: jax.Array
     updates: jax.Array
@@ -194,7 +197,7 @@ def make_train_step(
             )
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(gradients, axes)
-            bad, guarded = judge(state.guard, guard, sums.loss, gradient_norms.all)
+            bad, limits, guarded = judge(state.guard, guard, sums.loss, gradient_norms.all)
             updates, optimizer_state = optimizer.update(
                 gradients, state.optimizer, state.parameters, skip=bad
             )
@@ -209,6 +212,8 @@ def make_train_step(
             gradient_norms=gradient_norms.groups,
             parameter_norms=parameter_norms.groups,
             update_norms=update_norms.groups,
+            loss_limit=limits[0],
+            gradient_norm_limit=limits[1],
             skipped=bad.astype(jnp.float32),
             bad_in_a_row=guarded.in_a_row,
             updates=guarded.good,

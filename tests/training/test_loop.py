@@ -2,8 +2,10 @@ import dataclasses
 import json
 import os
 import signal
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -154,16 +156,52 @@ def test_only_the_newest_checkpoints_stay(tmp_path):
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [2, 3]
 
 
+class _EarlierGuard(NamedTuple):
+    history: Any
+    good: Any
+    skipped: Any
+    in_a_row: Any
+
+
+def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
+    whole, tmp_path, monkeypatch
+):
+    save = loop.Checkpoints.save
+
+    def save_earlier(self, step, state, *rest):
+        guard = state.guard
+        earlier = _EarlierGuard(jnp.exp(guard.recent), guard.good, guard.good * 0, guard.in_a_row)
+        save(self, step, state._replace(guard=earlier), *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Checkpoints, "save", save_earlier)
+        _train(tmp_path, 3)
+    resumed = _train(tmp_path, 6)
+    for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(resumed.guard.good) == 6
+    np.testing.assert_array_equal(resumed.guard.recent[:, -3:], whole[1].guard.recent[:, -3:])
+    assert np.isinf(resumed.guard.recent[:, :-3]).all()
+
+
+def test_a_run_goes_on_with_another_window_of_the_guard(whole, tmp_path):
+    _train(tmp_path, 3)
+    resumed = _train(tmp_path, 6, guard=GuardConfig(window=16))
+    for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(resumed.guard.good) == 6 and resumed.guard.recent.shape == (2, 16)
+
+
 @pytest.fixture
 def poison(monkeypatch):
-    """Makes the loss of some global batches, by number from 1, NaN."""
+    """Spoils some global batches, by number from 1: their loss is NaN, or as the weights say."""
 
-    def poison(numbers):
+    def poison(numbers, weights=np.nan):
         class Poisoned(TrainBatches):
             def __next__(self):
                 batch, position = super().__next__()
                 if position.batches in numbers:
-                    batch["decoder_loss_weights"][:] = np.nan
+                    batch["decoder_loss_weights"][:] = weights
                 return batch, position
 
         monkeypatch.setattr(loop, "TrainBatches", Poisoned)
@@ -179,7 +217,7 @@ def _hashes(folder):
 def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison, capsys):
     poison({4})
     state = _train(tmp_path, 6)
-    assert int(state.guard.skipped) == 1 and int(state.guard.in_a_row) == 0
+    assert int(state.guard.good) == 5 and int(state.guard.in_a_row) == 0
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (skipped,) = _records(tmp_path, "skipped")
     assert (skipped["step"], skipped["batch"], skipped["loss"]) == (4, 4, None)
@@ -189,14 +227,27 @@ def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison,
     assert written["rows"].tolist() == list(range(8))
     assert written["encoder_tokens"].shape == (8, 32)
     assert np.isnan(written["decoder_loss_weights"]).all()
-    assert "step 4 is bad and was skipped: loss nan" in capsys.readouterr().out
+    assert "step 4 is bad and was skipped: loss nan is not finite, grad" in capsys.readouterr().out
+
+
+def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
+    weights = np.zeros((8, 16), np.float32)
+    weights[:, 0], weights[:, 1] = 1000, -1000  # sums to 0: divided by 1, of huge gradients
+    poison({6}, weights)
+    state = _train(tmp_path, 7, guard=GuardConfig(window=4))
+    assert int(state.guard.good) == 6
+    (skipped,) = _records(tmp_path, "skipped")
+    norm, limit = skipped["gradient_norm"], skipped["gradient_norm_limit"]
+    assert norm > 100 * limit and 0 < skipped["loss_limit"] < 20
+    told = f"gradient norm {norm:.6g} is above its limit {limit:.6g}; batch 6 is in"
+    assert told in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path, poison, capsys):
     poison({5, 6})
     state = _train(tmp_path, 6, guard=GuardConfig(bad_steps_in_a_row=2))
     assert "2 bad steps in a row, up to step 6: back to step 3, and on" in capsys.readouterr().out
-    assert int(state.step) == 6 and int(state.guard.skipped) == 0  # as of the checkpoint
+    assert int(state.step) == int(state.guard.good) == 6  # as of the checkpoint
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (rollback,) = _records(tmp_path, "rollback")
     assert (rollback["step"], rollback["bad_steps"]) == (6, 2)
@@ -216,7 +267,9 @@ def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_ag
 ):
     poison(set(range(5, 1000)))
     guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=2)
-    with pytest.raises(UserError, match=r"3 bad steps in a row.*after 2 returns.*bad_batches"):
+    with pytest.raises(
+        UserError, match=r"3 bad .*after 2 returns.*step 6 is bad.*loss nan.*bad_batches"
+    ):
         _train(tmp_path, 20, guard=guard)
     # Steps 5 and 6, and twice 4 to 6: two are too many, which shows when the third is under way.
     assert [r["batch"] for r in _records(tmp_path, "skipped")] == [5, 6, 7, 8, 9, 10, 11, 12]
