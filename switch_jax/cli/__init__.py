@@ -11,6 +11,7 @@ import traceback
 import switch_jax
 from switch_jax.cli import gin_flags, processes
 from switch_jax.errors import UserError
+from switch_jax.interrupts import Interrupts
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
@@ -50,9 +51,15 @@ def main(argv: list[str] | None = None) -> int:
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
     args = parser.parse_args(gin_flags.as_parsed(argv))
+    # Of training a thread may be left that reads data and hangs: Python would not end.
+    is_training = is_program and args.command == "train"
+    if is_training:
+        signal.signal(signal.SIGINT, Interrupts())
     try:
         code = args.main(args)
         sys.stdout.flush()
+        if is_training:
+            processes.end(code)
         return code
     except BrokenPipeError:  # as of `switch_jax tasks | head`
         if not is_program:
@@ -61,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except UserError as error:
         print(f"switch_jax {args.command}: {error}", file=sys.stderr)
-        if is_program and processes.joined():
+        if is_training or (is_program and processes.joined()):
             processes.end_at_once(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
@@ -70,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             processes.end_at_once(130)
         return 130
     except Exception:
-        if is_program and processes.joined():
+        if is_training or (is_program and processes.joined()):
             with contextlib.suppress(OSError):  # who reads it may be gone
                 traceback.print_exc()
             processes.end_at_once(1)

@@ -23,6 +23,8 @@ class RunConfig:
       eval_batches: most batches of each validation set.
       keep_checkpoints: how many of the newest stay.
       keep_best: how many of the best stay besides, of those that an evaluation goes with.
+      keep_set_aside: how many checkpoints stay in the folder `discarded`, of those that a return to
+        an earlier one has left, and as many in `damaged`: the newest; 0: none.
       best_metric: what is best: 'neg_log_perplexity' or 'accuracy' over all validation sets, or of
         one task or component of the mixture, as in 'my_task/accuracy'.
       early_stopping_evals: the run ends after so many evaluations without a better one; None: no.
@@ -43,6 +45,7 @@ class RunConfig:
     checkpoint_period: int = 1000
     keep_checkpoints: int = 3
     keep_best: int = 1
+    keep_set_aside: int = 1
     best_metric: str = "neg_log_perplexity"
     early_stopping_evals: int | None = None
     profile_steps: tuple[int, int] | None = None
@@ -53,7 +56,7 @@ class RunConfig:
         """Raises UserError on numbers below 1."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "keep_best" else 1
+            least = 0 if field.name in ("keep_best", "keep_set_aside") else 1
             if field.name != "seed" and isinstance(value, int | float) and value < least:
                 raise UserError(f"{field.name} = {value}: it must be at least {least}")
         if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
