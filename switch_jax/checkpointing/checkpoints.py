@@ -46,6 +46,7 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The folder `checkpoints` of a run, with one folder a step in it; every process opens it."""
 
+    @orbax_mends.without_logs()
     def __init__(
         self, model_dir: str | Path, keep: int, keep_best: int = 0, keep_set_aside: int = 1
     ) -> None:
@@ -72,14 +73,14 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             )
         for step in self.steps():
-            # One that is damaged has none: `restore` sets it aside.
-            with contextlib.suppress(Exception), orbax_mends.without_logs():
+            with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
                 self._policy.values[step] = self._record(step)["value"]
 
     def steps(self) -> list[int]:
         """Of the complete checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
+    @orbax_mends.without_logs()
     def restore(self, abstract_state: State, last: int | None = None) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 

@@ -80,21 +80,21 @@ def _has_no_trace(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
 
 
-def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
-
-
 @contextlib.contextmanager
 def without_logs() -> Iterator[None]:
     """Within, Orbax logs nothing: for who says in a line of their own what cannot be read."""
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
     loggers = [logging.getLogger("absl"), logging.getLogger()]
     for logger in loggers:
-        logger.addFilter(_is_not_of_orbax)
+        logger.addFilter(is_of_others)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(_is_not_of_orbax)
+            logger.removeFilter(is_of_others)
 
 
 def check_described(checkpoint: Path) -> None:

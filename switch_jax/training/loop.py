@@ -297,10 +297,10 @@ class _Loop:
             self._restore(last=good)
             self._position, self._in_a_row = position, 0
             # The checkpoint goes with these data from now on, also if the run ends before the next.
-            if self.step:
+            if self.step in self._checkpoints.steps():
                 self._checkpoints.amend(self.step, self._notes())
             else:
-                self._checkpoints.save(0, self.state, self._notes(), None)
+                self._checkpoints.save(self.step, self.state, self._notes(), None)
         self._progress.back_to(self.step)
         self._progress.say(f"{bad}: back to step {self.step}, and on with new data")
 

@@ -55,11 +55,13 @@ def test_the_lock_can_be_let_go_and_taken_again(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     lock = RunLock(tmp_path)
-    read, write = os.pipe()
+    (read, write), (ready, begun) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(begun, b"x")
         os.read(read, 1)  # until the test is over
         os._exit(0)
+    os.read(ready, 1)
     try:
         with pytest.raises(UserError, match="is in use by process"):
             RunLock(tmp_path)  # the child has let go of nothing that is not its own
@@ -68,8 +70,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     finally:
         os.write(write, b"x")
         os.waitpid(child, 0)
-        os.close(read)
-        os.close(write)
+        for descriptor in (read, write, ready, begun):
+            os.close(descriptor)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):

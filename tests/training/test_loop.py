@@ -237,12 +237,12 @@ def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
 
 
 def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, capsys):
-    poison({1, 2, 3, 4, 5, 6})
-    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=1)
-    with pytest.raises(UserError, match="after 1 returns"):
+    poison(set(range(1, 10)))
+    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=2)
+    with pytest.raises(UserError, match="after 2 returns"):
         _train(tmp_path, 6, guard=guard)
     status = read_status(tmp_path)
-    assert (status.state, "after 1 returns" in status.message) == ("failed", True)
+    assert (status.state, "after 2 returns" in status.message) == ("failed", True)
     assert "back to step 0, and on with new data" in capsys.readouterr().out
     poison(set())
     _train(tmp_path, 3, guard=guard)

@@ -97,6 +97,7 @@ def test_two_processes_are_stopped_and_one_goes_on_with_another_mesh(alone, tmp_
     assert [r["step"] for r in records(folder)] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both_while_the_data_of_the_other_stall(tmp_path):
     folder, stalling = tmp_path / "run", tmp_path / "stalling.gin"
     stalling.write_text("import tests.training.stalling\n")
