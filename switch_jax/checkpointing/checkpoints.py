@@ -3,15 +3,14 @@
 import contextlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-from etils import epath
 from orbax.checkpoint import v1 as ocp
-from orbax.checkpoint._src.path.step import Metadata
 
 from switch_jax.checkpointing import orbax_mends
 from switch_jax.checkpointing.description import (
@@ -49,19 +48,24 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The folder `checkpoints` of a run, with one folder a step in it; every process opens it."""
 
-    def __init__(self, model_dir: str | Path, keep: int, keep_best: int = 0) -> None:
+    @orbax_mends.without_logs()
+    def __init__(
+        self, model_dir: str | Path, keep: int, keep_best: int = 0, keep_set_aside: int = 1
+    ) -> None:
         """Opens the folder, and makes it where it is not.
 
         Args:
           model_dir: the run's folder.
           keep: how many of the newest checkpoints stay.
           keep_best: how many of those with the largest values stay besides.
+          keep_set_aside: how many of the newest stay in the folder `discarded`, and in `damaged`.
+            Older ones are emptied at the next `save`; their names stay.
         """
-        orbax_mends.add_checksums()
-        orbax_mends.log_no_traces()
+        orbax_mends.apply()
         self._model_dir = Path(model_dir).absolute()
         self.directory = self._model_dir / "checkpoints"
         self._policy = _NewestAndBest(keep, keep_best)
+        self._keep_set_aside = keep_set_aside
         self._set_aside_unreadable()
         with _explained(self.directory):
             self._checkpointer = ocp.training.Checkpointer(
@@ -78,6 +82,7 @@ class Checkpoints:
         """Of the complete checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
+    @orbax_mends.without_logs()
     def restore(
         self,
         abstract_state: State,
@@ -87,6 +92,8 @@ class Checkpoints:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
         One that cannot be read is named, moved to the folder `damaged`, and the one before it read.
+        Notes from `amend` that cannot be read are named, and those that were saved with the
+        checkpoint returned.
 
         Args:
           abstract_state: nested `ShapeDtypeStruct`s.
@@ -108,12 +115,12 @@ class Checkpoints:
         damaged = self._model_dir / "damaged"
         if not self.steps() and damaged.is_dir() and any(damaged.iterdir()):
             self._say_all_damaged()
+        now = time.time_ns()
         if last is not None and self.steps():
             last = max(last, self.steps()[0])
+            for step in [step for step in self.steps() if step > last]:
+                self._move(step, "discarded", now)
         for step in reversed(self.steps()):
-            if last is not None and step > last:
-                self._move(step, "discarded")
-                continue
             description, reason = tried(self._description, step)
             if reason is None:
                 shapes, notes = description
@@ -123,8 +130,9 @@ class Checkpoints:
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, reason = tried(self._load, step, abstract_state, lacking)
             if reason is None:
+                notes = self._newest_notes(step, notes)
                 return Restored(step, _completed(state, lacking, fresh), notes)
-            place = self._move(step, "damaged")
+            place = self._move(step, "damaged", now)
             if is_first():
                 _say_damaged(step, reason, place)
             if not self.steps():
@@ -145,7 +153,12 @@ class Checkpoints:
         """
         self.wait()
         amended = self._amended(step)
-        _on_first(amended, lambda: amended.unlink(missing_ok=True))
+
+        def make_room() -> None:
+            amended.unlink(missing_ok=True)
+            self._empty_older_set_aside()
+
+        _on_first(amended, make_room)
         self._policy.values[step] = value
         record = packed({"notes": notes, "value": value})
         self._attempt(
@@ -204,10 +217,23 @@ class Checkpoints:
         shapes = shapes_of(metadata.metadata)
         if not shapes:
             raise ValueError("its description cannot be read")
-        notes = unpacked(metadata.custom_metadata)["notes"]
-        if self._amended(step).exists():
-            notes = unpacked(json.loads(self._amended(step).read_text()))
-        return shapes, notes
+        return shapes, unpacked(metadata.custom_metadata)["notes"]
+
+    def _newest_notes(self, step: int, saved: dict[str, Any]) -> dict[str, Any]:
+        """What `amend` has given a checkpoint; else, or if that is damaged, what was saved."""
+
+        def read() -> dict[str, Any] | None:
+            path = self._amended(step)
+            return unpacked(json.loads(path.read_text())) if path.exists() else None
+
+        amended, reason = tried(read)
+        if reason is not None and is_first():
+            print(
+                f"{self._amended(step)} is damaged ({reason}): the checkpoint of step {step} is "
+                "used with its own notes, so data that a return to it had left out come again",
+                flush=True,
+            )
+        return saved if amended is None or reason is not None else amended
 
     def _load(self, step: int, abstract_state: State, lacking: set[str]) -> State:
         """Reads the state, with None for what the checkpoint lacks."""
@@ -229,12 +255,13 @@ class Checkpoints:
         """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
 
         def move() -> None:
+            now = time.time_ns()
             for path in self.directory.glob("[0-9]*"):
                 try:
-                    _ = Metadata(step=0, path=epath.Path(path)).commit_timestamp
+                    orbax_mends.check_described(path)
                 except Exception as error:  # whatever may come of a file with any content
                     reason = damage(error)
-                    place = self._place(path.name, "damaged")
+                    place = self._place(path.name, "damaged", now)
                     place.parent.mkdir(exist_ok=True)
                     path.rename(place)
                     _say_damaged(path.name, reason, place)
@@ -247,12 +274,24 @@ class Checkpoints:
             f"{self._model_dir / 'damaged'}; start again in another MODEL_DIR"
         )
 
-    def _place(self, step: int | str, folder: str) -> Path:
-        return self._model_dir / folder / f"{step}_{time.time_ns()}"
+    def _place(self, step: int | str, folder: str, now: int) -> Path:
+        return self._model_dir / folder / f"{step}_{now}"
 
-    def _move(self, step: int, folder: str) -> Path:
+    def _empty_older_set_aside(self) -> None:
+        """Makes room; `damaged` keeps the names, by which a later start knows what became of all.
+
+        Only once there is something to save: where all checkpoints seem to be damaged, all stay.
+        """
+        for folder in ("discarded", "damaged"):
+            paths = sorted((self._model_dir / folder).glob("*_*"), key=_when_set_aside)
+            for path in paths[: max(0, len(paths) - self._keep_set_aside)]:
+                with contextlib.suppress(OSError):  # it is there at the next save too
+                    shutil.rmtree(path)
+                    path.mkdir()
+
+    def _move(self, step: int, folder: str, now: int) -> Path:
         """Out of the way, to MODEL_DIR/folder/step_time."""
-        place = self._place(step, folder)
+        place = self._place(step, folder, now)
         path = self.directory / str(step)
         self.wait()  # of all processes
 
@@ -264,6 +303,12 @@ class Checkpoints:
         self._policy.values.pop(step, None)
         self._checkpointer.reload()
         return place
+
+
+def _when_set_aside(path: Path) -> tuple[int, int]:
+    """Time and step, of a path that `Checkpoints` has named."""
+    step, _, time = path.name.partition("_")
+    return (int(time), int(step)) if step.isdecimal() and time.isdecimal() else (0, 0)
 
 
 class _NewestAndBest:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from switch_jax.checkpointing.orbax_mends import first_cause, root
+from switch_jax.checkpointing.orbax_mends import first_cause, root, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.partitioning.hosts import agreed, gather
 
@@ -57,7 +57,8 @@ def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
 
     def attempt() -> tuple[Any, str | None]:
         try:
-            return read(*arguments), None
+            with without_logs():
+                return read(*arguments), None
         except Exception as error:  # Orbax's own kinds of errors are many
             return None, damage(error)
 

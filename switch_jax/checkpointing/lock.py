@@ -3,9 +3,21 @@
 import fcntl
 import os
 import socket
+import weakref
 from pathlib import Path
 
 from switch_jax.errors import UserError, storage_error
+
+_locks: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for lock in list(_locks):
+        lock.close()
+
+
+# The lock is of the open file, which a forked child has too: it would outlive this process in it.
+os.register_at_fork(after_in_child=_close_all)
 
 
 class RunLock:
@@ -36,6 +48,7 @@ class RunLock:
             raise storage_error(
                 f"MODEL_DIR {str(model_dir)!r} cannot be locked: {error.strerror}", error
             ) from error
+        _locks.add(self)
 
     def close(self) -> None:
         """Lets go."""

@@ -104,7 +104,7 @@ def load_parameters(
 
 def check_parameters(checkpoint: Path, abstract_parameters: Any) -> None:
     """Compares shapes with those that a checkpoint says it has; raises as `load_parameters`."""
-    orbax_mends.log_no_traces()
+    orbax_mends.apply()
     saved, reason = tried(_saved_shapes, checkpoint)
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))

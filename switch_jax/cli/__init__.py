@@ -10,6 +10,7 @@ import traceback
 import switch_jax
 from switch_jax.cli import gin_flags, processes, streams
 from switch_jax.errors import UserError, storage_error
+from switch_jax.interrupts import Interrupts
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
@@ -33,23 +34,34 @@ def main(argv: list[str] | None = None) -> int:
     """
     is_program = argv is None
     output = streams.open_all() if is_program else None
-    name = "switch_jax"
+    name, is_training = "switch_jax", False
+
+    def ended(code: int) -> int:
+        # Python would not end: of training a thread may be left that reads data and hangs, and
+        # processes that have joined would wait for each other.
+        if is_training or (is_program and processes.joined()):
+            processes.end_at_once(code)
+        return code
+
     try:
         try:
             args = _parsed(gin_flags.as_parsed(sys.argv[1:] if argv is None else argv))
         finally:  # --help ends here
             sys.stdout.flush()
         name = f"switch_jax {args.command}"
-        if output and args.command == "train" and not args.dry_run:
-            output.on_failure = _train_without_output
+        if output and args.command == "train":
+            is_training = True
+            signal.signal(signal.SIGINT, Interrupts())
+            if not args.dry_run:
+                output.on_failure = _train_without_output
         code = args.main(args)
         sys.stdout.flush()
+        if is_training:
+            processes.end(code)
         return code
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        if is_program and processes.joined():
-            processes.end_at_once(error.exit_code)
-        return error.exit_code
+        return ended(error.exit_code)
     except SystemExit:
         if output and output.failure:  # argparse passes over what it cannot print
             return _told_without_output(name, output.failure)
@@ -61,13 +73,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:
         if output and error is output.failure:
-            code = _told_without_output(name, output.failure)
-            if processes.joined():
-                processes.end_at_once(code)
-            return code
-        if is_program and processes.joined():
+            return ended(_told_without_output(name, output.failure))
+        if is_training or (is_program and processes.joined()):
             traceback.print_exc()
-            processes.end_at_once(1)
+        ended(1)
         raise
 
 

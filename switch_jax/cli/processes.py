@@ -49,6 +49,15 @@ def joined() -> bool:
     return jax is not None and jax.distributed.is_initialized()
 
 
+def end(exit_code: int) -> NoReturn:
+    """Ends this process when the others have come as far: threads that hang do not hold it up."""
+    if joined():
+        from switch_jax.partitioning import hosts
+
+        hosts.part()
+    end_at_once(exit_code)
+
+
 def end_at_once(exit_code: int) -> NoReturn:
     """Ends this process; as Python ends, JAX would wait for the others, and they wait for it."""
     with contextlib.suppress(OSError):  # who reads it may be gone

@@ -8,12 +8,12 @@
 Later files and values win. Files are looked for in the current directory, in --gin_search_paths,
 and among the configs that come with switch_jax.
 
-The same command goes on from the last checkpoint in MODEL_DIR. SIGTERM and Ctrl-C save one first;
-SIGUSR1 writes a profiler trace of five steps. On several hosts run the command on each of them,
-with --multihost.
+The same command goes on from the last checkpoint in MODEL_DIR. SIGTERM, SIGHUP and Ctrl-C save one
+first; SIGUSR1 writes a profiler trace of five steps. On several hosts run the command on each of
+them, with --multihost.
 
 Exit codes: 0 done; 1 what may pass, a storage fault or a lost host, start it again; 2 a mistake in
-the config or on the disk; 75 stopped by SIGTERM, start it again; 130 stopped by Ctrl-C.
+the config or on the disk; 75 stopped by SIGTERM or SIGHUP, start it again; 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -72,9 +72,11 @@ def _train(args: argparse.Namespace, parts: dict[str, Any]) -> int:
     processes.keep_compiled()
 
     from switch_jax.cli import gin_config
+    from switch_jax.interrupts import raise_lost
     from switch_jax.training.loop import train
     from switch_jax.training.stopping import Stopped
 
+    raise_lost()  # in what was loaded
     try:
         train(**parts, config_text=gin_config.config_text())
     except Stopped as stopped:

@@ -27,16 +27,30 @@ class Prefetch(Generic[Item]):
         return self
 
     def __next__(self) -> Item:
-        item, error = self._items.get()
+        return self.get()
+
+    def get(self, seconds: float | None = None) -> Item:
+        """The next item.
+
+        Args:
+          seconds: to wait for it; None: as long as it takes.
+
+        Raises:
+          TimeoutError: it was not there in time; the next call goes on waiting for it.
+        """
+        try:
+            item, error = self._items.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError from None
         if error is not None:
             self._items.put((None, error))  # for every later call too
             raise error
         return item  # type: ignore[return-value]  # None comes with an error alone
 
     def close(self) -> None:
-        """Ends the thread when the item that it is making is done, or leaves it after 10 s."""
+        """Ends the thread when the item that it is making is done, or leaves it after 2 s."""
         self._closed.set()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 2
         while self._thread.is_alive() and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
                 self._items.get_nowait()  # it may wait for room

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from clu import metric_writers
 
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
+from switch_jax.paths import told
 
 
 class MetricWriter:
@@ -38,19 +40,24 @@ class MetricWriter:
         """
         self.path = Path(model_dir) / "metrics.jsonl"
         self._active = active
+        self._said_damaged = not active
         if not active:
             return
-        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+        if self.path.exists() and not self._read().endswith(b"\n"):
             self._append("\n")  # after half a line, from a run that was killed
+        folder = Path(model_dir) / "tensorboard"
+        with told(folder):  # TensorFlow's error for a file there does not name it
+            folder.mkdir(exist_ok=True)
+        with self._explained():
+            self._tensorboard = metric_writers.SummaryWriter(str(folder))
         self._wandb = (
             start_wandb(Path(model_dir), wandb_project, config_text) if wandb_project else None
         )
-        self._tensorboard = metric_writers.SummaryWriter(str(Path(model_dir) / "tensorboard"))
 
     def last_record(self, kind: str, step: int) -> dict[str, Any] | None:
         """The newest record of a kind that was written at `step` or before; None: there is none."""
-        records = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
-        return records[-1] if records else None
+        found = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
+        return found[-1] if found else None
 
     def find(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """The newest record that has these values; None: there is none."""
@@ -116,14 +123,40 @@ class MetricWriter:
                 f"metrics cannot be written to {self.path}: {error.strerror}", error
             ) from error
 
-    def _records(self) -> Iterator[dict[str, Any]]:
-        """The records so far, in the order in which they were written."""
-        text = self.path.read_text(errors="replace") if self.path.exists() else ""
-        for line in text.splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # half written when the run was killed
-                continue
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise storage_error(f"{self.path} cannot be read: {error.strerror}", error) from error
+
+    def _records(self) -> list[dict[str, Any]]:
+        """The records so far, in the order in which they were written; says what is none."""
+        lines = self._read().splitlines() if self.path.exists() else []
+        found = [(number, _record(line)) for number, line in enumerate(lines, 1) if line.strip()]
+        damaged = [number for number, record in found if record is None]
+        if damaged and not self._said_damaged:
+            self._said_damaged = True
+            print(
+                f"{self.path}: {len(damaged)} of {len(lines)} lines are no records, the first is "
+                f"line {damaged[0]}; they are left as they are, and left out",
+                file=sys.stderr,
+            )
+        return [record for _, record in found if record is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None: half written when the run was killed, or changed by hand."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    spent = record.get("spent", {})
+    numbers = [record.get("step"), *(spent.values() if isinstance(spent, dict) else [None])]
+    if not all(type(number) in (int, float) and abs(number) < 2**63 for number in numbers):
+        return None  # NaN is not below it either
+    return record if isinstance(record["step"], int) else None
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The processes of a run: how they find each other, and what all of them must know alike."""
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -128,6 +129,26 @@ def meet(place: str) -> None:
     """
     if jax.process_count() > 1:
         _coordinator().wait_at_barrier(f"switch_jax/{place}", 1000 * _MEETING_TIMEOUT)
+
+
+def announce(name: str, value: str) -> None:
+    """Leaves a word for the other processes, which they find when they look: none waits for it."""
+    if jax.process_count() > 1:
+        key = f"switch_jax/{name}/{jax.process_index()}"
+        _coordinator().key_value_set(key, value, allow_overwrite=True)
+
+
+def announced(name: str) -> list[str]:
+    """The words that processes have left under this name so far; alone there are none."""
+    if jax.process_count() == 1:
+        return []
+    return [value for _, value in _coordinator().key_value_dir_get(f"switch_jax/{name}")]
+
+
+def part() -> None:
+    """Leaves the other processes, when all come to this: no heartbeat is missed from now on."""
+    with contextlib.suppress(RuntimeError):  # another is gone: this one has done its part
+        jax.distributed.shutdown()
 
 
 def _coordinator() -> Any:

@@ -24,6 +24,8 @@ class RunConfig:
       eval_batches: most batches of each validation set.
       keep_checkpoints: how many of the newest stay.
       keep_best: how many of the best stay besides, of those that an evaluation goes with.
+      keep_set_aside: how many checkpoints stay in the folder `discarded`, of those that a return to
+        an earlier one has left, and as many in `damaged`: the newest; 0: none.
       best_metric: what is best: 'neg_log_perplexity' or 'accuracy' over all validation sets, or of
         one task or component of the mixture, as in 'my_task/accuracy'.
       early_stopping_evals: the run ends after so many evaluations without a better one; None: no.
@@ -44,6 +46,7 @@ class RunConfig:
     checkpoint_period: int = 1000
     keep_checkpoints: int = 3
     keep_best: int = 1
+    keep_set_aside: int = 1
     best_metric: str = "neg_log_perplexity"
     early_stopping_evals: int | None = None
     profile_steps: tuple[int, int] | None = None
@@ -64,6 +67,7 @@ class RunConfig:
             checkpoint_period=COUNT,
             keep_checkpoints=COUNT,
             keep_best=Range(0, 2**31 - 1),
+            keep_set_aside=Range(0, 2**31 - 1),
             early_stopping_evals=COUNT,
             watchdog_seconds=Range(1, 365 * 24 * 3600),
         )

@@ -76,9 +76,19 @@ def _initial_checkpoint(model_dir: Path, start: Path | None) -> str | None:
     if not saved_steps(model_dir):
         return str(start) if start else None
     try:
-        return json.loads((model_dir / "run.json").read_text()).get("initial_checkpoint")
-    except (OSError, ValueError):  # removed, or changed by hand
-        return None
+        described = json.loads((model_dir / "run.json").read_text())
+    except (OSError, ValueError, RecursionError):  # removed, or changed by hand
+        described = None
+    if isinstance(described, dict):
+        checkpoint = described.get("initial_checkpoint")
+        if isinstance(checkpoint, str | None):
+            return checkpoint
+    print(
+        f"{model_dir / 'run.json'} is not as a run writes it, and is written anew: which "
+        "checkpoint the run began with is not known any more",
+        flush=True,
+    )
+    return None
 
 
 def write_bad_batch(model_dir: Path, number: int, batch: Batch) -> Path:

@@ -13,6 +13,9 @@ from switch_jax.partitioning.hosts import joined
 from switch_jax.paths import local_path, told, write_whole
 from switch_jax.training.stopping import Stopped
 
+# Characters of a message with which the file stays within the smallest block of a disk, 512 bytes.
+_ROOM = 300
+
 
 class Life:
     """Keeps `status.json`: the state of this start of a run, and how it ended.
@@ -46,19 +49,32 @@ class Life:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Tells the end."""
         message = "" if error is None else (str(error).splitlines() or [type(error).__name__])[0]
-        with contextlib.suppress(OSError):  # the disk is full, and that has been told
-            if error is None:
-                self._write("finished")
-            elif isinstance(error, Stopped | KeyboardInterrupt):
-                self._write("stopped", message)
-            elif isinstance(error, UserError):
-                self._write("failed", message)
-            else:
-                self._write("failed", f"{type(error).__name__}: {message}")
+        if error is None:
+            self._write_last("finished")
+        elif isinstance(error, Stopped | KeyboardInterrupt):
+            self._write_last("stopped", message)
+        elif isinstance(error, UserError):
+            self._write_last("failed", message)
+        else:
+            self._write_last("failed", f"{type(error).__name__}: {message}")
 
     def _write(self, state: str, message: str = "") -> None:
-        if not self._active:
-            return
+        if self._active:
+            write_whole(self._file, self._text(state, message))
+
+    def _write_last(self, state: str, message: str = "") -> None:
+        """Writes the end, over the old text where a full disk has no room for a second file."""
+        with contextlib.suppress(OSError):  # what is wrong with the folder has been told
+            try:
+                self._write(state, message)
+            except OSError:
+                # Within the block of the disk that the file has already.
+                text = self._text(state, message[:_ROOM])
+                with self._file.open("r+b") as file:
+                    file.write(text.encode())
+                    file.truncate()
+
+    def _text(self, state: str, message: str) -> str:
         facts = {
             "state": state,
             "message": message,
@@ -66,7 +82,7 @@ class Life:
             "started": self._started,
             "processes": joined()[1],
         }
-        write_whole(self._file, json.dumps(facts, indent=2) + "\n")
+        return json.dumps(facts, indent=2) + "\n"
 
 
 @contextlib.contextmanager

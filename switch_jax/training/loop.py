@@ -13,6 +13,7 @@ from switch_jax.checkpointing import Checkpoints, RunLock
 from switch_jax.data.pipeline import DataConfig, TrainBatches
 from switch_jax.data.position import Position
 from switch_jax.data.prefetch import Prefetch
+from switch_jax.data.rows import empty_batch
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig
@@ -23,7 +24,7 @@ from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.training.checks import check, routing_groups
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, metric_of
-from switch_jax.training.feeding import Fed, feed, rows_here
+from switch_jax.training.feeding import Fed, feed, rows_here, to_devices
 from switch_jax.training.folder import make_folder, write_bad_batch, write_description
 from switch_jax.training.guard import BadSteps, Guard, GuardConfig, init_guard, verdict
 from switch_jax.training.initial import initial_checkpoint, initial_state
@@ -33,8 +34,11 @@ from switch_jax.training.lowering import lower_train_step
 from switch_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 from switch_jax.training.records import Records, training_seconds
 from switch_jax.training.state import TrainState, abstract_state
-from switch_jax.training.step import Metrics
+from switch_jax.training.step import NO_STEP, Metrics
 from switch_jax.training.stopping import NONE, Stopped, StopSignals
+
+# Seconds to wait for data before asking whether the run is to stop.
+_PATIENCE = 1.0
 
 
 def train(
@@ -66,7 +70,7 @@ def train(
     Raises:
       UserError: something in the configs does not fit together, the folder is in use or cannot be
         written, or bad steps would not end.
-      Stopped: SIGTERM or SIGINT came; the state is saved.
+      Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
     """
     devices = check(run, model, data, mesh, optimizer)
     abstract = abstract_state(
@@ -79,7 +83,8 @@ def train(
         if lock is not None:
             closing.callback(lock.close)
         life = closing.enter_context(agreed(lambda: Life(model_dir, active=is_first())))
-        checkpoints = Checkpoints(model_dir, run.keep_checkpoints, run.keep_best)
+        kept = (run.keep_checkpoints, run.keep_best, run.keep_set_aside)
+        checkpoints = Checkpoints(model_dir, *kept)
         closing.push(_closed_by(checkpoints.close))
         parts = _Parts(run, model, data, devices, optimizer, loss, guard, abstract, start)
         loop = _Loop(parts, checkpoints, model_dir)
@@ -132,8 +137,10 @@ class _Loop:
         self.step: int
         self.state: Any
         self._position: Position
+        self._saved: int
         self._restore()
         self._signal, self._last_bad = NONE, ""
+        self._without_data = self._undone = False
 
     def is_over(self) -> bool:
         """Whether nothing is left to do."""
@@ -197,7 +204,7 @@ class _Loop:
                 self._roll_back()
                 continue
             self._records.flush(self._position.batches)
-            value = self._evaluate() if evaluate else None
+            value = self._evaluate() if evaluate and not self._undone else None
             if save or self._signal or self._stops_early():
                 self._save(value)
             if self._signal:
@@ -214,17 +221,34 @@ class _Loop:
     def _next_step(self) -> _Done:
         """Gives the devices one more step."""
         with self._goodput.spend("data"):
-            fed = next(self._feed)
+            fed = self._next_batch()
         self.step += 1
         self._watchdog.alive(f"step {self.step}")
         self._profiler.before(self.step)
         with self._goodput.spend("step"), self._profiler.annotate(self.step):
-            self.state, metrics = self._train_step(self.state, fed.arrays, self._stop.array())
+            self.state, metrics = self._train_step(
+                self.state, fed.arrays, self._stop.array(no_step=self._without_data)
+            )
         told = self._profiler.after(self.step, metrics)
         if told:
             self._progress.say(told)
         self._progress.advance()
         return _Done(self.step, metrics, fed)
+
+    def _next_batch(self) -> Fed:
+        """Waits for data, or for a signal to stop without them: then it is padding from then on.
+
+        The other hosts may have begun the step, and wait for this one to take part. With what
+        `StopSignals` has for it the step changes nothing, on any host.
+        """
+        while not self._without_data:
+            try:
+                return self._feed.get(_PATIENCE)
+            except TimeoutError:
+                self._without_data = self._stop.is_wanted()
+        run, data = self._parts.run, self._parts.data
+        padding = empty_batch(run.batch_size, data.task_feature_lengths)
+        return Fed(to_devices(padding, self._parts.mesh), padding, self._position)
 
     def _look_at(self, done: _Done) -> None:
         """Waits for a step, and takes in what it says."""
@@ -233,7 +257,12 @@ class _Loop:
             skipped, in_a_row, signal = jax.device_get(
                 (metrics.skipped, metrics.bad_in_a_row, metrics.signal)
             )
-        self._bad.in_a_row, self._signal = int(in_a_row), max(self._signal, int(signal))
+        self._signal = max(self._signal, int(signal) % NO_STEP)
+        if signal >= NO_STEP:  # a host had no data: it is as if this step had not been
+            self.step -= 1
+            self._undone = True
+            return
+        self._bad.in_a_row = int(in_a_row)
         self._position = fed.position
         self._records.add(step, metrics)
         if skipped:
@@ -277,10 +306,10 @@ class _Loop:
             self._position = position
             self._bad.went_back()
             # The checkpoint goes with these data from now on, also if the run ends before the next.
-            if self.step:
+            if self.step in self._checkpoints.steps():
                 self._checkpoints.amend(self.step, self._notes())
             else:
-                self._checkpoints.save(0, self.state, self._notes(), None)
+                self._checkpoints.save(self.step, self.state, self._notes(), None)
         self._progress.back_to(self.step)
         self._progress.say(f"{bad}: back to step {self.step}, and on with new data")
 
@@ -303,8 +332,11 @@ class _Loop:
         return patience is not None and self._best.since >= patience
 
     def _save(self, value: float | None) -> None:
+        if self.step == self._saved:
+            return
         with self._goodput.spend("checkpoint"):
             self._checkpoints.save(self.step, self.state, self._notes(), value)
+        self._saved = self.step
         self._watchdog.alive(f"checkpoint of step {self.step}")
         self._bad.saved()
 
@@ -325,8 +357,10 @@ class _Loop:
             run, model, _, _, optimizer, _, guard, abstract, checkpoint = self._parts
             self.state = initial_state(run, model, optimizer, guard, abstract, checkpoint)
             self.step, self._position, self._best = 0, Position(0, {}), Best()
+            self._saved = 0  # there is nothing to save
             return
         self.step, self.state = restored.step, restored.state
+        self._saved = self.step
         self._position = Position.from_json([restored.notes["position"]])
         self._best = Best(**restored.notes["best"])
         streams, wanted = len(self._position.streams), self._parts.data.num_streams

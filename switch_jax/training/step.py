@@ -23,6 +23,10 @@ from switch_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 
+# Added to the signal of a host that has no batch: what it passes is padding, and all hosts see that
+# the step is not to be done.
+NO_STEP = 4
+
 
 class Metrics(NamedTuple):
     """What a step reports; means over the real tokens of the whole batch, float32.
@@ -41,7 +45,8 @@ class Metrics(NamedTuple):
       bad_in_a_row: int32, this step and the bad ones right before it.
       updates: int32, steps so far that were not bad.
       batch_hash: uint32 of the batch's tokens.
-      signal: int32, the largest of all hosts' signals; 0 where there were none.
+      signal: int32, the largest of all hosts' signals; 0 where there were none. From `NO_STEP` on
+        the step was not done: the state is as it was, and the other metrics mean nothing.
       encoder_router, decoder_router: by layer; None in a dense model.
       tokens: real input and target tokens of the batch.
     """
@@ -156,7 +161,7 @@ def make_train_step(
     state stays. It has to do so itself: a choice between old and new arrays afterwards would be one
     more pass over all of them, 5 % of a step of T5-Base on a TPU.
 
-    The function takes state, batch and, for `Metrics.signal`, int32 [devices] signals (or None).
+    The function takes state, batch and int32 [devices] signals (or None), see `Metrics.signal`.
     """
     axes = logical_axes(model)
 
@@ -198,11 +203,15 @@ def make_train_step(
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(gradients, axes)
             bad, limits, guarded = judge(state.guard, guard, sums.loss, gradient_norms.all)
+            signal = jnp.int32(0) if signals is None else signals.max()
+            done = signal < NO_STEP
+            guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
             updates, optimizer_state = optimizer.update(
-                gradients, state.optimizer, state.parameters, skip=bad
+                gradients, state.optimizer, state.parameters, skip=bad | ~done
             )
             parameters = optax.apply_updates(state.parameters, updates)
-            new = TrainState(state.step + 1, parameters, optimizer_state, guarded)
+            step = state.step + done.astype(jnp.int32)
+            new = TrainState(step, parameters, optimizer_state, guarded)
             parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
         metrics = Metrics(
             loss=sums.loss,
@@ -218,7 +227,7 @@ def make_train_step(
             bad_in_a_row=guarded.in_a_row,
             updates=guarded.good,
             batch_hash=batch_hash(batch),
-            signal=jnp.int32(0) if signals is None else signals.max(),
+            signal=signal,
             encoder_router=sums.encoder_router,
             decoder_router=sums.decoder_router,
             tokens=totals.encoder + totals.decoder,

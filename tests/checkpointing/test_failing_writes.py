@@ -13,9 +13,6 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.errors import TransientError, UserError
 from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
 
-# Orbax leaves reads behind when one of several fails.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
     def save_async(*_, **__):

@@ -1,3 +1,4 @@
+import os
 import signal
 import socket
 import subprocess
@@ -49,6 +50,28 @@ def test_the_lock_can_be_let_go_and_taken_again(tmp_path):
         RunLock(tmp_path)
     first.close()
     RunLock(tmp_path).close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    lock = RunLock(tmp_path)
+    (read, write), (ready, begun) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(begun, b"x")
+        os.read(read, 1)  # until the test is over
+        os._exit(0)
+    os.read(ready, 1)
+    try:
+        with pytest.raises(UserError, match="is in use by process"):
+            RunLock(tmp_path)  # the child has let go of nothing that is not its own
+        lock.close()
+        RunLock(tmp_path).close()
+    finally:
+        os.write(write, b"x")
+        os.waitpid(child, 0)
+        for descriptor in (read, write, ready, begun):
+            os.close(descriptor)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):

@@ -12,9 +12,6 @@ from switch_jax.checkpointing import Checkpoints, RunLock, find_checkpoint, load
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 
-# Orbax leaves reads behind when one of several fails.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 PLACES = {
     "experts": {"wi": PartitionSpec("expert", "data", "model")},
     "norm": {"scale": PartitionSpec()},

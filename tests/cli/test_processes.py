@@ -1,4 +1,4 @@
-"""Two processes of a command, one of which fails."""
+"""How processes end: two of a command, one of which fails; and one with a thread that hangs."""
 
 import subprocess
 import sys
@@ -48,6 +48,39 @@ def test_one_that_fails_does_not_wait_for_the_others(kind, code):
         for process in both:
             process.kill()
             process.wait()
+
+
+# `switch_jax train`, which here leaves a thread behind that reads data and gets none.
+HANGING = """
+import sys, threading, time
+from switch_jax import cli
+from switch_jax.cli import train
+from switch_jax.errors import UserError
+
+def main(args):
+    threading.Thread(target=time.sleep, args=(100,)).start()
+    if how == "mistake":
+        raise UserError("words")
+    if how == "crash":
+        raise ValueError("words")
+    print("words")
+    return 75
+
+how = sys.argv.pop()
+train.main = main
+sys.argv.append("train")
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("stopped", 75), ("mistake", 2), ("crash", 1)])
+def test_training_ends_with_its_code_though_a_thread_hangs(how, code):
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGING, how],
+        cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert ended.returncode == code
+    assert "words" in ended.stdout + ended.stderr
 
 
 def test_alone_nothing_has_been_joined():

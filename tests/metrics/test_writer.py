@@ -114,6 +114,40 @@ def test_the_last_record_of_a_kind_up_to_a_step(tmp_path):
     writer.close()
 
 
+def test_lines_that_are_no_records_are_left_out_and_said(tmp_path, capsys):
+    good = {"kind": "train", "step": 1, "seconds": 2.5, "spent": {"step": 1.5}}
+    lines = [
+        "null", "{}", "5", "[]", '"words"', "NaN", "1" * 5000, "[" * 100_000, "\xff", '{"kind": ',
+        '{"step": 1}', '{"kind": 1, "step": 1}', '{"kind": "train"}',
+        *(f'{{"kind": "train", "step": {step}}}' for step in ('"1"', "null", "true", "1.5", "NaN",
+          "Infinity", "1e30", f"1{'0' * 30}", "[1]")),
+        *(f'{{"kind": "train", "step": 1, "spent": {spent}}}' for spent in ("5", "[]", "null",
+          '{"step": "x"}', '{"step": NaN}', '{"step": null}')),
+    ]  # fmt: skip
+    text = "\n".join([lines[0], json.dumps(good), "", *lines[1:]])
+    (tmp_path / "metrics.jsonl").write_text(text + "\n", encoding="latin-1")
+    writer = MetricWriter(tmp_path)
+    for _ in range(2):
+        assert writer.last_record("train", 9) == good
+    assert writer.find({"kind": "train"}) == good
+    writer.close()
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        f"{tmp_path}/metrics.jsonl: {len(lines)} of {len(lines) + 2} lines are no records, the "
+        "first is line 1;"
+    )
+
+
+def test_what_lies_in_the_place_of_a_file_or_a_folder_is_named(tmp_path):
+    (tmp_path / "tensorboard").touch()
+    with pytest.raises(UserError, match=r"/tensorboard cannot be written: File exists"):
+        MetricWriter(tmp_path)
+    (tmp_path / "tensorboard").unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"/metrics.jsonl cannot be read: Is a directory"):
+        MetricWriter(tmp_path)
+
+
 def test_a_new_folder_has_no_records(tmp_path):
     writer = MetricWriter(tmp_path)
     assert writer.last_record("train", 9) is None

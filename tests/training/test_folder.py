@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.training.folder import make_folder, write_bad_batch
+from switch_jax.training.folder import _initial_checkpoint, make_folder, write_bad_batch
 from tests.training.helpers import random_batch
 
 
@@ -29,6 +29,18 @@ def test_a_bad_batch_holds_the_rows_that_this_process_has(tmp_path):
         for name, array in whole.items():
             np.testing.assert_array_equal(written[name], array[here], err_msg=name)
             assert written[name].dtype == array.dtype
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "5", '{"initial_checkpoint": 5}', "{", "[" * 9**6])
+def test_a_run_json_of_another_type_is_said_and_left_behind(tmp_path, capsys, text):
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "run.json").write_text('{"initial_checkpoint": "/a/b"}')
+    assert _initial_checkpoint(tmp_path, None) == "/a/b"
+    assert capsys.readouterr().out == ""
+    (tmp_path / "run.json").write_text(text)
+    assert _initial_checkpoint(tmp_path, None) is None
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"{tmp_path}/run.json is not as a run writes it, and is written anew")
 
 
 def test_a_bad_batch_that_cannot_be_written_is_told(tmp_path):

@@ -1,4 +1,6 @@
+import contextlib
 import json
+import subprocess
 
 import pytest
 
@@ -55,6 +57,22 @@ def test_a_folder_that_cannot_be_written_is_told_at_the_start_and_not_at_the_end
     with Life(folder, active=True):
         (folder / "status.json").unlink()
         folder.rmdir()
+
+
+def test_a_full_disk_has_room_for_how_the_run_ended(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("takes the right to mount a file system")
+    try:
+        with pytest.raises(UserError), Life(tmp_path, active=True):
+            with contextlib.suppress(OSError), (tmp_path / "large").open("wb") as file:
+                file.write(bytes(10**6))
+            raise UserError(f"the disk is full {'x' * 5000}")
+        state, message = told(tmp_path)
+        assert state == "failed" and message.startswith("the disk is full xxx")
+        assert [path.name for path in tmp_path.glob("*status*")] == ["status.json"]
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from switch_jax.checkpointing import RunLock
 from switch_jax.data.pipeline import DataConfig, TrainBatches
+from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
 from switch_jax.partitioning.mesh import MeshConfig
@@ -288,12 +290,12 @@ def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
 
 
 def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, capsys):
-    poison({1, 2, 3, 4, 5, 6})
-    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=1)
-    with pytest.raises(UserError, match="after 1 returns"):
+    poison(set(range(1, 10)))
+    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=2)
+    with pytest.raises(UserError, match="after 2 returns"):
         _train(tmp_path, 6, guard=guard)
     status = read_status(tmp_path)
-    assert (status.state, "after 1 returns" in status.message) == ("failed", True)
+    assert (status.state, "after 2 returns" in status.message) == ("failed", True)
     assert "back to step 0, and on with new data" in capsys.readouterr().out
     poison(set())
     _train(tmp_path, 3, guard=guard)
@@ -344,6 +346,64 @@ def test_a_signal_saves_and_stops_the_run(whole, tmp_path, monkeypatch):
     resumed = _train(tmp_path, 6)
     for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def stall(monkeypatch):
+    """Has the data stop before a batch, by number from 1, and SIGTERM come when none are left."""
+    stalled, go_on = threading.Event(), threading.Event()
+
+    def stall(number):
+        class Stalling(TrainBatches):
+            def __next__(self):
+                batch, position = super().__next__()
+                if position.batches == number:
+                    stalled.set()
+                    go_on.wait(60)
+                return batch, position
+
+        class Waiting(Prefetch):
+            def get(self, seconds=None):
+                try:
+                    return super().get(seconds)
+                except TimeoutError:
+                    if stalled.is_set():
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    raise
+
+        stalled.clear()
+        monkeypatch.setattr(loop, "TrainBatches", Stalling)
+        monkeypatch.setattr(loop, "Prefetch", Waiting)
+        monkeypatch.setattr(loop, "_PATIENCE", 0.05)
+
+    yield stall
+    go_on.set()
+
+
+def test_a_signal_while_the_data_stall_saves_what_was_done(whole, tmp_path, stall):
+    stall(5)
+    with pytest.raises(Stopped, match="the state of step 4 is saved") as stopped:
+        _train(tmp_path, 6)
+    assert stopped.value.exit_code == 75
+    assert [r["step"] for r in _records(tmp_path, "train")] == [2, 3, 4]
+    assert _records(tmp_path, "skipped") == []
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [3, 4]
+    stall(0)
+    resumed = _train(tmp_path, 6)
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert _hashes(tmp_path) == _hashes(whole[0])
+
+
+def test_a_signal_while_the_first_data_stall_leaves_no_checkpoint(tmp_path, stall):
+    stall(1)
+    with pytest.raises(Stopped, match="asked to terminate: no step was done; the same command"):
+        _train(tmp_path, 6)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    stall(4)  # right after the checkpoint of step 3: it stays as it is
+    with pytest.raises(Stopped, match="the state of step 3 is saved"):
+        _train(tmp_path, 6)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["3"]
 
 
 def test_a_trace_is_written(tmp_path):

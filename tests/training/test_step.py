@@ -13,7 +13,13 @@ from switch_jax.training.loss import LossConfig
 from switch_jax.training.norms import Norms
 from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
 from switch_jax.training.state import init_state
-from switch_jax.training.step import batch_hash, check_batch, make_eval_step, make_train_step
+from switch_jax.training.step import (
+    NO_STEP,
+    batch_hash,
+    check_batch,
+    make_eval_step,
+    make_train_step,
+)
 from tests.training.helpers import random_batch, tiny_model
 
 LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
@@ -295,6 +301,26 @@ def test_the_hash_is_the_same_on_every_mesh(shape):
     with jax.set_mesh(mesh):
         got = jax.jit(batch_hash)(jax.device_put(batch, batch_sharding(mesh)))
     assert int(got) == _slow_hash(batch)
+
+
+def test_a_step_that_one_host_has_no_batch_for_changes_nothing():
+    mesh = make_mesh(MeshConfig(2, 4, 1))
+    model = tiny_model(group_size=8, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1)
+    optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), logical_axes(model))
+    step = jax.jit(make_train_step(model, LossConfig(), optimizer, num_microbatches=1, seed=0))
+    place = batch_sharding(mesh)
+    with jax.set_mesh(mesh):
+        state = init_state(model, optimizer, jax.random.key(0))
+        state, _ = step(state, random_batch(8), jax.device_put(np.zeros(8, np.int32), place))
+        batch = random_batch(8, seed=1)
+        batch["decoder_loss_weights"][:] = np.nan  # of no weight, whatever it is
+        signals = np.array([0, 0, 0, NO_STEP + 2, 0, 1, 0, 0], np.int32)
+        after, metrics = step(state, batch, jax.device_put(signals, place))
+        one_more, _ = step(state, random_batch(8), jax.device_put(np.full(8, 2, np.int32), place))
+    assert int(metrics.signal) == NO_STEP + 2
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert int(one_more.step) == int(state.step) + 1, "any other signal leaves the step as it is"
 
 
 def test_the_largest_signal_of_all_devices_comes_out():

@@ -1,11 +1,18 @@
+import contextlib
 import os
+import pty
+import queue
 import signal
 import threading
 
+import jax
 import numpy as np
 import pytest
 
+from switch_jax.interrupts import Interrupts
 from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.training import stopping
+from switch_jax.training.step import NO_STEP
 from switch_jax.training.stopping import INTERRUPTED, NONE, PREEMPTED, Stopped, StopSignals
 
 MESH = make_mesh(MeshConfig(2, 2, 1))
@@ -40,6 +47,84 @@ def test_sigusr1_asks_for_a_trace():
         np.testing.assert_array_equal(signals.array(), [NONE] * 4)
 
 
+def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved():
+    with StopSignals(MESH, lambda: None) as signals:
+        terminal, ours = pty.openpty()
+        kept = os.dup(1)
+        os.dup2(ours, 1)
+        os.close(ours)
+        os.close(terminal)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(1, b"x")
+        _send(signal.SIGHUP)
+        os.write(1, b"x")  # to nobody
+        os.dup2(kept, 1)
+        os.close(kept)
+        np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals(MESH, lambda: None) as signals:
+            _send(signal.SIGHUP)
+            assert not signals.is_wanted()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_host_without_data_adds_that_no_step_is_to_be_done():
+    with StopSignals(MESH, lambda: None) as signals:
+        assert not signals.is_wanted()
+        _send(signal.SIGTERM)
+        assert signals.is_wanted()
+        np.testing.assert_array_equal(signals.array(no_step=True), [NO_STEP + PREEMPTED] * 4)
+
+
+def test_a_signal_to_another_host_is_found_when_it_is_asked_for(monkeypatch):
+    words = []
+    monkeypatch.setattr(stopping, "announced", lambda name: words)
+    with StopSignals(MESH, lambda: None) as signals:
+        assert not signals.is_wanted()
+        words += [str(INTERRUPTED), str(PREEMPTED)]
+        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
+        assert signals.is_wanted()
+        np.testing.assert_array_equal(signals.array(no_step=True), [NO_STEP + PREEMPTED] * 4)
+
+
+def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(monkeypatch):
+    heard = queue.Queue()
+    monkeypatch.setattr(stopping, "announce", lambda *word: heard.put(word))
+    signals = StopSignals(MESH, lambda: None)
+    with monkeypatch.context() as many:
+        many.setattr(jax, "process_count", lambda: 2)
+        signals.__enter__()
+    _send(signal.SIGUSR1)
+    _send(signal.SIGTERM)
+    assert heard.get(timeout=10) == ("signal", str(PREEMPTED))
+    signals.__exit__()
+    assert signal.set_wakeup_fd(-1) == -1
+    assert heard.empty()
+
+
+def test_an_interrupt_that_got_lost_comes_before_the_first_step(monkeypatch):
+    before = signal.signal(signal.SIGINT, Interrupts())
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # as a library may do
+            _send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), StopSignals(MESH, lambda: None):
+            pass
+        ended = []
+        monkeypatch.setattr(os, "_exit", ended.append)
+        with contextlib.suppress(KeyboardInterrupt):
+            _send(signal.SIGINT)
+        assert ended == [130], "a second one ends the process at once"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_handlers_of_before_come_back():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals(MESH, lambda: None):
@@ -64,4 +149,5 @@ def test_in_a_thread_there_are_no_handlers_and_no_error():
 def test_exit_codes(number, code):
     stopped = Stopped(number, 12)
     assert stopped.exit_code == code
+    assert "no step was done; the same command goes on" in str(Stopped(number, 0))
     assert "the state of step 12 is saved; the same command goes on" in str(stopped)
