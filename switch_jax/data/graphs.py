@@ -5,7 +5,6 @@ mixture differ in their sources alone. So the source is an argument of the graph
 """
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
@@ -13,8 +12,11 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from switch_jax.data import seqio_private
+
 _GRAPHS: dict[Hashable, Any] = {}
 _FINDING, _TRACING = threading.Lock(), threading.Lock()
+_SHUFFLED = 2**14  # examples of a block, or the first of it
 
 
 def alike(task: seqio.Task) -> Hashable:
@@ -45,23 +47,20 @@ def one_pass(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: i
     return _shared(_one_pass, task, lengths, cached, seed)
 
 
-def in_blocks(
-    task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool, block: int
-) -> Any:
-    """The graph of blocks of consecutive examples, each shuffled by itself, with its own noise.
+def in_blocks(task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool) -> Any:
+    """The graph of blocks of source examples, each shuffled by itself, with its own noise.
 
     Args:
       task, lengths, cached: see `one_pass`.
       shuffle: shuffle the examples of a block, as far as the task allows.
-      block: source examples in a block.
 
     Returns:
-      A function of a data set of the source's examples, the first block (int64) and a data set of
-      seeds (int64, one for each pass over the source) to a data set of (pass, block, number in it,
-      example), the example with the features of `lengths`. Passes after the first begin with block
-      0.
+      A function of a data set of (spot, seed, block), which are int64 [3], the place of the block,
+      which nothing here looks at, an int64 and a data set of source examples, to a data set of
+      (spot, number in the block, example), the example with the features of `lengths`. After the
+      last example of a block comes one with number -1 and no tokens.
     """
-    return _shared(_in_blocks, task, lengths, cached, shuffle, block)
+    return _shared(_in_blocks, task, lengths, cached, shuffle)
 
 
 def _shared(
@@ -77,45 +76,36 @@ def _shared(
 def _one_pass(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
     def examples(source: tf.data.Dataset) -> tf.data.Dataset:
         dataset = _preprocessed(task, source, lengths, cached, seed)
-        dataset = task._trim_output_features(task._validate_preprocessing(dataset), lengths)
+        dataset = seqio_private.checked_and_cut(task, dataset, lengths)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     return examples
 
 
-def _in_blocks(
-    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool, size: int
-) -> Any:
+def _in_blocks(task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool) -> Any:
     features = {name: task.output_features[name] for name in lengths}
 
-    def of_block(
-        number: tf.Tensor, seed: tf.Tensor, block: tf.Tensor, window: Any
-    ) -> tf.data.Dataset:
-        block_seed = tf.random.stateless_uniform(
-            [], tf.stack([seed, block]), 0, 2**31 - 1, tf.int64
-        )
-        # A window of dictionaries is a dictionary of data sets.
-        dataset = tf.data.Dataset.zip(window)
-        with _noise_of(block_seed):
-            dataset = _preprocessed(task, dataset, lengths, cached, 0)
+    def of_block(spot: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset) -> tf.data.Dataset:
+        with _noise_of(seed):
+            dataset = _preprocessed(task, block, lengths, cached, 0)
         dataset = seqio.utils.trim_dataset(dataset, lengths, features)
         dataset = dataset.map(lambda example: {name: example[name] for name in features})
         if shuffle and task.shuffle_buffer_size:
-            dataset = dataset.shuffle(task.shuffle_buffer_size, seed=block_seed)
-        return dataset.enumerate().map(lambda place, example: (number, block, place, example))
+            dataset = dataset.shuffle(_SHUFFLED, seed=seed)
+        end = tf.data.Dataset.from_tensors(
+            (tf.constant(-1, tf.int64), _nothing_of(dataset.element_spec))
+        )
+        return dataset.enumerate().concatenate(end).map(lambda number, ex: (spot, number, ex))
 
-    def passes(
-        source: tf.data.Dataset, first: tf.Tensor, seeds: tf.data.Dataset
-    ) -> tf.data.Dataset:
-        def one(number: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-            start = tf.where(number == 0, first, 0)
-            windows = source.skip(start * size).window(size).enumerate(start)
-            return windows.flat_map(functools.partial(of_block, number, seed))
+    def examples(blocks: tf.data.Dataset) -> tf.data.Dataset:
+        return blocks.flat_map(of_block).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-        dataset = seeds.enumerate().flat_map(one)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return examples
 
-    return passes
+
+def _nothing_of(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+    """An example of these features without tokens."""
+    return {name: tf.zeros([size or 0 for size in of.shape], of.dtype) for name, of in spec.items()}
 
 
 def _preprocessed(

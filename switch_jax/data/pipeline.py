@@ -201,7 +201,7 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     split, cached = config.split, config.use_cached and task.supports_caching
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
     dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
-    yield from elements(dataset, task, split, cached, slice(None))
+    yield from elements(dataset, task, split, cached)
 
 
 def eval_tasks(config: DataConfig, split: str = "validation") -> list[str]:

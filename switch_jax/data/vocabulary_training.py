@@ -9,6 +9,7 @@ import sentencepiece
 import seqio
 import tensorflow as tf
 
+from switch_jax.data import seqio_private
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.errors import UserError, storage_error
 
@@ -33,7 +34,7 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
     for task, before, rate in zip(tasks, steps, rates, strict=True):
         with seqio.map_seed_manager(0):
             dataset = task.source.get_dataset(split, shuffle=False)
-            dataset = task._preprocess_dataset(dataset, before)
+            dataset = seqio_private.preprocess(task, dataset, before)
         for example in dataset.take(round(examples * rate / sum(rates))).as_numpy_iterator():
             for feature in task.output_features:
                 yield from _lines_of(example.get(feature))

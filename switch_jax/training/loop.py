@@ -147,6 +147,11 @@ class _Loop:
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:
             self._progress.say(f"continuing from the checkpoint of step {self.step}")
+            if self._position.moved:
+                self._progress.say(
+                    "it was saved by a version of switch_jax that read the data in another order: "
+                    "each stream goes on at the beginning of its next epoch, in the order of now"
+                )
         elif start:
             self._progress.say(f"starting from the parameters of {start}")
         self._progress.say("reading data and compiling")
