@@ -77,9 +77,9 @@ class Records(Cut):
 
 def _checksums_of_bytes() -> np.ndarray:
     """The table of CRC-32C, uint32 [256]: polynomial 0x1EDC6F41, reflected."""
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        table = (table >> 1) ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
+        table = (table >> 1) ^ (table & 1) * np.uint32(0x82F63B78)
     return table
 
 

@@ -201,7 +201,7 @@ class TaskExamples:
             with tf.io.gfile.GFile(name, "wb") as file:
                 file.write(b"".join(map(pieces.read, chosen)))
             try:
-                yield np.int64([unit.epoch, unit.number, block]), seed, name
+                yield np.array([unit.epoch, unit.number, block]), seed, name
             finally:  # its examples were read, or nobody wants them
                 tf.io.gfile.remove(name)
 
@@ -212,7 +212,7 @@ class TaskExamples:
             if file.path:
                 self._watch.size(file.path)
         paths, skips, takes = zip(*files, strict=True)
-        yield np.int64([unit.epoch, unit.number, first]), seed, unit.part, paths, skips, takes
+        yield np.array([unit.epoch, unit.number, first]), seed, unit.part, paths, skips, takes
 
     @functools.cached_property
     def _blocks(self) -> Any:
@@ -258,6 +258,7 @@ class TaskExamples:
     def _cut(self, group: int) -> Pieces:
         """The pieces of a group of files."""
         cut, extents = self._readable.cut, []
+        assert cut is not None
         for path, skip, take in self._files(group):
             size = self._watch.size(path)
             begin = min(cut.offset(path, skip), size) if skip else 0
