@@ -14,6 +14,8 @@ import os
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
 
+_MOST_EXAMPLES = 10**9
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -70,6 +72,8 @@ def main(args: argparse.Namespace) -> int:
     # Here, since TensorFlow takes seconds to import and `--help` needs none of it.
     from switch_jax.data import inspect, registry
 
+    if args.examples is not None and not 0 < args.examples <= _MOST_EXAMPLES:
+        raise UserError(f"--examples {args.examples}: write 1 to {_MOST_EXAMPLES}")
     data_flags.apply(args)
     for module in args.modules:
         registry.import_tasks(module)
@@ -106,12 +110,13 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     from switch_jax.data import vocabulary_training as training
     from switch_jax.data.vocabularies import SENTINELS
 
-    if not args.output or not args.size:
+    if not args.output or args.size is None:
         raise UserError(
             f"a vocabulary needs a size and a file: write `switch_jax tasks vocabulary {name} "
             "--size 8000 --output FILE`"
         )
     output = os.path.expanduser(args.output)
+    training.check_size(args.size)
     training.check_new(output)
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)

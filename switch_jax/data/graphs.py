@@ -5,6 +5,7 @@ mixture differ in their sources alone. So the source is an argument of the graph
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data import seqio_private
+from switch_jax.errors import UserError
 
 _GRAPHS: dict[Hashable, Any] = {}
 _FINDING, _TRACING = threading.Lock(), threading.Lock()
@@ -121,6 +123,32 @@ def _options() -> tf.data.Options:
     # At its end, a data set that tunes itself waits seconds for the thread that does so.
     options.autotune.enabled = False
     return options
+
+
+@functools.cache
+def check_noise() -> None:
+    """Checks, once, that two blocks get different noise, and one the same again.
+
+    Raises:
+      UserError: a release of TensorFlow or seqio draws its seeds elsewhere.
+    """
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def drawn(_: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return seed
+
+    def of_block(number: tf.Tensor) -> tf.data.Dataset:
+        with _noise_of(number), seqio.map_seed_manager(0):
+            return drawn(tf.data.Dataset.range(1))
+
+    blocks = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
+    first, other, again = map(str, blocks.flat_map(of_block).as_numpy_iterator())
+    if first == other or first != again:
+        raise UserError(
+            f"with TensorFlow {tf.__version__} and seqio {seqio.__version__} the blocks of the "
+            "data cannot be masked each in its own way: seqio.map_over_dataset does not take its "
+            "seeds from tf.data.Dataset.random any more; install the versions in requirements.txt"
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import seqio
 from switch_jax.data.graphs import alike, one_pass
 from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates, tasks_of, tasks_with_split
-from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
+from switch_jax.data.rows import Batch, Example, empty_batch, has_tokens, rows, write_row
 from switch_jax.data.sources import check_there, elements, no_example, open_source, source_of
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples
@@ -21,6 +21,8 @@ from switch_jax.errors import UserError
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
+_MOST_TOKENS = 2**20  # of a row
+_MOST_STREAMS = 4096
 # Tasks that `check_readable` has looked at.
 _READ: set[tuple] = set()
 
@@ -191,7 +193,7 @@ def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
 
 
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples of one pass: never shuffled, and masked alike whatever the seed of the run.
+    """The examples with tokens of one pass: not shuffled, masked alike whatever the run's seed.
 
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
 
@@ -201,7 +203,12 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     split, cached = config.split, config.use_cached and task.supports_caching
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
     dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
-    yield from elements(dataset, task, split, cached)
+    for example in elements(dataset, task, split, cached):
+        # One without a feature is for `check_readable` to tell of.
+        if not config.task_feature_lengths.keys() <= example.keys() or has_tokens(
+            example, config.task_feature_lengths
+        ):
+            yield example
 
 
 def eval_tasks(config: DataConfig, split: str = "validation") -> list[str]:
@@ -275,7 +282,7 @@ def check_data(config: DataConfig) -> None:
     Raises:
       UserError: what is wrong, with the numbers.
     """
-    _check_form(config)
+    check_form(config)
     _check_tasks(tasks_to_read(config), config)
 
 
@@ -285,16 +292,23 @@ def check_config(config: DataConfig) -> None:
     Raises:
       UserError: what is wrong, with the numbers.
     """
-    _check_form(config)
+    check_form(config)
     _check_tasks(_tasks(config), config)
 
 
-def _check_form(config: DataConfig) -> None:
+def check_form(config: DataConfig) -> None:
+    """Checks the configuration by itself, without the tasks that it names.
+
+    Raises:
+      UserError: what is wrong, with the numbers.
+    """
     lengths = config.task_feature_lengths
-    if set(lengths) != {"inputs", "targets"} or any(length <= 0 for length in lengths.values()):
+    fits = (isinstance(n, int) and 0 < n <= _MOST_TOKENS for n in lengths.values())
+    if set(lengths) != {"inputs", "targets"} or not all(fits):
         raise UserError(
             f"task_feature_lengths is {dict(lengths)}: give 'inputs' and 'targets', each a "
-            "positive number of tokens, for example {'inputs': 128, 'targets': 32}"
+            f"positive number of tokens, {_MOST_TOKENS:,} at most, for example {{'inputs': 128, "
+            "'targets': 32}"
         )
     if config.use_cached and config.vocabulary is not None:
         raise UserError(
@@ -314,7 +328,12 @@ def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
 
 
 def check_streams(config: DataConfig, batch_size: int) -> None:
-    """Raises UserError where the batch does not divide over the streams."""
+    """Raises UserError where the batch does not divide over the streams, or they are too many."""
+    if config.num_streams > _MOST_STREAMS:
+        raise UserError(
+            f"{config.num_streams} streams of data are too many, {_MOST_STREAMS} at most: set "
+            "DATA_STREAMS to the number of hosts that read them"
+        )
     if batch_size <= 0 or config.num_streams <= 0 or batch_size % config.num_streams:
         raise UserError(
             f"batch size {batch_size} does not divide over {config.num_streams} streams of data; "

@@ -235,6 +235,6 @@ def _words(error: tf.errors.OpError) -> str:
 def no_example(name: str, split: str, lengths: dict[str, int]) -> str:
     return (
         f"{name} gives no example of its split {split!r} at task_feature_lengths {lengths}: the "
-        "split is empty, or the task's preprocessors drop every example at these lengths; write "
-        "smaller ones"
+        "split is empty, or the task's preprocessors drop every example at these lengths (write "
+        "smaller ones) or leave it without a token"
     )

@@ -1,5 +1,6 @@
 """Which feature lengths T5's span corruption can fill."""
 
+import bisect
 import functools
 import inspect
 from collections.abc import Mapping
@@ -54,7 +55,8 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
         )
     known = sentinels(task.output_features["inputs"].vocabulary)
     if spans > known:
-        longest = next(n for n in range(inputs, 0, -1) if masked(n)[2] <= known)
+        # More inputs never have fewer spans.
+        longest = bisect.bisect_right(range(inputs), known, key=lambda n: masked(n)[2]) - 1
         raise UserError(
             f"inputs of length {inputs} are too long for {task.name}: it masks {spans} spans in "
             f"them, and its vocabulary has {known} sentinels; write at most {longest}"

@@ -22,9 +22,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from switch_jax.data.graphs import in_blocks
+from switch_jax.data.graphs import check_noise, in_blocks
 from switch_jax.data.pieces import Extent, Pieces
-from switch_jax.data.rows import Example, rows
+from switch_jax.data.rows import Example, has_tokens, rows
 from switch_jax.data.sources import (
     File,
     FileWatch,
@@ -134,7 +134,11 @@ class TaskExamples:
             epoch, unit, block = spot.tolist()
             if number < 0 and epoch >= found + empty:
                 break
-            if number >= 0 and (epoch, unit, block, number) >= start:
+            if (
+                number >= 0
+                and (epoch, unit, block, number) >= start
+                and has_tokens(features, self._lengths)
+            ):
                 found = epoch
                 yield features, Cursor(epoch, unit, block, int(number) + 1)
         told = no_example(self._task.name, self._split, self._lengths)
@@ -147,6 +151,7 @@ class TaskExamples:
 
     def _examples(self, stream: int, cursor: Cursor) -> Iterator[Any]:
         """What `in_blocks` gives of the stream's blocks, from the one of a place on."""
+        check_noise()
         reading = _Reading([], None)
         kind = _PIECES_SPEC if self._readable.cut else _WHOLE_SPEC
         portions = tf.data.Dataset.from_generator(

@@ -13,6 +13,7 @@ from switch_jax.data import seqio_private
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.errors import UserError, storage_error
 
+MOST_PIECES = 2**20
 # SentencePiece leaves out lines that are longer, in bytes; its own limit is 4192.
 _LONGEST_LINE = 65536
 
@@ -105,6 +106,14 @@ def _explanation(reason: str, size: int) -> str:
     if least:
         return f"{size} pieces are fewer than the text's characters take, {least[1]}: write more"
     return f"SentencePiece cannot train {size} pieces: {reason.strip().splitlines()[-1]}"
+
+
+def check_size(size: int) -> None:
+    """Raises UserError where a vocabulary cannot have so many pieces, whatever the text."""
+    if not 3 < size <= MOST_PIECES:  # padding, EOS, unknown
+        raise UserError(
+            f"a vocabulary of {size} pieces: write --size 4 to {MOST_PIECES}, for example 8000"
+        )
 
 
 def check_new(path: str) -> None:

@@ -8,6 +8,7 @@ from switch_jax.data.pipeline import (
     DataConfig,
     check_config,
     check_data,
+    check_form,
     check_readable,
     check_streams,
     check_vocabulary,
@@ -87,6 +88,7 @@ def _check_sizes(
     devices: Mesh | AbstractMesh,
 ) -> None:
     """Raises UserError where batch, groups, streams and devices do not divide."""
+    check_form(data)
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     shape: Mapping[str, int] = devices.shape
     check_batch(model, run.batch_size, lengths, run.num_microbatches, shape)

@@ -17,6 +17,10 @@ def test_with_a_name_shows_examples_as_the_model_sees_them(capsys):
     assert output.count("<extra_id_0>") == 2  # once in the inputs, once in the targets
 
 
+def _vocabulary_of(size):
+    return ["vocabulary", "bible_span_corruption", "--output", "no.model", "--size", str(size)]
+
+
 def test_mistakes_are_one_line_on_standard_error(capsys):
     for arguments, expected in [
         (["bible_span_coruption"], "did you mean bible_span_corruption"),
@@ -25,6 +29,13 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
         (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
+        (["bible_span_corruption", "--inputs", "1000000000000"], "of tokens, 1,048,576 at most"),
+        (["bible_span_corruption", "--inputs", "1000000"], "100 sentinels; write at most 18"),
+        (["bible_span_corruption", "--targets", str(10**30)], "of tokens, 1,048,576 at most"),
+        (["bible_span_corruption", "--examples", "-1"], "--examples -1: write 1 to 1000000000"),
+        (["bible_span_corruption", "--examples", str(10**30)], ": write 1 to 1000000000"),
+        (_vocabulary_of(10**12), "a vocabulary of 1000000000000 pieces: write --size 4 to 1048576"),
+        (_vocabulary_of(-5), "a vocabulary of -5 pieces: write --size 4 to 1048576"),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()
