@@ -42,7 +42,7 @@ def has_tokens(example: Example, lengths: Mapping[str, int]) -> bool:
 
     seqio's packing loses such examples too.
     """
-    return any(len(example[name]) for name in lengths)
+    return any(len(example.get(name, ())) for name in lengths)
 
 
 def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
