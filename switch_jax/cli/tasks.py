@@ -73,7 +73,6 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.data import inspect
 
     _check_number("--examples", args.examples, COUNT)
-    _check_number("--size", args.size, Range(1, 2**20))
     data_flags.apply(args)
     for module in args.modules:
         import_module(module)
@@ -116,12 +115,13 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     from switch_jax.data import vocabulary_training as training
     from switch_jax.data.vocabularies import SENTINELS
 
-    if not args.output or not args.size:
+    if not args.output or args.size is None:
         raise UserError(
             f"a vocabulary needs a size and a file: write `switch_jax tasks vocabulary {name} "
             "--size 8000 --output FILE`"
         )
     output = os.path.expanduser(args.output)
+    training.check_size(args.size)
     training.check_new(output)
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)

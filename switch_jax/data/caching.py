@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import seqio
 
+from switch_jax.data import seqio_private
 from switch_jax.data.registry import splits_of, tasks_of
 from switch_jax.data.vocabularies import loaded
 from switch_jax.errors import UserError
@@ -41,7 +42,7 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
             "environment of its own, since it needs an older protobuf than requirements.txt pins, "
             "run `pip install 'switch_jax[cache]'` and this command again (docs/tasks.md)"
         ) from error
-    data_dir = seqio.utils._TFDS_DATA_DIR_OVERRIDE or ""
+    data_dir = seqio_private.tfds_data_dir() or ""
     cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])
     with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions([])) as pipeline:
         return cache_tasks_main.run_pipeline(

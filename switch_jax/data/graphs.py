@@ -13,8 +13,12 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from switch_jax.data import seqio_private
+from switch_jax.errors import UserError
+
 _GRAPHS: dict[Hashable, Any] = {}
 _FINDING, _TRACING = threading.Lock(), threading.Lock()
+_SHUFFLED = 2**14  # examples of a block, or the first of it
 
 
 def alike(task: seqio.Task) -> Hashable:
@@ -45,23 +49,20 @@ def one_pass(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: i
     return _shared(_one_pass, task, lengths, cached, seed)
 
 
-def in_blocks(
-    task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool, block: int
-) -> Any:
-    """The graph of blocks of consecutive examples, each shuffled by itself, with its own noise.
+def in_blocks(task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool) -> Any:
+    """The graph of blocks of source examples, each shuffled by itself, with its own noise.
 
     Args:
       task, lengths, cached: see `one_pass`.
       shuffle: shuffle the examples of a block, as far as the task allows.
-      block: source examples in a block.
 
     Returns:
-      A function of a data set of the source's examples, the first block (int64) and a data set of
-      seeds (int64, one for each pass over the source) to a data set of (pass, block, number in it,
-      example), the example with the features of `lengths`. Passes after the first begin with block
-      0.
+      A function of a data set of (spot, seed, block), which are int64 [3], the place of the block,
+      which nothing here looks at, an int64 and a data set of source examples, to a data set of
+      (spot, number in the block, example), the example with the features of `lengths`. After the
+      last example of a block comes one with number -1 and no tokens.
     """
-    return _shared(_in_blocks, task, lengths, cached, shuffle, block)
+    return _shared(_in_blocks, task, lengths, cached, shuffle)
 
 
 def _shared(
@@ -77,45 +78,36 @@ def _shared(
 def _one_pass(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
     def examples(source: tf.data.Dataset) -> tf.data.Dataset:
         dataset = _preprocessed(task, source, lengths, cached, seed)
-        dataset = task._trim_output_features(task._validate_preprocessing(dataset), lengths)
+        dataset = seqio_private.checked_and_cut(task, dataset, lengths)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     return examples
 
 
-def _in_blocks(
-    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool, size: int
-) -> Any:
+def _in_blocks(task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool) -> Any:
     features = {name: task.output_features[name] for name in lengths}
 
-    def of_block(
-        number: tf.Tensor, seed: tf.Tensor, block: tf.Tensor, window: Any
-    ) -> tf.data.Dataset:
-        block_seed = tf.random.stateless_uniform(
-            [], tf.stack([seed, block]), 0, 2**31 - 1, tf.int64
-        )
-        # A window of dictionaries is a dictionary of data sets.
-        dataset = tf.data.Dataset.zip(window)
-        with _noise_of(block_seed):
-            dataset = _preprocessed(task, dataset, lengths, cached, 0)
+    def of_block(spot: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset) -> tf.data.Dataset:
+        with _noise_of(seed):
+            dataset = _preprocessed(task, block, lengths, cached, 0)
         dataset = seqio.utils.trim_dataset(dataset, lengths, features)
         dataset = dataset.map(lambda example: {name: example[name] for name in features})
         if shuffle and task.shuffle_buffer_size:
-            dataset = dataset.shuffle(task.shuffle_buffer_size, seed=block_seed)
-        return dataset.enumerate().map(lambda place, example: (number, block, place, example))
+            dataset = dataset.shuffle(_SHUFFLED, seed=seed)
+        end = tf.data.Dataset.from_tensors(
+            (tf.constant(-1, tf.int64), _nothing_of(dataset.element_spec))
+        )
+        return dataset.enumerate().concatenate(end).map(lambda number, ex: (spot, number, ex))
 
-    def passes(
-        source: tf.data.Dataset, first: tf.Tensor, seeds: tf.data.Dataset
-    ) -> tf.data.Dataset:
-        def one(number: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-            start = tf.where(number == 0, first, 0)
-            windows = source.skip(start * size).window(size).enumerate(start)
-            return windows.flat_map(functools.partial(of_block, number, seed))
+    def examples(blocks: tf.data.Dataset) -> tf.data.Dataset:
+        return blocks.flat_map(of_block).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-        dataset = seeds.enumerate().flat_map(one)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return examples
 
-    return passes
+
+def _nothing_of(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+    """An example of these features without tokens."""
+    return {name: tf.zeros([size or 0 for size in of.shape], of.dtype) for name, of in spec.items()}
 
 
 def _preprocessed(
@@ -131,6 +123,32 @@ def _options() -> tf.data.Options:
     # At its end, a data set that tunes itself waits seconds for the thread that does so.
     options.autotune.enabled = False
     return options
+
+
+@functools.cache
+def check_noise() -> None:
+    """Checks, once, that two blocks get different noise, and one the same again.
+
+    Raises:
+      UserError: a release of TensorFlow or seqio draws its seeds elsewhere.
+    """
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def drawn(_: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return seed
+
+    def of_block(number: tf.Tensor) -> tf.data.Dataset:
+        with _noise_of(number), seqio.map_seed_manager(0):
+            return drawn(tf.data.Dataset.range(1))
+
+    blocks = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
+    first, other, again = map(str, blocks.flat_map(of_block).as_numpy_iterator())
+    if first == other or first != again:
+        raise UserError(
+            f"with TensorFlow {tf.__version__} and seqio {seqio.__version__} the blocks of the "
+            "data cannot be masked each in its own way: seqio.map_over_dataset does not take its "
+            "seeds from tf.data.Dataset.random any more; install the versions in requirements.txt"
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import seqio
 from switch_jax.data.graphs import alike, one_pass
 from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates, tasks_of, tasks_with_split
-from switch_jax.data.rows import Batch, Example, empty_batch, rows, write_row
+from switch_jax.data.rows import Batch, Example, empty_batch, has_tokens, rows, write_row
 from switch_jax.data.sources import check_there, elements, no_example, open_source, source_of
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples
@@ -23,6 +23,7 @@ from switch_jax.fields import SEED, Range, check_fields, shown
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
 MOST_TOKENS = 2**16  # of a row's inputs, and of its targets
+_MOST_STREAMS = 4096
 # Tasks that `check_readable` has looked at.
 _READ: set[tuple] = set()
 
@@ -57,7 +58,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Raises FieldError on values of another type, and on numbers that make no sense."""
-        check_fields(self, seed=SEED, num_streams=Range(1, 2**20))
+        check_fields(self, seed=SEED, num_streams=Range(1, _MOST_STREAMS))
         for feature, tokens in self.task_feature_lengths.items():
             if tokens > MOST_TOKENS:
                 raise FieldError(
@@ -204,7 +205,7 @@ def _eval_rows(config: DataConfig) -> Iterator[list[tuple[Example, None]]]:
 
 
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples of one pass: never shuffled, and masked alike whatever the seed of the run.
+    """The examples with tokens of one pass: not shuffled, masked alike whatever the run's seed.
 
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
 
@@ -214,7 +215,9 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     split, cached = config.split, config.use_cached and task.supports_caching
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
     dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
-    yield from elements(dataset, task, split, cached, slice(None))
+    for example in elements(dataset, task, split, cached):
+        if has_tokens(example, config.task_feature_lengths):
+            yield example
 
 
 def eval_tasks(config: DataConfig, split: str = "validation") -> list[str]:
@@ -297,7 +300,7 @@ def check_data(config: DataConfig) -> None:
     Raises:
       UserError: what is wrong, with the numbers.
     """
-    _check_form(config)
+    check_form(config)
     _check_tasks(tasks_to_read(config), config)
 
 
@@ -307,13 +310,18 @@ def check_config(config: DataConfig) -> None:
     Raises:
       UserError: what is wrong, with the numbers.
     """
-    _check_form(config)
+    check_form(config)
     _check_tasks(_tasks(config), config)
 
 
-def _check_form(config: DataConfig) -> None:
+def check_form(config: DataConfig) -> None:
+    """Checks the configuration by itself, without the tasks that it names.
+
+    Raises:
+      UserError: what is wrong, with the numbers.
+    """
     lengths = config.task_feature_lengths
-    if set(lengths) != {"inputs", "targets"} or any(length <= 0 for length in lengths.values()):
+    if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 1:
         raise UserError(
             f"task_feature_lengths is {dict(lengths)}: give 'inputs' and 'targets', each a "
             "positive number of tokens, for example {'inputs': 128, 'targets': 32}"

@@ -9,6 +9,7 @@ import seqio
 import tensorflow as tf
 from tensorflow_datasets.core.utils import file_utils
 
+from switch_jax.data import seqio_private
 from switch_jax.errors import UserError, did_you_mean, storage_error
 from switch_jax.tasks import FAMILIES
 
@@ -113,7 +114,7 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
             "(docs/tasks.md)"
         )
     known = loader.info.splits
-    wanted = {split: loader._map_split(split) for split in task.splits}
+    wanted = {split: seqio_private.tfds_split(loader, split) for split in task.splits}
     found = [split for split, name in wanted.items() if name.split("[")[0] in known]
     if not found:
         raise UserError(

@@ -18,7 +18,8 @@ def rows(
     A row ends before the first example that does not fit, so nothing is looked at beyond that one.
 
     Args:
-      examples: each with 'inputs' and 'targets', and anything that belongs to it.
+      examples: each with 'inputs' and 'targets', one of which has tokens, and anything that belongs
+        to it.
       lengths: tokens of a row, by feature; longer examples are cut off.
       pack: put as many examples as fit into one row, and not one.
     """
@@ -34,6 +35,14 @@ def rows(
         used = {name: used[name] + size for name, size in sizes.items()}
     if row:
         yield row
+
+
+def has_tokens(example: Example, lengths: Mapping[str, int]) -> bool:
+    """Whether an example has any; one without would add nothing to a row, and be packed for ever.
+
+    seqio's packing loses such examples too.
+    """
+    return any(len(example.get(name, ())) for name in lengths)
 
 
 def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:

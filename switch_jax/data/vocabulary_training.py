@@ -9,9 +9,11 @@ import sentencepiece
 import seqio
 import tensorflow as tf
 
+from switch_jax.data import seqio_private
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.errors import UserError, storage_error
 
+MOST_PIECES = 2**20
 # SentencePiece leaves out lines that are longer, in bytes; its own limit is 4192.
 _LONGEST_LINE = 65536
 
@@ -33,7 +35,7 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
     for task, before, rate in zip(tasks, steps, rates, strict=True):
         with seqio.map_seed_manager(0):
             dataset = task.source.get_dataset(split, shuffle=False)
-            dataset = task._preprocess_dataset(dataset, before)
+            dataset = seqio_private.preprocess(task, dataset, before)
         for example in dataset.take(round(examples * rate / sum(rates))).as_numpy_iterator():
             for feature in task.output_features:
                 yield from _lines_of(example.get(feature))
@@ -104,6 +106,14 @@ def _explanation(reason: str, size: int) -> str:
     if least:
         return f"{size} pieces are fewer than the text's characters take, {least[1]}: write more"
     return f"SentencePiece cannot train {size} pieces: {reason.strip().splitlines()[-1]}"
+
+
+def check_size(size: int) -> None:
+    """Raises UserError where a vocabulary cannot have so many pieces, whatever the text."""
+    if not 3 < size <= MOST_PIECES:  # padding, EOS, unknown
+        raise UserError(
+            f"a vocabulary of {size} pieces: write --size 4 to {MOST_PIECES}, for example 8000"
+        )
 
 
 def check_new(path: str) -> None:

@@ -8,6 +8,7 @@ from switch_jax.data.pipeline import (
     DataConfig,
     check_config,
     check_data,
+    check_form,
     check_readable,
     check_streams,
     check_vocabulary,
@@ -97,6 +98,7 @@ def _check_sizes(
     devices: Mesh | AbstractMesh,
 ) -> None:
     """Raises UserError where batch, groups, streams and devices do not divide."""
+    check_form(data)
     shape: Mapping[str, int] = devices.shape
     check_batch(model, run.batch_size, _lengths(data), run.num_microbatches, shape)
     check_streams(data, run.batch_size)

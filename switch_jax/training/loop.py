@@ -162,6 +162,11 @@ class _Loop:
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:
             self._progress.say(f"continuing from the checkpoint of step {self.step}")
+            if self._position.moved:
+                self._progress.say(
+                    "it was saved by a version of switch_jax that read the data in another order: "
+                    "each stream goes on at the beginning of its next epoch, in the order of now"
+                )
         elif start:
             self._progress.say(f"starting from the parameters of {start}")
         self._progress.say("reading data and compiling")
@@ -189,7 +194,11 @@ class _Loop:
             self._evaluate()
         done: _Done | None = None
         while not self.is_over():
-            before, done = done, self._next_step()
+            try:
+                before, done = done, self._next_step()
+            except UserError:  # of the data
+                self._save_before_the_end(done)
+                raise
             # The device has its next step already: waiting for the one before leaves it busy.
             if before is not None:
                 self._look_at(before)
@@ -339,6 +348,18 @@ class _Loop:
         self._saved = self.step
         self._watchdog.alive(f"checkpoint of step {self.step}")
         self._bad.saved()
+
+    def _save_before_the_end(self, done: _Done | None) -> None:
+        """Saves the last step where the data have ended, unless other hosts would have to join."""
+        if done is not None:
+            self._look_at(done)
+        saved = self.step in (0, *self._checkpoints.steps())
+        if jax.process_count() > 1 or self._bad.in_a_row or saved:
+            return
+        self._records.flush(self._position.batches)
+        self._save(None)
+        self._checkpoints.wait()
+        self._progress.say(f"the state of step {self.step} is saved")
 
     def _notes(self) -> dict[str, Any]:
         """What else a checkpoint needs; every process calls it, and has its part in it."""

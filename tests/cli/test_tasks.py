@@ -17,6 +17,10 @@ def test_with_a_name_shows_examples_as_the_model_sees_them(capsys):
     assert output.count("<extra_id_0>") == 2  # once in the inputs, once in the targets
 
 
+def _vocabulary_of(size):
+    return ["vocabulary", "bible_span_corruption", "--output", "no.model", "--size", str(size)]
+
+
 def test_mistakes_are_one_line_on_standard_error(capsys):
     for arguments, expected in [
         (["bible_span_coruption"], "did you mean bible_span_corruption"),
@@ -26,12 +30,13 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
         (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
         (["--import", ".."], "cannot import '..': give the name of a module, as my_tasks"),
-        (["bible_span_corruption", "--examples", "-1"], "--examples -1: it must be at least 1"),
         (["bible_span_corruption", "--inputs", "65536"], "masks 3641 spans in them"),
-        (
-            ["vocabulary", "bible_span_corruption", "--size", "1000000000000", "--output", "/x"],
-            "--size 1000000000000: it must be at most 1,048,576",
-        ),
+        (["bible_span_corruption", "--inputs", "1000000000000"], "at most 65,536 tokens"),
+        (["bible_span_corruption", "--targets", str(10**30)], "at most 65,536 tokens"),
+        (["bible_span_corruption", "--examples", "-1"], "--examples -1: it must be at least 1"),
+        (["bible_span_corruption", "--examples", str(10**30)], "it must be at most 2,147,483,647"),
+        (_vocabulary_of(10**12), "a vocabulary of 1000000000000 pieces: write --size 4 to 1048576"),
+        (_vocabulary_of(-5), "a vocabulary of -5 pieces: write --size 4 to 1048576"),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()

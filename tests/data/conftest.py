@@ -34,14 +34,28 @@ def _register(name: str, *preprocessors) -> None:
     )
 
 
+def _emptied(example):
+    return {name: ids[:0] for name, ids in example.items()}
+
+
+def _short_ones_emptied(example):
+    keep = tf.cast(tf.size(example["inputs"]) > 4, tf.int32)
+    return {name: ids[: keep * tf.size(ids)] for name, ids in example.items()}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def toy_tasks():
-    """`toy_pairs`; `toy_long`, of it the second and the fourth; `toy_none`, nothing of it."""
+    """`toy_pairs`; `toy_long`, of it the second and the fourth; `toy_none`, nothing of it.
+
+    `toy_some_empty`: all, those of `toy_long` alone with tokens; `toy_empty`: all, without tokens.
+    """
     _register("toy_pairs")
     _register("toy_long", lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 4))
     _register("toy_none", lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 10))
+    _register("toy_some_empty", lambda ds: ds.map(_short_ones_emptied))
+    _register("toy_empty", lambda ds: ds.map(_emptied))
     seqio.MixtureRegistry.add("toy_mixture", ["toy_pairs", "toy_long"], default_rate=1.0)
     yield
     seqio.MixtureRegistry.remove("toy_mixture")
-    for name in ("toy_pairs", "toy_long", "toy_none"):
+    for name in ("toy_pairs", "toy_long", "toy_none", "toy_some_empty", "toy_empty"):
         seqio.TaskRegistry.remove(name)

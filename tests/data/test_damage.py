@@ -8,7 +8,7 @@ import tensorflow as tf
 from switch_jax.tasks import english
 
 from switch_jax.cli import main
-from switch_jax.data import sources, streams
+from switch_jax.data import pieces, sources
 from switch_jax.data.pipeline import DataConfig, TrainBatches, eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.errors import TransientError, UserError
@@ -68,7 +68,7 @@ def records(tmp_path):
 
 def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
     # What comes before the damaged block is trained on.
-    monkeypatch.setattr(streams, "BLOCK", 10)
+    monkeypatch.setattr(pieces, "MOST_BYTES", 500)
     config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
     batches = TrainBatches(config, 10)
     with pytest.raises(UserError, match=records):

@@ -1,5 +1,6 @@
 """Tasks that preprocess alike share what is traced, and nothing else."""
 
+import contextlib
 import itertools
 import threading
 
@@ -120,3 +121,15 @@ def test_other_threads_draw_as_ever_while_a_graph_is_traced():
         assert draw(5, name="numbers") == of_data_set == [number ^ 9 for number in plain]
     assert found == [plain]
     assert tf.data.Dataset.__dict__["random"] is own and isinstance(own, staticmethod)
+
+
+def test_a_release_that_draws_its_seeds_elsewhere_is_told(monkeypatch):
+    graphs.check_noise.cache_clear()
+    graphs.check_noise()
+    graphs.check_noise.cache_clear()
+    monkeypatch.setattr(graphs, "_noise_of", lambda seed: contextlib.nullcontext())
+    with pytest.raises(
+        UserError, match=r"TensorFlow \d.* and seqio \d.* from tf.data.Dataset.random"
+    ):
+        graphs.check_noise()
+    graphs.check_noise.cache_clear()

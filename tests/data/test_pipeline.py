@@ -108,8 +108,18 @@ def test_vocabulary_size_counts_the_sentinels():
     assert vocabulary_size(TOY) == 10
 
 
-@pytest.mark.parametrize("lengths", [{"inputs": 128}, {"inputs": 128, "targets": 0}, {}])
-def test_lengths_must_be_given_and_positive(lengths):
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        {"inputs": 128},
+        {"inputs": 128, "targets": 0},
+        {},
+        {"inputs": 2**31, "targets": 32},
+        {"inputs": 128, "targets": 10**30},
+        {"inputs": 1e30, "targets": 32},
+    ],
+)
+def test_lengths_must_be_given_and_positive_and_not_out_of_proportion(lengths):
     with pytest.raises(UserError, match="task_feature_lengths.*'targets'"):
         TrainBatches(dataclasses.replace(ENGLISH, task_feature_lengths=lengths), 4)
 
@@ -154,3 +164,22 @@ def test_a_task_without_inputs_is_refused():
     config = DataConfig("targets_alone", {"inputs": 8, "targets": 8})
     with pytest.raises(UserError, match="targets_alone have targets.*no inputs: an encoder-dec"):
         check_readable(config)
+
+
+def test_examples_without_a_token_are_left_out_in_training_and_evaluation():
+    config = dataclasses.replace(TOY, mixture_or_task_name="toy_some_empty")
+    inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
+    (batch,) = eval_batches(config, batch_size=2)
+    np.testing.assert_array_equal(batch["encoder_tokens"], inputs)
+    batches = TrainBatches(config, batch_size=4)
+    for _ in range(2):
+        batch, position = next(batches)
+        np.testing.assert_array_equal(batch["encoder_tokens"], inputs * 2)
+    assert position.streams[0].draws == 8
+
+
+def test_a_task_whose_examples_have_no_token_is_an_error_and_not_a_row_without_end():
+    config = dataclasses.replace(TOY, mixture_or_task_name="toy_empty")
+    message = "toy_empty gives no example of its split 'train'.*without a token"
+    with pytest.raises(UserError, match=message):
+        TrainBatches(config, 1)

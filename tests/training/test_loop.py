@@ -216,6 +216,24 @@ def _hashes(folder):
     return [h for r in _records(folder, "train") for h in r["batch_hashes"].split()]
 
 
+def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, monkeypatch, capsys):
+    class Ending(TrainBatches):
+        def __next__(self):
+            batch, position = super().__next__()
+            if position.batches == 6:
+                raise UserError("the file is gone")
+            return batch, position
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "TrainBatches", Ending)
+        with pytest.raises(UserError, match="the file is gone"):
+            _train(tmp_path, 9)
+    assert "the state of step 5 is saved" in capsys.readouterr().out
+    _train(tmp_path, 6)
+    assert "continuing from the checkpoint of step 5" in capsys.readouterr().out
+    assert _hashes(tmp_path) == _hashes(whole[0])
+
+
 def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison, capsys):
     poison({4})
     state = _train(tmp_path, 6)

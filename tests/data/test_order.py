@@ -1,0 +1,156 @@
+"""How far examples are moved from their place in the source, and how epochs differ."""
+
+import gzip
+import itertools
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+from switch_jax.tasks.english import read_lines
+
+from switch_jax.data import pieces, streams
+from switch_jax.data.position import Position
+from switch_jax.data.streams import Cursor, TaskExamples
+
+COUNT = 3000
+VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
+
+
+@seqio.map_over_dataset
+def parse(line):
+    number = tf.strings.to_number(line, tf.int32)[None]
+    return {"inputs": number, "targets": number}
+
+
+@seqio.map_over_dataset
+def as_pair(example):
+    number = tf.cast(example["number"][None], tf.int32)
+    return {"inputs": number, "targets": number}
+
+
+def write_lines(folder):
+    (folder / "sorted.txt").write_text("".join(f"{n}\n" for n in range(COUNT)))
+    return seqio.TextLineDataSource({"train": str(folder / "sorted.txt")}), parse
+
+
+def write_archive(folder):
+    text = "".join(f"{n}\n" for n in range(COUNT))
+    (folder / "sorted.txt.gz").write_bytes(gzip.compress(text.encode()))
+    return seqio.FileDataSource(read_lines, {"train": str(folder / "sorted.txt.gz")}), parse
+
+
+def write_records(folder):
+    with tf.io.TFRecordWriter(str(folder / "sorted.tfrecord")) as file:
+        for n in range(COUNT):
+            value = tf.train.Feature(int64_list=tf.train.Int64List(value=[n]))
+            features = tf.train.Features(feature={"number": value})
+            file.write(tf.train.Example(features=features).SerializeToString())
+    described = {"number": tf.io.FixedLenFeature([], tf.int64)}
+    files = {"train": str(folder / "sorted.tfrecord")}
+    return seqio.TFExampleDataSource(files, described), as_pair
+
+
+def write_many(folder):
+    for i in range(10):
+        some = range(COUNT * i // 10, COUNT * (i + 1) // 10)
+        (folder / f"part{i}.txt").write_text("".join(f"{n}\n" for n in some))
+    return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}), parse
+
+
+KINDS = [write_lines, write_archive, write_records, write_many]
+
+
+@pytest.fixture
+def task():
+    """Adds the task `sorted` of a source and a step, and takes it away after the test."""
+
+    def add(source, step, num_streams=1, shuffle=True):
+        features = {key: seqio.Feature(VOCABULARY, add_eos=False) for key in ("inputs", "targets")}
+        found = seqio.TaskRegistry.add(
+            "sorted", source=source, preprocessors=[step], output_features=features
+        )
+        return TaskExamples(
+            found, {"inputs": 1, "targets": 1}, split="train", num_streams=num_streams, seed=0,
+            shuffle=shuffle, use_cached=False,
+        )  # fmt: skip
+
+    yield add
+    seqio.TaskRegistry.remove("sorted")
+
+
+def orders(task, stream, count):
+    """The numbers that a stream reads in its first epochs, an array for each."""
+    found = [[] for _ in range(count)]
+    for example, cursor in task.read(stream, Cursor()):
+        if cursor.epoch >= count:
+            return [np.array(epoch) for epoch in found]
+        found[cursor.epoch].append(int(example["inputs"][0]))
+
+
+@pytest.mark.parametrize("most", [pieces.MOST_BYTES, 64], ids=["one_block", "blocks"])
+@pytest.mark.parametrize("write", KINDS)
+def test_examples_go_everywhere_and_epochs_do_not_resemble(
+    tmp_path, monkeypatch, task, write, most
+):
+    if write is write_archive and most == 64:
+        pytest.skip("archives are not cut")
+    monkeypatch.setattr(pieces, "MOST_BYTES", most)
+    first, second = orders(task(*write(tmp_path)), 0, 2)
+    places = np.arange(COUNT)
+    np.testing.assert_array_equal(np.sort(first), places)
+    np.testing.assert_array_equal(np.sort(second), places)
+    # A random permutation moves an example by a third of all on average, and some by nearly all.
+    for order in (first, second):
+        moved = np.abs(order - places)
+        assert 0.25 < moved.mean() / COUNT < 0.42
+        assert moved.max() > 0.8 * COUNT
+    # Of 40 pieces or more, a correlation of 0.16 by chance.
+    for one, other in ((places, first), (places, second), (first, second)):
+        assert abs(np.corrcoef(np.argsort(one), np.argsort(other))[0, 1]) < 0.3
+
+
+def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkeypatch, task):
+    monkeypatch.setattr(pieces, "MOST_BYTES", 64)
+    examples = task(*write_lines(tmp_path), num_streams=4)
+    epochs = [orders(examples, stream, 2) for stream in range(4)]
+    for epoch in range(2):
+        together = np.concatenate([stream[epoch] for stream in epochs])
+        np.testing.assert_array_equal(np.sort(together), np.arange(COUNT))
+    for stream in epochs:
+        start = stream[0][:300]  # of 750
+        assert start.min() < 0.2 * COUNT and start.max() > 0.8 * COUNT
+        assert len(set(stream[0]) & set(stream[1])) < 0.5 * COUNT / 4
+
+
+@pytest.mark.parametrize("write", KINDS)
+def test_without_shuffling_the_order_is_that_of_the_source(tmp_path, monkeypatch, task, write):
+    monkeypatch.setattr(pieces, "MOST_BYTES", 1000)
+    for order in orders(task(*write(tmp_path), shuffle=False), 0, 2):
+        np.testing.assert_array_equal(order, np.arange(COUNT))
+
+
+@pytest.mark.parametrize("write", KINDS)
+def test_any_place_is_gone_on_from(tmp_path, monkeypatch, task, write):
+    monkeypatch.setattr(pieces, "MOST_BYTES", 64)
+    monkeypatch.setattr(streams, "_BLOCK", 100)
+    examples = task(*write(tmp_path), num_streams=2)
+    whole = list(itertools.islice(examples.read(1, Cursor()), 1700))  # of 1,500 an epoch
+    for start in (1, 99, 100, 101, 1234, 1500, 1600):
+        again = itertools.islice(examples.read(1, whole[start - 1][1]), 30)
+        for (a, place), (b, expected) in zip(again, whole[start : start + 30], strict=False):
+            assert (a["inputs"], place) == (b["inputs"], expected)
+
+
+def test_a_place_in_an_earlier_order_becomes_the_next_epoch(tmp_path, task):
+    saved = {"batches": 7, "streams": {"0": {"draws": 99, "tasks": {"sorted": [2, 0, 5, 17]}}}}
+    position = Position.from_json([saved])
+    assert position.moved
+    draws, (cursor,) = position.stream(0, ["sorted"])
+    assert (position.batches, draws, cursor) == (7, 99, Cursor(3))
+    # All of that epoch is to come, each example once.
+    read = task(*write_lines(tmp_path)).read(0, cursor)
+    epoch = [int(example["inputs"][0]) for example, _ in itertools.islice(read, COUNT)]
+    assert sorted(epoch) == list(range(COUNT))
+    again = Position.from_json([position.as_json()])
+    assert not again.moved and again.streams == position.streams

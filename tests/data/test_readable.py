@@ -1,0 +1,111 @@
+"""Each kind of source is read in pieces as seqio reads it as a whole."""
+
+import itertools
+import json
+
+import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from switch_jax.data import pieces
+from switch_jax.data.pieces import Lines, Records
+from switch_jax.data.sources import readable
+from switch_jax.data.streams import Cursor, TaskExamples
+from tests.data.test_sources import PAIR, prepare
+
+SENTENCES = [f"sentence {n} of forty" for n in range(40)]
+
+
+def tfds_slice(folder):
+    prepare(
+        folder,
+        "anli",
+        "r3",
+        "0.1.0",
+        {"train": [PAIR | {"hypothesis": sentence} for sentence in SENTENCES], "test": [PAIR]},
+    )
+    splits = {"train": "train[5:25]", "validation": "train[25:]"}
+    return seqio.TfdsDataSource("anli/r3:0.1.0", str(folder), splits), "hypothesis", Records
+
+
+def tfds_partly_decoded(folder):
+    source, feature, _ = tfds_slice(folder)
+    decoders = tfds.decode.PartialDecoding({feature: True})
+    return (
+        seqio.TfdsDataSource("anli/r3:0.1.0", str(folder), source._splits, decoders=decoders),
+        feature,
+        type(None),
+    )
+
+
+def lines_with_header(folder):
+    for number in range(2):
+        text = "\n".join(["one", "two", *SENTENCES[20 * number : 20 * number + 20]])
+        (folder / f"part{number}.txt").write_text(text)
+    return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}, 2), None, Lines
+
+
+def protos(folder):
+    with tf.io.TFRecordWriter(str(folder / "x.tfrecord")) as file:
+        for sentence in SENTENCES:
+            file.write(sentence.encode())
+    files = {"train": str(folder / "x.tfrecord")}
+    return seqio.ProtoDataSource(files, lambda proto: {"text": proto}), "text", Records
+
+
+def json_lines(folder):
+    text = "".join(json.dumps({"text": sentence}) + "\n" for sentence in SENTENCES)
+    (folder / "x.jsonl").write_text(text)
+
+    def read(path):
+        lines = tf.data.TextLineDataset(path)
+        return lines.map(lambda line: {"text": tf.strings.regex_replace(line, '.*: "|"}', "")})
+
+    return seqio.FileDataSource(read, {"train": str(folder / "x.jsonl")}), "text", type(None)
+
+
+@pytest.mark.parametrize(
+    "make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos, json_lines]
+)
+@pytest.mark.parametrize("num_streams", [1, 2])
+def test_an_epoch_is_what_the_source_holds(tmp_path, monkeypatch, make, num_streams):
+    monkeypatch.setattr(pieces, "MOST_BYTES", 100)
+    source, feature, cut = make(tmp_path)
+    assert isinstance(readable(source, "train").cut, cut)
+    vocabulary = seqio.ByteVocabulary()
+
+    @seqio.map_over_dataset
+    def of_text(example):
+        ids = vocabulary.encode_tf(example[feature] if feature else example)
+        return {"inputs": ids, "targets": ids}
+
+    features = {k: seqio.Feature(vocabulary, add_eos=False) for k in ("inputs", "targets")}
+    task = seqio.TaskRegistry.add(
+        "of_kind", source=source, preprocessors=[of_text], output_features=features
+    )
+    try:
+        expected = [
+            (example[feature] if feature else example).decode()
+            for example in source.get_dataset("train", shuffle=False).as_numpy_iterator()
+        ]
+        examples = TaskExamples(
+            task, {"inputs": 100, "targets": 100}, split="train", num_streams=num_streams, seed=0,
+            shuffle=True, use_cached=False,
+        )  # fmt: skip
+        found = []
+        for stream in range(num_streams):
+            epoch = itertools.takewhile(
+                lambda read: read[1].epoch == 0, examples.read(stream, Cursor())
+            )
+            found += [vocabulary.decode(example["inputs"].tolist()) for example, _ in epoch]
+        assert sorted(found) == sorted(expected)
+        assert found != expected
+    finally:
+        seqio.TaskRegistry.remove("of_kind")
+
+
+def test_files_in_a_bucket_are_read_in_their_order(monkeypatch):
+    source = seqio.TextLineDataSource({"train": "gs://bucket/x.txt"})
+    monkeypatch.setattr(type(source), "list_shards", lambda self, split: ["gs://bucket/x.txt"])
+    assert readable(source, "train").cut is None
