@@ -1,6 +1,6 @@
 """The host's input pipeline alone, from text to packed batches, beside seqio's own.
 
-    python benchmarks/input_pipeline.py [--rounds 4]    # about 8 minutes on two cores
+    python benchmarks/input_pipeline.py [--rounds 12]    # about 10 minutes on two cores
 
 Each pipeline has a process of its own. They take turns, and all but one are stopped meanwhile: what
 they read ahead in the background would count for the others. The figures are real tokens, inputs
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = "english_span_corruption"
-# Lengths, rows of a batch, and batches of a turn. Four turns read as many tokens as 8 streams of 3
+# Lengths, rows of a batch, and batches of a turn. Twelve turns read some times what 8 streams of 3
 # tasks have in a block each, the longest burst.
 SETTINGS = {"512/114": (512, 114, 128, 20), "64/16": (64, 16, 64, 320)}
 STREAMS = (1, 2, 8)
@@ -166,8 +166,9 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
     config = DataConfig("many_lines", {"inputs": inputs, "targets": targets}, num_streams=streams)
     position = None
     if deep:
-        # Each stream's last unit of an epoch, block 190: 97,280 of its file's lines lie before it.
-        place = Cursor(epoch=1000, unit=FILES // streams - 1, block=190, example=0)
+        # Nearly at the end of an epoch: each stream has one unit of it, in blocks of 256 KiB.
+        share = FILES // streams * (folder / "text_00.txt").stat().st_size
+        place = Cursor(epoch=1000, unit=0, block=int(0.95 * share / 2**18), example=0)
         draws = 100_000_000
         position = Position(
             1_000_000,
@@ -209,7 +210,7 @@ def print_first_batches(times: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each pipeline and setting")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of each pipeline and setting")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--first", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--streams", type=int, help=argparse.SUPPRESS)
