@@ -1,5 +1,6 @@
 """Ctrl-C from the moment that a command begins, while there is nothing to save."""
 
+import contextlib
 import os
 import signal
 from types import FrameType
@@ -17,7 +18,8 @@ class Interrupts:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Python calls it in the main thread."""
         if self.came:
-            os.write(2, b"stopped\n")
+            with contextlib.suppress(OSError):  # who reads it may be gone
+                os.write(2, b"stopped\n")
             os._exit(130)
         self.came = True
         raise KeyboardInterrupt

@@ -141,4 +141,6 @@ class StopSignals:
             raise KeyboardInterrupt
         self._signal = INTERRUPTED
         # No print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n")
+        text = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
+        with contextlib.suppress(OSError):  # who reads it may be gone: Ctrl-C reaches `| tee` too
+            os.write(2, text)

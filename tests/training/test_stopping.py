@@ -39,6 +39,12 @@ def test_a_second_interrupt_ends_the_process_at_once(capfd):
             _send(signal.SIGINT)
 
 
+def test_an_interrupt_saves_though_nobody_reads_what_it_says():
+    with StopSignals(MESH, lambda: None) as signals, _in_place_of(2, _pipe_that_nobody_reads()):
+        _send(signal.SIGINT)  # as of `2>&1 | tee log`, where it has ended tee
+        np.testing.assert_array_equal(signals.array(), [INTERRUPTED] * 4)
+
+
 def test_sigusr1_asks_for_a_trace():
     asked = []
     with StopSignals(MESH, lambda: asked.append(True)) as signals:
@@ -47,24 +53,39 @@ def test_sigusr1_asks_for_a_trace():
         np.testing.assert_array_equal(signals.array(), [NONE] * 4)
 
 
+@contextlib.contextmanager
+def _in_place_of(number, other):
+    """Within, a file descriptor of this process is what `other` was, which is closed."""
+    kept = os.dup(number)
+    os.dup2(other, number)
+    os.close(other)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+
+
+def _pipe_that_nobody_reads():
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
 def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved():
     with StopSignals(MESH, lambda: None) as signals:
         terminal, ours = pty.openpty()
-        kept = os.dup(1)
-        os.dup2(ours, 1)
-        os.close(ours)
-        os.close(terminal)
-        with pytest.raises(OSError, match="Input/output error"):
-            os.write(1, b"x")
-        _send(signal.SIGHUP)
-        os.write(1, b"x")  # to nobody
-        os.dup2(kept, 1)
-        os.close(kept)
+        with _in_place_of(1, ours):
+            os.close(terminal)
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(1, b"x")
+            _send(signal.SIGHUP)
+            os.write(1, b"x")  # to nobody
         np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
-def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored(monkeypatch):
+def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals(MESH, lambda: None) as signals:
@@ -118,9 +139,10 @@ def test_an_interrupt_that_got_lost_comes_before_the_first_step(monkeypatch):
             pass
         ended = []
         monkeypatch.setattr(os, "_exit", ended.append)
-        with contextlib.suppress(KeyboardInterrupt):
-            _send(signal.SIGINT)
-        assert ended == [130], "a second one ends the process at once"
+        for error in (os.dup(2), _pipe_that_nobody_reads()):
+            with contextlib.suppress(KeyboardInterrupt), _in_place_of(2, error):
+                _send(signal.SIGINT)
+        assert ended == [130, 130], "a second one ends the process at once"
     finally:
         signal.signal(signal.SIGINT, before)
 
