@@ -60,9 +60,9 @@ def end(exit_code: int) -> NoReturn:
 
 def end_at_once(exit_code: int) -> NoReturn:
     """Ends this process; as Python ends, JAX would wait for the others, and they wait for it."""
-    with contextlib.suppress(OSError):  # who reads it may be gone
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # who reads it may be gone
+            stream.flush()
     os._exit(exit_code)
 
 

@@ -4,6 +4,7 @@ Python would answer each with a stack trace. What a command needs is one answer 
 one whose output is its result ends, and a training run goes on, since its records are in files.
 """
 
+import errno
 import io
 import os
 import sys
@@ -28,7 +29,10 @@ class Stream(io.FileIO):
         """Writes, or drops, what is given."""
         if self.failure is None:
             try:
-                return super().write(data)
+                written = super().write(data)
+                if written is None:  # it does not block, and takes nothing now
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                return written
             except OSError as error:
                 self.failure = error
                 if self.on_failure is None:

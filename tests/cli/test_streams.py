@@ -1,5 +1,8 @@
 """Commands whose standard output is full, closed, or a pipe that nobody reads any more."""
 
+import contextlib
+import errno
+import io
 import json
 import os
 import subprocess
@@ -7,6 +10,8 @@ import sys
 
 import pytest
 
+from switch_jax.cli import processes
+from switch_jax.cli.streams import Stream
 from tests.training.processes import ROOT
 
 # `switch_jax train`, which here prints, and then leaves a file behind.
@@ -67,6 +72,54 @@ def test_a_command_that_cannot_print_ends_in_one_line(
     run_folder, command, redirection, code, error
 ):
     assert run(["-m", "switch_jax", *command], run_folder, redirection) == (code, error)
+
+
+@pytest.fixture
+def full_pipe():
+    """The end to write to of a pipe that does not block, and takes no more."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+def test_a_pipe_that_takes_nothing_and_does_not_block_is_a_failure(full_pipe):
+    stream = Stream(full_pipe)
+    output = io.TextIOWrapper(io.BufferedWriter(stream))
+    print("words", file=output)
+    with pytest.raises(BlockingIOError) as error:
+        output.flush()
+    assert error.value is stream.failure and stream.failure.errno == errno.EAGAIN
+    output.flush()  # what comes after a failure is dropped
+    print("more", file=output, flush=True)
+
+
+def test_a_pipe_that_takes_nothing_does_not_end_who_goes_on(full_pipe):
+    stream, failures = Stream(full_pipe), []
+    stream.on_failure = failures.append
+    output = io.TextIOWrapper(io.BufferedWriter(stream))
+    for _ in range(2):
+        print("words", file=output, flush=True)
+    assert failures == [stream.failure]
+
+
+def test_what_waits_for_standard_error_is_written_though_standard_output_fails(monkeypatch):
+    class Broken(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    raw, ended = io.BytesIO(), []
+    errors = io.TextIOWrapper(raw)
+    errors.write("words")
+    monkeypatch.setattr(sys, "stdout", Broken())
+    monkeypatch.setattr(sys, "stderr", errors)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    processes.end_at_once(2)
+    assert (raw.getvalue(), ended) == (b"words", [2])
 
 
 @pytest.mark.parametrize("redirection", ["> /dev/full", "| true", ">&-", "2>&- >&-"])
