@@ -103,13 +103,22 @@ class Best:
     step: int = 0
     since: int = 0
 
+    def __post_init__(self) -> None:
+        if self.value is not None and math.isnan(self.value):  # of checkpoints of earlier code
+            self.value = None
+
     def update(self, step: int, value: float) -> None:
         """Counts an evaluation; NaN is never the best."""
-        best = -math.inf if self.value is None or math.isnan(self.value) else self.value
-        if value > best:
+        if value > (-math.inf if self.value is None else self.value):
             self.value, self.step, self.since = value, step, 0
         else:
             self.since += 1
+
+    def in_words(self, metric: str) -> str:
+        """How long there has been no better one; `metric`: what it is chosen by."""
+        if self.value is None:
+            return f"no number for {metric} in {self.since} evaluations"
+        return f"no better {metric} than that of step {self.step} in {self.since} evaluations"
 
     def as_json(self) -> dict[str, Any]:
         """What the constructor takes."""

@@ -1,7 +1,6 @@
 """Keeps a bad step's update out of the model, inside the compiled step."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -135,45 +134,3 @@ def _limits(recent: jax.Array, config: GuardConfig) -> tuple[jax.Array, jax.Arra
     rise = jnp.maximum(config.sigmas / _UPPER_TENTH * (upper - medians), np.log(_LEAST_RATIO))
     limits = jnp.maximum(jnp.exp(medians + rise), _LEAST_LIMIT)
     return medians, jnp.where(jnp.isfinite(upper), limits, jnp.inf)
-
-
-def verdict(name: str, value: float, limit: float) -> str:
-    """A loss or gradient norm in words: "loss 9.3 is above its limit 4.1"."""
-    text = f"{name} {value:.6g}"
-    if not math.isfinite(value):
-        return f"{text} is not finite"
-    return f"{text} is above its limit {limit:.6g}" if value > limit else text
-
-
-class BadSteps:
-    """What the host makes of bad steps: whether to save, to go back to a checkpoint, or to stop.
-
-    Attributes:
-      in_a_row: bad steps since the last good one, as of the last step that was looked at.
-      rollbacks: returns to a checkpoint without a good one since.
-    """
-
-    def __init__(self, config: GuardConfig) -> None:
-        self._config = config
-        self.in_a_row = self.rollbacks = 0
-
-    def too_many(self) -> bool:
-        """Whether the run has to go back, or to stop."""
-        return self.in_a_row >= self._config.bad_steps_in_a_row
-
-    def may_save(self) -> bool:
-        """Not among bad steps: the checkpoint would take the place of one to go back to."""
-        return self.in_a_row == 0
-
-    def may_go_back(self) -> bool:
-        """Whether the run has not been sent back too often."""
-        return self.rollbacks < self._config.rollbacks
-
-    def went_back(self) -> None:
-        """To a checkpoint."""
-        self.in_a_row, self.rollbacks = 0, self.rollbacks + 1
-
-    def saved(self) -> None:
-        """A checkpoint; it is a good one if the step was."""
-        if self.in_a_row == 0:
-            self.rollbacks = 0

@@ -17,16 +17,17 @@ from switch_jax.data.rows import empty_batch
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig
-from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.allocator import return_freed_memory
 from switch_jax.partitioning.hosts import agreed, gather, is_first, meet, on_first
 from switch_jax.partitioning.mesh import MeshConfig
-from switch_jax.training.checks import check, routing_groups
+from switch_jax.training.announcement import announcement
+from switch_jax.training.bad_steps import BadSteps
+from switch_jax.training.checks import check
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Best, Evaluation, metric_of
 from switch_jax.training.feeding import Fed, feed, rows_here, to_devices
-from switch_jax.training.folder import make_folder, write_bad_batch, write_description
-from switch_jax.training.guard import BadSteps, Guard, GuardConfig, init_guard, verdict
+from switch_jax.training.folder import make_folder, write_description
+from switch_jax.training.guard import Guard, GuardConfig, init_guard
 from switch_jax.training.initial import initial_checkpoint, initial_state
 from switch_jax.training.life import Life
 from switch_jax.training.loss import LossConfig
@@ -102,10 +103,6 @@ def train(
         return loop.run()
 
 
-# What the guard judges a step by, and the limits, by their names in its metrics.
-_JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
-
-
 class _Parts(NamedTuple):
     """What a run is made of; `start`: the checkpoint that it starts from, see `initial`."""
 
@@ -133,13 +130,13 @@ class _Loop:
 
     def __init__(self, parts: _Parts, checkpoints: Checkpoints, model_dir: Path) -> None:
         self._parts, self._checkpoints, self._model_dir = parts, checkpoints, model_dir
-        self._best, self._bad, self._dumped = Best(), BadSteps(parts.guard), 0
+        self._best, self._bad = Best(), BadSteps(parts.guard, model_dir)
         self.step: int
         self.state: Any
         self._position: Position
         self._saved: int
         self._restore()
-        self._signal, self._last_bad = NONE, ""
+        self._signal = NONE
         self._without_data = self._undone = False
 
     def is_over(self) -> bool:
@@ -153,11 +150,8 @@ class _Loop:
         self._writer = writer
         self._progress = Progress(run.train_steps, self.step, active=is_first())
         closing.callback(self._progress.close)
-        self._progress.say(_headline(model, data, mesh))
-        for stack, groups in routing_groups(run, model, data, mesh).items():
-            self._progress.say(f"routing in the {stack}: {groups}")
-            if groups.warning:
-                self._progress.say(f"warning: {groups.warning}")
+        for line in announcement(run, model, data, mesh):
+            self._progress.say(line)
         last = writer.last_record("train", self.step)
         self._goodput = Goodput(last and last.get("spent"))
         if self.step:
@@ -220,10 +214,7 @@ class _Loop:
                 self._checkpoints.wait()
                 raise Stopped(self._signal, self.step)
         if self._stops_early():
-            self._progress.say(
-                f"no better {run.best_metric} than that of step {self._best.step} in "
-                f"{self._best.since} evaluations: stopping early"
-            )
+            self._progress.say(f"{self._best.in_words(run.best_metric)}: stopping early")
         self._checkpoints.wait()
         return self.state
 
@@ -238,9 +229,9 @@ class _Loop:
             self.state, metrics = self._train_step(
                 self.state, fed.arrays, self._stop.array(no_step=self._without_data)
             )
-        told = self._profiler.after(self.step, metrics)
-        if told:
-            self._progress.say(told)
+        trace = self._profiler.after(self.step, metrics)
+        if trace:
+            self._progress.say(trace)
         self._progress.advance()
         return _Done(self.step, metrics, fed)
 
@@ -275,40 +266,18 @@ class _Loop:
         self._position = fed.position
         self._records.add(step, metrics)
         if skipped:
-            self._tell_of_bad_step(done)
+            text, values = self._bad.describe(step, metrics, fed)
+            self._progress.say(text)
+            self._write("skipped", step, values)
         if step % self._parts.run.log_period == 0:
             self._records.flush(fed.position.batches)
-
-    def _tell_of_bad_step(self, done: _Done) -> None:
-        values = {name: float(getattr(done.metrics, name)) for name in _JUDGED}
-        loss, loss_limit, norm, norm_limit = values.values()
-        self._last_bad = (
-            f"step {done.step} is bad and was skipped: {verdict('loss', loss, loss_limit)}, "
-            f"{verdict('gradient norm', norm, norm_limit)}"
-        )
-        text, batch = self._last_bad, done.fed.position.batches
-        if self._dumped < self._parts.guard.dumped_batches:
-            self._dumped += 1
-            path = write_bad_batch(self._model_dir, batch, done.fed.host)
-            text += f"; batch {batch} is in {path}"
-        self._progress.say(text)
-        seconds = training_seconds(self._goodput.seconds())
-        self._writer.write("skipped", done.step, seconds, {"batch": batch, **values})
 
     def _roll_back(self) -> None:
         """To the last checkpoint before the bad steps, with the data moved on."""
         in_a_row, step = self._bad.in_a_row, self.step
-        bad = f"{in_a_row} bad steps in a row, up to step {step}"
-        if not self._bad.may_go_back():
-            raise UserError(
-                f"{bad}, after {self._bad.rollbacks} returns to a checkpoint without a good one "
-                f"since: stopping; {self._last_bad}. {self._model_dir} has the checkpoint of "
-                "before and, in bad_batches, what was skipped; a lower LEARNING_RATE or float32 "
-                "(ACTIVATION_DTYPE) may help. Where a limit is too low, as for new data that are "
-                "harder, raise SPIKE_SIGMAS, or set it to None: then only what is not finite is bad"
-            )
-        seconds = training_seconds(self._goodput.seconds())
-        self._writer.write("rollback", step, seconds, {"bad_steps": in_a_row})
+        bad = self._bad.in_words(step)
+        self._bad.check_may_go_back(step)
+        self._write("rollback", step, {"bad_steps": in_a_row})
         with self._goodput.spend("checkpoint"):
             position, self.state = self._position, None  # there may be no room for two states
             self._restore(last=step - in_a_row)
@@ -327,14 +296,17 @@ class _Loop:
         with self._goodput.spend("eval"):
             results = self._evaluation(self.state.parameters)
         self._watchdog.alive(f"evaluation at step {self.step}")
-        seconds = training_seconds(self._goodput.seconds())
         for task, values in results.items():
-            self._writer.write("eval", self.step, seconds, {"task": task, **values})
+            self._write("eval", self.step, {"task": task, **values})
         held_out = list(results.values())[-1]["neg_log_perplexity"]
         self._progress.say(f"step {self.step}: held-out negative log perplexity {held_out:.4f}")
         value = metric_of(results, self._parts.run.best_metric)
         self._best.update(self.step, value)
         return value
+
+    def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Writes a record; see `MetricWriter`."""
+        self._writer.write(kind, step, training_seconds(self._goodput.seconds()), values)
 
     def _stops_early(self) -> bool:
         patience = self._parts.run.early_stopping_evals
@@ -407,16 +379,6 @@ class _Loop:
         return Prefetch(feed(batches, mesh))
 
 
-def _headline(model: ModelConfig, data: DataConfig, mesh: Mesh) -> str:
-    """What trains, on what, where."""
-    kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
-    sizes = " x ".join(str(size) for size in mesh.shape.values())
-    return (
-        f"{kind}, {parameter_count(model):,} parameters; {data.mixture_or_task_name}; "
-        f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}"
-    )
-
-
 def _closed_by(close: Callable[[], None]) -> Callable[..., None]:
     """For `ExitStack.push`: what goes wrong in closing does not hide what went wrong before."""
 
@@ -426,6 +388,6 @@ def _closed_by(close: Callable[[], None]) -> Callable[..., None]:
         except UserError as second:
             if error is None:
                 raise
-            print(f"besides: {second}", file=sys.stderr)
+            print(f"switch_jax train: and as the run was closed: {second}", file=sys.stderr)
 
     return exit

@@ -9,12 +9,14 @@ not come again.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from switch_jax.training.guard import BadSteps, Guard, GuardConfig, init_guard, judge
+from switch_jax.training.bad_steps import BadSteps
+from switch_jax.training.guard import Guard, GuardConfig, init_guard, judge
 
 STEPS, SEEDS, CHECKPOINT_PERIOD = 500, 40, 50
 EVENT = 250  # the update or the batch that it happens at
@@ -145,7 +147,7 @@ class _Run:
         factors[:, 0] *= kind.data(rng)
         factors[kind.bad] *= (kind.bad_loss, kind.bad_norm)
         self.levels, self.factors = np.stack([kind.loss, kind.norm], 1), factors
-        self._bad, self._seen = BadSteps(config), 0
+        self._bad, self._seen = BadSteps(config, Path()), 0
         self.step = self.updates = self.returns = 0
         self.stopped = False
         self.skipped = np.zeros(STEPS, bool)

@@ -16,6 +16,7 @@ def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
     for step, value in enumerate([math.nan, -3.0, -2.0, -2.5, math.nan, -2.0]):
         best.update(step, value)
     assert best == Best(value=-2.0, step=2, since=3)
+    assert best.in_words("accuracy") == "no better accuracy than that of step 2 in 3 evaluations"
     assert Best(**best.as_json()) == best
 
 
@@ -24,6 +25,8 @@ def test_evaluations_that_give_no_number_bring_the_early_stop_nearer():
     for step in range(4):
         best.update(step, math.nan)
     assert (best.value, best.since) == (None, 4)
+    assert best.in_words("accuracy") == "no number for accuracy in 4 evaluations"
+    assert Best(value=math.nan, since=2) == Best(since=2), "as earlier code has saved it"
     best.update(4, -9.0)
     assert (best.value, best.step, best.since) == (-9.0, 4, 0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.training.guard import BadSteps, GuardConfig, init_guard, judge, verdict
+from switch_jax.training.guard import GuardConfig, init_guard, judge
 from tests.training.guard_simulation import DIVERGING, HEALTHY, SEEDS, SPOILT, simulate
 
 WINDOW = 8
@@ -149,30 +149,6 @@ def test_a_loss_that_stays_up_is_never_believed():
     _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
     found, guard = _judged(config, [(2.5, 0.5), (2.5, 50.0)] * 100, guard)
     assert all(found) and int(guard.in_a_row) == 200
-
-
-def test_a_verdict_has_the_value_and_the_limit():
-    assert verdict("loss", 9.3, 4.1) == "loss 9.3 is above its limit 4.1"
-    assert verdict("loss", float("nan"), 4.1) == "loss nan is not finite"
-    assert verdict("loss", 2.0, float("inf")) == "loss 2"
-
-
-def test_the_run_goes_back_so_often_and_a_good_checkpoint_begins_the_count_anew():
-    bad = BadSteps(GuardConfig(bad_steps_in_a_row=3, rollbacks=2))
-    bad.in_a_row = 2
-    assert not bad.too_many() and not bad.may_save()
-    for _ in range(2):
-        bad.in_a_row = 3
-        assert bad.too_many() and bad.may_go_back()
-        bad.went_back()
-        assert not bad.too_many() and bad.may_save()
-    assert not bad.may_go_back()
-    bad.in_a_row = 1
-    bad.saved()  # by a signal, say
-    assert not bad.may_go_back()
-    bad.in_a_row = 0
-    bad.saved()
-    assert bad.may_go_back()
 
 
 OUTCOMES = functools.cache(lambda: simulate(HEALTHY + SPOILT + DIVERGING, GuardConfig()))
