@@ -13,7 +13,7 @@ from pathlib import Path
 from switch_jax.launch.processes import say
 
 from switch_jax.errors import UserError
-from switch_jax.paths import told
+from switch_jax.paths import writing
 
 _LONGEST_LINE = 100
 _TRIES = 20  # until the launching machine's network is taken for gone
@@ -115,7 +115,7 @@ def write(file: File) -> None:
       UserError: it cannot be written.
     """
     path = Path(file.path)
-    with told(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text, encoding="utf-8")
 

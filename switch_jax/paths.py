@@ -172,7 +172,7 @@ def is_file(path: Path | str) -> bool:
 
 
 @contextlib.contextmanager
-def told(what: Path | str) -> Iterator[None]:
+def writing(what: Path | str) -> Iterator[None]:
     """Within, the disk's refusal to write something is a UserError, see `storage_error`."""
     try:
         yield

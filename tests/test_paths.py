@@ -6,7 +6,7 @@ import pytest
 
 from switch_jax import paths
 from switch_jax.errors import TransientError, UserError
-from switch_jax.paths import check_path, local_path, told
+from switch_jax.paths import check_path, local_path, writing
 
 
 @pytest.fixture
@@ -113,6 +113,6 @@ def test_paths_that_can_be_need_not_be_there(name):
     ],
 )
 def test_what_the_disk_refuses_is_told(number, kind, message):
-    with pytest.raises(UserError, match=message) as error, told(Path("here/x")):
+    with pytest.raises(UserError, match=message) as error, writing(Path("here/x")):
         raise OSError(number, "words")
     assert type(error.value) is kind

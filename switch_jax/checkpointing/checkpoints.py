@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from switch_jax.checkpointing.description import (
 from switch_jax.checkpointing.orbax_mends import first_cause, root
 from switch_jax.errors import UserError, storage_error
 from switch_jax.partitioning.hosts import agreed, is_first, on_first
-from switch_jax.paths import told, write_whole
+from switch_jax.paths import write_whole, writing
 
 State = TypeVar("State")
 
@@ -134,7 +135,8 @@ class Checkpoints:
                 return Restored(step, _completed(state, lacking, fresh), notes)
             place = self._move(step, "damaged", now)
             if is_first():
-                _say_damaged(step, reason, place)
+                earlier = ", and the one before it is used" if self.steps() else ""
+                _say_damaged(step, reason, place, earlier)
             if not self.steps():
                 self._say_all_damaged()
         return None
@@ -256,7 +258,9 @@ class Checkpoints:
 
         def move() -> None:
             now = time.time_ns()
-            for path in self.directory.glob("[0-9]*"):
+            for path in self.directory.glob("*"):
+                if not path.name.isdecimal():  # Orbax clears its temporary folders itself
+                    continue
                 try:
                     orbax_mends.check_described(path)
                 except Exception as error:  # whatever may come of a file with any content
@@ -283,7 +287,8 @@ class Checkpoints:
         Only once there is something to save: where all checkpoints seem to be damaged, all stay.
         """
         for folder in ("discarded", "damaged"):
-            paths = sorted((self._model_dir / folder).glob("*_*"), key=_when_set_aside)
+            there = (self._model_dir / folder).glob("*")
+            paths = sorted(filter(_is_set_aside, there), key=_when_set_aside)
             for path in paths[: max(0, len(paths) - self._keep_set_aside)]:
                 with contextlib.suppress(OSError):  # it is there at the next save too
                     shutil.rmtree(path)
@@ -305,10 +310,15 @@ class Checkpoints:
         return place
 
 
+def _is_set_aside(path: Path) -> bool:
+    """Whether `Checkpoints` has named it: by step and time. Others may put folders there too."""
+    return re.fullmatch("[0-9]+_[0-9]+", path.name) is not None
+
+
 def _when_set_aside(path: Path) -> tuple[int, int]:
     """Time and step, of a path that `Checkpoints` has named."""
-    step, _, time = path.name.partition("_")
-    return (int(time), int(step)) if step.isdecimal() and time.isdecimal() else (0, 0)
+    step, time = map(int, path.name.split("_"))
+    return time, step
 
 
 class _NewestAndBest:
@@ -362,15 +372,15 @@ def _on_first(path: Path, write: Callable[[], Any]) -> None:
     """Has one process change the disk; raises UserError on every process if it cannot."""
 
     def attempt() -> None:
-        with told(path):
+        with writing(path):
             write()
 
     on_first(attempt)
 
 
-def _say_damaged(step: int | str, reason: str, place: Path) -> None:
+def _say_damaged(step: int | str, reason: str, place: Path, consequence: str = "") -> None:
     print(
-        f"the checkpoint of step {step} is damaged ({reason}): it was moved to {place}, and the "
-        "one before it is used",
+        f"the checkpoint of step {step} is damaged ({reason}): it was moved to {place}"
+        f"{consequence}",
         flush=True,
     )

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     name, is_training = "switch_jax", False
 
     def ended(code: int) -> int:
-        # Python would not end: of training a thread may be left that reads data and hangs, and
+        # Python would not end: training may leave a thread that hangs while it reads data, and
         # processes that have joined would wait for each other.
         if is_training or (is_program and processes.joined()):
             processes.end_at_once(code)
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         return ended(error.exit_code)
     except SystemExit:
         if output and output.failure:  # argparse passes over what it cannot print
-            return _told_without_output(name, output.failure)
+            return _explain_failed_output(name, output.failure)
         raise
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:
         if output and error is output.failure:
-            return ended(_told_without_output(name, output.failure))
+            return ended(_explain_failed_output(name, output.failure))
         if is_training or (is_program and processes.joined()):
             traceback.print_exc()
         ended(1)
@@ -102,7 +102,7 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _told_without_output(name: str, failure: OSError) -> int:
+def _explain_failed_output(name: str, failure: OSError) -> int:
     """Says why standard output could not be written; returns the exit code."""
     if isinstance(failure, BrokenPipeError):  # as of `switch_jax tasks | head`: nothing to say
         return 128 + signal.SIGPIPE

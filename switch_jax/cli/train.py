@@ -45,9 +45,9 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _check(args, parts)
 
-    from switch_jax.training.life import early_failures_told
+    from switch_jax.training.life import recording_early_failures
 
-    with early_failures_told(parts["run"].model_dir):
+    with recording_early_failures(parts["run"].model_dir):
         return _train(args, parts)
 
 

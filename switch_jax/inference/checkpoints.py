@@ -18,7 +18,7 @@ from switch_jax.inference.predictor import Predictor
 from switch_jax.metrics import MetricWriter
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.hosts import agreed, gather, is_first, on_first
-from switch_jax.paths import told, write_whole
+from switch_jax.paths import write_whole, writing
 from switch_jax.training.config import RunConfig
 from switch_jax.training.evaluation import Evaluation
 
@@ -74,7 +74,7 @@ class CheckpointScores:
 
     def _open(self) -> MetricWriter:
         folder = self._folder / FOLDER
-        with told(folder):
+        with writing(folder):
             (folder / "predictions").mkdir(parents=True, exist_ok=True)
         return MetricWriter(folder, active=is_first())
 
@@ -171,7 +171,7 @@ class CheckpointScores:
 
     def _write_lines(self, name: str, lines: list[str]) -> None:
         file = self._folder / FOLDER / "predictions" / name
-        with told(file):
+        with writing(file):
             write_whole(file, "".join(lines))
 
     def _done(self, kind: str, step: int, task: str) -> dict[str, Any] | None:

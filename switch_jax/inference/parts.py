@@ -9,7 +9,7 @@ from typing import Any
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.partitioning.hosts import gather, on_first
-from switch_jax.paths import told, whole, write_whole
+from switch_jax.paths import whole, write_whole, writing
 
 
 class Parts:
@@ -41,7 +41,7 @@ class Parts:
         if self.path.exists():
             raise UserError(f"{self.path} is there already: choose another output, or remove it")
         file = self._folder / "description.json"
-        with told(self._folder):
+        with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
                 write_whole(file, description)
@@ -92,7 +92,7 @@ class Parts:
         return gather(self._file(number).exists())[0]
 
     def _write(self, file: Path, text: str) -> None:
-        with told(file):
+        with writing(file):
             write_whole(file, text)
 
     def _file(self, number: int) -> Path:

@@ -14,7 +14,7 @@ from clu import metric_writers
 
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
-from switch_jax.paths import told
+from switch_jax.paths import writing
 
 
 class MetricWriter:
@@ -46,7 +46,7 @@ class MetricWriter:
         if self.path.exists() and not self._read().endswith(b"\n"):
             self._append("\n")  # after half a line, from a run that was killed
         folder = Path(model_dir) / "tensorboard"
-        with told(folder):  # TensorFlow's error for a file there does not name it
+        with writing(folder):  # TensorFlow's error for a file there does not name it
             folder.mkdir(exist_ok=True)
         with self._explained():
             self._tensorboard = metric_writers.SummaryWriter(str(folder))

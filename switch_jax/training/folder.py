@@ -13,7 +13,7 @@ from switch_jax.checkpointing.parameters import saved_steps
 from switch_jax.data.pipeline import Batch, DataConfig, identities
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
-from switch_jax.paths import local_path, told, write_whole
+from switch_jax.paths import local_path, write_whole, writing
 from switch_jax.training.config import RunConfig
 
 
@@ -24,7 +24,7 @@ def make_folder(name: str) -> Path:
       UserError: it cannot be written, or is in a bucket that is not mounted.
     """
     folder = local_path(name, "MODEL_DIR").absolute()
-    with told(f"MODEL_DIR {name!r}"):
+    with writing(f"MODEL_DIR {name!r}"):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{uuid.uuid4().hex}"  # all processes do so at once
         probe.touch()
@@ -66,7 +66,7 @@ def write_description(
         "vocabulary": identities(data),
         "initial_checkpoint": _initial_checkpoint(model_dir, start),
     }
-    with told(f"MODEL_DIR {run.model_dir!r}"):
+    with writing(f"MODEL_DIR {run.model_dir!r}"):
         write_whole(model_dir / "run.json", json.dumps(description, indent=2) + "\n")
         if config_text:
             write_whole(model_dir / "config.gin", config_text)
@@ -84,7 +84,7 @@ def _initial_checkpoint(model_dir: Path, start: Path | None) -> str | None:
         if isinstance(checkpoint, str | None):
             return checkpoint
     print(
-        f"{model_dir / 'run.json'} is not as a run writes it, and is written anew: which "
+        f"{model_dir / 'run.json'} is damaged, and is written anew: which "
         "checkpoint the run began with is not known any more",
         flush=True,
     )
@@ -100,7 +100,7 @@ def write_bad_batch(model_dir: Path, number: int, batch: Batch) -> Path:
     path = model_dir / "bad_batches" / f"batch_{number}_process_{jax.process_index()}.npz"
     here = batch["encoder_segments"].any(1)
     rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
-    with told(path):
+    with writing(path):
         path.parent.mkdir(exist_ok=True)
         np.savez(path, rows=np.flatnonzero(here), **rows)
     return path

@@ -10,10 +10,10 @@ from typing import Any
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
 from switch_jax.partitioning.hosts import joined
-from switch_jax.paths import local_path, told, write_whole
+from switch_jax.paths import local_path, write_whole, writing
 from switch_jax.training.stopping import Stopped
 
-# Characters of a message with which the file stays within the smallest block of a disk, 512 bytes.
+# Bytes of a message in JSON with which the file stays within the smallest block of a disk, 512.
 _ROOM = 300
 
 
@@ -35,19 +35,19 @@ class Life:
           UserError: the folder cannot be written.
         """
         self._file, self._active, self._started = model_dir / "status.json", active, time.time()
-        with told(self._file):
+        with writing(self._file):
             self._write("starting")
 
     def running(self) -> None:
         """Steps begin."""
-        with told(self._file):
+        with writing(self._file):
             self._write("running")
 
     def __enter__(self) -> "Life":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Tells the end."""
+        """Writes the end."""
         message = "" if error is None else (str(error).splitlines() or [type(error).__name__])[0]
         if error is None:
             self._write_last("finished")
@@ -64,12 +64,12 @@ class Life:
 
     def _write_last(self, state: str, message: str = "") -> None:
         """Writes the end, over the old text where a full disk has no room for a second file."""
-        with contextlib.suppress(OSError):  # what is wrong with the folder has been told
+        with contextlib.suppress(OSError):  # what is wrong with the folder has been said
             try:
                 self._write(state, message)
             except OSError:
                 # Within the block of the disk that the file has already.
-                text = self._text(state, message[:_ROOM])
+                text = self._text(state, _beginning(message))
                 with self._file.open("r+b") as file:
                     file.write(text.encode())
                     file.truncate()
@@ -85,9 +85,17 @@ class Life:
         return json.dumps(facts, indent=2) + "\n"
 
 
+def _beginning(message: str) -> str:
+    """As much of it as there is room for: in JSON a character has up to 12 bytes."""
+    message = message[:_ROOM]
+    while len(json.dumps(message)) > _ROOM:
+        message = message[:-1]
+    return message
+
+
 @contextlib.contextmanager
-def early_failures_told(model_dir: str) -> Iterator[None]:
-    """Within, a start that fails before it has a `Life` is told in `status.json` too.
+def recording_early_failures(model_dir: str) -> Iterator[None]:
+    """Within, a start that fails before it has a `Life` is recorded in `status.json` too.
 
     Else a run that crashed, and is refused when it is started again, would seem to be running. A
     folder without that file, or that another job uses, is left alone.
@@ -99,11 +107,11 @@ def early_failures_told(model_dir: str) -> Iterator[None]:
         yield
     except UserError as error:
         if joined()[0] == 0:
-            _tell(model_dir, error)
+            _record(model_dir, error)
         raise
 
 
-def _tell(model_dir: str, failure: UserError) -> None:
+def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
         folder = local_path(model_dir)
         if (folder / "status.json").exists():

@@ -139,19 +139,20 @@ def _full(folder):
     return sorted(path.name.split("_")[0] for path in folder.iterdir() if any(path.iterdir()))
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["7"]), (3, ["5", "6", "7"])])
+@pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"]), (3, ["2", "3", "4"])])
 def test_of_those_set_aside_the_newest_stay(tmp_path, keep, expected):
     state = {"x": jnp.arange(3.0)}
     checkpoints = Checkpoints(tmp_path, 9, keep_set_aside=keep)
-    checkpoints.save(1, state, {}, None)
-    for first in (2, 5):  # two returns to step 1
-        for step in (first, first + 1, first + 2):
-            checkpoints.save(step, state, {}, None)
-        checkpoints.restore(_abstract(state), last=1)
-    assert set(_full(tmp_path / "discarded")) >= {"5", "6", "7"}  # until something is saved
+    for step in range(1, 8):
+        checkpoints.save(step, state, {}, None)
+    for last in (4, 1):  # steps 2 to 4 are set aside after 5 to 7
+        checkpoints.restore(_abstract(state), last=last)
+    own = tmp_path / "discarded" / "my_best"
+    shutil.copytree(tmp_path / "checkpoints" / "1", own)
+    assert _full(tmp_path / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
     checkpoints.save(2, state, {}, None)
-    assert _full(tmp_path / "discarded") == expected
-    assert len(list((tmp_path / "discarded").iterdir())) == 6, "the names stay"
+    assert _full(tmp_path / "discarded") == [*expected, "my"], "what somebody put there stays"
+    assert len(list((tmp_path / "discarded").iterdir())) == 7, "the names stay"
     checkpoints.close()
 
 
@@ -279,7 +280,8 @@ def _check_damaged(folder, capsys, caplog) -> int:
         assert restored.step == 1 and checkpoints.steps() == [1]
         assert [f.name.split("_")[0] for f in aside] == ["2"]
         assert told.startswith("the checkpoint of step 2 is damaged (")
-        assert told.endswith(f"moved to {aside[0]}, and the one before it is used\n")
+        said = told.removesuffix("\n").removesuffix(", and the one before it is used")
+        assert said.endswith(f": it was moved to {aside[0]}")
         # It can go on from here.
         checkpoints.save(2, _state(2), _notes(2), None)
         checkpoints.wait()
@@ -336,6 +338,34 @@ def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
     assert told.startswith(f"{path} is damaged (")
     assert "the checkpoint of step 2 is used with its own notes" in told
     assert checkpoints.steps() == [1, 2] and not (folder / "damaged").exists()
+
+
+def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(two, folder)
+    _refuse(folder / "checkpoints" / "1")
+    checkpoints = Checkpoints(folder, 3)
+    _assert_is(checkpoints.restore(ABSTRACT()), 2)
+    (place,) = (folder / "damaged").iterdir()
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("the checkpoint of step 1 is damaged (")
+    assert said.endswith(f"): it was moved to {place}")
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("name", ["4.orbax-checkpoint-tmp", "4_copy"])
+def test_a_folder_that_is_no_step_is_no_damaged_checkpoint(tmp_path, capsys, name):
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    _refuse(tmp_path / "checkpoints" / name)
+    checkpoints = Checkpoints(tmp_path, 3)
+    assert checkpoints.restore(ABSTRACT()) is None
+    assert capsys.readouterr().out == "" and not (tmp_path / "damaged").exists()
+    checkpoints.close()
+
+
+def _refuse(checkpoint):
+    """Has Orbax refuse the whole folder for this one."""
+    (checkpoint / "_CHECKPOINT_METADATA").write_text("[]")
 
 
 @pytest.mark.parametrize("file", ["state/_METADATA", "_CHECKPOINT_METADATA"])

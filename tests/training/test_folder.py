@@ -40,7 +40,7 @@ def test_a_run_json_of_another_type_is_said_and_left_behind(tmp_path, capsys, te
     (tmp_path / "run.json").write_text(text)
     assert _initial_checkpoint(tmp_path, None) is None
     (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith(f"{tmp_path}/run.json is not as a run writes it, and is written anew")
+    assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
 
 
 def test_a_bad_batch_that_cannot_be_written_is_told(tmp_path):

@@ -1,5 +1,7 @@
 import contextlib
+import errno
 import json
+import os
 import subprocess
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
 from switch_jax.training import life
-from switch_jax.training.life import Life, early_failures_told
+from switch_jax.training.life import Life, recording_early_failures
 from switch_jax.training.stopping import INTERRUPTED, PREEMPTED, Stopped
 
 
@@ -75,6 +77,21 @@ def test_a_full_disk_has_room_for_how_the_run_ended(tmp_path):
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
+@pytest.mark.parametrize("letter", ["x", "'", '"', "\\", "文", "😀"])
+def test_without_room_for_a_second_file_the_first_keeps_within_its_block(
+    tmp_path, monkeypatch, letter
+):
+    def refuse(file, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError), Life(tmp_path, active=True):
+        monkeypatch.setattr(life, "write_whole", refuse)
+        raise UserError(f"the disk is full {letter * 5000}")
+    state, message = told(tmp_path)
+    assert state == "failed" and message.startswith(f"the disk is full {letter * 20}")
+    assert (tmp_path / "status.json").stat().st_size <= 512
+
+
 @pytest.fixture
 def crashed(tmp_path):
     """The folder of a run that was killed."""
@@ -83,7 +100,7 @@ def crashed(tmp_path):
 
 
 def fail_early(folder):
-    with pytest.raises(UserError, match="^no such task$"), early_failures_told(str(folder)):
+    with pytest.raises(UserError, match="^no such task$"), recording_early_failures(str(folder)):
         raise UserError("no such task")
 
 
@@ -114,6 +131,6 @@ def test_an_early_failure_makes_no_folder_and_no_file(tmp_path):
 
 
 def test_a_start_without_a_failure_changes_nothing(crashed):
-    with early_failures_told(str(crashed)):
+    with recording_early_failures(str(crashed)):
         pass
     assert told(crashed) == ("running", "")
