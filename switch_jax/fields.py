@@ -57,7 +57,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
     for name, hint in hints.items():
         value = getattr(config, name)
         if not _is_a(value, hint):
-            raise FieldError(name, f"= {shown(value)}: it must be of type {_told(hint)}")
+            raise FieldError(name, f"= {shown(value)}: it must be of type {_type_name(hint)}")
     for name, allowed in ranges.items():
         value = getattr(config, name)
         problem = None if value is None else allowed.problem(value)
@@ -88,7 +88,7 @@ def _hints(config: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
-def _told(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     if hint is bool:
         return "bool (True or False)"
     return getattr(hint, "__name__", str(hint))

@@ -40,8 +40,7 @@ def local_path(name: str | Path, what: str = "") -> Path:
         such path.
     """
     text = str(name)
-    check_path(text, what)
-    if "://" not in text:
+    if not _is_in_bucket(text, what):
         return home_path(text, what)
     bucket, folder = bucket_path(text, what)
     mount = BUCKETS_DIR / bucket
@@ -64,15 +63,20 @@ def check_path(name: str, what: str = "") -> None:
       name: as the user wrote it.
       what: names it in errors, as in 'MODEL_DIR'.
     """
-    kind, separator, _ = name.partition("://")
-    if not separator:
-        home_path(name, what)
-    elif kind == "gs":
+    if _is_in_bucket(name, what):
         bucket_path(name, what)
     else:
+        home_path(name, what)
+
+
+def _is_in_bucket(name: str, what: str) -> bool:
+    """Whether the name is a gs:// URL; raises UserError where it is one of another kind."""
+    kind, separator, _ = name.partition("://")
+    if separator and kind != "gs":
         raise UserError(
             f"{_named(name, what)}: write a path of this machine's file system, or gs://BUCKET/..."
         )
+    return bool(separator)
 
 
 def home_path(name: str, what: str = "") -> Path:

@@ -6,7 +6,7 @@ since. What does not fit is left out, and one line says how much and why; the re
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from etils import epath
 
@@ -29,8 +29,10 @@ from switch_jax.schema import (
 Record = dict[str, Any]
 
 METRICS, SCORES = "metrics.jsonl", "eval/metrics.jsonl"
+# What a run spends its wall time on, see `metrics.Goodput`.
+SpentKind = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
+SPENT_KINDS: tuple[SpentKind, ...] = get_args(SpentKind)
 _STACKS = ("encoder", "decoder")
-_SPENT = ("step", "data", "checkpoint", "eval", "compile", "idle")  # of `metrics.Goodput`
 _SECONDS = between(0, 1e11)
 _STATES = ("starting", "running", "finished", "stopped", "failed")
 
@@ -77,7 +79,7 @@ _TRAIN: Mapping[str, Check] = {
         number,
     ),
     "skipped_steps": whole,
-    "spent": Object(optional=dict.fromkeys(_SPENT, _SECONDS)),
+    "spent": Object(optional=dict.fromkeys(SPENT_KINDS, _SECONDS)),
     "router": or_null(Object(optional=dict.fromkeys(_STACKS, _router))),
 }  # fmt: skip
 _COMMON: Mapping[str, Check] = {"kind": text, "step": whole}
@@ -125,6 +127,18 @@ _CHECKPOINT = Object(required={"commit_timestamp_nsecs": between(0, 1e20)})
 def read_metrics(folder: epath.Path) -> Read:
     """The records of `metrics.jsonl`, of kind 'train', 'eval' and 'rollback', in their order."""
     return _read_records(folder / METRICS, _RECORDS)
+
+
+def parsed_record(line: bytes) -> Record:
+    """A line of `metrics.jsonl` with all its fields, of any kind.
+
+    Raises:
+      Misfit: readers leave it out; of a kind that they do not read: it has no kind and step.
+    """
+    parsed = parsed_json(line)
+    kind = Object({"kind": text})("", parsed)["kind"]
+    _RECORDS.get(kind, Object(_COMMON))("", parsed)
+    return parsed
 
 
 def read_scores(folder: epath.Path) -> Read:

@@ -49,8 +49,9 @@ class Object:
             raise _misfit(name, value, "not an object")
         found, misfits = {}, []
         checks = {**self.required, **self.optional}
-        for key in self.required.keys() - value.keys():
-            misfits.append(Misfit(f"{name or 'it'} has no {key!r}"))
+        for key in self.required:
+            if key not in value:
+                misfits.append(Misfit(f"{name or 'it'} has no {key!r}"))
         for key, item in value.items():
             check = checks.get(key, self.others)
             if check is None:

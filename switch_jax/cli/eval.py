@@ -45,12 +45,11 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--max_examples {args.max_examples}: it must be at least 1, at most 10^9")
     model = trained.open_trained(args)
     steps = trained.chosen_steps(model.folder, args.checkpoint)
-    trained.check_memory(model, decodes=True, scores=True)
 
     import jax
 
     from switch_jax.checkpointing import saved_steps
-    from switch_jax.data.pipeline import check_data, check_readable
+    from switch_jax.data.pipeline import check_data, check_readable, tasks_to_read
     from switch_jax.inference.checkpoints import CheckpointScores
     from switch_jax.partitioning.hosts import gather, is_first
 
@@ -59,6 +58,8 @@ def main(args: argparse.Namespace) -> int:
             print(text, file=sys.stderr, flush=True)
 
     check_data(model.data)
+    has_metrics = any(task.metric_objs for task in tasks_to_read(model.data))
+    trained.check_memory(model, decodes=has_metrics, scores=True)
     check_readable(model.data)
     with jax.set_mesh(model.mesh):
         scores = CheckpointScores(
@@ -68,7 +69,8 @@ def main(args: argparse.Namespace) -> int:
         records = []
         for step in steps:
             if step in gather(saved_steps(model.folder))[0]:
-                records += scores.evaluate(step, model.settings(step), say)
+                settings = {**model.settings(step), "places": model.places}
+                records += scores.evaluate(step, settings, say)
             else:
                 say(f"the run has removed the checkpoint of step {step} meanwhile")
         scores.close()

@@ -140,7 +140,7 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
 
     A file that describes a model, by itself or by what it includes, is no place to change something
     from: it goes first. A run's file may change what the model's file says. All other changes are
-    told in one line.
+    printed, a line each.
 
     Raises:
       UserError: a model's file comes after one whose values it would replace.
@@ -158,19 +158,19 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
             if written(old) != written(value) and not gin_internals.is_required(old):
                 replaced.setdefault(earlier, []).append(f"{name} = {shown(old)} by {shown(value)}")
         for earlier, changes in replaced.items():
-            told = f"{file} replaces what {earlier} sets: {', '.join(changes)}"
+            note = f"{file} replaces what {earlier} sets: {', '.join(changes)}"
             if is_model and earlier in models:
                 raise UserError(
-                    f"{told}; both describe a whole model: give one of them, or write a file that "
+                    f"{note}; both describe a whole model: give one of them, or write a file that "
                     "includes one and sets what differs"
                 )
             if is_model:
                 raise UserError(
-                    f"{told}; the file with the model goes first: write --gin_file={file} "
+                    f"{note}; the file with the model goes first: write --gin_file={file} "
                     f"--gin_file={earlier}"
                 )
             if earlier not in models or earlier in runs:
-                print(f"note: {told}", file=sys.stderr)
+                print(f"note: {note}", file=sys.stderr)
         if is_model:
             models.add(file)
         if _describes(RunConfig, bindings):

@@ -94,8 +94,8 @@ class Reader:
         """What to say of an error that came up while the file was read."""
         statement = gin_internals.failed_import(error)
         if statement:
-            told = imports.failure(statement.module, error)
-            return type(told)(f"{path}, line {statement.line}: {told}")
+            failure = imports.failure(statement.module, error)
+            return type(failure)(f"{path}, line {statement.line}: {failure}")
         if isinstance(error, tokenize.TokenError):
             return UserError(f"{path}, line {_unclosed(path)}: a bracket or a quote is not closed")
         if isinstance(error, UnicodeDecodeError):

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1000,
         metavar="N",
         help="results written at a time, rounded up to whole batches, so that what is in a "
-        "batch, and so which tokens an expert has no room for, hangs on the input alone; "
+        "batch, and so which tokens an expert has no room for, depends on the input alone; "
         "default: %(default)s",
     )
     parser.add_argument("--num_shards", type=int, default=1, metavar="N", help="jobs in all")
@@ -147,7 +147,7 @@ def _print(items: Iterable[Any], size: int, compute: Callable, first_process: bo
 def _description(args: argparse.Namespace, model: trained.Trained, step: int) -> dict[str, Any]:
     """What the results depend on."""
     if args.task is not None:
-        what = {"task": args.task, "split": args.split}
+        what = {"task": args.task, "split": args.split, "places": model.places}
     else:
         file = Path(args.input).resolve()
         state = file.stat() if file.exists() else None  # reading it says that it is not there

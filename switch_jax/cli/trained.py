@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from switch_jax.cli import data_flags, gin_flags, processes
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import is_file, local_path
-
-_MOST_ROWS = 2**20  # of a batch
 
 
 class Trained(NamedTuple):
@@ -34,7 +32,7 @@ class Trained(NamedTuple):
     places: dict[str, Any]
 
     def settings(self, step: int) -> dict[str, Any]:
-        """What results hang on besides the question and the decoding; as JSON.
+        """What results depend on besides the question and the decoding, as JSON.
 
         Another checkpoint of the same step, saved after the run went back, is another one.
         """
@@ -48,7 +46,6 @@ class Trained(NamedTuple):
             "lengths": dict(self.data.task_feature_lengths),
             "vocabulary": identities(self.data),
             "use_cached": self.data.use_cached,
-            "places": self.places,
             "batch_size": self.run.batch_size,
         }
 
@@ -107,8 +104,8 @@ def open_trained(args: argparse.Namespace) -> Trained:
                 f"{args.model_dir} is no folder of a run: it has no config.gin; give a MODEL_DIR, "
                 "or the config with --gin_file"
             )
-        args.gin_file = [str(config)]
     trained_with = _trained_with(args, folder)
+    args.gin_file = args.gin_file or [str(config)]
     parts = gin_flags.build(args, unneeded=["MODEL_DIR"])
     data_flags.apply(args)
     processes.connect(args, parts["mesh"])
@@ -132,21 +129,11 @@ def open_trained(args: argparse.Namespace) -> Trained:
         mesh,
         fully_sharded=parts["mesh"].fully_sharded_weights,
     )
-    run = parts["run"]
-    if args.batch_size is not None:
-        if args.batch_size > _MOST_ROWS:
-            raise UserError(f"--batch_size {args.batch_size}: it must be at most {_MOST_ROWS}")
-        run = dataclasses.replace(run, batch_size=args.batch_size)
-    lengths = data.task_feature_lengths
-    check_batch(model, run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape)
-    return Trained(
-        folder,
-        run,
-        model,
-        data,
-        mesh,
-        state.parameters,
-        DecodingConfig(
+    run, lengths = parts["run"], data.task_feature_lengths
+    try:
+        if args.batch_size is not None:
+            run = dataclasses.replace(run, batch_size=args.batch_size)
+        decoding = DecodingConfig(
             max_tokens=lengths["targets"] if args.max_tokens is None else args.max_tokens,
             num_beams=args.num_beams,
             length_penalty=args.length_penalty,
@@ -155,26 +142,40 @@ def open_trained(args: argparse.Namespace) -> Trained:
             top_p=args.top_p,
             seed=args.seed,
             eos_id=vocabularies(data)["targets"].eos_id,
-        ),
+        )
+    except FieldError as error:  # its fields have the names of the flags
+        raise UserError(f"--{error}") from None
+    check_batch(model, run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape)
+    return Trained(
+        folder,
+        run,
+        model,
+        data,
+        mesh,
+        state.parameters,
+        decoding,
         data_flags.places(args),
     )
 
 
 def check_memory(model: Trained, *, decodes: bool, scores: bool) -> None:
-    """Raises UserError where what a batch needs has no room on the devices."""
+    """Raises UserError where a batch has no room; all processes must call it together."""
     from switch_jax.inference.memory import check_decoding, check_scoring
+    from switch_jax.metrics.memory import memory_of
 
     lengths, rows = model.data.task_feature_lengths, model.run.batch_size
+    most = memory_of(model.mesh)
     if decodes:
-        check_decoding(model.model, model.decoding, rows, lengths["inputs"], model.mesh)
+        check_decoding(model.model, model.decoding, rows, lengths["inputs"], most)
     if scores:
-        check_scoring(model.model, rows, lengths["targets"], model.mesh)
+        check_scoring(model.model, rows, lengths["targets"], most)
 
 
 def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     """What tells the run's vocabularies from others, by feature; empty where nothing says it.
 
-    `run.json` says it, and of a run of a version that did not write it there, its config.
+    `run.json` says it. For a run of a version that did not write it there, its config.gin does,
+    which is not read where another config is given.
     """
     from etils import epath
 
@@ -183,13 +184,13 @@ def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
 
     known = read_facts(epath.Path(folder)).value.get("vocabulary")
     config = folder / "config.gin"
-    if known or not config.is_file():
+    if known or args.gin_file:
         return known or {}
     as_it_was = {**vars(args), "gin_file": [str(config)], "gin_bindings": []}
-    parts = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
     try:
+        parts = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
         return identities(parts["data"])
-    except UserError:  # the file of its vocabulary is gone
+    except UserError:  # it needs values of the command line, or the vocabulary's file is gone
         return {}
 
 

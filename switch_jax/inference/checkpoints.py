@@ -89,8 +89,8 @@ class CheckpointScores:
 
         Args:
           step: of the checkpoint.
-          settings: what its scores hang on besides, as JSON: one found with others is not taken.
-          say: is told what is being done.
+          settings: what its scores depend on besides, as JSON: one found with others is not taken.
+          say: prints what is being done.
 
         Returns:
           Of each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError, UserError
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import ModelConfig, bind, cast_blocks
@@ -39,26 +39,29 @@ class DecodingConfig:
     eos_id: int = 1
 
     def __post_init__(self) -> None:
-        """Raises UserError on values that decode nothing, or contradict each other."""
+        """Raises FieldError on values that decode nothing, UserError on those that contradict."""
         for name in ("max_tokens", "num_beams", "top_k"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"{name} = {value}: it must be at least 1")
+                raise FieldError(name, f"= {value}: it must be at least 1")
         if self.max_tokens > _MOST_TOKENS:
-            raise UserError(f"max_tokens = {self.max_tokens}: it must be at most {_MOST_TOKENS}")
+            raise FieldError(
+                "max_tokens", f"= {self.max_tokens}: it must be at most {_MOST_TOKENS}"
+            )
         for name, most in (("length_penalty", 5.0), ("temperature", 1000.0)):
             value = getattr(self, name)
             if not 0 <= value <= most:  # NaN is not
-                raise UserError(f"{name} = {value}: it must be a number from 0 to {most:g}")
+                raise FieldError(name, f"= {value}: it must be a number from 0 to {most:g}")
         if 0 < self.temperature < 1e-3:
-            raise UserError(
-                f"temperature = {self.temperature}: below 0.001 logits divided by it overflow; "
-                "write 0, which takes the most probable token"
+            raise FieldError(
+                "temperature",
+                f"= {self.temperature}: below 0.001 logits divided by it overflow; write 0, which "
+                "takes the most probable token",
             )
         if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed = {self.seed}: write a number from 0 to {2**32 - 1}")
+            raise FieldError("seed", f"= {self.seed}: write a number from 0 to {2**32 - 1}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(f"top_p = {self.top_p}: it must be above 0 and at most 1")
+            raise FieldError("top_p", f"= {self.top_p}: it must be above 0 and at most 1")
         if self.num_beams > 1 and self.temperature > 0:
             raise UserError(
                 f"num_beams = {self.num_beams} and temperature = {self.temperature}: a beam search "

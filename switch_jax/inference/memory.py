@@ -1,17 +1,15 @@
 """Whether what decoding and scoring keep has room on the devices, before any of it is made."""
 
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import GIB
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.metrics.memory import memory_of
 from switch_jax.model import ModelConfig
 
 
 def check_decoding(
-    model: ModelConfig, config: DecodingConfig, batch_size: int, inputs: int, mesh: Mesh
+    model: ModelConfig, config: DecodingConfig, batch_size: int, inputs: int, most: int
 ) -> None:
     """Raises UserError where keys, values and logits of decoding cannot lie on all devices.
 
@@ -19,9 +17,8 @@ def check_decoding(
       model, config: what decodes.
       batch_size: B, rows at a time.
       inputs: M, tokens of the encoder.
-      mesh: the devices, over which they are split.
+      most: bytes that the devices hold in all, see `metrics.memory.memory_of`.
     """
-    most = memory_of(mesh)
     row = decoding_bytes(model, config, inputs)
     if batch_size * row > most:
         raise UserError(
@@ -32,16 +29,16 @@ def check_decoding(
         )
 
 
-def check_scoring(model: ModelConfig, batch_size: int, targets: int, mesh: Mesh) -> None:
+def check_scoring(model: ModelConfig, batch_size: int, targets: int, most: int) -> None:
     """Raises UserError where the logits [B, L, V] float32 of a batch cannot lie on all devices.
 
     Args:
       model: what scores.
       batch_size: B, rows at a time.
       targets: L, tokens of the decoder.
-      mesh: the devices, over which they are split.
+      most: bytes that the devices hold in all, see `metrics.memory.memory_of`.
     """
-    most, row = memory_of(mesh), targets * model.vocab_size * 4
+    row = targets * model.vocab_size * 4
     if batch_size * row > most:
         raise UserError(
             f"scoring {batch_size} rows of {targets} tokens needs at least "

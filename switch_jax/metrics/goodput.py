@@ -3,10 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, get_args
 
-Kind = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from switch_jax.run_folder import SPENT_KINDS, SpentKind
 
 
 class Goodput:
@@ -26,13 +24,13 @@ class Goodput:
           earlier: seconds by kind that earlier lives of the run had spent.
           clock: gives the time in seconds.
         """
-        self._seconds: dict[str, float] = {k: (earlier or {}).get(k, 0.0) for k in KINDS}
-        self._open: list[Kind] = ["idle"]
+        self._seconds: dict[str, float] = {k: (earlier or {}).get(k, 0.0) for k in SPENT_KINDS}
+        self._open: list[SpentKind] = ["idle"]
         self._clock = clock
         self._since = clock()
 
     @contextlib.contextmanager
-    def spend(self, kind: Kind) -> Iterator[None]:
+    def spend(self, kind: SpentKind) -> Iterator[None]:
         """Counts the time of the block for `kind`, but for the blocks inside it."""
         self._count()
         self._open.append(kind)

@@ -1,6 +1,7 @@
 """How much memory a process and its devices use."""
 
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -10,6 +11,10 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.hardware import GIB
+from switch_jax.partitioning.hosts import gather
+
+# Of Linux: another after each start of a machine.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def memory_in_use() -> dict[str, float]:
@@ -33,12 +38,25 @@ def memory_in_use() -> dict[str, float]:
 
 
 def memory_of(mesh: Mesh) -> int:
-    """Bytes that all devices of a mesh can hold; CPUs share what their machines have."""
+    """Bytes that all devices of a mesh can hold; CPUs share what their machines have.
+
+    The same on every process; all must call it together.
+    """
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     limits = [known["bytes_limit"] for known in stats if "bytes_limit" in known]
+    found = gather([min(limits, default=None), _machine(), _host_bytes()])  # by process
+    limits = [limit for limit, _, _ in found if limit is not None]
     if limits:
         return min(limits) * mesh.size
-    return _host_bytes() * len({device.process_index for device in mesh.devices.flat})
+    used = {device.process_index for device in mesh.devices.flat}
+    machines = {machine: size for _, machine, size in (found[index] for index in used)}
+    return sum(machines.values())
+
+
+def _machine() -> str:
+    """Tells this machine, or container, from others; the same for all processes in it."""
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    return f"{platform.node()} {boot}"
 
 
 def _host_bytes() -> int:

@@ -15,6 +15,8 @@ from clu import metric_writers
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
 from switch_jax.paths import writing
+from switch_jax.run_folder import parsed_record
+from switch_jax.schema import Misfit
 
 
 class MetricWriter:
@@ -147,16 +149,9 @@ class MetricWriter:
 def _record(line: bytes) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None: half written when the run was killed, or changed by hand."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        return parsed_record(line)
+    except Misfit:
         return None
-    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
-        return None
-    spent = record.get("spent", {})
-    numbers = [record.get("step"), *(spent.values() if isinstance(spent, dict) else [None])]
-    if not all(type(number) in (int, float) and abs(number) < 2**63 for number in numbers):
-        return None  # NaN is not below it either
-    return record if isinstance(record["step"], int) else None
 
 
 def _finite(value: Any) -> Any:

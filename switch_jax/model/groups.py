@@ -55,10 +55,12 @@ def training_groups(
     if not model.num_experts:
         return {}
     of_stacks = {}
+    rows = batch_size // parts  # that a device has at once
+    most = {stack: rows * length for stack, length in zip(MACROS, lengths, strict=True)}
     for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
         groups = _groups(model, batch_size, length, size, MACROS[stack])
         if groups.expected_drop > MOST_DROPPED:
-            warning = _warning(model, batch_size, length, parts, stack, groups)
+            warning = _warning(model, batch_size, length, most, stack, groups)
             groups = groups._replace(warning=warning)
         of_stacks[stack] = groups
     return of_stacks
@@ -78,15 +80,23 @@ def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: 
 
 
 def _warning(
-    model: ModelConfig, batch_size: int, length: int, parts: int, stack: str, groups: Groups
+    model: ModelConfig,
+    batch_size: int,
+    length: int,
+    most: dict[str, int],
+    stack: str,
+    groups: Groups,
 ) -> str:
     """What drops fewer tokens: groups of all rows that a device has at once, or more slots."""
-    most = batch_size // parts * length
-    largest = _groups(model, batch_size, length, most, MACROS[stack])
+    largest = _groups(model, batch_size, length, most[stack], MACROS[stack])
     if largest.expected_drop < groups.expected_drop:
-        size = f"{MACROS[stack]}={most} drops {_percent(largest.expected_drop)}"
+        size = f"{MACROS[stack]}={most[stack]}"
+        if stack == "encoder" and model.decoder_group_size in (None, model.group_size):
+            # The decoder's follows the encoder's, and its rows may not divide so.
+            size += f" with {MACROS['decoder']}={most['decoder']}"
+        size += f" drops {_percent(largest.expected_drop)}"
     else:
-        size = "no larger groups would help that fit on a device"
+        size = "no larger group that fits on a device drops less"
     slots = next(
         slots
         for slots in range(groups.slots, groups.tokens + 1)

@@ -101,7 +101,7 @@ def capacity(
       min_capacity: a floor for very small groups.
       multiple: 8 for speed on a TPU; 1 rounds once only, to a whole slot.
     """
-    # A hair below, lest 10 x 1.1 = 11.000000000000002 becomes 12.
+    # Slightly less, so that 10 x 1.1 = 11.000000000000002 is 11.
     exact = tokens_per_group * factor / num_experts
     slots = max(min_capacity, math.ceil(exact - 1e-6))
     aligned = -(-slots // multiple) * multiple

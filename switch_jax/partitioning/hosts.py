@@ -116,8 +116,8 @@ def check_alike(config_text: str) -> None:
     own = json.dumps({**versions(), "config": config_text})
     client.key_value_set(f"{folder}/{index}", own)
     client.wait_at_barrier(folder, 1000 * _HEARTBEAT_TIMEOUT)
-    told = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(folder)}
-    error = difference([json.loads(told[index]) for index in sorted(told)])
+    facts = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(folder)}
+    error = difference([json.loads(facts[index]) for index in sorted(facts)])
     if error:
         raise UserError(error)
 

@@ -16,8 +16,6 @@ from switch_jax.reports.runs import resolve
 from switch_jax.reports.summary import QUALITY, preferred
 from switch_jax.schema import clean
 
-_KINDS = ("step", "data", "checkpoint", "eval", "compile", "idle")  # of `metrics.Goodput`
-
 # Records that tell how a run usually goes.
 _RECENT = 20
 # Least seconds of silence that are called a stall: the clocks of two machines differ, and buckets
@@ -181,7 +179,8 @@ def _state(
 def _silence_limit(train: Sequence[dict[str, Any]], fresh: bool) -> float:
     """Seconds; `fresh`: no record of this start is there yet."""
     gaps = _gaps(train)
-    longest = {kind: max((gap[kind] for gap in gaps), default=0.0) for kind in _KINDS}
+    kinds = run_folder.SPENT_KINDS
+    longest = {kind: max((gap[kind] for gap in gaps), default=0.0) for kind in kinds}
     training = [gap["step"] + gap["data"] + gap["idle"] for gap in gaps[-_RECENT:]]
     usual = 3 * statistics.median(training) if training else 0.0
     limit = max(_SHORTEST_LIMIT, usual + longest["eval"] + longest["checkpoint"])
@@ -192,7 +191,7 @@ def _gaps(train: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Seconds by kind from each record to the next, the first one's from the start of the run."""
     spent = [{}, *(line["spent"] for line in train if "spent" in line)]
     return [
-        {kind: max(0.0, new.get(kind, 0.0) - old.get(kind, 0.0)) for kind in _KINDS}
+        {kind: max(0.0, new.get(kind, 0.0) - old.get(kind, 0.0)) for kind in run_folder.SPENT_KINDS}
         for old, new in zip(spent, spent[1:], strict=False)
     ]
 

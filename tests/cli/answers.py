@@ -1,4 +1,4 @@
-"""Two small tasks with metrics of either kind, and a mixture of them."""
+"""Two small tasks with metrics of either kind, a mixture of them, and others like them."""
 
 import seqio
 import tensorflow as tf
@@ -29,6 +29,7 @@ for name, metric, vocabulary in (
     ("exact_answers", exact, english.VOCABULARY),
     ("probable_answers", probable, english.VOCABULARY),
     ("exact_answers_in_bytes", exact, seqio.ByteVocabulary()),
+    ("unscored_answers", None, english.VOCABULARY),
 ):
     seqio.TaskRegistry.add(
         name,
@@ -36,6 +37,6 @@ for name, metric, vocabulary in (
         preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
         postprocess_fn=lambda text, **_: text.strip(),
         output_features={key: seqio.Feature(vocabulary) for key in ("inputs", "targets")},
-        metric_fns=[metric],
+        metric_fns=[metric] if metric else [],
     )
 seqio.MixtureRegistry.add("answers", ["exact_answers", "probable_answers"], default_rate=1.0)

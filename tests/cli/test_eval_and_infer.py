@@ -131,6 +131,34 @@ def test_the_vocabulary_of_a_run_that_did_not_write_it_down_is_its_configs(run, 
     assert main(["eval", str(copy), "--task=exact_answers", "--max_examples=2"]) == 0
 
 
+def test_a_given_config_replaces_one_that_cannot_be_read(run, tmp_path, capsys):
+    copy, own = tmp_path / "run", tmp_path / "own.gin"
+    shutil.copytree(run, copy)
+    facts = json.loads((run / "run.json").read_text())
+    del facts["vocabulary"]
+    (copy / "run.json").write_text(json.dumps(facts))
+    config = copy / "config.gin"
+    shutil.copy(config, own)
+    arguments = ["eval", str(copy), "--task=exact_answers", "--max_examples=2"]
+
+    config.write_text(f"{own.read_text()}\nimport gone_module\n")
+    assert main([*arguments, f"--gin_file={own}"]) == 0
+    assert main(arguments) == 2
+    assert "cannot import 'gone_module'" in capsys.readouterr().err
+
+    config.write_text(f"{own.read_text()}\nBATCH_SIZE = 0\n")
+    assert main([*arguments, "--gin.BATCH_SIZE=8"]) == 0
+
+
+def test_only_tasks_with_metrics_need_the_memory_of_decoding(run, monkeypatch, capsys):
+    logits = 8 * 8 * 1152 * 4  # bytes of a batch
+    monkeypatch.setattr("switch_jax.metrics.memory.memory_of", lambda mesh: logits)
+    arguments = ["eval", str(run), "--num_beams=100", "--max_examples=2"]
+    assert main([*arguments, "--task=unscored_answers"]) == 0
+    assert main([*arguments, "--task=exact_answers"]) == 2
+    assert "switch_jax eval: decoding 8 rows of 8 tokens" in capsys.readouterr().err
+
+
 def test_a_metric_that_is_nan_makes_the_average_nan(run, capsys, monkeypatch):
     monkeypatch.setattr(answers, "worth", float("nan"))
     arguments = ["eval", str(run), "--max_examples=4", "--checkpoint=2"]
@@ -167,6 +195,23 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     assert [row["prediction"] for row in printed] == [row["prediction"] for row in found[:3]]
 
 
+@pytest.mark.parametrize(
+    ("source", "code"), [("--input={}/in.txt", 0), ("--task=exact_answers", 2)]
+)
+def test_where_the_data_lie_matters_to_tasks_alone(
+    run, source, code, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "in.txt").write_text(QUESTIONS[0])
+    output = tmp_path / "out.jsonl"
+    arguments = ["infer", str(run), source.format(tmp_path), f"--output={output}"]
+    monkeypatch.setenv("TFDS_DATA_DIR", "one")
+    assert main([*arguments, "--num_shards=2", "--shard=1"]) == 0 and not output.exists()
+    monkeypatch.setenv("TFDS_DATA_DIR", "other")
+    assert main([*arguments, "--num_shards=2", "--shard=0"]) == code
+    assert output.exists() == (code == 0)
+    assert ("holds parts of other results" in capsys.readouterr().err) == (code == 2)
+
+
 def test_infer_scores_a_task_as_eval_does(run, tmp_path):
     output = tmp_path / "scores.jsonl"
     task = ["--task=probable_answers", "--score", "--checkpoint=4", f"--output={output}"]
@@ -191,9 +236,9 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
         (["eval", "RUN", "--split=tests"], "answers has no split 'tests': its splits are train, v"),
         (["eval", "RUN", "--max_examples=0"], "--max_examples 0: it must be at least 1"),
-        (["eval", "RUN", "--batch_size=0"], "batch_size = 0: it must be at least 1"),
-        (["eval", "RUN", "--max_tokens=0"], "max_tokens = 0: it must be at least 1"),
-        (["eval", "RUN", "--temperature=1", "--seed=-1"], "seed = -1: write a number from 0"),
+        (["eval", "RUN", "--batch_size=0"], "--batch_size = 0: it must be at least 1"),
+        (["eval", "RUN", "--max_tokens=0"], "--max_tokens = 0: it must be at least 1"),
+        (["eval", "RUN", "--temperature=1", "--seed=-1"], "--seed = -1: write a number from 0"),
         (["infer", "RUN", "--task=udhr.en"], "has 8100 ids, but the model's embedding has 1152"),
         (["infer", "RUN", "--input=-", "--output=o.jsonl"], "answers on standard output"),
         (["infer", "RUN", "--input=latin.txt"], "latin.txt, line 1 is no text in UTF-8"),
@@ -202,13 +247,16 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
         (["infer", "RUN", "--input=in.txt", "--output="], "--output is empty: write a value"),
         (["eval", "RUN", "--split="], "--split is empty: write a value, or leave it out"),
-        (["eval", "RUN", "--temperature=nan"], "temperature = nan: it must be a number from 0"),
+        (["eval", "RUN", "--temperature=nan"], "--temperature = nan: it must be a number from 0"),
         (
             ["infer", "RUN", "--input=in.txt", "--num_beams=2", "--length_penalty=nan"],
-            "length_penalty = nan: it must be a number from 0 to 5",
+            "--length_penalty = nan: it must be a number from 0 to 5",
         ),
         (["infer", "RUN", "--input=in.txt", f"--max_tokens={10**9}"], "it must be at most 1048576"),
-        (["infer", "RUN", "--input=in.txt", f"--batch_size={10**9}"], "it must be at most 1048576"),
+        (
+            ["infer", "RUN", "--input=in.txt", f"--batch_size={10**9}"],
+            "--batch_size = 1000000000: ",
+        ),
         (
             ["infer", "RUN", "--input=in.txt", f"--batch_size={2**20}", "--max_tokens=100000"],
             "decoding 1048576 rows of 100000 tokens and 1 beams needs at least",

@@ -11,7 +11,6 @@ from switch_jax.inference import DecodingConfig
 from switch_jax.inference.memory import check_decoding, check_scoring, decoding_bytes
 from switch_jax.model import ModelConfig
 from switch_jax.model.transformer import Transformer
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
 
 BATCH, INPUTS, TOKENS, BEAMS = 4, 6, 10, 3
 
@@ -41,15 +40,14 @@ def test_keys_and_values_are_as_large_as_counted(dtype):
     assert BATCH * counted == kept + logits
 
 
-def test_what_has_no_room_is_refused_with_a_size_that_has(monkeypatch):
-    model, mesh = config("float32"), make_mesh(MeshConfig())
-    decoding = DecodingConfig(TOKENS)
+def test_what_has_no_room_is_refused_with_a_size_that_has():
+    model, decoding = config("float32"), DecodingConfig(TOKENS)
     row = decoding_bytes(model, decoding, INPUTS)
-    monkeypatch.setattr("switch_jax.inference.memory.memory_of", lambda mesh: 7 * row + 1)
-    check_decoding(model, decoding, 7, INPUTS, mesh)
+    most = 7 * row + 1
+    check_decoding(model, decoding, 7, INPUTS, most)
     with pytest.raises(UserError, match="decoding 8 rows of 10 .* set --batch_size to 7 or less"):
-        check_decoding(model, decoding, 8, INPUTS, mesh)
-    monkeypatch.setattr("switch_jax.inference.memory.memory_of", lambda mesh: 5 * 8 * 128 * 4)
-    check_scoring(model, 5, 8, mesh)
+        check_decoding(model, decoding, 8, INPUTS, most)
+    most = 5 * 8 * 128 * 4  # logits
+    check_scoring(model, 5, 8, most)
     with pytest.raises(UserError, match="scoring 6 rows of 8 .* set --batch_size to 5 or less"):
-        check_scoring(model, 6, 8, mesh)
+        check_scoring(model, 6, 8, most)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from switch_jax import run_folder
 from switch_jax.errors import TransientError, UserError
 from switch_jax.metrics import MetricWriter
 
@@ -100,7 +102,7 @@ def test_the_last_record_of_a_kind_up_to_a_step(tmp_path):
         {"kind": "train", "step": 4, "seconds": 4.0, "life": 1},
         '{"kind": "train", "step": 5, "sec',
         {"kind": "train", "step": 4, "seconds": 5.0, "life": 2},  # after a checkpoint of step 2
-        {"kind": "eval", "step": 4, "seconds": 5.5},
+        {"kind": "eval", "step": 4, "seconds": 5.5, "neg_log_perplexity": -2.0},
         {"kind": "train", "step": 6, "seconds": 7.0, "life": 2},
     ]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
@@ -120,9 +122,9 @@ def test_lines_that_are_no_records_are_left_out_and_said(tmp_path, capsys):
         "null", "{}", "5", "[]", '"words"', "NaN", "1" * 5000, "[" * 100_000, "\xff", '{"kind": ',
         '{"step": 1}', '{"kind": 1, "step": 1}', '{"kind": "train"}',
         *(f'{{"kind": "train", "step": {step}}}' for step in ('"1"', "null", "true", "1.5", "NaN",
-          "Infinity", "1e30", f"1{'0' * 30}", "[1]")),
+          "Infinity", "1e30", f"1{'0' * 30}", "[1]", "-5")),
         *(f'{{"kind": "train", "step": 1, "spent": {spent}}}' for spent in ("5", "[]", "null",
-          '{"step": "x"}', '{"step": NaN}', '{"step": null}')),
+          '{"step": "x"}', '{"step": NaN}', '{"step": null}', '{"step": 1e18}', '{"step": -1}')),
     ]  # fmt: skip
     text = "\n".join([lines[0], json.dumps(good), "", *lines[1:]])
     (tmp_path / "metrics.jsonl").write_text(text + "\n", encoding="latin-1")
@@ -136,6 +138,7 @@ def test_lines_that_are_no_records_are_left_out_and_said(tmp_path, capsys):
         f"{tmp_path}/metrics.jsonl: {len(lines)} of {len(lines) + 2} lines are no records, the "
         "first is line 1;"
     )
+    assert [r["step"] for r in run_folder.read_metrics(epath.Path(tmp_path)).value] == [1]
 
 
 def test_what_lies_in_the_place_of_a_file_or_a_folder_is_named(tmp_path):

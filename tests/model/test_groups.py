@@ -53,7 +53,26 @@ def test_the_effective_factor_is_that_of_the_slots(multiple, slots):
 
 
 def _advice(line, name):
-    return re.search(rf"\b{name}=([\d.]+)", line)[1]
+    return re.search(rf"(?<!\w){name}=([\d.]+)", line)[1]
+
+
+@pytest.mark.parametrize("followed", [None, 2048])
+def test_what_to_set_fits_where_the_decoder_s_size_follows_the_encoder_s(followed):
+    mesh = {"data": 1, "expert": 128, "model": 1}
+    groups = training_groups(
+        _model(group_size=2048, decoder_group_size=followed), 2048, (512, 114), 128
+    )
+    line = groups["encoder"].warning
+    assert "; GROUP_SIZE=8192 with DECODER_GROUP_SIZE=1824 drops 0.13 %" in line
+    with pytest.raises(UserError, match="^DECODER_GROUP_SIZE = 8192 does not fit"):
+        check_batch(_model(group_size=8192), 2048, (512, 114), 1, mesh)
+    sizes = {
+        "group_size": int(_advice(line, "GROUP_SIZE")),
+        "decoder_group_size": int(_advice(line, "DECODER_GROUP_SIZE")),
+    }
+    model = _model(**sizes)
+    check_batch(model, 2048, (512, 114), 1, mesh)
+    assert training_groups(model, 2048, (512, 114), 128)["encoder"].warning is None
 
 
 def test_groups_that_drop_more_than_a_hundredth_are_warned_of_with_what_to_set():
@@ -69,7 +88,7 @@ def test_groups_that_drop_more_than_a_hundredth_are_warned_of_with_what_to_set()
     groups = training_groups(large, 2048, (512, 114), 128)
     assert _percents(groups) == [0.13, 2.44]
     assert groups["encoder"].warning is None
-    assert "no larger groups would help" in groups["decoder"].warning
+    assert "no larger group that fits on a device drops less" in groups["decoder"].warning
 
 
 @pytest.mark.parametrize(
