@@ -82,7 +82,7 @@ def combine(slots: jax.Array, gate: jax.Array, maps: Maps) -> jax.Array:
 
 
 def _combine_fwd(slots: jax.Array, gate: jax.Array, maps: Maps):
-    # Behind a barrier, lest a float32 copy be kept for the backward pass.
+    # Behind a barrier: else a float32 copy would be kept for the backward pass.
     rows = lax.optimization_barrier(_rows(slots, maps.slot_of_token.reshape(-1)))
     fetched = rows.reshape(*gate.shape, -1)
     return _gated(fetched, gate), (fetched, gate, maps)

@@ -346,7 +346,7 @@ def _few_rows_matmul_fwd(x: jax.Array, w: jax.Array):
 def _few_rows_matmul_bwd(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array):
     x, w = residuals
     # The weights first: few rows times a transposed matrix takes a CPU five times as long. Behind
-    # a barrier, lest the compiler turn the product round again to save the transposition.
+    # a barrier: else the compiler would turn the product round again to save the transposition.
     by_x = lax.optimization_barrier(jnp.einsum("edf,erf->edr", w, cotangent))
     return jnp.swapaxes(by_x, 1, 2), jnp.einsum("erd,erf->edf", x, cotangent)
 

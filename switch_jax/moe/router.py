@@ -39,7 +39,7 @@ def router_logits(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _project(x: jax.Array, words: NoiseWords | None, router: jax.Array, jitter: float) -> jax.Array:
-    """Which expert a token gets must not hang on a rounding, so HIGH: three products in bfloat16.
+    """Rounding must not decide which expert a token gets, so HIGH: three products in bfloat16.
 
     A TPU would round float32 operands to bfloat16 and multiply once. The gradients take that.
     """
@@ -52,8 +52,8 @@ def _project_fwd(x, words, router, jitter):
 
 
 def _project_bwd(jitter, residuals, cotangent):
-    # Behind a barrier, lest the float32 copies of x be kept from the forward pass, and read again:
-    # to make them anew within the products costs less.
+    # Behind a barrier: else the float32 copies of x would be kept from the forward pass, and read
+    # again. To make them anew within the products costs less.
     x, words, router = lax.optimization_barrier(residuals)
     by_x = jnp.einsum("ble,de->bld", cotangent, router)
     if words is not None:

@@ -84,7 +84,7 @@ def test_what_a_run_leaves_behind(whole):
     assert description["num_experts"] == 4
     assert description["mesh"] == {"data": 1, "expert": 2, "model": 1}
     records = _records(folder, "train")
-    # Every 2 steps, and before each checkpoint (3, 6), lest it be ahead of the metrics.
+    # Every 2 steps, and before each checkpoint (3, 6): none is ahead of the metrics.
     assert [r["step"] for r in records] == [2, 3, 4, 6]
     router = records[-1]["router"]["encoder"]
     assert router["layers"] == [0]
