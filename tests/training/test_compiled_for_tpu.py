@@ -56,9 +56,19 @@ def collectives(request):
 def test_each_policy_saves_less_and_computes_more(experts, scan_layers):
     programs = [_compiled(policy, scan_layers, experts) for policy in REMAT_POLICIES]
     memory = [p.temporaries for p in programs]
-    flops = [sum(o.flops * o.times for o in p.operations) for p in programs]
     assert memory[0] > memory[1] > memory[2], memory
-    assert flops[0] <= flops[1] < flops[2], flops
+    none, minimal, full = map(_flops, programs)
+    assert none <= minimal < full
+
+
+@pytest.mark.parametrize("experts", [0, E], ids=["dense", "switch"])
+def test_layers_one_by_one_compute_as_much_again_as_scanned_ones(experts):
+    scanned, one_by_one = (_flops(_compiled("full", scan, experts)) for scan in (True, False))
+    assert one_by_one == scanned
+
+
+def _flops(program: compiler.Program) -> int:
+    return sum(o.flops * o.times for o in program.operations)
 
 
 def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):

@@ -141,8 +141,10 @@ def test_rematerialisation_repeats_the_products_that_it_does_not_save(
 ):
     """Of scanned layers, each product stands once in the text for each stack."""
     before, after = (_step(p, scan_layers, experts).products for p in ("none", policy))
-    # The compiler may make one product of two of the encoder's output, keys and values.
-    merged = 2 if policy == "full" and not scan_layers else 0
+    # Outside of a loop a CPU's compiler may still find some that are alike: keys and values of the
+    # encoder's output, and the first product of the experts in each stack. A TPU's does not, see
+    # test_compiled_for_tpu.py.
+    merged = 0 if scan_layers or policy != "full" else 4 if experts else 2
     assert (repeated - merged) * times <= after - before <= repeated * times
 
 
