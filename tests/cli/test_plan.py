@@ -329,7 +329,7 @@ def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
     arguments = ["plan", "--gin_file=models/t5_demo.gin", "--gin_file=runs/pretrain.gin"]
     sizes = {
         "EMBED_DIM": 512, "MLP_DIM": 2048, "HEAD_DIM": 64, "NUM_HEADS": 8, "NUM_EMBEDDINGS": 1152,
-        "NUM_ENCODER_LAYERS": 4, "NUM_DECODER_LAYERS": 4, "BATCH_SIZE": 4096,
+        "NUM_ENCODER_LAYERS": 4, "NUM_DECODER_LAYERS": 4, "BATCH_SIZE": 8192,
         "ACTIVATION_DTYPE": "'bfloat16'", "SCAN_LAYERS": False, "REMAT_POLICY": "'none'",
     }  # fmt: skip
     arguments += [f"--gin.{name}={value}" for name, value in sizes.items()]
