@@ -112,7 +112,7 @@ class Pieces:
         Args:
           extents: what is read.
           cut: between what.
-          shares: a few pieces for each of so many are made, be the files ever so small.
+          shares: how many streams share the pieces; small files too are cut into a few for each.
         """
         self.extents, self._cut = extents, cut
         total = sum(extent.end - extent.begin for extent in extents)

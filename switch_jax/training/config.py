@@ -24,8 +24,8 @@ class RunConfig:
       eval_batches: most batches of each validation set.
       keep_checkpoints: how many of the newest stay.
       keep_best: how many of the best stay besides, of those that an evaluation goes with.
-      keep_set_aside: how many checkpoints stay in the folder `discarded`, of those that a return to
-        an earlier one has left, and as many in `damaged`: the newest; 0: none.
+      keep_set_aside: how many of the newest checkpoints stay in each of the folders `discarded`
+        (those that a return to an earlier one has left) and `damaged`; 0: none.
       best_metric: what is best: 'neg_log_perplexity' or 'accuracy' over all validation sets, or of
         one task or component of the mixture, as in 'my_task/accuracy'.
       early_stopping_evals: the run ends after so many evaluations without a better one; None: no.
