@@ -32,6 +32,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from switch_jax.checkpointing import Checkpoints  # noqa: E402
+from switch_jax.config import RunConfig  # noqa: E402
 from switch_jax.data.pipeline import DataConfig, TrainBatches  # noqa: E402
 from switch_jax.data.prefetch import Prefetch  # noqa: E402
 from switch_jax.metrics import (  # noqa: E402
@@ -41,20 +42,19 @@ from switch_jax.metrics import (  # noqa: E402
     memory_in_use,
 )
 from switch_jax.model import ModelConfig, bind, logical_axes  # noqa: E402
-from switch_jax.partitioning.allocator import keep_freed_memory  # noqa: E402
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh  # noqa: E402
-from switch_jax.training import loop  # noqa: E402
-from switch_jax.training.config import RunConfig  # noqa: E402
-from switch_jax.training.feeding import feed  # noqa: E402
-from switch_jax.training.guard import GuardConfig  # noqa: E402
-from switch_jax.training.loss import LossConfig, token_sums  # noqa: E402
-from switch_jax.training.optimizer import (  # noqa: E402
+from switch_jax.optim.optimizer import (  # noqa: E402
     OptimizerConfig,
     learning_rate_schedule,
     make_optimizer,
 )
-from switch_jax.training.records import Records  # noqa: E402
-from switch_jax.training.state import TrainState, abstract_state, init_state  # noqa: E402
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh  # noqa: E402
+from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
+from switch_jax.train_step.bad_step_guard import GuardConfig  # noqa: E402
+from switch_jax.train_step.loss import LossConfig, token_sums  # noqa: E402
+from switch_jax.train_step.state import TrainState, abstract_state, init_state  # noqa: E402
+from switch_jax.trainer import loop  # noqa: E402
+from switch_jax.trainer.device_batches import feed  # noqa: E402
+from switch_jax.trainer.records import Records  # noqa: E402
 
 BATCH, LENGTHS = 8, {"inputs": 128, "targets": 32}
 TURN, LOG_PERIOD = 5, 100

@@ -43,8 +43,9 @@ def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Ite
 def seqio_batches(inputs: int, targets: int, batch_size: int) -> Iterator[tuple]:
     """The same of seqio's."""
     import seqio
-    import switch_jax.tasks.english  # noqa: F401  registers the task
     import tensorflow as tf
+
+    import switch_jax.tasks.english  # noqa: F401  registers the task
 
     dataset = seqio.get_dataset(
         NAME,
@@ -144,11 +145,11 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
     """Prints seconds to the first batch of a task of those files, and the bytes read for it."""
     import seqio
     import t5.data.preprocessors
-    from switch_jax.tasks.english import VOCABULARY, as_targets
 
     from switch_jax.data.pipeline import DataConfig, TrainBatches
     from switch_jax.data.position import Position, StreamPosition
     from switch_jax.data.streams import Cursor
+    from switch_jax.tasks.english import VOCABULARY, as_targets
 
     feature = seqio.Feature(VOCABULARY, add_eos=True)
     seqio.TaskRegistry.add(

@@ -8,7 +8,7 @@ model, a batch of its run file, and how many devices along data and expert share
 
 from switch_jax.cli import gin_config
 from switch_jax.model.groups import training_groups
-from switch_jax.training.step import check_batch
+from switch_jax.train_step.step import check_batch
 
 PRETRAIN, DEMO, FACTBOOK = "runs/pretrain.gin", "runs/demo.gin", "runs/factbook_pretrain.gin"
 BASE = ["switch_base", "switch_base_geglu", "mswitch_base"]

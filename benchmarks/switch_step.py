@@ -45,11 +45,11 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     import jax
 
     from switch_jax.model import ModelConfig, logical_axes
-    from switch_jax.partitioning.allocator import keep_freed_memory, return_freed_memory
-    from switch_jax.training.loss import LossConfig
-    from switch_jax.training.optimizer import OptimizerConfig, make_optimizer
-    from switch_jax.training.state import init_state
-    from switch_jax.training.step import make_train_step
+    from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
+    from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
+    from switch_jax.train_step.loss import LossConfig
+    from switch_jax.train_step.state import init_state
+    from switch_jax.train_step.step import make_train_step
 
     keep_freed_memory()  # as `switch_jax train` does
     # One group for the whole batch; not scanned, as Hugging Face's layers are not.

@@ -28,7 +28,7 @@ from switch_jax.moe.routing import capacity
 from switch_jax.partitioning.mesh import BATCH, EXPERT, MeshConfig, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
-from switch_jax.training.lowering import compiler_options
+from switch_jax.train_step.lowering import compiler_options
 
 D, F = 768, 2048
 GATED_GELU = activation("gated-gelu")

@@ -2,10 +2,9 @@
 
 import re
 
+from switch_jax.errors import UserError
 from switch_jax.launch.job import Job
 from switch_jax.launch.steps import Command, answer
-
-from switch_jax.errors import UserError
 
 
 def last(job: Job) -> int | None:

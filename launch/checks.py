@@ -7,13 +7,13 @@ from typing import Any
 
 from etils import epath
 from jax.sharding import AbstractMesh, AxisType
-from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, answer
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
+from switch_jax.launch.job import Job
+from switch_jax.launch.steps import Command, answer
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
-from switch_jax.training.checks import check_data_of, check_elsewhere, check_paths_of
+from switch_jax.trainer.checks import check_data_of, check_elsewhere, check_paths_of
 
 _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 

@@ -12,6 +12,8 @@ import time
 from typing import Any
 
 import yaml
+
+from switch_jax.errors import UserError
 from switch_jax.launch import prepare
 from switch_jax.launch.environment import environment
 from switch_jax.launch.hosts import SAVING
@@ -29,8 +31,6 @@ from switch_jax.launch.steps import (
     take,
     write,
 )
-
-from switch_jax.errors import UserError
 
 _POLL = 10.0  # seconds between looks at pods that wait
 _SETTLING = 1.0  # seconds until a JobSet knows of its pods' end

@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 
+from switch_jax.errors import UserError
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
 from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
 from switch_jax.launch.steps import Command, File, lines, shell, start, take
-
-from switch_jax.errors import UserError
 
 # Seconds to save the state in, after SIGTERM.
 SAVING = 600

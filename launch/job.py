@@ -3,10 +3,9 @@
 import dataclasses
 import re
 
-from switch_jax.launch.steps import quoted
-
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
+from switch_jax.launch.steps import quoted
 from switch_jax.paths import bucket_path
 
 _KUBERNETES = ("gke", "xpk")

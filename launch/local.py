@@ -48,7 +48,7 @@ def run(
     sys.stdout.flush()
 
     from switch_jax.checkpointing import saved_steps
-    from switch_jax.training.folder import make_folder
+    from switch_jax.trainer.folder import make_folder
 
     folder = make_folder(model_dir)
 

@@ -4,13 +4,12 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
+from switch_jax.errors import UserError
 from switch_jax.launch import checkpoints, hosts
 from switch_jax.launch.job import Job
 from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
 from switch_jax.launch.steps import Command, Step, answer, one_line, patiently, take, write
-
-from switch_jax.errors import UserError
 
 POLL = 30.0  # seconds between looks
 _AGAIN = 300.0  # seconds until slices are asked for again that there were none of

@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from switch_jax.launch.processes import say
-
 from switch_jax.errors import UserError
+from switch_jax.launch.processes import say
 from switch_jax.paths import writing
 
 _LONGEST_LINE = 100

@@ -9,8 +9,9 @@ import functools
 import seqio
 import t5.data.postprocessors
 import t5.data.preprocessors
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
 from t5.evaluation import metrics
+
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
 
 CLASSES = ("entailment", "neutral", "contradiction")  # TFDS: e, n, c
 EXAMPLES = {"r1": 16_946, "r2": 45_460, "r3": 100_459}  # for training

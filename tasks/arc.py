@@ -7,8 +7,9 @@ import functools
 
 import seqio
 import tensorflow as tf
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
 from t5.evaluation import metrics
+
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
 
 LETTERS = ("A", "B", "C", "D", "E")  # by TFDS's label
 CONFIGS = {"arc_easy": "ARC-Easy", "arc_challenge": "ARC-Challenge"}

@@ -5,6 +5,7 @@ reads the one before.
 """
 
 import seqio
+
 from switch_jax.tasks.steps import SPAN_CORRUPTION, T5_FEATURES
 
 seqio.TaskRegistry.add(

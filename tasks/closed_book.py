@@ -11,8 +11,9 @@ import functools
 import seqio
 import t5.data.postprocessors
 import tensorflow as tf
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
 from t5.evaluation import metrics
+
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
 
 
 @seqio.map_over_dataset

@@ -8,9 +8,9 @@ pages in Latin script as a task of its own. Codes, splits and rates are those of
 from pathlib import Path
 
 import seqio
-from switch_jax.tasks.steps import SPAN_CORRUPTION, features, language_rate
 
 from switch_jax.data import vocabularies
+from switch_jax.tasks.steps import SPAN_CORRUPTION, features, language_rate
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 

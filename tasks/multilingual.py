@@ -11,6 +11,7 @@ import json
 
 import seqio
 import tensorflow as tf
+
 from switch_jax.tasks.english import DATA
 from switch_jax.tasks.steps import SPAN_CORRUPTION, features, language_rate
 

@@ -19,10 +19,11 @@ import seqio
 import t5.data.postprocessors
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from switch_jax.tasks.english import DATA, VOCABULARY
-from switch_jax.tasks.steps import TEXT_TO_TEXT, features, trivia_qa
 from t5.data import glue_utils
 from t5.evaluation import metrics
+
+from switch_jax.tasks.english import DATA, VOCABULARY
+from switch_jax.tasks.steps import TEXT_TO_TEXT, features, trivia_qa
 
 # By task: the part of SuperGLUE that has its shape, and its number of training examples.
 SUPER_GLUE = {

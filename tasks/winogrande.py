@@ -7,8 +7,9 @@ generated text.
 
 import seqio
 import tensorflow as tf
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
 from t5.evaluation import metrics
+
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
 
 SIZES = ("xs", "s", "m", "l", "xl")
 

@@ -7,8 +7,9 @@ import functools
 
 import seqio
 import t5.data.preprocessors
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
 from t5.evaluation import metrics
+
+from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
 
 seqio.TaskRegistry.add(
     "xsum",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from switch_jax.checkpointing import orbax_mends
+from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.description import (
     Shapes,
     check_model,
@@ -25,10 +25,10 @@ from switch_jax.checkpointing.description import (
     tried,
     unpacked,
 )
-from switch_jax.checkpointing.orbax_mends import first_cause, root
+from switch_jax.checkpointing.orbax_patches import first_cause, root
 from switch_jax.errors import UserError, storage_error
-from switch_jax.partitioning.hosts import agreed, is_first, on_first
 from switch_jax.paths import write_whole, writing
+from switch_jax.runtime.processes import agreed, is_first, on_first
 
 State = TypeVar("State")
 
@@ -49,7 +49,7 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The folder `checkpoints` of a run, with one folder a step in it; every process opens it."""
 
-    @orbax_mends.without_logs()
+    @orbax_patches.without_logs()
     def __init__(
         self, model_dir: str | Path, keep: int, keep_best: int = 0, keep_set_aside: int = 1
     ) -> None:
@@ -62,7 +62,7 @@ class Checkpoints:
           keep_set_aside: how many of the newest stay in the folder `discarded`, and in `damaged`.
             Older ones are emptied at the next `save`; their names stay.
         """
-        orbax_mends.apply()
+        orbax_patches.apply()
         self._model_dir = Path(model_dir).absolute()
         self.directory = self._model_dir / "checkpoints"
         self._policy = _NewestAndBest(keep, keep_best)
@@ -83,7 +83,7 @@ class Checkpoints:
         """Of the complete checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
-    @orbax_mends.without_logs()
+    @orbax_patches.without_logs()
     def restore(
         self,
         abstract_state: State,
@@ -203,7 +203,7 @@ class Checkpoints:
                 with _explained(self.directory):
                     write()
             except UserError:
-                orbax_mends.end_waiting_threads()
+                orbax_patches.end_waiting_threads()
                 raise
 
         agreed(attempt)
@@ -262,7 +262,7 @@ class Checkpoints:
                 if not path.name.isdecimal():  # Orbax clears its temporary folders itself
                     continue
                 try:
-                    orbax_mends.check_described(path)
+                    orbax_patches.check_described(path)
                 except Exception as error:  # whatever may come of a file with any content
                     reason = damage(error)
                     place = self._place(path.name, "damaged", now)

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from switch_jax.checkpointing.orbax_mends import first_cause, root, without_logs
+from switch_jax.checkpointing.orbax_patches import first_cause, root, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
-from switch_jax.partitioning.hosts import agreed, gather
+from switch_jax.runtime.processes import agreed, gather
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from orbax.checkpoint import v1 as ocp
 
-from switch_jax.checkpointing import orbax_mends
+from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.description import (
     Shapes,
     check_model,
@@ -16,8 +16,8 @@ from switch_jax.checkpointing.description import (
     unpacked,
 )
 from switch_jax.errors import UserError
-from switch_jax.partitioning.hosts import agreed, gather
 from switch_jax.paths import local_path
+from switch_jax.runtime.processes import agreed, gather
 
 Parameters = TypeVar("Parameters")
 
@@ -104,7 +104,7 @@ def load_parameters(
 
 def check_parameters(checkpoint: Path, abstract_parameters: Any) -> None:
     """Compares shapes with those that a checkpoint says it has; raises as `load_parameters`."""
-    orbax_mends.apply()
+    orbax_patches.apply()
     saved, reason = tried(_saved_shapes, checkpoint)
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))

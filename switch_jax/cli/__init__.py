@@ -8,7 +8,7 @@ import sys
 import traceback
 
 import switch_jax
-from switch_jax.cli import gin_flags, processes, streams
+from switch_jax.cli import gin_flags, multihost, streams
 from switch_jax.errors import UserError, storage_error
 from switch_jax.interrupts import Interrupts
 
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     def ended(code: int) -> int:
         # Python would not end: training may leave a thread that hangs while it reads data, and
         # processes that have joined would wait for each other.
-        if is_training or (is_program and processes.joined()):
-            processes.end_at_once(code)
+        if is_training or (is_program and multihost.joined()):
+            multihost.end_at_once(code)
         return code
 
     try:
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         code = args.main(args)
         sys.stdout.flush()
         if is_training:
-            processes.end(code)
+            multihost.end(code)
         return code
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -69,12 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         if is_program:  # at once: threads that still compile or read would crash as Python ends
-            processes.end_at_once(130)
+            multihost.end_at_once(130)
         return 130
     except Exception as error:
         if output and error is output.failure:
             return ended(_explain_failed_output(name, output.failure))
-        if is_training or (is_program and processes.joined()):
+        if is_training or (is_program and multihost.joined()):
             traceback.print_exc()
         ended(1)
         raise

@@ -50,8 +50,8 @@ def main(args: argparse.Namespace) -> int:
 
     from switch_jax.checkpointing import saved_steps
     from switch_jax.data.pipeline import check_data, check_readable, tasks_to_read
-    from switch_jax.inference.checkpoints import CheckpointScores
-    from switch_jax.partitioning.hosts import gather, is_first
+    from switch_jax.inference.checkpoint_scores import CheckpointScores
+    from switch_jax.runtime.processes import gather, is_first
 
     def say(text: str) -> None:
         if is_first():
@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each metric of each task and checkpoint."""
-    from switch_jax.reports.units import aligned
+    from switch_jax.units import aligned
 
     rows = [
         (

@@ -11,16 +11,16 @@ from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
 from switch_jax.cli.gin_reading import Reader, near, one_line, packaged_files
+from switch_jax.config import RunConfig
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import shown, written
 from switch_jax.model import ModelConfig
+from switch_jax.optim.optimizer import OptimizerConfig
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.paths import GIN_DIR
-from switch_jax.training.config import RunConfig
-from switch_jax.training.guard import GuardConfig
-from switch_jax.training.loss import LossConfig
-from switch_jax.training.optimizer import OptimizerConfig
+from switch_jax.train_step.bad_step_guard import GuardConfig
+from switch_jax.train_step.loss import LossConfig
 
 # By the name of the argument of `training.loop.train` that each becomes.
 CONFIGS: dict[str, Any] = {

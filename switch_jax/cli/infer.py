@@ -92,9 +92,9 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
     from switch_jax.checkpointing import load_parameters
     from switch_jax.data import pipeline
     from switch_jax.inference import infer
-    from switch_jax.inference.parts import Parts
+    from switch_jax.inference.partial_results import Parts
     from switch_jax.inference.predictor import Predictor
-    from switch_jax.partitioning.hosts import is_first
+    from switch_jax.runtime.processes import is_first
 
     data, lengths = model.data, model.data.task_feature_lengths
     vocabularies = pipeline.vocabularies(data)

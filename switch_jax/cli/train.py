@@ -20,7 +20,7 @@ import argparse
 import sys
 from typing import Any
 
-from switch_jax.cli import data_flags, gin_flags, processes
+from switch_jax.cli import data_flags, gin_flags, multihost
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="check the config, print it, and train nothing"
     )
-    processes.add_process_flags(parser)
+    multihost.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Configures and trains."""
     if not args.dry_run and not args.process_index:
         print("loading TensorFlow and JAX, which takes some seconds", flush=True)
-    from switch_jax.partitioning.allocator import keep_freed_memory
+    from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads
     parts = gin_flags.build(args)
@@ -45,17 +45,17 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _check(args, parts)
 
-    from switch_jax.training.life import recording_early_failures
+    from switch_jax.trainer.status_file import recording_early_failures
 
     with recording_early_failures(parts["run"].model_dir):
         return _train(args, parts)
 
 
 def _check(args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    processes.connect(args, parts["mesh"])
+    multihost.connect(args, parts["mesh"])
 
     from switch_jax.cli import gin_config
-    from switch_jax.training.checks import check, routing_groups
+    from switch_jax.trainer.checks import check, routing_groups
 
     devices = check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
     groups = routing_groups(parts["run"], parts["model"], parts["data"], devices)
@@ -68,13 +68,13 @@ def _check(args: argparse.Namespace, parts: dict[str, Any]) -> int:
 
 
 def _train(args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    processes.connect(args, parts["mesh"])
-    processes.keep_compiled()
+    multihost.connect(args, parts["mesh"])
+    multihost.keep_compiled()
 
     from switch_jax.cli import gin_config
     from switch_jax.interrupts import raise_lost
-    from switch_jax.training.loop import train
-    from switch_jax.training.stopping import Stopped
+    from switch_jax.trainer.loop import train
+    from switch_jax.trainer.signals import Stopped
 
     raise_lost()  # in what was loaded
     try:

@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from switch_jax.cli import data_flags, gin_flags, processes
+from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import is_file, local_path
 
@@ -82,7 +82,7 @@ def add_trained_flags(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--seed", type=int, default=0, help="of what is drawn")
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
-    processes.add_process_flags(parser)
+    multihost.add_process_flags(parser)
 
 
 def open_trained(args: argparse.Namespace) -> Trained:
@@ -108,14 +108,14 @@ def open_trained(args: argparse.Namespace) -> Trained:
     args.gin_file = args.gin_file or [str(config)]
     parts = gin_flags.build(args, unneeded=["MODEL_DIR"])
     data_flags.apply(args)
-    processes.connect(args, parts["mesh"])
-    processes.keep_compiled()
+    multihost.connect(args, parts["mesh"])
+    multihost.keep_compiled()
 
     from switch_jax.data.pipeline import check_vocabulary, vocabularies
     from switch_jax.inference import DecodingConfig
     from switch_jax.partitioning.mesh import make_mesh
-    from switch_jax.training.state import abstract_state
-    from switch_jax.training.step import check_batch
+    from switch_jax.train_step.state import abstract_state
+    from switch_jax.train_step.step import check_batch
 
     model, data = parts["model"], dataclasses.replace(parts["data"], split=args.split)
     if args.task is not None:
@@ -160,7 +160,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
 
 def check_memory(model: Trained, *, decodes: bool, scores: bool) -> None:
     """Raises UserError where a batch has no room; all processes must call it together."""
-    from switch_jax.inference.memory import check_decoding, check_scoring
+    from switch_jax.inference.decoding_memory import check_decoding, check_scoring
     from switch_jax.metrics.memory import memory_of
 
     lengths, rows = model.data.task_feature_lengths, model.run.batch_size
@@ -215,7 +215,7 @@ def chosen_steps(folder: Path, choice: str) -> list[int]:
       UserError: there is no such checkpoint.
     """
     from switch_jax.checkpointing import best_step, find_checkpoint, saved_steps
-    from switch_jax.partitioning.hosts import gather
+    from switch_jax.runtime.processes import gather
 
     if choice == "best":
         return [best_step(folder)]

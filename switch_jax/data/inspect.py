@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import seqio
 
+from switch_jax.data.packing import Example
 from switch_jax.data.pipeline import (
     DataConfig,
     check_data,
@@ -14,7 +15,6 @@ from switch_jax.data.pipeline import (
     tasks_to_read,
 )
 from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
-from switch_jax.data.rows import Example
 
 _IDS_SHOWN = 12
 _FEATURES = ("inputs", "targets")

@@ -9,10 +9,10 @@ from typing import Any
 
 import seqio
 
-from switch_jax.data.graphs import alike, one_pass
+from switch_jax.data.packing import Batch, Example, empty_batch, has_tokens, rows, write_row
 from switch_jax.data.position import Position, StreamPosition
+from switch_jax.data.preprocessing import alike, one_pass
 from switch_jax.data.registry import mixing_rates, tasks_of, tasks_with_split
-from switch_jax.data.rows import Batch, Example, empty_batch, has_tokens, rows, write_row
 from switch_jax.data.sources import check_there, elements, no_example, open_source, source_of
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.streams import Stream, TaskExamples

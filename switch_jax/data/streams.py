@@ -22,9 +22,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from switch_jax.data.graphs import check_noise, in_blocks
+from switch_jax.data.packing import Example, has_tokens, rows
 from switch_jax.data.pieces import Extent, Pieces
-from switch_jax.data.rows import Example, has_tokens, rows
+from switch_jax.data.preprocessing import check_noise, in_blocks
 from switch_jax.data.sources import (
     File,
     FileWatch,

@@ -10,7 +10,7 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import ModelConfig, bind, cast_blocks
-from switch_jax.training.loss import token_sums
+from switch_jax.train_step.loss import token_sums
 
 _MOST_TOKENS = 2**20  # of a sequence
 

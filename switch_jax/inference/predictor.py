@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.data.rows import Batch, Example, empty_batch, write_row
+from switch_jax.data.packing import Batch, Example, empty_batch, write_row
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import replicated
-from switch_jax.training.feeding import to_devices
+from switch_jax.trainer.device_batches import to_devices
 
 
 class Prediction(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.hardware import GIB
-from switch_jax.partitioning.hosts import gather
+from switch_jax.runtime.processes import gather
 
 # Of Linux: another after each start of a machine.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

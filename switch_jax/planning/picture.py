@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from switch_jax.planning.parts import OTHER, PARTS
+from switch_jax.planning.model_parts import OTHER, PARTS
 from switch_jax.planning.plan import Plan
 from switch_jax.reports.figures import COLOURS, GREY
 

@@ -7,23 +7,23 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from switch_jax.config import RunConfig
 from switch_jax.data.pipeline import DataConfig, check_form
 from switch_jax.hardware import Slice
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count, training_flops
 from switch_jax.model.groups import Groups, training_groups
+from switch_jax.optim.optimizer import OptimizerConfig
 from switch_jax.partitioning.mesh import MeshConfig, batch_shards, make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
-from switch_jax.planning.parts import part_of
+from switch_jax.planning.model_parts import part_of
 from switch_jax.planning.program import Operation
-from switch_jax.training.config import RunConfig
-from switch_jax.training.guard import GuardConfig
-from switch_jax.training.loss import LossConfig
-from switch_jax.training.lowering import lower_train_step
-from switch_jax.training.optimizer import OptimizerConfig
-from switch_jax.training.state import abstract_state
-from switch_jax.training.step import check_batch
+from switch_jax.train_step.bad_step_guard import GuardConfig
+from switch_jax.train_step.loss import LossConfig
+from switch_jax.train_step.lowering import lower_train_step
+from switch_jax.train_step.state import abstract_state
+from switch_jax.train_step.step import check_batch
 
 # Section 4.1: 550k steps of 2^20 tokens. We read them as input tokens: 2048 rows of 512.
 PAPER_TOKENS = 576e9

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from switch_jax.planning.plan import Plan
-from switch_jax.reports.units import count, percent
+from switch_jax.units import count, percent
 
 
 def table(plan: Plan) -> str:

@@ -12,8 +12,8 @@ from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import MeshConfig, batch_shards, make_mesh
 from switch_jax.planning.compiler import devices
 from switch_jax.planning.plan import Plan, make_plan
-from switch_jax.training.state import abstract_state
-from switch_jax.training.step import check_batch
+from switch_jax.train_step.state import abstract_state
+from switch_jax.train_step.step import check_batch
 
 # The model axis splits every layer's activations: beyond a board or two it only costs.
 MOST_MODEL_WAYS = 16

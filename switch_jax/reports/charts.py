@@ -21,7 +21,7 @@ from switch_jax.reports.figures import (
 )
 from switch_jax.reports.runs import RouterLayer, Run, Series
 from switch_jax.reports.summary import QUALITY, Comparison, comparisons, held_out
-from switch_jax.reports.units import percent, time_unit
+from switch_jax.units import percent, time_unit
 
 _QUALITY_LABEL = "neg. log perplexity [nats]"
 _HEAT_ROWS = 128

@@ -12,7 +12,7 @@ from switch_jax import run_folder
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import Run, read_run
 from switch_jax.reports.summary import QUALITY, Rows, preferred
-from switch_jax.reports.units import number
+from switch_jax.units import number
 
 _AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
 

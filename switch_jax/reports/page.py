@@ -17,8 +17,8 @@ from switch_jax.reports.summary import (
     held_out,
     task_numbers,
 )
-from switch_jax.reports.units import duration, number, perplexity
 from switch_jax.schema import clean
+from switch_jax.units import duration, number, perplexity
 
 _CSS = """
 :root { color-scheme: light; }

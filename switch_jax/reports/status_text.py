@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from switch_jax.reports.status import Status
-from switch_jax.reports.units import aligned, count, duration, percent
+from switch_jax.units import aligned, count, duration, percent
 
 
 def page(status: Status) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import Run, Series
-from switch_jax.reports.units import (
+from switch_jax.units import (
     aligned,
     count,
     duration,

@@ -2,6 +2,7 @@
 
 import seqio
 import tensorflow as tf
+
 from switch_jax.tasks import english
 
 QUESTIONS = [f"question {i}: how many are {i} and one?" for i in range(10)]

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from switch_jax.cli import processes
+from switch_jax.cli import multihost
 from switch_jax.cli.streams import Stream
-from tests.training.processes import ROOT
+from tests.trainer.worker_processes import ROOT
 
 # `switch_jax train`, which here prints, and then leaves a file behind.
 TRAIN = """
@@ -118,7 +118,7 @@ def test_what_waits_for_standard_error_is_written_though_standard_output_fails(m
     monkeypatch.setattr(sys, "stdout", Broken())
     monkeypatch.setattr(sys, "stderr", errors)
     monkeypatch.setattr(os, "_exit", ended.append)
-    processes.end_at_once(2)
+    multihost.end_at_once(2)
     assert (raw.getvalue(), ended) == (b"words", [2])
 
 

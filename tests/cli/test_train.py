@@ -8,7 +8,7 @@ import pytest
 
 from switch_jax.cli import gin_config, gin_flags, main
 from switch_jax.errors import UserError
-from switch_jax.partitioning import allocator
+from switch_jax.runtime import host_memory
 
 DEMO = "--gin_file=runs/demo_switch.gin"
 
@@ -106,7 +106,7 @@ def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys
 
 def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
     called = []
-    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: called.append("keep"))
+    monkeypatch.setattr(host_memory, "keep_freed_memory", lambda: called.append("keep"))
 
     def build(args):
         called.append("build")

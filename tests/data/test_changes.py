@@ -5,11 +5,11 @@ import os
 
 import pytest
 import seqio
-from switch_jax.tasks.english import read_lines
 
 from switch_jax.data.sources import FileWatch
 from switch_jax.data.streams import Cursor, TaskExamples
 from switch_jax.errors import UserError
+from switch_jax.tasks.english import read_lines
 from tests.data.test_order import VOCABULARY, parse
 
 TEXT = "".join(f"{n}\n" for n in range(2, 2002))

@@ -5,13 +5,13 @@ import gzip
 import pytest
 import seqio
 import tensorflow as tf
-from switch_jax.tasks import english
 
 from switch_jax.cli import main
 from switch_jax.data import pieces, sources
 from switch_jax.data.pipeline import DataConfig, TrainBatches, eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.errors import TransientError, UserError
+from switch_jax.tasks import english
 from tests.data.test_sources import LENGTHS, PAIR, prepare
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from switch_jax.tasks.english import read_lines
 
 from switch_jax.data import pieces, streams
 from switch_jax.data.position import Position
 from switch_jax.data.streams import Cursor, TaskExamples
+from switch_jax.tasks.english import read_lines
 
 COUNT = 3000
 VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)

@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 import seqio
-from switch_jax.tasks import english
 
 from switch_jax.data.pipeline import (
     DataConfig,
@@ -15,6 +14,7 @@ from switch_jax.data.pipeline import (
     vocabulary_size,
 )
 from switch_jax.errors import UserError
+from switch_jax.tasks import english
 
 ENGLISH = DataConfig("english_span_corruption", {"inputs": 128, "targets": 32})
 TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, shuffle=False)

@@ -3,10 +3,10 @@
 import pytest
 import seqio
 import tensorflow as tf
-from switch_jax.tasks import english
 
 from switch_jax.data import seqio_private
 from switch_jax.data.registry import provider
+from switch_jax.tasks import english
 
 SOURCE = provider("bible_span_corruption").source
 LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})

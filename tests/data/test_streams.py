@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from switch_jax.tasks.english import VOCABULARY
 
 from switch_jax.data import pieces
 from switch_jax.data.pipeline import DataConfig, TrainBatches
 from switch_jax.data.position import Position
 from switch_jax.data.streams import Cursor, TaskExamples
 from switch_jax.errors import UserError
+from switch_jax.tasks.english import VOCABULARY
 from tests.data.test_pipeline import assert_same
 
 BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, num_streams=2)

@@ -8,13 +8,13 @@ import pytest
 import sentencepiece
 import seqio
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
-from switch_jax.tasks.english import DATA
 
 from switch_jax.data import vocabularies
 from switch_jax.data.inspect import show
 from switch_jax.data.pipeline import DataConfig, check_data, check_readable, vocabulary_size
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.errors import UserError
+from switch_jax.tasks.english import DATA
 
 LENGTHS = {"inputs": 64, "targets": 32}
 ENGLISH = str(DATA / "english_1000.model")

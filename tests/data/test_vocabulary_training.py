@@ -7,10 +7,10 @@ import re
 import pytest
 import sentencepiece
 import seqio
-from switch_jax.tasks import english
 
 from switch_jax.data import vocabulary_training as training
 from switch_jax.errors import UserError
+from switch_jax.tasks import english
 
 TEXT = ["judge my vow of black quartz, sphinx", "the five boxing wizards jump"] * 20
 

@@ -16,7 +16,7 @@ from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.model.transformer import Transformer
 from switch_jax.paths import GIN_DIR
-from switch_jax.training.step import check_batch
+from switch_jax.train_step.step import check_batch
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).parent / "models"

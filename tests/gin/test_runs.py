@@ -6,7 +6,7 @@ from jax.sharding import AbstractMesh, AxisType
 from switch_jax.cli import gin_config
 from switch_jax.model.flops import forward_flops
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.training.checks import check_elsewhere
+from switch_jax.trainer.checks import check_elsewhere
 from tests.gin.test_models import MODELS
 
 BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT_PATH=/pretrained"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
-from tests.training.processes import finish, launch, output, run
+from tests.trainer.worker_processes import finish, launch, output, run
 
 
 def lines(path):

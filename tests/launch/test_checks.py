@@ -4,10 +4,10 @@ import contextlib
 import re
 
 import pytest
-from switch_jax.launch import checks, steps, tpu_vm
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
+from switch_jax.launch import checks, steps, tpu_vm
 from switch_jax.planning import plan
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job

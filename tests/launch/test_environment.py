@@ -1,9 +1,9 @@
 import tomllib
 
 import pytest
-from switch_jax.launch.environment import FILE, environment
 
 from switch_jax.hardware import GENERATIONS, parse_slice
+from switch_jax.launch.environment import FILE, environment
 
 OVERLAP = (
     "--xla_tpu_enable_data_parallel_all_reduce_opt=true "

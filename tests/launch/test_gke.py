@@ -4,9 +4,9 @@ import re
 import time
 
 import pytest
-from switch_jax.launch import gke, steps, xpk
 
 from switch_jax.errors import UserError
+from switch_jax.launch import gke, steps, xpk
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 

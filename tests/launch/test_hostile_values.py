@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 import yaml
-from switch_jax.launch import gke, hosts, local, queued_resource, steps, tpu_vm, xpk
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
+from switch_jax.launch import gke, hosts, local, queued_resource, steps, tpu_vm, xpk
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 

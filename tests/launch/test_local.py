@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from switch_jax.launch import local
 
 from switch_jax.cli import main
-from tests.training.processes import (
+from switch_jax.launch import local
+from tests.trainer.worker_processes import (
     ROOT,
     TINY,
     finish,

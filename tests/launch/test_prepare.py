@@ -1,8 +1,8 @@
 """Commands that a person runs once; test_golden.py has them in full."""
 
 import pytest
-from switch_jax.launch import prepare
 
+from switch_jax.launch import prepare
 from tests.launch.jobs import make_job
 
 DEFAULT = "serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from switch_jax.launch import processes
 from switch_jax.launch.processes import run_together
 

@@ -1,6 +1,7 @@
 """Each job is a script: what its attempts end with, and the last checkpoint after each."""
 
 import pytest
+
 from switch_jax.launch import retries
 from switch_jax.launch.retries import exit_code, supervise
 

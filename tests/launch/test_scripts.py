@@ -4,8 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from switch_jax.launch import hosts
 
+from switch_jax.launch import hosts
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from switch_jax.launch import hosts, queued_resource, retries, slices, steps, tpu_vm
-from switch_jax.launch.retries import UNREACHABLE
 
 from switch_jax.errors import UserError
+from switch_jax.launch import hosts, queued_resource, retries, slices, steps, tpu_vm
+from switch_jax.launch.retries import UNREACHABLE
 from tests.launch.fakes import GONE, put_on_path
 from tests.launch.jobs import make_job
 

@@ -5,7 +5,7 @@ import pytest
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.model.groups import training_groups
-from switch_jax.training.step import check_batch
+from switch_jax.train_step.step import check_batch
 
 
 def _model(**changes):

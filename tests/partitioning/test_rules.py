@@ -6,7 +6,7 @@ from jax.sharding import AbstractMesh
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.partitioning.rules import parameter_places
-from tests.training.helpers import tiny_model
+from tests.trainer.helpers import tiny_model
 
 INTO, OUT = ("layers", "embed", "mlp"), ("layers", "mlp", "embed")
 EXPERTS_OUT = ("layers", "expert", "mlp", "embed")

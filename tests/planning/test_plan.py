@@ -4,17 +4,17 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax.config import RunConfig
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig
+from switch_jax.optim.optimizer import OptimizerConfig
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.planning import compiler, plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.program import Operation, operations
-from switch_jax.training.config import RunConfig
-from switch_jax.training.loss import LossConfig
-from switch_jax.training.optimizer import OptimizerConfig
+from switch_jax.train_step.loss import LossConfig
 from tests.planning.meshes import Device, FakeMesh
 
 # Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 but for its number.

@@ -4,16 +4,16 @@ import dataclasses
 import jax
 import pytest
 
+from switch_jax.config import RunConfig
 from switch_jax.data.pipeline import DataConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig
+from switch_jax.optim.optimizer import OptimizerConfig
 from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.planning import search
 from switch_jax.planning.plan import Costs, Plan
-from switch_jax.training.config import RunConfig
-from switch_jax.training.loss import LossConfig
-from switch_jax.training.optimizer import OptimizerConfig
+from switch_jax.train_step.loss import LossConfig
 
 MODEL = ModelConfig(
     vocab_size=64, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,

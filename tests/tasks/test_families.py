@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import seqio
-import switch_jax.tasks
-from switch_jax.tasks import FAMILIES
 
+import switch_jax.tasks
 from switch_jax.data import registry
 from switch_jax.errors import UserError
+from switch_jax.tasks import FAMILIES
 
 
 def test_a_family_registers_its_tasks_alone_and_a_name_is_looked_for_until_it_is_found():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from switch_jax.tasks import mc4
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.tasks import mc4
 
 CODES = """
     af am ar az be bg bg-Latn bn ca ceb co cs cy da de el el-Latn en eo es et eu fa fi fil fr fy ga

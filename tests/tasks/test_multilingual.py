@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from switch_jax.tasks.english import DATA
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.tasks.english import DATA
 from tests.tasks.records import restore
 from tests.tasks.test_mc4 import CODES
 

@@ -6,9 +6,9 @@ import re
 import socket
 
 import pytest
-from switch_jax.tasks.english import DATA
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.tasks.english import DATA
 from tests.tasks.records import preprocess, score, texts
 from tests.tasks.test_closed_book import TRIVIA
 

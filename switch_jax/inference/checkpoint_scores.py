@@ -1,0 +1,180 @@
+"""Scores of a run's checkpoints: of given targets, and of what the model says by itself."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seqio
+from jax.sharding import Mesh
+
+from switch_jax.checkpointing import load_parameters
+from switch_jax.config import RunConfig
+from switch_jax.data.pipeline import DataConfig, tasks_to_read
+from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.inference.predictor import Predictor
+from switch_jax.inference.task_scores import TaskScores
+from switch_jax.metrics import MetricWriter
+from switch_jax.model import ModelConfig
+from switch_jax.paths import write_whole, writing
+from switch_jax.runtime.processes import agreed, gather, is_first, on_first
+from switch_jax.trainer.evaluation import Evaluation
+
+FOLDER = "eval"  # of a run's folder
+GIVEN, GENERATED = "teacher_forced", "generated"
+
+
+class CheckpointScores:
+    """Evaluates checkpoints one by one, and leaves out what has been done before.
+
+    Writes `MODEL_DIR/eval`: `metrics.jsonl`, TensorBoard, and `predictions/TASK-SPLIT-STEP.jsonl`,
+    what was asked, expected and said. Takes no lock: the run may be going on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: RunConfig,
+        model: ModelConfig,
+        data: DataConfig,
+        mesh: Mesh,
+        parameters: Any,
+        decoding: DecodingConfig,
+        num_examples: int | None = None,
+    ) -> None:
+        """Finds the tasks; reads no example yet.
+
+        Args:
+          folder: the run's.
+          run, model, data: its config; `run.batch_size` rows are evaluated at a time, of the split
+            that `data` names.
+          mesh: the devices, also those of `jax.set_mesh`.
+          parameters: `ShapeDtypeStruct`s on the mesh.
+          decoding: of what is generated.
+          num_examples: of each task only the first so many; of the targets whole batches that hold
+            as many rows; None = all.
+
+        Raises:
+          UserError: an unknown task, no such split, a folder that cannot be written.
+        """
+        self._folder, self._run, self._model, self._data = folder, run, model, data
+        self._mesh, self._parameters = mesh, parameters
+        self._number = num_examples
+        self._tasks = tasks_to_read(data)
+        self._predictor = Predictor(
+            model, mesh, data.task_feature_lengths, run.batch_size, decoding
+        )
+        self._decoding = decoding.describe()
+        self._options: dict[str, dict[str, Any]] = {}  # by kind, of the checkpoint under way
+        self._writer = agreed(self._open)
+        self._sets: dict[str, TaskScores] = {}
+        self._given: Evaluation | None = None
+
+    def _open(self) -> MetricWriter:
+        folder = self._folder / FOLDER
+        with writing(folder):
+            (folder / "predictions").mkdir(parents=True, exist_ok=True)
+        return MetricWriter(folder, active=is_first())
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        agreed(self._writer.close)
+
+    def evaluate(
+        self, step: int, settings: dict[str, Any], say: Callable[[str], None]
+    ) -> list[dict[str, Any]]:
+        """The records of one checkpoint, computed or found.
+
+        Args:
+          step: of the checkpoint.
+          settings: what its scores depend on besides, as JSON: one found with others is not taken.
+          say: prints what is being done.
+
+        Returns:
+          Of each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
+          of each task with metrics one of kind 'generated' with their values; of several such tasks
+          one of the mixture, whose 'average' is the mean over tasks of each task's mean metric, as
+          SuperGLUE defines its score (GLUE counts MNLI's two validation sets as one task).
+
+        Raises:
+          UserError: the checkpoint cannot be read; see `TaskScores`.
+        """
+        # As text, or TensorBoard would show numbers in it.
+        given_options = {
+            "split": self._data.split,
+            "max_examples": self._number,
+            "settings": json.dumps(settings, sort_keys=True),
+        }
+        self._options = {
+            GIVEN: given_options,
+            GENERATED: {**given_options, "decoding": self._decoding},
+        }
+        scored = [task for task in self._tasks if task.metric_objs]
+        missing = [task for task in scored if self._done(GENERATED, step, task.name) is None]
+        given = [self._done(GIVEN, step, task.name) for task in self._tasks]
+        if missing or None in given:
+            say(f"reading the checkpoint of step {step}")
+            parameters = load_parameters(self._folder, self._parameters, step)
+            if None in given:
+                say(f"step {step}: scoring the targets")
+                self._score_targets(step, parameters)
+            for task in missing:
+                say(f"step {step}: {task.name}")
+                self._generate(step, task, parameters)
+        return list(self._records(step, scored))
+
+    def _records(self, step: int, scored: Sequence[seqio.Task]) -> Iterator[dict[str, Any]]:
+        for task in self._tasks:
+            yield self._done(GIVEN, step, task.name) or {}
+        found = [self._done(GENERATED, step, task.name) or {} for task in scored]
+        yield from found
+        name = self._data.mixture_or_task_name
+        if len(found) > 1:
+            known = self._done(GENERATED, step, name)
+            if known is None:
+                # As float, null is NaN again, which it was before it was written.
+                values = [np.array(list(r["metrics"].values()), float) for r in found]
+                average = float(np.mean([v.mean() for v in values]))
+                self._write(GENERATED, step, name, {"average": average})
+                known = self._done(GENERATED, step, name)
+            yield known or {}
+
+    def _score_targets(self, step: int, parameters: Any) -> None:
+        if self._given is None:
+            batches = 10**9 if self._number is None else -(-self._number // self._run.batch_size)
+            run = dataclasses.replace(self._run, eval_batches=batches)
+            self._given = Evaluation(
+                self._model, self._data, run, self._mesh, self._parameters, self._data.split
+            )
+        for task, metrics in self._given(parameters).items():
+            self._write(GIVEN, step, task, metrics)
+
+    def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
+        data = self._data
+        if task.name not in self._sets:
+            self._sets[task.name] = TaskScores(
+                task, data.task_feature_lengths, data.split, data.use_cached, self._number
+            )
+        metrics, rows = self._sets[task.name](self._predictor, parameters)
+        lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
+        name = f"{task.name}-{data.split}-{step}.jsonl"
+        on_first(lambda: self._write_lines(name, lines))
+        self._write(GENERATED, step, task.name, metrics, {"examples": len(rows)})
+
+    def _write(
+        self, kind: str, step: int, task: str, metrics: dict[str, float], more: Any = None
+    ) -> None:
+        values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
+        agreed(lambda: self._writer.write(kind, step, 0.0, values))
+
+    def _write_lines(self, name: str, lines: list[str]) -> None:
+        file = self._folder / FOLDER / "predictions" / name
+        with writing(file):
+            write_whole(file, "".join(lines))
+
+    def _done(self, kind: str, step: int, task: str) -> dict[str, Any] | None:
+        """What was written before, with the same options; as the first process knows it."""
+        wanted = {"kind": kind, "step": step, "task": task, **self._options[kind]}
+        return gather(self._writer.find(wanted) if is_first() else None)[0]

@@ -1,0 +1,330 @@
+"""One optimiser step, and one step of evaluation, as pure functions of state and batch."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig, bind, logical_axes
+from switch_jax.model.groups import MACROS
+from switch_jax.model.transformer import Output
+from switch_jax.moe.layer import RouterStatistics, check_divides
+from switch_jax.moe.routing import group_shape
+from switch_jax.partitioning.mesh import batch_shards
+from switch_jax.train_step.bad_step_guard import GuardConfig, judge
+from switch_jax.train_step.loss import LossConfig, TokenSums, token_sums
+from switch_jax.train_step.norms import Norms
+from switch_jax.train_step.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+# Added to the signal of a host that has no batch: what it passes is padding, and all hosts see that
+# the step is not to be done.
+NO_STEP = 4
+
+
+class Metrics(NamedTuple):
+    """What a step reports; means over the real tokens of the whole batch, float32.
+
+    Attributes:
+      loss: what was minimised: cross-entropy, z-loss and the routers' losses.
+      cross_entropy: nats a target token.
+      z_loss: already times its coefficient.
+      accuracy: of the teacher-forced prediction.
+      load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
+      gradient_norm: L2, of all gradients together.
+      parameter_norm: L2, after the update, in which they are at hand.
+      gradient_norms, parameter_norms, update_norms: L2, by group of parameters.
+      loss_limit, gradient_norm_limit: above which the step is bad; infinite where there is none.
+      skipped: 1 where the step was bad and changed nothing, else 0.
+      bad_in_a_row: int32, this step and the bad ones right before it.
+      updates: int32, steps so far that were not bad.
+      batch_hash: uint32 of the batch's tokens.
+      signal: int32, the largest of all hosts' signals; 0 where there were none. From `NO_STEP` on
+        the step was not done: the state is as it was, and the other metrics mean nothing.
+      encoder_router, decoder_router: by layer; None in a dense model.
+      tokens: real input and target tokens of the batch.
+    """
+
+    loss: jax.Array
+    cross_entropy: jax.Array
+    z_loss: jax.Array
+    accuracy: jax.Array
+    load_balance_loss: jax.Array
+    router_z_loss: jax.Array
+    gradient_norm: jax.Array
+    parameter_norm: jax.Array
+    gradient_norms: dict[str, jax.Array]
+    parameter_norms: dict[str, jax.Array]
+    update_norms: dict[str, jax.Array]
+    loss_limit: jax.Array
+    gradient_norm_limit: jax.Array
+    skipped: jax.Array
+    bad_in_a_row: jax.Array
+    updates: jax.Array
+    batch_hash: jax.Array
+    signal: jax.Array
+    encoder_router: RouterStatistics | None
+    decoder_router: RouterStatistics | None
+    tokens: jax.Array
+
+
+class _Sums(NamedTuple):
+    """What a part of the batch adds: token sums, and router statistics times their token share."""
+
+    loss: jax.Array
+    targets: TokenSums
+    encoder_router: RouterStatistics | None
+    decoder_router: RouterStatistics | None
+
+
+class _Totals(NamedTuple):
+    """Real tokens of the whole batch, which every part of it is normalised by."""
+
+    targets: jax.Array
+    encoder: jax.Array
+    decoder: jax.Array
+
+
+def part_rows(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> int:
+    """Consecutive rows that must stay together in a part of the batch: whole routing groups."""
+    if not model.num_experts:
+        return 1
+    sizes = model.group_sizes.values()
+    return math.lcm(*map(functools.partial(_group_rows, batch_size), lengths, sizes))
+
+
+def _group_rows(batch_size: int, length: int, group_size: int) -> int:
+    """Rows of a group; 1 where a row is several groups."""
+    return max(1, group_shape(batch_size, length, group_size)[1] // length)
+
+
+def check_batch(
+    model: ModelConfig,
+    batch_size: int,
+    lengths: tuple[int, int],
+    num_microbatches: int,
+    mesh_shape: Any,
+) -> None:
+    """Raises UserError, with the equation, where the batch does not divide as it must.
+
+    Args:
+      lengths: of inputs and of targets.
+      mesh_shape: devices by mesh axis.
+    """
+    shards = batch_shards(mesh_shape)
+    parts = num_microbatches * shards
+    if batch_size % parts:
+        raise UserError(
+            f"batch size {batch_size} does not divide over data x expert = {shards} devices and "
+            f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
+            f"set BATCH_SIZE to a multiple of {parts}"
+        )
+    if not model.num_experts:
+        return
+    for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
+        macro = MACROS[stack]
+        check_divides(batch_size, length, model.num_experts, size, mesh_shape, macro)
+        rows = _group_rows(batch_size, length, size)
+        if batch_size % (rows * parts):
+            raise UserError(
+                f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
+                f"and {rows} x {num_microbatches} microbatches x {shards} devices does not divide "
+                f"the batch size {batch_size}; set {macro} to {batch_size // parts * length} or "
+                "less, or NUM_MICROBATCHES lower"
+            )
+
+
+def make_train_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    optimizer: optax.GradientTransformationExtraArgs,
+    *,
+    num_microbatches: int,
+    seed: int,
+    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
+    shardings: Any = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Builds the function that one `jax.jit` with donated state runs.
+
+    Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the
+    whole batch: noise apart, the gradients are those of the one large batch whatever the padding in
+    each part. Noise is drawn from `seed`, the step and the number of the part. `shardings` are the
+    parameters', which their gradients get too; None leaves them to the compiler.
+
+    The optimiser's `update` takes `skip`, a bool scalar: where it is true, updates are 0 and its
+    state stays. It has to do so itself: a choice between old and new arrays afterwards would be one
+    more pass over all of them, 5 % of a step of T5-Base on a TPU.
+
+    The function takes state, batch and int32 [devices] signals (or None), see `Metrics.signal`.
+    """
+    axes = logical_axes(model)
+
+    def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
+        output, targets = _forward(model, parameters, part, deterministic=False, key=key)
+        encoder_share = _real(part["encoder_segments"]) / totals.encoder
+        decoder_share = _real(part["decoder_segments"]) / totals.decoder
+        encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
+        decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
+        value = (targets.cross_entropy + loss.z_loss * targets.z) / totals.targets
+        for router in (encoder, decoder):
+            if router is not None:
+                value += loss.load_balance * router.load_balance_loss.sum()
+                value += loss.router_z * router.z_loss.sum()
+        return value, _Sums(value, targets, encoder, decoder)
+
+    def gradient(*arguments: Any) -> tuple[Any, _Sums]:
+        gradients, sums = jax.grad(part_loss, has_aux=True)(*arguments)
+        if shardings is not None:
+            gradients = jax.lax.with_sharding_constraint(gradients, shardings)
+        return gradients, sums
+
+    def train_step(
+        state: TrainState, batch: Batch, signals: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        totals = _Totals(
+            jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
+            jnp.maximum(_real(batch["encoder_segments"]), 1.0),
+            jnp.maximum(_real(batch["decoder_segments"]), 1.0),
+        )
+        if num_microbatches == 1:
+            gradients, sums = gradient(state.parameters, batch, totals, key)
+        else:
+            parts = _split(model, batch, num_microbatches)
+            gradients, sums = _accumulate(
+                functools.partial(gradient, state.parameters), parts, totals, key
+            )
+        with jax.named_scope("optimizer"):
+            gradient_norms = Norms.of(gradients, axes)
+            bad, limits, guarded = judge(state.guard, guard, sums.loss, gradient_norms.all)
+            signal = jnp.int32(0) if signals is None else signals.max()
+            done = signal < NO_STEP
+            guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
+            updates, optimizer_state = optimizer.update(
+                gradients, state.optimizer, state.parameters, skip=bad | ~done
+            )
+            parameters = optax.apply_updates(state.parameters, updates)
+            step = state.step + done.astype(jnp.int32)
+            new = TrainState(step, parameters, optimizer_state, guarded)
+            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
+        metrics = Metrics(
+            loss=sums.loss,
+            **_target_metrics(loss, sums, totals),
+            gradient_norm=gradient_norms.all,
+            parameter_norm=parameter_norms.all,
+            gradient_norms=gradient_norms.groups,
+            parameter_norms=parameter_norms.groups,
+            update_norms=update_norms.groups,
+            loss_limit=limits[0],
+            gradient_norm_limit=limits[1],
+            skipped=bad.astype(jnp.float32),
+            bad_in_a_row=guarded.in_a_row,
+            updates=guarded.good,
+            batch_hash=batch_hash(batch),
+            signal=signal,
+            encoder_router=sums.encoder_router,
+            decoder_router=sums.decoder_router,
+            tokens=totals.encoder + totals.decoder,
+        )
+        return new, metrics
+
+    return train_step
+
+
+def batch_hash(batch: Batch) -> jax.Array:
+    """uint32 of all tokens and their places: the same on every mesh and any number of hosts."""
+
+    def mixed(tokens: jax.Array, salt: int) -> jax.Array:
+        place = jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 0) * jnp.uint32(tokens.shape[1])
+        place += jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 1)
+        # The last steps of MurmurHash3: a sum of tokens alone would not see them change places.
+        x = tokens.astype(jnp.uint32) * jnp.uint32(0xCC9E2D51) + place * jnp.uint32(0x1B873593)
+        x = (x ^ jnp.uint32(salt)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        return jnp.sum(x ^ (x >> 16), dtype=jnp.uint32)
+
+    return mixed(batch["encoder_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
+
+
+def make_eval_step(model: ModelConfig) -> Callable[[Any, Batch], TokenSums]:
+    """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens."""
+
+    def eval_step(parameters: Any, batch: Batch) -> TokenSums:
+        return _forward(model, parameters, batch, deterministic=True, key=None)[1]
+
+    return eval_step
+
+
+def _forward(
+    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+) -> tuple[Output, TokenSums]:
+    """The model's output for a batch, and its sums over the target tokens."""
+    output = bind(model, parameters)(
+        batch["encoder_tokens"],
+        batch["decoder_input_tokens"],
+        batch["encoder_segments"],
+        batch["decoder_segments"],
+        deterministic=deterministic,
+        key=key,
+    )
+    with jax.named_scope("logits"):
+        sums = token_sums(
+            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        )
+    return output, sums
+
+
+def _real(segments: jax.Array) -> jax.Array:
+    return jnp.sum(segments != 0, dtype=jnp.float32)
+
+
+def _split(model: ModelConfig, batch: Batch, parts: int) -> Batch:
+    """[B, ...] -> [parts, B / parts, ...]: every `parts`-th run of rows that stay together.
+
+    Interleaved, so that each device finds its rows of every part among its rows of the batch.
+    """
+    batch_size, length = batch["encoder_tokens"].shape
+    rows = part_rows(model, batch_size, (length, batch["decoder_segments"].shape[1]))
+
+    def split(x: jax.Array) -> jax.Array:
+        x = x.reshape(batch_size // (parts * rows), parts, rows, *x.shape[1:])
+        return jnp.swapaxes(x, 0, 1).reshape(parts, batch_size // parts, *x.shape[3:])
+
+    return jax.tree.map(split, batch)
+
+
+def _accumulate(
+    gradient: Callable[..., tuple[Any, _Sums]], parts: Batch, totals: _Totals, key: jax.Array
+) -> tuple[Any, _Sums]:
+    """Sums gradients and metrics over the parts of the batch, in float32."""
+
+    def one(part: Batch, index: jax.Array) -> tuple[Any, _Sums]:
+        return gradient(part, totals, jax.random.fold_in(key, index))
+
+    def body(carry: tuple[Any, _Sums], part_and_index: tuple[Batch, jax.Array]):
+        return jax.tree.map(jnp.add, carry, one(*part_and_index)), None
+
+    number = jax.tree.leaves(parts)[0].shape[0]
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first, jnp.int32(0))
+    )
+    return jax.lax.scan(body, zeros, (parts, jnp.arange(number)))[0]
+
+
+def _target_metrics(loss: LossConfig, sums: _Sums, totals: _Totals) -> dict[str, jax.Array]:
+    routers = [r for r in (sums.encoder_router, sums.decoder_router) if r is not None]
+    zero = jnp.zeros([], jnp.float32)
+    return {
+        "cross_entropy": sums.targets.cross_entropy / totals.targets,
+        "z_loss": loss.z_loss * sums.targets.z / totals.targets,
+        "accuracy": sums.targets.correct / totals.targets,
+        "load_balance_loss": sum((r.load_balance_loss.sum() for r in routers), zero),
+        "router_z_loss": sum((r.z_loss.sum() for r in routers), zero),
+    }

@@ -1,0 +1,94 @@
+"""What the host makes of bad steps, those that the guard of the compiled step has skipped."""
+
+import math
+from pathlib import Path
+
+from switch_jax.errors import UserError
+from switch_jax.train_step.bad_step_guard import GuardConfig
+from switch_jax.train_step.step import Metrics
+from switch_jax.trainer.device_batches import Fed
+from switch_jax.trainer.folder import write_bad_batch
+
+# What the guard judges a step by, and the limits, by their names in its metrics.
+_JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
+
+
+class BadSteps:
+    """Counts bad steps and says what is wrong with them: whether to save, to go back, or to stop.
+
+    Attributes:
+      in_a_row: bad steps since the last good one, as of the last step that was looked at.
+      rollbacks: returns to a checkpoint without a good one since.
+    """
+
+    def __init__(self, config: GuardConfig, model_dir: Path) -> None:
+        """Counts from none; `model_dir`: the run's folder, in which batches are written."""
+        self._config, self._model_dir = config, model_dir
+        self.in_a_row = self.rollbacks = 0
+        self._last, self._written = "", 0
+
+    def describe(self, step: int, metrics: Metrics, fed: Fed) -> tuple[str, dict[str, float]]:
+        """Takes in a step that was skipped, and writes its batch if it is one of the first.
+
+        Returns:
+          What is wrong, in one line; and the values of the step's record.
+
+        Raises:
+          UserError: the batch cannot be written.
+        """
+        values = {name: float(getattr(metrics, name)) for name in _JUDGED}
+        loss, loss_limit, norm, norm_limit = values.values()
+        self._last = (
+            f"step {step} is bad and was skipped: {verdict('loss', loss, loss_limit)}, "
+            f"{verdict('gradient norm', norm, norm_limit)}"
+        )
+        text, batch = self._last, fed.position.batches
+        if self._written < self._config.dumped_batches:
+            self._written += 1
+            path = write_bad_batch(self._model_dir, batch, fed.host)
+            text += f"; batch {batch} is in {path}"
+        return text, {"batch": batch, **values}
+
+    def too_many(self) -> bool:
+        """Whether the run has to go back, or to stop."""
+        return self.in_a_row >= self._config.bad_steps_in_a_row
+
+    def may_save(self) -> bool:
+        """Not among bad steps: the checkpoint would take the place of one to go back to."""
+        return self.in_a_row == 0
+
+    def may_go_back(self) -> bool:
+        """Whether the run has not been sent back too often."""
+        return self.rollbacks < self._config.rollbacks
+
+    def in_words(self, step: int) -> str:
+        """How many there are, up to a step."""
+        return f"{self.in_a_row} bad steps in a row, up to step {step}"
+
+    def check_may_go_back(self, step: int) -> None:
+        """Raises UserError where the run has been sent back too often; `step`: the last."""
+        if not self.may_go_back():
+            raise UserError(
+                f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
+                f"good one since: stopping; {self._last}. {self._model_dir} has the checkpoint of "
+                "before and, in bad_batches, what was skipped; a lower LEARNING_RATE or float32 "
+                "(ACTIVATION_DTYPE) may help. Where a limit is too low, as for new data that are "
+                "harder, raise SPIKE_SIGMAS, or set it to None: then only what is not finite is bad"
+            )
+
+    def went_back(self) -> None:
+        """To a checkpoint."""
+        self.in_a_row, self.rollbacks = 0, self.rollbacks + 1
+
+    def saved(self) -> None:
+        """A checkpoint; it is a good one if the step was."""
+        if self.in_a_row == 0:
+            self.rollbacks = 0
+
+
+def verdict(name: str, value: float, limit: float) -> str:
+    """A loss or gradient norm in words: "loss 9.3 is above its limit 4.1"."""
+    text = f"{name} {value:.6g}"
+    if not math.isfinite(value):
+        return f"{text} is not finite"
+    return f"{text} is above its limit {limit:.6g}" if value > limit else text

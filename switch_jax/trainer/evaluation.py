@@ -1,0 +1,142 @@
+"""Evaluation in the loop: teacher-forced, on every validation set; and the best one so far."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from switch_jax.config import RunConfig
+from switch_jax.data.packing import Batch
+from switch_jax.data.pipeline import DataConfig, eval_batches, eval_tasks
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig
+from switch_jax.partitioning.mesh import replicated
+from switch_jax.train_step.loss import TokenSums
+from switch_jax.train_step.lowering import abstract_batch
+from switch_jax.train_step.step import make_eval_step
+from switch_jax.trainer.device_batches import to_devices
+
+ALL = "all"
+METRICS = ("neg_log_perplexity", "accuracy")
+
+
+class Evaluation:
+    """The validation sets of a task, or of each task of a mixture; read once and kept.
+
+    Every host reads all of them: they are small, and their batches are the same anywhere.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        data: DataConfig,
+        run: RunConfig,
+        mesh: Mesh,
+        parameters: Any,
+        split: str = "validation",
+    ) -> None:
+        """Reads the sets, and compiles; `parameters` are `ShapeDtypeStruct`s on the mesh."""
+        tasks = eval_tasks(data, split)
+
+        def read(task: str) -> list[Batch]:
+            one = dataclasses.replace(data, mixture_or_task_name=task)
+            return list(eval_batches(one, run.batch_size, run.eval_batches, split))
+
+        # To begin to read a set takes about as long as to read it, and a mixture may have 100.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
+            self._batches = dict(zip(tasks, threads.map(read, tasks), strict=True))
+        self._mesh = mesh
+        # Every host reads the sums.
+        step = jax.jit(make_eval_step(model), out_shardings=replicated(mesh))
+        shapes = abstract_batch(run, data, mesh)
+        self._step = step.lower(parameters, shapes).compile()
+
+    def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
+        """Metrics by task; of several tasks also their mean over tokens, "all"."""
+        results, total = {}, TokenSums(*[0.0] * 4)
+        for task, batches in self._batches.items():
+            on_devices = [self._step(parameters, to_devices(b, self._mesh)) for b in batches]
+            sums = added(jax.device_get(on_devices))
+            total = added([total, sums])
+            results[task] = _per_token(sums)
+        if len(results) > 1:
+            results[ALL] = _per_token(total)
+        return results
+
+
+def added(parts: Sequence[TokenSums]) -> TokenSums:
+    """Their sum in double precision: in float32, 2^24 tokens and one more are 2^24.
+
+    Args:
+      parts: at least one; scalars of any dtype.
+    """
+    return TokenSums(*(sum(map(float, values)) for values in zip(*parts, strict=True)))
+
+
+def _per_token(sums: TokenSums) -> dict[str, float]:
+    tokens = max(sums.tokens, 1.0)
+    cross_entropy = sums.cross_entropy / tokens
+    return {
+        "neg_log_perplexity": -cross_entropy,
+        "cross_entropy": cross_entropy,
+        "accuracy": sums.correct / tokens,
+        "tokens": sums.tokens,
+    }
+
+
+@dataclasses.dataclass
+class Best:
+    """The best evaluation so far, by one metric of which more is better.
+
+    Attributes:
+      value: None before the first evaluation that gave a number.
+      step: at which it was.
+      since: evaluations since then, those that gave NaN too; without a best, all so far.
+    """
+
+    value: float | None = None
+    step: int = 0
+    since: int = 0
+
+    def __post_init__(self) -> None:
+        if self.value is not None and math.isnan(self.value):  # of checkpoints of earlier code
+            self.value = None
+
+    def update(self, step: int, value: float) -> None:
+        """Counts an evaluation; NaN is never the best."""
+        if value > (-math.inf if self.value is None else self.value):
+            self.value, self.step, self.since = value, step, 0
+        else:
+            self.since += 1
+
+    def in_words(self, metric: str) -> str:
+        """How long there has been no better one; `metric`: what it is chosen by."""
+        if self.value is None:
+            return f"no number for {metric} in {self.since} evaluations"
+        return f"no better {metric} than that of step {self.step} in {self.since} evaluations"
+
+    def as_json(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        return dataclasses.asdict(self)
+
+
+def check_metric(name: str, data: DataConfig) -> None:
+    """Raises UserError where BEST_METRIC names no metric of these validation sets."""
+    task, _, metric = name.rpartition("/")
+    tasks = [*eval_tasks(data), ALL]
+    if metric not in METRICS or (task and task not in tasks):
+        raise UserError(
+            f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy; "
+            f"tasks are {', '.join(tasks)}"
+        )
+
+
+def metric_of(results: Mapping[str, Mapping[str, float]], name: str) -> float:
+    """The value of `best_metric`: over all tasks where it names none."""
+    task, _, metric = name.rpartition("/")
+    return (results[task] if task in results else list(results.values())[-1])[metric]

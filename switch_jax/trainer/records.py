@@ -1,0 +1,123 @@
+"""What the log says of the steps since its last record."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from switch_jax.config import RunConfig
+from switch_jax.data.pipeline import DataConfig
+from switch_jax.hardware import device_peak_flops, devices_per_chip
+from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
+from switch_jax.model import ModelConfig
+from switch_jax.model.flops import training_flops
+from switch_jax.train_step.step import Metrics
+
+# Not means over steps, or not of use as such.
+_NOT_MEANS = (
+    "tokens", "loss_limit", "gradient_norm_limit", "skipped", "bad_in_a_row", "updates",
+    "batch_hash", "signal", "encoder_router", "decoder_router", "gradient_norms",
+    "parameter_norms", "update_norms",
+)  # fmt: skip
+
+
+class Records:
+    """Collects the metrics of the steps between two records, and writes their means."""
+
+    def __init__(
+        self,
+        writer: MetricWriter,
+        progress: Progress,
+        goodput: Goodput,
+        run: RunConfig,
+        model: ModelConfig,
+        data: DataConfig,
+        schedule: optax.Schedule,
+    ) -> None:
+        self._writer, self._progress, self._goodput = writer, progress, goodput
+        self._model, self._schedule = model, schedule
+        self._input_bound = InputBound()
+        kind, devices = jax.devices()[0].device_kind, jax.device_count()
+        inputs, targets = (data.task_feature_lengths[name] for name in ("inputs", "targets"))
+        flops = run.batch_size * training_flops(model, inputs, targets)
+        peak = device_peak_flops(kind)
+        self._peak_seconds = flops / (peak * devices) if peak else None
+        self._chips = max(1, devices // devices_per_chip(kind))
+        self._step, self._started = 0, False
+        self._metrics: list[Metrics] = []
+        self._before = goodput.seconds()
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """The metrics, on the devices or not, of the step after the one added before."""
+        self._step = step
+        self._metrics.append(metrics)
+
+    def flush(self, batches: int) -> None:
+        """Writes a record if steps were added since the last one.
+
+        Args:
+          batches: number of the last step's batch.
+        """
+        if not self._metrics:
+            return
+        step, window = self._step, jax.device_get(self._metrics)
+        self._metrics = []
+        now = self._goodput.seconds()
+        spent = {kind: now[kind] - self._before[kind] for kind in now}
+        self._before = now
+        elapsed = training_seconds(spent)
+        good = [m for m in window if not m.skipped] or window
+        mean = jax.tree.map(lambda *values: np.mean(values, axis=0).tolist(), *good)
+        tokens_per_second = sum(float(m.tokens) for m in window) / elapsed
+        values: dict[str, Any] = {
+            name: getattr(mean, name) for name in mean._fields if name not in _NOT_MEANS
+        }
+        values["neg_log_perplexity"] = -mean.cross_entropy
+        values["learning_rate"] = float(self._schedule(int(window[-1].updates) - 1))
+        values["tokens_per_second"] = round(tokens_per_second, 1)
+        values["tokens_per_second_per_chip"] = round(tokens_per_second / self._chips, 1)
+        if self._peak_seconds:
+            values["model_flops_utilisation"] = self._peak_seconds * len(window) / elapsed
+        values["skipped_steps"] = int(sum(m.skipped for m in window))
+        values["batches"] = batches
+        values["batch_hashes"] = " ".join(f"{int(m.batch_hash):08x}" for m in window)
+        values["norms"] = {
+            "gradient": mean.gradient_norms,
+            "parameter": mean.parameter_norms,
+            "update": mean.update_norms,
+        }
+        values["goodput"] = round(self._goodput.fraction(), 4)
+        values["spent"] = {kind: round(seconds, 3) for kind, seconds in now.items()}
+        values["memory_gib"] = {k: round(v, 3) for k, v in memory_in_use().items()}
+        if self._model.num_experts:
+            routers = {"encoder": mean.encoder_router, "decoder": mean.decoder_router}
+            values["router"] = {
+                stack: _router(router, self._model.sparse_layers[stack])
+                for stack, router in routers.items()
+            }
+        self._writer.write("train", step, training_seconds(now), values)
+        self._progress.show(mean.loss, tokens_per_second, elapsed / len(window))
+        # The first window of a life has the start of the pipeline in it.
+        warning = self._started and self._input_bound.warning(spent["data"], elapsed)
+        self._started = True
+        if warning:
+            self._progress.say(warning)
+
+
+def training_seconds(spent: dict[str, float]) -> float:
+    """Of the seconds by kind those that evaluation, checkpoints and compilation leave."""
+    return spent["step"] + spent["data"] + spent["idle"]
+
+
+def _router(router: Any, layers: list[int]) -> dict[str, Any]:
+    """A stack's routers, by layer; an expert is dead that no token of these steps chose."""
+    load = np.array(router.load)  # [N, E]
+    return {
+        "layers": layers,
+        "load": router.load,
+        "max_over_mean": (load.max(1) / load.mean(1)).tolist(),
+        "dead_experts": (load == 0).sum(1).tolist(),
+        "dropped": router.dropped,
+        "entropy": router.entropy,
+    }

@@ -1,0 +1,88 @@
+"""What a run starts from that has no checkpoint of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from switch_jax.checkpointing import find_checkpoint, load_parameters
+from switch_jax.checkpointing.parameters import check_parameters, saved_steps
+from switch_jax.config import RunConfig
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig, logical_axes
+from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
+from switch_jax.paths import local_path
+from switch_jax.runtime.processes import agreed
+from switch_jax.train_step.bad_step_guard import GuardConfig
+from switch_jax.train_step.state import TrainState, fresh_state, init_state
+
+
+def initial_checkpoint(run: RunConfig, abstract_parameters: Any) -> Path | None:
+    """The checkpoint whose parameters a run starts from, checked before anything is written.
+
+    To be called once a start: the run that it is of may save a newer one meanwhile.
+
+    Args:
+      run: with or without `initial_checkpoint`.
+      abstract_parameters: nested `ShapeDtypeStruct`s.
+
+    Returns:
+      None where the run starts from scratch, or goes on from a checkpoint of its own.
+
+    Raises:
+      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
+    """
+    start = run.initial_checkpoint
+    if start is None:
+        return None
+    own, given = agreed(
+        lambda: (
+            local_path(run.model_dir, "MODEL_DIR").resolve(),
+            local_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),
+        )
+    )
+    if own == given or own / "checkpoints" == given.parent:
+        raise UserError(
+            f"INITIAL_CHECKPOINT_PATH {start!r} is of MODEL_DIR itself: write "
+            "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
+            "None to go on with that run"
+        )
+    if saved_steps(own):
+        return None
+    found = find_checkpoint(start)
+    check_parameters(found, abstract_parameters)
+    return found
+
+
+def initial_state(
+    run: RunConfig,
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    guard: GuardConfig,
+    abstract: TrainState,
+    checkpoint: Path | None,
+) -> TrainState:
+    """The state of a run that has done no step, laid out as `abstract`.
+
+    Args:
+      run, model, optimizer, guard: the parts.
+      abstract: shapes, dtypes and shardings.
+      checkpoint: its parameters are taken; None: they are drawn from the run's seed.
+
+    Raises:
+      UserError: the checkpoint cannot be read.
+    """
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
+    transformation = make_optimizer(optimizer, logical_axes(model))
+    if checkpoint is not None:
+        start = jax.jit(
+            lambda parameters: fresh_state(parameters, transformation, guard),
+            donate_argnums=0,
+            out_shardings=shardings,
+        )
+        return start(load_parameters(checkpoint, abstract.parameters))
+    init = jax.jit(
+        lambda key: init_state(model, transformation, key, guard), out_shardings=shardings
+    )
+    # Steps fold their number into the same key: this is one that no run reaches.
+    return init(jax.random.fold_in(jax.random.key(run.seed), 2**32 - 1))

@@ -1,1 +1,0 @@
-"""Pretraining: loss, optimiser, step, loop."""

@@ -1,0 +1,135 @@
+"""Tasks that preprocess alike share what is traced, and nothing else."""
+
+import contextlib
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from switch_jax.data import preprocessing
+from switch_jax.data.pipeline import DataConfig, TrainBatches, check_readable, eval_batches
+from switch_jax.errors import UserError
+
+LENGTHS = {"inputs": 3, "targets": 3}
+VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
+
+
+@pytest.fixture
+def register():
+    """Adds tasks and mixtures of numbers in files, and takes them away after the test."""
+    names = []
+
+    def add(name, file, steps):
+        features = {key: seqio.Feature(VOCABULARY, add_eos=False) for key in LENGTHS}
+        source = seqio.TextLineDataSource({"train": str(file), "validation": str(file)})
+        seqio.TaskRegistry.add(name, source, preprocessors=steps, output_features=features)
+        names.append(name)
+
+    def mix(name):
+        seqio.MixtureRegistry.add(name, list(names), default_rate=1.0)
+        mixtures.append(name)
+
+    mixtures: list[str] = []
+    add.mixture = mix
+    yield add
+    for name in mixtures:
+        seqio.MixtureRegistry.remove(name)
+    for name in names:
+        seqio.TaskRegistry.remove(name)
+
+
+def counted(factor=1):
+    """A step that reads a number and multiplies it; `calls` grows when it is traced."""
+
+    def step(dataset):
+        step.calls += 1
+        numbers = dataset.map(lambda line: factor * tf.strings.to_number(line, tf.int32)[None])
+        return numbers.map(lambda number: {"inputs": number, "targets": number})
+
+    step.calls = 0
+    return step
+
+
+def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_path, register):
+    step = counted()
+    for i in range(6):
+        (tmp_path / f"{i}.txt").write_text(f"{10 + i}\n" * 3)
+        register(f"alike_{i}", tmp_path / f"{i}.txt", [step])
+    register.mixture("alike")
+    config = DataConfig("alike", LENGTHS, pack=False, num_streams=2)
+    check_readable(config)
+    assert step.calls == 1  # in the order of the source
+    found = {
+        int(number)
+        for batch, _ in itertools.islice(TrainBatches(config, 8), 8)
+        for number in batch["encoder_tokens"][:, 0]
+    }
+    assert found == set(range(10, 16))
+    assert step.calls == 2  # in blocks
+    (batch,) = eval_batches(config, 20)
+    np.testing.assert_array_equal(batch["encoder_tokens"][:18, 0], np.repeat(np.arange(10, 16), 3))
+    assert step.calls == 2
+
+
+def test_tasks_with_other_steps_share_nothing(tmp_path, register):
+    (tmp_path / "numbers.txt").write_text("7\n")
+    for factor in (2, 3):
+        register(f"times_{factor}", tmp_path / "numbers.txt", [counted(factor)])
+    for factor in (2, 3):
+        config = DataConfig(f"times_{factor}", LENGTHS, pack=False)
+        assert next(TrainBatches(config, 1))[0]["encoder_tokens"][0, 0] == 7 * factor
+        assert next(eval_batches(config, 1))["encoder_tokens"][0, 0] == 7 * factor
+
+
+def test_a_task_of_a_mixture_without_file_is_told_before_anything_is_read(tmp_path, register):
+    step = counted()
+    (tmp_path / "a.txt").write_text("7\n")
+    register("with_file", tmp_path / "a.txt", [step])
+    register("without_file", tmp_path / "b.txt", [step])
+    register.mixture("half_there")
+    with pytest.raises(UserError, match="^without_file, split 'train': there is no file .*b.txt"):
+        TrainBatches(DataConfig("half_there", LENGTHS), 1)
+
+
+def test_a_task_of_a_mixture_without_example_is_told_when_it_is_drawn(tmp_path, register):
+    step = counted()
+    for name, text in (("full", "7\n"), ("hollow", "")):
+        (tmp_path / f"{name}.txt").write_text(text)
+        register(name, tmp_path / f"{name}.txt", [step])
+    register.mixture("half_full")
+    batches = TrainBatches(DataConfig("half_full", LENGTHS), 8)
+    with pytest.raises(UserError, match="^hollow gives no example of its split 'train' at task_f"):
+        next(batches)
+
+
+def test_other_threads_draw_as_ever_while_a_graph_is_traced():
+    def draw(*args, **options):
+        return [int(number) for number in tf.data.Dataset.random(*args, **options).take(3)]
+
+    own = tf.data.Dataset.__dict__["random"]
+    plain = draw(5)
+    found = []
+    with preprocessing._noise_of(tf.constant(9, tf.int64)):
+        options = {"rerandomize_each_iteration": False, "name": "numbers"}
+        other = threading.Thread(target=lambda: found.append(draw(seed=5, **options)))
+        other.start()
+        other.join()
+        of_data_set = [int(number) for number in tf.data.Dataset.range(1).random(5).take(3)]
+        assert draw(5, name="numbers") == of_data_set == [number ^ 9 for number in plain]
+    assert found == [plain]
+    assert tf.data.Dataset.__dict__["random"] is own and isinstance(own, staticmethod)
+
+
+def test_a_release_that_draws_its_seeds_elsewhere_is_told(monkeypatch):
+    preprocessing.check_noise.cache_clear()
+    preprocessing.check_noise()
+    preprocessing.check_noise.cache_clear()
+    monkeypatch.setattr(preprocessing, "_noise_of", lambda seed: contextlib.nullcontext())
+    with pytest.raises(
+        UserError, match=r"TensorFlow \d.* and seqio \d.* from tf.data.Dataset.random"
+    ):
+        preprocessing.check_noise()
+    preprocessing.check_noise.cache_clear()

@@ -1,0 +1,53 @@
+"""What decoding keeps, as it is counted before anything is made, against the arrays themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from switch_jax.errors import UserError
+from switch_jax.inference import DecodingConfig
+from switch_jax.inference.decoding_memory import check_decoding, check_scoring, decoding_bytes
+from switch_jax.model import ModelConfig
+from switch_jax.model.transformer import Transformer
+
+BATCH, INPUTS, TOKENS, BEAMS = 4, 6, 10, 3
+
+
+def config(dtype):
+    return ModelConfig(
+        vocab_size=128, d_model=16, d_ff=32, d_kv=4, num_heads=2, num_encoder_layers=2,
+        num_decoder_layers=4, dtype=dtype,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_keys_and_values_are_as_large_as_counted(dtype):
+    model = config(dtype)
+
+    def start():
+        transformer = Transformer(model, nnx.Rngs(0))
+        tokens = jnp.ones((BATCH, INPUTS), jnp.int32)
+        memory = transformer.encode(tokens, tokens)
+        decoding = transformer.start(memory, tokens, BEAMS, TOKENS)
+        return decoding.memory, decoding.cache
+
+    arrays = jax.tree.leaves(jax.eval_shape(start))
+    kept = sum(array.size * array.dtype.itemsize for array in arrays)
+    logits = BATCH * BEAMS * model.vocab_size * np.dtype(np.float32).itemsize
+    counted = decoding_bytes(model, DecodingConfig(TOKENS, num_beams=BEAMS), INPUTS)
+    assert BATCH * counted == kept + logits
+
+
+def test_what_has_no_room_is_refused_with_a_size_that_has():
+    model, decoding = config("float32"), DecodingConfig(TOKENS)
+    row = decoding_bytes(model, decoding, INPUTS)
+    most = 7 * row + 1
+    check_decoding(model, decoding, 7, INPUTS, most)
+    with pytest.raises(UserError, match="decoding 8 rows of 10 .* set --batch_size to 7 or less"):
+        check_decoding(model, decoding, 8, INPUTS, most)
+    most = 5 * 8 * 128 * 4  # logits
+    check_scoring(model, 5, 8, most)
+    with pytest.raises(UserError, match="scoring 6 rows of 8 .* set --batch_size to 5 or less"):
+        check_scoring(model, 6, 8, most)

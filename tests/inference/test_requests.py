@@ -1,0 +1,133 @@
+import io
+
+import pytest
+import seqio
+import tensorflow as tf
+
+from switch_jax.errors import UserError
+from switch_jax.inference.requests import as_example, read_records
+
+BYTES = seqio.ByteVocabulary()  # ids are bytes + 3, EOS is 1
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"inputs": "é", "targets": "b", "id": 7}\n{"inputs": ""}\n')
+    assert list(read_records(str(path))) == [{"inputs": "é", "targets": "b"}, {"inputs": ""}]
+
+
+def test_text_is_an_input_a_line(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text('one\n\n{"inputs": "two"}')
+    assert [r["inputs"] for r in read_records(str(path))] == ["one", "", '{"inputs": "two"}']
+
+
+def test_standard_input_is_json_or_text_as_it_looks():
+    lines = io.BytesIO(b'{"inputs": "a"}\n{"inputs": "b"}\n')
+    assert list(read_records("-", lines)) == [{"inputs": "a"}, {"inputs": "b"}]
+    assert list(read_records("-", io.BytesIO(b"a\r\nb"))) == [{"inputs": "a"}, {"inputs": "b"}]
+
+
+@pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
+def test_tfrecords(tmp_path, name):
+    def feature(text):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+
+    records = [{"inputs": "é", "targets": "b"}, {"inputs": "c"}]
+    options = "GZIP" if name.endswith("gz") else ""
+    with tf.io.TFRecordWriter(str(tmp_path / name), options) as writer:
+        for record in records:
+            features = {key: feature(text) for key, text in record.items()}
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    assert list(read_records(str(tmp_path / name))) == records
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"inputs": 3}', "in.jsonl, line 2 has no text as 'inputs'"),
+        ('{"input": "a"}', "in.jsonl, line 2 has no text as 'inputs'"),
+        ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
+        ('{"inputs": ', "in.jsonl, line 2 is no JSON: it is not JSON"),
+        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is no JSON: it is not UTF-8"),
+        ("[" * 100_000, "in.jsonl, line 2 is no JSON: it is nested too deeply"),
+        ('{"inputs": "a", "id": %s}' % ("1" * 5000), "line 2 is no JSON: it holds a number of too"),
+        (r'{"inputs": "a\ud800"}', "in.jsonl, line 2 has 'inputs' with '.ud800', half of a char"),
+        (r'{"inputs": "a", "targets": "\udc00"}', "line 2 has 'targets' with '.udc00', half of a"),
+    ],
+)
+@pytest.mark.parametrize("standard_input", [False, True])
+def test_a_bad_line_is_named(tmp_path, line, message, standard_input):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"inputs": "a"}\n' + line.encode(errors="surrogateescape"))
+    name, stdin = str(path), None
+    if standard_input:
+        name, stdin = "-", io.BytesIO(path.read_bytes())
+        message = message.replace("in.jsonl", "standard input")
+    records = read_records(name, stdin)
+    assert next(records) == {"inputs": "a"}
+    with pytest.raises(UserError, match=message):
+        next(records)
+
+
+def test_text_that_is_not_utf8_is_named():
+    records = read_records("-", io.BytesIO(b"a\n\xe9"))
+    assert next(records) == {"inputs": "a"}
+    with pytest.raises(UserError, match="standard input, line 2 is no text in UTF-8"):
+        next(records)
+
+
+def test_a_damaged_tfrecord_is_named(tmp_path):
+    path = tmp_path / "in.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for text in b"a", b"b":
+            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+            features = tf.train.Features(feature={"inputs": value})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="in.tfrecord, record 2 cannot be read"):
+        list(read_records(str(path)))
+
+
+@pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
+def test_a_tfrecord_that_was_cut_is_named_wherever_it_ends(tmp_path, name):
+    path, ends = tmp_path / name, []
+    with tf.io.TFRecordWriter(str(path), "GZIP" if name.endswith("gz") else "") as writer:
+        for text in b"a", b"b":
+            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+            features = tf.train.Features(feature={"inputs": value})
+            record = tf.train.Example(features=features).SerializeToString()
+            writer.write(record)
+            ends.append(len(record) + 16 + sum(ends))
+    whole = path.read_bytes()
+    # A plain file that ends after a record is a whole file of fewer records.
+    cuts = set(range(1, len(whole))) - (set() if name.endswith("gz") else set(ends))
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=f"{name}, record [123] cannot be read: "):
+            list(read_records(str(path)))
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.tfrecord"])
+def test_a_folder_is_no_file(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} is a folder: give one of its files"):
+        list(read_records(str(tmp_path / name)))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="none.jsonl cannot be read"):
+        list(read_records(str(tmp_path / "none.jsonl")))
+    with pytest.raises(UserError, match="none.tfrecord, record 1 cannot be read"):
+        list(read_records(str(tmp_path / "none.tfrecord")))
+
+
+def test_ids_end_with_eos_and_are_cut_before_it():
+    vocabularies, lengths = {"inputs": BYTES, "targets": BYTES}, {"inputs": 3, "targets": 9}
+    example = as_example({"inputs": "abc", "targets": "d"}, vocabularies, lengths)
+    assert example["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]
+    assert example["targets"].tolist() == [ord("d") + 3, 1]
+    assert as_example({"inputs": "a"}, vocabularies, lengths)["targets"].tolist() == []

@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from switch_jax.optim.adafactor import adafactor, moment_axes
+
+
+def _tree(shapes, seed):
+    rng = np.random.default_rng(seed)
+    return {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+
+
+def _run(transformation, parameters, steps=3):
+    state = transformation.init(parameters)
+    for i in range(steps):
+        gradients = _tree({k: p.shape for k, p in parameters.items()}, seed=i + 1)
+        updates, state = transformation.update(gradients, state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    return parameters, state
+
+
+def test_one_matrix_and_one_vector_equal_optax():
+    """optax's Adafactor is another implementation; on unstacked parameters the two agree."""
+    parameters = _tree({"matrix": (130, 140), "vector": (200,), "small": (3, 150)}, seed=0)
+    axes = {"matrix": ("embed", "mlp"), "vector": ("embed",), "small": ("embed", "mlp")}
+    ours, _ = _run(adafactor(lambda _: 0.1, axes), parameters)
+    theirs, _ = _run(optax.adafactor(0.1, min_dim_size_to_factor=128), parameters)
+    for name in parameters:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=1e-6)
+
+
+def test_layers_and_experts_are_updated_each_as_a_matrix_of_its_own():
+    shape = (2, 3, 128, 129)
+    scales = 10.0 ** np.arange(6).reshape(2, 3, 1, 1)  # very unlike matrices
+    stacked = {"wi": _tree({"wi": shape}, seed=0)["wi"] * scales}
+    axes = {"wi": ("layers", "expert", "embed", "mlp")}
+    ours, state = _run(adafactor(lambda _: 0.1, axes), stacked)
+    assert state.moments["wi"].row.shape == (2, 3, 128)
+    assert state.moments["wi"].column.shape == (2, 3, 129)
+    for layer in range(2):
+        for expert in range(3):
+            transformation = optax.adafactor(0.1, min_dim_size_to_factor=128)
+            one = {"wi": stacked["wi"][layer, expert]}
+            optax_state = transformation.init(one)
+            for i in range(3):
+                gradient = {"wi": _tree({"wi": shape}, seed=i + 1)["wi"][layer, expert]}
+                updates, optax_state = transformation.update(gradient, optax_state, one)
+                one = optax.apply_updates(one, updates)
+            scale = float(jnp.abs(one["wi"]).max())
+            np.testing.assert_allclose(
+                ours["wi"][layer, expert], one["wi"], rtol=2e-5, atol=1e-6 * scale
+            )
+
+
+def test_first_update_by_hand():
+    """At the first step the decay is 0: the update is the gradient's sign, times rate and scale."""
+    axes = {"scale": ("embed",)}
+    transformation = adafactor(lambda _: 0.5, axes)
+    parameters = {"scale": jnp.array([3.0, -4.0])}  # RMS sqrt(12.5)
+    gradients = {"scale": jnp.array([0.2, -7.0])}
+    updates, _ = transformation.update(gradients, transformation.init(parameters), parameters)
+    np.testing.assert_allclose(updates["scale"], [-0.5 * 12.5**0.5, 0.5 * 12.5**0.5], rtol=1e-6)
+
+
+def test_the_state_knows_the_squares_of_the_parameters_from_their_last_update():
+    axes = {"wi": ("layers", "embed", "mlp"), "scale": ("embed",)}
+    parameters = _tree({"wi": (2, 128, 129), "scale": (64,)}, seed=0)
+    for steps in (0, 2):
+        updated, state = _run(adafactor(lambda _: 0.1, axes), parameters, steps)
+        for name, own in (("wi", (1, 2)), ("scale", (0,))):
+            total = np.sum(np.square(updated[name], dtype=np.float64), axis=own)
+            np.testing.assert_allclose(state.moments[name].square_sum, total, rtol=1e-6)
+
+
+def test_moments_lie_where_their_parameter_lies():
+    axes = {"wi": ("layers", "expert", "embed", "mlp"), "scale": ("layers", "embed")}
+    parameters = {"wi": jnp.zeros((2, 4, 128, 256)), "scale": jnp.zeros((2, 128))}
+    state = jax.eval_shape(adafactor(lambda _: 1.0, axes).init, parameters)
+    placed = moment_axes(axes, state.moments)
+    both = ("layers", "expert")
+    assert placed["wi"] == ((*both, "embed"), (*both, "mlp"), None, both)
+    assert placed["scale"] == (None, None, ("layers", "embed"), ("layers",))
+
+
+def test_what_is_not_trained_keeps_its_bits_and_the_rest_is_updated_as_if_alone():
+    axes = {"wi": ("expert", "embed", "mlp"), "scale": ("embed",)}
+    parameters = _tree({"wi": (2, 128, 129), "scale": (64,)}, seed=0)
+    parameters["wi"] = parameters["wi"].at[0, 0, :2].set([0.0, -0.0])
+    frozen = adafactor(lambda _: 0.1, axes, is_trained=lambda names: "expert" not in names)
+    updated, state = _run(frozen, parameters)
+    assert np.asarray(updated["wi"]).tobytes() == np.asarray(parameters["wi"]).tobytes()
+    assert jax.tree.leaves(state.moments["wi"]) == []
+    assert moment_axes(axes, state.moments)["wi"] == (None, None, None, None)
+    everything, whole_state = _run(adafactor(lambda _: 0.1, axes), parameters)
+    assert (everything["wi"] != parameters["wi"]).any()
+    np.testing.assert_array_equal(updated["scale"], everything["scale"])
+    np.testing.assert_array_equal(state.moments["scale"].full, whole_state.moments["scale"].full)

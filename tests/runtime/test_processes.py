@@ -1,0 +1,163 @@
+"""What one process can check; tests/trainer/test_many_hosts.py has real ones."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from switch_jax.errors import LostHostError, TransientError, UserError
+from switch_jax.runtime import processes
+from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "index"),
+    [("localhost:1", None, None), (None, 2, 0), ("localhost:1", 2, None)],
+)
+def test_flags_that_belong_together(address, count, index):
+    with pytest.raises(UserError, match="--process_index belong together: give all three"):
+        processes.connect(address, count, index)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_an_index_that_no_process_has(index):
+    with pytest.raises(UserError, match=f"--process_index={index}: write a number from 0 to 1"):
+        processes.connect("localhost:1", 2, index)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [((None, None, None), 1800), (("localhost:1", 2, 0), 300)]
+)
+def test_hosts_that_a_platform_starts_may_be_late(given, seconds, monkeypatch):
+    found = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **flags: found.update(flags))
+    processes.connect(*given)
+    assert found["initialization_timeout"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("environment", "product", "kind", "message"),
+    [
+        ({}, None, UserError, "--multihost is for Cloud TPU, GKE, Slurm and Open MPI: elsewhere"),
+        ({}, "Standard PC\n", UserError, "should be defined.; --multihost is for Cloud TPU"),
+        ({}, "Google Compute Engine\n", TransientError, "no TPU shows up on this machine"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, None, TransientError, "no TPU shows up on this machine"),
+    ],
+)
+def test_a_tpu_that_does_not_show_up(environment, product, kind, message, monkeypatch, tmp_path):
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "_PRODUCT_NAME", tmp_path / "product_name")
+    if product:
+        (tmp_path / "product_name").write_text(product)
+    with pytest.raises(UserError, match=message) as error:
+        processes.connect(None, None, None)
+    assert type(error.value) is kind
+
+
+ALIKE = {"Python": "3.11.7", "jax": "0.10.2", "libtpu": "-", "config": "A = 1\nB = 2\n"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([{}, {}, {}], None),
+        ([{}], None),
+        (
+            [{}, {"jax": "0.12.0"}, {}],
+            "the versions of jax differ: 0.10.2 on processes 0, 2, 0.12.0 on process 1; install "
+            "the same on all hosts (docs/install.md)",
+        ),
+        (
+            [{}, *[{"libtpu": "0.0.42"}] * 6, {"libtpu": "0.0.41"}],
+            "the versions of libtpu differ: - on process 0, 0.0.42 on processes 1, 2, 3, 4, and 2 "
+            "more; install the same on all hosts (docs/install.md)",
+        ),
+        (
+            [{}, {}, {"config": "A = 1\nB = 3\n"}],
+            "the configs differ: 'B = 2' on processes 0, 1, 'B = 3' on process 2; give all "
+            "processes the same gin files and values",
+        ),
+        (
+            [{}, {"config": "A = 1\n"}],
+            "the configs differ: 'B = 2' on process 0, '' on process 1; give all processes the "
+            "same gin files and values",
+        ),
+        ([{}, {"Python": "3.12.1", "config": ""}], "the versions of Python differ: 3.11.7 on pro"),
+    ],
+)
+def test_what_hosts_do_not_have_alike_is_named(changes, message):
+    found = processes.difference([{**ALIKE, **some} for some in changes])
+    assert (found or "").startswith(message or "") and bool(found) == bool(message)
+
+
+def test_versions_are_those_installed():
+    found = processes.versions()
+    assert found["jax"] == jax.__version__
+    assert found["Python"] == ".".join(map(str, sys.version_info[:3]))
+    assert set(found) == {"Python", "switch_jax", "jax", "jaxlib", "libtpu"}
+
+
+def compare(port, index, config):
+    """What each of two processes does; prints what it is told."""
+    processes.connect(f"localhost:{port}", 2, int(index))
+    try:
+        processes.check_alike(config)
+    except UserError as error:
+        print(error)
+
+
+@pytest.mark.parametrize("other", ["A = 1", "A = 2"])
+def test_two_processes_compare_their_configs(other):
+    program = "import sys; from tests.runtime.test_processes import compare; compare(*sys.argv[1:])"
+    port = str(free_port())
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, port, str(index), config],
+            cwd=ROOT, env=without_virtual_devices(), stdout=subprocess.PIPE, text=True,
+        )
+        for index, config in enumerate(["A = 1", other])
+    ]  # fmt: skip
+    printed = [process.communicate(timeout=120)[0].strip() for process in processes]
+    wrong = "the configs differ: 'A = 1' on process 0, 'A = 2' on process 1; give all processes"
+    for text in printed:
+        assert (text == "") if other == "A = 1" else text.startswith(wrong)
+
+
+def test_alone_everything_is_agreed():
+    assert processes.is_first()
+    assert processes.gather({"a": [1, 2.5, None]}) == [{"a": [1, 2.5, None]}]
+    processes.all_agree(None)
+    for kind in (UserError, TransientError):
+        with pytest.raises(UserError, match="^the disk is full$") as error:
+            processes.all_agree(kind("the disk is full"))
+        assert type(error.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "kind", "message"),
+    [
+        (TransientError("slow"), [None, None], TransientError, "slow"),
+        (LostHostError("gone"), [None, ["slow", True]], TransientError, "gone"),
+        (TransientError("slow"), [None, ["full", False]], UserError, "full"),
+        (UserError("full"), [["slow", True], ["gone", False]], UserError, "full"),
+        (None, [["slow", True], None], TransientError, "slow"),
+    ],
+)
+def test_all_raise_the_same_and_first_what_stays(own, others, kind, message, monkeypatch):
+    def action():
+        if own is not None:
+            raise own
+
+    monkeypatch.setattr(processes, "gather", lambda told: json.loads(json.dumps([told, *others])))
+    with pytest.raises(UserError, match=f"^{message}$") as error:
+        processes.agreed(action)
+    assert type(error.value) is kind

@@ -1,0 +1,190 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.train_step.bad_step_guard import GuardConfig, init_guard, judge
+from tests.train_step.guard_simulation import DIVERGING, HEALTHY, SEEDS, SPOILT, simulate
+
+WINDOW = 8
+
+
+def _sequence(length: int, seed: int) -> np.ndarray:
+    """[length, 2] losses and gradient norms: noise, with spikes, NaN and infinities in either."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal((3.0, 1.0), (0.1, 0.05), (length, 2)).astype(np.float32)
+    for bad in (np.nan, np.inf, -np.inf, 5.0, 30.0, 1e6):
+        where = rng.random((length, 2)) < 0.02
+        values[where] = bad
+    return values
+
+
+class _Reference:
+    """The rule once more, with lists and NumPy alone."""
+
+    def __init__(self, sigmas, bad_steps_in_a_row=10):
+        self.sigmas, self.patience = sigmas, min(5, bad_steps_in_a_row - 1)
+        self.recent, self.good, self.in_a_row, self.norm_above = [], 0, 0, 0
+
+    def limits(self):
+        """Medians and limits, in logarithms; None where there are no limits."""
+        # Of window 8 the newest 2 are left out; of the 6, one may still be missing.
+        older = np.sort(np.array(self.recent[-WINDOW:][: -WINDOW // 4]).reshape(-1, 2), axis=0)
+        missing = WINDOW - min(len(self.recent), WINDOW)
+        if self.sigmas is None or missing:
+            return None
+        median, upper = older[3], older[5]  # of 6: the upper median, and the largest
+        rise = np.maximum(self.sigmas * (upper - median) / 1.2816, np.log([1.1, 3.0]))
+        return median, np.maximum(median + rise, np.log([0.01, 1e-30]))
+
+    def judge(self, loss, norm):
+        """Whether it is bad."""
+        if not (np.isfinite(loss) and np.isfinite(norm)):
+            self.in_a_row, self.norm_above = self.in_a_row + 1, max(self.norm_above - 1, 0)
+            return True
+        logs = np.log(np.float64([loss, norm]))
+        found = self.limits()
+        above = logs > found[1] if found else [False, False]
+        norm_alone = above[1] and not above[0]
+        believed = norm_alone and self.norm_above == self.patience
+        bad = above[0] or (norm_alone and not believed)
+        self.norm_above = (
+            min(self.norm_above + 1, self.patience) if norm_alone else max(self.norm_above - 1, 0)
+        )
+        if believed:
+            move = np.array([0.0, logs[1] - found[0][1]])
+            self.recent = [old + move for old in self.recent]
+        if not bad or self.in_a_row == 0:
+            self.recent.append(logs)
+        self.in_a_row = self.in_a_row + 1 if bad else 0
+        self.good += not bad
+        return bad
+
+
+@pytest.mark.parametrize(("sigmas", "bad_steps_in_a_row"), [(6.0, 10), (2.0, 3), (None, 10)])
+def test_judge_is_what_lists_and_numpy_say(sigmas, bad_steps_in_a_row):
+    config = GuardConfig(window=WINDOW, sigmas=sigmas, bad_steps_in_a_row=bad_steps_in_a_row)
+    reference = _Reference(sigmas, bad_steps_in_a_row)
+    values = _sequence(800, seed=1)
+    values[300:, 1] *= 7  # a norm that rises for good
+    values[450:480, 0] *= 4  # a loss that stays up for long
+    compiled = jax.jit(lambda guard, pair: judge(guard, config, pair[0], pair[1]))
+    guard = init_guard(config)
+    kinds = {"spike": 0, "not finite": 0, "several in a row": 0, "believed": 0}
+    for pair in values:
+        limits, in_a_row = reference.limits(), reference.in_a_row
+        expected = reference.judge(*pair)
+        bad, told_limits, guard = compiled(guard, pair)
+        state = (reference.good, reference.in_a_row, reference.norm_above)
+        assert (bool(bad), *map(int, guard[1:])) == (expected, *state)
+        wanted = np.exp(limits[1]) if limits else np.full(2, np.inf)
+        np.testing.assert_allclose(told_limits, wanted, rtol=1e-5)
+        kept = np.array(reference.recent[-WINDOW:]).reshape(-1, 2).T
+        np.testing.assert_allclose(guard.recent[:, WINDOW - kept.shape[1] :], kept, atol=1e-5)
+        assert np.isinf(guard.recent[:, : WINDOW - kept.shape[1]]).all()
+        kinds["not finite"] += not np.isfinite(pair).all()
+        kinds["spike"] += bool(bad) and np.isfinite(pair).all()
+        kinds["several in a row"] += in_a_row > 1
+        kinds["believed"] += not bad and limits is not None and np.log(pair[1]) > limits[1][1]
+    assert kinds["not finite"] > 20 and kinds["several in a row"] > 3
+    assert (kinds["spike"] > 10) == (kinds["believed"] > 0) == (sigmas is not None)
+
+
+def _judged(config, pairs, guard=None):
+    """Whether each of these steps, one after the other, is bad; and the guard after them."""
+    guard = guard or init_guard(config)
+    found = []
+    for loss, norm in pairs:
+        bad, _, guard = judge(guard, config, jnp.float32(loss), jnp.float32(norm))
+        found.append(bool(bad))
+    return found, guard
+
+
+def test_until_the_window_is_full_only_what_is_not_finite_is_bad():
+    config = GuardConfig(window=WINDOW, sigmas=1.0)
+    pairs = [pair for i in range(WINDOW) for pair in ((np.nan, 1.0), (10.0**i, 1.0))]
+    found, guard = _judged(config, pairs)
+    assert found == [True, False] * WINDOW
+    assert [int(x) for x in guard[1:]] == [WINDOW, 0, 0]
+    assert _judged(config, [(1e30, 1.0)], guard)[0] == [True]
+
+
+def test_a_fall_is_not_bad():
+    config = GuardConfig(window=2, sigmas=1.0)
+    assert _judged(config, [(5.0, 1.0), (6.0, 1.0), (0.0, 0.0), (0.0, 0.0)])[0] == [False] * 4
+
+
+def test_a_loss_that_hardly_varies_is_bad_from_a_tenth_above_and_a_norm_from_three_times():
+    config = GuardConfig(window=WINDOW)
+    _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
+    for pair, bad in {(2.19, 1.49): False, (2.21, 0.5): True, (2.0, 1.51): True}.items():
+        assert _judged(config, [pair], guard)[0] == [bad]
+
+
+def test_a_loss_below_a_hundredth_is_never_bad():
+    config = GuardConfig(window=WINDOW)
+    _, guard = _judged(config, [(1e-5, 0.5)] * WINDOW)
+    assert _judged(config, [(0.0099, 0.5), (0.0101, 0.5)], guard)[0] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("bad_steps_in_a_row", "skipped"), [(10, 5), (6, 5), (5, 4), (2, 1), (1, 0)]
+)
+def test_a_norm_that_stays_up_is_believed_before_the_run_goes_back(bad_steps_in_a_row, skipped):
+    config = GuardConfig(window=WINDOW, bad_steps_in_a_row=bad_steps_in_a_row)
+    _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
+    found, guard = _judged(config, [(2.0, 50.0)] * 20, guard)
+    assert found == [True] * skipped + [False] * (20 - skipped)
+    # The limit is now three times the new level.
+    assert _judged(config, [(2.0, 149.0)], guard)[0] == [False]
+    if skipped:
+        assert _judged(config, [(2.0, 151.0)], guard)[0] == [True]
+
+
+def test_a_loss_that_stays_up_is_never_believed():
+    config = GuardConfig(window=WINDOW)
+    _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
+    found, guard = _judged(config, [(2.5, 0.5), (2.5, 50.0)] * 100, guard)
+    assert all(found) and int(guard.in_a_row) == 200
+
+
+OUTCOMES = functools.cache(lambda: simulate(HEALTHY + SPOILT + DIVERGING, GuardConfig()))
+NUMBERS = {kind.name: number for number, kind in enumerate(HEALTHY + SPOILT + DIVERGING)}
+
+
+@pytest.mark.parametrize("kind", HEALTHY, ids=lambda kind: kind.name)
+def test_healthy_runs_reach_their_end_with_few_steps_skipped(kind):
+    outcome = OUTCOMES()[NUMBERS[kind.name]]
+    assert (outcome.stopped, outcome.returns) == (0, 0)
+    assert outcome.lost < 20  # of 500 steps; most where the norm rises just to its limit
+
+
+@pytest.mark.parametrize("kind", SPOILT, ids=lambda kind: kind.name)
+def test_spoilt_batches_are_skipped_and_the_run_goes_on(kind):
+    outcome = OUTCOMES()[NUMBERS[kind.name]]
+    assert outcome.spoilt and (outcome.stopped, outcome.learnt, outcome.lost) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", DIVERGING, ids=lambda kind: kind.name)
+def test_runs_that_diverge_are_stopped_after_their_returns(kind):
+    outcome = OUTCOMES()[NUMBERS[kind.name]]
+    assert (outcome.stopped, outcome.returns) == (SEEDS, GuardConfig().rollbacks)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"window": 1}, "window = 1"),
+        ({"bad_steps_in_a_row": 0}, "bad_steps_in_a_row = 0"),
+        ({"sigmas": 0.0}, r"sigmas = 0\.0: it must be above 0"),
+        ({"sigmas": -1.0}, r"sigmas = -1\.0"),
+        ({"rollbacks": -1}, "rollbacks = -1"),
+        ({"dumped_batches": -1}, "dumped_batches = -1"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        GuardConfig(**values)

@@ -1,0 +1,90 @@
+"""The training step compiled for TPU chips that are not there: what its devices exchange."""
+
+import functools
+
+import jax
+import pytest
+
+from switch_jax.config import RunConfig
+from switch_jax.data.pipeline import DataConfig
+from switch_jax.hardware import parse_slice
+from switch_jax.model.config import REMAT_POLICIES, ModelConfig
+from switch_jax.optim.optimizer import OptimizerConfig
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.planning import compiler
+from switch_jax.planning.program import COLLECTIVES, arrays
+from switch_jax.train_step.loss import LossConfig
+from switch_jax.train_step.lowering import lower_train_step
+from switch_jax.train_step.state import abstract_state
+
+pytestmark = pytest.mark.slow
+N, E, D, F, WAYS = 2, 8, 128, 384, 4
+
+
+@functools.cache
+def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Program:
+    """The step of a model of N layers in each stack, two experts on each of four chips."""
+    pytest.importorskip("libtpu")
+    model = ModelConfig(
+        vocab_size=256, d_model=D, d_ff=F, d_kv=64, num_heads=2, num_encoder_layers=N,
+        num_decoder_layers=N, num_experts=experts, sparse_step=1, group_size=256,
+        scan_layers=scan_layers, remat_policy=policy,
+    )  # fmt: skip
+    data = DataConfig("unread", {"inputs": 128, "targets": 32})
+    run, optimizer = RunConfig("unwritten", 1, batch_size=512), OptimizerConfig()
+    mesh = make_mesh(MeshConfig(1, WAYS, 1), compiler.devices(parse_slice("v5p:2x2x1")))
+    with jax.set_mesh(mesh):
+        state = abstract_state(model, optimizer, mesh)
+        step = lower_train_step(state, mesh, run, model, data, optimizer, LossConfig())
+        program = compiler.compile_program(step)
+    assert isinstance(program, compiler.Program)
+    return program
+
+
+@pytest.fixture(params=[(p, scan) for p in REMAT_POLICIES for scan in (True, False)])
+def collectives(request):
+    """Of the Switch model: (opcode, times in a step, arrays of the result)."""
+    return [
+        (o.opcode.removesuffix("-start"), o.times, arrays(o.shape))
+        for o in _compiled(*request.param).operations
+        if o.opcode.removesuffix("-start") in COLLECTIVES
+    ]
+
+
+@pytest.mark.parametrize("scan_layers", [True, False], ids=["scanned", "one by one"])
+@pytest.mark.parametrize("experts", [0, E], ids=["dense", "switch"])
+def test_each_policy_saves_less_and_computes_more(experts, scan_layers):
+    programs = [_compiled(policy, scan_layers, experts) for policy in REMAT_POLICIES]
+    memory = [p.temporaries for p in programs]
+    assert memory[2] < min(memory[:2]), memory
+    # Of dense layers one by one the compiler keeps hardly more than `minimal` would.
+    if scan_layers or experts:
+        assert memory[1] < memory[0], memory
+    none, minimal, full = map(_flops, programs)
+    assert none <= minimal < full
+
+
+@pytest.mark.parametrize("experts", [0, E], ids=["dense", "switch"])
+def test_layers_one_by_one_compute_as_much_again_as_scanned_ones(experts):
+    scanned, one_by_one = (_flops(_compiled("full", scan, experts)) for scan in (True, False))
+    assert one_by_one == scanned
+
+
+def _flops(program: compiler.Program) -> int:
+    return sum(o.flops * o.times for o in program.operations)
+
+
+def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):
+    times = sum(times for opcode, times, _ in collectives if opcode == "all-to-all")
+    assert times == 2 * N * (2 + 2)
+
+
+def test_all_to_alls_carry_bfloat16(collectives):
+    dtypes = {d for opcode, _, found in collectives if opcode == "all-to-all" for d, _ in found}
+    assert dtypes == {"bf16"}
+
+
+def test_expert_kernels_stay_where_they_are(collectives):
+    sizes = [set(sizes) for _, _, found in collectives for _, sizes in found]
+    assert sizes
+    assert not [s for s in sizes if {D, F} <= s and s & {E, N * E}]

@@ -1,0 +1,51 @@
+import math
+
+import numpy as np
+import pytest
+
+from switch_jax.data.pipeline import DataConfig
+from switch_jax.errors import UserError
+from switch_jax.train_step.loss import TokenSums
+from switch_jax.trainer.evaluation import Best, added, check_metric, metric_of
+
+ENGLISH = DataConfig("english_span_corruption", {"inputs": 64, "targets": 20})
+
+
+def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
+    best = Best()
+    for step, value in enumerate([math.nan, -3.0, -2.0, -2.5, math.nan, -2.0]):
+        best.update(step, value)
+    assert best == Best(value=-2.0, step=2, since=3)
+    assert best.in_words("accuracy") == "no better accuracy than that of step 2 in 3 evaluations"
+    assert Best(**best.as_json()) == best
+
+
+def test_evaluations_that_give_no_number_bring_the_early_stop_nearer():
+    best = Best()
+    for step in range(4):
+        best.update(step, math.nan)
+    assert (best.value, best.since) == (None, 4)
+    assert best.in_words("accuracy") == "no number for accuracy in 4 evaluations"
+    assert Best(value=math.nan, since=2) == Best(since=2), "as earlier code has saved it"
+    best.update(4, -9.0)
+    assert (best.value, best.step, best.since) == (-9.0, 4, 0)
+
+
+def test_sums_over_many_batches_lose_no_token():
+    batches = [TokenSums(*np.float32([x, 0, 1, x])) for x in (2.0**24, 1.0, 1.0)]
+    assert added(batches) == TokenSums(2.0**24 + 2, 0.0, 3.0, 2.0**24 + 2)
+    diverged = added([TokenSums(np.inf, 0, 0, 1), TokenSums(-np.inf, 0, 0, 1)])
+    assert math.isnan(diverged.cross_entropy) and diverged.tokens == 2
+
+
+def test_a_metric_of_all_tasks_or_of_one():
+    results = {"a": {"accuracy": 0.1}, "b": {"accuracy": 0.2}, "all": {"accuracy": 0.3}}
+    names = ("accuracy", "all/accuracy", "b/accuracy")
+    assert [metric_of(results, name) for name in names] == [0.3, 0.3, 0.2]
+    assert metric_of({"a": {"accuracy": 0.1}}, "all/accuracy") == 0.1
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nobody/accuracy", "accuracy/all"])
+def test_a_metric_that_is_not_there_is_refused(name):
+    with pytest.raises(UserError, match=f"best_metric = '{name}': write neg_log.*bible_span_corr"):
+        check_metric(name, ENGLISH)

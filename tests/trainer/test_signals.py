@@ -1,0 +1,175 @@
+import contextlib
+import os
+import pty
+import queue
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.interrupts import Interrupts
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.train_step.step import NO_STEP
+from switch_jax.trainer import signals as signals_module
+from switch_jax.trainer.signals import INTERRUPTED, NONE, PREEMPTED, Stopped, StopSignals
+
+MESH = make_mesh(MeshConfig(2, 2, 1))
+
+
+def _send(number):
+    os.kill(os.getpid(), number)
+
+
+def test_signals_become_what_the_step_is_told():
+    with StopSignals(MESH, lambda: None) as signals:
+        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
+        assert signals.array() is signals.array()  # nothing is sent while nothing happens
+        _send(signal.SIGTERM)
+        np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
+
+
+def test_a_second_interrupt_ends_the_process_at_once(capfd):
+    with StopSignals(MESH, lambda: None) as signals:
+        _send(signal.SIGINT)
+        np.testing.assert_array_equal(signals.array(), [INTERRUPTED] * 4)
+        assert "stopping after this step" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            _send(signal.SIGINT)
+
+
+def test_an_interrupt_saves_though_nobody_reads_what_it_says():
+    with StopSignals(MESH, lambda: None) as signals, _in_place_of(2, _pipe_that_nobody_reads()):
+        _send(signal.SIGINT)  # as of `2>&1 | tee log`, where it has ended tee
+        np.testing.assert_array_equal(signals.array(), [INTERRUPTED] * 4)
+
+
+def test_sigusr1_asks_for_a_trace():
+    asked = []
+    with StopSignals(MESH, lambda: asked.append(True)) as signals:
+        _send(signal.SIGUSR1)
+        assert asked == [True]
+        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
+
+
+@contextlib.contextmanager
+def _in_place_of(number, other):
+    """Within, a file descriptor of this process is what `other` was, which is closed."""
+    kept = os.dup(number)
+    os.dup2(other, number)
+    os.close(other)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+
+
+def _pipe_that_nobody_reads():
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved():
+    with StopSignals(MESH, lambda: None) as signals:
+        terminal, ours = pty.openpty()
+        with _in_place_of(1, ours):
+            os.close(terminal)
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(1, b"x")
+            _send(signal.SIGHUP)
+            os.write(1, b"x")  # to nobody
+        np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals(MESH, lambda: None) as signals:
+            _send(signal.SIGHUP)
+            assert not signals.is_wanted()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_host_without_data_adds_that_no_step_is_to_be_done():
+    with StopSignals(MESH, lambda: None) as signals:
+        assert not signals.is_wanted()
+        _send(signal.SIGTERM)
+        assert signals.is_wanted()
+        np.testing.assert_array_equal(signals.array(no_step=True), [NO_STEP + PREEMPTED] * 4)
+
+
+def test_a_signal_to_another_host_is_found_when_it_is_asked_for(monkeypatch):
+    words = []
+    monkeypatch.setattr(signals_module, "announced", lambda name: words)
+    with StopSignals(MESH, lambda: None) as signals:
+        assert not signals.is_wanted()
+        words += [str(INTERRUPTED), str(PREEMPTED)]
+        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
+        assert signals.is_wanted()
+        np.testing.assert_array_equal(signals.array(no_step=True), [NO_STEP + PREEMPTED] * 4)
+
+
+def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(monkeypatch):
+    heard = queue.Queue()
+    monkeypatch.setattr(signals_module, "announce", lambda *word: heard.put(word))
+    signals = StopSignals(MESH, lambda: None)
+    with monkeypatch.context() as many:
+        many.setattr(jax, "process_count", lambda: 2)
+        signals.__enter__()
+    _send(signal.SIGUSR1)
+    _send(signal.SIGTERM)
+    assert heard.get(timeout=10) == ("signal", str(PREEMPTED))
+    signals.__exit__()
+    assert signal.set_wakeup_fd(-1) == -1
+    assert heard.empty()
+
+
+def test_an_interrupt_that_got_lost_comes_before_the_first_step(monkeypatch):
+    before = signal.signal(signal.SIGINT, Interrupts())
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # as a library may do
+            _send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), StopSignals(MESH, lambda: None):
+            pass
+        ended = []
+        monkeypatch.setattr(os, "_exit", ended.append)
+        for error in (os.dup(2), _pipe_that_nobody_reads()):
+            with contextlib.suppress(KeyboardInterrupt), _in_place_of(2, error):
+                _send(signal.SIGINT)
+        assert ended == [130, 130], "a second one ends the process at once"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_handlers_of_before_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals(MESH, lambda: None):
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_in_a_thread_there_are_no_handlers_and_no_error():
+    arrays = []
+
+    def work():
+        with StopSignals(MESH, lambda: None) as signals:
+            arrays.append(signals.array())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(arrays[0], [NONE] * 4)
+
+
+@pytest.mark.parametrize(("number", "code"), [(PREEMPTED, 75), (INTERRUPTED, 130)])
+def test_exit_codes(number, code):
+    stopped = Stopped(number, 12)
+    assert stopped.exit_code == code
+    assert "no step was done; the same command goes on" in str(Stopped(number, 0))
+    assert "the state of step 12 is saved; the same command goes on" in str(stopped)

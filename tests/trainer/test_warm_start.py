@@ -1,0 +1,173 @@
+"""Fine-tuning: a run that starts from the parameters of another."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.config import RunConfig
+from switch_jax.data.pipeline import TrainBatches
+from switch_jax.errors import UserError
+from switch_jax.model import logical_axes
+from switch_jax.optim.optimizer import OptimizerConfig
+from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.train_step.bad_step_guard import GuardConfig
+from switch_jax.train_step.loss import LossConfig
+from switch_jax.train_step.state import abstract_state
+from switch_jax.trainer import loop
+from switch_jax.trainer.loop import train
+from switch_jax.trainer.warm_start import initial_checkpoint, initial_state
+from tests.trainer.test_loop import DATA, MODEL
+
+ALL, EXPERTS, OTHERS = (
+    OptimizerConfig(learning_rate=0.1, warmup_steps=1, schedule="constant", trained_parameters=t)
+    for t in ("all", "expert", "non_expert")
+)
+
+
+def _run(folder, steps, initial, checkpoint_period=1):
+    initial = initial and str(initial)
+    periods = {"eval_period": 100, "eval_batches": 1, "checkpoint_period": checkpoint_period}
+    return RunConfig(str(folder), steps, batch_size=8, initial_checkpoint=initial, **periods)
+
+
+def _train(folder, steps, initial=None, optimizer=ALL, model=MODEL, guard=None, **changes):
+    run, mesh = _run(folder, steps, initial, **changes), MeshConfig(1, 1, 1)
+    return train(run, model, DATA, mesh, optimizer, LossConfig(), guard or GuardConfig())
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A run of two steps, and its final state."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    return folder, jax.device_get(_train(folder, 2))
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained, tmp_path_factory):
+    """Two steps of its experts alone: the folder, and the final state."""
+    folder = tmp_path_factory.mktemp("tuned")
+    return folder, jax.device_get(_train(folder, 2, pretrained[0], EXPERTS))
+
+
+def _bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def _by_group(parameters):
+    """Bytes of the parameters that are the experts', and of the others."""
+    names = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)
+    pairs = list(zip(names, _bits(parameters), strict=True))
+    return [b for n, b in pairs if "expert" in n], [b for n, b in pairs if "expert" not in n]
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2)])
+def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_path, mesh):
+    folder, state = pretrained
+    devices, guard = make_mesh(MeshConfig(*mesh)), GuardConfig(window=7)
+    abstract = abstract_state(MODEL, ALL, devices, guard)
+    run = _run(tmp_path, 3, folder)
+    checkpoint = initial_checkpoint(run, abstract.parameters)
+    assert checkpoint == folder / "checkpoints" / "2"
+    start = initial_state(run, MODEL, ALL, guard, abstract, checkpoint)
+    assert _bits(start.parameters) == _bits(state.parameters)
+    assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
+    assert int(state.step) == int(state.optimizer.updates) == 2, "the case should have trained"
+    assert int(start.step) == int(start.optimizer.updates) == int(start.guard.good) == 0
+    assert start.guard.recent.shape == (2, 7) and np.isinf(start.guard.recent).all()
+    moment = start.optimizer.moments["token_embedding"]["embedding"]
+    assert not np.any(moment.full)
+    squares = np.square(state.parameters["token_embedding"]["embedding"], dtype=np.float64).sum()
+    np.testing.assert_allclose(moment.square_sum, squares, rtol=1e-5)
+
+
+def test_experts_alone_are_trained(pretrained, tuned):
+    (experts, others), (before, others_before) = (
+        _by_group(s.parameters) for s in (tuned[1], pretrained[1])
+    )
+    assert others == others_before and others
+    assert all(a != b for a, b in zip(experts, before, strict=True)) and experts
+    state = tuned[1].optimizer.moments
+    assert jax.tree.leaves(state["token_embedding"]) == []
+    assert int(tuned[1].step) == int(tuned[1].guard.good) == 2
+
+
+def test_an_interrupted_run_goes_on_from_its_own_checkpoint(pretrained, tuned, tmp_path, capsys):
+    shutil.copytree(tuned[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
+    resumed = _train(tmp_path / "run", 2, tmp_path / "gone by now", EXPERTS)
+    assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
+    assert _bits(resumed) == _bits(tuned[1])
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
+    assert recorded == str(pretrained[0] / "checkpoints" / "2")
+
+
+def test_a_new_attempt_records_its_own_start(tmp_path):
+    """A run that was killed before it had a checkpoint starts anew, with what is asked for now."""
+    (tmp_path / "run.json").write_text('{"initial_checkpoint": "/of/the/first/attempt"}')
+    _train(tmp_path, 1)
+    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
+    (tmp_path / "run.json").write_text('{"half')
+    _train(tmp_path, 2)
+    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
+
+
+def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(
+    pretrained, tmp_path, monkeypatch, capsys
+):
+    """The start stays the same, though the run that it is of goes on meanwhile."""
+    other = tmp_path / "other"
+    shutil.copytree(pretrained[0], other)
+
+    class Poisoned(TrainBatches):
+        def __next__(self):
+            batch, position = super().__next__()
+            if position.batches <= 2:
+                batch["decoder_loss_weights"][:] = np.nan
+            (other / "checkpoints" / "5").mkdir(exist_ok=True)  # without anything to read in it
+            return batch, position
+
+    monkeypatch.setattr(loop, "TrainBatches", Poisoned)
+    guard = GuardConfig(bad_steps_in_a_row=2)
+    state = _train(tmp_path / "run", 2, other, OTHERS, guard=guard, checkpoint_period=100)
+    told = capsys.readouterr().out
+    assert f"starting from the parameters of {other}/checkpoints/2" in told
+    assert "back to step 0, and on with new data" in told
+    (experts, others), (before, others_before) = (
+        _by_group(s.parameters) for s in (state, pretrained[1])
+    )
+    assert experts == before and experts
+    assert all(a != b for a, b in zip(others, others_before, strict=True)) and others
+
+
+def _refused(match, *arguments, **keywords):
+    folder = arguments[0]
+    before = sorted(folder.rglob("*")) if folder.exists() else None
+    with pytest.raises(UserError, match=match):
+        _train(*arguments, **keywords)
+    assert (sorted(folder.rglob("*")) if folder.exists() else None) == before
+
+
+def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretrained, tmp_path):
+    folder, new = pretrained[0], tmp_path / "new"
+    _refused(r"no folder .*absent to take parameters from", new, 9, tmp_path / "absent")
+    _refused(r"has no checkpoint: give the MODEL_DIR", new, 9, tmp_path)
+    for own in (folder, folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
+        _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
+    larger = dataclasses.replace(MODEL, d_ff=48)
+    message = r"checkpoints/2 is of another model: .*wi_0: .*32\) in the che.*48\) in the config"
+    _refused(message, new, 9, folder, model=larger)
+    dense = dataclasses.replace(MODEL, num_experts=0)
+    _refused("but the model is dense", new, 9, folder, EXPERTS, model=dense)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / "checkpoints" / "2" / "state" / "_METADATA").write_bytes(b"{")
+    _refused(r"checkpoints/2 cannot be read .*damaged, or its run", new, 9, damaged)
+
+
+def test_other_parameters_to_train_are_refused_in_a_run_that_is_under_way(tuned, pretrained):
+    with pytest.raises(UserError, match=r"step 2 .*optimizer/moments/.*its TRAINED_PARAMETERS"):
+        _train(tuned[0], 9, pretrained[0], OTHERS)
