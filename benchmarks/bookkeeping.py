@@ -33,8 +33,9 @@ import optax  # noqa: E402
 
 from switch_jax.checkpointing import Checkpoints  # noqa: E402
 from switch_jax.config import RunConfig  # noqa: E402
-from switch_jax.data.pipeline import DataConfig, TrainBatches  # noqa: E402
+from switch_jax.data.config import DataConfig  # noqa: E402
 from switch_jax.data.prefetch import Prefetch  # noqa: E402
+from switch_jax.data.train_batches import TrainBatches  # noqa: E402
 from switch_jax.metrics import (  # noqa: E402
     Goodput,
     MetricWriter,

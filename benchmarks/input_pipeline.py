@@ -33,7 +33,8 @@ DEEP = "first batch at step 1,000,000"
 
 def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Iterator[tuple]:
     """Segments of our batches' inputs and targets."""
-    from switch_jax.data.pipeline import DataConfig, TrainBatches
+    from switch_jax.data.config import DataConfig
+    from switch_jax.data.train_batches import TrainBatches
 
     lengths = {"inputs": inputs, "targets": targets}
     batches = TrainBatches(DataConfig(NAME, lengths, num_streams=streams), batch_size)
@@ -146,9 +147,10 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
     import seqio
     import t5.data.preprocessors
 
-    from switch_jax.data.pipeline import DataConfig, TrainBatches
+    from switch_jax.data.config import DataConfig
     from switch_jax.data.position import Position, StreamPosition
     from switch_jax.data.streams import Cursor
+    from switch_jax.data.train_batches import TrainBatches
     from switch_jax.tasks.english import VOCABULARY, as_targets
 
     feature = seqio.Feature(VOCABULARY, add_eos=True)

@@ -49,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
     import jax
 
     from switch_jax.checkpointing import saved_steps
-    from switch_jax.data.pipeline import check_data, check_readable, tasks_to_read
+    from switch_jax.data.checks import check_data, check_readable
+    from switch_jax.data.configured_tasks import tasks_to_read
     from switch_jax.inference.checkpoint_scores import CheckpointScores
     from switch_jax.runtime.processes import gather, is_first
 

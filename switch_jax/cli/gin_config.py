@@ -12,7 +12,7 @@ from switch_jax import imports
 from switch_jax.cli import gin_internals
 from switch_jax.cli.gin_reading import Reader, near, one_line, packaged_files
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.config import DataConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import shown, written
 from switch_jax.model import ModelConfig

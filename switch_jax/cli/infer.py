@@ -90,20 +90,21 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
     from tqdm import tqdm
 
     from switch_jax.checkpointing import load_parameters
-    from switch_jax.data import pipeline
+    from switch_jax.data.checks import check_data, check_readable
+    from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import infer
     from switch_jax.inference.partial_results import Parts
     from switch_jax.inference.predictor import Predictor
     from switch_jax.runtime.processes import is_first
 
     data, lengths = model.data, model.data.task_feature_lengths
-    vocabularies = pipeline.vocabularies(data)
+    known = vocabularies(data)
     if args.task is not None:
-        pipeline.check_data(data)
-        pipeline.check_readable(data)
+        check_data(data)
+        check_readable(data)
         items = infer.items_of_task(data)
     else:
-        items = infer.items_of_file(args.input, vocabularies, lengths)
+        items = infer.items_of_file(args.input, known, lengths)
     if args.output:
         batch = model.run.batch_size
         size = -(-args.part_size // batch) * batch
@@ -118,7 +119,7 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
             if args.score:
                 results = infer.scores(predictor, parameters, some, first)
             else:
-                vocabulary = vocabularies["targets"]
+                vocabulary = known["targets"]
                 results = infer.predictions(predictor, parameters, some, vocabulary, first)
             for result in results:
                 progress.update()

@@ -37,7 +37,7 @@ class Trained(NamedTuple):
         Another checkpoint of the same step, saved after the run went back, is another one.
         """
         from switch_jax.checkpointing import commit_time, find_checkpoint
-        from switch_jax.data.pipeline import identities
+        from switch_jax.data.configured_tasks import identities
 
         return {
             "step": step,
@@ -111,7 +111,8 @@ def open_trained(args: argparse.Namespace) -> Trained:
     multihost.connect(args, parts["mesh"])
     multihost.keep_compiled()
 
-    from switch_jax.data.pipeline import check_vocabulary, vocabularies
+    from switch_jax.data.checks import check_vocabulary
+    from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import DecodingConfig
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.train_step.state import abstract_state
@@ -179,7 +180,7 @@ def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     """
     from etils import epath
 
-    from switch_jax.data.pipeline import identities
+    from switch_jax.data.configured_tasks import identities
     from switch_jax.run_folder import read_facts
 
     known = read_facts(epath.Path(folder)).value.get("vocabulary")
@@ -196,7 +197,7 @@ def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
 
 def _check_own_vocabulary(folder: Path, trained_with: dict[str, str], data: Any) -> None:
     """Raises UserError where the data are written in another vocabulary than the run's."""
-    from switch_jax.data.pipeline import identities
+    from switch_jax.data.configured_tasks import identities
 
     for name, found in identities(data).items():
         known = trained_with.get(name, found)

@@ -6,14 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import seqio
 
-from switch_jax.data.packing import Example
-from switch_jax.data.pipeline import (
-    DataConfig,
-    check_data,
-    check_readable,
-    in_order,
-    tasks_to_read,
-)
+from switch_jax.data.batch import Example
+from switch_jax.data.checks import check_data, check_readable
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import in_order, tasks_to_read
 from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
 
 _IDS_SHOWN = 12

@@ -22,7 +22,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from switch_jax.data.packing import Example, has_tokens, rows
+from switch_jax.data.batch import Example
+from switch_jax.data.packing import has_tokens, rows
 from switch_jax.data.pieces import Extent, Pieces
 from switch_jax.data.preprocessing import check_noise, in_blocks
 from switch_jax.data.sources import (

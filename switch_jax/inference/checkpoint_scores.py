@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing import load_parameters
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig, tasks_to_read
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import tasks_to_read
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_scores import TaskScores

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import seqio
 
-from switch_jax.data.packing import Example
-from switch_jax.data.pipeline import DataConfig, in_order, tasks_to_read
+from switch_jax.data.batch import Example
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import in_order, tasks_to_read
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.requests import Record, as_example, read_records

@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from switch_jax.data.packing import Example
+from switch_jax.data.batch import Example
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import Misfit, parsed_json
 

@@ -8,7 +8,7 @@ import numpy as np
 import seqio
 from tqdm import tqdm
 
-from switch_jax.data.pipeline import EVAL_SEED
+from switch_jax.data.configured_tasks import EVAL_SEED
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 

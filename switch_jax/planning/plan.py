@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig, check_form
+from switch_jax.data.config import DataConfig
 from switch_jax.hardware import Slice
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count, training_flops
@@ -179,7 +179,6 @@ def make_plan(
     Raises:
       UserError: the configs do not fit the slice, or libtpu is missing.
     """
-    check_form(data)
     laid_out = make_mesh(mesh, devices(hardware))
     lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
     check_batch(model, run.batch_size, lengths, run.num_microbatches, laid_out.shape)

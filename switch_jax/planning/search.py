@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from switch_jax.data.pipeline import check_form
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
 from switch_jax.model import ModelConfig
@@ -125,7 +124,6 @@ def _candidate(hardware: Slice, mesh: MeshConfig, parts: dict[str, Any]) -> Cand
 
 
 def _check(hardware: Slice, mesh: MeshConfig, parts: dict[str, Any]) -> Any:
-    check_form(parts["data"])
     laid_out = make_mesh(mesh, devices(hardware))
     run, lengths = parts["run"], _lengths(parts)
     check_batch(parts["model"], run.batch_size, lengths, run.num_microbatches, laid_out.shape)

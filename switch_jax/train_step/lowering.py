@@ -8,8 +8,8 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import RunConfig
-from switch_jax.data.packing import empty_batch
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.batch import empty_batch
+from switch_jax.data.config import DataConfig
 from switch_jax.model import ModelConfig, logical_axes
 from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, platform, replicated

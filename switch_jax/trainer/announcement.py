@@ -3,7 +3,7 @@
 from jax.sharding import Mesh
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.config import DataConfig
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.trainer.checks import routing_groups

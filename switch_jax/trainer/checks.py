@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import (
-    DataConfig,
+from switch_jax.data.checks import (
     check_config,
     check_data,
-    check_form,
     check_readable,
     check_streams,
     check_vocabulary,
-    vocabulary_is_here,
 )
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import vocabulary_is_here
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.model.groups import Groups, training_groups
@@ -98,7 +97,6 @@ def _check_sizes(
     devices: Mesh | AbstractMesh,
 ) -> None:
     """Raises UserError where batch, groups, streams and devices do not divide."""
-    check_form(data)
     shape: Mapping[str, int] = devices.shape
     check_batch(model, run.batch_size, _lengths(data), run.num_microbatches, shape)
     check_streams(data, run.batch_size)

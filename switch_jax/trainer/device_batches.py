@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.data.pipeline import Batch, TrainBatches
+from switch_jax.data.batch import Batch
 from switch_jax.data.position import Position
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.partitioning.mesh import batch_sharding
 
 

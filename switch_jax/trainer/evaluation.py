@@ -11,8 +11,9 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import RunConfig
-from switch_jax.data.packing import Batch
-from switch_jax.data.pipeline import DataConfig, eval_batches, eval_tasks
+from switch_jax.data.batch import Batch
+from switch_jax.data.config import DataConfig
+from switch_jax.data.eval_batches import eval_batches, eval_tasks
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import replicated

@@ -11,7 +11,9 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing.parameters import saved_steps
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import Batch, DataConfig, identities
+from switch_jax.data.batch import Batch
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import identities
 from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.paths import local_path, write_whole, writing

@@ -11,10 +11,11 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing import Checkpoints, RunLock
 from switch_jax.config import RunConfig
-from switch_jax.data.packing import empty_batch
-from switch_jax.data.pipeline import DataConfig, TrainBatches
+from switch_jax.data.batch import empty_batch
+from switch_jax.data.config import DataConfig
 from switch_jax.data.position import Position
 from switch_jax.data.prefetch import Prefetch
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.model import ModelConfig

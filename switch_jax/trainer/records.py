@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.config import DataConfig
 from switch_jax.hardware import device_peak_flops, devices_per_chip
 from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
 from switch_jax.model import ModelConfig

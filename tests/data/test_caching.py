@@ -9,8 +9,9 @@ import seqio
 
 from switch_jax.cli import main
 from switch_jax.data.caching import cache
-from switch_jax.data.pipeline import DataConfig, TrainBatches
+from switch_jax.data.config import DataConfig
 from switch_jax.data.registry import provider
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 
 NAME = "bible_span_corruption"

@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from switch_jax.cli import main
 from switch_jax.data import pieces, sources
-from switch_jax.data.pipeline import DataConfig, TrainBatches, eval_batches
+from switch_jax.data.config import DataConfig
+from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import TransientError, UserError
 from switch_jax.tasks import english
 from tests.data.test_sources import LENGTHS, PAIR, prepare
@@ -43,7 +45,7 @@ def test_a_line_that_is_not_utf_8(lines, capsys, monkeypatch):
     config = DataConfig("latin", LENGTHS)
     with pytest.raises(UserError, match=lines.format("validation")):
         list(eval_batches(config, 2))
-    monkeypatch.setattr("switch_jax.data.pipeline.check_readable", lambda config: None)
+    monkeypatch.setattr("switch_jax.data.train_batches.check_readable", lambda config: None)
     with pytest.raises(UserError, match=lines.format("train")):
         next(TrainBatches(config, 2))
     assert main(["tasks", "latin", "--split", "train", "--examples", "6"]) == 2

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 import seqio
 
-from switch_jax.data.pipeline import (
-    DataConfig,
-    TrainBatches,
-    check_data,
-    check_readable,
-    eval_batches,
-    eval_tasks,
-    vocabulary_size,
-)
+from switch_jax.data.checks import check_data, check_readable
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import vocabulary_size
+from switch_jax.data.eval_batches import eval_batches, eval_tasks
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.tasks import english
 

@@ -10,7 +10,10 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data import preprocessing
-from switch_jax.data.pipeline import DataConfig, TrainBatches, check_readable, eval_batches
+from switch_jax.data.checks import check_readable
+from switch_jax.data.config import DataConfig
+from switch_jax.data.eval_batches import eval_batches
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 
 LENGTHS = {"inputs": 3, "targets": 3}

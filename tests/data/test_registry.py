@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from switch_jax.data import inspect, registry
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.config import DataConfig
 from switch_jax.errors import UserError
 
 

@@ -8,9 +8,11 @@ import seqio
 import tensorflow_datasets as tfds
 
 from switch_jax.cli import main
+from switch_jax.data.checks import check_data
+from switch_jax.data.config import DataConfig
 from switch_jax.data.inspect import show
-from switch_jax.data.pipeline import DataConfig, TrainBatches, check_data
 from switch_jax.data.registry import provider, splits_of
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 
 LENGTHS = {"inputs": 64, "targets": 32}

@@ -11,9 +11,10 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.data import pieces
-from switch_jax.data.pipeline import DataConfig, TrainBatches
+from switch_jax.data.config import DataConfig
 from switch_jax.data.position import Position
 from switch_jax.data.streams import Cursor, TaskExamples
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.tasks.english import VOCABULARY
 from tests.data.test_pipeline import assert_same

@@ -10,8 +10,10 @@ import seqio
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from switch_jax.data import vocabularies
+from switch_jax.data.checks import check_data, check_readable
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import vocabulary_size
 from switch_jax.data.inspect import show
-from switch_jax.data.pipeline import DataConfig, check_data, check_readable, vocabulary_size
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.errors import UserError
 from switch_jax.tasks.english import DATA
@@ -86,9 +88,8 @@ def test_it_replaces_what_a_task_is_written_in():
 
 
 def test_caches_are_refused():
-    config = dataclasses.replace(BIBLE, vocabulary="byte", use_cached=True)
     with pytest.raises(UserError, match="VOCABULARY = 'byte' with USE_CACHED_TASKS = True"):
-        check_data(config)
+        dataclasses.replace(BIBLE, vocabulary="byte", use_cached=True)
 
 
 def test_features_that_are_no_text_are_refused():

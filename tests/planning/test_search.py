@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.config import DataConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.model import ModelConfig

@@ -6,8 +6,10 @@ import itertools
 import pytest
 import seqio
 
-from switch_jax.data.pipeline import DataConfig, TrainBatches, eval_batches
+from switch_jax.data.config import DataConfig
+from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.data.vocabularies import BYTE
 from tests.data.test_pipeline import assert_same
 from tests.tasks import (

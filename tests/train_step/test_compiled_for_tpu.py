@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig
+from switch_jax.data.config import DataConfig
 from switch_jax.hardware import parse_slice
 from switch_jax.model.config import REMAT_POLICIES, ModelConfig
 from switch_jax.optim.optimizer import OptimizerConfig

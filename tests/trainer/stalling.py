@@ -4,7 +4,7 @@ import time
 
 import jax
 
-from switch_jax.data.pipeline import TrainBatches
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.trainer import loop
 
 

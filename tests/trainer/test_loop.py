@@ -12,8 +12,9 @@ import pytest
 
 from switch_jax.checkpointing import RunLock
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import DataConfig, TrainBatches
+from switch_jax.data.config import DataConfig
 from switch_jax.data.prefetch import Prefetch
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
 from switch_jax.optim.optimizer import OptimizerConfig

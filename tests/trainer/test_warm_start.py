@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import RunConfig
-from switch_jax.data.pipeline import TrainBatches
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import OptimizerConfig

@@ -1,0 +1,97 @@
+"""Whether a config fits the tasks that it names, and whether their data can be read."""
+
+from collections.abc import Sequence
+
+import seqio
+
+from switch_jax.data.batch import Example
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import all_tasks, in_order, tasks_to_read, vocabulary_size
+from switch_jax.data.preprocessing import alike
+from switch_jax.data.sources import check_there, no_example
+from switch_jax.data.span_corruption import check_lengths
+from switch_jax.errors import UserError
+
+# Tasks that `check_readable` has looked at.
+_READ: set[tuple] = set()
+
+
+def check_vocabulary(config: DataConfig, rows: int) -> None:
+    """Raises UserError where ids of the vocabulary have no row in an embedding of so many."""
+    ids = vocabulary_size(config)
+    if ids > rows:
+        raise UserError(
+            f"the vocabulary of {config.mixture_or_task_name} has {ids} ids, but the model's "
+            f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // 128) * 128} (the next "
+            "multiple of 128)"
+        )
+
+
+def check_data(config: DataConfig) -> None:
+    """Checks the configuration against the tasks that it names, which must have the split.
+
+    Raises:
+      UserError: what is wrong, with the numbers.
+    """
+    _check_tasks(tasks_to_read(config), config)
+
+
+def check_config(config: DataConfig) -> None:
+    """Checks the configuration against the tasks that it names, without a look at their data.
+
+    Raises:
+      UserError: what is wrong, with the numbers.
+    """
+    _check_tasks(all_tasks(config), config)
+
+
+def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
+    for task in tasks:
+        check_lengths(task, config.task_feature_lengths)
+        if task.requires_caching and not config.use_cached:
+            raise UserError(
+                f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
+                "cache`, and set USE_CACHED_TASKS to True"
+            )
+
+
+def check_streams(config: DataConfig, batch_size: int) -> None:
+    """Raises UserError where the batch does not divide over the streams."""
+    if batch_size <= 0 or config.num_streams <= 0 or batch_size % config.num_streams:
+        raise UserError(
+            f"batch size {batch_size} does not divide over {config.num_streams} streams of data; "
+            f"set DATA_STREAMS to a divisor of {batch_size}"
+        )
+
+
+def check_readable(config: DataConfig) -> None:
+    """Looks for each task's files, and reads one example of those that are preprocessed alike.
+
+    Raises:
+      UserError: a file that is not there or cannot be read, no example at these lengths, or
+        examples without inputs or targets.
+    """
+    lengths, split = config.task_feature_lengths, config.split
+    tasks, kinds = tasks_to_read(config), set()
+    vocabulary_size(config)  # a file that is not there is told better here than by the pipeline
+    for task in tasks:
+        options = (config.use_cached, config.vocabulary)
+        read = (task.name, split, *sorted(lengths.items()), *options)
+        if read in _READ:
+            continue
+        check_there(task, split, config.use_cached)
+        if alike(task) not in kinds:
+            _check_example(next(in_order(task, config), None), task, config)
+            kinds.add(alike(task))
+        _READ.add(read)
+
+
+def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:
+    if example is None:
+        raise UserError(no_example(task.name, config.split, dict(config.task_feature_lengths)))
+    missing = config.task_feature_lengths.keys() - example.keys()
+    if missing:
+        raise UserError(
+            f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
+            f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
+        )

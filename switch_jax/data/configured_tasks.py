@@ -1,0 +1,86 @@
+"""The tasks that a config names, with its vocabulary; and one pass over a task."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import seqio
+
+from switch_jax.data.config import DataConfig
+from switch_jax.data.packing import has_tokens
+from switch_jax.data.preprocessing import one_pass
+from switch_jax.data.registry import tasks_of, tasks_with_split
+from switch_jax.data.sources import elements, open_source, source_of
+from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
+
+# Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
+EVAL_SEED = 0
+
+
+def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
+    """The task, or those of the mixture that have the split, with the config's vocabulary.
+
+    Raises:
+      UserError: see `tasks_with_split` and `with_vocabulary`.
+    """
+    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached)
+    return [with_vocabulary(task, config.vocabulary) for task in found]
+
+
+def all_tasks(config: DataConfig) -> list[seqio.Task]:
+    """The task, or those of the mixture, with the config's vocabulary; looks at no data."""
+    return [with_vocabulary(t, config.vocabulary) for t in tasks_of(config.mixture_or_task_name)]
+
+
+def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
+    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    task = all_tasks(config)[0]
+    return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
+
+
+def identities(config: DataConfig) -> dict[str, str]:
+    """What tells the vocabularies of 'inputs' and 'targets' from others; looks at no data.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    return {name: identity(found) for name, found in vocabularies(config).items()}
+
+
+def vocabulary_is_here(config: DataConfig) -> bool:
+    """Whether no file of a vocabulary is in a bucket."""
+    features = [feature for task in all_tasks(config) for feature in task.output_features.values()]
+    files = (getattr(f.vocabulary, "sentencepiece_model_file", "") for f in features)
+    return not any("://" in str(file) for file in files)
+
+
+def vocabulary_size(config: DataConfig) -> int:
+    """Number of token ids that the features need, sentinels included.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    return max(
+        loaded(feature.vocabulary).vocab_size
+        for task in all_tasks(config)
+        for feature in task.output_features.values()
+    )
+
+
+def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
+    """The examples with tokens of one pass: not shuffled, masked alike whatever the run's seed.
+
+    Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
+
+    Raises:
+      UserError: see `sources.elements`.
+    """
+    split, cached = config.split, config.use_cached and task.supports_caching
+    source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
+    dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
+    for example in elements(dataset, task, split, cached):
+        if has_tokens(example, config.task_feature_lengths):
+            yield example

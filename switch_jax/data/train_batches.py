@@ -1,0 +1,96 @@
+"""Training batches: a registered task or mixture as packed numpy arrays, without end."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from switch_jax.data.batch import Batch, empty_batch, write_row
+from switch_jax.data.checks import check_data, check_readable, check_streams
+from switch_jax.data.config import DataConfig
+from switch_jax.data.configured_tasks import tasks_to_read
+from switch_jax.data.position import Position, StreamPosition
+from switch_jax.data.registry import mixing_rates
+from switch_jax.data.streams import Stream, TaskExamples
+
+
+class TrainBatches:
+    """The global batches of a run, without end: the same whatever hosts and devices there are.
+
+    A batch is a dictionary of encoder_tokens, encoder_segments int32 [B, L_inputs];
+    decoder_input_tokens, decoder_target_tokens, decoder_segments int32 [B, L_targets];
+    decoder_loss_weights float32 [B, L_targets]. Segments count the examples of a row from 1; 0 is
+    padding. Stream i of K gives rows i B / K to (i + 1) B / K; a host reads the streams whose rows
+    it needs, and the rows of the others stay padding.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        batch_size: int,
+        position: Position | None = None,
+        needed_rows: Sequence[int] | None = None,
+    ) -> None:
+        """Opens the streams.
+
+        Args:
+          config: what to read.
+          batch_size: rows B of a batch.
+          position: where an earlier iteration was; None = the beginning.
+          needed_rows: numbers of the rows that are needed here; None = all.
+
+        Raises:
+          UserError: unknown name or split, data that are not there, lengths that do not fit the
+            task, a batch that does not divide over the streams. Reading raises it for a file that
+            cannot be read, and for a task of a mixture that gives no example.
+        """
+        check_data(config)
+        check_streams(config, batch_size)
+        check_readable(config)
+        self._config, self._batch_size = config, batch_size
+        self._rows = batch_size // config.num_streams
+        needed = range(batch_size) if needed_rows is None else needed_rows
+        here = sorted({row // self._rows for row in needed})
+        found = tasks_to_read(config)
+        tasks = [
+            TaskExamples(
+                task,
+                config.task_feature_lengths,
+                split=config.split,
+                num_streams=config.num_streams,
+                seed=config.seed,
+                shuffle=config.shuffle,
+                use_cached=config.use_cached,
+            )
+            for task in found
+        ]
+        rates = mixing_rates(config.mixture_or_task_name, found)
+        start = position or Position(0, {})
+        self._names = [task.name for task in found]
+        self._batches = start.batches
+        self._streams = {
+            i: Stream(tasks, rates, i, config.seed, *start.stream(i, self._names)) for i in here
+        }
+        self._iterators = {
+            i: stream.rows(config.task_feature_lengths, config.pack)
+            for i, stream in self._streams.items()
+        }
+        self._threads = ThreadPoolExecutor(min(len(here), os.cpu_count() or 1), "stream")
+
+    def __iter__(self) -> "TrainBatches":
+        return self
+
+    def __next__(self) -> tuple[Batch, Position]:
+        """The next batch, and the position after it."""
+        batch = empty_batch(self._batch_size, self._config.task_feature_lengths)
+
+        def fill(stream: int) -> None:
+            for row in range(stream * self._rows, (stream + 1) * self._rows):
+                write_row(batch, row, next(self._iterators[stream]))
+
+        list(self._threads.map(fill, self._iterators))
+        self._batches += 1
+        places = {
+            i: StreamPosition(stream.draws, dict(zip(self._names, stream.cursors, strict=True)))
+            for i, stream in self._streams.items()
+        }
+        return batch, Position(self._batches, places)
