@@ -32,30 +32,32 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from switch_jax.checkpointing import Checkpoints  # noqa: E402
-from switch_jax.config import RunConfig  # noqa: E402
-from switch_jax.data.config import DataConfig  # noqa: E402
+from switch_jax.config import (  # noqa: E402
+    Config,
+    DataConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 from switch_jax.data.prefetch import Prefetch  # noqa: E402
 from switch_jax.data.train_batches import TrainBatches  # noqa: E402
-from switch_jax.metrics import (  # noqa: E402
-    Goodput,
-    MetricWriter,
-    Progress,
-    memory_in_use,
-)
-from switch_jax.model import ModelConfig, bind, logical_axes  # noqa: E402
-from switch_jax.optim.optimizer import (  # noqa: E402
-    OptimizerConfig,
-    learning_rate_schedule,
-    make_optimizer,
-)
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh  # noqa: E402
+from switch_jax.metrics import Goodput, MetricWriter, Progress, memory_in_use  # noqa: E402
+from switch_jax.model import bind, logical_axes  # noqa: E402
+from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
+from switch_jax.optim.schedules import learning_rate_schedule  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
-from switch_jax.train_step.bad_step_guard import GuardConfig  # noqa: E402
-from switch_jax.train_step.loss import LossConfig, token_sums  # noqa: E402
-from switch_jax.train_step.state import TrainState, abstract_state, init_state  # noqa: E402
-from switch_jax.trainer import loop  # noqa: E402
-from switch_jax.trainer.device_batches import feed  # noqa: E402
+from switch_jax.train_step.loss import token_sums  # noqa: E402
+from switch_jax.train_step.state import TrainState, init_state  # noqa: E402
+from switch_jax.trainer.device_batches import device_batches  # noqa: E402
+from switch_jax.trainer.instruments import Instruments  # noqa: E402
+from switch_jax.trainer.loop import TrainingLoop  # noqa: E402
+from switch_jax.trainer.prepare import prepare  # noqa: E402
 from switch_jax.trainer.records import Records  # noqa: E402
+from switch_jax.trainer.run_state import restore  # noqa: E402
+from switch_jax.trainer.signals import StopSignals  # noqa: E402
+from switch_jax.trainer.train import compile_run  # noqa: E402
 
 BATCH, LENGTHS = 8, {"inputs": 128, "targets": 32}
 TURN, LOG_PERIOD = 5, 100
@@ -73,7 +75,7 @@ SIZES = {"this model": None, "Switch-Base": (6, 128), "Switch-C": (15, 2048)}
 
 
 def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
-    """Loss, gradients and Adafactor as in `training.step`, and nothing else."""
+    """Loss, gradients and Adafactor as in `train_step.step`, and nothing else."""
     loss, key = LossConfig(), jax.random.fold_in(jax.random.key(0), state.step)
 
     def loss_of(parameters: Any) -> jax.Array:
@@ -97,22 +99,17 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
     return TrainState(state.step + 1, parameters, moments, state.guard), value
 
 
-class Loop(loop._Loop):
-    """The loop of a run, fed with the same batches over and over."""
-
-    def _open_feed(self) -> Prefetch:
-        data, mesh = self._parts.data, self._parts.mesh
-        batches = list(itertools.islice(TrainBatches(data, BATCH), 8))
-        return Prefetch(feed(itertools.cycle(batches), mesh))
+class Loop(TrainingLoop):
+    """The loop of a run, a number of steps at a time."""
 
     def steps(self, number: int) -> None:
-        """So many steps, each looked at while the next runs, as `run` does it."""
-        done = None
+        """Each step is looked at while the next one runs, as `train` does it."""
+        dispatched = None
         for _ in range(number):
-            before, done = done, self._next_step()
+            before, dispatched = dispatched, self._dispatch()
             if before is not None:
-                self._look_at(before)
-        self._look_at(done)
+                self._finish(before)
+        self._finish(dispatched)
 
 
 def turns_of(step: Callable, state: TrainState, batches: Iterator) -> Callable[[int], None]:
@@ -142,26 +139,29 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
         str(folder), train_steps=10**6, batch_size=BATCH, log_period=LOG_PERIOD, eval_batches=1
     )
     data = DataConfig("english_span_corruption", LENGTHS)
-    mesh = make_mesh(MeshConfig(data=1))
-    closing.enter_context(jax.set_mesh(mesh))
-    optimizer, guard = OptimizerConfig(), GuardConfig()
-    abstract = abstract_state(MODEL, optimizer, mesh, guard)
+    prepared = prepare(Config(run, MODEL, data, MeshConfig(data=1)))
+    abstract = prepared.state
+    closing.enter_context(jax.set_mesh(prepared.mesh))
     checkpoints = Checkpoints(folder, keep=1)
     closing.callback(checkpoints.close)
-    parts = loop._Parts(run, MODEL, data, mesh, optimizer, LossConfig(), guard, abstract, None)
-    driven = Loop(parts, checkpoints, folder)
-    writer = MetricWriter(folder)
-    closing.callback(writer.close)
-    driven.open(writer, closing)
+    state = restore(prepared, checkpoints)
+    instruments = closing.enter_context(Instruments(prepared.config, folder, 0, ""))
+    compiled = closing.enter_context(compile_run(prepared, state, instruments))
+    stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
+    # The same batches over and over.
+    cycle = itertools.cycle(list(itertools.islice(TrainBatches(prepared.train_tasks, BATCH), 8)))
+    compiled = compiled._replace(batches=Prefetch(device_batches(cycle, prepared.mesh)))
+    closing.callback(compiled.batches.close)
+    driven = Loop(prepared, checkpoints, folder, state, instruments, stop, *compiled)
 
-    batches = [next(driven._feed).arrays for _ in range(8)]
+    batches = [next(driven._batches).arrays for _ in range(8)]
     signals = driven._stop.array()
     whole = driven._train_step
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     jitted = jax.jit(bare_step, donate_argnums=0, out_shardings=(shardings, None))
     bare = jitted.lower(abstract, batches[0]).compile()
-    first, loss = bare(copied(driven.state), batches[0])
-    second, metrics = whole(copied(driven.state), batches[0], signals)
+    first, loss = bare(copied(driven.run.state), batches[0])
+    second, metrics = whole(copied(driven.run.state), batches[0], signals)
     pairs = zip(*map(jax.tree.leaves, (first.parameters, second.parameters)), strict=True)
     apart = max(float(abs(a - b).max()) for a, b in pairs)
     assert apart < 1e-6, f"after one step, parameters are {apart} apart"
@@ -236,10 +236,8 @@ def print_records(folder: Path, metrics: Any) -> None:
         for method in ("write_scalars", "write_histograms"):
             setattr(writer._tensorboard, method, counted(method, writer, counts))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
-        records = Records(
-            writer, Progress(10**6, 0, active=False), Goodput(), run, model, data,
-            learning_rate_schedule(OptimizerConfig()),
-        )  # fmt: skip
+        progress = Progress(10**6, 0, active=False)
+        records = Records(Config(run, model, data), writer, progress, Goodput())
         for number in range(5):
             # New arrays each time: one that was fetched keeps what it fetched.
             windows = [[jax.tree.map(jnp.array, own) for _ in range(LOG_PERIOD)] for _ in range(2)]
@@ -265,8 +263,9 @@ def print_records(folder: Path, metrics: Any) -> None:
 
 def print_saves(folder: Path, times: int) -> None:
     """How long `save` holds its caller, against a copy of the state and a whole save."""
-    optimizer = make_optimizer(OptimizerConfig(), logical_axes(LARGE))
-    state = jax.jit(lambda key: init_state(LARGE, optimizer, key))(jax.random.key(0))
+    config = Config(RunConfig("unwritten", 1, 1), LARGE, DataConfig("unread", LENGTHS))
+    optimizer = make_optimizer(config.optimizer, logical_axes(LARGE))
+    state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
     state = jax.block_until_ready(state)
     size = sum(x.nbytes for x in jax.tree.leaves(state))
     checkpoints = Checkpoints(folder, keep=1)

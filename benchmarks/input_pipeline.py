@@ -33,11 +33,12 @@ DEEP = "first batch at step 1,000,000"
 
 def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Iterator[tuple]:
     """Segments of our batches' inputs and targets."""
-    from switch_jax.data.config import DataConfig
+    from switch_jax.config import DataConfig
+    from switch_jax.data.checks import open_tasks
     from switch_jax.data.train_batches import TrainBatches
 
     lengths = {"inputs": inputs, "targets": targets}
-    batches = TrainBatches(DataConfig(NAME, lengths, num_streams=streams), batch_size)
+    batches = TrainBatches(open_tasks(DataConfig(NAME, lengths, num_streams=streams)), batch_size)
     return ((b["encoder_segments"], b["decoder_segments"]) for b, _ in batches)
 
 
@@ -147,7 +148,8 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
     import seqio
     import t5.data.preprocessors
 
-    from switch_jax.data.config import DataConfig
+    from switch_jax.config import DataConfig
+    from switch_jax.data.checks import open_tasks
     from switch_jax.data.position import Position, StreamPosition
     from switch_jax.data.streams import Cursor
     from switch_jax.data.train_batches import TrainBatches
@@ -178,7 +180,7 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
             {i: StreamPosition(draws, {"many_lines": place}) for i in range(streams)},
         )
     read, cpu, start = bytes_read(), time.process_time(), time.perf_counter()
-    _, after = next(TrainBatches(config, batch_size, position))
+    _, after = next(TrainBatches(open_tasks(config), batch_size, position))
     seconds = time.perf_counter() - start
     assert after.batches == (1_000_001 if deep else 1)
     print(seconds, time.process_time() - cpu, bytes_read() - read, flush=True)

@@ -44,16 +44,16 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     """A step of our model; each call runs it and returns the loss."""
     import jax
 
-    from switch_jax.model import ModelConfig, logical_axes
-    from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
+    from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
+    from switch_jax.model import logical_axes
+    from switch_jax.optim.optimizer import make_optimizer
     from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
-    from switch_jax.train_step.loss import LossConfig
     from switch_jax.train_step.state import init_state
     from switch_jax.train_step.step import make_train_step
 
     keep_freed_memory()  # as `switch_jax train` does
     # One group for the whole batch; not scanned, as Hugging Face's layers are not.
-    config = ModelConfig(
+    model = ModelConfig(
         vocab_size=VOCABULARY, d_model=D_MODEL, d_ff=D_FF, d_kv=D_MODEL // HEADS, num_heads=HEADS,
         num_encoder_layers=LAYERS, num_decoder_layers=LAYERS, num_experts=experts,
         group_size=BATCH * INPUTS, train_capacity_factor=CAPACITY_FACTOR, min_capacity=1,
@@ -61,7 +61,6 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     )  # fmt: skip
     if layer == "einsum":
         use_one_hot_einsum()
-    optimizer = make_optimizer(OptimizerConfig(), logical_axes(config))
     inputs, targets = tokens()
     batch = {
         "encoder_tokens": inputs,
@@ -71,8 +70,12 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
         "decoder_segments": np.ones_like(targets),
         "decoder_loss_weights": np.ones(targets.shape, np.float32),
     }
+    lengths = {"inputs": inputs.shape[1], "targets": targets.shape[1]}
+    run_config = RunConfig("unwritten", train_steps=1, batch_size=len(inputs))
+    config = Config(run_config, model, DataConfig("unread", lengths))
+    optimizer = make_optimizer(config.optimizer, logical_axes(model))
     state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
-    step = make_train_step(config, LossConfig(), optimizer, num_microbatches=1, seed=0)
+    step = make_train_step(config, optimizer)
     step = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
     return_freed_memory()  # as `switch_jax train` does
 

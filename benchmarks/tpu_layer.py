@@ -19,13 +19,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.hardware import Slice, parse_slice
-from switch_jax.model import ModelConfig
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
 from switch_jax.moe.layer import ExpertParameters, SwitchConfig, switch_ffn
 from switch_jax.moe.routing import capacity
-from switch_jax.partitioning.mesh import BATCH, EXPERT, MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
 from switch_jax.train_step.lowering import compiler_options

@@ -2,47 +2,46 @@
 
 import math
 import uuid
-from collections.abc import Mapping
-from typing import Any
 
 from etils import epath
 from jax.sharding import AbstractMesh, AxisType
 
+from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
 from switch_jax.launch.job import Job
 from switch_jax.launch.steps import Command, answer
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
-from switch_jax.trainer.checks import check_data_of, check_elsewhere, check_paths_of
+from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
 
 _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
 
-def check(parts: Mapping[str, Any], hardware: Slice) -> None:
+def check(config: Config, hardware: Slice) -> None:
     """Checks a run against the slices that it shall have, without a network.
 
     Args:
-      parts: as `cli.gin_config.build` returns them.
+      config: the run.
       hardware: the slices.
 
     Raises:
       UserError: what does not fit, with the numbers.
     """
     try:
-        shape = mesh_shape(parts["mesh"], hardware.devices, hardware.count, "TPU")
+        shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
         raise UserError(f"{hardware.name} is {hardware.chips} chips: {error}") from None
-    _check_on(parts, shape)
+    _check_on(config, shape)
 
 
-def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
+def check_rehearsal(config: Config, process_count: int) -> None:
     """Checks a run, and its data, that processes on this machine will make.
 
     Raises:
       UserError: what does not fit, with the numbers; or processes that cannot have equal parts of
         the mesh's devices.
     """
-    mesh = parts["mesh"]
+    mesh = config.mesh
     if not 1 <= process_count <= _MOST_PROCESSES:
         raise UserError(
             f"--process_count={process_count}: write 1 to {_MOST_PROCESSES}, which share this "
@@ -56,30 +55,29 @@ def check_rehearsal(parts: Mapping[str, Any], process_count: int) -> None:
             f"{process_count} = {size % process_count}): take a number of processes that divides "
             f"{size}, or set MESH_DATA, MESH_EXPERT or MESH_MODEL"
         )
-    _check_on(parts, mesh_shape(mesh, size, platform="cpu"))
-    check_paths_of(parts["run"])
-    check_data_of(parts["run"], parts["model"], parts["data"])
+    _check_on(config, mesh_shape(mesh, size, platform="cpu"))
+    check_paths(config.run)
+    open_data(config)
 
 
-def _check_on(parts: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
+def _check_on(config: Config, shape: tuple[int, int, int]) -> None:
     devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
-    checked = {name: parts[name] for name in ("run", "model", "data", "mesh", "optimizer")}
-    check_elsewhere(**checked, devices=devices)
+    check_for_slices(config, devices)
 
 
-def check_storage(parts: Mapping[str, Any]) -> None:
+def check_storage(config: Config) -> None:
     """Reads an example of the run's data, and writes and removes a file in its folder.
 
     Raises:
       UserError: what cannot be read or written from here.
     """
-    run = parts["run"]
+    run = config.run
     advice = (
         "what TensorFlow may read and write in buckets is said by `gcloud auth application-default "
         "login`; --skip_storage starts the job without a look"
     )
     try:
-        check_data_of(run, parts["model"], parts["data"])
+        open_data(config)
     except UserError as error:
         raise UserError(f"{error}; {advice}") from error
     probe = epath.Path(run.model_dir) / f".writable-{uuid.uuid4().hex}"
@@ -120,7 +118,7 @@ def layout(job: Job) -> Command:
     return Command(argv, "before the start: True, or it is refused")
 
 
-def check_fits(parts: Mapping[str, Any], hardware: Slice) -> str:
+def check_fits(config: Config, hardware: Slice) -> str:
     """Compiles the training step for the slices; takes some minutes.
 
     Returns:
@@ -132,7 +130,7 @@ def check_fits(parts: Mapping[str, Any], hardware: Slice) -> str:
     from switch_jax.planning.plan import make_plan
 
     try:
-        plan = make_plan(hardware, **parts)
+        plan = make_plan(config, hardware)
     except UserError as error:
         raise UserError(f"{error}; --skip_plan starts the job without compiling it here") from error
     memory = f"{plan.hbm_bytes / 2**30:.1f} of {plan.hbm_limit_bytes / 2**30:.1f} GiB a chip"

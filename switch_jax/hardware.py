@@ -80,56 +80,135 @@ class Generation:
 
 
 # Slices of 4 x 4 x 4 cubes and up close into a torus; below that [docs v4] they are meshes.
-_CUBES = (
-    "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16"
-).split()  # fmt: skip
-_SQUARES = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16".split()
+_CUBES = tuple("2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16".split())
+_SQUARES = tuple("1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16".split())
 
-GENERATIONS = {
-    generation.name: generation
-    for generation in (
-        # [v4 paper] 123 TFLOP/s, 900 GB/s, 4 links of 70 GB/s, 32 GiB; two devices a chip.
-        Generation(
-            "v3", 2, True, 123e12, 2 * 128 * 128 * 2, 32 * GIB, 900e9, 70e9, 2, 3.125e9,
-            ("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
-            CloudNames("v3", "tpu-ubuntu2204-base", None, None),
+_GENERATIONS = (
+    # [v4 paper] 123 TFLOP/s, 900 GB/s, 4 links of 70 GB/s, 32 GiB; two devices a chip.
+    Generation(
+        name="v3",
+        devices_per_chip=2,
+        counts_cores=True,
+        peak_flops=123e12,
+        flops_per_cycle=2 * 128 * 128 * 2,
+        hbm_bytes=32 * GIB,
+        hbm_bandwidth=900e9,
+        link_bandwidth=70e9,
+        torus_dimensions=2,
+        dcn_bandwidth=3.125e9,
+        shapes=("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
+        cloud=CloudNames(
+            accelerator="v3",
+            runtime="tpu-ubuntu2204-base",
+            gke_accelerator=None,
+            gke_machine=None,
         ),
-        # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
-        Generation(
-            "v4", 1, True, 275e12, 8 * 128 * 128 * 2, 32 * GIB, 1200e9, 50e9, 3, 6.25e9,
-            tuple(_CUBES),
-            CloudNames("v4", "tpu-ubuntu2204-base", "tpu-v4-podslice", "ct4p-hightpu"),
+    ),
+    # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
+    Generation(
+        name="v4",
+        devices_per_chip=1,
+        counts_cores=True,
+        peak_flops=275e12,
+        flops_per_cycle=8 * 128 * 128 * 2,
+        hbm_bytes=32 * GIB,
+        hbm_bandwidth=1200e9,
+        link_bandwidth=50e9,
+        torus_dimensions=3,
+        dcn_bandwidth=6.25e9,
+        shapes=_CUBES,
+        cloud=CloudNames(
+            accelerator="v4",
+            runtime="tpu-ubuntu2204-base",
+            gke_accelerator="tpu-v4-podslice",
+            gke_machine="ct4p-hightpu",
         ),
-        # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
-        # 6.4 Tbit/s of network for 256 chips.
-        Generation(
-            "v5e", 1, False, 197e12, 4 * 128 * 128 * 2, 16 * GIB, 819e9, 50e9, 2, 3.125e9,
-            tuple(_SQUARES),
-            CloudNames(
-                "v5litepod", "v2-alpha-tpuv5-lite", "tpu-v5-lite-podslice", "ct5lp-hightpu",
-                (1, 4, 8),
-            ),
+    ),
+    # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
+    # 6.4 Tbit/s of network for 256 chips.
+    Generation(
+        name="v5e",
+        devices_per_chip=1,
+        counts_cores=False,
+        peak_flops=197e12,
+        flops_per_cycle=4 * 128 * 128 * 2,
+        hbm_bytes=16 * GIB,
+        hbm_bandwidth=819e9,
+        link_bandwidth=50e9,
+        torus_dimensions=2,
+        dcn_bandwidth=3.125e9,
+        shapes=_SQUARES,
+        cloud=CloudNames(
+            accelerator="v5litepod",
+            runtime="v2-alpha-tpuv5-lite",
+            gke_accelerator="tpu-v5-lite-podslice",
+            gke_machine="ct5lp-hightpu",
+            one_host=(1, 4, 8),
         ),
-        # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
-        Generation(
-            "v5p", 1, True, 459e12, 8 * 128 * 128 * 2, 95 * GIB, 2765e9, 100e9, 3, 6.25e9,
-            tuple(_CUBES),
-            CloudNames("v5p", "v2-alpha-tpuv5", "tpu-v5p-slice", "ct5p-hightpu"),
+    ),
+    # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
+    Generation(
+        name="v5p",
+        devices_per_chip=1,
+        counts_cores=True,
+        peak_flops=459e12,
+        flops_per_cycle=8 * 128 * 128 * 2,
+        hbm_bytes=95 * GIB,
+        hbm_bandwidth=2765e9,
+        link_bandwidth=100e9,
+        torus_dimensions=3,
+        dcn_bandwidth=6.25e9,
+        shapes=_CUBES,
+        cloud=CloudNames(
+            accelerator="v5p",
+            runtime="v2-alpha-tpuv5",
+            gke_accelerator="tpu-v5p-slice",
+            gke_machine="ct5p-hightpu",
         ),
-        # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
-        Generation(
-            "v6e", 1, False, 918e12, 4 * 256 * 256 * 2, 32 * GIB, 1640e9, 100e9, 2, 12.5e9,
-            tuple(_SQUARES),
-            CloudNames("v6e", "v2-alpha-tpuv6e", "tpu-v6e-slice", "ct6e-standard", (1, 4, 8)),
+    ),
+    # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
+    Generation(
+        name="v6e",
+        devices_per_chip=1,
+        counts_cores=False,
+        peak_flops=918e12,
+        flops_per_cycle=4 * 256 * 256 * 2,
+        hbm_bytes=32 * GIB,
+        hbm_bandwidth=1640e9,
+        link_bandwidth=100e9,
+        torus_dimensions=2,
+        dcn_bandwidth=12.5e9,
+        shapes=_SQUARES,
+        cloud=CloudNames(
+            accelerator="v6e",
+            runtime="v2-alpha-tpuv6e",
+            gke_accelerator="tpu-v6e-slice",
+            gke_machine="ct6e-standard",
+            one_host=(1, 4, 8),
         ),
-        # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
-        Generation(
-            "tpu7x", 2, True, 2307e12, 4 * 256 * 256 * 2, 192 * GIB, 7380e9, 100e9, 3, 12.5e9,
-            tuple(_CUBES),
-            CloudNames("tpu7x", None, "tpu7x", "tpu7x-standard"),
+    ),
+    # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
+    Generation(
+        name="tpu7x",
+        devices_per_chip=2,
+        counts_cores=True,
+        peak_flops=2307e12,
+        flops_per_cycle=4 * 256 * 256 * 2,
+        hbm_bytes=192 * GIB,
+        hbm_bandwidth=7380e9,
+        link_bandwidth=100e9,
+        torus_dimensions=3,
+        dcn_bandwidth=12.5e9,
+        shapes=_CUBES,
+        cloud=CloudNames(
+            accelerator="tpu7x",
+            runtime=None,
+            gke_accelerator="tpu7x",
+            gke_machine="tpu7x-standard",
         ),
-    )
-}  # fmt: skip
+    ),
+)
+GENERATIONS = {generation.name: generation for generation in _GENERATIONS}
 
 
 # By what JAX calls a device (`device_kind`).

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from switch_jax.cli import trained
+from switch_jax.cli import data_flags, trained
 from switch_jax.errors import UserError
 
 
@@ -49,8 +49,7 @@ def main(args: argparse.Namespace) -> int:
     import jax
 
     from switch_jax.checkpointing import saved_steps
-    from switch_jax.data.checks import check_data, check_readable
-    from switch_jax.data.configured_tasks import tasks_to_read
+    from switch_jax.data.checks import check_examples, open_tasks
     from switch_jax.inference.checkpoint_scores import CheckpointScores
     from switch_jax.runtime.processes import gather, is_first
 
@@ -58,19 +57,16 @@ def main(args: argparse.Namespace) -> int:
         if is_first():
             print(text, file=sys.stderr, flush=True)
 
-    check_data(model.data)
-    has_metrics = any(task.metric_objs for task in tasks_to_read(model.data))
+    opened = open_tasks(model.config.data)
+    has_metrics = any(task.metric_objs for task in opened)
     trained.check_memory(model, decodes=has_metrics, scores=True)
-    check_readable(model.data)
+    check_examples(opened)
     with jax.set_mesh(model.mesh):
-        scores = CheckpointScores(
-            model.folder, model.run, model.model, model.data, model.mesh, model.parameters,
-            model.decoding, args.max_examples,
-        )  # fmt: skip
+        scores = CheckpointScores(model, opened, args.max_examples)
         records = []
         for step in steps:
             if step in gather(saved_steps(model.folder))[0]:
-                settings = {**model.settings(step), "places": model.places}
+                settings = {**model.settings(step), "places": data_flags.places(args)}
                 records += scores.evaluate(step, settings, say)
             else:
                 say(f"the run has removed the checkpoint of step {step} meanwhile")

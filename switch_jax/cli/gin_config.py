@@ -11,18 +11,21 @@ from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
 from switch_jax.cli.gin_reading import Reader, near, one_line, packaged_files
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.config import (
+    Config,
+    DataConfig,
+    GuardConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import shown, written
-from switch_jax.model import ModelConfig
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.paths import GIN_DIR
-from switch_jax.train_step.bad_step_guard import GuardConfig
-from switch_jax.train_step.loss import LossConfig
 
-# By the name of the argument of `training.loop.train` that each becomes.
+# By the name of the field of `Config` that each becomes.
 CONFIGS: dict[str, Any] = {
     "run": RunConfig,
     "model": ModelConfig,
@@ -84,13 +87,13 @@ def parse(
     _check_values()
 
 
-def build() -> dict[str, Any]:
-    """One instance of each config dataclass, by argument name of `training.loop.train`.
+def build() -> Config:
+    """The config that the bindings describe.
 
     Raises:
       UserError: a required value is missing, or one makes no sense.
     """
-    parts = {}
+    parts: dict[str, Any] = {}
     for name, configurable in _CONFIGURABLES.items():
         config = CONFIGS[name]
         missing = [
@@ -110,7 +113,7 @@ def build() -> dict[str, Any]:
                 parts[name] = configurable()
             except FieldError as error:
                 raise _named(config, error) from error
-    return parts
+    return Config(**parts)
 
 
 def config_text() -> str:

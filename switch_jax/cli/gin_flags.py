@@ -3,7 +3,8 @@
 import argparse
 import re
 from collections.abc import Sequence
-from typing import Any
+
+from switch_jax.config import Config
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +39,8 @@ def as_parsed(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
 
 
-def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> dict[str, Any]:
-    """The config dataclasses, by argument name of `training.loop.train`.
+def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> Config:
+    """The config that the flags describe.
 
     Args:
       args: with the flags above.
@@ -48,7 +49,7 @@ def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> dict[str, A
     Raises:
       UserError: see `gin_config.parse` and `gin_config.build`.
     """
-    from switch_jax.cli import gin_config  # TensorFlow loads here, not for --help
+    from switch_jax.cli import gin_config
 
     search_paths = [path for path in args.gin_search_paths.split(",") if path]
     gin_config.parse(args.gin_file, args.gin_bindings, search_paths, unneeded)

@@ -14,15 +14,21 @@ Results are written part by part to OUTPUT.parts, so that the same command goes 
 stopped; several jobs share the parts with --num_shards and --shard.
 """
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from switch_jax.cli import trained
+from switch_jax.cli import data_flags, trained
 from switch_jax.errors import UserError
+
+if TYPE_CHECKING:  # they load JAX, and TensorFlow
+    from switch_jax.inference import infer
+    from switch_jax.inference.trained_model import TrainedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,34 +91,31 @@ def main(args: argparse.Namespace) -> int:
     return _infer(args, model, step)
 
 
-def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
+def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
     import jax
     from tqdm import tqdm
 
     from switch_jax.checkpointing import load_parameters
-    from switch_jax.data.checks import check_data, check_readable
+    from switch_jax.data.checks import check_examples, open_tasks
     from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import infer
     from switch_jax.inference.partial_results import Parts
     from switch_jax.inference.predictor import Predictor
     from switch_jax.runtime.processes import is_first
 
-    data, lengths = model.data, model.data.task_feature_lengths
+    data, batch = model.config.data, model.config.run.batch_size
     known = vocabularies(data)
     if args.task is not None:
-        check_data(data)
-        check_readable(data)
-        items = infer.items_of_task(data)
+        opened = open_tasks(data)
+        check_examples(opened)
+        items = infer.items_of_task(opened)
     else:
-        items = infer.items_of_file(args.input, known, lengths)
+        items = infer.items_of_file(args.input, known, data.task_feature_lengths)
     if args.output:
-        batch = model.run.batch_size
         size = -(-args.part_size // batch) * batch
         parts = Parts(args.output, size, _description(args, model, step))
     with jax.set_mesh(model.mesh), tqdm(unit="example", disable=not is_first()) as progress:
-        predictor = Predictor(
-            model.model, model.mesh, lengths, model.run.batch_size, model.decoding
-        )
+        predictor = Predictor(model)
         parameters = load_parameters(model.folder, model.parameters, step)
 
         def compute(some: Sequence[infer.Item], first: int) -> Iterator[dict[str, Any]]:
@@ -126,7 +129,7 @@ def _infer(args: argparse.Namespace, model: trained.Trained, step: int) -> int:
                 yield result
 
         if not args.output:
-            _print(items, model.run.batch_size, compute, is_first())
+            _print(items, batch, compute, is_first())
             return 0
         missing = parts.fill(items, compute, args.shard, args.num_shards)
     if is_first():
@@ -145,10 +148,10 @@ def _print(items: Iterable[Any], size: int, compute: Callable, first_process: bo
         first += len(some)
 
 
-def _description(args: argparse.Namespace, model: trained.Trained, step: int) -> dict[str, Any]:
+def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> dict[str, Any]:
     """What the results depend on."""
     if args.task is not None:
-        what = {"task": args.task, "split": args.split, "places": model.places}
+        what = {"task": args.task, "split": args.split, "places": data_flags.places(args)}
     else:
         file = Path(args.input).resolve()
         state = file.stat() if file.exists() else None  # reading it says that it is not there

@@ -22,6 +22,7 @@ import sys
 from typing import Any
 
 from switch_jax.cli import data_flags, gin_flags
+from switch_jax.config import RunConfig
 from switch_jax.errors import UserError
 from switch_jax.paths import bucket_path
 
@@ -72,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     _check_flags(args)
     if not args.dry_run:
         say("reading the config")
-    parts = gin_flags.build(args)
+    config = gin_flags.build(args)
     data_flags.apply(args)
     train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
@@ -81,10 +82,10 @@ def main(args: argparse.Namespace) -> int:
 
     if args.on == "local":
         count = 2 if args.process_count is None else args.process_count
-        checks.check_rehearsal(parts, count)
-        return local.run(train, parts["run"].model_dir, count, args.max_restarts, args.dry_run)
-    job = _job(args, train, parts["run"])
-    checks.check(parts, job.hardware)
+        checks.check_rehearsal(config, count)
+        return local.run(train, config.run.model_dir, count, args.max_restarts, args.dry_run)
+    job = _job(args, train, config.run)
+    checks.check(config, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
     look = [*prepare.steps(job), checks.layout(job)]
@@ -95,10 +96,10 @@ def main(args: argparse.Namespace) -> int:
     check_tools(target.steps(job))
     if not args.skip_storage:
         checks.check_bucket(job)
-        checks.check_storage(parts)
+        checks.check_storage(config)
     if not args.skip_plan:
         say(f"compiling the step for {job.topology}, which takes some minutes")
-        say(checks.check_fits(parts, job.hardware))
+        say(checks.check_fits(config, job.hardware))
     try:
         return target.run(job)
     except KeyboardInterrupt as stop:
@@ -154,7 +155,7 @@ def _check_data(flag: str, folder: str) -> None:
         )
 
 
-def _job(args: argparse.Namespace, train: list[str], run: Any) -> Any:
+def _job(args: argparse.Namespace, train: list[str], run: RunConfig) -> Any:
     """The job that the flags and the config describe."""
     from switch_jax.launch.job import Job
 

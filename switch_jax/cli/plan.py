@@ -9,19 +9,25 @@ The step that `train` would run is compiled for the slice by the TPU's own compi
 machine; that takes some minutes. Exit code 0: it fits. 3: it does not. 2: a mistake.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
-import dataclasses
 import json
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from switch_jax.cli import gin_flags
+from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
+from switch_jax.hardware import Slice
+
+if TYPE_CHECKING:  # it loads JAX
+    from switch_jax.planning.plan import Plan
 
 DOES_NOT_FIT = 3
 
@@ -64,9 +70,9 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("--search takes a number of at least 1, and goes without --mesh")
     _check_picture(args.picture)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
-    parts = gin_flags.build(args, unneeded=unneeded)
+    config = gin_flags.build(args, unneeded=unneeded)
     try:
-        parts["mesh"] = dataclasses.replace(parts["mesh"], **mesh)
+        config = config.replace("mesh", **mesh)
     except FieldError as error:
         raise UserError(f"--mesh={args.mesh}: {error}") from error
 
@@ -75,12 +81,12 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.planning.search import search
 
     if args.search:
-        plans = search(hardware, parts, args.search, _compiling)
+        plans = search(config, hardware, args.search, _compiling)
     else:
         with _compiling(f"the step for {hardware.name}"):
-            plans = [make_plan(hardware, **parts)]
+            plans = [make_plan(config, hardware)]
     best = plans[0]
-    advice = None if best.fits else _nearest_change(hardware, parts, best)
+    advice = None if best.fits else _nearest_change(config, hardware, best)
     if args.json:
         result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
         if args.search:
@@ -122,7 +128,7 @@ def _mesh(text: str | None) -> dict[str, int]:
     return {"data": data, "expert": expert, "model": model}
 
 
-def _nearest_change(hardware: Any, parts: dict[str, Any], failed: Any) -> str | None:
+def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None:
     """Flags of the first change, of those that save memory, with which the step does fit."""
     from switch_jax.planning.plan import make_plan
     from switch_jax.planning.search import changes
@@ -133,11 +139,11 @@ def _nearest_change(hardware: Any, parts: dict[str, Any], failed: Any) -> str | 
         file=sys.stderr,
     )
     data, expert, model = failed.mesh
-    parts["mesh"] = dataclasses.replace(parts["mesh"], data=data, expert=expert, model=model)
-    for flags, changed in changes(parts):
+    config = config.replace("mesh", data=data, expert=expert, model=model)
+    for flags, changed in changes(config):
         try:
             with _compiling(f"it with {flags}"):
-                plan = make_plan(hardware, **changed)
+                plan = make_plan(changed, hardware)
         except UserError as error:  # the batch does not divide that way
             print(f"not with {flags}: {error}", file=sys.stderr)
             continue

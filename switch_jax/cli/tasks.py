@@ -100,8 +100,8 @@ def _check_number(flag: str, value: int | None, allowed: Range) -> None:
 
 
 def _show(name: str, args: argparse.Namespace) -> None:
+    from switch_jax.config import DataConfig
     from switch_jax.data import inspect
-    from switch_jax.data.config import DataConfig
 
     lengths = {"inputs": args.inputs, "targets": args.targets}
     split = args.split or "validation"

@@ -18,9 +18,9 @@ the config or on the disk; 75 stopped by SIGTERM or SIGHUP, start it again; 130 
 
 import argparse
 import sys
-from typing import Any
 
 from switch_jax.cli import data_flags, gin_flags, multihost
+from switch_jax.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,26 +40,26 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs load TensorFlow, which starts threads
-    parts = gin_flags.build(args)
+    config = gin_flags.build(args)
     data_flags.apply(args)
     if args.dry_run:
-        return _check(args, parts)
+        return _check(args, config)
 
     from switch_jax.trainer.status_file import recording_early_failures
 
-    with recording_early_failures(parts["run"].model_dir):
-        return _train(args, parts)
+    with recording_early_failures(config.run.model_dir):
+        return _train(args, config)
 
 
-def _check(args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    multihost.connect(args, parts["mesh"])
+def _check(args: argparse.Namespace, config: Config) -> int:
+    multihost.connect(args, config.mesh)
 
     from switch_jax.cli import gin_config
-    from switch_jax.trainer.checks import check, routing_groups
+    from switch_jax.train_step.microbatches import routing_groups
+    from switch_jax.trainer.prepare import prepare
 
-    devices = check(**{name: part for name, part in parts.items() if name not in ("loss", "guard")})
-    groups = routing_groups(parts["run"], parts["model"], parts["data"], devices)
-    for stack, its in groups.items():
+    prepared = prepare(config)
+    for stack, its in routing_groups(config, prepared.mesh.shape).items():
         print(f"# Routing in the {stack}: {its}.")  # a comment: what is printed is a gin file
         if its.warning:
             print(f"switch_jax train: warning: {its.warning}", file=sys.stderr)
@@ -67,18 +67,18 @@ def _check(args: argparse.Namespace, parts: dict[str, Any]) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    multihost.connect(args, parts["mesh"])
+def _train(args: argparse.Namespace, config: Config) -> int:
+    multihost.connect(args, config.mesh)
     multihost.keep_compiled()
 
     from switch_jax.cli import gin_config
     from switch_jax.interrupts import raise_lost
-    from switch_jax.trainer.loop import train
     from switch_jax.trainer.signals import Stopped
+    from switch_jax.trainer.train import train
 
     raise_lost()  # in what was loaded
     try:
-        train(**parts, config_text=gin_config.config_text())
+        train(config, gin_config.config_text())
     except Stopped as stopped:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code

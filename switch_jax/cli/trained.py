@@ -1,53 +1,19 @@
 """A run's model for a command that asks it something: flags, config, parameters."""
 
+from __future__ import annotations
+
 import argparse
-import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags, multihost
+from switch_jax.config import Config, DataConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import is_file, local_path
 
-
-class Trained(NamedTuple):
-    """A run as it was configured, with what the flags change.
-
-    Attributes:
-      folder: MODEL_DIR.
-      run, model, data: the config.
-      mesh: the devices.
-      parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
-      decoding: how sequences are decoded.
-      places: where its data lie, see `data_flags.places`.
-    """
-
-    folder: Path
-    run: Any
-    model: Any
-    data: Any
-    mesh: Any
-    parameters: Any
-    decoding: Any
-    places: dict[str, Any]
-
-    def settings(self, step: int) -> dict[str, Any]:
-        """What results depend on besides the question and the decoding, as JSON.
-
-        Another checkpoint of the same step, saved after the run went back, is another one.
-        """
-        from switch_jax.checkpointing import commit_time, find_checkpoint
-        from switch_jax.data.configured_tasks import identities
-
-        return {
-            "step": step,
-            "saved": commit_time(find_checkpoint(self.folder, step)),
-            "model": dataclasses.asdict(self.model),
-            "lengths": dict(self.data.task_feature_lengths),
-            "vocabulary": identities(self.data),
-            "use_cached": self.data.use_cached,
-            "batch_size": self.run.batch_size,
-        }
+if TYPE_CHECKING:  # they load JAX, and TensorFlow
+    from switch_jax.inference import DecodingConfig
+    from switch_jax.inference.trained_model import TrainedModel
 
 
 def add_trained_flags(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +51,7 @@ def add_trained_flags(parser: argparse.ArgumentParser) -> None:
     multihost.add_process_flags(parser)
 
 
-def open_trained(args: argparse.Namespace) -> Trained:
+def open_trained(args: argparse.Namespace) -> TrainedModel:
     """The run that the flags name, configured by its config.gin, or by --gin_file where given.
 
     Its data have the split of --split, and with --task are those of that task.
@@ -97,79 +63,81 @@ def open_trained(args: argparse.Namespace) -> Trained:
         if getattr(args, name, None) == "":
             raise UserError(f"--{name} is empty: write a value, or leave it out")
     folder = local_path(args.model_dir, "MODEL_DIR")
-    config = folder / "config.gin"
+    config_gin = folder / "config.gin"
     if not args.gin_file:
-        if not is_file(config):
+        if not is_file(config_gin):
             raise UserError(
                 f"{args.model_dir} is no folder of a run: it has no config.gin; give a MODEL_DIR, "
                 "or the config with --gin_file"
             )
     trained_with = _trained_with(args, folder)
-    args.gin_file = args.gin_file or [str(config)]
-    parts = gin_flags.build(args, unneeded=["MODEL_DIR"])
+    args.gin_file = args.gin_file or [str(config_gin)]
+    config = _configured(args)
     data_flags.apply(args)
-    multihost.connect(args, parts["mesh"])
+    multihost.connect(args, config.mesh)
     multihost.keep_compiled()
 
     from switch_jax.data.checks import check_vocabulary
+    from switch_jax.inference.trained_model import TrainedModel
+    from switch_jax.partitioning.mesh import make_mesh
+    from switch_jax.train_step.microbatches import check_batch
+    from switch_jax.train_step.state import abstract_state
+
+    check_vocabulary(config.data, config.model.vocab_size)
+    _check_own_vocabulary(folder, trained_with, config.data)
+    decoding = _decoding(args, config)
+    mesh = make_mesh(config.mesh)
+    check_batch(config, mesh.shape)
+    parameters = abstract_state(config, mesh).parameters
+    return TrainedModel(folder, config, mesh, parameters, decoding)
+
+
+def _configured(args: argparse.Namespace) -> Config:
+    """The config with what the flags change; nothing is trained, so there are no microbatches."""
+    config = gin_flags.build(args, unneeded=["MODEL_DIR"])
+    config = config.replace("data", split=args.split).replace("run", num_microbatches=1)
+    if args.task is not None:
+        config = config.replace("data", mixture_or_task_name=args.task)
+    if args.batch_size is not None:
+        try:
+            config = config.replace("run", batch_size=args.batch_size)
+        except FieldError as error:
+            raise UserError(f"--{error}") from None
+    return config
+
+
+def _decoding(args: argparse.Namespace, config: Config) -> DecodingConfig:
+    """How the flags say that sequences are decoded."""
     from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import DecodingConfig
-    from switch_jax.partitioning.mesh import make_mesh
-    from switch_jax.train_step.state import abstract_state
-    from switch_jax.train_step.step import check_batch
 
-    model, data = parts["model"], dataclasses.replace(parts["data"], split=args.split)
-    if args.task is not None:
-        data = dataclasses.replace(data, mixture_or_task_name=args.task)
-    check_vocabulary(data, model.vocab_size)
-    _check_own_vocabulary(folder, trained_with, data)
-    mesh = make_mesh(parts["mesh"])
-    state = abstract_state(
-        model,
-        parts["optimizer"],
-        mesh,
-        fully_sharded=parts["mesh"].fully_sharded_weights,
-    )
-    run, lengths = parts["run"], data.task_feature_lengths
     try:
-        if args.batch_size is not None:
-            run = dataclasses.replace(run, batch_size=args.batch_size)
-        decoding = DecodingConfig(
-            max_tokens=lengths["targets"] if args.max_tokens is None else args.max_tokens,
+        return DecodingConfig(
+            max_tokens=config.data.lengths[1] if args.max_tokens is None else args.max_tokens,
             num_beams=args.num_beams,
             length_penalty=args.length_penalty,
             temperature=args.temperature,
             top_k=args.top_k,
             top_p=args.top_p,
             seed=args.seed,
-            eos_id=vocabularies(data)["targets"].eos_id,
+            eos_id=vocabularies(config.data)["targets"].eos_id,
         )
     except FieldError as error:  # its fields have the names of the flags
         raise UserError(f"--{error}") from None
-    check_batch(model, run.batch_size, (lengths["inputs"], lengths["targets"]), 1, mesh.shape)
-    return Trained(
-        folder,
-        run,
-        model,
-        data,
-        mesh,
-        state.parameters,
-        decoding,
-        data_flags.places(args),
-    )
 
 
-def check_memory(model: Trained, *, decodes: bool, scores: bool) -> None:
+def check_memory(trained: TrainedModel, *, decodes: bool, scores: bool) -> None:
     """Raises UserError where a batch has no room; all processes must call it together."""
     from switch_jax.inference.decoding_memory import check_decoding, check_scoring
     from switch_jax.metrics.memory import memory_of
 
-    lengths, rows = model.data.task_feature_lengths, model.run.batch_size
-    most = memory_of(model.mesh)
+    model, rows = trained.config.model, trained.config.run.batch_size
+    inputs, targets = trained.config.data.lengths
+    most = memory_of(trained.mesh)
     if decodes:
-        check_decoding(model.model, model.decoding, rows, lengths["inputs"], most)
+        check_decoding(model, trained.decoding, rows, inputs, most)
     if scores:
-        check_scoring(model.model, rows, lengths["targets"], most)
+        check_scoring(model, rows, targets, most)
 
 
 def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
@@ -184,18 +152,17 @@ def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     from switch_jax.run_folder import read_facts
 
     known = read_facts(epath.Path(folder)).value.get("vocabulary")
-    config = folder / "config.gin"
     if known or args.gin_file:
         return known or {}
-    as_it_was = {**vars(args), "gin_file": [str(config)], "gin_bindings": []}
+    as_it_was = {**vars(args), "gin_file": [str(folder / "config.gin")], "gin_bindings": []}
     try:
-        parts = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
-        return identities(parts["data"])
+        config = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
+        return identities(config.data)
     except UserError:  # it needs values of the command line, or the vocabulary's file is gone
         return {}
 
 
-def _check_own_vocabulary(folder: Path, trained_with: dict[str, str], data: Any) -> None:
+def _check_own_vocabulary(folder: Path, trained_with: dict[str, str], data: DataConfig) -> None:
     """Raises UserError where the data are written in another vocabulary than the run's."""
     from switch_jax.data.configured_tasks import identities
 

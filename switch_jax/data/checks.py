@@ -4,16 +4,19 @@ from collections.abc import Sequence
 
 import seqio
 
+from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
-from switch_jax.data.config import DataConfig
-from switch_jax.data.configured_tasks import all_tasks, in_order, tasks_to_read, vocabulary_size
+from switch_jax.data.configured_tasks import (
+    OpenedTasks,
+    all_tasks,
+    in_order,
+    tasks_to_read,
+    vocabulary_size,
+)
 from switch_jax.data.preprocessing import alike
 from switch_jax.data.sources import check_there, no_example
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.errors import UserError
-
-# Tasks that `check_readable` has looked at.
-_READ: set[tuple] = set()
 
 
 def check_vocabulary(config: DataConfig, rows: int) -> None:
@@ -27,13 +30,32 @@ def check_vocabulary(config: DataConfig, rows: int) -> None:
         )
 
 
-def check_data(config: DataConfig) -> None:
-    """Checks the configuration against the tasks that it names, which must have the split.
+def open_tasks(config: DataConfig) -> OpenedTasks:
+    """Opens the tasks of a split: they exist, fit the config, and their files are there.
 
     Raises:
-      UserError: what is wrong, with the numbers.
+      UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
     """
-    _check_tasks(tasks_to_read(config), config)
+    tasks = tasks_to_read(config)
+    _check_tasks(tasks, config)
+    vocabulary_size(config)  # reads the vocabulary's file
+    for task in tasks:
+        check_there(task, config.split, config.use_cached)
+    return OpenedTasks(config, tuple(tasks))
+
+
+def check_examples(opened: OpenedTasks) -> None:
+    """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
+
+    Raises:
+      UserError: a file that cannot be read, no example at these lengths, or examples without
+        inputs or targets.
+    """
+    kinds = set()
+    for task in opened:
+        if alike(task) not in kinds:
+            kinds.add(alike(task))
+            _check_example(next(in_order(task, opened.config), None), task, opened.config)
 
 
 def check_config(config: DataConfig) -> None:
@@ -62,28 +84,6 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
             f"batch size {batch_size} does not divide over {config.num_streams} streams of data; "
             f"set DATA_STREAMS to a divisor of {batch_size}"
         )
-
-
-def check_readable(config: DataConfig) -> None:
-    """Looks for each task's files, and reads one example of those that are preprocessed alike.
-
-    Raises:
-      UserError: a file that is not there or cannot be read, no example at these lengths, or
-        examples without inputs or targets.
-    """
-    lengths, split = config.task_feature_lengths, config.split
-    tasks, kinds = tasks_to_read(config), set()
-    vocabulary_size(config)  # a file that is not there is told better here than by the pipeline
-    for task in tasks:
-        options = (config.use_cached, config.vocabulary)
-        read = (task.name, split, *sorted(lengths.items()), *options)
-        if read in _READ:
-            continue
-        check_there(task, split, config.use_cached)
-        if alike(task) not in kinds:
-            _check_example(next(in_order(task, config), None), task, config)
-            kinds.add(alike(task))
-        _READ.add(read)
 
 
 def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:

@@ -1,11 +1,12 @@
 """The tasks that a config names, with its vocabulary; and one pass over a task."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import seqio
 
-from switch_jax.data.config import DataConfig
+from switch_jax.config import DataConfig
 from switch_jax.data.packing import has_tokens
 from switch_jax.data.preprocessing import one_pass
 from switch_jax.data.registry import tasks_of, tasks_with_split
@@ -14,6 +15,32 @@ from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedTasks:
+    """The tasks of one split that `checks.open_tasks` has checked.
+
+    Attributes:
+      config: what is read.
+      tasks: the task, or those of the mixture that have the split, with the config's vocabulary.
+    """
+
+    config: DataConfig
+    tasks: tuple[seqio.Task, ...]
+
+    def __iter__(self) -> Iterator[seqio.Task]:
+        return iter(self.tasks)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    def only(self, name: str) -> "OpenedTasks":
+        """One of the tasks alone."""
+        config = dataclasses.replace(self.config, mixture_or_task_name=name)
+        return OpenedTasks(config, tuple(task for task in self.tasks if task.name == name))
 
 
 def tasks_to_read(config: DataConfig) -> list[seqio.Task]:

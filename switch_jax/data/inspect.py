@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import seqio
 
+from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
-from switch_jax.data.checks import check_data, check_readable
-from switch_jax.data.config import DataConfig
-from switch_jax.data.configured_tasks import in_order, tasks_to_read
+from switch_jax.data.checks import check_examples, open_tasks
+from switch_jax.data.configured_tasks import in_order
 from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
 
 _IDS_SHOWN = 12
@@ -50,9 +50,9 @@ def show(config: DataConfig, count: int) -> str:
     Raises:
       UserError: unknown name or split, data that are not there, lengths that do not fit the task.
     """
-    check_data(config)
-    check_readable(config)
-    name, split, tasks = config.mixture_or_task_name, config.split, tasks_to_read(config)
+    opened = open_tasks(config)
+    check_examples(opened)
+    name, split, tasks = config.mixture_or_task_name, config.split, opened.tasks
     rates = mixing_rates(name, tasks)
     lines = []
     for number, example in enumerate(itertools.islice(_mixed(tasks, rates, config), count), 1):

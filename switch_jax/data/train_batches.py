@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from switch_jax.data.batch import Batch, empty_batch, write_row
-from switch_jax.data.checks import check_data, check_readable, check_streams
-from switch_jax.data.config import DataConfig
-from switch_jax.data.configured_tasks import tasks_to_read
+from switch_jax.data.checks import check_streams
+from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates
 from switch_jax.data.streams import Stream, TaskExamples
@@ -25,7 +24,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        config: DataConfig,
+        opened: OpenedTasks,
         batch_size: int,
         position: Position | None = None,
         needed_rows: Sequence[int] | None = None,
@@ -33,24 +32,21 @@ class TrainBatches:
         """Opens the streams.
 
         Args:
-          config: what to read.
+          opened: what to read.
           batch_size: rows B of a batch.
           position: where an earlier iteration was; None = the beginning.
           needed_rows: numbers of the rows that are needed here; None = all.
 
         Raises:
-          UserError: unknown name or split, data that are not there, lengths that do not fit the
-            task, a batch that does not divide over the streams. Reading raises it for a file that
+          UserError: the batch does not divide over the streams. Reading raises it for a file that
             cannot be read, and for a task of a mixture that gives no example.
         """
-        check_data(config)
+        config = opened.config
         check_streams(config, batch_size)
-        check_readable(config)
         self._config, self._batch_size = config, batch_size
         self._rows = batch_size // config.num_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
-        found = tasks_to_read(config)
         tasks = [
             TaskExamples(
                 task,
@@ -61,11 +57,11 @@ class TrainBatches:
                 shuffle=config.shuffle,
                 use_cached=config.use_cached,
             )
-            for task in found
+            for task in opened
         ]
-        rates = mixing_rates(config.mixture_or_task_name, found)
+        rates = mixing_rates(config.mixture_or_task_name, opened.tasks)
         start = position or Position(0, {})
-        self._names = [task.name for task in found]
+        self._names = opened.names
         self._batches = start.batches
         self._streams = {
             i: Stream(tasks, rates, i, config.seed, *start.stream(i, self._names)) for i in here

@@ -1,24 +1,18 @@
 """Scores of a run's checkpoints: of given targets, and of what the model says by itself."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import seqio
-from jax.sharding import Mesh
 
 from switch_jax.checkpointing import load_parameters
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
-from switch_jax.data.configured_tasks import tasks_to_read
-from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_scores import TaskScores
+from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
-from switch_jax.model import ModelConfig
 from switch_jax.paths import write_whole, writing
 from switch_jax.runtime.processes import agreed, gather, is_first, on_first
 from switch_jax.trainer.evaluation import Evaluation
@@ -35,39 +29,24 @@ class CheckpointScores:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        run: RunConfig,
-        model: ModelConfig,
-        data: DataConfig,
-        mesh: Mesh,
-        parameters: Any,
-        decoding: DecodingConfig,
-        num_examples: int | None = None,
+        self, trained: TrainedModel, opened: OpenedTasks, num_examples: int | None = None
     ) -> None:
-        """Finds the tasks; reads no example yet.
+        """Opens the folder; reads no example yet.
 
         Args:
-          folder: the run's.
-          run, model, data: its config; `run.batch_size` rows are evaluated at a time, of the split
-            that `data` names.
-          mesh: the devices, also those of `jax.set_mesh`.
-          parameters: `ShapeDtypeStruct`s on the mesh.
-          decoding: of what is generated.
-          num_examples: of each task only the first so many; of the targets whole batches that hold
-            as many rows; None = all.
+          trained: the run.
+          opened: the tasks that are scored.
+          num_examples: only the first examples of each task; of the targets whole batches that hold
+            this number of rows; None = all.
 
         Raises:
-          UserError: an unknown task, no such split, a folder that cannot be written.
+          UserError: a folder that cannot be written.
         """
-        self._folder, self._run, self._model, self._data = folder, run, model, data
-        self._mesh, self._parameters = mesh, parameters
-        self._number = num_examples
-        self._tasks = tasks_to_read(data)
-        self._predictor = Predictor(
-            model, mesh, data.task_feature_lengths, run.batch_size, decoding
-        )
-        self._decoding = decoding.describe()
+        self._trained, self._opened, self._number = trained, opened, num_examples
+        self._folder, self._data = trained.folder, opened.config
+        self._tasks = opened.tasks
+        self._predictor = Predictor(trained)
+        self._decoding = trained.decoding.describe()
         self._options: dict[str, dict[str, Any]] = {}  # by kind, of the checkpoint under way
         self._writer = agreed(self._open)
         self._sets: dict[str, TaskScores] = {}
@@ -117,7 +96,7 @@ class CheckpointScores:
         given = [self._done(GIVEN, step, task.name) for task in self._tasks]
         if missing or None in given:
             say(f"reading the checkpoint of step {step}")
-            parameters = load_parameters(self._folder, self._parameters, step)
+            parameters = load_parameters(self._folder, self._trained.parameters, step)
             if None in given:
                 say(f"step {step}: scoring the targets")
                 self._score_targets(step, parameters)
@@ -144,11 +123,11 @@ class CheckpointScores:
 
     def _score_targets(self, step: int, parameters: Any) -> None:
         if self._given is None:
-            batches = 10**9 if self._number is None else -(-self._number // self._run.batch_size)
-            run = dataclasses.replace(self._run, eval_batches=batches)
-            self._given = Evaluation(
-                self._model, self._data, run, self._mesh, self._parameters, self._data.split
-            )
+            config, mesh = self._trained.config, self._trained.mesh
+            rows = config.run.batch_size
+            batches = 10**9 if self._number is None else -(-self._number // rows)
+            config = config.replace("run", eval_batches=batches)
+            self._given = Evaluation(config, mesh, self._trained.parameters, self._opened)
         for task, metrics in self._given(parameters).items():
             self._write(GIVEN, step, task, metrics)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
+from switch_jax.config import ModelConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
-from switch_jax.model import ModelConfig, bind, cast_blocks
+from switch_jax.model import bind, cast_blocks
 from switch_jax.train_step.loss import token_sums
 
 _MOST_TOKENS = 2**20  # of a sequence

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
+from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import GIB
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.model import ModelConfig
 
 
 def check_decoding(

@@ -8,8 +8,7 @@ import numpy as np
 import seqio
 
 from switch_jax.data.batch import Example
-from switch_jax.data.config import DataConfig
-from switch_jax.data.configured_tasks import in_order, tasks_to_read
+from switch_jax.data.configured_tasks import OpenedTasks, in_order
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.requests import Record, as_example, read_records
@@ -30,11 +29,11 @@ def items_of_file(
         yield Item(record, as_example(record, vocabularies, lengths))
 
 
-def items_of_task(config: DataConfig) -> Iterator[Item]:
+def items_of_task(opened: OpenedTasks) -> Iterator[Item]:
     """The examples of the split of a task, or of each task of a mixture, in their order."""
-    for task in tasks_to_read(config):
+    for task in opened:
         features = task.output_features
-        for example in in_order(task, config):
+        for example in in_order(task, opened.config):
             ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
             yield Item(text, ids)

@@ -1,18 +1,17 @@
 """A model that decodes, or scores, examples one batch after the other, on any mesh."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from switch_jax.data.batch import Batch, Example, empty_batch, write_row
-from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
-from switch_jax.model import ModelConfig
+from switch_jax.inference.decoding import make_decode, make_score
+from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.partitioning.mesh import replicated
-from switch_jax.trainer.device_batches import to_devices
+from switch_jax.partitioning.placing import put_batch
 
 
 class Prediction(NamedTuple):
@@ -33,26 +32,18 @@ class Predictor:
     With several processes each of them gives all examples and gets all results.
     """
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        mesh: Mesh,
-        lengths: Mapping[str, int],
-        batch_size: int,
-        decoding: DecodingConfig,
-    ) -> None:
+    def __init__(self, trained: TrainedModel) -> None:
         """Prepares the two programs, which are compiled when they are first needed.
 
         Args:
-          model, mesh: what computes; `mesh` is also the one of `jax.set_mesh`.
-          lengths: tokens of 'inputs' and 'targets', EOS included; what is longer is cut off.
-          batch_size: examples of a batch; the last is filled up with padding.
-          decoding: see `DecodingConfig`.
+          trained: what computes. Inputs and targets beyond the config's lengths are cut off; the
+            last batch is filled up with padding.
         """
-        self._mesh, self._lengths, self._batch_size = mesh, lengths, batch_size
-        self._eos = decoding.eos_id
-        everywhere = replicated(mesh)  # every host reads the results
-        self._decode = jax.jit(make_decode(model, decoding), out_shardings=everywhere)
+        config, model = trained.config, trained.config.model
+        self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
+        self._mesh, self._eos = trained.mesh, trained.decoding.eos_id
+        everywhere = replicated(trained.mesh)  # every host reads the results
+        self._decode = jax.jit(make_decode(model, trained.decoding), out_shardings=everywhere)
         self._score = jax.jit(make_score(model), out_shardings=everywhere)
 
     def predict(
@@ -67,7 +58,7 @@ class Predictor:
         """
         for number, batch, count in self._batches(examples):
             numbers = first + number + np.arange(self._batch_size, dtype=np.int32)
-            on_mesh = to_devices({**batch, "numbers": numbers}, self._mesh)
+            on_mesh = put_batch({**batch, "numbers": numbers}, self._mesh)
             names = "encoder_tokens", "encoder_segments", "numbers"
             decoded = self._decode(parameters, *(on_mesh[name] for name in names))
             tokens, scores = jax.device_get((decoded.tokens[:count, 0], decoded.scores[:count, 0]))
@@ -78,7 +69,7 @@ class Predictor:
     def score(self, parameters: Any, examples: Iterable[Example]) -> Iterator[float]:
         """Log-probability of each example's 'targets', given its 'inputs'."""
         for _, batch, count in self._batches(examples):
-            scores = self._score(parameters, to_devices(batch, self._mesh))
+            scores = self._score(parameters, put_batch(batch, self._mesh))
             yield from map(float, jax.device_get(scores)[:count])
 
     def _batches(self, examples: Iterable[Example]) -> Iterator[tuple[int, Batch, int]]:

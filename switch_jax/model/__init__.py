@@ -1,6 +1,6 @@
 """T5 and Switch Transformer encoder-decoders in Flax NNX."""
 
-from switch_jax.model.config import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.functional import (
     abstract_parameters,
     bind,

@@ -8,10 +8,10 @@ from flax import nnx
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
+from switch_jax.config import ModelConfig
 from switch_jax.kernels.attention import MASKED, fused_attention
 from switch_jax.kernels.attention_sizes import cut
 from switch_jax.model import parameters
-from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import dropout
 from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, tpu_generation
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
-from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import dropout
 from switch_jax.moe.dropless import dropless_ffn
 from switch_jax.moe.layer import ExpertParameters, RouterStatistics, SwitchConfig, switch_ffn

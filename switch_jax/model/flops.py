@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from switch_jax.model.config import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.feed_forward import num_projections
 from switch_jax.model.functional import abstract_parameters
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from switch_jax.model.config import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.transformer import Transformer
 
 Parameters = dict[str, Any]

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from switch_jax.model.config import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.moe.routing import capacity, expected_drop, group_shape
 
 # What sets the most tokens of a group in each stack.

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from switch_jax.config import ModelConfig
 from switch_jax.kernels.attention_sizes import whole_lanes
 from switch_jax.model import parameters
-from switch_jax.model.config import ModelConfig
 
 
 class RMSNorm(nnx.Module):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from switch_jax.config import ModelConfig
 from switch_jax.model.attention import Attention
-from switch_jax.model.config import ModelConfig
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
 from switch_jax.model.parameters import for_computing

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
-from switch_jax.model.config import ModelConfig
 from switch_jax.model.layers import Embedding
 from switch_jax.model.stack import KeysAndValues, Stack
 from switch_jax.moe.layer import RouterStatistics

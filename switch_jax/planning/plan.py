@@ -7,23 +7,18 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.config import Config
 from switch_jax.hardware import Slice
-from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count, training_flops
-from switch_jax.model.groups import Groups, training_groups
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig, batch_shards, make_mesh
+from switch_jax.model.groups import Groups
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.model_parts import part_of
 from switch_jax.planning.program import Operation
-from switch_jax.train_step.bad_step_guard import GuardConfig
-from switch_jax.train_step.loss import LossConfig
 from switch_jax.train_step.lowering import lower_train_step
+from switch_jax.train_step.microbatches import check_batch, routing_groups
 from switch_jax.train_step.state import abstract_state
-from switch_jax.train_step.step import check_batch
 
 # Section 4.1: 550k steps of 2^20 tokens. We read them as input tokens: 2048 rows of 512.
 PAPER_TOKENS = 576e9
@@ -163,54 +158,40 @@ class Plan:
         }
 
 
-def make_plan(
-    hardware: Slice,
-    mesh: MeshConfig,
-    *,
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
-    optimizer: OptimizerConfig,
-    loss: LossConfig,
-    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
-) -> Plan:
+def make_plan(config: Config, hardware: Slice) -> Plan:
     """Compiles the training step that `train` runs, for a slice that need not be there.
 
     Raises:
-      UserError: the configs do not fit the slice, or libtpu is missing.
+      UserError: the config does not fit the slice, or libtpu is missing.
     """
-    laid_out = make_mesh(mesh, devices(hardware))
-    lengths = (data.task_feature_lengths["inputs"], data.task_feature_lengths["targets"])
-    check_batch(model, run.batch_size, lengths, run.num_microbatches, laid_out.shape)
-    with jax.set_mesh(laid_out):
-        state = abstract_state(
-            model, optimizer, laid_out, guard, fully_sharded=mesh.fully_sharded_weights
-        )
-        lowered = lower_train_step(state, laid_out, run, model, data, optimizer, loss, guard)
-        compiled = compile_program(lowered)
-    parts = run.num_microbatches * batch_shards(laid_out.shape)
-    groups = training_groups(model, run.batch_size, lengths, parts)
+    mesh = make_mesh(config.mesh, devices(hardware))
+    check_batch(config, mesh.shape)
+    with jax.set_mesh(mesh):
+        state = abstract_state(config, mesh)
+        compiled = compile_program(lower_train_step(config, mesh, state))
+    groups = routing_groups(config, mesh.shape)
     slots = (1.0, 1.0)
     if groups:
         slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
         needed, limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
-        costs = costs_of(compiled, laid_out, hardware)
+        costs = costs_of(compiled, mesh, hardware)
     else:
         needed, limit, costs = compiled.needed * per_chip, compiled.limit * per_chip, None
+    batch_size, lengths = config.run.batch_size, config.data.lengths
     return Plan(
         topology=hardware,
-        mesh=laid_out.devices.shape,
-        parameters=parameter_count(model),
+        mesh=mesh.devices.shape,
+        parameters=parameter_count(config.model),
         parameter_bytes=_size(state.parameters),
         optimizer_bytes=_size(state.optimizer),
         hbm_bytes=needed,
         hbm_limit_bytes=limit,
-        model_flops=run.batch_size * training_flops(model, *lengths),
-        slot_flops=run.batch_size * training_flops(model, *lengths, slots),
-        tokens=run.batch_size * sum(lengths),
-        input_tokens=run.batch_size * lengths[0],
+        model_flops=batch_size * training_flops(config.model, *lengths),
+        slot_flops=batch_size * training_flops(config.model, *lengths, slots),
+        tokens=config.tokens_per_step,
+        input_tokens=batch_size * lengths[0],
         groups=groups,
         compile_seconds=compiled.seconds,
         costs=costs,

@@ -7,55 +7,37 @@ import numpy as np
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from switch_jax.config import RunConfig
+from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
-from switch_jax.data.config import DataConfig
-from switch_jax.model import ModelConfig, logical_axes
-from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
+from switch_jax.model import logical_axes
+from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
-from switch_jax.train_step.bad_step_guard import GuardConfig
-from switch_jax.train_step.loss import LossConfig
 from switch_jax.train_step.state import TrainState
 from switch_jax.train_step.step import make_train_step
 
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 
 
-def lower_train_step(
-    state: TrainState,
-    mesh: Mesh,
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
-    optimizer: OptimizerConfig,
-    loss: LossConfig,
-    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
-) -> jax.stages.Lowered:
+def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stages.Lowered:
     """The step with its optimiser, microbatches and rematerialisation, ready to be compiled.
 
     It takes state, batch and signals, and returns the new state and the step's `Metrics`.
 
     Args:
-      state: shapes and shardings; its memory is given to the new state.
-      mesh: set by `jax.set_mesh` too.
+      config: the run.
+      mesh: of the config; it must be set with `jax.set_mesh` too.
+      state: shapes and shardings, see `abstract_state`; its memory is given to the new state.
     """
     shardings = jax.tree.map(lambda s: s.sharding, state)
-    step = make_train_step(
-        model,
-        loss,
-        make_optimizer(optimizer, logical_axes(model)),
-        num_microbatches=run.num_microbatches,
-        seed=run.seed,
-        guard=guard,
-        shardings=shardings.parameters,
-    )
+    optimizer = make_optimizer(config.optimizer, logical_axes(config.model))
+    step = make_train_step(config, optimizer, shardings.parameters)
     jitted = jax.jit(
         step,
         donate_argnums=0,
         out_shardings=(shardings, replicated(mesh)),  # every host reads the metrics
         compiler_options=compiler_options(),
     )
-    return jitted.lower(state, abstract_batch(run, data, mesh), abstract_signals(mesh))
+    return jitted.lower(state, abstract_batch(config, mesh), abstract_signals(mesh))
 
 
 def abstract_signals(mesh: Mesh) -> jax.ShapeDtypeStruct:
@@ -73,11 +55,11 @@ def compiler_options() -> dict[str, Any]:
     return {"xla_tpu_scoped_vmem_limit_kib": 24 * 1024}
 
 
-def abstract_batch(run: RunConfig, data: DataConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, dtypes and shardings of the arrays that a step takes."""
-    batch = empty_batch(run.batch_size, data.task_feature_lengths)
-    place = batch_sharding(mesh)
+    batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
+    sharding = batch_sharding(mesh)
     return {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
         for name, array in batch.items()
     }

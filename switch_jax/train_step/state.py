@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
-from switch_jax.model import ModelConfig, abstract_parameters, init_parameters, logical_axes
+from switch_jax.config import Config
+from switch_jax.model import abstract_parameters, init_parameters, logical_axes
 from switch_jax.optim.adafactor import AdafactorState, moment_axes
-from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
+from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.rules import parameter_places, shardings
-from switch_jax.train_step.bad_step_guard import Guard, GuardConfig, init_guard
+from switch_jax.train_step.bad_step_guard import Guard, init_guard
 
 
 class TrainState(NamedTuple):
@@ -32,33 +33,21 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    model: ModelConfig,
-    optimizer: optax.GradientTransformation,
-    key: jax.Array,
-    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
+    config: Config, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
-    """A fresh state."""
-    return fresh_state(init_parameters(model, key), optimizer, guard)
+    """The state before the first step, with parameters drawn from `key`."""
+    return fresh_state(config, optimizer, init_parameters(config.model, key))
 
 
 def fresh_state(
-    parameters: Any,
-    optimizer: optax.GradientTransformation,
-    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
+    config: Config, optimizer: optax.GradientTransformation, parameters: Any
 ) -> TrainState:
     """The state before the first step, with these parameters."""
     step = jnp.zeros([], jnp.int32)
-    return TrainState(step, parameters, optimizer.init(parameters), init_guard(guard))
+    return TrainState(step, parameters, optimizer.init(parameters), init_guard(config.guard))
 
 
-def abstract_state(
-    model: ModelConfig,
-    config: OptimizerConfig,
-    mesh: Mesh | AbstractMesh,
-    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
-    *,
-    fully_sharded: bool = False,
-) -> TrainState:
+def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes, dtypes and shardings of the state, without allocating it.
 
     The optimiser's state lies where the parameters do; see `partitioning.rules.parameter_places`.
@@ -66,11 +55,11 @@ def abstract_state(
     Raises:
       UserError: an axis of a parameter does not divide over its mesh axis.
     """
-    axes = logical_axes(model)
-    optimizer = make_optimizer(config, axes)
-    parameters = abstract_parameters(model)
+    axes = logical_axes(config.model)
+    optimizer = make_optimizer(config.optimizer, axes)
+    parameters = abstract_parameters(config.model)
     optimizer_state = jax.eval_shape(optimizer.init, parameters)
-    places = parameter_places(axes, parameters, mesh, fully_sharded)
+    places = parameter_places(axes, parameters, mesh, config.mesh.fully_sharded_weights)
     whole = replicated(mesh)
     state_shardings = TrainState(
         step=whole,
@@ -80,8 +69,9 @@ def abstract_state(
         ),
         guard=Guard(*[whole] * len(Guard._fields)),
     )
-    step, guards = jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: init_guard(guard))
-    shapes = TrainState(step, parameters, optimizer_state, guards)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    guard = jax.eval_shape(lambda: init_guard(config.guard))
+    shapes = TrainState(step, parameters, optimizer_state, guard)
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
         shapes,

@@ -1,7 +1,6 @@
 """One optimiser step, and one step of evaluation, as pure functions of state and batch."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,19 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from switch_jax.errors import UserError
-from switch_jax.model import ModelConfig, bind, logical_axes
-from switch_jax.model.groups import MACROS
+from switch_jax.config import Config, LossConfig, ModelConfig
+from switch_jax.model import bind, logical_axes
 from switch_jax.model.transformer import Output
-from switch_jax.moe.layer import RouterStatistics, check_divides
-from switch_jax.moe.routing import group_shape
-from switch_jax.partitioning.mesh import batch_shards
-from switch_jax.train_step.bad_step_guard import GuardConfig, judge
-from switch_jax.train_step.loss import LossConfig, TokenSums, token_sums
+from switch_jax.moe.layer import RouterStatistics
+from switch_jax.train_step.bad_step_guard import judge
+from switch_jax.train_step.loss import TokenSums, token_sums
+from switch_jax.train_step.microbatches import Batch, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
-
-Batch = dict[str, jax.Array]
 
 # Added to the signal of a host that has no batch: what it passes is padding, and all hosts see that
 # the step is not to be done.
@@ -91,78 +86,30 @@ class _Totals(NamedTuple):
     decoder: jax.Array
 
 
-def part_rows(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> int:
-    """Consecutive rows that must stay together in a part of the batch: whole routing groups."""
-    if not model.num_experts:
-        return 1
-    sizes = model.group_sizes.values()
-    return math.lcm(*map(functools.partial(_group_rows, batch_size), lengths, sizes))
-
-
-def _group_rows(batch_size: int, length: int, group_size: int) -> int:
-    """Rows of a group; 1 where a row is several groups."""
-    return max(1, group_shape(batch_size, length, group_size)[1] // length)
-
-
-def check_batch(
-    model: ModelConfig,
-    batch_size: int,
-    lengths: tuple[int, int],
-    num_microbatches: int,
-    mesh_shape: Any,
-) -> None:
-    """Raises UserError, with the equation, where the batch does not divide as it must.
-
-    Args:
-      lengths: of inputs and of targets.
-      mesh_shape: devices by mesh axis.
-    """
-    shards = batch_shards(mesh_shape)
-    parts = num_microbatches * shards
-    if batch_size % parts:
-        raise UserError(
-            f"batch size {batch_size} does not divide over data x expert = {shards} devices and "
-            f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
-            f"set BATCH_SIZE to a multiple of {parts}"
-        )
-    if not model.num_experts:
-        return
-    for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
-        macro = MACROS[stack]
-        check_divides(batch_size, length, model.num_experts, size, mesh_shape, macro)
-        rows = _group_rows(batch_size, length, size)
-        if batch_size % (rows * parts):
-            raise UserError(
-                f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
-                f"and {rows} x {num_microbatches} microbatches x {shards} devices does not divide "
-                f"the batch size {batch_size}; set {macro} to {batch_size // parts * length} or "
-                "less, or NUM_MICROBATCHES lower"
-            )
-
-
 def make_train_step(
-    model: ModelConfig,
-    loss: LossConfig,
+    config: Config,
     optimizer: optax.GradientTransformationExtraArgs,
-    *,
-    num_microbatches: int,
-    seed: int,
-    guard: GuardConfig = GuardConfig(),  # noqa: B008  frozen
     shardings: Any = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
-    Gradients of `num_microbatches` parts are summed, each part normalised by the tokens of the
-    whole batch: noise apart, the gradients are those of the one large batch whatever the padding in
-    each part. Noise is drawn from `seed`, the step and the number of the part. `shardings` are the
-    parameters', which their gradients get too; None leaves them to the compiler.
+    The gradients of the microbatches are summed, each normalised by the tokens of the whole batch.
+    So, apart from noise, they are the gradients of the one large batch, however unequal the padding
+    of the microbatches is. Noise is drawn from the run's seed, the step and the microbatch's index.
 
-    The optimiser's `update` takes `skip`, a bool scalar: where it is true, updates are 0 and its
-    state stays. It has to do so itself: a choice between old and new arrays afterwards would be one
-    more pass over all of them, 5 % of a step of T5-Base on a TPU.
+    Args:
+      config: the run.
+      optimizer: its `update` takes `skip`, a bool scalar: where it is true, updates are 0 and the
+        optimiser's state stays. The optimiser does this itself because choosing between old and new
+        arrays afterwards would be one more pass over all of them, 5 % of a step of T5-Base on a
+        TPU.
+      shardings: of the parameters, and so of their gradients; None leaves those to the compiler.
 
-    The function takes state, batch and int32 [devices] signals (or None), see `Metrics.signal`.
+    Returns:
+      A function of state, batch and int32 [devices] signals (or None, see `Metrics.signal`) that
+      returns the new state and the step's metrics.
     """
+    model, loss, num_microbatches = config.model, config.loss, config.run.num_microbatches
     axes = logical_axes(model)
 
     def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
@@ -187,7 +134,7 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, signals: jax.Array | None = None
     ) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(jax.random.key(config.run.seed), state.step)
         totals = _Totals(
             jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
             jnp.maximum(_real(batch["encoder_segments"]), 1.0),
@@ -196,13 +143,13 @@ def make_train_step(
         if num_microbatches == 1:
             gradients, sums = gradient(state.parameters, batch, totals, key)
         else:
-            parts = _split(model, batch, num_microbatches)
+            parts = split(model, batch, num_microbatches)
             gradients, sums = _accumulate(
                 functools.partial(gradient, state.parameters), parts, totals, key
             )
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(gradients, axes)
-            bad, limits, guarded = judge(state.guard, guard, sums.loss, gradient_norms.all)
+            bad, limits, guarded = judge(state.guard, config.guard, sums.loss, gradient_norms.all)
             signal = jnp.int32(0) if signals is None else signals.max()
             done = signal < NO_STEP
             guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
@@ -282,21 +229,6 @@ def _forward(
 
 def _real(segments: jax.Array) -> jax.Array:
     return jnp.sum(segments != 0, dtype=jnp.float32)
-
-
-def _split(model: ModelConfig, batch: Batch, parts: int) -> Batch:
-    """[B, ...] -> [parts, B / parts, ...]: every `parts`-th run of rows that stay together.
-
-    Interleaved, so that each device finds its rows of every part among its rows of the batch.
-    """
-    batch_size, length = batch["encoder_tokens"].shape
-    rows = part_rows(model, batch_size, (length, batch["decoder_segments"].shape[1]))
-
-    def split(x: jax.Array) -> jax.Array:
-        x = x.reshape(batch_size // (parts * rows), parts, rows, *x.shape[1:])
-        return jnp.swapaxes(x, 0, 1).reshape(parts, batch_size // parts, *x.shape[3:])
-
-    return jax.tree.map(split, batch)
 
 
 def _accumulate(

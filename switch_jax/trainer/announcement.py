@@ -2,22 +2,21 @@
 
 from jax.sharding import Mesh
 
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
-from switch_jax.model import ModelConfig
+from switch_jax.config import Config
 from switch_jax.model.flops import parameter_count
-from switch_jax.trainer.checks import routing_groups
+from switch_jax.train_step.microbatches import routing_groups
 
 
-def announcement(run: RunConfig, model: ModelConfig, data: DataConfig, mesh: Mesh) -> list[str]:
+def announcement(config: Config, mesh: Mesh) -> list[str]:
     """Lines: what trains, on what, where; and the routing groups of each stack, with warnings."""
+    model = config.model
     kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
     sizes = " x ".join(str(size) for size in mesh.shape.values())
     lines = [
-        f"{kind}, {parameter_count(model):,} parameters; {data.mixture_or_task_name}; "
+        f"{kind}, {parameter_count(model):,} parameters; {config.data.mixture_or_task_name}; "
         f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}"
     ]
-    for stack, groups in routing_groups(run, model, data, mesh).items():
+    for stack, groups in routing_groups(config, mesh.shape).items():
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")

@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
+from switch_jax.config import GuardConfig
 from switch_jax.errors import UserError
-from switch_jax.train_step.bad_step_guard import GuardConfig
 from switch_jax.train_step.step import Metrics
-from switch_jax.trainer.device_batches import Fed
+from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.trainer.folder import write_bad_batch
 
 # What the guard judges a step by, and the limits, by their names in its metrics.
@@ -27,7 +27,9 @@ class BadSteps:
         self.in_a_row = self.rollbacks = 0
         self._last, self._written = "", 0
 
-    def describe(self, step: int, metrics: Metrics, fed: Fed) -> tuple[str, dict[str, float]]:
+    def describe(
+        self, step: int, metrics: Metrics, batch: DeviceBatch
+    ) -> tuple[str, dict[str, float]]:
         """Takes in a step that was skipped, and writes its batch if it is one of the first.
 
         Returns:
@@ -42,12 +44,12 @@ class BadSteps:
             f"step {step} is bad and was skipped: {verdict('loss', loss, loss_limit)}, "
             f"{verdict('gradient norm', norm, norm_limit)}"
         )
-        text, batch = self._last, fed.position.batches
+        text, number = self._last, batch.position.batches
         if self._written < self._config.dumped_batches:
             self._written += 1
-            path = write_bad_batch(self._model_dir, batch, fed.host)
-            text += f"; batch {batch} is in {path}"
-        return text, {"batch": batch, **values}
+            path = write_bad_batch(self._model_dir, number, batch.host)
+            text += f"; batch {number} is in {path}"
+        return text, {"batch": number, **values}
 
     def too_many(self) -> bool:
         """Whether the run has to go back, or to stop."""

@@ -10,17 +10,16 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from switch_jax.config import RunConfig
+from switch_jax.config import Config
 from switch_jax.data.batch import Batch
-from switch_jax.data.config import DataConfig
-from switch_jax.data.eval_batches import eval_batches, eval_tasks
+from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.eval_batches import eval_batches
 from switch_jax.errors import UserError
-from switch_jax.model import ModelConfig
 from switch_jax.partitioning.mesh import replicated
+from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.loss import TokenSums
 from switch_jax.train_step.lowering import abstract_batch
 from switch_jax.train_step.step import make_eval_step
-from switch_jax.trainer.device_batches import to_devices
 
 ALL = "all"
 METRICS = ("neg_log_perplexity", "accuracy")
@@ -29,39 +28,37 @@ METRICS = ("neg_log_perplexity", "accuracy")
 class Evaluation:
     """The validation sets of a task, or of each task of a mixture; read once and kept.
 
-    Every host reads all of them: they are small, and their batches are the same anywhere.
+    Every host reads all of them: they are small, and their batches are the same on every host.
     """
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        data: DataConfig,
-        run: RunConfig,
-        mesh: Mesh,
-        parameters: Any,
-        split: str = "validation",
-    ) -> None:
-        """Reads the sets, and compiles; `parameters` are `ShapeDtypeStruct`s on the mesh."""
-        tasks = eval_tasks(data, split)
+    def __init__(self, config: Config, mesh: Mesh, parameters: Any, opened: OpenedTasks) -> None:
+        """Reads the sets, and compiles.
+
+        Args:
+          config: the run; its data are not read.
+          mesh: the devices.
+          parameters: `ShapeDtypeStruct`s on the mesh.
+          opened: the tasks that are evaluated.
+        """
 
         def read(task: str) -> list[Batch]:
-            one = dataclasses.replace(data, mixture_or_task_name=task)
-            return list(eval_batches(one, run.batch_size, run.eval_batches, split))
+            run = config.run
+            return list(eval_batches(opened.only(task), run.batch_size, run.eval_batches))
 
-        # To begin to read a set takes about as long as to read it, and a mixture may have 100.
+        # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
-            self._batches = dict(zip(tasks, threads.map(read, tasks), strict=True))
+            self._batches = dict(zip(opened.names, threads.map(read, opened.names), strict=True))
         self._mesh = mesh
         # Every host reads the sums.
-        step = jax.jit(make_eval_step(model), out_shardings=replicated(mesh))
-        shapes = abstract_batch(run, data, mesh)
+        step = jax.jit(make_eval_step(config.model), out_shardings=replicated(mesh))
+        shapes = abstract_batch(config, mesh)
         self._step = step.lower(parameters, shapes).compile()
 
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task; of several tasks also their mean over tokens, "all"."""
         results, total = {}, TokenSums(*[0.0] * 4)
         for task, batches in self._batches.items():
-            on_devices = [self._step(parameters, to_devices(b, self._mesh)) for b in batches]
+            on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
             sums = added(jax.device_get(on_devices))
             total = added([total, sums])
             results[task] = _per_token(sums)
@@ -126,10 +123,10 @@ class Best:
         return dataclasses.asdict(self)
 
 
-def check_metric(name: str, data: DataConfig) -> None:
+def check_metric(name: str, opened: OpenedTasks) -> None:
     """Raises UserError where BEST_METRIC names no metric of these validation sets."""
     task, _, metric = name.rpartition("/")
-    tasks = [*eval_tasks(data), ALL]
+    tasks = [*opened.names, ALL]
     if metric not in METRICS or (task and task not in tasks):
         raise UserError(
             f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy; "

@@ -10,11 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing.parameters import saved_steps
-from switch_jax.config import RunConfig
+from switch_jax.config import Config
 from switch_jax.data.batch import Batch
-from switch_jax.data.config import DataConfig
 from switch_jax.data.configured_tasks import identities
-from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.paths import local_path, write_whole, writing
 
@@ -36,9 +34,7 @@ def make_folder(name: str) -> Path:
 
 def write_description(
     model_dir: Path,
-    run: RunConfig,
-    model: ModelConfig,
-    data: DataConfig,
+    config: Config,
     mesh: Mesh,
     config_text: str,
     start: Path | None,
@@ -47,25 +43,26 @@ def write_description(
 
     Args:
       model_dir: the run's folder.
-      run, model, data, mesh, config_text: what is described.
+      config, mesh: what is described.
+      config_text: the config as gin text; empty: none is written.
       start: the checkpoint that a new run starts from; of one that goes on from a checkpoint of its
         own, `run.json` keeps what it says.
 
     Raises:
       UserError: they cannot be written.
     """
-    inputs, targets = (data.task_feature_lengths[name] for name in ("inputs", "targets"))
+    run, model, tokens = config.run, config.model, sum(config.data.lengths)
     description = {
         "name": model_dir.name,
         "parameters": parameter_count(model),
         "num_experts": model.num_experts,
-        "flops_per_token": forward_flops(model, inputs, targets) / (inputs + targets),
+        "flops_per_token": forward_flops(model, *config.data.lengths) / tokens,
         "mesh": dict(mesh.shape),
         "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
         "train_steps": run.train_steps,
-        "batch_tokens": run.batch_size * (inputs + targets),
+        "batch_tokens": run.batch_size * tokens,
         "seed": run.seed,
-        "vocabulary": identities(data),
+        "vocabulary": identities(config.data),
         "initial_checkpoint": _initial_checkpoint(model_dir, start),
     }
     with writing(f"MODEL_DIR {run.model_dir!r}"):

@@ -4,14 +4,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.config import Config
 from switch_jax.hardware import device_peak_flops, devices_per_chip
 from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
-from switch_jax.model import ModelConfig
 from switch_jax.model.flops import training_flops
+from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.train_step.step import Metrics
 
 # Not means over steps, or not of use as such.
@@ -27,20 +25,17 @@ class Records:
 
     def __init__(
         self,
+        config: Config,
         writer: MetricWriter,
         progress: Progress,
         goodput: Goodput,
-        run: RunConfig,
-        model: ModelConfig,
-        data: DataConfig,
-        schedule: optax.Schedule,
     ) -> None:
         self._writer, self._progress, self._goodput = writer, progress, goodput
-        self._model, self._schedule = model, schedule
+        self._model = config.model
+        self._schedule = learning_rate_schedule(config.optimizer)
         self._input_bound = InputBound()
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
-        inputs, targets = (data.task_feature_lengths[name] for name in ("inputs", "targets"))
-        flops = run.batch_size * training_flops(model, inputs, targets)
+        flops = config.run.batch_size * training_flops(config.model, *config.data.lengths)
         peak = device_peak_flops(kind)
         self._peak_seconds = flops / (peak * devices) if peak else None
         self._chips = max(1, devices // devices_per_chip(kind))

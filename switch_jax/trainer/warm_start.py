@@ -1,4 +1,4 @@
-"""What a run starts from that has no checkpoint of its own."""
+"""Warm start: a new run begins with the parameters of another run's checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,19 @@ import jax
 
 from switch_jax.checkpointing import find_checkpoint, load_parameters
 from switch_jax.checkpointing.parameters import check_parameters, saved_steps
-from switch_jax.config import RunConfig
+from switch_jax.config import Config, RunConfig
 from switch_jax.errors import UserError
-from switch_jax.model import ModelConfig, logical_axes
-from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
+from switch_jax.model import logical_axes
+from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
 from switch_jax.runtime.processes import agreed
-from switch_jax.train_step.bad_step_guard import GuardConfig
 from switch_jax.train_step.state import TrainState, fresh_state, init_state
 
 
-def initial_checkpoint(run: RunConfig, abstract_parameters: Any) -> Path | None:
+def find_warm_start(run: RunConfig, abstract_parameters: Any) -> Path | None:
     """The checkpoint whose parameters a run starts from, checked before anything is written.
 
-    To be called once a start: the run that it is of may save a newer one meanwhile.
+    Call it once a start: the other run may save a newer checkpoint in the meantime.
 
     Args:
       run: with or without `initial_checkpoint`.
@@ -54,18 +53,11 @@ def initial_checkpoint(run: RunConfig, abstract_parameters: Any) -> Path | None:
     return found
 
 
-def initial_state(
-    run: RunConfig,
-    model: ModelConfig,
-    optimizer: OptimizerConfig,
-    guard: GuardConfig,
-    abstract: TrainState,
-    checkpoint: Path | None,
-) -> TrainState:
-    """The state of a run that has done no step, laid out as `abstract`.
+def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None) -> TrainState:
+    """The state of a run before its first step, laid out as `abstract`.
 
     Args:
-      run, model, optimizer, guard: the parts.
+      config: the run.
       abstract: shapes, dtypes and shardings.
       checkpoint: its parameters are taken; None: they are drawn from the run's seed.
 
@@ -73,16 +65,14 @@ def initial_state(
       UserError: the checkpoint cannot be read.
     """
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
-    transformation = make_optimizer(optimizer, logical_axes(model))
+    transformation = make_optimizer(config.optimizer, logical_axes(config.model))
     if checkpoint is not None:
         start = jax.jit(
-            lambda parameters: fresh_state(parameters, transformation, guard),
+            lambda parameters: fresh_state(config, transformation, parameters),
             donate_argnums=0,
             out_shardings=shardings,
         )
         return start(load_parameters(checkpoint, abstract.parameters))
-    init = jax.jit(
-        lambda key: init_state(model, transformation, key, guard), out_shardings=shardings
-    )
+    init = jax.jit(lambda key: init_state(config, transformation, key), out_shardings=shardings)
     # Steps fold their number into the same key: this is one that no run reaches.
-    return init(jax.random.fold_in(jax.random.key(run.seed), 2**32 - 1))
+    return init(jax.random.fold_in(jax.random.key(config.run.seed), 2**32 - 1))

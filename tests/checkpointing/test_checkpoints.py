@@ -12,8 +12,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.checkpointing import Checkpoints, load_parameters
+from switch_jax.config import MeshConfig
 from switch_jax.errors import TransientError, UserError
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 
 # 2 MB, so that there are files with nothing but data; the rest lies within descriptions.
 PLACES = {

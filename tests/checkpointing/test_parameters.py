@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.checkpointing import Checkpoints, RunLock, find_checkpoint, load_parameters
+from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 
 PLACES = {
     "experts": {"wi": PartitionSpec("expert", "data", "model")},

@@ -80,14 +80,14 @@ def test_two_models_are_refused(files):
 
 
 def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine(capsys):
-    parts = _built("runs/pretrain.gin", "models/t5_base.gin")
-    assert parts["model"].d_model == 768
+    config = _built("runs/pretrain.gin", "models/t5_base.gin")
+    assert config.model.d_model == 768
     assert capsys.readouterr().err == ""
 
 
 def test_a_run_over_another_run_is_told_in_one_line(capsys):
-    parts = _built("models/t5_base.gin", "runs/pretrain.gin", "runs/finetune.gin")
-    assert parts["run"].train_steps == 16_000
+    config = _built("models/t5_base.gin", "runs/pretrain.gin", "runs/finetune.gin")
+    assert config.run.train_steps == 16_000
     error = capsys.readouterr().err
     assert re.fullmatch(
         r"note: runs/finetune.gin replaces what runs/pretrain.gin sets: .*\n", error
@@ -246,8 +246,8 @@ def test_a_value_of_the_command_line_is_one_value(binding, message):
 
 
 def test_a_path_with_a_newline_stays_one_value():
-    parts = _built("runs/demo_switch.gin", bindings=["MODEL_DIR=/tmp/a\nTRAIN_STEPS = 5"])
-    assert (parts["run"].model_dir, parts["run"].train_steps) == ("/tmp/a\nTRAIN_STEPS = 5", 500)
+    config = _built("runs/demo_switch.gin", bindings=["MODEL_DIR=/tmp/a\nTRAIN_STEPS = 5"])
+    assert (config.run.model_dir, config.run.train_steps) == ("/tmp/a\nTRAIN_STEPS = 5", 500)
 
 
 # Every number of every config.

@@ -10,9 +10,9 @@ import pytest
 
 from switch_jax.cli import main
 from switch_jax.cli import plan as cli_plan
+from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
-from switch_jax.model import ModelConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
 from switch_jax.planning import compiler, plan, search
@@ -58,15 +58,15 @@ def _plan(hardware, mesh, fits=True):
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Answers for the compiler; returns the arguments of each `make_plan`.
+    """Answers for the compiler; returns the config of each `make_plan`.
 
-    A step fits where `planned.fits` says so of its mesh and its configs.
+    A step fits where `planned.fits` says so of its config.
     """
-    calls = types.SimpleNamespace(made=[], fits=lambda mesh, parts: True)
+    calls = types.SimpleNamespace(made=[], fits=lambda config: True)
 
-    def make_plan(hardware, mesh, **parts):
-        calls.made.append((mesh, parts))
-        return _plan(hardware, mesh, calls.fits(mesh, parts))
+    def make_plan(config, hardware):
+        calls.made.append(config)
+        return _plan(hardware, config.mesh, calls.fits(config))
 
     monkeypatch.setattr(plan, "make_plan", make_plan)
     monkeypatch.setattr(search, "make_plan", make_plan)
@@ -194,14 +194,14 @@ def test_the_same_for_people(capsys, planned):
 
 def test_without_mesh_that_of_the_gin_files_is_taken(planned):
     assert main(["plan", *TINY, "--topology=v5p-8", "--gin.MESH_EXPERT=2"]) == 0
-    ((mesh, parts),) = planned.made
-    assert (mesh.data, mesh.expert, mesh.model) == (None, 2, 1)
-    assert parts["model"].d_model == 128
-    assert parts["run"].batch_size == 64
+    (config,) = planned.made
+    assert (config.mesh.data, config.mesh.expert, config.mesh.model) == (None, 2, 1)
+    assert config.model.d_model == 128
+    assert config.run.batch_size == 64
 
 
 def test_out_of_memory_says_the_sizes_and_the_nearest_change(capsys, planned):
-    planned.fits = lambda mesh, parts: parts["run"].num_microbatches >= 4
+    planned.fits = lambda config: config.run.num_microbatches >= 4
     assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
     captured = capsys.readouterr()
     assert re.search(r"memory of a chip +30.0 GiB of 16.0 GiB: OUT OF MEMORY", captured.out)
@@ -210,11 +210,11 @@ def test_out_of_memory_says_the_sizes_and_the_nearest_change(capsys, planned):
     assert "it does not fit, 30.0 of 16.0 GiB a chip; trying what saves memory" in captured.err
     assert captured.err.count("compiling it with --gin") == 3
     # Changes are tried on the mesh that was asked for.
-    assert {(m.data, m.expert, m.model) for m, _ in planned.made} == {(1, 4, 1)}
+    assert {(c.mesh.data, c.mesh.expert, c.mesh.model) for c in planned.made} == {(1, 4, 1)}
 
 
 def test_out_of_memory_in_json(capsys, planned):
-    planned.fits = lambda mesh, parts: parts["model"].remat_policy == "full"
+    planned.fits = lambda config: config.model.remat_policy == "full"
     assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1", "--json"]) == 3
     result = json.loads(capsys.readouterr().out)
     assert result["fits"] is False
@@ -224,13 +224,13 @@ def test_out_of_memory_in_json(capsys, planned):
 
 
 def test_where_no_change_fits(capsys, planned):
-    planned.fits = lambda mesh, parts: False
+    planned.fits = lambda config: False
     assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
     assert "nearest change that fits: none of those tried" in capsys.readouterr().out
 
 
 def test_search_ranks_meshes_and_shows_the_best(capsys, planned):
-    planned.fits = lambda mesh, parts: mesh.expert == 4
+    planned.fits = lambda config: config.mesh.expert == 4
     arguments = ["--topology=v5e-8", "--search=3", "--gin.BATCH_SIZE=128"]
     assert main(["plan", *TINY, *arguments]) == 0
     output = capsys.readouterr().out
@@ -254,7 +254,7 @@ def test_search_ranks_meshes_and_shows_the_best(capsys, planned):
 @pytest.mark.parametrize(("name", "start"), [("plan.png", b"\x89PNG"), ("plan.svg", b"<?xml")])
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_picture(name, start, fits, tmp_path, capsys, planned):
-    planned.fits = lambda mesh, parts: fits
+    planned.fits = lambda config: fits
     file = tmp_path / name
     arguments = ["--topology=v5e-4", "--mesh=1,4,1", "--json", f"--picture={file}"]
     assert main(["plan", *TINY, *arguments]) == (0 if fits else 3)

@@ -90,7 +90,7 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
 
     (tmp_path / "printed.gin").write_text(captured.out)
     gin_config.parse([str(tmp_path / "printed.gin")], [], [])
-    assert gin_config.build()["model"].group_sizes == {"encoder": 128, "decoder": 512}
+    assert gin_config.build().model.group_sizes == {"encoder": 128, "decoder": 512}
 
 
 def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys, tmp_path):
@@ -127,8 +127,8 @@ def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
 def test_fields_may_be_set_directly():
     bindings = ["ModelConfig.d_ff=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
     gin_config.parse(["runs/demo_dense.gin"], bindings, [])
-    parts = gin_config.build()
-    assert (parts["model"].d_ff, parts["run"].batch_size, parts["loss"].z_loss) == (24, 128, 0)
+    config = gin_config.build()
+    assert (config.model.d_ff, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
 
 
 def test_an_unknown_subcommand_is_refused(capsys):
@@ -169,9 +169,9 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
 def test_every_packaged_model_builds(model):
     files = ["runs/demo.gin", model]
     gin_config.parse(files, ["MODEL_DIR=somewhere/else"], [])
-    parts = gin_config.build()
-    assert parts["run"].model_dir == "somewhere/else"
-    assert (parts["model"].num_experts > 0) == ("switch" in model)
+    config = gin_config.build()
+    assert config.run.model_dir == "somewhere/else"
+    assert (config.model.num_experts > 0) == ("switch" in model)
 
 
 @pytest.mark.parametrize("run", [f for f in gin_config.packaged_files() if "runs/demo_" in f])
@@ -179,4 +179,4 @@ def test_every_packaged_run_builds(run):
     gin_config.parse([run], [], [])
     questions = {"runs/demo_finetune.gin": "factbook_qa_open"}
     task = questions.get(run, "english_span_corruption")
-    assert gin_config.build()["data"].mixture_or_task_name == task
+    assert gin_config.build().data.mixture_or_task_name == task

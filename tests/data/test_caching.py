@@ -8,8 +8,9 @@ import pytest
 import seqio
 
 from switch_jax.cli import main
+from switch_jax.config import DataConfig
 from switch_jax.data.caching import cache
-from switch_jax.data.config import DataConfig
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
@@ -71,5 +72,5 @@ def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
     found = (tuple(example["targets"].tolist()) for example in cached.as_numpy_iterator())
     assert collections.Counter(found) == expected
     config = DataConfig(NAME, {"inputs": 64, "targets": 20}, use_cached=True)
-    batch, _ = next(TrainBatches(config, 4))
+    batch, _ = next(TrainBatches(open_tasks(config), 4))
     assert batch["decoder_loss_weights"].any(axis=1).all()

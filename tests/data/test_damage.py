@@ -7,13 +7,15 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.cli import main
+from switch_jax.config import DataConfig
 from switch_jax.data import pieces, sources
-from switch_jax.data.config import DataConfig
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import TransientError, UserError
 from switch_jax.tasks import english
+from tests.data.helpers import validation
 from tests.data.test_sources import LENGTHS, PAIR, prepare
 
 
@@ -41,13 +43,12 @@ def lines(tmp_path):
     seqio.TaskRegistry.remove("latin")
 
 
-def test_a_line_that_is_not_utf_8(lines, capsys, monkeypatch):
+def test_a_line_that_is_not_utf_8(lines, capsys):
     config = DataConfig("latin", LENGTHS)
     with pytest.raises(UserError, match=lines.format("validation")):
-        list(eval_batches(config, 2))
-    monkeypatch.setattr("switch_jax.data.train_batches.check_readable", lambda config: None)
+        list(eval_batches(validation(config), 2))
     with pytest.raises(UserError, match=lines.format("train")):
-        next(TrainBatches(config, 2))
+        next(TrainBatches(open_tasks(config), 2))
     assert main(["tasks", "latin", "--split", "train", "--examples", "6"]) == 2
     told = capsys.readouterr()
     assert told.out == "" and told.err.count("\n") == 1
@@ -72,7 +73,7 @@ def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
     # What comes before the damaged block is trained on.
     monkeypatch.setattr(pieces, "MOST_BYTES", 500)
     config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
-    batches = TrainBatches(config, 10)
+    batches = TrainBatches(open_tasks(config), 10)
     with pytest.raises(UserError, match=records):
         for _ in range(4):
             next(batches)
@@ -89,7 +90,7 @@ def test_a_damaged_archive(tmp_path):
     source = seqio.FileDataSource(english.read_lines, {"train": str(tmp_path / "lines.txt.gz")})
     text_task("archive", source)
     with pytest.raises(UserError, match=r"archive, split 'train': \S+lines.txt.gz, after \d+ exam"):
-        next(TrainBatches(DataConfig("archive", LENGTHS), 500))
+        next(TrainBatches(open_tasks(DataConfig("archive", LENGTHS)), 500))
     seqio.TaskRegistry.remove("archive")
 
 
@@ -103,7 +104,7 @@ def test_a_step_that_fails_is_told_as_such():
         output_features={"targets": seqio.Feature(english.VOCABULARY)},
     )
     with pytest.raises(UserError, match="failing, split 'train': a step of the task fails: String"):
-        TrainBatches(DataConfig("failing", LENGTHS), 1)
+        TrainBatches(open_tasks(DataConfig("failing", LENGTHS)), 1)
     seqio.TaskRegistry.remove("failing")
 
 
@@ -116,5 +117,5 @@ def test_a_fault_of_the_storage_is_told_at_once(monkeypatch):
     text_task("faulty", seqio.TextLineDataSource({"train": file, "validation": file}))
     message = f"faulty, split 'validation': cannot be read: {file}; Input/output error; this may pa"
     with pytest.raises(TransientError, match=message):
-        list(eval_batches(DataConfig("faulty", LENGTHS), 2))
+        list(eval_batches(validation(DataConfig("faulty", LENGTHS)), 2))
     seqio.TaskRegistry.remove("faulty")

@@ -9,12 +9,13 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from switch_jax.config import DataConfig
 from switch_jax.data import preprocessing
-from switch_jax.data.checks import check_readable
-from switch_jax.data.config import DataConfig
+from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
+from tests.data.helpers import validation
 
 LENGTHS = {"inputs": 3, "targets": 3}
 VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
@@ -63,16 +64,16 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
         register(f"alike_{i}", tmp_path / f"{i}.txt", [step])
     register.mixture("alike")
     config = DataConfig("alike", LENGTHS, pack=False, num_streams=2)
-    check_readable(config)
+    check_examples(open_tasks(config))
     assert step.calls == 1  # in the order of the source
     found = {
         int(number)
-        for batch, _ in itertools.islice(TrainBatches(config, 8), 8)
+        for batch, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 8)
         for number in batch["encoder_tokens"][:, 0]
     }
     assert found == set(range(10, 16))
     assert step.calls == 2  # in blocks
-    (batch,) = eval_batches(config, 20)
+    (batch,) = eval_batches(validation(config), 20)
     np.testing.assert_array_equal(batch["encoder_tokens"][:18, 0], np.repeat(np.arange(10, 16), 3))
     assert step.calls == 2
 
@@ -83,8 +84,8 @@ def test_tasks_with_other_steps_share_nothing(tmp_path, register):
         register(f"times_{factor}", tmp_path / "numbers.txt", [counted(factor)])
     for factor in (2, 3):
         config = DataConfig(f"times_{factor}", LENGTHS, pack=False)
-        assert next(TrainBatches(config, 1))[0]["encoder_tokens"][0, 0] == 7 * factor
-        assert next(eval_batches(config, 1))["encoder_tokens"][0, 0] == 7 * factor
+        assert next(TrainBatches(open_tasks(config), 1))[0]["encoder_tokens"][0, 0] == 7 * factor
+        assert next(eval_batches(validation(config), 1))["encoder_tokens"][0, 0] == 7 * factor
 
 
 def test_a_task_of_a_mixture_without_file_is_told_before_anything_is_read(tmp_path, register):
@@ -94,7 +95,7 @@ def test_a_task_of_a_mixture_without_file_is_told_before_anything_is_read(tmp_pa
     register("without_file", tmp_path / "b.txt", [step])
     register.mixture("half_there")
     with pytest.raises(UserError, match="^without_file, split 'train': there is no file .*b.txt"):
-        TrainBatches(DataConfig("half_there", LENGTHS), 1)
+        TrainBatches(open_tasks(DataConfig("half_there", LENGTHS)), 1)
 
 
 def test_a_task_of_a_mixture_without_example_is_told_when_it_is_drawn(tmp_path, register):
@@ -103,7 +104,7 @@ def test_a_task_of_a_mixture_without_example_is_told_when_it_is_drawn(tmp_path, 
         (tmp_path / f"{name}.txt").write_text(text)
         register(name, tmp_path / f"{name}.txt", [step])
     register.mixture("half_full")
-    batches = TrainBatches(DataConfig("half_full", LENGTHS), 8)
+    batches = TrainBatches(open_tasks(DataConfig("half_full", LENGTHS)), 8)
     with pytest.raises(UserError, match="^hollow gives no example of its split 'train' at task_f"):
         next(batches)
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from switch_jax.config import DataConfig
 from switch_jax.data import inspect, registry
-from switch_jax.data.config import DataConfig
 from switch_jax.errors import UserError
 
 

@@ -8,8 +8,8 @@ import seqio
 import tensorflow_datasets as tfds
 
 from switch_jax.cli import main
-from switch_jax.data.checks import check_data
-from switch_jax.data.config import DataConfig
+from switch_jax.config import DataConfig
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.inspect import show
 from switch_jax.data.registry import provider, splits_of
 from switch_jax.data.train_batches import TrainBatches
@@ -67,7 +67,7 @@ def test_a_prepared_folder_serves(folder, capsys):
 def test_a_folder_of_an_earlier_version_serves_and_streams(folder):
     seqio.set_tfds_data_dir_override(folder)
     config = DataConfig("mc4.iw", LENGTHS, vocabulary="byte")
-    batch, _ = next(TrainBatches(config, 2))
+    batch, _ = next(TrainBatches(open_tasks(config), 2))
     assert batch["encoder_tokens"].shape == (2, 64)
     assert batch["decoder_loss_weights"].any(axis=1).all()
     assert show(dataclasses.replace(config, split="validation"), 1).startswith("mc4.iw, validation")
@@ -75,25 +75,25 @@ def test_a_folder_of_an_earlier_version_serves_and_streams(folder):
 
 def test_data_that_are_not_there_are_told_with_where_and_how(folder):
     with pytest.raises(UserError, match="anli_r1 reads .* anli/r1:0.1.0, which is not in /"):
-        check_data(DataConfig("anli_r1", LENGTHS))
+        open_tasks(DataConfig("anli_r1", LENGTHS))
     seqio.set_tfds_data_dir_override(folder)
     told = f"anli/r2:0.1.0, which is not in {folder}: .*tfds.builder.'anli/r2:0.1.0', data_dir=...."
     with pytest.raises(UserError, match=told):
-        check_data(DataConfig("anli_r2", LENGTHS))
+        open_tasks(DataConfig("anli_r2", LENGTHS))
     # A task of T5's, which asks TFDS for its splits.
     with pytest.raises(UserError, match="glue_cola_v002 reads .* glue/cola:1.0.0, which is not in"):
-        check_data(DataConfig("glue_cola_v002", LENGTHS))
+        open_tasks(DataConfig("glue_cola_v002", LENGTHS))
 
 
 def test_splits_that_were_not_prepared_are_told(folder):
     seqio.set_tfds_data_dir_override(folder)
     with pytest.raises(UserError, match="anli_r1 has no split 'test': .* are train, validation"):
-        check_data(DataConfig("anli_r1", LENGTHS, split="test"))
+        open_tasks(DataConfig("anli_r1", LENGTHS, split="test"))
     # A mixture does without no task in silence.
     with pytest.raises(
         UserError, match="mc4.af reads af, af-validation .* iw, iw-validation alone"
     ):
-        check_data(DataConfig("mc4", LENGTHS))
+        open_tasks(DataConfig("mc4", LENGTHS))
 
 
 def test_a_cache_serves_without_its_source(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from switch_jax.config import DataConfig
 from switch_jax.data import pieces
-from switch_jax.data.config import DataConfig
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.position import Position
 from switch_jax.data.streams import Cursor, TaskExamples
 from switch_jax.data.train_batches import TrainBatches
@@ -124,29 +125,32 @@ def test_noise_differs_between_blocks_epochs_and_seeds_and_comes_again(numbers, 
 
 def test_a_mixture_keeps_its_rates(numbers):
     config = DataConfig("numbers_mixed", {"inputs": 1, "targets": 1}, num_streams=2)
-    batches = itertools.islice(TrainBatches(config, 500), 4)
+    batches = itertools.islice(TrainBatches(open_tasks(config), 500), 4)
     same = [b["encoder_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
     # 2000 draws with p = 3/4: the standard deviation is 0.0097.
     assert np.mean(same) == pytest.approx(0.75, abs=0.04)
 
 
 def test_a_run_goes_on_with_the_batches_of_the_uninterrupted_run():
-    read = TrainBatches(BIBLE, 8)
+    read = TrainBatches(open_tasks(BIBLE), 8)
     whole = [next(read) for _ in range(6)]
     text = json.dumps(whole[2][1].as_json())
     assert len(text) < 1000
     position = Position.from_json([json.loads(text)])
     assert position.batches == 3
     for (expected, place), (found, again) in zip(
-        whole[3:], TrainBatches(BIBLE, 8, position), strict=False
+        whole[3:], TrainBatches(open_tasks(BIBLE), 8, position), strict=False
     ):
         assert_same(expected, found)
         assert place == again
 
 
 def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batches(numbers):
-    whole = [batch for batch, _ in itertools.islice(TrainBatches(MIXED, 8), 4)]
-    hosts = [TrainBatches(MIXED, 8, needed_rows=rows) for rows in ([0, 1, 2, 3], [4, 5, 6, 7])]
+    whole = [batch for batch, _ in itertools.islice(TrainBatches(open_tasks(MIXED), 8), 4)]
+    hosts = [
+        TrainBatches(open_tasks(MIXED), 8, needed_rows=rows)
+        for rows in ([0, 1, 2, 3], [4, 5, 6, 7])
+    ]
     places = []
     for batch in whole[:2]:
         for number, host in enumerate(hosts):
@@ -160,9 +164,11 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
     # Two hosts stop, and one goes on for both; or one that needs rows of three streams.
     position = Position.from_json(places[-2:])
     assert sorted(position.streams) == [0, 1, 2, 3]
-    for (found, _), batch in zip(TrainBatches(MIXED, 8, position), whole[2:], strict=False):
+    for (found, _), batch in zip(
+        TrainBatches(open_tasks(MIXED), 8, position), whole[2:], strict=False
+    ):
         assert_same(found, batch)
-    odd = TrainBatches(MIXED, 8, position, needed_rows=[1, 2, 7])
+    odd = TrainBatches(open_tasks(MIXED), 8, position, needed_rows=[1, 2, 7])
     found, _ = next(odd)
     for row in (1, 2, 7):
         np.testing.assert_array_equal(found["encoder_tokens"][row], whole[2]["encoder_tokens"][row])
@@ -171,7 +177,7 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
 def test_packed_rows_lose_nothing():
     """The rows of a stream hold its examples in their order, whole."""
     config = dataclasses.replace(TOY, pack=True, num_streams=1)
-    batches = [b for b, _ in itertools.islice(TrainBatches(config, 4), 3)]
+    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)]
     packed = [
         batch["encoder_tokens"][row][batch["encoder_segments"][row] == segment].tolist()
         for batch in batches for row in range(4)
@@ -188,7 +194,7 @@ def test_packed_rows_lose_nothing():
 
 def test_more_streams_than_examples():
     config = dataclasses.replace(TOY, num_streams=8)
-    batches = [b for b, _ in itertools.islice(TrainBatches(config, 8), 3)]
+    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 3)]
     assert all((batch["encoder_segments"][:, 0] == 1).all() for batch in batches)
 
 
@@ -222,7 +228,9 @@ def test_a_stream_without_any_example_is_an_error_and_not_an_endless_wait(tmp_pa
 
 def test_the_seed_decides_the_order():
     def first_rows(seed):
-        return next(TrainBatches(dataclasses.replace(TOY, seed=seed), 15))[0]["encoder_tokens"]
+        return next(TrainBatches(open_tasks(dataclasses.replace(TOY, seed=seed)), 15))[0][
+            "encoder_tokens"
+        ]
 
     assert (first_rows(0) == first_rows(0)).all()
     assert (first_rows(0) != first_rows(1)).any()
@@ -230,7 +238,7 @@ def test_the_seed_decides_the_order():
 
 def test_a_batch_that_does_not_divide_over_the_streams_is_refused(numbers):
     with pytest.raises(UserError, match="batch size 6 .* 4 streams.*DATA_STREAMS to a divisor"):
-        TrainBatches(MIXED, 6)
+        TrainBatches(open_tasks(MIXED), 6)
     with pytest.raises(UserError, match="num_streams = 1000000: it must be at most 4,096"):
         dataclasses.replace(MIXED, num_streams=10**6)
 
@@ -268,5 +276,5 @@ def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(seqio.dataset_providers, "_GLOBAL_CACHE_DIRECTORIES", [], raising=False)
     seqio.set_global_cache_dirs([str(tmp_path / "cache")])
     config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached=True, pack=False)
-    batch, _ = next(TrainBatches(config, 1))
+    batch, _ = next(TrainBatches(open_tasks(config), 1))
     np.testing.assert_array_equal(batch["encoder_tokens"], [[7, 8, 9, 1, 0, 0]])

@@ -9,9 +9,9 @@ import sentencepiece
 import seqio
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from switch_jax.config import DataConfig
 from switch_jax.data import vocabularies
-from switch_jax.data.checks import check_data, check_readable
-from switch_jax.data.config import DataConfig
+from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.configured_tasks import vocabulary_size
 from switch_jax.data.inspect import show
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
@@ -75,7 +75,7 @@ def test_a_file_with_sentinels_of_its_own_gets_no_more(tmp_path):
     config = dataclasses.replace(BIBLE, vocabulary=path)
     config = dataclasses.replace(config, task_feature_lengths={"inputs": 256, "targets": 64})
     with pytest.raises(UserError, match="its vocabulary has 5 sentinels"):
-        check_data(config)
+        open_tasks(config)
 
 
 def test_it_replaces_what_a_task_is_written_in():
@@ -95,16 +95,16 @@ def test_caches_are_refused():
 def test_features_that_are_no_text_are_refused():
     config = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, vocabulary="byte")
     with pytest.raises(UserError, match="toy_pairs has 'inputs' that are no text .PassThroughVoc"):
-        check_data(config)
+        open_tasks(config)
 
 
 def test_files_that_do_not_serve_are_told(tmp_path):
     for path in (str(tmp_path / "none.model"), str(DATA / "README.md")):
         with pytest.raises(UserError, match=f"no SentencePiece model is found at {path} .*'byte'"):
-            check_data(dataclasses.replace(BIBLE, vocabulary=path))
+            open_tasks(dataclasses.replace(BIBLE, vocabulary=path))
     model = _train(tmp_path, pad_id=3, bos_id=0)
     with pytest.raises(UserError, match=f"{model} has padding 3 and EOS 1: padding must be 0"):
-        check_data(dataclasses.replace(BIBLE, vocabulary=model))
+        open_tasks(dataclasses.replace(BIBLE, vocabulary=model))
 
 
 def test_a_task_s_own_vocabulary_that_cannot_be_read_is_told():
@@ -115,7 +115,7 @@ def test_a_task_s_own_vocabulary_that_cannot_be_read_is_told():
         output_features={"targets": seqio.Feature(seqio.SentencePieceVocabulary("/no/such.model"))},
     )
     with pytest.raises(UserError, match="found at /no/such.model .*set VOCABULARY to the path"):
-        check_readable(DataConfig("no_vocabulary", LENGTHS, split="validation"))
+        check_examples(open_tasks(DataConfig("no_vocabulary", LENGTHS, split="validation")))
 
 
 def test_rates_are_those_of_the_registered_tasks():

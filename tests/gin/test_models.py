@@ -12,11 +12,12 @@ import pytest
 from flax import nnx
 
 from switch_jax.cli import gin_config
-from switch_jax.model import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.model.transformer import Transformer
 from switch_jax.paths import GIN_DIR
-from switch_jax.train_step.step import check_batch
+from switch_jax.train_step.microbatches import check_batch
+from tests.trainer.helpers import tiny_config
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).parent / "models"
@@ -62,7 +63,7 @@ def resolve(name: str, *bindings: str) -> ModelConfig:
     """The config of a model, as a pretraining run would have it."""
     files = [f"models/{name}.gin", "runs/pretrain.gin"]
     gin_config.parse(files, ["MODEL_DIR=/run", "MIXTURE_OR_TASK_NAME=task", *bindings], [])
-    return gin_config.build()["model"]
+    return gin_config.build().model
 
 
 def snapshot(config: ModelConfig) -> str:
@@ -127,13 +128,13 @@ def test_flops_for_a_sequence_are_those_of_table_9(name, flops):
 )  # fmt: skip
 def test_the_batch_of_the_paper_goes_on_pods(name, mesh, bindings):
     shape = dict(zip(("data", "expert", "model"), mesh, strict=True))
-    check_batch(resolve(name, *bindings), 2048, (512, 114), 1, shape)
+    check_batch(tiny_config(resolve(name, *bindings), 2048, (512, 114)), shape)
 
 
 def test_a_group_of_switch_c_has_a_token_for_each_expert():
     shape = {"data": 1, "expert": 2048, "model": 1}
     config = resolve("switch_c")
-    check_batch(config, 32768, (512, 114), 1, shape)
+    check_batch(tiny_config(config, 32768, (512, 114)), shape)
     assert math.isclose(config.group_size * config.train_capacity_factor, config.num_experts)
 
 

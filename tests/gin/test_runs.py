@@ -6,7 +6,7 @@ from jax.sharding import AbstractMesh, AxisType
 from switch_jax.cli import gin_config
 from switch_jax.model.flops import forward_flops
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.trainer.checks import check_elsewhere
+from switch_jax.trainer.prepare import check_for_slices
 from tests.gin.test_models import MODELS
 
 BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT_PATH=/pretrained"]
@@ -20,28 +20,28 @@ def _finetune(model, *bindings):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_dropout_is_that_of_section_4_1_and_higher_in_experts_alone(model):
-    config = _finetune(model)["model"]
+    config = _finetune(model).model
     assert config.dropout_rate == 0.1
     # A dense model has no experts, and no macro of theirs.
     assert config.expert_dropout_rate == (0.4 if "switch" in model else None)
 
 
 def test_fine_tuning_is_that_of_section_4_1():
-    parts = _finetune("switch_base", "TRAINED_PARAMETERS=non_expert")
-    run, optimizer, data = (parts[name] for name in ("run", "optimizer", "data"))
+    config = _finetune("switch_base", "TRAINED_PARAMETERS=non_expert")
+    run, optimizer, data = config.run, config.optimizer, config.data
     assert (run.model_dir, run.initial_checkpoint) == ("/tuned", "/pretrained")
     assert (run.train_steps, run.eval_period, run.checkpoint_period) == (16_000, 200, 200)
-    assert run.batch_size * data.task_feature_lengths["inputs"] == 2**20
+    assert run.batch_size * data.lengths[0] == 2**20
     assert (optimizer.schedule, optimizer.learning_rate) == ("constant", 1e-3)
     assert optimizer.trained_parameters == "non_expert"
-    assert data.pack and parts["model"].jitter == 0.01
+    assert data.pack and config.model.jitter == 0.01
 
 
 def test_pretraining_starts_from_scratch_and_trains_all():
     gin_config.parse(["models/t5_base.gin", "runs/pretrain.gin"], BINDINGS[:2], [])
-    parts = gin_config.build()
-    assert parts["run"].initial_checkpoint is None
-    assert (parts["optimizer"].schedule, parts["optimizer"].trained_parameters) == ("rsqrt", "all")
+    config = gin_config.build()
+    assert config.run.initial_checkpoint is None
+    assert (config.optimizer.schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
 
 
 @pytest.mark.parametrize("name", ["factbook_pretrain", "factbook_finetune", "udhr"])
@@ -51,9 +51,8 @@ def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(nam
     for model in ("t5_laptop", "switch_laptop"):
         files = [f"models/{model}.gin", f"runs/{name}.gin"]
         gin_config.parse(files, task if "finetune" in name else task[:1], [])
-        parts = {k: v for k, v in gin_config.build().items() if k not in ("loss", "guard")}
+        config = gin_config.build()
         one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-        check_elsewhere(**parts, devices=one)
-        lengths = parts["data"].task_feature_lengths
-        flops[model] = forward_flops(parts["model"], lengths["inputs"], lengths["targets"])
+        check_for_slices(config, one)
+        flops[model] = forward_flops(config.model, *config.data.lengths)
     assert flops["t5_laptop"] == flops["switch_laptop"]

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.inference import DecodingConfig, make_decode, make_score
-from switch_jax.model import ModelConfig, bind, init_parameters
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.model import bind, init_parameters
+from switch_jax.partitioning.mesh import make_mesh
 
 B, M, L, EOS = 8, 5, 6, 1
 DENSE = ModelConfig(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.inference import DecodingConfig
 from switch_jax.inference.decoding_memory import check_decoding, check_scoring, decoding_bytes
-from switch_jax.model import ModelConfig
 from switch_jax.model.transformer import Transformer
 
 BATCH, INPUTS, TOKENS, BEAMS = 4, 6, 10, 3

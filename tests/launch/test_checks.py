@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import types
 
 import pytest
 
@@ -76,7 +77,7 @@ def calls(monkeypatch):
     """What would have been done; nothing of it is."""
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
-    monkeypatch.setattr(checks, "check_storage", lambda parts: done.append("storage"))
+    monkeypatch.setattr(checks, "check_storage", lambda config: done.append("storage"))
     monkeypatch.setattr(steps, "check_tools", lambda steps: None)
     monkeypatch.setattr(checks, "check_bucket", lambda job: None)
     return done
@@ -90,7 +91,7 @@ def planned(monkeypatch, gibibytes, tokens_per_second):
         hbm_bytes, hbm_limit_bytes = gibibytes * 2**30, 16 * 2**30
 
     Plan.tokens_per_second = tokens_per_second
-    monkeypatch.setattr(plan, "make_plan", lambda hardware, **parts: Plan())
+    monkeypatch.setattr(plan, "make_plan", lambda config, hardware: Plan())
 
 
 def test_tools_are_looked_for_before_minutes_of_compiling(monkeypatch, capsys):
@@ -176,12 +177,12 @@ def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
     class Run:
         model_dir = str(tmp_path)
 
-    parts = {"run": Run(), "model": None, "data": None}
+    config = types.SimpleNamespace(run=Run())
     looked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "check_data_of", lambda *parts: looked.append(parts))
-        checks.check_storage(parts)
+        patch.setattr(checks, "open_data", looked.append)
+        checks.check_storage(config)
         assert len(looked) == 1 and list(tmp_path.iterdir()) == []
         Run.model_dir = str(tmp_path / "gone" / "deep")
         with pytest.raises(UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
-            checks.check_storage(parts)
+            checks.check_storage(config)

@@ -10,7 +10,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from switch_jax.model import ModelConfig, abstract_parameters, attention, bind, logical_axes
+from switch_jax.config import ModelConfig
+from switch_jax.model import abstract_parameters, attention, bind, logical_axes
 from switch_jax.partitioning.mesh import AXES, BATCH, MODEL
 
 pytestmark = pytest.mark.slow

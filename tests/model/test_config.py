@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
-from switch_jax.model import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 
 BASE = ModelConfig(

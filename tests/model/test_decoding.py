@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.model import ModelConfig, bind, init_parameters
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.config import MeshConfig, ModelConfig
+from switch_jax.model import bind, init_parameters
+from switch_jax.partitioning.mesh import make_mesh
 
 B, M, L = 8, 7, 7
 DENSE = ModelConfig(

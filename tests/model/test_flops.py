@@ -1,6 +1,6 @@
 import pytest
 
-from switch_jax.model import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.flops import training_flops
 from switch_jax.model.groups import training_groups
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from switch_jax.model import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.attention import by_pair
 from switch_jax.model.layers import Embedding, RMSNorm
 from switch_jax.moe.dispatch import combine, flat_maps

@@ -2,10 +2,11 @@ import re
 
 import pytest
 
+from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
-from switch_jax.model import ModelConfig
 from switch_jax.model.groups import training_groups
-from switch_jax.train_step.step import check_batch
+from switch_jax.train_step.microbatches import check_batch
+from tests.trainer.helpers import tiny_config
 
 
 def _model(**changes):
@@ -65,13 +66,13 @@ def test_what_to_set_fits_where_the_decoder_s_size_follows_the_encoder_s(followe
     line = groups["encoder"].warning
     assert "; GROUP_SIZE=8192 with DECODER_GROUP_SIZE=1824 drops 0.13 %" in line
     with pytest.raises(UserError, match="^DECODER_GROUP_SIZE = 8192 does not fit"):
-        check_batch(_model(group_size=8192), 2048, (512, 114), 1, mesh)
+        check_batch(tiny_config(_model(group_size=8192), 2048, (512, 114)), mesh)
     sizes = {
         "group_size": int(_advice(line, "GROUP_SIZE")),
         "decoder_group_size": int(_advice(line, "DECODER_GROUP_SIZE")),
     }
     model = _model(**sizes)
-    check_batch(model, 2048, (512, 114), 1, mesh)
+    check_batch(tiny_config(model, 2048, (512, 114)), mesh)
     assert training_groups(model, 2048, (512, 114), 128)["encoder"].warning is None
 
 
@@ -84,7 +85,7 @@ def test_groups_that_drop_more_than_a_hundredth_are_warned_of_with_what_to_set()
     assert "; DECODER_GROUP_SIZE=1824 drops 2.44 %" in groups["decoder"].warning
 
     large = _model(group_size=8192, decoder_group_size=1824)
-    check_batch(large, 2048, (512, 114), 1, {"data": 1, "expert": 128, "model": 1})
+    check_batch(tiny_config(large, 2048, (512, 114)), {"data": 1, "expert": 128, "model": 1})
     groups = training_groups(large, 2048, (512, 114), 128)
     assert _percents(groups) == [0.13, 2.44]
     assert groups["encoder"].warning is None

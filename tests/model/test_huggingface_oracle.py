@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from switch_jax.model import ModelConfig, bind, logical_axes
+from switch_jax.config import ModelConfig
+from switch_jax.model import bind, logical_axes
 from switch_jax.moe import assign, load_balance_loss
 
 ORACLE = Path(__file__).parent / "oracle"

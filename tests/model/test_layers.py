@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from switch_jax.model import ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.model.attention import Attention, by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, relu
 from switch_jax.model.layers import Embedding, RMSNorm, dropout, relative_position_bucket

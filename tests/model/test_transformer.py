@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.model import ModelConfig, bind, init_parameters
+from switch_jax.config import ModelConfig
+from switch_jax.model import bind, init_parameters
 
 ROWS, LENGTH = 2, 8
 DENSE = ModelConfig(

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from switch_jax.config import MeshConfig
 from switch_jax.moe.dropless import blocks_of, dropless_ffn, rows_of_a_block
 from switch_jax.moe.layer import ExpertParameters
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 
 D, F = 8, 16
 

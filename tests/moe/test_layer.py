@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.moe.dispatch import combine, dispatch, flat_maps
 from switch_jax.moe.layer import (
@@ -12,7 +13,7 @@ from switch_jax.moe.layer import (
     switch_ffn,
 )
 from switch_jax.moe.routing import assign, capacity
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
 
 B, L, D, F, E = 8, 8, 12, 16, 8

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from switch_jax.config import OptimizerConfig
 from switch_jax.errors import UserError
-from switch_jax.optim.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.optim.schedules import learning_rate_schedule
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 
 
 @dataclasses.dataclass(frozen=True)

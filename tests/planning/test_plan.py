@@ -4,17 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.config import Config, DataConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
-from switch_jax.model import ModelConfig
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.planning import compiler, plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.program import Operation, operations
-from switch_jax.train_step.loss import LossConfig
 from tests.planning.meshes import Device, FakeMesh
 
 # Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 but for its number.
@@ -136,13 +131,12 @@ MODEL = ModelConfig(
     vocab_size=100, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,
     num_decoder_layers=2, num_experts=4, expert_d_ff=16, sparse_step=2, group_size=32,
 )  # fmt: skip
-PARTS = {
-    "run": RunConfig(model_dir="none", train_steps=1, batch_size=16),
-    "model": MODEL,
-    "data": DataConfig("none", {"inputs": 32, "targets": 16}),
-    "optimizer": OptimizerConfig(),
-    "loss": LossConfig(),
-}
+CONFIG = Config(
+    RunConfig("none", train_steps=1, batch_size=16),
+    MODEL,
+    DataConfig("none", {"inputs": 32, "targets": 16}),
+    MeshConfig(2, 4, 1),
+)
 # By hand: the tables of words and of relative positions (one a stack), then each stack's norms and
 # blocks of two layers: attention of 4 x 8 x 8, a dense layer, four experts and their router.
 ATTENTION, DENSE = 4 * 8 * 8, 2 * 8 * 16
@@ -169,7 +163,7 @@ def compile_to(monkeypatch):
 def test_a_plan_of_a_step_that_fits(compile_to):
     alone = [o for o in PROGRAM.operations if not o.opcode.startswith("all-")]
     compile_to(dataclasses.replace(PROGRAM, operations=alone))
-    made = plan.make_plan(parse_slice("v5e-8"), MeshConfig(2, 4, 1), **PARTS)
+    made = plan.make_plan(CONFIG, parse_slice("v5e-8"))
     assert made.fits
     assert made.mesh == (2, 4, 1)
     assert made.parameters == PARAMETERS
@@ -190,7 +184,7 @@ def test_a_plan_of_a_step_that_fits(compile_to):
 
 def test_a_plan_of_a_step_that_does_not(compile_to):
     compile_to(OutOfMemory(20 * 2**30, 15 * 2**30, 2.5, "out of memory"))
-    made = plan.make_plan(parse_slice("v3-8"), MeshConfig(2, 4, 1), **PARTS)
+    made = plan.make_plan(CONFIG, parse_slice("v3-8"))
     assert not made.fits
     # Two devices a chip.
     assert (made.hbm_bytes, made.hbm_limit_bytes) == (40 * 2**30, 30 * 2**30)
@@ -242,6 +236,5 @@ class _Refusing:
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_compiled(compile_to):
     compile_to(None)
-    parts = PARTS | {"run": dataclasses.replace(PARTS["run"], batch_size=12)}
     with pytest.raises(UserError, match="batch size 12 does not divide.*12 % 8 = 4"):
-        plan.make_plan(parse_slice("v5e-8"), MeshConfig(2, 4, 1), **parts)
+        plan.make_plan(CONFIG.replace("run", batch_size=12), parse_slice("v5e-8"))

@@ -4,29 +4,27 @@ import dataclasses
 import jax
 import pytest
 
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.config import (
+    Config,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    RunConfig,
+)
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
-from switch_jax.model import ModelConfig
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.planning import search
 from switch_jax.planning.plan import Costs, Plan
-from switch_jax.train_step.loss import LossConfig
 
 MODEL = ModelConfig(
     vocab_size=64, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,
     num_decoder_layers=2, num_experts=4, expert_d_ff=16, sparse_step=2, group_size=32,
 )  # fmt: skip
-PARTS = {
-    "mesh": MeshConfig(),
-    "run": RunConfig(model_dir="none", train_steps=1, batch_size=16),
-    "model": MODEL,
-    "data": DataConfig("none", {"inputs": 32, "targets": 16}),
-    "optimizer": OptimizerConfig(),
-    "loss": LossConfig(),
-}
+CONFIG = Config(
+    RunConfig("none", train_steps=1, batch_size=16),
+    MODEL,
+    DataConfig("none", {"inputs": 32, "targets": 16}),
+)
 EIGHT = parse_slice("v5e-8")
 
 
@@ -41,7 +39,7 @@ def _meshes(found):
 
 def test_all_legal_meshes_and_no_other():
     # 8 = data x expert x model, with at most 4 experts and 2 heads.
-    assert sorted(_meshes(search.candidates(EIGHT, PARTS))) == [
+    assert sorted(_meshes(search.candidates(CONFIG, EIGHT))) == [
         (1, 4, 2), (2, 2, 2), (2, 4, 1), (4, 1, 2), (4, 2, 1), (8, 1, 1),
     ]  # fmt: skip
 
@@ -49,28 +47,28 @@ def test_all_legal_meshes_and_no_other():
 def test_a_batch_that_does_not_divide_leaves_meshes_of_fewer_batch_devices():
     # 4 rows go on 4 devices at most, so that the model axis takes the other 2; targets of 16 are
     # routed two rows together, which 4 devices have not.
-    parts = PARTS | {"run": dataclasses.replace(PARTS["run"], batch_size=4)}
-    parts["model"] = dataclasses.replace(MODEL, group_size=16)
-    assert sorted(_meshes(search.candidates(EIGHT, parts))) == [(1, 4, 2), (2, 2, 2), (4, 1, 2)]
-    parts["model"] = MODEL
-    assert search.candidates(EIGHT, parts) == []
+    few = CONFIG.replace("run", batch_size=4)
+    small_groups = few.replace("model", group_size=16)
+    found = search.candidates(small_groups, EIGHT)
+    assert sorted(_meshes(found)) == [(1, 4, 2), (2, 2, 2), (4, 1, 2)]
+    assert search.candidates(few, EIGHT) == []
 
 
 def test_a_dense_model_needs_no_expert_axis():
-    parts = PARTS | {"model": dataclasses.replace(MODEL, num_experts=0)}
-    assert sorted(_meshes(search.candidates(EIGHT, parts))) == [(4, 1, 2), (8, 1, 1)]
+    dense = CONFIG.replace("model", num_experts=0)
+    assert sorted(_meshes(search.candidates(dense, EIGHT))) == [(4, 1, 2), (8, 1, 1)]
 
 
 def test_those_that_send_least_come_first():
-    found = search.candidates(EIGHT, PARTS)
+    found = search.candidates(CONFIG, EIGHT)
     assert [c.sent_bytes for c in found] == sorted(c.sent_bytes for c in found)
 
 
 def test_those_whose_state_fits_come_before_those_that_send_less():
-    by_bytes = search.candidates(EIGHT, PARTS)
+    by_bytes = search.candidates(CONFIG, EIGHT)
     limit = sorted(c.state_bytes for c in by_bytes)[1]
     generation = dataclasses.replace(EIGHT.generation, hbm_bytes=limit)
-    found = search.candidates(dataclasses.replace(EIGHT, generation=generation), PARTS)
+    found = search.candidates(CONFIG, dataclasses.replace(EIGHT, generation=generation))
     fits = [c.state_bytes <= limit for c in found]
     assert fits == sorted(fits, reverse=True)
     assert 0 < sum(fits) < len(fits)
@@ -86,7 +84,7 @@ def test_state_is_counted_by_hand():
     blocks = (2 + 4) * attention + 2 * (dense + dense + 8 * 4) + (5 + 7) * 8
     parameters = 4 * (64 * 8 + 2 * 32 * 2 + blocks)
     guard = 4 * 2 * 128  # the last losses and gradient norms
-    found = {c.mesh: c.state_bytes for c in search.candidates(EIGHT, PARTS)}
+    found = {c.mesh: c.state_bytes for c in search.candidates(CONFIG, EIGHT)}
     assert found[MeshConfig(2, 4, 1)] == pytest.approx(2 * parameters + guard, rel=0.01)
 
 
@@ -97,31 +95,32 @@ def _plan(mesh, seconds, needed=1):
 
 
 def test_the_most_promising_are_compiled_and_ranked_by_time_and_then_by_what_lacks(monkeypatch):
-    first = _meshes(search.candidates(EIGHT, PARTS))[:4]
+    first = _meshes(search.candidates(CONFIG, EIGHT))[:4]
     outcomes = dict(zip(first, [(None, 7), (0.3, 1), (None, 5), (0.2, 1)], strict=True))
     tried, said = [], []
 
-    def make_plan(hardware, mesh, **parts):
-        assert hardware is EIGHT and set(parts) == set(PARTS) - {"mesh"}
+    def make_plan(config, hardware):
+        mesh = config.mesh
+        assert hardware is EIGHT and config == dataclasses.replace(CONFIG, mesh=mesh)
         tried.append((mesh.data, mesh.expert, mesh.model))
         return _plan(tried[-1], *outcomes[tried[-1]])
 
     monkeypatch.setattr(search, "make_plan", make_plan)
-    plans = search.search(EIGHT, PARTS, 4, lambda what: contextlib.nullcontext(said.append(what)))
+    plans = search.search(CONFIG, EIGHT, 4, lambda what: contextlib.nullcontext(said.append(what)))
     assert tried == first
     assert [p.mesh for p in plans] == [first[3], first[1], first[2], first[0]]
     assert said[0] == "mesh 1 of 4: {} x {} x {}".format(*first[0])
 
 
 def test_where_no_mesh_is_legal_the_message_says_why():
-    parts = PARTS | {"run": dataclasses.replace(PARTS["run"], batch_size=7)}
+    config = CONFIG.replace("run", batch_size=7)
     with pytest.raises(UserError, match=r"no mesh of the 8 devices of v5e-8: batch size 7 .*7 % 8"):
-        search.search(EIGHT, parts, 4, contextlib.nullcontext)
+        search.search(config, EIGHT, 4, contextlib.nullcontext)
 
 
 def test_changes_add_up():
     full = "--gin.REMAT_POLICY=full"
-    changes = list(search.changes(PARTS))
+    changes = list(search.changes(CONFIG))
     assert [flags for flags, _ in changes] == [
         full,
         f"{full} --gin.NUM_MICROBATCHES=2",
@@ -130,19 +129,15 @@ def test_changes_add_up():
         f"{full} --gin.FULLY_SHARDED_WEIGHTS=True",
         f"{full} --gin.NUM_MICROBATCHES=8 --gin.FULLY_SHARDED_WEIGHTS=True",
     ]
-    for flags, parts in changes:
-        assert parts["model"].remat_policy == "full"
-        assert f"MICROBATCHES={parts['run'].num_microbatches}" in flags or "MICRO" not in flags
-        assert parts["mesh"].fully_sharded_weights == ("SHARDED" in flags)
-    assert PARTS["model"].remat_policy == "none"
+    for flags, config in changes:
+        assert config.model.remat_policy == "full"
+        assert f"MICROBATCHES={config.run.num_microbatches}" in flags or "MICRO" not in flags
+        assert config.mesh.fully_sharded_weights == ("SHARDED" in flags)
 
 
 def test_what_a_run_has_already_is_no_change():
-    parts = PARTS | {
-        "model": dataclasses.replace(MODEL, remat_policy="full"),
-        "run": dataclasses.replace(PARTS["run"], num_microbatches=2),
-        "mesh": MeshConfig(fully_sharded_weights=True),
-    }
-    assert [flags for flags, _ in search.changes(parts)] == [
+    config = CONFIG.replace("model", remat_policy="full").replace("run", num_microbatches=2)
+    config = config.replace("mesh", fully_sharded_weights=True)
+    assert [flags for flags, _ in search.changes(config)] == [
         f"--gin.NUM_MICROBATCHES={n}" for n in (4, 8, 16)
     ]

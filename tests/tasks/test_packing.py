@@ -6,11 +6,13 @@ import itertools
 import pytest
 import seqio
 
-from switch_jax.data.config import DataConfig
+from switch_jax.config import DataConfig
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.data.vocabularies import BYTE
+from tests.data.helpers import validation
 from tests.data.test_pipeline import assert_same
 from tests.tasks import (
     test_anli,
@@ -80,7 +82,7 @@ def unpacked(batches):
 
 def trained_on(config, count):
     """The first `count` examples of training, those of one epoch."""
-    batches = (batch for batch, _ in TrainBatches(config, 1))
+    batches = (batch for batch, _ in TrainBatches(open_tasks(config), 1))
     return list(itertools.islice(unpacked(batches), count))
 
 
@@ -94,11 +96,11 @@ def test_questions_and_answers(name, given):
     sizes = [sum(map(len, column)) for column in zip(*expected.elements(), strict=True)]
     lengths = dict(zip(("inputs", "targets"), sizes, strict=True))
     config = DataConfig(given(name, TEXT[name]), lengths, vocabulary="byte")
-    (batch,) = eval_batches(config, 1)
+    (batch,) = eval_batches(validation(config), 1)
     assert collections.Counter(unpacked([batch])) == expected
-    batch, _ = next(TrainBatches(config, 1))
+    batch, _ = next(TrainBatches(open_tasks(config), 1))
     assert collections.Counter(unpacked([batch])) == expected
-    assert_same(batch, next(TrainBatches(config, 1))[0])
+    assert_same(batch, next(TrainBatches(open_tasks(config), 1))[0])
 
 
 @pytest.mark.parametrize("name", sorted(SPANS))
@@ -106,7 +108,7 @@ def test_spans_put_back_are_the_pages(name, given):
     config = DataConfig(given(name, SPANS[name]), SHORT, vocabulary="byte")
     first_sentinel = BYTE.vocab_size - 100
     expected = collections.Counter(b for page in PAGES for b in BYTE.encode(page["text"]))
-    found = list(unpacked(eval_batches(config, 2)))
+    found = list(unpacked(eval_batches(validation(config), 2)))
     restored = [restore(*example, first_sentinel) for example in found]
     assert collections.Counter(itertools.chain(*restored)) == expected
     trained = trained_on(config, len(found))
@@ -125,7 +127,7 @@ def test_the_text_that_comes_with_the_library(name):
     texts = [(ex["text"] if isinstance(ex, dict) else ex).decode() for ex in source]
     expected = collections.Counter(itertools.chain(*map(vocabulary.encode, texts)))
     config = DataConfig(name, {"inputs": 64, "targets": 32})
-    found = list(unpacked(eval_batches(config, 8)))
+    found = list(unpacked(eval_batches(validation(config), 8)))
     first_sentinel = vocabulary.vocab_size - 100
     restored = (restore(*example, first_sentinel) for example in found)
     assert collections.Counter(itertools.chain(*restored)) == expected
@@ -133,6 +135,8 @@ def test_the_text_that_comes_with_the_library(name):
 
 def test_two_openings_give_the_same_batches_of_questions_that_come_with_the_library():
     config = DataConfig("factbook_super_glue", {"inputs": 256, "targets": 32}, num_streams=2)
-    one, two = ([b for b, _ in itertools.islice(TrainBatches(config, 4), 3)] for _ in range(2))
+    one, two = (
+        [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)] for _ in range(2)
+    )
     for first, second in zip(one, two, strict=True):
         assert_same(first, second)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from switch_jax.train_step.bad_step_guard import Guard, GuardConfig, init_guard, judge
+from switch_jax.config import GuardConfig
+from switch_jax.train_step.bad_step_guard import Guard, init_guard, judge
 from switch_jax.trainer.bad_steps import BadSteps
 
 STEPS, SEEDS, CHECKPOINT_PERIOD = 500, 40, 50

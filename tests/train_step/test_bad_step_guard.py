@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from switch_jax.config import GuardConfig
 from switch_jax.errors import UserError
-from switch_jax.train_step.bad_step_guard import GuardConfig, init_guard, judge
+from switch_jax.train_step.bad_step_guard import init_guard, judge
 from tests.train_step.guard_simulation import DIVERGING, HEALTHY, SEEDS, SPOILT, simulate
 
 WINDOW = 8

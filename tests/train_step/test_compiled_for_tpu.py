@@ -5,15 +5,18 @@ import functools
 import jax
 import pytest
 
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.config import (
+    Config,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    RunConfig,
+)
+from switch_jax.config.model import REMAT_POLICIES
 from switch_jax.hardware import parse_slice
-from switch_jax.model.config import REMAT_POLICIES, ModelConfig
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning import compiler
 from switch_jax.planning.program import COLLECTIVES, arrays
-from switch_jax.train_step.loss import LossConfig
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state
 
@@ -31,11 +34,11 @@ def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Prog
         scan_layers=scan_layers, remat_policy=policy,
     )  # fmt: skip
     data = DataConfig("unread", {"inputs": 128, "targets": 32})
-    run, optimizer = RunConfig("unwritten", 1, batch_size=512), OptimizerConfig()
-    mesh = make_mesh(MeshConfig(1, WAYS, 1), compiler.devices(parse_slice("v5p:2x2x1")))
+    run = RunConfig("unwritten", 1, batch_size=512)
+    config = Config(run, model, data, MeshConfig(1, WAYS, 1))
+    mesh = make_mesh(config.mesh, compiler.devices(parse_slice("v5p:2x2x1")))
     with jax.set_mesh(mesh):
-        state = abstract_state(model, optimizer, mesh)
-        step = lower_train_step(state, mesh, run, model, data, optimizer, LossConfig())
+        step = lower_train_step(config, mesh, abstract_state(config, mesh))
         program = compiler.compile_program(step)
     assert isinstance(program, compiler.Program)
     return program

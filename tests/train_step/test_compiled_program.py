@@ -10,14 +10,14 @@ from typing import NamedTuple
 import jax
 import pytest
 
+from switch_jax.config import MeshConfig
+from switch_jax.config.model import REMAT_POLICIES
 from switch_jax.model import abstract_parameters, logical_axes
-from switch_jax.model.config import REMAT_POLICIES
-from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
-from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
-from switch_jax.train_step.loss import LossConfig
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.state import abstract_state
 from switch_jax.train_step.step import make_train_step
-from tests.trainer.helpers import random_batch, tiny_model
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 N, E, D, F, WAYS = 3, 8, 24, 40, 4
 COLLECTIVES = "all-to-all|all-gather|all-reduce|reduce-scatter|collective-permute"
@@ -72,17 +72,20 @@ def _step(
         num_experts=experts, d_model=D, d_ff=F, sparse_step=1, group_size=16, dtype="bfloat16",
         num_encoder_layers=N, num_decoder_layers=N, scan_layers=scan_layers, remat_policy=policy,
     )  # fmt: skip
-    mesh, optimizer = make_mesh(MeshConfig(2, WAYS, 1)), OptimizerConfig()
-    state = abstract_state(model, optimizer, mesh, fully_sharded=fully_sharded)
+    config = tiny_config(
+        model,
+        num_microbatches=num_microbatches,
+        mesh=MeshConfig(2, WAYS, 1, fully_sharded_weights=fully_sharded),
+    )
+    mesh = make_mesh(config.mesh)
+    state = abstract_state(config, mesh)
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)),
         random_batch(16 * num_microbatches),
     )
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    step = make_train_step(
-        model, LossConfig(), make_optimizer(optimizer, logical_axes(model)),
-        num_microbatches=num_microbatches, seed=0, shardings=shardings.parameters,
-    )  # fmt: skip
+    optimizer = make_optimizer(config.optimizer, logical_axes(model))
+    step = make_train_step(config, optimizer, shardings.parameters)
     with jax.set_mesh(mesh):
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
         lowered = jitted.lower(state, batch)

@@ -8,13 +8,13 @@ import numpy as np
 import optax
 import pytest
 
+from switch_jax.config import LossConfig, MeshConfig
 from switch_jax.model import logical_axes
-from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
+from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.partitioning.rules import parameter_shardings
-from switch_jax.train_step.loss import LossConfig
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import make_train_step
-from tests.trainer.helpers import random_batch, tiny_model
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 # Groups of 16 tokens (a row of inputs, two of targets), 16 experts with 2 slots each: 2 or more
 # experts a device; dropout and jitter on; rows with much and with little padding.
@@ -31,7 +31,7 @@ GRADIENTS = optax.GradientTransformationExtraArgs(
 
 @functools.cache
 def _initial_state():
-    return jax.jit(lambda key: init_state(MODEL, GRADIENTS, key))(jax.random.key(1))
+    return jax.jit(lambda key: init_state(tiny_config(MODEL), GRADIENTS, key))(jax.random.key(1))
 
 
 @functools.cache
@@ -46,7 +46,7 @@ def _train_step(shape, fully_sharded=False, model=MODEL):
         optimizer=jax.device_put(state.optimizer, shardings),
     )
     batch = jax.device_put(random_batch(16), batch_sharding(mesh))
-    step = make_train_step(model, LOSS, GRADIENTS, num_microbatches=1, seed=0, shardings=shardings)
+    step = make_train_step(tiny_config(model, loss=LOSS), GRADIENTS, shardings)
     with jax.set_mesh(mesh):
         state, metrics = jax.jit(step)(state, batch)
     for gradient, sharding in zip(

@@ -6,21 +6,21 @@ import numpy as np
 import optax
 import pytest
 
+from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
 from switch_jax.errors import UserError
 from switch_jax.model import bind, init_parameters, logical_axes
-from switch_jax.optim.optimizer import OptimizerConfig, make_optimizer
-from switch_jax.partitioning.mesh import MeshConfig, batch_sharding, make_mesh
-from switch_jax.train_step.loss import LossConfig
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.partitioning.mesh import batch_sharding, make_mesh
+from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import (
     NO_STEP,
     batch_hash,
-    check_batch,
     make_eval_step,
     make_train_step,
 )
-from tests.trainer.helpers import random_batch, tiny_model
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
 SGD = optax.with_extra_args_support(optax.sgd(1.0))  # the update is the gradient
@@ -32,8 +32,9 @@ GRADIENTS = optax.GradientTransformationExtraArgs(
 
 
 def _step(model, batch, parts, seed=0, optimizer=SGD):
-    state = init_state(model, optimizer, jax.random.key(1))
-    step = jax.jit(make_train_step(model, LOSS, optimizer, num_microbatches=parts, seed=seed))
+    config = tiny_config(model, num_microbatches=parts, seed=seed, loss=LOSS)
+    state = init_state(config, optimizer, jax.random.key(1))
+    step = jax.jit(make_train_step(config, optimizer))
     return step(state, batch)
 
 
@@ -77,7 +78,7 @@ def test_loss_and_gradients_are_those_of_the_formula():
     """Cross-entropy and z-loss over real target tokens, plus alpha x the layers' losses, summed."""
     model = tiny_model(num_encoder_layers=4, jitter=0.0)
     batch = random_batch(8)
-    parameters = init_state(model, SGD, jax.random.key(1)).parameters
+    parameters = init_state(tiny_config(model), SGD, jax.random.key(1)).parameters
 
     def loss(parameters):
         out = bind(model, parameters)(
@@ -110,8 +111,8 @@ def test_noise_follows_the_step_and_the_seed():
     again = _step(model, batch, 1)[1]
     np.testing.assert_array_equal(first.loss, again.loss)
     assert float(first.loss) != float(_step(model, batch, 1, seed=1)[1].loss)
-    later = init_state(model, SGD, jax.random.key(1))._replace(step=jnp.int32(5))
-    step = jax.jit(make_train_step(model, LOSS, SGD, num_microbatches=1, seed=0))
+    later = init_state(tiny_config(model), SGD, jax.random.key(1))._replace(step=jnp.int32(5))
+    step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), SGD))
     assert float(first.loss) != float(step(later, batch)[1].loss)
     assert int(state.step) == 1
 
@@ -166,7 +167,7 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
 def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(changes, batch, parts, message):
     mesh = {"data": 2, "expert": 4, "model": 1}
     with pytest.raises(UserError, match=message):
-        check_batch(tiny_model(**changes), batch, (16, 8), parts, mesh)
+        check_batch(tiny_config(tiny_model(**changes), batch, num_microbatches=parts), mesh)
 
 
 def _assert_same(a, b):
@@ -179,11 +180,11 @@ def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next()
     model = tiny_model(dropout_rate=0.1, jitter=0.1, sparse_step=1, num_encoder_layers=1,
                        num_decoder_layers=1)  # fmt: skip
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), logical_axes(model))
-    step = jax.jit(make_train_step(model, LOSS, optimizer, num_microbatches=1, seed=0))
+    step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), optimizer))
     first, second = random_batch(8), random_batch(8, seed=1)
     weights = first["decoder_loss_weights"]
     bad = {**first, "decoder_loss_weights": np.full_like(weights, np.nan)}
-    init = jax.jit(lambda key: init_state(model, optimizer, key))
+    init = jax.jit(lambda key: init_state(tiny_config(model), optimizer, key))
     before, _ = step(init(jax.random.key(1)), first)
 
     after, metrics = step(before, bad)
@@ -223,7 +224,7 @@ def test_norms_are_those_of_the_arrays_of_each_group(experts):
     model = tiny_model(num_experts=experts)
     kinds = [kind for kind in GROUPS if experts or kind not in ("router", "experts")]
     names = {f"{stack}/{kind}" for stack in ("encoder", "decoder") for kind in kinds}
-    parameters = init_state(model, SGD, jax.random.key(1)).parameters
+    parameters = init_state(tiny_config(model), SGD, jax.random.key(1)).parameters
     # Norms are 1 at first, and equal arrays would not tell groups apart.
     rng = np.random.default_rng(0)
     parameters = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), parameters)
@@ -307,10 +308,10 @@ def test_a_step_that_one_host_has_no_batch_for_changes_nothing():
     mesh = make_mesh(MeshConfig(2, 4, 1))
     model = tiny_model(group_size=8, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), logical_axes(model))
-    step = jax.jit(make_train_step(model, LossConfig(), optimizer, num_microbatches=1, seed=0))
+    step = jax.jit(make_train_step(tiny_config(model), optimizer))
     place = batch_sharding(mesh)
     with jax.set_mesh(mesh):
-        state = init_state(model, optimizer, jax.random.key(0))
+        state = init_state(tiny_config(model), optimizer, jax.random.key(0))
         state, _ = step(state, random_batch(8), jax.device_put(np.zeros(8, np.int32), place))
         batch = random_batch(8, seed=1)
         batch["decoder_loss_weights"][:] = np.nan  # of no weight, whatever it is
@@ -326,9 +327,9 @@ def test_a_step_that_one_host_has_no_batch_for_changes_nothing():
 def test_the_largest_signal_of_all_devices_comes_out():
     model = tiny_model(num_experts=0, num_encoder_layers=1, num_decoder_layers=1)
     mesh = make_mesh(MeshConfig(2, 4, 1))
-    state = init_state(model, SGD, jax.random.key(1))
+    state = init_state(tiny_config(model), SGD, jax.random.key(1))
     batch = jax.device_put(random_batch(8), batch_sharding(mesh))
-    step = jax.jit(make_train_step(model, LOSS, SGD, num_microbatches=1, seed=0))
+    step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), SGD))
     with jax.set_mesh(mesh):
         for signals in ([0] * 8, [0, 0, 15, 0, 2, 0, 0, 0], [0] * 7 + [2]):
             array = jax.device_put(np.array(signals, np.int32), batch_sharding(mesh))

@@ -1,8 +1,10 @@
-"""A tiny model and batch for the tests of training."""
+"""A tiny model, config and batch for the tests of training."""
+
+import dataclasses
 
 import numpy as np
 
-from switch_jax.model import ModelConfig
+from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 
 
 def tiny_model(**changes) -> ModelConfig:
@@ -12,6 +14,16 @@ def tiny_model(**changes) -> ModelConfig:
         "min_capacity": 1, "dtype": "float32",
     }  # fmt: skip
     return ModelConfig(**{**sizes, **changes})
+
+
+def tiny_config(
+    model: ModelConfig, batch_size: int = 8, lengths: tuple[int, int] = (16, 8), **parts
+) -> Config:
+    """A run of a model; `parts`: fields of Config, or of its RunConfig."""
+    fields = {f.name for f in dataclasses.fields(RunConfig)} & set(parts)
+    run = RunConfig("run", 10, batch_size, **{name: parts.pop(name) for name in fields})
+    data = DataConfig("tiny_copy", {"inputs": lengths[0], "targets": lengths[1]})
+    return Config(run, model, data, **parts)
 
 
 def random_batch(rows: int, inputs: int = 16, targets: int = 8, seed: int = 0) -> dict:

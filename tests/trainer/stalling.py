@@ -5,7 +5,7 @@ import time
 import jax
 
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.trainer import loop
+from switch_jax.trainer import train
 
 
 class Stalling(TrainBatches):
@@ -16,4 +16,4 @@ class Stalling(TrainBatches):
         return batch, position
 
 
-loop.TrainBatches = Stalling
+train.TrainBatches = Stalling

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from switch_jax.config import GuardConfig
 from switch_jax.errors import UserError
-from switch_jax.train_step.bad_step_guard import GuardConfig
 from switch_jax.trainer.bad_steps import BadSteps, verdict
 
 

@@ -24,9 +24,8 @@ CHANGING = [(1, (2, 2, 1)), (2, (2, 2, 1)), (1, (1, 4, 1)), (2, (1, 2, 2)), (1, 
 def parameters(folder):
     """The final ones, and the rest of the state."""
     gin_config.parse([str(TINY)], [f"MODEL_DIR={folder}"], [])
-    parts = gin_config.build()
-    mesh = make_mesh(parts["mesh"])
-    abstract = abstract_state(parts["model"], parts["optimizer"], mesh, parts["guard"])
+    config = gin_config.build()
+    abstract = abstract_state(config, make_mesh(config.mesh))
     return jax.device_get(Checkpoints(folder, keep=1).restore(abstract).state)
 
 

@@ -36,23 +36,14 @@ def run(request, tmp_path):
 def test_the_next_steps_have_the_losses_that_they_had_then(run):
     name, folder = run
     gin_config.parse([str(folder / "config.gin")], [], [])
-    parts = gin_config.build()
-    model, optimizer, guard = parts["model"], parts["optimizer"], parts["guard"]
-    mesh = make_mesh(parts["mesh"])
+    config = gin_config.build()
+    mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        abstract = abstract_state(model, optimizer, mesh, guard)
-        fresh = {"guard": lambda: init_guard(guard)}
+        abstract = abstract_state(config, mesh)
+        fresh = {"guard": lambda: init_guard(config.guard)}
         restored = Checkpoints(folder, keep=1).restore(abstract, fresh=fresh)
-        step = jax.jit(
-            make_train_step(
-                model,
-                parts["loss"],
-                make_optimizer(optimizer, logical_axes(model)),
-                num_microbatches=1,
-                seed=parts["run"].seed,
-                guard=guard,
-            )
-        )
+        optimizer = make_optimizer(config.optimizer, logical_axes(config.model))
+        step = jax.jit(make_train_step(config, optimizer))
         state, losses = restored.state, []
         for seed in range(4):
             state, metrics = step(state, random_batch(8, 64, 16, seed=seed))

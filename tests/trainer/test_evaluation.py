@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from switch_jax.data.config import DataConfig
+from switch_jax.config import DataConfig
 from switch_jax.errors import UserError
 from switch_jax.train_step.loss import TokenSums
 from switch_jax.trainer.evaluation import Best, added, check_metric, metric_of

@@ -10,22 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.checkpointing import RunLock
-from switch_jax.config import RunConfig
-from switch_jax.data.config import DataConfig
+from switch_jax.checkpointing import Checkpoints, RunLock
+from switch_jax.config import (
+    Config,
+    DataConfig,
+    GuardConfig,
+    MeshConfig,
+    OptimizerConfig,
+    RunConfig,
+)
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig
 from switch_jax.reports.status import read_status
-from switch_jax.train_step.bad_step_guard import GuardConfig
-from switch_jax.train_step.loss import LossConfig
 from switch_jax.train_step.step import batch_hash
 from switch_jax.trainer import loop
-from switch_jax.trainer.loop import train
+from switch_jax.trainer import train as train_module
+from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.signals import Stopped
+from switch_jax.trainer.train import train
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
@@ -39,8 +44,7 @@ def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, guard=None, **
     guard = guard or GuardConfig()
     run = RunConfig(str(folder), train_steps=steps, batch_size=8, **{**periods, **changes})
     optimizer = OptimizerConfig(warmup_steps=100)
-    mesh = MeshConfig(*mesh)
-    return train(run, model, data, mesh, optimizer, LossConfig(), guard, "# config\n")
+    return train(Config(run, model, data, MeshConfig(*mesh), optimizer, guard=guard), "# config\n")
 
 
 def _records(folder, kind):
@@ -169,7 +173,7 @@ class _EarlierGuard(NamedTuple):
 def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
     whole, tmp_path, monkeypatch
 ):
-    save = loop.Checkpoints.save
+    save = Checkpoints.save
 
     def save_earlier(self, step, state, *rest):
         guard = state.guard
@@ -177,7 +181,7 @@ def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
         save(self, step, state._replace(guard=earlier), *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Checkpoints, "save", save_earlier)
+        patched.setattr(Checkpoints, "save", save_earlier)
         _train(tmp_path, 3)
     resumed = _train(tmp_path, 6)
     for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
@@ -207,7 +211,7 @@ def poison(monkeypatch):
                     batch["decoder_loss_weights"][:] = weights
                 return batch, position
 
-        monkeypatch.setattr(loop, "TrainBatches", Poisoned)
+        monkeypatch.setattr(train_module, "TrainBatches", Poisoned)
 
     return poison
 
@@ -226,7 +230,7 @@ def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, monk
             return batch, position
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "TrainBatches", Ending)
+        patched.setattr(train_module, "TrainBatches", Ending)
         with pytest.raises(UserError, match="the file is gone"):
             _train(tmp_path, 9)
     assert "the state of step 5 is saved" in capsys.readouterr().out
@@ -277,7 +281,7 @@ def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path
     assert [r["batches"] for r in _records(tmp_path, "train")][-1] == 9
     hashes = _hashes(tmp_path)
     assert len(set(hashes)) == len(hashes)
-    expected, position = TrainBatches(DATA, 8), None
+    expected, position = TrainBatches(open_tasks(DATA), 8), None
     for _ in range(9):
         batch, position = next(expected)
     assert int(batch_hash(batch)) == int(hashes[-1], 16)
@@ -327,7 +331,7 @@ def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch
     def evaluate(self, state):
         return {"mine": {"neg_log_perplexity": next(scores), "accuracy": 0.0}}
 
-    monkeypatch.setattr(loop.Evaluation, "__call__", evaluate)
+    monkeypatch.setattr(Evaluation, "__call__", evaluate)
     changes = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1}
     _train(tmp_path, 50, early_stopping_evals=3, **changes)
     assert "no better neg_log_perplexity than that of step 1 in 3 evalu" in capsys.readouterr().out
@@ -356,7 +360,7 @@ def test_a_signal_saves_and_stops_the_run(whole, tmp_path, monkeypatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             return batch, position
 
-    monkeypatch.setattr(loop, "TrainBatches", Signalling)
+    monkeypatch.setattr(train_module, "TrainBatches", Signalling)
     with pytest.raises(Stopped, match="the state of step . is saved") as stopped:
         _train(tmp_path, 6, checkpoint_period=100)
     assert stopped.value.exit_code == 75
@@ -391,8 +395,8 @@ def stall(monkeypatch):
                     raise
 
         stalled.clear()
-        monkeypatch.setattr(loop, "TrainBatches", Stalling)
-        monkeypatch.setattr(loop, "Prefetch", Waiting)
+        monkeypatch.setattr(train_module, "TrainBatches", Stalling)
+        monkeypatch.setattr(train_module, "Prefetch", Waiting)
         monkeypatch.setattr(loop, "_PATIENCE", 0.05)
 
     yield stall

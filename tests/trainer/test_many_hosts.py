@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
+from switch_jax.config import MeshConfig
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
-from tests.trainer.helpers import tiny_model
+from tests.trainer.helpers import tiny_config, tiny_model
 from tests.trainer.worker_processes import (
     finish,
     free_port,
@@ -30,7 +30,7 @@ MODEL = tiny_model(vocab_size=128, d_model=128, d_ff=128)  # so large that momen
 
 def state_on(mesh):
     """A state there, every element of it another number, and its shapes."""
-    abstract = abstract_state(MODEL, OptimizerConfig(), make_mesh(MeshConfig(*mesh)))
+    abstract = abstract_state(tiny_config(MODEL), make_mesh(MeshConfig(*mesh)))
     leaves, structure = jax.tree.flatten(abstract)
     numbers, made = 0, []
     for leaf in leaves:

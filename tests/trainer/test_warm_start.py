@@ -8,18 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.config import RunConfig
+from switch_jax.config import Config, GuardConfig, MeshConfig, OptimizerConfig, RunConfig
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
-from switch_jax.optim.optimizer import OptimizerConfig
-from switch_jax.partitioning.mesh import MeshConfig, make_mesh
-from switch_jax.train_step.bad_step_guard import GuardConfig
-from switch_jax.train_step.loss import LossConfig
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer import loop
-from switch_jax.trainer.loop import train
-from switch_jax.trainer.warm_start import initial_checkpoint, initial_state
+from switch_jax.trainer import train as train_module
+from switch_jax.trainer.train import train
+from switch_jax.trainer.warm_start import find_warm_start, initial_state
 from tests.trainer.test_loop import DATA, MODEL
 
 ALL, EXPERTS, OTHERS = (
@@ -35,8 +32,9 @@ def _run(folder, steps, initial, checkpoint_period=1):
 
 
 def _train(folder, steps, initial=None, optimizer=ALL, model=MODEL, guard=None, **changes):
-    run, mesh = _run(folder, steps, initial, **changes), MeshConfig(1, 1, 1)
-    return train(run, model, DATA, mesh, optimizer, LossConfig(), guard or GuardConfig())
+    run = _run(folder, steps, initial, **changes)
+    guard = guard or GuardConfig()
+    return train(Config(run, model, DATA, MeshConfig(1, 1, 1), optimizer, guard=guard))
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +65,12 @@ def _by_group(parameters):
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2)])
 def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_path, mesh):
     folder, state = pretrained
-    devices, guard = make_mesh(MeshConfig(*mesh)), GuardConfig(window=7)
-    abstract = abstract_state(MODEL, ALL, devices, guard)
-    run = _run(tmp_path, 3, folder)
-    checkpoint = initial_checkpoint(run, abstract.parameters)
+    run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(*mesh), GuardConfig(window=7)
+    config = Config(run, MODEL, DATA, mesh, ALL, guard=guard)
+    abstract = abstract_state(config, make_mesh(mesh))
+    checkpoint = find_warm_start(run, abstract.parameters)
     assert checkpoint == folder / "checkpoints" / "2"
-    start = initial_state(run, MODEL, ALL, guard, abstract, checkpoint)
+    start = initial_state(config, abstract, checkpoint)
     assert _bits(start.parameters) == _bits(state.parameters)
     assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
     assert int(state.step) == int(state.optimizer.updates) == 2, "the case should have trained"
@@ -130,7 +128,7 @@ def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(
             (other / "checkpoints" / "5").mkdir(exist_ok=True)  # without anything to read in it
             return batch, position
 
-    monkeypatch.setattr(loop, "TrainBatches", Poisoned)
+    monkeypatch.setattr(train_module, "TrainBatches", Poisoned)
     guard = GuardConfig(bad_steps_in_a_row=2)
     state = _train(tmp_path / "run", 2, other, OTHERS, guard=guard, checkpoint_period=100)
     told = capsys.readouterr().out

@@ -60,3 +60,8 @@ class DataConfig:
                 "cache are those of the vocabulary that it was made with; set one of them to None "
                 "or False"
             )
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Tokens of a row's inputs, and of its targets."""
+        return self.task_feature_lengths["inputs"], self.task_feature_lengths["targets"]

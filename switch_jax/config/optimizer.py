@@ -1,0 +1,38 @@
+"""How the parameters are updated."""
+
+import dataclasses
+
+from switch_jax.errors import one_of
+from switch_jax.fields import COUNT, FACTOR, check_fields
+
+SCHEDULES = ("rsqrt", "constant")
+TRAINED = ("all", "expert", "non_expert")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """T5's recipe: learning_rate / sqrt(max(step, warmup_steps)), or a constant to fine-tune with.
+
+    Attributes:
+      learning_rate: the base, relative to the RMS of each parameter. 1.0 in T5's pretraining: with
+        10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in its fine-tuning.
+      warmup_steps: 'rsqrt': the rate is constant up to here and falls after; 'constant': it rises
+        linearly to here, 1 = at full height from the first step.
+      schedule: 'rsqrt' or 'constant'.
+      trained_parameters: 'all'; 'expert', those with a logical axis 'expert', or 'non_expert', all
+        others, the router too. What is not trained keeps every bit, and has no optimiser state. Its
+        gradients are computed even so: the guard judges the norm of all.
+      min_dim_size_to_factor: a matrix has a factored second moment if both its sides are as long.
+    """
+
+    learning_rate: float = 1.0
+    warmup_steps: int = 10_000
+    schedule: str = "rsqrt"
+    trained_parameters: str = "all"
+    min_dim_size_to_factor: int = 128
+
+    def __post_init__(self) -> None:
+        """Raises FieldError on values that train nothing, and on unknown names."""
+        check_fields(self, learning_rate=FACTOR, warmup_steps=COUNT, min_dim_size_to_factor=COUNT)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("trained_parameters", self.trained_parameters, TRAINED)

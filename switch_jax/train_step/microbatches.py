@@ -1,0 +1,88 @@
+"""Which rows make up a microbatch, and whether a batch divides over microbatches and devices."""
+
+import functools
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from switch_jax.config import Config, ModelConfig
+from switch_jax.errors import UserError
+from switch_jax.model.groups import MACROS, Groups, training_groups
+from switch_jax.moe.layer import check_divides
+from switch_jax.moe.routing import group_shape
+from switch_jax.partitioning.mesh import batch_shards
+
+Batch = dict[str, jax.Array]
+
+
+def rows_together(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> int:
+    """Consecutive rows that stay together in a microbatch: those of whole routing groups."""
+    if not model.num_experts:
+        return 1
+    sizes = model.group_sizes.values()
+    return math.lcm(*map(functools.partial(_group_rows, batch_size), lengths, sizes))
+
+
+def _group_rows(batch_size: int, length: int, group_size: int) -> int:
+    """Rows of a group; 1 where a row is several groups."""
+    return max(1, group_shape(batch_size, length, group_size)[1] // length)
+
+
+def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
+    """Raises UserError, with the equation, where the batch does not divide as it must.
+
+    Args:
+      config: the run.
+      mesh_shape: devices by mesh axis.
+    """
+    model, run = config.model, config.run
+    batch_size, num_microbatches = run.batch_size, run.num_microbatches
+    shards = batch_shards(mesh_shape)
+    parts = num_microbatches * shards
+    if batch_size % parts:
+        raise UserError(
+            f"batch size {batch_size} does not divide over data x expert = {shards} devices and "
+            f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
+            f"set BATCH_SIZE to a multiple of {parts}"
+        )
+    if not model.num_experts:
+        return
+    for (stack, size), length in zip(model.group_sizes.items(), config.data.lengths, strict=True):
+        macro = MACROS[stack]
+        check_divides(batch_size, length, model.num_experts, size, mesh_shape, macro)
+        rows = _group_rows(batch_size, length, size)
+        if batch_size % (rows * parts):
+            raise UserError(
+                f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
+                f"and {rows} x {num_microbatches} microbatches x {shards} devices does not divide "
+                f"the batch size {batch_size}; set {macro} to {batch_size // parts * length} or "
+                "less, or NUM_MICROBATCHES lower"
+            )
+
+
+def routing_groups(config: Config, mesh_shape: Mapping[str, int]) -> dict[str, Groups]:
+    """The routing groups of each stack in training, see `training_groups`.
+
+    Args:
+      config: a run that `check_batch` has passed.
+      mesh_shape: devices by mesh axis.
+    """
+    parts = config.run.num_microbatches * batch_shards(mesh_shape)
+    return training_groups(config.model, config.run.batch_size, config.data.lengths, parts)
+
+
+def split(model: ModelConfig, batch: Batch, parts: int) -> Batch:
+    """[B, ...] -> [parts, B / parts, ...]: every `parts`-th run of rows that stay together.
+
+    Interleaved, so that each device finds its rows of every part among its rows of the batch.
+    """
+    batch_size, length = batch["encoder_tokens"].shape
+    rows = rows_together(model, batch_size, (length, batch["decoder_segments"].shape[1]))
+
+    def split_array(x: jax.Array) -> jax.Array:
+        x = x.reshape(batch_size // (parts * rows), parts, rows, *x.shape[1:])
+        return jnp.swapaxes(x, 0, 1).reshape(parts, batch_size // parts, *x.shape[3:])
+
+    return jax.tree.map(split_array, batch)

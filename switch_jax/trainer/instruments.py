@@ -1,0 +1,76 @@
+"""What watches a run: metrics, progress, goodput, profiler and watchdog."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from switch_jax.config import Config
+from switch_jax.errors import UserError
+from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
+from switch_jax.runtime.processes import agreed, is_first
+from switch_jax.trainer.records import Records, training_seconds
+
+
+class Instruments(contextlib.ExitStack):
+    """Opened together and closed together; only the first process writes.
+
+    Attributes:
+      writer: of metrics.jsonl and TensorBoard.
+      progress: the log and the progress bar.
+      goodput: what the time is spent on.
+      records: means of the steps' metrics.
+      profiler: traces of some steps.
+      watchdog: reports a step that hangs.
+    """
+
+    def __init__(self, config: Config, folder: Path, step: int, config_text: str) -> None:
+        """Opens them.
+
+        Args:
+          config: the run.
+          folder: MODEL_DIR.
+          step: steps that were done before this start.
+          config_text: the config as gin text, for the writer.
+
+        Raises:
+          UserError: the metrics cannot be written.
+        """
+        super().__init__()
+        with contextlib.ExitStack() as opened:  # closes what is open where the rest fails
+            run = config.run
+            self.writer = agreed(
+                lambda: MetricWriter(folder, run.wandb_project, config_text, active=is_first())
+            )
+            opened.push(closed_by(self.writer.close))
+            self.progress = Progress(run.train_steps, step, active=is_first())
+            opened.callback(self.progress.close)
+            last = self.writer.last_record("train", step)
+            self.goodput = Goodput(last and last.get("spent"))
+            self.records = Records(config, self.writer, self.progress, self.goodput)
+            self.profiler = Profiler(folder / "tensorboard", run.profile_steps)
+            opened.callback(self.profiler.close)
+            stacks = folder / f"hanging_process_{jax.process_index()}.txt"
+            self.watchdog = opened.enter_context(Watchdog(run.watchdog_seconds, stacks))
+            self.push(opened.pop_all())
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Writes a record; see `MetricWriter`."""
+        self.writer.write(kind, step, training_seconds(self.goodput.seconds()), values)
+
+
+def closed_by(close: Callable[[], None]) -> Callable[..., None]:
+    """For `ExitStack.push`: an error in closing does not hide the error that came before it."""
+
+    def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            close()
+        except UserError as second:
+            if error is None:
+                raise
+            print(f"switch_jax train: and as the run was closed: {second}", file=sys.stderr)
+
+    return exit

@@ -1,0 +1,113 @@
+"""A run is checked and prepared once, before anything is written or compiled."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from jax.sharding import AbstractMesh, Mesh
+
+from switch_jax.config import Config, RunConfig
+from switch_jax.data.checks import (
+    check_config,
+    check_examples,
+    check_streams,
+    check_vocabulary,
+    open_tasks,
+)
+from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
+from switch_jax.errors import UserError
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.paths import check_path
+from switch_jax.train_step.microbatches import check_batch
+from switch_jax.train_step.state import TrainState, abstract_state
+from switch_jax.trainer.evaluation import check_metric
+from switch_jax.trainer.warm_start import find_warm_start
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a checked run consists of on this machine.
+
+    Attributes:
+      config: as it was given.
+      mesh: the devices.
+      state: shapes, dtypes and shardings of the training state on the mesh.
+      warm_start: the checkpoint whose parameters the run starts from; None: it starts from scratch,
+        or continues from a checkpoint of its own.
+      train_tasks, validation_tasks: what it reads.
+    """
+
+    config: Config
+    mesh: Mesh
+    state: TrainState
+    warm_start: Path | None
+    train_tasks: OpenedTasks
+    validation_tasks: OpenedTasks
+
+
+def prepare(config: Config) -> Prepared:
+    """Checks a run on this machine, and opens what it needs. Call it once a start.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    check_paths(config.run)
+    check_streams(config.data, config.run.batch_size)
+    train_tasks, validation_tasks = open_data(config)
+    mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
+    check_sizes(config, mesh.shape)
+    state = abstract_state(config, mesh)
+    warm_start = find_warm_start(config.run, state.parameters)
+    return Prepared(config, mesh, state, warm_start, train_tasks, validation_tasks)
+
+
+def check_paths(run: RunConfig) -> None:
+    """Raises UserError where MODEL_DIR or INITIAL_CHECKPOINT_PATH cannot be a path."""
+    check_path(run.model_dir, "MODEL_DIR")
+    if run.initial_checkpoint is not None:
+        check_path(run.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
+
+
+def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
+    """Opens the tasks that a run trains on, and those that it is validated on.
+
+    Raises:
+      UserError: a task, split or file that is not there; lengths, a vocabulary or a BEST_METRIC
+        that does not fit.
+    """
+    train = open_tasks(config.data)
+    validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+    check_metric(config.run.best_metric, validation)
+    check_examples(train)
+    check_vocabulary(config.data, config.model.vocab_size)
+    return train, validation
+
+
+def check_for_slices(config: Config, devices: AbstractMesh) -> None:
+    """Checks a run that other machines will make, without a network.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    check_streams(config.data, config.run.batch_size)
+    if vocabulary_is_here(config.data):
+        check_config(config.data)
+        check_vocabulary(config.data, config.model.vocab_size)
+    check_sizes(config, devices.shape)
+    abstract_state(config, devices)
+
+
+def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:
+    """Raises UserError where batch, groups and devices do not divide.
+
+    Args:
+      config: the run.
+      mesh_shape: devices by mesh axis.
+    """
+    check_batch(config, mesh_shape)
+    if config.mesh.fully_sharded_weights and config.model.remat_policy == "none":
+        raise UserError(
+            "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
+            "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
+            "to 'minimal' or 'full'"
+        )

@@ -1,0 +1,120 @@
+"""A run from its start to its end: prepare, restore, compile, train."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from switch_jax.checkpointing import Checkpoints, RunLock
+from switch_jax.config import Config
+from switch_jax.data.prefetch import Prefetch
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.partitioning.placing import rows_on_this_host
+from switch_jax.runtime.host_memory import return_freed_memory
+from switch_jax.runtime.processes import agreed, is_first, meet, on_first
+from switch_jax.train_step.lowering import lower_train_step
+from switch_jax.train_step.state import TrainState
+from switch_jax.trainer.announcement import announcement
+from switch_jax.trainer.device_batches import DeviceBatch, device_batches
+from switch_jax.trainer.evaluation import Evaluation
+from switch_jax.trainer.folder import make_folder, write_description
+from switch_jax.trainer.instruments import Instruments, closed_by
+from switch_jax.trainer.loop import TrainingLoop
+from switch_jax.trainer.prepare import Prepared, prepare
+from switch_jax.trainer.run_state import RunState, restore
+from switch_jax.trainer.signals import StopSignals
+from switch_jax.trainer.status_file import Life
+
+
+def train(config: Config, config_text: str = "") -> TrainState:
+    """Trains from the newest checkpoint in the run's folder, or from the start, to the last step.
+
+    A run that was stopped and started again gives the same parameters as one that was not, bit for
+    bit on the same mesh: the data continue with the very next batch, whatever hosts and devices
+    there are now, and noise depends only on the seed and the step. With several processes all of
+    them call this.
+
+    Args:
+      config: the run.
+      config_text: the config as gin text, written to the run's folder as `config.gin`; empty: none
+        is written.
+
+    Returns:
+      The final state.
+
+    Raises:
+      UserError: something in the config does not fit together, the folder is in use or cannot be
+        written, or bad steps would not end.
+      Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
+    """
+    prepared = prepare(config)
+    folder = agreed(lambda: make_folder(config.run.model_dir))
+    with contextlib.ExitStack() as closing, jax.set_mesh(prepared.mesh):
+        lock = on_first(lambda: RunLock(folder))
+        if lock is not None:
+            closing.callback(lock.close)
+        status = closing.enter_context(agreed(lambda: Life(folder, active=is_first())))
+        checkpoints = Checkpoints(
+            folder, config.run.keep_checkpoints, config.run.keep_best, config.run.keep_set_aside
+        )
+        closing.push(closed_by(checkpoints.close))
+        run = restore(prepared, checkpoints)
+        if run.is_over(config):
+            steps = config.run.train_steps
+            print(f"{config.run.model_dir} is at step {run.step} of {steps}: nothing to do")
+            return run.state
+        start = prepared.warm_start
+        on_first(lambda: write_description(folder, config, prepared.mesh, config_text, start))
+        instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
+        _announce(prepared, run, instruments)
+        compiled = closing.enter_context(compile_run(prepared, run, instruments))
+        stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
+        status.running()
+        loop = TrainingLoop(prepared, checkpoints, folder, run, instruments, stop, *compiled)
+        return loop.train()
+
+
+def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> None:
+    """Says what trains, on what, and where it starts from."""
+    say = instruments.progress.say
+    for line in announcement(prepared.config, prepared.mesh):
+        say(line)
+    if run.step:
+        say(f"continuing from the checkpoint of step {run.step}")
+        if run.position.moved:
+            say(
+                "it was saved by a version of switch_jax that read the data in another order: each "
+                "stream goes on at the beginning of its next epoch, in the order of now"
+            )
+    elif prepared.warm_start:
+        say(f"starting from the parameters of {prepared.warm_start}")
+    say("reading data and compiling")
+
+
+class Compiled(NamedTuple):
+    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop."""
+
+    train_step: Any
+    evaluation: Evaluation
+    batches: Prefetch[DeviceBatch]
+
+
+@contextlib.contextmanager
+def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> Iterator[Compiled]:
+    """Compiles, while the first batches are read; stops reading at the end."""
+    config, mesh = prepared.config, prepared.mesh
+    with contextlib.ExitStack() as closing:
+        with instruments.goodput.spend("compile"):
+            evaluation = Evaluation(
+                config, mesh, prepared.state.parameters, prepared.validation_tasks
+            )
+            rows = rows_on_this_host(mesh, config.run.batch_size)
+            batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
+            prefetch = Prefetch(device_batches(batches, mesh))
+            closing.callback(prefetch.close)
+            train_step = lower_train_step(config, mesh, prepared.state).compile()
+            meet("compiled")
+        instruments.watchdog.alive("compiled")
+        return_freed_memory()
+        yield Compiled(train_step, evaluation, prefetch)

@@ -1,0 +1,47 @@
+"""Mistakes in arguments and gin are reported before TensorFlow, which takes seconds, is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from switch_jax.cli import COMMANDS
+
+PROGRAM = """
+import sys
+from switch_jax.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as end:  # argparse's
+    code = end.code
+slow = {"tensorflow", "seqio", "flax"} & set(sys.modules)
+print("exit code", code, "loaded", sorted(slow), file=sys.stderr)
+"""
+DEMO = "--gin_file=runs/demo_switch.gin"
+SLICE = "--topology=v5p-8"
+
+
+def _last_lines(*arguments):
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, capture_output=True, text=True).stderr.splitlines()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick(command):
+    assert _last_lines(command, "--help") == ["exit code 0 loaded []"]
+
+
+@pytest.mark.parametrize("command", [["train"], ["launch", "--on=local"], ["plan", SLICE]])
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
+        (["--gin_file=no_such.gin"], "no gin file no_such.gin"),
+        ([DEMO, "--gin.NUM_EXPERT=4"], "no gin file knows a macro NUM_EXPERT"),
+        ([DEMO, "--gin.NUM_EXPERTS='x'"], "NUM_EXPERTS = 'x': it must be of type int"),
+    ],
+)
+def test_a_mistake_is_quick(command, mistake, message):
+    *lines, last = _last_lines(*command, *mistake)
+    assert message in lines[-1]
+    assert last == "exit code 2 loaded []"
