@@ -14,26 +14,26 @@ from typing import Any
 import yaml
 
 from switch_jax.errors import UserError
-from switch_jax.launch import prepare
-from switch_jax.launch.environment import environment
-from switch_jax.launch.hosts import SAVING
-from switch_jax.launch.job import Job
-from switch_jax.launch.processes import say
-from switch_jax.launch.retries import FINAL, KILLED, PREEMPTED, exit_code
-from switch_jax.launch.steps import (
+from switch_jax.launch import setup_commands
+from switch_jax.launch.commands import (
     Command,
     File,
     Step,
-    answer,
-    lines,
-    patiently,
-    start,
-    take,
-    write,
+    output,
+    output_lines,
+    output_with_retries,
+    run_command,
+    start_process,
+    write_file,
 )
+from switch_jax.launch.console import log
+from switch_jax.launch.environment import environment
+from switch_jax.launch.job import Job
+from switch_jax.launch.retries import FINAL, KILLED, PREEMPTED, exit_code
+from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
-_POLL = 10.0  # seconds between looks at pods that wait
-_SETTLING = 1.0  # seconds until a JobSet knows of its pods' end
+_POLL_SECONDS = 10.0  # seconds between looks at pods that wait
+_SETTLE_SECONDS = 1.0  # seconds until a JobSet knows of its pods' end
 _STOP = [code for code in FINAL if code]
 _MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"  # as in with_gcs.sh
 CONTAINER = "train"
@@ -50,9 +50,11 @@ def afterwards(job: Job) -> list[Command]:
     ended = Command(_kubectl(job, "delete", "jobset", job.name), ENDS)
     delete, flags = (
         ("gcloud", "container", "node-pools", "delete"),
-        (*prepare.place(job), "--quiet"),
+        (*setup_commands.place(job), "--quiet"),
     )
-    pools = [(*delete, n, f"--cluster={job.cluster}", *flags) for n in prepare.node_pools(job)]
+    pools = [
+        (*delete, n, f"--cluster={job.cluster}", *flags) for n in setup_commands.node_pools(job)
+    ]
     return [ended, *(Command(argv, "not done here: gives a slice back") for argv in pools)]
 
 
@@ -67,9 +69,9 @@ def run(job: Job) -> int:
     Raises:
       UserError: the cluster refuses it, or there is no gcloud or kubectl.
     """
-    write(_file(job))
-    take(_credentials(job))
-    take(_apply(job))
+    write_file(_file(job))
+    run_command(_credentials(job))
+    run_command(_apply(job))
     return follow(job)
 
 
@@ -78,33 +80,33 @@ def follow(job: Job) -> int:
     running, logs, over, codes, last = looks(job)
     told, since = None, None
     while not (state := _state(job, over)):
-        ready = len(patiently(running).split())
+        ready = len(output_with_retries(running).split())
         if ready < job.hardware.hosts:
             if ready != told:
-                say(f"{job.name}: {ready} of {job.hardware.hosts} pods run")
+                log(f"{job.name}: {ready} of {job.hardware.hosts} pods run")
             told = ready
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
             continue
         since = _print(logs, since)
-        time.sleep(_SETTLING)
-    say(f"{job.name}: {state}")
+        time.sleep(_SETTLE_SECONDS)
+    log(f"{job.name}: {state}")
     if state == "Completed":
         return 0
-    ended = [int(code) for code in patiently(codes).split()]
+    ended = [int(code) for code in output_with_retries(codes).split()]
     with contextlib.suppress(UserError):
-        take(last)
+        run_command(last)
     # Pods that the cluster ends with the one that failed are killed where they are deaf.
     return exit_code([code for code in ended if code != KILLED] or ended) or 1
 
 
 def found(job: Job) -> bool:
     """Whether the JobSet is there, over or not."""
-    return bool(answer(_over(job)))
+    return bool(output(_over(job)))
 
 
 def _state(job: Job, over: Command) -> str:
     """Completed, Failed, or "" of a JobSet that is not over."""
-    kind, _, state = patiently(over).partition(" ")
+    kind, _, state = output_with_retries(over).partition(" ")
     if not kind:
         raise UserError(f"the JobSet {job.name} is gone: somebody has deleted it")
     return state
@@ -122,8 +124,8 @@ def _print(logs: Command, since: str | None) -> str | None:
     """
     argv = (*logs.argv, *([f"--since-time={since}"] if since else []))
     command = dataclasses.replace(logs, argv=argv)
-    with start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        for line in lines(process):
+    with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for line in output_lines(process):
             print(line, end="", flush=True)
             if line.startswith("[pod/"):  # kubectl's own come later than what was lost
                 since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -202,7 +204,7 @@ def _pod(job: Job) -> dict[str, Any]:
     }
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": SAVING,
+        "terminationGracePeriodSeconds": SAVE_SECONDS,
         # Or the trainer would be process 1, which a SIGTERM passes by until there is a handler.
         "shareProcessNamespace": True,
         "nodeSelector": select,
@@ -277,7 +279,7 @@ def _file(job: Job) -> File:
 
 def _credentials(job: Job) -> Command:
     connect = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster))
-    argv = (*connect, *prepare.place(job))
+    argv = (*connect, *setup_commands.place(job))
     return Command(argv, "kubectl comes to know the cluster")
 
 
@@ -297,7 +299,7 @@ def looks(job: Job) -> tuple[Command, Command, Command, Command, Command]:
     )
     exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
     return (
-        Command(running, f"asked every {_POLL:.0f} s until all pods run"),
+        Command(running, f"asked every {_POLL_SECONDS:.0f} s until all pods run"),
         Command(
             (*logs, "--follow", "--tail=-1"),
             "what all hosts print; --since-time=LAST_LINE where it broke off",

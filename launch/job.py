@@ -5,7 +5,7 @@ import re
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
-from switch_jax.launch.steps import quoted
+from switch_jax.launch.commands import quote
 from switch_jax.paths import bucket_path
 
 _KUBERNETES = ("gke", "xpk")
@@ -91,17 +91,17 @@ class Job:
 def _check_names(job: Job) -> None:
     if not re.fullmatch(_LABEL, job.name) or len(job.name) > _LONGEST_NAME:
         raise UserError(
-            f"--job_name={quoted(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
+            f"--job_name={quote(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
             f"and hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
         )
     if not re.fullmatch(_PROJECT, job.project):
         raise UserError(
-            f"--project={quoted(job.project)}: write the project's ID, of 6 to 30 small letters, "
+            f"--project={quote(job.project)}: write the project's ID, of 6 to 30 small letters, "
             "digits and hyphens; `gcloud projects list` has it"
         )
     if not re.fullmatch(_IMAGE, job.image):
         raise UserError(
-            f"--image={quoted(job.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for "
+            f"--image={quote(job.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for "
             "example us-docker.pkg.dev/PROJECT/REPOSITORY/switch_jax:1"
         )
     if job.image.endswith(":latest"):
@@ -116,7 +116,7 @@ def _check_place(job: Job) -> None:
         region = job.zone if re.fullmatch(_REGION, job.zone) else "europe-west4"
         cluster = "; a regional cluster would make a slice's nodes in each of its zones"
         raise UserError(
-            f"--zone={quoted(job.zone)}: write a zone, as in --zone={region}-a"
+            f"--zone={quote(job.zone)}: write a zone, as in --zone={region}-a"
             f"{cluster if job.on == 'gke' else ''}"
         )
     if not job.model_dir.startswith("gs://"):
@@ -149,13 +149,13 @@ def _check_capacity(job: Job) -> None:
     if on_kubernetes and not job.cluster:
         raise UserError(f"--on={job.on} needs --cluster=NAME; `gcloud container clusters list`")
     if job.cluster and not on_kubernetes:
-        flag = f"--cluster={quoted(job.cluster)}"
+        flag = f"--cluster={quote(job.cluster)}"
         raise UserError(f"{flag} is for --on=gke and xpk, not for --on={job.on}")
     if job.cluster and not (
         re.fullmatch(_LABEL, job.cluster) and len(job.cluster) <= _LONGEST_CLUSTER
     ):
         raise UserError(
-            f"--cluster={quoted(job.cluster)}: write at most {_LONGEST_CLUSTER} small letters, "
+            f"--cluster={quote(job.cluster)}: write at most {_LONGEST_CLUSTER} small letters, "
             "digits and hyphens, a letter first and no hyphen last"
         )
     if job.spot and job.reserved:
@@ -169,7 +169,7 @@ def _check_capacity(job: Job) -> None:
 
 
 def _check_account(on: str, account: str) -> None:
-    given, on_kubernetes = f"--service_account={quoted(account)}", on in _KUBERNETES
+    given, on_kubernetes = f"--service_account={quote(account)}", on in _KUBERNETES
     if on == "xpk":
         raise UserError(
             f"{given}: xpk's pods act as the nodes of the cluster do; leave it out, or write "

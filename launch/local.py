@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from switch_jax.launch.processes import run_together, say
+from switch_jax.launch.commands import shell_line
+from switch_jax.launch.console import log
+from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
-from switch_jax.launch.steps import one_line
 
 _SHOWN_PORT = 8476  # in what is printed; each start takes a free one
 
@@ -42,7 +43,7 @@ def run(
       UserError: the folder cannot be written.
     """
     for index, command in enumerate(commands(train, process_count, _SHOWN_PORT)):
-        print(f"# process {index} of {process_count}\nJAX_PLATFORMS=cpu {one_line(command)}")
+        print(f"# process {index} of {process_count}\nJAX_PLATFORMS=cpu {shell_line(command)}")
     if dry_run:
         return 0
     sys.stdout.flush()
@@ -67,7 +68,7 @@ def run(
             return code
 
         try:
-            return supervise(attempt, max_restarts, progress, say)
+            return supervise(attempt, max_restarts, progress, log)
         except _AskedToStop as asked:
             return asked.exit_code
 

@@ -1,9 +1,9 @@
 """Slices of TPU VMs that are asked for, waited for, and asked for again after a preemption."""
 
 from switch_jax.launch import slices
-from switch_jax.launch.hosts import gcloud
+from switch_jax.launch.commands import Command, Step
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, Step
+from switch_jax.launch.tpu_hosts import gcloud
 
 
 def steps(job: Job) -> list[Step]:
@@ -32,7 +32,7 @@ def _request(job: Job) -> slices.Request:
         nodes=[job.name] if one else [f"{job.name}-{i}" for i in range(count)],
         describe=command(
             "describe",
-            f"asked every {slices.POLL:.0f} s until it is ACTIVE: the slices are there",
+            f"asked every {slices.POLL_SECONDS:.0f} s until it is ACTIVE: the slices are there",
             "--format=value(state.state)",
         ),
         create=command(

@@ -14,7 +14,7 @@ UNREACHABLE = 255  # ssh's, where the connection cannot be made, or breaks
 _RANKS = {0: 0, PREEMPTED: 2, INTERRUPTED: 3, 2: 4, 3: 4, KILLED: 5, UNREACHABLE: 6}
 
 # Seconds until the next start, while a host cannot be reached: more than an hour in all.
-_PAUSES = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
+_RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
 
 
 def exit_code(codes: Iterable[int]) -> int:
@@ -36,7 +36,7 @@ def supervise(
     attempt: Callable[[], int],
     max_restarts: int,
     progress: Callable[[], int | None],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> int:
     """Runs a job until it is done, a person has to look, or it crashes without getting on.
 
@@ -48,7 +48,7 @@ def supervise(
       attempt: runs the job once, and gives its exit code.
       max_restarts: most starts after a crash, without a new checkpoint between them.
       progress: the last checkpoint's step; None: there is none, or nobody can tell.
-      say: is given a line at each restart, and where it gives up.
+      log: is given a line at each restart, and where it gives up.
 
     Returns:
       The exit code of the last attempt.
@@ -61,22 +61,22 @@ def supervise(
         last = farthest if saved is None else saved
         place = "the beginning" if last is None else f"the checkpoint of step {last}"
         unreached = unreached + 1 if code == UNREACHABLE else 0
-        if 0 < unreached <= len(_PAUSES):
-            pause = _PAUSES[unreached - 1]
-            say(f"a host cannot be reached (exit code {code}): starting again in {pause:.0f} s")
+        if 0 < unreached <= len(_RETRY_SECONDS):
+            pause = _RETRY_SECONDS[unreached - 1]
+            log(f"a host cannot be reached (exit code {code}): starting again in {pause:.0f} s")
             time.sleep(pause)
             continue
         if code == PREEMPTED:
-            say(f"preempted (exit code {code}): starting again from {place}")
+            log(f"preempted (exit code {code}): starting again from {place}")
             continue
         if crashes == max_restarts:
-            say(
+            log(
                 f"crashed (exit code {code}) after {crashes} restarts without a new checkpoint: "
                 "giving up; the logs say why"
             )
             return code
         crashes += 1
-        say(
+        log(
             f"crashed (exit code {code}): starting again from {place}, "
             f"restart {crashes} of at most {max_restarts} without a new checkpoint"
         )

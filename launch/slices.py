@@ -5,14 +5,22 @@ import time
 from collections.abc import Callable, Sequence
 
 from switch_jax.errors import UserError
-from switch_jax.launch import checkpoints, hosts
+from switch_jax.launch import newest_checkpoint, tpu_hosts
+from switch_jax.launch.commands import (
+    Command,
+    Step,
+    output,
+    output_with_retries,
+    run_command,
+    shell_line,
+    write_file,
+)
+from switch_jax.launch.console import log
 from switch_jax.launch.job import Job
-from switch_jax.launch.processes import say
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
-from switch_jax.launch.steps import Command, Step, answer, one_line, patiently, take, write
 
-POLL = 30.0  # seconds between looks
-_AGAIN = 300.0  # seconds until slices are asked for again that there were none of
+POLL_SECONDS = 30.0  # seconds between looks
+_RETRY_SECONDS = 300.0  # seconds until slices are asked for again that there were none of
 _ABSENT = "NOT_FOUND"  # what gcloud says of what is not there
 _FAILED = "FAILED"
 _STUCK = ("STOPPED", "HIDDEN")  # no time makes these ready
@@ -41,19 +49,19 @@ class Request:
 def steps(job: Job, request: Request) -> list[Step]:
     """All that `run` may do, in this order."""
     return [
-        hosts.script(job),
+        tpu_hosts.script(job),
         request.describe,
         request.delete,
         request.create,
-        *hosts.steps(job, request.nodes),
-        checkpoints.listing(job),
+        *tpu_hosts.steps(job, request.nodes),
+        newest_checkpoint.list_checkpoints(job),
     ]
 
 
 def afterwards(job: Job, request: Request, why: str) -> list[Command]:
     """How to end the job, and to stop paying; `why` says what is given back."""
     back = dataclasses.replace(request.delete, why=f"not done here: {why}")
-    return [*(hosts.end(job, node) for node in request.nodes), back]
+    return [*(tpu_hosts.stop(job, node) for node in request.nodes), back]
 
 
 def run(job: Job, request: Request) -> int:
@@ -65,21 +73,21 @@ def run(job: Job, request: Request) -> int:
     Raises:
       UserError: they cannot be made at first, somebody has stopped them, or there is no gcloud.
     """
-    first = answer(request.describe, _ABSENT)  # who may not even ask is told so at once
+    first = output(request.describe, _ABSENT)  # who may not even ask is told so at once
     had = first in (request.ready, *request.gone)
 
     def state() -> str:
-        return patiently(request.describe, _ABSENT)
+        return output_with_retries(request.describe, _ABSENT)
 
     def attempt() -> int:
         nonlocal had
         _make_ready(job, request, state, had)
         had = True
-        code = hosts.run(job, request.nodes)
+        code = tpu_hosts.run(job, request.nodes)
         return PREEMPTED if code not in FINAL and state() != request.ready else code
 
-    write(hosts.script(job))
-    return supervise(attempt, job.max_restarts, lambda: checkpoints.last(job), say)
+    write_file(tpu_hosts.script(job))
+    return supervise(attempt, job.max_restarts, lambda: newest_checkpoint.newest_step(job), log)
 
 
 def _make_ready(job: Job, request: Request, state: Callable[[], str], had: bool) -> None:
@@ -96,39 +104,39 @@ def _make_ready(job: Job, request: Request, state: Callable[[], str], had: bool)
     try:
         while (now := state()) != request.ready:
             if now != told:
-                say(f"{job.topology} in {job.zone}: {now or 'not there'}")
+                log(f"{job.topology} in {job.zone}: {now or 'not there'}")
                 told = now
             if now in _STUCK or (now == _FAILED and asked and not had):
                 raise UserError(_why(job, request, now))
             if now == _FAILED or now in request.gone:
-                patiently(request.delete, _ABSENT)
+                output_with_retries(request.delete, _ABSENT)
             elif now:
-                time.sleep(POLL)
+                time.sleep(POLL_SECONDS)
             else:
                 if asked:
-                    time.sleep(_AGAIN)
+                    time.sleep(_RETRY_SECONDS)
                 _ask(request, had)
                 asked = True
     except KeyboardInterrupt:
-        given_up = f"`{one_line(request.delete.argv)}` gives them up"
+        given_up = f"`{shell_line(request.delete.argv)}` gives them up"
         what = f"goes on waiting for its slices ({told or 'not there'}); {given_up}"
         raise KeyboardInterrupt(what) from None
 
 
 def _ask(request: Request, had: bool) -> None:
     try:
-        take(request.create)
+        run_command(request.create)
     except UserError as error:
         if not had:
             raise
-        say(f"{error}; asking again in {_AGAIN:.0f} s")
+        log(f"{error}; asking again in {_RETRY_SECONDS:.0f} s")
 
 
 def _why(job: Job, request: Request, state: str) -> str:
-    ask, delete = (one_line(c.argv) for c in (request.describe, request.delete))
+    ask, delete = (shell_line(c.argv) for c in (request.describe, request.delete))
     if state == _FAILED:
         return f"no {job.topology} in {job.zone}: {state}; `{ask.rpartition(' ')[0]}` says why"
-    start = one_line(hosts.gcloud(job, "tpu-vm", "start", job.name))
+    start = shell_line(tpu_hosts.gcloud(job, "tpu-vm", "start", job.name))
     return (
         f"{job.name} in {job.zone} is {state}, and will not be {request.ready} by itself: start it "
         f"(`{start}`), or give it up (`{delete}`), and call the same command"

@@ -1,9 +1,9 @@
 """One slice of TPU VMs, made at once or not at all."""
 
 from switch_jax.launch import slices
-from switch_jax.launch.hosts import gcloud
+from switch_jax.launch.commands import Command, Step
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, Step
+from switch_jax.launch.tpu_hosts import gcloud
 
 
 def steps(job: Job) -> list[Step]:
@@ -30,7 +30,7 @@ def _request(job: Job) -> slices.Request:
         nodes=[job.name],
         describe=command(
             "describe",
-            f"is the slice there? asked every {slices.POLL:.0f} s until it is READY",
+            f"is the slice there? asked every {slices.POLL_SECONDS:.0f} s until it is READY",
             "--format=value(state)",
         ),
         create=command(

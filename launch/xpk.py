@@ -6,10 +6,10 @@ line of a script in the manifest as it is (src/xpk/core/docker_container.py), so
 line, quoted for bash, and without what Kubernetes expands.
 """
 
-from switch_jax.launch import gke, hosts
+from switch_jax.launch import gke, tpu_hosts
+from switch_jax.launch.commands import Command, Step, run_command, shell_line
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, Step, one_line, take
 
 # xpk itself adds 42 and 127 to 255.
 _RESTARTING = "1,4-126"
@@ -32,9 +32,9 @@ def afterwards(job: Job) -> list[Command]:
 
 def run(job: Job) -> int:
     """Hands the job to xpk where it is not there yet, and follows it: see `gke.run`."""
-    take(_credentials(job))
+    run_command(_credentials(job))
     if not gke.found(job):
-        take(_create(job))
+        run_command(_create(job))
     return gke.follow(job)
 
 
@@ -54,9 +54,9 @@ def _create(job: Job) -> Command:
         f"--docker-image={job.image}",
         f"--max-restarts={job.max_restarts}",
         f"--restart-on-exit-codes={_RESTARTING}",
-        f"--termination-grace-period-seconds={hosts.SAVING}",
+        f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
         *(f"--env={name}={gke.literal(value)}" for name, value in variables),
-        f"--command={gke.literal(one_line(hosts.with_buckets(job)))}",
+        f"--command={gke.literal(shell_line(tpu_hosts.with_buckets(job)))}",
     )
     return Command(argv, "only where kubectl finds no JobSet: xpk makes and applies it")
 

@@ -67,45 +67,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Checks the run, shows the steps, and takes them unless --dry_run is given."""
-    from switch_jax.launch.processes import say
+    from switch_jax.launch.console import log
 
     _check_flags(args)
     if not args.dry_run:
-        say("reading the config")
+        log("reading the config")
     parts = gin_flags.build(args)
     data_flags.apply(args)
     train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
-    from switch_jax.launch import checks, local, prepare
-    from switch_jax.launch.steps import check_tools, one_line, shown
+    from switch_jax.launch import local, preflight, setup_commands
+    from switch_jax.launch.commands import check_programs, render, shell_line
 
     if args.on == "local":
         count = 2 if args.process_count is None else args.process_count
-        checks.check_rehearsal(parts, count)
+        preflight.check_rehearsal(parts, count)
         return local.run(train, parts["run"].model_dir, count, args.max_restarts, args.dry_run)
     job = _job(args, train, parts["run"])
-    checks.check(parts, job.hardware)
+    preflight.check(parts, job.hardware)
     target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
     title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
-    look = [*prepare.steps(job), checks.layout(job)]
+    look = [*setup_commands.steps(job), preflight.ask_bucket_layout(job)]
     steps = [*look, *target.steps(job), *target.afterwards(job)]
-    print(shown(title, steps), end="", flush=True)
+    print(render(title, steps), end="", flush=True)
     if args.dry_run:
         return 0
-    check_tools(target.steps(job))
+    check_programs(target.steps(job))
     if not args.skip_storage:
-        checks.check_bucket(job)
-        checks.check_storage(parts)
+        preflight.check_bucket(job)
+        preflight.check_storage(parts)
     if not args.skip_plan:
-        say(f"compiling the step for {job.topology}, which takes some minutes")
-        say(checks.check_fits(parts, job.hardware))
+        log(f"compiling the step for {job.topology}, which takes some minutes")
+        log(preflight.check_fits(parts, job.hardware))
     try:
         return target.run(job)
     except KeyboardInterrupt as stop:
         print(file=sys.stderr)
-        end = one_line(target.afterwards(job)[0].argv)
+        end = shell_line(target.afterwards(job)[0].argv)
         phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
-        say(f"{job.name} {phase}; the same command follows it again")
+        log(f"{job.name} {phase}; the same command follows it again")
         raise
 
 

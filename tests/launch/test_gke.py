@@ -6,7 +6,7 @@ import time
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.launch import gke, steps, xpk
+from switch_jax.launch import commands, gke, xpk
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
@@ -30,9 +30,9 @@ esac
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    monkeypatch.setattr(gke, "_POLL", 0.05)
-    monkeypatch.setattr(gke, "_SETTLING", 0.0)
-    monkeypatch.setattr(steps, "_PAUSE", 0.05)
+    monkeypatch.setattr(gke, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(gke, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(commands, "_RETRY_SECONDS", 0.05)
     made = 'case "$*" in *create*) touch there ;; esac'
     return put_on_path(monkeypatch, tmp_path, kubectl=KUBECTL, gcloud="", xpk=made)
 

@@ -11,7 +11,7 @@ import yaml
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
-from switch_jax.launch import gke, hosts, local, queued_resource, steps, tpu_vm, xpk
+from switch_jax.launch import commands, gke, local, queued_resource, tpu_hosts, tpu_vm, xpk
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
@@ -94,9 +94,9 @@ def test_kubernetes_expands_as_its_documentation_says():
 def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
     on = target.__name__.rpartition(".")[2].replace("_", "-")
     job = make_job(on, "v5e-16", train=TRAIN)
-    _bash(steps.shown("base", [*target.steps(job), *target.afterwards(job)]))
+    _bash(commands.render("base", [*target.steps(job), *target.afterwards(job)]))
     script = (stand_ins / "launched/base.sh").read_text()
-    assert script == hosts.script(job).text
+    assert script == tpu_hosts.script(job).text
     _bash(script, "base")
     argv = _argv(stand_ins, "docker")
     assert argv[argv.index(job.image) + 1 :] == ["with_gcs", "my-bucket", "--", *job.command]
@@ -104,7 +104,7 @@ def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
 
 def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
     job = make_job("gke", "2xv5e-16", cluster="pods", train=TRAIN)
-    _bash(steps.shown("base", [*gke.steps(job), *gke.afterwards(job)]))
+    _bash(commands.render("base", [*gke.steps(job), *gke.afterwards(job)]))
     text = (stand_ins / "launched/base.yaml").read_text()
     (slices,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
     (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
@@ -130,7 +130,7 @@ XPK_CONTAINER = """
 
 def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
     job = make_job("xpk", "2xv5e-16", cluster="pods", train=TRAIN)
-    _bash(steps.shown("base", [*xpk.steps(job), *xpk.afterwards(job)]))
+    _bash(commands.render("base", [*xpk.steps(job), *xpk.afterwards(job)]))
     given = _argv(stand_ins, "xpk")
     (command,) = [word.removeprefix("--command=") for word in given if "--command=" in word]
     variables = [word.removeprefix("--env=").split("=", 1) for word in given if "--env=" in word]
@@ -138,7 +138,7 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
     (container,) = yaml.safe_load(XPK_CONTAINER.format(env=env, command=command))
     _, _, script = _pod(container)
     _bash(script)
-    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(hosts.with_buckets(job))
+    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(tpu_hosts.with_buckets(job))
 
 
 def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins, capsys):
@@ -169,7 +169,7 @@ def test_what_a_dry_run_prints_does_nothing_else(target, stand_ins, capsys):
 
 def test_a_file_with_the_line_that_would_end_it_is_written_whole(stand_ins):
     text = "first\nEND\ntouch pwned\nEND_\r\n END\nlast\n"
-    _bash(steps.shown("x", [steps.File("made/it's.sh", text, "any file")]))
+    _bash(commands.render("x", [commands.File("made/it's.sh", text, "any file")]))
     assert (stand_ins / "made/it's.sh").read_bytes() == text.encode()
     assert not (stand_ins / "pwned").exists()
 
@@ -184,16 +184,16 @@ def test_what_no_program_can_be_given_is_refused(bad, capsys):
 def test_a_command_in_an_error_is_one_line(stand_ins):
     (stand_ins / "bin/gcloud").write_text("#!/bin/bash\nexit 3\n")
     with pytest.raises(UserError) as error:
-        steps.take(steps.Command(("gcloud", "a b", "x\ny\u2028"), "any"))
+        commands.run_command(commands.Command(("gcloud", "a b", "x\ny\u2028"), "any"))
     assert str(error.value) == r"exit code 3 of: gcloud 'a b' $'x\ny\xe2\x80\xa8'"
 
 
 def test_what_the_system_does_not_start_is_one_line(stand_ins):
     with pytest.raises(UserError, match="^gcloud cannot be started: Argument list too long$"):
-        steps.take(steps.Command(("gcloud", "x" * 10**6), "any"))
+        commands.run_command(commands.Command(("gcloud", "x" * 10**6), "any"))
     (stand_ins / "bin/gcloud").write_text("no program")
     with pytest.raises(UserError, match="^gcloud cannot be started: Exec format error$"):
-        steps.take(steps.Command(("gcloud",), "any"))
+        commands.run_command(commands.Command(("gcloud",), "any"))
 
 
 def test_a_bucket_that_looks_like_a_number_stays_a_name():

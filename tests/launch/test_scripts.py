@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from switch_jax.launch import hosts
+from switch_jax.launch import tpu_hosts
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
@@ -33,7 +33,7 @@ def calls(monkeypatch, tmp_path):
 
 
 def _run(job) -> subprocess.CompletedProcess:
-    script = hosts.script(job).text
+    script = tpu_hosts.script(job).text
     return subprocess.run(
         ["bash", "-s", "base-1"], input=script, capture_output=True, text=True, timeout=30
     )
@@ -90,7 +90,7 @@ def test_without_its_number_a_host_goes_by_its_name(calls, tmp_path):
 
 def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
     script = tmp_path / "base.sh"
-    script.write_text(hosts.script(make_job("queued-resource", "2xv5e-16")).text)
+    script.write_text(tpu_hosts.script(make_job("queued-resource", "2xv5e-16")).text)
     docker = tmp_path / "bin/docker"
     overwrites = f"logs*) printf 'exit 9\\n%.0s' {{1..999}} > {script};"
     docker.write_text(docker.read_text().replace("logs*)", overwrites))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.launch import hosts, queued_resource, retries, slices, steps, tpu_vm
+from switch_jax.launch import commands, queued_resource, retries, slices, tpu_hosts, tpu_vm
 from switch_jax.launch.retries import UNREACHABLE
 from tests.launch.fakes import GONE, put_on_path
 from tests.launch.jobs import make_job
@@ -31,10 +31,10 @@ esac
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    monkeypatch.setattr(slices, "POLL", 0.05)
-    monkeypatch.setattr(slices, "_AGAIN", 0.05)
-    monkeypatch.setattr(steps, "_PAUSE", 0.05)
-    monkeypatch.setattr(retries, "_PAUSES", [0.05])
+    monkeypatch.setattr(slices, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(slices, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(commands, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(retries, "_RETRY_SECONDS", [0.05])
     return put_on_path(monkeypatch, tmp_path, gcloud=GCLOUD)
 
 
@@ -99,7 +99,7 @@ def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatc
     assert "--node-id=base --accelerator-type=v5litepod-16" in text
 
 
-def test_several_slices_are_onemake_job(calls, monkeypatch, tmp_path, capfd):
+def test_several_slices_are_one_job(calls, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("READY", "ACTIVE")
     _script(tmp_path, _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
     assert queued_resource.run(make_job("queued-resource", "2xv5e-16")) == 0
@@ -173,7 +173,7 @@ def test_a_host_that_cannot_be_reached_for_a_while_does_not_count(calls, monkeyp
 
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
-    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
+    monkeypatch.setattr(tpu_hosts, "_FAILURE_GRACE", 0.1)
     wait = 'echo "[base 0] exit code 2"; until [ -e killed ]; do sleep 0.05; done\n'
     _script(tmp_path, wait + _ends(2, 137, 137, 137))
     assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 2  # and not 137, which came of the kill
@@ -182,8 +182,8 @@ def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp
 
 def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
-    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
-    monkeypatch.setattr(hosts, "_LAST", 0.3)
+    monkeypatch.setattr(tpu_hosts, "_FAILURE_GRACE", 0.1)
+    monkeypatch.setattr(tpu_hosts, "_KILL_GRACE", 0.3)
     hangs = 'echo "[base 0] exit code 134"; sleep 5'
     _script(tmp_path, hangs, hangs)
     assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == UNREACHABLE

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from switch_jax.errors import UserError
-from switch_jax.launch.processes import say
+from switch_jax.launch.console import log
 from switch_jax.paths import writing
 
 _LONGEST_LINE = 100
 _TRIES = 20  # until the launching machine's network is taken for gone
-_PAUSE = 30.0  # seconds between them
+_RETRY_SECONDS = 30.0  # seconds between them
 _ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _HOW_TO_GET = {
     "gcloud": "https://cloud.google.com/sdk/docs/install",
@@ -56,37 +56,37 @@ class File:
 Step = Command | File
 
 
-def shown(title: str, steps: Iterable[Step]) -> str:
+def render(title: str, steps: Iterable[Step]) -> str:
     """The steps as a shell would take them, each with its reason."""
-    return "\n".join([f"# {title}", *(_shown(step) for step in steps)]) + "\n"
+    return "\n".join([f"# {title}", *(_render_step(step) for step in steps)]) + "\n"
 
 
-def _shown(step: Step) -> str:
+def _render_step(step: Step) -> str:
     why = f"\n# {step.why}\n"
     if isinstance(step, Command):
-        return why + shell(step.argv)
+        return why + shell_lines(step.argv)
     text, end = step.text.rstrip(), "END"
     while end in text.splitlines():  # a line of the file itself would end it
         end += "_"
-    folder = f"mkdir -p {quoted(str(Path(step.path).parent))}"
-    return f"{why}{folder}\ncat > {quoted(step.path)} <<'{end}'\n{text}\n{end}"
+    folder = f"mkdir -p {quote(str(Path(step.path).parent))}"
+    return f"{why}{folder}\ncat > {quote(step.path)} <<'{end}'\n{text}\n{end}"
 
 
-def shell(argv: Sequence[str]) -> str:
+def shell_lines(argv: Sequence[str]) -> str:
     """The command quoted for bash, a flag a line where it is long."""
-    words = [quoted(word) for word in argv]
+    words = [quote(word) for word in argv]
     if len(" ".join(words)) <= _LONGEST_LINE:
         return " ".join(words)
     flags = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     return " \\\n    ".join([" ".join(words[:flags]), *words[flags:]])
 
 
-def one_line(argv: Sequence[str]) -> str:
+def shell_line(argv: Sequence[str]) -> str:
     """The command quoted for bash, on one line whatever its words hold."""
-    return " ".join(map(quoted, argv))
+    return " ".join(map(quote, argv))
 
 
-def quoted(word: str) -> str:
+def quote(word: str) -> str:
     """The word quoted for bash, on one line; of --name=value only the value is in quotes.
 
     Line breaks and all else that cannot be seen are escaped, as in $'a\\nb': a word can neither end
@@ -107,7 +107,7 @@ def _escaped(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
 
 
-def write(file: File) -> None:
+def write_file(file: File) -> None:
     """Writes the file, and its folder.
 
     Raises:
@@ -119,18 +119,18 @@ def write(file: File) -> None:
         path.write_text(file.text, encoding="utf-8")
 
 
-def take(command: Command) -> None:
+def run_command(command: Command) -> None:
     """Runs the command to its end; what it prints goes where ours goes.
 
     Raises:
       UserError: it fails, or there is no such program.
     """
-    code = start(command, stdout=sys.stderr.fileno()).wait()
+    code = start_process(command, stdout=sys.stderr.fileno()).wait()
     if code:
-        raise UserError(f"exit code {code} of: {one_line(command.argv)}")
+        raise UserError(f"exit code {code} of: {shell_line(command.argv)}")
 
 
-def answer(command: Command, absent: str | None = None) -> str:
+def output(command: Command, absent: str | None = None) -> str:
     """What the command prints, without white space around it.
 
     Args:
@@ -140,28 +140,28 @@ def answer(command: Command, absent: str | None = None) -> str:
     Raises:
       UserError: it fails in another way, or there is no such program.
     """
-    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.communicate()
     if process.returncode == 0:
         return output.strip()
     if absent and absent in errors:
         return ""
     last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
-    raise UserError(f"exit code {process.returncode} of: {one_line(command.argv)}: {last}")
+    raise UserError(f"exit code {process.returncode} of: {shell_line(command.argv)}: {last}")
 
 
-def patiently(command: Command, absent: str | None = None) -> str:
+def output_with_retries(command: Command, absent: str | None = None) -> str:
     """As `answer`, also where the network is away for some minutes; the job goes on meanwhile."""
     for _ in range(_TRIES - 1):
         try:
-            return answer(command, absent)
+            return output(command, absent)
         except UserError as error:
-            say(f"{error}; trying again in {_PAUSE:.0f} s")
-            time.sleep(_PAUSE)
-    return answer(command, absent)
+            log(f"{error}; trying again in {_RETRY_SECONDS:.0f} s")
+            time.sleep(_RETRY_SECONDS)
+    return output(command, absent)
 
 
-def check_tools(steps: Iterable[Step]) -> None:
+def check_programs(steps: Iterable[Step]) -> None:
     """Raises UserError where a program is not on this machine that the steps run."""
     programs = {step.argv[0] for step in steps if isinstance(step, Command)}
     missing = sorted(program for program in programs if shutil.which(program) is None)
@@ -173,14 +173,14 @@ def check_tools(steps: Iterable[Step]) -> None:
         )
 
 
-def lines(process: subprocess.Popen[str]) -> Iterator[str]:
+def output_lines(process: subprocess.Popen[str]) -> Iterator[str]:
     """The lines that the process prints, as they come."""
     assert process.stdout is not None
     with process.stdout:
         yield from process.stdout
 
 
-def start(
+def start_process(
     command: Command, stdout: int | None = None, stderr: int | None = None
 ) -> subprocess.Popen[str]:
     """Starts the command.

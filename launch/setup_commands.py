@@ -2,8 +2,8 @@
 
 import re
 
+from switch_jax.launch.commands import Command
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command
 
 _JOBSET = "https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml"
 

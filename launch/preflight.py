@@ -10,8 +10,8 @@ from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
+from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, answer
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.trainer.checks import check_data_of, check_elsewhere, check_paths_of
 
@@ -101,7 +101,7 @@ def check_bucket(job: Job) -> None:
     """
     skip = "--skip_storage starts the job without a look"
     try:
-        hierarchical = answer(layout(job))
+        hierarchical = output(ask_bucket_layout(job))
     except UserError as error:
         raise UserError(f"{error}; {skip}") from error
     if hierarchical.lower() != "true":
@@ -112,7 +112,7 @@ def check_bucket(job: Job) -> None:
         )
 
 
-def layout(job: Job) -> Command:
+def ask_bucket_layout(job: Job) -> Command:
     """Asks whether the bucket of MODEL_DIR has a hierarchical namespace."""
     bucket = "/".join(job.model_dir.split("/")[:3])
     form = "--format=value(hierarchicalNamespace.enabled)"

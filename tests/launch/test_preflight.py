@@ -7,7 +7,7 @@ import pytest
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
-from switch_jax.launch import checks, steps, tpu_vm
+from switch_jax.launch import commands, preflight, tpu_vm
 from switch_jax.planning import plan
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
@@ -76,9 +76,9 @@ def calls(monkeypatch):
     """What would have been done; nothing of it is."""
     done = []
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
-    monkeypatch.setattr(checks, "check_storage", lambda parts: done.append("storage"))
-    monkeypatch.setattr(steps, "check_tools", lambda steps: None)
-    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
+    monkeypatch.setattr(preflight, "check_storage", lambda parts: done.append("storage"))
+    monkeypatch.setattr(commands, "check_programs", lambda steps: None)
+    monkeypatch.setattr(preflight, "check_bucket", lambda job: None)
     return done
 
 
@@ -140,8 +140,8 @@ def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, caps
     done = []
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
-    monkeypatch.setattr(steps, "check_tools", lambda steps: None)
-    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
+    monkeypatch.setattr(commands, "check_programs", lambda steps: None)
+    monkeypatch.setattr(preflight, "check_bucket", lambda job: None)
     task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
     code, told = run(capsys, "--skip_plan", task)
     assert (code, done) == (2, [])
@@ -165,7 +165,7 @@ def test_a_bucket_whose_folders_are_not_renamed_at_once_is_refused(
     calls = put_on_path(monkeypatch, tmp_path, gcloud=gcloud)
     job = make_job("tpu-vm", "v5e-16", initial_checkpoint="gs://flat-bucket/runs/other")
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
-        checks.check_bucket(job)
+        preflight.check_bucket(job)
     assert calls.read_text() == (
         "gcloud storage buckets describe gs://my-bucket --raw "
         "--format=value(hierarchicalNamespace.enabled)\n"
@@ -179,9 +179,9 @@ def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
     parts = {"run": Run(), "model": None, "data": None}
     looked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "check_data_of", lambda *parts: looked.append(parts))
-        checks.check_storage(parts)
+        patch.setattr(preflight, "check_data_of", lambda *parts: looked.append(parts))
+        preflight.check_storage(parts)
         assert len(looked) == 1 and list(tmp_path.iterdir()) == []
         Run.model_dir = str(tmp_path / "gone" / "deep")
         with pytest.raises(UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
-            checks.check_storage(parts)
+            preflight.check_storage(parts)

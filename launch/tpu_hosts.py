@@ -13,18 +13,25 @@ import time
 from collections.abc import Collection, Sequence
 
 from switch_jax.errors import UserError
+from switch_jax.launch.commands import (
+    Command,
+    File,
+    output_lines,
+    run_command,
+    shell_lines,
+    start_process,
+)
+from switch_jax.launch.console import log
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
-from switch_jax.launch.processes import say
 from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
-from switch_jax.launch.steps import Command, File, lines, shell, start, take
 
 # Seconds to save the state in, after SIGTERM.
-SAVING = 600
+SAVE_SECONDS = 600
 # Seconds for the other hosts to end by themselves, once one has failed: JAX's heartbeat takes 100.
-_OTHERS = 180
+_FAILURE_GRACE = 180
 # And after they were killed; one whose machine hangs does not even then.
-_LAST = 60
+_KILL_GRACE = 60
 
 _SCRIPT = """\
 #!/bin/bash
@@ -63,9 +70,11 @@ def script(job: Job) -> File:
     registry = job.image.split("/")[0]
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
     ours = registry.endswith(("docker.pkg.dev", "gcr.io"))
-    digest = hashlib.sha256(shell(_container(job)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
     run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
-    text = _SCRIPT.format(name=job.name, login=login if ours else "", run=shell(run), digest=digest)
+    text = _SCRIPT.format(
+        name=job.name, login=login if ours else "", run=shell_lines(run), digest=digest
+    )
     return File(f"launched/{job.name}.sh", text, "what every host runs")
 
 
@@ -77,7 +86,7 @@ def _container(job: Job) -> tuple[str, ...]:
         "--privileged",  # the TPU's devices, and FUSE
         "--net=host",
         *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
-        f"--stop-timeout={SAVING}",
+        f"--stop-timeout={SAVE_SECONDS}",
         "--volume=/var/cache/switch_jax:/var/cache/switch_jax",  # compiled programs
         *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),
         job.image,
@@ -85,13 +94,13 @@ def _container(job: Job) -> tuple[str, ...]:
     )
 
 
-def copy(job: Job, node: str) -> Command:
+def copy_script(job: Job, node: str) -> Command:
     """Sends the script to all hosts of a slice."""
     argv = gcloud(job, "tpu-vm", "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
     return Command(argv, "the script, to all hosts")
 
 
-def clear(job: Job, node: str) -> Command:
+def remove_stopped(job: Job, node: str) -> Command:
     """Removes what an attempt that has ended left on the hosts of a slice."""
     argv = _ssh(job, node, "sudo docker container prune --force")
     return Command(argv, "what an earlier attempt left is gone; a container that runs stays")
@@ -106,10 +115,12 @@ def follow(job: Job, node: str) -> Command:
 def kill(job: Job, node: str) -> Command:
     """Ends the job on all hosts of a slice, at once."""
     argv = _ssh(job, node, f"sudo docker kill {job.name}")
-    return Command(argv, f"only where a host has failed and others still wait after {_OTHERS} s")
+    return Command(
+        argv, f"only where a host has failed and others still wait after {_FAILURE_GRACE} s"
+    )
 
 
-def end(job: Job, node: str) -> Command:
+def stop(job: Job, node: str) -> Command:
     """Ends the job on all hosts of a slice, as a person may."""
     argv = _ssh(job, node, f"sudo docker stop {job.name}")
     return Command(argv, "not done here: ends the job with a checkpoint, after Ctrl-C here")
@@ -129,7 +140,7 @@ def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
 
 def steps(job: Job, nodes: Sequence[str]) -> list[Command]:
     """All that `run` may do, in this order."""
-    kinds = (copy, clear, follow, kill)
+    kinds = (copy_script, remove_stopped, follow, kill)
     return [kind(job, node) for kind in kinds for node in nodes]
 
 
@@ -147,15 +158,16 @@ def run(job: Job, nodes: Sequence[str]) -> int:
       UserError: there is no gcloud.
     """
     for node in nodes:
-        for prepare in (copy(job, node), clear(job, node)):
+        for prepare in (copy_script(job, node), remove_stopped(job, node)):
             try:
-                take(prepare)
+                run_command(prepare)
             except UserError as error:  # the slice may be gone
-                say(str(error))
+                log(str(error))
                 return UNREACHABLE
     codes: dict[str, int] = {}
     followed = [
-        start(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for n in nodes
+        start_process(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for n in nodes
     ]
     readers = [
         threading.Thread(target=_gather, args=(process, codes), daemon=True) for process in followed
@@ -164,7 +176,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
         reader.start()
     by_themselves = _end_together(job, nodes, codes, followed)
     for reader in readers:
-        reader.join(_LAST)
+        reader.join(_KILL_GRACE)
     failed = any([process.wait() for process in followed])
     silent = len(codes) < job.hardware.hosts
     counted = [code for host, code in codes.items() if host in by_themselves or code != KILLED]
@@ -172,7 +184,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
 
 
 def _gather(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
-    for line in lines(process):
+    for line in output_lines(process):
         print(line, end="", flush=True)
         ended = _EXIT.fullmatch(line)
         if ended:
@@ -185,7 +197,7 @@ def _end_together(
     codes: dict[str, int],
     followed: "Sequence[subprocess.Popen[str]]",
 ) -> Collection[str]:
-    """Waits for all; once a host has failed, the others have _OTHERS seconds.
+    """Waits for all; once a host has failed, the others have _FAILURE_GRACE seconds.
 
     Returns:
       The hosts that were not killed from here.
@@ -194,18 +206,18 @@ def _end_together(
     deadline = float("inf")
     while any(process.poll() is None for process in followed):
         if any(codes.values()):
-            deadline = min(deadline, time.monotonic() + _OTHERS)
+            deadline = min(deadline, time.monotonic() + _FAILURE_GRACE)
         if time.monotonic() > deadline:
-            say("a host has failed and others have not ended: stopping them")
+            log("a host has failed and others have not ended: stopping them")
             by_themselves = set(codes)
             for node in nodes:
                 with contextlib.suppress(UserError):  # hosts that have ended have none to stop
-                    take(kill(job, node))
+                    run_command(kill(job, node))
             break
         time.sleep(0.2)
     for process in followed:
         try:
-            process.wait(_LAST)
+            process.wait(_KILL_GRACE)
         except subprocess.TimeoutExpired:
             process.terminate()
     return by_themselves

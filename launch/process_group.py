@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from switch_jax.launch.console import log
 from switch_jax.launch.retries import INTERRUPTED, KILLED, PREEMPTED, TERMINATED, exit_code
 
 # Seconds for the others to end by themselves after one was stopped and has saved, as they do too.
@@ -83,7 +84,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
             stopped = code in (PREEMPTED, INTERRUPTED)
             kill_at = min(kill_at, time.monotonic() + (_SAVE_GRACE if stopped else _FAILURE_GRACE))
             if not stopped:
-                say(f"process {index} has ended with exit code {code}: ending the others")
+                log(f"process {index} has ended with exit code {code}: ending the others")
                 _send(running.values(), signal.SIGTERM)
                 caused.add(TERMINATED)
         if time.monotonic() >= kill_at:
@@ -115,8 +116,3 @@ def _gather(stream: IO[bytes], index: int, log: Path) -> None:
             if file is not None:
                 with contextlib.suppress(OSError):
                     file.write(line)
-
-
-def say(text: str) -> None:
-    """A line of the launcher's own, among those of the processes."""
-    print(f"switch_jax launch: {text}", file=sys.stderr, flush=True)
