@@ -8,21 +8,16 @@ from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
 from switch_jax.paths import bucket_path
 
-_KUBERNETES = ("gke", "xpk")
-
 # Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
 _LONGEST_NAME = 40
-_LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
+LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
 _LONGEST_CLUSTER = 40
-_LONGEST_LABEL = 63
-_LONGEST_EMAIL = 254
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
 _ZONE = _REGION + r"-(ai[0-9]+)?[a-z]"
-_WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # begins as no flag does
-_PROJECT = rf"({_WORD}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
+NAME = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # begins as no flag does
+_PROJECT = rf"({NAME}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
 _TAG = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64}"
-_IMAGE = rf"{_WORD}(:[0-9]+)?(/{_WORD})+({_TAG})"
-_EMAIL = rf"{_WORD}@{_WORD}\.gserviceaccount\.com"  # docs.cloud.google.com/iam/docs
+_IMAGE = rf"{NAME}(:[0-9]+)?(/{NAME})+({_TAG})"
 # What gcloud takes for patterns and versions of what a bucket holds.
 _PATTERNS = "*?[]#"
 
@@ -32,7 +27,6 @@ class Job:
     """One run of `switch_jax train` on TPU hosts of Google Cloud.
 
     Attributes:
-      on: 'tpu-vm', 'queued-resource', 'gke' or 'xpk'.
       name: of the job, and of all that is made for it.
       train: what follows `switch_jax train`, without the flags by which hosts find each other.
       model_dir: gs://BUCKET/FOLDER, as the config has it.
@@ -49,7 +43,6 @@ class Job:
       max_restarts: most starts after a crash, without a new checkpoint between them.
     """
 
-    on: str
     name: str
     train: tuple[str, ...]
     model_dir: str
@@ -69,7 +62,6 @@ class Job:
         _check_names(self)
         _check_place(self)
         _check_capacity(self)
-        _check_slice(self.on, self.hardware)
 
     @property
     def hardware(self) -> Slice:
@@ -89,7 +81,7 @@ class Job:
 
 
 def _check_names(job: Job) -> None:
-    if not re.fullmatch(_LABEL, job.name) or len(job.name) > _LONGEST_NAME:
+    if not re.fullmatch(LABEL, job.name) or len(job.name) > _LONGEST_NAME:
         raise UserError(
             f"--job_name={quote(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
             f"and hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
@@ -117,7 +109,7 @@ def _check_place(job: Job) -> None:
         cluster = "; a regional cluster would make a slice's nodes in each of its zones"
         raise UserError(
             f"--zone={quote(job.zone)}: write a zone, as in --zone={region}-a"
-            f"{cluster if job.on == 'gke' else ''}"
+            f"{cluster if job.cluster else ''}"
         )
     if not job.model_dir.startswith("gs://"):
         raise UserError(
@@ -145,14 +137,8 @@ def _check_place(job: Job) -> None:
 
 
 def _check_capacity(job: Job) -> None:
-    on_kubernetes = job.on in _KUBERNETES
-    if on_kubernetes and not job.cluster:
-        raise UserError(f"--on={job.on} needs --cluster=NAME; `gcloud container clusters list`")
-    if job.cluster and not on_kubernetes:
-        flag = f"--cluster={quote(job.cluster)}"
-        raise UserError(f"{flag} is for --on=gke and xpk, not for --on={job.on}")
-    if job.cluster and not (
-        re.fullmatch(_LABEL, job.cluster) and len(job.cluster) <= _LONGEST_CLUSTER
+    if job.cluster is not None and not (
+        re.fullmatch(LABEL, job.cluster) and len(job.cluster) <= _LONGEST_CLUSTER
     ):
         raise UserError(
             f"--cluster={quote(job.cluster)}: write at most {_LONGEST_CLUSTER} small letters, "
@@ -160,53 +146,9 @@ def _check_capacity(job: Job) -> None:
         )
     if job.spot and job.reserved:
         raise UserError("--spot and --reserved are two kinds of capacity: give one of them")
-    if job.reserved and on_kubernetes:
-        raise UserError(
-            "--reserved: on GKE it is the node pool that is made from a reservation; leave it out"
-        )
-    if job.service_account is not None:
-        _check_account(job.on, job.service_account)
-
-
-def _check_account(on: str, account: str) -> None:
-    given, on_kubernetes = f"--service_account={quote(account)}", on in _KUBERNETES
-    if on == "xpk":
-        raise UserError(
-            f"{given}: xpk's pods act as the nodes of the cluster do; leave it out, or write "
-            "--on=gke"
-        )
-    longest, form = (_LONGEST_LABEL, _LABEL) if on_kubernetes else (_LONGEST_EMAIL, _EMAIL)
-    if not re.fullmatch(form, account) or len(account) > longest:
-        kind = (
-            f"a Kubernetes service account's name, of at most {longest} small letters, digits and "
-            "hyphens"
-            if on_kubernetes
-            else "an e-mail address, as in NAME@PROJECT.iam.gserviceaccount.com"
-        )
-        raise UserError(f"{given}: with --on={on} it is {kind}")
-
-
-def _check_slice(on: str, hardware: Slice) -> None:
-    cloud, generation = hardware.generation.cloud, hardware.generation.name
-    on_kubernetes = on in _KUBERNETES
-    if on_kubernetes and cloud.gke_accelerator is None:
-        raise UserError(f"--on={on}: {generation} goes by --on=tpu-vm or queued-resource")
-    if not on_kubernetes and cloud.runtime is None:
-        raise UserError(f"--on={on}: Google Cloud has {generation} on GKE alone: write --on=gke")
-    if on == "tpu-vm" and hardware.count > 1:
-        raise UserError(
-            f"--topology={hardware.name}: several slices find each other by --on=queued-resource, "
-            "gke or xpk, not by tpu-vm"
-        )
+    hardware = job.hardware
     if hardware.hosts_per_slice * hardware.chips_per_host * hardware.count != hardware.chips:
         raise UserError(
             f"--topology={hardware.name}: {hardware.topology} is not a number of whole hosts, of "
             f"{hardware.chips_per_host} chips each"
-        )
-    usual = [parse_slice(f"{generation}:{shape}") for shape in hardware.generation.shapes]
-    alike = [s.topology for s in usual if s.accelerator_type == hardware.accelerator_type]
-    if on != "gke" and alike and hardware.topology not in alike:
-        raise UserError(
-            f"--topology={hardware.name}: by its name {hardware.accelerator_type} it would be "
-            f"{alike[0]}; another shape goes by --on=gke"
         )

@@ -138,7 +138,7 @@ def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
     return ("gcloud", "compute", "tpus", kind, verb, *words, *place)
 
 
-def steps(job: Job, nodes: Sequence[str]) -> list[Command]:
+def commands(job: Job, nodes: Sequence[str]) -> list[Command]:
     """All that `run` may do, in this order."""
     kinds = (copy_script, remove_stopped, follow, kill)
     return [kind(job, node) for kind in kinds for node in nodes]

@@ -17,16 +17,13 @@ Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
 """
 
 import argparse
-import importlib
-import sys
-from typing import Any
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.errors import UserError
+from switch_jax.launch.console import log
+from switch_jax.launch.targets import TARGETS
 from switch_jax.paths import bucket_path
 
-# By --on; each has `steps`, `afterwards` and `run`.
-_CLOUD = {"tpu-vm": "tpu_vm", "queued-resource": "queued_resource", "gke": "gke", "xpk": "xpk"}
 _MOST_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
@@ -35,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
     where = parser.add_argument
-    where("--on", required=True, choices=("local", *_CLOUD), help="what the job runs on")
+    where("--on", required=True, choices=tuple(TARGETS), help="what the job runs on")
     where("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
     where("--topology", metavar="SLICE", help="as v5e-16, v5p-256; several slices as 4xv5e-256")
     where("--job_name", metavar="NAME", help="of the job, and of what is made for it")
@@ -66,71 +63,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Checks the run, shows the steps, and takes them unless --dry_run is given."""
-    from switch_jax.launch.console import log
-
+    """Checks the run, shows what will be done, and does it unless --dry_run is given."""
+    target = TARGETS[args.on]
     _check_flags(args)
     if not args.dry_run:
         log("reading the config")
     parts = gin_flags.build(args)
     data_flags.apply(args)
-    train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
-
-    from switch_jax.launch import local, preflight, setup_commands
-    from switch_jax.launch.commands import check_programs, render, shell_line
-
-    if args.on == "local":
-        count = 2 if args.process_count is None else args.process_count
-        preflight.check_rehearsal(parts, count)
-        return local.run(train, parts["run"].model_dir, count, args.max_restarts, args.dry_run)
-    job = _job(args, train, parts["run"])
-    preflight.check(parts, job.hardware)
-    target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
-    title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
-    look = [*setup_commands.steps(job), preflight.ask_bucket_layout(job)]
-    steps = [*look, *target.steps(job), *target.afterwards(job)]
-    print(render(title, steps), end="", flush=True)
+    job = target.job(args, _train_arguments(args), parts["run"])
+    target.check(job, parts)
+    print(target.describe(job), end="", flush=True)
     if args.dry_run:
         return 0
-    check_programs(target.steps(job))
-    if not args.skip_storage:
-        preflight.check_bucket(job)
-        preflight.check_storage(parts)
-    if not args.skip_plan:
-        log(f"compiling the step for {job.topology}, which takes some minutes")
-        log(preflight.check_fits(parts, job.hardware))
-    try:
-        return target.run(job)
-    except KeyboardInterrupt as stop:
-        print(file=sys.stderr)
-        end = shell_line(target.afterwards(job)[0].argv)
-        phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
-        log(f"{job.name} {phase}; the same command follows it again")
-        raise
+    target.preflight(job, parts, args.skip_storage, args.skip_plan)
+    return target.run(job)
+
+
+def _train_arguments(args: argparse.Namespace) -> list[str]:
+    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Raises UserError where flags are missing, or are for another target."""
-    needed = ("topology", "job_name", "project", "zone", "image")
-    cloud = (*needed, "cluster", "service_account", "spot", "reserved")
-    in_cloud = args.on in _CLOUD
-    missing = [f"--{name}" for name in needed if in_cloud and not getattr(args, name)]
+    """Raises UserError where flags are missing, are for another target, or have wrong values."""
+    target = TARGETS[args.on]
+    missing = [f"--{name}" for name in target.required_flags if not getattr(args, name)]
     if missing:
         raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
-    foreign = [name for name in cloud if getattr(args, name)] if not in_cloud else []
-    if in_cloud and args.process_count is not None:
-        foreign = ["process_count"]
-    if foreign:
-        flags = " ".join(f"--{name}" for name in foreign)
-        raise UserError(f"--on={args.on} has no use for {flags}: leave it out")
+    _check_no_flags_of_others(args)
     if not 0 <= args.max_restarts <= _MOST_RESTARTS:
         raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MOST_RESTARTS:,}")
-    for argument in [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]:
+    for argument in _train_arguments(args):
         _check_argument(argument)
-    if in_cloud:
+    if not target.sees_local_folders:
         _check_data("--tfds_data_dir", args.tfds_data_dir or "")
         for folder in args.seqio_additional_cache_dirs.split(","):
             _check_data("--seqio_additional_cache_dirs", folder)
+
+
+def _check_no_flags_of_others(args: argparse.Namespace) -> None:
+    """Raises UserError if a flag is given that only other targets take."""
+    takes = {name: {*t.required_flags, *t.optional_flags} for name, t in TARGETS.items()}
+    of_others = set().union(*takes.values()) - takes[args.on]
+    given = [name for name, value in vars(args).items() if value is not None and value is not False]
+    foreign = [name for name in given if name in of_others]
+    if foreign:
+        flags = " ".join(f"--{name}" for name in foreign)
+        takers = " or ".join(name for name in takes if takes[name].issuperset(foreign))
+        for_takers = f" (it is for --on={takers})" if takers else ""
+        raise UserError(f"--on={args.on} has no use for {flags}{for_takers}: leave it out")
 
 
 def _check_argument(argument: str) -> None:
@@ -152,25 +132,3 @@ def _check_data(flag: str, folder: str) -> None:
             f"{flag} {folder!r}: the hosts see no folder of this machine and read data from Google "
             "Cloud's buckets alone: copy the data to one, and write gs://BUCKET/FOLDER"
         )
-
-
-def _job(args: argparse.Namespace, train: list[str], run: Any) -> Any:
-    """The job that the flags and the config describe."""
-    from switch_jax.launch.job import Job
-
-    return Job(
-        on=args.on,
-        name=args.job_name,
-        train=tuple(train),
-        model_dir=run.model_dir,
-        topology=args.topology,
-        project=args.project,
-        zone=args.zone,
-        image=args.image,
-        initial_checkpoint=run.initial_checkpoint,
-        cluster=args.cluster,
-        service_account=args.service_account,
-        spot=args.spot,
-        reserved=args.reserved,
-        max_restarts=args.max_restarts,
-    )

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.launch.targets.tpu_vm import TpuVm
 from tests.launch.jobs import make_job
 
 RUN = [
@@ -36,11 +37,11 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--topology=tpu7x-128"], r"tpu7x on GKE alone: write --on=gke"),
         ([VM, "--topology=v5e:1x2"], r"1x2 is not a number of whole hosts, of 4 chips"),
         ([QUEUED, "--topology=v5p:2x8x8"], r"name v5p-256 it would be 4x4x8; another shape"),
-        ([VM, "--cluster=pods"], r"--cluster=pods is for --on=gke and xpk"),
+        ([VM, "--cluster=pods"], r"-vm has no use for --cluster \(it is for --on=gke or xpk\)"),
         ([VM, "--spot", "--reserved"], r"--spot and --reserved are two kinds of capacity"),
         ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 to 1,000,000"),
         ([VM, "--service_account=trainer"], r"with --on=tpu-vm it is an e-mail address"),
-        ([GKE], r"--on=gke needs --cluster=NAME"),
+        ([GKE], r"--on=gke needs --cluster; see docs/launching.md"),
         ([GKE, "--cluster=Pods"], r"--cluster=Pods: write at most 40 small"),
         ([GKE, "--cluster=pods", "--zone=us-west4"], r"a regional cluster would make a"),
         (["--on=xpk", "--cluster=p", "--service_account=a"], r"xpk's pods act as the nodes"),
@@ -140,7 +141,7 @@ def test_a_mistake_in_a_rehearsal_is_one_clear_line(flag, message, capsys):
     ],
 )
 def test_accounts_of_google_s_forms_are_taken(account):
-    assert make_job("tpu-vm", "v5e-16", service_account=account).service_account == account
+    TpuVm().check_job(make_job("v5e-16", service_account=account))
 
 
 def test_on_this_machine_it_is_a_rehearsal(capsys, tmp_path):
