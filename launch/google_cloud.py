@@ -1,4 +1,4 @@
-"""What the targets on TPUs of Google Cloud have in common."""
+"""What all targets on TPUs of Google Cloud share."""
 
 import abc
 import argparse
@@ -16,7 +16,7 @@ from switch_jax.launch.job import Job
 
 
 class GoogleCloudTarget(abc.ABC):
-    """A `targets.Target` on TPUs of Google Cloud, without what each of them does in its own way."""
+    """A `targets.Target` on TPUs of Google Cloud, but for what differs between them."""
 
     name: str
     required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
@@ -25,11 +25,11 @@ class GoogleCloudTarget(abc.ABC):
 
     @abc.abstractmethod
     def check_job(self, job: Job) -> None:
-        """Raises UserError if this target cannot run such a job, whatever its config."""
+        """Raises UserError if this target cannot run the job, whatever the config is."""
 
     @abc.abstractmethod
     def resources(self, job: Job) -> list[Command]:
-        """What a person runs once for this target alone, for example to create a cluster."""
+        """Commands that a person runs once for this target, for example to create a cluster."""
 
     @abc.abstractmethod
     def members(self, job: Job) -> setup_commands.Members:
@@ -37,11 +37,11 @@ class GoogleCloudTarget(abc.ABC):
 
     @abc.abstractmethod
     def commands(self, job: Job) -> list[Step]:
-        """The commands and files of `start_and_follow`, in their order."""
+        """The commands and files of `start_and_follow`, in the order in which it uses them."""
 
     @abc.abstractmethod
     def afterwards(self, job: Job) -> list[Command]:
-        """What a person runs to end the job (the first command) and to stop paying."""
+        """Commands that a person runs to end the job (the first one), and to stop paying."""
 
     @abc.abstractmethod
     def start_and_follow(self, job: Job) -> int:
@@ -74,7 +74,7 @@ class GoogleCloudTarget(abc.ABC):
         preflight.check(parts, job.hardware)
 
     def setup(self, job: Job) -> list[Command]:
-        """What a person runs once, for a checkout of switch_jax and an empty project."""
+        """Commands that a person runs once, in a checkout of switch_jax, for an empty project."""
         return [*self.resources(job), *setup_commands.for_every_target(job, self.members(job))]
 
     def describe(self, job: Job) -> str:
@@ -113,9 +113,9 @@ class GoogleCloudTarget(abc.ABC):
 
 
 def check_usual_shape(hardware: Slice) -> None:
-    """Raises UserError if the accelerator type, which has no shape, means a slice of another one.
+    """Raises UserError if the accelerator type stands for a slice of another shape.
 
-    For targets that ask for slices by their accelerator type alone.
+    For targets that ask for slices by their accelerator type, which says nothing of the shape.
     """
     generation = hardware.generation
     usual = [parse_slice(f"{generation.name}:{shape}") for shape in generation.shapes]

@@ -1,4 +1,4 @@
-"""What is run where: the one description of a job that every target starts from."""
+"""The description of a job on TPUs of Google Cloud."""
 
 import dataclasses
 import re
@@ -8,17 +8,17 @@ from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
 from switch_jax.paths import bucket_path
 
-# Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
+# Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
 _LONGEST_NAME = 40
 LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
 _LONGEST_CLUSTER = 40
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
 _ZONE = _REGION + r"-(ai[0-9]+)?[a-z]"
-NAME = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # begins as no flag does
+NAME = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # does not begin with a hyphen, as a flag does
 _PROJECT = rf"({NAME}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
 _TAG = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64}"
 _IMAGE = rf"{NAME}(:[0-9]+)?(/{NAME})+({_TAG})"
-# What gcloud takes for patterns and versions of what a bucket holds.
+# gcloud reads these characters in a path as patterns, or as a version.
 _PATTERNS = "*?[]#"
 
 
@@ -27,20 +27,20 @@ class Job:
     """One run of `switch_jax train` on TPU hosts of Google Cloud.
 
     Attributes:
-      name: of the job, and of all that is made for it.
-      train: what follows `switch_jax train`, without the flags by which hosts find each other.
-      model_dir: gs://BUCKET/FOLDER, as the config has it.
-      initial_checkpoint: where the parameters come from that a new run starts from.
-      topology: the slices, as 'v5e-16' or '4xv5e-256'.
-      project: of Google Cloud, which pays.
-      zone: where the slices are, and the cluster of GKE.
-      image: of the container that every host runs, with its tag or digest.
-      cluster: of GKE; None on TPU VMs.
-      service_account: what the job acts as: on TPU VMs an e-mail address, on GKE a Kubernetes
-        service account; not through xpk. None: the default one.
-      spot: cheaper capacity that may be taken away.
-      reserved: capacity from the project's reservation.
-      max_restarts: most starts after a crash, without a new checkpoint between them.
+      name: of the job, and of everything that is created for it.
+      train: the arguments of `switch_jax train`, without those by which hosts find each other.
+      model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
+      initial_checkpoint: a checkpoint that a new run takes its parameters from.
+      topology: the slices, for example 'v5e-16' or '4xv5e-256'.
+      project: ID of the project of Google Cloud that pays.
+      zone: of the slices, and of the GKE cluster.
+      image: the container image that every host runs, with its tag or digest.
+      cluster: the GKE cluster; None on TPU VMs.
+      service_account: the account that the job uses: on TPU VMs an e-mail address, on GKE the name
+        of a Kubernetes service account. None: the default account.
+      spot: use cheaper capacity that may be taken away at any time.
+      reserved: use capacity that the project has reserved.
+      max_restarts: how often the job starts again after crashes without a new checkpoint.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Job:
     max_restarts: int = 3
 
     def __post_init__(self) -> None:
-        """Raises UserError on names that Google Cloud would refuse, and on what cannot be."""
+        """Raises UserError if Google Cloud would refuse a name, or the hosts cannot use a path."""
         _check_names(self)
         _check_place(self)
         _check_capacity(self)
@@ -70,13 +70,13 @@ class Job:
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """Those that the trainer reads and writes as folders, /gcs/BUCKET."""
+        """The buckets that the trainer reads and writes as folders, /gcs/BUCKET."""
         paths = [self.model_dir, self.initial_checkpoint or ""]
         return tuple(sorted({p.split("/")[2] for p in paths if p.startswith("gs://")}))
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What every host runs."""
+        """The command that every host runs."""
         return ("switch_jax", "train", "--multihost", *self.train)
 
 

@@ -24,15 +24,15 @@ from switch_jax.launch.job import Job
 from switch_jax.launch.retries import KILLED, exit_code
 
 CONTAINER = "train"
-END = "not done here: ends the job with a checkpoint, or clears away one that is over"
+END_WHY = "later, run it yourself: ends the job with a checkpoint, or deletes one that has ended"
 _POLL_SECONDS = 10.0  # between two questions for the pods, until all of them run
 _SETTLE_SECONDS = 1.0  # after the pods have ended, until the JobSet knows it
 
 
 def escape_variables(text: str) -> str:
-    """The text as a manifest's command or variable holds it, so that a pod gets it as it is.
+    """The text as it is written in a command or variable of a manifest.
 
-    Kubernetes writes a variable's value for $(NAME) there, and $ for $$.
+    There Kubernetes replaces $(NAME) by the value of a variable, and $$ by $.
     """
     return text.replace("$", "$$")
 
@@ -142,8 +142,8 @@ class JobSet:
         with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in output_lines(process):
                 print(line, end="", flush=True)
-                # kubectl's own complaints come after the connection broke: lines in between would
-                # be lost.
+                # kubectl's own errors come after the connection broke. Counting them would lose
+                # the lines in between.
                 if line.startswith("[pod/"):
                     last_line = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return last_line
@@ -156,30 +156,30 @@ class JobSet:
     def _running_pods(self) -> Command:
         fields = ("--field-selector=status.phase=Running", "--output=name")
         argv = (*self.kubectl("get", "pods", self._selector), *fields)
-        return Command(argv, f"asked every {_POLL_SECONDS:.0f} s until all pods run")
+        return Command(argv, f"repeated every {_POLL_SECONDS:.0f} s until all pods run")
 
     @property
     def _logs(self) -> Command:
         return Command(
             (*self._log_argv, "--follow", "--tail=-1"),
-            "what all hosts print; --since-time=LAST_LINE where it broke off",
+            "prints the output of all hosts; with --since-time=LAST_LINE after a lost connection",
         )
 
     @property
     def _state(self) -> Command:
         fields = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
         argv = (*self.kubectl("get", "jobset", self.name), *fields)
-        return Command(argv, "JobSet: it is there; and Completed or Failed: it is over")
+        return Command(argv, "prints JobSet if it exists, and Completed or Failed if it has ended")
 
     @property
     def _exit_codes(self) -> Command:
         field = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
         argv = (*self.kubectl("get", "pods", self._selector), f"--output=jsonpath={field}")
-        return Command(argv, "only where it failed: the exit codes")
+        return Command(argv, "only if it has failed: the exit codes")
 
     @property
     def _last_lines(self) -> Command:
-        return Command((*self._log_argv, "--tail=20"), "only where it failed: the last lines")
+        return Command((*self._log_argv, "--tail=20"), "only if it has failed: the last lines")
 
     @property
     def _log_argv(self) -> tuple[str, ...]:

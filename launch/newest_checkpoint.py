@@ -1,4 +1,4 @@
-"""The last checkpoint of a run, as the launching machine sees it: it has no bucket mounted."""
+"""The newest checkpoint of a run in a bucket, which is not mounted on this machine."""
 
 import re
 
@@ -8,10 +8,10 @@ from switch_jax.launch.job import Job
 
 
 def newest_step(job: Job) -> int | None:
-    """The last checkpoint's step; None where there is none, or the bucket does not answer."""
+    """The step of the newest checkpoint; None if there is none, or the bucket cannot be read."""
     try:
         names = output(list_checkpoints(job))
-    except UserError:  # gcloud fails where the folder is not there, too
+    except UserError:  # gcloud also fails if the folder does not exist
         return None
     return max((int(step) for step in re.findall(r"/(\d+)/$", names, re.M)), default=None)
 
@@ -19,4 +19,6 @@ def newest_step(job: Job) -> int | None:
 def list_checkpoints(job: Job) -> Command:
     """Lists the run's checkpoints."""
     argv = ("gcloud", "storage", "ls", f"{job.model_dir.rstrip('/')}/checkpoints/")
-    return Command(argv, "before each restart: are there new checkpoints?")
+    return Command(
+        argv, "before each restart: lists the checkpoints, to see whether there is a new one"
+    )

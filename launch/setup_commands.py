@@ -1,4 +1,4 @@
-"""What has to be there before a job's first start: shown, and never done by the launcher."""
+"""Commands that a person runs once, before the first job. The launcher prints them only."""
 
 import re
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 from switch_jax.launch.commands import Command
 from switch_jax.launch.job import Job
 
-# Compute Engine's, which hosts and nodes act as if no other account is given.
+# Compute Engine's default account, which hosts and nodes use if no other account is given.
 DEFAULT_ACCOUNT = "serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
 
 
 class Members(NamedTuple):
-    """IAM members, as 'serviceAccount:EMAIL'.
+    """IAM members, for example 'serviceAccount:EMAIL'.
 
     Attributes:
       bucket_user: reads and writes the job's buckets.
@@ -23,14 +23,15 @@ class Members(NamedTuple):
 
 
 def for_every_target(job: Job, members: Members) -> list[Command]:
-    """The buckets, the image, and access to them."""
+    """The commands that create the buckets and the image, and give access to them."""
     buckets = [_bucket(job, bucket) for bucket in job.buckets]
     return [*buckets, *_repository(job), *_roles(job, members), *_image(job)]
 
 
 def enable(service: str, project: str) -> Command:
+    """Allows the project to use a service of Google Cloud."""
     argv = ("gcloud", "services", "enable", service, f"--project={project}")
-    return once(argv, "the project may use the service")
+    return once(argv, "allow the project to use the service")
 
 
 def _bucket(job: Job, bucket: str) -> Command:
@@ -41,11 +42,13 @@ def _bucket(job: Job, bucket: str) -> Command:
         f"--project={job.project}",
         *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
     )
-    return once(argv, "the bucket, in the region of the slices; its folders can be renamed at once")
+    return once(
+        argv, "create the bucket, in the region of the slices; it renames folders in one step"
+    )
 
 
 def _repository(job: Job) -> list[Command]:
-    """What makes the image's repository, where it is one of Artifact Registry."""
+    """Creates the image's repository, if it is in Artifact Registry."""
     where = _registry(job)
     if not where:
         return []
@@ -54,13 +57,15 @@ def _repository(job: Job) -> list[Command]:
     login = ("gcloud", "auth", "configure-docker", where["host"], "--quiet")
     return [
         enable("artifactregistry.googleapis.com", where["project"]),
-        once((*create, "--repository-format=docker", *place), "where the image goes"),
-        once(login, "docker here may push to it"),
+        once(
+            (*create, "--repository-format=docker", *place), "create the repository for the image"
+        ),
+        once(login, "let docker on this machine push to it"),
     ]
 
 
 def _roles(job: Job, members: Members) -> list[Command]:
-    """What lets the job use its buckets, and the hosts pull the image."""
+    """Lets the job use its buckets, and the hosts pull the image."""
     bind = "add-iam-policy-binding"
     buckets = [
         (
@@ -69,7 +74,7 @@ def _roles(job: Job, members: Members) -> list[Command]:
         )
         for bucket in job.buckets
     ]
-    found = [once(argv, "whom the job acts as may use the bucket") for argv in buckets]
+    found = [once(argv, "allow the job's account to use the bucket") for argv in buckets]
     where = _registry(job)
     if where:
         argv = (
@@ -77,15 +82,15 @@ def _roles(job: Job, members: Members) -> list[Command]:
             *(f"--location={where['location']}", f"--project={where['project']}"),
             *(f"--member={members.image_reader}", "--role=roles/artifactregistry.reader"),
         )
-        found.append(once(argv, "the hosts may pull the image"))
+        found.append(once(argv, "allow the hosts to pull the image"))
     if not any("PROJECT_NUMBER" in word for command in found for word in command.argv):
         return found
     number = ("gcloud", "projects", "describe", job.project, "--format=value(projectNumber)")
-    return [once(number, "prints what to write for PROJECT_NUMBER below"), *found]
+    return [once(number, "print the number to write for PROJECT_NUMBER below"), *found]
 
 
 def _registry(job: Job) -> dict[str, str] | None:
-    """Where the image is in Artifact Registry; None: it is elsewhere."""
+    """The image's repository in Artifact Registry; None if it is elsewhere."""
     host = r"(?P<host>(?P<location>[-a-z0-9]+)-docker\.pkg\.dev)"
     found = re.match(host + r"/(?P<project>[^/]+)/(?P<name>[^/]+)/", job.image)
     return found.groupdict() if found else None
@@ -94,10 +99,11 @@ def _registry(job: Job) -> dict[str, str] | None:
 def _image(job: Job) -> list[Command]:
     build = ("docker", "build", "--file=launch/Dockerfile", f"--tag={job.image}", ".")
     return [
-        once(build, "the image, from a checkout; docs/launching.md adds files of your own"),
-        once(("docker", "push", job.image), "the image, to where the hosts pull it from"),
+        once(build, "build the image, from a checkout; docs/launching.md adds your own files"),
+        once(("docker", "push", job.image), "push the image to where the hosts pull it from"),
     ]
 
 
 def once(argv: tuple[str, ...], why: str) -> Command:
-    return Command(argv, f"once, not done here: {why}")
+    """A command that a person runs once."""
+    return Command(argv, f"once, run it yourself: {why}")

@@ -1,6 +1,6 @@
-"""What every host of TPU VMs runs, and how all of them are followed from the launching machine.
+"""The script that every host of a TPU VM runs, and the commands that run it on all of them.
 
-The container is detached from the connection: where that breaks, training goes on, and the same
+The container does not depend on the connection: if that breaks, training goes on, and the same
 command follows it again.
 """
 
@@ -26,18 +26,18 @@ from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
 from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
 
-# Seconds to save the state in, after SIGTERM.
+# Seconds to save the state, between SIGTERM and SIGKILL.
 SAVE_SECONDS = 600
-# Seconds for the other hosts to end by themselves, once one has failed: JAX's heartbeat takes 100.
+# Seconds for the other hosts to end by themselves after one has failed. JAX's heartbeat takes 100.
 _FAILURE_GRACE = 180
-# And after they were killed; one whose machine hangs does not even then.
+# Seconds for them to end after they were killed. A host that hangs does not end even then.
 _KILL_GRACE = 60
 
 _SCRIPT = """\
 #!/bin/bash
-# Starts the job on one host, or follows it where it runs: bash {name}.sh SLICE
+# Starts the job on one host, or follows it if it already runs: bash {name}.sh SLICE
 set -euo pipefail
-{{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
+{{ # bash reads up to the last brace before it runs this: the file may be replaced meanwhile.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \\
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \\
   || hostname)
@@ -61,29 +61,29 @@ _EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
 def with_buckets(job: Job) -> tuple[str, ...]:
-    """The container's command: with_gcs.sh mounts the buckets, then it trains."""
+    """The command of the container: with_gcs.sh mounts the buckets and runs the job's command."""
     return ("with_gcs", *job.buckets, "--", *job.command)
 
 
 def script(job: Job) -> File:
-    """What each host is sent."""
+    """The script that every host runs."""
     registry = job.image.split("/")[0]
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
-    ours = registry.endswith(("docker.pkg.dev", "gcr.io"))
+    google = registry.endswith(("docker.pkg.dev", "gcr.io"))
     digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
     run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
     text = _SCRIPT.format(
-        name=job.name, login=login if ours else "", run=shell_lines(run), digest=digest
+        name=job.name, login=login if google else "", run=shell_lines(run), digest=digest
     )
-    return File(f"launched/{job.name}.sh", text, "what every host runs")
+    return File(f"launched/{job.name}.sh", text, "the script that every host runs")
 
 
 def _container(job: Job) -> tuple[str, ...]:
     return (
         "--detach",
-        "--init",  # passes SIGTERM on; a first process would be deaf to it
+        "--init",  # passes SIGTERM on; the trainer as process 1 would ignore it
         f"--name={job.name}",
-        "--privileged",  # the TPU's devices, and FUSE
+        "--privileged",  # for the TPU's devices and FUSE
         "--net=host",
         *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
         f"--stop-timeout={SAVE_SECONDS}",
@@ -95,51 +95,51 @@ def _container(job: Job) -> tuple[str, ...]:
 
 
 def copy_script(job: Job, node: str) -> Command:
-    """Sends the script to all hosts of a slice."""
+    """Copies the script to all hosts of a slice."""
     argv = gcloud(job, "tpu-vm", "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
-    return Command(argv, "the script, to all hosts")
+    return Command(argv, "copies the script to all hosts")
 
 
 def remove_stopped(job: Job, node: str) -> Command:
-    """Removes what an attempt that has ended left on the hosts of a slice."""
+    """Removes the containers of ended attempts on the hosts of a slice."""
     argv = _ssh(job, node, "sudo docker container prune --force")
-    return Command(argv, "what an earlier attempt left is gone; a container that runs stays")
+    return Command(argv, "removes the containers of earlier attempts, and leaves one that runs")
 
 
 def follow(job: Job, node: str) -> Command:
-    """Starts the job on all hosts of a slice, or follows it; ends when it ends."""
+    """Starts the job on all hosts of a slice, or follows it, until it ends."""
     argv = _ssh(job, node, f"bash {job.name}.sh {node}")
-    return Command(argv, "starts the job on all hosts, or finds it there; prints what they print")
+    return Command(argv, "starts the job on all hosts, or follows it if it already runs")
 
 
 def kill(job: Job, node: str) -> Command:
     """Ends the job on all hosts of a slice, at once."""
     argv = _ssh(job, node, f"sudo docker kill {job.name}")
-    return Command(
-        argv, f"only where a host has failed and others still wait after {_FAILURE_GRACE} s"
-    )
+    return Command(argv, f"only if a host has failed and others still run after {_FAILURE_GRACE} s")
 
 
 def stop(job: Job, node: str) -> Command:
-    """Ends the job on all hosts of a slice, as a person may."""
+    """Ends the job on all hosts of a slice, with a checkpoint. For a person to run."""
     argv = _ssh(job, node, f"sudo docker stop {job.name}")
-    return Command(argv, "not done here: ends the job with a checkpoint, after Ctrl-C here")
+    return Command(
+        argv, "later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first"
+    )
 
 
 def _ssh(job: Job, node: str, command: str) -> tuple[str, ...]:
-    # --batch-size: by default the 65th host waits until others have ended.
+    # By default the 65th host would wait until another one has ended.
     words = ("--worker=all", "--batch-size=all", f"--command={command}")
     return gcloud(job, "tpu-vm", "ssh", node, *words)
 
 
 def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
-    """A command about a 'tpu-vm' or 'queued-resources', in the job's zone and project."""
-    place = (f"--zone={job.zone}", f"--project={job.project}")
-    return ("gcloud", "compute", "tpus", kind, verb, *words, *place)
+    """A command of gcloud for a 'tpu-vm' or 'queued-resources', in the job's zone and project."""
+    location = (f"--zone={job.zone}", f"--project={job.project}")
+    return ("gcloud", "compute", "tpus", kind, verb, *words, *location)
 
 
 def commands(job: Job, nodes: Sequence[str]) -> list[Command]:
-    """All that `run` may do, in this order."""
+    """The commands of `run`, in this order."""
     kinds = (copy_script, remove_stopped, follow, kill)
     return [kind(job, node) for kind in kinds for node in nodes]
 
@@ -149,18 +149,18 @@ def run(job: Job, nodes: Sequence[str]) -> int:
 
     Args:
       job: what to run.
-      nodes: names of the TPU VMs, one a slice.
+      nodes: names of the TPU VMs, one for each slice.
 
     Returns:
       See `retries.exit_code`.
 
     Raises:
-      UserError: there is no gcloud.
+      UserError: gcloud is not installed.
     """
     for node in nodes:
-        for prepare in (copy_script(job, node), remove_stopped(job, node)):
+        for command in (copy_script(job, node), remove_stopped(job, node)):
             try:
-                run_command(prepare)
+                run_command(command)
             except UserError as error:  # the slice may be gone
                 log(str(error))
                 return UNREACHABLE
@@ -170,20 +170,22 @@ def run(job: Job, nodes: Sequence[str]) -> int:
         for n in nodes
     ]
     readers = [
-        threading.Thread(target=_gather, args=(process, codes), daemon=True) for process in followed
+        threading.Thread(target=_print_output, args=(process, codes), daemon=True)
+        for process in followed
     ]
     for reader in readers:
         reader.start()
-    by_themselves = _end_together(job, nodes, codes, followed)
+    not_killed = _wait(job, nodes, codes, followed)
     for reader in readers:
         reader.join(_KILL_GRACE)
     failed = any([process.wait() for process in followed])
     silent = len(codes) < job.hardware.hosts
-    counted = [code for host, code in codes.items() if host in by_themselves or code != KILLED]
+    counted = [code for host, code in codes.items() if host in not_killed or code != KILLED]
     return exit_code([*counted, *([UNREACHABLE] if failed and silent else [])])
 
 
-def _gather(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
+def _print_output(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
+    """Prints what the hosts of a slice print, and collects their exit codes by their names."""
     for line in output_lines(process):
         print(line, end="", flush=True)
         ended = _EXIT.fullmatch(line)
@@ -191,27 +193,29 @@ def _gather(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
             codes[ended.group(1)] = int(ended.group(2))
 
 
-def _end_together(
+def _wait(
     job: Job,
     nodes: Sequence[str],
     codes: dict[str, int],
     followed: "Sequence[subprocess.Popen[str]]",
 ) -> Collection[str]:
-    """Waits for all; once a host has failed, the others have _FAILURE_GRACE seconds.
+    """Waits for all hosts. After one has failed, the others have _FAILURE_GRACE seconds.
 
     Returns:
       The hosts that were not killed from here.
     """
-    by_themselves: Collection[str] = codes
+    not_killed: Collection[str] = codes
     deadline = float("inf")
     while any(process.poll() is None for process in followed):
         if any(codes.values()):
             deadline = min(deadline, time.monotonic() + _FAILURE_GRACE)
         if time.monotonic() > deadline:
             log("a host has failed and others have not ended: stopping them")
-            by_themselves = set(codes)
+            not_killed = set(codes)
             for node in nodes:
-                with contextlib.suppress(UserError):  # hosts that have ended have none to stop
+                with contextlib.suppress(
+                    UserError
+                ):  # hosts that have ended have no container to kill
                     run_command(kill(job, node))
             break
         time.sleep(0.2)
@@ -220,4 +224,4 @@ def _end_together(
             process.wait(_KILL_GRACE)
         except subprocess.TimeoutExpired:
             process.terminate()
-    return by_themselves
+    return not_killed

@@ -1,4 +1,4 @@
-"""Slices of TPU VMs: made or waited for, used by a job, and made again if they are taken away."""
+"""Slices of TPU VMs: created or waited for, and created again if they are taken away."""
 
 import abc
 import dataclasses
@@ -22,8 +22,8 @@ from switch_jax.launch.console import log
 from switch_jax.launch.job import NAME, Job
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
 
-POLL_SECONDS = 30.0  # between two questions for the slices' state
-_RETRY_SECONDS = 300.0  # until slices are asked for again, if there was no capacity
+POLL_SECONDS = 30.0  # between two looks at the slices' state
+_RETRY_SECONDS = 300.0  # before slices are requested again, if there was no capacity
 _NOT_FOUND = "NOT_FOUND"  # gcloud's word for what does not exist
 _FAILED = "FAILED"
 _STUCK = ("STOPPED", "HIDDEN")  # waiting does not make these ready
@@ -34,15 +34,15 @@ _EMAIL = rf"{NAME}@{NAME}\.gserviceaccount\.com"
 
 @dataclasses.dataclass(frozen=True)
 class SliceRequest:
-    """How slices are asked for.
+    """The commands for the slices of a job.
 
     Attributes:
-      nodes: names of the TPU VMs, one a slice.
-      describe: prints the slices' state.
-      create: makes the slices.
+      nodes: names of the TPU VMs, one for each slice.
+      describe: prints the state of the slices.
+      create: requests the slices.
       delete: gives them back, or clears away what a preemption has left of them.
       ready: the state of slices that can be used.
-      gone: the states of slices that were taken away, and have to be made again.
+      gone: the states of slices that were taken away and have to be created again.
     """
 
     nodes: Sequence[str]
@@ -54,17 +54,17 @@ class SliceRequest:
 
 
 class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
-    """Slices of TPU VMs, which this machine starts a job on by ssh.
+    """Slices of TPU VMs. This machine starts the job on them by ssh.
 
     Attributes:
-      give_back: what deleting the slices does, for a person to read.
+      give_back: why to delete the slices, for the comment above that command.
     """
 
     give_back: str
 
     @abc.abstractmethod
     def request(self, job: Job) -> SliceRequest:
-        """How the job's slices are asked for."""
+        """The commands for the job's slices."""
 
     def check_job(self, job: Job) -> None:
         """See `GoogleCloudTarget.check_job`."""
@@ -89,7 +89,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         if not own:
             return [enable]
         create = ("gcloud", "iam", "service-accounts", "create", own[1], f"--project={own[2]}")
-        return [enable, setup_commands.once(create, "whom the hosts act as")]
+        return [enable, setup_commands.once(create, "create the account that the hosts use")]
 
     def members(self, job: Job) -> setup_commands.Members:
         """See `GoogleCloudTarget.members`."""
@@ -113,18 +113,18 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         """See `GoogleCloudTarget.afterwards`."""
         request = self.request(job)
         stops = [tpu_hosts.stop(job, node) for node in request.nodes]
-        why = f"not done here: {self.give_back}"
+        why = f"later, run it yourself: {self.give_back}"
         return [*stops, dataclasses.replace(request.delete, why=why)]
 
     def start_and_follow(self, job: Job) -> int:
-        """Makes the slices if they do not exist, and runs the job until it is done or has to stop.
+        """Creates the slices if needed, and runs the job until it is done or has to stop.
 
         Returns:
           The exit code of `switch_jax train`.
 
         Raises:
-          UserError: the first slices cannot be made, somebody has stopped them, or there is no
-            gcloud.
+          UserError: the first slices cannot be created, somebody has stopped them, or gcloud is not
+            installed.
         """
         request = self.request(job)
         # Without retries: an account that may not ask for the state is an error at once.
@@ -148,11 +148,11 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 def _wait_until_ready(
     job: Job, request: SliceRequest, state: Callable[[], str], had_slices: bool
 ) -> None:
-    """Waits until the slices can be used, and makes them if they do not exist.
+    """Waits until the slices can be used, and creates them if they do not exist.
 
     Args:
       job: what is to run.
-      request: how to ask for the slices.
+      request: the commands for the slices.
       state: returns their state; "" if they do not exist.
       had_slices: whether there were slices before. Then the request is known to be right, and a
         refusal means that there is no capacity at the moment.
@@ -190,7 +190,7 @@ def _create(request: SliceRequest, had_slices: bool) -> None:
 
 
 def _never_ready(job: Job, request: SliceRequest, state: str) -> str:
-    """Says why waiting is of no use, and what to do."""
+    """Why waiting is of no use, and what to do."""
     describe, delete = (shell_line(c.argv) for c in (request.describe, request.delete))
     if state == _FAILED:
         ask = describe.rpartition(" ")[0]  # without --format: all that is known
@@ -203,6 +203,6 @@ def _never_ready(job: Job, request: SliceRequest, state: str) -> str:
 
 
 def capacity_flags(job: Job) -> list[str]:
-    """gcloud's flags for the kind of capacity, and for the account that the hosts act as."""
+    """gcloud's flags for the kind of capacity, and for the account of the hosts."""
     flags = [name for name, given in (("--spot", job.spot), ("--reserved", job.reserved)) if given]
     return flags + ([f"--service-account={job.service_account}"] if job.service_account else [])

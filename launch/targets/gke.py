@@ -1,7 +1,7 @@
 """A JobSet on a cluster of GKE.
 
-GKE tells the pods of a Job, and the Jobs of a JobSet, who their peers are (TPU_WORKER_HOSTNAMES,
-TPU_WORKER_ID, MEGASCALE_*), which is where `jax.distributed.initialize` looks.
+GKE sets the variables by which `jax.distributed.initialize` finds the other pods of a Job, and the
+other Jobs of a JobSet: TPU_WORKER_HOSTNAMES, TPU_WORKER_ID, MEGASCALE_*.
 """
 
 import re
@@ -14,7 +14,7 @@ from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, quote, run_command, write_file
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import LABEL, Job
-from switch_jax.launch.jobset import CONTAINER, END, JobSet, JobSetTarget, escape_variables
+from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
 from switch_jax.launch.retries import FINAL, PREEMPTED
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
@@ -51,9 +51,16 @@ class Gke(JobSetTarget):
         once = setup_commands.once
         return [
             setup_commands.enable("container.googleapis.com", job.project),
-            once((*cluster, *_location(job), *mounts), "the cluster, whose pods may mount buckets"),
-            once(install, "JobSet, in the cluster that kubectl knows"),
-            *([once(account, "whom the pods act as")] if job.service_account else []),
+            once(
+                (*cluster, *_location(job), *mounts),
+                "create the cluster; its pods can mount buckets",
+            ),
+            once(install, "install JobSet, in kubectl's current cluster"),
+            *(
+                [once(account, "create the account that the pods use")]
+                if job.service_account
+                else []
+            ),
             *(_create_node_pool(job, name) for name in _node_pools(job)),
         ]
 
@@ -81,9 +88,9 @@ class Gke(JobSetTarget):
         """See `GoogleCloudTarget.afterwards`."""
         delete = ("gcloud", "container", "node-pools", "delete")
         flags = (f"--cluster={job.cluster}", *_location(job), "--quiet")
-        why = "not done here: gives a slice back"
+        why = "later, run it yourself: gives a slice back"
         return [
-            Command(self.jobset(job).kubectl("delete", "jobset", job.name), END),
+            Command(self.jobset(job).kubectl("delete", "jobset", job.name), END_WHY),
             *(Command((*delete, name, *flags), why) for name in _node_pools(job)),
         ]
 
@@ -94,7 +101,7 @@ class Gke(JobSetTarget):
           The exit code of `switch_jax train`.
 
         Raises:
-          UserError: the cluster refuses it, or there is no gcloud or kubectl.
+          UserError: the cluster refuses it, or gcloud or kubectl is not installed.
         """
         write_file(_file(job))
         run_command(_get_credentials(job))
@@ -103,11 +110,11 @@ class Gke(JobSetTarget):
 
     def _apply(self, job: Job) -> Command:
         argv = self.jobset(job).kubectl("apply", f"--filename=launched/{job.name}.yaml")
-        return Command(argv, "starts the job, or finds it as it is")
+        return Command(argv, "starts the job, or changes nothing if it already runs")
 
 
 def _location(job: Job) -> tuple[str, str]:
-    """Where the cluster is, as gcloud takes it."""
+    """gcloud's flags for the place of the cluster."""
     return (f"--location={job.zone}", f"--project={job.project}")
 
 
@@ -128,20 +135,20 @@ def _create_node_pool(job: Job, name: str) -> Command:
         f"--num-nodes={hardware.hosts_per_slice}",
         *(("--spot",) if job.spot else ()),
     )
-    return setup_commands.once(argv, "a slice, which costs from then on")
+    return setup_commands.once(argv, "create the nodes of a slice, which cost money from now on")
 
 
 def _get_credentials(job: Job) -> Command:
     connect = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster))
-    return Command((*connect, *_location(job)), "kubectl comes to know the cluster")
+    return Command((*connect, *_location(job)), "gives kubectl access to the cluster")
 
 
 def manifest(job: Job) -> dict[str, Any]:
     """The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later).
 
-    A container's exit code decides as elsewhere: 2, 3 and 130 fail the JobSet; 75, and on spot
-    nodes a pod that its node had to give up, start it again without counting; any other counts as
-    a restart.
+    The exit code of a container decides, as on other targets: 2, 3 and 130 fail the JobSet; 75
+    starts it again without counting, and so does a pod that a spot node had to give up; any other
+    code counts as a restart.
     """
     rules: list[dict[str, Any]] = [
         {
@@ -172,13 +179,13 @@ def manifest(job: Job) -> dict[str, Any]:
 def _metadata(job: Job) -> dict[str, Any]:
     if job.hardware.hosts_per_slice == 1:
         return {"name": job.name}
-    # A slice of several hosts is a node pool: no Job may be spread over two.
+    # A slice of several hosts is a node pool: all pods of a Job have to be in the same one.
     one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
     return {"name": job.name, "annotations": one_pool}
 
 
 def _slice(job: Job) -> dict[str, Any]:
-    """The Job of one slice; any failure of a pod ends it, since no host goes on without another."""
+    """The Job of one slice. Any failure of a pod ends it, since no host can go on alone."""
     hosts = job.hardware.hosts_per_slice
     by_code = {"containerName": CONTAINER, "operator": "In"}
     rules: list[dict[str, Any]] = [
@@ -186,8 +193,9 @@ def _slice(job: Job) -> dict[str, Any]:
         {"action": "FailJob", "onExitCodes": {**by_code, "values": [PREEMPTED]}},
     ]
     if job.spot:
-        # The kubelet sets it too where a pod takes too much memory or disk, and that would start
-        # again for ever: the lesser evil only where nodes go without the time to save.
+        # The kubelet also sets this condition for a pod that takes too much memory or disk, which
+        # would then start again for ever. That is acceptable on spot nodes alone, which are taken
+        # away before a pod can save.
         disrupted = {"type": "DisruptionTarget", "status": "True"}
         rules.append({"action": "FailJob", "onPodConditions": [disrupted]})
     return {
@@ -209,7 +217,7 @@ def _pod(job: Job) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": SAVE_SECONDS,
-        # Or the trainer would be process 1, which a SIGTERM passes by until there is a handler.
+        # Else the trainer would be process 1, which ignores SIGTERM until it has a handler.
         "shareProcessNamespace": True,
         "nodeSelector": select,
         "containers": [_container(job)],
@@ -233,7 +241,7 @@ def _pod(job: Job) -> dict[str, Any]:
         }
         for i, bucket in enumerate(job.buckets)
     ]
-    # "0": no limit. A checkpoint passes through the mount's side-car.
+    # "0" means no limit. Checkpoints are written by the mount's sidecar container.
     limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
     return {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"} | limits}, "spec": spec}
 
@@ -255,7 +263,7 @@ def _container(job: Job) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes also the strings that kubectl's YAML takes for numbers or truth values."""
+    """Also quotes the strings that kubectl's YAML reads as numbers or truth values."""
 
 
 for _kind, _pattern, _first in (

@@ -1,4 +1,4 @@
-"""Slices of TPU VMs that are asked for, waited for, and asked for again after a preemption."""
+"""Slices of TPU VMs from Google's queue, which are requested again after a preemption."""
 
 from switch_jax.launch import tpu_slices
 from switch_jax.launch.commands import Command
@@ -7,10 +7,10 @@ from switch_jax.launch.tpu_hosts import gcloud
 
 
 class QueuedResource(tpu_slices.TpuSlicesTarget):
-    """Slices that are asked for by `gcloud compute tpus queued-resources create`."""
+    """Slices that are requested by `gcloud compute tpus queued-resources create`."""
 
     name = "queued-resource"
-    give_back = "gives the slices back, when you need them no more"
+    give_back = "gives the slices back when you no longer need them"
 
     def request(self, job: Job) -> tpu_slices.SliceRequest:
         """See `TpuSlicesTarget.request`."""
@@ -24,13 +24,12 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
             nodes=[job.name] if one else [f"{job.name}-{i}" for i in range(count)],
             describe=command(
                 "describe",
-                f"asked every {tpu_slices.POLL_SECONDS:.0f} s until it is ACTIVE: the slices are "
-                "there",
+                f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the request is ACTIVE",
                 "--format=value(state.state)",
             ),
             create=command(
                 "create",
-                "only where there is no request: asks for the slices",
+                "only if there is no request: requests the slices",
                 *((f"--node-id={job.name}",) if one else several),
                 f"--accelerator-type={job.hardware.accelerator_type}",
                 f"--runtime-version={job.hardware.generation.cloud.runtime}",
@@ -38,7 +37,7 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
             ),
             delete=command(
                 "delete",
-                "only after a preemption (SUSPENDED) or FAILED: the request that is over",
+                "only if the request is SUSPENDED (after a preemption) or FAILED: deletes it",
                 "--force",
                 "--quiet",
             ),

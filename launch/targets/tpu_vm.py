@@ -1,4 +1,4 @@
-"""One slice of TPU VMs, made at once or not at all."""
+"""One slice of TPU VMs, which is created at once or not at all."""
 
 from switch_jax.errors import UserError
 from switch_jax.launch import tpu_slices
@@ -11,7 +11,7 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
     """A slice that is made by `gcloud compute tpus tpu-vm create`."""
 
     name = "tpu-vm"
-    give_back = "gives the slice back, when you need it no more"
+    give_back = "gives the slice back when you no longer need it"
 
     def check_job(self, job: Job) -> None:
         """See `GoogleCloudTarget.check_job`."""
@@ -32,20 +32,19 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
             nodes=[job.name],
             describe=command(
                 "describe",
-                f"is the slice there? asked every {tpu_slices.POLL_SECONDS:.0f} s until it is "
-                "READY",
+                f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the slice is READY",
                 "--format=value(state)",
             ),
             create=command(
                 "create",
-                "only where there is none: makes the slice",
+                "only if there is no slice: creates it",
                 f"--accelerator-type={job.hardware.accelerator_type}",
                 f"--version={job.hardware.generation.cloud.runtime}",
                 *tpu_slices.capacity_flags(job),
             ),
             delete=command(
                 "delete",
-                "only after a preemption: what is left of the slice that is no more",
+                "only after a preemption: deletes what is left of the slice",
                 "--quiet",
             ),
             ready="READY",

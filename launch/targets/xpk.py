@@ -1,9 +1,9 @@
-"""A job on GKE through xpk, for clusters that `xpk cluster create` has made.
+"""A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
-xpk writes the JobSet itself. There every restart counts, after a preemption too. Its containers
-are privileged, and mount their buckets themselves, as on TPU VMs. What --command says becomes a
-line of a script in the manifest as it is (src/xpk/core/docker_container.py), so it has to be one
-line, quoted for bash, and without what Kubernetes expands.
+xpk writes the manifest itself. Every restart counts, also after a preemption. The containers are
+privileged and mount their buckets themselves, as on TPU VMs. xpk copies --command into a script in
+the manifest (src/xpk/core/docker_container.py), so it has to be one line, quoted for bash and
+escaped for Kubernetes.
 """
 
 from switch_jax.errors import UserError
@@ -11,9 +11,9 @@ from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import Command, Step, quote, run_command, shell_line
 from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
-from switch_jax.launch.jobset import CONTAINER, END, JobSet, JobSetTarget, escape_variables
+from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
 
-# xpk itself adds 42 and 127 to 255.
+# xpk adds 42 and 127 to 255.
 _RESTARTING = "1,4-126"
 
 
@@ -42,7 +42,9 @@ class Xpk(JobSetTarget):
         )
         return [
             setup_commands.enable("container.googleapis.com", job.project),
-            setup_commands.once(argv, "the cluster and its slices, which cost from then on"),
+            setup_commands.once(
+                argv, "create the cluster and its slices, which cost money from now on"
+            ),
         ]
 
     def members(self, job: Job) -> setup_commands.Members:
@@ -61,9 +63,9 @@ class Xpk(JobSetTarget):
     def afterwards(self, job: Job) -> list[Command]:
         """See `GoogleCloudTarget.afterwards`."""
         workload = ("xpk", "workload", "delete", f"--workload={job.name}", *_cluster(job))
-        why = "not done here: gives the slices back, and the cluster"
+        why = "later, run it yourself: gives the slices and the cluster back"
         return [
-            Command(workload, END),
+            Command(workload, END_WHY),
             Command(("xpk", "cluster", "delete", *_cluster(job)), why),
         ]
 
@@ -74,7 +76,7 @@ class Xpk(JobSetTarget):
           The exit code of `switch_jax train`.
 
         Raises:
-          UserError: xpk refuses it, or there is no xpk or kubectl.
+          UserError: xpk refuses it, or xpk or kubectl is not installed.
         """
         run_command(_get_credentials(job))
         if not self.jobset(job).exists():
@@ -88,7 +90,7 @@ def _cluster(job: Job) -> tuple[str, ...]:
 
 def _get_credentials(job: Job) -> Command:
     argv = ("xpk", "workload", "list", *_cluster(job), f"--filter-by-job={job.name}")
-    return Command(argv, "kubectl comes to know the cluster")
+    return Command(argv, "gives kubectl access to the cluster")
 
 
 def _create(job: Job) -> Command:
@@ -106,4 +108,4 @@ def _create(job: Job) -> Command:
         *(f"--env={name}={escape_variables(value)}" for name, value in variables),
         f"--command={escape_variables(shell_line(tpu_hosts.with_buckets(job)))}",
     )
-    return Command(argv, "only where kubectl finds no JobSet: xpk makes and applies it")
+    return Command(argv, "only if kubectl finds no JobSet: xpk makes and applies it")

@@ -1,4 +1,4 @@
-"""Describe a run once, see what will happen, and start it: here, on TPU VMs, or on GKE.
+"""Start a run on this machine, on TPU VMs or on GKE; see every command first.
 
     switch_jax launch --on=local --process_count=2 --gin_file=runs/demo_switch.gin
     switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
@@ -6,14 +6,13 @@
         --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
 
-It checks the run and prints every command and file; with --dry_run nothing follows, and no cloud
-tool or account is needed. Then it looks whether data and MODEL_DIR can be reached, compiles the
-training step to see whether it fits (minutes), starts the job, prints what the hosts print, and
-starts it again after a preemption or a crash. Ctrl-C ends this command and not the job; the same
-command follows it again.
-docs/launching.md explains each target.
+It checks the run and prints every command and file. With --dry_run it ends there, and needs no
+cloud tool or account. Otherwise it checks that the data and MODEL_DIR can be used, compiles the
+training step to see whether it fits (some minutes), starts the job, prints the output of the hosts,
+and starts the job again after a preemption or a crash. Ctrl-C ends this command and not the job;
+the same command follows the job again. docs/launching.md explains each target.
 
-Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
+Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """
 
 import argparse
@@ -28,37 +27,35 @@ _MOST_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `train` that describe the run, and those that say where it goes."""
+    """The flags of `train` that describe the run, and those of the targets."""
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
-    where = parser.add_argument
-    where("--on", required=True, choices=tuple(TARGETS), help="what the job runs on")
-    where("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
-    where("--topology", metavar="SLICE", help="as v5e-16, v5p-256; several slices as 4xv5e-256")
-    where("--job_name", metavar="NAME", help="of the job, and of what is made for it")
-    where("--project", metavar="ID", help="of Google Cloud")
-    where("--zone", metavar="ZONE", help="as us-central1-a")
-    where("--image", metavar="IMAGE", help="the container's, with its tag; see docs/launching.md")
-    where("--cluster", metavar="NAME", help="of --on=gke and xpk")
-    where(
-        "--service_account", metavar="NAME", help="what the job acts as; default: the default one"
-    )
-    where("--spot", action="store_true", help="cheaper capacity that may be taken away")
-    where("--reserved", action="store_true", help="capacity from the project's reservation")
-    where(
+    add = parser.add_argument
+    add("--on", required=True, choices=tuple(TARGETS), help="where the job runs")
+    add("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
+    add("--topology", metavar="SLICE", help="for example v5e-16, or 4xv5e-256 for 4 slices")
+    add("--job_name", metavar="NAME", help="of the job, and of what is created for it")
+    add("--project", metavar="ID", help="project of Google Cloud")
+    add("--zone", metavar="ZONE", help="for example us-central1-a")
+    add("--image", metavar="IMAGE", help="container image with its tag; see docs/launching.md")
+    add("--cluster", metavar="NAME", help="cluster of --on=gke and xpk")
+    add("--service_account", metavar="NAME", help="account of the job (default: the project's)")
+    add("--spot", action="store_true", help="use cheaper capacity that may be taken away")
+    add("--reserved", action="store_true", help="use capacity that the project has reserved")
+    add(
         "--max_restarts",
         type=int,
         default=3,
         metavar="N",
-        help="most starts after a crash, without a new checkpoint between them (default 3)",
+        help="how often to start again after crashes without a new checkpoint (default 3)",
     )
-    where("--dry_run", action="store_true", help="print the commands and run nothing")
-    where("--skip_plan", action="store_true", help="start without asking whether the step fits")
-    where(
+    add("--dry_run", action="store_true", help="print the commands and run nothing")
+    add("--skip_plan", action="store_true", help="do not check that the training step fits")
+    add(
         "--skip_storage",
         action="store_true",
-        help="start without asking whether data can be read and MODEL_DIR be written, from here, "
-        "and whether its bucket is of the right kind",
+        help="do not check that this machine can read the data and write to MODEL_DIR, and that "
+        "its bucket can rename folders",
     )
 
 
@@ -84,7 +81,7 @@ def _train_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Raises UserError where flags are missing, are for another target, or have wrong values."""
+    """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
     target = TARGETS[args.on]
     missing = [f"--{name}" for name in target.required_flags if not getattr(args, name)]
     if missing:
@@ -114,7 +111,7 @@ def _check_no_flags_of_others(args: argparse.Namespace) -> None:
 
 
 def _check_argument(argument: str) -> None:
-    """Raises UserError where it cannot be handed to a program, or written to a manifest."""
+    """Raises UserError if a program or a manifest cannot take the argument."""
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -124,7 +121,7 @@ def _check_argument(argument: str) -> None:
 
 
 def _check_data(flag: str, folder: str) -> None:
-    """Raises UserError where hosts of a cloud do not see the folder."""
+    """Raises UserError if hosts in a cloud cannot read the folder."""
     if folder.startswith("gs://"):
         bucket_path(folder, flag)
     elif folder:
