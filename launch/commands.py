@@ -166,10 +166,10 @@ def check_programs(steps: Iterable[Step]) -> None:
     programs = {step.argv[0] for step in steps if isinstance(step, Command)}
     missing = sorted(program for program in programs if shutil.which(program) is None)
     if missing:
-        how = "; ".join(f"{p}: {_HOW_TO_GET.get(p, 'of the system')}" for p in missing)
+        how = "; ".join(f"{p}: {_HOW_TO_GET.get(p, 'it belongs to the system')}" for p in missing)
         raise UserError(
             f"there is no {' and no '.join(missing)} here ({how}); --dry_run shows the commands "
-            "without"
+            "without them"
         )
 
 

@@ -122,6 +122,6 @@ def check_usual_shape(hardware: Slice) -> None:
     alike = [s.topology for s in usual if s.accelerator_type == hardware.accelerator_type]
     if alike and hardware.topology not in alike:
         raise UserError(
-            f"--topology={hardware.name}: by its name {hardware.accelerator_type} it would be "
-            f"{alike[0]}; another shape goes by --on=gke"
+            f"--topology={hardware.name}: as {hardware.accelerator_type} Google Cloud would "
+            f"create the shape {alike[0]}; for another shape write --on=gke"
         )

@@ -14,10 +14,10 @@ LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
 _LONGEST_CLUSTER = 40
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
 _ZONE = _REGION + r"-(ai[0-9]+)?[a-z]"
-NAME = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # does not begin with a hyphen, as a flag does
-_PROJECT = rf"({NAME}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
+WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # does not begin with a hyphen, as a flag does
+_PROJECT = rf"({WORD}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
 _TAG = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64}"
-_IMAGE = rf"{NAME}(:[0-9]+)?(/{NAME})+({_TAG})"
+_IMAGE = rf"{WORD}(:[0-9]+)?(/{WORD})+({_TAG})"
 # gcloud reads these characters in a path as patterns, or as a version.
 _PATTERNS = "*?[]#"
 
@@ -113,8 +113,8 @@ def _check_place(job: Job) -> None:
         )
     if not job.model_dir.startswith("gs://"):
         raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
-            "is gone with it; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
+            f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and the files of a "
+            "container are lost when it ends; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
         )
     if job.initial_checkpoint is not None and not job.initial_checkpoint.startswith("gs://"):
         raise UserError(
@@ -131,7 +131,7 @@ def _check_place(job: Job) -> None:
         )
     if any(character in _PATTERNS for character in folder):
         raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: gcloud takes {' '.join(_PATTERNS)} for patterns; "
+            f"MODEL_DIR = {job.model_dir!r}: gcloud reads {' '.join(_PATTERNS)} as patterns; "
             "write a folder's name without them"
         )
 

@@ -50,13 +50,14 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         """See `GoogleCloudTarget.check_job`."""
         if job.reserved:
             raise UserError(
-                "--reserved: on GKE it is the node pool that is made from a reservation; leave it "
-                "out"
+                "--reserved: on GKE the node pool is created from a reservation, not the job; "
+                "leave it out"
             )
         generation = job.hardware.generation
         if generation.cloud.gke_accelerator is None:
             raise UserError(
-                f"--on={self.name}: {generation.name} goes by --on=tpu-vm or queued-resource"
+                f"--on={self.name}: {generation.name} is not supported on GKE; write "
+                "--on=tpu-vm or --on=queued-resource"
             )
 
 

@@ -52,8 +52,9 @@ def run_together(
                 start_new_session=True,  # else a terminal's Ctrl-C would reach them twice
             )
             processes.append(process)
-            log = Path(f"{logs}{index}.log")
-            readers.append(threading.Thread(target=_copy_output, args=(process.stdout, index, log)))
+            file = Path(f"{logs}{index}.log")
+            copy = (process.stdout, index, file)
+            readers.append(threading.Thread(target=_copy_output, args=copy))
             readers[-1].start()
         return _wait(processes, signals)
     finally:
@@ -66,7 +67,7 @@ def run_together(
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> int:
     codes: list[int] = []
-    caused: set[int] = set()  # exit codes that the signals sent from here lead to
+    by_us: set[int] = set()  # exit codes that may come from the signals sent here
     sent, kill_at = 0, float("inf")
     running = dict(enumerate(processes))
     while running:
@@ -78,7 +79,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
         for index in [i for i, process in running.items() if process.poll() is not None]:
             code = _shell_code(running.pop(index).returncode)
             first = not any(codes)
-            if code not in caused:
+            if code not in by_us:
                 codes.append(code)
             if code == 0 or not first or not running:
                 continue
@@ -87,16 +88,16 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
             if not stopped:
                 log(f"process {index} has ended with exit code {code}: ending the others")
                 _send(running.values(), signal.SIGTERM)
-                caused.add(TERMINATED)
+                by_us.add(TERMINATED)
         if time.monotonic() >= kill_at:
             _send(running.values(), signal.SIGKILL)
-            caused.add(KILLED)
+            by_us.add(KILLED)
         time.sleep(0.05)
     return exit_code(codes or [KILLED])
 
 
 def _shell_code(returncode: int) -> int:
-    """128 + N where signal N ended the process."""
+    """The exit code of a shell: 128 + N if signal N ended the process."""
     return 128 - returncode if returncode < 0 else returncode
 
 
@@ -105,12 +106,12 @@ def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:
         process.send_signal(number)
 
 
-def _copy_output(stream: IO[bytes], index: int, log: Path) -> None:
+def _copy_output(stream: IO[bytes], index: int, path: Path) -> None:
     """Copies the output of a process; reads on if it cannot be written, else the process blocks."""
     with stream, contextlib.ExitStack() as closing:
         file: IO[bytes] | None = None
         with contextlib.suppress(OSError):
-            file = closing.enter_context(log.open("wb", buffering=0))
+            file = closing.enter_context(path.open("wb", buffering=0))
         for line in stream:
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 print(f"[{index}] {line.decode(errors='replace')}", end="", file=sys.stderr)

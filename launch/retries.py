@@ -59,7 +59,7 @@ def supervise(
         if saved is not None and (farthest is None or saved > farthest):
             crashes, unreached, farthest = 0, 0, saved
         last = farthest if saved is None else saved
-        place = "the beginning" if last is None else f"the checkpoint of step {last}"
+        start = "the beginning" if last is None else f"the checkpoint of step {last}"
         unreached = unreached + 1 if code == UNREACHABLE else 0
         if 0 < unreached <= len(_RETRY_SECONDS):
             pause = _RETRY_SECONDS[unreached - 1]
@@ -67,7 +67,7 @@ def supervise(
             time.sleep(pause)
             continue
         if code == PREEMPTED:
-            log(f"preempted (exit code {code}): starting again from {place}")
+            log(f"preempted (exit code {code}): starting again from {start}")
             continue
         if crashes == max_restarts:
             log(
@@ -77,7 +77,7 @@ def supervise(
             return code
         crashes += 1
         log(
-            f"crashed (exit code {code}): starting again from {place}, "
+            f"crashed (exit code {code}): starting again from {start}, "
             f"restart {crashes} of at most {max_restarts} without a new checkpoint"
         )
     return code

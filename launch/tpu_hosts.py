@@ -213,9 +213,8 @@ def _wait(
             log("a host has failed and others have not ended: stopping them")
             not_killed = set(codes)
             for node in nodes:
-                with contextlib.suppress(
-                    UserError
-                ):  # hosts that have ended have no container to kill
+                # Hosts that have ended have no container to kill.
+                with contextlib.suppress(UserError):
                     run_command(kill(job, node))
             break
         time.sleep(0.2)

@@ -19,7 +19,7 @@ from switch_jax.launch.commands import (
     write_file,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import NAME, Job
+from switch_jax.launch.job import WORD, Job
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
 
 POLL_SECONDS = 30.0  # between two looks at the slices' state
@@ -29,7 +29,7 @@ _FAILED = "FAILED"
 _STUCK = ("STOPPED", "HIDDEN")  # waiting does not make these ready
 _LONGEST_EMAIL = 254
 # docs.cloud.google.com/iam/docs
-_EMAIL = rf"{NAME}@{NAME}\.gserviceaccount\.com"
+_EMAIL = rf"{WORD}@{WORD}\.gserviceaccount\.com"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,8 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
             )
         if generation.cloud.runtime is None:
             raise UserError(
-                f"--on={self.name}: Google Cloud has {generation.name} on GKE alone: write --on=gke"
+                f"--on={self.name}: Google Cloud offers {generation.name} on GKE only: write "
+                "--on=gke"
             )
         google_cloud.check_usual_shape(job.hardware)
 

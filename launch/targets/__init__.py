@@ -21,7 +21,7 @@ JobT = TypeVar("JobT")  # how a target describes a job
 
 
 class Target(Protocol[JobT]):
-    """A place where a job can run. The methods are called in the order in which they stand here.
+    """A place where a job can run. The methods are called in the order in which they are listed.
 
     Attributes:
       name: the value of --on.

@@ -85,14 +85,14 @@ class Local:
         """Nothing to do: `check` has checked the data, and the processes compile the step."""
 
     def run(self, job: Rehearsal) -> int:
-        """Runs the processes until they are done, or a person has to look.
+        """Runs the processes, and starts them again after failures, see `retries.supervise`.
 
-        What they print goes to standard error, with [0], [1], ... before each line, and to
-        MODEL_DIR/logs, a file for each process and attempt.
+        Their output goes to standard error, with [0], [1], ... before each line, and to
+        MODEL_DIR/logs, a file for each process and attempt. Ctrl-C and SIGTERM are passed on to the
+        processes, and end the job.
 
         Returns:
-          The exit code of `switch_jax train`, see `retries.exit_code`. Ctrl-C and SIGTERM are
-          passed on to the processes: then it is that of the running attempt, and none follows.
+          The exit code of `switch_jax train`, see `retries.exit_code`.
 
         Raises:
           UserError: the folder cannot be written.
@@ -131,7 +131,7 @@ class _AskedToStop(Exception):
 
 
 class _Signals:
-    """Collects Ctrl-C and SIGTERM, which are for the processes. For the main thread alone."""
+    """Collects Ctrl-C and SIGTERM, to pass them on. Works in the main thread only."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -150,7 +150,7 @@ class _Signals:
 
 
 def _environment() -> dict[str, str]:
-    """CPUs alone, as many as the mesh asks for; output line by line."""
+    """The environment of the processes: CPUs only, as many as the mesh needs."""
     flags = re.sub(
         r"--xla_force_host_platform_device_count=\S+", "", os.environ.get("XLA_FLAGS", "")
     )

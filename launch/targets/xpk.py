@@ -27,8 +27,8 @@ class Xpk(JobSetTarget):
         super().check_job(job)
         if job.service_account is not None:
             raise UserError(
-                f"--service_account={quote(job.service_account)}: xpk's pods act as the nodes of "
-                "the cluster do; leave it out, or write --on=gke"
+                f"--service_account={quote(job.service_account)}: xpk's pods use the account of "
+                "their nodes; leave it out, or write --on=gke"
             )
         google_cloud.check_usual_shape(job.hardware)
 
