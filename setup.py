@@ -29,6 +29,7 @@ setup(
         *find_packages(include=["switch_jax", "switch_jax.*"]),
         "switch_jax.tasks",
         "switch_jax.launch",
+        "switch_jax.launch.targets",
         "switch_jax.gin",
     ],
     package_data={

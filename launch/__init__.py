@@ -1,1 +1,1 @@
-"""How a job gets onto its hosts, from this machine to TPU pods, and starts again after faults."""
+"""Starts jobs on this machine and on TPUs, and starts them again after failures."""

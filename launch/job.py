@@ -1,29 +1,24 @@
-"""What is run where: the one description of a job that every target starts from."""
+"""The description of a job on TPUs of Google Cloud."""
 
 import dataclasses
 import re
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
-from switch_jax.launch.steps import quoted
+from switch_jax.launch.commands import quote
 from switch_jax.paths import bucket_path
 
-_KUBERNETES = ("gke", "xpk")
-
-# Suffixes follow on it, as in NAME-slice-3-63, and what they make has room for 63 characters.
+# Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
 _LONGEST_NAME = 40
-_LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
+LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
 _LONGEST_CLUSTER = 40
-_LONGEST_LABEL = 63
-_LONGEST_EMAIL = 254
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
 _ZONE = _REGION + r"-(ai[0-9]+)?[a-z]"
-_WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # begins as no flag does
-_PROJECT = rf"({_WORD}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
+WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # does not begin with a hyphen, as a flag does
+_PROJECT = rf"({WORD}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
 _TAG = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64}"
-_IMAGE = rf"{_WORD}(:[0-9]+)?(/{_WORD})+({_TAG})"
-_EMAIL = rf"{_WORD}@{_WORD}\.gserviceaccount\.com"  # docs.cloud.google.com/iam/docs
-# What gcloud takes for patterns and versions of what a bucket holds.
+_IMAGE = rf"{WORD}(:[0-9]+)?(/{WORD})+({_TAG})"
+# gcloud reads these characters in a path as patterns, or as a version.
 _PATTERNS = "*?[]#"
 
 
@@ -32,24 +27,22 @@ class Job:
     """One run of `switch_jax train` on TPU hosts of Google Cloud.
 
     Attributes:
-      on: 'tpu-vm', 'queued-resource', 'gke' or 'xpk'.
-      name: of the job, and of all that is made for it.
-      train: what follows `switch_jax train`, without the flags by which hosts find each other.
-      model_dir: gs://BUCKET/FOLDER, as the config has it.
-      initial_checkpoint: where the parameters come from that a new run starts from.
-      topology: the slices, as 'v5e-16' or '4xv5e-256'.
-      project: of Google Cloud, which pays.
-      zone: where the slices are, and the cluster of GKE.
-      image: of the container that every host runs, with its tag or digest.
-      cluster: of GKE; None on TPU VMs.
-      service_account: what the job acts as: on TPU VMs an e-mail address, on GKE a Kubernetes
-        service account; not through xpk. None: the default one.
-      spot: cheaper capacity that may be taken away.
-      reserved: capacity from the project's reservation.
-      max_restarts: most starts after a crash, without a new checkpoint between them.
+      name: of the job, and of everything that is created for it.
+      train: the arguments of `switch_jax train`, without those by which hosts find each other.
+      model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
+      initial_checkpoint: a checkpoint that a new run takes its parameters from.
+      topology: the slices, for example 'v5e-16' or '4xv5e-256'.
+      project: ID of the project of Google Cloud that pays.
+      zone: of the slices, and of the GKE cluster.
+      image: the container image that every host runs, with its tag or digest.
+      cluster: the GKE cluster; None on TPU VMs.
+      service_account: the account that the job uses: on TPU VMs an e-mail address, on GKE the name
+        of a Kubernetes service account. None: the default account.
+      spot: use cheaper capacity that may be taken away at any time.
+      reserved: use capacity that the project has reserved.
+      max_restarts: how often the job starts again after crashes without a new checkpoint.
     """
 
-    on: str
     name: str
     train: tuple[str, ...]
     model_dir: str
@@ -65,11 +58,10 @@ class Job:
     max_restarts: int = 3
 
     def __post_init__(self) -> None:
-        """Raises UserError on names that Google Cloud would refuse, and on what cannot be."""
+        """Raises UserError if Google Cloud would refuse a name, or the hosts cannot use a path."""
         _check_names(self)
         _check_place(self)
         _check_capacity(self)
-        _check_slice(self.on, self.hardware)
 
     @property
     def hardware(self) -> Slice:
@@ -78,30 +70,30 @@ class Job:
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """Those that the trainer reads and writes as folders, /gcs/BUCKET."""
+        """The buckets that the trainer reads and writes as folders, /gcs/BUCKET."""
         paths = [self.model_dir, self.initial_checkpoint or ""]
         return tuple(sorted({p.split("/")[2] for p in paths if p.startswith("gs://")}))
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What every host runs."""
+        """The command that every host runs."""
         return ("switch_jax", "train", "--multihost", *self.train)
 
 
 def _check_names(job: Job) -> None:
-    if not re.fullmatch(_LABEL, job.name) or len(job.name) > _LONGEST_NAME:
+    if not re.fullmatch(LABEL, job.name) or len(job.name) > _LONGEST_NAME:
         raise UserError(
-            f"--job_name={quoted(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
+            f"--job_name={quote(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
             f"and hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
         )
     if not re.fullmatch(_PROJECT, job.project):
         raise UserError(
-            f"--project={quoted(job.project)}: write the project's ID, of 6 to 30 small letters, "
+            f"--project={quote(job.project)}: write the project's ID, of 6 to 30 small letters, "
             "digits and hyphens; `gcloud projects list` has it"
         )
     if not re.fullmatch(_IMAGE, job.image):
         raise UserError(
-            f"--image={quoted(job.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for "
+            f"--image={quote(job.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST, for "
             "example us-docker.pkg.dev/PROJECT/REPOSITORY/switch_jax:1"
         )
     if job.image.endswith(":latest"):
@@ -116,13 +108,13 @@ def _check_place(job: Job) -> None:
         region = job.zone if re.fullmatch(_REGION, job.zone) else "europe-west4"
         cluster = "; a regional cluster would make a slice's nodes in each of its zones"
         raise UserError(
-            f"--zone={quoted(job.zone)}: write a zone, as in --zone={region}-a"
-            f"{cluster if job.on == 'gke' else ''}"
+            f"--zone={quote(job.zone)}: write a zone, as in --zone={region}-a"
+            f"{cluster if job.cluster else ''}"
         )
     if not job.model_dir.startswith("gs://"):
         raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and what a container writes "
-            "is gone with it; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
+            f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and the files of a "
+            "container are lost when it ends; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
         )
     if job.initial_checkpoint is not None and not job.initial_checkpoint.startswith("gs://"):
         raise UserError(
@@ -139,74 +131,24 @@ def _check_place(job: Job) -> None:
         )
     if any(character in _PATTERNS for character in folder):
         raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: gcloud takes {' '.join(_PATTERNS)} for patterns; "
+            f"MODEL_DIR = {job.model_dir!r}: gcloud reads {' '.join(_PATTERNS)} as patterns; "
             "write a folder's name without them"
         )
 
 
 def _check_capacity(job: Job) -> None:
-    on_kubernetes = job.on in _KUBERNETES
-    if on_kubernetes and not job.cluster:
-        raise UserError(f"--on={job.on} needs --cluster=NAME; `gcloud container clusters list`")
-    if job.cluster and not on_kubernetes:
-        flag = f"--cluster={quoted(job.cluster)}"
-        raise UserError(f"{flag} is for --on=gke and xpk, not for --on={job.on}")
-    if job.cluster and not (
-        re.fullmatch(_LABEL, job.cluster) and len(job.cluster) <= _LONGEST_CLUSTER
+    if job.cluster is not None and not (
+        re.fullmatch(LABEL, job.cluster) and len(job.cluster) <= _LONGEST_CLUSTER
     ):
         raise UserError(
-            f"--cluster={quoted(job.cluster)}: write at most {_LONGEST_CLUSTER} small letters, "
+            f"--cluster={quote(job.cluster)}: write at most {_LONGEST_CLUSTER} small letters, "
             "digits and hyphens, a letter first and no hyphen last"
         )
     if job.spot and job.reserved:
         raise UserError("--spot and --reserved are two kinds of capacity: give one of them")
-    if job.reserved and on_kubernetes:
-        raise UserError(
-            "--reserved: on GKE it is the node pool that is made from a reservation; leave it out"
-        )
-    if job.service_account is not None:
-        _check_account(job.on, job.service_account)
-
-
-def _check_account(on: str, account: str) -> None:
-    given, on_kubernetes = f"--service_account={quoted(account)}", on in _KUBERNETES
-    if on == "xpk":
-        raise UserError(
-            f"{given}: xpk's pods act as the nodes of the cluster do; leave it out, or write "
-            "--on=gke"
-        )
-    longest, form = (_LONGEST_LABEL, _LABEL) if on_kubernetes else (_LONGEST_EMAIL, _EMAIL)
-    if not re.fullmatch(form, account) or len(account) > longest:
-        kind = (
-            f"a Kubernetes service account's name, of at most {longest} small letters, digits and "
-            "hyphens"
-            if on_kubernetes
-            else "an e-mail address, as in NAME@PROJECT.iam.gserviceaccount.com"
-        )
-        raise UserError(f"{given}: with --on={on} it is {kind}")
-
-
-def _check_slice(on: str, hardware: Slice) -> None:
-    cloud, generation = hardware.generation.cloud, hardware.generation.name
-    on_kubernetes = on in _KUBERNETES
-    if on_kubernetes and cloud.gke_accelerator is None:
-        raise UserError(f"--on={on}: {generation} goes by --on=tpu-vm or queued-resource")
-    if not on_kubernetes and cloud.runtime is None:
-        raise UserError(f"--on={on}: Google Cloud has {generation} on GKE alone: write --on=gke")
-    if on == "tpu-vm" and hardware.count > 1:
-        raise UserError(
-            f"--topology={hardware.name}: several slices find each other by --on=queued-resource, "
-            "gke or xpk, not by tpu-vm"
-        )
+    hardware = job.hardware
     if hardware.hosts_per_slice * hardware.chips_per_host * hardware.count != hardware.chips:
         raise UserError(
             f"--topology={hardware.name}: {hardware.topology} is not a number of whole hosts, of "
             f"{hardware.chips_per_host} chips each"
-        )
-    usual = [parse_slice(f"{generation}:{shape}") for shape in hardware.generation.shapes]
-    alike = [s.topology for s in usual if s.accelerator_type == hardware.accelerator_type]
-    if on != "gke" and alike and hardware.topology not in alike:
-        raise UserError(
-            f"--topology={hardware.name}: by its name {hardware.accelerator_type} it would be "
-            f"{alike[0]}; another shape goes by --on=gke"
         )

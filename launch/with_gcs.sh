@@ -1,8 +1,9 @@
 #!/bin/bash
 # Mounts buckets at /gcs/BUCKET, where switch_jax looks for gs://BUCKET, and runs a command:
 #   with_gcs my-bucket other-bucket -- switch_jax train ...
-# For privileged containers; on GKE the cluster's own driver mounts. The limit is for buckets without
-# a hierarchical namespace alone, which refuse to rename folders without it: docs/reliability.md.
+# For privileged containers. On GKE the cluster's own driver mounts the buckets. The limit matters only
+# for buckets without a hierarchical namespace, which cannot rename folders without it:
+# docs/reliability.md.
 set -euo pipefail
 while [ "$1" != -- ]; do
   mkdir -p "/gcs/$1"

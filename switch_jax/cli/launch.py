@@ -1,4 +1,4 @@
-"""Describe a run once, see what will happen, and start it: here, on TPU VMs, or on GKE.
+"""Start a run on this machine, on TPU VMs or on GKE; see every command first.
 
     switch_jax launch --on=local --process_count=2 --gin_file=runs/demo_switch.gin
     switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
@@ -6,136 +6,112 @@
         --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
 
-It checks the run and prints every command and file; with --dry_run nothing follows, and no cloud
-tool or account is needed. Then it looks whether data and MODEL_DIR can be reached, compiles the
-training step to see whether it fits (minutes), starts the job, prints what the hosts print, and
-starts it again after a preemption or a crash. Ctrl-C ends this command and not the job; the same
-command follows it again.
-docs/launching.md explains each target.
+It checks the run and prints every command and file. With --dry_run it ends there, and needs no
+cloud tool or account. Otherwise it checks that the data and MODEL_DIR can be used, compiles the
+training step to see whether it fits (some minutes), starts the job, prints the output of the hosts,
+and starts the job again after a preemption or a crash. Ctrl-C ends this command and not the job;
+the same command follows the job again. docs/launching.md explains each target.
 
-Exit codes: those of `switch_jax train`; 2 also where the job cannot be started.
+Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """
 
 import argparse
-import importlib
-import sys
-from typing import Any
 
 from switch_jax.cli import data_flags, gin_flags
-from switch_jax.config import RunConfig
 from switch_jax.errors import UserError
+from switch_jax.launch.console import log
+from switch_jax.launch.targets import TARGETS
 from switch_jax.paths import bucket_path
 
-# By --on; each has `steps`, `afterwards` and `run`.
-_CLOUD = {"tpu-vm": "tpu_vm", "queued-resource": "queued_resource", "gke": "gke", "xpk": "xpk"}
 _MOST_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `train` that describe the run, and those that say where it goes."""
+    """The flags of `train` that describe the run, and those of the targets."""
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
-    where = parser.add_argument
-    where("--on", required=True, choices=("local", *_CLOUD), help="what the job runs on")
-    where("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
-    where("--topology", metavar="SLICE", help="as v5e-16, v5p-256; several slices as 4xv5e-256")
-    where("--job_name", metavar="NAME", help="of the job, and of what is made for it")
-    where("--project", metavar="ID", help="of Google Cloud")
-    where("--zone", metavar="ZONE", help="as us-central1-a")
-    where("--image", metavar="IMAGE", help="the container's, with its tag; see docs/launching.md")
-    where("--cluster", metavar="NAME", help="of --on=gke and xpk")
-    where(
-        "--service_account", metavar="NAME", help="what the job acts as; default: the default one"
-    )
-    where("--spot", action="store_true", help="cheaper capacity that may be taken away")
-    where("--reserved", action="store_true", help="capacity from the project's reservation")
-    where(
+    add = parser.add_argument
+    add("--on", required=True, choices=tuple(TARGETS), help="where the job runs")
+    add("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
+    add("--topology", metavar="SLICE", help="for example v5e-16, or 4xv5e-256 for 4 slices")
+    add("--job_name", metavar="NAME", help="of the job, and of what is created for it")
+    add("--project", metavar="ID", help="project of Google Cloud")
+    add("--zone", metavar="ZONE", help="for example us-central1-a")
+    add("--image", metavar="IMAGE", help="container image with its tag; see docs/launching.md")
+    add("--cluster", metavar="NAME", help="cluster of --on=gke and xpk")
+    add("--service_account", metavar="NAME", help="account of the job (default: the project's)")
+    add("--spot", action="store_true", help="use cheaper capacity that may be taken away")
+    add("--reserved", action="store_true", help="use capacity that the project has reserved")
+    add(
         "--max_restarts",
         type=int,
         default=3,
         metavar="N",
-        help="most starts after a crash, without a new checkpoint between them (default 3)",
+        help="how often to start again after crashes without a new checkpoint (default 3)",
     )
-    where("--dry_run", action="store_true", help="print the commands and run nothing")
-    where("--skip_plan", action="store_true", help="start without asking whether the step fits")
-    where(
+    add("--dry_run", action="store_true", help="print the commands and run nothing")
+    add("--skip_plan", action="store_true", help="do not check that the training step fits")
+    add(
         "--skip_storage",
         action="store_true",
-        help="start without asking whether data can be read and MODEL_DIR be written, from here, "
-        "and whether its bucket is of the right kind",
+        help="do not check that this machine can read the data and write to MODEL_DIR, and that "
+        "its bucket can rename folders",
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Checks the run, shows the steps, and takes them unless --dry_run is given."""
-    from switch_jax.launch.processes import say
-
+    """Checks the run, shows what will be done, and does it unless --dry_run is given."""
+    target = TARGETS[args.on]
     _check_flags(args)
     if not args.dry_run:
-        say("reading the config")
+        log("reading the config")
     config = gin_flags.build(args)
     data_flags.apply(args)
-    train = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
-
-    from switch_jax.launch import checks, local, prepare
-    from switch_jax.launch.steps import check_tools, one_line, shown
-
-    if args.on == "local":
-        count = 2 if args.process_count is None else args.process_count
-        checks.check_rehearsal(config, count)
-        return local.run(train, config.run.model_dir, count, args.max_restarts, args.dry_run)
-    job = _job(args, train, config.run)
-    checks.check(config, job.hardware)
-    target = importlib.import_module(f"switch_jax.launch.{_CLOUD[args.on]}")
-    title = f"{job.name}: {job.hardware.chips} chips, {job.hardware.hosts} hosts ({job.topology})"
-    look = [*prepare.steps(job), checks.layout(job)]
-    steps = [*look, *target.steps(job), *target.afterwards(job)]
-    print(shown(title, steps), end="", flush=True)
+    job = target.job(args, _train_arguments(args), config.run)
+    target.check(job, config)
+    print(target.describe(job), end="", flush=True)
     if args.dry_run:
         return 0
-    check_tools(target.steps(job))
-    if not args.skip_storage:
-        checks.check_bucket(job)
-        checks.check_storage(config)
-    if not args.skip_plan:
-        say(f"compiling the step for {job.topology}, which takes some minutes")
-        say(checks.check_fits(config, job.hardware))
-    try:
-        return target.run(job)
-    except KeyboardInterrupt as stop:
-        print(file=sys.stderr)
-        end = one_line(target.afterwards(job)[0].argv)
-        phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
-        say(f"{job.name} {phase}; the same command follows it again")
-        raise
+    target.preflight(job, config, args.skip_storage, args.skip_plan)
+    return target.run(job)
+
+
+def _train_arguments(args: argparse.Namespace) -> list[str]:
+    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Raises UserError where flags are missing, or are for another target."""
-    needed = ("topology", "job_name", "project", "zone", "image")
-    cloud = (*needed, "cluster", "service_account", "spot", "reserved")
-    in_cloud = args.on in _CLOUD
-    missing = [f"--{name}" for name in needed if in_cloud and not getattr(args, name)]
+    """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
+    target = TARGETS[args.on]
+    missing = [f"--{name}" for name in target.required_flags if not getattr(args, name)]
     if missing:
         raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
-    foreign = [name for name in cloud if getattr(args, name)] if not in_cloud else []
-    if in_cloud and args.process_count is not None:
-        foreign = ["process_count"]
-    if foreign:
-        flags = " ".join(f"--{name}" for name in foreign)
-        raise UserError(f"--on={args.on} has no use for {flags}: leave it out")
+    _check_no_flags_of_others(args)
     if not 0 <= args.max_restarts <= _MOST_RESTARTS:
         raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MOST_RESTARTS:,}")
-    for argument in [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]:
+    for argument in _train_arguments(args):
         _check_argument(argument)
-    if in_cloud:
+    if not target.sees_local_folders:
         _check_data("--tfds_data_dir", args.tfds_data_dir or "")
         for folder in args.seqio_additional_cache_dirs.split(","):
             _check_data("--seqio_additional_cache_dirs", folder)
 
 
+def _check_no_flags_of_others(args: argparse.Namespace) -> None:
+    """Raises UserError if a flag is given that only other targets take."""
+    takes = {name: {*t.required_flags, *t.optional_flags} for name, t in TARGETS.items()}
+    of_others = set().union(*takes.values()) - takes[args.on]
+    given = [name for name, value in vars(args).items() if value is not None and value is not False]
+    foreign = [name for name in given if name in of_others]
+    if foreign:
+        flags = " ".join(f"--{name}" for name in foreign)
+        takers = " or ".join(name for name in takes if takes[name].issuperset(foreign))
+        for_takers = f" (it is for --on={takers})" if takers else ""
+        raise UserError(f"--on={args.on} has no use for {flags}{for_takers}: leave it out")
+
+
 def _check_argument(argument: str) -> None:
-    """Raises UserError where it cannot be handed to a program, or written to a manifest."""
+    """Raises UserError if a program or a manifest cannot take the argument."""
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -145,7 +121,7 @@ def _check_argument(argument: str) -> None:
 
 
 def _check_data(flag: str, folder: str) -> None:
-    """Raises UserError where hosts of a cloud do not see the folder."""
+    """Raises UserError if hosts in a cloud cannot read the folder."""
     if folder.startswith("gs://"):
         bucket_path(folder, flag)
     elif folder:
@@ -153,25 +129,3 @@ def _check_data(flag: str, folder: str) -> None:
             f"{flag} {folder!r}: the hosts see no folder of this machine and read data from Google "
             "Cloud's buckets alone: copy the data to one, and write gs://BUCKET/FOLDER"
         )
-
-
-def _job(args: argparse.Namespace, train: list[str], run: RunConfig) -> Any:
-    """The job that the flags and the config describe."""
-    from switch_jax.launch.job import Job
-
-    return Job(
-        on=args.on,
-        name=args.job_name,
-        train=tuple(train),
-        model_dir=run.model_dir,
-        topology=args.topology,
-        project=args.project,
-        zone=args.zone,
-        image=args.image,
-        initial_checkpoint=run.initial_checkpoint,
-        cluster=args.cluster,
-        service_account=args.service_account,
-        spot=args.spot,
-        reserved=args.reserved,
-        max_restarts=args.max_restarts,
-    )

@@ -5,10 +5,9 @@ from typing import Any
 from switch_jax.launch.job import Job
 
 
-def make_job(on: str, topology: str, **fields: Any) -> Job:
+def make_job(topology: str, **fields: Any) -> Job:
     """A job named base, whose folder is gs://my-bucket/runs/base."""
     given: dict[str, Any] = {
-        "on": on,
         "name": "base",
         "train": ("--gin_file=x.gin",),
         "model_dir": "gs://my-bucket/runs/base",

@@ -11,7 +11,12 @@ import yaml
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
-from switch_jax.launch import gke, hosts, local, queued_resource, steps, tpu_vm, xpk
+from switch_jax.launch import commands, tpu_hosts
+from switch_jax.launch.targets.gke import Gke
+from switch_jax.launch.targets.local import Local, Rehearsal
+from switch_jax.launch.targets.queued_resource import QueuedResource
+from switch_jax.launch.targets.tpu_vm import TpuVm
+from switch_jax.launch.targets.xpk import Xpk
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
@@ -90,21 +95,20 @@ def test_kubernetes_expands_as_its_documentation_says():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("target", [tpu_vm, queued_resource])
+@pytest.mark.parametrize("target", [TpuVm(), QueuedResource()])
 def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
-    on = target.__name__.rpartition(".")[2].replace("_", "-")
-    job = make_job(on, "v5e-16", train=TRAIN)
-    _bash(steps.shown("base", [*target.steps(job), *target.afterwards(job)]))
+    job = make_job("v5e-16", train=TRAIN)
+    _bash(commands.render("base", [*target.commands(job), *target.afterwards(job)]))
     script = (stand_ins / "launched/base.sh").read_text()
-    assert script == hosts.script(job).text
+    assert script == tpu_hosts.script(job).text
     _bash(script, "base")
     argv = _argv(stand_ins, "docker")
     assert argv[argv.index(job.image) + 1 :] == ["with_gcs", "my-bucket", "--", *job.command]
 
 
 def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("gke", "2xv5e-16", cluster="pods", train=TRAIN)
-    _bash(steps.shown("base", [*gke.steps(job), *gke.afterwards(job)]))
+    job = make_job("2xv5e-16", cluster="pods", train=TRAIN)
+    _bash(commands.render("base", [*Gke().commands(job), *Gke().afterwards(job)]))
     text = (stand_ins / "launched/base.yaml").read_text()
     (slices,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
     (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
@@ -129,8 +133,8 @@ XPK_CONTAINER = """
 
 
 def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("xpk", "2xv5e-16", cluster="pods", train=TRAIN)
-    _bash(steps.shown("base", [*xpk.steps(job), *xpk.afterwards(job)]))
+    job = make_job("2xv5e-16", cluster="pods", train=TRAIN)
+    _bash(commands.render("base", [*Xpk().commands(job), *Xpk().afterwards(job)]))
     given = _argv(stand_ins, "xpk")
     (command,) = [word.removeprefix("--command=") for word in given if "--command=" in word]
     variables = [word.removeprefix("--env=").split("=", 1) for word in given if "--env=" in word]
@@ -138,12 +142,11 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
     (container,) = yaml.safe_load(XPK_CONTAINER.format(env=env, command=command))
     _, _, script = _pod(container)
     _bash(script)
-    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(hosts.with_buckets(job))
+    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(tpu_hosts.with_buckets(job))
 
 
-def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins, capsys):
-    local.run(TRAIN, "runs/x", 2, max_restarts=3, dry_run=True)
-    printed = capsys.readouterr().out
+def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
+    printed = Local().describe(Rehearsal(TRAIN, "runs/x", process_count=2))
     assert len(printed.splitlines()) == 4
     _bash(printed)
     assert tuple(_argv(stand_ins, "python")[3:-3]) == TRAIN
@@ -169,7 +172,7 @@ def test_what_a_dry_run_prints_does_nothing_else(target, stand_ins, capsys):
 
 def test_a_file_with_the_line_that_would_end_it_is_written_whole(stand_ins):
     text = "first\nEND\ntouch pwned\nEND_\r\n END\nlast\n"
-    _bash(steps.shown("x", [steps.File("made/it's.sh", text, "any file")]))
+    _bash(commands.render("x", [commands.File("made/it's.sh", text, "any file")]))
     assert (stand_ins / "made/it's.sh").read_bytes() == text.encode()
     assert not (stand_ins / "pwned").exists()
 
@@ -184,20 +187,20 @@ def test_what_no_program_can_be_given_is_refused(bad, capsys):
 def test_a_command_in_an_error_is_one_line(stand_ins):
     (stand_ins / "bin/gcloud").write_text("#!/bin/bash\nexit 3\n")
     with pytest.raises(UserError) as error:
-        steps.take(steps.Command(("gcloud", "a b", "x\ny\u2028"), "any"))
+        commands.run_command(commands.Command(("gcloud", "a b", "x\ny\u2028"), "any"))
     assert str(error.value) == r"exit code 3 of: gcloud 'a b' $'x\ny\xe2\x80\xa8'"
 
 
 def test_what_the_system_does_not_start_is_one_line(stand_ins):
     with pytest.raises(UserError, match="^gcloud cannot be started: Argument list too long$"):
-        steps.take(steps.Command(("gcloud", "x" * 10**6), "any"))
+        commands.run_command(commands.Command(("gcloud", "x" * 10**6), "any"))
     (stand_ins / "bin/gcloud").write_text("no program")
     with pytest.raises(UserError, match="^gcloud cannot be started: Exec format error$"):
-        steps.take(steps.Command(("gcloud",), "any"))
+        commands.run_command(commands.Command(("gcloud",), "any"))
 
 
 def test_a_bucket_that_looks_like_a_number_stays_a_name():
     """As kubectl's YAML, which has YAML 1.2's numbers and 1.1's truth values, would read it."""
-    job = make_job("gke", "2xv5e-16", cluster="y", name="n", model_dir="gs://1e3/runs/x")
-    text = gke.steps(job)[0].text
+    job = make_job("2xv5e-16", cluster="y", name="n", model_dir="gs://1e3/runs/x")
+    text = Gke().commands(job)[0].text
     assert "bucketName: '1e3'" in text and "name: 'n'" in text

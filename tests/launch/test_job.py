@@ -5,6 +5,7 @@ import re
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.launch.targets.tpu_vm import TpuVm
 from tests.launch.jobs import make_job
 
 RUN = [
@@ -33,19 +34,19 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"no bucket has the name 'My_Bucket'"),
         ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17'; known are v5e-1, v5e-4"),
         ([VM, "--topology=2xv5e-16"], r"several slices find each other by --on=queued-resource"),
-        ([VM, "--topology=tpu7x-128"], r"tpu7x on GKE alone: write --on=gke"),
+        ([VM, "--topology=tpu7x-128"], r"tpu7x on GKE only: write --on=gke"),
         ([VM, "--topology=v5e:1x2"], r"1x2 is not a number of whole hosts, of 4 chips"),
-        ([QUEUED, "--topology=v5p:2x8x8"], r"name v5p-256 it would be 4x4x8; another shape"),
-        ([VM, "--cluster=pods"], r"--cluster=pods is for --on=gke and xpk"),
+        ([QUEUED, "--topology=v5p:2x8x8"], r"as v5p-256 .* the shape 4x4x8; for another shape"),
+        ([VM, "--cluster=pods"], r"-vm has no use for --cluster \(it is for --on=gke or xpk\)"),
         ([VM, "--spot", "--reserved"], r"--spot and --reserved are two kinds of capacity"),
         ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 to 1,000,000"),
         ([VM, "--service_account=trainer"], r"with --on=tpu-vm it is an e-mail address"),
-        ([GKE], r"--on=gke needs --cluster=NAME"),
+        ([GKE], r"--on=gke needs --cluster; see docs/launching.md"),
         ([GKE, "--cluster=Pods"], r"--cluster=Pods: write at most 40 small"),
         ([GKE, "--cluster=pods", "--zone=us-west4"], r"a regional cluster would make a"),
-        (["--on=xpk", "--cluster=p", "--service_account=a"], r"xpk's pods act as the nodes"),
-        ([GKE, "--cluster=pods", "--reserved"], r"on GKE it is the node pool that is made from"),
-        ([GKE, "--cluster=pods", "--topology=v3-32"], r"v3 goes by --on=tpu-vm or queued-resource"),
+        (["--on=xpk", "--cluster=p", "--service_account=a"], r"xpk's pods use the account of"),
+        ([GKE, "--cluster=pods", "--reserved"], r"on GKE the node pool is created from a res"),
+        ([GKE, "--cluster=pods", "--topology=v3-32"], r"v3 is not supported on GKE; write --on"),
         ([GKE, "--cluster=p", "--service_account=a@b"], r"--on=gke it is a Kubernetes service acc"),
         ([VM, "--image="], r"--on=tpu-vm needs --image; see docs/launching.md"),
         ([VM, "--gin.NUM_EXPERT=4"], r"no gin file knows a macro NUM_EXPERT; did you mean NUM_EXP"),
@@ -70,7 +71,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([GKE, "--cluster=p\u2028q"], r"--cluster=\$'p\\xe2\\x80\\xa8q': write at most 40"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket/../x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket//x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
-        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"gcloud takes \* \? \[ \] # for patterns"),
+        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"gcloud reads \* \? \[ \] # as patterns"),
         ([VM, "--gin.INITIAL_CHECKPOINT_PATH=gs://x/y"], r"INITIAL_CHECKPOINT_PATH .*name 'x'"),
         ([VM, "--tfds_data_dir=gs://my-bucket/../x"], r"--tfds_data_dir .*without '//', '\.' and"),
         ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"read data from Google Cloud's buckets alone"),
@@ -140,7 +141,7 @@ def test_a_mistake_in_a_rehearsal_is_one_clear_line(flag, message, capsys):
     ],
 )
 def test_accounts_of_google_s_forms_are_taken(account):
-    assert make_job("tpu-vm", "v5e-16", service_account=account).service_account == account
+    TpuVm().check_job(make_job("v5e-16", service_account=account))
 
 
 def test_on_this_machine_it_is_a_rehearsal(capsys, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from switch_jax.launch import hosts
+from switch_jax.launch import tpu_hosts
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
@@ -33,7 +33,7 @@ def calls(monkeypatch, tmp_path):
 
 
 def _run(job) -> subprocess.CompletedProcess:
-    script = hosts.script(job).text
+    script = tpu_hosts.script(job).text
     return subprocess.run(
         ["bash", "-s", "base-1"], input=script, capture_output=True, text=True, timeout=30
     )
@@ -43,7 +43,7 @@ LINES = "[base-1 3] first\n[base-1 3] second\n[base-1 3] exit code 75\n"
 
 
 def test_a_host_starts_the_container_and_ends_with_its_code(calls):
-    ended = _run(make_job("queued-resource", "2xv5e-16"))
+    ended = _run(make_job("2xv5e-16"))
     assert (ended.returncode, ended.stdout) == (75, LINES)
     (run,) = [line for line in calls.read_text().splitlines() if line.startswith("docker run")]
     assert run.endswith(
@@ -56,7 +56,7 @@ def test_a_host_starts_the_container_and_ends_with_its_code(calls):
 
 
 def test_a_broken_connection_finds_the_container_again(calls):
-    job = make_job("queued-resource", "2xv5e-16")
+    job = make_job("2xv5e-16")
     _run(job)
     ended = _run(job)
     assert (ended.returncode, ended.stdout) == (75, LINES)
@@ -68,7 +68,7 @@ def test_a_broken_connection_finds_the_container_again(calls):
 
 def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_path):
     (tmp_path / "job").write_text("0badcafe\n")
-    ended = _run(make_job("queued-resource", "2xv5e-16"))
+    ended = _run(make_job("2xv5e-16"))
     assert ended.returncode == 2
     assert "another job runs as base: end it first" in ended.stdout
     assert ended.stdout.endswith("[base-1 3] exit code 2\n")
@@ -77,7 +77,7 @@ def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_pa
 
 def test_a_container_that_cannot_start_is_told_to_the_launcher(calls, tmp_path):
     (tmp_path / "broken").touch()
-    ended = _run(make_job("queued-resource", "2xv5e-16"))
+    ended = _run(make_job("2xv5e-16"))
     assert (ended.returncode, ended.stdout) == (125, "[base-1 3] exit code 125\n")
 
 
@@ -85,12 +85,12 @@ def test_without_its_number_a_host_goes_by_its_name(calls, tmp_path):
     (tmp_path / "bin/curl").write_text("#!/bin/bash\nexit 22\n")
     (tmp_path / "bin/hostname").write_text("#!/bin/bash\necho t1v-w-3\n")
     (tmp_path / "bin/hostname").chmod(0o755)
-    assert _run(make_job("queued-resource", "2xv5e-16")).stdout == LINES.replace("1 3", "1 t1v-w-3")
+    assert _run(make_job("2xv5e-16")).stdout == LINES.replace("1 3", "1 t1v-w-3")
 
 
 def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
     script = tmp_path / "base.sh"
-    script.write_text(hosts.script(make_job("queued-resource", "2xv5e-16")).text)
+    script.write_text(tpu_hosts.script(make_job("2xv5e-16")).text)
     docker = tmp_path / "bin/docker"
     overwrites = f"logs*) printf 'exit 9\\n%.0s' {{1..999}} > {script};"
     docker.write_text(docker.read_text().replace("logs*)", overwrites))
@@ -99,7 +99,7 @@ def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
 
 
 def test_google_s_registry_is_logged_in_to(calls):
-    job = make_job("tpu-vm", "v5e-16", image="us-docker.pkg.dev/p/i/switch_jax:1")
+    job = make_job("v5e-16", image="us-docker.pkg.dev/p/i/switch_jax:1")
     _run(job)
     assert "gcloud auth configure-docker us-docker.pkg.dev --quiet" in calls.read_text()
 

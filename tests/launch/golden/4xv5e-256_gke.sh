@@ -1,24 +1,24 @@
 # base: 1024 chips, 256 hosts (4xv5e-256)
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable container.googleapis.com --project=my-project
 
-# once, not done here: the cluster, whose pods may mount buckets
+# once, run it yourself: create the cluster; its pods can mount buckets
 gcloud container clusters create pods \
     --location=us-west4-a \
     --project=my-project \
     --workload-pool=my-project.svc.id.goog \
     --addons=GcsFuseCsiDriver
 
-# once, not done here: JobSet, in the cluster that kubectl knows
+# once, run it yourself: install JobSet, in kubectl's current cluster
 kubectl apply \
     --server-side \
     --filename=https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml
 
-# once, not done here: whom the pods act as
+# once, run it yourself: create the account that the pods use
 kubectl create serviceaccount trainer
 
-# once, not done here: a slice, which costs from then on
+# once, run it yourself: create the nodes of a slice, which cost money from now on
 gcloud container node-pools create base-0 \
     --cluster=pods \
     --location=us-west4-a \
@@ -27,7 +27,7 @@ gcloud container node-pools create base-0 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, not done here: a slice, which costs from then on
+# once, run it yourself: create the nodes of a slice, which cost money from now on
 gcloud container node-pools create base-1 \
     --cluster=pods \
     --location=us-west4-a \
@@ -36,7 +36,7 @@ gcloud container node-pools create base-1 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, not done here: a slice, which costs from then on
+# once, run it yourself: create the nodes of a slice, which cost money from now on
 gcloud container node-pools create base-2 \
     --cluster=pods \
     --location=us-west4-a \
@@ -45,7 +45,7 @@ gcloud container node-pools create base-2 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, not done here: a slice, which costs from then on
+# once, run it yourself: create the nodes of a slice, which cost money from now on
 gcloud container node-pools create base-3 \
     --cluster=pods \
     --location=us-west4-a \
@@ -54,47 +54,47 @@ gcloud container node-pools create base-3 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
 gcloud storage buckets create gs://my-bucket \
     --location=us-west4 \
     --project=my-project \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable artifactregistry.googleapis.com --project=my-project
 
-# once, not done here: where the image goes
+# once, run it yourself: create the repository for the image
 gcloud artifacts repositories create images \
     --repository-format=docker \
     --location=us \
     --project=my-project
 
-# once, not done here: docker here may push to it
+# once, run it yourself: let docker on this machine push to it
 gcloud auth configure-docker us-docker.pkg.dev --quiet
 
-# once, not done here: prints what to write for PROJECT_NUMBER below
+# once, run it yourself: print the number to write for PROJECT_NUMBER below
 gcloud projects describe my-project --format='value(projectNumber)'
 
-# once, not done here: whom the job acts as may use the bucket
+# once, run it yourself: allow the job's account to use the bucket
 gcloud storage buckets add-iam-policy-binding gs://my-bucket \
     --member=principal://iam.googleapis.com/projects/PROJECT_NUMBER/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/default/sa/trainer \
     --role=roles/storage.objectUser
 
-# once, not done here: the hosts may pull the image
+# once, run it yourself: allow the hosts to pull the image
 gcloud artifacts repositories add-iam-policy-binding images \
     --location=us \
     --project=my-project \
     --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
     --role=roles/artifactregistry.reader
 
-# once, not done here: the image, from a checkout; docs/launching.md adds files of your own
+# once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
 
-# once, not done here: the image, to where the hosts pull it from
+# once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# before the start: True, or it is refused
+# before the start: the job starts only if this prints True
 gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
 # the JobSet
@@ -196,20 +196,20 @@ spec:
                   mountOptions: implicit-dirs,rename-dir-limit=200000
 END
 
-# kubectl comes to know the cluster
+# gives kubectl access to the cluster
 gcloud container clusters get-credentials pods --location=us-west4-a --project=my-project
 
-# starts the job, or finds it as it is
+# starts the job, or changes nothing if it already runs
 kubectl apply --filename=launched/base.yaml --context=gke_my-project_us-west4-a_pods
 
-# asked every 10 s until all pods run
+# repeated every 10 s until all pods run
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --context=gke_my-project_us-west4-a_pods \
     --field-selector=status.phase=Running \
     --output=name
 
-# what all hosts print; --since-time=LAST_LINE where it broke off
+# prints the output of all hosts; with --since-time=LAST_LINE after a lost connection
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -220,19 +220,19 @@ kubectl logs \
     --follow \
     --tail=-1
 
-# JobSet: it is there; and Completed or Failed: it is over
+# prints JobSet if it exists, and Completed or Failed if it has ended
 kubectl get jobset base \
     --context=gke_my-project_us-west4-a_pods \
     --ignore-not-found \
     --output='jsonpath={.kind} {.status.terminalState}'
 
-# only where it failed: the exit codes
+# only if it has failed: the exit codes
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --context=gke_my-project_us-west4-a_pods \
     --output='jsonpath={.items[*].status.containerStatuses[*].state.terminated.exitCode}'
 
-# only where it failed: the last lines
+# only if it has failed: the last lines
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -242,31 +242,31 @@ kubectl logs \
     --max-log-requests=256 \
     --tail=20
 
-# not done here: ends the job with a checkpoint, or clears away one that is over
+# later, run it yourself: ends the job with a checkpoint, or deletes one that has ended
 kubectl delete jobset base --context=gke_my-project_us-west4-a_pods
 
-# not done here: gives a slice back
+# later, run it yourself: gives a slice back
 gcloud container node-pools delete base-0 \
     --cluster=pods \
     --location=us-west4-a \
     --project=my-project \
     --quiet
 
-# not done here: gives a slice back
+# later, run it yourself: gives a slice back
 gcloud container node-pools delete base-1 \
     --cluster=pods \
     --location=us-west4-a \
     --project=my-project \
     --quiet
 
-# not done here: gives a slice back
+# later, run it yourself: gives a slice back
 gcloud container node-pools delete base-2 \
     --cluster=pods \
     --location=us-west4-a \
     --project=my-project \
     --quiet
 
-# not done here: gives a slice back
+# later, run it yourself: gives a slice back
 gcloud container node-pools delete base-3 \
     --cluster=pods \
     --location=us-west4-a \

@@ -1,9 +1,9 @@
 # base: 1024 chips, 256 hosts (4xv5e-256)
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable container.googleapis.com --project=my-project
 
-# once, not done here: the cluster and its slices, which cost from then on
+# once, run it yourself: create the cluster and its slices, which cost money from now on
 xpk cluster create \
     --cluster=pods \
     --zone=us-west4-a \
@@ -12,53 +12,53 @@ xpk cluster create \
     --num-slices=4 \
     --spot
 
-# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
 gcloud storage buckets create gs://my-bucket \
     --location=us-west4 \
     --project=my-project \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable artifactregistry.googleapis.com --project=my-project
 
-# once, not done here: where the image goes
+# once, run it yourself: create the repository for the image
 gcloud artifacts repositories create images \
     --repository-format=docker \
     --location=us \
     --project=my-project
 
-# once, not done here: docker here may push to it
+# once, run it yourself: let docker on this machine push to it
 gcloud auth configure-docker us-docker.pkg.dev --quiet
 
-# once, not done here: prints what to write for PROJECT_NUMBER below
+# once, run it yourself: print the number to write for PROJECT_NUMBER below
 gcloud projects describe my-project --format='value(projectNumber)'
 
-# once, not done here: whom the job acts as may use the bucket
+# once, run it yourself: allow the job's account to use the bucket
 gcloud storage buckets add-iam-policy-binding gs://my-bucket \
     --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
     --role=roles/storage.objectUser
 
-# once, not done here: the hosts may pull the image
+# once, run it yourself: allow the hosts to pull the image
 gcloud artifacts repositories add-iam-policy-binding images \
     --location=us \
     --project=my-project \
     --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
     --role=roles/artifactregistry.reader
 
-# once, not done here: the image, from a checkout; docs/launching.md adds files of your own
+# once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
 
-# once, not done here: the image, to where the hosts pull it from
+# once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# before the start: True, or it is refused
+# before the start: the job starts only if this prints True
 gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
-# kubectl comes to know the cluster
+# gives kubectl access to the cluster
 xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=base
 
-# only where kubectl finds no JobSet: xpk makes and applies it
+# only if kubectl finds no JobSet: xpk makes and applies it
 xpk workload create \
     --workload=base \
     --cluster=pods \
@@ -76,13 +76,13 @@ xpk workload create \
     --env='LIBTPU_INIT_ARGS=--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true' \
     --command='with_gcs my-bucket -- switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds'
 
-# asked every 10 s until all pods run
+# repeated every 10 s until all pods run
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --field-selector=status.phase=Running \
     --output=name
 
-# what all hosts print; --since-time=LAST_LINE where it broke off
+# prints the output of all hosts; with --since-time=LAST_LINE after a lost connection
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -92,15 +92,15 @@ kubectl logs \
     --follow \
     --tail=-1
 
-# JobSet: it is there; and Completed or Failed: it is over
+# prints JobSet if it exists, and Completed or Failed if it has ended
 kubectl get jobset base --ignore-not-found --output='jsonpath={.kind} {.status.terminalState}'
 
-# only where it failed: the exit codes
+# only if it has failed: the exit codes
 kubectl get pods \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --output='jsonpath={.items[*].status.containerStatuses[*].state.terminated.exitCode}'
 
-# only where it failed: the last lines
+# only if it has failed: the last lines
 kubectl logs \
     --selector=jobset.sigs.k8s.io/jobset-name=base \
     --container=train \
@@ -109,8 +109,8 @@ kubectl logs \
     --max-log-requests=256 \
     --tail=20
 
-# not done here: ends the job with a checkpoint, or clears away one that is over
+# later, run it yourself: ends the job with a checkpoint, or deletes one that has ended
 xpk workload delete --workload=base --cluster=pods --zone=us-west4-a --project=my-project
 
-# not done here: gives the slices back, and the cluster
+# later, run it yourself: gives the slices and the cluster back
 xpk cluster delete --cluster=pods --zone=us-west4-a --project=my-project

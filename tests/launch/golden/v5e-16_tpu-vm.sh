@@ -1,58 +1,58 @@
 # base: 16 chips, 4 hosts (v5e-16)
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable tpu.googleapis.com --project=my-project
 
-# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
 gcloud storage buckets create gs://my-bucket \
     --location=us-west4 \
     --project=my-project \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable artifactregistry.googleapis.com --project=my-project
 
-# once, not done here: where the image goes
+# once, run it yourself: create the repository for the image
 gcloud artifacts repositories create images \
     --repository-format=docker \
     --location=us \
     --project=my-project
 
-# once, not done here: docker here may push to it
+# once, run it yourself: let docker on this machine push to it
 gcloud auth configure-docker us-docker.pkg.dev --quiet
 
-# once, not done here: prints what to write for PROJECT_NUMBER below
+# once, run it yourself: print the number to write for PROJECT_NUMBER below
 gcloud projects describe my-project --format='value(projectNumber)'
 
-# once, not done here: whom the job acts as may use the bucket
+# once, run it yourself: allow the job's account to use the bucket
 gcloud storage buckets add-iam-policy-binding gs://my-bucket \
     --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
     --role=roles/storage.objectUser
 
-# once, not done here: the hosts may pull the image
+# once, run it yourself: allow the hosts to pull the image
 gcloud artifacts repositories add-iam-policy-binding images \
     --location=us \
     --project=my-project \
     --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
     --role=roles/artifactregistry.reader
 
-# once, not done here: the image, from a checkout; docs/launching.md adds files of your own
+# once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
 
-# once, not done here: the image, to where the hosts pull it from
+# once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# before the start: True, or it is refused
+# before the start: the job starts only if this prints True
 gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
-# what every host runs
+# the script that every host runs
 mkdir -p launched
 cat > launched/base.sh <<'END'
 #!/bin/bash
-# Starts the job on one host, or follows it where it runs: bash base.sh SLICE
+# Starts the job on one host, or follows it if it already runs: bash base.sh SLICE
 set -euo pipefail
-{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
+{ # bash reads up to the last brace before it runs this: the file may be replaced meanwhile.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
   || hostname)
@@ -99,29 +99,29 @@ exit "$code"
 }
 END
 
-# is the slice there? asked every 30 s until it is READY
+# repeated every 30 s until the slice is READY
 gcloud compute tpus tpu-vm describe base \
     --zone=us-west4-a \
     --project=my-project \
     --format='value(state)'
 
-# only after a preemption: what is left of the slice that is no more
+# only after a preemption: deletes what is left of the slice
 gcloud compute tpus tpu-vm delete base --zone=us-west4-a --project=my-project --quiet
 
-# only where there is none: makes the slice
+# only if there is no slice: creates it
 gcloud compute tpus tpu-vm create base \
     --zone=us-west4-a \
     --project=my-project \
     --accelerator-type=v5litepod-16 \
     --version=v2-alpha-tpuv5-lite
 
-# the script, to all hosts
+# copies the script to all hosts
 gcloud compute tpus tpu-vm scp launched/base.sh base: \
     --worker=all \
     --zone=us-west4-a \
     --project=my-project
 
-# what an earlier attempt left is gone; a container that runs stays
+# removes the containers of earlier attempts, and leaves one that runs
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -129,7 +129,7 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-west4-a \
     --project=my-project
 
-# starts the job on all hosts, or finds it there; prints what they print
+# starts the job on all hosts, or follows it if it already runs
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -137,7 +137,7 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-west4-a \
     --project=my-project
 
-# only where a host has failed and others still wait after 180 s
+# only if a host has failed and others still run after 180 s
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -145,10 +145,10 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-west4-a \
     --project=my-project
 
-# before each restart: are there new checkpoints?
+# before each restart: lists the checkpoints, to see whether there is a new one
 gcloud storage ls gs://my-bucket/runs/base/checkpoints/
 
-# not done here: ends the job with a checkpoint, after Ctrl-C here
+# later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -156,5 +156,5 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-west4-a \
     --project=my-project
 
-# not done here: gives the slice back, when you need it no more
+# later, run it yourself: gives the slice back when you no longer need it
 gcloud compute tpus tpu-vm delete base --zone=us-west4-a --project=my-project --quiet

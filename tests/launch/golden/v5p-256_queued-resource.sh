@@ -1,58 +1,58 @@
 # base: 128 chips, 32 hosts (v5p-256)
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable tpu.googleapis.com --project=my-project
 
-# once, not done here: whom the hosts act as
+# once, run it yourself: create the account that the hosts use
 gcloud iam service-accounts create trainer --project=my-project
 
-# once, not done here: the bucket, in the region of the slices; its folders can be renamed at once
+# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
 gcloud storage buckets create gs://my-bucket \
     --location=us-east5 \
     --project=my-project \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
 
-# once, not done here: the project may use the service
+# once, run it yourself: allow the project to use the service
 gcloud services enable artifactregistry.googleapis.com --project=my-project
 
-# once, not done here: where the image goes
+# once, run it yourself: create the repository for the image
 gcloud artifacts repositories create images \
     --repository-format=docker \
     --location=us \
     --project=my-project
 
-# once, not done here: docker here may push to it
+# once, run it yourself: let docker on this machine push to it
 gcloud auth configure-docker us-docker.pkg.dev --quiet
 
-# once, not done here: whom the job acts as may use the bucket
+# once, run it yourself: allow the job's account to use the bucket
 gcloud storage buckets add-iam-policy-binding gs://my-bucket \
     --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
     --role=roles/storage.objectUser
 
-# once, not done here: the hosts may pull the image
+# once, run it yourself: allow the hosts to pull the image
 gcloud artifacts repositories add-iam-policy-binding images \
     --location=us \
     --project=my-project \
     --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
     --role=roles/artifactregistry.reader
 
-# once, not done here: the image, from a checkout; docs/launching.md adds files of your own
+# once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
 docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
 
-# once, not done here: the image, to where the hosts pull it from
+# once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# before the start: True, or it is refused
+# before the start: the job starts only if this prints True
 gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
-# what every host runs
+# the script that every host runs
 mkdir -p launched
 cat > launched/base.sh <<'END'
 #!/bin/bash
-# Starts the job on one host, or follows it where it runs: bash base.sh SLICE
+# Starts the job on one host, or follows it if it already runs: bash base.sh SLICE
 set -euo pipefail
-{ # Read to its end before it runs: the file is sent again while an earlier bash follows.
+{ # bash reads up to the last brace before it runs this: the file may be replaced meanwhile.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
   || hostname)
@@ -99,20 +99,20 @@ exit "$code"
 }
 END
 
-# asked every 30 s until it is ACTIVE: the slices are there
+# repeated every 30 s until the request is ACTIVE
 gcloud compute tpus queued-resources describe base \
     --zone=us-east5-a \
     --project=my-project \
     --format='value(state.state)'
 
-# only after a preemption (SUSPENDED) or FAILED: the request that is over
+# only if the request is SUSPENDED (after a preemption) or FAILED: deletes it
 gcloud compute tpus queued-resources delete base \
     --zone=us-east5-a \
     --project=my-project \
     --force \
     --quiet
 
-# only where there is no request: asks for the slices
+# only if there is no request: requests the slices
 gcloud compute tpus queued-resources create base \
     --zone=us-east5-a \
     --project=my-project \
@@ -122,13 +122,13 @@ gcloud compute tpus queued-resources create base \
     --spot \
     --service-account=trainer@my-project.iam.gserviceaccount.com
 
-# the script, to all hosts
+# copies the script to all hosts
 gcloud compute tpus tpu-vm scp launched/base.sh base: \
     --worker=all \
     --zone=us-east5-a \
     --project=my-project
 
-# what an earlier attempt left is gone; a container that runs stays
+# removes the containers of earlier attempts, and leaves one that runs
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -136,7 +136,7 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-east5-a \
     --project=my-project
 
-# starts the job on all hosts, or finds it there; prints what they print
+# starts the job on all hosts, or follows it if it already runs
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -144,7 +144,7 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-east5-a \
     --project=my-project
 
-# only where a host has failed and others still wait after 180 s
+# only if a host has failed and others still run after 180 s
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -152,10 +152,10 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-east5-a \
     --project=my-project
 
-# before each restart: are there new checkpoints?
+# before each restart: lists the checkpoints, to see whether there is a new one
 gcloud storage ls gs://my-bucket/runs/base/checkpoints/
 
-# not done here: ends the job with a checkpoint, after Ctrl-C here
+# later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
 gcloud compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
@@ -163,7 +163,7 @@ gcloud compute tpus tpu-vm ssh base \
     --zone=us-east5-a \
     --project=my-project
 
-# not done here: gives the slices back, when you need them no more
+# later, run it yourself: gives the slices back when you no longer need them
 gcloud compute tpus queued-resources delete base \
     --zone=us-east5-a \
     --project=my-project \

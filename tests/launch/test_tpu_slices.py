@@ -5,8 +5,10 @@ import re
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.launch import hosts, queued_resource, retries, slices, steps, tpu_vm
+from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
 from switch_jax.launch.retries import UNREACHABLE
+from switch_jax.launch.targets.queued_resource import QueuedResource
+from switch_jax.launch.targets.tpu_vm import TpuVm
 from tests.launch.fakes import GONE, put_on_path
 from tests.launch.jobs import make_job
 
@@ -31,10 +33,10 @@ esac
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    monkeypatch.setattr(slices, "POLL", 0.05)
-    monkeypatch.setattr(slices, "_AGAIN", 0.05)
-    monkeypatch.setattr(steps, "_PAUSE", 0.05)
-    monkeypatch.setattr(retries, "_PAUSES", [0.05])
+    monkeypatch.setattr(tpu_slices, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(tpu_slices, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(commands, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(retries, "_RETRY_SECONDS", [0.05])
     return put_on_path(monkeypatch, tmp_path, gcloud=GCLOUD)
 
 
@@ -53,7 +55,7 @@ def _ends(*codes: int, shell: int | None = None) -> str:
 def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("READY", "READY")
     _script(tmp_path, "echo '[base 0] step 1'; echo '[base 1] step 1'\n" + _ends(0, 0, 0, 0))
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 0
+    assert TpuVm().run(make_job("v5e-16")) == 0
     verbs = re.findall(r"tpu-vm (\w+)", calls.read_text())
     assert verbs == ["describe", "describe", "create", "describe", "scp", "ssh", "ssh"]
     assert "bash" in (tmp_path / "launched/base.sh").read_text()
@@ -74,7 +76,7 @@ def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
 def test_exit_codes_decide(first, code, starts, calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     _script(tmp_path, first, _ends(0, 0, 0, 0))
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=1)) == code
+    assert TpuVm().run(make_job("v5e-16", max_restarts=1)) == code
     assert calls.read_text().count("--command=bash base.sh base") == starts
 
 
@@ -83,7 +85,7 @@ def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch,
     saves = "echo gs://my-bucket/runs/base/checkpoints/{}/ > checkpoints\n"
     crash = _ends(1, 1, 1, 1)
     _script(tmp_path, crash, saves.format(10) + crash, crash, crash)
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=1)) == 1
+    assert TpuVm().run(make_job("v5e-16", max_restarts=1)) == 1
     assert (tmp_path / "attempts_base").read_text() == "3\n"
 
 
@@ -91,18 +93,18 @@ def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatc
     monkeypatch.setenv("READY", "ACTIVE")
     gone = "echo SUSPENDED > state; exit 255"
     _script(tmp_path, gone, gone, _ends(0, 0, 0, 0))
-    job = make_job("queued-resource", "v5e-16", max_restarts=0, spot=True)
-    assert queued_resource.run(job) == 0
+    job = make_job("v5e-16", max_restarts=0, spot=True)
+    assert QueuedResource().run(job) == 0
     text = calls.read_text()
     assert text.count("queued-resources create base") == 3
     assert text.count("queued-resources delete base") == 2
     assert "--node-id=base --accelerator-type=v5litepod-16" in text
 
 
-def test_several_slices_are_onemake_job(calls, monkeypatch, tmp_path, capfd):
+def test_several_slices_are_one_job(calls, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("READY", "ACTIVE")
     _script(tmp_path, _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
-    assert queued_resource.run(make_job("queued-resource", "2xv5e-16")) == 0
+    assert QueuedResource().run(make_job("2xv5e-16")) == 0
     text, printed = calls.read_text(), capfd.readouterr().out
     assert "--node-count=2 --node-prefix=base --accelerator-type=v5litepod-16" in text
     for node in ("base-0", "base-1"):
@@ -114,13 +116,13 @@ def test_several_slices_are_onemake_job(calls, monkeypatch, tmp_path, capfd):
 def test_a_request_that_fails_is_told(calls, tmp_path):
     (tmp_path / "refused").touch()
     with pytest.raises(UserError, match=r"no v5e-16 in us-west4-a: FAILED; `gcloud compute tpus "):
-        queued_resource.run(make_job("queued-resource", "v5e-16"))
+        QueuedResource().run(make_job("v5e-16"))
 
 
 def test_slices_that_there_are_none_of_are_an_error_at_first(calls, tmp_path, capfd):
     (tmp_path / "no_capacity").touch()
     with pytest.raises(UserError, match="exit code 1 of: gcloud compute tpus tpu-vm create base"):
-        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+        TpuVm().run(make_job("v5e-16"))
     assert "no more capacity" in capfd.readouterr().err
 
 
@@ -130,7 +132,7 @@ def test_slices_that_there_are_none_of_after_a_preemption_are_asked_for_again(
     monkeypatch.setenv("READY", "READY")
     gone = "echo PREEMPTED > state; touch no_capacity; exit 255"
     _script(tmp_path, gone, _ends(0, 0, 0, 0))
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0, spot=True)) == 0
+    assert TpuVm().run(make_job("v5e-16", max_restarts=0, spot=True)) == 0
     assert calls.read_text().count("tpu-vm create base") == 3
     assert "tpu-vm create base" in capfd.readouterr().err
 
@@ -141,7 +143,7 @@ def test_a_request_that_fails_after_a_preemption_is_made_again(calls, monkeypatc
     mended = gcloud.read_text().replace("echo FAILED > state", "echo FAILED > state; rm refused")
     gcloud.write_text(mended)
     _script(tmp_path, "echo SUSPENDED > state; touch refused; exit 255", _ends(0, 0, 0, 0))
-    assert queued_resource.run(make_job("queued-resource", "v5e-16", max_restarts=0)) == 0
+    assert QueuedResource().run(make_job("v5e-16", max_restarts=0)) == 0
     assert calls.read_text().count("queued-resources create base") == 3
 
 
@@ -150,7 +152,7 @@ def test_slices_that_no_time_makes_ready_are_told(state, calls, tmp_path):
     (tmp_path / "state").write_text(state)
     told = rf"base in us-west4-a is {state}, and will not be READY by itself: start it \(`gcloud.*"
     with pytest.raises(UserError, match=told + "tpu-vm start base .*tpu-vm delete base"):
-        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+        TpuVm().run(make_job("v5e-16"))
 
 
 def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp_path):
@@ -159,34 +161,34 @@ def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp
     def press(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slices.time, "sleep", press)
+    monkeypatch.setattr(tpu_slices.time, "sleep", press)
     told = r"goes on waiting for its slices \(WAITING_FOR_RESOURCES\); `gcloud .* delete base .*`"
     with pytest.raises(KeyboardInterrupt, match=told):
-        queued_resource.run(make_job("queued-resource", "v5e-16"))
+        QueuedResource().run(make_job("v5e-16"))
 
 
 def test_a_host_that_cannot_be_reached_for_a_while_does_not_count(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     _script(tmp_path, "exit 255", _ends(0, 0, 0, 0))
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == 0
+    assert TpuVm().run(make_job("v5e-16", max_restarts=0)) == 0
 
 
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
-    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
+    monkeypatch.setattr(tpu_hosts, "_FAILURE_GRACE", 0.1)
     wait = 'echo "[base 0] exit code 2"; until [ -e killed ]; do sleep 0.05; done\n'
     _script(tmp_path, wait + _ends(2, 137, 137, 137))
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 2  # and not 137, which came of the kill
+    assert TpuVm().run(make_job("v5e-16")) == 2  # and not 137, which came of the kill
     assert "--command=sudo docker kill base" in calls.read_text()
 
 
 def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
-    monkeypatch.setattr(hosts, "_OTHERS", 0.1)
-    monkeypatch.setattr(hosts, "_LAST", 0.3)
+    monkeypatch.setattr(tpu_hosts, "_FAILURE_GRACE", 0.1)
+    monkeypatch.setattr(tpu_hosts, "_KILL_GRACE", 0.3)
     hangs = 'echo "[base 0] exit code 134"; sleep 5'
     _script(tmp_path, hangs, hangs)
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16", max_restarts=0)) == UNREACHABLE
+    assert TpuVm().run(make_job("v5e-16", max_restarts=0)) == UNREACHABLE
 
 
 def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp_path):
@@ -196,7 +198,7 @@ def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp
     gcloud = tmp_path / "bin/gcloud"
     fails = 'if [[ "$*" == *describe* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
     gcloud.write_text(gcloud.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
-    assert tpu_vm.run(make_job("tpu-vm", "v5e-16")) == 0
+    assert TpuVm().run(make_job("v5e-16")) == 0
     assert not (tmp_path / "away").exists()
 
 
@@ -204,10 +206,10 @@ def test_without_gcloud_a_line_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"there is no gcloud here \(https.*; --dry_run shows"):
-        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+        TpuVm().run(make_job("v5e-16"))
 
 
 def test_gcloud_s_own_complaint_is_shown(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, gcloud='echo "ERROR: You are not logged in" >&2; exit 1')
     with pytest.raises(UserError, match=r"exit code 1 of: gcloud .*: ERROR: You are not logged in"):
-        tpu_vm.run(make_job("tpu-vm", "v5e-16"))
+        TpuVm().run(make_job("v5e-16"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from switch_jax.launch import prepare
+from switch_jax.launch.targets import TARGETS
 from tests.launch.jobs import make_job
 
 DEFAULT = "serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
@@ -15,9 +15,8 @@ REGISTRY = "europe-west4-docker.pkg.dev/other-project/images/switch_jax:1"
 
 
 def prepared(on, **fields):
-    cluster = {"cluster": "pods"} if on in ("gke", "xpk") else {}
-    job = make_job(on, "v5e-16", **cluster, **fields)
-    return [" ".join(command.argv) for command in prepare.steps(job)]
+    job = make_job("v5e-16", cluster="pods", **fields)
+    return [" ".join(command.argv) for command in TARGETS[on].setup(job)]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.launch import local
+from switch_jax.launch.targets import local
 from tests.trainer.worker_processes import (
     ROOT,
     TINY,

@@ -8,7 +8,8 @@ import pytest
 
 from switch_jax.cli import main
 from switch_jax.errors import UserError
-from switch_jax.launch import checks, steps, tpu_vm
+from switch_jax.launch import google_cloud, preflight
+from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
@@ -76,10 +77,10 @@ def test_a_mistake_in_the_run_is_one_clear_line(arguments, message, capsys):
 def calls(monkeypatch):
     """What would have been done; nothing of it is."""
     done = []
-    monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
-    monkeypatch.setattr(checks, "check_storage", lambda config: done.append("storage"))
-    monkeypatch.setattr(steps, "check_tools", lambda steps: None)
-    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
+    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: done.append(job.name) or 0)
+    monkeypatch.setattr(preflight, "check_storage", lambda config: done.append("storage"))
+    monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
+    monkeypatch.setattr(preflight, "check_bucket", lambda job: None)
     return done
 
 
@@ -128,10 +129,10 @@ def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
     ],
 )
 def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatch, capsys):
-    def interrupted(job):
+    def interrupted(self, job):
         raise KeyboardInterrupt(*phase)
 
-    monkeypatch.setattr(tpu_vm, "run", interrupted)
+    monkeypatch.setattr(TpuVm, "start_and_follow", interrupted)
     code, told = run(capsys, "--skip_plan")
     assert code == 130
     assert re.search(said, told), told
@@ -140,9 +141,9 @@ def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatc
 def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
     done = []
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(tpu_vm, "run", lambda job: done.append(job.name) or 0)
-    monkeypatch.setattr(steps, "check_tools", lambda steps: None)
-    monkeypatch.setattr(checks, "check_bucket", lambda job: None)
+    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: done.append(job.name) or 0)
+    monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
+    monkeypatch.setattr(preflight, "check_bucket", lambda job: None)
     task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
     code, told = run(capsys, "--skip_plan", task)
     assert (code, done) == (2, [])
@@ -164,9 +165,9 @@ def test_a_bucket_whose_folders_are_not_renamed_at_once_is_refused(
     gcloud, message, monkeypatch, tmp_path
 ):
     calls = put_on_path(monkeypatch, tmp_path, gcloud=gcloud)
-    job = make_job("tpu-vm", "v5e-16", initial_checkpoint="gs://flat-bucket/runs/other")
+    job = make_job("v5e-16", initial_checkpoint="gs://flat-bucket/runs/other")
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
-        checks.check_bucket(job)
+        preflight.check_bucket(job)
     assert calls.read_text() == (
         "gcloud storage buckets describe gs://my-bucket --raw "
         "--format=value(hierarchicalNamespace.enabled)\n"
@@ -180,9 +181,9 @@ def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
     config = types.SimpleNamespace(run=Run())
     looked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "open_data", looked.append)
-        checks.check_storage(config)
+        patch.setattr(preflight, "open_data", looked.append)
+        preflight.check_storage(config)
         assert len(looked) == 1 and list(tmp_path.iterdir()) == []
         Run.model_dir = str(tmp_path / "gone" / "deep")
         with pytest.raises(UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
-            checks.check_storage(config)
+            preflight.check_storage(config)

@@ -1,4 +1,4 @@
-"""The processes of one attempt at a job on this machine: none goes on without the others."""
+"""Processes on this machine that train together: if one fails, the others are ended."""
 
 import contextlib
 import signal
@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from switch_jax.launch.console import log
 from switch_jax.launch.retries import INTERRUPTED, KILLED, PREEMPTED, TERMINATED, exit_code
 
-# Seconds for the others to end by themselves after one was stopped and has saved, as they do too.
+# Seconds for the other processes to save and end, after one was stopped and has saved.
 _SAVE_GRACE = 60.0
-# And before SIGKILL where one failed: they wait for it inside a collective, deaf to SIGTERM.
+# Seconds until SIGKILL, after one has failed: the others may wait for it in a collective, where
+# SIGTERM has no effect.
 _FAILURE_GRACE = 5.0
 
 
@@ -24,15 +26,15 @@ def run_together(
     logs: str,
     signals: Sequence[int],
 ) -> int:
-    """Runs processes that train together to their end; once one fails, the others are ended.
+    """Runs the processes to their end.
 
     Args:
-      commands: `python` stands for the interpreter that runs this.
-      environment: of all of them.
-      logs: path of their logs, to be followed by the number of a process and '.log'; their lines go
-        to standard error too.
-      signals: is looked at all the time: what is appended to it is sent to all processes, and
-        after a second one they have no longer than where one failed.
+      commands: of the processes. Their first word, `python`, is replaced by this interpreter.
+      environment: of all processes.
+      logs: path of their logs without the number of the process and '.log'. Their lines also go to
+        standard error.
+      signals: signals that are appended while this runs are sent to all processes. After a second
+        one, they are killed as soon as after a failure.
 
     Returns:
       See `retries.exit_code`.
@@ -47,11 +49,12 @@ def run_together(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a terminal's Ctrl-C comes once, by `signals`
+                start_new_session=True,  # else a terminal's Ctrl-C would reach them twice
             )
             processes.append(process)
-            log = Path(f"{logs}{index}.log")
-            readers.append(threading.Thread(target=_gather, args=(process.stdout, index, log)))
+            file = Path(f"{logs}{index}.log")
+            copy = (process.stdout, index, file)
+            readers.append(threading.Thread(target=_copy_output, args=copy))
             readers[-1].start()
         return _wait(processes, signals)
     finally:
@@ -64,7 +67,7 @@ def run_together(
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> int:
     codes: list[int] = []
-    caused: set[int] = set()  # codes that come of what is done here
+    by_us: set[int] = set()  # exit codes that may come from the signals sent here
     sent, kill_at = 0, float("inf")
     running = dict(enumerate(processes))
     while running:
@@ -76,25 +79,25 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
         for index in [i for i, process in running.items() if process.poll() is not None]:
             code = _shell_code(running.pop(index).returncode)
             first = not any(codes)
-            if code not in caused:
+            if code not in by_us:
                 codes.append(code)
             if code == 0 or not first or not running:
                 continue
             stopped = code in (PREEMPTED, INTERRUPTED)
             kill_at = min(kill_at, time.monotonic() + (_SAVE_GRACE if stopped else _FAILURE_GRACE))
             if not stopped:
-                say(f"process {index} has ended with exit code {code}: ending the others")
+                log(f"process {index} has ended with exit code {code}: ending the others")
                 _send(running.values(), signal.SIGTERM)
-                caused.add(TERMINATED)
+                by_us.add(TERMINATED)
         if time.monotonic() >= kill_at:
             _send(running.values(), signal.SIGKILL)
-            caused.add(KILLED)
+            by_us.add(KILLED)
         time.sleep(0.05)
     return exit_code(codes or [KILLED])
 
 
 def _shell_code(returncode: int) -> int:
-    """128 + N where signal N ended the process."""
+    """The exit code of a shell: 128 + N if signal N ended the process."""
     return 128 - returncode if returncode < 0 else returncode
 
 
@@ -103,20 +106,15 @@ def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:
         process.send_signal(number)
 
 
-def _gather(stream: IO[bytes], index: int, log: Path) -> None:
-    """Copies a process's lines; what cannot be written is left out, or the process would block."""
+def _copy_output(stream: IO[bytes], index: int, path: Path) -> None:
+    """Copies the output of a process; reads on if it cannot be written, else the process blocks."""
     with stream, contextlib.ExitStack() as closing:
         file: IO[bytes] | None = None
         with contextlib.suppress(OSError):
-            file = closing.enter_context(log.open("wb", buffering=0))
+            file = closing.enter_context(path.open("wb", buffering=0))
         for line in stream:
-            with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 print(f"[{index}] {line.decode(errors='replace')}", end="", file=sys.stderr)
             if file is not None:
                 with contextlib.suppress(OSError):
                     file.write(line)
-
-
-def say(text: str) -> None:
-    """A line of the launcher's own, among those of the processes."""
-    print(f"switch_jax launch: {text}", file=sys.stderr, flush=True)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from switch_jax.launch import processes
-from switch_jax.launch.processes import run_together
+from switch_jax.launch import process_group
+from switch_jax.launch.process_group import run_together
 
 # A process that waits in a collective for one that is gone: signals change nothing.
 DEAF = (
@@ -55,7 +55,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, capfd):
 
 
 def test_after_a_crash_the_others_are_ended_even_if_deaf(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(processes, "_FAILURE_GRACE", 1.0)
+    monkeypatch.setattr(process_group, "_FAILURE_GRACE", 1.0)
     code, seconds = run(tmp_path, DEAF, ends(7, after=0.5), DEAF)
     assert code == 7  # and not 137 of those that were killed from here
     assert 1.5 < seconds < 20
@@ -73,7 +73,7 @@ def test_one_that_is_done_does_not_end_the_others(tmp_path):
 
 
 def test_after_one_was_preempted_the_others_have_time_to_save(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "_FAILURE_GRACE", 0.1)
+    monkeypatch.setattr(process_group, "_FAILURE_GRACE", 0.1)
     saved = tmp_path / "saved"
     saving = TOLD.replace("time.sleep(60)", f"time.sleep(2); open({str(saved)!r}, 'w').close()")
     assert run(tmp_path, ends(75, after=0.5), saving)[0] == 75
@@ -90,7 +90,7 @@ def test_a_signal_reaches_all(tmp_path, number, expected):
 
 
 def test_after_a_second_signal_nobody_waits_for_the_deaf(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "_FAILURE_GRACE", 0.5)
+    monkeypatch.setattr(process_group, "_FAILURE_GRACE", 0.5)
     signals = []
     timer = threading.Timer(1.5, signals.extend, [[signal.SIGTERM, signal.SIGTERM]])
     timer.start()
@@ -107,8 +107,8 @@ def test_no_process_is_left_behind_by_an_error(tmp_path, monkeypatch):
         started.append(popen(*args, **kwargs))
         return started[-1]
 
-    popen = processes.subprocess.Popen
-    monkeypatch.setattr(processes.subprocess, "Popen", start)
+    popen = process_group.subprocess.Popen
+    monkeypatch.setattr(process_group.subprocess, "Popen", start)
     with pytest.raises(BlockingIOError):
         run(tmp_path, DEAF, DEAF, DEAF)
     assert [process.returncode for process in started] == [-signal.SIGKILL] * 2

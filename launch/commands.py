@@ -1,4 +1,4 @@
-"""The steps by which a job gets onto its hosts: shown before any is taken, then taken."""
+"""The commands and files that start a job: all of them are printed before the first one is run."""
 
 import dataclasses
 import re
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from switch_jax.errors import UserError
-from switch_jax.launch.processes import say
+from switch_jax.launch.console import log
 from switch_jax.paths import writing
 
 _LONGEST_LINE = 100
-_TRIES = 20  # until the launching machine's network is taken for gone
-_PAUSE = 30.0  # seconds between them
+_TRIES = 20  # before a command that keeps failing is an error: the network is gone
+_RETRY_SECONDS = 30.0  # between two tries
 _ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _HOW_TO_GET = {
     "gcloud": "https://cloud.google.com/sdk/docs/install",
@@ -27,11 +27,11 @@ _HOW_TO_GET = {
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command of the launching machine.
+    """A command that runs on this machine.
 
     Attributes:
       argv: the program and its arguments.
-      why: what it is for, and when it is run where that is not always.
+      why: what it is for, and when it is run.
     """
 
     argv: tuple[str, ...]
@@ -40,12 +40,12 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file that is written on the launching machine, for commands to read.
+    """A file that is written on this machine, for a command to read.
 
     Attributes:
       path: relative to the current directory.
       text: all of it.
-      why: what it is.
+      why: what it is for.
     """
 
     path: str
@@ -56,41 +56,41 @@ class File:
 Step = Command | File
 
 
-def shown(title: str, steps: Iterable[Step]) -> str:
-    """The steps as a shell would take them, each with its reason."""
-    return "\n".join([f"# {title}", *(_shown(step) for step in steps)]) + "\n"
+def render(title: str, steps: Iterable[Step]) -> str:
+    """A script for bash of the steps. The reason for each step is a comment."""
+    return "\n".join([f"# {title}", *(_render_step(step) for step in steps)]) + "\n"
 
 
-def _shown(step: Step) -> str:
+def _render_step(step: Step) -> str:
     why = f"\n# {step.why}\n"
     if isinstance(step, Command):
-        return why + shell(step.argv)
+        return why + shell_lines(step.argv)
     text, end = step.text.rstrip(), "END"
-    while end in text.splitlines():  # a line of the file itself would end it
+    while end in text.splitlines():  # a line of the file may be the same
         end += "_"
-    folder = f"mkdir -p {quoted(str(Path(step.path).parent))}"
-    return f"{why}{folder}\ncat > {quoted(step.path)} <<'{end}'\n{text}\n{end}"
+    folder = f"mkdir -p {quote(str(Path(step.path).parent))}"
+    return f"{why}{folder}\ncat > {quote(step.path)} <<'{end}'\n{text}\n{end}"
 
 
-def shell(argv: Sequence[str]) -> str:
-    """The command quoted for bash, a flag a line where it is long."""
-    words = [quoted(word) for word in argv]
+def shell_lines(argv: Sequence[str]) -> str:
+    """The command quoted for bash. A long one has a line for each flag."""
+    words = [quote(word) for word in argv]
     if len(" ".join(words)) <= _LONGEST_LINE:
         return " ".join(words)
     flags = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     return " \\\n    ".join([" ".join(words[:flags]), *words[flags:]])
 
 
-def one_line(argv: Sequence[str]) -> str:
-    """The command quoted for bash, on one line whatever its words hold."""
-    return " ".join(map(quoted, argv))
+def shell_line(argv: Sequence[str]) -> str:
+    """The command quoted for bash, on one line, whatever characters its words contain."""
+    return " ".join(map(quote, argv))
 
 
-def quoted(word: str) -> str:
-    """The word quoted for bash, on one line; of --name=value only the value is in quotes.
+def quote(word: str) -> str:
+    """The word quoted for bash, on one line. In --name=value only the value is in quotes.
 
-    Line breaks and all else that cannot be seen are escaped, as in $'a\\nb': a word can neither end
-    the line that it is on, nor look like another one on a terminal.
+    Line breaks and other invisible characters are escaped, as in $'a\\nb'. So a word can neither
+    end its line nor look like another word on a terminal.
     """
     flag = re.match(r"--[\w.-]+=(?=.)", word, re.ASCII | re.DOTALL)
     end = flag.end() if flag else 0
@@ -101,14 +101,14 @@ def quoted(word: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    """The character inside of $'...'."""
+    """The character as it is written inside $'...'."""
     if character in _ESCAPES or character.isprintable():
         return _ESCAPES.get(character, character)
     return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
 
 
-def write(file: File) -> None:
-    """Writes the file, and its folder.
+def write_file(file: File) -> None:
+    """Writes the file, and creates its folder.
 
     Raises:
       UserError: it cannot be written.
@@ -119,74 +119,74 @@ def write(file: File) -> None:
         path.write_text(file.text, encoding="utf-8")
 
 
-def take(command: Command) -> None:
-    """Runs the command to its end; what it prints goes where ours goes.
+def run_command(command: Command) -> None:
+    """Runs the command to its end. Its output goes to standard error.
 
     Raises:
-      UserError: it fails, or there is no such program.
+      UserError: it fails, or the program is not installed.
     """
-    code = start(command, stdout=sys.stderr.fileno()).wait()
+    code = start_process(command, stdout=sys.stderr.fileno()).wait()
     if code:
-        raise UserError(f"exit code {code} of: {one_line(command.argv)}")
+        raise UserError(f"exit code {code} of: {shell_line(command.argv)}")
 
 
-def answer(command: Command, absent: str | None = None) -> str:
+def output(command: Command, not_found: str | None = None) -> str:
     """What the command prints, without white space around it.
 
     Args:
       command: what to run.
-      absent: "" is the answer where the command fails and says this.
+      not_found: a part of the error message that is no failure: then the output is "".
 
     Raises:
-      UserError: it fails in another way, or there is no such program.
+      UserError: it fails, or the program is not installed.
     """
-    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.communicate()
     if process.returncode == 0:
         return output.strip()
-    if absent and absent in errors:
+    if not_found and not_found in errors:
         return ""
     last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
-    raise UserError(f"exit code {process.returncode} of: {one_line(command.argv)}: {last}")
+    raise UserError(f"exit code {process.returncode} of: {shell_line(command.argv)}: {last}")
 
 
-def patiently(command: Command, absent: str | None = None) -> str:
-    """As `answer`, also where the network is away for some minutes; the job goes on meanwhile."""
+def output_with_retries(command: Command, not_found: str | None = None) -> str:
+    """The same as `output`, but tries again for ten minutes, for when the network is gone."""
     for _ in range(_TRIES - 1):
         try:
-            return answer(command, absent)
+            return output(command, not_found)
         except UserError as error:
-            say(f"{error}; trying again in {_PAUSE:.0f} s")
-            time.sleep(_PAUSE)
-    return answer(command, absent)
+            log(f"{error}; trying again in {_RETRY_SECONDS:.0f} s")
+            time.sleep(_RETRY_SECONDS)
+    return output(command, not_found)
 
 
-def check_tools(steps: Iterable[Step]) -> None:
-    """Raises UserError where a program is not on this machine that the steps run."""
+def check_programs(steps: Iterable[Step]) -> None:
+    """Raises UserError if a program that the steps run is not installed."""
     programs = {step.argv[0] for step in steps if isinstance(step, Command)}
     missing = sorted(program for program in programs if shutil.which(program) is None)
     if missing:
-        how = "; ".join(f"{p}: {_HOW_TO_GET.get(p, 'of the system')}" for p in missing)
+        how = "; ".join(f"{p}: {_HOW_TO_GET.get(p, 'it belongs to the system')}" for p in missing)
         raise UserError(
             f"there is no {' and no '.join(missing)} here ({how}); --dry_run shows the commands "
-            "without"
+            "without them"
         )
 
 
-def lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """The lines that the process prints, as they come."""
+def output_lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """Yields the lines that the process prints."""
     assert process.stdout is not None
     with process.stdout:
         yield from process.stdout
 
 
-def start(
+def start_process(
     command: Command, stdout: int | None = None, stderr: int | None = None
 ) -> subprocess.Popen[str]:
     """Starts the command.
 
     Raises:
-      UserError: there is no such program, or the system does not start it.
+      UserError: the program is not installed, or the system does not start it.
     """
     program = command.argv[0]
     try:
@@ -203,5 +203,5 @@ def start(
         raise UserError(
             f"there is no {program} here ({how}); --dry_run shows the commands without it"
         ) from None
-    except OSError as error:  # no right to run it, or arguments longer than the system takes
+    except OSError as error:  # no permission, or the arguments are too long
         raise UserError(f"{program} cannot be started: {error.strerror}") from error

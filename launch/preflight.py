@@ -1,4 +1,4 @@
-"""What is looked at before a job starts on machines that cost money, without them."""
+"""Checks on this machine before a job starts on machines that cost money."""
 
 import math
 import uuid
@@ -9,8 +9,8 @@ from jax.sharding import AbstractMesh, AxisType
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
+from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
-from switch_jax.launch.steps import Command, answer
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
 
@@ -18,7 +18,7 @@ _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
 
 def check(config: Config, hardware: Slice) -> None:
-    """Checks a run against the slices that it shall have, without a network.
+    """Checks that a run fits its slices. Uses no network.
 
     Args:
       config: the run.
@@ -35,11 +35,11 @@ def check(config: Config, hardware: Slice) -> None:
 
 
 def check_rehearsal(config: Config, process_count: int) -> None:
-    """Checks a run, and its data, that processes on this machine will make.
+    """Checks a run of several processes on this machine, and its data.
 
     Raises:
-      UserError: what does not fit, with the numbers; or processes that cannot have equal parts of
-        the mesh's devices.
+      UserError: what does not fit, with the numbers; or the processes cannot share the devices of
+        the mesh equally.
     """
     mesh = config.mesh
     if not 1 <= process_count <= _MOST_PROCESSES:
@@ -73,8 +73,8 @@ def check_storage(config: Config) -> None:
     """
     run = config.run
     advice = (
-        "what TensorFlow may read and write in buckets is said by `gcloud auth application-default "
-        "login`; --skip_storage starts the job without a look"
+        "`gcloud auth application-default login` chooses the account by which TensorFlow reads and "
+        "writes buckets; --skip_storage starts the job without this check"
     )
     try:
         open_data(config)
@@ -84,7 +84,7 @@ def check_storage(config: Config) -> None:
     try:
         probe.write_text("")
         probe.unlink()
-    except Exception as error:  # OSError of a disk, TensorFlow's own of a bucket
+    except Exception as error:  # OSError for a disk, TensorFlow's own errors for a bucket
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}; {advice}"
@@ -92,40 +92,40 @@ def check_storage(config: Config) -> None:
 
 
 def check_bucket(job: Job) -> None:
-    """Asks whether a folder of MODEL_DIR's bucket is renamed at once, as a checkpoint has to be.
+    """Checks that MODEL_DIR's bucket renames a folder in one step, which checkpoints need.
 
     Raises:
-      UserError: it is not, or gcloud does not say.
+      UserError: it does not, or gcloud fails.
     """
-    skip = "--skip_storage starts the job without a look"
+    skip = "--skip_storage starts the job without this check"
     try:
-        hierarchical = answer(layout(job))
+        hierarchical = output(ask_bucket_layout(job))
     except UserError as error:
         raise UserError(f"{error}; {skip}") from error
     if hierarchical.lower() != "true":
         raise UserError(
             f"MODEL_DIR {job.model_dir!r}: its bucket has no hierarchical namespace, so that a "
-            "host that is killed may leave half a checkpoint as if it were whole; a bucket gets "
-            f"one when it is made, as in --dry_run ({skip})"
+            "host that is killed may leave half a checkpoint that looks complete; a namespace can "
+            f"only be given to a new bucket, by the command in --dry_run ({skip})"
         )
 
 
-def layout(job: Job) -> Command:
-    """Asks whether the bucket of MODEL_DIR has a hierarchical namespace."""
+def ask_bucket_layout(job: Job) -> Command:
+    """Prints whether the bucket of MODEL_DIR has a hierarchical namespace."""
     bucket = "/".join(job.model_dir.split("/")[:3])
     form = "--format=value(hierarchicalNamespace.enabled)"
     argv = ("gcloud", "storage", "buckets", "describe", bucket, "--raw", form)
-    return Command(argv, "before the start: True, or it is refused")
+    return Command(argv, "before the start: the job starts only if this prints True")
 
 
 def check_fits(config: Config, hardware: Slice) -> str:
-    """Compiles the training step for the slices; takes some minutes.
+    """Compiles the training step for the slices. Takes some minutes.
 
     Returns:
-      What to tell: the memory that it needs, and the speed to expect.
+      A line for the user: the memory that the step needs, and the speed to expect.
 
     Raises:
-      UserError: it does not fit, or libtpu is missing.
+      UserError: it does not fit, or libtpu is not installed.
     """
     from switch_jax.planning.plan import make_plan
 
@@ -137,6 +137,6 @@ def check_fits(config: Config, hardware: Slice) -> str:
     if not plan.fits:
         raise UserError(
             f"the step does not fit on {hardware.name}: {memory}; `switch_jax plan` with the same "
-            "gin files looks for what would (--skip_plan starts it even so)"
+            "gin files looks for a change that would fit (--skip_plan starts the job all the same)"
         )
     return f"the step fits on {hardware.name}: {memory}, {plan.tokens_per_second:,.0f} tokens/s"

@@ -1,0 +1,124 @@
+"""What all targets on TPUs of Google Cloud share."""
+
+import abc
+import argparse
+import sys
+from collections.abc import Sequence
+
+from switch_jax.config import Config, RunConfig
+from switch_jax.errors import UserError
+from switch_jax.hardware import Slice, parse_slice
+from switch_jax.launch import setup_commands
+from switch_jax.launch.commands import Command, Step, check_programs, render, shell_line
+from switch_jax.launch.console import log
+from switch_jax.launch.job import Job
+
+
+class GoogleCloudTarget(abc.ABC):
+    """A `targets.Target` on TPUs of Google Cloud, but for what differs between them."""
+
+    name: str
+    required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
+    optional_flags: tuple[str, ...] = ("service_account", "spot", "reserved")
+    sees_local_folders = False
+
+    @abc.abstractmethod
+    def check_job(self, job: Job) -> None:
+        """Raises UserError if this target cannot run the job, whatever the config is."""
+
+    @abc.abstractmethod
+    def resources(self, job: Job) -> list[Command]:
+        """Commands that a person runs once for this target, for example to create a cluster."""
+
+    @abc.abstractmethod
+    def members(self, job: Job) -> setup_commands.Members:
+        """The accounts that need access to the job's buckets and image."""
+
+    @abc.abstractmethod
+    def commands(self, job: Job) -> list[Step]:
+        """The commands and files of `start_and_follow`, in the order in which it uses them."""
+
+    @abc.abstractmethod
+    def afterwards(self, job: Job) -> list[Command]:
+        """Commands that a person runs to end the job (the first one), and to stop paying."""
+
+    @abc.abstractmethod
+    def start_and_follow(self, job: Job) -> int:
+        """See `targets.Target.run`."""
+
+    def job(self, args: argparse.Namespace, train: Sequence[str], run: RunConfig) -> Job:
+        """See `targets.Target.job`."""
+        job = Job(
+            name=args.job_name,
+            train=tuple(train),
+            model_dir=run.model_dir,
+            topology=args.topology,
+            project=args.project,
+            zone=args.zone,
+            image=args.image,
+            initial_checkpoint=run.initial_checkpoint,
+            cluster=args.cluster,
+            service_account=args.service_account,
+            spot=args.spot,
+            reserved=args.reserved,
+            max_restarts=args.max_restarts,
+        )
+        self.check_job(job)
+        return job
+
+    def check(self, job: Job, config: Config) -> None:
+        """See `targets.Target.check`."""
+        from switch_jax.launch import preflight  # loads JAX
+
+        preflight.check(config, job.hardware)
+
+    def setup(self, job: Job) -> list[Command]:
+        """Commands that a person runs once, in a checkout of switch_jax, for an empty project."""
+        return [*self.resources(job), *setup_commands.for_every_target(job, self.members(job))]
+
+    def describe(self, job: Job) -> str:
+        """See `targets.Target.describe`."""
+        from switch_jax.launch import preflight
+
+        slices = job.hardware
+        title = f"{job.name}: {slices.chips} chips, {slices.hosts} hosts ({job.topology})"
+        before = [*self.setup(job), preflight.ask_bucket_layout(job)]
+        return render(title, [*before, *self.commands(job), *self.afterwards(job)])
+
+    def preflight(self, job: Job, config: Config, skip_storage: bool, skip_plan: bool) -> None:
+        """See `targets.Target.preflight`."""
+        from switch_jax.launch import preflight
+
+        check_programs(self.commands(job))
+        if not skip_storage:
+            preflight.check_bucket(job)
+            preflight.check_storage(config)
+        if not skip_plan:
+            log(f"compiling the step for {job.topology}, which takes some minutes")
+            log(preflight.check_fits(config, job.hardware))
+
+    def run(self, job: Job) -> int:
+        """See `targets.Target.run`."""
+        try:
+            return self.start_and_follow(job)
+        except KeyboardInterrupt as stop:
+            print(file=sys.stderr)
+            end = shell_line(self.afterwards(job)[0].argv)
+            phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
+            log(f"{job.name} {phase}; the same command follows it again")
+            raise
+
+
+def check_usual_shape(hardware: Slice) -> None:
+    """Raises UserError if the accelerator type stands for a slice of another shape.
+
+    For targets that ask for slices by their accelerator type, which says nothing of the shape.
+    """
+    generation = hardware.generation
+    usual = [parse_slice(f"{generation.name}:{shape}") for shape in generation.shapes]
+    alike = [s.topology for s in usual if s.accelerator_type == hardware.accelerator_type]
+    if alike and hardware.topology not in alike:
+        raise UserError(
+            f"--topology={hardware.name}: as {hardware.accelerator_type} Google Cloud would "
+            f"create the shape {alike[0]}; for another shape write --on=gke"
+        )

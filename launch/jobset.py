@@ -1,0 +1,190 @@
+"""A JobSet on a cluster: a Job for each slice, a pod for each host, followed with kubectl.
+
+The cluster itself starts it again after failures.
+"""
+
+import abc
+import contextlib
+import dataclasses
+import subprocess
+import time
+
+from switch_jax.errors import UserError
+from switch_jax.launch import google_cloud
+from switch_jax.launch.commands import (
+    Command,
+    output,
+    output_lines,
+    output_with_retries,
+    run_command,
+    start_process,
+)
+from switch_jax.launch.console import log
+from switch_jax.launch.job import Job
+from switch_jax.launch.retries import KILLED, exit_code
+
+CONTAINER = "train"
+END_WHY = "later, run it yourself: ends the job with a checkpoint, or deletes one that has ended"
+_POLL_SECONDS = 10.0  # between two questions for the pods, until all of them run
+_SETTLE_SECONDS = 1.0  # after the pods have ended, until the JobSet knows it
+
+
+def escape_variables(text: str) -> str:
+    """The text as it is written in a command or variable of a manifest.
+
+    There Kubernetes replaces $(NAME) by the value of a variable, and $$ by $.
+    """
+    return text.replace("$", "$$")
+
+
+class JobSetTarget(google_cloud.GoogleCloudTarget):
+    """A cluster of GKE with JobSet."""
+
+    required_flags = (*google_cloud.GoogleCloudTarget.required_flags, "cluster")
+
+    @abc.abstractmethod
+    def jobset(self, job: Job) -> "JobSet":
+        """The JobSet that the job becomes."""
+
+    def check_job(self, job: Job) -> None:
+        """See `GoogleCloudTarget.check_job`."""
+        if job.reserved:
+            raise UserError(
+                "--reserved: on GKE the node pool is created from a reservation, not the job; "
+                "leave it out"
+            )
+        generation = job.hardware.generation
+        if generation.cloud.gke_accelerator is None:
+            raise UserError(
+                f"--on={self.name}: {generation.name} is not supported on GKE; write "
+                "--on=tpu-vm or --on=queued-resource"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSet:
+    """A JobSet, as kubectl finds it.
+
+    Attributes:
+      name: of the JobSet.
+      hosts: how many pods it has.
+      context: of kubectl, which says in which cluster it is; None: the current one.
+    """
+
+    name: str
+    hosts: int
+    context: str | None = None
+
+    def kubectl(self, *words: str) -> tuple[str, ...]:
+        """A command of kubectl for the cluster."""
+        return ("kubectl", *words, *((f"--context={self.context}",) if self.context else ()))
+
+    def exists(self) -> bool:
+        """Whether the cluster has it, running or not."""
+        return bool(output(self._state))
+
+    def follow(self) -> int:
+        """Prints what the pods print until the JobSet has ended.
+
+        Returns:
+          The exit code of `switch_jax train`, see `retries.exit_code`.
+
+        Raises:
+          UserError: somebody has deleted it.
+        """
+        running_before, last_line = None, None
+        while not (state := self._final_state()):
+            running = len(output_with_retries(self._running_pods).split())
+            if running < self.hosts:
+                if running != running_before:
+                    log(f"{self.name}: {running} of {self.hosts} pods run")
+                running_before = running
+                time.sleep(_POLL_SECONDS)
+                continue
+            last_line = self._print_logs(last_line)
+            time.sleep(_SETTLE_SECONDS)
+        log(f"{self.name}: {state}")
+        if state == "Completed":
+            return 0
+        codes = [int(code) for code in output_with_retries(self._exit_codes).split()]
+        with contextlib.suppress(UserError):
+            run_command(self._last_lines)
+        # After a failure the cluster ends the other pods, and kills those that do not react.
+        return exit_code([code for code in codes if code != KILLED] or codes) or 1
+
+    def commands(self) -> list[Command]:
+        """All that `follow` runs."""
+        return [
+            self._running_pods,
+            self._logs,
+            self._state,
+            self._exit_codes,
+            self._last_lines,
+        ]
+
+    def _final_state(self) -> str:
+        """'Completed' or 'Failed'; "" if the JobSet has not ended."""
+        kind, _, state = output_with_retries(self._state).partition(" ")
+        if not kind:
+            raise UserError(f"the JobSet {self.name} is gone: somebody has deleted it")
+        return state
+
+    def _print_logs(self, last_line: str | None) -> str | None:
+        """Prints what the pods print until they end or the connection breaks.
+
+        Args:
+          last_line: when the last line came that was printed already.
+
+        Returns:
+          When the last line came, as Kubernetes writes a time.
+        """
+        since = (f"--since-time={last_line}",) if last_line else ()
+        command = dataclasses.replace(self._logs, argv=(*self._logs.argv, *since))
+        with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            for line in output_lines(process):
+                print(line, end="", flush=True)
+                # kubectl's own errors come after the connection broke. Counting them would lose
+                # the lines in between.
+                if line.startswith("[pod/"):
+                    last_line = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return last_line
+
+    @property
+    def _selector(self) -> str:
+        return f"--selector=jobset.sigs.k8s.io/jobset-name={self.name}"
+
+    @property
+    def _running_pods(self) -> Command:
+        fields = ("--field-selector=status.phase=Running", "--output=name")
+        argv = (*self.kubectl("get", "pods", self._selector), *fields)
+        return Command(argv, f"repeated every {_POLL_SECONDS:.0f} s until all pods run")
+
+    @property
+    def _logs(self) -> Command:
+        return Command(
+            (*self._log_argv, "--follow", "--tail=-1"),
+            "prints the output of all hosts; with --since-time=LAST_LINE after a lost connection",
+        )
+
+    @property
+    def _state(self) -> Command:
+        fields = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
+        argv = (*self.kubectl("get", "jobset", self.name), *fields)
+        return Command(argv, "prints JobSet if it exists, and Completed or Failed if it has ended")
+
+    @property
+    def _exit_codes(self) -> Command:
+        field = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
+        argv = (*self.kubectl("get", "pods", self._selector), f"--output=jsonpath={field}")
+        return Command(argv, "only if it has failed: the exit codes")
+
+    @property
+    def _last_lines(self) -> Command:
+        return Command((*self._log_argv, "--tail=20"), "only if it has failed: the last lines")
+
+    @property
+    def _log_argv(self) -> tuple[str, ...]:
+        return (
+            *self.kubectl("logs", self._selector, f"--container={CONTAINER}"),
+            *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, self.hosts)}"),
+        )

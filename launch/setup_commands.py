@@ -1,0 +1,109 @@
+"""Commands that a person runs once, before the first job. The launcher prints them only."""
+
+import re
+from typing import NamedTuple
+
+from switch_jax.launch.commands import Command
+from switch_jax.launch.job import Job
+
+# Compute Engine's default account, which hosts and nodes use if no other account is given.
+DEFAULT_ACCOUNT = "serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
+
+
+class Members(NamedTuple):
+    """IAM members, for example 'serviceAccount:EMAIL'.
+
+    Attributes:
+      bucket_user: reads and writes the job's buckets.
+      image_reader: pulls the image.
+    """
+
+    bucket_user: str
+    image_reader: str
+
+
+def for_every_target(job: Job, members: Members) -> list[Command]:
+    """The commands that create the buckets and the image, and give access to them."""
+    buckets = [_bucket(job, bucket) for bucket in job.buckets]
+    return [*buckets, *_repository(job), *_roles(job, members), *_image(job)]
+
+
+def enable(service: str, project: str) -> Command:
+    """Allows the project to use a service of Google Cloud."""
+    argv = ("gcloud", "services", "enable", service, f"--project={project}")
+    return once(argv, "allow the project to use the service")
+
+
+def _bucket(job: Job, bucket: str) -> Command:
+    region = re.sub(r"(\d)-\w+$", r"\1", job.zone)
+    argv = (
+        *("gcloud", "storage", "buckets", "create", f"gs://{bucket}"),
+        f"--location={region}",
+        f"--project={job.project}",
+        *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
+    )
+    return once(
+        argv, "create the bucket, in the region of the slices; it renames folders in one step"
+    )
+
+
+def _repository(job: Job) -> list[Command]:
+    """Creates the image's repository, if it is in Artifact Registry."""
+    where = _registry(job)
+    if not where:
+        return []
+    create = ("gcloud", "artifacts", "repositories", "create", where["name"])
+    place = (f"--location={where['location']}", f"--project={where['project']}")
+    login = ("gcloud", "auth", "configure-docker", where["host"], "--quiet")
+    return [
+        enable("artifactregistry.googleapis.com", where["project"]),
+        once(
+            (*create, "--repository-format=docker", *place), "create the repository for the image"
+        ),
+        once(login, "let docker on this machine push to it"),
+    ]
+
+
+def _roles(job: Job, members: Members) -> list[Command]:
+    """Lets the job use its buckets, and the hosts pull the image."""
+    bind = "add-iam-policy-binding"
+    buckets = [
+        (
+            *("gcloud", "storage", "buckets", bind, f"gs://{bucket}"),
+            *(f"--member={members.bucket_user}", "--role=roles/storage.objectUser"),
+        )
+        for bucket in job.buckets
+    ]
+    found = [once(argv, "allow the job's account to use the bucket") for argv in buckets]
+    where = _registry(job)
+    if where:
+        argv = (
+            *("gcloud", "artifacts", "repositories", bind, where["name"]),
+            *(f"--location={where['location']}", f"--project={where['project']}"),
+            *(f"--member={members.image_reader}", "--role=roles/artifactregistry.reader"),
+        )
+        found.append(once(argv, "allow the hosts to pull the image"))
+    if not any("PROJECT_NUMBER" in word for command in found for word in command.argv):
+        return found
+    number = ("gcloud", "projects", "describe", job.project, "--format=value(projectNumber)")
+    return [once(number, "print the number to write for PROJECT_NUMBER below"), *found]
+
+
+def _registry(job: Job) -> dict[str, str] | None:
+    """The image's repository in Artifact Registry; None if it is elsewhere."""
+    host = r"(?P<host>(?P<location>[-a-z0-9]+)-docker\.pkg\.dev)"
+    found = re.match(host + r"/(?P<project>[^/]+)/(?P<name>[^/]+)/", job.image)
+    return found.groupdict() if found else None
+
+
+def _image(job: Job) -> list[Command]:
+    build = ("docker", "build", "--file=launch/Dockerfile", f"--tag={job.image}", ".")
+    return [
+        once(build, "build the image, from a checkout; docs/launching.md adds your own files"),
+        once(("docker", "push", job.image), "push the image to where the hosts pull it from"),
+    ]
+
+
+def once(argv: tuple[str, ...], why: str) -> Command:
+    """A command that a person runs once."""
+    return Command(argv, f"once, run it yourself: {why}")

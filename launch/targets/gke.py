@@ -1,0 +1,281 @@
+"""A JobSet on a cluster of GKE.
+
+GKE sets the variables by which `jax.distributed.initialize` finds the other pods of a Job, and the
+other Jobs of a JobSet: TPU_WORKER_HOSTNAMES, TPU_WORKER_ID, MEGASCALE_*.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+from switch_jax.errors import UserError
+from switch_jax.launch import setup_commands
+from switch_jax.launch.commands import Command, File, Step, quote, run_command, write_file
+from switch_jax.launch.environment import environment
+from switch_jax.launch.job import LABEL, Job
+from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
+from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.tpu_hosts import SAVE_SECONDS
+
+_JOBSET = "https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml"
+_STOP = [code for code in FINAL if code]
+_MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"  # as in with_gcs.sh
+_LONGEST_LABEL = 63
+
+
+class Gke(JobSetTarget):
+    """A JobSet that kubectl applies."""
+
+    name = "gke"
+
+    def check_job(self, job: Job) -> None:
+        """See `GoogleCloudTarget.check_job`."""
+        super().check_job(job)
+        account = job.service_account
+        if account is not None and not (
+            re.fullmatch(LABEL, account) and len(account) <= _LONGEST_LABEL
+        ):
+            raise UserError(
+                f"--service_account={quote(account)}: with --on={self.name} it is a Kubernetes "
+                f"service account's name, of at most {_LONGEST_LABEL} small letters, digits and "
+                "hyphens"
+            )
+
+    def resources(self, job: Job) -> list[Command]:
+        """See `GoogleCloudTarget.resources`."""
+        cluster = ("gcloud", "container", "clusters", "create", str(job.cluster))
+        mounts = (f"--workload-pool={job.project}.svc.id.goog", "--addons=GcsFuseCsiDriver")
+        install = ("kubectl", "apply", "--server-side", f"--filename={_JOBSET}")
+        account = ("kubectl", "create", "serviceaccount", str(job.service_account))
+        once = setup_commands.once
+        return [
+            setup_commands.enable("container.googleapis.com", job.project),
+            once(
+                (*cluster, *_location(job), *mounts),
+                "create the cluster; its pods can mount buckets",
+            ),
+            once(install, "install JobSet, in kubectl's current cluster"),
+            *(
+                [once(account, "create the account that the pods use")]
+                if job.service_account
+                else []
+            ),
+            *(_create_node_pool(job, name) for name in _node_pools(job)),
+        ]
+
+    def members(self, job: Job) -> setup_commands.Members:
+        """See `GoogleCloudTarget.members`."""
+        pool = f"locations/global/workloadIdentityPools/{job.project}.svc.id.goog"
+        pods = (
+            f"principal://iam.googleapis.com/projects/PROJECT_NUMBER/{pool}"
+            f"/subject/ns/default/sa/{job.service_account or 'default'}"
+        )
+        # The nodes pull the image.
+        return setup_commands.Members(bucket_user=pods, image_reader=setup_commands.DEFAULT_ACCOUNT)
+
+    def jobset(self, job: Job) -> JobSet:
+        """See `JobSetTarget.jobset`."""
+        context = f"gke_{job.project}_{job.zone}_{job.cluster}"
+        return JobSet(job.name, job.hardware.hosts, context)
+
+    def commands(self, job: Job) -> list[Step]:
+        """See `GoogleCloudTarget.commands`."""
+        follow = self.jobset(job).commands()
+        return [_file(job), _get_credentials(job), self._apply(job), *follow]
+
+    def afterwards(self, job: Job) -> list[Command]:
+        """See `GoogleCloudTarget.afterwards`."""
+        delete = ("gcloud", "container", "node-pools", "delete")
+        flags = (f"--cluster={job.cluster}", *_location(job), "--quiet")
+        why = "later, run it yourself: gives a slice back"
+        return [
+            Command(self.jobset(job).kubectl("delete", "jobset", job.name), END_WHY),
+            *(Command((*delete, name, *flags), why) for name in _node_pools(job)),
+        ]
+
+    def start_and_follow(self, job: Job) -> int:
+        """Applies the manifest, and prints what the pods print until the JobSet has ended.
+
+        Returns:
+          The exit code of `switch_jax train`.
+
+        Raises:
+          UserError: the cluster refuses it, or gcloud or kubectl is not installed.
+        """
+        write_file(_file(job))
+        run_command(_get_credentials(job))
+        run_command(self._apply(job))
+        return self.jobset(job).follow()
+
+    def _apply(self, job: Job) -> Command:
+        argv = self.jobset(job).kubectl("apply", f"--filename=launched/{job.name}.yaml")
+        return Command(argv, "starts the job, or changes nothing if it already runs")
+
+
+def _location(job: Job) -> tuple[str, str]:
+    """gcloud's flags for the place of the cluster."""
+    return (f"--location={job.zone}", f"--project={job.project}")
+
+
+def _node_pools(job: Job) -> list[str]:
+    """Names of the node pools, one a slice."""
+    return [f"{job.name}-{i}" for i in range(job.hardware.count)]
+
+
+def _create_node_pool(job: Job, name: str) -> Command:
+    hardware = job.hardware
+    several_hosts = hardware.hosts_per_slice > 1
+    argv = (
+        *("gcloud", "container", "node-pools", "create", name),
+        f"--cluster={job.cluster}",
+        *_location(job),
+        f"--machine-type={hardware.generation.cloud.gke_machine}-{hardware.chips_per_host}t",
+        *((f"--tpu-topology={hardware.topology}",) if several_hosts else ()),
+        f"--num-nodes={hardware.hosts_per_slice}",
+        *(("--spot",) if job.spot else ()),
+    )
+    return setup_commands.once(argv, "create the nodes of a slice, which cost money from now on")
+
+
+def _get_credentials(job: Job) -> Command:
+    connect = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster))
+    return Command((*connect, *_location(job)), "gives kubectl access to the cluster")
+
+
+def manifest(job: Job) -> dict[str, Any]:
+    """The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later).
+
+    The exit code of a container decides, as on other targets: 2, 3 and 130 fail the JobSet; 75
+    starts it again without counting, and so does a pod that a spot node had to give up; any other
+    code counts as a restart.
+    """
+    rules: list[dict[str, Any]] = [
+        {
+            "name": "stop",
+            "action": "FailJobSet",
+            "onJobFailureReasons": ["PodFailurePolicy"],
+            "onJobFailureMessagePatterns": [f"exit code ({'|'.join(map(str, _STOP))}) "],
+        },
+        {
+            "name": "preempted",
+            "action": "RestartJobSetAndIgnoreMaxRestarts",
+            "onJobFailureReasons": ["PodFailurePolicy"],
+        },
+    ]
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": _metadata(job),
+        "spec": {
+            "failurePolicy": {"maxRestarts": job.max_restarts, "rules": rules},
+            "replicatedJobs": [
+                {"name": "slice", "replicas": job.hardware.count, "template": {"spec": _slice(job)}}
+            ],
+        },
+    }
+
+
+def _metadata(job: Job) -> dict[str, Any]:
+    if job.hardware.hosts_per_slice == 1:
+        return {"name": job.name}
+    # A slice of several hosts is a node pool: all pods of a Job have to be in the same one.
+    one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+    return {"name": job.name, "annotations": one_pool}
+
+
+def _slice(job: Job) -> dict[str, Any]:
+    """The Job of one slice. Any failure of a pod ends it, since no host can go on alone."""
+    hosts = job.hardware.hosts_per_slice
+    by_code = {"containerName": CONTAINER, "operator": "In"}
+    rules: list[dict[str, Any]] = [
+        {"action": "FailJob", "onExitCodes": {**by_code, "values": sorted(_STOP)}},
+        {"action": "FailJob", "onExitCodes": {**by_code, "values": [PREEMPTED]}},
+    ]
+    if job.spot:
+        # The kubelet also sets this condition for a pod that takes too much memory or disk, which
+        # would then start again for ever. That is acceptable on spot nodes alone, which are taken
+        # away before a pod can save.
+        disrupted = {"type": "DisruptionTarget", "status": "True"}
+        rules.append({"action": "FailJob", "onPodConditions": [disrupted]})
+    return {
+        "parallelism": hosts,
+        "completions": hosts,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "podFailurePolicy": {"rules": rules},
+        "template": _pod(job),
+    }
+
+
+def _pod(job: Job) -> dict[str, Any]:
+    cloud, hardware = job.hardware.generation.cloud, job.hardware
+    select = {
+        "cloud.google.com/gke-tpu-accelerator": cloud.gke_accelerator,
+        "cloud.google.com/gke-tpu-topology": hardware.topology,
+    }
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": SAVE_SECONDS,
+        # Else the trainer would be process 1, which ignores SIGTERM until it has a handler.
+        "shareProcessNamespace": True,
+        "nodeSelector": select,
+        "containers": [_container(job)],
+    }
+    if job.spot:
+        select["cloud.google.com/gke-spot"] = "true"
+        spec["tolerations"] = [
+            {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true"}
+        ]
+    if job.service_account:
+        spec["serviceAccountName"] = job.service_account
+    if not job.buckets:
+        return {"spec": spec}
+    spec["volumes"] = [
+        {
+            "name": f"bucket-{i}",
+            "csi": {
+                "driver": "gcsfuse.csi.storage.gke.io",
+                "volumeAttributes": {"bucketName": bucket, "mountOptions": _MOUNT_OPTIONS},
+            },
+        }
+        for i, bucket in enumerate(job.buckets)
+    ]
+    # "0" means no limit. Checkpoints are written by the mount's sidecar container.
+    limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
+    return {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"} | limits}, "spec": spec}
+
+
+def _container(job: Job) -> dict[str, Any]:
+    chips = {"google.com/tpu": str(job.hardware.chips_per_host)}
+    variables = environment(job.hardware).items()
+    return {
+        "name": CONTAINER,
+        "image": job.image,
+        "command": [escape_variables(word) for word in job.command],
+        "env": [{"name": name, "value": escape_variables(value)} for name, value in variables],
+        "resources": {"limits": chips},  # requests are the same
+        "volumeMounts": [
+            {"name": f"bucket-{i}", "mountPath": f"/gcs/{bucket}"}
+            for i, bucket in enumerate(job.buckets)
+        ],
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Also quotes the strings that kubectl's YAML reads as numbers or truth values."""
+
+
+for _kind, _pattern, _first in (
+    ("float", r"\d+(\.\d*)?e[-+]?\d+", "0123456789"),
+    ("int", r"0o[0-7]+", "0"),
+    ("bool", r"[yYnN]", "yYnN"),
+):
+    _Dumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$", re.IGNORECASE), list(_first)
+    )
+
+
+def _file(job: Job) -> File:
+    text = yaml.dump(manifest(job), Dumper=_Dumper, sort_keys=False, width=1000)
+    return File(f"launched/{job.name}.yaml", text, "the JobSet")

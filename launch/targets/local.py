@@ -1,0 +1,171 @@
+"""Several processes on this machine, on virtual CPU devices: a rehearsal of a pod.
+
+Each process runs the same command as a host of a pod, and they find each other as hosts do.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from switch_jax.config import Config, RunConfig
+from switch_jax.launch.commands import shell_line
+from switch_jax.launch.console import log
+from switch_jax.launch.process_group import run_together
+from switch_jax.launch.retries import supervise
+
+_DEFAULT_PROCESSES = 2
+_SHOWN_PORT = 8476  # in the printed commands; each start takes a free port
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsal:
+    """A job on this machine.
+
+    Attributes:
+      train: the arguments of `switch_jax train`, without those by which processes find each other.
+      model_dir: MODEL_DIR of the config.
+      process_count: how many processes share the devices of the mesh.
+      max_restarts: see `retries.supervise`.
+    """
+
+    train: tuple[str, ...]
+    model_dir: str
+    process_count: int = _DEFAULT_PROCESSES
+    max_restarts: int = 3
+
+    def commands(self, port: int) -> list[list[str]]:
+        """What each process runs. The first one coordinates the others at the port."""
+        return [
+            [
+                *("python", "-m", "switch_jax", "train", *self.train),
+                f"--coordinator_address=localhost:{port}",
+                f"--process_count={self.process_count}",
+                f"--process_index={index}",
+            ]
+            for index in range(self.process_count)
+        ]
+
+
+class Local:
+    """A `targets.Target` on this machine."""
+
+    name = "local"
+    required_flags: tuple[str, ...] = ()
+    optional_flags: tuple[str, ...] = ("process_count",)
+    sees_local_folders = True
+
+    def job(self, args: argparse.Namespace, train: Sequence[str], run: RunConfig) -> Rehearsal:
+        """See `targets.Target.job`."""
+        count = _DEFAULT_PROCESSES if args.process_count is None else args.process_count
+        return Rehearsal(tuple(train), run.model_dir, count, args.max_restarts)
+
+    def check(self, job: Rehearsal, config: Config) -> None:
+        """See `targets.Target.check`; the data are on this machine and are checked too."""
+        from switch_jax.launch import preflight  # loads JAX
+
+        preflight.check_rehearsal(config, job.process_count)
+
+    def describe(self, job: Rehearsal) -> str:
+        """See `targets.Target.describe`."""
+        return "".join(
+            f"# process {index} of {job.process_count}\nJAX_PLATFORMS=cpu {shell_line(command)}\n"
+            for index, command in enumerate(job.commands(_SHOWN_PORT))
+        )
+
+    def preflight(
+        self, job: Rehearsal, config: Config, skip_storage: bool, skip_plan: bool
+    ) -> None:
+        """Nothing to do: `check` has checked the data, and the processes compile the step."""
+
+    def run(self, job: Rehearsal) -> int:
+        """Runs the processes, and starts them again after failures, see `retries.supervise`.
+
+        Their output goes to standard error, with [0], [1], ... before each line, and to
+        MODEL_DIR/logs, a file for each process and attempt. Ctrl-C and SIGTERM are passed on to the
+        processes, and end the job.
+
+        Returns:
+          The exit code of `switch_jax train`, see `retries.exit_code`.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        from switch_jax.checkpointing import saved_steps
+        from switch_jax.trainer.folder import make_folder
+
+        folder = make_folder(job.model_dir)
+
+        def newest_step() -> int | None:
+            return max(saved_steps(folder), default=None)
+
+        with _Signals() as signals:
+
+            def attempt() -> int:
+                if signals.received:
+                    raise _AskedToStop(128 + signals.received[0])
+                commands = job.commands(_free_port())
+                code = run_together(commands, _environment(), _new_logs(folder), signals.received)
+                if signals.received:
+                    raise _AskedToStop(code)
+                return code
+
+            try:
+                return supervise(attempt, job.max_restarts, newest_step, log)
+            except _AskedToStop as asked:
+                return asked.exit_code
+
+
+class _AskedToStop(Exception):
+    """Ctrl-C or SIGTERM came. `exit_code` is that of the attempt that it ended."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__()
+
+
+class _Signals:
+    """Collects Ctrl-C and SIGTERM, to pass them on. Works in the main thread only."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+
+    def __enter__(self) -> "_Signals":
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of the processes: CPUs only, as many as the mesh needs."""
+    flags = re.sub(
+        r"--xla_force_host_platform_device_count=\S+", "", os.environ.get("XLA_FLAGS", "")
+    )
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    """A port that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _new_logs(model_dir: Path) -> str:
+    """The path of the next attempt's logs, without the number of a process."""
+    logs = model_dir / "logs"
+    logs.mkdir(exist_ok=True)
+    earlier = [int(file.name.split("_")[1]) for file in logs.glob("attempt_*_process_0.log")]
+    return str(logs / f"attempt_{max(earlier, default=0) + 1}_process_")

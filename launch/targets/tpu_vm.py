@@ -1,0 +1,52 @@
+"""One slice of TPU VMs, which is created at once or not at all."""
+
+from switch_jax.errors import UserError
+from switch_jax.launch import tpu_slices
+from switch_jax.launch.commands import Command
+from switch_jax.launch.job import Job
+from switch_jax.launch.tpu_hosts import gcloud
+
+
+class TpuVm(tpu_slices.TpuSlicesTarget):
+    """A slice that is made by `gcloud compute tpus tpu-vm create`."""
+
+    name = "tpu-vm"
+    give_back = "gives the slice back when you no longer need it"
+
+    def check_job(self, job: Job) -> None:
+        """See `GoogleCloudTarget.check_job`."""
+        super().check_job(job)
+        if job.hardware.count > 1:
+            raise UserError(
+                f"--topology={job.hardware.name}: several slices find each other by "
+                "--on=queued-resource, gke or xpk, not by tpu-vm"
+            )
+
+    def request(self, job: Job) -> tpu_slices.SliceRequest:
+        """See `TpuSlicesTarget.request`."""
+
+        def command(verb: str, why: str, *flags: str) -> Command:
+            return Command((*gcloud(job, "tpu-vm", verb, job.name), *flags), why)
+
+        return tpu_slices.SliceRequest(
+            nodes=[job.name],
+            describe=command(
+                "describe",
+                f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the slice is READY",
+                "--format=value(state)",
+            ),
+            create=command(
+                "create",
+                "only if there is no slice: creates it",
+                f"--accelerator-type={job.hardware.accelerator_type}",
+                f"--version={job.hardware.generation.cloud.runtime}",
+                *tpu_slices.capacity_flags(job),
+            ),
+            delete=command(
+                "delete",
+                "only after a preemption: deletes what is left of the slice",
+                "--quiet",
+            ),
+            ready="READY",
+            gone=("PREEMPTED", "TERMINATED"),
+        )

@@ -1,0 +1,111 @@
+"""A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
+
+xpk writes the manifest itself. Every restart counts, also after a preemption. The containers are
+privileged and mount their buckets themselves, as on TPU VMs. xpk copies --command into a script in
+the manifest (src/xpk/core/docker_container.py), so it has to be one line, quoted for bash and
+escaped for Kubernetes.
+"""
+
+from switch_jax.errors import UserError
+from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
+from switch_jax.launch.commands import Command, Step, quote, run_command, shell_line
+from switch_jax.launch.environment import environment
+from switch_jax.launch.job import Job
+from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
+
+# xpk adds 42 and 127 to 255.
+_RESTARTING = "1,4-126"
+
+
+class Xpk(JobSetTarget):
+    """A JobSet that `xpk workload create` makes."""
+
+    name = "xpk"
+
+    def check_job(self, job: Job) -> None:
+        """See `GoogleCloudTarget.check_job`."""
+        super().check_job(job)
+        if job.service_account is not None:
+            raise UserError(
+                f"--service_account={quote(job.service_account)}: xpk's pods use the account of "
+                "their nodes; leave it out, or write --on=gke"
+            )
+        google_cloud.check_usual_shape(job.hardware)
+
+    def resources(self, job: Job) -> list[Command]:
+        """See `GoogleCloudTarget.resources`."""
+        argv = (
+            *("xpk", "cluster", "create", *_cluster(job)),
+            f"--tpu-type={job.hardware.accelerator_type}",
+            f"--num-slices={job.hardware.count}",
+            "--spot" if job.spot else "--on-demand",
+        )
+        return [
+            setup_commands.enable("container.googleapis.com", job.project),
+            setup_commands.once(
+                argv, "create the cluster and its slices, which cost money from now on"
+            ),
+        ]
+
+    def members(self, job: Job) -> setup_commands.Members:
+        """See `GoogleCloudTarget.members`."""
+        nodes = setup_commands.DEFAULT_ACCOUNT
+        return setup_commands.Members(bucket_user=nodes, image_reader=nodes)
+
+    def jobset(self, job: Job) -> JobSet:
+        """See `JobSetTarget.jobset`."""
+        return JobSet(job.name, job.hardware.hosts)  # xpk has made its cluster the current one
+
+    def commands(self, job: Job) -> list[Step]:
+        """See `GoogleCloudTarget.commands`."""
+        return [_get_credentials(job), _create(job), *self.jobset(job).commands()]
+
+    def afterwards(self, job: Job) -> list[Command]:
+        """See `GoogleCloudTarget.afterwards`."""
+        workload = ("xpk", "workload", "delete", f"--workload={job.name}", *_cluster(job))
+        why = "later, run it yourself: gives the slices and the cluster back"
+        return [
+            Command(workload, END_WHY),
+            Command(("xpk", "cluster", "delete", *_cluster(job)), why),
+        ]
+
+    def start_and_follow(self, job: Job) -> int:
+        """Has xpk make the JobSet if it does not exist, and follows it.
+
+        Returns:
+          The exit code of `switch_jax train`.
+
+        Raises:
+          UserError: xpk refuses it, or xpk or kubectl is not installed.
+        """
+        run_command(_get_credentials(job))
+        if not self.jobset(job).exists():
+            run_command(_create(job))
+        return self.jobset(job).follow()
+
+
+def _cluster(job: Job) -> tuple[str, ...]:
+    return (f"--cluster={job.cluster}", f"--zone={job.zone}", f"--project={job.project}")
+
+
+def _get_credentials(job: Job) -> Command:
+    argv = ("xpk", "workload", "list", *_cluster(job), f"--filter-by-job={job.name}")
+    return Command(argv, "gives kubectl access to the cluster")
+
+
+def _create(job: Job) -> Command:
+    variables = environment(job.hardware).items()
+    argv = (
+        *("xpk", "workload", "create", f"--workload={job.name}", *_cluster(job)),
+        f"--tpu-type={job.hardware.accelerator_type}",
+        f"--num-slices={job.hardware.count}",
+        "--no-use-parallel-containers",
+        f"--docker-name={CONTAINER}",
+        f"--docker-image={job.image}",
+        f"--max-restarts={job.max_restarts}",
+        f"--restart-on-exit-codes={_RESTARTING}",
+        f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
+        *(f"--env={name}={escape_variables(value)}" for name, value in variables),
+        f"--command={escape_variables(shell_line(tpu_hosts.with_buckets(job)))}",
+    )
+    return Command(argv, "only if kubectl finds no JobSet: xpk makes and applies it")

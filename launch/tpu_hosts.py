@@ -1,0 +1,226 @@
+"""The script that every host of a TPU VM runs, and the commands that run it on all of them.
+
+The container does not depend on the connection: if that breaks, training goes on, and the same
+command follows it again.
+"""
+
+import contextlib
+import hashlib
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Collection, Sequence
+
+from switch_jax.errors import UserError
+from switch_jax.launch.commands import (
+    Command,
+    File,
+    output_lines,
+    run_command,
+    shell_lines,
+    start_process,
+)
+from switch_jax.launch.console import log
+from switch_jax.launch.environment import environment
+from switch_jax.launch.job import Job
+from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
+
+# Seconds to save the state, between SIGTERM and SIGKILL.
+SAVE_SECONDS = 600
+# Seconds for the other hosts to end by themselves after one has failed. JAX's heartbeat takes 100.
+_FAILURE_GRACE = 180
+# Seconds for them to end after they were killed. A host that hangs does not end even then.
+_KILL_GRACE = 60
+
+_SCRIPT = """\
+#!/bin/bash
+# Starts the job on one host, or follows it if it already runs: bash {name}.sh SLICE
+set -euo pipefail
+{{ # bash reads up to the last brace before it runs this: the file may be replaced meanwhile.
+worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \\
+  http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \\
+  || hostname)
+trap 'echo "[$1 $worker] exit code $?"' EXIT
+label='{{{{.Config.Labels.job}}}}'
+job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || true)
+lines=20
+if [ -z "$job" ]; then
+  lines=all
+{login}  {run} > /dev/null
+elif [ "$job" != {digest} ]; then
+  echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
+  exit 2
+fi
+sudo docker logs --follow --tail "$lines" {name} 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
+code=$(sudo docker wait {name})
+exit "$code"
+}}
+"""
+_EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
+
+
+def with_buckets(job: Job) -> tuple[str, ...]:
+    """The command of the container: with_gcs.sh mounts the buckets and runs the job's command."""
+    return ("with_gcs", *job.buckets, "--", *job.command)
+
+
+def script(job: Job) -> File:
+    """The script that every host runs."""
+    registry = job.image.split("/")[0]
+    login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
+    google = registry.endswith(("docker.pkg.dev", "gcr.io"))
+    digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
+    run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
+    text = _SCRIPT.format(
+        name=job.name, login=login if google else "", run=shell_lines(run), digest=digest
+    )
+    return File(f"launched/{job.name}.sh", text, "the script that every host runs")
+
+
+def _container(job: Job) -> tuple[str, ...]:
+    return (
+        "--detach",
+        "--init",  # passes SIGTERM on; the trainer as process 1 would ignore it
+        f"--name={job.name}",
+        "--privileged",  # for the TPU's devices and FUSE
+        "--net=host",
+        *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
+        f"--stop-timeout={SAVE_SECONDS}",
+        "--volume=/var/cache/switch_jax:/var/cache/switch_jax",  # compiled programs
+        *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),
+        job.image,
+        *with_buckets(job),
+    )
+
+
+def copy_script(job: Job, node: str) -> Command:
+    """Copies the script to all hosts of a slice."""
+    argv = gcloud(job, "tpu-vm", "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
+    return Command(argv, "copies the script to all hosts")
+
+
+def remove_stopped(job: Job, node: str) -> Command:
+    """Removes the containers of ended attempts on the hosts of a slice."""
+    argv = _ssh(job, node, "sudo docker container prune --force")
+    return Command(argv, "removes the containers of earlier attempts, and leaves one that runs")
+
+
+def follow(job: Job, node: str) -> Command:
+    """Starts the job on all hosts of a slice, or follows it, until it ends."""
+    argv = _ssh(job, node, f"bash {job.name}.sh {node}")
+    return Command(argv, "starts the job on all hosts, or follows it if it already runs")
+
+
+def kill(job: Job, node: str) -> Command:
+    """Ends the job on all hosts of a slice, at once."""
+    argv = _ssh(job, node, f"sudo docker kill {job.name}")
+    return Command(argv, f"only if a host has failed and others still run after {_FAILURE_GRACE} s")
+
+
+def stop(job: Job, node: str) -> Command:
+    """Ends the job on all hosts of a slice, with a checkpoint. For a person to run."""
+    argv = _ssh(job, node, f"sudo docker stop {job.name}")
+    return Command(
+        argv, "later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first"
+    )
+
+
+def _ssh(job: Job, node: str, command: str) -> tuple[str, ...]:
+    # By default the 65th host would wait until another one has ended.
+    words = ("--worker=all", "--batch-size=all", f"--command={command}")
+    return gcloud(job, "tpu-vm", "ssh", node, *words)
+
+
+def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
+    """A command of gcloud for a 'tpu-vm' or 'queued-resources', in the job's zone and project."""
+    location = (f"--zone={job.zone}", f"--project={job.project}")
+    return ("gcloud", "compute", "tpus", kind, verb, *words, *location)
+
+
+def commands(job: Job, nodes: Sequence[str]) -> list[Command]:
+    """The commands of `run`, in this order."""
+    kinds = (copy_script, remove_stopped, follow, kill)
+    return [kind(job, node) for kind in kinds for node in nodes]
+
+
+def run(job: Job, nodes: Sequence[str]) -> int:
+    """Starts the job on the hosts of all slices and follows it to its end.
+
+    Args:
+      job: what to run.
+      nodes: names of the TPU VMs, one for each slice.
+
+    Returns:
+      See `retries.exit_code`.
+
+    Raises:
+      UserError: gcloud is not installed.
+    """
+    for node in nodes:
+        for command in (copy_script(job, node), remove_stopped(job, node)):
+            try:
+                run_command(command)
+            except UserError as error:  # the slice may be gone
+                log(str(error))
+                return UNREACHABLE
+    codes: dict[str, int] = {}
+    followed = [
+        start_process(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for n in nodes
+    ]
+    readers = [
+        threading.Thread(target=_print_output, args=(process, codes), daemon=True)
+        for process in followed
+    ]
+    for reader in readers:
+        reader.start()
+    not_killed = _wait(job, nodes, codes, followed)
+    for reader in readers:
+        reader.join(_KILL_GRACE)
+    failed = any([process.wait() for process in followed])
+    silent = len(codes) < job.hardware.hosts
+    counted = [code for host, code in codes.items() if host in not_killed or code != KILLED]
+    return exit_code([*counted, *([UNREACHABLE] if failed and silent else [])])
+
+
+def _print_output(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
+    """Prints what the hosts of a slice print, and collects their exit codes by their names."""
+    for line in output_lines(process):
+        print(line, end="", flush=True)
+        ended = _EXIT.fullmatch(line)
+        if ended:
+            codes[ended.group(1)] = int(ended.group(2))
+
+
+def _wait(
+    job: Job,
+    nodes: Sequence[str],
+    codes: dict[str, int],
+    followed: "Sequence[subprocess.Popen[str]]",
+) -> Collection[str]:
+    """Waits for all hosts. After one has failed, the others have _FAILURE_GRACE seconds.
+
+    Returns:
+      The hosts that were not killed from here.
+    """
+    not_killed: Collection[str] = codes
+    deadline = float("inf")
+    while any(process.poll() is None for process in followed):
+        if any(codes.values()):
+            deadline = min(deadline, time.monotonic() + _FAILURE_GRACE)
+        if time.monotonic() > deadline:
+            log("a host has failed and others have not ended: stopping them")
+            not_killed = set(codes)
+            for node in nodes:
+                # Hosts that have ended have no container to kill.
+                with contextlib.suppress(UserError):
+                    run_command(kill(job, node))
+            break
+        time.sleep(0.2)
+    for process in followed:
+        try:
+            process.wait(_KILL_GRACE)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+    return not_killed
