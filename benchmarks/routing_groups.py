@@ -7,8 +7,7 @@ model, a batch of its run file, and how many devices along data and expert share
 """
 
 from switch_jax.cli import gin_config
-from switch_jax.model.groups import training_groups
-from switch_jax.train_step.step import check_batch
+from switch_jax.train_step.microbatches import check_batch, routing_groups
 
 PRETRAIN, DEMO, FACTBOOK = "runs/pretrain.gin", "runs/demo.gin", "runs/factbook_pretrain.gin"
 BASE = ["switch_base", "switch_base_geglu", "mswitch_base"]
@@ -36,13 +35,11 @@ def cells(model: str, run: str, devices: int, bindings: list[str]) -> list[str]:
     """The bindings, and for each stack tokens, slots, effective factor and drop."""
     given = ["MODEL_DIR=/none", "MIXTURE_OR_TASK_NAME=none", *bindings]
     gin_config.parse([f"models/{model}.gin", run], given, [])
-    parts = gin_config.build()
-    lengths = tuple(parts["data"].task_feature_lengths[name] for name in ("inputs", "targets"))
-    batch = parts["run"].batch_size
+    config = gin_config.build()
     shape = {"data": devices, "expert": 1, "model": 1}
-    check_batch(parts["model"], batch, lengths, 1, shape)
+    check_batch(config, shape)
     row = [" ".join(f"`{binding}`" for binding in bindings)]
-    for groups in training_groups(parts["model"], batch, lengths, devices).values():
+    for groups in routing_groups(config, shape).values():
         row += [str(groups.tokens), str(groups.slots), f"{groups.capacity_factor:.2f}"]
         row.append(f"{100 * groups.expected_drop:.2f} %")
     return row
