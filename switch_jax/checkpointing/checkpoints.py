@@ -28,7 +28,7 @@ from switch_jax.checkpointing.description import (
 from switch_jax.checkpointing.orbax_patches import first_cause, root
 from switch_jax.errors import UserError, storage_error
 from switch_jax.paths import write_whole, writing
-from switch_jax.runtime.processes import agreed, is_first, on_first
+from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
 
 State = TypeVar("State")
 
@@ -206,7 +206,7 @@ class Checkpoints:
                 orbax_patches.end_waiting_threads()
                 raise
 
-        agreed(attempt)
+        run_on_all(attempt)
 
     def _record(self, step: int) -> dict[str, Any]:
         """Notes and value that were saved with a step; ValueError if they are damaged."""
@@ -375,7 +375,7 @@ def _on_first(path: Path, write: Callable[[], Any]) -> None:
         with writing(path):
             write()
 
-    on_first(attempt)
+    run_on_first(attempt)
 
 
 def _say_damaged(step: int | str, reason: str, place: Path, consequence: str = "") -> None:

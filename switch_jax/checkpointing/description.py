@@ -10,7 +10,7 @@ import jax
 
 from switch_jax.checkpointing.orbax_patches import first_cause, root, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
-from switch_jax.runtime.processes import agreed, gather
+from switch_jax.runtime.processes import gather, run_on_all
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -62,7 +62,7 @@ def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
         except Exception as error:  # Orbax's own kinds of errors are many
             return None, damage(error)
 
-    result, reason = agreed(attempt)
+    result, reason = run_on_all(attempt)
     return result, next((r for r in gather(reason) if r is not None), None)
 
 

@@ -17,7 +17,7 @@ from switch_jax.checkpointing.description import (
 )
 from switch_jax.errors import UserError
 from switch_jax.paths import local_path
-from switch_jax.runtime.processes import agreed, gather
+from switch_jax.runtime.processes import gather, run_on_all
 
 Parameters = TypeVar("Parameters")
 
@@ -69,7 +69,7 @@ def find_checkpoint(path: str | Path, step: int | None = None) -> Path:
     Raises:
       UserError: it is not there.
     """
-    first, *_ = gather(agreed(lambda: str(_found(path, step))))
+    first, *_ = gather(run_on_all(lambda: str(_found(path, step))))
     return Path(first)
 
 

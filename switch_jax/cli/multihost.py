@@ -27,7 +27,7 @@ def connect(args: argparse.Namespace, mesh: Any) -> None:
     """Joins the other processes where the flags say that there are some.
 
     Raises:
-      UserError: see `processes.connect` and `processes.check_alike`.
+      UserError: see `processes.connect` and `processes.check_same_config`.
     """
     from switch_jax.runtime import processes
 
@@ -40,7 +40,7 @@ def connect(args: argparse.Namespace, mesh: Any) -> None:
 
     from switch_jax.cli import gin_config
 
-    processes.check_alike(gin_config.config_text())
+    processes.check_same_config(gin_config.config_text())
 
 
 def joined() -> bool:
@@ -54,7 +54,7 @@ def end(exit_code: int) -> NoReturn:
     if joined():
         from switch_jax.runtime import processes
 
-        processes.part()
+        processes.disconnect()
     end_at_once(exit_code)
 
 

@@ -1,4 +1,4 @@
-"""What a run reads; importing this loads no TensorFlow."""
+"""What a run reads, and how it is laid out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +21,12 @@ class DataConfig:
       pack: put several short examples into one row.
       shuffle: shuffle the training examples.
       seed: seed of the order, the mixing and the masked spans.
-      num_streams: K, independent streams that make up each batch, B / K rows each: most hosts that
-        can share the reading. Another number is another order of the data, so that a run keeps its.
-      use_cached: read what seqio's cache script wrote, not the source.
-      vocabulary: for all features in place of the task's own: 't5', 'mt5', 'byte' or the path of a
-        SentencePiece model; None = the task's own.
+      num_streams: K, the number of independent streams that make up each batch, B / K rows each. At
+        most K hosts can share the reading. Another number gives another order of the data, so a
+        run cannot change it.
+      use_cached: read the cache that `switch_jax tasks cache` wrote, not the source.
+      vocabulary: used for all features: 't5', 'mt5', 'byte' or the path of a SentencePiece model;
+        None = that of the task.
     """
 
     mixture_or_task_name: str

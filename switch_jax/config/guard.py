@@ -13,23 +13,25 @@ class GuardConfig:
     neither parameters nor the optimiser's state.
 
     The limits come from the logarithms of loss and norm in the last `window` steps, without the
-    newest quarter of these, so that a rise does not lift its own limit. A limit lies above the
-    median by `sigmas` standard deviations, and at 1.1 times the median of the loss or 3 times that
-    of the norm at least. The deviation is that of normal noise with the same upper tenth: a few
-    spikes do not widen it, and a loss that one step in ten has, as those of the hard task of a
-    mixture, is no spike. There are no limits before the window is nearly full.
+    newest quarter of these, so that a rise does not lift its own limit. A limit lies `sigmas`
+    standard deviations above the median, and at least at 1.1 times the median of the loss, or at 3
+    times that of the norm. The standard deviation is estimated from the 90th percentile, as for
+    normal noise. So a few spikes do not widen it, and a loss that one step in ten has, as from the
+    hard task of a mixture, is not a spike. There are no limits before the window is nearly full.
 
-    A skipped step changes nothing, so the next one has the same loss and norm, noise apart. A norm
-    that stays up while the loss is within its limit is therefore believed after 5 steps (fewer
-    where `bad_steps_in_a_row` is not above 5): the history of norms is moved to its level. A loss
-    that stays up is never believed.
+    A skipped step changes nothing, so the next step has the same loss and norm, apart from noise. A
+    norm that stays up while the loss is within its limit is therefore accepted after 5 steps (fewer
+    if `bad_steps_in_a_row` is 5 or less): the history of norms is moved to its level. A loss that
+    stays up is never accepted.
 
     Attributes:
-      window: steps that loss and gradient norm are compared with.
-      sigmas: None = only what is not finite is bad.
-      bad_steps_in_a_row: with so many the run goes back to its last checkpoint, with new data.
-      rollbacks: so often without a checkpoint in between; then, or at once with 0, the run stops.
-      dumped_batches: most bad batches that each start of the run writes out for inspection.
+      window: number of recent steps that loss and gradient norm are compared with.
+      sigmas: None = a step is bad only if its loss or norm is not finite.
+      bad_steps_in_a_row: after this many the run returns to its last checkpoint, and goes on with
+        new data.
+      rollbacks: at most this many returns without a good checkpoint in between; then the run stops.
+        With 0 it stops instead of returning.
+      dumped_batches: at most this many bad batches are written out for inspection at each start.
     """
 
     window: int = 128

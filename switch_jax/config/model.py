@@ -24,15 +24,15 @@ class ModelConfig:
       activation: 'relu' (T5 1.0) or 'gated-gelu' (T5 1.1: two input projections, one through GELU).
       tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
       num_experts: E of every Switch layer; 0 = dense.
-      expert_d_ff: F of one expert; None = d_ff, which takes the FLOPs of the dense model.
-      sparse_step: every how many layers the feed-forward layer is a Switch layer: 2 = layers
-        1, 3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
-      group_size: the most tokens routed together, in the encoder; see `moe.group_shape`.
+      expert_d_ff: F of one expert; None = d_ff, so that the FLOPs are those of the dense model.
+      sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
+        3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
+      group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
       decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
       train_capacity_factor, eval_capacity_factor: see `moe.capacity` (Eq. 3).
       min_capacity: fewest slots of an expert in a group.
-      capacity_multiple: slots are rounded up to a multiple of it where that adds little; see
-        `moe.capacity`. 8 is fast on a TPU; 1 leaves them as they are.
+      capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
+        `moe.capacity`. 8 is fast on a TPU; 1 does not round.
       jitter: epsilon of the noise on the router's input in training (App. C).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
@@ -42,13 +42,13 @@ class ModelConfig:
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
       norm_epsilon: RMSNorm's.
       dtype: 'bfloat16' or 'float32', of activations; parameters and the router are float32.
-      scan_layers: compile one block and run it as often as there are blocks. False compiles each
+      scan_layers: compile one block, and run it in a loop over the blocks. False compiles each
         block by itself: the program is faster, since no activation is copied into a stack and out
-        of it (T5-Base on TPU v5p by 1.3 times), and takes several times as long to compile.
-      remat_policy: which activations of a block are saved for the backward pass, the others being
-        computed again: 'none' = none is computed again; 'minimal' = products with weight matrices
-        are saved; 'full' = only the block's input is. What an all-to-all brought is always saved
-        and never exchanged again.
+        of it (1.3 times for T5-Base on TPU v5p), but takes several times longer to compile.
+      remat_policy: which activations of a block are saved for the backward pass; the others are
+        computed again. 'none' = nothing is computed again; 'minimal' = products with weight
+        matrices are saved; 'full' = only the block's input is saved. The results of all-to-alls
+        are always saved, so that nothing is exchanged twice.
     """
 
     vocab_size: int
@@ -139,14 +139,14 @@ class ModelConfig:
 
     @property
     def sparse_layers(self) -> dict[str, list[int]]:
-        """Numbers of the Switch layers of each stack, counted from 0."""
+        """Indices of the Switch layers of each stack, counted from 0."""
 
-        def numbers(layers: int) -> list[int]:
+        def indices(layers: int) -> list[int]:
             return list(range(self.sparse_step - 1, layers, self.sparse_step))
 
         if not self.num_experts:
             return {"encoder": [], "decoder": []}
         return {
-            "encoder": numbers(self.num_encoder_layers),
-            "decoder": numbers(self.num_decoder_layers),
+            "encoder": indices(self.num_encoder_layers),
+            "decoder": indices(self.num_decoder_layers),
         }

@@ -16,13 +16,15 @@ class OptimizerConfig:
     Attributes:
       learning_rate: the base, relative to the RMS of each parameter. 1.0 in T5's pretraining: with
         10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in its fine-tuning.
-      warmup_steps: 'rsqrt': the rate is constant up to here and falls after; 'constant': it rises
-        linearly to here, 1 = at full height from the first step.
+      warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. 'constant':
+        it rises linearly up to this step; 1 = the full rate from the first step on.
       schedule: 'rsqrt' or 'constant'.
       trained_parameters: 'all'; 'expert', those with a logical axis 'expert', or 'non_expert', all
-        others, the router too. What is not trained keeps every bit, and has no optimiser state. Its
-        gradients are computed even so: the guard judges the norm of all.
-      min_dim_size_to_factor: a matrix has a factored second moment if both its sides are as long.
+        others, the router too. Parameters that are not trained do not change by a bit, and have no
+        optimiser state. Their gradients are still computed, since the bad-step guard judges the
+        norm of all gradients.
+      min_dim_size_to_factor: a matrix has a factored second moment if both its sides are at least
+        this long.
     """
 
     learning_rate: float = 1.0

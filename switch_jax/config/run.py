@@ -1,4 +1,4 @@
-"""How long a run is, and how often it looks up."""
+"""How long a run is, where it writes, and how often it evaluates and saves."""
 
 import dataclasses
 
@@ -12,26 +12,29 @@ class RunConfig:
 
     Attributes:
       model_dir: folder of the run: checkpoints, metrics, config.
-      train_steps: optimiser steps in all, those before a resume included; not those that
-        `initial_checkpoint` had done.
+      train_steps: optimiser steps in all, including those before a resume, but not those of
+        `initial_checkpoint`.
       batch_size: B, rows (packed examples) of one optimiser step.
-      num_microbatches: parts that the batch is computed in, one after the other, to save memory.
-      initial_checkpoint: whose parameters a run without a checkpoint of its own starts from, as in
-        fine-tuning: the MODEL_DIR of another run (its newest checkpoint) or one of its checkpoints,
-        MODEL_DIR/checkpoints/STEP. Steps, optimiser, guard and data begin anew. None: from scratch.
-      seed: of initialisation, dropout and jitter. The order of the data has its own.
+      num_microbatches: parts into which the batch is split; they are computed one after the other,
+        which saves memory.
+      initial_checkpoint: a run that has no checkpoint of its own starts from these parameters, as
+        in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), or one of its
+        checkpoints, MODEL_DIR/checkpoints/STEP. Steps, optimiser, guard and data start anew. None:
+        from scratch.
+      seed: of initialisation, dropout and jitter. The order of the data has a seed of its own.
       log_period, eval_period, checkpoint_period: steps between.
-      eval_batches: most batches of each validation set.
-      keep_checkpoints: how many of the newest stay.
-      keep_best: how many of the best stay besides, of those that an evaluation goes with.
-      keep_set_aside: how many of the newest checkpoints stay in each of the folders `discarded`
-        (those that a return to an earlier one has left) and `damaged`; 0: none.
-      best_metric: what is best: 'neg_log_perplexity' or 'accuracy' over all validation sets, or of
-        one task or component of the mixture, as in 'my_task/accuracy'.
-      early_stopping_evals: the run ends after so many evaluations without a better one; None: no.
-      profile_steps: first and last step of a profiler trace; None: none is planned.
-      watchdog_seconds: a step that takes longer has the stacks of all threads written out.
-      wandb_project: Weights & Biases project that gets the metrics too; None: none does.
+      eval_batches: at most this many batches of each validation set.
+      keep_checkpoints: how many of the newest checkpoints are kept.
+      keep_best: how many of the best are kept too, of those that were evaluated.
+      keep_set_aside: how many of the newest checkpoints are kept in each of the folders `discarded`
+        (left behind by a rollback) and `damaged`; 0: none.
+      best_metric: what the best checkpoint is chosen by: 'neg_log_perplexity' or 'accuracy' over
+        all validation sets, or of one task of the mixture, as in 'my_task/accuracy'.
+      early_stopping_evals: the run ends after this many evaluations without a better one; None: it
+        does not stop early.
+      profile_steps: first and last step of a profiler trace; None: no trace.
+      watchdog_seconds: if a step takes longer, the stacks of all threads are written to a file.
+      wandb_project: Weights & Biases project that also gets the metrics; None: no project.
     """
 
     model_dir: str

@@ -14,7 +14,7 @@ from switch_jax.inference.task_scores import TaskScores
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
 from switch_jax.paths import write_whole, writing
-from switch_jax.runtime.processes import agreed, gather, is_first, on_first
+from switch_jax.runtime.processes import gather, is_first, run_on_all, run_on_first
 from switch_jax.trainer.evaluation import Evaluation
 
 FOLDER = "eval"  # of a run's folder
@@ -48,7 +48,7 @@ class CheckpointScores:
         self._predictor = Predictor(trained)
         self._decoding = trained.decoding.describe()
         self._options: dict[str, dict[str, Any]] = {}  # by kind, of the checkpoint under way
-        self._writer = agreed(self._open)
+        self._writer = run_on_all(self._open)
         self._sets: dict[str, TaskScores] = {}
         self._given: Evaluation | None = None
 
@@ -60,7 +60,7 @@ class CheckpointScores:
 
     def close(self) -> None:
         """Writes what is buffered."""
-        agreed(self._writer.close)
+        run_on_all(self._writer.close)
 
     def evaluate(
         self, step: int, settings: dict[str, Any], say: Callable[[str], None]
@@ -140,14 +140,14 @@ class CheckpointScores:
         metrics, rows = self._sets[task.name](self._predictor, parameters)
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
         name = f"{task.name}-{data.split}-{step}.jsonl"
-        on_first(lambda: self._write_lines(name, lines))
+        run_on_first(lambda: self._write_lines(name, lines))
         self._write(GENERATED, step, task.name, metrics, {"examples": len(rows)})
 
     def _write(
         self, kind: str, step: int, task: str, metrics: dict[str, float], more: Any = None
     ) -> None:
         values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
-        agreed(lambda: self._writer.write(kind, step, 0.0, values))
+        run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
 
     def _write_lines(self, name: str, lines: list[str]) -> None:
         file = self._folder / FOLDER / "predictions" / name

@@ -9,7 +9,7 @@ from typing import Any
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.paths import whole, write_whole, writing
-from switch_jax.runtime.processes import gather, on_first
+from switch_jax.runtime.processes import gather, run_on_first
 
 
 class Parts:
@@ -35,7 +35,7 @@ class Parts:
         self._folder = self.path.with_name(self.path.name + ".parts")
         self._size = records_of_a_part
         text = json.dumps(description, sort_keys=True, indent=1) + "\n"
-        on_first(lambda: self._open(text))
+        run_on_first(lambda: self._open(text))
 
     def _open(self, description: str) -> None:
         if self.path.exists():
@@ -77,14 +77,14 @@ class Parts:
             if parts % num_shards == shard and not self._is_there(parts):
                 lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, total)]
                 text, file = "".join(line + "\n" for line in lines), self._file(parts)
-                on_first(lambda: self._write(file, text))  # noqa: B023  at once
+                run_on_first(lambda: self._write(file, text))  # noqa: B023  at once
             parts, total = parts + 1, total + len(part)
         missing = [n for n in range(parts) if not self._is_there(n)]
         if gather(self.path.exists())[0]:  # another job was as far at the same time
             return 0
         if missing:
             return sum(min(self._size, total - n * self._size) for n in missing)
-        on_first(lambda: self._join(parts))
+        run_on_first(lambda: self._join(parts))
         return 0
 
     def _is_there(self, number: int) -> bool:

@@ -2,7 +2,7 @@
 
 Factored second moment, no momentum, updates clipped by their RMS and scaled by the RMS of the
 parameter. Layers and experts are stacked along axes of one array, but each is a matrix of its own:
-those axes are batch axes, for factoring, for clipping and for the parameter scale alike.
+those axes are batch axes for factoring, for clipping and for the parameter scale.
 """
 
 import math
@@ -17,17 +17,17 @@ BATCH_AXES = ("layers", "expert")
 
 
 class Moment(NamedTuple):
-    """Second moment of one parameter: means over rows and columns, or in full; the rest is None.
+    """Second moment of one parameter: means over rows and columns, or in full.
 
-    Of a parameter that is not trained all is None.
+    What is not used is None; for a parameter that is not trained, all of it is.
 
     Attributes:
       row: [..., R] mean over the last axis of a factored [..., R, C] matrix.
       column: [..., C] mean over its last axis but one.
       full: the shape of the parameter, where it is not factored.
-      square_sum: [...] of the parameter itself. It is taken where the parameter is updated: by
-        itself it would read all parameters once more, a quarter of what the optimiser costs a TPU.
-        Not the mean, whose division would be an operation of its own.
+      square_sum: [...] of the parameter itself. It is computed where the parameter is updated:
+        computed apart, it would read all parameters once more, a quarter of the optimiser's time on
+        a TPU. It is a sum and not a mean, because the division would be one more operation.
     """
 
     row: Any
@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 
 
 class AdafactorState(NamedTuple):
-    """`updates`: int32 number of updates done; `moments`: one `Moment` a parameter."""
+    """`updates`: int32, number of updates done; `moments`: a `Moment` for each parameter."""
 
     updates: Any
     moments: Any
@@ -57,17 +57,18 @@ def adafactor(
     """The optimiser of T5 and of the Switch Transformers.
 
     `update` also takes `skip`, a bool scalar: where it is true, updates are 0 and the state stays
-    as it is, whatever the gradients are.
+    as it is, even if gradients are not finite.
 
     Args:
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
       axes: the parameters' nested dict with a tuple of logical axis names for each.
-      is_trained: whether a parameter with these axes is; others have updates of 0 and no state.
+      is_trained: whether a parameter with these axes is trained; the others get updates of 0, and
+        no state.
       decay_rate: the moment's decay at update t (from 1) is 1 - t^-decay_rate.
-      clipping_threshold: largest RMS of an update before scaling.
+      clipping_threshold: largest RMS of an update, before it is scaled.
       epsilon: added to squared gradients.
-      minimum_scale: the least RMS that a parameter is taken to have.
-      min_dim_size_to_factor: both sides of a matrix must be as long for it to be factored.
+      minimum_scale: lower bound of the parameter's RMS by which updates are scaled.
+      min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
 
     def batch_dims(names: tuple[str, ...]) -> int:
@@ -108,8 +109,8 @@ def adafactor(
         if moment.full is None:
             column = decay * moment.column + (1 - decay) * (square.mean(-2) + epsilon)
             column_factor = jax.lax.rsqrt(column)[..., None, :]
-            # The mean square of the update g / sqrt(row / mean(row) * column) by way of its rows:
-            # from the update itself, that would be computed and written out once more for it.
+            # The mean square of the update g / sqrt(row / mean(row) * column), computed from its
+            # rows: computed from the update itself, the update would be written out once more.
             weighted = jnp.mean(jnp.square(gradient * column_factor), axis=-1)
             row = decay * moment.row + (1 - decay) * (square.mean(-1) + epsilon)
             full, row_mean = None, row.mean(-1)

@@ -10,9 +10,9 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
     """The rate as a function of the updates done.
 
     'rsqrt': constant, then inverse square root of the step, as T5 pretrains: 1 / sqrt(max(step,
-    1e4)). 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: T5X goes on
-    with the optimiser's state of pretraining, a run from `initial_checkpoint` begins with a fresh
-    one, whose second moments are those of a few batches during its first steps.
+    1e4)). 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: T5X
+    continues with the optimiser state of pretraining, but a run from another run's checkpoint
+    begins with a fresh state, whose second moments rest on a few batches during its first steps.
     """
 
     def rsqrt(count):

@@ -1,4 +1,4 @@
-"""The C library's memory, in which the arrays of a step lie where the devices are CPUs."""
+"""The C library's memory, which holds the arrays of a step when the devices are CPUs."""
 
 import ctypes
 import platform
@@ -8,31 +8,31 @@ import jax
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-# Of TPUs, NVIDIA's and AMD's GPUs, as far as this machine lets us use them.
+# Device files of TPUs and of NVIDIA's and AMD's GPUs.
 _DEVICES = Path("/dev")
 _ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
 
 
 def keep_freed_memory() -> None:
-    """Lets each step have the memory that the step before it freed, where there are only CPUs.
+    """Lets each step reuse the memory that the step before it freed, if there are only CPUs.
 
-    By default glibc returns large blocks to the system, which clears every page of them when it is
-    touched again: that is a fifth of a step. To be called before anything starts threads: all share
-    one arena then, since no other can hold large blocks.
+    By default glibc returns large blocks to the system, which clears every page when it is touched
+    again; that takes a fifth of a step. Call this before anything starts threads: they all share
+    one arena then, since only the first arena can hold large blocks.
     """
-    if _is_ours():
+    if _uses_glibc_memory():
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)):
             mallopt(parameter, value)
 
 
 def return_freed_memory() -> None:
-    """Gives back what is kept now: between compilation, which takes much, and the first step."""
-    if _is_ours():
+    """Returns the memory that is kept now to the system, as after compilation, which takes much."""
+    if _uses_glibc_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _is_ours() -> bool:
+def _uses_glibc_memory() -> bool:
     return platform.libc_ver()[0] == "glibc" and _only_cpus()
 
 

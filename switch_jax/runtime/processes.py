@@ -1,4 +1,4 @@
-"""The processes of a run: how they find each other, and what all of them must know alike."""
+"""The processes of a run: how they find each other, exchange values, and fail together."""
 
 import contextlib
 import importlib.metadata
@@ -21,15 +21,15 @@ from switch_jax.partitioning.mesh import offer_virtual_cpus
 
 Result = TypeVar("Result")
 
-# Seconds after which the others give up on a process that is gone.
+# Seconds after which a process that does not answer counts as lost.
 _HEARTBEAT_TIMEOUT = 100
-# Seconds between the first and the last that starts; on a platform each host pulls the image first.
+# Seconds between the first start and the last; on a platform each host pulls the image first.
 _START_TIMEOUT = 300
 _PLATFORM_START_TIMEOUT = 1800
-# Seconds between the first and the last that has compiled.
+# Seconds between the first process that has compiled and the last.
 _MEETING_TIMEOUT = 3600
 
-# What Linux says the machine is; on Google's, "Google Compute Engine".
+# Linux's name of the machine's model; Google's machines have "Google Compute Engine".
 _PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
 
 
@@ -39,18 +39,18 @@ def connect(
     process_index: int | None,
     local_cpu_devices: int | None = None,
 ) -> None:
-    """Joins the other processes; to be called before anything else asks JAX for its devices.
+    """Joins the other processes. Call it before anything asks JAX for its devices.
 
     Args:
-      coordinator_address: host:port of process 0. None = found as `jax.distributed.initialize`
-        does: on Cloud TPU, GKE, Slurm, Open MPI.
-      process_count, process_index: likewise.
-      local_cpu_devices: virtual CPU devices of this process, where there are only CPUs.
+      coordinator_address: host:port of process 0. None: `jax.distributed.initialize` finds it, on
+        Cloud TPU, GKE, Slurm and Open MPI.
+      process_count, process_index: the same.
+      local_cpu_devices: virtual CPU devices of this process, if there are only CPUs.
 
     Raises:
-      UserError: it is not known where the others are.
-      LostHostError: they were not there in time.
-      TransientError: the TPU of this machine does not show up.
+      UserError: nothing says where the other processes are.
+      LostHostError: they did not start in time.
+      TransientError: this machine's TPU is not found.
     """
     given = (coordinator_address, process_count, process_index)
     if None in given and given != (None, None, None):
@@ -67,7 +67,7 @@ def connect(
         )
     if local_cpu_devices:
         offer_virtual_cpus(local_cpu_devices)
-    # Its handler of SIGTERM would take the place of ours.
+    # Its SIGTERM handler would replace ours.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -93,17 +93,17 @@ def connect(
 
 
 def _is_meant_for_tpus() -> bool:
-    """Whether this is a TPU pod of GKE or a VM of Google's: JAX asks only where it sees a chip."""
+    """Whether this is a TPU pod of GKE or a Google VM; JAX asks only if it sees a chip."""
     if os.environ.keys() & {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"}:
         return True
     return _PRODUCT_NAME.exists() and _PRODUCT_NAME.read_text().startswith("Google")
 
 
-def check_alike(config_text: str) -> None:
-    """Compares what must be the same on all processes, after `connect` and before JAX starts.
+def check_same_config(config_text: str) -> None:
+    """Compares what must be equal on all processes, after `connect` and before JAX starts.
 
-    The words go through the coordinator: programs of different versions of JAX might wait for each
-    other for ever.
+    The values go through the coordinator: programs of different JAX versions might wait for each
+    other forever.
 
     Args:
       config_text: the parsed config.
@@ -112,7 +112,7 @@ def check_alike(config_text: str) -> None:
       UserError: on every process, with the first thing that differs.
     """
     index, client = distributed.global_state.process_id, _coordinator()
-    folder = "switch_jax/alike"
+    folder = "switch_jax/same_config"
     own = json.dumps({**versions(), "config": config_text})
     client.key_value_set(f"{folder}/{index}", own)
     client.wait_at_barrier(folder, 1000 * _HEARTBEAT_TIMEOUT)
@@ -122,42 +122,43 @@ def check_alike(config_text: str) -> None:
         raise UserError(error)
 
 
-def meet(place: str) -> None:
-    """Waits for all processes at a place that each comes to once; alone it returns at once.
+def barrier(name: str) -> None:
+    """Waits until all processes have called it; `name`: each is used once in a run.
 
-    No program runs for it: on CPUs one that others start more than 30 seconds later fails.
+    It runs no JAX program: on CPUs such a program fails if the others start it more than 30 seconds
+    later.
     """
     if jax.process_count() > 1:
-        _coordinator().wait_at_barrier(f"switch_jax/{place}", 1000 * _MEETING_TIMEOUT)
+        _coordinator().wait_at_barrier(f"switch_jax/{name}", 1000 * _MEETING_TIMEOUT)
 
 
-def announce(name: str, value: str) -> None:
-    """Leaves a word for the other processes, which they find when they look: none waits for it."""
+def publish(name: str, value: str) -> None:
+    """Publishes a value for the other processes, without waiting for them."""
     if jax.process_count() > 1:
         key = f"switch_jax/{name}/{jax.process_index()}"
         _coordinator().key_value_set(key, value, allow_overwrite=True)
 
 
-def announced(name: str) -> list[str]:
-    """The words that processes have left under this name so far; alone there are none."""
+def published(name: str) -> list[str]:
+    """The values that processes have published under this name so far; none in a single process."""
     if jax.process_count() == 1:
         return []
     return [value for _, value in _coordinator().key_value_dir_get(f"switch_jax/{name}")]
 
 
-def part() -> None:
-    """Leaves the other processes, when all come to this: no heartbeat is missed from now on."""
-    with contextlib.suppress(RuntimeError):  # another is gone: this one has done its part
+def disconnect() -> None:
+    """Leaves the other processes, when all of them call this; then no heartbeats are expected."""
+    with contextlib.suppress(RuntimeError):  # another process is gone
         jax.distributed.shutdown()
 
 
 def _coordinator() -> Any:
-    """The client of what process 0 coordinates; JAX has no public name for it."""
+    """The client of the coordinator, process 0; JAX has no public name for it."""
     return distributed.global_state.client
 
 
 def versions() -> dict[str, str]:
-    """Of Python, switch_jax, and what programs are compiled by; '-' where it is not installed."""
+    """Versions of Python, switch_jax and the compiler's packages; '-' if one is not installed."""
     found = {"Python": platform.python_version(), "switch_jax": switch_jax.__version__}
     for name in ("jax", "jaxlib", "libtpu"):
         try:
@@ -168,10 +169,10 @@ def versions() -> dict[str, str]:
 
 
 def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
-    """The first thing that processes do not have alike, as one line; None: there is none.
+    """The first difference between the processes, as one line; None: there is none.
 
     Args:
-      facts: `versions` and "config" of each process, by its number.
+      facts: `versions` and "config" of each process, by its index.
     """
     first = facts[0]
     for name, value in first.items():
@@ -195,7 +196,7 @@ def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def _first_lines(ours: str, theirs: str) -> tuple[str, str]:
-    """The first line of each text that is not that of the other."""
+    """The first lines in which two texts differ."""
     pairs = itertools.zip_longest(ours.splitlines(), theirs.splitlines(), fillvalue="")
     return next((a, b) for a, b in pairs if a != b)
 
@@ -207,18 +208,18 @@ def _numbers(indices: Sequence[int]) -> str:
     return f"{noun} {', '.join(map(str, indices[:4]))}{more}"
 
 
-def joined() -> tuple[int, int]:
-    """The number of this process and how many there are; starts no devices, as JAX's own does."""
+def process_index_and_count() -> tuple[int, int]:
+    """The index of this process and the number of processes; does not start the devices."""
     return distributed.global_state.process_id, distributed.global_state.num_processes
 
 
 def is_first() -> bool:
-    """Whether this is the one process that writes what is written once."""
+    """Whether this is process 0, the only one that writes files that are written once."""
     return jax.process_index() == 0
 
 
 def gather(value: Any) -> list[Any]:
-    """What each process passed, as JSON can say it, by process; all must call it together."""
+    """The values of all processes, by index, after a round trip through JSON; all must call it."""
     if jax.process_count() == 1:
         return [json.loads(json.dumps(value))]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -229,28 +230,28 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(t[:n].tobytes()) for t, n in zip(texts, sizes, strict=True)]
 
 
-def on_first(action: Callable[[], Result]) -> Result | None:
-    """Does something on the first process alone; UserError on all of them where it is one there."""
-    return agreed(lambda: action() if is_first() else None)
+def run_on_first(action: Callable[[], Result]) -> Result | None:
+    """Runs an action on the first process only. If it raises UserError, all processes do."""
+    return run_on_all(lambda: action() if is_first() else None)
 
 
-def agreed(action: Callable[[], Result]) -> Result:
-    """Does something on every process; UserError on all of them where it is one on any."""
+def run_on_all(action: Callable[[], Result]) -> Result:
+    """Runs an action on every process. If one of them raises UserError, all processes do."""
     failure = None
     try:
         result = action()
     except UserError as error:
         failure = error
-    all_agree(failure)
+    raise_on_all(failure)
     return result
 
 
-def all_agree(error: UserError | None) -> None:
-    """Raises UserError on every process where any passed an error, so that none waits for it.
+def raise_on_all(error: UserError | None) -> None:
+    """Raises UserError on every process if any passed an error, so that none waits for it.
 
     Raises:
-      UserError: the first that does not pass.
-      TransientError: the first, where all may pass.
+      UserError: the first that is not transient.
+      TransientError: the first, if all errors are transient.
     """
     own = None if error is None else (str(error), isinstance(error, TransientError))
     errors = [e for e in gather(own) if e is not None]

@@ -1,4 +1,4 @@
-"""Keeps a bad step's update out of the model, inside the compiled step."""
+"""The bad-step guard: decides inside the compiled step whether a step is bad and is skipped."""
 
 from typing import Any, NamedTuple
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from switch_jax.config import GuardConfig
 
-# Of normal noise a tenth lies as many standard deviations above the mean.
+# The 90th percentile of normal noise, in standard deviations above the mean.
 _UPPER_TENTH = 1.2816
-# Loss and gradient norm are never spikes below so many times their median.
-_LEAST_RATIO = np.array([1.1, 3.0], np.float32)
-# Nor are they below these: batches of a model that makes hardly a mistake differ by large factors.
-_LEAST_LIMIT = np.array([0.01, 0.0], np.float32)
+# The limits of loss and gradient norm are at least this many times their median.
+_MIN_RATIO = np.array([1.1, 3.0], np.float32)
+# And at least these: the losses of a model that is nearly perfect differ by large factors.
+_MIN_LIMIT = np.array([0.01, 0.0], np.float32)
 _IS_NORM = np.array([False, True])
-# So many steps are skipped for their gradient norm alone before it is believed.
+# This many steps are skipped for their gradient norm alone; then the norm is accepted.
 _NORM_PATIENCE = 5
 
 
@@ -24,12 +24,12 @@ class Guard(NamedTuple):
 
     Attributes:
       recent: [2, window] float32, logarithms of loss and gradient norm, the newest last: of the
-        good steps and of the first bad one of each row (the next ones are of the same model, and
-        say nothing new); infinite where there was no step yet.
+        good steps, and of the first of bad steps in a row (the next ones have the same parameters,
+        and add nothing new); infinite where there was no step yet.
       good: int32, good steps so far.
       in_a_row: int32, bad steps since the last good one.
-      norm_above: int32, 1 more after each step whose norm alone was above its limit, 1 less after
-        each other one; from 0 to the number at which such a norm is believed.
+      norm_above: int32, goes up by 1 after each step of which only the norm was above its limit,
+        and down by 1 after each other step; from 0 to the number at which such a norm is accepted.
     """
 
     recent: Any
@@ -39,7 +39,7 @@ class Guard(NamedTuple):
 
 
 def init_guard(config: GuardConfig) -> Guard:
-    """Of a run that has done no step."""
+    """The guard before the first step."""
     zero = jnp.zeros([], jnp.int32)
     return Guard(jnp.full([2, config.window], jnp.inf, jnp.float32), zero, zero, zero)
 
@@ -60,17 +60,17 @@ def judge(
     loss_above, norm_above = values > limits
     norm_alone = finite & norm_above & ~loss_above
     patience = min(_NORM_PATIENCE, config.bad_steps_in_a_row - 1)
-    believed = norm_alone & (guard.norm_above == patience)
-    bad = ~finite | loss_above | (norm_alone & ~believed)
+    accepted = norm_alone & (guard.norm_above == patience)
+    bad = ~finite | loss_above | (norm_alone & ~accepted)
 
-    moved = guard.recent + jnp.where(_IS_NORM & believed, logs - medians, 0.0)[:, None]
+    moved = guard.recent + jnp.where(_IS_NORM & accepted, logs - medians, 0.0)[:, None]
     new = jnp.concatenate([moved[:, 1:], logs[:, None]], axis=1)
-    enters = finite & (~bad | (guard.in_a_row == 0))
+    is_remembered = finite & (~bad | (guard.in_a_row == 0))
     return (
         bad,
         limits,
         Guard(
-            jnp.where(enters, new, guard.recent),
+            jnp.where(is_remembered, new, guard.recent),
             guard.good + jnp.where(bad, 0, 1),
             jnp.where(bad, guard.in_a_row + 1, 0),
             jnp.clip(guard.norm_above + jnp.where(norm_alone, 1, -1), 0, patience),
@@ -79,12 +79,12 @@ def judge(
 
 
 def _limits(recent: jax.Array, config: GuardConfig) -> tuple[jax.Array, jax.Array]:
-    """Medians of the logarithms, and limits; each [2]."""
+    """Medians of the logarithms, and limits, both float32 [2]."""
     if config.sigmas is None:
         return jnp.zeros(2), jnp.full(2, jnp.inf)
     older = jnp.sort(recent[:, : config.window - config.window // 4], stable=False)
     length = older.shape[1]
     medians, upper = older[:, length // 2], older[:, length * 9 // 10]
-    rise = jnp.maximum(config.sigmas / _UPPER_TENTH * (upper - medians), np.log(_LEAST_RATIO))
-    limits = jnp.maximum(jnp.exp(medians + rise), _LEAST_LIMIT)
+    rise = jnp.maximum(config.sigmas / _UPPER_TENTH * (upper - medians), np.log(_MIN_RATIO))
+    limits = jnp.maximum(jnp.exp(medians + rise), _MIN_LIMIT)
     return medians, jnp.where(jnp.isfinite(upper), limits, jnp.inf)

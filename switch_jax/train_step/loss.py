@@ -31,10 +31,10 @@ def token_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Tok
       weights: [B, L] float32, 1 on real tokens and 0 on padding.
     """
     z = jax.nn.logsumexp(logits, axis=-1)
-    # A masked sum, not a look-up: the vocabulary may be split over the mesh.
+    # A masked sum, not a look-up, because the vocabulary may be split over the mesh.
     is_target = targets[..., None] == jnp.arange(logits.shape[-1])
     target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
-    # The maximum is there already; an argmax would be one more pass over [B, L, V].
+    # logsumexp has computed the maximum; an argmax would be one more pass over [B, L, V].
     correct = target_logit == logits.max(-1)
     return TokenSums(
         cross_entropy=jnp.sum((z - target_logit) * weights),

@@ -26,12 +26,12 @@ def rows_together(model: ModelConfig, batch_size: int, lengths: tuple[int, int])
 
 
 def _group_rows(batch_size: int, length: int, group_size: int) -> int:
-    """Rows of a group; 1 where a row is several groups."""
+    """Rows of a routing group; 1 where a row consists of several groups."""
     return max(1, group_shape(batch_size, length, group_size)[1] // length)
 
 
 def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError, with the equation, where the batch does not divide as it must.
+    """Raises UserError, with the equation, where the batch does not divide evenly.
 
     Args:
       config: the run.
@@ -74,9 +74,10 @@ def routing_groups(config: Config, mesh_shape: Mapping[str, int]) -> dict[str, G
 
 
 def split(model: ModelConfig, batch: Batch, parts: int) -> Batch:
-    """[B, ...] -> [parts, B / parts, ...]: every `parts`-th run of rows that stay together.
+    """[B, ...] -> [parts, B / parts, ...], by whole groups of rows that stay together.
 
-    Interleaved, so that each device finds its rows of every part among its rows of the batch.
+    Microbatch i takes every `parts`-th of these groups, from the i-th on. So the rows that a device
+    needs of each microbatch are among the rows that it has of the batch.
     """
     batch_size, length = batch["encoder_tokens"].shape
     rows = rows_together(model, batch_size, (length, batch["decoder_segments"].shape[1]))

@@ -1,11 +1,11 @@
-"""Norms by group of parameters, told by their logical axes."""
+"""Norms by group of parameters; the logical axes of a parameter decide its group."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-# The first of these axes that a parameter has names its group; one with none is a norm's scale.
+# The first of these axes that a parameter has names its group; without any it is a norm's scale.
 _KINDS = {
     "expert": "experts",
     "router": "router",

@@ -23,7 +23,7 @@ class TrainState(NamedTuple):
       step: int32 scalar, optimiser steps done.
       parameters: nested dict of float32 arrays.
       optimizer: the optimiser's state.
-      guard: what bad steps are told by.
+      guard: what the bad-step guard remembers.
     """
 
     step: Any

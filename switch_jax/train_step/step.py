@@ -18,8 +18,8 @@ from switch_jax.train_step.microbatches import Batch, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
 
-# Added to the signal of a host that has no batch: what it passes is padding, and all hosts see that
-# the step is not to be done.
+# Added to the signal of a host that has no batch. It passes padding, and all hosts learn from the
+# signal that the step must not be done.
 NO_STEP = 4
 
 
@@ -27,21 +27,21 @@ class Metrics(NamedTuple):
     """What a step reports; means over the real tokens of the whole batch, float32.
 
     Attributes:
-      loss: what was minimised: cross-entropy, z-loss and the routers' losses.
-      cross_entropy: nats a target token.
-      z_loss: already times its coefficient.
-      accuracy: of the teacher-forced prediction.
+      loss: what was minimised: cross-entropy, z-loss and the losses of the routers.
+      cross_entropy: nats per target token.
+      z_loss: already multiplied by its coefficient.
+      accuracy: of the teacher-forced predictions.
       load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
       gradient_norm: L2, of all gradients together.
-      parameter_norm: L2, after the update, in which they are at hand.
+      parameter_norm: L2, after the update.
       gradient_norms, parameter_norms, update_norms: L2, by group of parameters.
-      loss_limit, gradient_norm_limit: above which the step is bad; infinite where there is none.
-      skipped: 1 where the step was bad and changed nothing, else 0.
-      bad_in_a_row: int32, this step and the bad ones right before it.
-      updates: int32, steps so far that were not bad.
+      loss_limit, gradient_norm_limit: the step is bad above them; infinite where there is no limit.
+      skipped: 1 if the step was bad and changed nothing, else 0.
+      bad_in_a_row: int32, number of bad steps in a row up to this one.
+      updates: int32, number of steps so far that were not bad.
       batch_hash: uint32 of the batch's tokens.
-      signal: int32, the largest of all hosts' signals; 0 where there were none. From `NO_STEP` on
-        the step was not done: the state is as it was, and the other metrics mean nothing.
+      signal: int32, the largest signal of all hosts; 0 if there is none. From `NO_STEP` on the step
+        was not done: the state is unchanged, and the other metrics mean nothing.
       encoder_router, decoder_router: by layer; None in a dense model.
       tokens: real input and target tokens of the batch.
     """
@@ -70,7 +70,7 @@ class Metrics(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """What a part of the batch adds: token sums, and router statistics times their token share."""
+    """Sums over a microbatch; router statistics are weighted by its share of the tokens."""
 
     loss: jax.Array
     targets: TokenSums
@@ -79,7 +79,7 @@ class _Sums(NamedTuple):
 
 
 class _Totals(NamedTuple):
-    """Real tokens of the whole batch, which every part of it is normalised by."""
+    """Real tokens of the whole batch, by which each microbatch is normalised."""
 
     targets: jax.Array
     encoder: jax.Array
@@ -185,13 +185,15 @@ def make_train_step(
 
 
 def batch_hash(batch: Batch) -> jax.Array:
-    """uint32 of all tokens and their places: the same on every mesh and any number of hosts."""
+    """uint32 of all tokens and their positions; does not depend on the mesh or the hosts."""
 
     def mixed(tokens: jax.Array, salt: int) -> jax.Array:
-        place = jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 0) * jnp.uint32(tokens.shape[1])
-        place += jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 1)
-        # The last steps of MurmurHash3: a sum of tokens alone would not see them change places.
-        x = tokens.astype(jnp.uint32) * jnp.uint32(0xCC9E2D51) + place * jnp.uint32(0x1B873593)
+        position = jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 0) * jnp.uint32(
+            tokens.shape[1]
+        )
+        position += jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 1)
+        # The last steps of MurmurHash3; a plain sum would not change if tokens changed places.
+        x = tokens.astype(jnp.uint32) * jnp.uint32(0xCC9E2D51) + position * jnp.uint32(0x1B873593)
         x = (x ^ jnp.uint32(salt)) * jnp.uint32(0x85EBCA6B)
         x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
         return jnp.sum(x ^ (x >> 16), dtype=jnp.uint32)
@@ -234,7 +236,7 @@ def _real(segments: jax.Array) -> jax.Array:
 def _accumulate(
     gradient: Callable[..., tuple[Any, _Sums]], parts: Batch, totals: _Totals, key: jax.Array
 ) -> tuple[Any, _Sums]:
-    """Sums gradients and metrics over the parts of the batch, in float32."""
+    """Sums gradients and metrics over the microbatches, in float32."""
 
     def one(part: Batch, index: jax.Array) -> tuple[Any, _Sums]:
         return gradient(part, totals, jax.random.fold_in(key, index))

@@ -1,4 +1,4 @@
-"""What a run says of itself before it begins."""
+"""What a run prints before it begins."""
 
 from jax.sharding import Mesh
 
@@ -8,7 +8,7 @@ from switch_jax.train_step.microbatches import routing_groups
 
 
 def announcement(config: Config, mesh: Mesh) -> list[str]:
-    """Lines: what trains, on what, where; and the routing groups of each stack, with warnings."""
+    """Lines with the model, data and devices, and with the routing groups of each stack."""
     model = config.model
     kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
     sizes = " x ".join(str(size) for size in mesh.shape.values())

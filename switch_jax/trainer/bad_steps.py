@@ -1,4 +1,4 @@
-"""What the host makes of bad steps, those that the guard of the compiled step has skipped."""
+"""Bad steps on the host: counts those that the bad-step guard skipped, and decides to roll back."""
 
 import math
 from pathlib import Path
@@ -9,20 +9,20 @@ from switch_jax.train_step.step import Metrics
 from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.trainer.folder import write_bad_batch
 
-# What the guard judges a step by, and the limits, by their names in its metrics.
+# Names, in the step's metrics, of the values that the guard judges, and of their limits.
 _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
 
 
 class BadSteps:
-    """Counts bad steps and says what is wrong with them: whether to save, to go back, or to stop.
+    """Counts bad steps, describes them, and decides whether to save, to roll back, or to stop.
 
     Attributes:
-      in_a_row: bad steps since the last good one, as of the last step that was looked at.
-      rollbacks: returns to a checkpoint without a good one since.
+      in_a_row: bad steps since the last good one, up to the last finished step.
+      rollbacks: returns to a checkpoint since the last good checkpoint.
     """
 
     def __init__(self, config: GuardConfig, model_dir: Path) -> None:
-        """Counts from none; `model_dir`: the run's folder, in which batches are written."""
+        """Starts at 0; `model_dir`: the run's folder, where bad batches are written."""
         self._config, self._model_dir = config, model_dir
         self.in_a_row = self.rollbacks = 0
         self._last, self._written = "", 0
@@ -30,7 +30,7 @@ class BadSteps:
     def describe(
         self, step: int, metrics: Metrics, batch: DeviceBatch
     ) -> tuple[str, dict[str, float]]:
-        """Takes in a step that was skipped, and writes its batch if it is one of the first.
+        """Describes a step that was skipped, and writes its batch if it is one of the first.
 
         Returns:
           What is wrong, in one line; and the values of the step's record.
@@ -52,23 +52,23 @@ class BadSteps:
         return text, {"batch": number, **values}
 
     def too_many(self) -> bool:
-        """Whether the run has to go back, or to stop."""
+        """Whether the run has to roll back, or to stop."""
         return self.in_a_row >= self._config.bad_steps_in_a_row
 
     def may_save(self) -> bool:
-        """Not among bad steps: the checkpoint would take the place of one to go back to."""
+        """False among bad steps: the checkpoint would replace one that the run can return to."""
         return self.in_a_row == 0
 
     def may_go_back(self) -> bool:
-        """Whether the run has not been sent back too often."""
+        """Whether another return to a checkpoint is allowed."""
         return self.rollbacks < self._config.rollbacks
 
     def in_words(self, step: int) -> str:
-        """How many there are, up to a step."""
+        """The number of bad steps in a row, for a message."""
         return f"{self.in_a_row} bad steps in a row, up to step {step}"
 
     def check_may_go_back(self, step: int) -> None:
-        """Raises UserError where the run has been sent back too often; `step`: the last."""
+        """Raises UserError if the run has returned too often; `step`: the last step."""
         if not self.may_go_back():
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
@@ -79,11 +79,11 @@ class BadSteps:
             )
 
     def went_back(self) -> None:
-        """To a checkpoint."""
+        """Counts a return to a checkpoint."""
         self.in_a_row, self.rollbacks = 0, self.rollbacks + 1
 
     def saved(self) -> None:
-        """A checkpoint; it is a good one if the step was."""
+        """Counts a checkpoint; after a good step it is a good one."""
         if self.in_a_row == 0:
             self.rollbacks = 0
 

@@ -1,4 +1,4 @@
-"""Evaluation in the loop: teacher-forced, on every validation set; and the best one so far."""
+"""Teacher-forced evaluation on every validation set, and the best evaluation so far."""
 
 import dataclasses
 import math
@@ -55,7 +55,7 @@ class Evaluation:
         self._step = step.lower(parameters, shapes).compile()
 
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
-        """Metrics by task; of several tasks also their mean over tokens, "all"."""
+        """Metrics by task, and with several tasks also "all", their mean over all tokens."""
         results, total = {}, TokenSums(*[0.0] * 4)
         for task, batches in self._batches.items():
             on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
@@ -89,12 +89,13 @@ def _per_token(sums: TokenSums) -> dict[str, float]:
 
 @dataclasses.dataclass
 class Best:
-    """The best evaluation so far, by one metric of which more is better.
+    """The best evaluation so far, by a metric that is better when it is higher.
 
     Attributes:
-      value: None before the first evaluation that gave a number.
-      step: at which it was.
-      since: evaluations since then, those that gave NaN too; without a best, all so far.
+      value: None before the first evaluation whose metric is a number.
+      step: of the best evaluation.
+      since: evaluations since the best one, including those that gave NaN; all, if there is no
+        best.
     """
 
     value: float | None = None
@@ -102,24 +103,26 @@ class Best:
     since: int = 0
 
     def __post_init__(self) -> None:
-        if self.value is not None and math.isnan(self.value):  # of checkpoints of earlier code
+        if self.value is not None and math.isnan(
+            self.value
+        ):  # from a checkpoint of an earlier version
             self.value = None
 
     def update(self, step: int, value: float) -> None:
-        """Counts an evaluation; NaN is never the best."""
+        """Counts an evaluation. NaN is never the best."""
         if value > (-math.inf if self.value is None else self.value):
             self.value, self.step, self.since = value, step, 0
         else:
             self.since += 1
 
     def in_words(self, metric: str) -> str:
-        """How long there has been no better one; `metric`: what it is chosen by."""
+        """How long there has been no better evaluation, for a message; `metric`: its name."""
         if self.value is None:
             return f"no number for {metric} in {self.since} evaluations"
         return f"no better {metric} than that of step {self.step} in {self.since} evaluations"
 
     def as_json(self) -> dict[str, Any]:
-        """What the constructor takes."""
+        """The arguments of the constructor."""
         return dataclasses.asdict(self)
 
 
@@ -135,6 +138,6 @@ def check_metric(name: str, opened: OpenedTasks) -> None:
 
 
 def metric_of(results: Mapping[str, Mapping[str, float]], name: str) -> float:
-    """The value of `best_metric`: over all tasks where it names none."""
+    """The value of BEST_METRIC; over all tasks if it names no task."""
     task, _, metric = name.rpartition("/")
     return (results[task] if task in results else list(results.values())[-1])[metric]

@@ -11,7 +11,7 @@ import jax
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
-from switch_jax.runtime.processes import agreed, is_first
+from switch_jax.runtime.processes import is_first, run_on_all
 from switch_jax.trainer.records import Records, training_seconds
 
 
@@ -42,7 +42,7 @@ class Instruments(contextlib.ExitStack):
         super().__init__()
         with contextlib.ExitStack() as opened:  # closes what is open where the rest fails
             run = config.run
-            self.writer = agreed(
+            self.writer = run_on_all(
                 lambda: MetricWriter(folder, run.wandb_project, config_text, active=is_first())
             )
             opened.push(closed_by(self.writer.close))

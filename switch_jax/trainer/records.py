@@ -1,4 +1,4 @@
-"""What the log says of the steps since its last record."""
+"""The train records: means of the steps' metrics since the last record."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from switch_jax.model.flops import training_flops
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.train_step.step import Metrics
 
-# Not means over steps, or not of use as such.
+# Metrics that are not means over steps, or that are recorded in another form.
 _NOT_MEANS = (
     "tokens", "loss_limit", "gradient_norm_limit", "skipped", "bad_in_a_row", "updates",
     "batch_hash", "signal", "encoder_router", "decoder_router", "gradient_norms",
@@ -21,7 +21,7 @@ _NOT_MEANS = (
 
 
 class Records:
-    """Collects the metrics of the steps between two records, and writes their means."""
+    """Collects the metrics of steps, and writes their means."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Records:
         self._before = goodput.seconds()
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """The metrics, on the devices or not, of the step after the one added before."""
+        """Adds the metrics of the next step; they may still be on the devices."""
         self._step = step
         self._metrics.append(metrics)
 
     def flush(self, batches: int) -> None:
-        """Writes a record if steps were added since the last one.
+        """Writes a record, if steps were added since the last one.
 
         Args:
-          batches: number of the last step's batch.
+          batches: index of the last step's batch, from 1.
         """
         if not self._metrics:
             return
@@ -93,7 +93,7 @@ class Records:
             }
         self._writer.write("train", step, training_seconds(now), values)
         self._progress.show(mean.loss, tokens_per_second, elapsed / len(window))
-        # The first window of a life has the start of the pipeline in it.
+        # The first record after a start includes the start of the input pipeline.
         warning = self._started and self._input_bound.warning(spent["data"], elapsed)
         self._started = True
         if warning:
@@ -101,12 +101,12 @@ class Records:
 
 
 def training_seconds(spent: dict[str, float]) -> float:
-    """Of the seconds by kind those that evaluation, checkpoints and compilation leave."""
+    """Seconds of training, without evaluation, checkpoints and compilation; `spent`: by kind."""
     return spent["step"] + spent["data"] + spent["idle"]
 
 
 def _router(router: Any, layers: list[int]) -> dict[str, Any]:
-    """A stack's routers, by layer; an expert is dead that no token of these steps chose."""
+    """The routers of a stack, by layer. An expert is dead if no token of these steps chose it."""
     load = np.array(router.load)  # [N, E]
     return {
         "layers": layers,

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside, and how all hosts come to stop after the same step."""
+"""Signals that stop a run, and how all hosts stop after the same step."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.interrupts import raise_lost
-from switch_jax.runtime.processes import announce, announced
+from switch_jax.runtime.processes import publish, published
 from switch_jax.train_step.lowering import abstract_signals
 from switch_jax.train_step.step import NO_STEP
 
@@ -28,10 +28,10 @@ _MEANINGS = {
 
 
 class Stopped(Exception):
-    """The run was asked to stop; it has saved its state and goes on when started again.
+    """The run was asked to stop. Its state is saved, and it continues when it is started again.
 
     Attributes:
-      exit_code: for the process: 75 after SIGTERM and SIGHUP, so that a launcher starts it again;
+      exit_code: of the process: 75 after SIGTERM and SIGHUP, so that a launcher starts it again;
         130 after SIGINT.
     """
 
@@ -43,15 +43,15 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """Catches SIGTERM, SIGHUP and SIGINT, and hands them to the step, whose result all hosts share.
+    """Catches SIGTERM, SIGHUP and SIGINT, and passes them to the step, whose metrics all hosts see.
 
-    The first signal is only noted: the step that gets it says so in `Metrics.signal` to every host.
-    A second SIGINT ends the process at once. SIGUSR1 asks for a profiler trace. SIGHUP, of a
-    terminal that is closed, stays ignored where it was, as under nohup.
+    The first signal is only noted: the next step reports it to every host in `Metrics.signal`. A
+    second SIGINT ends the process at once. SIGUSR1 requests a profiler trace. SIGHUP, which a
+    closed terminal sends, stays ignored if it was ignored before, as under nohup.
 
-    A host whose data do not come cannot take part in that step as it is. It learns through the
-    coordinator that a signal came to another one, see `is_wanted`, and then takes part with padding
-    and the word that no step is to be done.
+    A host that waits for data cannot take part in that step. It learns from the coordinator that
+    another host got a signal, see `is_wanted`. Then it takes part with padding, and with the signal
+    that the step must not be done.
     """
 
     def __init__(self, mesh: Mesh, request_trace: Callable[[], None]) -> None:
@@ -63,8 +63,8 @@ class StopSignals:
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> "StopSignals":
-        """Raises KeyboardInterrupt where one has come before and got lost."""
-        if threading.current_thread() is not threading.main_thread():  # it may set no handlers
+        """Raises KeyboardInterrupt if one came earlier and was swallowed."""
+        if threading.current_thread() is not threading.main_thread():  # only it may set handlers
             return self
         raise_lost()
         if jax.process_count() > 1:
@@ -80,7 +80,7 @@ class StopSignals:
         self._closing.close()
 
     def array(self, no_step: bool = False) -> jax.Array:
-        """What the next step gets: int32 [devices], this host's signal on each of its own.
+        """The argument of the next step: int32 [devices], this host's signal on its own devices.
 
         Args:
           no_step: this host has no batch, see `step.NO_STEP`.
@@ -91,8 +91,8 @@ class StopSignals:
         return self._arrays[number]
 
     def is_wanted(self) -> bool:
-        """Whether a signal has come, to this host or another; asks the coordinator."""
-        self._others = max(map(int, announced("signal")), default=NONE)
+        """Whether this host or another has got a signal; asks the coordinator."""
+        self._others = max(map(int, published("signal")), default=NONE)
         return max(self._signal, self._others) != NONE
 
     def _array(self, number: int) -> jax.Array:
@@ -105,10 +105,10 @@ class StopSignals:
         self._closing.callback(signal.signal, number, signal.signal(number, handler))
 
     def _announce_signals(self) -> None:
-        """Has a thread tell the other hosts of signals.
+        """Starts a thread that reports signals to the other hosts.
 
-        Python calls the handlers in the main thread alone, and not while that waits in JAX for a
-        step: one that another host has no data for may never end.
+        Python calls signal handlers only in the main thread, and not while it waits in JAX for a
+        step. If another host has no data, such a step may never end.
         """
         read, write = os.pipe()
         os.set_blocking(write, False)
@@ -121,7 +121,7 @@ class StopSignals:
                 while number := numbers.read(1):
                     if number[0] in _MEANINGS:
                         with contextlib.suppress(RuntimeError):  # the coordinator is gone
-                            announce("signal", str(_MEANINGS[signal.Signals(number[0])]))
+                            publish("signal", str(_MEANINGS[signal.Signals(number[0])]))
 
         threading.Thread(target=listen, name="signals", daemon=True).start()
 
@@ -130,7 +130,7 @@ class StopSignals:
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         self._signal = PREEMPTED
-        # What is printed to a terminal that is gone would be an error.
+        # Printing to a terminal that is gone would raise an error.
         with contextlib.suppress(OSError), open(os.devnull, "wb") as nothing:
             for descriptor in (1, 2):
                 if stat.S_ISCHR(os.fstat(descriptor).st_mode):
@@ -140,7 +140,7 @@ class StopSignals:
         if self._signal != NONE:
             raise KeyboardInterrupt
         self._signal = INTERRUPTED
-        # No print: the signal may have come in the middle of one.
+        # Not print(): the signal may have come in the middle of another print.
         text = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n"
-        with contextlib.suppress(OSError):  # who reads it may be gone: Ctrl-C reaches `| tee` too
+        with contextlib.suppress(OSError):  # Ctrl-C may have ended the reader too, as in `| tee`
             os.write(2, text)

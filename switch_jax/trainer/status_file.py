@@ -10,7 +10,7 @@ from typing import Any
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
 from switch_jax.paths import local_path, write_whole, writing
-from switch_jax.runtime.processes import joined
+from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.trainer.signals import Stopped
 
 # Bytes of a message in JSON with which the file stays within the smallest block of a disk, 512.
@@ -80,7 +80,7 @@ class Life:
             "message": message,
             "time": time.time(),
             "started": self._started,
-            "processes": joined()[1],
+            "processes": process_index_and_count()[1],
         }
         return json.dumps(facts, indent=2) + "\n"
 
@@ -106,7 +106,7 @@ def recording_early_failures(model_dir: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if joined()[0] == 0:
+        if process_index_and_count()[0] == 0:
             _record(model_dir, error)
         raise
 

@@ -12,7 +12,7 @@ from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.runtime.host_memory import return_freed_memory
-from switch_jax.runtime.processes import agreed, is_first, meet, on_first
+from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.announcement import announcement
@@ -49,12 +49,12 @@ def train(config: Config, config_text: str = "") -> TrainState:
       Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
     """
     prepared = prepare(config)
-    folder = agreed(lambda: make_folder(config.run.model_dir))
+    folder = run_on_all(lambda: make_folder(config.run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(prepared.mesh):
-        lock = on_first(lambda: RunLock(folder))
+        lock = run_on_first(lambda: RunLock(folder))
         if lock is not None:
             closing.callback(lock.close)
-        status = closing.enter_context(agreed(lambda: Life(folder, active=is_first())))
+        status = closing.enter_context(run_on_all(lambda: Life(folder, active=is_first())))
         checkpoints = Checkpoints(
             folder, config.run.keep_checkpoints, config.run.keep_best, config.run.keep_set_aside
         )
@@ -65,7 +65,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
             print(f"{config.run.model_dir} is at step {run.step} of {steps}: nothing to do")
             return run.state
         start = prepared.warm_start
-        on_first(lambda: write_description(folder, config, prepared.mesh, config_text, start))
+        run_on_first(lambda: write_description(folder, config, prepared.mesh, config_text, start))
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
         _announce(prepared, run, instruments)
         compiled = closing.enter_context(compile_run(prepared, run, instruments))
@@ -114,7 +114,7 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             prefetch = Prefetch(device_batches(batches, mesh))
             closing.callback(prefetch.close)
             train_step = lower_train_step(config, mesh, prepared.state).compile()
-            meet("compiled")
+            barrier("compiled")
         instruments.watchdog.alive("compiled")
         return_freed_memory()
         yield Compiled(train_step, evaluation, prefetch)

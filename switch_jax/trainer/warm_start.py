@@ -12,7 +12,7 @@ from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
-from switch_jax.runtime.processes import agreed
+from switch_jax.runtime.processes import run_on_all
 from switch_jax.train_step.state import TrainState, fresh_state, init_state
 
 
@@ -34,7 +34,7 @@ def find_warm_start(run: RunConfig, abstract_parameters: Any) -> Path | None:
     start = run.initial_checkpoint
     if start is None:
         return None
-    own, given = agreed(
+    own, given = run_on_all(
         lambda: (
             local_path(run.model_dir, "MODEL_DIR").resolve(),
             local_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),

@@ -110,7 +110,7 @@ def compare(port, index, config):
     """What each of two processes does; prints what it is told."""
     processes.connect(f"localhost:{port}", 2, int(index))
     try:
-        processes.check_alike(config)
+        processes.check_same_config(config)
     except UserError as error:
         print(error)
 
@@ -135,10 +135,10 @@ def test_two_processes_compare_their_configs(other):
 def test_alone_everything_is_agreed():
     assert processes.is_first()
     assert processes.gather({"a": [1, 2.5, None]}) == [{"a": [1, 2.5, None]}]
-    processes.all_agree(None)
+    processes.raise_on_all(None)
     for kind in (UserError, TransientError):
         with pytest.raises(UserError, match="^the disk is full$") as error:
-            processes.all_agree(kind("the disk is full"))
+            processes.raise_on_all(kind("the disk is full"))
         assert type(error.value) is kind
 
 
@@ -159,5 +159,5 @@ def test_all_raise_the_same_and_first_what_stays(own, others, kind, message, mon
 
     monkeypatch.setattr(processes, "gather", lambda told: json.loads(json.dumps([told, *others])))
     with pytest.raises(UserError, match=f"^{message}$") as error:
-        processes.agreed(action)
+        processes.run_on_all(action)
     assert type(error.value) is kind

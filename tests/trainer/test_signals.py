@@ -107,7 +107,7 @@ def test_a_host_without_data_adds_that_no_step_is_to_be_done():
 
 def test_a_signal_to_another_host_is_found_when_it_is_asked_for(monkeypatch):
     words = []
-    monkeypatch.setattr(signals_module, "announced", lambda name: words)
+    monkeypatch.setattr(signals_module, "published", lambda name: words)
     with StopSignals(MESH, lambda: None) as signals:
         assert not signals.is_wanted()
         words += [str(INTERRUPTED), str(PREEMPTED)]
@@ -118,7 +118,7 @@ def test_a_signal_to_another_host_is_found_when_it_is_asked_for(monkeypatch):
 
 def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(monkeypatch):
     heard = queue.Queue()
-    monkeypatch.setattr(signals_module, "announce", lambda *word: heard.put(word))
+    monkeypatch.setattr(signals_module, "publish", lambda *word: heard.put(word))
     signals = StopSignals(MESH, lambda: None)
     with monkeypatch.context() as many:
         many.setattr(jax, "process_count", lambda: 2)

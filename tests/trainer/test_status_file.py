@@ -118,7 +118,7 @@ def test_a_failure_beside_another_job_leaves_what_that_one_says(crashed):
 
 
 def test_the_first_process_tells_an_early_failure(crashed, monkeypatch):
-    monkeypatch.setattr(status_file, "joined", lambda: (1, 2))
+    monkeypatch.setattr(status_file, "process_index_and_count", lambda: (1, 2))
     fail_early(crashed)
     assert told(crashed) == ("running", "")
 
