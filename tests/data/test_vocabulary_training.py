@@ -48,7 +48,7 @@ def test_a_mixture_s_text_is_shared_out_by_its_rates(two_texts):
     assert list(training.lines("mixed_text", "train", 4)) == ["line 0", *pairs]
 
 
-def test_a_shipped_corpus_is_read_as_it_stands():
+def test_a_shipped_corpus_is_read_unchanged():
     with gzip.open(english.DATA / "bible.validation.txt.gz", "rt") as file:
         text = file.read().splitlines()
     assert list(training.lines("bible_span_corruption", "validation", 50)) == text[:50]
