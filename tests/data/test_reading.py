@@ -9,7 +9,7 @@ import tensorflow as tf
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
 from switch_jax.data import file_chunks, reading
-from switch_jax.data.checks import open_tasks
+from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
@@ -108,7 +108,7 @@ def test_a_failing_step_is_reported_as_such():
         output_features={"targets": seqio.Feature(english.VOCABULARY)},
     )
     with pytest.raises(UserError, match="failing, split 'train': a step of the task fails: String"):
-        next(TrainBatches(open_tasks(DataConfig("failing", LENGTHS)), 1))
+        check_examples(open_tasks(DataConfig("failing", LENGTHS)))
     seqio.TaskRegistry.remove("failing")
 
 
