@@ -150,8 +150,7 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
 
     from switch_jax.config import DataConfig
     from switch_jax.data.checks import open_tasks
-    from switch_jax.data.position import Position, StreamPosition
-    from switch_jax.data.streams import Cursor
+    from switch_jax.data.position import Cursor, Position, StreamPosition
     from switch_jax.data.train_batches import TrainBatches
     from switch_jax.tasks.english import VOCABULARY, as_targets
 

@@ -1,13 +1,16 @@
 """The seqio tasks that come with the library, in families; importing one registers its tasks.
 
-`switch_jax.data.registry` imports the families as names are asked for, so that none has to be
-imported by hand, and none costs anything before it is needed.
+`switch_jax.data.registry` imports a family when a name is looked up that is not registered yet, so
+families need not be imported by hand, and cost nothing before they are needed.
+
+The modules of this package are written like any seqio tasks: they import seqio and TensorFlow
+directly, because Python imports this file, and with it their set-up, before any of them.
 """
 
-import switch_jax.data  # noqa: F401  first: TensorFlow starts quietly, off the accelerators
+from switch_jax.data import tensorflow_setup  # noqa: F401
 
-# Looked through in this order; last what t5 itself registers: GLUE, SuperGLUE, SQuAD, CNN/DailyMail
-# and C4, among others.
+# Searched in this order. The last one is t5's own, with GLUE, SuperGLUE, SQuAD, CNN/DailyMail and
+# C4, among others.
 FAMILIES = (
     "switch_jax.tasks.english",
     "switch_jax.tasks.multilingual",

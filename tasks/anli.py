@@ -1,7 +1,7 @@
-"""Adversarial NLI (Nie et al. 2020) in three rounds; the paper scores the accuracy in round 3.
+"""Adversarial NLI (Nie et al. 2020) in three rounds; the paper reports the accuracy of round 3.
 
-Written as T5 writes MNLI, with the same words for the classes. The mixture `anli` holds the
-rounds in proportion to their training examples.
+The text has the form of T5's MNLI, with the same words for the classes. The mixture `anli` mixes
+the rounds in proportion to their training examples.
 """
 
 import functools
@@ -11,12 +11,12 @@ import t5.data.postprocessors
 import t5.data.preprocessors
 from t5.evaluation import metrics
 
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT
 
 CLASSES = ("entailment", "neutral", "contradiction")  # TFDS: e, n, c
-EXAMPLES = {"r1": 16_946, "r2": 45_460, "r3": 100_459}  # for training
+TRAIN_EXAMPLES = {"r1": 16_946, "r2": 45_460, "r3": 100_459}
 
-for name in EXAMPLES:
+for name in TRAIN_EXAMPLES:
     seqio.TaskRegistry.add(
         f"anli_{name}",
         source=seqio.TfdsDataSource(f"anli/{name}:0.1.0", splits=["train", "validation", "test"]),
@@ -42,4 +42,6 @@ for name in EXAMPLES:
         metric_fns=[metrics.accuracy],
     )
 
-seqio.MixtureRegistry.add("anli", [(f"anli_{name}", float(n)) for name, n in EXAMPLES.items()])
+seqio.MixtureRegistry.add(
+    "anli", [(f"anli_{name}", float(n)) for name, n in TRAIN_EXAMPLES.items()]
+)

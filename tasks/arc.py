@@ -1,6 +1,6 @@
 """ARC (Clark et al. 2018): school science questions with three to five choices, easy and challenge.
 
-The target is the right choice's text; the score is the accuracy of the generated text.
+The target is the text of the right choice; the score is the accuracy of the generated text.
 """
 
 import functools
@@ -9,20 +9,20 @@ import seqio
 import tensorflow as tf
 from t5.evaluation import metrics
 
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT, answer_text
 
-LETTERS = ("A", "B", "C", "D", "E")  # by TFDS's label
+LETTERS = ("A", "B", "C", "D", "E")  # indexed by TFDS's label
 CONFIGS = {"arc_easy": "ARC-Easy", "arc_challenge": "ARC-Challenge"}
 
 
 @seqio.map_over_dataset
 def as_text(record: dict[str, tf.Tensor], name: str) -> dict[str, tf.Tensor]:
-    """'NAME question: ... choices: (A) ... (B) ...' and the right choice.
+    """Inputs 'NAME question: ... choices: (A) ... (B) ...', and the right choice as targets.
 
     Args:
-      record: TFDS's 'question', string; 'choices', of which 'text' are strings and 'label' int64,
-        both [choices]; 'answerKey', the label of the right one.
-      name: what the input begins with.
+      record: as in TFDS: 'question', string []; 'choices' with 'text', string [choices], and
+        'label', int64 [choices]; 'answerKey', the label of the right choice, int64 [].
+      name: the first word of the inputs.
     """
     texts, labels = record["choices"]["text"], record["choices"]["label"]
     listed = tf.strings.join(["(", tf.gather(LETTERS, labels), ") ", texts])

@@ -1,9 +1,9 @@
 """Questions answered from memory: TriviaQA, Natural Questions and WebQuestions without a context.
 
 Names, splits and prefixes are those of Roberts et al. 2020 (https://arxiv.org/abs/2002.08910): the
-last tenth of the published training examples is for validation, and the published test, or for
-want of one validation, examples are for test. Scores are the exact match (`em`) and F1 with the
-best of all answers, after the normalisation of TriviaQA's or SQuAD's own script.
+last tenth of the published training examples serves for validation. The test split is the published
+one or, if there is none, the published validation split. Scores are exact match (`em`) and F1
+against the best of all answers, after the normalisation of TriviaQA's or SQuAD's own script.
 """
 
 import functools
@@ -13,17 +13,17 @@ import t5.data.postprocessors
 import tensorflow as tf
 from t5.evaluation import metrics
 
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
 
 
 @seqio.map_over_dataset
 def first_answer(record: dict[str, tf.Tensor], prefix: str, key: str) -> dict[str, tf.Tensor]:
-    """The question, the first of its answers, and all of them to be scored against.
+    """The question as inputs, its first answer as targets, and all answers for the score.
 
     Args:
-      record: with 'question', string, and the answers, strings [answers].
-      prefix: what the input begins with.
-      key: of the answers.
+      record: with 'question', string [], and the answers, string [answers].
+      prefix: the first word of the inputs.
+      key: name of the answers in the record.
     """
     return {
         "inputs": tf.strings.join([f"{prefix} question: ", record["question"]]),
@@ -32,8 +32,8 @@ def first_answer(record: dict[str, tf.Tensor], prefix: str, key: str) -> dict[st
     }
 
 
-# By name: data set, training examples before those for validation, split for test, first step,
-# metric.
+# By name: TFDS data set, number of training examples (the rest is for validation), TFDS split for
+# test, first preprocessing step, metric.
 TASKS = {
     "trivia_qa_open": (
         "trivia_qa/unfiltered.nocontext:1.1.0",
@@ -58,15 +58,15 @@ TASKS = {
     ),
 }
 
-for name, (data_set, examples, test, as_text, metric) in TASKS.items():
+for name, (data_set, train_examples, test_split, as_text, metric) in TASKS.items():
     seqio.TaskRegistry.add(
         name,
         source=seqio.TfdsDataSource(
             data_set,
             splits={
-                "train": f"train[:{examples}]",
-                "validation": f"train[{examples}:]",
-                "test": test,
+                "train": f"train[:{train_examples}]",
+                "validation": f"train[{train_examples}:]",
+                "test": test_split,
             },
         ),
         preprocessors=[as_text, *TEXT_TO_TEXT],

@@ -1,6 +1,6 @@
-"""Span corruption on English text that lies beside this file: no download, minutes to learn from.
+"""Span corruption of three small English corpora that come with the library.
 
-data/README.md gives the source and the licence of each corpus.
+tasks/data/README.md has the source and the licence of each corpus.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "english_1000.model"), ext
 
 @seqio.map_over_dataset
 def as_targets(line: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Span corruption makes its inputs from the targets."""
+    """The line as targets, from which span corruption makes the inputs."""
     return {"targets": line}
 
 
@@ -31,7 +31,7 @@ for corpus in CORPORA:
             read_lines,
             {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in ("train", "validation")},
         ),
-        # The steps of T5's c4_v220_span_corruption: 15 % of the tokens, in spans of 3 on average.
+        # As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
         preprocessors=[
             as_targets,
             seqio.preprocessors.tokenize,

@@ -1,8 +1,8 @@
 """mC4: 107 tasks in 101 languages and their mixture, under mT5's names (section 4.3).
 
-A language is `mc4.<code>`, with `_` for `-`: `mc4.iw`, `mc4.ru_Latn`. Six languages also have their
-pages in Latin script as a task of its own. Codes, splits and rates are those of mT5
-(https://arxiv.org/abs/2010.11934); data/mc4_examples.tsv gives the source of the counts.
+The task of a language is `mc4.<code>`, with `_` for `-`: `mc4.iw`, `mc4.ru_Latn`. Six languages
+have another task for their pages in Latin script. Codes, splits and rates are those of mT5
+(https://arxiv.org/abs/2010.11934); tasks/data/mc4_examples.tsv has the source of the counts.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import seqio
 
 from switch_jax.data import vocabularies
-from switch_jax.tasks.steps import SPAN_CORRUPTION, features, language_rate
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 
@@ -26,9 +26,9 @@ def task_name(code: str) -> str:
     return f"mc4.{code.replace('-', '_')}"
 
 
-EXAMPLES = read_counts()
+TRAIN_EXAMPLES = read_counts()
 
-for code in EXAMPLES:
+for code in TRAIN_EXAMPLES:
     seqio.TaskRegistry.add(
         task_name(code),
         source=seqio.TfdsDataSource(
@@ -40,5 +40,5 @@ for code in EXAMPLES:
     )
 
 seqio.MixtureRegistry.add(
-    "mc4", [(task_name(code), language_rate(count)) for code, count in EXAMPLES.items()]
+    "mc4", [(task_name(code), language_rate(count)) for code, count in TRAIN_EXAMPLES.items()]
 )

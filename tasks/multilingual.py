@@ -1,8 +1,9 @@
-"""mC4 in small, without a download: the Universal Declaration of Human Rights in 100 languages.
+"""The Universal Declaration of Human Rights in 100 languages, as a small mC4 without a download.
 
-A language is `udhr.<code>` with its code in mC4, where all but Sindhi have their declaration; the
-mixture `udhr` takes mC4's rates. Articles 28 to 30 are for validation, in every language alike, so
-no translation of them is trained on. data/README.md gives source and licence.
+The task of a language is `udhr.<code>`, with its code in mC4; of mC4's languages only Sindhi has no
+declaration. The mixture `udhr` has rates as in mC4. Articles 28 to 30 are for validation in every
+language, so the training text has no translation of them. tasks/data/README.md has source and
+licence.
 """
 
 import collections
@@ -12,14 +13,14 @@ import json
 import seqio
 import tensorflow as tf
 
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
 from switch_jax.tasks.english import DATA
-from switch_jax.tasks.steps import SPAN_CORRUPTION, features, language_rate
 
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "udhr_8000.model"), extra_ids=100)
 
 
 def read_passages(split: str) -> dict[str, list[str]]:
-    """Passages by language code."""
+    """The passages of a split by language code."""
     passages = collections.defaultdict(list)
     with gzip.open(DATA / f"udhr.{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
         for record in map(json.loads, lines):
@@ -34,7 +35,7 @@ def task_name(code: str) -> str:
     return f"udhr.{code}"
 
 
-def add(code: str) -> None:
+def add_task(code: str) -> None:
     def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices({"text": PASSAGES[split][code]})
 
@@ -48,9 +49,12 @@ def add(code: str) -> None:
 
 
 for code in PASSAGES["train"]:
-    add(code)
+    add_task(code)
 
 seqio.MixtureRegistry.add(
     "udhr",
-    [(task_name(code), language_rate(len(found))) for code, found in PASSAGES["train"].items()],
+    [
+        (task_name(code), language_rate(len(passages)))
+        for code, passages in PASSAGES["train"].items()
+    ],
 )

@@ -1,12 +1,13 @@
-"""The shapes of TriviaQA and SuperGLUE on text that lies beside this file: no download.
+"""Tasks in the form of TriviaQA and SuperGLUE on data that comes with the library: no download.
 
-They are not TriviaQA and SuperGLUE, and their scores compare with no published ones. Questions and
-statements come from templates over facts of the World Factbook; every fact that `factbook_qa_open`
-asks for stands in the training text of `factbook_span_corruption`, to be learned in pretraining.
-`wordnet_wic` pairs example sentences of WordNet. Records have the schema of the data set of the
-same shape and go through its preprocessor, postprocessor and metrics: for closed-book questions
-those of `trivia_qa_open`, for the others T5's of SuperGLUE. data/README.md gives sources, licences
-and how the files were made.
+They are not TriviaQA and SuperGLUE, and their scores cannot be compared with published ones.
+Questions and statements are made from templates and facts of the World Factbook. Each fact that
+`factbook_qa_open` asks for is in the training text of `factbook_span_corruption`, so it can be
+learned in pretraining. `wordnet_wic` has pairs of example sentences of WordNet.
+
+Records have the schema of the imitated data set and go through its preprocessor, postprocessor and
+metrics: those of `trivia_qa_open` for closed-book questions, T5's of SuperGLUE for the others.
+tasks/data/README.md has sources and licences, and says how the files were made.
 """
 
 import functools
@@ -22,10 +23,10 @@ import tensorflow_datasets as tfds
 from t5.data import glue_utils
 from t5.evaluation import metrics
 
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, trivia_qa
 from switch_jax.tasks.english import DATA, VOCABULARY
-from switch_jax.tasks.steps import TEXT_TO_TEXT, features, trivia_qa
 
-# By task: the part of SuperGLUE that has its shape, and its number of training examples.
+# By task: the part of SuperGLUE that it imitates, and its number of training examples.
 SUPER_GLUE = {
     "factbook_boolq": ("boolq", 558),
     "factbook_cb": ("cb", 558),
@@ -38,22 +39,22 @@ SUPER_GLUE = {
 def read_records(
     split: str, shuffle_files: bool, seed: int | None = None, *, name: str, data_set: str
 ) -> tf.data.Dataset:
-    """The records of a split as TFDS gives those of the data set whose schema they have.
+    """The records of a split, in the form in which TFDS gives those of another data set.
 
     Args:
       split: 'train', 'validation' or 'test'.
-      shuffle_files, seed: not used, since a split is one file.
-      name: what the names of its files begin with.
-      data_set: name in TFDS; nothing but its schema is read.
+      shuffle_files, seed: unused, because a split is one file.
+      name: prefix of the names of the files.
+      data_set: TFDS name of the other data set, of which only the schema is used.
     """
     schema = tfds.builder(data_set).info.features
     with gzip.open(DATA / f"{name}.{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
         records = [schema.encode_example(json.loads(line)) for line in lines]
-    written = [schema.serialize_example(record) for record in records]
-    return tf.data.Dataset.from_tensor_slices(written).map(schema.deserialize_example)
+    serialized = [schema.serialize_example(record) for record in records]
+    return tf.data.Dataset.from_tensor_slices(serialized).map(schema.deserialize_example)
 
 
-def add(
+def add_task(
     name: str,
     data_set: str,
     as_text: Callable[..., Any],
@@ -73,7 +74,7 @@ def add(
     )
 
 
-add(
+add_task(
     "factbook_qa_open",
     "trivia_qa/unfiltered.nocontext:1.1.0",
     trivia_qa,
@@ -83,7 +84,7 @@ add(
 
 for name, (part, _) in SUPER_GLUE.items():
     config = tfds.text.super_glue.SuperGlue.builder_configs[part]
-    add(
+    add_task(
         name,
         f"super_glue/{part}:1.0.2",
         glue_utils.get_glue_text_preprocessor(config),

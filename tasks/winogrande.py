@@ -1,26 +1,27 @@
 """WinoGrande (Sakaguchi et al. 2019): which of two options fills the blank of a sentence.
 
-The tasks differ in their training examples alone, from 160 (`winogrande_xs`) to 40,398
-(`winogrande_xl`, the paper's). The target is the option's text; the score is the accuracy of the
-generated text.
+The tasks differ only in the number of their training examples, from 160 (`winogrande_xs`) to 40,398
+(`winogrande_xl`, the paper's). The target is the text of the right option; the score is the
+accuracy of the generated text.
 """
 
 import seqio
 import tensorflow as tf
 from t5.evaluation import metrics
 
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT, answer_text
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT, answer_text
 
 SIZES = ("xs", "s", "m", "l", "xl")
 
 
 @seqio.map_over_dataset
 def as_text(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """'winogrande sentence: ... option1: ... option2: ...' and the right option.
+    """Inputs 'winogrande sentence: ... option1: ... option2: ...', the right option as targets.
 
     Args:
-      record: TFDS's strings 'sentence' (its blank is '_'), 'option1', 'option2', and int64 'label',
-        0 for the first; -1 where it is not published, as in the test split: the target is '<unk>'.
+      record: as in TFDS: 'sentence' with '_' as its blank, 'option1' and 'option2', string []; and
+        'label', int64 []: 0 or 1, or -1 where the label is not published, as in the test split. For
+        -1 the targets are '<unk>'.
     """
     first, second, label = record["option1"], record["option2"], record["label"]
     return {

@@ -1,6 +1,6 @@
-"""XSum: a BBC article in one sentence (Narayan et al. 2018); the paper scores ROUGE-2.
+"""XSum: summaries of BBC articles in one sentence (Narayan et al. 2018); the paper reports ROUGE-2.
 
-The input begins with "summarize:", as that of T5's cnn_dailymail_v002.
+The inputs begin with "summarize:", like those of T5's cnn_dailymail_v002.
 """
 
 import functools
@@ -9,7 +9,7 @@ import seqio
 import t5.data.preprocessors
 from t5.evaluation import metrics
 
-from switch_jax.tasks.steps import T5_FEATURES, TEXT_TO_TEXT
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT
 
 seqio.TaskRegistry.add(
     "xsum",

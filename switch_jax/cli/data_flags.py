@@ -1,4 +1,4 @@
-"""The flags that say where prepared data lie, as users of t5x type them."""
+"""The flags for the folders of prepared data, with the names that they have in t5x."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from switch_jax.paths import bucket_path, home_path
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """--tfds_data_dir and --seqio_additional_cache_dirs."""
+    """Adds --tfds_data_dir and --seqio_additional_cache_dirs."""
     parser.add_argument(
         "--tfds_data_dir",
         metavar="DIR",
@@ -23,16 +23,16 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """The flags above as they were typed, for a command that calls another."""
+    """The flags above as they were given, for a command that calls another one."""
     names = ("tfds_data_dir", "seqio_additional_cache_dirs")
     return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
 
 
-def places(args: argparse.Namespace) -> dict[str, Any]:
-    """Where data are looked for, as JSON: what is read depends on it.
+def data_locations(args: argparse.Namespace) -> dict[str, Any]:
+    """Where data is looked for, as JSON: the data that is read depends on it.
 
     Raises:
-      UserError: there can be no such folder.
+      UserError: a value cannot be a folder.
     """
     tfds = args.tfds_data_dir or os.environ.get("TFDS_DATA_DIR")
     return {
@@ -42,16 +42,15 @@ def places(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def apply(args: argparse.Namespace) -> None:
-    """Tells seqio; for tasks that are registered already, too.
+    """Sets the folders in seqio, also for tasks that are registered already.
 
     Args:
       args: with the flags above.
 
     Raises:
-      UserError: there can be no such folder.
+      UserError: a value cannot be a folder.
     """
-    import switch_jax.data  # noqa: F401, I001  first: TensorFlow starts quietly
-    import seqio
+    from switch_jax.data.tensorflow_setup import seqio
 
     if args.tfds_data_dir:
         seqio.set_tfds_data_dir_override(_expanded("--tfds_data_dir", args.tfds_data_dir))
@@ -59,7 +58,7 @@ def apply(args: argparse.Namespace) -> None:
 
 
 def _cache_dirs(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """The flag's name and a folder, for each folder."""
+    """For each folder the name of its flag, and the folder."""
     folders = args.seqio_additional_cache_dirs.split(",")
     return [("--seqio_additional_cache_dirs", folder) for folder in folders if folder]
 
@@ -69,7 +68,7 @@ def _absolute(flag: str, folder: str) -> str:
 
 
 def _expanded(flag: str, folder: str) -> str:
-    """The folder with ~ expanded; a bucket's stays, since TensorFlow itself reads it."""
+    """The folder with ~ expanded; a bucket is unchanged, because TensorFlow itself reads it."""
     if folder.startswith("gs://"):
         bucket_path(folder, flag)
     return folder if "://" in folder else str(home_path(folder, flag))

@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
         records = []
         for step in steps:
             if step in gather(saved_steps(model.folder))[0]:
-                settings = {**model.settings(step), "places": data_flags.places(args)}
+                settings = {**model.settings(step), "places": data_flags.data_locations(args)}
                 records += scores.evaluate(step, settings, say)
             else:
                 say(f"the run has removed the checkpoint of step {step} meanwhile")

@@ -151,7 +151,7 @@ def _print(items: Iterable[Any], size: int, compute: Callable, first_process: bo
 def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> dict[str, Any]:
     """What the results depend on."""
     if args.task is not None:
-        what = {"task": args.task, "split": args.split, "places": data_flags.places(args)}
+        what = {"task": args.task, "split": args.split, "places": data_flags.data_locations(args)}
     else:
         file = Path(args.input).resolve()
         state = file.stat() if file.exists() else None  # reading it says that it is not there

@@ -1,11 +1,11 @@
-"""What is registered, what its examples look like, and what is made from it.
+"""Lists tasks, shows their examples, and makes vocabularies and caches from them.
 
 switch_jax tasks                    lists all tasks and mixtures
 switch_jax tasks NAME               shows examples as the model sees them
 switch_jax tasks vocabulary NAME --size 8000 --output FILE
                                     trains a SentencePiece vocabulary on its text
 switch_jax tasks cache NAME --output DIR
-                                    writes it tokenised, to be read with USE_CACHED_TASKS
+                                    writes its tokens, for runs with USE_CACHED_TASKS
 """
 
 import argparse
@@ -22,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="[vocabulary|cache] NAME",
-        help="task or mixture, and what to do with it",
+        help="a task or mixture, and what to make from it",
     )
     parser.add_argument(
-        "--split", help="to read; default: validation to show, train for a vocabulary"
+        "--split", help="split to read; default: validation for examples, train for a vocabulary"
     )
     parser.add_argument(
         "--examples",
         type=int,
-        help="how many; default: 3 to show, 100000 of the source for a vocabulary",
+        help="number of examples to show (default: 3), or to train a vocabulary on (100000)",
     )
     parser.add_argument(
         "--import",
@@ -38,39 +38,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         action="append",
         default=[],
-        help="a module that registers tasks of yours, in this directory or installed; repeatable",
+        help="a module of yours that registers tasks, in this directory or installed; repeatable",
     )
     data_flags.add_data_flags(parser)
     show = parser.add_argument_group("to show examples")
     show.add_argument(
-        "--inputs", type=int, default=128, help="tokens in the inputs; default: %(default)s"
+        "--inputs",
+        type=int,
+        default=128,
+        help="tokens of the inputs; default: %(default)s",
     )
     show.add_argument(
-        "--targets", type=int, default=32, help="tokens in the targets; default: %(default)s"
+        "--targets",
+        type=int,
+        default=32,
+        help="tokens of the targets; default: %(default)s",
     )
     show.add_argument(
         "--vocabulary",
         metavar="NAME",
-        help="in place of the task's own: t5, mt5, byte, or a SentencePiece model's path",
+        help="replaces the task's own: t5, mt5, byte, or the path of a SentencePiece model",
     )
     make = parser.add_argument_group("to train a vocabulary, or to make a cache")
     make.add_argument(
-        "--output", metavar="FILE", help="the SentencePiece model, or the cache's folder or bucket"
+        "--output", metavar="FILE", help="file of the vocabulary; folder or bucket of the cache"
     )
     make.add_argument(
-        "--size", type=int, metavar="N", help="number of pieces, without T5's sentinels"
+        "--size", type=int, metavar="N", help="pieces of the vocabulary, without T5's sentinels"
     )
     make.add_argument(
         "--byte_fallback",
         action="store_true",
-        help="write rare characters as bytes and not as unknown, as for many languages",
+        help="encode rare characters as bytes instead of as unknown; for many languages",
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Lists, shows, trains a vocabulary, or makes a cache."""
-    # Here, since TensorFlow takes seconds to import and `--help` needs none of it.
-    from switch_jax.data import inspect
+    """Lists tasks, shows examples, trains a vocabulary, or writes a cache."""
+    # Imported here, because TensorFlow takes seconds to import and `--help` does not need it.
+    from switch_jax.data.task_preview import task_table
 
     _check_number("--examples", args.examples, COUNT)
     data_flags.apply(args)
@@ -78,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
         import_module(module)
     match args.words:
         case []:
-            print(inspect.describe())
+            print(task_table())
         case ["vocabulary", name]:
             _train_vocabulary(name, args)
         case ["cache", name]:
@@ -101,12 +107,12 @@ def _check_number(flag: str, value: int | None, allowed: Range) -> None:
 
 def _show(name: str, args: argparse.Namespace) -> None:
     from switch_jax.config import DataConfig
-    from switch_jax.data import inspect
+    from switch_jax.data.task_preview import first_examples
 
     lengths = {"inputs": args.inputs, "targets": args.targets}
     split = args.split or "validation"
     config = DataConfig(name, lengths, split=split, vocabulary=args.vocabulary)
-    print(inspect.show(config, 3 if args.examples is None else args.examples))
+    print(first_examples(config, 3 if args.examples is None else args.examples))
 
 
 def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
@@ -130,7 +136,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     training.write(training.train(text, args.size, args.byte_fallback), output)
     print(
         f"wrote {args.output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
-        f"{args.size + SENTINELS} or more, for the sentinels too"
+        f"{args.size + SENTINELS} or more (with T5's sentinels)"
     )
 
 

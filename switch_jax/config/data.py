@@ -6,27 +6,26 @@ from dataclasses import dataclass
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import SEED, Range, check_fields, shown
 
-MOST_TOKENS = 2**16  # of a row's inputs, and of its targets
-_MOST_STREAMS = 4096
+MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
+_MAX_STREAMS = 4096
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to read and how to lay it out.
+    """What to read, and how to arrange it in batches.
 
     Attributes:
       mixture_or_task_name: a registered seqio task or mixture.
-      task_feature_lengths: tokens in a row, EOS included: {'inputs': ..., 'targets': ...}.
-      split: split of the task that is trained on.
+      task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}.
+      split: the split to train on.
       pack: put several short examples into one row.
       shuffle: shuffle the training examples.
-      seed: seed of the order, the mixing and the masked spans.
-      num_streams: K, the number of independent streams that make up each batch, B / K rows each. At
-        most K hosts can share the reading. Another number gives another order of the data, so a
-        run cannot change it.
-      use_cached: read the cache that `switch_jax tasks cache` wrote, not the source.
-      vocabulary: used for all features: 't5', 'mt5', 'byte' or the path of a SentencePiece model;
-        None = that of the task.
+      seed: of the order, the mixing and the masked spans.
+      num_streams: number K of independent streams, each of which gives B / K rows of a batch. Up to
+        K hosts share the reading. The order of the data depends on K, so a run keeps its number.
+      use_cached: read the caches that `switch_jax tasks cache` wrote instead of the sources.
+      vocabulary: 't5', 'mt5', 'byte' or the path of a SentencePiece model, for all features; None
+        keeps the vocabularies of the task.
     """
 
     mixture_or_task_name: str
@@ -40,14 +39,14 @@ class DataConfig:
     vocabulary: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises FieldError on values of another type, and on numbers that make no sense."""
-        check_fields(self, seed=SEED, num_streams=Range(1, _MOST_STREAMS))
+        """Raises FieldError for a value of the wrong type or out of range."""
+        check_fields(self, seed=SEED, num_streams=Range(1, _MAX_STREAMS))
         for feature, tokens in self.task_feature_lengths.items():
-            if tokens > MOST_TOKENS:
+            if tokens > MAX_LENGTH:
                 raise FieldError(
                     "task_feature_lengths",
                     f"= {shown(dict(self.task_feature_lengths))}: {feature} must be at most "
-                    f"{MOST_TOKENS:,} tokens",
+                    f"{MAX_LENGTH:,} tokens",
                 )
         lengths = self.task_feature_lengths
         if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 1:

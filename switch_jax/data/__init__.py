@@ -1,49 +1,32 @@
-"""The seqio side: registered tasks in, packed numpy batches out.
+"""Data: from registered seqio tasks to packed NumPy batches, as `config.DataConfig` says.
 
-Only this package and the tasks import TensorFlow. Importing it first keeps TensorFlow off the
-accelerators, which are JAX's, and off the terminal.
+Without TensorFlow, and quick to import:
+
+- `batch`: the arrays of a batch.
+- `packing`: which examples share a row.
+- `position`: the position of a run in its data, as a checkpoint stores it.
+- `epoch_order`: which files each stream reads in each epoch.
+- `file_chunks`: chunks of whole lines or records of files.
+- `prefetch`: reading ahead in a thread.
+
+With TensorFlow:
+
+- `tensorflow_setup`: TensorFlow and seqio, which all other modules import from there.
+- `train_batches`, `eval_batches`: the batches of training and of evaluation.
+- `mixed_stream`: one stream of the training data, tasks mixed and packed into rows.
+- `task_examples`: the training examples of one task, in streams.
+- `blocks`: the source examples that are preprocessed and shuffled together.
+- `preprocessing`: graphs that apply the preprocessing steps of tasks.
+- `sources`: the files of a task, and how they are read.
+- `reading`: reading with errors that name the damaged file.
+- `file_watch`: noticing files that change during a run.
+- `registry`: registered tasks and mixtures, their splits and rates.
+- `configured_tasks`: the tasks that a config names, with its vocabulary.
+- `checks`: whether a config fits its tasks, and whether their data can be read.
+- `span_corruption`: which lengths T5's span corruption can fill.
+- `vocabularies`: vocabularies by name or file.
+- `vocabulary_training`: training a SentencePiece vocabulary.
+- `caching`: writing the caches of tasks.
+- `task_preview`: tasks and their examples as text.
+- `seqio_internals`: the parts of seqio without a public name.
 """
-
-import logging
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-_CHATTY = tuple(f"{os.sep}{name}{os.sep}" for name in ("seqio", "t5", "tensorflow_datasets"))
-
-
-@contextmanager
-def _stderr_held_back() -> Iterator[None]:
-    """TensorFlow's C++ start-up messages obey no log level; shown only if the start fails."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-def _is_worth_showing(record: logging.LogRecord) -> bool:
-    """Drops the information and warnings of seqio and its kin; their errors stay."""
-    return record.levelno >= logging.ERROR or not any(part in record.pathname for part in _CHATTY)
-
-
-with _stderr_held_back():
-    import seqio  # noqa: F401  loads the rest of TensorFlow's libraries
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
-
-logging.getLogger("absl").addFilter(_is_worth_showing)
-tf.get_logger().setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The arrays of a batch, which the model takes; importing this loads no TensorFlow."""
+"""The arrays of a batch, as the model takes them; importing this loads no TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ Batch = dict[str, np.ndarray]
 
 
 def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
-    """A batch of padding: see `train_batches.TrainBatches` for its arrays."""
+    """A batch of padding; `train_batches.TrainBatches` describes its arrays."""
     inputs, targets = ((batch_size, lengths[name]) for name in ("inputs", "targets"))
     return {
         "encoder_tokens": np.zeros(inputs, np.int32),
@@ -21,20 +21,28 @@ def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
     }
 
 
-def write_row(batch: Batch, number: int, examples: Sequence[Example]) -> None:
-    """Writes examples side by side into a row of zeros; the decoder input of each begins with 0."""
-    places = (
+def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
+    """Writes examples side by side into a row that is all padding.
+
+    The decoder input of each example is its targets shifted right, with 0 as its first token.
+
+    Args:
+      batch: from `empty_batch`; changed in place.
+      row: index of the row.
+      examples: each with 'inputs' and 'targets', int32 [L]; what does not fit is cut off.
+    """
+    features = (
         ("inputs", "encoder_tokens", "encoder_segments"),
         ("targets", "decoder_target_tokens", "decoder_segments"),
     )
-    for feature, tokens_name, segments_name in places:
-        tokens, segments = batch[tokens_name][number], batch[segments_name][number]
+    for feature, tokens_name, segments_name in features:
+        tokens, segments = batch[tokens_name][row], batch[segments_name][row]
         start = 0
         for segment, example in enumerate(examples, start=1):
             ids = example[feature][: len(tokens) - start]
             stop = start + len(ids)
             tokens[start:stop], segments[start:stop] = ids, segment
             if feature == "targets":
-                batch["decoder_input_tokens"][number, start + 1 : stop] = ids[:-1]
+                batch["decoder_input_tokens"][row, start + 1 : stop] = ids[:-1]
             start = stop
-    batch["decoder_loss_weights"][number] = batch["decoder_segments"][number] > 0
+    batch["decoder_loss_weights"][row] = batch["decoder_segments"][row] > 0

@@ -1,17 +1,16 @@
-"""Caches of tasks, by seqio's own pipeline: what comes before shuffling and masking, as tokens."""
+"""Writes the caches of tasks with seqio's own pipeline: tokens, before shuffling and masking."""
 
 import re
 from collections.abc import Sequence
 
-import seqio
-
-from switch_jax.data import seqio_private
+from switch_jax.data import seqio_internals
 from switch_jax.data.registry import splits_of, tasks_of
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import loaded
 from switch_jax.errors import UserError
 from switch_jax.tasks import FAMILIES
 
-_SEED = 1  # of the steps before the placeholder that draw: seqio takes 0 for none
+_SEED = 1  # of random steps before the placeholder; seqio treats 0 as no seed
 
 
 def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
@@ -19,15 +18,15 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
 
     Args:
       name: a registered task or mixture.
-      folder: a folder or bucket, to be given by --seqio_additional_cache_dirs later.
-      modules: that register the tasks; workers of Apache Beam import them.
+      folder: a folder or bucket, for later use with --seqio_additional_cache_dirs.
+      modules: modules that register the tasks; the workers of Apache Beam import them.
 
     Returns:
       The folders of the tasks, in `folder`.
 
     Raises:
-      UserError: Apache Beam cannot be imported; a task that cannot be cached, or has a cache there;
-        data that are not there.
+      UserError: Apache Beam cannot be imported; a task does not support caching or has a cache
+        already; data is missing.
     """
     tasks = tasks_of(name)
     seqio.add_global_cache_dirs([folder])
@@ -42,7 +41,7 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
             "environment of its own, since it needs an older protobuf than requirements.txt pins, "
             "run `pip install 'switch_jax[cache]'` and this command again (docs/tasks.md)"
         ) from error
-    data_dir = seqio_private.tfds_data_dir() or ""
+    data_dir = seqio_internals.tfds_data_dir() or ""
     cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])
     with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions([])) as pipeline:
         return cache_tasks_main.run_pipeline(

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import seqio
-
 from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import (
@@ -13,9 +11,11 @@ from switch_jax.data.configured_tasks import (
     tasks_to_read,
     vocabulary_size,
 )
-from switch_jax.data.preprocessing import alike
-from switch_jax.data.sources import check_there, no_example
+from switch_jax.data.preprocessing import preprocessing_key
+from switch_jax.data.reading import no_examples_message
+from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_corruption import check_lengths
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 
 
@@ -40,7 +40,7 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
     _check_tasks(tasks, config)
     vocabulary_size(config)  # reads the vocabulary's file
     for task in tasks:
-        check_there(task, config.split, config.use_cached)
+        check_files_exist(task, config.split, config.use_cached)
     return OpenedTasks(config, tuple(tasks))
 
 
@@ -53,8 +53,8 @@ def check_examples(opened: OpenedTasks) -> None:
     """
     kinds = set()
     for task in opened:
-        if alike(task) not in kinds:
-            kinds.add(alike(task))
+        if preprocessing_key(task) not in kinds:
+            kinds.add(preprocessing_key(task))
             _check_example(next(in_order(task, opened.config), None), task, opened.config)
 
 
@@ -88,7 +88,8 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
 
 def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:
     if example is None:
-        raise UserError(no_example(task.name, config.split, dict(config.task_feature_lengths)))
+        lengths = dict(config.task_feature_lengths)
+        raise UserError(no_examples_message(task.name, config.split, lengths))
     missing = config.task_feature_lengths.keys() - example.keys()
     if missing:
         raise UserError(

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import seqio
-
 from switch_jax.config import DataConfig
 from switch_jax.data.packing import has_tokens
-from switch_jax.data.preprocessing import one_pass
+from switch_jax.data.preprocessing import ordered_graph
+from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import tasks_of, tasks_with_split
-from switch_jax.data.sources import elements, open_source, source_of
+from switch_jax.data.sources import open_source, source_of
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -103,11 +103,11 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
 
     Raises:
-      UserError: see `sources.elements`.
+      UserError: see `reading.read_examples`.
     """
     split, cached = config.split, config.use_cached and task.supports_caching
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
-    dataset = one_pass(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
-    for example in elements(dataset, task, split, cached):
+    dataset = ordered_graph(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
+    for example in read_examples(dataset, task, split, cached):
         if has_tokens(example, config.task_feature_lengths):
             yield example

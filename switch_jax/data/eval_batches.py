@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from switch_jax.data.batch import Batch, Example, empty_batch, write_row
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
-from switch_jax.data.packing import rows
-from switch_jax.data.sources import no_example
+from switch_jax.data.packing import pack_rows
+from switch_jax.data.reading import no_examples_message
 from switch_jax.errors import UserError
 
 
@@ -39,7 +39,7 @@ def eval_batches(
             yield batch
         elif batch_number == 0:
             lengths = dict(config.task_feature_lengths)
-            raise UserError(no_example(config.mixture_or_task_name, config.split, lengths))
+            raise UserError(no_examples_message(config.mixture_or_task_name, config.split, lengths))
         if len(some) < batch_size:
             return
 
@@ -49,4 +49,4 @@ def _eval_rows(opened: OpenedTasks) -> Iterator[list[tuple[Example, None]]]:
     config = opened.config
     for task in opened:
         examples = ((example, None) for example in in_order(task, config))
-        yield from rows(examples, config.task_feature_lengths, config.pack)
+        yield from pack_rows(examples, config.task_feature_lengths, config.pack)

@@ -1,4 +1,4 @@
-"""Greedy packing: which examples share a row of a batch."""
+"""Greedy packing: which examples share a row of a batch; importing this loads no TensorFlow."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -8,18 +8,18 @@ from switch_jax.data.batch import Example
 Tag = TypeVar("Tag")
 
 
-def rows(
+def pack_rows(
     examples: Iterable[tuple[Example, Tag]], lengths: Mapping[str, int], pack: bool
 ) -> Iterator[list[tuple[Example, Tag]]]:
-    """Groups examples, in their order, into rows that they fit in.
+    """Groups examples into rows in which they fit, in their given order.
 
-    A row ends before the first example that does not fit, so nothing is looked at beyond that one.
+    A row ends before the first example that does not fit, so at most one example is read ahead.
 
     Args:
-      examples: each with 'inputs' and 'targets', one of which has tokens, and anything that belongs
-        to it.
-      lengths: tokens of a row, by feature; longer examples are cut off.
-      pack: put as many examples as fit into one row, and not one.
+      examples: pairs of an example, which must have a token in 'inputs' or 'targets', and a value
+        that stays with it.
+      lengths: tokens in a row, by feature; longer examples count as cut off to this length.
+      pack: False puts a single example into each row.
     """
     row: list[tuple[Example, Tag]] = []
     used = dict.fromkeys(lengths, 0)
@@ -36,8 +36,9 @@ def rows(
 
 
 def has_tokens(example: Example, lengths: Mapping[str, int]) -> bool:
-    """Whether an example has any; one without would add nothing to a row, and be packed for ever.
+    """Whether any of the features in `lengths` has a token.
 
-    seqio's packing loses such examples too.
+    Examples without a token must be left out before packing: they take no space, so a row of them
+    would never be full. seqio's packing drops them too.
     """
     return any(len(example.get(name, ())) for name in lengths)

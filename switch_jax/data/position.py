@@ -1,59 +1,80 @@
-"""Where a run is in its data: few numbers a stream, of no particular host, as JSON."""
+"""The position of a run in its data, as a checkpoint stores it; importing this loads no TensorFlow.
+
+It consists of a few numbers for each stream and does not depend on the hosts.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from switch_jax.data.streams import ORDER, Cursor
+# Version of the order in which examples are read. Increase it with any change to that order: a
+# position is valid only in the order in which it was saved.
+ORDER_VERSION = 2
+
+
+class Cursor(NamedTuple):
+    """Where the next example of one task is in one stream.
+
+    Attributes:
+      epoch: number of completed passes over the task.
+      unit: index among the units (groups of files or parts of one) of the stream in this epoch.
+      block: index of the block in the unit.
+      example: index in the preprocessed block; may lie past its end.
+    """
+
+    epoch: int = 0
+    unit: int = 0
+    block: int = 0
+    example: int = 0
 
 
 class StreamPosition(NamedTuple):
-    """`draws`: examples read in all; `cursors`: where the next one is, by name of the task."""
+    """`draws`: number of examples read, of all tasks; `cursors`: by name of the task."""
 
     draws: int
     cursors: Mapping[str, Cursor]
 
 
 class Position(NamedTuple):
-    """Where a run is.
+    """The position of a run in its data.
 
     Attributes:
-      batches: global batches read so far.
-      streams: by number, those that are read here.
-      moved: an earlier version of switch_jax saved it, whose order of the examples was another;
-        the cursors are moved to where each stream's next epoch begins.
+      batches: number of global batches read so far.
+      streams: positions by index of the stream; only streams that this host reads.
+      moved: the position was saved by a version of switch_jax with another order of the examples,
+        so each cursor was moved to the beginning of its next epoch.
     """
 
     batches: int
     streams: Mapping[int, StreamPosition]
     moved: bool = False
 
-    def stream(self, number: int, tasks: Sequence[str]) -> tuple[int, list[Cursor]]:
-        """Draws and cursors of one stream; a task that it does not know begins at its beginning."""
-        draws, cursors = self.streams.get(number, StreamPosition(0, {}))
+    def stream(self, index: int, tasks: Sequence[str]) -> tuple[int, list[Cursor]]:
+        """Draws and cursors of one stream; tasks without a saved cursor start at the beginning."""
+        draws, cursors = self.streams.get(index, StreamPosition(0, {}))
         return draws, [cursors.get(task, Cursor()) for task in tasks]
 
     def as_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """A JSON value from which `from_json` restores the position."""
         streams = {
-            str(number): {"draws": draws, "tasks": {task: list(c) for task, c in cursors.items()}}
-            for number, (draws, cursors) in self.streams.items()
+            str(index): {"draws": draws, "tasks": {task: list(c) for task, c in cursors.items()}}
+            for index, (draws, cursors) in self.streams.items()
         }
-        return {"batches": self.batches, "streams": streams, "order": ORDER}
+        return {"batches": self.batches, "streams": streams, "order": ORDER_VERSION}
 
     @staticmethod
     def from_json(parts: Sequence[Mapping[str, Any]]) -> "Position":
-        """The position that several hosts' parts, after the same batch, make up."""
-        moved = any(part.get("order") != ORDER for part in parts)
+        """Combines the positions that several hosts saved after the same batch."""
+        moved = any(part.get("order") != ORDER_VERSION for part in parts)
 
         def cursor(saved: Sequence[int]) -> Cursor:
-            # No example of that epoch comes twice, and what was left of the one before is left out.
+            # In the next epoch no example is repeated; the rest of the saved epoch is not read.
             return Cursor(saved[0] + 1) if moved else Cursor(*saved)
 
         streams = {
-            int(number): StreamPosition(
+            int(index): StreamPosition(
                 stream["draws"], {task: cursor(c) for task, c in stream["tasks"].items()}
             )
             for part in parts
-            for number, stream in part["streams"].items()
+            for index, stream in part["streams"].items()
         }
         return Position(parts[0]["batches"], streams, moved)

@@ -1,4 +1,4 @@
-"""Reads ahead in a thread of its own."""
+"""Reads items of an iterator ahead, in a thread."""
 
 import contextlib
 import queue
@@ -11,9 +11,10 @@ Item = TypeVar("Item")
 
 
 class Prefetch(Generic[Item]):
-    """The items of an iterator, of which a thread makes a few ahead.
+    """An iterator over the items of another one, which a thread reads a few items ahead.
 
-    What the iterator raises is raised by the `next` that would have got the item.
+    An exception of the other iterator is raised by the `next` that would have returned the item,
+    and by all later ones.
     """
 
     def __init__(self, iterator: Iterator[Item], ahead: int = 2) -> None:
@@ -33,27 +34,27 @@ class Prefetch(Generic[Item]):
         """The next item.
 
         Args:
-          seconds: to wait for it; None: as long as it takes.
+          seconds: how long to wait for it; None waits without a limit.
 
         Raises:
-          TimeoutError: it was not there in time; the next call goes on waiting for it.
+          TimeoutError: the item did not come in time; a later call may still return it.
         """
         try:
             item, error = self._items.get(timeout=seconds)
         except queue.Empty:
             raise TimeoutError from None
         if error is not None:
-            self._items.put((None, error))  # for every later call too
+            self._items.put((None, error))  # for all later calls
             raise error
-        return item  # type: ignore[return-value]  # None comes with an error alone
+        return item  # type: ignore[return-value]  # None is only put together with an error
 
     def close(self) -> None:
-        """Ends the thread when the item that it is making is done, or leaves it after 2 s."""
+        """Ends the thread once its current item is read, or abandons the thread after 2 seconds."""
         self._closed.set()
         deadline = time.monotonic() + 2
         while self._thread.is_alive() and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
-                self._items.get_nowait()  # it may wait for room
+                self._items.get_nowait()  # the thread may be waiting for room in the queue
             self._thread.join(0.01)
 
     def _run(self) -> None:

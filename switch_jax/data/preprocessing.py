@@ -1,7 +1,8 @@
-"""Graphs that preprocess examples, traced once for all tasks that preprocess alike.
+"""Preprocessing graphs, traced once for all tasks with the same preprocessing.
 
-To trace a task's steps takes longer than to read a thousand examples, and the tasks of a large
-mixture differ in their sources alone. So the source is an argument of the graph.
+Tracing the preprocessing steps of a task takes longer than reading a thousand examples, and the
+tasks of a large mixture often differ in nothing but their sources. So the source is an argument of
+the graph.
 """
 
 import contextlib
@@ -10,19 +11,17 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-import seqio
-import tensorflow as tf
-
-from switch_jax.data import seqio_private
+from switch_jax.data import seqio_internals
+from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError
 
 _GRAPHS: dict[Hashable, Any] = {}
-_FINDING, _TRACING = threading.Lock(), threading.Lock()
-_SHUFFLED = 2**14  # examples of a block, or the first of it
+_GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.Lock()
+_SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
 
 
-def alike(task: seqio.Task) -> Hashable:
-    """The same for tasks with the same steps and features, while one of them is there."""
+def preprocessing_key(task: seqio.Task) -> Hashable:
+    """Equal for tasks that have the same steps and features, as long as one of them exists."""
     steps = (
         type(step) if isinstance(step, seqio.CacheDatasetPlaceholder) else step
         for step in task.preprocessors
@@ -34,83 +33,87 @@ def alike(task: seqio.Task) -> Hashable:
     return (*map(id, steps), *features, task.shuffle_buffer_size)
 
 
-def one_pass(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: int) -> Any:
-    """The graph of examples in the order of their source.
+def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: int) -> Any:
+    """The graph that preprocesses the examples of a source in their order.
 
     Args:
-      task: its steps; none of its source.
-      lengths: tokens, by feature; what is longer is cut off.
-      cached: the source is a cache, which has the first steps behind it.
-      seed: of the noise.
+      task: whose preprocessing steps are applied; its source is not used.
+      lengths: tokens by feature; longer examples are cut off.
+      cached: the source is a cache, to which the steps before the placeholder were already applied.
+      seed: of the steps that draw random numbers.
 
     Returns:
-      A function from a data set of the source's examples to one of the task's, with all features.
+      A function from a data set of the source's examples to one of preprocessed examples, with all
+      their features.
     """
-    return _shared(_one_pass, task, lengths, cached, seed)
+    return _shared_graph(_ordered_graph, task, lengths, cached, seed)
 
 
-def in_blocks(task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool) -> Any:
-    """The graph of blocks of source examples, each shuffled by itself, with its own noise.
+def block_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool) -> Any:
+    """The graph that preprocesses blocks of a source's examples, each with its own random numbers.
 
     Args:
-      task, lengths, cached: see `one_pass`.
-      shuffle: shuffle the examples of a block, as far as the task allows.
+      task, lengths, cached: see `ordered_graph`.
+      shuffle: shuffle the examples within each block, if the task allows shuffling.
 
     Returns:
-      A function of a data set of (spot, seed, block), which are int64 [3], the place of the block,
-      which nothing here looks at, an int64 and a data set of source examples, to a data set of
-      (spot, number in the block, example), the example with the features of `lengths`. After the
-      last example of a block comes one with number -1 and no tokens.
+      A function from a data set of (location, seed, block) to one of (location, index, example).
+      The location, int64 [3], is passed through unchanged; the seed is an int64; the block is a
+      data set of the source's examples. The index is that of the preprocessed example in its block;
+      the example has the features of `lengths`. Each block ends with the index -1 and an example
+      without tokens.
     """
-    return _shared(_in_blocks, task, lengths, cached, shuffle)
+    return _shared_graph(_block_graph, task, lengths, cached, shuffle)
 
 
-def _shared(
+def _shared_graph(
     make: Callable[..., Any], task: seqio.Task, lengths: Mapping[str, int], *options: Hashable
 ) -> Any:
-    key = (make, alike(task), *sorted(lengths.items()), *options)
-    with _FINDING:
-        if key not in _GRAPHS:  # it keeps its task, so that no other object gets an id in the key
+    key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
+    with _GRAPHS_LOCK:
+        # The graph keeps its task alive, so that no other object can get an id that is in the key.
+        if key not in _GRAPHS:
             _GRAPHS[key] = tf.function(make(task, dict(lengths), *options), autograph=False)
         return _GRAPHS[key]
 
 
-def _one_pass(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
-    def examples(source: tf.data.Dataset) -> tf.data.Dataset:
-        dataset = _preprocessed(task, source, lengths, cached, seed)
-        dataset = seqio_private.checked_and_cut(task, dataset, lengths)
+def _ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
+    def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
+        dataset = _apply_steps(task, source, lengths, cached, seed)
+        dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-    return examples
+    return preprocess
 
 
-def _in_blocks(task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool) -> Any:
+def _block_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool) -> Any:
     features = {name: task.output_features[name] for name in lengths}
 
-    def of_block(spot: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset) -> tf.data.Dataset:
-        with _noise_of(seed):
-            dataset = _preprocessed(task, block, lengths, cached, 0)
+    def preprocess_block(
+        location: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset
+    ) -> tf.data.Dataset:
+        with _random_by_block(seed):
+            dataset = _apply_steps(task, block, lengths, cached, 0)
         dataset = seqio.utils.trim_dataset(dataset, lengths, features)
         dataset = dataset.map(lambda example: {name: example[name] for name in features})
         if shuffle and task.shuffle_buffer_size:
-            dataset = dataset.shuffle(_SHUFFLED, seed=seed)
+            dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed)
         end = tf.data.Dataset.from_tensors(
-            (tf.constant(-1, tf.int64), _nothing_of(dataset.element_spec))
+            (tf.constant(-1, tf.int64), _empty_example(dataset.element_spec))
         )
-        return dataset.enumerate().concatenate(end).map(lambda number, ex: (spot, number, ex))
+        return dataset.enumerate().concatenate(end).map(lambda index, ex: (location, index, ex))
 
-    def examples(blocks: tf.data.Dataset) -> tf.data.Dataset:
-        return blocks.flat_map(of_block).prefetch(tf.data.AUTOTUNE).with_options(_options())
+    def preprocess(blocks: tf.data.Dataset) -> tf.data.Dataset:
+        return blocks.flat_map(preprocess_block).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-    return examples
+    return preprocess
 
 
-def _nothing_of(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    """An example of these features without tokens."""
+def _empty_example(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
     return {name: tf.zeros([size or 0 for size in of.shape], of.dtype) for name, of in spec.items()}
 
 
-def _preprocessed(
+def _apply_steps(
     task: seqio.Task, dataset: tf.data.Dataset, lengths: dict[str, int], cached: bool, seed: int
 ) -> tf.data.Dataset:
     if not cached:
@@ -120,29 +123,29 @@ def _preprocessed(
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    # At its end, a data set that tunes itself waits seconds for the thread that does so.
+    # With autotuning, the end of a data set waits for seconds until the tuning thread stops.
     options.autotune.enabled = False
     return options
 
 
 @functools.cache
-def check_noise() -> None:
-    """Checks, once, that two blocks get different noise, and one the same again.
+def check_random_by_block() -> None:
+    """Checks, once, that random numbers differ between blocks and are repeatable for one block.
 
     Raises:
-      UserError: a release of TensorFlow or seqio draws its seeds elsewhere.
+      UserError: the installed TensorFlow or seqio draws its seeds in another way.
     """
 
     @seqio.map_over_dataset(num_seeds=1)
     def drawn(_: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return seed
 
-    def of_block(number: tf.Tensor) -> tf.data.Dataset:
-        with _noise_of(number), seqio.map_seed_manager(0):
+    def draw_in_block(block_seed: tf.Tensor) -> tf.data.Dataset:
+        with _random_by_block(block_seed), seqio.map_seed_manager(0):
             return drawn(tf.data.Dataset.range(1))
 
-    blocks = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
-    first, other, again = map(str, blocks.flat_map(of_block).as_numpy_iterator())
+    block_seeds = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
+    first, other, again = map(str, block_seeds.flat_map(draw_in_block).as_numpy_iterator())
     if first == other or first != again:
         raise UserError(
             f"with TensorFlow {tf.__version__} and seqio {seqio.__version__} the blocks of the "
@@ -152,24 +155,25 @@ def check_noise() -> None:
 
 
 @contextlib.contextmanager
-def _noise_of(block_seed: tf.Tensor) -> Iterator[None]:
-    """Within, what seqio's preprocessors draw also depends on a number of the graph.
+def _random_by_block(block_seed: tf.Tensor) -> Iterator[None]:
+    """Makes the random numbers of seqio's preprocessors depend on `block_seed` too.
 
-    They take their seeds from `tf.data.Dataset.random`, seeded by a number of Python's that is the
-    same whenever a graph is run: all blocks would be masked alike. Other threads see no change.
+    They take their seeds from `tf.data.Dataset.random`, whose own seed is a Python number and so
+    the same in each run of a graph: all blocks would be masked alike. Inside this context that
+    function combines its numbers with `block_seed`; other threads get the unchanged numbers.
     """
-    _TRACING.acquire()  # two at a time would put back each other's function
-    own, thread = tf.data.Dataset.__dict__["random"], threading.get_ident()
+    _TRACING_LOCK.acquire()  # two contexts at a time would restore each other's function
+    original, thread = tf.data.Dataset.__dict__["random"], threading.get_ident()
 
-    def of_block(*args: Any, **kwargs: Any) -> tf.data.Dataset:
-        numbers = own.__func__(*args, **kwargs)
+    def random(*args: Any, **kwargs: Any) -> tf.data.Dataset:
+        numbers = original.__func__(*args, **kwargs)
         if threading.get_ident() != thread:
             return numbers
         return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
 
-    tf.data.Dataset.random = staticmethod(of_block)
+    tf.data.Dataset.random = staticmethod(random)
     try:
         yield
     finally:
-        tf.data.Dataset.random = own
-        _TRACING.release()
+        tf.data.Dataset.random = original
+        _TRACING_LOCK.release()

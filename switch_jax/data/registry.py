@@ -1,31 +1,28 @@
-"""Registered seqio tasks and mixtures, by name."""
+"""Registered seqio tasks and mixtures by name, their splits and their rates."""
 
 import functools
 import importlib
 import os
 from collections.abc import Sequence
 
-import seqio
-import tensorflow as tf
-from tensorflow_datasets.core.utils import file_utils
-
-from switch_jax.data import seqio_private
+from switch_jax.data import seqio_internals
+from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError, did_you_mean, storage_error
 from switch_jax.tasks import FAMILIES
 
 
 def names() -> list[str]:
-    """Names of all tasks and mixtures, sorted; imports all families of tasks."""
+    """The names of all tasks and mixtures, sorted; imports all families of tasks."""
     for family in FAMILIES:
         _import_family(family)
     return sorted(_registered())
 
 
 def provider(name: str) -> seqio.Task | seqio.Mixture:
-    """The task or mixture registered under `name`; imports families of tasks until one has it.
+    """The task or mixture with this name; imports families of tasks until one registers it.
 
     Raises:
-      UserError: nothing is registered under this name.
+      UserError: no task or mixture has this name.
     """
     families = iter(FAMILIES)
     while name not in _registered():
@@ -45,15 +42,15 @@ def _registered() -> set[str]:
     return {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
 
 
-def _import_family(module: str) -> None:
+def _import_family(family: str) -> None:
     try:
-        importlib.import_module(module)
+        importlib.import_module(family)
     except ValueError as error:
         duplicate = str(error).partition("duplicate provider: ")[2]
         if not duplicate:
             raise
         raise UserError(
-            f"{duplicate!r} is registered twice, by a module of yours and by {module}: choose "
+            f"{duplicate!r} is registered twice, by a module of yours and by {family}: choose "
             "another name for yours"
         ) from error
 
@@ -65,29 +62,29 @@ def tasks_of(name: str) -> list[seqio.Task]:
 
 
 def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[seqio.Task]:
-    """Those of `tasks_of(name)` that have the split.
+    """The tasks of `tasks_of(name)` that have a split.
 
     Args:
       name: a registered task or mixture.
-      split: a split of theirs.
-      use_cached: caches are read, and need no source beside them.
+      split: name of the split.
+      use_cached: look for splits in the caches of the tasks; their sources may be missing.
 
     Raises:
-      UserError: none has it, or the data of a task is not there.
+      UserError: no task has the split, or the data of a task is missing.
     """
     splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
-    found = [task for task, known in splits.items() if split in known]
+    found = [task for task, own_splits in splits.items() if split in own_splits]
     if not found:
-        known = sorted({split for known in splits.values() for split in known})
+        known = sorted(set().union(*splits.values()))
         raise UserError(f"{name} has no split {split!r}: its splits are {', '.join(known)}")
     return found
 
 
 def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
-    """The splits that are there to be read, from the task's cache or its source.
+    """The splits of a task that can be read, from its cache or its source.
 
     Raises:
-      UserError: no cache, or a data set of TFDS that is not prepared or cannot be reached.
+      UserError: there is no cache, or a TFDS data set is not prepared or cannot be reached.
     """
     loader = getattr(task.source, "tfds_dataset", None)
     try:
@@ -95,7 +92,7 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
             return _splits_in_cache(task)
         if loader is not None and loader.name:
             return _splits_in_tfds(task, loader)
-    except tf.errors.OpError as error:  # of a bucket
+    except tf.errors.OpError as error:  # from a bucket
         reason = " ".join(error.message.split())
         raise storage_error(
             f"the data of {task.name} cannot be reached: {reason}", error
@@ -104,7 +101,9 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
 
 
 def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]:
-    folders = [loader.data_dir] if loader.data_dir else file_utils.list_data_dirs(None)
+    folders = (
+        [loader.data_dir] if loader.data_dir else tfds.core.utils.file_utils.list_data_dirs(None)
+    )
     where = " or ".join(map(str, folders))
     if not _is_prepared(loader):
         raise UserError(
@@ -113,13 +112,14 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
             "download_and_prepare(), or say with --tfds_data_dir or in TFDS_DATA_DIR where it is "
             "(docs/tasks.md)"
         )
-    known = loader.info.splits
-    wanted = {split: seqio_private.tfds_split(loader, split) for split in task.splits}
-    found = [split for split, name in wanted.items() if name.split("[")[0] in known]
+    prepared = loader.info.splits
+    tfds_names = {split: seqio_internals.tfds_split(loader, split) for split in task.splits}
+    found = [split for split, name in tfds_names.items() if name.split("[")[0] in prepared]
     if not found:
         raise UserError(
-            f"{task.name} reads {', '.join(wanted.values())} of the TFDS data set {loader.name}, "
-            f"but in {where} it has {', '.join(known)} alone: prepare the others (docs/tasks.md)"
+            f"{task.name} reads {', '.join(tfds_names.values())} of the TFDS data set "
+            f"{loader.name}, but in {where} it has only {', '.join(prepared)}: prepare the others "
+            "(docs/tasks.md)"
         )
     return found
 
@@ -133,28 +133,28 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
             "--seqio_additional_cache_dirs, make one with `switch_jax tasks cache`, or set "
             "USE_CACHED_TASKS to False"
         )
-    return list(_splits_described(task.cache_dir))
+    return list(_splits_in_folder(task.cache_dir))
 
 
-@functools.cache  # a finished cache stays as it is, and may lie in a bucket
-def _splits_described(cache_dir: str) -> tuple[str, ...]:
-    described = tf.io.gfile.glob(seqio.get_cached_info_path(cache_dir, "*"))
-    return tuple(os.path.basename(path).split(".")[1] for path in described)
+@functools.cache  # a finished cache does not change, and may be in a bucket
+def _splits_in_folder(cache_dir: str) -> tuple[str, ...]:
+    info_files = tf.io.gfile.glob(seqio.get_cached_info_path(cache_dir, "*"))
+    return tuple(os.path.basename(path).split(".")[1] for path in info_files)
 
 
 def _is_prepared(loader: seqio.LazyTfdsLoader) -> bool:
     try:
         return bool(loader.info.splits)
-    except (AssertionError, ValueError):  # no such data set or version, on the disk or in TFDS
+    except (AssertionError, ValueError):  # the data set or version does not exist
         return False
 
 
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
-    """How often an example of each task comes, relative to the others.
+    """How often an example of each task is read, relative to the others.
 
     Args:
       name: a registered task or mixture.
-      tasks: of it, by name: they may be variants of those that are registered.
+      tasks: its tasks, or variants of them with the same names.
     """
     found = provider(name)
     if not isinstance(found, seqio.Mixture):

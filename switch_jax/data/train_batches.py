@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from switch_jax.data.batch import Batch, empty_batch, write_row
 from switch_jax.data.checks import check_streams
 from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.mixed_stream import MixedStream
 from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates
-from switch_jax.data.streams import Stream, TaskExamples
+from switch_jax.data.task_examples import TaskExamples
 
 
 class TrainBatches:
@@ -64,7 +65,8 @@ class TrainBatches:
         self._names = opened.names
         self._batches = start.batches
         self._streams = {
-            i: Stream(tasks, rates, i, config.seed, *start.stream(i, self._names)) for i in here
+            i: MixedStream(tasks, rates, i, config.seed, *start.stream(i, self._names))
+            for i in here
         }
         self._iterators = {
             i: stream.rows(config.task_feature_lengths, config.pack)

@@ -1,13 +1,12 @@
-"""Vocabularies by name or file, and tasks that read with another than their own."""
+"""Vocabularies by name or file, and tasks with another vocabulary than their own."""
 
 import dataclasses
 import functools
 import hashlib
 
-import seqio
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.paths import check_path
 
@@ -16,24 +15,24 @@ SENTINELS = 100
 T5 = seqio.SentencePieceVocabulary(
     "gs://t5-data/vocabs/cc_all.32000/sentencepiece.model", extra_ids=SENTINELS
 )
-# mT5's 250,000 pieces (https://arxiv.org/abs/2010.11934); the file holds the sentinels as well.
+# mT5's 250,000 pieces (https://arxiv.org/abs/2010.11934); the file includes the sentinels.
 MT5 = seqio.SentencePieceVocabulary("gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model")
-# Padding, EOS, unknown and the 256 bytes, as ByT5 has them (https://arxiv.org/abs/2105.13626), but
-# with sentinels of their own, where ByT5 takes rare bytes.
+# Padding, EOS, unknown and the 256 bytes, as in ByT5 (https://arxiv.org/abs/2105.13626); then
+# sentinels, for which ByT5 uses rare bytes.
 BYTE = seqio.ByteVocabulary(extra_ids=SENTINELS)
 _NAMED = {"t5": T5, "mt5": MT5, "byte": BYTE}
 
 
 @functools.lru_cache
 def vocabulary(name: str) -> seqio.Vocabulary:
-    """The vocabulary that VOCABULARY names.
+    """The vocabulary for a value of VOCABULARY.
 
     Args:
-      name: 't5', 'mt5', 'byte', or the path of a SentencePiece model, which gets T5's 100 sentinels
-        <extra_id_0>, <extra_id_1>, ... unless it holds them.
+      name: 't5', 'mt5', 'byte', or the path of a SentencePiece model. T5's 100 sentinels
+        <extra_id_0>, <extra_id_1>, ... are added unless the model ends with sentinels.
 
     Raises:
-      UserError: no such file, or no SentencePiece model with padding 0 and an EOS.
+      UserError: no such file, or it is not a SentencePiece model with padding 0 and an EOS.
     """
     if name in _NAMED:
         return _NAMED[name]
@@ -42,14 +41,14 @@ def vocabulary(name: str) -> seqio.Vocabulary:
     if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
         raise UserError(
             f"the vocabulary {name} has padding {found.tokenizer.pad_id()} and EOS "
-            f"{found.tokenizer.eos_id()}: padding must be 0, and EOS there; `switch_jax tasks "
-            "vocabulary` trains one that fits"
+            f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS; `switch_jax "
+            "tasks vocabulary` trains a vocabulary that fits"
         )
     return found if sentinels(found) else seqio.SentencePieceVocabulary(name, SENTINELS)
 
 
 def sentinels(found: seqio.Vocabulary) -> int:
-    """Number of sentinels, the last ids of a vocabulary; its file may hold them itself."""
+    """Number of sentinels, which are the last ids; a SentencePiece file may include them itself."""
     if found.extra_ids or not isinstance(found, seqio.SentencePieceVocabulary):
         return found.extra_ids
     model = loaded(found).tokenizer
@@ -59,28 +58,32 @@ def sentinels(found: seqio.Vocabulary) -> int:
 
 
 def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
-    """The vocabulary, its file read.
+    """The same vocabulary, after its file was read.
 
     Raises:
-      UserError: the file is not there, or is no SentencePiece model.
+      UserError: the file cannot be read, or is not a SentencePiece model.
     """
     try:
         _ = found.vocab_size
     except (tf.errors.OpError, DecodeError, RuntimeError) as error:
         path = found.sentencepiece_model_file
         reason = (
-            "it cannot be read" if isinstance(error, tf.errors.OpError) else "it is no such model"
+            "it cannot be read"
+            if isinstance(error, tf.errors.OpError)
+            else "it is not such a model"
         )
         raise storage_error(
             f"no SentencePiece model is found at {path} ({reason}): set VOCABULARY to the path of "
-            f"one, a copy of this for example, or to {', '.join(map(repr, _NAMED))}",
+            f"one, for example of a copy, or to {', '.join(map(repr, _NAMED))}",
             error,
         ) from error
     return found
 
 
 def identity(found: seqio.Vocabulary) -> str:
-    """What tells a vocabulary from others, whatever its file is called; sentinels left out.
+    """A string that is equal for equal vocabularies, wherever their files are.
+
+    Sentinels that are added to a file do not count.
 
     Raises:
       UserError: see `loaded`.
@@ -91,17 +94,17 @@ def identity(found: seqio.Vocabulary) -> str:
     return kind
 
 
-@functools.cache  # the file may lie in a bucket
+@functools.cache  # the file may be in a bucket
 def _hash(path: str) -> str:
     with tf.io.gfile.GFile(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
 def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
-    """The task with this vocabulary for all its features, or itself for None.
+    """The task with another vocabulary for all its features; the task itself if `name` is None.
 
     Raises:
-      UserError: a feature is not text; or see `vocabulary`.
+      UserError: a feature is not text, or see `vocabulary`.
     """
     if name is None:
         return task
@@ -109,8 +112,8 @@ def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
         own = getattr(feature, "vocabulary", None)
         if own is None or isinstance(own, seqio.PassThroughVocabulary):
             raise UserError(
-                f"{task.name} has {key!r} that are no text ({type(own or feature).__name__}), so "
-                f"VOCABULARY = {name!r} cannot replace what they are written in; set it to None"
+                f"{task.name} has {key!r} that are not text ({type(own or feature).__name__}), so "
+                f"VOCABULARY = {name!r} cannot replace their vocabulary; set it to None"
             )
     features = {
         key: dataclasses.replace(feature, vocabulary=vocabulary(name))

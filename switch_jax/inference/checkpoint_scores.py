@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import seqio
 
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_scores import TaskScores
 from switch_jax.inference.trained_model import TrainedModel

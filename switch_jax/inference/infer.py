@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import seqio
 
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.requests import Record, as_example, read_records

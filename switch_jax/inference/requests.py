@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import seqio
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from switch_jax.data.batch import Example
+from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import Misfit, parsed_json
 

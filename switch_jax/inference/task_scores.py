@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import seqio
 from tqdm import tqdm
 
 from switch_jax.data.configured_tasks import EVAL_SEED
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from clu import metric_writers
 
+from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
 from switch_jax.paths import writing

@@ -54,7 +54,7 @@ def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
     assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
     assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
     assert main(["tasks", "vocabulary", *arguments]) == 2
-    assert f"{path} is there already" in capsys.readouterr().err
+    assert f"{path} exists already" in capsys.readouterr().err
 
 
 def test_help_shows_the_vocabulary(capsys):

@@ -1,10 +1,10 @@
 """Toy tasks whose rows can be written down by hand."""
 
-import switch_jax.data  # noqa: F401, I001  first: TensorFlow starts quietly
 import numpy as np
 import pytest
-import seqio
-import tensorflow as tf
+
+from switch_jax.data.tensorflow_setup import seqio, tf
+from tests.data.number_tasks import FEATURES, parse
 
 # Five (inputs, targets) pairs; every sequence ends with EOS, which is 1.
 PAIRS = [
@@ -45,9 +45,11 @@ def _short_ones_emptied(example):
 
 @pytest.fixture(scope="session", autouse=True)
 def toy_tasks():
-    """`toy_pairs`; `toy_long`, of it the second and the fourth; `toy_none`, nothing of it.
+    """Tasks made from PAIRS, and a mixture.
 
-    `toy_some_empty`: all, those of `toy_long` alone with tokens; `toy_empty`: all, without tokens.
+    `toy_pairs` has all pairs, `toy_long` the second and the fourth, `toy_none` none.
+    `toy_some_empty` has all pairs, but tokens only in those of `toy_long`; `toy_empty` has all
+    pairs without tokens. `toy_mixture` mixes `toy_pairs` and `toy_long`.
     """
     _register("toy_pairs")
     _register("toy_long", lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 4))
@@ -58,4 +60,36 @@ def toy_tasks():
     yield
     seqio.MixtureRegistry.remove("toy_mixture")
     for name in ("toy_pairs", "toy_long", "toy_none", "toy_some_empty", "toy_empty"):
+        seqio.TaskRegistry.remove(name)
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """Tasks of 60 examples [n], n = 2 to 61, in one file and in six of 10 lines each."""
+    folder = tmp_path_factory.mktemp("numbers")
+    for i in range(6):
+        rows = "".join(f"{n}\n" for n in range(2 + 10 * i, 12 + 10 * i))
+        (folder / f"part{i}.txt").write_text(rows)
+    (folder / "whole.txt").write_text("".join(f"{n}\n" for n in range(2, 62)))
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def noised(example, seed):
+        noise = tf.random.stateless_uniform([1], seed, 2, 10**9, tf.int32)
+        return {"inputs": example["inputs"], "targets": noise}
+
+    for name, pattern, steps in (
+        ("numbers_1", "whole.txt", [parse]),
+        ("numbers_6", "part*.txt", [parse]),
+        ("numbers_noise", "whole.txt", [parse, noised]),
+    ):
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.TextLineDataSource({"train": str(folder / pattern)}),
+            preprocessors=steps,
+            output_features=FEATURES,
+        )
+    seqio.MixtureRegistry.add("numbers_mixed", [("numbers_1", 3.0), ("numbers_noise", 1.0)])
+    yield
+    seqio.MixtureRegistry.remove("numbers_mixed")
+    for name in ("numbers_1", "numbers_6", "numbers_noise"):
         seqio.TaskRegistry.remove(name)

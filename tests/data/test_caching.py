@@ -1,4 +1,4 @@
-"""Caches are made where Apache Beam is; where it is not, what to do is said in one line."""
+"""Caches are made with Apache Beam; without it, one line says what to install."""
 
 import collections
 import importlib.util
@@ -20,20 +20,20 @@ NAME = "bible_span_corruption"
 
 @pytest.fixture(autouse=True)
 def as_before():
-    """The folders of caches are seqio's, for good; tasks remember theirs."""
+    """Restores the folders of caches, which seqio and the task keep."""
     folders = list(seqio.get_global_cache_dirs())
     yield
     seqio.set_global_cache_dirs(folders)
     provider(NAME)._cache_dir = None
 
 
-def test_without_beam_it_is_said_what_to_install(tmp_path, capsys, monkeypatch):
+def test_without_beam_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     assert main(["tasks", "cache", NAME, "--output", str(tmp_path)]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1
-    assert "Apache Beam, which cannot be imported here" in told.err
-    assert "pip install 'switch_jax[cache]'" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert "Apache Beam, which cannot be imported here" in printed.err
+    assert "pip install 'switch_jax[cache]'" in printed.err
 
 
 def test_a_cache_needs_a_folder(capsys):

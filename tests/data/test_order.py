@@ -8,19 +8,12 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from switch_jax.data import pieces, streams
-from switch_jax.data.position import Position
-from switch_jax.data.streams import Cursor, TaskExamples
+from switch_jax.data import blocks, file_chunks
+from switch_jax.data.position import Cursor, Position
 from switch_jax.tasks.english import read_lines
+from tests.data.number_tasks import FEATURES, parse, task_examples
 
 COUNT = 3000
-VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
-
-
-@seqio.map_over_dataset
-def parse(line):
-    number = tf.strings.to_number(line, tf.int32)[None]
-    return {"inputs": number, "targets": number}
 
 
 @seqio.map_over_dataset
@@ -63,17 +56,13 @@ KINDS = [write_lines, write_archive, write_records, write_many]
 
 @pytest.fixture
 def task():
-    """Adds the task `sorted` of a source and a step, and takes it away after the test."""
+    """Registers the task `sorted` with a source and a step until the end of the test."""
 
     def add(source, step, num_streams=1, shuffle=True):
-        features = {key: seqio.Feature(VOCABULARY, add_eos=False) for key in ("inputs", "targets")}
         found = seqio.TaskRegistry.add(
-            "sorted", source=source, preprocessors=[step], output_features=features
+            "sorted", source=source, preprocessors=[step], output_features=FEATURES
         )
-        return TaskExamples(
-            found, {"inputs": 1, "targets": 1}, split="train", num_streams=num_streams, seed=0,
-            shuffle=shuffle, use_cached=False,
-        )  # fmt: skip
+        return task_examples(found, num_streams, shuffle=shuffle)
 
     yield add
     seqio.TaskRegistry.remove("sorted")
@@ -88,14 +77,16 @@ def orders(task, stream, count):
         found[cursor.epoch].append(int(example["inputs"][0]))
 
 
-@pytest.mark.parametrize("most", [pieces.MOST_BYTES, 64], ids=["one_block", "blocks"])
+@pytest.mark.parametrize(
+    "chunk_bytes", [file_chunks.MAX_CHUNK_BYTES, 64], ids=["one_block", "blocks"]
+)
 @pytest.mark.parametrize("write", KINDS)
 def test_examples_go_everywhere_and_epochs_do_not_resemble(
-    tmp_path, monkeypatch, task, write, most
+    tmp_path, monkeypatch, task, write, chunk_bytes
 ):
-    if write is write_archive and most == 64:
+    if write is write_archive and chunk_bytes == 64:
         pytest.skip("archives are not cut")
-    monkeypatch.setattr(pieces, "MOST_BYTES", most)
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", chunk_bytes)
     first, second = orders(task(*write(tmp_path)), 0, 2)
     places = np.arange(COUNT)
     np.testing.assert_array_equal(np.sort(first), places)
@@ -105,13 +96,13 @@ def test_examples_go_everywhere_and_epochs_do_not_resemble(
         moved = np.abs(order - places)
         assert 0.25 < moved.mean() / COUNT < 0.42
         assert moved.max() > 0.8 * COUNT
-    # Of 40 pieces or more, a correlation of 0.16 by chance.
+    # With 40 chunks or more, a correlation of 0.16 by chance.
     for one, other in ((places, first), (places, second), (first, second)):
         assert abs(np.corrcoef(np.argsort(one), np.argsort(other))[0, 1]) < 0.3
 
 
 def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkeypatch, task):
-    monkeypatch.setattr(pieces, "MOST_BYTES", 64)
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 64)
     examples = task(*write_lines(tmp_path), num_streams=4)
     epochs = [orders(examples, stream, 2) for stream in range(4)]
     for epoch in range(2):
@@ -125,15 +116,15 @@ def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkey
 
 @pytest.mark.parametrize("write", KINDS)
 def test_without_shuffling_the_order_is_that_of_the_source(tmp_path, monkeypatch, task, write):
-    monkeypatch.setattr(pieces, "MOST_BYTES", 1000)
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
     for order in orders(task(*write(tmp_path), shuffle=False), 0, 2):
         np.testing.assert_array_equal(order, np.arange(COUNT))
 
 
 @pytest.mark.parametrize("write", KINDS)
-def test_any_place_is_gone_on_from(tmp_path, monkeypatch, task, write):
-    monkeypatch.setattr(pieces, "MOST_BYTES", 64)
-    monkeypatch.setattr(streams, "_BLOCK", 100)
+def test_reading_resumes_at_any_position(tmp_path, monkeypatch, task, write):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 64)
+    monkeypatch.setattr(blocks, "_BLOCK_SIZE", 100)
     examples = task(*write(tmp_path), num_streams=2)
     whole = list(itertools.islice(examples.read(1, Cursor()), 1700))  # of 1,500 an epoch
     for start in (1, 99, 100, 101, 1234, 1500, 1600):
@@ -142,7 +133,7 @@ def test_any_place_is_gone_on_from(tmp_path, monkeypatch, task, write):
             assert (a["inputs"], place) == (b["inputs"], expected)
 
 
-def test_a_place_in_an_earlier_order_becomes_the_next_epoch(tmp_path, task):
+def test_a_position_in_an_earlier_order_becomes_the_next_epoch(tmp_path, task):
     saved = {"batches": 7, "streams": {"0": {"draws": 99, "tasks": {"sorted": [2, 0, 5, 17]}}}}
     position = Position.from_json([saved])
     assert position.moved

@@ -7,7 +7,7 @@ from switch_jax.data.prefetch import Prefetch
 
 
 class _Source:
-    """Numbers from 0 on; counts what it was asked for, and waits or fails where it is told to."""
+    """Numbers from 0 on; counts what it was asked for, and waits or fails where it is asked to."""
 
     def __init__(self, length, fails_at=None, waits_at=None):
         self.made = 0

@@ -1,4 +1,4 @@
-"""Tasks that preprocess alike share what is traced, and nothing else."""
+"""Tasks with the same preprocessing share a graph, and nothing else."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
 
 @pytest.fixture
 def register():
-    """Adds tasks and mixtures of numbers in files, and takes them away after the test."""
+    """Registers tasks with numbers in files, and mixtures of them, until the end of the test."""
     names = []
 
     def add(name, file, steps):
@@ -88,7 +88,7 @@ def test_tasks_with_other_steps_share_nothing(tmp_path, register):
         assert next(eval_batches(validation(config), 1))["encoder_tokens"][0, 0] == 7 * factor
 
 
-def test_a_task_of_a_mixture_without_file_is_told_before_anything_is_read(tmp_path, register):
+def test_a_missing_file_of_a_task_of_a_mixture_is_reported_before_reading(tmp_path, register):
     step = counted()
     (tmp_path / "a.txt").write_text("7\n")
     register("with_file", tmp_path / "a.txt", [step])
@@ -98,7 +98,7 @@ def test_a_task_of_a_mixture_without_file_is_told_before_anything_is_read(tmp_pa
         TrainBatches(open_tasks(DataConfig("half_there", LENGTHS)), 1)
 
 
-def test_a_task_of_a_mixture_without_example_is_told_when_it_is_drawn(tmp_path, register):
+def test_a_task_of_a_mixture_without_examples_is_reported_when_it_is_drawn(tmp_path, register):
     step = counted()
     for name, text in (("full", "7\n"), ("hollow", "")):
         (tmp_path / f"{name}.txt").write_text(text)
@@ -116,7 +116,7 @@ def test_other_threads_draw_as_ever_while_a_graph_is_traced():
     own = tf.data.Dataset.__dict__["random"]
     plain = draw(5)
     found = []
-    with preprocessing._noise_of(tf.constant(9, tf.int64)):
+    with preprocessing._random_by_block(tf.constant(9, tf.int64)):
         options = {"rerandomize_each_iteration": False, "name": "numbers"}
         other = threading.Thread(target=lambda: found.append(draw(seed=5, **options)))
         other.start()
@@ -127,13 +127,13 @@ def test_other_threads_draw_as_ever_while_a_graph_is_traced():
     assert tf.data.Dataset.__dict__["random"] is own and isinstance(own, staticmethod)
 
 
-def test_a_release_that_draws_its_seeds_elsewhere_is_told(monkeypatch):
-    preprocessing.check_noise.cache_clear()
-    preprocessing.check_noise()
-    preprocessing.check_noise.cache_clear()
-    monkeypatch.setattr(preprocessing, "_noise_of", lambda seed: contextlib.nullcontext())
+def test_a_release_that_draws_its_seeds_elsewhere_is_reported(monkeypatch):
+    preprocessing.check_random_by_block.cache_clear()
+    preprocessing.check_random_by_block()
+    preprocessing.check_random_by_block.cache_clear()
+    monkeypatch.setattr(preprocessing, "_random_by_block", lambda seed: contextlib.nullcontext())
     with pytest.raises(
         UserError, match=r"TensorFlow \d.* and seqio \d.* from tf.data.Dataset.random"
     ):
-        preprocessing.check_noise()
-    preprocessing.check_noise.cache_clear()
+        preprocessing.check_random_by_block()
+    preprocessing.check_random_by_block.cache_clear()

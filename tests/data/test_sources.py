@@ -1,110 +1,109 @@
-"""Where data come from: folders that TFDS prepared, seqio's caches; and what is said without."""
+"""The streams of each kind of source have the examples that seqio reads from it as a whole."""
 
-import dataclasses
-import os
+import itertools
+import json
 
 import pytest
 import seqio
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from switch_jax.cli import main
-from switch_jax.config import DataConfig
-from switch_jax.data.checks import open_tasks
-from switch_jax.data.inspect import show
-from switch_jax.data.registry import provider, splits_of
-from switch_jax.data.train_batches import TrainBatches
-from switch_jax.errors import UserError
+from switch_jax.data import file_chunks
+from switch_jax.data.file_chunks import TextLines, TFRecords
+from switch_jax.data.position import Cursor
+from switch_jax.data.sources import source_files
+from tests.data.number_tasks import task_examples
+from tests.data.prepared_tfds import ANLI_RECORD, prepare
 
-LENGTHS = {"inputs": 64, "targets": 32}
-PAIR = {"uid": "a1", "context": "It rains.", "hypothesis": "It snows.", "label": "c"}
-PAGE = {"text": "judge my vow " * 20, "url": "", "timestamp": ""}
-PAGE |= {"content-type": "", "content-length": "260"}
+SENTENCES = [f"sentence {n} of forty" for n in range(40)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """With ANLI's first round without its test split, and mC4 in one language."""
-    folder = tmp_path_factory.mktemp("tfds")
-    prepare(folder, "anli", "r1", "0.1.0", {"train": [PAIR] * 3, "validation": [PAIR]})
-    # A version that today's TFDS can read, though not make.
-    prepare(folder, "c4", "multilingual", "3.0.1", {"iw": [PAGE], "iw-validation": [PAGE]})
-    return str(folder)
+def tfds_slice(folder):
+    prepare(
+        folder,
+        "anli",
+        "r3",
+        "0.1.0",
+        {"train": [ANLI_RECORD | {"hypothesis": s} for s in SENTENCES], "test": [ANLI_RECORD]},
+    )
+    splits = {"train": "train[5:25]", "validation": "train[25:]"}
+    return seqio.TfdsDataSource("anli/r3:0.1.0", str(folder), splits), "hypothesis", TFRecords
 
 
-def prepare(folder, name, config, version, records):
-    tfds.dataset_builders.AdhocBuilder(
-        name=name,
-        config=config,
-        version=version,
-        features=tfds.builder(f"{name}/{config}").info.features,
-        split_datasets={split: list(enumerate(some)) for split, some in records.items()},
-        data_dir=folder,
-    ).download_and_prepare()
+def tfds_partly_decoded(folder):
+    source, feature, _ = tfds_slice(folder)
+    decoders = tfds.decode.PartialDecoding({feature: True})
+    return (
+        seqio.TfdsDataSource("anli/r3:0.1.0", str(folder), source._splits, decoders=decoders),
+        feature,
+        type(None),
+    )
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    """What the flags set is seqio's, for good; tasks remember it."""
-    caches = list(seqio.get_global_cache_dirs())
-    yield
-    seqio.set_tfds_data_dir_override(None)
-    for name in ("anli_r1", "anli_r2", "mc4.iw", "mc4.af", "glue_cola_v002"):
-        provider(name).source.tfds_dataset.override_data_dir(None)
-    seqio.set_global_cache_dirs(caches)
+def lines_with_header(folder):
+    for number in range(2):
+        text = "\n".join(["one", "two", *SENTENCES[20 * number : 20 * number + 20]])
+        (folder / f"part{number}.txt").write_text(text)
+    return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}, 2), None, TextLines
 
 
-def test_a_prepared_folder_serves(folder, capsys):
-    arguments = ["--split=train", "--examples=1", "--vocabulary=byte", f"--tfds_data_dir={folder}"]
-    assert main(["tasks", "anli_r1", *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "anli_r1, train, example 1"
-    assert lines[2] == "    anli hypothesis: It snows. premise: It rains."
-    # 13 letters, each 3 above its byte, and EOS.
-    assert lines[3] == "  targets, 14 tokens: 102 114 113 119 117 100 ... 102 119 108 114 113 1"
-    assert lines[4] == "    contradiction"
+def protos(folder):
+    with tf.io.TFRecordWriter(str(folder / "x.tfrecord")) as file:
+        for sentence in SENTENCES:
+            file.write(sentence.encode())
+    files = {"train": str(folder / "x.tfrecord")}
+    return seqio.ProtoDataSource(files, lambda proto: {"text": proto}), "text", TFRecords
 
 
-def test_a_folder_of_an_earlier_version_serves_and_streams(folder):
-    seqio.set_tfds_data_dir_override(folder)
-    config = DataConfig("mc4.iw", LENGTHS, vocabulary="byte")
-    batch, _ = next(TrainBatches(open_tasks(config), 2))
-    assert batch["encoder_tokens"].shape == (2, 64)
-    assert batch["decoder_loss_weights"].any(axis=1).all()
-    assert show(dataclasses.replace(config, split="validation"), 1).startswith("mc4.iw, validation")
+def json_lines(folder):
+    text = "".join(json.dumps({"text": sentence}) + "\n" for sentence in SENTENCES)
+    (folder / "x.jsonl").write_text(text)
+
+    def read(path):
+        lines = tf.data.TextLineDataset(path)
+        return lines.map(lambda line: {"text": tf.strings.regex_replace(line, '.*: "|"}', "")})
+
+    return seqio.FileDataSource(read, {"train": str(folder / "x.jsonl")}), "text", type(None)
 
 
-def test_data_that_are_not_there_are_told_with_where_and_how(folder):
-    with pytest.raises(UserError, match="anli_r1 reads .* anli/r1:0.1.0, which is not in /"):
-        open_tasks(DataConfig("anli_r1", LENGTHS))
-    seqio.set_tfds_data_dir_override(folder)
-    told = f"anli/r2:0.1.0, which is not in {folder}: .*tfds.builder.'anli/r2:0.1.0', data_dir=...."
-    with pytest.raises(UserError, match=told):
-        open_tasks(DataConfig("anli_r2", LENGTHS))
-    # A task of T5's, which asks TFDS for its splits.
-    with pytest.raises(UserError, match="glue_cola_v002 reads .* glue/cola:1.0.0, which is not in"):
-        open_tasks(DataConfig("glue_cola_v002", LENGTHS))
+@pytest.mark.parametrize(
+    "make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos, json_lines]
+)
+@pytest.mark.parametrize("num_streams", [1, 2])
+def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make, num_streams):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)
+    source, feature, format = make(tmp_path)
+    assert isinstance(source_files(source, "train").format, format)
+    vocabulary = seqio.ByteVocabulary()
 
+    @seqio.map_over_dataset
+    def of_text(example):
+        ids = vocabulary.encode_tf(example[feature] if feature else example)
+        return {"inputs": ids, "targets": ids}
 
-def test_splits_that_were_not_prepared_are_told(folder):
-    seqio.set_tfds_data_dir_override(folder)
-    with pytest.raises(UserError, match="anli_r1 has no split 'test': .* are train, validation"):
-        open_tasks(DataConfig("anli_r1", LENGTHS, split="test"))
-    # A mixture does without no task in silence.
-    with pytest.raises(
-        UserError, match="mc4.af reads af, af-validation .* iw, iw-validation alone"
-    ):
-        open_tasks(DataConfig("mc4", LENGTHS))
-
-
-def test_a_cache_serves_without_its_source(tmp_path):
-    task = provider("anli_r2")
-    os.makedirs(tmp_path / "anli_r2")
-    for name in ("info.train.json", "info.validation.json", "COMPLETED"):
-        (tmp_path / "anli_r2" / name).touch()
-    with pytest.raises(UserError, match="no cache of anli_r2 in .*--seqio_additional_cache_dirs"):
-        splits_of(task, use_cached=True)
-    seqio.add_global_cache_dirs([str(tmp_path)])
+    features = {k: seqio.Feature(vocabulary, add_eos=False) for k in ("inputs", "targets")}
+    task = seqio.TaskRegistry.add(
+        "of_kind", source=source, preprocessors=[of_text], output_features=features
+    )
     try:
-        assert sorted(splits_of(task, use_cached=True)) == ["train", "validation"]
+        expected = [
+            (example[feature] if feature else example).decode()
+            for example in source.get_dataset("train", shuffle=False).as_numpy_iterator()
+        ]
+        examples = task_examples(task, num_streams, length=100)
+        found = []
+        for stream in range(num_streams):
+            epoch = itertools.takewhile(
+                lambda read: read[1].epoch == 0, examples.read(stream, Cursor())
+            )
+            found += [vocabulary.decode(example["inputs"].tolist()) for example, _ in epoch]
+        assert sorted(found) == sorted(expected)
+        assert found != expected
     finally:
-        task._cache_dir = None
+        seqio.TaskRegistry.remove("of_kind")
+
+
+def test_files_in_a_bucket_are_read_in_their_order(monkeypatch):
+    source = seqio.TextLineDataSource({"train": "gs://bucket/x.txt"})
+    monkeypatch.setattr(type(source), "list_shards", lambda self, split: ["gs://bucket/x.txt"])
+    assert source_files(source, "train").format is None

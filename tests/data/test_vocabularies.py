@@ -13,8 +13,8 @@ from switch_jax.config import DataConfig
 from switch_jax.data import vocabularies
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.configured_tasks import vocabulary_size
-from switch_jax.data.inspect import show
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.task_preview import first_examples
 from switch_jax.errors import UserError
 from switch_jax.tasks.english import DATA
 
@@ -46,13 +46,13 @@ def test_names():
     assert vocabularies.vocabulary("byte").encode("a\n") == [3 + 97, 3 + 10]
 
 
-def test_vocabularies_are_told_apart_by_what_their_files_hold(tmp_path):
+def test_the_identity_of_a_vocabulary_is_the_content_of_its_file(tmp_path):
     copy = tmp_path / "copy.model"
     copy.write_bytes(Path(ENGLISH).read_bytes())
     names = (ENGLISH, str(copy), _train(tmp_path), "byte")
     found = [vocabularies.identity(vocabularies.vocabulary(name)) for name in names]
     assert found[0] == found[1] and len(set(found)) == 3
-    sentinels = seqio.SentencePieceVocabulary(ENGLISH, 7)  # other ids for these alone
+    sentinels = seqio.SentencePieceVocabulary(ENGLISH, 7)  # differs only in the ids of sentinels
     assert vocabularies.identity(sentinels) == found[0]
 
 
@@ -83,8 +83,8 @@ def test_it_replaces_what_a_task_is_written_in():
     assert vocabulary_size(BIBLE) == 1100
     assert vocabulary_size(config) == 359
     # The largest id is the first sentinel, <extra_id_0>.
-    assert "targets, 14 tokens: 358 " in show(config, 1)
-    assert "targets, 14 tokens: 1099 " in show(BIBLE, 1)
+    assert "targets, 14 tokens: 358 " in first_examples(config, 1)
+    assert "targets, 14 tokens: 1099 " in first_examples(BIBLE, 1)
 
 
 def test_caches_are_refused():
@@ -92,13 +92,13 @@ def test_caches_are_refused():
         dataclasses.replace(BIBLE, vocabulary="byte", use_cached=True)
 
 
-def test_features_that_are_no_text_are_refused():
+def test_features_that_are_not_text_are_refused():
     config = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, vocabulary="byte")
-    with pytest.raises(UserError, match="toy_pairs has 'inputs' that are no text .PassThroughVoc"):
+    with pytest.raises(UserError, match="toy_pairs has 'inputs' that are not text .PassThroughVoc"):
         open_tasks(config)
 
 
-def test_files_that_do_not_serve_are_told(tmp_path):
+def test_unusable_files_are_reported(tmp_path):
     for path in (str(tmp_path / "none.model"), str(DATA / "README.md")):
         with pytest.raises(UserError, match=f"no SentencePiece model is found at {path} .*'byte'"):
             open_tasks(dataclasses.replace(BIBLE, vocabulary=path))
@@ -107,7 +107,7 @@ def test_files_that_do_not_serve_are_told(tmp_path):
         open_tasks(dataclasses.replace(BIBLE, vocabulary=model))
 
 
-def test_a_task_s_own_vocabulary_that_cannot_be_read_is_told():
+def test_an_unreadable_vocabulary_of_a_task_is_reported():
     seqio.TaskRegistry.add(
         "no_vocabulary",
         source=seqio.TextLineDataSource({"validation": str(DATA / "README.md")}),

@@ -48,7 +48,7 @@ def test_a_mixture_s_text_is_shared_out_by_its_rates(two_texts):
     assert list(training.lines("mixed_text", "train", 4)) == ["line 0", *pairs]
 
 
-def test_a_shipped_corpus_is_read_as_it_stands():
+def test_a_shipped_corpus_is_read_unchanged():
     with gzip.open(english.DATA / "bible.validation.txt.gz", "rt") as file:
         text = file.read().splitlines()
     assert list(training.lines("bible_span_corruption", "validation", 50)) == text[:50]
@@ -73,7 +73,7 @@ def test_the_same_text_gives_the_same_model():
     assert training.train(TEXT, 34) != training.train(TEXT, 35)
 
 
-def test_sizes_that_do_not_fit_are_told():
+def test_impossible_sizes_are_reported():
     with pytest.raises(
         UserError, match=r"9999 pieces are more than .* write --size (\d+) or less"
     ) as e:
@@ -82,12 +82,12 @@ def test_sizes_that_do_not_fit_are_told():
     sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, most))
     # Every character, the space among them, and padding, EOS and unknown.
     needed = len(set("".join(TEXT))) + 3
-    with pytest.raises(UserError, match=f"5 pieces are fewer than .* take, {needed}"):
+    with pytest.raises(UserError, match=f"5 pieces are too few, .* take {needed}:"):
         training.train(TEXT, 5)
     with pytest.raises(UserError, match="no text"):
         training.train([], 34)
 
 
-def test_a_task_without_tokens_of_text_is_told():
+def test_a_task_that_does_not_tokenise_text_is_reported():
     with pytest.raises(UserError, match="toy_pairs has no step seqio.preprocessors.tokenize"):
         list(training.lines("toy_pairs", "train", 1))

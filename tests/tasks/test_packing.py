@@ -12,8 +12,7 @@ from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.data.vocabularies import BYTE
-from tests.data.helpers import validation
-from tests.data.test_pipeline import assert_same
+from tests.data.helpers import assert_same, validation
 from tests.tasks import (
     test_anli,
     test_arc,

@@ -1,22 +1,22 @@
-"""Tasks and their examples as text, for people."""
+"""Tasks and their examples as text, for `switch_jax tasks`."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import seqio
 
 from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.configured_tasks import in_order
 from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
+from switch_jax.data.tensorflow_setup import seqio
 
-_IDS_SHOWN = 12
+_MAX_IDS = 12  # of a feature that are shown
 _FEATURES = ("inputs", "targets")
 
 
-def describe() -> str:
+def task_table() -> str:
     """A table of the registered tasks and mixtures: name, kind, splits."""
     rows = [("name", "kind", "splits")]
     for name in names():
@@ -30,14 +30,14 @@ def describe() -> str:
 
 
 def _splits(task: seqio.Task) -> set[str]:
-    # To ask a TFDS source for its splits is to fetch the data set's description.
+    # A TFDS source would fetch the description of its data set to list the splits.
     if isinstance(task.source, seqio.TfdsDataSource):
         return {"(in TFDS)"}
     return set(task.splits)
 
 
-def show(config: DataConfig, count: int) -> str:
-    """The first `count` examples of a task or mixture as the model sees them before packing.
+def first_examples(config: DataConfig, count: int) -> str:
+    """The first examples of a task or mixture as the model sees them, before packing.
 
     Args:
       config: what to read; it is not shuffled.
@@ -45,10 +45,10 @@ def show(config: DataConfig, count: int) -> str:
 
     Returns:
       For each example the number of tokens, the first and last ids, and the decoded text of inputs
-      and targets, sentinels written <extra_id_0>, <extra_id_1>, ...
+      and targets, with sentinels as <extra_id_0>, <extra_id_1>, ...
 
     Raises:
-      UserError: unknown name or split, data that are not there, lengths that do not fit the task.
+      UserError: unknown name or split, missing data, or lengths that do not fit the task.
     """
     opened = open_tasks(config)
     check_examples(opened)
@@ -60,7 +60,7 @@ def show(config: DataConfig, count: int) -> str:
         for feature in _FEATURES:
             ids = example[feature]
             vocabulary = tasks[0].output_features[feature].vocabulary
-            lines.append(f"  {feature}, {len(ids)} tokens: {_shorten(ids)}")
+            lines.append(f"  {feature}, {len(ids)} tokens: {_shortened(ids)}")
             lines.append(f"    {vocabulary.decode(ids.tolist())}")
     return "\n".join(lines)
 
@@ -68,20 +68,20 @@ def show(config: DataConfig, count: int) -> str:
 def _mixed(
     tasks: Sequence[seqio.Task], rates: Sequence[float], config: DataConfig
 ) -> Iterator[Example]:
-    """Each next example is of a task drawn by the rates, until each task drawn has no more."""
-    rng, left = np.random.default_rng(0), np.asarray(rates)
-    read = [in_order(task, config) for task in tasks]
-    while left.any():
-        task = rng.choice(len(read), p=left / left.sum())
-        example = next(read[task], None)
+    """Examples of tasks that are drawn at their rates, until all tasks are exhausted."""
+    rng, remaining_rates = np.random.default_rng(0), np.asarray(rates)
+    readers = [in_order(task, config) for task in tasks]
+    while remaining_rates.any():
+        task = rng.choice(len(readers), p=remaining_rates / remaining_rates.sum())
+        example = next(readers[task], None)
         if example is None:
-            left[task] = 0
+            remaining_rates[task] = 0
         else:
             yield example
 
 
-def _shorten(ids: np.ndarray) -> str:
+def _shortened(ids: np.ndarray) -> str:
     shown = [str(token) for token in ids]
-    if len(shown) > _IDS_SHOWN:
-        shown[_IDS_SHOWN // 2 : -_IDS_SHOWN // 2] = ["..."]
+    if len(shown) > _MAX_IDS:
+        shown[_MAX_IDS // 2 : -_MAX_IDS // 2] = ["..."]
     return " ".join(shown)

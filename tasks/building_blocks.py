@@ -1,4 +1,4 @@
-"""What several families share: features, preprocessing steps, answers as text, languages' rates."""
+"""Building blocks of tasks: features, preprocessing steps, postprocessing, mixing rates."""
 
 import functools
 import unicodedata
@@ -12,9 +12,9 @@ from switch_jax.data import vocabularies
 
 
 def features(vocabulary: seqio.Vocabulary) -> dict[str, seqio.Feature]:
-    """'inputs' and 'targets', each int32 [L] that ends with EOS.
+    """The features 'inputs' and 'targets', each int32 [L] ending with EOS.
 
-    The inputs are not required before the last step, since span corruption makes them.
+    The inputs are optional, because before span corruption there are only targets.
     """
     return {
         "inputs": seqio.Feature(vocabulary, add_eos=True, required=False),
@@ -24,15 +24,15 @@ def features(vocabulary: seqio.Vocabulary) -> dict[str, seqio.Feature]:
 
 T5_FEATURES = features(vocabularies.T5)
 
-# After a step that gives 'inputs' and 'targets' as strings.
+# To be used after a step that gives 'inputs' and 'targets' as strings.
 TEXT_TO_TEXT = (
     seqio.preprocessors.tokenize,
     seqio.CacheDatasetPlaceholder(),
     seqio.preprocessors.append_eos_after_trim,
 )
 
-# For records with a 'text'. The steps of T5's c4_v220_span_corruption: 15 % of the tokens, in
-# spans of 3 on average.
+# For records with a 'text': the steps of T5's c4_v220_span_corruption. They mask 15 % of the tokens
+# in spans of 3 on average.
 SPAN_CORRUPTION = (
     functools.partial(seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}),
     seqio.preprocessors.tokenize,
@@ -44,7 +44,7 @@ SPAN_CORRUPTION = (
 
 @seqio.map_over_dataset
 def trivia_qa(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The question, the answer's 'value', and its 'aliases' to be scored against."""
+    """The question, the 'value' of the answer, and its 'aliases', which count as right too."""
     return {
         "inputs": tf.strings.join(["trivia_qa question: ", record["question"]]),
         "targets": record["answer"]["value"],
@@ -53,14 +53,14 @@ def trivia_qa(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def answer_text(answer: str, **unused: Any) -> str:
-    """A generated answer or its target, as compared: case and runs of spaces do not count.
+    """Normalises a generated answer or a target, so that case and spacing do not count.
 
-    Nor does what SentencePiece's normalisation changes (NFKC), or else a target with such a
-    character could never be met.
+    Unicode is normalised too (NFKC), as SentencePiece does. Otherwise a target with a character
+    that SentencePiece changes could never be generated.
     """
     return " ".join(unicodedata.normalize("NFKC", answer).lower().split())
 
 
 def language_rate(examples: int) -> float:
-    """mT5's: rare languages come more often than their share (https://arxiv.org/abs/2010.11934)."""
+    """mT5's mixing rate, which favours rare languages (https://arxiv.org/abs/2010.11934)."""
     return examples**0.3

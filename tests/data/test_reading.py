@@ -1,4 +1,4 @@
-"""Damaged data are one line with the file and the place, in training and in `switch_jax tasks`."""
+"""Damaged data is reported in one line with the file and the position of the damage."""
 
 import gzip
 
@@ -8,15 +8,17 @@ import tensorflow as tf
 
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
-from switch_jax.data import pieces, sources
-from switch_jax.data.checks import open_tasks
+from switch_jax.data import file_chunks, reading
+from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import TransientError, UserError
 from switch_jax.tasks import english
 from tests.data.helpers import validation
-from tests.data.test_sources import LENGTHS, PAIR, prepare
+from tests.data.prepared_tfds import ANLI_RECORD, prepare
+
+LENGTHS = {"inputs": 64, "targets": 32}
 
 
 def text_task(name, source):
@@ -34,7 +36,7 @@ def text_task(name, source):
 
 @pytest.fixture
 def lines(tmp_path):
-    """A task of two files of three lines, of which one is Latin-1."""
+    """A task with two files of three lines, one of which is Latin-1."""
     (tmp_path / "part0.txt").write_bytes(b"hello\nworld\nagain\n")
     (tmp_path / "part1.txt").write_bytes(b"hello\ncaf\xe9 au lait\nagain\n")
     files = str(tmp_path / "part*.txt")
@@ -50,15 +52,17 @@ def test_a_line_that_is_not_utf_8(lines, capsys):
     with pytest.raises(UserError, match=lines.format("train")):
         next(TrainBatches(open_tasks(config), 2))
     assert main(["tasks", "latin", "--split", "train", "--examples", "6"]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1
-    assert "part1.txt, after 1 examples: not UTF-8" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert "part1.txt, after 1 examples: not UTF-8" in printed.err
 
 
 @pytest.fixture
 def records(tmp_path):
-    """ANLI's third round, 40 training examples, of which one is not as it was written."""
-    prepare(tmp_path, "anli", "r3", "0.1.0", {"train": [PAIR] * 40, "validation": [PAIR]})
+    """ANLI's third round with 40 training examples, one of which is damaged."""
+    prepare(
+        tmp_path, "anli", "r3", "0.1.0", {"train": [ANLI_RECORD] * 40, "validation": [ANLI_RECORD]}
+    )
     (file,) = tmp_path.glob("anli/r3/0.1.0/*train.tfrecord*")
     written = bytearray(file.read_bytes())
     written[len(written) // 40 * 30 + 30] ^= 1  # all records are of the same length: the 31st
@@ -70,8 +74,8 @@ def records(tmp_path):
 
 
 def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
-    # What comes before the damaged block is trained on.
-    monkeypatch.setattr(pieces, "MOST_BYTES", 500)
+    # Small chunks: the examples before the damaged block are trained on.
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 500)
     config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
     batches = TrainBatches(open_tasks(config), 10)
     with pytest.raises(UserError, match=records):
@@ -79,8 +83,8 @@ def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
             next(batches)
     arguments = ["anli_r3", "--split=train", "--examples=40", "--vocabulary=byte"]
     assert main(["tasks", *arguments, f"--tfds_data_dir={tmp_path}"]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "after 30 examples: corrupted record at" in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "after 30 examples: corrupted record at" in printed
 
 
 def test_a_damaged_archive(tmp_path):
@@ -94,7 +98,7 @@ def test_a_damaged_archive(tmp_path):
     seqio.TaskRegistry.remove("archive")
 
 
-def test_a_step_that_fails_is_told_as_such():
+def test_a_failing_step_is_reported_as_such():
     seqio.TaskRegistry.add(
         "failing",
         source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
@@ -104,15 +108,15 @@ def test_a_step_that_fails_is_told_as_such():
         output_features={"targets": seqio.Feature(english.VOCABULARY)},
     )
     with pytest.raises(UserError, match="failing, split 'train': a step of the task fails: String"):
-        TrainBatches(open_tasks(DataConfig("failing", LENGTHS)), 1)
+        check_examples(open_tasks(DataConfig("failing", LENGTHS)))
     seqio.TaskRegistry.remove("failing")
 
 
-def test_a_fault_of_the_storage_is_told_at_once(monkeypatch):
+def test_a_storage_failure_is_reported_without_reading_all_files_again(monkeypatch):
     def search(*_):
         raise AssertionError("all files are read again")
 
-    monkeypatch.setattr(sources, "_damaged_place", search)
+    monkeypatch.setattr(reading, "_find_damage", search)
     file = "/proc/self/mem"  # Input/output error
     text_task("faulty", seqio.TextLineDataSource({"train": file, "validation": file}))
     message = f"faulty, split 'validation': cannot be read: {file}; Input/output error; this may pa"

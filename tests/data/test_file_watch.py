@@ -6,11 +6,11 @@ import os
 import pytest
 import seqio
 
-from switch_jax.data.sources import FileWatch
-from switch_jax.data.streams import Cursor, TaskExamples
+from switch_jax.data.file_watch import FileWatch
+from switch_jax.data.position import Cursor
 from switch_jax.errors import UserError
 from switch_jax.tasks.english import read_lines
-from tests.data.test_order import VOCABULARY, parse
+from tests.data.number_tasks import FEATURES, parse, task_examples
 
 TEXT = "".join(f"{n}\n" for n in range(2, 2002))
 
@@ -26,21 +26,17 @@ def reading(request, tmp_path):
         file = tmp_path / "numbers.txt.gz"
         file.write_bytes(gzip.compress(TEXT.encode()))
         source = seqio.FileDataSource(read_lines, {"train": str(file)})
-    features = {key: seqio.Feature(VOCABULARY, add_eos=False) for key in ("inputs", "targets")}
     task = seqio.TaskRegistry.add(
-        "changing", source=source, preprocessors=[parse], output_features=features
+        "changing", source=source, preprocessors=[parse], output_features=FEATURES
     )
-    examples = TaskExamples(
-        task, {"inputs": 1, "targets": 1}, split="train", num_streams=1, seed=0, shuffle=True,
-        use_cached=False,
-    ).read(0, Cursor())  # fmt: skip
+    examples = task_examples(task).read(0, Cursor())
     next(examples)
     yield file, examples
     seqio.TaskRegistry.remove("changing")
 
 
-def numbers_until(examples, epoch):
-    """What comes before an epoch, the first example too."""
+def read_until(examples, epoch):
+    """Reads until the beginning of an epoch or an error; each example must be one of the file."""
     for example, cursor in examples:
         assert 2 <= int(example["inputs"][0]) < 2002
         if cursor.epoch == epoch:
@@ -52,24 +48,24 @@ def test_a_file_that_is_cut_off_ends_the_run_with_its_name(reading):
     size = file.stat().st_size
     os.truncate(file, size // 2)
     sizes = f"it had {size} bytes, and now has {size // 2}"
-    with pytest.raises(UserError, match=f"changing: {file} was changed while it was read: {sizes}"):
-        numbers_until(examples, 30)
+    with pytest.raises(UserError, match=f"changing: {file} has changed during the run: {sizes}"):
+        read_until(examples, 30)
 
 
 def test_a_file_that_is_removed_ends_the_run_with_its_name(reading):
     file, examples = reading
     file.unlink()
-    with pytest.raises(UserError, match=f"changing: {file} is gone, which was there when the run"):
-        numbers_until(examples, 30)
+    with pytest.raises(UserError, match=f"changing: {file} no longer exists, but did when the run"):
+        read_until(examples, 30)
 
 
-def test_a_file_that_is_written_anew_is_told_once(tmp_path, capsys):
+def test_a_file_that_is_rewritten_is_reported_once(tmp_path, capsys):
     file = tmp_path / "numbers.txt"
     file.write_text(TEXT)
     watch = FileWatch("changing")
     assert watch.size(str(file)) == len(TEXT)
     os.utime(file, (1, 1))
     assert watch.size(str(file)) == watch.size(str(file)) == len(TEXT)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.startswith(f"changing: {file} was written anew while it was read, with the same si")
+    reported = capsys.readouterr().err
+    assert reported.count("\n") == 1
+    assert reported.startswith(f"changing: {file} was rewritten during the run, with the same size")

@@ -1,10 +1,10 @@
-"""Names of seqio's that are not public: a failure here says which release moved one."""
+"""The private names of seqio that are used: a failure names the release that moved one."""
 
 import pytest
 import seqio
 import tensorflow as tf
 
-from switch_jax.data import seqio_private
+from switch_jax.data import seqio_internals
 from switch_jax.data.registry import provider
 from switch_jax.tasks import english
 
@@ -33,17 +33,17 @@ def test_a_private_name_is_where_it_was(owner, name):
     assert hasattr(owner, name), f"seqio {seqio.__version__} has moved {name}"
 
 
-def test_what_they_give():
+def test_what_the_functions_return():
     pattern = str(english.DATA / "bible.train.txt.gz")
-    assert seqio_private.file_pattern(SOURCE, "train") == pattern
-    assert seqio_private.reader(SOURCE) is english.read_lines
-    assert seqio_private.header_lines(seqio.TextLineDataSource({"train": "x"}, 3)) == 3
-    assert seqio_private.tfds_split(LOADER, "dev") == "validation"
-    assert seqio_private.tfds_decoders(LOADER) is None
-    assert not seqio_private.is_cache(SOURCE)
+    assert seqio_internals.file_pattern(SOURCE, "train") == pattern
+    assert seqio_internals.file_reader(SOURCE) is english.read_lines
+    assert seqio_internals.num_header_lines(seqio.TextLineDataSource({"train": "x"}, 3)) == 3
+    assert seqio_internals.tfds_split(LOADER, "dev") == "validation"
+    assert seqio_internals.tfds_decoders(LOADER) is None
+    assert not seqio_internals.is_cache(SOURCE)
     seqio.set_tfds_data_dir_override("/some/folder")
     try:
-        assert seqio_private.tfds_data_dir() == "/some/folder"
+        assert seqio_internals.tfds_data_dir() == "/some/folder"
     finally:
         seqio.set_tfds_data_dir_override(None)
 
@@ -52,10 +52,10 @@ def test_steps_and_lengths():
     task = provider("bible_span_corruption")
     vocabulary = task.output_features["targets"].vocabulary
     lines = tf.data.Dataset.from_tensors("judge my vow")
-    (found,) = seqio_private.preprocess(task, lines, task.preprocessors[:2]).as_numpy_iterator()
+    (found,) = seqio_internals.preprocess(task, lines, task.preprocessors[:2]).as_numpy_iterator()
     assert found["targets"].tolist() == vocabulary.encode("judge my vow")
     ids = tf.data.Dataset.from_tensors({"inputs": [5, 6, 7], "targets": [8, 9, 1]})
-    (cut,) = seqio_private.checked_and_cut(
+    (cut,) = seqio_internals.validate_and_trim(
         task, ids, {"inputs": 2, "targets": 3}
     ).as_numpy_iterator()
     assert (cut["inputs"].tolist(), cut["targets"].tolist()) == ([5, 6], [8, 9, 1])

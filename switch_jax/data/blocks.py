@@ -1,0 +1,159 @@
+"""Blocks of a task's source examples: what is preprocessed and shuffled together.
+
+Files that can be cut (see `sources.source_files`) are read in chunks: a permutation orders the
+chunks of a group of files, and each block has the next few of them. A block can then be read
+without the ones before it.
+
+Other files are read from their beginning. Runs of consecutive examples are shuffled in a window,
+and each block has the next examples. Starting at a later block means reading all before it.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from switch_jax.data.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
+from switch_jax.data.file_chunks import ByteRange, FileChunks
+from switch_jax.data.file_watch import FileWatch
+from switch_jax.data.sources import SourceFiles
+from switch_jax.data.tensorflow_setup import tf
+
+_BLOCK_SIZE = 512  # examples of a block of files that are not cut
+_RUN_LENGTH, _WINDOW_RUNS = 32, 256  # examples of a run, and runs that are shuffled at a time
+_RAM_FILE_NUMBERS = itertools.count()
+# The location (epoch, unit, block), and the seed of the unit.
+_LOCATION_AND_SEED = (tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.int64))
+
+
+class Blocks(Protocol):
+    """How units are divided into blocks.
+
+    Attributes:
+      signature: types and shapes of the elements of `inputs`.
+      to_blocks: graph from a data set of such elements to one of (location, seed, block): int64
+        [3] epoch, unit and block; an int64; and a data set of source examples.
+    """
+
+    signature: tuple[tf.TensorSpec, ...]
+    to_blocks: Any
+
+    def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
+        """What `to_blocks` needs for a unit, from one of its blocks on.
+
+        Args:
+          unit: a group of files or a part of one.
+          first_block: index of the first block that is read.
+          seed: of the unit.
+
+        Raises:
+          OSError, UserError: a file cannot be read, or has changed.
+        """
+
+
+class ChunkBlocks(Blocks):
+    """Blocks of the chunks of files."""
+
+    signature = (*_LOCATION_AND_SEED, tf.TensorSpec([], tf.string))
+
+    def __init__(
+        self, source: SourceFiles, order: EpochOrder, watch: FileWatch, shuffle: bool
+    ) -> None:
+        """`shuffle`: permute the chunks of a group; otherwise they keep their order."""
+        self._source, self._order, self._watch, self._shuffle = source, order, watch, shuffle
+        self._chunks = functools.cache(self._cut_group)
+        self.to_blocks = tf.function(lambda inputs: inputs.map(self._to_block), autograph=False)
+
+    def _cut_group(self, group: int) -> FileChunks:
+        format, ranges = self._source.format, []
+        assert format is not None
+        for path, skip, take in self._source.files[self._order.files_of(group)]:
+            size = self._watch.size(path)
+            begin = min(format.offset(path, skip), size) if skip else 0
+            end = min(format.offset(path, skip + take), size) if take >= 0 else size
+            ranges.append(ByteRange(path, begin, end))
+        return FileChunks(ranges, format, self._order.num_parts)
+
+    def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
+        """For each block its location, the seed, and a file in TensorFlow's memory."""
+        chunks = self._chunks(unit.group)
+        blocks = chunks.blocks(self._order.chunks_of(unit, len(chunks), self._shuffle))
+        ram_file = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
+        for block, indices in enumerate(blocks[first_block:], first_block):
+            for path in set(map(chunks.file, indices)):
+                self._watch.size(path)
+            with tf.io.gfile.GFile(ram_file, "wb") as file:
+                file.write(b"".join(map(chunks.read, indices)))
+            try:
+                yield np.array([unit.epoch, unit.index, block]), seed, ram_file
+            finally:  # its examples were read, or reading was stopped
+                tf.io.gfile.remove(ram_file)
+
+    def _to_block(self, location: tf.Tensor, seed: tf.Tensor, ram_file: tf.Tensor) -> tuple:
+        return location, _block_seed(seed, location[2]), self._source.read(ram_file)
+
+
+class SequentialBlocks(Blocks):
+    """Blocks of files that are read from their beginning."""
+
+    signature = (
+        *_LOCATION_AND_SEED,
+        tf.TensorSpec([], tf.int64),
+        *(tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.int64, tf.int64)),
+    )
+
+    def __init__(
+        self, source: SourceFiles, order: EpochOrder, watch: FileWatch, shuffle: bool
+    ) -> None:
+        """`shuffle`: shuffle runs of examples in a window; otherwise they keep their order."""
+        self._source, self._order, self._watch, self._shuffle = source, order, watch, shuffle
+        self.to_blocks = tf.function(
+            lambda inputs: inputs.flat_map(self._blocks_of_unit), autograph=False
+        )
+
+    def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
+        """The first block's location, the seed, the unit's part, and its group of `FileSlice`s."""
+        files = self._source.files[self._order.files_of(unit.group)]
+        for file in files:
+            if file.path:
+                self._watch.size(file.path)
+        paths, skips, takes = zip(*files, strict=True)
+        location = np.array([unit.epoch, unit.index, first_block])
+        yield location, seed, unit.part, paths, skips, takes
+
+    def _blocks_of_unit(
+        self,
+        location: tf.Tensor,
+        seed: tf.Tensor,
+        part: tf.Tensor,
+        paths: tf.Tensor,
+        skips: tf.Tensor,
+        takes: tf.Tensor,
+    ) -> tf.data.Dataset:
+        files = tf.data.Dataset.from_tensor_slices((paths, skips, takes))
+        examples = files.interleave(
+            lambda path, skip, take: self._source.read(path).skip(skip).take(take),
+            cycle_length=FILES_PER_GROUP,
+            block_length=FILES_PER_GROUP,
+        )
+        if self._order.num_parts > 1:
+            examples = examples.shard(self._order.num_parts, part)
+        if self._shuffle:
+            # A window of examples that are dictionaries is a dictionary of data sets.
+            runs = examples.window(_RUN_LENGTH).shuffle(_WINDOW_RUNS, seed=seed)
+            examples = runs.flat_map(lambda run: tf.data.Dataset.zip(run))
+
+        def to_block(index: tf.Tensor, window: Any) -> tuple:
+            block_location = tf.concat([location[:2], index[None]], 0)
+            return block_location, _block_seed(seed, index), tf.data.Dataset.zip(window)
+
+        blocks = examples.window(_BLOCK_SIZE).enumerate().skip(location[2]).map(to_block)
+        # An empty block at the end shows that the unit was read, even if it has no examples.
+        empty = tf.data.Dataset.range(1).map(lambda _: (location, seed, examples.take(0)))
+        return blocks.concatenate(empty)
+
+
+def _block_seed(seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform([], tf.stack([seed, block]), 0, 2**31 - 1, tf.int64)

@@ -1,0 +1,82 @@
+"""Reads the examples of a task; an error names the file and how far it could be read."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from switch_jax.data.sources import SourceFiles, source_files, source_of
+from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.errors import is_transient, storage_error
+
+_TENSORFLOW_OPERATIONS = re.compile(
+    r"\{\{function_node [^}]*\}\}|Error in user-defined function passed to .* with iterator: \S+: "
+)
+
+
+def read_examples(
+    dataset: tf.data.Dataset,
+    task: seqio.Task,
+    split: str,
+    use_cached: bool,
+    current_files: Callable[[], Sequence[str]] | None = None,
+) -> Iterator[Any]:
+    """The elements of a data set as NumPy arrays.
+
+    Args:
+      dataset: made from the source or cache of a task.
+      task, split, use_cached: what it was made from.
+      current_files: returns the files that are being read, in which damage is looked for after an
+        error; None stands for all files.
+
+    Raises:
+      UserError: the source cannot be read, or a preprocessing step fails. Where a file is damaged,
+        the message has its path and the number of examples before the damage.
+      TransientError: the storage failed.
+    """
+    iterator = dataset.as_numpy_iterator()
+    while True:
+        try:
+            element = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            found = source_files(source_of(task, split, use_cached), split)
+            reason = _reason(error, found, current_files() if current_files else None)
+            raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
+        yield element  # outside the `try`, which would also catch errors of the caller
+
+
+def _reason(error: tf.errors.OpError, found: SourceFiles, files: Sequence[str] | None) -> str:
+    if is_transient(error):  # the files may be readable again, so no damage would be found
+        return f"cannot be read: {tensorflow_message(error)}"
+    paths = [file.path for file in found.files if file.path] if files is None else files
+    damage = _find_damage(paths, found.read)
+    return damage or f"a step of the task fails: {tensorflow_message(error)}"
+
+
+def _find_damage(files: Sequence[str], read: Callable[[tf.Tensor], tf.data.Dataset]) -> str | None:
+    """Reads the files one by one and describes the first damage; None if there is none."""
+    for file in files:
+        num_read = 0
+        try:
+            for _ in read(tf.constant(file)).as_numpy_iterator():
+                num_read += 1
+        except tf.errors.OpError as error:
+            return f"{file}, after {num_read} examples: {tensorflow_message(error)}"
+    return None
+
+
+def tensorflow_message(error: tf.errors.OpError) -> str:
+    """TensorFlow's message without the names of its own operations."""
+    message = _TENSORFLOW_OPERATIONS.sub("", error.message).strip().split("\n")[0]
+    message = message.split("[Op:")[0].strip()
+    return "not UTF-8" if message.startswith("Invalid formatting on input") else message
+
+
+def no_examples_message(name: str, split: str, lengths: dict[str, int]) -> str:
+    """The message of the error that a task or mixture has no example to read."""
+    return (
+        f"{name} gives no example of its split {split!r} at task_feature_lengths {lengths}: the "
+        "split is empty, or the task's preprocessors drop every example at these lengths (write "
+        "smaller ones) or leave it without a token"
+    )

@@ -1,0 +1,149 @@
+"""The training examples of one task as independent endless streams, each resumable anywhere.
+
+In each epoch the files are dealt out to the streams as units (`epoch_order`), and these are divided
+into blocks (`blocks`). Each block is preprocessed and shuffled by itself, with random numbers that
+depend only on its location. So the position in a stream is four numbers, and resuming from it costs
+preprocessing a single block, however far the run has come; files that cannot be cut must also be
+read again from their beginning.
+"""
+
+import functools
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from switch_jax.data.batch import Example
+from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
+from switch_jax.data.epoch_order import EpochOrder
+from switch_jax.data.file_watch import FileWatch
+from switch_jax.data.packing import has_tokens
+from switch_jax.data.position import Cursor
+from switch_jax.data.preprocessing import block_graph, check_random_by_block
+from switch_jax.data.reading import no_examples_message, read_examples
+from switch_jax.data.sources import SourceFiles, source_files, source_of
+from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.errors import UserError, storage_error
+
+_MAX_EMPTY_EPOCHS = 20  # in a row
+
+
+class TaskExamples:
+    """The preprocessed training examples of one task, in streams.
+
+    Nothing is opened before the first example is read: a mixture may have a hundred tasks in a
+    bucket.
+    """
+
+    def __init__(
+        self,
+        task: seqio.Task,
+        lengths: Mapping[str, int],
+        *,
+        split: str,
+        num_streams: int,
+        seed: int,
+        shuffle: bool,
+        use_cached: bool,
+    ) -> None:
+        """Opens nothing.
+
+        Args:
+          task: what to read.
+          lengths: tokens by feature; longer examples are cut off.
+          split: of the task.
+          num_streams: streams that share the examples.
+          seed: of the order and of the preprocessing steps.
+          shuffle: read in another order in each epoch, as far as the task allows shuffling.
+          use_cached: read the task's cache, if it supports one.
+        """
+        self._task, self._lengths, self._split = task, dict(lengths), split
+        self._num_streams, self._shuffle = num_streams, shuffle
+        self._seed = (seed, zlib.crc32(task.name.encode()))
+        self._cached = use_cached and task.supports_caching
+        self._watch = FileWatch(task.name)
+
+    @functools.cached_property
+    def _source(self) -> SourceFiles:
+        return source_files(source_of(self._task, self._split, self._cached), self._split)
+
+    @functools.cached_property
+    def _order(self) -> EpochOrder:
+        return EpochOrder(len(self._source.files), self._num_streams, self._seed, self._shuffle)
+
+    @functools.cached_property
+    def _blocks(self) -> Blocks:
+        kind = ChunkBlocks if self._source.format else SequentialBlocks
+        shuffle = self._shuffle and bool(self._task.shuffle_buffer_size)
+        return kind(self._source, self._order, self._watch, shuffle)
+
+    def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
+        """The examples of a stream without end, each with the position after it.
+
+        Args:
+          stream: index of the stream.
+          cursor: position at which to start.
+
+        Raises:
+          UserError: there is no example in many epochs, or the source cannot be read.
+        """
+        # With several streams, a stream gets another share of the examples in the next epoch.
+        max_empty = 2 if self._num_streams == 1 else self._order.num_parts + _MAX_EMPTY_EPOCHS
+        last_epoch, start = cursor.epoch, tuple(cursor)
+        for location, index, example in self._preprocessed(stream, cursor):
+            epoch, unit, block = location.tolist()
+            if index < 0 and epoch >= last_epoch + max_empty:
+                break
+            if (
+                index >= 0
+                and (epoch, unit, block, index) >= start
+                and has_tokens(example, self._lengths)
+            ):
+                last_epoch = epoch
+                yield example, Cursor(epoch, unit, block, int(index) + 1)
+        message = no_examples_message(self._task.name, self._split, self._lengths)
+        if self._num_streams > 1:
+            message = (
+                f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in "
+                f"its share of {self._order.num_groups} files: set DATA_STREAMS lower; or else "
+                f"{message}"
+            )
+        raise UserError(message)
+
+    def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
+        """The elements of `block_graph` for the stream, starting with the cursor's block."""
+        check_random_by_block()
+        state = _ReadState()
+        inputs = tf.data.Dataset.from_generator(
+            lambda: self._block_inputs(stream, cursor, state),
+            output_signature=self._blocks.signature,
+        )
+        preprocess = block_graph(self._task, self._lengths, self._cached, self._shuffle)
+        dataset = preprocess(self._blocks.to_blocks(inputs))
+        yield from read_examples(
+            dataset, self._task, self._split, self._cached, lambda: state.files
+        )
+        assert state.error is not None  # nothing else ends the data set
+        raise state.error
+
+    def _block_inputs(self, stream: int, cursor: Cursor, state: "_ReadState") -> Iterator[tuple]:
+        """The inputs of the stream's blocks without end; runs in a thread of TensorFlow."""
+        try:
+            for unit in self._order.units(stream, cursor.epoch, cursor.unit):
+                files = self._source.files[self._order.files_of(unit.group)]
+                state.files = [file.path for file in files if file.path]
+                first_block = cursor.block if (unit.epoch, unit.index) == cursor[:2] else 0
+                yield from self._blocks.inputs(unit, first_block, self._order.unit_seed(unit))
+        except OSError as error:
+            message = f"{self._task.name}, split {self._split!r}: cannot be read"
+            state.error = storage_error(f"{message}: {error.filename}; {error.strerror}", error)
+        except Exception as error:  # raised here, it would become an error of TensorFlow
+            state.error = error
+
+
+@dataclass
+class _ReadState:
+    """The files that a stream is reading, and the error that has ended its data set."""
+
+    files: Sequence[str] = field(default_factory=list)
+    error: Exception | None = None

@@ -1,0 +1,30 @@
+import socket
+
+from switch_jax.config import DataConfig
+from switch_jax.data.task_preview import first_examples, task_table
+
+
+def test_the_table_of_tasks_needs_no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    rows = [line.split(maxsplit=2) for line in task_table().splitlines()]
+    assert rows[0] == ["name", "kind", "splits"]
+    assert ["bible_span_corruption", "task", "train, validation"] in rows
+    assert ["english_span_corruption", "mixture", "train, validation"] in rows
+    assert ["c4_v220_span_corruption", "task", "(in TFDS)"] in rows
+
+
+def test_examples_are_shown_as_ids_and_as_text_with_sentinels():
+    lengths = {"inputs": 64, "targets": 32}
+    text = first_examples(DataConfig("bible_span_corruption", lengths, split="validation"), count=2)
+    lines = text.splitlines()
+    assert len(lines) == 2 * 5
+    assert lines[0] == "bible_span_corruption, validation, example 1"
+    assert lines[1].startswith("  inputs, 64 tokens: ") and lines[1].endswith(" 1")
+    assert " ... " in lines[1]
+    assert "<extra_id_0>" in lines[2]
+    # round(0.15 * 70) = 10 tokens in 3 spans, and EOS; <extra_id_0> is the last id.
+    assert lines[3].startswith("  targets, 14 tokens: 1099 ")
+    assert lines[4].startswith("    <extra_id_0>")

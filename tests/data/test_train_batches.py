@@ -1,0 +1,172 @@
+"""Training batches: the same for any hosts, and from any position on."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from switch_jax.config import DataConfig
+from switch_jax.data.checks import open_tasks
+from switch_jax.data.position import Cursor, Position
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.errors import UserError
+from switch_jax.tasks.english import VOCABULARY
+from tests.data.helpers import assert_same
+from tests.data.number_tasks import task_examples
+
+BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, num_streams=2)
+MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, num_streams=4)
+TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, pack=False)
+
+
+def test_a_mixture_keeps_its_rates(numbers):
+    config = DataConfig("numbers_mixed", {"inputs": 1, "targets": 1}, num_streams=2)
+    batches = itertools.islice(TrainBatches(open_tasks(config), 500), 4)
+    same = [b["encoder_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
+    # 2000 draws with p = 3/4: the standard deviation is 0.0097.
+    assert np.mean(same) == pytest.approx(0.75, abs=0.04)
+
+
+def test_a_run_goes_on_with_the_batches_of_the_uninterrupted_run():
+    read = TrainBatches(open_tasks(BIBLE), 8)
+    whole = [next(read) for _ in range(6)]
+    text = json.dumps(whole[2][1].as_json())
+    assert len(text) < 1000
+    position = Position.from_json([json.loads(text)])
+    assert position.batches == 3
+    for (expected, place), (found, again) in zip(
+        whole[3:], TrainBatches(open_tasks(BIBLE), 8, position), strict=False
+    ):
+        assert_same(expected, found)
+        assert place == again
+
+
+def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batches(numbers):
+    whole = [batch for batch, _ in itertools.islice(TrainBatches(open_tasks(MIXED), 8), 4)]
+    hosts = [
+        TrainBatches(open_tasks(MIXED), 8, needed_rows=rows)
+        for rows in ([0, 1, 2, 3], [4, 5, 6, 7])
+    ]
+    places = []
+    for batch in whole[:2]:
+        for number, host in enumerate(hosts):
+            found, place = next(host)
+            places.append(place.as_json())
+            own = slice(4 * number, 4 * number + 4)
+            expected = {key: array[own] for key, array in batch.items()}
+            assert_same({key: array[own] for key, array in found.items()}, expected)
+            others = np.delete(found["encoder_segments"], range(8)[own], axis=0)
+            assert not others.any()
+    # Two hosts stop, and one goes on for both; or one that needs rows of three streams.
+    position = Position.from_json(places[-2:])
+    assert sorted(position.streams) == [0, 1, 2, 3]
+    for (found, _), batch in zip(
+        TrainBatches(open_tasks(MIXED), 8, position), whole[2:], strict=False
+    ):
+        assert_same(found, batch)
+    odd = TrainBatches(open_tasks(MIXED), 8, position, needed_rows=[1, 2, 7])
+    found, _ = next(odd)
+    for row in (1, 2, 7):
+        np.testing.assert_array_equal(found["encoder_tokens"][row], whole[2]["encoder_tokens"][row])
+
+
+def test_packed_rows_lose_nothing():
+    """The rows of a stream hold its examples in their order, whole."""
+    config = dataclasses.replace(TOY, pack=True, num_streams=1)
+    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)]
+    packed = [
+        batch["encoder_tokens"][row][batch["encoder_segments"][row] == segment].tolist()
+        for batch in batches
+        for row in range(4)
+        for segment in range(1, batch["encoder_segments"][row].max() + 1)
+    ]
+    task = task_examples(seqio.TaskRegistry.get("toy_pairs"), length=10)
+    read = itertools.islice(task.read(0, Cursor()), len(packed))
+    assert packed == [example["inputs"].tolist() for example, _ in read]
+    assert len(packed) > 15  # more than two epochs
+
+
+def test_more_streams_than_examples():
+    config = dataclasses.replace(TOY, num_streams=8)
+    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 3)]
+    assert all((batch["encoder_segments"][:, 0] == 1).all() for batch in batches)
+
+
+def test_the_seed_decides_the_order():
+    def first_rows(seed):
+        batch, _ = next(TrainBatches(open_tasks(dataclasses.replace(TOY, seed=seed)), 15))
+        return batch["encoder_tokens"]
+
+    assert (first_rows(0) == first_rows(0)).all()
+    assert (first_rows(0) != first_rows(1)).any()
+
+
+def test_a_batch_that_does_not_divide_over_the_streams_is_refused(numbers):
+    with pytest.raises(UserError, match="batch size 6 .* 4 streams.*DATA_STREAMS to a divisor"):
+        TrainBatches(open_tasks(MIXED), 6)
+
+
+def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
+    """The cache holds what the source does not: that is what is read."""
+    source = tmp_path / "source.txt"
+    source.write_text("from the source\n")
+    name = "cached_words"
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.TextLineDataSource({"train": str(source)}),
+        preprocessors=[
+            seqio.map_over_dataset(lambda line: {"inputs": line, "targets": line}),
+            seqio.preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos,
+        ],
+        output_features={k: seqio.Feature(VOCABULARY) for k in ("inputs", "targets")},
+    )
+    cache = tmp_path / "cache" / name
+    cache.mkdir(parents=True)
+    features = {
+        key: tf.train.Feature(int64_list=tf.train.Int64List(value=[7, 8, 9]))
+        for key in ("inputs", "targets")
+    }
+    record = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    with tf.io.TFRecordWriter(str(cache / "train.tfrecord-00000-of-00001")) as file:
+        file.write(record)
+    described = {key: {"shape": [None], "dtype": "int32"} for key in ("inputs", "targets")}
+    info = {"num_shards": 1, "features": described, "seqio_version": "0"}
+    (cache / "info.train.json").write_text(json.dumps(info))
+    (cache / "stats.train.json").write_text(json.dumps({"examples": 1}))
+    (cache / "COMPLETED").touch()
+    monkeypatch.setattr(seqio.dataset_providers, "_GLOBAL_CACHE_DIRECTORIES", [], raising=False)
+    seqio.set_global_cache_dirs([str(tmp_path / "cache")])
+    config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached=True, pack=False)
+    batch, _ = next(TrainBatches(open_tasks(config), 1))
+    np.testing.assert_array_equal(batch["encoder_tokens"], [[7, 8, 9, 1, 0, 0]])
+
+
+def test_a_task_without_examples_is_an_error_and_not_an_endless_wait():
+    config = dataclasses.replace(TOY, mixture_or_task_name="toy_none")
+    with pytest.raises(UserError, match="toy_none gives no example of its split 'train'"):
+        next(TrainBatches(open_tasks(config), 1))
+
+
+def test_examples_without_a_token_are_left_out():
+    config = dataclasses.replace(
+        TOY, mixture_or_task_name="toy_some_empty", shuffle=False, pack=True
+    )
+    inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
+    batches = TrainBatches(open_tasks(config), batch_size=4)
+    for _ in range(2):
+        batch, position = next(batches)
+        np.testing.assert_array_equal(batch["encoder_tokens"], inputs * 2)
+    assert position.streams[0].draws == 8
+
+
+def test_a_task_whose_examples_have_no_token_is_an_error_and_not_a_row_without_end():
+    config = dataclasses.replace(TOY, mixture_or_task_name="toy_empty", pack=True)
+    message = "toy_empty gives no example of its split 'train'.*without a token"
+    with pytest.raises(UserError, match=message):
+        next(TrainBatches(open_tasks(config), 1))
