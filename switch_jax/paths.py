@@ -1,14 +1,10 @@
-"""Where configs and buckets are on this machine, and files that are whole or not there."""
+"""Where configs, files and buckets are on this machine."""
 
-import contextlib
 import ipaddress
 import os
 import re
 import stat
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from switch_jax.errors import UserError, storage_error
 
@@ -173,39 +169,3 @@ def is_file(path: Path | str) -> bool:
         raise storage_error(f"{path} cannot be read: {error.strerror}", error) from error
     except ValueError as error:  # NUL, or a character that no file name has
         raise UserError(f"{str(path)!r} is no name of a file: {error}") from error
-
-
-@contextlib.contextmanager
-def writing(what: Path | str) -> Iterator[None]:
-    """Within, the disk's refusal to write something is a UserError, see `storage_error`."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(f"{what} cannot be written: {error.strerror}", error) from error
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a file whole, or not at all: a process that is killed leaves the old one.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    with whole(file) as new:
-        new.write(text.encode())
-
-
-@contextlib.contextmanager
-def whole(file: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the other's place at the end, and is gone after an error.
-
-    Other processes, of other machines too, may do the same at the same time.
-    """
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("wb") as new:
-            yield new
-            new.flush()
-            os.fsync(new.fileno())
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)

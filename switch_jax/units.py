@@ -1,4 +1,4 @@
-"""How the report writes numbers."""
+"""Numbers, times and tables as text."""
 
 from collections.abc import Collection, Sequence
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from switch_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from switch_jax.reports.status import Status
+    from switch_jax.reports.run_status import Status
 
 NEEDS_ATTENTION = 4
 
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _read(folder: str) -> "Status":
-    from switch_jax.reports.status import read_status
+    from switch_jax.reports.run_status import read_status
 
     try:
         return read_status(folder)

@@ -17,7 +17,7 @@ from switch_jax.reports.summary import (
     held_out,
     task_numbers,
 )
-from switch_jax.schema import clean
+from switch_jax.schema import printable
 from switch_jax.units import duration, number, perplexity
 
 _CSS = """
@@ -100,8 +100,8 @@ def render(
         ]
     parts += [
         "<h2>The runs</h2>",
-        '<p class="quiet">What each run says of itself in run.json.</p>',
-        _table(runs, [("folder", [clean(run.folder) for run in runs]), *facts_table(runs)]),
+        '<p class="quiet">All fields of run.json.</p>',
+        _table(runs, [("folder", [printable(run.folder) for run in runs]), *facts_table(runs)]),
         "<h2>Operative gin config</h2>",
         '<p class="quiet">Every parameter that was in force, defaults included.</p>',
         *(_config(run) for run in runs),

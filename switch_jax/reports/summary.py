@@ -253,7 +253,7 @@ def task_numbers(runs: Sequence[Run]) -> Rows:
 
 
 def facts_table(runs: Sequence[Run]) -> Rows:
-    """Everything run.json says, as it stands there."""
+    """All fields of run.json."""
     keys = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
 
     def cell(run: Run, key: str) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from switch_jax.metrics.goodput import Goodput, InputBound
-from switch_jax.run_folder import SPENT_KINDS
+from switch_jax.run_folder import TIME_CATEGORIES
 
 
 class Clock:
@@ -59,7 +59,7 @@ def test_a_run_goes_on_with_the_seconds_of_its_earlier_lives(clock):
     goodput = Goodput(earlier, clock)
     with goodput.spend("step"):
         clock.now += 5
-    assert goodput.seconds() == {**dict.fromkeys(SPENT_KINDS, 0.0), "step": 15.0, "idle": 1.0}
+    assert goodput.seconds() == {**dict.fromkeys(TIME_CATEGORIES, 0.0), "step": 15.0, "idle": 1.0}
     assert earlier == {"step": 10.0, "idle": 1.0}
 
 

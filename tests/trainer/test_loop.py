@@ -24,7 +24,8 @@ from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
-from switch_jax.reports.status import read_status
+from switch_jax.reports.run_status import read_status
+from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.step import batch_hash
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
@@ -142,7 +143,7 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path):
 
 def test_a_half_written_line_spoils_no_other(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "seconds": 2.5}\n{"ki')
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     writer.write("eval", 2, 3.5, {"task": "mine", "accuracy": 0.5})
     writer.close()
     last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
@@ -346,7 +347,7 @@ def test_other_streams_are_refused(whole):
 
 
 def test_a_second_job_in_the_folder_is_refused(tmp_path):
-    lock = RunLock(tmp_path)
+    lock = RunLock(RunFolder(tmp_path))
     with pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
         _train(tmp_path, 3)
     lock.close()

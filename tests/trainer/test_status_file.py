@@ -8,9 +8,10 @@ import pytest
 
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import status_file
 from switch_jax.trainer.signals import INTERRUPTED, PREEMPTED, Stopped
-from switch_jax.trainer.status_file import Life, recording_early_failures
+from switch_jax.trainer.status_file import StatusFile, record_early_failure
 
 
 def told(folder):
@@ -21,9 +22,9 @@ def told(folder):
 
 
 def test_a_run_from_its_start_to_its_end(tmp_path):
-    with Life(tmp_path, active=True) as life:
+    with StatusFile(RunFolder(tmp_path), active=True) as status:
         assert told(tmp_path) == ("starting", "")
-        life.running()
+        status.running()
         assert told(tmp_path) == ("running", "")
     assert told(tmp_path) == ("finished", "")
 
@@ -39,24 +40,24 @@ def test_a_run_from_its_start_to_its_end(tmp_path):
     ],
 )
 def test_how_a_run_ended_is_told_and_goes_on_its_way(tmp_path, error, state, message):
-    with pytest.raises(type(error)), Life(tmp_path, active=True):
+    with pytest.raises(type(error)), StatusFile(RunFolder(tmp_path), active=True):
         raise error
     assert told(tmp_path)[0] == state
     assert told(tmp_path)[1].startswith(message)
 
 
 def test_one_process_writes(tmp_path):
-    with Life(tmp_path, active=False) as life:
-        life.running()
+    with StatusFile(RunFolder(tmp_path), active=False) as status:
+        status.running()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_told_at_the_start_and_not_at_the_end(tmp_path):
     with pytest.raises(UserError, match="status.json cannot be written: No such file"):
-        Life(tmp_path / "absent", active=True)
+        StatusFile(RunFolder(tmp_path / "absent"), active=True)
     folder = tmp_path / "run"
     folder.mkdir()
-    with Life(folder, active=True):
+    with StatusFile(RunFolder(folder), active=True):
         (folder / "status.json").unlink()
         folder.rmdir()
 
@@ -66,7 +67,7 @@ def test_a_full_disk_has_room_for_how_the_run_ended(tmp_path):
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("takes the right to mount a file system")
     try:
-        with pytest.raises(UserError), Life(tmp_path, active=True):
+        with pytest.raises(UserError), StatusFile(RunFolder(tmp_path), active=True):
             with contextlib.suppress(OSError), (tmp_path / "large").open("wb") as file:
                 file.write(bytes(10**6))
             raise UserError(f"the disk is full {'x' * 5000}")
@@ -84,8 +85,8 @@ def test_without_room_for_a_second_file_the_first_keeps_within_its_block(
     def refuse(file, text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError), Life(tmp_path, active=True):
-        monkeypatch.setattr(status_file, "write_whole", refuse)
+    with pytest.raises(UserError), StatusFile(RunFolder(tmp_path), active=True):
+        monkeypatch.setattr(status_file, "atomic_write", refuse)
         raise UserError(f"the disk is full {letter * 5000}")
     state, message = told(tmp_path)
     assert state == "failed" and message.startswith(f"the disk is full {letter * 20}")
@@ -95,23 +96,23 @@ def test_without_room_for_a_second_file_the_first_keeps_within_its_block(
 @pytest.fixture
 def crashed(tmp_path):
     """The folder of a run that was killed."""
-    Life(tmp_path, active=True).running()
+    StatusFile(RunFolder(tmp_path), active=True).running()
     return tmp_path
 
 
 def fail_early(folder):
-    with pytest.raises(UserError, match="^no such task$"), recording_early_failures(str(folder)):
+    with pytest.raises(UserError, match="^no such task$"), record_early_failure(str(folder)):
         raise UserError("no such task")
 
 
 def test_a_failure_before_the_run_has_begun_takes_the_place_of_running(crashed):
     fail_early(crashed)
     assert told(crashed) == ("failed", "no such task")
-    RunLock(crashed).close()  # it is free again
+    RunLock(RunFolder(crashed)).close()  # it is free again
 
 
 def test_a_failure_beside_another_job_leaves_what_that_one_says(crashed):
-    lock = RunLock(crashed)
+    lock = RunLock(RunFolder(crashed))
     fail_early(crashed)
     assert told(crashed) == ("running", "")
     lock.close()
@@ -131,6 +132,6 @@ def test_an_early_failure_makes_no_folder_and_no_file(tmp_path):
 
 
 def test_a_start_without_a_failure_changes_nothing(crashed):
-    with recording_early_failures(str(crashed)):
+    with record_early_failure(str(crashed)):
         pass
     assert told(crashed) == ("running", "")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.reports.status import read_status
+from switch_jax.reports.run_status import read_status
 from switch_jax.reports.status_text import health, page, table
 
 NOW = 1_800_000_000.0
