@@ -92,10 +92,11 @@ _ROUTER = Object(
 _NORMS = Object(others=number)
 
 COMMON: Mapping[str, Check] = {"kind": string, "step": integer}
+_TRAINING_TIME: Mapping[str, Check] = {"seconds": nullable(_SECONDS)}
 _TRAIN = Object(
     required=COMMON,
     optional={
-        "seconds": nullable(_SECONDS),
+        **_TRAINING_TIME,
         **_numbers("loss", "cross_entropy", "accuracy", "neg_log_perplexity"),
         **_numbers("gradient_norm", "learning_rate"),
         **_numbers("tokens_per_second", "tokens_per_second_per_chip", "goodput"),
@@ -116,18 +117,18 @@ _TRAIN = Object(
 )
 _EVAL = Object(
     required={**COMMON, "neg_log_perplexity": number},
-    optional={"seconds": nullable(_SECONDS), "task": string, "accuracy": number},
+    optional={**_TRAINING_TIME, "task": string, "accuracy": number},
     unchecked=_numbers("cross_entropy", "tokens"),
 )
 _SKIPPED = Object(
     required=COMMON,
     unchecked={
-        "seconds": number,
+        **_TRAINING_TIME,
         "batch": integer,
         **_numbers("loss", "loss_limit", "gradient_norm", "gradient_norm_limit"),
     },
 )
-_ROLLBACK = Object(required=COMMON, unchecked={"seconds": number, "bad_steps": integer})
+_ROLLBACK = Object(required=COMMON, unchecked={**_TRAINING_TIME, "bad_steps": integer})
 
 METRICS: Mapping[str, Object] = {
     RecordKind.TRAIN: _TRAIN,
@@ -142,7 +143,7 @@ _SCORED: Mapping[str, Check] = {
     "split": string,
     "max_examples": nullable(integer),
 }
-_SETTINGS: Mapping[str, Check] = {"seconds": number, "settings": string}
+_SETTINGS: Mapping[str, Check] = {**_TRAINING_TIME, "settings": string}
 
 EVAL_METRICS: Mapping[str, Object] = {
     RecordKind.TEACHER_FORCED: Object(

@@ -32,6 +32,7 @@ from switch_jax.trainer import train as train_module
 from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.signals import Stopped
 from switch_jax.trainer.train import train
+from tests.run_folder.documented import problems, table_of, tables
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
@@ -98,6 +99,22 @@ def test_what_a_run_leaves_behind(whole):
     assert 0 <= router["dropped"][0] < 1 and 0 < router["entropy"][0] <= np.log(4)
     assert records[-1]["neg_log_perplexity"] == -records[-1]["cross_entropy"]
     assert 0 < records[0]["seconds"] < records[-1]["seconds"]
+
+
+def test_what_a_run_writes_is_as_documented(whole):
+    folder, _ = whole
+    records = [*_records(folder, "train"), *_records(folder, "eval")]
+    assert [p for record in records for p in problems(record, table_of(record["kind"]))] == []
+    written = {field for record in records for field in record}
+    documented = {field for kind in ("train", "eval") for field in table_of(kind)}
+    # The peak of a CPU is not known.
+    assert {field for field in documented if "." not in field} - written == {
+        "model_flops_utilisation"
+    }
+    for file in ("run.json", "status.json"):
+        content = json.loads((folder / file).read_text())
+        assert problems(content, tables()[file]) == []
+        assert {field for field in tables()[file] if "." not in field} == set(content)
 
 
 def test_what_the_status_of_a_run_says(whole):
@@ -246,6 +263,7 @@ def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison,
     assert int(state.guard.good) == 5 and int(state.guard.in_a_row) == 0
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (skipped,) = _records(tmp_path, "skipped")
+    assert problems(skipped, table_of("skipped")) == []
     assert (skipped["step"], skipped["batch"], skipped["loss"]) == (4, 4, None)
     assert [r["skipped_steps"] for r in _records(tmp_path, "train")] == [0, 0, 1, 0]
     assert _hashes(tmp_path) == _hashes(whole[0])
@@ -276,6 +294,7 @@ def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path
     assert int(state.step) == int(state.guard.good) == 6  # as of the checkpoint
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (rollback,) = _records(tmp_path, "rollback")
+    assert problems(rollback, table_of("rollback")) == []
     assert (rollback["step"], rollback["bad_steps"]) == (6, 2)
     assert read_status(tmp_path).rollbacks == 1
     # Batches 1 to 3, the good 4 and the bad 5 and 6; then steps 4 to 6 take 7 to 9.
