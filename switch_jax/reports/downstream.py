@@ -12,7 +12,7 @@ from switch_jax.errors import UserError
 from switch_jax.reports.runs import Run, read_run
 from switch_jax.reports.summary import QUALITY, Rows, preferred
 from switch_jax.run_folder import RecordKind, RunFolder, read_eval_metrics
-from switch_jax.units import number
+from switch_jax.units import rounded
 
 _AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
 
@@ -178,14 +178,14 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
 
 
 def score_rows(downstream: Downstream) -> Rows:
-    """Each metric at the best checkpoint and at the last: (which, one text per run)."""
+    """Each metric at the best checkpoint and at the last: (label, a text for each run)."""
 
     def best(scores: Scores, metric: str) -> str:
         value, step = scores.values[metric][scores.best], scores.step[scores.best]
-        return f"{number(value)} at step {step:,}"
+        return f"{rounded(value)} at step {step:,}"
 
     def last(scores: Scores, metric: str) -> str:
-        return number(scores.values[metric][-1])
+        return rounded(scores.values[metric][-1])
 
     rows = []
     for setting in downstream.settings:
@@ -201,7 +201,7 @@ def score_rows(downstream: Downstream) -> Rows:
 
 
 def upstream_rows(downstream: Downstream) -> Rows:
-    """What each run started from, and its negative log perplexity; no rows where none did."""
+    """The checkpoint that each run started from, and its quality; no rows if all began anew."""
     if not any(downstream.upstream):
         return []
     task = downstream.upstream_task
@@ -212,7 +212,7 @@ def upstream_rows(downstream: Downstream) -> Rows:
     def quality(upstream: Upstream | None) -> str:
         if upstream is None:
             return ""
-        return number(upstream.quality[task]) if task in upstream.quality else "not known"
+        return rounded(upstream.quality[task]) if task in upstream.quality else "not known"
 
     return [
         ("Started from", [start(u) for u in downstream.upstream]),

@@ -18,7 +18,7 @@ from switch_jax.reports.summary import (
     task_numbers,
 )
 from switch_jax.schema import printable
-from switch_jax.units import duration, number, perplexity
+from switch_jax.units import duration, perplexity, rounded
 
 _CSS = """
 :root { color-scheme: light; }
@@ -156,7 +156,7 @@ def _card(run: Run, task: str | None, colour: str) -> str:
         value, where = "–", f"Not evaluated on held-out text yet.{state}"
     else:
         last = curve.last(QUALITY)
-        value = number(last)
+        value = rounded(last)
         where = (
             f"{'latest' if run.unfinished else 'final'} held-out neg. log perplexity [nats] "
             f"(perplexity {perplexity(last)}) at step {curve.step[-1]:,}, "
