@@ -37,7 +37,7 @@ def test_all_buckets_may_be_mounted_at_once(gcs, monkeypatch):
 
 
 @pytest.mark.parametrize("bucket", ["empty", "absent"])
-def test_a_bucket_that_is_not_mounted_is_told_how_to(gcs, bucket):
+def test_a_bucket_that_is_not_mounted_is_reported_how_to(gcs, bucket):
     with pytest.raises(UserError) as error:
         local_path(f"gs://{bucket}/runs", "MODEL_DIR")
     assert str(error.value) == (

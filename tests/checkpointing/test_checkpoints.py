@@ -185,8 +185,10 @@ def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
     def fresh():
         # 8 MB, and as much of an odd size.
         shapes = [(2048, 1024), (2048, 1024) if place == "split" else (2097151,)]
-        return {str(i): jax.device_put(np.full(s, i, np.float32), sharding)
-                for i, s in enumerate(shapes)}  # fmt: skip
+        return {
+            str(i): jax.device_put(np.full(s, i, np.float32), sharding)
+            for i, s in enumerate(shapes)
+        }
 
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 3 + 7, s), donate_argnums=0)
     overwrite(fresh())  # compiled
@@ -272,17 +274,17 @@ def _check_damaged(folder, capsys, caplog) -> int:
     restored = checkpoints.restore(ABSTRACT())
     _assert_is(restored, restored.step)
     gc.collect()  # an exception that nobody has asked for would be printed now
-    told, traces = capsys.readouterr()
+    printed, traces = capsys.readouterr()
     logged = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert (traces, logged) == ("", []), "one line is enough"
     aside = list((folder / "damaged").iterdir()) if (folder / "damaged").exists() else []
     if restored.step == 2:
-        assert told == "" and not aside
+        assert printed == "" and not aside
     else:
         assert restored.step == 1 and checkpoints.steps() == [1]
         assert [f.name.split("_")[0] for f in aside] == ["2"]
-        assert told.startswith("the checkpoint of step 2 is damaged (")
-        said = told.removesuffix("\n").removesuffix(", and the one before it is used")
+        assert printed.startswith("the checkpoint of step 2 is damaged (")
+        said = printed.removesuffix("\n").removesuffix(", and the one before it is used")
         assert said.endswith(f": it was moved to {aside[0]}")
         # It can go on from here.
         checkpoints.save(2, _state(2), _notes(2), None)
@@ -336,9 +338,9 @@ def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
         _damage(path, {**DAMAGES, "list": lambda content: b"[1, 2]"}[damage])
     checkpoints = Checkpoints(RunFolder(folder), 3)
     _assert_is(checkpoints.restore(ABSTRACT()), 2)  # with the notes that were saved
-    (told,) = capsys.readouterr().out.splitlines()
-    assert told.startswith(f"{path} is damaged (")
-    assert "the checkpoint of step 2 is used with its own notes" in told
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert printed.startswith(f"{path} is damaged (")
+    assert "the checkpoint of step 2 is used with its own notes" in printed
     assert checkpoints.steps() == [1, 2] and not (folder / "damaged").exists()
 
 
@@ -376,8 +378,14 @@ def test_with_all_damaged_there_is_no_start_from_scratch(two, tmp_path, file):
     shutil.copytree(two, folder)
     for step in "12":
         # Of the second file's, one that Orbax refuses to open the folder for.
-        _damage(folder / "checkpoints" / step / file, lambda c: c.replace(b"metrics", b"m", 1)[:-9]
-                if file == "state/_METADATA" else c.replace(b"metrics", b"letrics", 1))  # fmt: skip
+        _damage(
+            folder / "checkpoints" / step / file,
+            lambda c: (
+                c.replace(b"metrics", b"m", 1)[:-9]
+                if file == "state/_METADATA"
+                else c.replace(b"metrics", b"letrics", 1)
+            ),
+        )
     for _ in range(2):  # nor at the next attempt
         with pytest.raises(UserError, match="no checkpoint is left in .*all were damaged, and are"):
             Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())

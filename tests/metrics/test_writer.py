@@ -97,12 +97,12 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 
 def test_the_last_record_of_a_kind_up_to_a_step(tmp_path):
     lines = [
-        {"kind": "train", "step": 2, "seconds": 2.0, "life": 1},
-        {"kind": "train", "step": 4, "seconds": 4.0, "life": 1},
+        {"kind": "train", "step": 2, "seconds": 2.0, "start": 1},
+        {"kind": "train", "step": 4, "seconds": 4.0, "start": 1},
         '{"kind": "train", "step": 5, "sec',
-        {"kind": "train", "step": 4, "seconds": 5.0, "life": 2},  # after a checkpoint of step 2
+        {"kind": "train", "step": 4, "seconds": 5.0, "start": 2},  # after a checkpoint of step 2
         {"kind": "eval", "step": 4, "seconds": 5.5, "neg_log_perplexity": -2.0},
-        {"kind": "train", "step": 6, "seconds": 7.0, "life": 2},
+        {"kind": "train", "step": 6, "seconds": 7.0, "start": 2},
     ]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + "\n")

@@ -54,11 +54,20 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
     paths = {
         f"`{path.relative_to(tmp_path)}": path
         for path in (
-            folder.metrics, folder.config, folder.description, folder.status, folder.lock,
-            folder.tensorboard, folder.logs, folder.discarded, folder.damaged,
-            folder.wandb_run_id, evaluation.metrics, evaluation.tensorboard,
+            folder.metrics,
+            folder.config,
+            folder.description,
+            folder.status,
+            folder.lock,
+            folder.tensorboard,
+            folder.logs,
+            folder.discarded,
+            folder.damaged,
+            folder.wandb_run_id,
+            evaluation.metrics,
+            evaluation.tensorboard,
         )
-    }  # fmt: skip
+    }
     assert [name for name in paths if name not in text] == []
     for path, pattern in (
         (folder.checkpoint(7), "checkpoints/STEP"),
@@ -67,11 +76,8 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
         (folder.hanging_process(1), "hanging_process_I.txt"),
         (evaluation.predictions_of("qa", "test", 7), "eval/predictions/TASK-SPLIT-STEP.jsonl"),
     ):
-        filled = pattern
-        for word, value in {
-            "TASK": "qa", "SPLIT": "test", "STEP": "7", "_N_": "_3_", "_I.": "_1."
-        }.items():  # fmt: skip
-            filled = filled.replace(word, value)
+        filled = pattern.replace("TASK", "qa").replace("SPLIT", "test").replace("STEP", "7")
+        filled = filled.replace("_N_", "_3_").replace("_I.", "_1.")
         assert str(path.relative_to(tmp_path)) == filled
         assert f"`{pattern}" in text
 
@@ -92,8 +98,16 @@ def test_a_record_that_is_not_as_documented_is_found():
     table = table_of("train")
     good = {"kind": "train", "step": 1, "loss": None, "spent": {"step": 1.5}, "norms": {}}
     assert problems(good, table) == []
-    bad = {"kind": 1, "step": 1.5, "loss": "x", "spent": {"stop": 1}, "new": 1, "batches": True,
-           "norms": {"gradient": {"a": "x"}}, "router": {"encoder": {"load": [0.5]}}}  # fmt: skip
+    bad = {
+        "kind": 1,
+        "step": 1.5,
+        "loss": "x",
+        "spent": {"stop": 1},
+        "new": 1,
+        "batches": True,
+        "norms": {"gradient": {"a": "x"}},
+        "router": {"encoder": {"load": [0.5]}},
+    }
     fields = [problem.split(" is ")[0] for problem in problems(bad, table)]
     assert fields == [
         *("kind", "step", "loss", "spent.stop", "new", "batches", "norms.gradient"),

@@ -48,7 +48,7 @@ def test_a_run_json_of_another_type_is_reported_and_written_anew(tmp_path, capsy
     assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
 
 
-def test_a_bad_batch_that_cannot_be_written_is_told(tmp_path):
+def test_a_bad_batch_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "bad_batches").touch()
     with pytest.raises(UserError, match=r"batch_3_process_0.npz cannot be written: (Not|File)"):
         write_bad_batch(RunFolder(tmp_path), 3, 0, random_batch(4))
@@ -69,7 +69,7 @@ def test_no_two_processes_try_a_folder_by_the_same_file(tmp_path, monkeypatch):
     assert len({path.name for path in touched}) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="MODEL_DIR '.*file/run' cannot be written: Not a dir"):
         create_run_folder(str(tmp_path / "file" / "run"))
