@@ -47,6 +47,7 @@ from switch_jax.metrics import Goodput, MetricWriter, Progress, memory_in_use  #
 from switch_jax.model import bind, logical_axes  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.optim.schedules import learning_rate_schedule  # noqa: E402
+from switch_jax.run_folder import RunFolder  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
 from switch_jax.train_step.loss import token_sums  # noqa: E402
 from switch_jax.train_step.state import TrainState, init_state  # noqa: E402
@@ -142,17 +143,17 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     prepared = prepare(Config(run, MODEL, data, MeshConfig(data=1)))
     abstract = prepared.state
     closing.enter_context(jax.set_mesh(prepared.mesh))
-    checkpoints = Checkpoints(folder, keep=1)
+    checkpoints = Checkpoints(RunFolder(folder), keep=1)
     closing.callback(checkpoints.close)
     state = restore(prepared, checkpoints)
-    instruments = closing.enter_context(Instruments(prepared.config, folder, 0, ""))
+    instruments = closing.enter_context(Instruments(prepared.config, RunFolder(folder), 0, ""))
     compiled = closing.enter_context(compile_run(prepared, state, instruments))
     stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
     # The same batches over and over.
     cycle = itertools.cycle(list(itertools.islice(TrainBatches(prepared.train_tasks, BATCH), 8)))
     compiled = compiled._replace(batches=Prefetch(device_batches(cycle, prepared.mesh)))
     closing.callback(compiled.batches.close)
-    driven = Loop(prepared, checkpoints, folder, state, instruments, stop, *compiled)
+    driven = Loop(prepared, checkpoints, RunFolder(folder), state, instruments, stop, *compiled)
 
     batches = [next(driven._batches).arrays for _ in range(8)]
     signals = driven._stop.array()
@@ -232,7 +233,7 @@ def print_records(folder: Path, metrics: Any) -> None:
                 per_expert if value.ndim == 2 else per_layer for value in own_router
             ])  # fmt: skip
             own = metrics._replace(encoder_router=filled, decoder_router=filled)
-        writer, counts = MetricWriter(folder / name), []
+        writer, counts = MetricWriter(RunFolder(folder / name)), []
         for method in ("write_scalars", "write_histograms"):
             setattr(writer._tensorboard, method, counted(method, writer, counts))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
@@ -268,7 +269,7 @@ def print_saves(folder: Path, times: int) -> None:
     state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
     state = jax.block_until_ready(state)
     size = sum(x.nbytes for x in jax.tree.leaves(state))
-    checkpoints = Checkpoints(folder, keep=1)
+    checkpoints = Checkpoints(RunFolder(folder), keep=1)
     seconds: list[tuple[float, float, float]] = []
     for number in range(times + 1):
         start = time.perf_counter()

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from switch_jax.errors import UserError
+from switch_jax.files import explain_write_errors
 from switch_jax.launch.console import log
-from switch_jax.paths import writing
 
 _LONGEST_LINE = 100
 _TRIES = 20  # before a command that keeps failing is an error: the network is gone
@@ -114,7 +114,7 @@ def write_file(file: File) -> None:
       UserError: it cannot be written.
     """
     path = Path(file.path)
-    with writing(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file.text, encoding="utf-8")
 

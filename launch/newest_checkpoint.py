@@ -1,10 +1,9 @@
 """The newest checkpoint of a run in a bucket, which is not mounted on this machine."""
 
-import re
-
 from switch_jax.errors import UserError
 from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
+from switch_jax.run_folder import checkpoint_steps, checkpoints_url
 
 
 def newest_step(job: Job) -> int | None:
@@ -13,12 +12,13 @@ def newest_step(job: Job) -> int | None:
         names = output(list_checkpoints(job))
     except UserError:  # gcloud also fails if the folder does not exist
         return None
-    return max((int(step) for step in re.findall(r"/(\d+)/$", names, re.M)), default=None)
+    folders = (line.split("/")[-2] for line in names.splitlines() if line.endswith("/"))
+    return max(checkpoint_steps(folders), default=None)
 
 
 def list_checkpoints(job: Job) -> Command:
     """Lists the run's checkpoints."""
-    argv = ("gcloud", "storage", "ls", f"{job.model_dir.rstrip('/')}/checkpoints/")
+    argv = ("gcloud", "storage", "ls", checkpoints_url(job.model_dir))
     return Command(
         argv, "before each restart: lists the checkpoints, to see whether there is a new one"
     )

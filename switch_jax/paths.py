@@ -1,14 +1,10 @@
-"""Where configs and buckets are on this machine, and files that are whole or not there."""
+"""Where configs, files and buckets are on this machine."""
 
-import contextlib
 import ipaddress
 import os
 import re
 import stat
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from switch_jax.errors import UserError, storage_error
 
@@ -20,24 +16,24 @@ GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent /
 # Where hosts mount gs://BUCKET, by Cloud Storage FUSE: Vertex AI's custom training does so too.
 BUCKETS_DIR = Path("/gcs")
 
-_LONGEST_PART = 255  # bytes of a file's name, on all usual file systems
+_MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
-# docs.cloud.google.com/storage/docs/buckets#naming; names with dots may have 222 characters, parts
-# of 63. What Google keeps to itself (goog...) is not refused: such a bucket may well be there.
+# docs.cloud.google.com/storage/docs/buckets#naming; names with dots may have 222 characters, and
+# their parts 63. Names that Google reserves (goog...) are not refused: such a bucket may exist.
 _PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"
 _BUCKET = rf"(?=.{{3,222}}$){_PART}(\.{_PART})*"
 
 
 def local_path(name: str | Path, what: str = "") -> Path:
-    """The path of a name on this machine: ~ is expanded, and gs://BUCKET/x is /gcs/BUCKET/x.
+    """The path on this machine: ~ is expanded, and gs://BUCKET/x becomes /gcs/BUCKET/x.
 
     Args:
       name: as the user wrote it.
       what: names it in errors, as in 'MODEL_DIR'.
 
     Raises:
-      UserError: the bucket is not mounted there, it is a place of another kind, or there can be no
-        such path.
+      UserError: the bucket is not mounted there, it is a URL of another kind, or no file can have
+        such a name.
     """
     text = str(name)
     if not _is_in_bucket(text, what):
@@ -45,7 +41,7 @@ def local_path(name: str | Path, what: str = "") -> Path:
     bucket, folder = bucket_path(text, what)
     mount = BUCKETS_DIR / bucket
     all_mounted = os.path.ismount(BUCKETS_DIR) and mount.is_dir()
-    if not (all_mounted or os.path.ismount(mount)):  # a plain folder would be lost
+    if not (all_mounted or os.path.ismount(mount)):  # a plain folder there is not the bucket
         raise UserError(
             f"{_named(text, what)}: the bucket is not mounted at {mount} on this machine; mount it "
             f"on every host: mkdir -p {mount} && gcsfuse --implicit-dirs "
@@ -57,7 +53,7 @@ def local_path(name: str | Path, what: str = "") -> Path:
 
 
 def check_path(name: str, what: str = "") -> None:
-    """Raises UserError where there can be no such path, on this machine or in a bucket.
+    """Raises UserError if no file can have this path, on this machine or in a bucket.
 
     Args:
       name: as the user wrote it.
@@ -70,7 +66,7 @@ def check_path(name: str, what: str = "") -> None:
 
 
 def _is_in_bucket(name: str, what: str) -> bool:
-    """Whether the name is a gs:// URL; raises UserError where it is one of another kind."""
+    """Whether the name is a gs:// URL; raises UserError if it is a URL of another kind."""
     kind, separator, _ = name.partition("://")
     if separator and kind != "gs":
         raise UserError(
@@ -80,7 +76,7 @@ def _is_in_bucket(name: str, what: str) -> bool:
 
 
 def home_path(name: str, what: str = "") -> Path:
-    """The path of a name on this machine that is in no bucket: ~ and ~USER are expanded.
+    """The path of a file that is in no bucket: ~ and ~USER are expanded.
 
     Args:
       name: as the user wrote it.
@@ -101,14 +97,14 @@ def home_path(name: str, what: str = "") -> Path:
 
 
 def bucket_path(url: str, what: str = "") -> tuple[str, str]:
-    """BUCKET and FOLDER of gs://BUCKET/FOLDER; FOLDER is "" where there is none.
+    """BUCKET and FOLDER of gs://BUCKET/FOLDER; FOLDER may be "".
 
     Args:
       url: as the user wrote it.
       what: names it in errors, as in 'MODEL_DIR'.
 
     Raises:
-      UserError: no bucket can have such a name, or no folder in it.
+      UserError: no bucket, or no folder in it, can have such a name.
     """
     named = _checked(url, what)
     bucket, _, folder = url.removeprefix("gs://").partition("/")
@@ -126,7 +122,7 @@ def bucket_path(url: str, what: str = "") -> tuple[str, str]:
 
 
 def _checked(text: str, what: str) -> str:
-    """How errors name the path; raises UserError where no file can have such a name."""
+    """How errors name the path; raises UserError if no file can have such a name."""
     named = _named(text, what)
     if not text:
         raise UserError(f"{named}: the path is empty; write one")
@@ -140,9 +136,9 @@ def _checked(text: str, what: str) -> str:
             "rename the folder"
         ) from None
     longest = max(len(part.encode()) for part in text.split("/"))
-    if longest > _LONGEST_PART:
+    if longest > _MAX_NAME_BYTES:
         raise UserError(
-            f"{named}: a name in it has {longest:,} bytes; a disk takes {_LONGEST_PART} at most"
+            f"{named}: a name in it has {longest:,} bytes; a disk takes {_MAX_NAME_BYTES} at most"
         )
     return named
 
@@ -160,10 +156,10 @@ def _is_ip_address(bucket: str) -> bool:
 
 
 def is_file(path: Path | str) -> bool:
-    """Whether a file is there, and no folder.
+    """Whether the path is that of a file, not of a folder.
 
     Raises:
-      UserError: the storage does not say; see `storage_error`.
+      UserError: the storage fails; see `storage_error`.
     """
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
@@ -173,39 +169,3 @@ def is_file(path: Path | str) -> bool:
         raise storage_error(f"{path} cannot be read: {error.strerror}", error) from error
     except ValueError as error:  # NUL, or a character that no file name has
         raise UserError(f"{str(path)!r} is no name of a file: {error}") from error
-
-
-@contextlib.contextmanager
-def writing(what: Path | str) -> Iterator[None]:
-    """Within, the disk's refusal to write something is a UserError, see `storage_error`."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(f"{what} cannot be written: {error.strerror}", error) from error
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a file whole, or not at all: a process that is killed leaves the old one.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    with whole(file) as new:
-        new.write(text.encode())
-
-
-@contextlib.contextmanager
-def whole(file: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the other's place at the end, and is gone after an error.
-
-    Other processes, of other machines too, may do the same at the same time.
-    """
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("wb") as new:
-            yield new
-            new.flush()
-            os.fsync(new.fileno())
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How the report writes numbers."""
+"""Numbers, times and tables as text."""
 
 from collections.abc import Collection, Sequence
 
@@ -11,11 +11,13 @@ def perplexity(neg_log_perplexity: float) -> str:
         return f"{np.exp(-np.float64(neg_log_perplexity)):.4g}"
 
 
-def number(value: float) -> str:
+def rounded(value: float) -> str:
+    """0.12345 -> "0.123", 1234.5 -> "1.23e+03"."""
     return f"{value:.3g}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def percent(fraction: float) -> str:
+    """0.12345 -> "12.35 %"."""
     return f"{100 * fraction:.2f} %"
 
 
@@ -41,19 +43,8 @@ def time_unit(seconds: float) -> tuple[str, float]:
     return "s", 1.0
 
 
-def fact(value: object) -> str:
-    """A value of run.json, unrounded."""
-    if value is None:
-        return "not stated"
-    if isinstance(value, dict):
-        return " · ".join(f"{k} {v}" for k, v in value.items())
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:,.15g}"
-    return str(value)
-
-
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """The rows as lines with aligned columns; `right`: those that are aligned on the right."""
+    """The rows as lines with aligned columns; `right`: the columns aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -18,6 +18,7 @@ from switch_jax.launch.commands import shell_line
 from switch_jax.launch.console import log
 from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
+from switch_jax.run_folder import create_run_folder
 
 _DEFAULT_PROCESSES = 2
 _SHOWN_PORT = 8476  # in the printed commands; each start takes a free port
@@ -96,13 +97,10 @@ class Local:
         Raises:
           UserError: the folder cannot be written.
         """
-        from switch_jax.checkpointing import saved_steps
-        from switch_jax.trainer.folder import make_folder
-
-        folder = make_folder(job.model_dir)
+        folder = create_run_folder(job.model_dir)
 
         def newest_step() -> int | None:
-            return max(saved_steps(folder), default=None)
+            return max(folder.checkpoint_steps(), default=None)
 
         with _Signals() as signals:
 
@@ -110,7 +108,8 @@ class Local:
                 if signals.received:
                     raise _AskedToStop(128 + signals.received[0])
                 commands = job.commands(_free_port())
-                code = run_together(commands, _environment(), _new_logs(folder), signals.received)
+                logs = _new_logs(folder.logs)
+                code = run_together(commands, _environment(), logs, signals.received)
                 if signals.received:
                     raise _AskedToStop(code)
                 return code
@@ -163,9 +162,8 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _new_logs(model_dir: Path) -> str:
+def _new_logs(logs: Path) -> str:
     """The path of the next attempt's logs, without the number of a process."""
-    logs = model_dir / "logs"
     logs.mkdir(exist_ok=True)
     earlier = [int(file.name.split("_")[1]) for file in logs.glob("attempt_*_process_0.log")]
     return str(logs / f"attempt_{max(earlier, default=0) + 1}_process_")

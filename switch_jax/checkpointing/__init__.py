@@ -1,13 +1,18 @@
-"""Saving and restoring the training state with Orbax, in a folder that one job holds."""
+"""Saves and restores the training state with Orbax, in a folder that one job has locked.
+
+checkpoints    saves and restores for the job   read_only      reads parameters for any job
+preservation   which checkpoints stay           set_aside      folders `discarded` and `damaged`
+amended_notes  notes after a rollback           integrity      damage, arrays of another model
+lock           one job for each run folder      orbax_patches  private names of Orbax
+"""
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
 from switch_jax.checkpointing.lock import RunLock
-from switch_jax.checkpointing.parameters import (
+from switch_jax.checkpointing.read_only import (
     best_step,
     commit_time,
     find_checkpoint,
     load_parameters,
-    saved_steps,
 )
 
 __all__ = [
@@ -18,5 +23,4 @@ __all__ = [
     "commit_time",
     "find_checkpoint",
     "load_parameters",
-    "saved_steps",
 ]

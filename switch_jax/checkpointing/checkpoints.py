@@ -1,12 +1,8 @@
 """Checkpoints of one run: asynchronous, the newest few kept, restored onto any mesh."""
 
 import contextlib
-import json
-import math
-import re
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,20 +10,24 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.description import (
+from switch_jax.checkpointing.amended_notes import newest_notes, write_amended_notes
+from switch_jax.checkpointing.integrity import (
     Shapes,
+    add_checksum,
+    check_metadata_readable,
     check_model,
-    damage,
-    packed,
+    damage_of,
     path_name,
-    read_descriptions,
     shapes_of,
-    tried,
-    unpacked,
+    try_to_read,
+    verify_checksum,
 )
-from switch_jax.checkpointing.orbax_patches import first_cause, root
+from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
+from switch_jax.checkpointing.preservation import NewestAndBest
+from switch_jax.checkpointing.set_aside import empty_older, place_of, set_aside
 from switch_jax.errors import UserError, storage_error
-from switch_jax.paths import write_whole, writing
+from switch_jax.files import explain_write_errors
+from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
 
 State = TypeVar("State")
@@ -47,40 +47,44 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The folder `checkpoints` of a run, with one folder a step in it; every process opens it."""
+    """The checkpoints in a run's folder, MODEL_DIR/checkpoints/STEP; every process opens them."""
 
     @orbax_patches.without_logs()
     def __init__(
-        self, model_dir: str | Path, keep: int, keep_best: int = 0, keep_set_aside: int = 1
+        self,
+        folder: RunFolder[Path],
+        keep: int,
+        keep_best: int = 0,
+        keep_set_aside: int = 1,
     ) -> None:
-        """Opens the folder, and makes it where it is not.
+        """Opens the folder of checkpoints, and makes it where it is not there.
 
         Args:
-          model_dir: the run's folder.
+          folder: the run's.
           keep: how many of the newest checkpoints stay.
-          keep_best: how many of those with the largest values stay besides.
+          keep_best: how many of those with the largest metrics stay in addition.
           keep_set_aside: how many of the newest stay in the folder `discarded`, and in `damaged`.
             Older ones are emptied at the next `save`; their names stay.
         """
         orbax_patches.apply()
-        self._model_dir = Path(model_dir).absolute()
-        self.directory = self._model_dir / "checkpoints"
-        self._policy = _NewestAndBest(keep, keep_best)
+        self._folder = folder
+        self._policy = NewestAndBest(keep, keep_best)
         self._keep_set_aside = keep_set_aside
         self._set_aside_unreadable()
-        with _explained(self.directory):
+        with _explained(folder.checkpoints):
             self._checkpointer = ocp.training.Checkpointer(
-                str(self.directory),
+                str(folder.checkpoints),
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=self._policy,
                 cleanup_tmp_directories=True,
             )
         for step in self.steps():
             with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
-                self._policy.values[step] = self._record(step)["value"]
+                metadata = self._checkpointer.metadata(step).custom_metadata
+                self._policy.metrics[step] = verify_checksum(metadata)["value"]
 
     def steps(self) -> list[int]:
-        """Of the complete checkpoints, ascending."""
+        """Steps of the complete checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     @orbax_patches.without_logs()
@@ -92,16 +96,16 @@ class Checkpoints:
     ) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
-        One that cannot be read is named, moved to the folder `damaged`, and the one before it read.
-        Notes from `amend` that cannot be read are named, and those that were saved with the
-        checkpoint returned.
+        A checkpoint that cannot be read is named and moved to the folder `damaged`, and the one
+        before it is read. Notes from `amend` that cannot be read are named, and those that were
+        saved with the checkpoint are returned.
 
         Args:
           abstract_state: nested `ShapeDtypeStruct`s.
           last: no checkpoint of a later step is read, but for the oldest where all are later; the
             others are moved to the folder `discarded`.
-          fresh: for parts of the state, by name, a function that makes them. What the checkpoint
-            does not have of such a part, or has in another shape, is taken from there.
+          fresh: for parts of the state, by name, a function that makes them. Arrays of such a part
+            that the checkpoint lacks, or has in another shape, are taken from there.
 
         Returns:
           None where there is no checkpoint.
@@ -113,57 +117,60 @@ class Checkpoints:
         """
         fresh = fresh or {}
         self.wait()  # a save that is under way would look damaged
-        damaged = self._model_dir / "damaged"
+        damaged = self._folder.damaged
         if not self.steps() and damaged.is_dir() and any(damaged.iterdir()):
-            self._say_all_damaged()
+            self._raise_all_damaged()
         now = time.time_ns()
         if last is not None and self.steps():
             last = max(last, self.steps()[0])
             for step in [step for step in self.steps() if step > last]:
-                self._move(step, "discarded", now)
+                self._set_aside(step, self._folder.discarded, now)
         for step in reversed(self.steps()):
-            description, reason = tried(self._description, step)
-            if reason is None:
+            description, damage = try_to_read(self._shapes_and_notes, step)
+            if damage is None:
                 shapes, notes = description
-                name = f"the checkpoint of step {step} in {self.directory}"
+                name = f"the checkpoint of step {step} in {self._folder.checkpoints}"
                 wanted = shapes_of(abstract_state)
                 check_model(_without(fresh, shapes), _without(fresh, wanted), name, _REMEDY)
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
-                state, reason = tried(self._load, step, abstract_state, lacking)
-            if reason is None:
-                notes = self._newest_notes(step, notes)
+                state, damage = try_to_read(self._load, step, abstract_state, lacking)
+            if damage is None:
+                notes = newest_notes(self._folder.amended_notes(step), step, notes)
                 return Restored(step, _completed(state, lacking, fresh), notes)
-            place = self._move(step, "damaged", now)
+            place = self._set_aside(step, damaged, now)
             if is_first():
                 earlier = ", and the one before it is used" if self.steps() else ""
-                _say_damaged(step, reason, place, earlier)
+                _print_damaged(step, damage, place, earlier)
             if not self.steps():
-                self._say_all_damaged()
+                self._raise_all_damaged()
         return None
 
-    def save(self, step: int, state: Any, notes: dict[str, Any], value: float | None) -> None:
+    def save(self, step: int, state: Any, notes: dict[str, Any], metric: float | None) -> None:
         """Copies the state off the devices and writes it in the background.
 
         Args:
           step: optimiser steps done.
           state: nested arrays.
-          notes: whatever belongs to it, as JSON can say it.
-          value: what the best are chosen by, larger is better; None: it cannot be among them.
+          notes: JSON values that belong to it.
+          metric: the number that the best are chosen by, larger is better; None: this checkpoint
+            cannot be among them.
 
         Raises:
           UserError: this or the save before it failed, on this process or another.
         """
         self.wait()
-        amended = self._amended(step)
+        amended = self._folder.amended_notes(step)
 
         def make_room() -> None:
             amended.unlink(missing_ok=True)
-            self._empty_older_set_aside()
+            # Only once there is something to save: where all checkpoints seem damaged, all stay.
+            for folder in (self._folder.discarded, self._folder.damaged):
+                empty_older(folder, self._keep_set_aside)
 
-        _on_first(amended, make_room)
-        self._policy.values[step] = value
-        record = packed({"notes": notes, "value": value})
-        self._attempt(
+        _write_on_first(amended, make_room)
+        self._policy.metrics[step] = metric
+        record = add_checksum({"notes": notes, "value": metric})
+        self._write_on_all(
             lambda: self._checkpointer.save_async(step, state, custom_metadata=record, force=True)
         )
 
@@ -173,69 +180,44 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        path = self._amended(step)
-
-        def write() -> None:
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, json.dumps(packed(notes)))
-
+        file = self._folder.amended_notes(step)
         if step in self.steps():
-            _on_first(path, write)
+            _write_on_first(file, lambda: write_amended_notes(file, notes))
 
     def wait(self) -> None:
-        """Until everything is written.
+        """Waits until everything is written.
 
         Raises:
           UserError: it could not be written.
         """
-        self._attempt(self._checkpointer.wait)
+        self._write_on_all(self._checkpointer.wait)
 
     def close(self) -> None:
         """Waits until everything is written; raises UserError if it could not be."""
-        with _explained(self.directory):
+        with _explained(self._folder.checkpoints):
             self._checkpointer.close()
 
-    def _attempt(self, write: Callable[[], Any]) -> None:
+    def _write_on_all(self, write: Callable[[], Any]) -> None:
         """Raises UserError on every process where it fails on any."""
 
         def attempt() -> None:
             try:
-                with _explained(self.directory):
+                with _explained(self._folder.checkpoints):
                     write()
             except UserError:
-                orbax_patches.end_waiting_threads()
+                orbax_patches.release_waiting_threads()
                 raise
 
         run_on_all(attempt)
 
-    def _record(self, step: int) -> dict[str, Any]:
-        """Notes and value that were saved with a step; ValueError if they are damaged."""
-        return unpacked(self._checkpointer.metadata(step).custom_metadata)
-
-    def _description(self, step: int) -> tuple[Shapes, dict[str, Any]]:
-        """Shapes of a checkpoint's arrays, and its notes; an exception if they are damaged."""
-        read_descriptions(self.directory / str(step))
+    def _shapes_and_notes(self, step: int) -> tuple[Shapes, dict[str, Any]]:
+        """Shapes of a checkpoint's arrays, and its notes; any exception if they are damaged."""
+        check_metadata_readable(self._folder.checkpoint(step))
         metadata = self._checkpointer.metadata(step)
         shapes = shapes_of(metadata.metadata)
         if not shapes:
             raise ValueError("its description cannot be read")
-        return shapes, unpacked(metadata.custom_metadata)["notes"]
-
-    def _newest_notes(self, step: int, saved: dict[str, Any]) -> dict[str, Any]:
-        """What `amend` has given a checkpoint; else, or if that is damaged, what was saved."""
-
-        def read() -> dict[str, Any] | None:
-            path = self._amended(step)
-            return unpacked(json.loads(path.read_text())) if path.exists() else None
-
-        amended, reason = tried(read)
-        if reason is not None and is_first():
-            print(
-                f"{self._amended(step)} is damaged ({reason}): the checkpoint of step {step} is "
-                "used with its own notes, so data that a return to it had left out come again",
-                flush=True,
-            )
-        return saved if amended is None or reason is not None else amended
+        return shapes, verify_checksum(metadata.custom_metadata)["notes"]
 
     def _load(self, step: int, abstract_state: State, lacking: set[str]) -> State:
         """Reads the state, with None for what the checkpoint lacks."""
@@ -243,98 +225,45 @@ class Checkpoints:
             return self._checkpointer.load(step, abstract_state)
         context = ocp.Context()
         context.pytree.loading.partial_load = True
-        there = jax.tree_util.tree_map_with_path(
+        available = jax.tree_util.tree_map_with_path(
             lambda path, leaf: None if path_name(path) in lacking else leaf,
             abstract_state,
         )
         with context:
-            return self._checkpointer.load(step, there)
-
-    def _amended(self, step: int) -> Path:
-        return self._model_dir / "amended" / f"{step}.json"
+            return self._checkpointer.load(step, available)
 
     def _set_aside_unreadable(self) -> None:
         """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
 
         def move() -> None:
             now = time.time_ns()
-            for path in self.directory.glob("*"):
+            for path in self._folder.checkpoints.glob("*"):
                 if not path.name.isdecimal():  # Orbax clears its temporary folders itself
                     continue
                 try:
-                    orbax_patches.check_described(path)
-                except Exception as error:  # whatever may come of a file with any content
-                    reason = damage(error)
-                    place = self._place(path.name, "damaged", now)
-                    place.parent.mkdir(exist_ok=True)
-                    path.rename(place)
-                    _say_damaged(path.name, reason, place)
+                    orbax_patches.check_metadata(path)
+                except Exception as error:  # the file may hold anything
+                    damage = damage_of(error)
+                    place = set_aside(path, self._folder.damaged, now)
+                    _print_damaged(path.name, damage, place)
 
-        _on_first(self.directory, move)
+        _write_on_first(self._folder.checkpoints, move)
 
-    def _say_all_damaged(self) -> None:
-        raise UserError(
-            f"no checkpoint is left in {self.directory}: all were damaged, and are in "
-            f"{self._model_dir / 'damaged'}; start again in another MODEL_DIR"
-        )
-
-    def _place(self, step: int | str, folder: str, now: int) -> Path:
-        return self._model_dir / folder / f"{step}_{now}"
-
-    def _empty_older_set_aside(self) -> None:
-        """Makes room; `damaged` keeps the names, by which a later start knows what became of all.
-
-        Only once there is something to save: where all checkpoints seem to be damaged, all stay.
-        """
-        for folder in ("discarded", "damaged"):
-            there = (self._model_dir / folder).glob("*")
-            paths = sorted(filter(_is_set_aside, there), key=_when_set_aside)
-            for path in paths[: max(0, len(paths) - self._keep_set_aside)]:
-                with contextlib.suppress(OSError):  # it is there at the next save too
-                    shutil.rmtree(path)
-                    path.mkdir()
-
-    def _move(self, step: int, folder: str, now: int) -> Path:
-        """Out of the way, to MODEL_DIR/folder/step_time."""
-        place = self._place(step, folder, now)
-        path = self.directory / str(step)
-        self.wait()  # of all processes
-
-        def move() -> None:
-            place.parent.mkdir(exist_ok=True)
-            path.rename(place)
-
-        _on_first(place, move)
-        self._policy.values.pop(step, None)
+    def _set_aside(self, step: int, folder: Path, now: int) -> Path:
+        """Moves a checkpoint to `discarded` or `damaged`; returns where it is then."""
+        checkpoint = self._folder.checkpoint(step)
+        place = place_of(checkpoint, folder, now)
+        self.wait()  # for all processes
+        _write_on_first(place, lambda: set_aside(checkpoint, folder, now))
+        self._policy.metrics.pop(step, None)
         self._checkpointer.reload()
         return place
 
-
-def _is_set_aside(path: Path) -> bool:
-    """Whether `Checkpoints` has named it: by step and time. Others may put folders there too."""
-    return re.fullmatch("[0-9]+_[0-9]+", path.name) is not None
-
-
-def _when_set_aside(path: Path) -> tuple[int, int]:
-    """Time and step, of a path that `Checkpoints` has named."""
-    step, time = map(int, path.name.split("_"))
-    return time, step
-
-
-class _NewestAndBest:
-    """Orbax's question which checkpoints to keep, answered."""
-
-    def __init__(self, keep: int, keep_best: int) -> None:
-        self._keep, self._keep_best = keep, keep_best
-        self.values: dict[int, float | None] = {}
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = sorted(checkpoint.step for checkpoint in checkpoints)
-        values = {step: self.values.get(step) for step in steps}
-        known = {step: v for step, v in values.items() if v is not None and not math.isnan(v)}
-        best = sorted(known, key=known.__getitem__)[-self._keep_best :]
-        kept = {*steps[-self._keep :], *(best if self._keep_best else [])}
-        return [checkpoint.step in kept for checkpoint in checkpoints]
+    def _raise_all_damaged(self) -> None:
+        raise UserError(
+            f"no checkpoint is left in {self._folder.checkpoints}: all were damaged, and are in "
+            f"{self._folder.damaged}; start again in another MODEL_DIR"
+        )
 
 
 def _without(parts: Mapping[str, Any], shapes: Shapes) -> Shapes:
@@ -343,7 +272,7 @@ def _without(parts: Mapping[str, Any], shapes: Shapes) -> Shapes:
 
 
 def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[], Any]]) -> State:
-    """With what the checkpoint lacks, from `fresh`."""
+    """The state with what the checkpoint lacks, from `fresh`."""
     if not lacking:
         return state
     made = {name: make() for name, make in fresh.items()}
@@ -357,30 +286,30 @@ def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[],
 
 @contextlib.contextmanager
 def _explained(directory: Path) -> Iterator[None]:
-    """What goes wrong in writing becomes one line."""
+    """Within, an error of writing becomes a UserError with its first cause."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         raise storage_error(
-            f"checkpoints cannot be written to {directory}: {first_cause(error)}; what was saved "
-            "before is still there",
-            root(error),
+            f"checkpoints cannot be written to {directory}: {root_cause_text(error)}; what was "
+            "saved before is still there",
+            root_cause(error),
         ) from error
 
 
-def _on_first(path: Path, write: Callable[[], Any]) -> None:
+def _write_on_first(path: Path, write: Callable[[], Any]) -> None:
     """Has one process change the disk; raises UserError on every process if it cannot."""
 
     def attempt() -> None:
-        with writing(path):
+        with explain_write_errors(path):
             write()
 
     run_on_first(attempt)
 
 
-def _say_damaged(step: int | str, reason: str, place: Path, consequence: str = "") -> None:
+def _print_damaged(step: int | str, damage: str, place: Path, consequence: str = "") -> None:
     print(
-        f"the checkpoint of step {step} is damaged ({reason}): it was moved to {place}"
+        f"the checkpoint of step {step} is damaged ({damage}): it was moved to {place}"
         f"{consequence}",
         flush=True,
     )

@@ -1,6 +1,6 @@
-"""What Orbax lacks when things go wrong, by parts of it that are not public; tests watch them.
+"""Changes to Orbax for damaged files and failing disks, by names of it that are not public.
 
-No other module uses names of Orbax that are not public.
+No other module uses such names. A test names the release of Orbax that moves one.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from orbax.checkpoint._src.futures import future, synchronization
 from orbax.checkpoint._src.path import step as step_folders
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
-# Seconds to wait for the other reads after one has failed.
-_REST_TIMEOUT = 60
+# Seconds to wait for the other reads and writes after one has failed.
+_OTHERS_TIMEOUT = 60
 
 
 def apply() -> None:
-    """Makes all changes that hold from now on; a second call does nothing."""
+    """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
-    _wait_for_other_reads()
-    logging.getLogger("absl").addFilter(_has_no_trace)
+    _wait_for_other_tasks()
+    logging.getLogger("absl").addFilter(_without_stack_trace)
 
 
 def _add_checksums() -> None:
-    """Has Orbax write a checksum with every piece of an array.
+    """Has Orbax write a checksum with every chunk of an array.
 
-    By default a flipped bit in the file comes back as another number, and nobody is told. There is
-    no public option; any Orbax reads such files, since they name their codecs.
+    Without it a flipped bit in the file silently comes back as another number. There is no public
+    option. Any Orbax reads such files, since they name their codecs.
     """
     build = tensorstore_utils._build_zarr3_metadata
     if getattr(build, "with_checksums", False):
@@ -46,67 +46,67 @@ def _add_checksums() -> None:
     tensorstore_utils._build_zarr3_metadata = with_checksums
 
 
-def _wait_for_other_reads() -> None:
+def _wait_for_other_tasks() -> None:
     """Has Orbax wait for its other reads and writes where one fails, before it goes on.
 
-    By default it closes the event loop under them, and each prints a stack trace when it ends.
+    By default it closes the event loop that they run in, and each prints a stack trace.
     """
     run = asyncio_utils.run_sync
     if getattr(run, "waits", False):
         return
 
     def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return run(_with_the_rest(coroutine))
+        return run(_and_wait_for_others(coroutine))
 
     run_sync.waits = True  # type: ignore[attr-defined]
     asyncio_utils.run_sync = run_sync
 
 
-async def _with_the_rest(coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await coroutine
     except BaseException:
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        if rest:
-            done, _ = await asyncio.wait(rest, timeout=_REST_TIMEOUT)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            done, _ = await asyncio.wait(others, timeout=_OTHERS_TIMEOUT)
             for task in done:
                 if not task.cancelled():
-                    task.exception()  # else asyncio logs that nobody has asked for it
+                    task.exception()  # otherwise asyncio logs that it was never retrieved
         raise
 
 
-def _has_no_trace(record: logging.LogRecord) -> bool:
-    """Not the traces, thousands of lines, that Orbax logs of what it raises too."""
+def _without_stack_trace(record: logging.LogRecord) -> bool:
+    """False for the stack traces, thousands of lines, that Orbax logs of errors it also raises."""
     return not (record.exc_info and "orbax" in record.pathname)
 
 
 @contextlib.contextmanager
 def without_logs() -> Iterator[None]:
-    """Within, Orbax logs nothing: for who says in a line of their own what cannot be read."""
+    """Within, Orbax logs nothing: the caller reports in one line what cannot be read."""
 
-    def is_of_others(record: logging.LogRecord) -> bool:
+    def is_not_from_orbax(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname
 
     loggers = [logging.getLogger("absl"), logging.getLogger()]
     for logger in loggers:
-        logger.addFilter(is_of_others)
+        logger.addFilter(is_not_from_orbax)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(is_of_others)
+            logger.removeFilter(is_not_from_orbax)
 
 
-def check_described(checkpoint: Path) -> None:
-    """Raises where the folder of a checkpoint is one for which Orbax refuses all of the others."""
+def check_metadata(checkpoint: Path) -> None:
+    """Raises any exception for a checkpoint with which Orbax refuses to open all the others."""
     _ = step_folders.Metadata(step=0, path=epath.Path(checkpoint)).commit_timestamp
 
 
-def end_waiting_threads() -> None:
-    """After a failed save: threads of Orbax's wait for the step's folder, maybe in vain.
+def release_waiting_threads() -> None:
+    """After a failed save: ends threads of Orbax that wait for the step's folder to be made.
 
-    They would for 20 minutes, and so would the end of the process. This has them fail. It raises
-    nothing: why the save failed is what has to be seen.
+    They would wait for 20 minutes, and so would the end of the process. This makes them fail. It
+    raises nothing: an error of its own would hide why the save failed.
     """
     with contextlib.suppress(Exception):
         future.set_signals(
@@ -115,17 +115,17 @@ def end_waiting_threads() -> None:
         )
 
 
-def root(error: BaseException) -> BaseException:
-    """What began a chain of exceptions."""
+def root_cause(error: BaseException) -> BaseException:
+    """The first exception of a chain."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return error
 
 
-def first_cause(error: BaseException) -> str:
-    """What began a chain of exceptions, in one line."""
-    error = root(error)
+def root_cause_text(error: BaseException) -> str:
+    """The first exception of a chain, in one line."""
+    error = root_cause(error)
     lines = str(error).strip().splitlines()
     text = lines[0][:300] if lines else ""
-    # The text of some is a key alone.
+    # The text of a KeyError is the key alone.
     return text if " " in text else f"{type(error).__name__} {text}".strip()

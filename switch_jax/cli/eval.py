@@ -48,9 +48,9 @@ def main(args: argparse.Namespace) -> int:
 
     import jax
 
-    from switch_jax.checkpointing import saved_steps
     from switch_jax.data.checks import check_examples, open_tasks
     from switch_jax.inference.checkpoint_scores import CheckpointScores
+    from switch_jax.run_folder import RunFolder
     from switch_jax.runtime.processes import gather, is_first
 
     def say(text: str) -> None:
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
         scores = CheckpointScores(model, opened, args.max_examples)
         records = []
         for step in steps:
-            if step in gather(saved_steps(model.folder))[0]:
+            if step in gather(RunFolder(model.folder).checkpoint_steps())[0]:
                 settings = {**model.settings(step), "places": data_flags.data_locations(args)}
                 records += scores.evaluate(step, settings, say)
             else:
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
         scores.close()
     if is_first():
         print("\n".join(table(records)))
-        print(f"written to {model.folder / 'eval'}")
+        print(f"written to {RunFolder(model.folder).evaluation}")
     return 0
 
 

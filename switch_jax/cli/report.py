@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     """Writes the page and the picture, and prints the final numbers.
 
     Raises:
-      UserError: a run folder cannot be read, or the output is no .html file.
+      UserError: a run folder cannot be read, or the output is not a .html file.
     """
     # matplotlib takes a second to import: not on every `switch_jax --help`.
     from switch_jax.reports import charts, downstream, figures, page, runs, summary

@@ -1,11 +1,11 @@
-"""How runs are doing, from the files in their folders alone, also while they go on.
+"""Shows how runs are doing, from the files in their folders.
 
     switch_jax status runs/demo/switch
     switch_jax status runs/*/ gs://bucket/runs/large          # a line for each
     switch_jax status --json gs://bucket/runs/large           # a JSON object a line, for programs
 
-Exit codes: 0; 2 a folder that is none of a run; 4 one of the runs is stalled or has failed, so that
-somebody has to look. docs/reliability.md says when a run counts as stalled.
+Exit codes: 0; 2: a folder is not that of a run; 4: a run is stalled or has failed, and does not go
+on by itself. docs/reliability.md says when a run counts as stalled.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from switch_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from switch_jax.reports.status import Status
+    from switch_jax.reports.run_status import Status
 
 NEEDS_ATTENTION = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folders, and for whom the answer is."""
+    """The folders and the form of the output."""
     parser.add_argument(
         "folders", nargs="+", metavar="MODEL_DIR", help="folder of a run, of this machine or gs://"
     )
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints what the folders say; of several also where some are none of a run.
+    """Prints the status of each run; folders that are not those of runs are named.
 
     Raises:
-      UserError: no folder is one of a run.
+      UserError: no folder is that of a run.
     """
     from switch_jax.reports.status_text import page, table
 
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _read(folder: str) -> "Status":
-    from switch_jax.reports.status import read_status
+    from switch_jax.reports.run_status import read_status
 
     try:
         return read_status(folder)

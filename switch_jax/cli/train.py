@@ -45,9 +45,9 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _check(args, config)
 
-    from switch_jax.trainer.status_file import recording_early_failures
+    from switch_jax.trainer.status_file import record_early_failure
 
-    with recording_early_failures(config.run.model_dir):
+    with record_early_failure(config.run.model_dir):
         return _train(args, config)
 
 

@@ -10,6 +10,7 @@ from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.config import Config, DataConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import is_file, local_path
+from switch_jax.run_folder import RunFolder, read_run_json
 
 if TYPE_CHECKING:  # they load JAX, and TensorFlow
     from switch_jax.inference import DecodingConfig
@@ -63,7 +64,7 @@ def open_trained(args: argparse.Namespace) -> TrainedModel:
         if getattr(args, name, None) == "":
             raise UserError(f"--{name} is empty: write a value, or leave it out")
     folder = local_path(args.model_dir, "MODEL_DIR")
-    config_gin = folder / "config.gin"
+    config_gin = RunFolder(folder).config
     if not args.gin_file:
         if not is_file(config_gin):
             raise UserError(
@@ -146,15 +147,12 @@ def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     `run.json` says it. For a run of a version that did not write it there, its config.gin does,
     which is not read where another config is given.
     """
-    from etils import epath
-
     from switch_jax.data.configured_tasks import identities
-    from switch_jax.run_folder import read_facts
 
-    known = read_facts(epath.Path(folder)).value.get("vocabulary")
+    known = read_run_json(RunFolder(folder)).value.get("vocabulary")
     if known or args.gin_file:
         return known or {}
-    as_it_was = {**vars(args), "gin_file": [str(folder / "config.gin")], "gin_bindings": []}
+    as_it_was = {**vars(args), "gin_file": [str(RunFolder(folder).config)], "gin_bindings": []}
     try:
         config = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
         return identities(config.data)
@@ -182,14 +180,14 @@ def chosen_steps(folder: Path, choice: str) -> list[int]:
     Raises:
       UserError: there is no such checkpoint.
     """
-    from switch_jax.checkpointing import best_step, find_checkpoint, saved_steps
+    from switch_jax.checkpointing import best_step, find_checkpoint
     from switch_jax.runtime.processes import gather
 
     if choice == "best":
         return [best_step(folder)]
     if choice in ("latest", "all"):
         find_checkpoint(folder)  # there is one
-        steps = gather(saved_steps(folder))[0]
+        steps = gather(RunFolder(folder).checkpoint_steps())[0]
         return steps if choice == "all" else steps[-1:]
     if not choice.isdecimal() or len(choice) > 15:
         raise UserError(f"--checkpoint {choice}: write latest, best, all, or the number of a step")

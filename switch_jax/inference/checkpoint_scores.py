@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,14 @@ import numpy as np
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.files import atomic_write, explain_write_errors
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_scores import TaskScores
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
-from switch_jax.paths import write_whole, writing
+from switch_jax.run_folder import RecordKind, RunFolder
 from switch_jax.runtime.processes import gather, is_first, run_on_all, run_on_first
 from switch_jax.trainer.evaluation import Evaluation
-
-FOLDER = "eval"  # of a run's folder
-GIVEN, GENERATED = "teacher_forced", "generated"
 
 
 class CheckpointScores:
@@ -53,9 +52,9 @@ class CheckpointScores:
         self._given: Evaluation | None = None
 
     def _open(self) -> MetricWriter:
-        folder = self._folder / FOLDER
-        with writing(folder):
-            (folder / "predictions").mkdir(parents=True, exist_ok=True)
+        folder = RunFolder(self._folder).evaluation
+        with explain_write_errors(folder.path):
+            folder.predictions.mkdir(parents=True, exist_ok=True)
         return MetricWriter(folder, active=is_first())
 
     def close(self) -> None:
@@ -88,12 +87,14 @@ class CheckpointScores:
             "settings": json.dumps(settings, sort_keys=True),
         }
         self._options = {
-            GIVEN: given_options,
-            GENERATED: {**given_options, "decoding": self._decoding},
+            RecordKind.TEACHER_FORCED: given_options,
+            RecordKind.GENERATED: {**given_options, "decoding": self._decoding},
         }
         scored = [task for task in self._tasks if task.metric_objs]
-        missing = [task for task in scored if self._done(GENERATED, step, task.name) is None]
-        given = [self._done(GIVEN, step, task.name) for task in self._tasks]
+        missing = [
+            task for task in scored if self._done(RecordKind.GENERATED, step, task.name) is None
+        ]
+        given = [self._done(RecordKind.TEACHER_FORCED, step, task.name) for task in self._tasks]
         if missing or None in given:
             say(f"reading the checkpoint of step {step}")
             parameters = load_parameters(self._folder, self._trained.parameters, step)
@@ -107,18 +108,18 @@ class CheckpointScores:
 
     def _records(self, step: int, scored: Sequence[seqio.Task]) -> Iterator[dict[str, Any]]:
         for task in self._tasks:
-            yield self._done(GIVEN, step, task.name) or {}
-        found = [self._done(GENERATED, step, task.name) or {} for task in scored]
+            yield self._done(RecordKind.TEACHER_FORCED, step, task.name) or {}
+        found = [self._done(RecordKind.GENERATED, step, task.name) or {} for task in scored]
         yield from found
         name = self._data.mixture_or_task_name
         if len(found) > 1:
-            known = self._done(GENERATED, step, name)
+            known = self._done(RecordKind.GENERATED, step, name)
             if known is None:
                 # As float, null is NaN again, which it was before it was written.
                 values = [np.array(list(r["metrics"].values()), float) for r in found]
                 average = float(np.mean([v.mean() for v in values]))
-                self._write(GENERATED, step, name, {"average": average})
-                known = self._done(GENERATED, step, name)
+                self._write(RecordKind.GENERATED, step, name, {"average": average})
+                known = self._done(RecordKind.GENERATED, step, name)
             yield known or {}
 
     def _score_targets(self, step: int, parameters: Any) -> None:
@@ -129,7 +130,7 @@ class CheckpointScores:
             config = config.replace("run", eval_batches=batches)
             self._given = Evaluation(config, mesh, self._trained.parameters, self._opened)
         for task, metrics in self._given(parameters).items():
-            self._write(GIVEN, step, task, metrics)
+            self._write(RecordKind.TEACHER_FORCED, step, task, metrics)
 
     def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
         data = self._data
@@ -139,22 +140,21 @@ class CheckpointScores:
             )
         metrics, rows = self._sets[task.name](self._predictor, parameters)
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
-        name = f"{task.name}-{data.split}-{step}.jsonl"
-        run_on_first(lambda: self._write_lines(name, lines))
-        self._write(GENERATED, step, task.name, metrics, {"examples": len(rows)})
+        file = RunFolder(self._folder).evaluation.predictions_of(task.name, data.split, step)
+        run_on_first(lambda: self._write_lines(file, lines))
+        self._write(RecordKind.GENERATED, step, task.name, metrics, {"examples": len(rows)})
 
     def _write(
-        self, kind: str, step: int, task: str, metrics: dict[str, float], more: Any = None
+        self, kind: RecordKind, step: int, task: str, metrics: dict[str, float], more: Any = None
     ) -> None:
         values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
         run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
 
-    def _write_lines(self, name: str, lines: list[str]) -> None:
-        file = self._folder / FOLDER / "predictions" / name
-        with writing(file):
-            write_whole(file, "".join(lines))
+    def _write_lines(self, file: Path, lines: list[str]) -> None:
+        with explain_write_errors(file):
+            atomic_write(file, "".join(lines))
 
-    def _done(self, kind: str, step: int, task: str) -> dict[str, Any] | None:
+    def _done(self, kind: RecordKind, step: int, task: str) -> dict[str, Any] | None:
         """What was written before, with the same options; as the first process knows it."""
         wanted = {"kind": kind, "step": step, "task": task, **self._options[kind]}
         return gather(self._writer.find(wanted) if is_first() else None)[0]

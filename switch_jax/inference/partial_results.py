@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.paths import whole, write_whole, writing
+from switch_jax.files import atomic_write, explain_write_errors, open_atomic
 from switch_jax.runtime.processes import gather, run_on_first
 
 
@@ -41,10 +41,10 @@ class Parts:
         if self.path.exists():
             raise UserError(f"{self.path} is there already: choose another output, or remove it")
         file = self._folder / "description.json"
-        with writing(self._folder):
+        with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
-                write_whole(file, description)
+                atomic_write(file, description)
             known = file.read_text()
         if known != description:
             raise UserError(
@@ -92,15 +92,15 @@ class Parts:
         return gather(self._file(number).exists())[0]
 
     def _write(self, file: Path, text: str) -> None:
-        with writing(file):
-            write_whole(file, text)
+        with explain_write_errors(file):
+            atomic_write(file, text)
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:06d}.jsonl"
 
     def _join(self, parts: int) -> None:
         try:
-            with whole(self.path) as all_:
+            with open_atomic(self.path) as all_:
                 for number in range(parts):
                     with self._file(number).open("rb") as part:
                         shutil.copyfileobj(part, all_)

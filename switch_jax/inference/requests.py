@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from switch_jax.data.batch import Example
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
-from switch_jax.schema import Misfit, parsed_json
+from switch_jax.schema import SchemaError, parse_json
 
 Record = dict[str, str]
 STANDARD_INPUT = "-"
@@ -58,11 +58,11 @@ def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> I
         if json_lines and not line.strip():
             continue
         try:
-            yield _checked(parsed_json(line), place) if json_lines else {"inputs": line.decode()}
+            yield _checked(parse_json(line), place) if json_lines else {"inputs": line.decode()}
         except UnicodeDecodeError as error:
             raise UserError(f"{place} is no text in UTF-8: {error}") from error
-        except Misfit as misfit:
-            raise UserError(f"{place} is no JSON: {misfit}") from misfit
+        except SchemaError as error:
+            raise UserError(f"{place} is no JSON: {error}") from error
 
 
 def _from_tfrecord(path: str) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""What a run tells of itself: metrics, progress, where its time goes, traces, hanging steps."""
+"""Measures and shows a run: records, progress, goodput, memory, profiler traces, hanging steps."""
 
 from switch_jax.metrics.goodput import Goodput, InputBound
 from switch_jax.metrics.memory import memory_in_use

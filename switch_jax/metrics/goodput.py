@@ -1,16 +1,16 @@
-"""Where the wall time of a run goes, and a warning when much of it is spent waiting for data."""
+"""What the wall time of a run is spent on, and a warning when much of it is waiting for data."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from switch_jax.run_folder import SPENT_KINDS, SpentKind
+from switch_jax.run_folder import TIME_CATEGORIES, TimeCategory
 
 
 class Goodput:
-    """Adds up seconds by kind; whatever lies outside all `spend` blocks is "idle".
+    """Adds up seconds by category; time outside all `spend` blocks is "idle".
 
-    For one thread: a block counts for the kind of the innermost block that is open.
+    For one thread: time counts for the category of the innermost open block.
     """
 
     def __init__(
@@ -21,19 +21,20 @@ class Goodput:
         """Starts counting.
 
         Args:
-          earlier: seconds by kind that earlier lives of the run had spent.
-          clock: gives the time in seconds.
+          earlier: seconds by category of earlier starts of the run.
+          clock: returns the time in seconds.
         """
-        self._seconds: dict[str, float] = {k: (earlier or {}).get(k, 0.0) for k in SPENT_KINDS}
-        self._open: list[SpentKind] = ["idle"]
+        earlier = earlier or {}
+        self._seconds: dict[str, float] = {c: earlier.get(c, 0.0) for c in TIME_CATEGORIES}
+        self._open: list[TimeCategory] = ["idle"]
         self._clock = clock
         self._since = clock()
 
     @contextlib.contextmanager
-    def spend(self, kind: SpentKind) -> Iterator[None]:
-        """Counts the time of the block for `kind`, but for the blocks inside it."""
+    def spend(self, category: TimeCategory) -> Iterator[None]:
+        """Counts the time of the block for a category, except that of the blocks inside it."""
         self._count()
-        self._open.append(kind)
+        self._open.append(category)
         try:
             yield
         finally:
@@ -41,12 +42,12 @@ class Goodput:
             self._open.pop()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds so far of every kind, those of an open block included."""
+        """Seconds so far of every category, including those of an open block."""
         self._count()
         return dict(self._seconds)
 
     def fraction(self) -> float:
-        """The steps' share of all seconds so far, between 0 and 1; 0 before any time has passed."""
+        """The steps' share of all seconds so far, from 0 to 1; 0 before any time has passed."""
         seconds = self.seconds()
         total = sum(seconds.values())
         return seconds["step"] / total if total else 0.0
@@ -58,10 +59,10 @@ class Goodput:
 
 
 class InputBound:
-    """Warns that the devices wait for data: once in ten minutes at most."""
+    """Warns that the devices wait for data, once in ten minutes at most."""
 
-    _LIMIT = 0.1  # of the time
-    _QUIET = 600.0  # seconds
+    _MAX_WAIT = 0.1  # fraction of the time
+    _INTERVAL = 600.0  # seconds between warnings
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -71,13 +72,13 @@ class InputBound:
         """One line for the user, or None.
 
         Args:
-          data: seconds of the last log window that the loop waited for a batch.
-          total: seconds of that window.
+          data: seconds that the loop waited for batches since the last record.
+          total: all seconds since then.
         """
         now = self._clock()
-        if data <= self._LIMIT * total or now < self._quiet_until:
+        if data <= self._MAX_WAIT * total or now < self._quiet_until:
             return None
-        self._quiet_until = now + self._QUIET
+        self._quiet_until = now + self._INTERVAL
         return (
             f"warning: {data / total:.0%} of the time went into waiting for data; use more host "
             "cores, cached tasks (USE_CACHED_TASKS), or larger files"

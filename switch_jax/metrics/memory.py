@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from switch_jax.hardware import GIB
 from switch_jax.runtime.processes import gather
 
-# Of Linux: another after each start of a machine.
+# On Linux: a new id after each start of the machine.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -21,9 +21,9 @@ def memory_in_use() -> dict[str, float]:
     """Memory of this process, in GiB.
 
     Returns:
-      host: what is resident now; host_peak: the most that ever was. Where the backend tells, as
-      GPUs and TPUs do: device_peak, the most that any of this process's devices ever held, and
-      device_limit, what the smallest of them has to give.
+      host: resident memory; host_peak: its largest value so far. Where the backend reports them,
+      as those of GPUs and TPUs do: device_peak, the most that any of this process's devices ever
+      held, and device_limit, the memory of the smallest of them.
     """
     usage = {"host": _resident_bytes() / GIB, "host_peak": _peak_resident_bytes() / GIB}
     devices = [device.memory_stats() or {} for device in jax.local_devices()]
@@ -38,13 +38,13 @@ def memory_in_use() -> dict[str, float]:
 
 
 def memory_of(mesh: Mesh) -> int:
-    """Bytes that all devices of a mesh can hold; CPUs share what their machines have.
+    """Bytes that all devices of a mesh can hold together; CPU devices share their machine's memory.
 
-    The same on every process; all must call it together.
+    The same on every process; all processes must call it together.
     """
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     limits = [known["bytes_limit"] for known in stats if "bytes_limit" in known]
-    found = gather([min(limits, default=None), _machine(), _host_bytes()])  # by process
+    found = gather([min(limits, default=None), _machine(), _host_bytes()])  # of each process
     limits = [limit for limit, _, _ in found if limit is not None]
     if limits:
         return min(limits) * mesh.size
@@ -54,17 +54,17 @@ def memory_of(mesh: Mesh) -> int:
 
 
 def _machine() -> str:
-    """Tells this machine, or container, from others; the same for all processes in it."""
+    """Identifies this machine, or container; the same for all processes in it."""
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
     return f"{platform.node()} {boot}"
 
 
 def _host_bytes() -> int:
-    """Memory of this machine, or of the container where that has less."""
+    """Memory of this machine, or of its container if that may use less."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no container of Linux, or one without a limit
+    except (OSError, ValueError):  # not in a Linux container, or one without a limit
         return machine
     return min(machine, limit)
 
@@ -73,7 +73,7 @@ def _resident_bytes() -> int:
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
-    # macOS has no /proc; POSIX has ps, which counts KiB.
+    # macOS has no /proc, but ps, which counts KiB.
     ps = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True)
     return int(ps.stdout) * 1024
 

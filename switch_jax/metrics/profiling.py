@@ -1,4 +1,4 @@
-"""Profiler traces of a few steps, planned or asked for while a run is going."""
+"""Profiler traces of a few steps, planned in the config or requested during the run."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ _STEPS_ON_REQUEST = 5
 class Profiler:
     """Traces some steps into a folder that TensorBoard reads.
 
-    Nothing is raised where a trace cannot be written, say on a full disk: the run goes on.
+    A trace that cannot be written, as on a full disk, raises nothing: the run goes on.
     """
 
     def __init__(self, folder: str | os.PathLike[str], steps: tuple[int, int] | None) -> None:
@@ -25,15 +25,15 @@ class Profiler:
         self._steps = steps
         self._requested = False
         self._running: tuple[int, int] | None = None
-        self._broken = False
+        self._failed = False
 
     def request(self) -> None:
-        """Asks for a trace of the next 5 steps; for signal handlers: only sets a flag."""
+        """Requests a trace of the next 5 steps; only sets a flag, as a signal handler may."""
         self._requested = True
 
     def before(self, step: int) -> None:
-        """To be called before `step` is dispatched; starts a trace where one is due."""
-        if self._running or self._broken:
+        """To be called before `step` is dispatched; starts a trace if one is due."""
+        if self._running or self._failed:
             return
         if self._requested:
             self._requested = False
@@ -44,8 +44,8 @@ class Profiler:
             return
         try:
             jax.profiler.start_trace(self._folder)
-        except RuntimeError:  # another trace is going on in this process
-            self._running, self._broken = None, True
+        except RuntimeError:  # another trace is running in this process
+            self._running, self._failed = None, True
 
     def after(self, step: int, result: Any) -> str | None:
         """To be called after `step` was dispatched; ends the trace with its last step.
@@ -63,7 +63,7 @@ class Profiler:
         return self._stop(self._running[0], step)
 
     def annotate(self, step: int) -> jax.profiler.StepTraceAnnotation:
-        """A context that marks the step in a trace; costs next to nothing without one."""
+        """A context that marks the step in a trace; without a trace it costs almost nothing."""
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Profiler:
         try:
             jax.profiler.stop_trace()
         except RuntimeError as error:
-            self._broken = True  # JAX believes that the trace goes on, and would refuse another
+            self._failed = True  # JAX takes the trace for running, and would refuse another
             return f"the trace of steps {first} to {last} is lost: {error}"
         return (
             f"the trace of steps {first} to {last} is in {self._folder}: tensorboard --logdir "

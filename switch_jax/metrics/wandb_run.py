@@ -1,17 +1,18 @@
-"""Weights & Biases: optional, and imported by nobody else."""
+"""Weights & Biases, which is optional: no other module imports it."""
 
 import uuid
 from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError
+from switch_jax.run_folder import MetricsFolder
 
 
-def start_wandb(model_dir: Path, project: str, config_text: str) -> Any:
-    """The W&B run of this folder: a new one, or the one that an earlier life had started.
+def start_wandb(folder: MetricsFolder[Path], project: str, config_text: str) -> Any:
+    """The W&B run of this folder: a new one, or the one of an earlier start of the run.
 
-    Log with the number "step" among the values, not with the argument `step`: W&B drops what comes
-    with a smaller one than its last, as everything does that a run repeats from its checkpoint.
+    Log with the number "step" among the values, not with the argument `step`: W&B drops values with
+    a smaller step than its last, as all have that a run repeats from its checkpoint.
 
     Raises:
       UserError: wandb is not installed, or does not start.
@@ -22,16 +23,16 @@ def start_wandb(model_dir: Path, project: str, config_text: str) -> Any:
         raise UserError(
             "WANDB_PROJECT is set but wandb is not installed: pip install 'switch_jax[wandb]'"
         ) from error
-    id_file = model_dir / "wandb_run_id"
+    id_file = folder.wandb_run_id
     if not id_file.exists():
         id_file.write_text(uuid.uuid4().hex)
     try:
         run = wandb.init(
             project=project,
-            name=model_dir.name,
+            name=folder.path.name,
             id=id_file.read_text(),
             resume="allow",
-            dir=str(model_dir),
+            dir=str(folder),
             config={"gin": config_text},
         )
     except wandb.Error as error:

@@ -1,4 +1,4 @@
-"""Tells where a run hangs: the stacks of all threads when no step has ended for long."""
+"""Shows where a run hangs: the stacks of all threads when no step has begun for long."""
 
 import contextlib
 import faulthandler
@@ -11,32 +11,32 @@ from pathlib import Path
 class Watchdog:
     """A thread that writes all stacks to stderr and a file when `alive` is not called for long.
 
-    It writes after `seconds`, and again each time the silence has doubled, until the next `alive`.
+    It writes after `seconds` without a call, and again each time that time has doubled.
     """
 
     def __init__(self, seconds: float, file: str | os.PathLike[str]) -> None:
         """Starts watching.
 
         Args:
-          seconds: how long a silence is too long.
-          file: is appended to; not made before there is something to tell.
+          seconds: without a call of `alive`, after which it writes.
+          file: appended to; made when there is something to write.
         """
         self._seconds = seconds
         self._file = Path(file)
-        # One tuple, replaced as a whole: the threads need no lock.
+        # One tuple, which is replaced: the threads need no lock.
         self._last = ("start", time.monotonic())
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
     def alive(self, what: str) -> None:
-        """Says that the run goes on; `what` names the place, as in "step 123"."""
+        """Notes that the run goes on; `what` names the place, as in "step 123"."""
         self._last = (what, time.monotonic())
 
     def close(self) -> None:
         """Ends the thread; a second call does nothing."""
         self._closed.set()
-        self._thread.join(timeout=1)  # not for ever: it may hang on the file system that hangs
+        self._thread.join(timeout=1)  # it may hang on the same file system
 
     def __enter__(self) -> "Watchdog":
         return self
@@ -47,7 +47,7 @@ class Watchdog:
     def _watch(self) -> None:
         seen, limit = self._last, self._seconds
         wait = limit
-        # Never longer than one period: after a long silence the next one is noticed in time.
+        # At most one period: after a long silence the next one is noticed in time.
         while not self._closed.wait(min(wait, self._seconds)):
             if self._last is not seen:
                 seen, limit = self._last, self._seconds

@@ -26,7 +26,7 @@ from switch_jax.units import percent, time_unit
 _QUALITY_LABEL = "neg. log perplexity [nats]"
 _HEAT_ROWS = 128
 _HEAT_CELLS = 600_000  # of all heat maps together: keeps the page below 2 MB
-_FIRST_PART = 1 / 8  # of the longest run; held-out charts leave out what lies below its end
+_FIRST_PART = 1 / 8  # of the longest run; held-out charts leave out values below its end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """What a chart has from left to right: steps, or time in one unit for all runs."""
+    """The horizontal axis of a chart: steps, or time in one unit for all runs."""
 
     name: str
     label: str
     unit: str = ""
-    second: float = 0.0  # the length of a second in that unit; 0 for steps
+    second: float = 0.0  # a second in that unit; 0 for steps
 
     def of(self, series: Series) -> np.ndarray:
         return series.seconds * self.second if self.second else series.step

@@ -1,4 +1,4 @@
-"""Scores on downstream tasks, and the upstream score of what each run started from."""
+"""Scores on downstream tasks, and the quality of the checkpoint that each run started from."""
 
 import dataclasses
 import math
@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from switch_jax import run_folder
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import Run, read_run
 from switch_jax.reports.summary import QUALITY, Rows, preferred
-from switch_jax.units import number
+from switch_jax.run_folder import RecordKind, RunFolder, read_eval_metrics
+from switch_jax.units import rounded
 
 _AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What was evaluated, and how; scores of different settings do not compare.
+    """What was evaluated, and how; scores in different settings cannot be compared.
 
     Attributes:
       task: a task, or the mixture whose average it is.
       split: of the task.
-      decoding: in words.
-      max_examples: of each task only so many were evaluated; None = all.
+      decoding: how, in words.
+      max_examples: the number of examples of each task; None: all.
     """
 
     task: str
@@ -36,7 +36,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What one run got in one setting, by checkpoint in ascending order.
+    """The scores of one run in one setting, by checkpoint in ascending order.
 
     Attributes:
       step: [T] int.
@@ -53,7 +53,7 @@ class Scores:
 
     @property
     def best(self) -> int:
-        """The index of the checkpoint with the highest first metric, of equal ones the earliest."""
+        """The index of the checkpoint with the highest first metric; of equal ones the earliest."""
         return int(np.argmax(np.nan_to_num(self.values[self.metric], nan=-np.inf)))
 
 
@@ -62,9 +62,9 @@ class Upstream:
     """The checkpoint that a run started from.
 
     Attributes:
-      run: name of the run that it is of.
+      run: name of the run that saved it.
       step: of the checkpoint.
-      quality: task -> negative log perplexity, nats; empty where nothing is known of it.
+      quality: task -> negative log perplexity, nats; empty where it is not known.
     """
 
     run: str
@@ -74,12 +74,12 @@ class Upstream:
 
 @dataclasses.dataclass(frozen=True)
 class Downstream:
-    """What the report says about downstream tasks; the lists have an entry for each run.
+    """Downstream scores of all runs in a report; each list has an entry for each run.
 
     Attributes:
       scores: by setting; empty where `switch_jax eval` has generated nothing.
-      upstream: None for a run that started from scratch, or does not say.
-      left_out: what of eval/metrics.jsonl did not fit, a line or None.
+      upstream: None for a run that started from scratch, or where run.json names no checkpoint.
+      left_out: a line about invalid content of eval/metrics.jsonl, or None.
     """
 
     scores: list[dict[Setting, Scores]]
@@ -94,14 +94,14 @@ class Downstream:
 
     @property
     def upstream_task(self) -> str | None:
-        """The pretraining task whose quality is known of every checkpoint that any is known of."""
+        """The pretraining task on which all checkpoints of known quality were evaluated."""
         known = [set(up.quality) for up in self.upstream if up and up.quality]
         return preferred(set.intersection(*known)) if known else None
 
     def title(self, setting: Setting) -> str:
-        """The task, with what tells the setting from the others of that task."""
+        """The task, with what distinguishes the setting from other settings of that task."""
         others = [s for s in self.settings if s.task == setting.task]
-        told = {
+        details = {
             "split": setting.split,
             "decoding": setting.decoding,
             "max_examples": f"at most {setting.max_examples} examples"
@@ -109,17 +109,17 @@ class Downstream:
             else "all examples",
         }
         differing = [
-            text for name, text in told.items() if len({getattr(s, name) for s in others}) > 1
+            text for name, text in details.items() if len({getattr(s, name) for s in others}) > 1
         ]
         return f"{setting.task} ({'; '.join(differing)})" if differing else setting.task
 
 
 def read_downstream(runs: Sequence[Run]) -> Downstream:
-    """Reads eval/metrics.jsonl of each run, where there is one, and of what it started from.
+    """Reads the scores of each run, and of the run that it started from.
 
     Of records of the same checkpoint and setting the newest counts.
     """
-    files = [run_folder.read_scores(epath.Path(run.folder)) for run in runs]
+    files = [read_eval_metrics(RunFolder.from_url(run.folder)) for run in runs]
     return Downstream(
         scores=[_scores(file.value) for file in files],
         upstream=[_upstream(run.facts.get("initial_checkpoint")) for run in runs],
@@ -128,7 +128,7 @@ def read_downstream(runs: Sequence[Run]) -> Downstream:
 
 
 def left_out(runs: Sequence[Run], downstream: Downstream) -> list[str]:
-    """A line for each file of the runs of which something did not fit, and was left out."""
+    """A line for each file of the runs with content that is not valid, and was left out."""
     scores = zip(runs, downstream.left_out, strict=True)
     return [line for run, of_scores in scores for line in (*run.left_out, of_scores) if line]
 
@@ -136,7 +136,7 @@ def left_out(runs: Sequence[Run], downstream: Downstream) -> list[str]:
 def _scores(lines: Sequence[dict[str, Any]]) -> dict[Setting, Scores]:
     found: dict[Setting, dict[int, dict[str, float]]] = {}
     for line in lines:
-        if line["kind"] == "generated":
+        if line["kind"] == RecordKind.GENERATED:
             setting = Setting(line["task"], line["split"], line["decoding"], line["max_examples"])
             found.setdefault(setting, {})[line["step"]] = line["metrics"]
     return {setting: _columns(by_step) for setting, by_step in found.items()}
@@ -150,7 +150,7 @@ def _columns(by_step: dict[int, dict[str, float]]) -> Scores:
 
 
 def _upstream(checkpoint: str | None) -> Upstream | None:
-    """What is known of MODEL_DIR/checkpoints/STEP."""
+    """The quality of a checkpoint MODEL_DIR/checkpoints/STEP, as far as it is known."""
     if checkpoint is None:
         return None
     path = epath.Path(checkpoint)
@@ -159,7 +159,7 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
     folder, step = path.parent.parent, int(path.name)
     try:
         run = read_run(folder)
-    except UserError:  # moved, or of another program
+    except UserError:  # moved, or not a run of this program
         return Upstream(folder.name, step, {})
     quality = {}
     for task, curve in run.evals.items():
@@ -169,8 +169,8 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
     if not quality:
         quality = {
             line["task"]: line["metrics"][QUALITY]
-            for line in run_folder.read_scores(folder).value
-            if line["kind"] == "teacher_forced"
+            for line in read_eval_metrics(RunFolder(folder)).value
+            if line["kind"] == RecordKind.TEACHER_FORCED
             and (line["step"], line["split"], line["max_examples"]) == (step, "validation", None)
         }
     finite = {task: x for task, x in quality.items() if x is not None and math.isfinite(x)}
@@ -178,14 +178,14 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
 
 
 def score_rows(downstream: Downstream) -> Rows:
-    """Each metric at the best checkpoint and at the last: (which, one text per run)."""
+    """Each metric at the best checkpoint and at the last: (label, a text for each run)."""
 
     def best(scores: Scores, metric: str) -> str:
         value, step = scores.values[metric][scores.best], scores.step[scores.best]
-        return f"{number(value)} at step {step:,}"
+        return f"{rounded(value)} at step {step:,}"
 
     def last(scores: Scores, metric: str) -> str:
-        return number(scores.values[metric][-1])
+        return rounded(scores.values[metric][-1])
 
     rows = []
     for setting in downstream.settings:
@@ -201,7 +201,7 @@ def score_rows(downstream: Downstream) -> Rows:
 
 
 def upstream_rows(downstream: Downstream) -> Rows:
-    """What each run started from, and its negative log perplexity; no rows where none did."""
+    """The checkpoint that each run started from, and its quality; no rows if all began anew."""
     if not any(downstream.upstream):
         return []
     task = downstream.upstream_task
@@ -212,7 +212,7 @@ def upstream_rows(downstream: Downstream) -> Rows:
     def quality(upstream: Upstream | None) -> str:
         if upstream is None:
             return ""
-        return number(upstream.quality[task]) if task in upstream.quality else "not known"
+        return rounded(upstream.quality[task]) if task in upstream.quality else "not known"
 
     return [
         ("Started from", [start(u) for u in downstream.upstream]),

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart.
+# Okabe and Ito's colours, which are distinct for people with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 GREY = "#666666"
 
@@ -41,12 +41,12 @@ _STYLE: dict[Any, Any] = {
 }
 _POINTS = 200  # a line of more points is drawn as the means of neighbours
 _LABEL_SIZE = 8.5
-_LABELS = 12  # more than that do not fit beside one chart
+_MAX_LABELS = 12  # more do not fit beside a chart
 
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """One chart: its title, one or two sentences on how to read it, and how it is drawn."""
+    """A chart: its title, one or two sentences on how to read it, and how it is drawn."""
 
     title: str
     caption: str
@@ -157,7 +157,7 @@ def _plain_ticks(axis: Axis, limits: tuple[float, float], most: int) -> None:
 def _label_ends(ax: Axes, lines: Sequence[Line]) -> None:
     """Writes the labels, pushed apart where they would touch."""
     ends = [line for line in lines if np.isfinite(line.y).any()]
-    ends = ends[:: math.ceil(len(ends) / _LABELS)] if ends else []
+    ends = ends[:: math.ceil(len(ends) / _MAX_LABELS)] if ends else []
     low, high = ax.get_ylim()
     last = [float(line.y[np.isfinite(line.y)][-1]) for line in ends]
     heights = np.clip([(y - low) / (high - low) for y in last], 0, 1)
@@ -199,7 +199,7 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, row
       ax: where.
       step: [T] int.
       load: [T, E] fractions; E times them is drawn, on a logarithmic scale from 1/4 to 4.
-      columns: the most columns; more log lines are averaged.
+      columns: the most columns; more records are averaged with their neighbours.
       rows: the most rows; more experts are averaged with their neighbours.
     """
     experts = load.shape[1]
@@ -207,7 +207,7 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, row
     group = math.ceil(experts / rows)
     relative = means_of_neighbours(relative.T, rows).T
     per_column = math.ceil(len(step) / columns)
-    # A log line tells of the steps before it, so a column ends at the step of its last line.
+    # A record is about the steps before it, so a column ends at the step of its last record.
     ends = np.append(step[per_column - 1 :: per_column], step[-1])[: len(relative)]
     start = max(0, int(step[0]) - (int(step[1]) - int(step[0]))) if len(step) > 1 else 0
     edges = np.linspace(start, max(step[-1], start + 1), len(relative) + 1)

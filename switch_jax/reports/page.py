@@ -17,8 +17,8 @@ from switch_jax.reports.summary import (
     held_out,
     task_numbers,
 )
-from switch_jax.schema import clean
-from switch_jax.units import duration, number, perplexity
+from switch_jax.schema import printable
+from switch_jax.units import duration, perplexity, rounded
 
 _CSS = """
 :root { color-scheme: light; }
@@ -100,8 +100,8 @@ def render(
         ]
     parts += [
         "<h2>The runs</h2>",
-        '<p class="quiet">What each run says of itself in run.json.</p>',
-        _table(runs, [("folder", [clean(run.folder) for run in runs]), *facts_table(runs)]),
+        '<p class="quiet">All fields of run.json.</p>',
+        _table(runs, [("folder", [printable(run.folder) for run in runs]), *facts_table(runs)]),
         "<h2>Operative gin config</h2>",
         '<p class="quiet">Every parameter that was in force, defaults included.</p>',
         *(_config(run) for run in runs),
@@ -156,7 +156,7 @@ def _card(run: Run, task: str | None, colour: str) -> str:
         value, where = "–", f"Not evaluated on held-out text yet.{state}"
     else:
         last = curve.last(QUALITY)
-        value = number(last)
+        value = rounded(last)
         where = (
             f"{'latest' if run.unfinished else 'final'} held-out neg. log perplexity [nats] "
             f"(perplexity {perplexity(last)}) at step {curve.step[-1]:,}, "

@@ -1,16 +1,23 @@
-"""Reads what a training has written into its folder, also while it is still writing."""
+"""Reads a run's folder for the report, also while the run is still going on."""
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from etils import epath
 
-from switch_jax import run_folder
 from switch_jax.errors import UserError
-from switch_jax.schema import clean
+from switch_jax.run_folder import (
+    Record,
+    RecordKind,
+    RunFolder,
+    read_config,
+    read_metrics,
+    read_run_json,
+)
+from switch_jax.run_folder.schemas import STACKS
+from switch_jax.schema import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +26,8 @@ class Series:
 
     Attributes:
       step: [T] int.
-      seconds: [T] float, training wall time since the run's first step, continued over resumes.
-      values: name -> [T] float; NaN where a line lacks the number.
+      seconds: [T] float, training time since the run's first step, continued over resumes.
+      values: name -> [T] float; NaN where a record lacks the number.
     """
 
     step: np.ndarray
@@ -31,7 +38,7 @@ class Series:
         return len(self.step)
 
     def get(self, name: str) -> np.ndarray:
-        """The [T] values of one number; NaN throughout where the run never logged it."""
+        """The values [T] of one number; all NaN where the run never logged it."""
         return self.values.get(name, np.full(len(self), np.nan))
 
     def last(self, name: str) -> float:
@@ -47,15 +54,16 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class RouterLayer:
-    """What the router of one sparse layer did.
+    """The routing of one sparse layer.
 
     Attributes:
       stack: "encoder" or "decoder".
       layer: the layer's index in its stack.
       step: [T] int.
-      load: [T, E], fraction of the real tokens that chose each expert; a row sums to 1.
-      dropped: [T], fraction of the real tokens dropped.
-      entropy: [T], mean router entropy in nats; ln E at most.
+      load: [T, E], fraction of the tokens that chose each expert; a row sums to 1. Padding does
+        not count.
+      dropped: [T], fraction of the tokens dropped.
+      entropy: [T], mean router entropy in nats; at most ln E.
     """
 
     stack: str
@@ -81,12 +89,12 @@ class Run:
     Attributes:
       name: from run.json; the folder's name where there is none.
       folder: as the user wrote it.
-      facts: what fits of run.json; empty where there is none.
-      config: text of config.gin, the operative config; empty where there is none.
+      facts: the valid fields of run.json; empty where there is none.
+      config: the operative config, text of config.gin; empty where there is none.
       train: the training log.
       evals: held-out evaluations by task; "all" is the token-weighted mean over tasks.
       layers: the sparse layers, encoder before decoder; empty for a dense run.
-      left_out: one line for each file of which something did not fit, and was left out.
+      left_out: one line for each file with content that is not valid, and was left out.
     """
 
     name: str
@@ -117,17 +125,17 @@ class Run:
 
     @property
     def skipped_steps(self) -> int:
-        """Steps that the guard took for bad, in the log as it stands."""
+        """Steps that changed nothing because the guard found them bad."""
         return int(np.nansum(self.train.get("skipped_steps")))
 
     @property
     def unfinished(self) -> bool:
-        """Whether steps that run.json plans are still missing."""
+        """Whether the run has done fewer steps than run.json plans."""
         return self.last_step < self.facts.get("train_steps", 0)
 
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
-    """Reads several run folders; runs of the same name get their folder added to it.
+    """Reads several run folders; runs of the same name get their folder added to the name.
 
     Raises:
       UserError: see `read_run`.
@@ -135,7 +143,7 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
     runs = [read_run(folder) for folder in folders]
     names = [run.name for run in runs]
     return [
-        dataclasses.replace(run, name=f"{run.name} ({clean(run.folder)})")
+        dataclasses.replace(run, name=f"{run.name} ({printable(run.folder)})")
         if names.count(run.name) > 1
         else run
         for run in runs
@@ -146,67 +154,69 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     """Reads one run folder (MODEL_DIR), local or gs://.
 
     Raises:
-      UserError: the folder or its metrics.jsonl is missing, or holds no record that fits.
+      UserError: the folder or its metrics.jsonl is missing, or holds no valid record.
     """
-    path = epath.Path(folder)
+    run_folder = RunFolder.from_url(folder)
+    path, file = run_folder.path, run_folder.metrics
     if not path.is_dir():
         raise UserError(
             f"no run folder {folder}: name the folder a training wrote to (its MODEL_DIR), "
-            "the one that holds metrics.jsonl"
+            f"the one that holds {file.name}"
         )
-    file = path / run_folder.METRICS
     if not file.exists():
         raise UserError(
-            f"no metrics.jsonl in {folder}: it is written from the first logged step on; "
+            f"no {file.name} in {folder}: it is written from the first logged step on; "
             f"the folder holds {', '.join(sorted(p.name for p in path.iterdir())) or 'nothing'}"
         )
-    metrics = run_folder.read_metrics(path)
-    train, evals = resolve(metrics.value)
+    metrics = read_metrics(run_folder)
+    train, evals = drop_lost_attempts(metrics.value)
     if not train and not evals:
         why = f" ({metrics.left_out})" if metrics.left_out else ""
         raise UserError(
             f"{file} holds no complete train or eval line yet: wait for the first logged step{why}"
         )
-    facts, config = run_folder.read_facts(path), run_folder.read_config(path)
+    facts, config = read_run_json(run_folder), read_config(run_folder)
     return Run(
-        name=facts.value.get("name") or clean(path.name),
+        name=facts.value.get("name") or printable(path.name),
         folder=str(folder),
         facts=facts.value,
         config=config.value,
         train=_series(train),
-        evals={task: _series(lines) for task, lines in sorted(evals.items())},
+        evals={task: _series(records) for task, records in sorted(evals.items())},
         layers=tuple(_router_layers(train)),
         left_out=tuple(x.left_out for x in (metrics, facts, config) if x.left_out),
     )
 
 
-def resolve(lines: Iterable[dict]) -> tuple[list[dict], dict[str, list[dict]]]:
-    """The valid train lines, and the valid eval lines by task.
+def drop_lost_attempts(
+    records: Iterable[Record],
+) -> tuple[list[Record], dict[str, list[Record]]]:
+    """The train records that count, and the eval records that count by task.
 
-    Of lines for the same step the later one wins. A train line that goes back to an earlier step
-    is a resume from a checkpoint: what was logged past it belongs to the attempt that was lost, and
-    would otherwise stand as the run's end until the resumed run has caught up.
+    Of records of the same step the later one counts. A train record of an earlier step than the one
+    before it shows that the run was resumed from a checkpoint. The records past that step are of an
+    attempt that was lost, and would otherwise stand as the run's end until it has caught up.
     """
-    train: dict[int, dict] = {}
-    evals: dict[str, dict[int, dict]] = {}
+    train: dict[int, Record] = {}
+    evals: dict[str, dict[int, Record]] = {}
     last_train_step = -1
-    for line in lines:
-        kind, step = line["kind"], line["step"]
-        if kind == "train":
+    for record in records:
+        kind, step = record["kind"], record["step"]
+        if kind == RecordKind.TRAIN:
             if step <= last_train_step:
                 for series in (train, *evals.values()):
                     for lost in [s for s in series if s > step]:
                         del series[lost]
             last_train_step = step
-            train[step] = line
-        elif kind == "eval":
-            evals.setdefault(line.get("task", "all"), {})[step] = line
+            train[step] = record
+        elif kind == RecordKind.EVAL:
+            evals.setdefault(record.get("task", "all"), {})[step] = record
     kept = {task: _ascending(series) for task, series in evals.items() if series}
     return _ascending(train), kept
 
 
-def _ascending(lines: dict[int, dict]) -> list[dict]:
-    return [lines[step] for step in sorted(lines)]
+def _ascending(records: dict[int, Record]) -> list[Record]:
+    return [records[step] for step in sorted(records)]
 
 
 def _is_number(value: Any) -> bool:
@@ -217,29 +227,29 @@ def _number(value: Any) -> float:
     return float(value) if _is_number(value) else float("nan")
 
 
-def _series(lines: list[dict]) -> Series:
-    names = {name: None for line in lines for name, value in line.items() if _is_number(value)}
-    columns = {name: np.array([_number(line.get(name)) for line in lines]) for name in names}
+def _series(records: list[Record]) -> Series:
+    names = {name: None for record in records for name, x in record.items() if _is_number(x)}
+    columns = {name: np.array([_number(record.get(name)) for record in records]) for name in names}
     return Series(
-        step=np.array([line["step"] for line in lines], int),
-        seconds=columns.get("seconds", np.full(len(lines), np.nan)),
+        step=np.array([record["step"] for record in records], int),
+        seconds=columns.get("seconds", np.full(len(records), np.nan)),
         values=columns,
     )
 
 
-def _router_layers(lines: list[dict]) -> Iterable[RouterLayer]:
-    routed = [line for line in lines if line.get("router")]
+def _router_layers(records: list[Record]) -> Iterator[RouterLayer]:
+    routed = [record for record in records if record.get("router")]
     if not routed:
         return
     first = routed[0]["router"]
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         for i, layer in enumerate(first.get(stack, {}).get("layers", ())):
-            stats = [line["router"][stack] for line in routed]
+            routers = [record["router"][stack] for record in routed]
             yield RouterLayer(
                 stack=stack,
                 layer=layer,
-                step=np.array([line["step"] for line in routed], int),
-                load=np.array([s["load"][i] for s in stats], float),
-                dropped=np.array([s["dropped"][i] for s in stats], float),
-                entropy=np.array([s["entropy"][i] for s in stats], float),
+                step=np.array([record["step"] for record in routed], int),
+                load=np.array([router["load"][i] for router in routers], float),
+                dropped=np.array([router["dropped"][i] for router in routers], float),
+                entropy=np.array([router["entropy"][i] for router in routers], float),
             )

@@ -1,16 +1,17 @@
-"""The status of runs as text: lines on one, or a line for each."""
+"""The status of runs as text: several lines about one run, or a line for each of several."""
 
 from collections.abc import Sequence
 
-from switch_jax.reports.status import Status
+from switch_jax.reports.run_status import Status
+from switch_jax.run_folder import RunPhase
 from switch_jax.units import aligned, count, duration, percent
 
 
 def page(status: Status) -> list[str]:
-    """Lines on one run: a name and a value each, the folder and the state first."""
-    sign = f"{duration(status.silence)} ago"
-    if status.state in ("starting", "running"):
-        sign += f"; stalled after {duration(status.silence_limit)}"
+    """Lines about one run: first the folder and the state, then a name and a value each."""
+    last_change = f"{duration(status.silence)} ago"
+    if status.state in (RunPhase.STARTING, RunPhase.RUNNING):
+        last_change += f"; stalled after {duration(status.silence_limit)}"
     rows = [
         ("step", _steps(status)),
         ("loss", _loss(status)),
@@ -18,7 +19,7 @@ def page(status: Status) -> list[str]:
         ("speed", _speed(status)),
         ("goodput", _goodput(status)),
         ("checkpoint", _checkpoint(status)),
-        ("last sign", sign),
+        ("last sign", last_change),
         ("health", "; ".join(health(status)) or "nothing unusual"),
     ]
     return [f"{status.folder}: {_state(status)}", *(f"  {name:<11}{text}" for name, text in rows)]
@@ -45,7 +46,7 @@ def table(found: Sequence[Status]) -> list[str]:
 
 
 def health(status: Status) -> list[str]:
-    """What is unusual about a run; empty where nothing is."""
+    """What is unusual about a run; empty if nothing is."""
     found = []
     if status.dead_experts:
         found.append(f"{status.dead_experts:,} of {status.experts:,} experts got no token")
@@ -64,7 +65,7 @@ def health(status: Status) -> list[str]:
 
 def _state(status: Status) -> str:
     early = status.train_steps is not None and status.step < status.train_steps
-    state = "finished early" if status.state == "finished" and early else status.state
+    state = "finished early" if status.state == RunPhase.FINISHED and early else status.state
     return f"{state}: {status.message}" if status.message else state
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a report: final values, and how much sooner a sparse run gets there."""
+"""The numbers of a report: final values, and the speed-up of sparse runs over dense ones."""
 
 import dataclasses
 import itertools
@@ -13,10 +13,9 @@ from switch_jax.units import (
     aligned,
     count,
     duration,
-    fact,
-    number,
     percent,
     perplexity,
+    rounded,
     time_unit,
 )
 
@@ -55,7 +54,7 @@ def _tasks_differ(evaluated: Sequence[Run]) -> str:
 
 
 def preferred(tasks: set[str]) -> str | None:
-    """The one to compare on: "all", the mean over tasks, where it is there; None of none."""
+    """The task to compare on: "all", the mean over tasks, if it is among them; None: no tasks."""
     return "all" if "all" in tasks else min(tasks, default=None)
 
 
@@ -66,16 +65,16 @@ def held_out(run: Run, task: str | None) -> Series | None:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """When a sparse run reaches the held-out value a dense run ended with.
+    """When a sparse run reaches the final held-out value of a dense run.
 
     The speed-up is the paper's (footnote 9): steps of the dense run over steps the sparse run takes
     to the same quality; likewise for time. Between two evaluations the curve is taken as straight.
 
     Attributes:
       target: the dense run's final held-out negative log perplexity, nats.
-      dense_step, dense_seconds: where the dense run has it.
-      step, seconds: where the sparse run reaches it; None if it never does.
-      at_first: it was already reached at the first evaluation, so `step` is an upper bound.
+      dense_step, dense_seconds: of the dense run's final value.
+      step, seconds: where the sparse run reaches the target; None if it never does.
+      at_first: its first evaluation is at or above the target, so `step` is an upper bound.
       best: the sparse run's best held-out value, nats.
     """
 
@@ -143,7 +142,7 @@ class Comparison:
             a, b = self.dense.facts.get(key), self.sparse.facts.get(key)
             if a != b:
                 notes.append(
-                    f"{self.dense.name} and {self.sparse.name}: {what} ({fact(a)} and {fact(b)})."
+                    f"{self.dense.name} and {self.sparse.name}: {what} ({_fact(a)} and {_fact(b)})."
                 )
         return notes
 
@@ -188,9 +187,9 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
 
 
 def comparisons(runs: Sequence[Run], task: str | None) -> list[Comparison]:
-    """Every dense run with every sparse run, of those that started from scratch.
+    """Compares every dense run with every sparse run, of those that started from scratch.
 
-    The steps of a fine-tuned one leave out those that brought it where it started.
+    The steps of a fine-tuned run do not count those of its pretraining.
     """
     runs = [run for run in runs if not run.facts.get("initial_checkpoint")]
     dense, sparse = [r for r in runs if r.dense], [r for r in runs if r.sparse]
@@ -219,22 +218,22 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         return form(float(np.mean(last))) if last else ""
 
     cells: dict[str, Callable[[Run], str]] = {
-        "Held-out neg. log perplexity [nats]": lambda run: quality(run, QUALITY, number),
+        "Held-out neg. log perplexity [nats]": lambda run: quality(run, QUALITY, rounded),
         "Held-out perplexity": lambda run: quality(run, QUALITY, perplexity),
         "Held-out token accuracy": lambda run: quality(run, "accuracy", percent),
-        "Training neg. log perplexity [nats]": lambda run: number(run.train.last(QUALITY)),
+        "Training neg. log perplexity [nats]": lambda run: rounded(run.train.last(QUALITY)),
         "Steps": steps,
         "Training time": lambda run: duration(run.seconds),
         "Throughput, median [tokens/s]": lambda run: count(run.train.median("tokens_per_second")),
-        "Parameters": lambda run: fact(run.facts.get("parameters")),
-        "Experts per sparse layer (0 = dense)": lambda run: fact(run.facts.get("num_experts")),
+        "Parameters": lambda run: _fact(run.facts.get("parameters")),
+        "Experts per sparse layer (0 = dense)": lambda run: _fact(run.facts.get("num_experts")),
     }
     if any(run.skipped_steps for run in runs):
         cells["Steps skipped as bad"] = lambda run: f"{run.skipped_steps:,}"
     if any(run.layers for run in runs):
         cells |= {
             "Tokens dropped, mean of layers": lambda run: routing(run, "dropped", percent),
-            "Router entropy, mean of layers [nats]": lambda run: routing(run, "entropy", number),
+            "Router entropy, mean of layers [nats]": lambda run: routing(run, "entropy", rounded),
         }
     return [(what, [cell(run) for run in runs]) for what, cell in cells.items()]
 
@@ -246,20 +245,31 @@ def task_numbers(runs: Sequence[Run]) -> Rows:
         if task not in run.evals:
             return ""
         curve = run.evals[task]
-        return f"{number(curve.last(QUALITY))} ({percent(curve.last('accuracy'))})"
+        return f"{rounded(curve.last(QUALITY))} ({percent(curve.last('accuracy'))})"
 
     tasks = sorted({task for run in runs for task in run.evals})
     return [(task, [cell(run, task) for run in runs]) for task in tasks]
 
 
 def facts_table(runs: Sequence[Run]) -> Rows:
-    """Everything run.json says, as it stands there."""
+    """All fields of run.json."""
     keys = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
 
     def cell(run: Run, key: str) -> str:
-        return "none" if run.facts.get(key, "") is None else fact(run.facts.get(key))
+        return "none" if run.facts.get(key, "") is None else _fact(run.facts.get(key))
 
     return [(key, [cell(run, key) for run in runs]) for key in keys]
+
+
+def _fact(value: object) -> str:
+    """A value of run.json, unrounded."""
+    if value is None:
+        return "not stated"
+    if isinstance(value, dict):
+        return " · ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.15g}"
+    return str(value)
 
 
 def text_table(runs: Sequence[Run], rows: Rows) -> str:

@@ -10,16 +10,16 @@ from switch_jax.reports.figures import GREY, Chart, Line, colours, draw_named, s
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import QUALITY, compare
 
-_FEWEST = 8  # tasks; of fewer the table says all
+_MIN_TASKS = 8  # for fewer the table is enough
 
 
 def shared_tasks(runs: Sequence[Run]) -> list[str]:
     """The tasks that every run was evaluated on, best first in the first dense run (or the first).
 
-    Empty where they are fewer than eight; "all" is none of them.
+    Empty if they are fewer than eight; "all" does not count.
     """
     common = set.intersection(*(set(run.evals) for run in runs)) - {"all"}
-    if len(common) < _FEWEST:
+    if len(common) < _MIN_TASKS:
         return []
     first = next((run for run in runs if run.dense), runs[0])
     return sorted(common, key=lambda task: (-_last(first, task), task))
@@ -64,7 +64,7 @@ def _quality(runs: Sequence[Run], tasks: Sequence[str], pairs: Sequence[tuple[Ru
 
 
 def _speedups(dense: Run, sparse: Run, tasks: Sequence[str]) -> Chart | None:
-    """Figure 8: on how many tasks the sparse run is how much sooner where the dense one ended."""
+    """Figure 8: a histogram over tasks of the speed-up of a sparse run over a dense one."""
     found = [pair for task in tasks if (pair := compare(dense, sparse, task)) is not None]
     ratios = [pair.step_speedup for pair in found if pair.step_speedup is not None]
     if not found:
@@ -91,6 +91,6 @@ def _last(run: Run, task: str) -> float:
 
 
 def _common_prefix(tasks: Sequence[str]) -> str:
-    """What all names begin with, up to its last full stop: mC4's tasks are mc4.CODE."""
+    """The common beginning of all names, up to its last full stop: mC4's tasks are mc4.CODE."""
     prefix, stop, _ = os.path.commonprefix(list(tasks)).rpartition(".")
     return prefix + stop

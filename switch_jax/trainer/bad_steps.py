@@ -3,11 +3,13 @@
 import math
 from pathlib import Path
 
+import jax
+
 from switch_jax.config import GuardConfig
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder, write_bad_batch
 from switch_jax.train_step.step import Metrics
 from switch_jax.trainer.device_batches import DeviceBatch
-from switch_jax.trainer.folder import write_bad_batch
 
 # Names, in the step's metrics, of the values that the guard judges, and of their limits.
 _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
@@ -21,9 +23,9 @@ class BadSteps:
       rollbacks: returns to a checkpoint since the last good checkpoint.
     """
 
-    def __init__(self, config: GuardConfig, model_dir: Path) -> None:
-        """Starts at 0; `model_dir`: the run's folder, where bad batches are written."""
-        self._config, self._model_dir = config, model_dir
+    def __init__(self, config: GuardConfig, folder: RunFolder[Path]) -> None:
+        """Starts at 0; `folder`: the run's folder, where bad batches are written."""
+        self._config, self._folder = config, folder
         self.in_a_row = self.rollbacks = 0
         self._last, self._written = "", 0
 
@@ -47,7 +49,7 @@ class BadSteps:
         text, number = self._last, batch.position.batches
         if self._written < self._config.dumped_batches:
             self._written += 1
-            path = write_bad_batch(self._model_dir, number, batch.host)
+            path = write_bad_batch(self._folder, number, jax.process_index(), batch.host)
             text += f"; batch {number} is in {path}"
         return text, {"batch": number, **values}
 
@@ -72,7 +74,7 @@ class BadSteps:
         if not self.may_go_back():
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
-                f"good one since: stopping; {self._last}. {self._model_dir} has the checkpoint of "
+                f"good one since: stopping; {self._last}. {self._folder} has the checkpoint of "
                 "before and, in bad_batches, what was skipped; a lower LEARNING_RATE or float32 "
                 "(ACTIVATION_DTYPE) may help. Where a limit is too low, as for new data that are "
                 "harder, raise SPIKE_SIGMAS, or set it to None: then only what is not finite is bad"

@@ -11,8 +11,9 @@ import jax
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
+from switch_jax.run_folder import RecordKind, RunFolder, training_seconds
 from switch_jax.runtime.processes import is_first, run_on_all
-from switch_jax.trainer.records import Records, training_seconds
+from switch_jax.trainer.records import Records
 
 
 class Instruments(contextlib.ExitStack):
@@ -27,12 +28,14 @@ class Instruments(contextlib.ExitStack):
       watchdog: reports a step that hangs.
     """
 
-    def __init__(self, config: Config, folder: Path, step: int, config_text: str) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder[Path], step: int, config_text: str
+    ) -> None:
         """Opens them.
 
         Args:
           config: the run.
-          folder: MODEL_DIR.
+          folder: the run's.
           step: steps that were done before this start.
           config_text: the config as gin text, for the writer.
 
@@ -48,16 +51,16 @@ class Instruments(contextlib.ExitStack):
             opened.push(closed_by(self.writer.close))
             self.progress = Progress(run.train_steps, step, active=is_first())
             opened.callback(self.progress.close)
-            last = self.writer.last_record("train", step)
+            last = self.writer.last_record(RecordKind.TRAIN, step)
             self.goodput = Goodput(last and last.get("spent"))
             self.records = Records(config, self.writer, self.progress, self.goodput)
-            self.profiler = Profiler(folder / "tensorboard", run.profile_steps)
+            self.profiler = Profiler(folder.tensorboard, run.profile_steps)
             opened.callback(self.profiler.close)
-            stacks = folder / f"hanging_process_{jax.process_index()}.txt"
+            stacks = folder.hanging_process(jax.process_index())
             self.watchdog = opened.enter_context(Watchdog(run.watchdog_seconds, stacks))
             self.push(opened.pop_all())
 
-    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+    def write(self, kind: RecordKind, step: int, values: dict[str, Any]) -> None:
         """Writes a record; see `MetricWriter`."""
         self.writer.write(kind, step, training_seconds(self.goodput.seconds()), values)
 

@@ -10,6 +10,7 @@ from switch_jax.data.batch import empty_batch
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
 from switch_jax.partitioning.placing import put_batch
+from switch_jax.run_folder import RecordKind, RunFolder
 from switch_jax.train_step.state import TrainState
 from switch_jax.train_step.step import NO_STEP, Metrics
 from switch_jax.trainer.bad_steps import BadSteps
@@ -39,7 +40,7 @@ class TrainingLoop:
         self,
         prepared: Prepared,
         checkpoints: Checkpoints,
-        folder: Path,
+        folder: RunFolder[Path],
         run: RunState,
         instruments: Instruments,
         stop: StopSignals,
@@ -149,7 +150,7 @@ class TrainingLoop:
         if skipped:
             text, values = self._bad.describe(step, metrics, batch)
             instruments.progress.say(text)
-            instruments.write("skipped", step, values)
+            instruments.write(RecordKind.SKIPPED, step, values)
         if step % self._config.run.log_period == 0:
             instruments.records.flush(batch.position.batches)
 
@@ -159,7 +160,7 @@ class TrainingLoop:
         in_a_row = self._bad.in_a_row
         bad = self._bad.in_words(run.step)
         self._bad.check_may_go_back(run.step)
-        instruments.write("rollback", run.step, {"bad_steps": in_a_row})
+        instruments.write(RecordKind.ROLLBACK, run.step, {"bad_steps": in_a_row})
         with instruments.goodput.spend("checkpoint"):
             del run.state  # there may be no room for two states
             restored = restore(self._prepared, self._checkpoints, last=run.step - in_a_row)
@@ -181,7 +182,7 @@ class TrainingLoop:
             results = self._evaluation(run.state.parameters)
         instruments.watchdog.alive(f"evaluation at step {run.step}")
         for task, values in results.items():
-            instruments.write("eval", run.step, {"task": task, **values})
+            instruments.write(RecordKind.EVAL, run.step, {"task": task, **values})
         held_out = list(results.values())[-1]["neg_log_perplexity"]
         instruments.progress.say(
             f"step {run.step}: held-out negative log perplexity {held_out:.4f}"

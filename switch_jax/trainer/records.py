@@ -10,6 +10,7 @@ from switch_jax.hardware import device_peak_flops, devices_per_chip
 from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
 from switch_jax.model.flops import training_flops
 from switch_jax.optim.schedules import learning_rate_schedule
+from switch_jax.run_folder import RecordKind, training_seconds
 from switch_jax.train_step.step import Metrics
 
 # Metrics that are not means over steps, or that are recorded in another form.
@@ -91,18 +92,13 @@ class Records:
                 stack: _router(router, self._model.sparse_layers[stack])
                 for stack, router in routers.items()
             }
-        self._writer.write("train", step, training_seconds(now), values)
+        self._writer.write(RecordKind.TRAIN, step, training_seconds(now), values)
         self._progress.show(mean.loss, tokens_per_second, elapsed / len(window))
         # The first record after a start includes the start of the input pipeline.
         warning = self._started and self._input_bound.warning(spent["data"], elapsed)
         self._started = True
         if warning:
             self._progress.say(warning)
-
-
-def training_seconds(spent: dict[str, float]) -> float:
-    """Seconds of training, without evaluation, checkpoints and compilation; `spent`: by kind."""
-    return spent["step"] + spent["data"] + spent["idle"]
 
 
 def _router(router: Any, layers: list[int]) -> dict[str, Any]:

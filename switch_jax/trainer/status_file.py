@@ -1,4 +1,4 @@
-"""What a run is doing, in its folder, for those who look at files alone."""
+"""The state of a run in `status.json`, for those who see its folder alone."""
 
 import contextlib
 import json
@@ -9,96 +9,96 @@ from typing import Any
 
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
-from switch_jax.paths import local_path, write_whole, writing
+from switch_jax.files import atomic_write, explain_write_errors
+from switch_jax.run_folder import RunFolder, RunPhase
 from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.trainer.signals import Stopped
 
 # Bytes of a message in JSON with which the file stays within the smallest block of a disk, 512.
-_ROOM = 300
+_MESSAGE_BYTES = 300
 
 
-class Life:
+class StatusFile:
     """Keeps `status.json`: the state of this start of a run, and how it ended.
 
-    The states are 'starting', 'running', and at the end 'finished', 'stopped' (by a signal) or
-    'failed'. Of a process that is killed the last one stays.
+    It is a context manager, and writes the last state at its end: 'finished', 'stopped' (by a
+    signal) or 'failed'. A process that is killed leaves the state that it had.
     """
 
-    def __init__(self, model_dir: Path, active: bool) -> None:
-        """Begins.
+    def __init__(self, folder: RunFolder[Path], active: bool) -> None:
+        """Writes 'starting'.
 
         Args:
-          model_dir: the run's folder.
+          folder: the run's.
           active: False on the processes that write nothing.
 
         Raises:
           UserError: the folder cannot be written.
         """
-        self._file, self._active, self._started = model_dir / "status.json", active, time.time()
-        with writing(self._file):
-            self._write("starting")
+        self._file, self._active, self._started = folder.status, active, time.time()
+        with explain_write_errors(self._file):
+            self._write(RunPhase.STARTING)
 
     def running(self) -> None:
-        """Steps begin."""
-        with writing(self._file):
-            self._write("running")
+        """Writes 'running': the first step is about to begin."""
+        with explain_write_errors(self._file):
+            self._write(RunPhase.RUNNING)
 
-    def __enter__(self) -> "Life":
+    def __enter__(self) -> "StatusFile":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Writes the end."""
         message = "" if error is None else (str(error).splitlines() or [type(error).__name__])[0]
         if error is None:
-            self._write_last("finished")
+            self._write_last(RunPhase.FINISHED)
         elif isinstance(error, Stopped | KeyboardInterrupt):
-            self._write_last("stopped", message)
+            self._write_last(RunPhase.STOPPED, message)
         elif isinstance(error, UserError):
-            self._write_last("failed", message)
+            self._write_last(RunPhase.FAILED, message)
         else:
-            self._write_last("failed", f"{type(error).__name__}: {message}")
+            self._write_last(RunPhase.FAILED, f"{type(error).__name__}: {message}")
 
-    def _write(self, state: str, message: str = "") -> None:
+    def _write(self, state: RunPhase, message: str = "") -> None:
         if self._active:
-            write_whole(self._file, self._text(state, message))
+            atomic_write(self._file, self._json(state, message))
 
-    def _write_last(self, state: str, message: str = "") -> None:
-        """Writes the end, over the old text where a full disk has no room for a second file."""
-        with contextlib.suppress(OSError):  # what is wrong with the folder has been said
+    def _write_last(self, state: RunPhase, message: str = "") -> None:
+        """Writes the last state, over the old text where a full disk has no room for a new file."""
+        with contextlib.suppress(OSError):  # an earlier error has named what is wrong
             try:
                 self._write(state, message)
             except OSError:
-                # Within the block of the disk that the file has already.
-                text = self._text(state, _beginning(message))
+                # Short enough for the block of the disk that the file already has.
+                text = self._json(state, _shortened(message))
                 with self._file.open("r+b") as file:
                     file.write(text.encode())
                     file.truncate()
 
-    def _text(self, state: str, message: str) -> str:
-        facts = {
+    def _json(self, state: RunPhase, message: str) -> str:
+        content = {
             "state": state,
             "message": message,
             "time": time.time(),
             "started": self._started,
             "processes": process_index_and_count()[1],
         }
-        return json.dumps(facts, indent=2) + "\n"
+        return json.dumps(content, indent=2) + "\n"
 
 
-def _beginning(message: str) -> str:
-    """As much of it as there is room for: in JSON a character has up to 12 bytes."""
-    message = message[:_ROOM]
-    while len(json.dumps(message)) > _ROOM:
+def _shortened(message: str) -> str:
+    """The beginning of the message, of at most 300 bytes: in JSON a character takes up to 12."""
+    message = message[:_MESSAGE_BYTES]
+    while len(json.dumps(message)) > _MESSAGE_BYTES:
         message = message[:-1]
     return message
 
 
 @contextlib.contextmanager
-def recording_early_failures(model_dir: str) -> Iterator[None]:
-    """Within, a start that fails before it has a `Life` is recorded in `status.json` too.
+def record_early_failure(model_dir: str) -> Iterator[None]:
+    """Within, a start that fails before it has a `StatusFile` is recorded in `status.json` too.
 
-    Else a run that crashed, and is refused when it is started again, would seem to be running. A
-    folder without that file, or that another job uses, is left alone.
+    Otherwise a run that crashed, and whose next start is refused, would seem to be running. Nothing
+    is written to a folder without that file, or that another job uses.
 
     Args:
       model_dir: MODEL_DIR; a folder or bucket that need not be there.
@@ -113,7 +113,7 @@ def recording_early_failures(model_dir: str) -> Iterator[None]:
 
 def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
-        folder = local_path(model_dir)
-        if (folder / "status.json").exists():
-            with contextlib.closing(RunLock(folder)), Life(folder, active=True):
-                raise failure  # for Life to write
+        folder = RunFolder.local(model_dir)
+        if folder.status.exists():
+            with contextlib.closing(RunLock(folder)), StatusFile(folder, active=True):
+                raise failure  # StatusFile writes it

@@ -11,6 +11,7 @@ from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.partitioning.placing import rows_on_this_host
+from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
@@ -18,13 +19,13 @@ from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.announcement import announcement
 from switch_jax.trainer.device_batches import DeviceBatch, device_batches
 from switch_jax.trainer.evaluation import Evaluation
-from switch_jax.trainer.folder import make_folder, write_description
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare
+from switch_jax.trainer.run_facts import run_facts
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import StopSignals
-from switch_jax.trainer.status_file import Life
+from switch_jax.trainer.status_file import StatusFile
 
 
 def train(config: Config, config_text: str = "") -> TrainState:
@@ -49,12 +50,12 @@ def train(config: Config, config_text: str = "") -> TrainState:
       Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
     """
     prepared = prepare(config)
-    folder = run_on_all(lambda: make_folder(config.run.model_dir))
+    folder = run_on_all(lambda: create_run_folder(config.run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(prepared.mesh):
         lock = run_on_first(lambda: RunLock(folder))
         if lock is not None:
             closing.callback(lock.close)
-        status = closing.enter_context(run_on_all(lambda: Life(folder, active=is_first())))
+        status = closing.enter_context(run_on_all(lambda: StatusFile(folder, active=is_first())))
         checkpoints = Checkpoints(
             folder, config.run.keep_checkpoints, config.run.keep_best, config.run.keep_set_aside
         )
@@ -64,8 +65,11 @@ def train(config: Config, config_text: str = "") -> TrainState:
             steps = config.run.train_steps
             print(f"{config.run.model_dir} is at step {run.step} of {steps}: nothing to do")
             return run.state
-        start = prepared.warm_start
-        run_on_first(lambda: write_description(folder, config, prepared.mesh, config_text, start))
+        run_on_first(
+            lambda: write_description(
+                folder, run_facts(config, prepared.mesh), prepared.warm_start, config_text
+            )
+        )
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
         _announce(prepared, run, instruments)
         compiled = closing.enter_context(compile_run(prepared, run, instruments))

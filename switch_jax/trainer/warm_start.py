@@ -6,12 +6,13 @@ from typing import Any
 import jax
 
 from switch_jax.checkpointing import find_checkpoint, load_parameters
-from switch_jax.checkpointing.parameters import check_parameters, saved_steps
+from switch_jax.checkpointing.read_only import check_parameters
 from switch_jax.config import Config, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
+from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.train_step.state import TrainState, fresh_state, init_state
 
@@ -40,13 +41,13 @@ def find_warm_start(run: RunConfig, abstract_parameters: Any) -> Path | None:
             local_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),
         )
     )
-    if own == given or own / "checkpoints" == given.parent:
+    if own == given or RunFolder(own).checkpoints == given.parent:
         raise UserError(
             f"INITIAL_CHECKPOINT_PATH {start!r} is of MODEL_DIR itself: write "
             "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
             "None to go on with that run"
         )
-    if saved_steps(own):
+    if RunFolder(own).checkpoint_steps():
         return None
     found = find_checkpoint(start)
     check_parameters(found, abstract_parameters)

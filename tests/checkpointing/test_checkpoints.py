@@ -15,6 +15,7 @@ from switch_jax.checkpointing import Checkpoints, load_parameters
 from switch_jax.config import MeshConfig
 from switch_jax.errors import TransientError, UserError
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder
 
 # 2 MB, so that there are files with nothing but data; the rest lies within descriptions.
 PLACES = {
@@ -68,7 +69,7 @@ def _assert_is(restored, step: int, seed: int | None = None, notes=None) -> None
 
 
 def _saved(folder, steps, keep=3):
-    checkpoints = Checkpoints(folder, keep)
+    checkpoints = Checkpoints(RunFolder(folder), keep)
     for step in steps:
         checkpoints.save(step, _state(step), _notes(step), None)
     checkpoints.wait()
@@ -76,11 +77,11 @@ def _saved(folder, steps, keep=3):
 
 
 def test_state_step_and_notes_come_back(tmp_path):
-    assert Checkpoints(tmp_path, 3).restore(ABSTRACT()) is None
+    assert Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()) is None
     checkpoints = _saved(tmp_path, [4, 7])
     _assert_is(checkpoints.restore(ABSTRACT()), 7)
     checkpoints.close()
-    again = Checkpoints(tmp_path, 3)
+    again = Checkpoints(RunFolder(tmp_path), 3)
     assert again.steps() == [4, 7]
     _assert_is(again.restore(ABSTRACT()), 7)
 
@@ -89,7 +90,7 @@ def test_state_step_and_notes_come_back(tmp_path):
 def test_a_checkpoint_comes_back_on_another_mesh(tmp_path, shape):
     _saved(tmp_path, [1]).close()
     wanted = _state(0, shape)
-    restored = Checkpoints(tmp_path, 3).restore(_abstract(wanted))
+    restored = Checkpoints(RunFolder(tmp_path), 3).restore(_abstract(wanted))
     _assert_is(restored, 1)
     for a, b in zip(jax.tree.leaves(restored.state), jax.tree.leaves(wanted), strict=True):
         assert a.sharding == b.sharding
@@ -99,11 +100,11 @@ def test_the_newest_stay_and_besides_the_best_also_after_opening_again(tmp_path)
     small = {"x": jnp.arange(3.0)}
     values = [5.0, None, 1.0, 9.0, 2.0, float("nan"), 3.0, 0.0]
     folders = tmp_path / "checkpoints"
-    checkpoints = Checkpoints(tmp_path, keep=2, keep_best=2)
+    checkpoints = Checkpoints(RunFolder(tmp_path), keep=2, keep_best=2)
     for step, value in enumerate(values, 1):
         if step == 6:  # the values must be remembered
             checkpoints.close()
-            checkpoints = Checkpoints(tmp_path, keep=2, keep_best=2)
+            checkpoints = Checkpoints(RunFolder(tmp_path), keep=2, keep_best=2)
         checkpoints.save(step, small, {}, value)
         checkpoints.wait()
         known = [s for s in range(1, step + 1) if values[s - 1] is not None and values[s - 1] > -1]
@@ -114,7 +115,7 @@ def test_the_newest_stay_and_besides_the_best_also_after_opening_again(tmp_path)
 
 
 def test_without_best_only_the_newest_stay(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = Checkpoints(RunFolder(tmp_path), keep=2)
     for step in range(1, 5):
         checkpoints.save(step, {"x": jnp.arange(3.0)}, {}, float(-step))
     checkpoints.wait()
@@ -143,7 +144,7 @@ def _full(folder):
 @pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"]), (3, ["2", "3", "4"])])
 def test_of_those_set_aside_the_newest_stay(tmp_path, keep, expected):
     state = {"x": jnp.arange(3.0)}
-    checkpoints = Checkpoints(tmp_path, 9, keep_set_aside=keep)
+    checkpoints = Checkpoints(RunFolder(tmp_path), 9, keep_set_aside=keep)
     for step in range(1, 8):
         checkpoints.save(step, state, {}, None)
     for last in (4, 1):  # steps 2 to 4 are set aside after 5 to 7
@@ -164,7 +165,7 @@ def test_amended_notes_come_back_until_the_step_is_saved_again(tmp_path):
     checkpoints.amend(5, {"no": "such step"})
     _assert_is(checkpoints.restore(ABSTRACT()), 2, notes=amended)
     checkpoints.close()
-    again = Checkpoints(tmp_path, 3)
+    again = Checkpoints(RunFolder(tmp_path), 3)
     _assert_is(again.restore(ABSTRACT()), 2, notes=amended)
     _assert_is(again.restore(ABSTRACT(), last=1), 1)
     again.save(2, _state(2), _notes(2), None)
@@ -184,12 +185,14 @@ def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
     def fresh():
         # 8 MB, and as much of an odd size.
         shapes = [(2048, 1024), (2048, 1024) if place == "split" else (2097151,)]
-        return {str(i): jax.device_put(np.full(s, i, np.float32), sharding)
-                for i, s in enumerate(shapes)}  # fmt: skip
+        return {
+            str(i): jax.device_put(np.full(s, i, np.float32), sharding)
+            for i, s in enumerate(shapes)
+        }
 
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 3 + 7, s), donate_argnums=0)
     overwrite(fresh())  # compiled
-    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints = Checkpoints(RunFolder(tmp_path), 1)
     for step in (1, 2, 3):
         state = fresh()
         checkpoints.save(step, state, {}, None)
@@ -267,21 +270,21 @@ def _damage(path, damage) -> None:
 
 def _check_damaged(folder, capsys, caplog) -> int:
     """Restores; the step, whose values are right, and of which it was said if it is not 2."""
-    checkpoints = Checkpoints(folder, 3)
+    checkpoints = Checkpoints(RunFolder(folder), 3)
     restored = checkpoints.restore(ABSTRACT())
     _assert_is(restored, restored.step)
     gc.collect()  # an exception that nobody has asked for would be printed now
-    told, traces = capsys.readouterr()
+    printed, traces = capsys.readouterr()
     logged = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert (traces, logged) == ("", []), "one line is enough"
     aside = list((folder / "damaged").iterdir()) if (folder / "damaged").exists() else []
     if restored.step == 2:
-        assert told == "" and not aside
+        assert printed == "" and not aside
     else:
         assert restored.step == 1 and checkpoints.steps() == [1]
         assert [f.name.split("_")[0] for f in aside] == ["2"]
-        assert told.startswith("the checkpoint of step 2 is damaged (")
-        said = told.removesuffix("\n").removesuffix(", and the one before it is used")
+        assert printed.startswith("the checkpoint of step 2 is damaged (")
+        said = printed.removesuffix("\n").removesuffix(", and the one before it is used")
         assert said.endswith(f": it was moved to {aside[0]}")
         # It can go on from here.
         checkpoints.save(2, _state(2), _notes(2), None)
@@ -324,7 +327,7 @@ def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
 ):
     folder = tmp_path / "run"
     shutil.copytree(two, folder)
-    checkpoints = Checkpoints(folder, 3)
+    checkpoints = Checkpoints(RunFolder(folder), 3)
     checkpoints.amend(2, {"batches": 99999999999999})
     checkpoints.close()
     path = folder / "amended" / "2.json"
@@ -333,11 +336,11 @@ def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
         path.mkdir()
     else:
         _damage(path, {**DAMAGES, "list": lambda content: b"[1, 2]"}[damage])
-    checkpoints = Checkpoints(folder, 3)
+    checkpoints = Checkpoints(RunFolder(folder), 3)
     _assert_is(checkpoints.restore(ABSTRACT()), 2)  # with the notes that were saved
-    (told,) = capsys.readouterr().out.splitlines()
-    assert told.startswith(f"{path} is damaged (")
-    assert "the checkpoint of step 2 is used with its own notes" in told
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert printed.startswith(f"{path} is damaged (")
+    assert "the checkpoint of step 2 is used with its own notes" in printed
     assert checkpoints.steps() == [1, 2] and not (folder / "damaged").exists()
 
 
@@ -345,7 +348,7 @@ def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, t
     folder = tmp_path / "run"
     shutil.copytree(two, folder)
     _refuse(folder / "checkpoints" / "1")
-    checkpoints = Checkpoints(folder, 3)
+    checkpoints = Checkpoints(RunFolder(folder), 3)
     _assert_is(checkpoints.restore(ABSTRACT()), 2)
     (place,) = (folder / "damaged").iterdir()
     (said,) = capsys.readouterr().out.splitlines()
@@ -358,7 +361,7 @@ def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, t
 def test_a_folder_that_is_no_step_is_no_damaged_checkpoint(tmp_path, capsys, name):
     (tmp_path / "checkpoints" / name).mkdir(parents=True)
     _refuse(tmp_path / "checkpoints" / name)
-    checkpoints = Checkpoints(tmp_path, 3)
+    checkpoints = Checkpoints(RunFolder(tmp_path), 3)
     assert checkpoints.restore(ABSTRACT()) is None
     assert capsys.readouterr().out == "" and not (tmp_path / "damaged").exists()
     checkpoints.close()
@@ -375,11 +378,17 @@ def test_with_all_damaged_there_is_no_start_from_scratch(two, tmp_path, file):
     shutil.copytree(two, folder)
     for step in "12":
         # Of the second file's, one that Orbax refuses to open the folder for.
-        _damage(folder / "checkpoints" / step / file, lambda c: c.replace(b"metrics", b"m", 1)[:-9]
-                if file == "state/_METADATA" else c.replace(b"metrics", b"letrics", 1))  # fmt: skip
+        _damage(
+            folder / "checkpoints" / step / file,
+            lambda c: (
+                c.replace(b"metrics", b"m", 1)[:-9]
+                if file == "state/_METADATA"
+                else c.replace(b"metrics", b"letrics", 1)
+            ),
+        )
     for _ in range(2):  # nor at the next attempt
         with pytest.raises(UserError, match="no checkpoint is left in .*all were damaged, and are"):
-            Checkpoints(folder, 3).restore(ABSTRACT())
+            Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())
     assert sorted(f.name[0] for f in (folder / "damaged").iterdir()) == ["1", "2"]
 
 
@@ -392,7 +401,7 @@ def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
     path = folder / "checkpoints" / "2" / file
     path.rename(tmp_path / "kept")
     path.symlink_to("/proc/self/mem")  # Input/output error
-    checkpoints = Checkpoints(folder, 3)
+    checkpoints = Checkpoints(RunFolder(folder), 3)
     with pytest.raises(TransientError, match="cannot be read: .*Input/output error.*; this may p"):
         checkpoints.restore(ABSTRACT())
     if "array_metadatas" not in file:

@@ -1,4 +1,4 @@
-"""Writing that fails is told in a line, and what was saved before stays."""
+"""Writing that fails is reported in a line, and what was saved before stays."""
 
 import errno
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.errors import TransientError, UserError
+from switch_jax.run_folder import RunFolder
 from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
 
 
@@ -21,7 +22,7 @@ def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
         except OSError as error:
             raise ValueError("no checkpoint") from error
 
-    checkpoints = Checkpoints(tmp_path, 3)
+    checkpoints = Checkpoints(RunFolder(tmp_path), 3)
     monkeypatch.setattr(checkpoints._checkpointer, "save_async", save_async)
     with pytest.raises(TransientError, match="error: 'x'; what was saved before is still there; t"):
         checkpoints.save(1, {"x": jnp.arange(3.0)}, {}, None)
@@ -73,15 +74,18 @@ def _fail(folder, break_it, mend_it):
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(folder), root],
-        capture_output=True, text=True, timeout=40, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     *lines, end = done.stdout.splitlines()
     assert end == "end"
     return lines, done.stderr
 
 
-def test_a_file_that_cannot_be_written_is_told_and_the_checkpoint_before_it_stays(tmp_path):
+def test_a_file_that_cannot_be_written_is_reported_and_the_checkpoint_before_it_stays(tmp_path):
     lines, log = _fail(
         tmp_path, "limit(100_000)", f"limit(resource.RLIM_INFINITY)\n{RESTORE}{SAVE_AGAIN}"
     )
@@ -89,7 +93,7 @@ def test_a_file_that_cannot_be_written_is_told_and_the_checkpoint_before_it_stay
     for line in lines:
         assert line.startswith(f"checkpoints cannot be written to {tmp_path}/checkpoints: ")
         assert "File too large" in line and line.endswith("what was saved before is still there")
-    _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 2)
+    _assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 2)
 
 
 def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
@@ -101,22 +105,22 @@ def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
         assert "Not a directory" in line
     (tmp_path / "checkpoints").unlink()
     (tmp_path / "away").rename(tmp_path / "checkpoints")
-    _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 1)
+    _assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
 
 
-def test_a_full_disk_is_told_and_the_checkpoint_before_it_stays(tmp_path):
+def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(tmp_path):
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("takes the right to mount a file system")
     try:
         lines, _ = _fail(tmp_path, "", RESTORE)
         assert len(lines) == 2 and all("No space left on device" in line for line in lines)
-        _assert_is(Checkpoints(tmp_path, 3).restore(ABSTRACT()), 1)
+        _assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
-def test_notes_that_cannot_be_amended_are_told(tmp_path):
+def test_notes_that_cannot_be_amended_are_reported(tmp_path):
     checkpoints = _saved(tmp_path, [1])
     (tmp_path / "amended").touch()
     with pytest.raises(UserError, match=r"amended/1.json cannot be written: (Not|File)"):

@@ -10,6 +10,7 @@ import pytest
 
 from switch_jax.checkpointing import Checkpoints, orbax_patches
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
 
 # Of orbax-checkpoint 0.12.8: module, name in it, and the arguments that it is called with.
 NAMES = [
@@ -53,7 +54,7 @@ def test_a_name_that_has_moved_does_not_hide_why_a_save_failed(tmp_path, monkeyp
     def moved(*_, **__):
         raise AttributeError("no such name")
 
-    checkpoints = Checkpoints(tmp_path, 3)
+    checkpoints = Checkpoints(RunFolder(tmp_path), 3)
     monkeypatch.setattr(checkpoints._checkpointer, "save_async", save_async)
     monkeypatch.setattr(orbax_patches.future, "set_signals", moved)
     with pytest.raises(UserError, match="cannot be written to .*: .*No space left on device; what"):

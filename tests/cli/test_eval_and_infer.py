@@ -12,6 +12,7 @@ import pytest
 from switch_jax.cli import main
 from tests.cli import answers
 from tests.cli.answers import QUESTIONS
+from tests.run_folder.documented import problems, table_of
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,8 @@ def test_eval_writes_every_score_once(run, capsys):
         assert said["exact_answers"]["exact"] == 10 * equal
     assert "exact_answers" in table and "average" in table
     assert any((run / "eval" / "tensorboard").iterdir())
+    for record in records(run):
+        assert problems(record, table_of(record["kind"])) == []
 
     assert main(["eval", str(run), "--checkpoint=all"]) == 0
     assert capsys.readouterr().out == table

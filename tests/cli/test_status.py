@@ -4,7 +4,7 @@ import time
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.reports import status
+from switch_jax.reports import run_status
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def make(tmp_path):
     def make(name, state, now=None):
         folder = tmp_path / name
         folder.mkdir()
-        life = {"state": state, "message": "", "time": time.time(), "started": time.time()}
-        (folder / "status.json").write_text(json.dumps(life))
+        status = {"state": state, "message": "", "time": time.time(), "started": time.time()}
+        (folder / "status.json").write_text(json.dumps(status))
         return str(folder)
 
     return make
@@ -52,11 +52,11 @@ def test_json_is_an_object_a_line(make, capsys):
     ]
 
 
-def test_a_bucket_that_cannot_be_read_is_told_in_a_line(monkeypatch, capsys):
+def test_a_bucket_that_cannot_be_read_is_reported_in_a_line(monkeypatch, capsys):
     def read_status(folder):
         raise RuntimeError("403: no permission\nmore of it")
 
-    monkeypatch.setattr(status, "read_status", read_status)
+    monkeypatch.setattr(run_status, "read_status", read_status)
     assert main(["status", "gs://mine/run"]) == 2
     line = "switch_jax status: gs://mine/run cannot be read: 403: no permission\n"
     assert capsys.readouterr().err == line

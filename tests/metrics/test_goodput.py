@@ -1,7 +1,7 @@
 import pytest
 
 from switch_jax.metrics.goodput import Goodput, InputBound
-from switch_jax.run_folder import SPENT_KINDS
+from switch_jax.run_folder import TIME_CATEGORIES
 
 
 class Clock:
@@ -30,8 +30,13 @@ def test_every_second_counts_for_the_innermost_block_and_once(clock):
     with goodput.spend("step"):
         clock.now += 32
     assert goodput.seconds() == {
-        "step": 32, "data": 4, "checkpoint": 0, "eval": 10, "compile": 0, "idle": 17
-    }  # fmt: skip
+        "step": 32,
+        "data": 4,
+        "checkpoint": 0,
+        "eval": 10,
+        "compile": 0,
+        "idle": 17,
+    }
     assert goodput.fraction() == 32 / 63
 
 
@@ -54,12 +59,12 @@ def test_a_block_that_fails_counts_and_ends(clock):
     assert goodput.seconds()["idle"] == 5
 
 
-def test_a_run_goes_on_with_the_seconds_of_its_earlier_lives(clock):
+def test_a_run_goes_on_with_the_seconds_of_its_earlier_starts(clock):
     earlier = {"step": 10.0, "idle": 1.0}
     goodput = Goodput(earlier, clock)
     with goodput.spend("step"):
         clock.now += 5
-    assert goodput.seconds() == {**dict.fromkeys(SPENT_KINDS, 0.0), "step": 15.0, "idle": 1.0}
+    assert goodput.seconds() == {**dict.fromkeys(TIME_CATEGORIES, 0.0), "step": 15.0, "idle": 1.0}
     assert earlier == {"step": 10.0, "idle": 1.0}
 
 
@@ -82,7 +87,7 @@ def test_a_tenth_of_waiting_is_no_reason_to_warn(clock):
     assert bound.warning(data=0.0, total=0.0) is None
 
 
-def test_the_warning_tells_how_much_and_what_to_do(clock):
+def test_the_warning_says_how_much_and_what_to_do(clock):
     warning = InputBound(clock).warning(data=5.0, total=20.0)
     assert "25%" in warning and "USE_CACHED_TASKS" in warning and "\n" not in warning
 

@@ -33,7 +33,7 @@ def test_memory_that_is_touched_counts_and_its_peak_stays():
     assert after["host_peak"] >= during["host"] - 0.01
 
 
-def test_without_proc_ps_tells_the_same(monkeypatch):
+def test_without_proc_ps_gives_the_same(monkeypatch):
     expected = memory_in_use()["host"]
     monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
     assert memory_in_use()["host"] == pytest.approx(expected, rel=0.05)

@@ -79,7 +79,7 @@ def test_close_stops_what_runs_and_nothing_else(calls):
     assert calls == [1, "start", 2, 3, "stop"]
 
 
-def test_a_trace_that_cannot_be_written_is_told_and_not_tried_again(calls, monkeypatch):
+def test_a_trace_that_cannot_be_written_is_reported_and_not_tried_again(calls, monkeypatch):
     def fail():
         raise RuntimeError("No space left on device")
 

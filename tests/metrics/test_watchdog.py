@@ -20,7 +20,7 @@ def _wait_for(count, file, seconds=10.0):
     assert len(_reports(file)) >= count
 
 
-def test_a_silence_is_told_with_the_stacks_of_all_threads(tmp_path, capfd):
+def test_a_silence_is_reported_with_the_stacks_of_all_threads(tmp_path, capfd):
     file = tmp_path / "hang.txt"
     go_on = threading.Event()
 
@@ -37,11 +37,11 @@ def test_a_silence_is_told_with_the_stacks_of_all_threads(tmp_path, capfd):
     text = file.read_text()
     assert _reports(file)[0] == ("0.05", "step 123")
     assert "in a_thread_that_hangs" in text and "in _wait_for" in text
-    told = capfd.readouterr().err
-    assert REPORT.search(told) and "in a_thread_that_hangs" in told
+    written = capfd.readouterr().err
+    assert REPORT.search(written) and "in a_thread_that_hangs" in written
 
 
-def test_it_tells_again_each_time_the_silence_has_doubled(tmp_path):
+def test_it_writes_again_each_time_the_silence_has_doubled(tmp_path):
     file = tmp_path / "hang.txt"
     start = time.monotonic()
     with Watchdog(0.02, file):
@@ -88,11 +88,11 @@ def test_close_ends_the_thread_at_once(tmp_path):
 
 def test_a_file_that_cannot_be_written_silences_nothing(tmp_path, capfd):
     with Watchdog(0.02, tmp_path / "missing" / "hang.txt"):
-        told, end = "", time.monotonic() + 10
-        while len(REPORT.findall(told)) < 2 and time.monotonic() < end:
+        written, end = "", time.monotonic() + 10
+        while len(REPORT.findall(written)) < 2 and time.monotonic() < end:
             time.sleep(0.005)
-            told += capfd.readouterr().err
-    assert [seconds for seconds, _ in REPORT.findall(told)][:2] == ["0.02", "0.04"]
+            written += capfd.readouterr().err
+    assert [seconds for seconds, _ in REPORT.findall(written)][:2] == ["0.02", "0.04"]
 
 
 def test_a_step_costs_microseconds(tmp_path):

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from switch_jax import run_folder
 from switch_jax.errors import TransientError, UserError
 from switch_jax.metrics import MetricWriter
+from switch_jax.run_folder import RunFolder, read_metrics
 
 
 def _lines(folder):
@@ -63,7 +62,7 @@ def wandb(monkeypatch):
 
 
 def test_numbers_lie_in_both_files_under_their_paths(tmp_path):
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     values = {"loss": 2.5, "router": {"encoder": {"load": [[0.25, 0.75, 0.75]], "dropped": [0.5]}}}
     writer.write("train", 3, 1.23456, values)
     writer.write("eval", 3, 1.5, {"task": "mine", "accuracy": 0.5})
@@ -86,7 +85,7 @@ def test_numbers_lie_in_both_files_under_their_paths(tmp_path):
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
     nan, inf = float("nan"), float("inf")
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     router = {"load": [[0.5, inf], [-inf, 1.0]], "entropy": [inf]}
     writer.write("train", 1, 0.0, {"loss": nan, "router": router})
     writer.close()
@@ -98,16 +97,16 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 
 def test_the_last_record_of_a_kind_up_to_a_step(tmp_path):
     lines = [
-        {"kind": "train", "step": 2, "seconds": 2.0, "life": 1},
-        {"kind": "train", "step": 4, "seconds": 4.0, "life": 1},
+        {"kind": "train", "step": 2, "seconds": 2.0, "start": 1},
+        {"kind": "train", "step": 4, "seconds": 4.0, "start": 1},
         '{"kind": "train", "step": 5, "sec',
-        {"kind": "train", "step": 4, "seconds": 5.0, "life": 2},  # after a checkpoint of step 2
+        {"kind": "train", "step": 4, "seconds": 5.0, "start": 2},  # after a checkpoint of step 2
         {"kind": "eval", "step": 4, "seconds": 5.5, "neg_log_perplexity": -2.0},
-        {"kind": "train", "step": 6, "seconds": 7.0, "life": 2},
+        {"kind": "train", "step": 6, "seconds": 7.0, "start": 2},
     ]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + "\n")
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     assert writer.last_record("train", 5) == lines[3]
     assert writer.last_record("train", 3) == lines[0]
     assert writer.last_record("eval", 9) == lines[4]
@@ -128,7 +127,7 @@ def test_lines_that_are_no_records_are_left_out_and_said(tmp_path, capsys):
     ]  # fmt: skip
     text = "\n".join([lines[0], json.dumps(good), "", *lines[1:]])
     (tmp_path / "metrics.jsonl").write_text(text + "\n", encoding="latin-1")
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     for _ in range(2):
         assert writer.last_record("train", 9) == good
     assert writer.find({"kind": "train"}) == good
@@ -138,21 +137,21 @@ def test_lines_that_are_no_records_are_left_out_and_said(tmp_path, capsys):
         f"{tmp_path}/metrics.jsonl: {len(lines)} of {len(lines) + 2} lines are no records, the "
         "first is line 1;"
     )
-    assert [r["step"] for r in run_folder.read_metrics(epath.Path(tmp_path)).value] == [1]
+    assert [r["step"] for r in read_metrics(RunFolder(tmp_path)).value] == [1]
 
 
 def test_what_lies_in_the_place_of_a_file_or_a_folder_is_named(tmp_path):
     (tmp_path / "tensorboard").touch()
     with pytest.raises(UserError, match=r"/tensorboard cannot be written: File exists"):
-        MetricWriter(tmp_path)
+        MetricWriter(RunFolder(tmp_path))
     (tmp_path / "tensorboard").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match=r"/metrics.jsonl cannot be read: Is a directory"):
-        MetricWriter(tmp_path)
+        MetricWriter(RunFolder(tmp_path))
 
 
 def test_a_new_folder_has_no_records(tmp_path):
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     assert writer.last_record("train", 9) is None
     writer.close()
 
@@ -160,7 +159,7 @@ def test_a_new_folder_has_no_records(tmp_path):
 def test_an_inactive_writer_reads_and_leaves_everything_as_it_is(tmp_path, wandb):
     line = '{"kind": "train", "step": 1, "seconds": 2.5}'
     (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"ki')
-    writer = MetricWriter(tmp_path, wandb_project="mine", active=False)
+    writer = MetricWriter(RunFolder(tmp_path), wandb_project="mine", active=False)
     writer.write("train", 2, 3.5, {"loss": 1.0})
     writer.close()
     assert writer.last_record("train", 2) == json.loads(line)
@@ -171,8 +170,8 @@ def test_an_inactive_writer_reads_and_leaves_everything_as_it_is(tmp_path, wandb
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
 def test_a_full_disk_is_one_clear_line(tmp_path):
-    writer = MetricWriter(tmp_path)
-    writer.path.symlink_to("/dev/full")
+    writer = MetricWriter(RunFolder(tmp_path))
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"to .*/metrics.jsonl: No space left on device$"):
         writer.write("train", 1, 0.0, {"loss": 1.0})
     writer.close()
@@ -180,7 +179,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
 def test_a_disk_that_is_full_for_tensorboard_alone_is_one_clear_line_too(tmp_path):
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     (events,) = (tmp_path / "tensorboard").glob("events.*")
     _redirect_open_file(events, "/dev/full")
     with pytest.raises(UserError, match=r"to .*/tensorboard: No space left on device$"):
@@ -197,7 +196,7 @@ def _redirect_open_file(path, target):
 
 
 def test_without_a_project_wandb_is_left_alone(tmp_path, wandb):
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     writer.write("train", 1, 0.0, {"loss": 1.0})
     writer.close()
     assert wandb.started == [] and not (tmp_path / "wandb_run_id").exists()
@@ -206,7 +205,7 @@ def test_without_a_project_wandb_is_left_alone(tmp_path, wandb):
 def test_wandb_gets_every_number_with_its_step(tmp_path, wandb):
     folder = tmp_path / "large"
     folder.mkdir()
-    writer = MetricWriter(folder, wandb_project="mine", config_text="A = 1\n")
+    writer = MetricWriter(RunFolder(folder), wandb_project="mine", config_text="A = 1\n")
     writer.write("train", 2, 1.0, {"loss": 2.5, "router": {"dropped": [0.5], "load": [[1.0]]}})
     writer.write("eval", 2, 1.0, {"task": "all", "accuracy": 0.5})
     writer.close()
@@ -230,7 +229,7 @@ def test_wandb_gets_every_number_with_its_step(tmp_path, wandb):
 def test_a_run_that_goes_on_stays_one_run_of_wandb(tmp_path, wandb):
     for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
         folder.mkdir(exist_ok=True)
-        MetricWriter(folder, wandb_project="mine").close()
+        MetricWriter(RunFolder(folder), wandb_project="mine").close()
     first, resumed, other = (started["id"] for started in wandb.started)
     assert first == resumed != other
 
@@ -238,7 +237,7 @@ def test_a_run_that_goes_on_stays_one_run_of_wandb(tmp_path, wandb):
 def test_wandb_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"not installed: pip install 'switch_jax\[wandb\]'"):
-        MetricWriter(tmp_path, wandb_project="mine")
+        MetricWriter(RunFolder(tmp_path), wandb_project="mine")
 
 
 def test_wandb_that_does_not_start(tmp_path, wandb, monkeypatch):
@@ -247,7 +246,7 @@ def test_wandb_that_does_not_start(tmp_path, wandb, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", fail)
     with pytest.raises(UserError, match="start: No API key configured. With .* WANDB_MODE=offline"):
-        MetricWriter(tmp_path, wandb_project="mine")
+        MetricWriter(RunFolder(tmp_path), wandb_project="mine")
 
 
 def test_a_fault_of_the_storage_may_pass(tmp_path, monkeypatch):
@@ -257,7 +256,7 @@ def test_a_fault_of_the_storage_may_pass(tmp_path, monkeypatch):
     def fail_in_tensorflow():
         raise tf.errors.UnavailableError(None, None, "file; words")
 
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     with monkeypatch.context() as broken:
         broken.setattr(Path, "open", fail)
         with pytest.raises(TransientError, match="metrics.jsonl: words; this may pass"):

@@ -9,7 +9,7 @@ from switch_jax.cli import main
 from switch_jax.reports import figures, page
 from tests.reports.evaluated import add_scores, generated, given
 
-LIFE = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
+STATUS = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
 SPENT = dict.fromkeys(("step", "data", "checkpoint", "eval", "compile", "idle"), 1.0)
 
 
@@ -18,9 +18,13 @@ def good(tmp_path_factory, write_run):
     """Lines 1 to 6 of metrics.jsonl are train, eval, train, eval, ...; line 7 is a rollback."""
     folder = write_run(
         tmp_path_factory.mktemp("good") / "run",
-        num_experts=2, steps=60, train_every=20, eval_every=20, tasks=("all",),
+        num_experts=2,
+        steps=60,
+        train_every=20,
+        eval_every=20,
+        tasks=("all",),
         stacks={"encoder": [1], "decoder": [1]},
-    )  # fmt: skip
+    )
     lines = read_lines(folder / "metrics.jsonl")
     for line in lines[::2]:
         line |= {"spent": SPENT, "goodput": 0.5, "skipped_steps": 0}
@@ -28,7 +32,7 @@ def good(tmp_path_factory, write_run):
     add_scores(
         folder, [generated(20, "qa", em=1.0), generated(40, "qa", em=2.0), given(40, "t", 1)]
     )
-    (folder / "status.json").write_text(json.dumps(LIFE))
+    (folder / "status.json").write_text(json.dumps(STATUS))
     return folder
 
 

@@ -35,7 +35,7 @@ def test_the_newest_record_of_a_checkpoint_counts(make_tuned):
     np.testing.assert_array_equal(found.values["f1"], [65.0, 71.0])
 
 
-def test_every_metric_is_told_at_the_best_of_the_first_and_at_the_last(make_tuned):
+def test_every_metric_is_reported_at_the_best_of_the_first_and_at_the_last(make_tuned):
     lines = [
         generated(step, "squad", em=em, f1=f1)
         for step, em, f1 in ((100, 50.0, 99.0), (200, 62.5, 71.25), (1300, 61.0, 72.0))
@@ -53,7 +53,7 @@ def test_every_metric_is_told_at_the_best_of_the_first_and_at_the_last(make_tune
     ]
 
 
-def test_what_differs_is_told_and_kept_apart(make_tuned):
+def test_what_differs_is_reported_and_kept_apart(make_tuned):
     lines = [
         generated(1, "squad", em=60.0),
         generated(1, "squad", decoding="4 beams", em=61.0),

@@ -97,7 +97,7 @@ def test_without_run_json_and_config_the_folder_gives_the_name(tmp_path):
     assert not run.dense and not run.sparse
 
 
-def test_runs_of_the_same_name_are_told_apart_by_folder(tmp_path):
+def test_runs_of_the_same_name_are_distinguished_by_folder(tmp_path):
     folders = [write(tmp_path / name, [train(10, -5.0)]) for name in ("a", "b")]
     for folder in folders:
         (folder / "run.json").write_text('{"name": "same"}')

@@ -110,7 +110,7 @@ def test_caveats_name_what_differs():
     assert summary.compare(DENSE, run("switch", 8, [(100, -4.0)]), "t").caveats() == []
 
 
-def test_skipped_steps_are_told():
+def test_skipped_steps_are_reported():
     sparse = run("switch", 8, [(100, -4.0), (200, -3.0)])
     assert "Steps skipped as bad" not in dict(summary.final_numbers([DENSE, sparse], "t"))
     values = {**sparse.train.values, "skipped_steps": np.array([2.0, 1.0])}
@@ -139,7 +139,7 @@ def test_the_held_out_task_is_one_all_runs_have():
     assert summary.empty_rows([none], None) is None
 
 
-def test_what_a_run_does_not_state_is_told_from_what_it_had_not():
+def test_what_a_run_does_not_state_is_reported_from_what_it_had_not():
     runs = [run("old", 0, [(1, -4.0)]), run("new", 0, [(1, -4.0)], initial_checkpoint=None)]
     assert dict(summary.facts_table(runs))["initial_checkpoint"] == ["not stated", "none"]
 

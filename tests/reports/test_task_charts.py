@@ -49,8 +49,10 @@ def test_speed_ups_by_task_are_those_of_each_curve_alone():
     _, speedups = task_charts.by_task([run("dense", 0, DENSE), run("switch", 8, SPARSE)])
     # Three quarters of the way from step 100 to 200, on all but Yoruba: 200 / 175.
     assert "The median is 1.14×. On 1 of 8 it never gets there." in speedups.caption
-    counts = [(bar.get_x(), bar.get_x() + bar.get_width(), bar.get_height()) for bar in
-              drawn(speedups).patches]  # fmt: skip
+    counts = [
+        (bar.get_x(), bar.get_x() + bar.get_width(), bar.get_height())
+        for bar in drawn(speedups).patches
+    ]
     assert sum(height for *_, height in counts) == 7
     assert sum(height for low, high, height in counts if low <= 200 / 175 <= high) == 7
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from switch_jax.config import GuardConfig
+from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.bad_step_guard import Guard, init_guard, judge
 from switch_jax.trainer.bad_steps import BadSteps
 
@@ -148,7 +149,7 @@ class _Run:
         factors[:, 0] *= kind.data(rng)
         factors[kind.bad] *= (kind.bad_loss, kind.bad_norm)
         self.levels, self.factors = np.stack([kind.loss, kind.norm], 1), factors
-        self._bad, self._seen = BadSteps(config, Path()), 0
+        self._bad, self._seen = BadSteps(config, RunFolder(Path())), 0
         self.step = self.updates = self.returns = 0
         self.stopped = False
         self.skipped = np.zeros(STEPS, bool)

@@ -6,6 +6,7 @@ import pytest
 
 from switch_jax.config import GuardConfig
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.bad_steps import BadSteps, verdict
 
 
@@ -16,7 +17,7 @@ def test_a_verdict_has_the_value_and_the_limit():
 
 
 def test_the_run_goes_back_so_often_and_a_good_checkpoint_begins_the_count_anew():
-    bad = BadSteps(GuardConfig(bad_steps_in_a_row=3, rollbacks=2), Path("folder"))
+    bad = BadSteps(GuardConfig(bad_steps_in_a_row=3, rollbacks=2), RunFolder(Path("folder")))
     bad.in_a_row = 2
     assert not bad.too_many() and not bad.may_save()
     for _ in range(2):

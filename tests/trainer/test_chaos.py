@@ -11,6 +11,7 @@ import pytest
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.cli import gin_config
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.state import abstract_state
 from tests.trainer.worker_processes import TINY, finish, losses, output, records, run, start
 
@@ -26,7 +27,7 @@ def parameters(folder):
     gin_config.parse([str(TINY)], [f"MODEL_DIR={folder}"], [])
     config = gin_config.build()
     abstract = abstract_state(config, make_mesh(config.mesh))
-    return jax.device_get(Checkpoints(folder, keep=1).restore(abstract).state)
+    return jax.device_get(Checkpoints(RunFolder(folder), keep=1).restore(abstract).state)
 
 
 def assert_same_end(folder, undisturbed):

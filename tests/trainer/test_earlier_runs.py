@@ -12,6 +12,7 @@ from switch_jax.cli import gin_config, main
 from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.bad_step_guard import init_guard
 from switch_jax.train_step.state import abstract_state
 from switch_jax.train_step.step import make_train_step
@@ -41,7 +42,7 @@ def test_the_next_steps_have_the_losses_that_they_had_then(run):
     with jax.set_mesh(mesh):
         abstract = abstract_state(config, mesh)
         fresh = {"guard": lambda: init_guard(config.guard)}
-        restored = Checkpoints(folder, keep=1).restore(abstract, fresh=fresh)
+        restored = Checkpoints(RunFolder(folder), keep=1).restore(abstract, fresh=fresh)
         optimizer = make_optimizer(config.optimizer, logical_axes(config.model))
         step = jax.jit(make_train_step(config, optimizer))
         state, losses = restored.state, []

@@ -24,13 +24,15 @@ from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.metrics import MetricWriter
-from switch_jax.reports.status import read_status
+from switch_jax.reports.run_status import read_status
+from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.step import batch_hash
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.signals import Stopped
 from switch_jax.trainer.train import train
+from tests.run_folder.documented import problems, table_of, tables
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
@@ -99,6 +101,22 @@ def test_what_a_run_leaves_behind(whole):
     assert 0 < records[0]["seconds"] < records[-1]["seconds"]
 
 
+def test_what_a_run_writes_is_as_documented(whole):
+    folder, _ = whole
+    records = [*_records(folder, "train"), *_records(folder, "eval")]
+    assert [p for record in records for p in problems(record, table_of(record["kind"]))] == []
+    written = {field for record in records for field in record}
+    documented = {field for kind in ("train", "eval") for field in table_of(kind)}
+    # The peak of a CPU is not known.
+    assert {field for field in documented if "." not in field} - written == {
+        "model_flops_utilisation"
+    }
+    for file in ("run.json", "status.json"):
+        content = json.loads((folder / file).read_text())
+        assert problems(content, tables()[file]) == []
+        assert {field for field in tables()[file] if "." not in field} == set(content)
+
+
 def test_what_the_status_of_a_run_says(whole):
     status = read_status(whole[0])
     assert (status.state, status.step, status.train_steps, status.checkpoint) == (
@@ -142,7 +160,7 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path):
 
 def test_a_half_written_line_spoils_no_other(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "seconds": 2.5}\n{"ki')
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriter(RunFolder(tmp_path))
     writer.write("eval", 2, 3.5, {"task": "mine", "accuracy": 0.5})
     writer.close()
     last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
@@ -245,6 +263,7 @@ def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison,
     assert int(state.guard.good) == 5 and int(state.guard.in_a_row) == 0
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (skipped,) = _records(tmp_path, "skipped")
+    assert problems(skipped, table_of("skipped")) == []
     assert (skipped["step"], skipped["batch"], skipped["loss"]) == (4, 4, None)
     assert [r["skipped_steps"] for r in _records(tmp_path, "train")] == [0, 0, 1, 0]
     assert _hashes(tmp_path) == _hashes(whole[0])
@@ -275,6 +294,7 @@ def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path
     assert int(state.step) == int(state.guard.good) == 6  # as of the checkpoint
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (rollback,) = _records(tmp_path, "rollback")
+    assert problems(rollback, table_of("rollback")) == []
     assert (rollback["step"], rollback["bad_steps"]) == (6, 2)
     assert read_status(tmp_path).rollbacks == 1
     # Batches 1 to 3, the good 4 and the bad 5 and 6; then steps 4 to 6 take 7 to 9.
@@ -346,7 +366,7 @@ def test_other_streams_are_refused(whole):
 
 
 def test_a_second_job_in_the_folder_is_refused(tmp_path):
-    lock = RunLock(tmp_path)
+    lock = RunLock(RunFolder(tmp_path))
     with pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
         _train(tmp_path, 3)
     lock.close()

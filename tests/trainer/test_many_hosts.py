@@ -11,6 +11,7 @@ import pytest
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import MeshConfig
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.state import abstract_state
 from tests.trainer.helpers import tiny_config, tiny_model
 from tests.trainer.worker_processes import (
@@ -46,7 +47,7 @@ def save_as_one_of_two(folder, port, index):
 
     processes.connect(f"localhost:{port}", 2, int(index), local_cpu_devices=4)
     state, _ = state_on((2, 4, 1))
-    checkpoints = Checkpoints(folder, keep=1)
+    checkpoints = Checkpoints(RunFolder(folder), keep=1)
     checkpoints.save(7, state, {"whose": jax.process_index()}, None)
     checkpoints.close()
 
@@ -59,7 +60,7 @@ def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_
     processes = [subprocess.Popen([*command, str(port), str(i)], env=env) for i in range(2)]
     assert finish(processes, tmp_path) == [0, 0]
     expected, abstract = state_on((1, 2, 2))
-    restored = Checkpoints(tmp_path, keep=1).restore(abstract)
+    restored = Checkpoints(RunFolder(tmp_path), keep=1).restore(abstract)
     assert (restored.step, restored.notes) == (7, {"whose": 0})
     for a, b in zip(jax.tree.leaves(restored.state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)

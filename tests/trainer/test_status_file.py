@@ -8,12 +8,13 @@ import pytest
 
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import status_file
 from switch_jax.trainer.signals import INTERRUPTED, PREEMPTED, Stopped
-from switch_jax.trainer.status_file import Life, recording_early_failures
+from switch_jax.trainer.status_file import StatusFile, record_early_failure
 
 
-def told(folder):
+def state_and_message(folder):
     facts = json.loads((folder / "status.json").read_text())
     assert facts["processes"] == 1
     assert facts["started"] <= facts["time"]
@@ -21,11 +22,11 @@ def told(folder):
 
 
 def test_a_run_from_its_start_to_its_end(tmp_path):
-    with Life(tmp_path, active=True) as life:
-        assert told(tmp_path) == ("starting", "")
-        life.running()
-        assert told(tmp_path) == ("running", "")
-    assert told(tmp_path) == ("finished", "")
+    with StatusFile(RunFolder(tmp_path), active=True) as status:
+        assert state_and_message(tmp_path) == ("starting", "")
+        status.running()
+        assert state_and_message(tmp_path) == ("running", "")
+    assert state_and_message(tmp_path) == ("finished", "")
 
 
 @pytest.mark.parametrize(
@@ -38,25 +39,25 @@ def test_a_run_from_its_start_to_its_end(tmp_path):
         (ValueError("no such\nshape"), "failed", "ValueError: no such"),
     ],
 )
-def test_how_a_run_ended_is_told_and_goes_on_its_way(tmp_path, error, state, message):
-    with pytest.raises(type(error)), Life(tmp_path, active=True):
+def test_how_a_run_ended_is_reported_and_goes_on_its_way(tmp_path, error, state, message):
+    with pytest.raises(type(error)), StatusFile(RunFolder(tmp_path), active=True):
         raise error
-    assert told(tmp_path)[0] == state
-    assert told(tmp_path)[1].startswith(message)
+    assert state_and_message(tmp_path)[0] == state
+    assert state_and_message(tmp_path)[1].startswith(message)
 
 
 def test_one_process_writes(tmp_path):
-    with Life(tmp_path, active=False) as life:
-        life.running()
+    with StatusFile(RunFolder(tmp_path), active=False) as status:
+        status.running()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told_at_the_start_and_not_at_the_end(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_at_the_start_and_not_at_the_end(tmp_path):
     with pytest.raises(UserError, match="status.json cannot be written: No such file"):
-        Life(tmp_path / "absent", active=True)
+        StatusFile(RunFolder(tmp_path / "absent"), active=True)
     folder = tmp_path / "run"
     folder.mkdir()
-    with Life(folder, active=True):
+    with StatusFile(RunFolder(folder), active=True):
         (folder / "status.json").unlink()
         folder.rmdir()
 
@@ -66,11 +67,11 @@ def test_a_full_disk_has_room_for_how_the_run_ended(tmp_path):
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("takes the right to mount a file system")
     try:
-        with pytest.raises(UserError), Life(tmp_path, active=True):
+        with pytest.raises(UserError), StatusFile(RunFolder(tmp_path), active=True):
             with contextlib.suppress(OSError), (tmp_path / "large").open("wb") as file:
                 file.write(bytes(10**6))
             raise UserError(f"the disk is full {'x' * 5000}")
-        state, message = told(tmp_path)
+        state, message = state_and_message(tmp_path)
         assert state == "failed" and message.startswith("the disk is full xxx")
         assert [path.name for path in tmp_path.glob("*status*")] == ["status.json"]
     finally:
@@ -84,10 +85,10 @@ def test_without_room_for_a_second_file_the_first_keeps_within_its_block(
     def refuse(file, text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError), Life(tmp_path, active=True):
-        monkeypatch.setattr(status_file, "write_whole", refuse)
+    with pytest.raises(UserError), StatusFile(RunFolder(tmp_path), active=True):
+        monkeypatch.setattr(status_file, "atomic_write", refuse)
         raise UserError(f"the disk is full {letter * 5000}")
-    state, message = told(tmp_path)
+    state, message = state_and_message(tmp_path)
     assert state == "failed" and message.startswith(f"the disk is full {letter * 20}")
     assert (tmp_path / "status.json").stat().st_size <= 512
 
@@ -95,32 +96,32 @@ def test_without_room_for_a_second_file_the_first_keeps_within_its_block(
 @pytest.fixture
 def crashed(tmp_path):
     """The folder of a run that was killed."""
-    Life(tmp_path, active=True).running()
+    StatusFile(RunFolder(tmp_path), active=True).running()
     return tmp_path
 
 
 def fail_early(folder):
-    with pytest.raises(UserError, match="^no such task$"), recording_early_failures(str(folder)):
+    with pytest.raises(UserError, match="^no such task$"), record_early_failure(str(folder)):
         raise UserError("no such task")
 
 
 def test_a_failure_before_the_run_has_begun_takes_the_place_of_running(crashed):
     fail_early(crashed)
-    assert told(crashed) == ("failed", "no such task")
-    RunLock(crashed).close()  # it is free again
+    assert state_and_message(crashed) == ("failed", "no such task")
+    RunLock(RunFolder(crashed)).close()  # it is free again
 
 
 def test_a_failure_beside_another_job_leaves_what_that_one_says(crashed):
-    lock = RunLock(crashed)
+    lock = RunLock(RunFolder(crashed))
     fail_early(crashed)
-    assert told(crashed) == ("running", "")
+    assert state_and_message(crashed) == ("running", "")
     lock.close()
 
 
-def test_the_first_process_tells_an_early_failure(crashed, monkeypatch):
+def test_the_first_process_records_an_early_failure(crashed, monkeypatch):
     monkeypatch.setattr(status_file, "process_index_and_count", lambda: (1, 2))
     fail_early(crashed)
-    assert told(crashed) == ("running", "")
+    assert state_and_message(crashed) == ("running", "")
 
 
 def test_an_early_failure_makes_no_folder_and_no_file(tmp_path):
@@ -131,6 +132,6 @@ def test_an_early_failure_makes_no_folder_and_no_file(tmp_path):
 
 
 def test_a_start_without_a_failure_changes_nothing(crashed):
-    with recording_early_failures(str(crashed)):
+    with record_early_failure(str(crashed)):
         pass
-    assert told(crashed) == ("running", "")
+    assert state_and_message(crashed) == ("running", "")

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its arrays, and reading that may fail on one process alone."""
+"""Whether a checkpoint can be read, is as it was written, and fits the model."""
 
 import json
 import zlib
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from switch_jax.checkpointing.orbax_patches import first_cause, root, without_logs
+from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.runtime.processes import gather, run_on_all
 
@@ -16,7 +16,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def shapes_of(tree: Any) -> Shapes:
-    """Shapes by slash-separated path, of arrays or of what Orbax says of them."""
+    """Shapes by slash-separated path, of arrays or of Orbax's metadata of arrays."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
     return {path_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
 
@@ -27,13 +27,16 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
-    """Raises UserError where arrays differ: names the first, with both shapes, and the remedy.
+    """Checks that a checkpoint has the arrays of the config.
 
     Args:
-      saved: of the checkpoint.
-      wanted: of the config.
-      name: what to call the checkpoint.
-      remedy: what to do instead.
+      saved: shapes in the checkpoint.
+      wanted: shapes that follow from the config.
+      name: how the message calls the checkpoint.
+      remedy: what the message says to do instead.
+
+    Raises:
+      UserError: arrays differ; names the first three, with both shapes.
     """
     differing = sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
     if differing:
@@ -48,29 +51,35 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
         )
 
 
-def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """What it gives, and why it could not be read, on any process; None if it could on all.
+def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """Calls a function that reads a checkpoint; all processes call this together.
+
+    Returns:
+      What `read` returned, and None; or, where it failed on any process, the damage in one line.
 
     Raises:
-      TransientError: see `damage`; on every process where it is one on any.
+      TransientError: the storage failed, on any process; see `damage_of`.
     """
 
     def attempt() -> tuple[Any, str | None]:
         try:
             with without_logs():
                 return read(*arguments), None
-        except Exception as error:  # Orbax's own kinds of errors are many
-            return None, damage(error)
+        except Exception as error:  # Orbax raises errors of many types
+            return None, damage_of(error)
 
-    result, reason = run_on_all(attempt)
-    return result, next((r for r in gather(reason) if r is not None), None)
+    result, damage = run_on_all(attempt)
+    return result, next((d for d in gather(damage) if d is not None), None)
 
 
-def read_descriptions(checkpoint: Path) -> None:
-    """Raises OSError where the storage fails: Orbax then reads a description as if it were empty.
+def check_metadata_readable(checkpoint: Path) -> None:
+    """Reads all metadata files: Orbax takes one that the storage fails to read for an empty one.
 
     Args:
       checkpoint: its folder; the files in it and in the folders right in it are read.
+
+    Raises:
+      OSError: the storage failed.
     """
     for file in (*checkpoint.glob("*"), *checkpoint.glob("*/*")):
         try:
@@ -81,29 +90,29 @@ def read_descriptions(checkpoint: Path) -> None:
             raise
 
 
-def damage(error: Exception) -> str:
-    """What is damaged, by the error of reading it, in one line.
+def damage_of(error: Exception) -> str:
+    """What is damaged, in one line, by the error of reading it.
 
     Raises:
-      TransientError: nothing need be: the storage failed.
+      TransientError: the storage failed, so the checkpoint may be in order.
     """
-    reason, cause = first_cause(error), root(error)
+    reason, cause = root_cause_text(error), root_cause(error)
     if is_transient(cause):
         raise storage_error(f"a checkpoint cannot be read: {reason}", cause) from error
     return reason
 
 
-def packed(content: Any) -> dict[str, Any]:
-    """With a checksum: a flipped bit may leave it JSON, with another number in it."""
+def add_checksum(content: Any) -> dict[str, Any]:
+    """JSON content with a checksum: a flipped bit may leave it valid JSON with another number."""
     text = json.dumps(content)
     return {"text": text, "crc32": zlib.crc32(text.encode())}
 
 
-def unpacked(packed: Any) -> Any:
-    """What was packed; ValueError if it is not as it was."""
+def verify_checksum(stored: Any) -> Any:
+    """The content that `add_checksum` was given; ValueError if it was changed since."""
     try:
-        if zlib.crc32(packed["text"].encode()) == packed["crc32"]:
-            return json.loads(packed["text"])
+        if zlib.crc32(stored["text"].encode()) == stored["crc32"]:
+            return json.loads(stored["text"])
     except (KeyError, TypeError, AttributeError):
         pass
     raise ValueError("its notes cannot be read")

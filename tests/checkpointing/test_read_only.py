@@ -12,6 +12,7 @@ from switch_jax.checkpointing import Checkpoints, RunLock, find_checkpoint, load
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder
 
 PLACES = {
     "experts": {"wi": PartitionSpec("expert", "data", "model")},
@@ -46,7 +47,7 @@ def _assert_is(parameters, step):
 def run(tmp_path_factory):
     """The folder of a run with the checkpoints of steps 3 and 10."""
     folder = tmp_path_factory.mktemp("run")
-    checkpoints = Checkpoints(folder, 3)
+    checkpoints = Checkpoints(RunFolder(folder), 3)
     for step in (3, 10):
         parameters = jax.tree.map(jnp.float32, _parameters(step))
         optimizer = {"moment": jnp.zeros(7), "none": None}
@@ -85,7 +86,7 @@ def test_nothing_changes_in_the_folder_of_a_run_that_goes_on(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     (folder / "checkpoints" / "11.orbax-checkpoint-tmp").mkdir()  # a save under way
-    lock = RunLock(folder)
+    lock = RunLock(RunFolder(folder))
     before = _content(folder)
     _assert_is(load_parameters(folder, _abstract((1, 1, 1))), 10)
     assert _content(folder) == before

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.trainer.folder import _initial_checkpoint, make_folder, write_bad_batch
+from switch_jax.run_folder import RunFolder, create_run_folder, write_bad_batch, write_description
 from tests.trainer.helpers import random_batch
 
 
@@ -21,7 +22,7 @@ def _batch_of_one_process(here):
 def test_a_bad_batch_holds_the_rows_that_this_process_has(tmp_path):
     here = [2, 3, 6]
     whole, partly = _batch_of_one_process(here)
-    path = write_bad_batch(tmp_path, 17, partly)
+    path = write_bad_batch(RunFolder(tmp_path), 17, 0, partly)
     assert path == tmp_path / "bad_batches" / "batch_17_process_0.npz"
     with np.load(path) as written:  # refuses pickles by default
         assert set(written.files) == {"rows", *whole}
@@ -32,41 +33,55 @@ def test_a_bad_batch_holds_the_rows_that_this_process_has(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[1]", "null", "5", '{"initial_checkpoint": 5}', "{", "[" * 9**6])
-def test_a_run_json_of_another_type_is_said_and_left_behind(tmp_path, capsys, text):
+def test_a_run_json_of_another_type_is_reported_and_written_anew(tmp_path, capsys, text):
+    folder, file = RunFolder(tmp_path), tmp_path / "run.json"
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
-    (tmp_path / "run.json").write_text('{"initial_checkpoint": "/a/b"}')
-    assert _initial_checkpoint(tmp_path, None) == "/a/b"
+    file.write_text('{"initial_checkpoint": "/a/b"}')
+    write_description(folder, {"seed": 5}, None, "")
+    described = {"name": tmp_path.name, "seed": 5, "initial_checkpoint": "/a/b"}
+    assert json.loads(file.read_text()) == described
     assert capsys.readouterr().out == ""
-    (tmp_path / "run.json").write_text(text)
-    assert _initial_checkpoint(tmp_path, None) is None
+    file.write_text(text)
+    write_description(folder, {"seed": 5}, None, "")
+    assert json.loads(file.read_text()) == {**described, "initial_checkpoint": None}
     (said,) = capsys.readouterr().out.splitlines()
     assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
 
 
-def test_a_bad_batch_that_cannot_be_written_is_told(tmp_path):
+def test_a_bad_batch_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "bad_batches").touch()
     with pytest.raises(UserError, match=r"batch_3_process_0.npz cannot be written: (Not|File)"):
-        write_bad_batch(tmp_path, 3, random_batch(4))
+        write_bad_batch(RunFolder(tmp_path), 3, 0, random_batch(4))
 
 
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
-    folder = make_folder(str(tmp_path / "a" / "b"))
-    assert folder == make_folder(str(folder)) == tmp_path / "a" / "b"
-    assert list(folder.iterdir()) == []
+    folder = create_run_folder(str(tmp_path / "a" / "b"))
+    assert folder == create_run_folder(str(folder)) == RunFolder(tmp_path / "a" / "b")
+    assert list(folder.path.iterdir()) == []
 
 
 def test_no_two_processes_try_a_folder_by_the_same_file(tmp_path, monkeypatch):
     touched, touch = [], Path.touch
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
     monkeypatch.setattr(Path, "touch", lambda path: touched.append(path) or touch(path))
-    make_folder(str(tmp_path))
-    make_folder(str(tmp_path))
+    create_run_folder(str(tmp_path))
+    create_run_folder(str(tmp_path))
     assert len({path.name for path in touched}) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="MODEL_DIR '.*file/run' cannot be written: Not a dir"):
-        make_folder(str(tmp_path / "file" / "run"))
+        create_run_folder(str(tmp_path / "file" / "run"))
     with pytest.raises(UserError, match="MODEL_DIR 'gs://bucket/run': the bucket is not mo"):
-        make_folder("gs://bucket/run")
+        create_run_folder("gs://bucket/run")
+
+
+def test_a_new_run_is_described_with_the_checkpoint_that_it_starts_from(tmp_path):
+    folder = RunFolder(tmp_path)
+    write_description(folder, {}, tmp_path / "other/checkpoints/7", "STEPS = 5\n")
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["initial_checkpoint"] == f"{tmp_path}/other/checkpoints/7"
+    write_description(folder, {}, None, "")
+    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
+    assert (tmp_path / "config.gin").read_text() == "STEPS = 5\n"

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.reports.status import read_status
+from switch_jax.reports.run_status import read_status
 from switch_jax.reports.status_text import health, page, table
 
 NOW = 1_800_000_000.0
@@ -30,23 +30,23 @@ def steps_of_ten(first, last, **values):
 
 @pytest.fixture
 def write(tmp_path):
-    """write(lines, written=..., life=..., **facts) writes a run; returns its folder."""
+    """write(lines, written=..., status=..., **facts) writes a run; returns its folder."""
 
-    def write(lines, written=NOW, life=None, **facts):
+    def write(lines, written=NOW, status=None, **facts):
         folder = tmp_path / "run"
         folder.mkdir()
         metrics = folder / "metrics.jsonl"
         metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
         os.utime(metrics, (written, written))
         (folder / "run.json").write_text(json.dumps({"train_steps": 1000, **facts}))
-        if life is not None:
-            (folder / "status.json").write_text(json.dumps(life))
+        if status is not None:
+            (folder / "status.json").write_text(json.dumps(status))
         return folder
 
     return write
 
 
-def life(state="running", started=NOW - 3000, at=NOW - 2000, message=""):
+def status_json(state="running", started=NOW - 3000, at=NOW - 2000, message=""):
     return {"state": state, "message": message, "time": at, "started": started, "processes": 2}
 
 
@@ -64,10 +64,16 @@ def test_how_far_a_run_is(write):
         {"kind": "eval", "step": 0, "task": "mine", "neg_log_perplexity": -9.0},
         *steps_of_ten(10, 190),
         {"kind": "eval", "step": 200, "task": "mine", "neg_log_perplexity": -3.5},
-        *steps_of_ten(200, 200, router=router, goodput=0.75, tokens_per_second=5000.0,
-                      tokens_per_second_per_chip=1250.0),
-    ]  # fmt: skip
-    status = read_status(write(lines, NOW - 30, life()), NOW)
+        *steps_of_ten(
+            200,
+            200,
+            router=router,
+            goodput=0.75,
+            tokens_per_second=5000.0,
+            tokens_per_second_per_chip=1250.0,
+        ),
+    ]
+    status = read_status(write(lines, NOW - 30, status_json()), NOW)
     assert (status.state, status.needs_attention) == ("running", False)
     assert (status.step, status.train_steps, status.loss) == (200, 1000, 8.0)
     assert (status.held_out, status.held_out_task, status.held_out_step) == (-3.5, "mine", 200)
@@ -101,9 +107,11 @@ def test_the_mean_over_tasks_is_the_held_out_value(write):
 # 21 s between records, so 63 s; 100 s of evaluation and 50 s of a checkpoint come on top.
 SLOW = [
     *steps_of_ten(10, 50),
-    *(record(step, {"step": 2.0 * step, "data": 0.1 * step, "eval": 100.0, "checkpoint": 50.0})
-      for step in range(60, 400, 10)),
-]  # fmt: skip
+    *(
+        record(step, {"step": 2.0 * step, "data": 0.1 * step, "eval": 100.0, "checkpoint": 50.0})
+        for step in range(60, 400, 10)
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,9 @@ SLOW = [
     ],
 )
 def test_a_stall_is_silence_beyond_the_usual(write, lines, silence, state, limit):
-    status = read_status(write(lines, NOW - silence, life(at=NOW - 5000, started=NOW - 6000)), NOW)
+    status = read_status(
+        write(lines, NOW - silence, status_json(at=NOW - 5000, started=NOW - 6000)), NOW
+    )
     assert status.silence_limit == pytest.approx(limit)
     assert (status.state, status.needs_attention) == (state, state == "stalled")
     assert (status.message == "") == (state == "running")
@@ -124,7 +134,7 @@ def test_a_stall_is_silence_beyond_the_usual(write, lines, silence, state, limit
 
 def test_after_a_start_there_is_time_to_compile(write):
     lines = [record(10, {"step": 20.0, "compile": 900.0}), *steps_of_ten(20, 40)]
-    folder = write(lines, NOW - 9000, life("starting", started=NOW - 2000, at=NOW - 2000))
+    folder = write(lines, NOW - 9000, status_json("starting", started=NOW - 2000, at=NOW - 2000))
     status = read_status(folder, NOW)
     assert (status.state, status.silence) == ("starting", 2000)
     assert status.silence_limit == 120 + 3 * 900
@@ -132,7 +142,7 @@ def test_after_a_start_there_is_time_to_compile(write):
 
 
 def test_the_first_start_may_take_half_an_hour(write):
-    folder = write([], life=life("starting", started=NOW, at=NOW))
+    folder = write([], status=status_json("starting", started=NOW, at=NOW))
     (folder / "metrics.jsonl").unlink()
     status = read_status(folder, NOW + 1900)
     assert (status.state, status.step, status.loss) == ("starting", 0, None)
@@ -144,7 +154,7 @@ def test_the_first_start_may_take_half_an_hour(write):
     ("state", "attention"), [("finished", False), ("stopped", False), ("failed", True)]
 )
 def test_how_a_run_ended(write, state, attention):
-    folder = write(steps_of_ten(10, 400), NOW - 9000, life(state, message="because"))
+    folder = write(steps_of_ten(10, 400), NOW - 9000, status_json(state, message="because"))
     status = read_status(folder, NOW)
     assert (status.state, status.message, status.needs_attention) == (state, "because", attention)
     early = "finished early" if state == "finished" else state
@@ -159,7 +169,7 @@ def test_a_run_of_before_there_was_a_status_file(write):
 
 
 def test_the_last_checkpoint_and_its_age(write):
-    folder = write(steps_of_ten(10, 200), NOW - 300, life())
+    folder = write(steps_of_ten(10, 200), NOW - 300, status_json())
     for step, age in ((90, 10.0), (100, 60.0)):
         (folder / f"checkpoints/{step}").mkdir(parents=True)
         saved = {"commit_timestamp_nsecs": int((NOW - age) * 1e9)}
@@ -171,8 +181,9 @@ def test_the_last_checkpoint_and_its_age(write):
     assert status.silence == pytest.approx(60)  # a checkpoint is a sign of life
     (folder / "checkpoints/100/_CHECKPOINT_METADATA").write_text("{")
     assert (read_status(folder, NOW).checkpoint, read_status(folder, NOW).checkpoint_age) == (
-        100, None
-    )  # fmt: skip
+        100,
+        None,
+    )
 
 
 def test_what_went_wrong_on_the_way(write):
@@ -182,7 +193,7 @@ def test_what_went_wrong_on_the_way(write):
         {"kind": "rollback", "step": 60, "bad_steps": 9},
         *steps_of_ten(50, 70, skipped_steps=1),  # that of step 50 stands in the earlier one's place
     ]
-    folder = write(lines, life=life())
+    folder = write(lines, status=status_json())
     for name in ("damaged/40_1", "damaged/30_2"):
         (folder / name).mkdir(parents=True)
     (folder / "hanging_process_3.txt").touch()
@@ -198,14 +209,28 @@ def test_what_went_wrong_on_the_way(write):
 
 def test_a_line_for_each_of_several(write):
     lines = steps_of_ten(10, 500, tokens_per_second=123456.0)
-    status = read_status(write(lines, NOW - 9, life()), NOW)
+    status = read_status(write(lines, NOW - 9, status_json()), NOW)
     heading, line = table([status])
     assert heading.split() == [
-        "run", "state", "step", "loss", "tokens/s", "left", "checkpoint", "health"
-    ]  # fmt: skip
+        "run",
+        "state",
+        "step",
+        "loss",
+        "tokens/s",
+        "left",
+        "checkpoint",
+        "health",
+    ]
     assert re.split(" {2,}", line) == [
-        status.folder, "running", "500/1,000", "5", "123 k", "17.5 min", "-", "-"
-    ]  # fmt: skip
+        status.folder,
+        "running",
+        "500/1,000",
+        "5",
+        "123 k",
+        "17.5 min",
+        "-",
+        "-",
+    ]
 
 
 def test_a_folder_that_is_none_of_a_run(tmp_path):

@@ -1,0 +1,43 @@
+"""Notes that replace those that were saved with a checkpoint.
+
+After a return to a checkpoint the run goes on with other data, and so the checkpoint gets another
+place in the data, without being saved again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from switch_jax.checkpointing.integrity import add_checksum, try_to_read, verify_checksum
+from switch_jax.files import atomic_write
+from switch_jax.runtime.processes import is_first
+
+
+def write_amended_notes(file: Path, notes: dict[str, Any]) -> None:
+    """Writes all of the file, or nothing; OSError if it cannot be written."""
+    file.parent.mkdir(exist_ok=True)
+    atomic_write(file, json.dumps(add_checksum(notes)))
+
+
+def newest_notes(file: Path, step: int, saved: dict[str, Any]) -> dict[str, Any]:
+    """The amended notes; those that were saved with the checkpoint where there are none.
+
+    A damaged file is named, and the saved notes are taken. All processes call this together.
+
+    Args:
+      file: of the amended notes.
+      step: of the checkpoint.
+      saved: with the checkpoint.
+    """
+
+    def read() -> dict[str, Any] | None:
+        return verify_checksum(json.loads(file.read_text())) if file.exists() else None
+
+    amended, damage = try_to_read(read)
+    if damage is not None and is_first():
+        print(
+            f"{file} is damaged ({damage}): the checkpoint of step {step} is used with its own "
+            "notes, so data that a return to it had left out come again",
+            flush=True,
+        )
+    return saved if amended is None or damage is not None else amended

@@ -1,0 +1,229 @@
+"""How a run is doing, from the files in its folder alone."""
+
+import dataclasses
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from switch_jax.errors import UserError
+from switch_jax.reports.runs import drop_lost_attempts
+from switch_jax.reports.summary import QUALITY, preferred
+from switch_jax.run_folder import (
+    TIME_CATEGORIES,
+    RecordKind,
+    RunFolder,
+    RunPhase,
+    read_commit_time,
+    read_metrics,
+    read_run_json,
+    read_status_json,
+    training_seconds,
+)
+from switch_jax.schema import printable
+
+# The newest records, by which the usual pace of a run is estimated.
+_RECENT = 20
+# Seconds of silence that are never a stall: the clocks of two machines differ, and buckets show the
+# end of a file late.
+_MIN_LIMIT = 120.0
+# Seconds in addition until the first record of a start: a large model compiles for long.
+_START_LIMIT = 1800.0
+STALLED = "stalled"  # the state of a run that has not ended, and does not go on
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How a run is doing. Times are in seconds; None: not known, or not yet.
+
+    Attributes:
+      folder: as the user wrote it.
+      state: 'starting', 'running', 'stalled', 'stopped' (by a signal), 'failed' or 'finished'.
+      message: why it failed, stopped or counts as stalled.
+      step, train_steps: steps done, and steps planned.
+      loss: of the last record, the auxiliary losses included.
+      held_out: last negative log perplexity of a validation set, nats.
+      held_out_task, held_out_step: its task and step.
+      tokens_per_second, tokens_per_second_per_chip: of the last record.
+      seconds_left: of a run that is running, at the pace of the last records, evaluations and
+        checkpoints included.
+      checkpoint: step of the last one.
+      checkpoint_age: since it was written.
+      goodput: the steps' share of the time over all starts, 0 to 1.
+      spent: seconds by category over all starts; see `metrics.Goodput`.
+      silence: since the folder last changed.
+      silence_limit: after which the run counts as stalled.
+      experts, dead_experts: number in all Switch layers, and number that no token chose between the
+        last two records.
+      dropped: fraction of the tokens that the Switch layers dropped, mean over layers.
+      skipped_steps: number of bad steps, which changed nothing.
+      rollbacks: number of returns to a checkpoint after many bad steps.
+      damaged_checkpoints: names in the folder `damaged`.
+      hanging: files with the stacks of processes that took too long over a step.
+      left_out: one line for each file with content that is not valid, and was left out.
+    """
+
+    folder: str
+    state: str
+    message: str
+    step: int
+    train_steps: int | None
+    loss: float | None
+    held_out: float | None
+    held_out_task: str | None
+    held_out_step: int | None
+    tokens_per_second: float | None
+    tokens_per_second_per_chip: float | None
+    seconds_left: float | None
+    checkpoint: int | None
+    checkpoint_age: float | None
+    goodput: float | None
+    spent: dict[str, float]
+    silence: float
+    silence_limit: float
+    experts: int
+    dead_experts: int
+    dropped: float | None
+    skipped_steps: int
+    rollbacks: int
+    damaged_checkpoints: list[str]
+    hanging: list[str]
+    left_out: list[str]
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether the run does not go on by itself."""
+        return self.state in (STALLED, RunPhase.FAILED)
+
+
+def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Status:
+    """Reads a run's folder (MODEL_DIR), local or gs://, also while it is written.
+
+    A run that has not ended is stalled when its folder has not changed for longer than three times
+    the usual time between its records (the median of the last 20), its longest evaluation and its
+    longest checkpoint together, and for at least two minutes. Before the first record of a start
+    half an hour is added, or three times its longest compilation so far if that is longer. The
+    changes that count are those of metrics.jsonl, status.json and the checkpoints.
+
+    Args:
+      folder: MODEL_DIR.
+      now: the time in seconds since the epoch; None: that of the clock.
+
+    Raises:
+      UserError: it is no folder of a run.
+    """
+    run_folder = RunFolder.from_url(folder)
+    if not run_folder.path.is_dir():
+        raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
+    now = time.time() if now is None else now
+    files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
+    facts, status, records = (file.value for file in files)
+    left_out = [file.left_out for file in files if file.left_out]
+    if not (facts or status or records):
+        names = [run_folder.status.name, run_folder.description.name, run_folder.metrics.name]
+        raise UserError(
+            "; ".join(left_out)
+            or f"{folder} is no folder of a run: it has no {', '.join(names[:-1])} or {names[-1]}"
+        )
+    train, evals = drop_lost_attempts(records)
+    last = train[-1] if train else {}
+    task = preferred(set(evals))
+    held_out = evals[task][-1] if task else {}
+    checkpoint = max(run_folder.checkpoint_steps(), default=None)
+    saved = None if checkpoint is None else read_commit_time(run_folder.checkpoint(checkpoint))
+    metrics = run_folder.metrics
+    written = metrics.stat().mtime if metrics.exists() else None
+    silence = max(0.0, now - max(written or 0.0, saved or 0.0, status.get("time", 0.0)))
+    no_record_yet = written is None or written < status.get("started", 0.0)
+    limit = _silence_limit(train, no_record_yet)
+    step = max([0, *(record["step"] for record in (last, held_out) if record)])
+    train_steps = facts.get("train_steps")
+    state, message = _state(status, step, train_steps, silence, limit)
+    routers = list((last.get("router") or {}).values())
+    loads = [load for router in routers for load in router["load"]]
+    dropped = [x for router in routers for x in router["dropped"] if x is not None]
+    return Status(
+        folder=printable(str(folder)),
+        state=state,
+        message=message,
+        step=step,
+        train_steps=train_steps,
+        loss=last.get("loss"),
+        held_out=held_out.get(QUALITY),
+        held_out_task=task,
+        held_out_step=held_out.get("step"),
+        tokens_per_second=last.get("tokens_per_second"),
+        tokens_per_second_per_chip=last.get("tokens_per_second_per_chip"),
+        seconds_left=_seconds_left(train, train_steps) if state == RunPhase.RUNNING else None,
+        checkpoint=checkpoint,
+        checkpoint_age=None if saved is None else max(0.0, now - saved),
+        goodput=last.get("goodput"),
+        spent=last.get("spent", {}),
+        silence=silence,
+        silence_limit=limit,
+        experts=sum(map(len, loads)),
+        dead_experts=sum(load.count(0) for load in loads),
+        dropped=statistics.fmean(dropped) if dropped else None,
+        skipped_steps=sum(record.get("skipped_steps", 0) for record in train),
+        rollbacks=sum(record["kind"] == RecordKind.ROLLBACK for record in records),
+        damaged_checkpoints=_names(run_folder.damaged),
+        hanging=[printable(path.name) for path in run_folder.hanging_processes()],
+        left_out=left_out,
+    )
+
+
+def _state(
+    status: dict[str, Any], step: int, train_steps: int | None, silence: float, limit: float
+) -> tuple[str, str]:
+    """The state, and why.
+
+    Args:
+      status: the content of status.json; empty for a run of a version that did not write it.
+      step, train_steps: steps done and planned.
+      silence, limit: seconds.
+    """
+    state = status.get("state", RunPhase.RUNNING)
+    if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):
+        return state, status.get("message", "")
+    if not status and train_steps is not None and step >= train_steps:
+        return RunPhase.FINISHED, ""
+    if silence > limit:
+        return STALLED, f"no sign of life for {silence:.0f} s, more than {limit:.0f} s"
+    return state, ""
+
+
+def _silence_limit(train: Sequence[dict[str, Any]], no_record_yet: bool) -> float:
+    """Seconds; `no_record_yet`: the newest start of the run has not written one."""
+    gaps = _gaps(train)
+    longest = {c: max((gap[c] for gap in gaps), default=0.0) for c in TIME_CATEGORIES}
+    usual = [training_seconds(gap) for gap in gaps[-_RECENT:]]
+    pace = 3 * statistics.median(usual) if usual else 0.0
+    limit = max(_MIN_LIMIT, pace + longest["eval"] + longest["checkpoint"])
+    return limit + max(_START_LIMIT, 3 * longest["compile"]) if no_record_yet else limit
+
+
+def _gaps(train: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Seconds by category from each record to the next; the first gap begins with the run."""
+    spent = [{}, *(record["spent"] for record in train if "spent" in record)]
+    return [
+        {c: max(0.0, new.get(c, 0.0) - old.get(c, 0.0)) for c in TIME_CATEGORIES}
+        for old, new in itertools.pairwise(spent)
+    ]
+
+
+def _seconds_left(train: Sequence[dict[str, Any]], train_steps: int | None) -> float | None:
+    """At the pace of the last records, without compilation, which is done."""
+    recent = [record for record in train[-_RECENT - 1 :] if "spent" in record]
+    if len(recent) < 2 or train_steps is None:
+        return None
+    seconds = sum(sum(gap.values()) - gap["compile"] for gap in _gaps(recent)[1:])
+    pace = seconds / (recent[-1]["step"] - recent[0]["step"])
+    return max(0, train_steps - recent[-1]["step"]) * pace
+
+
+def _names(folder: epath.Path) -> list[str]:
+    return sorted(printable(path.name) for path in folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,60 @@
+"""A run's folder, MODEL_DIR: the names in it, the schema of its files, reading and writing them.
+
+layout   where everything in the folder is       readers  reads the files, also damaged ones
+schemas  what the JSON files hold, by field      writers  makes the folder and writes its files
+
+No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
+users; a test compares it with the code.
+"""
+
+from switch_jax.run_folder.layout import (
+    EvalFolder,
+    MetricsFolder,
+    RunFolder,
+    checkpoint_steps,
+    checkpoints_url,
+)
+from switch_jax.run_folder.readers import (
+    FileContent,
+    read_commit_time,
+    read_config,
+    read_eval_metrics,
+    read_metrics,
+    read_run_json,
+    read_status_json,
+    record_lines,
+)
+from switch_jax.run_folder.schemas import (
+    TIME_CATEGORIES,
+    Record,
+    RecordKind,
+    RunPhase,
+    TimeCategory,
+    training_seconds,
+)
+from switch_jax.run_folder.writers import create_run_folder, write_bad_batch, write_description
+
+__all__ = [
+    "TIME_CATEGORIES",
+    "EvalFolder",
+    "FileContent",
+    "MetricsFolder",
+    "Record",
+    "RecordKind",
+    "RunFolder",
+    "RunPhase",
+    "TimeCategory",
+    "checkpoint_steps",
+    "checkpoints_url",
+    "create_run_folder",
+    "read_commit_time",
+    "read_config",
+    "read_eval_metrics",
+    "read_metrics",
+    "read_run_json",
+    "read_status_json",
+    "record_lines",
+    "training_seconds",
+    "write_bad_batch",
+    "write_description",
+]

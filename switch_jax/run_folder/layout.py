@@ -1,0 +1,169 @@
+"""The names of everything in a run's folder, MODEL_DIR."""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from etils import epath
+
+from switch_jax.paths import local_path
+
+# pathlib's paths are on this machine; etils' may also be gs:// URLs.
+PathT = TypeVar("PathT", Path, epath.Path)
+
+_CHECKPOINTS = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricsFolder(Generic[PathT]):
+    """A folder that a `MetricWriter` writes: a run's folder, or `eval` in it."""
+
+    path: PathT
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def metrics(self) -> PathT:
+        """Records as JSON lines."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> PathT:
+        """TensorBoard's event files, and profiler traces."""
+        return self.path / "tensorboard"
+
+    @property
+    def wandb_run_id(self) -> PathT:
+        """The id of the run at Weights & Biases; there where WANDB_PROJECT was set."""
+        return self.path / "wandb_run_id"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalFolder(MetricsFolder[PathT]):
+    """What `switch_jax eval` writes."""
+
+    @property
+    def predictions(self) -> PathT:
+        """Files of predictions."""
+        return self.path / "predictions"
+
+    def predictions_of(self, task: str, split: str, step: int) -> PathT:
+        """Inputs, targets and predictions of a task's examples, as JSON lines."""
+        return self.predictions / f"{task}-{split}-{step}.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder(MetricsFolder[PathT]):
+    """A run's folder, MODEL_DIR. Nothing need be there."""
+
+    @staticmethod
+    def local(model_dir: str | Path) -> "RunFolder[Path]":
+        """The folder as this machine's file system has it: ~ is expanded, gs:// must be mounted.
+
+        Raises:
+          UserError: there can be no such path, or its bucket is not mounted.
+        """
+        return RunFolder(local_path(model_dir, "MODEL_DIR").absolute())
+
+    @staticmethod
+    def from_url(model_dir: str | os.PathLike[str]) -> "RunFolder[epath.Path]":
+        """The folder for reading alone: gs:// is read from Cloud Storage, without a mount."""
+        return RunFolder(epath.Path(model_dir).expanduser())
+
+    # Checkpoints.
+
+    @property
+    def checkpoints(self) -> PathT:
+        """A folder for each complete checkpoint, and temporary ones of Orbax."""
+        return self.path / _CHECKPOINTS
+
+    def checkpoint(self, step: int) -> PathT:
+        """The folder of a step's checkpoint."""
+        return self.checkpoints / str(step)
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending; empty where the folder is not there."""
+        if not self.checkpoints.is_dir():
+            return []
+        # Not glob: in a bucket it lists everything below the folder.
+        return checkpoint_steps(path.name for path in self.checkpoints.iterdir())
+
+    @property
+    def discarded(self) -> PathT:
+        """Checkpoints after the one that a run with bad steps went back to, as STEP_TIME."""
+        return self.path / "discarded"
+
+    @property
+    def damaged(self) -> PathT:
+        """Checkpoints that cannot be read, as STEP_TIME."""
+        return self.path / "damaged"
+
+    def amended_notes(self, step: int) -> PathT:
+        """Notes in place of those that were saved with a step's checkpoint."""
+        return self.path / "amended" / f"{step}.json"
+
+    # What the run is and how it is doing.
+
+    @property
+    def config(self) -> PathT:
+        """The operative gin config."""
+        return self.path / "config.gin"
+
+    @property
+    def description(self) -> PathT:
+        """Facts about the run, as JSON."""
+        return self.path / "run.json"
+
+    @property
+    def status(self) -> PathT:
+        """The state of the newest start, as JSON."""
+        return self.path / "status.json"
+
+    @property
+    def lock(self) -> PathT:
+        """Locked by the process that trains here."""
+        return self.path / "lock"
+
+    @property
+    def evaluation(self) -> EvalFolder[PathT]:
+        """What `switch_jax eval` writes."""
+        return EvalFolder(self.path / "eval")
+
+    # What to look at when something goes wrong.
+
+    def bad_batch(self, batch: int, process: int) -> PathT:
+        """The rows of a skipped step's batch that a process has, for `numpy.load`.
+
+        Args:
+          batch: number of the batch, from 1.
+          process: index of the process.
+        """
+        return self.path / "bad_batches" / f"batch_{batch}_process_{process}.npz"
+
+    def hanging_process(self, process: int) -> PathT:
+        """Stacks of all threads of a process whose step took too long."""
+        return self.path / f"hanging_process_{process}.txt"
+
+    def hanging_processes(self) -> list[PathT]:
+        """The files of that kind that are there."""
+        names = (path.name for path in self.path.iterdir())
+        return [self.path / n for n in sorted(names) if fnmatch(n, "hanging_process_*.txt")]
+
+    @property
+    def logs(self) -> PathT:
+        """What the processes printed that `switch_jax launch --on=local` started."""
+        return self.path / "logs"
+
+
+def checkpoints_url(model_dir: str) -> str:
+    """The URL of the folder of checkpoints, for tools that list it: gs://BUCKET/RUN/checkpoints/."""
+    return f"{model_dir.rstrip('/')}/{_CHECKPOINTS}/"
+
+
+def checkpoint_steps(names: Iterable[str]) -> list[int]:
+    """The steps, ascending, among the names in a folder `checkpoints`; temporary ones have none."""
+    return sorted(int(name) for name in names if name.isdecimal())

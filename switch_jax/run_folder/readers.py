@@ -1,0 +1,189 @@
+"""Reads the files of a run's folder, each by its schema.
+
+A training may be writing them, may have been killed, and they may have been changed or damaged
+since. What does not fit the schema is left out, and one line says how much and why; the rest is
+read.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from switch_jax.run_folder import schemas
+from switch_jax.run_folder.layout import PathT, RunFolder
+from switch_jax.run_folder.schemas import Record
+from switch_jax.schema import Object, SchemaError, parse_json, printable, string
+
+_KIND = Object({"kind": string})
+
+
+class FileContent(NamedTuple):
+    """What was read of a file.
+
+    Attributes:
+      value: what fits the schema; empty where the file is not there.
+      left_out: one line on what does not fit; None where everything does.
+    """
+
+    value: Any
+    left_out: str | None = None
+
+
+class RecordLine(NamedTuple):
+    """A line of JSON lines that is not blank.
+
+    Attributes:
+      number: of the line, from 1.
+      record: all its fields; None where it is not valid.
+      checked: those of its fields that readers use; None where it is not valid, or of a kind that
+        is not known, as records of a newer version are.
+      problem: why it is not valid; None where it is.
+    """
+
+    number: int
+    record: Record | None = None
+    checked: Record | None = None
+    problem: str | None = None
+
+
+def read_metrics(folder: RunFolder[PathT]) -> FileContent:
+    """The records of `metrics.jsonl` in their order, with the fields that readers use."""
+    return _read_records(folder.metrics, schemas.METRICS)
+
+
+def read_eval_metrics(folder: RunFolder[PathT]) -> FileContent:
+    """The records of `eval/metrics.jsonl`, likewise."""
+    return _read_records(folder.evaluation.metrics, schemas.EVAL_METRICS)
+
+
+def record_lines(data: bytes) -> list[RecordLine]:
+    """The lines of a file that a `MetricWriter` writes; records of all kinds have kind and step."""
+    return _record_lines(data, schemas.METRICS, Object(schemas.COMMON))
+
+
+def read_run_json(folder: RunFolder[PathT]) -> FileContent:
+    """The object in `run.json`."""
+    return _read_object(folder.description, schemas.RUN_JSON)
+
+
+def read_status_json(folder: RunFolder[PathT]) -> FileContent:
+    """The object in `status.json`: state, message, and the times when it was written and begun."""
+    return _read_object(folder.status, schemas.STATUS_JSON)
+
+
+def read_config(folder: RunFolder[PathT]) -> FileContent:
+    """The text of `config.gin`; bytes that are not UTF-8 are shown as U+FFFD."""
+    data, problem = _read_bytes(folder.config)
+    if data is None:
+        return FileContent("", problem)
+    text = printable(data.decode(errors="replace"), keep="\n\t")
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return FileContent(
+            text, f"{folder.config} is not UTF-8 at byte {error.start}: shown as far as it is"
+        )
+    return FileContent(text)
+
+
+def read_commit_time(checkpoint: PathT) -> float | None:
+    """When a checkpoint was saved, in seconds since the epoch; None where it does not say."""
+    found = _read_object(checkpoint / "_CHECKPOINT_METADATA", schemas.CHECKPOINT_METADATA).value
+    return found["commit_timestamp_nsecs"] / 1e9 if found else None
+
+
+def _read_bytes(path: PathT) -> tuple[bytes | None, str | None]:
+    """The content of a file, and why it cannot be read; both None where it is not there."""
+    try:
+        return path.read_bytes(), None
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    except OSError as error:
+        return None, f"{path} is left out: it cannot be read ({error.strerror or error})"
+
+
+def _read_object(path: PathT, schema: Object) -> FileContent:
+    data, problem = _read_bytes(path)
+    if data is None:
+        return FileContent({}, problem)
+    try:
+        parsed = parse_json(data)
+        valid, errors = schema.valid_fields("", parsed)
+    except SchemaError as error:
+        return FileContent({}, f"{path} is left out: {error}")
+    if not errors:
+        return FileContent(valid)
+    count = f"{len(errors)} of {len(parsed)} fields"
+    return FileContent(valid, f"{path}: {count} left out ({errors[0]})")
+
+
+def _read_records(path: PathT, kinds: Mapping[str, Object]) -> FileContent:
+    data, problem = _read_bytes(path)
+    if data is None:
+        return FileContent([], problem)
+    lines = _record_lines(data, kinds, other_kinds=_KIND)
+    valid = {line.number: line.checked for line in lines if line.checked is not None}
+    problems = {line.number: line.problem for line in lines if line.problem is not None}
+    for number, problem in _with_unusual_routers(valid):
+        problems[number] = problem
+        del valid[number]
+    records = list(valid.values())
+    if not problems:
+        return FileContent(records)
+    first = min(problems)
+    count = f"{len(problems)} of {len(lines)} records"
+    return FileContent(records, f"{path}: {count} left out (line {first}: {problems[first]})")
+
+
+def _record_lines(
+    data: bytes, kinds: Mapping[str, Object], other_kinds: Object
+) -> list[RecordLine]:
+    """The lines that are not blank, checked by the schema of their kind, or `other_kinds`."""
+    *complete, rest = data.split(b"\n")
+    lines = []
+    for line_number, line in enumerate([*complete, rest], start=1):
+        if not line.strip():
+            continue
+        try:
+            record = parse_json(line)
+        except SchemaError as error:
+            half_written = line_number > len(complete)
+            problem = "it is half-written" if half_written else str(error)
+            lines.append(RecordLine(line_number, problem=problem))
+            continue
+        try:
+            kind = _KIND.valid_object("", record)["kind"]
+            checked = kinds.get(kind, other_kinds).valid_object("", record)
+        except SchemaError as error:
+            lines.append(RecordLine(line_number, problem=str(error)))
+            continue
+        lines.append(RecordLine(line_number, record, checked if kind in kinds else None))
+    return lines
+
+
+def _with_unusual_routers(records: Mapping[int, Record]) -> list[tuple[int, str]]:
+    """The records whose routers have another shape than most: they cannot stand in one chart."""
+    shapes = {n: _router_shape(r["router"]) for n, r in records.items() if r.get("router")}
+    if len(set(shapes.values())) < 2:
+        return []
+    ((usual, _),) = Counter(shapes.values()).most_common(1)
+    return [
+        (n, f"router has layers and experts {_shown(shape)}, and most records {_shown(usual)}")
+        for n, shape in shapes.items()
+        if shape != usual
+    ]
+
+
+_RouterShape = tuple[tuple[str, tuple[int, ...], int], ...]
+
+
+def _router_shape(routers: Record) -> _RouterShape:
+    """Of each stack its name, the numbers of its sparse layers, and how many experts they have."""
+    return tuple(
+        (stack, tuple(router["layers"]), len(router["load"][0]) if router["load"] else 0)
+        for stack, router in sorted(routers.items())
+    )
+
+
+def _shown(shape: _RouterShape) -> str:
+    return "; ".join(f"{stack} {list(layers)} x {experts}" for stack, layers, experts in shape)

@@ -1,0 +1,199 @@
+"""What the JSON files of a run's folder hold, field by field; docs/run_folder.md explains each.
+
+A field is `required` or `optional` where readers use it: a record with a wrong one is left out. It
+is `unchecked` where it is written for people and other programs alone.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from switch_jax import schema
+from switch_jax.schema import (
+    Check,
+    Object,
+    SchemaError,
+    any_value,
+    integer,
+    list_of,
+    nullable,
+    number,
+    number_between,
+    string,
+)
+
+Record = dict[str, Any]
+
+
+class RecordKind(enum.StrEnum):
+    """The field `kind` of a record: the first four in metrics.jsonl, the others in eval's."""
+
+    TRAIN = "train"
+    EVAL = "eval"
+    SKIPPED = "skipped"  # a bad step, which changed nothing
+    ROLLBACK = "rollback"  # a return to a checkpoint after many bad steps
+    TEACHER_FORCED = "teacher_forced"
+    GENERATED = "generated"
+
+
+class RunPhase(enum.StrEnum):
+    """The field `state` of status.json."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+# What a run spends its wall time on, see `metrics.Goodput`.
+TimeCategory = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
+TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
+
+STACKS = ("encoder", "decoder")
+_SECONDS = number_between(0, 1e11)
+
+
+def training_seconds(spent: Mapping[str, float]) -> float:
+    """Seconds without evaluation, checkpoints and compilation, of seconds by category."""
+    return spent["step"] + spent["data"] + spent["idle"]
+
+
+def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
+    """A stack has N layers of E experts each: load [N, E], dropped and entropy [N]."""
+    layers, experts = len(router["layers"]), {len(row) for row in router["load"]}
+    sizes = [len(router["load"]), len(router["dropped"]), len(router["entropy"])]
+    if sizes != [layers] * 3 or len(experts) > 1 or 0 in experts:
+        raise SchemaError(
+            f"{name} has {layers} layers, but load, dropped and entropy of {sizes[0]}, {sizes[1]} "
+            f"and {sizes[2]}, and rows of load of {', '.join(map(str, sorted(experts)))} experts"
+        )
+
+
+def _check_not_empty(name: str, value: Mapping[str, Any]) -> None:
+    if not value:
+        raise SchemaError(f"{name} is empty")
+
+
+def _numbers(*names: str) -> dict[str, Check]:
+    return dict.fromkeys(names, number)
+
+
+_ROUTER = Object(
+    required={
+        "layers": list_of(integer),
+        "load": list_of(list_of(number)),
+        "dropped": list_of(number),
+        "entropy": list_of(number),
+    },
+    unchecked={"max_over_mean": list_of(number), "dead_experts": list_of(integer)},
+    consistency=_check_router_shapes,
+)
+_NORMS = Object(others=number)
+
+COMMON: Mapping[str, Check] = {"kind": string, "step": integer}
+_TRAINING_TIME: Mapping[str, Check] = {"seconds": nullable(_SECONDS)}
+_TRAIN = Object(
+    required=COMMON,
+    optional={
+        **_TRAINING_TIME,
+        **_numbers("loss", "cross_entropy", "accuracy", "neg_log_perplexity"),
+        **_numbers("gradient_norm", "learning_rate"),
+        **_numbers("tokens_per_second", "tokens_per_second_per_chip", "goodput"),
+        "skipped_steps": integer,
+        "spent": Object(optional=dict.fromkeys(TIME_CATEGORIES, _SECONDS)),
+        "router": Object(optional=dict.fromkeys(STACKS, _ROUTER), nullable=True),
+    },
+    unchecked={
+        **_numbers("z_loss", "load_balance_loss", "router_z_loss", "parameter_norm"),
+        "model_flops_utilisation": number,
+        "batches": integer,
+        "batch_hashes": string,
+        "norms": Object(unchecked=dict.fromkeys(("gradient", "parameter", "update"), _NORMS)),
+        "memory_gib": Object(
+            unchecked=_numbers("host", "host_peak", "device_peak", "device_limit")
+        ),
+    },
+)
+_EVAL = Object(
+    required={**COMMON, "neg_log_perplexity": number},
+    optional={**_TRAINING_TIME, "task": string, "accuracy": number},
+    unchecked=_numbers("cross_entropy", "tokens"),
+)
+_SKIPPED = Object(
+    required=COMMON,
+    unchecked={
+        **_TRAINING_TIME,
+        "batch": integer,
+        **_numbers("loss", "loss_limit", "gradient_norm", "gradient_norm_limit"),
+    },
+)
+_ROLLBACK = Object(required=COMMON, unchecked={**_TRAINING_TIME, "bad_steps": integer})
+
+METRICS: Mapping[str, Object] = {
+    RecordKind.TRAIN: _TRAIN,
+    RecordKind.EVAL: _EVAL,
+    RecordKind.SKIPPED: _SKIPPED,
+    RecordKind.ROLLBACK: _ROLLBACK,
+}
+
+_SCORED: Mapping[str, Check] = {
+    **COMMON,
+    "task": string,
+    "split": string,
+    "max_examples": nullable(integer),
+}
+_SETTINGS: Mapping[str, Check] = {**_TRAINING_TIME, "settings": string}
+
+EVAL_METRICS: Mapping[str, Object] = {
+    RecordKind.TEACHER_FORCED: Object(
+        required={
+            **_SCORED,
+            "metrics": Object(
+                required={"neg_log_perplexity": number},
+                unchecked=_numbers("cross_entropy", "accuracy", "tokens"),
+            ),
+        },
+        unchecked=_SETTINGS,
+    ),
+    RecordKind.GENERATED: Object(
+        required={
+            **_SCORED,
+            "decoding": string,
+            "metrics": Object(others=number, consistency=_check_not_empty),
+        },
+        unchecked={**_SETTINGS, "examples": integer},
+    ),
+}
+
+RUN_JSON = Object(
+    optional={
+        "name": string,
+        "parameters": integer,
+        "num_experts": integer,
+        "train_steps": integer,
+        "vocabulary": Object(others=string),
+        "initial_checkpoint": nullable(string),
+    },
+    unchecked={
+        "flops_per_token": number,
+        "mesh": Object(unchecked=dict.fromkeys(("data", "expert", "model"), integer)),
+        "device": string,
+        "batch_tokens": integer,
+        "seed": integer,
+    },
+    others=any_value,
+)
+
+STATUS_JSON = Object(
+    optional={
+        "state": schema.enum(*RunPhase),
+        "message": string,
+        "time": _SECONDS,
+        "started": _SECONDS,
+    },
+    unchecked={"processes": integer},
+)
+
+# Of Orbax's file in a checkpoint's folder.
+CHECKPOINT_METADATA = Object(required={"commit_timestamp_nsecs": number_between(0, 1e20)})

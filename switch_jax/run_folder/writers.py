@@ -1,0 +1,99 @@
+"""Makes a run's folder, and writes the files that describe the run and its bad batches."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from switch_jax.files import atomic_write, explain_write_errors
+from switch_jax.run_folder.layout import RunFolder
+from switch_jax.schema import SchemaError, parse_json
+
+
+def create_run_folder(model_dir: str) -> RunFolder[Path]:
+    """The folder MODEL_DIR, made where it is not there.
+
+    Raises:
+      UserError: it cannot be written, or is in a bucket that is not mounted.
+    """
+    folder = RunFolder.local(model_dir)
+    with explain_write_errors(f"MODEL_DIR {model_dir!r}"):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        probe = folder.path / f".writable-{uuid.uuid4().hex}"  # all processes do so at once
+        probe.touch()
+        probe.unlink()
+    return folder
+
+
+def write_description(
+    folder: RunFolder[Path], facts: Mapping[str, Any], start: Path | None, config_text: str
+) -> None:
+    """Writes `run.json` and `config.gin`.
+
+    Args:
+      folder: the run's folder.
+      facts: the fields of run.json, without `name` and `initial_checkpoint`.
+      start: the checkpoint that a new run starts from. Where the run has a checkpoint of its own,
+        run.json keeps the one that it names.
+      config_text: the operative gin config; "" leaves the file as it is.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    description = {
+        "name": folder.path.name,
+        **facts,
+        "initial_checkpoint": _initial_checkpoint(folder, start),
+    }
+    with explain_write_errors(f"MODEL_DIR {str(folder)!r}"):
+        atomic_write(folder.description, json.dumps(description, indent=2) + "\n")
+        if config_text:
+            atomic_write(folder.config, config_text)
+
+
+def _initial_checkpoint(folder: RunFolder[Path], start: Path | None) -> str | None:
+    if not folder.checkpoint_steps():
+        return str(start) if start else None
+    try:
+        earlier = parse_json(folder.description.read_bytes())
+    except (OSError, SchemaError):  # removed, or changed by hand
+        earlier = None
+    if isinstance(earlier, dict):
+        checkpoint = earlier.get("initial_checkpoint")
+        if isinstance(checkpoint, str | None):
+            return checkpoint
+    print(
+        f"{folder.description} is damaged, and is written anew: which checkpoint the run began "
+        "with is not known any more",
+        flush=True,
+    )
+    return None
+
+
+def write_bad_batch(
+    folder: RunFolder[Path], number: int, process: int, batch: Mapping[str, np.ndarray]
+) -> Path:
+    """Writes the rows of a batch that this process has, for inspection with `numpy.load`.
+
+    Args:
+      folder: the run's folder.
+      number: of the batch, from 1.
+      process: index of this process.
+      batch: arrays [B, L]; the rows of other processes are padding.
+
+    Returns:
+      The file: the arrays without the padding rows, and `rows`, their places in the batch.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = folder.bad_batch(number, process)
+    here = batch["encoder_segments"].any(1)
+    rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
+    with explain_write_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, rows=np.flatnonzero(here), **rows)
+    return path

@@ -1,0 +1,26 @@
+"""The facts about a run that `run.json` holds."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from switch_jax.config import Config
+from switch_jax.data.configured_tasks import identities
+from switch_jax.model.flops import forward_flops, parameter_count
+
+
+def run_facts(config: Config, mesh: Mesh) -> dict[str, Any]:
+    """The fields of run.json that follow from the config and the devices; docs/run_folder.md."""
+    run, model, tokens = config.run, config.model, sum(config.data.lengths)
+    return {
+        "parameters": parameter_count(model),
+        "num_experts": model.num_experts,
+        "flops_per_token": forward_flops(model, *config.data.lengths) / tokens,
+        "mesh": dict(mesh.shape),
+        "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
+        "train_steps": run.train_steps,
+        "batch_tokens": run.batch_size * tokens,
+        "seed": run.seed,
+        "vocabulary": identities(config.data),
+    }

@@ -1,0 +1,72 @@
+"""The tables of docs/run_folder.md, and whether a record is as they say."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PAGE = Path(__file__).parents[2] / "docs/run_folder.md"
+STACKS = ("encoder", "decoder")
+
+
+class Row(NamedTuple):
+    type: str
+    unit: str
+    meaning: str
+
+
+def tables() -> dict[str, dict[str, Row]]:
+    """Rows by heading and field; a row with STACK is two, of the encoder and of the decoder."""
+    found: dict[str, dict[str, Row]] = {}
+    rows: dict[str, Row] = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            rows = found.setdefault(line.lstrip("# ").replace("`", ""), {})
+        elif match := re.fullmatch(r"\| `([^`]+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", line):
+            field, *cells = match.groups()
+            row = Row(*(cell.strip() for cell in cells))
+            for stack in STACKS if "STACK" in field else [""]:
+                rows[field.replace("STACK", stack)] = row
+    return {heading: rows for heading, rows in found.items() if rows}
+
+
+def table_of(kind: str) -> dict[str, Row]:
+    """The fields of a record: of all records, and of its kind."""
+    return {**tables()["Fields of all records"], **tables()[f"Kind {kind}"]}
+
+
+def problems(record: dict[str, Any], table: dict[str, Row]) -> list[str]:
+    """What of a record is not documented, or of another type."""
+    found = []
+    for field, value in _values(record, table):
+        if field not in table:
+            found.append(f"{field} is not in the table")
+        elif not _is_a(value, table[field].type):
+            found.append(f"{field} is {value!r}, not of type {table[field].type}")
+    return found
+
+
+def _values(record: dict[str, Any], table: dict[str, Row], prefix: str = ""):
+    for name, value in record.items():
+        field = prefix + name
+        yield field, value
+        is_documented = field in table and table[field].type in ("object", "object or null")
+        if isinstance(value, dict) and is_documented:
+            yield from _values(value, table, f"{field}.")
+
+
+def _is_a(value: Any, type_name: str) -> bool:
+    if type_name.endswith(" or null"):
+        return value is None or _is_a(value, type_name.removesuffix(" or null"))
+    if match := re.fullmatch("lists? of (.*)", type_name):
+        return isinstance(value, list) and all(_is_a(item, match[1]) for item in value)
+    if match := re.fullmatch("object of (.*)", type_name):
+        return isinstance(value, dict) and all(_is_a(item, match[1]) for item in value.values())
+    if type_name.startswith("string: "):
+        return value in type_name.removeprefix("string: ").split(", ")
+    types: dict[str, type | tuple[type | None, ...]] = {
+        "number": (int, float, type(None)),  # null stands for NaN and infinities
+        "integer": int,
+        "string": str,
+        "object": dict,
+    }
+    return isinstance(value, types[type_name.removesuffix("s")]) and not isinstance(value, bool)
