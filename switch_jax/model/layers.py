@@ -60,7 +60,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest, as T5 does.
 
     All positions of a row share one mask (Mesh TensorFlow's and T5X's broadcast along the length);
-    within the experts each element has its own, see `moe.layer`.
+    within the experts each element has its own; see `moe.expert_dropout`.
 
     Args:
       x: [..., L, D] activations, or [..., L, M] attention weights, where L counts queries.
