@@ -96,37 +96,37 @@ def use_one_hot_einsum() -> None:
     import jax
     import jax.numpy as jnp
 
+    from switch_jax import moe
     from switch_jax.model import feed_forward
-    from switch_jax.moe import layer, routing
-    from switch_jax.moe.router import noise_words, router_logits
+    from switch_jax.moe.jitter import noise_bits
 
-    def switch_ffn(x, valid, parameters, config, activation, key=None, number=0):
-        groups, size = routing.group_shape(*x.shape[:2], config.group_size)
-        slots = routing.capacity(
+    def switch_ffn(x, valid, weights, config, activation, key=None, layer_index=0):
+        groups, size = moe.group_shape(*x.shape[:2], config.group_size)
+        slots = moe.expert_capacity(
             size,
             config.num_experts,
             config.capacity_factor,
             min_capacity=config.min_capacity,
             multiple=config.capacity_multiple,
         )
-        words = None
+        bits = None
         if key is not None and config.jitter:
-            words = noise_words(key, jnp.int32(number), 0, size, x.shape)
-        logits = router_logits(x, parameters.router, config.jitter, words)
+            bits = noise_bits(key, jnp.int32(layer_index), 0, size, x.shape)
+        logits = moe.router_logits(x, weights.router, config.jitter, bits)
         logits, valid = logits.reshape(groups, size, -1), valid.reshape(groups, size)
-        assignment = routing.assign(logits, slots, valid)
-        expert = jax.nn.one_hot(assignment.expert, config.num_experts)
-        mask = expert[..., None] * jax.nn.one_hot(assignment.slot, slots)[:, :, None]  # [G,S,E,C]
+        assignment = moe.assign(logits, slots, valid)
+        expert = jax.nn.one_hot(assignment.expert_index, config.num_experts)
+        mask = expert[..., None] * jax.nn.one_hot(assignment.position_in_expert, slots)[:, :, None]
         rows = jnp.einsum("gsd,gsec->egcd", x.reshape(groups, size, -1), mask)
-        hidden = activation(*[jnp.einsum("egcd,edf->egcf", rows, w) for w in parameters.wi])
-        rows = jnp.einsum("egcf,efd->egcd", hidden, parameters.wo)
+        hidden = activation(*[jnp.einsum("egcd,edf->egcf", rows, w) for w in weights.wi])
+        rows = jnp.einsum("egcf,efd->egcd", hidden, weights.wo)
         y = jnp.einsum("egcd,gsec->gsd", rows, mask * assignment.gate[..., None, None])
-        sums = layer.RouterStatistics(
+        sums = moe.RouterStatistics(
             load=assignment.load.sum(0) / x[..., 0].size,
             importance=assignment.importance.sum(0) / x[..., 0].size,
-            load_balance_loss=routing.load_balance_loss(assignment.importance, assignment.load),
-            z_loss=routing.router_z_loss(assignment.log_normalizer, valid),
-            dropped=jnp.mean(assignment.slot == slots, dtype=jnp.float32),
+            load_balance_loss=moe.load_balance_loss(assignment.importance, assignment.load),
+            z_loss=moe.router_z_loss(assignment.log_normalizer, valid),
+            dropped=jnp.mean(assignment.position_in_expert == slots, dtype=jnp.float32),
             entropy=assignment.entropy.mean(),
         )
         return y.reshape(x.shape), sums

@@ -23,8 +23,7 @@ from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
-from switch_jax.moe.layer import ExpertParameters, SwitchConfig, switch_ffn
-from switch_jax.moe.routing import capacity
+from switch_jax.moe import SwitchConfig, SwitchWeights, expert_capacity, switch_ffn
 from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
@@ -44,7 +43,7 @@ def switch_costs(hardware: Slice, experts: int, tokens: int, factor: float, jitt
     batch = hardware.devices
     x = _abstract(mesh, (batch, tokens, D), jnp.bfloat16, PartitionSpec(BATCH))
     over_experts = PartitionSpec(EXPERT if experts >= hardware.devices else None)
-    parameters = ExpertParameters(
+    parameters = SwitchWeights(
         router=_abstract(mesh, (D, experts), jnp.float32, PartitionSpec()),
         wi=(_abstract(mesh, (experts, D, F), jnp.bfloat16, over_experts),) * 2,
         wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
@@ -134,7 +133,7 @@ def _costs(loss, mesh: Mesh, hardware: Slice, x, weights) -> Costs:
 def row(topology: str, experts: int, tokens: int, factor: float, jitter: float) -> str:
     """A row of the table."""
     hardware = parse_slice(topology)
-    slots = capacity(tokens, experts, factor) * experts
+    slots = expert_capacity(tokens, experts, factor) * experts
     switch = switch_costs(hardware, experts, tokens, factor, jitter)
     floor = dense_costs(hardware, slots)
     return (

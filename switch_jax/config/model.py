@@ -29,10 +29,10 @@ class ModelConfig:
         3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
       decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
-      train_capacity_factor, eval_capacity_factor: see `moe.capacity` (Eq. 3).
+      train_capacity_factor, eval_capacity_factor: see `moe.expert_capacity` (Eq. 3).
       min_capacity: fewest slots of an expert in a group.
       capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
-        `moe.capacity`. 8 is fast on a TPU; 1 does not round.
+        `moe.expert_capacity`. 8 is fast on a TPU; 1 does not round.
       jitter: epsilon of the noise on the router's input in training (App. C).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =

@@ -23,7 +23,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from switch_jax.kernels.attention_band import expand, rows_of, sum_diagonals, to_lanes
-from switch_jax.kernels.attention_sizes import LANES, Sizes, cut
+from switch_jax.kernels.attention_sizes import Sizes, cut
+from switch_jax.kernels.tiles import LANES
 
 # Rematerialisation that saves what carries this name runs the forward kernel once only.
 ATTENDED = "attended"

@@ -13,7 +13,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from switch_jax.kernels.attention_sizes import LANES, Sizes
+from switch_jax.kernels.attention_sizes import Sizes
+from switch_jax.kernels.tiles import LANES
 
 
 def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-LANES = 128
+from switch_jax.kernels.tiles import LANES, round_up_to_lanes
+
 TILE_SCORES = 512 * 512  # of one head at a time: fills the units, and 1 MiB of VMEM
 CORES = 2  # a v4 or v5p chip shares the first parallel axis of a grid between both of its cores
 
@@ -46,7 +47,7 @@ class Sizes:
     @property
     def band_rows(self) -> int:
         """Tile i takes M rows from row (tiles - 1 - i) * tile."""
-        return whole_lanes((self.tiles - 1) * self.tile + self.memory)
+        return round_up_to_lanes((self.tiles - 1) * self.tile + self.memory)
 
     @property
     def zero_lane(self) -> int:
@@ -63,7 +64,7 @@ class Sizes:
 
     def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
         """What the backward kernel, the larger one, may take for inputs of that size."""
-        lanes = whole_lanes(self.width)
+        lanes = round_up_to_lanes(self.width)
         blocks = 4 * self.rows * (self.length + self.memory) * lanes
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
         sums = 2 * self.memory * lanes * (self.tiles > 1)
@@ -115,16 +116,13 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
     if width % LANES or inner % width or width % head_size:
         width = inner
     cores = CORES if batch % CORES == 0 else 1
-    tile = min(whole_lanes(length), max(LANES, TILE_SCORES // whole_lanes(memory) & -LANES))
+    tile = min(
+        round_up_to_lanes(length), max(LANES, TILE_SCORES // round_up_to_lanes(memory) & -LANES)
+    )
     # Short rows are taken several at a time: each step of the grid costs hundreds of cycles.
-    most = max(1, TILE_SCORES // (whole_lanes(length) * whole_lanes(memory)))
+    most = max(1, TILE_SCORES // (round_up_to_lanes(length) * round_up_to_lanes(memory)))
     rows = max(n for n in range(1, most + 1) if batch // cores % n == 0)
     return Sizes(
         batch, length, memory, head_size, heads=width // head_size, blocks=inner // width,
         cores=cores, steps=batch // cores // rows, rows=rows, tile=tile,
     )  # fmt: skip
-
-
-def whole_lanes(n: int) -> int:
-    """n rounded up to a multiple of LANES."""
-    return pl.cdiv(n, LANES) * LANES

@@ -15,7 +15,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-LANES = 128
+from switch_jax.kernels.tiles import LANES
+
 BLOCK = 256  # tokens a step of the grid
 
 

@@ -10,8 +10,7 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout
-from switch_jax.moe.dropless import dropless_ffn
-from switch_jax.moe.layer import ExpertParameters, RouterStatistics, SwitchConfig, switch_ffn
+from switch_jax.moe import RouterStatistics, SwitchConfig, SwitchWeights, dropless_ffn, switch_ffn
 
 
 def activation(name: str) -> Callable[..., jax.Array]:
@@ -133,7 +132,7 @@ class SwitchFeedForward(nnx.Module):
         """[B, L, D] -> [B, L, D] of tokens that are decoded, none of which is dropped."""
         return dropless_ffn(x, valid, self._experts(), activation(self.config.activation))
 
-    def _experts(self) -> ExpertParameters:
+    def _experts(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
         wi = tuple(getattr(self, name)[...] for name in names)
-        return ExpertParameters(self.router[...], wi, self.wo[...])
+        return SwitchWeights(self.router[...], wi, self.wo[...])

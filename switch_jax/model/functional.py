@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.model.parameters import is_cast
 from switch_jax.model.transformer import Transformer
 
 Parameters = dict[str, Any]
@@ -40,13 +41,14 @@ def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
 
 
 def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
-    """The matrices of the blocks in the activations' dtype, all but the router's.
+    """The parameters of the blocks in the dtype in which they compute; see `parameters.is_cast`.
 
-    Blocks compute with them so anyway: to decode, they are cast once, and not for each token.
+    Each block casts its parameters when it runs. For decoding they are cast in advance, once for
+    all tokens.
     """
 
-    def one(parameter: jax.Array, names: tuple[str, ...]) -> jax.Array:
-        is_matrix = names[0] == "layers" and len(names) > 2 and "router" not in names
-        return parameter.astype(config.dtype) if is_matrix else parameter
+    def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+        in_block = axes[0] == "layers"
+        return parameter.astype(config.dtype) if in_block and is_cast(axes[1:]) else parameter
 
-    return jax.tree.map(one, parameters, logical_axes(config))
+    return jax.tree.map(cast, parameters, logical_axes(config))

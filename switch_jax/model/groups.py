@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from switch_jax.config import ModelConfig
-from switch_jax.moe.routing import capacity, expected_drop, group_shape
+from switch_jax.moe import expected_drop, expert_capacity, group_shape
 
 # What sets the most tokens of a group in each stack.
 MACROS = {"encoder": "GROUP_SIZE", "decoder": "DECODER_GROUP_SIZE"}
@@ -68,7 +68,7 @@ def training_groups(
 
 def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: str) -> Groups:
     _, tokens = group_shape(batch_size, length, size, macro=macro)
-    slots = capacity(
+    slots = expert_capacity(
         tokens,
         model.num_experts,
         model.train_capacity_factor,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.kernels.attention_sizes import whole_lanes
+from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model import parameters
 
 
@@ -60,7 +60,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest, as T5 does.
 
     All positions of a row share one mask (Mesh TensorFlow's and T5X's broadcast along the length);
-    within the experts each element has its own, see `moe.layer`.
+    within the experts each element has its own; see `moe.expert_dropout`.
 
     Args:
       x: [..., L, D] activations, or [..., L, M] attention weights, where L counts queries.
@@ -140,7 +140,7 @@ class RelativePositionBias(nnx.Module):
         W is the length rounded up to whole lanes of a TPU, as the attention kernel takes it.
         """
         buckets = self.embedding.shape[0]
-        width = whole_lanes(length)
+        width = round_up_to_lanes(length)
         bucket = relative_position_bucket(
             jnp.arange(width, -width, -1), buckets, self.max_distance, self.bidirectional
         )

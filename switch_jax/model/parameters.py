@@ -1,12 +1,12 @@
-"""Making parameters: float32 arrays that know the logical names of their axes, and their spread."""
+"""Parameters: float32 arrays with the logical names of their axes and their initial deviation."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from switch_jax.partitioning.rules import gather
+from switch_jax.partitioning.rules import gather_fully_sharded
 
-# A standard normal cut at 2 sigma has this standard deviation.
+# The standard deviation of a standard normal distribution truncated at 2 sigma.
 _TRUNCATED_STD = 0.87962566103423978
 
 
@@ -29,21 +29,32 @@ def ones(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes, std=0.0)
 
 
-def for_computing(block: nnx.State, dtype: str) -> nnx.State:
-    """The parameters of one block of a scan as it computes with them.
+def is_cast(axes: tuple[str, ...]) -> bool:
+    """Whether a parameter of a block computes in the activations' dtype, and not in float32.
 
-    Matrices are in the activations' `dtype`, except for the router's, and, where they are fully
-    sharded, gathered: here and not all at once, in that dtype and not in float32.
+    All matrices do, except the router's (section 2.4); the scales of the norms do not.
+
+    Args:
+      axes: the logical axes of the parameter in one layer, without 'layers'.
+    """
+    return len(axes) > 1 and "router" not in axes
+
+
+def cast_and_gather(block: nnx.State, dtype: str) -> nnx.State:
+    """The parameters of one block of a scan, in the form in which it computes with them.
+
+    They are cast to the activations' dtype (see `is_cast`) and, where they are fully sharded,
+    gathered in that dtype. Done here, it is done for one block at a time.
     """
 
-    def one(parameter: nnx.Variable) -> nnx.Variable:
-        names = parameter.axes[1:]  # without 'layers', which the scan takes off
+    def prepare(parameter: nnx.Variable) -> nnx.Variable:
+        axes = parameter.axes[1:]  # the scan has taken off 'layers'
         value = parameter[...]
+        if is_cast(axes) and value.dtype != dtype:
+            # Behind a barrier: without it each product would read float32 and cast again.
+            value = jax.lax.optimization_barrier(value.astype(dtype))
         if value.ndim > 1:
-            if "router" not in names and value.dtype != dtype:
-                # Behind a barrier: else each product would read it in float32 and cast it anew.
-                value = jax.lax.optimization_barrier(value.astype(dtype))
-            value = gather(value, names)
+            value = gather_fully_sharded(value, axes)
         return parameter.replace(value)
 
-    return jax.tree.map(one, block, is_leaf=lambda p: isinstance(p, nnx.Variable))
+    return jax.tree.map(prepare, block, is_leaf=lambda p: isinstance(p, nnx.Variable))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 
 from switch_jax.kernels.attention import ATTENDED
-from switch_jax.moe.layer import EXCHANGED
+from switch_jax.moe.exchange import EXCHANGED
 
 # Never computed again: the first would take an all-to-all, the second the attention kernel.
 SAVED = (EXCHANGED, ATTENDED)

@@ -11,9 +11,9 @@ from switch_jax.config import ModelConfig
 from switch_jax.model.attention import Attention
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
-from switch_jax.model.parameters import for_computing
+from switch_jax.model.parameters import cast_and_gather
 from switch_jax.model.remat import rematerialise
-from switch_jax.moe.layer import RouterStatistics
+from switch_jax.moe import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
 KeysAndValues = tuple[jax.Array, jax.Array]
@@ -178,7 +178,7 @@ class Stack(nnx.Module):
 
         def body(x, block):
             block_state, number = block
-            return nnx.merge(graph, for_computing(block_state, self.config.dtype))(
+            return nnx.merge(graph, cast_and_gather(block_state, self.config.dtype))(
                 x, segments, bias, memory, memory_segments,
                 deterministic=deterministic, key=blocks, number=number,
             )  # fmt: skip
@@ -204,7 +204,7 @@ class Stack(nnx.Module):
         graph, state = nnx.split(self.blocks)
 
         def body(block_state):
-            block: Any = nnx.merge(graph, for_computing(block_state, self.config.dtype))
+            block: Any = nnx.merge(graph, cast_and_gather(block_state, self.config.dtype))
             return block.read(memory)
 
         return jax.lax.map(body, state)
@@ -239,7 +239,7 @@ class Stack(nnx.Module):
 
         def body(x, block):
             block_state, its_memory, its_cache = block
-            module: Any = nnx.merge(graph, for_computing(block_state, self.config.dtype))
+            module: Any = nnx.merge(graph, cast_and_gather(block_state, self.config.dtype))
             return module.step(
                 x, valid, bias, position, memory_segments, memory=its_memory, cache=its_cache
             )

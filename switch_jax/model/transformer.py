@@ -10,7 +10,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
 from switch_jax.model.layers import Embedding
 from switch_jax.model.stack import KeysAndValues, Stack
-from switch_jax.moe.layer import RouterStatistics
+from switch_jax.moe import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
 

@@ -1,32 +1,36 @@
-"""The Switch layer as pure functions of arrays: routing, dispatch, expert computation.
+"""The Switch layer as pure functions of arrays: routing, dispatch, experts (sections 2.1 and 2.2).
 
-Letters for the axes, here and everywhere:
+The letters for the axes, here and everywhere:
 
     B batch          L length           D d_model        F d_ff
     G routing groups S tokens per group E experts        C slots per expert and group (capacity)
     H heads          K head size        V vocabulary     N layers
 
-The way of a token:
+`switch_ffn` is the layer. A token passes through it like this:
 
     router -> slots -> gather -> all-to-all -> experts -> all-to-all -> gather -> gate
 """
 
-from switch_jax.moe.routing import (
-    Assignment,
-    assign,
-    capacity,
-    expected_drop,
-    group_shape,
-    load_balance_loss,
-    router_z_loss,
-)
+from switch_jax.moe.capacity import expected_drop, expert_capacity, group_shape
+from switch_jax.moe.dropless import dropless_ffn
+from switch_jax.moe.expert_weights import SwitchWeights
+from switch_jax.moe.layer import SwitchConfig, switch_ffn
+from switch_jax.moe.router import router_logits
+from switch_jax.moe.routing import Assignment, assign, load_balance_loss, router_z_loss
+from switch_jax.moe.statistics import RouterStatistics
 
 __all__ = [
-    "Assignment",
+    "switch_ffn",
+    "dropless_ffn",
+    "SwitchConfig",
+    "SwitchWeights",
+    "RouterStatistics",
+    "router_logits",
     "assign",
-    "capacity",
-    "expected_drop",
-    "group_shape",
+    "Assignment",
     "load_balance_loss",
     "router_z_loss",
+    "group_shape",
+    "expert_capacity",
+    "expected_drop",
 ]

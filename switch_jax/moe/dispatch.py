@@ -1,4 +1,4 @@
-"""Moving rows between token order and slot order: gathers whose backward passes are gathers too."""
+"""Moves rows from token order to slot order and back: gathers whose gradients are gathers too."""
 
 from typing import NamedTuple
 
@@ -9,97 +9,116 @@ from jax import lax
 from switch_jax.moe.routing import Assignment
 
 
-class Maps(NamedTuple):
-    """Row numbers of all groups at once, slots in expert-major order; inverse partial maps.
+class DispatchIndices(NamedTuple):
+    """Row numbers over all groups at once, with the slots in the order [E, G, C].
 
-    Expert-major, so that the rows for one expert of all groups lie together and the exchange over
-    the mesh moves whole blocks without a transposition. Where there is no source, the number is
-    that of the row after the last.
+    The two maps are inverse to each other, where a token has a slot and a slot has a token. Where
+    it has none, the row number is one past the last row. The expert is the slowest index, so that
+    the rows of one expert lie together for all groups, and the all-to-all moves whole blocks
+    without a transposition.
 
     Attributes:
-      token_of_slot: [E * G * C], row in the flattened [B * L] tokens.
-      slot_of_token: [B, L], row in the flattened [E, G, C] slots.
+      token_of_slot: [E * G * C] int32, row in the flattened [B * L] tokens.
+      slot_of_token: [B, L] int32, row in the flattened [E * G * C] slots.
     """
 
     token_of_slot: jax.Array
     slot_of_token: jax.Array
 
 
-def flat_maps(assignment: Assignment, rows: tuple[int, int]) -> Maps:
-    """The two maps of each group as one pair; `rows` is (B, L) of the tokens."""
-    groups, experts, slots = assignment.token.shape
-    tokens = assignment.expert.shape[1]
-    group = jnp.arange(groups, dtype=jnp.int32)[:, None]
-    token, slot = assignment.token, assignment.slot
-    token = jnp.where(token < tokens, token + group[..., None] * tokens, groups * tokens)
-    row = (assignment.expert * groups + group) * slots + slot
-    row = jnp.where(slot < slots, row, experts * groups * slots)
-    return Maps(token.transpose(1, 0, 2).reshape(-1), row.reshape(rows))
+def dispatch_indices(assignment: Assignment, batch_shape: tuple[int, int]) -> DispatchIndices:
+    """The assignment's maps within each group as maps over all groups; `batch_shape` is (B, L)."""
+    groups, experts, capacity = assignment.token_index.shape
+    tokens = assignment.expert_index.shape[1]
+    group = jnp.arange(groups, dtype=jnp.int32)[:, None]  # [G, 1]
+    token, slot = assignment.token_index, assignment.position_in_expert  # [G, E, C], [G, S]
+    is_filled = token < tokens  # [G, E, C]
+    token_of_slot = jnp.where(
+        is_filled, token + group[..., None] * tokens, groups * tokens
+    )  # [G, E, C]
+    slot_of_token = (assignment.expert_index * groups + group) * capacity + slot  # [G, S]
+    is_kept = slot < capacity  # [G, S]
+    slot_of_token = jnp.where(is_kept, slot_of_token, experts * groups * capacity)  # [G, S]
+    return DispatchIndices(
+        token_of_slot.transpose(1, 0, 2).reshape(-1),  # [E * G * C]
+        slot_of_token.reshape(batch_shape),  # [B, L]
+    )
 
 
-def _rows(array: jax.Array, numbers: jax.Array) -> jax.Array:
-    """Rows of a matrix; of a number beyond the last, the last one. None is negative."""
-    return array.at[numbers].get(mode="clip", wrap_negative_indices=False)
+def _take_rows(array: jax.Array, index: jax.Array) -> jax.Array:
+    """Rows of a matrix. An index past the last row gives the last row; there are no negative ones.
+
+    [M, D], [N] -> [N, D].
+    """
+    return array.at[index].get(mode="clip", wrap_negative_indices=False)
 
 
-# Elementwise work is done on [B, L, D], as before and after the layer: a TPU's compiler does not
-# fuse across a reshape, though it moves nothing.
+# Elementwise work is done in the shape [B, L, D], as it is before and after the layer: a TPU's
+# compiler does not fuse operations across a reshape, even if the reshape moves nothing.
 
 
 @jax.custom_vjp
-def dispatch(tokens: jax.Array, maps: Maps) -> jax.Array:
-    """[B, L, D] tokens -> [E * G * C, D] slots; an empty slot holds any token.
+def dispatch(tokens: jax.Array, indices: DispatchIndices) -> jax.Array:
+    """[B, L, D] tokens -> [E * G * C, D] slots; an empty slot gets the row of any token.
 
-    What an empty slot gives is read by nobody: `combine` fetches filled slots only, and sends
-    empty ones a gradient of 0. Writing zeros there would be one more pass over the rows.
+    What the expert computes for an empty slot is never used: `combine` reads filled slots only, and
+    gives empty ones a gradient of 0. Writing zeros would be one more pass over the rows.
     """
-    return _rows(tokens.reshape(-1, tokens.shape[-1]), maps.token_of_slot)
+    rows = tokens.reshape(-1, tokens.shape[-1])  # [B * L, D]
+    return _take_rows(rows, indices.token_of_slot)  # [E * G * C, D]
 
 
-def _dispatch_fwd(tokens: jax.Array, maps: Maps):
-    return dispatch(tokens, maps), maps
+def _dispatch_fwd(tokens: jax.Array, indices: DispatchIndices):
+    return dispatch(tokens, indices), indices
 
 
-def _dispatch_bwd(maps: Maps, cotangent: jax.Array):
-    rows = _rows(cotangent, maps.slot_of_token.reshape(-1))
-    kept = maps.slot_of_token < len(cotangent)
-    return jnp.where(kept[..., None], rows.reshape(*kept.shape, -1), 0), None
+def _dispatch_bwd(indices: DispatchIndices, slots_grad: jax.Array):
+    slot_of_token = indices.slot_of_token  # [B, L]
+    rows = _take_rows(slots_grad, slot_of_token.reshape(-1))  # [B * L, D]
+    is_kept = slot_of_token < len(slots_grad)  # [B, L]
+    tokens_grad = jnp.where(is_kept[..., None], rows.reshape(*is_kept.shape, -1), 0)  # [B, L, D]
+    return tokens_grad, None
 
 
 dispatch.defvjp(_dispatch_fwd, _dispatch_bwd)
 
 
 @jax.custom_vjp
-def combine(slots: jax.Array, gate: jax.Array, maps: Maps) -> jax.Array:
-    """[E * G * C, D] slots -> [B, L, D] tokens, each times its gate (Eq. 2).
+def combine(slots: jax.Array, gate: jax.Array, indices: DispatchIndices) -> jax.Array:
+    """[E * G * C, D] slots -> [B, L, D] tokens, each multiplied by its gate (Eq. 2).
 
     Args:
-      slots: what the experts made of the rows that `dispatch` gave.
+      slots: [E * G * C, D], what the experts computed from the rows that `dispatch` gave.
       gate: [B, L] float32, 0 for a token without a slot.
-      maps: as for `dispatch`.
+      indices: the same as for `dispatch`.
     """
-    return _combine_fwd(slots, gate, maps)[0]
+    return _combine_fwd(slots, gate, indices)[0]
 
 
-def _combine_fwd(slots: jax.Array, gate: jax.Array, maps: Maps):
-    # Behind a barrier: else a float32 copy would be kept for the backward pass.
-    rows = lax.optimization_barrier(_rows(slots, maps.slot_of_token.reshape(-1)))
-    fetched = rows.reshape(*gate.shape, -1)
-    return _gated(fetched, gate), (fetched, gate, maps)
+def _combine_fwd(slots: jax.Array, gate: jax.Array, indices: DispatchIndices):
+    rows = _take_rows(slots, indices.slot_of_token.reshape(-1))  # [B * L, D]
+    # Behind a barrier: without it a float32 copy would be kept for the backward pass.
+    rows = lax.optimization_barrier(rows)
+    outputs = rows.reshape(*gate.shape, -1)  # [B, L, D]
+    return _times_gate(outputs, gate), (outputs, gate, indices)
 
 
-def _combine_bwd(residuals: tuple[jax.Array, jax.Array, Maps], cotangent: jax.Array):
-    (fetched, gate, maps), cotangent = lax.optimization_barrier((residuals, cotangent))
-    # Before the gather: one pass with the sum below, where after it would be a pass of its own.
-    gated = _gated(cotangent, gate).reshape(-1, cotangent.shape[-1])
-    filled = maps.token_of_slot < len(gated)
-    rows = jnp.where(filled[:, None], _rows(gated, maps.token_of_slot), 0)
-    product = cotangent.astype(jnp.float32) * fetched.astype(jnp.float32)
-    return rows, jnp.sum(product, axis=-1), None
+def _combine_bwd(residuals: tuple[jax.Array, jax.Array, DispatchIndices], y_grad: jax.Array):
+    (outputs, gate, indices), y_grad = lax.optimization_barrier((residuals, y_grad))
+    # Multiplied before the gather, in one pass with the sum below; afterwards it would be another
+    # pass.
+    outputs_grad = _times_gate(y_grad, gate).reshape(-1, y_grad.shape[-1])  # [B * L, D]
+    is_filled = indices.token_of_slot < len(outputs_grad)  # [E * G * C]
+    slots_grad = jnp.where(
+        is_filled[:, None], _take_rows(outputs_grad, indices.token_of_slot), 0
+    )  # [E * G * C, D]
+    product = y_grad.astype(jnp.float32) * outputs.astype(jnp.float32)  # [B, L, D]
+    return slots_grad, jnp.sum(product, axis=-1), None  # [E * G * C, D], [B, L]
 
 
 combine.defvjp(_combine_fwd, _combine_bwd)
 
 
-def _gated(rows: jax.Array, gate: jax.Array) -> jax.Array:
-    return (rows.astype(jnp.float32) * gate[..., None]).astype(rows.dtype)
+def _times_gate(x: jax.Array, gate: jax.Array) -> jax.Array:
+    """[B, L, D], [B, L] -> [B, L, D], multiplied in float32."""
+    return (x.astype(jnp.float32) * gate[..., None]).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""From the logical axes of a parameter to its place on the mesh."""
+"""From the logical names of a parameter's axes to the mesh axes that split it."""
 
 import math
 from collections.abc import Mapping
@@ -10,8 +10,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL
 
-# Section 5: experts over the expert axis, unless they are fewer than it has devices: then each
-# device has them all; d_ff, heads and vocabulary over the model axis.
+# Section 5: experts over the expert axis; d_ff, heads and vocabulary over the model axis.
 RULES: dict[str, str | None] = {
     "layers": None,
     "expert": EXPERT,
@@ -25,16 +24,20 @@ RULES: dict[str, str | None] = {
 # Axes along which arrays are stacked, each one a matrix or vector of its own.
 STACKED = ("layers", "expert")
 
+# For each axis of a parameter the mesh axis, or axes, over which it is split; None = not split.
+Spec = tuple[str | tuple[str, ...] | None, ...]
 
-def parameter_places(
+
+def parameter_specs(
     axes: Any, shapes: Any, mesh: Mesh | AbstractMesh, fully_sharded: bool = False
 ) -> Any:
-    """For each axis of each parameter the mesh axis, or axes, that it is split over; or None.
+    """For each parameter the mesh axes over which its own axes are split.
 
-    Fully sharded, a matrix is also split over the batch axes that it is not split over yet (data
-    and expert; data alone for the experts' own), as many of them as divide one of its axes, and
-    along the first such axis: rows cost a TPU less padding than columns. A matrix that none of them
-    divides stays as it is, and so do vectors and the table of relative positions: they are small.
+    Fully sharded, a matrix is also split over the batch axes that do not split it yet: data and
+    expert, or data alone for the experts' own matrices. As many of these as divide one of its axes
+    are used, along the first such axis, since rows cost a TPU less padding than columns. A matrix
+    that none of them divides stays as it is. So do vectors and the table of relative positions:
+    they are small.
 
     Args:
       axes: nested dict with a tuple of logical axis names for each array.
@@ -42,43 +45,51 @@ def parameter_places(
       mesh: the mesh.
       fully_sharded: see `MeshConfig.fully_sharded_weights`.
 
+    Returns:
+      The same nested dict with a `Spec` for each array.
+
     Raises:
       UserError: an axis does not divide over its mesh axis.
     """
 
-    def place(names: tuple[str, ...], array: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
-        places = _by_rule(names, array.shape, mesh.shape)
-        for name, size, mesh_axis in zip(names, array.shape, places, strict=True):
-            ways = mesh.shape[mesh_axis] if mesh_axis else 1
-            if mesh_axis and size % ways:
+    def spec(names: tuple[str, ...], array: jax.ShapeDtypeStruct) -> Spec:
+        by_rule = _by_rule(names, array.shape, mesh.shape)
+        for name, size, mesh_axis in zip(names, array.shape, by_rule, strict=True):
+            devices = mesh.shape[mesh_axis] if mesh_axis else 1
+            if mesh_axis and size % devices:
                 raise UserError(
                     f"a parameter axis {name!r} of size {size} does not divide over the mesh axis "
-                    f"{mesh_axis!r} of {ways} devices ({size} % {ways} = {size % ways}); set "
-                    f"MESH_{mesh_axis.upper()} to a divisor of {size}"
+                    f"{mesh_axis!r} of {devices} devices ({size} % {devices} = {size % devices}); "
+                    f"set MESH_{mesh_axis.upper()} to a divisor of {size}"
                 )
         if fully_sharded:
-            return _over_batch_axes(names, array.shape, places, mesh.shape)
-        return places
+            return _over_batch_axes(names, array.shape, by_rule, mesh.shape)
+        return by_rule
 
-    return jax.tree.map(place, axes, shapes, is_leaf=lambda x: type(x) is tuple)
+    return jax.tree.map(spec, axes, shapes, is_leaf=lambda x: type(x) is tuple)
 
 
-def shardings(places: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """A `NamedSharding` for each tuple of places."""
+def shardings(specs: Any, mesh: Mesh | AbstractMesh) -> Any:
+    """A `NamedSharding` for each `Spec` of a nested dict."""
     return jax.tree.map(
-        lambda place: NamedSharding(mesh, PartitionSpec(*place)),
-        places,
+        lambda spec: NamedSharding(mesh, PartitionSpec(*spec)),
+        specs,
         is_leaf=lambda x: type(x) is tuple,
     )
 
 
 def parameter_shardings(axes: Any, shapes: Any, mesh: Mesh, fully_sharded: bool = False) -> Any:
-    """The `shardings` of the `parameter_places`."""
-    return shardings(parameter_places(axes, shapes, mesh, fully_sharded), mesh)
+    """The `shardings` of the `parameter_specs`."""
+    return shardings(parameter_specs(axes, shapes, mesh, fully_sharded), mesh)
 
 
-def gather(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
-    """A parameter as it is computed with: split by the rules, and no longer over the batch axes."""
+def gather_fully_sharded(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
+    """A parameter as it computes: split by the rules, and no longer over the batch axes.
+
+    Args:
+      x: the parameter.
+      names: the logical names of its axes.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
@@ -86,28 +97,40 @@ def gather(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec)
 
 
+def splits_experts(num_experts: int, mesh_shape: Mapping[str, int]) -> bool:
+    """Whether the expert axis splits the experts.
+
+    With fewer experts than devices on that axis, each device has all of them, and computes one.
+    """
+    return num_experts >= mesh_shape[EXPERT]
+
+
 def _by_rule(
     names: tuple[str, ...], shape: tuple[int, ...], mesh_shape: Mapping[str, int]
 ) -> tuple[str | None, ...]:
-    sizes = dict(zip(names, shape, strict=True))
-    few = sizes.get("expert", 0) < mesh_shape[EXPERT]
-    return tuple(None if few and name == "expert" else RULES[name] for name in names)
+    """The mesh axis of each axis by the RULES."""
+    return tuple(
+        None if name == "expert" and not splits_experts(size, mesh_shape) else RULES[name]
+        for name, size in zip(names, shape, strict=True)
+    )
 
 
 def _over_batch_axes(
     names: tuple[str, ...],
     shape: tuple[int, ...],
-    places: tuple[str | None, ...],
+    spec: tuple[str | None, ...],
     mesh_shape: Mapping[str, int],
-) -> tuple[Any, ...]:
-    own = [i for i, name in enumerate(names) if name not in STACKED]
-    if len(own) < 2 or "relpos_buckets" in names:
-        return places
-    subsets = [(DATA,)] if EXPERT in places else [BATCH, (DATA,), (EXPERT,)]
-    ways = {axes: math.prod(mesh_shape[a] for a in axes) for axes in subsets}
-    for added in sorted(subsets, key=ways.__getitem__, reverse=True):
-        for i in own:
-            before = () if places[i] is None else (places[i],)
+) -> Spec:
+    """The spec with one axis split over batch axes too; see `parameter_specs`."""
+    own_axes = [i for i, name in enumerate(names) if name not in STACKED]
+    if len(own_axes) < 2 or "relpos_buckets" in names:
+        return spec
+    candidates = [(DATA,)] if EXPERT in spec else [BATCH, (DATA,), (EXPERT,)]
+    devices = {axes: math.prod(mesh_shape[a] for a in axes) for axes in candidates}
+    for added in sorted(candidates, key=devices.__getitem__, reverse=True):
+        for i in own_axes:
+            mesh_axis = spec[i]
+            before = () if mesh_axis is None else (mesh_axis,)
             if shape[i] % math.prod(mesh_shape[a] for a in (*before, *added)) == 0:
-                return (*places[:i], (*before, *added), *places[i + 1 :])
-    return places
+                return (*spec[:i], (*before, *added), *spec[i + 1 :])
+    return spec

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from switch_jax.config import Config, ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model.groups import MACROS, Groups, training_groups
-from switch_jax.moe.layer import check_divides
-from switch_jax.moe.routing import group_shape
+from switch_jax.moe import group_shape
+from switch_jax.moe.capacity import check_divisibility
 from switch_jax.partitioning.mesh import batch_shards
 
 Batch = dict[str, jax.Array]
@@ -51,7 +51,7 @@ def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
         return
     for (stack, size), length in zip(model.group_sizes.items(), config.data.lengths, strict=True):
         macro = MACROS[stack]
-        check_divides(batch_size, length, model.num_experts, size, mesh_shape, macro)
+        check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, macro)
         rows = _group_rows(batch_size, length, size)
         if batch_size % (rows * parts):
             raise UserError(

@@ -12,7 +12,7 @@ from switch_jax.model import abstract_parameters, init_parameters, logical_axes
 from switch_jax.optim.adafactor import AdafactorState, moment_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import replicated
-from switch_jax.partitioning.rules import parameter_places, shardings
+from switch_jax.partitioning.rules import parameter_specs, shardings
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
 
 
@@ -50,7 +50,7 @@ def fresh_state(
 def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes, dtypes and shardings of the state, without allocating it.
 
-    The optimiser's state lies where the parameters do; see `partitioning.rules.parameter_places`.
+    The optimiser's state lies where the parameters do; see `partitioning.rules.parameter_specs`.
 
     Raises:
       UserError: an axis of a parameter does not divide over its mesh axis.
@@ -59,13 +59,13 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     optimizer = make_optimizer(config.optimizer, axes)
     parameters = abstract_parameters(config.model)
     optimizer_state = jax.eval_shape(optimizer.init, parameters)
-    places = parameter_places(axes, parameters, mesh, config.mesh.fully_sharded_weights)
+    specs = parameter_specs(axes, parameters, mesh, config.mesh.fully_sharded_weights)
     whole = replicated(mesh)
     state_shardings = TrainState(
         step=whole,
-        parameters=shardings(places, mesh),
+        parameters=shardings(specs, mesh),
         optimizer=AdafactorState(
-            whole, shardings(moment_axes(places, optimizer_state.moments), mesh)
+            whole, shardings(moment_axes(specs, optimizer_state.moments), mesh)
         ),
         guard=Guard(*[whole] * len(Guard._fields)),
     )

@@ -11,7 +11,7 @@ import optax
 from switch_jax.config import Config, LossConfig, ModelConfig
 from switch_jax.model import bind, logical_axes
 from switch_jax.model.transformer import Output
-from switch_jax.moe.layer import RouterStatistics
+from switch_jax.moe import RouterStatistics
 from switch_jax.train_step.bad_step_guard import judge
 from switch_jax.train_step.loss import TokenSums, token_sums
 from switch_jax.train_step.microbatches import Batch, split

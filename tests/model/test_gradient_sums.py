@@ -13,9 +13,8 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.model.attention import by_pair
 from switch_jax.model.layers import Embedding, RMSNorm
-from switch_jax.moe.dispatch import combine, flat_maps
-from switch_jax.moe.router import router_logits
-from switch_jax.moe.routing import assign
+from switch_jax.moe import assign, router_logits
+from switch_jax.moe.dispatch import combine, dispatch_indices
 
 ROWS, LENGTH, D, V = 128, 512, 8, 500
 RNG = np.random.default_rng(0)
@@ -97,7 +96,7 @@ def test_gate():
     """A gate's gradient is a sum over the features of its token: 4096 here."""
     rows, dim = 4, 4096
     logits = jnp.asarray(RNG.normal(size=(1, rows, 2)), jnp.float32)
-    maps = flat_maps(assign(logits, rows), (1, rows))
+    maps = dispatch_indices(assign(logits, rows), (1, rows))
     slots, terms = _bfloat16(2 * rows, dim, mean=0.5), _bfloat16(1, rows, dim, mean=0.5)
 
     def weighted(gate):

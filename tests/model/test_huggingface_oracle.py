@@ -220,7 +220,9 @@ def test_router_logits_experts_and_gates(layers, stack):
         np.testing.assert_allclose(logits, RECORDED[f"{stack}_router_logits.{index}"], atol=1e-4)
         name = f"{feed_forward_name(stack, index * STEP + STEP - 1)}.mlp.router"
         assignment = assign(logits, logits.shape[1])
-        np.testing.assert_array_equal(assignment.expert, RECORDED[f"{name}.dispatch"].argmax(-1))
+        np.testing.assert_array_equal(
+            assignment.expert_index, RECORDED[f"{name}.dispatch"].argmax(-1)
+        )
         np.testing.assert_allclose(assignment.gate, RECORDED[f"{name}.gate"][..., 0], atol=1e-4)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe.dropless import blocks_of, dropless_ffn, rows_of_a_block
-from switch_jax.moe.layer import ExpertParameters
+from switch_jax.moe import SwitchWeights, dropless_ffn
+from switch_jax.moe.dropless import block_rows, cut_into_blocks
 from switch_jax.partitioning.mesh import make_mesh
 
 D, F = 8, 16
@@ -19,19 +19,19 @@ def parameters(experts, gated, seed=0):
         rng.normal(size=(experts, D, F)).astype(np.float32) for _ in range(2 if gated else 1)
     )
     router = rng.normal(size=(D, experts)).astype(np.float32)
-    return ExpertParameters(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
+    return SwitchWeights(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
 
 
 def one_by_one(x, valid, weights, activation):
     """[B, L, D] -> [B, L, D], a token after the other."""
     result = np.zeros_like(x)
-    for place in zip(*np.nonzero(valid), strict=True):
-        token = x[place]
+    for position in zip(*np.nonzero(valid), strict=True):
+        token = x[position]
         logits = token @ weights.router
         probs = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         e = probs.argmax()
         hidden = activation(*[token @ w[e] for w in weights.wi])
-        result[place] = probs[e] * (np.asarray(hidden) @ weights.wo[e])
+        result[position] = probs[e] * (np.asarray(hidden) @ weights.wo[e])
     return result
 
 
@@ -61,12 +61,12 @@ def test_fewer_than_two_rows_a_token_are_computed(tokens, experts, crowded, devi
     """In all, by devices that have a share of the experts each, and see all tokens."""
     rng = np.random.default_rng(2)
     expert = rng.integers(0, 2 if crowded else experts, tokens)
-    rows = rows_of_a_block(tokens, experts)
+    rows = block_rows(tokens, experts)
     here, computed = experts // devices, 0
     for device in range(devices):
         own = expert - device * here
         own = np.where((own >= 0) & (own < here), own, here)
-        blocks = blocks_of(jnp.array(own), here, rows)
+        blocks = cut_into_blocks(jnp.array(own), here, rows)
         load = np.bincount(own, minlength=here + 1)[:here]
         assert int(blocks.first_block[-1]) == sum(-(-n // rows) for n in load)
         computed += int(blocks.first_block[-1]) * rows
@@ -75,7 +75,17 @@ def test_fewer_than_two_rows_a_token_are_computed(tokens, experts, crowded, devi
 
 def test_padding_takes_no_block():
     expert = jnp.array([8, 3, 8, 3, 8])
-    assert blocks_of(expert, experts=8, rows=1).first_block.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
+    assert cut_into_blocks(expert, num_experts=8, rows=1).first_block.tolist() == [
+        0,
+        0,
+        0,
+        0,
+        2,
+        2,
+        2,
+        2,
+        2,
+    ]
 
 
 def test_blocks_are_as_small_where_devices_share_the_experts():

@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
-from switch_jax.moe.dispatch import combine, dispatch, flat_maps
-from switch_jax.moe.layer import (
-    ExpertParameters,
-    SwitchConfig,
-    check_divides,
-    switch_ffn,
-)
-from switch_jax.moe.routing import assign, capacity
+from switch_jax.moe import SwitchConfig, SwitchWeights, expert_capacity, switch_ffn
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
 
@@ -24,7 +16,7 @@ def _inputs(dtype=np.float32):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(B, L, D)).astype(dtype)
     valid = rng.random((B, L)) < 0.8
-    parameters = ExpertParameters(
+    parameters = SwitchWeights(
         router=rng.normal(size=(D, E)).astype(np.float32),
         wi=(rng.normal(size=(E, D, F)).astype(np.float32) / D**0.5,),
         wo=rng.normal(size=(E, F, D)).astype(np.float32) / F**0.5,
@@ -51,7 +43,7 @@ def test_layer_equals_the_one_hot_reference(mesh):
     x, valid, p = _inputs()
     y, stats = _on_mesh(mesh, lambda *a: switch_ffn(*a, _config(), jax.nn.relu), x, valid, p)
     logits = x @ p.router
-    slots = capacity(L, E, 1.25)
+    slots = expert_capacity(L, E, 1.25)
     expected = reference.switch_ffn(x, logits, slots, valid, p.wi[0], p.wo)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
@@ -92,7 +84,7 @@ def test_slots_need_not_be_a_multiple_of_eight(multiple, slots):
     """Of 60 tokens 15 come to each of 4 experts at balance."""
     rng = np.random.default_rng(0)
     p = _inputs()[2]
-    p = ExpertParameters(p.router[:, :4], (p.wi[0][:4],), p.wo[:4])
+    p = SwitchWeights(p.router[:, :4], (p.wi[0][:4],), p.wo[:4])
     x, valid = rng.normal(size=(4, 60, D)).astype(np.float32), np.ones((4, 60), bool)
     config = _config(num_experts=4, group_size=60, capacity_factor=1.0, capacity_multiple=multiple)
     expected = reference.switch_ffn(x, x @ p.router, slots, valid, p.wi[0], p.wo)
@@ -104,7 +96,7 @@ def test_slots_need_not_be_a_multiple_of_eight(multiple, slots):
 
 def test_gradients_equal_those_of_the_one_hot_einsum():
     x, valid, p = _inputs()
-    slots = capacity(L, E, 1.25)
+    slots = expert_capacity(L, E, 1.25)
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     mask = reference.assign(x @ p.router, slots, valid) > 0
 
@@ -127,7 +119,7 @@ def test_gradients_equal_those_of_the_one_hot_einsum():
 
 def test_dropped_tokens_and_padding_are_exactly_zero_and_take_no_gradient():
     x, valid, p = _inputs()
-    kept = reference.assign(x @ p.router, capacity(L, E, 1.25), valid).sum((2, 3)) > 0
+    kept = reference.assign(x @ p.router, expert_capacity(L, E, 1.25), valid).sum((2, 3)) > 0
     y, _ = _switch(x, valid, p, config=_config())
     np.testing.assert_array_equal(np.asarray(y)[~kept], 0)
     assert (np.abs(np.asarray(y)[kept]).sum(-1) > 0).all()
@@ -138,7 +130,7 @@ def test_dropped_tokens_and_padding_are_exactly_zero_and_take_no_gradient():
 def test_jitter_moves_the_router_only():
     """With one expert the gate is 1 whatever the router sees: the output must not move at all."""
     x, valid, p = _inputs()
-    one = ExpertParameters(p.router[:, :1], (p.wi[0][:1],), p.wo[:1])
+    one = SwitchWeights(p.router[:, :1], (p.wi[0][:1],), p.wo[:1])
     config = _config(num_experts=1, jitter=0.5, capacity_factor=1.0)
     clean, _ = _switch(x, valid, one, config=config)
     noisy, _ = _switch(x, valid, one, jax.random.key(0), config=config)
@@ -152,7 +144,7 @@ def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
     x = np.ones((B, L, D), np.float32)
     wi = np.full((1, D, 512), 1 / D, np.float32)
     wo = np.full((1, 512, D), 1 / 512, np.float32)
-    p = ExpertParameters(np.zeros((D, 1), np.float32), (wi,), wo)
+    p = SwitchWeights(np.zeros((D, 1), np.float32), (wi,), wo)
     config = _config(num_experts=1, expert_dropout=0.4, capacity_factor=1.0)
     y, _ = _switch(x, np.ones((B, L), bool), p, jax.random.key(0), config=config)
     # Each output is the mean of 512 hidden units, each 0 or 1 / 0.6.
@@ -171,43 +163,6 @@ def test_the_router_is_float32_in_a_bfloat16_model():
     np.testing.assert_allclose(stats.z_loss, (z**2).mean(), rtol=1e-5)  # bfloat16 errs by 1e-3
 
 
-def test_gradients_of_dispatch_and_combine_are_the_scatters_that_autodiff_would_do():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(2, 10, 3)).astype(np.float32)
-    valid = rng.random((2, 10)) < 0.9
-    slots = 3
-    maps = flat_maps(assign(logits, slots, valid), (4, 5))  # two rows a group
-    gates = reference.assign(logits, slots, valid)  # [G, S, E, C]
-    mask = np.zeros((20, 18), np.float32)  # token, slot
-    for g, s, e, c in np.argwhere(gates > 0):
-        mask[g * 10 + s, (e * 2 + g) * slots + c] = 1
-    assert 0 < mask.sum() < 18, "some slots should be empty"
-    tokens, rows, gate = (jnp.asarray(rng.normal(size=s)) for s in ((4, 5, 4), (18, 4), (4, 5)))
-    kept = mask.sum(1).reshape(4, 5)
-    gate *= kept
-
-    def loss(tokens, rows, gate, dispatched, combined):
-        return jnp.sum(dispatched(tokens) ** 2 * mask.sum(0)[:, None]) + jnp.sum(
-            combined(rows, gate) ** 3
-        )
-
-    plain = (
-        lambda t: mask.T @ t.reshape(20, 4),
-        lambda r, g: (mask @ r).reshape(4, 5, 4) * g[..., None],
-    )
-    ours = (lambda t: dispatch(t, maps), lambda r, g: combine(r, g, maps))
-    for function in (loss, jax.grad(loss, argnums=(0, 1))):
-        for a, b in zip(
-            jax.tree.leaves(function(tokens, rows, gate, *ours)),
-            jax.tree.leaves(function(tokens, rows, gate, *plain)),
-            strict=True,
-        ):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    # By the gate, where there is one: a dropped token's is constant.
-    by_gate = [jax.grad(loss, argnums=2)(tokens, rows, gate, *f) for f in (ours, plain)]
-    np.testing.assert_allclose(*(g * kept for g in by_gate), rtol=1e-5, atol=1e-5)
-
-
 def test_a_row_of_several_groups_is_routed_group_by_group():
     x, valid, p = _inputs()
     config = _config(group_size=L // 2, jitter=0.1)
@@ -221,7 +176,7 @@ def test_a_row_of_several_groups_is_routed_group_by_group():
 
 def test_fewer_experts_than_devices_on_the_expert_axis():
     x, valid, p = _inputs()
-    few = ExpertParameters(p.router[:, :2], (p.wi[0][:2],), p.wo[:2])
+    few = SwitchWeights(p.router[:, :2], (p.wi[0][:2],), p.wo[:2])
     config = _config(num_experts=2, jitter=0.1, expert_dropout=0.3)
 
     def loss(x, p):
@@ -234,11 +189,3 @@ def test_fewer_experts_than_devices_on_the_expert_axis():
         got = _on_mesh(mesh, gradient, x, few)
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
-
-
-def test_what_does_not_divide_is_said_with_the_equation():
-    mesh = {"data": 2, "expert": 4, "model": 1}
-    with pytest.raises(UserError, match=r"6 experts do not divide.*6 % 4 = 2"):
-        check_divides(8, 64, 6, 64, mesh)
-    with pytest.raises(UserError, match=r"GROUP_SIZE = 256.*4 groups of 256.*= 8.*to 128"):
-        check_divides(16, 64, 8, 256, mesh)

@@ -5,7 +5,7 @@ from jax.sharding import AbstractMesh
 
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
-from switch_jax.partitioning.rules import parameter_places
+from switch_jax.partitioning.rules import parameter_specs
 from tests.trainer.helpers import tiny_model
 
 INTO, OUT = ("layers", "embed", "mlp"), ("layers", "mlp", "embed")
@@ -17,9 +17,9 @@ def _mesh(data: int, expert: int, model: int) -> AbstractMesh:
     return AbstractMesh((data, expert, model), ("data", "expert", "model"))
 
 
-def _place(names, shape, mesh, fully_sharded=True):
+def _spec(names, shape, mesh, fully_sharded=True):
     array = jax.ShapeDtypeStruct(shape, np.float32)
-    return parameter_places({"p": names}, {"p": array}, _mesh(*mesh), fully_sharded)["p"]
+    return parameter_specs({"p": names}, {"p": array}, _mesh(*mesh), fully_sharded)["p"]
 
 
 @pytest.mark.parametrize(
@@ -43,33 +43,33 @@ def _place(names, shape, mesh, fully_sharded=True):
     ],
 )
 def test_where_fully_sharded_arrays_lie(names, shape, mesh, expected):
-    places = _place(names, shape, mesh)
-    assert tuple(p if p is None or type(p) is str else tuple(p) for p in places) == expected
+    spec = _spec(names, shape, mesh)
+    assert tuple(p if p is None or type(p) is str else tuple(p) for p in spec) == expected
 
 
 def test_without_it_only_experts_and_model_split_weights():
-    assert _place(EXPERTS_OUT, (6, 8, 32, 16), (2, 2, 2), False) == (None, "expert", "model", None)
-    assert _place(EXPERTS_OUT, (6, 2, 32, 16), (2, 4, 2), False) == (None, None, "model", None)
-    assert _place(INTO, (6, 32, 16), (2, 2, 2), False) == (None, None, "model")
+    assert _spec(EXPERTS_OUT, (6, 8, 32, 16), (2, 2, 2), False) == (None, "expert", "model", None)
+    assert _spec(EXPERTS_OUT, (6, 2, 32, 16), (2, 4, 2), False) == (None, None, "model", None)
+    assert _spec(INTO, (6, 32, 16), (2, 2, 2), False) == (None, None, "model")
 
 
 @pytest.mark.parametrize("fully_sharded", [False, True])
 def test_an_axis_that_does_not_divide_is_refused_with_the_numbers(fully_sharded):
     numbers = r"'mlp' of size 30 .*'model' of 4 devices \(30 % 4 = 2\).* a divisor of 30"
     with pytest.raises(UserError, match=numbers):
-        _place(INTO, (6, 16, 30), (2, 1, 4), fully_sharded)
+        _spec(INTO, (6, 16, 30), (2, 1, 4), fully_sharded)
 
 
 def test_every_matrix_of_a_model_is_split_over_the_whole_mesh():
     model = tiny_model(num_experts=4)
-    places = parameter_places(
+    specs = parameter_specs(
         logical_axes(model), abstract_parameters(model), _mesh(2, 2, 2), fully_sharded=True
     )
-    for path, place in jax.tree_util.tree_leaves_with_path(
-        places, is_leaf=lambda x: type(x) is tuple
+    for path, spec in jax.tree_util.tree_leaves_with_path(
+        specs, is_leaf=lambda x: type(x) is tuple
     ):
         name = jax.tree_util.keystr(path)
-        split = [a for p in place if p for a in ([p] if isinstance(p, str) else p)]
+        split = [a for p in spec if p for a in ([p] if isinstance(p, str) else p)]
         if "norm" in name or "position" in name:
             assert not {*ALL} & {*split}, name
         else:

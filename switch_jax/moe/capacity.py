@@ -1,0 +1,135 @@
+"""Sizes that routing follows from: the tokens of a group and the capacity of an expert (Eq. 3).
+
+All of it is computed from the sizes of a run, before anything is compiled.
+"""
+
+import math
+from collections.abc import Mapping
+
+from scipy.special import bdtrc
+
+from switch_jax.errors import UserError
+from switch_jax.kernels.tiles import SUBLANES
+from switch_jax.partitioning.mesh import EXPERT, batch_shards
+
+
+def group_shape(
+    batch: int, length: int, group_size: int, *, macro: str = "GROUP_SIZE"
+) -> tuple[int, int]:
+    """Splits [B, L] tokens into the fewest equal groups of at most `group_size` tokens.
+
+    A group is a run of whole consecutive rows, or, where a row is longer than `group_size`, an
+    equal part of one row. It depends on these three numbers alone, never on the number of devices.
+
+    Args:
+      batch: B, the number of rows.
+      length: L, the tokens of a row, padding included.
+      group_size: the largest number of tokens in a group.
+      macro: the gin macro that sets `group_size`, for the error message.
+
+    Returns:
+      (G, S): the number of groups and the tokens in each.
+
+    Raises:
+      UserError: `group_size` does not divide a row that is longer than it.
+    """
+    if length > group_size:
+        if length % group_size:
+            raise UserError(
+                f"{macro} = {group_size} does not fit: it is shorter than a row of {length} "
+                f"tokens and does not divide it ({length} % {group_size} = {length % group_size}); "
+                f"set {macro} to a divisor of {length}, or to {length} or more"
+            )
+        return batch * length // group_size, group_size
+    rows = max(r for r in range(1, batch + 1) if batch % r == 0 and r * length <= group_size)
+    return batch // rows, rows * length
+
+
+def expert_capacity(
+    tokens_per_group: int,
+    num_experts: int,
+    capacity_factor: float,
+    *,
+    min_capacity: int = 1,
+    multiple: int = SUBLANES,
+) -> int:
+    """Slots of one expert in one group (Eq. 3): tokens / experts x capacity factor.
+
+    The result is rounded up, so that perfectly even routing drops nothing at a factor of 1.0. It
+    is at least `min_capacity`, and at most `tokens_per_group`, since no expert can receive more.
+    It is rounded up further, to a multiple of `multiple`, where that adds at most one fifteenth: a
+    TPU lays rows out in eights, and moving other numbers of rows costs it more than those slots.
+    Equation 3 does not say how to round: Mesh TensorFlow rounds down, Flaxformer to the nearest.
+
+    Args:
+      tokens_per_group: S, padding included.
+      num_experts: E.
+      capacity_factor: 1.0 leaves room for exactly even routing.
+      min_capacity: a lower limit for very small groups.
+      multiple: 8 for speed on a TPU; 1 rounds to a whole slot only.
+
+    Returns:
+      C.
+    """
+    # Slightly less, so that 10 x 1.1 = 11.000000000000002 is 11.
+    exact = tokens_per_group * capacity_factor / num_experts
+    capacity = max(min_capacity, math.ceil(exact - 1e-6))
+    aligned = -(-capacity // multiple) * multiple
+    return min(tokens_per_group, aligned if 15 * aligned <= 16 * capacity else capacity)
+
+
+def expected_drop(tokens_per_group: int, num_experts: int, capacity: int) -> float:
+    """The fraction of tokens that find their expert full where routing is even on average.
+
+    Each token of a group picks one of the experts at random, all with the same probability. So the
+    number n of tokens that pick a given expert is binomial(S, 1 / E), and the dropped fraction is
+    E[max(0, n - C)] x E / S. With n P(n) = (S / E) P'(n - 1), where P' is the distribution for one
+    token fewer, the sum over n > C becomes two tails: P'(n >= C) - (C E / S) P(n > C).
+
+    Args:
+      tokens_per_group: S, all of them real tokens.
+      num_experts: E.
+      capacity: C, at least 1.
+    """
+    tail_of_one_fewer = bdtrc(capacity - 1, tokens_per_group - 1, 1 / num_experts)
+    tail = bdtrc(capacity, tokens_per_group, 1 / num_experts)
+    return max(0.0, float(tail_of_one_fewer - capacity * num_experts / tokens_per_group * tail))
+
+
+def check_divisibility(
+    batch: int,
+    length: int,
+    num_experts: int,
+    group_size: int,
+    mesh_shape: Mapping[str, int],
+    macro: str = "GROUP_SIZE",
+) -> None:
+    """Checks that experts and groups divide over the mesh.
+
+    Args:
+      batch: B.
+      length: L.
+      num_experts: E.
+      group_size: the largest number of tokens in a group.
+      mesh_shape: devices by mesh axis.
+      macro: the gin macro that sets `group_size`: the encoder has one, the decoder another.
+
+    Raises:
+      UserError: they do not; the message has the equation with the numbers.
+    """
+    devices = mesh_shape[EXPERT]
+    if max(num_experts, devices) % min(num_experts, devices):
+        raise UserError(
+            f"{num_experts} experts do not divide over the expert axis of {devices} devices, nor "
+            f"the devices over the experts ({num_experts} % {devices} = {num_experts % devices}); "
+            "set NUM_EXPERTS or MESH_EXPERT so that one is a multiple of the other"
+        )
+    groups, tokens = group_shape(batch, length, group_size, macro=macro)
+    shards = batch_shards(mesh_shape)
+    if groups % shards:
+        raise UserError(
+            f"{macro} = {group_size} does not fit: a batch of {batch} x {length} tokens makes "
+            f"{groups} groups of {tokens}, which do not divide over data x expert = {shards} "
+            f"devices; set {macro} to {max(1, batch // shards) * length} or less: whole rows of "
+            f"{length} tokens, or a divisor of {length}"
+        )

@@ -1,0 +1,50 @@
+"""The all-to-all between the devices that share out the experts."""
+
+import jax
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from switch_jax.kernels.tiles import LANES, SUBLANES
+from switch_jax.partitioning.mesh import EXPERT
+
+# Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
+EXCHANGED = "exchanged_tokens"
+
+
+def num_expert_shards(num_experts: int) -> int:
+    """Into how many parts the experts are split: one for each device of the expert axis.
+
+    With fewer experts than devices there are E parts, and the expert axis is cut into teams of E
+    neighbours, each of which has all experts among its devices.
+    """
+    return min(num_experts, lax.axis_size(EXPERT))
+
+
+def all_to_all(buffers: jax.Array) -> jax.Array:
+    """Swaps block i of axis 0 with the device that has shard i of the experts; its own inverse.
+
+    Always axis 0 for axis 0: any other pair of axes costs a TPU two transpositions. A TPU keeps
+    rows in eights, and would pad, and send, a number of rows that is no multiple of 8. Such blocks
+    are exchanged as rows of 128 numbers, of which there are more.
+
+    Args:
+      buffers: [expert shards, E_local, G_local * C, D].
+    """
+    devices, expert_shards = lax.axis_size(EXPERT), buffers.shape[0]
+    if devices == 1:
+        return checkpoint_name(buffers, EXCHANGED)
+    shape = buffers.shape
+    if shape[-2] % SUBLANES and shape[-1] % LANES == 0:
+        buffers = buffers.reshape(expert_shards, -1, LANES)
+    teams = [
+        list(range(first, first + expert_shards)) for first in range(0, devices, expert_shards)
+    ]
+    exchanged = lax.all_to_all(
+        buffers,
+        EXPERT,
+        split_axis=0,
+        concat_axis=0,
+        tiled=True,
+        axis_index_groups=teams if len(teams) > 1 else None,
+    )
+    return checkpoint_name(exchanged, EXCHANGED).reshape(shape)

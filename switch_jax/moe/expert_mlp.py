@@ -1,0 +1,57 @@
+"""The experts: E feed-forward layers, each for its own slots."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from switch_jax.moe import cpu_matmul
+from switch_jax.moe.expert_weights import SwitchWeights
+from switch_jax.partitioning.collectives import axis_index, mark_varying, psum
+from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, platform
+
+
+def expert_mlp(
+    buffers: jax.Array,
+    weights: SwitchWeights,
+    activation: Callable[..., jax.Array],
+    dropout: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """E_i(x): each row through the two layers of its expert, within `jax.shard_map`.
+
+    Args:
+      buffers: [expert shards, E_local, G_local * C, D]: shard i came from the i-th of the devices
+        that share out the experts.
+      weights: this device's: [E_local, D, F_local] and [E_local, F_local, D]; with fewer experts
+        than devices on the expert axis, those of all experts.
+      activation: from the projections by each `wi` to the hidden activation, elementwise.
+      dropout: of the hidden activation [E_local, expert shards * G_local * C, F_local].
+
+    Returns:
+      The shape of `buffers`.
+    """
+    shards, experts, rows, dim = buffers.shape
+    wi, wo = jax.tree.map(lambda w: mark_varying(w, (DATA,)), (weights.wi, weights.wo))
+    if shards < lax.axis_size(EXPERT):
+        # Each device has all experts and computes one of them.
+        wi, wo = jax.tree.map(
+            lambda w: lax.dynamic_slice_in_dim(w, axis_index(EXPERT) % shards, 1), (wi, wo)
+        )
+    # One matrix of rows for each expert: a fourth axis would cost a TPU transpositions between the
+    # matrix products. With one expert on a device this moves nothing.
+    x = mark_varying(buffers, (MODEL,))
+    x = jnp.swapaxes(x, 0, 1).reshape(experts, shards * rows, dim)  # [E_local, shards * rows, D]
+    hidden = activation(*[_matmul(x, w) for w in wi])  # [E_local, shards * rows, F_local]
+    y = _matmul(dropout(hidden), wo)  # [E_local, shards * rows, D], the part of this device's F
+    y = psum(y, (MODEL,))  # [E_local, shards * rows, D]
+    return jnp.swapaxes(y.reshape(experts, shards, rows, dim), 0, 1)  # [shards, E_local, rows, D]
+
+
+def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """[E_local, rows, D] x [E_local, D, F] -> [E_local, rows, F]."""
+    if x.shape[0] == 1:  # a batch axis of 1 makes a TPU copy the weights into another layout
+        return (x[0] @ w[0])[None]
+    if platform() == "cpu":
+        return cpu_matmul.expert_matmul(x, w)
+    return jnp.einsum("erd,edf->erf", x, w)

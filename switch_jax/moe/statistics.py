@@ -1,0 +1,57 @@
+"""What a layer's router did, over the whole batch."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from switch_jax.moe.routing import Assignment, load_balance_loss, router_z_loss
+from switch_jax.partitioning.collectives import psum
+from switch_jax.partitioning.mesh import BATCH
+
+
+class RouterStatistics(NamedTuple):
+    """What a layer's router did, over all real tokens of the batch; float32.
+
+    Attributes:
+      load: [E] fraction of tokens whose argmax is the expert, before any is dropped (f, Eq. 5).
+      importance: [E] mean router probability (P, Eq. 6).
+      load_balance_loss: scalar, 1.0 at balance (Eq. 4 without alpha).
+      z_loss: scalar, mean logsumexp^2 of the logits.
+      dropped: scalar, fraction of tokens that found their expert full.
+      entropy: scalar, mean entropy of the router's distribution, in nats.
+    """
+
+    load: jax.Array
+    importance: jax.Array
+    load_balance_loss: jax.Array
+    z_loss: jax.Array
+    dropped: jax.Array
+    entropy: jax.Array
+
+
+def router_statistics(assignment: Assignment, valid: jax.Array, capacity: int) -> RouterStatistics:
+    """The statistics of the whole batch, from this device's groups, within `jax.shard_map`.
+
+    Args:
+      assignment: of this device's groups.
+      valid: [G_local, S] bool, False on padding.
+      capacity: C.
+    """
+    a = assignment
+    real_tokens = valid.sum(dtype=jnp.float32)
+    all_real_tokens = jnp.maximum(psum(real_tokens, BATCH), 1.0)
+    # Everything is divided before it is summed over devices: a division after the sum would be an
+    # operation of its own.
+    share = real_tokens / all_real_tokens
+    of_this_device = RouterStatistics(
+        load=jnp.sum(a.load / all_real_tokens, axis=0),  # [E]
+        importance=jnp.sum(a.importance / all_real_tokens, axis=0),  # [E]
+        load_balance_loss=load_balance_loss(a.importance, a.load) * share,
+        z_loss=router_z_loss(a.log_normalizer, valid) * share,
+        dropped=jnp.sum(
+            jnp.where(valid & (a.position_in_expert == capacity), 1 / all_real_tokens, 0.0)
+        ),
+        entropy=jnp.sum(jnp.where(valid, a.entropy / all_real_tokens, 0.0)),
+    )
+    return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)

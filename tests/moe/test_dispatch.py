@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from switch_jax.moe import assign
+from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices
+from tests.moe import reference
+
+
+def test_gradients_of_dispatch_and_combine_are_the_scatters_that_autodiff_would_do():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 10, 3)).astype(np.float32)
+    valid = rng.random((2, 10)) < 0.9
+    slots = 3
+    indices = dispatch_indices(assign(logits, slots, valid), (4, 5))  # two rows a group
+    gates = reference.assign(logits, slots, valid)  # [G, S, E, C]
+    mask = np.zeros((20, 18), np.float32)  # token, slot
+    for g, s, e, c in np.argwhere(gates > 0):
+        mask[g * 10 + s, (e * 2 + g) * slots + c] = 1
+    assert 0 < mask.sum() < 18, "some slots should be empty"
+    tokens, rows, gate = (jnp.asarray(rng.normal(size=s)) for s in ((4, 5, 4), (18, 4), (4, 5)))
+    kept = mask.sum(1).reshape(4, 5)
+    gate *= kept
+
+    def loss(tokens, rows, gate, dispatched, combined):
+        return jnp.sum(dispatched(tokens) ** 2 * mask.sum(0)[:, None]) + jnp.sum(
+            combined(rows, gate) ** 3
+        )
+
+    plain = (
+        lambda t: mask.T @ t.reshape(20, 4),
+        lambda r, g: (mask @ r).reshape(4, 5, 4) * g[..., None],
+    )
+    ours = (lambda t: dispatch(t, indices), lambda r, g: combine(r, g, indices))
+    for function in (loss, jax.grad(loss, argnums=(0, 1))):
+        for a, b in zip(
+            jax.tree.leaves(function(tokens, rows, gate, *ours)),
+            jax.tree.leaves(function(tokens, rows, gate, *plain)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    # By the gate, where there is one: a dropped token's is constant.
+    by_gate = [jax.grad(loss, argnums=2)(tokens, rows, gate, *f) for f in (ours, plain)]
+    np.testing.assert_allclose(*(g * kept for g in by_gate), rtol=1e-5, atol=1e-5)

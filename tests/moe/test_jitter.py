@@ -1,0 +1,36 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from switch_jax.moe.jitter import noise, noise_bits
+
+
+def _bits(first_group, tokens, shape, layer_index=0):
+    return noise_bits(jax.random.key(3), jnp.int32(layer_index), first_group, tokens, shape)
+
+
+def test_noise_is_uniform_and_unrelated_between_groups_tokens_and_features():
+    values = np.asarray(noise(_bits(0, 512, (2, 512, 256))), np.float64)
+    assert values.shape == (2, 512, 256)
+    assert -1 <= values.min() < -0.9999 and 0.9999 < values.max() < 1
+    expected = values.size / 64
+    counts = np.histogram(values, bins=64, range=(-1, 1))[0]
+    assert np.sum((counts - expected) ** 2 / expected) < 110  # chi square: 63, 4 deviations of 11
+    rows = values.reshape(-1, 256)
+    for matrix in (rows, rows.T, np.abs(rows), np.abs(rows.T)):
+        correlation = np.corrcoef(matrix)[np.triu_indices(len(matrix), 1)] * matrix.shape[1] ** 0.5
+        assert abs(correlation.mean()) < 0.02
+        assert 0.97 < correlation.std() < 1.03 and abs(correlation).max() < 7
+
+
+def test_noise_depends_on_the_index_of_the_group_alone():
+    """However many groups a device has, and however many rows a group is."""
+    both = noise(_bits(4, 12, (2, 12, 8)))
+    np.testing.assert_array_equal(noise(_bits(5, 12, (1, 12, 8)))[0], both[1])
+    in_rows = noise(_bits(4, 12, (6, 4, 8)))
+    np.testing.assert_array_equal(np.asarray(in_rows).reshape(2, 12, 8), both)
+
+
+def test_layers_have_noise_of_their_own():
+    first, second = (np.asarray(noise(_bits(0, 64, (1, 64, 64), n))) for n in (0, 1))
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.07  # 4 deviations of 1 / 64
