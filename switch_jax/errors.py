@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake, and what its messages share."""
+"""`UserError`, the exception for a user's mistake, its subclasses, and helpers for messages."""
 
 import difflib
 import errno
@@ -7,25 +7,25 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something the user can put right: a name, a size, a path.
+    """A problem that the user can fix: a name, a size, a path.
 
-    The message is one clear line that says what is wrong, with the numbers, and what to write
-    instead. The command line prints it and exits with `exit_code`, without a stack trace. What a
-    name in it holds of line breaks and hidden characters is escaped, as in 'a\\nb'.
+    The message is one line: what is wrong, with the numbers, and what to write instead. The command
+    line prints it without a stack trace and exits with `exit_code`. Line breaks and other
+    unprintable characters in the message are escaped, as in 'a\\nb'.
     """
 
-    exit_code = 2  # the same mistake at the next start: a launcher does not try again
+    exit_code = 2  # the next start would fail in the same way: a launcher does not try again
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class FieldError(UserError):
-    """A field of a config holds what makes no sense.
+    """A field of a config has an invalid value.
 
     Attributes:
       field: its name.
-      problem: the rest of the message, for those who know the value under another name.
+      problem: the rest of the message, for a caller that shows the field under another name.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -34,53 +34,55 @@ class FieldError(UserError):
 
 
 class TransientError(UserError):
-    """Something that may be over at the next start: a launcher starts all processes again."""
+    """A failure that may not happen again: a launcher restarts all processes."""
 
     exit_code = 1
 
 
 class LostHostError(TransientError):
-    """Other processes were not there in time."""
+    """Other processes did not answer in time."""
 
 
 _TRANSIENT = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN)
-_FULL = (errno.ENOSPC, errno.EDQUOT)  # RESOURCE_EXHAUSTED to TensorFlow
-# TensorFlow's `error_code`s, those of google.rpc: CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED,
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # TensorFlow reports them as RESOURCE_EXHAUSTED
+# TensorFlow's `error_code` takes the codes of google.rpc: CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED,
 # ABORTED, INTERNAL, UNAVAILABLE.
 _TRANSIENT_CODES = (1, 4, 8, 10, 13, 14)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a failure to read or write may pass: of the network or the storage behind it.
+    """Whether a failed read or write may succeed later: a fault of the network or the storage.
 
     Args:
-      error: OSError, one of TensorFlow's, or any that has the system's words in its text.
+      error: an OSError, an error of TensorFlow, or any error that quotes the operating system's
+        message.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _TRANSIENT
-    if _says_one_of(_FULL, error):
+    if _quotes_any(_FULL, error):
         return False
-    return _says_one_of(_TRANSIENT, error) or getattr(error, "error_code", 0) in _TRANSIENT_CODES
+    return _quotes_any(_TRANSIENT, error) or getattr(error, "error_code", 0) in _TRANSIENT_CODES
 
 
-def _says_one_of(numbers: Sequence[int], error: BaseException) -> bool:
-    return any(os.strerror(number) in str(error) for number in numbers)
+def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:
+    """Whether the error's text contains the operating system's message for one of the codes."""
+    return any(os.strerror(code) in str(error) for code in codes)
 
 
 def storage_error(message: str, cause: BaseException) -> UserError:
-    """The error with this message: a TransientError where the cause may pass."""
+    """An error with this message: a TransientError if its cause is transient."""
     if is_transient(cause):
         return TransientError(f"{message}; this may pass: start again")
     return UserError(message)
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The names that are near, as "did you mean a or b? "; "" where none is."""
-    near = difflib.get_close_matches(name, known)
-    return f"did you mean {' or '.join(near)}? " if near else ""
+def did_you_mean(name: str, choices: Sequence[str]) -> str:
+    """The choices that are similar to the name, as "did you mean a or b? "; "" if there are none."""
+    similar = difflib.get_close_matches(name, choices)
+    return f"did you mean {' or '.join(similar)}? " if similar else ""
 
 
-def one_of(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raises FieldError where a config's value is none of the choices."""
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises FieldError if the value of a config's field is not one of the choices."""
     if value not in choices:
         raise FieldError(name, f"= {value!r} is not known; write one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""What the fields of a config may hold: types and ranges, checked as it is made."""
+"""Type and range checks for the fields of config dataclasses."""
 
 import dataclasses
 import functools
@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 from switch_jax.errors import FieldError
 
-_MOST_CHARACTERS = 60  # of a value in a message
+_MAX_REPR_LENGTH = 60  # characters of a value in an error message
 
 
 class Range(NamedTuple):
-    """The numbers from `least` to `most`, both among them, or without the two ends.
+    """The numbers from `least` to `most`, with both ends unless `is_open` excludes one.
 
     Attributes:
       least, most: the ends.
-      is_open: 'least' or 'most' where that end is not in the range itself.
+      is_open: 'least' or 'most' if the range does not contain that end.
     """
 
     least: float
@@ -26,7 +26,7 @@ class Range(NamedTuple):
     is_open: str = ""
 
     def problem(self, value: float) -> str | None:
-        """What is wrong with the number, as "it must be at least 1"; None: nothing."""
+        """Why the number is outside the range, as "it must be at least 1"; None if it is inside."""
         if isinstance(value, float) and not math.isfinite(value):
             return "it must be a finite number"
         if value < self.least or (value == self.least and self.is_open == "least"):
@@ -36,7 +36,7 @@ class Range(NamedTuple):
         return None
 
 
-COUNT = Range(1, 2**31 - 1)  # what is counted in int32, such as steps
+COUNT = Range(1, 2**31 - 1)  # steps and other counts, which are int32
 SEED = Range(0, 2**32 - 1)
 RATE = Range(0, 1, is_open="most")
 COEFFICIENT = Range(0, 10**6)
@@ -44,41 +44,41 @@ FACTOR = Range(0, 10**6, is_open="least")
 
 
 def check_fields(config: Any, **ranges: Range) -> None:
-    """Checks that each field of a dataclass holds what it is declared with.
+    """Checks the fields of a dataclass against their annotations and ranges.
 
     Args:
       config: an instance of a dataclass.
-      ranges: by field, for those that are numbers; None passes where the field may be None.
+      ranges: the range of each field that holds a number. A field that may be None may be None.
 
     Raises:
-      FieldError: a value of another type, a number out of its range, NaN or infinity.
+      FieldError: a value has the wrong type, or a number is out of range, NaN or infinite.
     """
     hints = _hints(config.__class__)
     for name, hint in hints.items():
         value = getattr(config, name)
         if not _is_a(value, hint):
-            raise FieldError(name, f"= {shown(value)}: it must be of type {_type_name(hint)}")
+            raise FieldError(name, f"= {short_repr(value)}: it must be of type {_type_name(hint)}")
     for name, allowed in ranges.items():
         value = getattr(config, name)
         problem = None if value is None else allowed.problem(value)
         if problem:
             can_be_none = type(None) in typing.get_args(hints[name])
             raise FieldError(
-                name, f"= {shown(value)}: {problem}" + (", or None" if can_be_none else "")
+                name, f"= {short_repr(value)}: {problem}" + (", or None" if can_be_none else "")
             )
 
 
-def shown(value: Any) -> str:
-    """The value as Python writes it, cut off where it is long."""
-    text = written(value)
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+def short_repr(value: Any) -> str:
+    """repr(value), cut off after 60 characters."""
+    text = safe_repr(value)
+    return text if len(text) <= _MAX_REPR_LENGTH else f"{text[:_MAX_REPR_LENGTH]}..."
 
 
-def written(value: Any) -> str:
-    """The value as Python writes it."""
+def safe_repr(value: Any) -> str:
+    """repr(value); a phrase for an integer that Python refuses to print."""
     try:
         return repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
+    except ValueError:  # Python does not print integers of more than 4300 digits
         return "an integer of thousands of digits"
 
 
@@ -95,7 +95,7 @@ def _type_name(hint: Any) -> str:
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether the value may stand where the annotation is; an int may stand for a float."""
+    """Whether the value matches the annotation; an int also matches float."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(_is_a(value, choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is Mapping:

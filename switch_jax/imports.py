@@ -1,6 +1,6 @@
-"""Modules of the user's own, which register tasks: found, imported, and what is said if they fail.
+"""Import of a user's modules, which register tasks.
 
-A module runs as it is imported. What it raises is the user's to mend, and is told in one line.
+Importing a module runs it. An exception that it raises becomes a one-line UserError.
 """
 
 import importlib
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from switch_jax.errors import UserError, storage_error
 
-# Where no code of the user's own lies.
-_STANDARD = (sysconfig.get_path("stdlib"), str(Path(__file__).parent), "<")
+# Code in these places is not the user's.
+_STANDARD_LIBRARY = (sysconfig.get_path("stdlib"), str(Path(__file__).parent), "<")
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
-def look_in_current_directory() -> None:
-    """Modules of the current directory can be imported from here on.
+def add_current_directory_to_path() -> None:
+    """Makes modules of the current directory importable.
 
     Raises:
       UserError: the directory has been removed.
@@ -33,49 +33,49 @@ def look_in_current_directory() -> None:
 
 
 def import_module(name: str) -> None:
-    """Imports a module from the current directory or an installed package.
+    """Imports a module of the current directory or of an installed package.
 
     Raises:
-      UserError: there is no such module, or it fails.
+      UserError: there is no such module, or it raises an exception.
     """
-    look_in_current_directory()
+    add_current_directory_to_path()
     if "" in name.split("."):
-        raise UserError(f"cannot import {name!r}: give the name of a module, as my_tasks")
+        raise UserError(f"cannot import {name!r}: write the name of a module, for example my_tasks")
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise failure(name, error) from error
+        raise import_failure(name, error) from error
 
 
-def failure(name: str, error: BaseException) -> UserError:
-    """What to say of a module that could not be imported: the line that failed, and why.
+def import_failure(name: str, error: BaseException) -> UserError:
+    """The error to raise for a module that could not be imported: the line that failed, and why.
 
     Args:
       name: of the module.
-      error: with the traceback of the import.
+      error: the exception, with the traceback of the import.
     """
-    place = _place(error)
+    location = _location(error)
     reason = error.msg if isinstance(error, SyntaxError) else str(error).strip().split("\n")[0]
-    if isinstance(error, ModuleNotFoundError) and not place:
+    if isinstance(error, ModuleNotFoundError) and not location:
         return UserError(
-            f"cannot import {name!r} ({reason}): give a module that lies in {os.getcwd()} or is "
+            f"cannot import {name!r} ({reason}): give a module that is in {os.getcwd()} or is "
             "installed, without .py"
         )
     if isinstance(error, SystemExit):
         return UserError(
-            f"cannot import {name!r}: it ends the program{place}; what it shall run as a program "
-            'goes under `if __name__ == "__main__":`'
+            f"cannot import {name!r}: it ends the program{location}; code that is to run only when "
+            'the file is a program belongs under `if __name__ == "__main__":`'
         )
     return storage_error(
-        f"cannot import {name!r}: {type(error).__name__}{place}: {reason or 'no message'}", error
+        f"cannot import {name!r}: {type(error).__name__}{location}: {reason or 'no message'}", error
     )
 
 
-def _place(error: BaseException) -> str:
-    """' in FILE, line N', of the user's own code if there is any; '' where none ran."""
+def _location(error: BaseException) -> str:
+    """' in FILE, line N' of the user's code; '' if none of it ran."""
     if isinstance(error, SyntaxError) and os.path.exists(error.filename or ""):
         return f" in {error.filename}" + (f", line {error.lineno}" if error.lineno else "")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not (frame.filename.startswith(_STANDARD) or _INSTALLED.search(frame.filename)):
+        if not (frame.filename.startswith(_STANDARD_LIBRARY) or _INSTALLED.search(frame.filename)):
             return f" in {frame.filename}, line {frame.lineno}"
     return ""

@@ -1,4 +1,4 @@
-"""Ctrl-C from the moment that a command begins, while there is nothing to save."""
+"""Handling of Ctrl-C from the start of a command until there is a checkpoint to save."""
 
 import contextlib
 import os
@@ -6,31 +6,32 @@ import signal
 from types import FrameType
 
 
-class Interrupts:
-    """A handler of SIGINT that remembers that it came, see `raise_lost`.
+class InterruptHandler:
+    """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130.
 
-    The first one raises KeyboardInterrupt, a second one ends the process at once, with code 130.
+    Attributes:
+      received: whether there has been one; see `raise_if_interrupted`.
     """
 
     def __init__(self) -> None:
-        self.came = False
+        self.received = False
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Python calls it in the main thread."""
-        if self.came:
-            with contextlib.suppress(OSError):  # who reads it may be gone
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Called by Python in the main thread."""
+        if self.received:
+            with contextlib.suppress(OSError):  # nobody may read standard error any more
                 os.write(2, b"stopped\n")
             os._exit(130)
-        self.came = True
+        self.received = True
         raise KeyboardInterrupt
 
 
-def raise_lost() -> None:
-    """Raises KeyboardInterrupt where an earlier one has come to nothing.
+def raise_if_interrupted() -> None:
+    """Raises KeyboardInterrupt again if an earlier one was swallowed.
 
-    Python prints and forgets what is raised in a function that it calls in a garbage collection, as
-    it calls one of JAX's; and some modules catch everything while they are imported.
+    Python prints and drops an exception that is raised in a callback of the garbage collector, and
+    JAX has such callbacks; and some modules catch every exception while they are imported.
     """
     handler = signal.getsignal(signal.SIGINT)
-    if isinstance(handler, Interrupts) and handler.came:
+    if isinstance(handler, InterruptHandler) and handler.received:
         raise KeyboardInterrupt

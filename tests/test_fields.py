@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from switch_jax.errors import FieldError
-from switch_jax.fields import COUNT, Range, check_fields, shown
+from switch_jax.fields import COUNT, Range, check_fields, short_repr
 
 
 @dataclasses.dataclass
@@ -42,14 +42,14 @@ class _Config:
         ({"pair": (1, 2, 3)}, r"pair = \(1, 2, 3\): it must be of type tuple\[int, int\]"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_value(changes, message):
-    with pytest.raises(FieldError, match=message) as told:
+def test_an_error_names_the_field_and_its_value(changes, message):
+    with pytest.raises(FieldError, match=message) as error:
         _Config(**changes)
-    assert told.value.field == next(iter(changes))
-    assert str(told.value) == f"{told.value.field} {told.value.problem}"
+    assert error.value.field == next(iter(changes))
+    assert str(error.value) == f"{error.value.field} {error.value.problem}"
 
 
-def test_what_fits_passes():
+def test_valid_values_pass():
     _Config(steps=2**31 - 1, rate=0, pair=[1, 2], lengths={"a": 1})
     _Config(rate=None)
 
@@ -61,4 +61,4 @@ def test_an_open_end_is_not_in_the_range():
 
 
 def test_a_long_value_is_cut_off():
-    assert shown("x" * 1000) == "'" + "x" * 59 + "..."
+    assert short_repr("x" * 1000) == "'" + "x" * 59 + "..."

@@ -53,10 +53,10 @@ def test_a_module_of_the_current_directory_can_be_imported(module):
 def test_a_module_that_fails_is_named_with_the_line(text, message, module):
     module("x = = 1\n", "own_helper")
     module(text)
-    with pytest.raises(UserError, match=f"cannot import 'own_tasks'.*{message}|{message}") as told:
+    with pytest.raises(UserError, match=f"cannot import 'own_tasks'.*{message}|{message}") as error:
         imports.import_module("own_tasks")
-    assert told.value.exit_code == 2
-    assert len(str(told.value).splitlines()) == 1
+    assert error.value.exit_code == 2
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_storage_fault_in_a_module_may_pass(module):

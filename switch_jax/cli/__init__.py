@@ -10,7 +10,7 @@ import traceback
 import switch_jax
 from switch_jax.cli import gin_flags, multihost, streams
 from switch_jax.errors import UserError, storage_error
-from switch_jax.interrupts import Interrupts
+from switch_jax.interrupts import InterruptHandler
 
 COMMANDS = {
     "train": "pretrain a model as gin files say",
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         name = f"switch_jax {args.command}"
         if output and args.command == "train":
             is_training = True
-            signal.signal(signal.SIGINT, Interrupts())
+            signal.signal(signal.SIGINT, InterruptHandler())
             if not args.dry_run:
                 output.on_failure = _train_without_output
         code = args.main(args)

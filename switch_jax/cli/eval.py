@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     import jax
 
     from switch_jax.data.checks import check_examples, open_tasks
-    from switch_jax.inference.checkpoint_scores import CheckpointScores
+    from switch_jax.inference.checkpoint_evaluator import CheckpointScores
     from switch_jax.run_folder import RunFolder
     from switch_jax.runtime.processes import gather, is_first
 

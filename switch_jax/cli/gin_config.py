@@ -22,7 +22,7 @@ from switch_jax.config import (
     RunConfig,
 )
 from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import shown, written
+from switch_jax.fields import safe_repr, short_repr
 from switch_jax.paths import GIN_DIR
 
 # By the name of the field of `Config` that each becomes.
@@ -75,7 +75,7 @@ def parse(
         name, equals, value = binding.partition("=")
         name = name.strip()
         if not re.fullmatch(r"[\w./]+", name):
-            raise UserError(f"--gin.{shown(binding)[1:-1]}: write --gin.NAME=VALUE")
+            raise UserError(f"--gin.{short_repr(binding)[1:-1]}: write --gin.NAME=VALUE")
         if not equals:
             raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
         if "." not in name and name not in known:
@@ -158,8 +158,8 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
         replaced: dict[str, list[str]] = {}  # by the earlier file
         for name, value in bindings.items():
             old, earlier = before.get(name, (value, file))
-            if written(old) != written(value) and not gin_internals.is_required(old):
-                replaced.setdefault(earlier, []).append(f"{name} = {shown(old)} by {shown(value)}")
+            if safe_repr(old) != safe_repr(value) and not gin_internals.is_required(old):
+                replaced.setdefault(earlier, []).append(f"{name} = {short_repr(old)} by {short_repr(value)}")
         for earlier, changes in replaced.items():
             note = f"{file} replaces what {earlier} sets: {', '.join(changes)}"
             if is_model and earlier in models:

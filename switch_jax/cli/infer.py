@@ -99,7 +99,7 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
     from switch_jax.data.checks import check_examples, open_tasks
     from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import infer
-    from switch_jax.inference.partial_results import Parts
+    from switch_jax.inference.resumable_output import Parts
     from switch_jax.inference.predictor import Predictor
     from switch_jax.runtime.processes import is_first
 

@@ -13,7 +13,7 @@ import os
 
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
-from switch_jax.fields import COUNT, Range, shown
+from switch_jax.fields import COUNT, Range, short_repr
 from switch_jax.imports import import_module
 
 
@@ -102,7 +102,7 @@ def main(args: argparse.Namespace) -> int:
 def _check_number(flag: str, value: int | None, allowed: Range) -> None:
     problem = None if value is None else allowed.problem(value)
     if problem:
-        raise UserError(f"{flag} {shown(value)}: {problem}")
+        raise UserError(f"{flag} {short_repr(value)}: {problem}")
 
 
 def _show(name: str, args: argparse.Namespace) -> None:

@@ -72,11 +72,11 @@ def _train(args: argparse.Namespace, config: Config) -> int:
     multihost.keep_compiled()
 
     from switch_jax.cli import gin_config
-    from switch_jax.interrupts import raise_lost
+    from switch_jax.interrupts import raise_if_interrupted
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
 
-    raise_lost()  # in what was loaded
+    raise_if_interrupted()  # in what was loaded
     try:
         train(config, gin_config.config_text())
     except Stopped as stopped:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import SEED, Range, check_fields, shown
+from switch_jax.fields import SEED, Range, check_fields, short_repr
 
 MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
 _MAX_STREAMS = 4096
@@ -45,7 +45,7 @@ class DataConfig:
             if tokens > MAX_LENGTH:
                 raise FieldError(
                     "task_feature_lengths",
-                    f"= {shown(dict(self.task_feature_lengths))}: {feature} must be at most "
+                    f"= {short_repr(dict(self.task_feature_lengths))}: {feature} must be at most "
                     f"{MAX_LENGTH:,} tokens",
                 )
         lengths = self.task_feature_lengths

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from switch_jax.errors import FieldError, UserError, one_of
+from switch_jax.errors import FieldError, UserError, check_choice
 from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 
 ACTIVATIONS = ("relu", "gated-gelu")
@@ -109,9 +109,9 @@ class ModelConfig:
             relative_position_max_distance=COUNT,
             norm_epsilon=RATE,
         )
-        one_of("activation", self.activation, ACTIVATIONS)
-        one_of("dtype", self.dtype, DTYPES)
-        one_of("remat_policy", self.remat_policy, REMAT_POLICIES)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
         exact = self.relative_position_buckets // 2  # distances with a bucket of their own
         if self.relative_position_max_distance <= exact:
             raise FieldError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from switch_jax.errors import one_of
+from switch_jax.errors import check_choice
 from switch_jax.fields import COUNT, FACTOR, check_fields
 
 SCHEDULES = ("rsqrt", "constant")
@@ -36,5 +36,5 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Raises FieldError on values that train nothing, and on unknown names."""
         check_fields(self, learning_rate=FACTOR, warmup_steps=COUNT, min_dim_size_to_factor=COUNT)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("trained_parameters", self.trained_parameters, TRAINED)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("trained_parameters", self.trained_parameters, TRAINED)

@@ -11,7 +11,7 @@ from switch_jax.data.configured_tasks import OpenedTasks, in_order
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.requests import Record, as_example, read_records
+from switch_jax.inference.input_records import Record, as_example, read_records
 
 
 class Item(NamedTuple):

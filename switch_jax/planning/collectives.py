@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.hardware import Slice
-from switch_jax.planning.program import COLLECTIVES, Operation, arrays
-from switch_jax.planning.text import find
+from switch_jax.planning.hlo import COLLECTIVES, Operation, arrays
+from switch_jax.planning.hlo_text import require_match
 
 _BITS = {"pred": 8, "bf16": 16}
 # What one slice sends to the others, through its hosts.
@@ -115,7 +115,7 @@ def _sent(operation: Operation, kind: str, members: int) -> dict[str, int]:
     whole = "all-gather" if operation.opcode == "send" else "reduce-scatter"
     sizes: dict[str, int] = {}
     for dtype, dimensions in shapes:
-        bits = _BITS.get(dtype) or int(find(r"\d+", dtype).group())
+        bits = _BITS.get(dtype) or int(require_match(r"\d+", dtype).group())
         size = math.prod(dimensions) * bits // 8
         sizes[dtype] = sizes.get(dtype, 0) + size * (members if kind == whole else 1)
     return sizes
@@ -138,7 +138,7 @@ def _first_group(operation: Operation) -> list[int]:
         axes, dimensions, order, names = named.groups()
         places = _along(axes, names)
         return _numbers(dimensions, order)[places].tolist() if dimensions else places
-    iota = find(
+    iota = require_match(
         r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", operation.attributes
     )
     groups, size = int(iota.group(1)), int(iota.group(2))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.interrupts import raise_lost
+from switch_jax.interrupts import raise_if_interrupted
 from switch_jax.runtime.processes import publish, published
 from switch_jax.train_step.lowering import abstract_signals
 from switch_jax.train_step.step import NO_STEP
@@ -66,7 +66,7 @@ class StopSignals:
         """Raises KeyboardInterrupt if one came earlier and was swallowed."""
         if threading.current_thread() is not threading.main_thread():  # only it may set handlers
             return self
-        raise_lost()
+        raise_if_interrupted()
         if jax.process_count() > 1:
             self._announce_signals()
         self._handle(signal.SIGTERM, self._terminate)

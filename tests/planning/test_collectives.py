@@ -5,8 +5,8 @@ import pytest
 
 from switch_jax.hardware import parse_slice
 from switch_jax.planning.collectives import BETWEEN_SLICES, collectives, seconds_of
-from switch_jax.planning.program import Operation
-from tests.planning.meshes import Device, FakeMesh
+from switch_jax.planning.hlo import Operation
+from tests.planning.fake_mesh import Device, FakeMesh
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.planning import compiler, plan
 from switch_jax.planning.compiler import OutOfMemory, Program
-from switch_jax.planning.program import Operation, operations
-from tests.planning.meshes import Device, FakeMesh
+from switch_jax.planning.hlo import Operation, operations
+from tests.planning.fake_mesh import Device, FakeMesh
 
 # Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 but for its number.
 TEXT = """\

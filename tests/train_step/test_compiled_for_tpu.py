@@ -16,7 +16,7 @@ from switch_jax.config.model import REMAT_POLICIES
 from switch_jax.hardware import parse_slice
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning import compiler
-from switch_jax.planning.program import COLLECTIVES, arrays
+from switch_jax.planning.hlo import COLLECTIVES, arrays
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.interrupts import Interrupts
+from switch_jax.interrupts import InterruptHandler
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.step import NO_STEP
 from switch_jax.trainer import signals as signals_module
@@ -132,7 +132,7 @@ def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(mo
 
 
 def test_an_interrupt_that_got_lost_comes_before_the_first_step(monkeypatch):
-    before = signal.signal(signal.SIGINT, Interrupts())
+    before = signal.signal(signal.SIGINT, InterruptHandler())
     try:
         with contextlib.suppress(KeyboardInterrupt):  # as a library may do
             _send(signal.SIGINT)

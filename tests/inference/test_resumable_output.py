@@ -3,7 +3,7 @@ import json
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.inference.partial_results import Parts
+from switch_jax.inference.resumable_output import Parts
 
 
 def doubled(calls):

@@ -12,7 +12,7 @@ from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.files import atomic_write, explain_write_errors
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.task_scores import TaskScores
+from switch_jax.inference.task_evaluator import TaskScores
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
 from switch_jax.run_folder import RecordKind, RunFolder

@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from switch_jax.planning import arithmetic
-from switch_jax.planning.text import find
+from switch_jax.planning import hlo_flops
+from switch_jax.planning.hlo_text import require_match
 
 UNKNOWN_CYCLES = 2**63 - 1
 # What costs nothing by itself, or is counted where its body is.
@@ -114,7 +114,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 def _walk(computations: dict[str, list[str]], name: str, times: int) -> Iterator[Operation]:
     shapes = dict(map(_name_and_shape, computations[name]))
     for line in computations[name]:
-        flops = arithmetic.flops(line, computations[name], computations)
+        flops = hlo_flops.flops(line, computations[name], computations)
         operation = _parse(line, times, flops, shapes)
         if operation is None:
             continue
@@ -170,7 +170,7 @@ def _callees(operation: Operation) -> list[str]:
 
 
 def _called(operation: Operation, role: str) -> str:
-    return find(rf"\b{role}=%?([\w.<>\-]+)", operation.attributes).group(1)
+    return require_match(rf"\b{role}=%?([\w.<>\-]+)", operation.attributes).group(1)
 
 
 def _trips(condition: list[str]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from switch_jax.planning.text import find
+from switch_jax.planning.hlo_text import require_match
 
 _SHAPE = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = \w+\[([\d,]*)\]")
 _CALLS = re.compile(r"\bcalls=%?([\w.<>\-]+)")
@@ -36,10 +36,10 @@ def flops(line: str, inside: Sequence[str], computations: Mapping[str, Sequence[
 
 
 def _convolution(line: str, shapes: Mapping[str, list[int]]) -> int:
-    result = _sizes(find(_SHAPE, line).group(2))
-    operands = find(r" convolution\(%([\w.<>\-]+), %([\w.<>\-]+)\)", line)
+    result = _sizes(require_match(_SHAPE, line).group(2))
+    operands = require_match(r" convolution\(%([\w.<>\-]+), %([\w.<>\-]+)\)", line)
     left, right = (shapes[name] for name in operands.groups())
-    labels = find(r"dim_labels=(\w+)_(\w+)->(\w+)", line).groups()
+    labels = require_match(r"dim_labels=(\w+)_(\w+)->(\w+)", line).groups()
     size = dict(zip(labels[0], left, strict=True))
     kernel = dict(zip(labels[1], right, strict=True))
     output = dict(zip(labels[2], result, strict=True))

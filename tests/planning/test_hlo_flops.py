@@ -1,6 +1,6 @@
 import pytest
 
-from switch_jax.planning import arithmetic
+from switch_jax.planning import hlo_flops
 
 
 def _line(left, right, out, rest):
@@ -31,7 +31,7 @@ def test_products_by_hand(left, right, out, rest, products):
     line, inside = _line(left, right, out, rest)
     if products is None:  # output has 8 places: place o meets inputs o - 7 .. o + 0 of 8
         products = sum(o + 1 for o in range(8)) * 100 * 64 * 32
-    assert arithmetic.flops(line, inside, {}) == 2 * products
+    assert hlo_flops.flops(line, inside, {}) == 2 * products
 
 
 def test_a_strided_batch_product_counts_the_diagonal_only():
@@ -41,8 +41,8 @@ def test_a_strided_batch_product_counts_the_diagonal_only():
         "window={size=8 stride=7 pad=7_7 lhs_dilate=8}, dim_labels=0bf_0io->0bf",
     )  # fmt: skip
     # positions o * 7 + k - 7 that are a multiple of 8 in 0 .. 56: one for each o.
-    assert arithmetic.flops(line, inside, {}) == 2 * 8 * 100 * 64 * 32
+    assert hlo_flops.flops(line, inside, {}) == 2 * 8 * 100 * 64 * 32
 
 
 def test_elementwise_work_is_no_product():
-    assert arithmetic.flops("  %a = f32[8]{0} add(%b, %c)", [], {}) == 0
+    assert hlo_flops.flops("  %a = f32[8]{0} add(%b, %c)", [], {}) == 0

@@ -5,7 +5,7 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.errors import UserError
-from switch_jax.inference.requests import as_example, read_records
+from switch_jax.inference.input_records import as_example, read_records
 
 BYTES = seqio.ByteVocabulary()  # ids are bytes + 3, EOS is 1
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from switch_jax.cli import multihost
-from switch_jax.cli.streams import Stream
+from switch_jax.cli.standard_streams import Stream
 from tests.trainer.worker_processes import ROOT
 
 # `switch_jax train`, which here prints, and then leaves a file behind.

@@ -3,7 +3,7 @@
 import re
 
 
-def find(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
+def require_match(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
     """The first match.
 
     Raises:

@@ -1,4 +1,4 @@
-from switch_jax.planning.program import arrays, operations
+from switch_jax.planning.hlo import arrays, operations
 
 TEXT = """\
 HloModule jit_step, is_scheduled=true
