@@ -45,8 +45,8 @@ class LostHostError(TransientError):
 
 _TRANSIENT = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EAGAIN)
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # TensorFlow reports them as RESOURCE_EXHAUSTED
-# TensorFlow's `error_code` takes the codes of google.rpc: CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED,
-# ABORTED, INTERNAL, UNAVAILABLE.
+# TensorFlow's `error_code` takes the codes of google.rpc: CANCELLED, DEADLINE_EXCEEDED,
+# RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE.
 _TRANSIENT_CODES = (1, 4, 8, 10, 13, 14)
 
 
@@ -77,7 +77,7 @@ def storage_error(message: str, cause: BaseException) -> UserError:
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """The choices that are similar to the name, as "did you mean a or b? "; "" if there are none."""
+    """The similar choices, as "did you mean a or b? "; "" if there are none."""
     similar = difflib.get_close_matches(name, choices)
     return f"did you mean {' or '.join(similar)}? " if similar else ""
 

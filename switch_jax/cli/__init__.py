@@ -8,18 +8,18 @@ import sys
 import traceback
 
 import switch_jax
-from switch_jax.cli import gin_flags, multihost, streams
+from switch_jax.cli import gin_flags, multihost, standard_streams
 from switch_jax.errors import UserError, storage_error
 from switch_jax.interrupts import InterruptHandler
 
 COMMANDS = {
-    "train": "pretrain a model as gin files say",
-    "launch": "start a run on this machine's CPUs, on TPU VMs or on GKE; see first what happens",
-    "plan": "what a training step needs and costs on a TPU slice, without a TPU",
+    "train": "train a model that gin files describe",
+    "launch": "start a run on this machine's CPUs, on TPU VMs or on GKE; shows the commands first",
+    "plan": "memory and time of a training step on a TPU slice, without a TPU",
     "tasks": "list seqio tasks, show examples of one, cache it, or train a vocabulary on it",
-    "eval": "score the checkpoints of a run on tasks, by their own metrics",
-    "infer": "predict or score with a trained model: a file, standard input, or a task",
-    "status": "how runs are doing, from the files in their folders alone",
+    "eval": "evaluate the checkpoints of a run on tasks, with their own metrics",
+    "infer": "predict or score a file, standard input or a task with a trained model",
+    "status": "show the state of runs from the files in their folders",
     "report": "write a page and a picture that compare runs",
 }
 
@@ -27,56 +27,56 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand.
 
-    A UserError is explained in one line on standard error.
+    The message of a UserError is printed to standard error, as one line.
 
     Returns:
-      The exit code; the docstrings of the subcommands and docs/reliability.md tell the meaning.
+      The exit code; the help of the subcommands and docs/reliability.md explain it.
     """
     is_program = argv is None
-    output = streams.open_all() if is_program else None
+    output = standard_streams.replace_standard_streams() if is_program else None
     name, is_training = "switch_jax", False
 
-    def ended(code: int) -> int:
-        # Python would not end: training may leave a thread that hangs while it reads data, and
-        # processes that have joined would wait for each other.
+    def exit_or_return(code: int) -> int:
+        # Python would not exit: training may leave a thread that blocks in a read, and processes
+        # that have joined would wait for each other.
         if is_training or (is_program and multihost.joined()):
-            multihost.end_at_once(code)
+            multihost.exit_now(code)
         return code
 
     try:
         try:
-            args = _parsed(gin_flags.as_parsed(sys.argv[1:] if argv is None else argv))
-        finally:  # --help ends here
+            args = _parsed(gin_flags.expand_bindings(sys.argv[1:] if argv is None else argv))
+        finally:  # --help exits here
             sys.stdout.flush()
         name = f"switch_jax {args.command}"
         if output and args.command == "train":
             is_training = True
             signal.signal(signal.SIGINT, InterruptHandler())
             if not args.dry_run:
-                output.on_failure = _train_without_output
+                output.on_failure = _report_lost_output
         code = args.main(args)
         sys.stdout.flush()
         if is_training:
-            multihost.end(code)
+            multihost.exit_together(code)
         return code
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return ended(error.exit_code)
+        return exit_or_return(error.exit_code)
     except SystemExit:
-        if output and output.failure:  # argparse passes over what it cannot print
+        if output and output.failure:  # argparse ignores that it could not print
             return _explain_failed_output(name, output.failure)
         raise
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
-        if is_program:  # at once: threads that still compile or read would crash as Python ends
-            multihost.end_at_once(130)
+        if is_program:  # threads that still compile or read would crash while Python exits
+            multihost.exit_now(130)
         return 130
     except Exception as error:
         if output and error is output.failure:
-            return ended(_explain_failed_output(name, output.failure))
+            return exit_or_return(_explain_failed_output(name, output.failure))
         if is_training or (is_program and multihost.joined()):
             traceback.print_exc()
-        ended(1)
+        exit_or_return(1)
         raise
 
 
@@ -103,18 +103,20 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
 
 
 def _explain_failed_output(name: str, failure: OSError) -> int:
-    """Says why standard output could not be written; returns the exit code."""
-    if isinstance(failure, BrokenPipeError):  # as of `switch_jax tasks | head`: nothing to say
+    """Prints why standard output could not be written; returns the exit code."""
+    if isinstance(
+        failure, BrokenPipeError
+    ):  # as in `switch_jax tasks | head`: not an error to report
         return 128 + signal.SIGPIPE
     error = storage_error(f"standard output cannot be written: {failure.strerror}", failure)
     print(f"{name}: {error}", file=sys.stderr)
     return error.exit_code
 
 
-def _train_without_output(failure: OSError) -> None:
+def _report_lost_output(failure: OSError) -> None:
     print(
-        f"switch_jax train: standard output cannot be written ({failure.strerror}); training goes "
-        "on, and MODEL_DIR has its records",
+        f"switch_jax train: standard output cannot be written ({failure.strerror}); training "
+        "continues, and MODEL_DIR has its records",
         file=sys.stderr,
         flush=True,
     )

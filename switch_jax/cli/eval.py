@@ -1,13 +1,13 @@
-"""Score the checkpoints of a run.
+"""Evaluate the checkpoints of a run.
 
-    switch_jax eval runs/tuned                                  # the newest, on the run's own tasks
+    switch_jax eval runs/tuned                             # the newest, on the run's own tasks
     switch_jax eval runs/tuned --task=super_glue_v102_proportional --checkpoint=all
     switch_jax eval runs/tuned --task=trivia_qa_open --split=test --num_beams=4
 
-For each task: how probable the model finds the targets, and, where the task has metrics, what they
-say of what the model writes by itself. For a mixture also the average over its tasks. The results
-go to MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/); what is there is not computed
-again, so the same command may follow a run that is going on.
+For each task it computes the log-probability and the token accuracy of the targets and, if the task
+has metrics, these metrics of the model's predictions. For a mixture it also computes the average
+over its tasks. The results go to MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/). Results
+that are already there are not computed again, so the command can be repeated during a run.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from switch_jax.cli import data_flags, trained
+from switch_jax.cli import data_flags, inference_flags
 from switch_jax.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to evaluate on, which checkpoints, and how to decode."""
-    parser.add_argument("--task", metavar="NAME", help="task or mixture; default: the run's own")
+    """The tasks, the checkpoints, and how to decode."""
+    parser.add_argument("--task", metavar="NAME", help="task or mixture; default: the run's")
     parser.add_argument("--split", default="validation", help="default: %(default)s")
     parser.add_argument(
         "--checkpoint",
@@ -34,46 +34,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_examples",
         type=int,
         metavar="N",
-        help="of each task only the first N; of given targets as many rows, in whole batches",
+        help="evaluate only the first N examples of each task, rounded up to whole batches for "
+        "the scores of the targets",
     )
-    trained.add_trained_flags(parser)
+    inference_flags.add_inference_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
     if args.max_examples is not None and not 1 <= args.max_examples <= 10**9:
         raise UserError(f"--max_examples {args.max_examples}: it must be at least 1, at most 10^9")
-    model = trained.open_trained(args)
-    steps = trained.chosen_steps(model.folder, args.checkpoint)
+    model = inference_flags.open_trained_model(args)
+    steps = inference_flags.checkpoint_steps(model.model_dir, args.checkpoint)
 
     import jax
 
     from switch_jax.data.checks import check_examples, open_tasks
-    from switch_jax.inference.checkpoint_evaluator import CheckpointScores
+    from switch_jax.inference.checkpoint_evaluator import CheckpointEvaluator
     from switch_jax.run_folder import RunFolder
     from switch_jax.runtime.processes import gather, is_first
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         if is_first():
             print(text, file=sys.stderr, flush=True)
 
     opened = open_tasks(model.config.data)
     has_metrics = any(task.metric_objs for task in opened)
-    trained.check_memory(model, decodes=has_metrics, scores=True)
+    inference_flags.check_memory(model, decodes=has_metrics, scores=True)
     check_examples(opened)
     with jax.set_mesh(model.mesh):
-        scores = CheckpointScores(model, opened, args.max_examples)
+        evaluator = CheckpointEvaluator(model, opened, args.max_examples)
         records = []
         for step in steps:
-            if step in gather(RunFolder(model.folder).checkpoint_steps())[0]:
+            if step in gather(RunFolder(model.model_dir).checkpoint_steps())[0]:
                 settings = {**model.settings(step), "places": data_flags.data_locations(args)}
-                records += scores.evaluate(step, settings, say)
+                records += evaluator.evaluate(step, settings, log)
             else:
-                say(f"the run has removed the checkpoint of step {step} meanwhile")
-        scores.close()
+                log(f"the run has removed the checkpoint of step {step} meanwhile")
+        evaluator.close()
     if is_first():
         print("\n".join(table(records)))
-        print(f"written to {RunFolder(model.folder).evaluation}")
+        print(f"written to {RunFolder(model.model_dir).evaluation}")
     return 0
 
 
@@ -87,7 +88,7 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
             record["task"],
             record["kind"].replace("_", " "),
             name,
-            _number(value),
+            _format(value),
         )
         for record in records
         for name, value in record["metrics"].items()
@@ -96,5 +97,5 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
     return aligned(rows, right=(0, 4))
 
 
-def _number(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:,.4g}"

@@ -1,4 +1,4 @@
-"""The edge where gin enters: the config dataclasses are registered here, and nowhere else."""
+"""Gin's entry point: the only module that registers the config dataclasses and builds them."""
 
 import dataclasses
 import graphlib
@@ -10,7 +10,7 @@ from typing import Any
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
-from switch_jax.cli.gin_reading import Reader, near, one_line, packaged_files
+from switch_jax.cli.gin_reading import Reader, one_line_errors, packaged_files, suggestion
 from switch_jax.config import (
     Config,
     DataConfig,
@@ -25,7 +25,7 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import safe_repr, short_repr
 from switch_jax.paths import GIN_DIR
 
-# By the name of the field of `Config` that each becomes.
+# By field of `Config`.
 CONFIGS: dict[str, Any] = {
     "run": RunConfig,
     "model": ModelConfig,
@@ -46,23 +46,23 @@ def parse(
     search_paths: Sequence[str],
     unneeded: Sequence[str] = (),
 ) -> None:
-    """Reads gin files, then bindings; later ones win.
+    """Reads gin files, then bindings; later ones override earlier ones.
 
     Args:
-      files: looked for in the current directory, in `search_paths`, and among the packaged configs.
-      bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that is no gin value is a string.
+      files: in the current directory, in `search_paths`, or among the packaged configs.
+      bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that gin cannot parse is a string.
       search_paths: further folders.
-      unneeded: macros that may stay without a value: they get their own name.
+      unneeded: macros that may be without a value; their value is then their name.
 
     Raises:
-      UserError: a file that is not there or is no gin; a name that nothing knows.
+      UserError: a file does not exist or is not valid gin; a name is unknown.
     """
     if not files:
         raise UserError(
             "no --gin_file: give one, for example --gin_file=runs/demo_switch.gin; packaged are "
             + ", ".join(packaged_files())
         )
-    imports.look_in_current_directory()  # for `import my_tasks` in a gin file
+    imports.add_current_directory_to_path()  # for `import my_tasks` in a gin file
     reader = Reader({config.__name__: config for config in CONFIGS.values()}, search_paths)
     if len(files) > 1:
         _check_order(reader, files)
@@ -70,7 +70,7 @@ def parse(
     for file in files:
         reader.read(file)
     _check_macros()
-    known = sorted(gin_internals.macros())
+    macros = sorted(gin_internals.macros())
     for binding in bindings:
         name, equals, value = binding.partition("=")
         name = name.strip()
@@ -78,8 +78,8 @@ def parse(
             raise UserError(f"--gin.{short_repr(binding)[1:-1]}: write --gin.NAME=VALUE")
         if not equals:
             raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
-        if "." not in name and name not in known:
-            raise UserError(f"no gin file knows a macro {name}{near(name, known)}")
+        if "." not in name and name not in macros:
+            raise UserError(f"no gin file knows a macro {name}{suggestion(name, macros)}")
         reader.set(name, value)
     for name in unneeded:
         if name in _unset():
@@ -88,49 +88,49 @@ def parse(
 
 
 def build() -> Config:
-    """The config that the bindings describe.
+    """Builds the config from the bindings.
 
     Raises:
-      UserError: a required value is missing, or one makes no sense.
+      UserError: a required value is missing, or a value is invalid.
     """
-    parts: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, configurable in _CONFIGURABLES.items():
         config = CONFIGS[name]
         missing = [
-            field.name
+            f"{config.__name__}.{field.name}"
             for field in dataclasses.fields(config)
             if field.default is dataclasses.MISSING
             and field.name not in gin.get_bindings(config.__name__, resolve_references=False)
         ]
         if missing:
             raise UserError(
-                f"the gin files set no {', '.join(f'{config.__name__}.{m}' for m in missing)}: "
-                "a run needs a model file and a run file, for example "
-                "--gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin"
+                f"the gin files do not set {', '.join(missing)}: a run needs a model file and a "
+                "run file, for example --gin_file=models/switch_base.gin "
+                "--gin_file=runs/pretrain.gin"
             )
-        with one_line():
+        with one_line_errors():
             try:
-                parts[name] = configurable()
+                fields[name] = configurable()
             except FieldError as error:
-                raise _named(config, error) from error
-    return Config(**parts)
+                raise _with_gin_name(config, error) from error
+    return Config(**fields)
 
 
 def config_text() -> str:
-    """The operative config, which gives the same run again."""
+    """The operative config, a gin file that describes the same run."""
     return gin.operative_config_str()
 
 
-def _named(config: Any, error: FieldError) -> UserError:
-    """The error with the name that a user sets the field by: its macro's, or Config.field."""
+def _with_gin_name(config: Any, error: FieldError) -> UserError:
+    """The error with the name that sets the field in gin: that of its macro, or Config.field."""
     value = gin.get_bindings(config.__name__, resolve_references=False).get(error.field)
-    macro = gin_internals.references(value)
-    name = macro[0] if macro else f"{config.__name__}.{error.field}"
+    macros = gin_internals.references(value)
+    name = macros[0] if macros else f"{config.__name__}.{error.field}"
     return UserError(f"{name} {error.problem}")
 
 
 def _describes(config: Any, bindings: Mapping[str, Any]) -> bool:
-    """Whether the bindings give a dataclass every field that it has no default for."""
+    """Whether the bindings set every field of a dataclass that has no default."""
     return all(
         f"{config.__name__}.{field.name}" in bindings
         for field in dataclasses.fields(config)
@@ -139,17 +139,17 @@ def _describes(config: Any, bindings: Mapping[str, Any]) -> bool:
 
 
 def _check_order(reader: Reader, files: Sequence[str]) -> None:
-    """Looks at what the files of a command line set against each other.
+    """Checks which of the files replace values of earlier ones.
 
-    A file that describes a model, by itself or by what it includes, is no place to change something
-    from: it goes first. A run's file may change what the model's file says. All other changes are
-    printed, a line each.
+    A file that describes a whole model, itself or by its includes, must come before the files that
+    change the model. The file of a run may replace values of the model's file. All other
+    replacements are printed, one file on each line.
 
     Raises:
-      UserError: a model's file comes after one whose values it would replace.
+      UserError: a model's file comes after a file whose values it would replace.
     """
-    before: dict[str, tuple[Any, str]] = {}
-    models, runs = set(), set()  # files that describe a whole one; a file may describe both
+    earlier_values: dict[str, tuple[Any, str]] = {}  # value and file, by name
+    models, runs = set(), set()  # files that describe a whole model or run, or both
     for file in files:
         gin.clear_config()
         reader.read(file)
@@ -157,9 +157,11 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
         is_model = _describes(ModelConfig, bindings)
         replaced: dict[str, list[str]] = {}  # by the earlier file
         for name, value in bindings.items():
-            old, earlier = before.get(name, (value, file))
+            old, earlier = earlier_values.get(name, (value, file))
             if safe_repr(old) != safe_repr(value) and not gin_internals.is_required(old):
-                replaced.setdefault(earlier, []).append(f"{name} = {short_repr(old)} by {short_repr(value)}")
+                replaced.setdefault(earlier, []).append(
+                    f"{name} = {short_repr(old)} by {short_repr(value)}"
+                )
         for earlier, changes in replaced.items():
             note = f"{file} replaces what {earlier} sets: {', '.join(changes)}"
             if is_model and earlier in models:
@@ -178,26 +180,26 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
             models.add(file)
         if _describes(RunConfig, bindings):
             runs.add(file)
-        before |= {name: (value, file) for name, value in bindings.items()}
+        earlier_values |= {name: (value, file) for name, value in bindings.items()}
 
 
 def _check_macros() -> None:
-    """A macro that no value and no packaged file refers to is a mistake."""
+    """Raises UserError if no value and no packaged file refers to a macro."""
     packaged = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
     used = _used() | set(re.findall(r"%(\w+)", packaged))
     for name in sorted(gin_internals.macros()):
         if name not in used:
-            raise UserError(f"nothing uses the macro {name}{near(name, sorted(used))}")
+            raise UserError(f"nothing uses the macro {name}{suggestion(name, sorted(used))}")
 
 
 def _unset() -> list[str]:
-    """Macros that a file requires a value for, and that have none."""
+    """Macros that a file requires and nothing sets."""
     macros = gin_internals.macros()
     return [name for name in sorted(macros) if gin_internals.is_required(macros[name])]
 
 
 def _check_values() -> None:
-    """Macros without a value or in a circle are mistakes, and so are functions as values."""
+    """Raises UserError if a macro has no value or refers to itself, or a value is a function."""
     unset = _unset()
     if unset:
         flags = " ".join(f"--gin.{name}=..." for name in unset)
@@ -205,19 +207,19 @@ def _check_values() -> None:
     for name, value in gin_internals.bindings().items():
         if gin_internals.is_function(value):
             raise UserError(
-                f"{name} = {value}: a value is no function; write {value}() for what it returns"
+                f"{name} = {value}: a value must not be a function; write {value}() for its result"
             )
     macros = gin_internals.macros()
     for name in sorted(_used() - set(macros)):
-        raise UserError(f"no gin file sets the macro {name}{near(name, sorted(macros))}")
+        raise UserError(f"no gin file sets the macro {name}{suggestion(name, sorted(macros))}")
     sorter = graphlib.TopologicalSorter(
         {name: gin_internals.references(value) for name, value in macros.items()}
     )
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        circle = " = %".join(reversed(error.args[1]))
-        raise UserError(f"{circle}: the macros refer to each other; give one a value") from None
+        cycle = " = %".join(reversed(error.args[1]))
+        raise UserError(f"{cycle}: the macros refer to each other; give one a value") from None
 
 
 def _used() -> set[str]:

@@ -1,4 +1,4 @@
-"""The flags by which a command takes gin files and values, as users of t5x type them."""
+"""The flags for gin files and bindings, which are those of t5x."""
 
 import argparse
 import re
@@ -8,7 +8,7 @@ from switch_jax.config import Config
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
-    """--gin_file, --gin_search_paths, --gin_bindings; `as_parsed` turns --gin.X=Y into the last."""
+    """--gin_file, --gin_search_paths, --gin_bindings; see `expand_bindings` for --gin.X=Y."""
     parser.add_argument(
         "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it"
     )
@@ -28,14 +28,14 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """The flags above as they were typed, for a command that calls another."""
+    """The flags above as arguments, for a command that calls another."""
     paths = [f"--gin_search_paths={args.gin_search_paths}"] if args.gin_search_paths else []
     files = [f"--gin_file={file}" for file in args.gin_file]
     return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
 
 
-def as_parsed(argv: Sequence[str]) -> list[str]:
-    """The arguments with --gin.NAME=VALUE, as users of t5x type it, as the parser takes it."""
+def expand_bindings(argv: Sequence[str]) -> list[str]:
+    """Turns --gin.NAME=VALUE, which users of t5x know, into --gin_bindings=NAME=VALUE."""
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
 
 
@@ -44,7 +44,7 @@ def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> Config:
 
     Args:
       args: with the flags above.
-      unneeded: macros that the command can do without a value for.
+      unneeded: macros that may be without a value in this command.
 
     Raises:
       UserError: see `gin_config.parse` and `gin_config.build`.

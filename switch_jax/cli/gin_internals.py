@@ -1,6 +1,6 @@
-"""All that switch_jax takes from inside gin, which another release may move: nothing else does.
+"""All uses of gin's private names, which another release of gin may change.
 
-tests/cli/test_gin_internals.py says what has moved, and in which release.
+tests/cli/test_gin_internals.py checks that they exist.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TextIO
 from gin import config as gin
 from gin import config_parser
 
-MACRO = "gin.macro"  # the configurable whose parameter `value` a macro is, in the macro's scope
+MACRO = "gin.macro"  # gin stores a macro as parameter `value` of this, in a scope of its name
 
 
 class Import(NamedTuple):
-    """An import statement of a gin file: the module's name, and the line that it stands in."""
+    """An import statement of a gin file: the module and the line number."""
 
     module: str
     line: int
@@ -26,34 +26,34 @@ def read_files_with(
     exists: Callable[[str], bool],
     folders: Sequence[str],
 ) -> None:
-    """Makes gin read files in one way alone, and look for them in these folders alone.
+    """Makes gin open all files with this reader, and search them in these folders.
 
-    Its own other reader takes a folder `runs` for a Python package, and trips.
+    Gin's other default reader fails if there is a folder `runs`: it takes it for a Python package.
 
     Args:
       reader: opens a path.
-      exists: whether the path is there to be read.
-      folders: the first that has a file wins.
+      exists: whether the reader can open a path.
+      folders: searched in this order.
     """
     gin._FILE_READERS[:] = [(reader, exists)]
     gin._LOCATION_PREFIXES[:] = folders
 
 
 def bindings() -> dict[str, Any]:
-    """What has been set, by name: 'NAME' of a macro, 'Config.field' of all else.
+    """All values that have been set, by name: 'NAME' for a macro, otherwise 'Config.field'.
 
-    References in values are as they were written.
+    References in the values are not resolved.
     """
-    found = {}
+    values_by_name = {}
     for (scope, selector), values in gin._CONFIG.items():
         for parameter, value in values.items():
             name = scope if selector == MACRO else f"{selector.rpartition('.')[2]}.{parameter}"
-            found[name if selector == MACRO or not scope else f"{scope}/{name}"] = value
-    return found
+            values_by_name[name if selector == MACRO or not scope else f"{scope}/{name}"] = value
+    return values_by_name
 
 
 def macros() -> dict[str, Any]:
-    """The macros that have been set, and their values as they were written."""
+    """The macros that have been set; references in the values are not resolved."""
     return {
         scope: values["value"]
         for (scope, selector), values in gin._CONFIG.items()
@@ -62,7 +62,7 @@ def macros() -> dict[str, Any]:
 
 
 def value_of(text: str) -> Any:
-    """The gin value that a text is, whole; or the text, where it is none.
+    """Parses a text as one gin value; returns the text itself if it is not one.
 
     Raises:
       tokenize.TokenError: a bracket is not closed.
@@ -82,7 +82,7 @@ def value_of(text: str) -> Any:
 
 
 def references(value: Any) -> list[str]:
-    """Names of the macros that a value refers to, however deep."""
+    """Names of the macros that a value refers to, also inside containers."""
     if isinstance(value, Mapping):
         return [name for item in value.values() for name in references(item)]
     if isinstance(value, list | tuple | set):
@@ -93,17 +93,17 @@ def references(value: Any) -> list[str]:
 
 
 def is_required(value: Any) -> bool:
-    """Whether the value is %gin.REQUIRED: another one has to be set."""
+    """Whether the value is %gin.REQUIRED, which has to be replaced."""
     return isinstance(value, gin.ConfigurableReference) and repr(value) == "%gin.REQUIRED"
 
 
 def is_function(value: Any) -> bool:
-    """Whether the value is a function or a class itself, @NAME, and not what it returns."""
+    """Whether the value is a function or a class, @NAME, instead of its result, @NAME()."""
     return isinstance(value, gin.ConfigurableReference) and not value.evaluate
 
 
 def failed_import(error: BaseException) -> Import | None:
-    """The import statement that an error came out of; None: it came out of none."""
+    """The import statement that raised the error, or None."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code is gin.ParseContext.process_import.__code__:

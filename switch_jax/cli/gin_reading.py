@@ -1,4 +1,4 @@
-"""Reading gin files: where they are, and what goes wrong with them, in one line each."""
+"""Reading of gin files, with one-line error messages."""
 
 import contextlib
 import dataclasses
@@ -17,16 +17,14 @@ from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR, is_file
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
-_STATEMENTS = (
-    "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE, and no more"
-)
+_STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
 
 
 class Reader:
     """Reads gin files that set the fields of some dataclasses."""
 
     def __init__(self, configs: Mapping[str, Any], search_paths: Sequence[str]) -> None:
-        """Looks in the current directory, in `search_paths`, and among the packaged files.
+        """Files are searched in the current directory, `search_paths`, and the packaged files.
 
         Args:
           configs: dataclasses by name.
@@ -37,22 +35,23 @@ class Reader:
             for name, config in configs.items()
         }
         self._folders = [".", *search_paths, str(GIN_DIR)]
-        self._open: list[str] = []  # each includes the next
-        gin_internals.read_files_with(self._opened, is_file, self._folders)
+        self._open_files: list[str] = []  # each includes the next
+        gin_internals.read_files_with(self._open, is_file, self._folders)
 
     def read(self, file: str) -> None:
-        """Sets what the file sets.
+        """Sets the values of a file.
 
         Raises:
-          UserError: it is not there, is no gin, sets what nothing knows, or imports what fails.
+          UserError: it does not exist, is not valid gin, has an unknown name, or a failing import.
         """
         if not any(is_file(Path(folder) / file) for folder in self._folders):
             name = file if file.isprintable() else repr(file)
             raise UserError(
-                f"no gin file {name} in {', '.join(self._folders)}{near(file, packaged_files())}"
+                f"no gin file {name} in {', '.join(self._folders)}"
+                + suggestion(file, packaged_files())
             )
-        self._open.clear()
-        with one_line():
+        self._open_files.clear()
+        with one_line_errors():
             gin.parse_config_file(file)
 
     def set(self, name: str, text: str) -> None:
@@ -60,10 +59,10 @@ class Reader:
 
         Args:
           name: 'MACRO' or 'Config.field'.
-          text: a value as in a gin file; what is none is a string.
+          text: a value as in a gin file; if gin cannot parse it, it is a string.
 
         Raises:
-          UserError: nothing has this name, or a bracket in the value is not closed.
+          UserError: the name is unknown, or a bracket in the value is not closed.
         """
         try:
             value = gin_internals.value_of(text)
@@ -72,64 +71,64 @@ class Reader:
         except tokenize.TokenError:
             raise UserError(f"--gin.{name}={text}: a bracket is not closed") from None
         except Exception as error:
-            raise self._explained(f"--gin.{name}", error) from error
+            raise self._user_error(f"--gin.{name}", error) from error
 
     @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[TextIO]:
-        """The open file; within, whatever goes wrong is a UserError that says where."""
-        if path in self._open:
-            circle = " -> ".join([*self._open[self._open.index(path) :], path])
-            raise UserError(f"{circle}: the files include each other; take one include out")
-        self._open.append(path)
+    def _open(self, path: str) -> Iterator[TextIO]:
+        """Opens a file; any error while it is read becomes a UserError with its location."""
+        if path in self._open_files:
+            cycle = " -> ".join([*self._open_files[self._open_files.index(path) :], path])
+            raise UserError(f"{cycle}: the files include each other; remove one include")
+        self._open_files.append(path)
         try:
             with open(path, encoding="utf-8") as file:
                 yield file
-        except UserError:  # of a file that it includes
+        except UserError:  # from a file that it includes
             raise
         except (Exception, SystemExit) as error:
-            raise self._explained(path, error) from error
-        self._open.pop()
+            raise self._user_error(path, error) from error
+        self._open_files.pop()
 
-    def _explained(self, path: str, error: BaseException) -> UserError:
-        """What to say of an error that came up while the file was read."""
+    def _user_error(self, path: str, error: BaseException) -> UserError:
+        """The UserError for an exception that was raised while the file was read."""
         statement = gin_internals.failed_import(error)
         if statement:
-            failure = imports.failure(statement.module, error)
+            failure = imports.import_failure(statement.module, error)
             return type(failure)(f"{path}, line {statement.line}: {failure}")
         if isinstance(error, tokenize.TokenError):
             return UserError(f"{path}, line {_unclosed(path)}: a bracket or a quote is not closed")
         if isinstance(error, UnicodeDecodeError):
-            return UserError(f"{path}: it is no text in UTF-8 ({error.reason})")
+            return UserError(f"{path}: it is not UTF-8 text ({error.reason})")
         if isinstance(error, OSError) and error.errno is not None:
             return storage_error(f"{path} cannot be read: {error.strerror}", error)
         message = first_line(error)
         if isinstance(error, SyntaxError):
             token = re.search(r"Failed to parse token '(.*)'", error.msg)
-            message = f"{token[1][:60]} is no value" if token else error.msg.split("\n")[0]
-            place = f"{path}, line {error.lineno}"
+            message = f"{token[1][:60]} is not a value" if token else error.msg.split("\n")[0]
+            location = f"{path}, line {error.lineno}"
         else:
             line = re.search(r'In file ".*", line (\d+)', str(error))
-            place = f"{path}, line {line[1]}" if line else path
-        return UserError(f"{place}: {message.rstrip('.')}{self._advice(message)}")
+            location = f"{path}, line {line[1]}" if line else path
+        return UserError(f"{location}: {message.rstrip('.')}{self._advice(message)}")
 
     def _advice(self, message: str) -> str:
-        """What to write instead, by a message of gin's."""
-        if re.search(r"Unable to parse value|is no value", message):
+        """What to write instead, for an error message of gin."""
+        if re.search(r"Unable to parse value|is not a value", message):
             return f"; a value is {_VALUES}"
         if "Expected ',' or" in message:
             return "; close the bracket before it"
         if re.search(r"Unexpected token|Expected newline|Couldn't parse statement", message):
             return f"; {_STATEMENTS}"
         if "No configurable matching reference" in message:
-            return f": a value is no function, but {_VALUES}"
+            return f": a value is not a function, but {_VALUES}"
         unknown = re.search(r"No configurable matching '([^']+)'", message)
         if unknown:
-            return near(unknown.group(1).split(".")[0], list(self._fields))
+            return suggestion(unknown.group(1).split(".")[0], list(self._fields))
         parameter = re.search(
             r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
         )
         if parameter and parameter.group(1) in self._fields:
-            return near(parameter.group(2), self._fields[parameter.group(1)])
+            return suggestion(parameter.group(2), self._fields[parameter.group(1)])
         return ""
 
 
@@ -138,18 +137,20 @@ def packaged_files() -> list[str]:
     return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
 
 
-def near(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown name: names like it, or all that are known."""
-    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(found)}?" if found else f"; known are {', '.join(known)}"
+def suggestion(name: str, choices: Sequence[str]) -> str:
+    """The end of a message about an unknown name: similar names, or all choices."""
+    similar = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
+    if similar:
+        return f"; did you mean {' or '.join(similar)}?"
+    return f"; known are {', '.join(choices)}"
 
 
 @contextlib.contextmanager
-def one_line() -> Iterator[None]:
-    """Within, an error of gin's or of a function that a value calls is a UserError, in one line."""
+def one_line_errors() -> Iterator[None]:
+    """Turns any error in this context, of gin or a function it calls, into a one-line UserError."""
     try:
         yield
-    except UserError as error:  # of a class of gin's own, below that of the error
+    except UserError as error:  # gin raises a subclass with a longer message
         kind = TransientError if isinstance(error, TransientError) else UserError
         raise kind(first_line(error)) from error
     except Exception as error:
@@ -157,12 +158,12 @@ def one_line() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what it says; gin writes the places below it."""
+    """The first line of an error's message; gin adds locations below it."""
     return str(error).strip().split("\n")[0]
 
 
 def _unclosed(path: str) -> int:
-    """The line of the bracket or the quote that is not closed in a gin file."""
+    """The line number of the bracket or quote that is not closed in a gin file."""
     lines = []
     text = Path(path).read_text(encoding="utf-8")
     try:

@@ -1,4 +1,4 @@
-"""A run's model for a command that asks it something: flags, config, parameters."""
+"""What `eval` and `infer` share: their flags, the run's model, the checkpoints to use."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import is_file, local_path
 from switch_jax.run_folder import RunFolder, read_run_json
 
-if TYPE_CHECKING:  # they load JAX, and TensorFlow
+if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import DecodingConfig
     from switch_jax.inference.trained_model import TrainedModel
 
 
-def add_trained_flags(parser: argparse.ArgumentParser) -> None:
+def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     """The run's folder, how to decode, gin flags, and how processes find each other."""
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a run")
     parser.add_argument(
-        "--batch_size", type=int, metavar="N", help="examples at a time; default: the run's"
+        "--batch_size", type=int, metavar="N", help="examples of a batch; default: the run's"
     )
-    decoding = parser.add_argument_group("decoding: greedy, if none of these is given")
+    decoding = parser.add_argument_group("decoding (greedy by default)")
     decoding.add_argument(
-        "--max_tokens", type=int, metavar="N", help="most that are decoded; default: the run's"
+        "--max_tokens", type=int, metavar="N", help="most tokens to decode; default: the run's"
     )
     decoding.add_argument("--num_beams", type=int, default=1, metavar="N", help="beam search")
     decoding.add_argument(
@@ -33,50 +33,51 @@ def add_trained_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.6,
         metavar="ALPHA",
-        help="of the beam search: scores are divided by ((5 + tokens) / 6)^ALPHA; "
-        "default: %(default)s",
+        help="of beam search: scores are divided by ((5 + tokens) / 6)^ALPHA; default: %(default)s",
     )
     decoding.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="above 0, tokens are drawn"
+        "--temperature", type=float, default=0.0, metavar="T", help="above 0: sample tokens"
     )
-    decoding.add_argument("--top_k", type=int, metavar="K", help="draw among the K most probable")
+    decoding.add_argument(
+        "--top_k", type=int, metavar="K", help="sample among the K most probable tokens"
+    )
     decoding.add_argument(
         "--top_p",
         type=float,
         metavar="P",
-        help="draw among the most probable that together have probability P",
+        help="sample among the most probable tokens that together have probability P",
     )
-    decoding.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    decoding.add_argument("--seed", type=int, default=0, help="of sampling")
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
     multihost.add_process_flags(parser)
 
 
-def open_trained(args: argparse.Namespace) -> TrainedModel:
-    """The run that the flags name, configured by its config.gin, or by --gin_file where given.
+def open_trained_model(args: argparse.Namespace) -> TrainedModel:
+    """The model of the run at MODEL_DIR, configured by its config.gin, or by --gin_file if given.
 
-    Its data have the split of --split, and with --task are those of that task.
+    Its data config has the split of --split, and with --task that task.
 
     Raises:
-      UserError: no such run, or values that do not fit it.
+      UserError: there is no such run, or a flag does not fit it.
     """
     for name in ("task", "split", "input", "output"):
         if getattr(args, name, None) == "":
             raise UserError(f"--{name} is empty: write a value, or leave it out")
-    folder = local_path(args.model_dir, "MODEL_DIR")
-    config_gin = RunFolder(folder).config
+    model_dir = local_path(args.model_dir, "MODEL_DIR")
+    config_gin = RunFolder(model_dir).config
     if not args.gin_file:
         if not is_file(config_gin):
             raise UserError(
-                f"{args.model_dir} is no folder of a run: it has no config.gin; give a MODEL_DIR, "
-                "or the config with --gin_file"
+                f"{args.model_dir} is not the folder of a run: it has no config.gin; give a "
+                "MODEL_DIR, or the config with --gin_file"
             )
-    trained_with = _trained_with(args, folder)
+    run_vocabularies = _run_vocabularies(args, model_dir)
     args.gin_file = args.gin_file or [str(config_gin)]
-    config = _configured(args)
+    config = _build_config(args)
     data_flags.apply(args)
     multihost.connect(args, config.mesh)
-    multihost.keep_compiled()
+    multihost.enable_compilation_cache()
 
     from switch_jax.data.checks import check_vocabulary
     from switch_jax.inference.trained_model import TrainedModel
@@ -85,16 +86,16 @@ def open_trained(args: argparse.Namespace) -> TrainedModel:
     from switch_jax.train_step.state import abstract_state
 
     check_vocabulary(config.data, config.model.vocab_size)
-    _check_own_vocabulary(folder, trained_with, config.data)
-    decoding = _decoding(args, config)
+    _check_same_vocabularies(model_dir, run_vocabularies, config.data)
+    decoding = _decoding_config(args, config)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh.shape)
     parameters = abstract_state(config, mesh).parameters
-    return TrainedModel(folder, config, mesh, parameters, decoding)
+    return TrainedModel(model_dir, config, mesh, parameters, decoding)
 
 
-def _configured(args: argparse.Namespace) -> Config:
-    """The config with what the flags change; nothing is trained, so there are no microbatches."""
+def _build_config(args: argparse.Namespace) -> Config:
+    """The run's config with the changes of the flags, and without microbatches."""
     config = gin_flags.build(args, unneeded=["MODEL_DIR"])
     config = config.replace("data", split=args.split).replace("run", num_microbatches=1)
     if args.task is not None:
@@ -107,8 +108,7 @@ def _configured(args: argparse.Namespace) -> Config:
     return config
 
 
-def _decoding(args: argparse.Namespace, config: Config) -> DecodingConfig:
-    """How the flags say that sequences are decoded."""
+def _decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
     from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import DecodingConfig
 
@@ -123,59 +123,67 @@ def _decoding(args: argparse.Namespace, config: Config) -> DecodingConfig:
             seed=args.seed,
             eos_id=vocabularies(config.data)["targets"].eos_id,
         )
-    except FieldError as error:  # its fields have the names of the flags
+    except FieldError as error:  # the fields are named like the flags
         raise UserError(f"--{error}") from None
 
 
 def check_memory(trained: TrainedModel, *, decodes: bool, scores: bool) -> None:
-    """Raises UserError where a batch has no room; all processes must call it together."""
+    """Raises UserError if a batch does not fit in memory; all processes must call it together.
+
+    Args:
+      trained: the model.
+      decodes, scores: what the command will do.
+    """
     from switch_jax.inference.decoding_memory import check_decoding, check_scoring
     from switch_jax.metrics.memory import memory_of
 
-    model, rows = trained.config.model, trained.config.run.batch_size
-    inputs, targets = trained.config.data.lengths
-    most = memory_of(trained.mesh)
+    model, batch_size = trained.config.model, trained.config.run.batch_size
+    input_length, target_length = trained.config.data.lengths
+    memory = memory_of(trained.mesh)
     if decodes:
-        check_decoding(model, trained.decoding, rows, inputs, most)
+        check_decoding(model, trained.decoding, batch_size, input_length, memory)
     if scores:
-        check_scoring(model, rows, targets, most)
+        check_scoring(model, batch_size, target_length, memory)
 
 
-def _trained_with(args: argparse.Namespace, folder: Path) -> dict[str, str]:
-    """What tells the run's vocabularies from others, by feature; empty where nothing says it.
+def _run_vocabularies(args: argparse.Namespace, model_dir: Path) -> dict[str, str]:
+    """The identity of the vocabulary of each feature that the run was trained with.
 
-    `run.json` says it. For a run of a version that did not write it there, its config.gin does,
-    which is not read where another config is given.
+    It is recorded in `run.json`. Older versions did not record it: for their runs it is taken from
+    config.gin, unless another config is given. It is empty if it cannot be found out.
     """
     from switch_jax.data.configured_tasks import identities
 
-    known = read_run_json(RunFolder(folder)).value.get("vocabulary")
-    if known or args.gin_file:
-        return known or {}
-    as_it_was = {**vars(args), "gin_file": [str(RunFolder(folder).config)], "gin_bindings": []}
+    recorded = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
+    if recorded or args.gin_file:
+        return recorded or {}
+    run_args = {**vars(args), "gin_file": [str(RunFolder(model_dir).config)], "gin_bindings": []}
     try:
-        config = gin_flags.build(argparse.Namespace(**as_it_was), unneeded=["MODEL_DIR"])
+        config = gin_flags.build(argparse.Namespace(**run_args), unneeded=["MODEL_DIR"])
         return identities(config.data)
-    except UserError:  # it needs values of the command line, or the vocabulary's file is gone
+    except UserError:  # it needs values of the command line, or the vocabulary's file is missing
         return {}
 
 
-def _check_own_vocabulary(folder: Path, trained_with: dict[str, str], data: DataConfig) -> None:
-    """Raises UserError where the data are written in another vocabulary than the run's."""
+def _check_same_vocabularies(
+    model_dir: Path, run_vocabularies: dict[str, str], data: DataConfig
+) -> None:
+    """Raises UserError if the data use another vocabulary than the run was trained with."""
     from switch_jax.data.configured_tasks import identities
 
-    for name, found in identities(data).items():
-        known = trained_with.get(name, found)
-        if found != known:
+    for name, vocabulary in identities(data).items():
+        expected = run_vocabularies.get(name, vocabulary)
+        if vocabulary != expected:
             raise UserError(
-                f"the {name} of {data.mixture_or_task_name} are written in another vocabulary "
-                f"({found}) than {folder} was trained with ({known}), so its ids would stand for "
-                "other words; take a task of that vocabulary, or set VOCABULARY to it"
+                f"the {name} of {data.mixture_or_task_name} have another vocabulary "
+                f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
+                "would stand for other words; take a task with that vocabulary, or set VOCABULARY "
+                "to it"
             )
 
 
-def chosen_steps(folder: Path, choice: str) -> list[int]:
-    """The steps of the checkpoints that 'latest', 'best', 'all' or a number names.
+def checkpoint_steps(model_dir: Path, choice: str) -> list[int]:
+    """The steps of the checkpoints that --checkpoint selects: 'latest', 'best', 'all' or a step.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -184,12 +192,12 @@ def chosen_steps(folder: Path, choice: str) -> list[int]:
     from switch_jax.runtime.processes import gather
 
     if choice == "best":
-        return [best_step(folder)]
+        return [best_step(model_dir)]
     if choice in ("latest", "all"):
-        find_checkpoint(folder)  # there is one
-        steps = gather(RunFolder(folder).checkpoint_steps())[0]
+        find_checkpoint(model_dir)  # raises UserError if there is none
+        steps = gather(RunFolder(model_dir).checkpoint_steps())[0]
         return steps if choice == "all" else steps[-1:]
     if not choice.isdecimal() or len(choice) > 15:
         raise UserError(f"--checkpoint {choice}: write latest, best, all, or the number of a step")
-    find_checkpoint(folder, int(choice))
+    find_checkpoint(model_dir, int(choice))
     return [int(choice)]

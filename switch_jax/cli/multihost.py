@@ -1,4 +1,4 @@
-"""The flags by which processes find each other, and what each process of a command begins with."""
+"""Commands with several processes: the flags with which they find each other, start and exit."""
 
 import argparse
 import contextlib
@@ -14,17 +14,19 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--multihost",
         action="store_true",
-        help="find the other hosts as the platform says (Cloud TPU, GKE, Slurm, Open MPI)",
+        help="find the other hosts through the platform (Cloud TPU, GKE, Slurm, Open MPI)",
     )
     parser.add_argument(
-        "--coordinator_address", metavar="HOST:PORT", help="of process 0, where no platform knows"
+        "--coordinator_address", metavar="HOST:PORT", help="of process 0, without such a platform"
     )
-    parser.add_argument("--process_count", type=int, metavar="N", help="processes in all")
-    parser.add_argument("--process_index", type=int, metavar="I", help="of this one, from 0")
+    parser.add_argument("--process_count", type=int, metavar="N", help="number of processes")
+    parser.add_argument(
+        "--process_index", type=int, metavar="I", help="index of this process, from 0"
+    )
 
 
 def connect(args: argparse.Namespace, mesh: Any) -> None:
-    """Joins the other processes where the flags say that there are some.
+    """Joins the other processes, if the flags name any.
 
     Raises:
       UserError: see `processes.connect` and `processes.check_same_config`.
@@ -35,8 +37,8 @@ def connect(args: argparse.Namespace, mesh: Any) -> None:
     if not args.multihost and (address, count, index) == (None, None, None):
         return
     sizes = (mesh.data or 1, mesh.expert, mesh.model)
-    share = math.prod(sizes) // count if count else None
-    processes.connect(address, count, index, local_cpu_devices=share)
+    local_devices = math.prod(sizes) // count if count else None
+    processes.connect(address, count, index, local_cpu_devices=local_devices)
 
     from switch_jax.cli import gin_config
 
@@ -45,29 +47,29 @@ def connect(args: argparse.Namespace, mesh: Any) -> None:
 
 def joined() -> bool:
     """Whether this process has joined others."""
-    jax = sys.modules.get("jax")  # what no command has loaded, none has used
+    jax = sys.modules.get("jax")  # not imported: nothing has used it
     return jax is not None and jax.distributed.is_initialized()
 
 
-def end(exit_code: int) -> NoReturn:
-    """Ends this process when the others have come as far: threads that hang do not hold it up."""
+def exit_together(exit_code: int) -> NoReturn:
+    """Exits when all processes call this, without waiting for threads that block."""
     if joined():
         from switch_jax.runtime import processes
 
         processes.disconnect()
-    end_at_once(exit_code)
+    exit_now(exit_code)
 
 
-def end_at_once(exit_code: int) -> NoReturn:
-    """Ends this process; as Python ends, JAX would wait for the others, and they wait for it."""
+def exit_now(exit_code: int) -> NoReturn:
+    """Exits without Python's clean-up, in which JAX would wait for the other processes."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # who reads it may be gone
+        with contextlib.suppress(OSError):  # nobody may read it any more
             stream.flush()
     os._exit(exit_code)
 
 
-def keep_compiled() -> None:
-    """Programs that took long to compile are kept for the next start."""
+def enable_compilation_cache() -> None:
+    """Keeps programs that took long to compile on disk, for the next start."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     except FieldError as error:
         raise UserError(f"--mesh={args.mesh}: {error}") from error
 
-    from switch_jax.planning import picture, present
+    from switch_jax.planning import picture, plan_text
     from switch_jax.planning.plan import make_plan
     from switch_jax.planning.search import search
 
@@ -94,8 +94,8 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
     else:
         if args.search:
-            print(present.ranking(plans))
-        print(present.table(best))
+            print(plan_text.ranking(plans))
+        print(plan_text.table(best))
         if not best.fits:
             print(f"nearest change that fits: {advice or 'none of those tried'}")
     if args.picture:

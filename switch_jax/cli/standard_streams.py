@@ -1,7 +1,8 @@
-"""Standard output and standard error of a command: on a full disk, closed, or no longer read.
+"""Standard output and standard error that can fail: a full disk, closed, or no longer read.
 
-Python would answer each with a stack trace. What a command needs is one answer for all its prints:
-one whose output is its result ends, and a training run goes on, since its records are in files.
+Python would answer each failure with a stack trace. A command needs one rule for all that it
+prints: a command whose output is its result ends, and a training run continues, since its records
+are in files.
 """
 
 import errno
@@ -13,11 +14,11 @@ from typing import Any, TextIO
 
 
 class Stream(io.FileIO):
-    """What writes to a file descriptor, and remembers what first went wrong.
+    """Writes to a file descriptor until the first failure, and drops everything after it.
 
     Attributes:
-      failure: the first failure; None: all was written. What comes after it is dropped.
-      on_failure: what to do about it; None: it is raised.
+      failure: the first failure, or None.
+      on_failure: called with the failure; if None, the failure is raised.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -26,13 +27,13 @@ class Stream(io.FileIO):
         self.on_failure: Callable[[OSError], None] | None = None
 
     def write(self, data: Any) -> int:
-        """Writes, or drops, what is given."""
+        """Writes or drops the data."""
         if self.failure is None:
             try:
-                written = super().write(data)
-                if written is None:  # it does not block, and takes nothing now
+                count = super().write(data)
+                if count is None:  # the descriptor is non-blocking and cannot take data now
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-                return written
+                return count
             except OSError as error:
                 self.failure = error
                 if self.on_failure is None:
@@ -41,25 +42,27 @@ class Stream(io.FileIO):
         return memoryview(data).nbytes
 
 
-def open_all() -> Stream:
-    """Puts streams of this kind, or where they are closed the null device, in place of Python's.
+def replace_standard_streams() -> Stream:
+    """Replaces sys.stdout and sys.stderr by such streams, and closed ones by the null device.
 
     Returns:
-      That of standard output. A failure of standard error is passed over: there is no other place
-      to say it.
+      The stream of standard output. Failures of standard error are ignored: there is nowhere else
+      to report them.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # closed: no file that is opened later may get its number
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if (
+            getattr(sys, name) is None
+        ):  # closed: a file that is opened later must not get its number
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))
     output, errors = Stream(sys.stdout.fileno()), Stream(sys.stderr.fileno())
     errors.on_failure = lambda error: None
-    sys.stdout, sys.stderr = _text(output, sys.stdout), _text(errors, sys.stderr)
+    sys.stdout, sys.stderr = _as_text(output, sys.stdout), _as_text(errors, sys.stderr)
     return output
 
 
-def _text(raw: Stream, like: TextIO) -> TextIO:
-    """Text that is encoded and buffered as that of Python's own stream."""
+def _as_text(raw: Stream, like: TextIO) -> TextIO:
+    """A text stream with the encoding and buffering of Python's own stream."""
     assert isinstance(like, io.TextIOWrapper)
     unbuffered = like.write_through
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""Pretrain or fine-tune a model as gin files say.
+"""Pretrain or fine-tune a model that gin files describe.
 
     switch_jax train --gin_file=runs/demo_switch.gin
     switch_jax train --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
@@ -8,12 +8,13 @@
 Later files and values win. Files are looked for in the current directory, in --gin_search_paths,
 and among the configs that come with switch_jax.
 
-The same command goes on from the last checkpoint in MODEL_DIR. SIGTERM, SIGHUP and Ctrl-C save one
-first; SIGUSR1 writes a profiler trace of five steps. On several hosts run the command on each of
-them, with --multihost.
+The same command continues from the last checkpoint in MODEL_DIR. SIGTERM, SIGHUP and Ctrl-C save a
+checkpoint before the run stops; SIGUSR1 writes a profiler trace of five steps. On several hosts,
+run the command on each of them with --multihost.
 
-Exit codes: 0 done; 1 what may pass, a storage fault or a lost host, start it again; 2 a mistake in
-the config or on the disk; 75 stopped by SIGTERM or SIGHUP, start it again; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 a fault of the storage or a lost host, which may be transient: start again;
+2 a problem in the config or on the disk, which has to be fixed first; 75 stopped by SIGTERM or
+SIGHUP: start again; 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -24,22 +25,22 @@ from switch_jax.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Gin flags, where data lie, --dry_run, and how processes find each other."""
+    """Gin flags, the folders of data, --dry_run, and how processes find each other."""
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
     parser.add_argument(
-        "--dry_run", action="store_true", help="check the config, print it, and train nothing"
+        "--dry_run", action="store_true", help="check the config and print it, without training"
     )
     multihost.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Configures and trains."""
+    """Builds the config and trains."""
     if not args.dry_run and not args.process_index:
         print("loading TensorFlow and JAX, which takes some seconds", flush=True)
     from switch_jax.runtime.host_memory import keep_freed_memory
 
-    keep_freed_memory()  # before the configs load TensorFlow, which starts threads
+    keep_freed_memory()  # before the configs import TensorFlow, which starts threads
     config = gin_flags.build(args)
     data_flags.apply(args)
     if args.dry_run:
@@ -59,24 +60,24 @@ def _check(args: argparse.Namespace, config: Config) -> int:
     from switch_jax.trainer.prepare import prepare
 
     prepared = prepare(config)
-    for stack, its in routing_groups(config, prepared.mesh.shape).items():
-        print(f"# Routing in the {stack}: {its}.")  # a comment: what is printed is a gin file
-        if its.warning:
-            print(f"switch_jax train: warning: {its.warning}", file=sys.stderr)
+    for stack, groups in routing_groups(config, prepared.mesh.shape).items():
+        print(f"# Routing in the {stack}: {groups}.")  # a comment, since the output is a gin file
+        if groups.warning:
+            print(f"switch_jax train: warning: {groups.warning}", file=sys.stderr)
     print(gin_config.config_text())
     return 0
 
 
 def _train(args: argparse.Namespace, config: Config) -> int:
     multihost.connect(args, config.mesh)
-    multihost.keep_compiled()
+    multihost.enable_compilation_cache()
 
     from switch_jax.cli import gin_config
     from switch_jax.interrupts import raise_if_interrupted
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
 
-    raise_if_interrupted()  # in what was loaded
+    raise_if_interrupted()  # while modules were imported
     try:
         train(config, gin_config.config_text())
     except Stopped as stopped:

@@ -1,4 +1,4 @@
-"""What a trained model says: decoding, and scoring of given targets."""
+"""Inference with a trained model: decoding, and scoring of given targets."""
 
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
 from switch_jax.inference.sampling import Decoded

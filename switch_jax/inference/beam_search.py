@@ -1,4 +1,4 @@
-"""The most probable sequences of a row, several at a time."""
+"""Beam search: the most probable sequences of each row."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,105 +7,114 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.inference.sampling import Decoded, Step
+from switch_jax.inference.sampling import Decoded, DecodeStep
 
 
-class _Search(NamedTuple):
-    """n beams a row.
+class _BeamState(NamedTuple):
+    """The state of the loop, with n beams in each row.
 
     Attributes:
-      position: tokens so far.
-      tokens: [B, n, L], the sequences that go on; log_probs: [B, n], -inf where there is none.
-      ended: [B, n, L], the best sequences that have ended; scores: [B, n], falling.
-      done: [B] bool, no sequence that goes on can come in among those that have ended.
-      cache: the model's.
+      position: scalar int32, tokens decoded so far.
+      live_tokens: [B, n, L] int32, the unfinished sequences.
+      live_log_probs: [B, n] float32; -inf for an empty beam.
+      finished_tokens: [B, n, L] int32, the best finished sequences, best first.
+      finished_scores: [B, n] float32; -inf for an empty place.
+      done: [B] bool, no unfinished sequence can still become one of the best n.
+      cache: the decoder's cache.
     """
 
     position: jax.Array
-    tokens: jax.Array
-    log_probs: jax.Array
-    ended: jax.Array
-    scores: jax.Array
+    live_tokens: jax.Array
+    live_log_probs: jax.Array
+    finished_tokens: jax.Array
+    finished_scores: jax.Array
     done: jax.Array
     cache: Any
 
 
 def beam_search(
-    step: Step,
+    step: DecodeStep,
     reorder: Callable[[Any, jax.Array], Any],
     cache: Any,
     valid: jax.Array,
     *,
-    beams: int,
-    length: int,
-    eos: int,
+    num_beams: int,
+    max_tokens: int,
+    eos_id: int,
     length_penalty: float,
 ) -> Decoded:
-    """Decodes until no sequence can come in among each row's best any more.
+    """Decodes until the n best sequences of every row are final.
 
     Args:
-      step: the model.
-      reorder: from a cache and beam numbers [B, n] to the cache in which beam i goes on where beam
-        numbers[i] was.
-      cache: its first cache.
-      valid: [B] bool, False for a row that is padding: it gets no token.
-      beams: n, sequences that are kept.
-      length: L, most tokens of a sequence; one that is as long ends without EOS.
-      eos: id that ends one.
+      step: one step of the decoder.
+      reorder: from a cache and beam indices [B, n] to the cache in which beam i continues the
+        former beam indices[i].
+      cache: the initial cache.
+      valid: [B] bool, False for rows of padding, which get no tokens.
+      num_beams: n, the sequences kept for each row.
+      max_tokens: L, the longest sequence; one of this length is finished even without EOS.
+      eos_id: the id that ends a sequence.
       length_penalty: alpha >= 0; a sequence of m tokens has the score log p / ((5 + m) / 6)^alpha
-        (Wu et al. 2016, Eq. 14; T5 takes 0.6 for summaries and translation).
+        (Wu et al. 2016, Eq. 14; T5 uses 0.6 for summarisation and translation).
 
     Returns:
-      n sequences a row; one that was not found has the score -inf.
+      n sequences for each row; the score is -inf for those that were not found.
     """
 
-    def penalty(tokens: jax.Array | int) -> jax.Array:
-        return ((5.0 + tokens) / 6.0) ** length_penalty
+    def penalty(num_tokens: jax.Array | int) -> jax.Array:
+        return ((5.0 + num_tokens) / 6.0) ** length_penalty
 
-    def goes_on(search: _Search) -> jax.Array:
-        return (search.position < length) & ~search.done.all()
+    def should_continue(state: _BeamState) -> jax.Array:
+        return (state.position < max_tokens) & ~state.done.all()
 
-    def body(search: _Search) -> _Search:
-        position = search.position
-        last = lax.dynamic_index_in_dim(search.tokens, position - 1, axis=2, keepdims=False)
-        last = jnp.where(position == 0, 0, last)
-        computed = jnp.isfinite(search.log_probs) & ~search.done[:, None]
-        logits, cache = step(last, computed, position, search.cache)
-        log_probs = search.log_probs[..., None] + jax.nn.log_softmax(logits)
-        log_probs = jnp.where(computed[..., None], log_probs, -jnp.inf)
-        vocabulary = log_probs.shape[-1]
-        # Of twice as many at least n do not end: a beam has one way to end.
-        log_probs, index = lax.top_k(log_probs.reshape(len(valid), -1), 2 * beams)
-        source, token = index // vocabulary, (index % vocabulary).astype(jnp.int32)
-        tokens = jnp.take_along_axis(search.tokens, source[..., None], axis=1)
+    def body(state: _BeamState) -> _BeamState:
+        position = state.position
+        last = lax.dynamic_index_in_dim(state.live_tokens, position - 1, axis=2, keepdims=False)
+        last = jnp.where(position == 0, 0, last)  # [B, n]
+        active = jnp.isfinite(state.live_log_probs) & ~state.done[:, None]
+        logits, cache = step(last, active, position, state.cache)  # [B, n, V]
+        log_probs = state.live_log_probs[..., None] + jax.nn.log_softmax(logits)
+        log_probs = jnp.where(active[..., None], log_probs, -jnp.inf)
+        vocab_size = log_probs.shape[-1]
+        # Each beam has one extension that is EOS: of the best 2 n at least n are unfinished.
+        log_probs, index = lax.top_k(log_probs.reshape(batch, -1), 2 * num_beams)  # [B, 2 n]
+        beam, token = index // vocab_size, (index % vocab_size).astype(jnp.int32)
+        tokens = jnp.take_along_axis(state.live_tokens, beam[..., None], axis=1)  # [B, 2 n, L]
         tokens = lax.dynamic_update_slice_in_dim(tokens, token[..., None], position, axis=2)
 
-        ends = (token == eos) | (position == length - 1)
-        found = jnp.where(ends, log_probs / penalty(position + 1), -jnp.inf)
-        scores, best = lax.top_k(jnp.concatenate([search.scores, found], axis=1), beams)
-        ended = jnp.concatenate([search.ended, tokens], axis=1)
-        ended = jnp.take_along_axis(ended, best[..., None], axis=1)
+        is_finished = (token == eos_id) | (position == max_tokens - 1)
+        new_scores = jnp.where(is_finished, log_probs / penalty(position + 1), -jnp.inf)
+        scores = jnp.concatenate([state.finished_scores, new_scores], axis=1)  # [B, 3 n]
+        scores, best = lax.top_k(scores, num_beams)
+        finished = jnp.concatenate([state.finished_tokens, tokens], axis=1)
+        finished = jnp.take_along_axis(finished, best[..., None], axis=1)
 
-        log_probs, best = lax.top_k(jnp.where(ends, -jnp.inf, log_probs), beams)
-        source = jnp.take_along_axis(source, best, axis=1)
-        # A sequence only gets less probable, and no penalty is larger than that of L tokens.
-        done = scores[:, -1] >= log_probs[:, 0] / penalty(length)
-        was_done = search.done[:, None]
-        return _Search(
+        log_probs, best = lax.top_k(jnp.where(is_finished, -jnp.inf, log_probs), num_beams)
+        beam = jnp.take_along_axis(beam, best, axis=1)
+        # More tokens only lower a sequence's probability, and L tokens have the largest penalty.
+        done = scores[:, -1] >= log_probs[:, 0] / penalty(max_tokens)
+        was_done = state.done[:, None]
+        return _BeamState(
             position=position + 1,
-            tokens=jnp.take_along_axis(tokens, best[..., None], axis=1),
-            log_probs=log_probs,
-            ended=jnp.where(was_done[..., None], search.ended, ended),
-            scores=jnp.where(was_done, search.scores, scores),
-            done=search.done | done,
-            cache=reorder(cache, source),
+            live_tokens=jnp.take_along_axis(tokens, best[..., None], axis=1),
+            live_log_probs=log_probs,
+            finished_tokens=jnp.where(was_done[..., None], state.finished_tokens, finished),
+            finished_scores=jnp.where(was_done, state.finished_scores, scores),
+            done=state.done | done,
+            cache=reorder(cache, beam),
         )
 
     batch = len(valid)
-    empty, none = jnp.zeros((batch, beams, length), jnp.int32), jnp.full((batch, beams), -jnp.inf)
-    search = _Search(
-        position=jnp.int32(0), tokens=empty, log_probs=none.at[:, 0].set(0.0),
-        ended=empty, scores=none, done=~valid, cache=cache,
-    )  # fmt: skip
-    search = lax.while_loop(goes_on, body, search)
-    return Decoded(search.ended, search.scores)
+    no_tokens = jnp.zeros((batch, num_beams, max_tokens), jnp.int32)
+    no_scores = jnp.full((batch, num_beams), -jnp.inf)
+    state = _BeamState(
+        position=jnp.int32(0),
+        live_tokens=no_tokens,
+        live_log_probs=no_scores.at[:, 0].set(0.0),
+        finished_tokens=no_tokens,
+        finished_scores=no_scores,
+        done=~valid,
+        cache=cache,
+    )
+    state = lax.while_loop(should_continue, body, state)
+    return Decoded(state.finished_tokens, state.finished_scores)

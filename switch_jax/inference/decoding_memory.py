@@ -1,4 +1,4 @@
-"""Whether what decoding and scoring keep has room on the devices, before any of it is made."""
+"""Whether decoding and scoring fit the memory of the devices, checked before they start."""
 
 import jax.numpy as jnp
 
@@ -9,50 +9,50 @@ from switch_jax.inference.decoding import DecodingConfig
 
 
 def check_decoding(
-    model: ModelConfig, config: DecodingConfig, batch_size: int, inputs: int, most: int
+    model: ModelConfig, config: DecodingConfig, batch_size: int, input_length: int, memory: int
 ) -> None:
-    """Raises UserError where keys, values and logits of decoding cannot lie on all devices.
+    """Raises UserError if keys, values and logits of decoding do not fit the devices' memory.
 
     Args:
-      model, config: what decodes.
-      batch_size: B, rows at a time.
-      inputs: M, tokens of the encoder.
-      most: bytes that the devices hold in all, see `metrics.memory.memory_of`.
+      model, config: the model, and how it decodes.
+      batch_size: B, rows decoded together.
+      input_length: M, tokens of the encoder.
+      memory: bytes of all devices together, see `metrics.memory.memory_of`.
     """
-    row = decoding_bytes(model, config, inputs)
-    if batch_size * row > most:
+    row = decoding_bytes(model, config, input_length)
+    if batch_size * row > memory:
         raise UserError(
             f"decoding {batch_size} rows of {config.max_tokens} tokens and {config.num_beams} "
-            f"beams needs at least {_gib(batch_size * row)}, and the devices have {_gib(most)}: "
-            f"set --batch_size to {max(1, most // row)} or less, or --max_tokens or --num_beams "
+            f"beams needs at least {_gib(batch_size * row)}, and the devices have {_gib(memory)}: "
+            f"set --batch_size to {max(1, memory // row)} or less, or --max_tokens or --num_beams "
             "lower"
         )
 
 
-def check_scoring(model: ModelConfig, batch_size: int, targets: int, most: int) -> None:
-    """Raises UserError where the logits [B, L, V] float32 of a batch cannot lie on all devices.
+def check_scoring(model: ModelConfig, batch_size: int, target_length: int, memory: int) -> None:
+    """Raises UserError if the logits [B, L, V] float32 of a batch do not fit the devices' memory.
 
     Args:
-      model: what scores.
-      batch_size: B, rows at a time.
-      targets: L, tokens of the decoder.
-      most: bytes that the devices hold in all, see `metrics.memory.memory_of`.
+      model: the model.
+      batch_size: B, rows scored together.
+      target_length: L, tokens of the decoder.
+      memory: bytes of all devices together, see `metrics.memory.memory_of`.
     """
-    row = targets * model.vocab_size * 4
-    if batch_size * row > most:
+    row = target_length * model.vocab_size * 4
+    if batch_size * row > memory:
         raise UserError(
-            f"scoring {batch_size} rows of {targets} tokens needs at least "
-            f"{_gib(batch_size * row)}, and the devices have {_gib(most)}: set --batch_size to "
-            f"{max(1, most // row)} or less"
+            f"scoring {batch_size} rows of {target_length} tokens needs at least "
+            f"{_gib(batch_size * row)}, and the devices have {_gib(memory)}: set --batch_size to "
+            f"{max(1, memory // row)} or less"
         )
 
 
-def decoding_bytes(model: ModelConfig, config: DecodingConfig, inputs: int) -> int:
-    """Bytes of a row: keys and values of the M inputs and of each beam's L tokens, its logits."""
+def decoding_bytes(model: ModelConfig, config: DecodingConfig, input_length: int) -> int:
+    """Bytes of a row: keys and values of M inputs and of each beam's L tokens, and the logits."""
     size = jnp.dtype(model.dtype).itemsize
     token = 2 * model.num_decoder_layers * model.num_heads * model.d_kv * size
     beam = config.max_tokens * token + model.vocab_size * 4
-    return inputs * token + config.num_beams * beam
+    return input_length * token + config.num_beams * beam
 
 
 def _gib(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Predictions, or scores, for all records of a file or all examples of a task."""
+"""Predictions or scores for the records of a file or the examples of a task."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,82 +10,89 @@ from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
-from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.input_records import Record, as_example, read_records
+from switch_jax.inference.predictor import Predictor
 
 
-class Item(NamedTuple):
-    """What is asked: as text, which is written out again, and as ids, which the model takes."""
+class InferenceExample(NamedTuple):
+    """An example as text, which is repeated in the output, and as ids, which the model takes."""
 
     text: Record
     ids: Example
 
 
-def items_of_file(
+def examples_of_file(
     path: str, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
-) -> Iterator[Item]:
-    """The records of a file, see `records.read_records`."""
+) -> Iterator[InferenceExample]:
+    """The records of a file, see `input_records.read_records`."""
     for record in read_records(path):
-        yield Item(record, as_example(record, vocabularies, lengths))
+        yield InferenceExample(record, as_example(record, vocabularies, lengths))
 
 
-def items_of_task(opened: OpenedTasks) -> Iterator[Item]:
+def examples_of_task(opened: OpenedTasks) -> Iterator[InferenceExample]:
     """The examples of the split of a task, or of each task of a mixture, in their order."""
     for task in opened:
         features = task.output_features
         for example in in_order(task, opened.config):
             ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
-            yield Item(text, ids)
+            yield InferenceExample(text, ids)
 
 
 def predictions(
     predictor: Predictor,
     parameters: Any,
-    items: Iterable[Item],
+    examples: Iterable[InferenceExample],
     vocabulary: seqio.Vocabulary,
-    first: int = 0,
+    first_id: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """For each item 'inputs', 'prediction' as text, and 'score'; see `Predictor.predict`.
+    """Yields for each example 'inputs', 'prediction' as text, and 'score'.
 
     Args:
       predictor, parameters: the model.
-      items: what is asked.
+      examples: what to decode.
       vocabulary: of the targets.
-      first: number of the first item in all that is asked.
+      first_id: index of the first example among all that are decoded, see `Predictor.predict`.
     """
-    items = list(items)
-    found = predictor.predict(parameters, (item.ids for item in items), first)
-    for item, prediction in zip(items, found, strict=True):
-        text = vocabulary.decode(prediction.tokens.tolist())
+    examples = list(examples)
+    predicted = predictor.predict(parameters, (example.ids for example in examples), first_id)
+    for example, prediction in zip(examples, predicted, strict=True):
         yield {
-            "inputs": item.text["inputs"],
-            "prediction": text,
-            "score": _finite(prediction.score),
+            "inputs": example.text["inputs"],
+            "prediction": vocabulary.decode(prediction.tokens.tolist()),
+            "score": _finite_or_none(prediction.score),
         }
 
 
 def scores(
-    predictor: Predictor, parameters: Any, items: Iterable[Item], first: int = 0
+    predictor: Predictor,
+    parameters: Any,
+    examples: Iterable[InferenceExample],
+    first_id: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """For each item 'inputs', 'targets' and 'score', the log-probability of the targets.
+    """Yields for each example 'inputs', 'targets' and 'score', the targets' log-probability.
+
+    Args:
+      predictor, parameters: the model.
+      examples: what to score.
+      first_id: index of the first example among all, for error messages.
 
     Raises:
-      UserError: an item has no targets.
+      UserError: an example has no targets.
     """
-    items = list(items)
-    for number, item in enumerate(items, start=first + 1):
-        if "targets" not in item.text:
+    examples = list(examples)
+    for number, example in enumerate(examples, start=first_id + 1):
+        if "targets" not in example.text:
             raise UserError(
                 f'record {number} has no \'targets\' to score: write {{"inputs": "...", '
                 '"targets": "..."}, or leave out --score to predict them'
             )
-    found = predictor.score(parameters, (item.ids for item in items))
-    for item, score in zip(items, found, strict=True):
-        text = {name: item.text[name] for name in ("inputs", "targets")}
-        yield {**text, "score": _finite(score)}
+    log_probs = predictor.score(parameters, (example.ids for example in examples))
+    for example, log_prob in zip(examples, log_probs, strict=True):
+        text = {name: example.text[name] for name in ("inputs", "targets")}
+        yield {**text, "score": _finite_or_none(log_prob)}
 
 
-def _finite(score: float) -> float | None:
-    """JSON has no infinities, and no NaN."""
+def _finite_or_none(score: float) -> float | None:
+    """None for infinities and NaN, which JSON does not have."""
     return score if math.isfinite(score) else None

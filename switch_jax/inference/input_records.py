@@ -1,4 +1,4 @@
-"""What is to be predicted or scored: records with text under 'inputs' and, to score, 'targets'."""
+"""Reading of records to predict or score: text under 'inputs' and, to be scored, 'targets'."""
 
 import gzip
 import sys
@@ -17,21 +17,21 @@ from switch_jax.schema import SchemaError, parse_json
 
 Record = dict[str, str]
 STANDARD_INPUT = "-"
-_FRAME = 16  # bytes of a TFRecord around its content: the length, and two checksums
+_TFRECORD_OVERHEAD = 16  # bytes around the content of a TFRecord: its length and two checksums
 
 
 def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
-    """The records of a file, one by one; what is no record ends it, and never is passed over.
+    """Yields the records of a file. An invalid record is an error: none is skipped.
 
     Args:
-      path: FILE.jsonl of JSON objects; FILE.tfrecord, or FILE.tfrecord.gz, of tf.train.Examples
-        with bytes features; any other file is text in UTF-8, an input a line; '-' is standard
-        input, JSON objects or text.
-      stdin: in place of standard input.
+      path: FILE.jsonl with JSON objects; FILE.tfrecord or FILE.tfrecord.gz with tf.train.Examples
+        of bytes features; any other file is UTF-8 text with an input on each line; '-' is standard
+        input, with JSON objects or text.
+      stdin: replaces standard input.
 
     Raises:
-      UserError: the file cannot be read, or a record is damaged or has no text as 'inputs'; names
-        the file and the record's number.
+      UserError: the file cannot be read, or a record is damaged or has no text as 'inputs'. It
+        names the file and the record.
     """
     if path == STANDARD_INPUT:
         yield from _from_lines(stdin or sys.stdin.buffer, "standard input", json_lines=None)
@@ -50,29 +50,29 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
 
 
 def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> Iterator[Record]:
-    """Without a word of what the lines are, the first one's look decides."""
+    """If `json_lines` is None, the lines are JSON if the first one begins with a brace."""
     for number, line in enumerate(lines, start=1):
-        place, line = f"{name}, line {number}", line.removesuffix(b"\n").removesuffix(b"\r")
+        source, line = f"{name}, line {number}", line.removesuffix(b"\n").removesuffix(b"\r")
         if json_lines is None:
             json_lines = line.startswith(b"{")
         if json_lines and not line.strip():
             continue
         try:
-            yield _checked(parse_json(line), place) if json_lines else {"inputs": line.decode()}
+            yield _checked(parse_json(line), source) if json_lines else {"inputs": line.decode()}
         except UnicodeDecodeError as error:
-            raise UserError(f"{place} is no text in UTF-8: {error}") from error
+            raise UserError(f"{source} is not UTF-8 text: {error}") from error
         except SchemaError as error:
-            raise UserError(f"{place} is no JSON: {error}") from error
+            raise UserError(f"{source} is not valid JSON: {error}") from error
 
 
 def _from_tfrecord(path: str) -> Iterator[Record]:
-    zipped = path.endswith(".gz")
-    compression = "GZIP" if zipped else ""
+    is_gzipped = path.endswith(".gz")
+    compression = "GZIP" if is_gzipped else ""
     records = tf.data.TFRecordDataset(path, compression_type=compression).as_numpy_iterator()
     number = size = 0
     try:
         for number, record in enumerate(records, start=1):
-            size += _FRAME + len(record)
+            size += _TFRECORD_OVERHEAD + len(record)
             features = tf.train.Example.FromString(record).features.feature
             values = {name: feature.bytes_list.value for name, feature in features.items()}
             texts = {name: texts[0].decode() for name, texts in values.items() if texts}
@@ -80,13 +80,13 @@ def _from_tfrecord(path: str) -> Iterator[Record]:
     except (tf.errors.OpError, UnicodeDecodeError, DecodeError) as error:
         message = f"{path}, record {number + 1} cannot be read: {error}"
         raise storage_error(message, error) from error
-    # TensorFlow takes a file that ends within the head of a record for one that ends before it.
-    if size != (_unzipped_size(path) if zipped else tf.io.gfile.stat(path).length):
+    # TensorFlow does not report a file that ends within the header of a record.
+    if size != (_unzipped_size(path) if is_gzipped else tf.io.gfile.stat(path).length):
         raise UserError(f"{path}, record {number + 1} cannot be read: the file ends within it")
 
 
 def _unzipped_size(path: str) -> int:
-    """Bytes of a file once it is unzipped; -1 for one that has been cut."""
+    """Bytes of the content of a gzip file; -1 if the file is incomplete."""
     size = 0
     try:
         with tf.io.gfile.GFile(path, "rb") as file, gzip.open(file) as unzipped:
@@ -97,17 +97,18 @@ def _unzipped_size(path: str) -> int:
     return size
 
 
-def _checked(record: object, place: str) -> Record:
+def _checked(record: object, source: str) -> Record:
+    """The record's texts; raises UserError, which names the source, if it is invalid."""
     if not isinstance(record, dict) or not isinstance(record.get("inputs"), str):
-        raise UserError(f'{place} has no text as \'inputs\': write {{"inputs": "..."}}')
+        raise UserError(f'{source} has no text as \'inputs\': write {{"inputs": "..."}}')
     texts = {name: text for name, text in record.items() if isinstance(text, str)}
     for name, text in texts.items():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(
-                f"{place} has {name!r} with {text[error.start]!r}, half of a character, at "
-                f"{error.start}: write it in UTF-8, or whole as two \\u"
+                f"{source} has in {name!r}, at {error.start}, {text[error.start]!r}, half of a "
+                "character: write the character in UTF-8, or both of its \\u halves"
             ) from error
     return texts
 
@@ -115,12 +116,12 @@ def _checked(record: object, place: str) -> Record:
 def as_example(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
 ) -> Example:
-    """Ids of a record's texts, each with EOS at its end; what is too long is cut off before that.
+    """The ids of a record's texts, each cut off to leave room for the EOS at its end.
 
     Args:
-      record: its 'targets' may be missing, and are then empty.
+      record: if it has no 'targets', they are empty.
       vocabularies: of 'inputs' and 'targets'.
-      lengths: most tokens of them, EOS included.
+      lengths: the most tokens of each, EOS included.
     """
     example = {"targets": np.zeros(0, np.int32)}
     for name in vocabularies.keys() & record.keys():

@@ -1,4 +1,4 @@
-"""A model that decodes, or scores, examples one batch after the other, on any mesh."""
+"""Decoding and scoring of any number of examples, batch by batch, on any mesh."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -18,8 +18,8 @@ class Prediction(NamedTuple):
     """The best sequence for an example.
 
     Attributes:
-      tokens: [max_tokens] int32 ids; EOS, if it came, everywhere behind the last.
-      score: its log-probability; of a beam search, divided by the length penalty.
+      tokens: [max_tokens] int32; from the first EOS on, all are EOS.
+      score: its log-probability; a beam search divides it by the length penalty.
     """
 
     tokens: np.ndarray
@@ -27,44 +27,45 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Takes any number of examples and gives a result for each, in their order.
+    """Decodes or scores examples and yields the results in their order.
 
-    With several processes each of them gives all examples and gets all results.
+    With several processes, each of them passes all examples and gets all results.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
-        """Prepares the two programs, which are compiled when they are first needed.
+        """Prepares the two programs; each is compiled at its first use.
 
         Args:
-          trained: what computes. Inputs and targets beyond the config's lengths are cut off; the
-            last batch is filled up with padding.
+          trained: the model. Inputs and targets that are longer than the config's lengths are cut
+            off, and the last batch is filled up with padding.
         """
         config, model = trained.config, trained.config.model
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
-        self._mesh, self._eos = trained.mesh, trained.decoding.eos_id
-        everywhere = replicated(trained.mesh)  # every host reads the results
-        self._decode = jax.jit(make_decode(model, trained.decoding), out_shardings=everywhere)
-        self._score = jax.jit(make_score(model), out_shardings=everywhere)
+        self._mesh, self._eos_id = trained.mesh, trained.decoding.eos_id
+        on_all_hosts = replicated(trained.mesh)  # since every host reads the results
+        self._decode = jax.jit(make_decode(model, trained.decoding), out_shardings=on_all_hosts)
+        self._score = jax.jit(make_score(model), out_shardings=on_all_hosts)
 
     def predict(
-        self, parameters: Any, examples: Iterable[Example], first: int = 0
+        self, parameters: Any, examples: Iterable[Example], first_id: int = 0
     ) -> Iterator[Prediction]:
-        """Decodes for each example's 'inputs', int ids.
+        """Decodes each example.
 
         Args:
           parameters: of the model, on the mesh.
-          examples: with 'inputs' and 'targets' each; the latter may be empty.
-          first: number of the first in all that is decoded; what is drawn depends on the number.
+          examples: int ids of 'inputs' and 'targets'; the targets may be empty.
+          first_id: index of the first example among all that are decoded. What is sampled for an
+            example depends on its index and the seed only.
         """
-        for number, batch, count in self._batches(examples):
-            numbers = first + number + np.arange(self._batch_size, dtype=np.int32)
-            on_mesh = put_batch({**batch, "numbers": numbers}, self._mesh)
-            names = "encoder_tokens", "encoder_segments", "numbers"
-            decoded = self._decode(parameters, *(on_mesh[name] for name in names))
-            tokens, scores = jax.device_get((decoded.tokens[:count, 0], decoded.scores[:count, 0]))
-            for ids, score in zip(tokens, scores, strict=True):
-                ended = np.cumsum(ids == self._eos) > 0
-                yield Prediction(np.where(ended, self._eos, ids), float(score))
+        for start, batch, count in self._batches(examples):
+            example_ids = first_id + start + np.arange(self._batch_size, dtype=np.int32)
+            arrays = put_batch({**batch, "example_ids": example_ids}, self._mesh)
+            names = "encoder_tokens", "encoder_segments", "example_ids"
+            decoded = self._decode(parameters, *(arrays[name] for name in names))
+            best = decoded.tokens[:count, 0], decoded.scores[:count, 0]  # [count, L], [count]
+            for tokens, score in zip(*jax.device_get(best), strict=True):
+                has_ended = np.cumsum(tokens == self._eos_id) > 0
+                yield Prediction(np.where(has_ended, self._eos_id, tokens), float(score))
 
     def score(self, parameters: Any, examples: Iterable[Example]) -> Iterator[float]:
         """Log-probability of each example's 'targets', given its 'inputs'."""
@@ -73,11 +74,11 @@ class Predictor:
             yield from map(float, jax.device_get(scores)[:count])
 
     def _batches(self, examples: Iterable[Example]) -> Iterator[tuple[int, Batch, int]]:
-        """Number of the first example, the batch, and how many of its rows are examples."""
-        remaining, number = iter(examples), 0
-        while some := list(itertools.islice(remaining, self._batch_size)):
+        """Yields the index of the batch's first example, the batch, and its number of examples."""
+        remaining, start = iter(examples), 0
+        while chunk := list(itertools.islice(remaining, self._batch_size)):
             batch = empty_batch(self._batch_size, self._lengths)
-            for row, example in enumerate(some):
+            for row, example in enumerate(chunk):
                 write_row(batch, row, [example])
-            yield number, batch, len(some)
-            number += len(some)
+            yield start, batch, len(chunk)
+            start += len(chunk)

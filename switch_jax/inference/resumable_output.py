@@ -1,4 +1,4 @@
-"""Results that are written part by part, by one job or several, so that none is computed twice."""
+"""An output file that is written in parts, so that a stopped job continues where it was."""
 
 import itertools
 import json
@@ -12,44 +12,46 @@ from switch_jax.files import atomic_write, explain_write_errors, open_atomic
 from switch_jax.runtime.processes import gather, run_on_first
 
 
-class Parts:
-    """A file of JSON lines that grows in parts of so many records; FILE.parts holds them until all.
+class ResumableOutput:
+    """A file of JSON lines, whose results are first collected in the folder FILE.parts.
 
-    A part is there whole or not at all. When all are there, FILE is made of them, in their order.
-    With several processes all of them do the same, and the first writes.
+    Each file in that folder holds the results of `part_size` consecutive records and is written
+    atomically. When all parts exist they are joined, in order, to FILE. Several jobs may share the
+    parts. If a job has several processes, all of them make the same calls and the first one writes.
     """
 
-    def __init__(self, path: str | Path, records_of_a_part: int, description: Any) -> None:
-        """Opens the folder of parts.
+    def __init__(self, path: str | Path, part_size: int, description: Any) -> None:
+        """Creates the folder of parts, or opens that of an earlier job.
 
         Args:
-          path: the file to be made.
-          records_of_a_part: how many records, the last part's aside.
-          description: what the results depend on, as JSON; the parts of others are not taken.
+          path: FILE.
+          part_size: records of each part; the last one may have fewer.
+          description: what the results depend on, as JSON. Parts with another description are not
+            reused.
 
         Raises:
-          UserError: the file is there, there are parts of another description, or nothing can be
+          UserError: the file exists, the folder has parts with another description, or it cannot be
             written.
         """
         self.path = Path(path).expanduser().absolute()
         self._folder = self.path.with_name(self.path.name + ".parts")
-        self._size = records_of_a_part
+        self._part_size = part_size
         text = json.dumps(description, sort_keys=True, indent=1) + "\n"
         run_on_first(lambda: self._open(text))
 
     def _open(self, description: str) -> None:
         if self.path.exists():
-            raise UserError(f"{self.path} is there already: choose another output, or remove it")
+            raise UserError(f"{self.path} already exists: choose another output, or remove it")
         file = self._folder / "description.json"
         with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
                 atomic_write(file, description)
-            known = file.read_text()
-        if known != description:
+            existing = file.read_text()
+        if existing != description:
             raise UserError(
-                f"{self._folder} holds parts of other results (description.json there says which): "
-                "choose another output, or remove that folder"
+                f"{self._folder} holds parts of other results, which its description.json "
+                "describes: choose another output, or remove that folder"
             )
 
     def fill(
@@ -59,53 +61,54 @@ class Parts:
         shard: int = 0,
         num_shards: int = 1,
     ) -> int:
-        """Computes the parts that are missing, and makes the file when all are there.
+        """Computes the missing parts of this job, and writes the file once all parts exist.
 
         Args:
-          records: all of them, of all jobs.
-          compute: from a part's records, and the number of the first, to a result for each.
-          shard, num_shards: this job does the parts whose number leaves `shard` over.
+          records: the records of all jobs.
+          compute: from the records of a part and the index of the first one to a result for each.
+          shard, num_shards: this job computes every part i with i % num_shards == shard.
 
         Returns:
-          How many results are missing, which other jobs have to compute; 0 = the file is made.
+          The number of results that other jobs have to compute; 0 once the file is written.
 
         Raises:
-          UserError: nothing can be written.
+          UserError: a file cannot be written.
         """
-        remaining, parts, total = iter(records), 0, 0
-        while part := list(itertools.islice(remaining, self._size)):
-            if parts % num_shards == shard and not self._is_there(parts):
-                lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, total)]
-                text, file = "".join(line + "\n" for line in lines), self._file(parts)
-                run_on_first(lambda: self._write(file, text))  # noqa: B023  at once
-            parts, total = parts + 1, total + len(part)
-        missing = [n for n in range(parts) if not self._is_there(n)]
-        if gather(self.path.exists())[0]:  # another job was as far at the same time
+        remaining, num_parts, num_records = iter(records), 0, 0
+        while part := list(itertools.islice(remaining, self._part_size)):
+            if num_parts % num_shards == shard and not self._has_part(num_parts):
+                lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, num_records)]
+                text, file = "".join(line + "\n" for line in lines), self._part_file(num_parts)
+                run_on_first(lambda: self._write(file, text))  # noqa: B023  called at once
+            num_parts, num_records = num_parts + 1, num_records + len(part)
+        missing = [index for index in range(num_parts) if not self._has_part(index)]
+        if gather(self.path.exists())[0]:  # another job has joined the parts meanwhile
             return 0
         if missing:
-            return sum(min(self._size, total - n * self._size) for n in missing)
-        run_on_first(lambda: self._join(parts))
+            size = self._part_size
+            return sum(min(size, num_records - index * size) for index in missing)
+        run_on_first(lambda: self._join(num_parts))
         return 0
 
-    def _is_there(self, number: int) -> bool:
-        """As the first process sees it, which alone writes."""
-        return gather(self._file(number).exists())[0]
+    def _has_part(self, index: int) -> bool:
+        """Whether the first process, which alone writes, sees the part."""
+        return gather(self._part_file(index).exists())[0]
 
     def _write(self, file: Path, text: str) -> None:
         with explain_write_errors(file):
             atomic_write(file, text)
 
-    def _file(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.jsonl"
+    def _part_file(self, index: int) -> Path:
+        return self._folder / f"{index:06d}.jsonl"
 
-    def _join(self, parts: int) -> None:
+    def _join(self, num_parts: int) -> None:
         try:
-            with open_atomic(self.path) as all_:
-                for number in range(parts):
-                    with self._file(number).open("rb") as part:
-                        shutil.copyfileobj(part, all_)
+            with open_atomic(self.path) as output:
+                for index in range(num_parts):
+                    with self._part_file(index).open("rb") as part:
+                        shutil.copyfileobj(part, output)
         except OSError as error:
-            if self.path.exists():  # another job made it, and removed the parts
+            if self.path.exists():  # another job has joined and removed the parts
                 return
             message = f"{self.path} cannot be written: {error.strerror}"
             raise storage_error(message, error) from error

@@ -1,4 +1,4 @@
-"""One sequence a row, token by token: the most probable, or one drawn."""
+"""Greedy decoding and sampling: one sequence for each row."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,17 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# From the last tokens [B, beams], which beams go on [B, beams], the number of tokens before the
-# last, and a cache, to the next tokens' logits [B, beams, V] float32 and the cache after that.
-Step = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+# One step of a decoder. It takes the last tokens [B, n] int32, which of the n beams are active
+# [B, n] bool, the position of the new token (scalar int32) and the cache; it returns the logits
+# [B, n, V] float32 of the new token and the new cache.
+DecodeStep = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 
 class Decoded(NamedTuple):
     """Sequences, the best first.
 
     Attributes:
-      tokens: [B, n, L] int32 with EOS at the end, 0 after it; without EOS where L was too short.
-      scores: [B, n] float32, log-probability of the tokens, EOS included; of a beam search divided
+      tokens: [B, n, L] int32, ending with EOS and then 0; without EOS if L tokens were too few.
+      scores: [B, n] float32, log-probability of the tokens including EOS; a beam search divides it
         by its length penalty.
     """
 
@@ -25,90 +26,123 @@ class Decoded(NamedTuple):
     scores: jax.Array
 
 
+class _SampleState(NamedTuple):
+    """The state of the loop.
+
+    Attributes:
+      position: scalar int32, tokens decoded so far.
+      last: [B] int32, the last token.
+      tokens: [B, L] int32.
+      scores: [B] float32, log-probability of the tokens.
+      done: [B] bool, the row has its EOS, or is padding.
+      cache: the decoder's cache.
+    """
+
+    position: jax.Array
+    last: jax.Array
+    tokens: jax.Array
+    scores: jax.Array
+    done: jax.Array
+    cache: Any
+
+
 def sample(
-    step: Step,
+    step: DecodeStep,
     cache: Any,
     valid: jax.Array,
     keys: jax.Array,
     *,
-    length: int,
-    eos: int,
+    max_tokens: int,
+    eos_id: int,
     temperature: float,
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Decoded:
-    """Decodes until every row has ended.
+    """Decodes until every row has its EOS or L tokens.
 
     Args:
-      step: the model.
-      cache: its first cache.
-      valid: [B] bool, False for a row that is padding: it gets no token.
-      keys: [B] random keys; what is drawn for a row depends on nothing else.
-      length: L, most tokens of a sequence.
-      eos: id that ends one.
-      temperature: 0 takes the most probable token; else logits are divided by it.
-      top_k, top_p: see `keep_likely`.
+      step: one step of the decoder, with one beam.
+      cache: the initial cache.
+      valid: [B] bool, False for rows of padding, which get no tokens.
+      keys: [B] random keys; a row's draws depend on its key only.
+      max_tokens: L, the longest sequence.
+      eos_id: the id that ends a sequence.
+      temperature: 0 takes the most probable token; otherwise logits are divided by it.
+      top_k, top_p: see `truncate_logits`.
 
     Returns:
-      n = 1. The scores are of the model's own distribution: temperature and limits left out.
+      One sequence for each row (n = 1). Scores are log-probabilities of the model itself, without
+      temperature, top_k and top_p.
     """
 
     def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
+        """[B, V] -> [B] int32."""
         if temperature == 0:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        likely = keep_likely(logits / temperature, top_k, top_p)
-        keys_here = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
-        return jax.vmap(jax.random.categorical)(keys_here, likely).astype(jnp.int32)
+        logits = truncate_logits(logits / temperature, top_k, top_p)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
+        return jax.vmap(jax.random.categorical)(step_keys, logits).astype(jnp.int32)
 
-    def goes_on(state: Any) -> jax.Array:
-        position, _, _, _, done, _ = state
-        return (position < length) & ~done.all()
+    def should_continue(state: _SampleState) -> jax.Array:
+        return (state.position < max_tokens) & ~state.done.all()
 
-    def body(state: Any) -> Any:
-        position, last, tokens, scores, done, cache = state
-        logits, cache = step(last[:, None], ~done[:, None], position, cache)
-        token = jnp.where(done, 0, choose(logits[:, 0], position))
-        log_probs = jax.nn.log_softmax(logits[:, 0])
-        chosen = jnp.take_along_axis(log_probs, token[:, None], axis=1)[:, 0]
-        scores = scores + jnp.where(done, 0.0, chosen)
-        tokens = lax.dynamic_update_slice_in_dim(tokens, token[:, None], position, axis=1)
-        return position + 1, token, tokens, scores, done | (token == eos), cache
+    def body(state: _SampleState) -> _SampleState:
+        position, done = state.position, state.done
+        logits, cache = step(state.last[:, None], ~done[:, None], position, state.cache)
+        logits = logits[:, 0]  # [B, 1, V] -> [B, V]
+        token = jnp.where(done, 0, choose(logits, position))
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=1)[:, 0]
+        return _SampleState(
+            position=position + 1,
+            last=token,
+            tokens=lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], position, axis=1),
+            scores=state.scores + jnp.where(done, 0.0, log_probs),
+            done=done | (token == eos_id),
+            cache=cache,
+        )
 
     batch = len(valid)
-    state = (
-        jnp.int32(0), jnp.zeros(batch, jnp.int32), jnp.zeros((batch, length), jnp.int32),
-        jnp.zeros(batch), ~valid, cache,
-    )  # fmt: skip
-    _, _, tokens, scores, _, _ = lax.while_loop(goes_on, body, state)
-    return Decoded(tokens[:, None], scores[:, None])
+    state = _SampleState(
+        position=jnp.int32(0),
+        last=jnp.zeros(batch, jnp.int32),
+        tokens=jnp.zeros((batch, max_tokens), jnp.int32),
+        scores=jnp.zeros(batch),
+        done=~valid,
+        cache=cache,
+    )
+    state = lax.while_loop(should_continue, body, state)
+    return Decoded(state.tokens[:, None], state.scores[:, None])
 
 
-def keep_likely(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
-    """[..., V] -> the same, -inf where a token is not among the likely ones.
+def truncate_logits(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
+    """Sets the logits of all but the most probable tokens to -inf.
 
-    Of tokens that are equally likely those with the lowest ids are kept, as `jax.lax.top_k` does.
+    Of equally probable tokens the lowest ids are kept, as in `jax.lax.top_k`.
 
     Args:
       logits: [..., V] float32.
-      top_k: keeps the k most probable tokens; None = all.
-      top_p: then keeps the fewest most probable tokens whose probability adds up to p (nucleus
-        sampling); None = all.
+      top_k: keeps the k most probable tokens; None keeps all.
+      top_p: keeps, of those, the fewest most probable tokens whose probabilities add up to at least
+        p (nucleus sampling, Holtzman et al. 2020); None keeps all.
+
+    Returns:
+      [..., V] float32.
     """
     if top_k is not None:
-        number = min(top_k, logits.shape[-1])
-        least = lax.top_k(logits, number)[0][..., -1:]
-        logits = _keep(logits, least, number)
+        count = min(top_k, logits.shape[-1])
+        threshold = lax.top_k(logits, count)[0][..., -1:]
+        logits = _keep_first(logits, threshold, count)
     if top_p is not None:
         descending = -jnp.sort(-logits, axis=-1)
         probs = jax.nn.softmax(descending, axis=-1)
-        needed = jnp.cumsum(probs, axis=-1) - probs < top_p
-        least = jnp.min(jnp.where(needed, descending, jnp.inf), axis=-1, keepdims=True)
-        logits = _keep(logits, least, needed.sum(-1, keepdims=True))
+        in_nucleus = jnp.cumsum(probs, axis=-1) - probs < top_p
+        threshold = jnp.min(jnp.where(in_nucleus, descending, jnp.inf), axis=-1, keepdims=True)
+        logits = _keep_first(logits, threshold, in_nucleus.sum(-1, keepdims=True))
     return logits
 
 
-def _keep(logits: jax.Array, least: jax.Array, number: jax.Array | int) -> jax.Array:
-    """Keeps the tokens above `least` [..., 1], and of those at it the first, `number` in all."""
-    above, tied = logits > least, logits == least
-    room = number - above.sum(-1, keepdims=True)
-    return jnp.where(above | (tied & (jnp.cumsum(tied, axis=-1) <= room)), logits, -jnp.inf)
+def _keep_first(logits: jax.Array, threshold: jax.Array, count: jax.Array | int) -> jax.Array:
+    """Keeps `count` logits: those above `threshold` [..., 1], then the first equal to it."""
+    above, tied = logits > threshold, logits == threshold
+    num_tied = count - above.sum(-1, keepdims=True)
+    return jnp.where(above | (tied & (jnp.cumsum(tied, axis=-1) <= num_tied)), logits, -jnp.inf)

@@ -1,4 +1,4 @@
-"""Scores of a task: what the model says, by the task's own postprocessor and metrics."""
+"""Evaluation of a task by seqio: the task's own postprocessor and metrics."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +13,8 @@ from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 
 
-class TaskScores:
-    """seqio's evaluation of one task, whose examples are read once."""
+class TaskEvaluator:
+    """A `seqio.Evaluator` of one task, which reads the examples once."""
 
     def __init__(
         self,
@@ -27,17 +27,17 @@ class TaskScores:
         """Reads the examples.
 
         Args:
-          task: with metrics; registered, or a registered one with another vocabulary.
+          task: a task with metrics: a registered one, or a copy of one with another vocabulary.
           lengths: tokens of 'inputs' and 'targets'.
           split: which examples.
-          use_cached: read what seqio's cache script wrote.
-          num_examples: only the first so many; None = all.
+          use_cached: read the output of seqio's cache script.
+          num_examples: evaluate only this many, the first ones; None = all.
         """
         self._task = task
         self._outputs: dict[str, Any] = {}
 
         class Collect(seqio.Logger):
-            """Keeps what the metrics were given."""
+            """Keeps the targets and the inferences that the metrics get."""
 
             def __call__(_, *, targets, inferences, **__) -> None:  # noqa: N805
                 self._outputs = {"targets": targets, **(inferences or {})}
@@ -56,25 +56,25 @@ class TaskScores:
                 async_compute_metrics=False,
             )
         (self._examples,) = self._evaluator.cached_task_datasets.values()
-        self.number = len(self._examples)
+        self.num_examples = len(self._examples)
 
-    def __call__(
+    def evaluate(
         self, predictor: Predictor, parameters: Any
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Decodes or scores as the metrics need it.
+        """Decodes the inputs or scores the targets, as the metrics need it.
 
         Returns:
-          Each metric's value, and for each example its 'inputs' as text, and as the metrics got
-          them 'targets' and the model's 'prediction' or 'score'.
+          The value of each metric; and for each example its 'inputs' as text and, as the metrics
+          got them, its 'targets' and the model's 'prediction' or 'score'.
 
         Raises:
-          UserError: a metric fails, or is no number.
+          UserError: a metric raises an exception, or its value is not a number.
         """
 
-        def predict(dataset: Any) -> tuple[list, dict[str, list]]:
-            found = list(predictor.predict(parameters, self._ids(dataset)))
-            tokens = [(i, prediction.tokens.tolist()) for i, prediction in enumerate(found)]
-            return tokens, {"scores": [prediction.score for prediction in found]}
+        def predict_with_scores(dataset: Any) -> tuple[list, dict[str, list]]:
+            predictions = list(predictor.predict(parameters, self._ids(dataset)))
+            tokens = [(i, prediction.tokens.tolist()) for i, prediction in enumerate(predictions)]
+            return tokens, {"scores": [prediction.score for prediction in predictions]}
 
         def score(dataset: Any) -> list[tuple[int, float]]:
             return list(enumerate(predictor.score(parameters, self._ids(dataset))))
@@ -82,23 +82,27 @@ class TaskScores:
         try:
             metrics, _ = self._evaluator.evaluate(
                 compute_metrics=True,
-                predict_fn=lambda dataset: predict(dataset)[0],
+                predict_fn=lambda dataset: predict_with_scores(dataset)[0],
                 score_fn=score,
-                predict_with_aux_fn=predict,
+                predict_with_aux_fn=predict_with_scores,
             )
         except UserError:
             raise
-        except Exception as error:  # anything that a metric of the user's may raise
-            cause = error.__cause__ or error  # seqio's own words hide the kind of it
+        except Exception as error:  # a user's metric may raise any exception
+            cause = error.__cause__ or error  # seqio wraps it in one of its own
             reason = f"{type(cause).__name__} {cause}".splitlines()[0]
             raise UserError(f"{self._task.name} cannot be scored: {reason}") from error
         (values,) = metrics.result().values()
-        return _numbers(values, self._task.name), self._rows()
+        return _as_floats(values, self._task.name), self._rows()
 
     def _ids(self, dataset: Any) -> Iterator[dict[str, np.ndarray]]:
-        """Inputs and targets without their padding, with a bar."""
+        """Inputs and targets without their padding; shows a progress bar."""
         examples = tqdm(
-            dataset.as_numpy_iterator(), self._task.name, self.number, unit="example", leave=False
+            dataset.as_numpy_iterator(),
+            self._task.name,
+            self.num_examples,
+            unit="example",
+            leave=False,
         )
         for _, features in examples:
             yield {
@@ -118,7 +122,7 @@ class TaskScores:
 
 @contextlib.contextmanager
 def _registered(task: seqio.Task) -> Iterator[str]:
-    """A name by which seqio finds the task, for as long as this is needed."""
+    """The name under which seqio finds the task within this context."""
     if task.name in seqio.TaskRegistry.names() and seqio.TaskRegistry.get(task.name) is task:
         yield task.name
         return
@@ -130,12 +134,13 @@ def _registered(task: seqio.Task) -> Iterator[str]:
         seqio.TaskRegistry.remove(name)
 
 
-def _numbers(metrics: Mapping[str, Any], task: str) -> dict[str, float]:
-    numbers = {}
+def _as_floats(metrics: Mapping[str, Any], task: str) -> dict[str, float]:
+    """Raises UserError if a metric's value is not a number."""
+    floats = {}
     for name, value in metrics.items():
         value = getattr(value, "value", value)
         try:
-            numbers[name] = float(value)
+            floats[name] = float(value)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{task}: its metric {name!r} is no number: {value!r}") from error
-    return numbers
+            raise UserError(f"{task}: its metric {name!r} is not a number: {value!r}") from error
+    return floats

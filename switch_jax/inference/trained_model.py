@@ -1,4 +1,4 @@
-"""A run's model, for those who ask it something."""
+"""A run's model, prepared for inference."""
 
 import dataclasses
 from pathlib import Path
@@ -14,31 +14,32 @@ from switch_jax.inference.decoding import DecodingConfig
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A run as it was configured, with what the user changes.
+    """The model of a run, with its config as the command line changes it.
 
     Attributes:
-      folder: MODEL_DIR.
-      config: the run; `config.run.batch_size` rows are computed at a time.
-      mesh: the devices, also those of `jax.set_mesh`.
+      model_dir: the run's folder.
+      config: the run's config; `config.run.batch_size` examples are computed together.
+      mesh: the devices, the same as in `jax.set_mesh`.
       parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
       decoding: how sequences are decoded.
     """
 
-    folder: Path
+    model_dir: Path
     config: Config
     mesh: Mesh
     parameters: Any
     decoding: DecodingConfig
 
     def settings(self, step: int) -> dict[str, Any]:
-        """What results depend on beside the question and the decoding, as JSON.
+        """What results depend on, apart from the examples and the decoding, as JSON.
 
-        A checkpoint of the same step that was saved after the run went back has other settings.
+        The time of saving is part of it: a run that went back to an earlier checkpoint saves
+        another checkpoint of the same step.
         """
         data = self.config.data
         return {
             "step": step,
-            "saved": commit_time(find_checkpoint(self.folder, step)),
+            "saved": commit_time(find_checkpoint(self.model_dir, step)),
             "model": dataclasses.asdict(self.config.model),
             "lengths": dict(data.task_feature_lengths),
             "vocabulary": identities(data),

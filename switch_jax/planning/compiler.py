@@ -16,7 +16,7 @@ from jax.experimental import topologies
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
-from switch_jax.planning import program, schedule
+from switch_jax.planning import hlo, schedule
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # no questions to a metadata server that is not there
@@ -53,13 +53,13 @@ class Program:
     """A program compiled for one device of a slice.
 
     Attributes:
-      operations: what a run executes; see `program.operations`.
+      operations: what a run executes; see `hlo.operations`.
       scheduled: cycles by name of operation, from the schedule; see `schedule`.
       arguments, outputs, aliased, temporaries, code: bytes of a device's memory.
       seconds: of compilation.
     """
 
-    operations: list[program.Operation]
+    operations: list[hlo.Operation]
     scheduled: dict[str, int]
     arguments: int
     outputs: int
@@ -116,7 +116,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if memory is None or text is None:
         raise RuntimeError("this compiler says nothing of memory, or does not print its program")
-    operations = program.operations(text)
+    operations = hlo.operations(text)
     unknown = {o.name for o in operations if o.is_timed and o.cycles is None}
     result = Program(
         operations=operations,

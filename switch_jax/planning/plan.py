@@ -14,8 +14,8 @@ from switch_jax.model.groups import Groups
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
-from switch_jax.planning.model_parts import part_of
 from switch_jax.planning.hlo import Operation
+from switch_jax.planning.model_parts import part_of
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 from switch_jax.train_step.state import abstract_state

@@ -49,23 +49,26 @@ def test_eval_writes_every_score_once(run, capsys):
         given = {r["task"]: r["metrics"] for r in records(run, kind="teacher_forced", step=step)}
         assert set(given) == {"exact_answers", "probable_answers", "all"}
         assert given["exact_answers"]["neg_log_perplexity"] < 0
-        said = {r["task"]: r["metrics"] for r in records(run, kind="generated", step=step)}
-        assert set(said) == {"exact_answers", "probable_answers", "answers"}
-        assert said["probable_answers"]["longest"] == 2
-        means = np.mean(list(said["probable_answers"].values())), said["exact_answers"]["exact"]
-        np.testing.assert_allclose(said["answers"]["average"], np.mean(means), rtol=1e-6)
+        generated = {r["task"]: r["metrics"] for r in records(run, kind="generated", step=step)}
+        assert set(generated) == {"exact_answers", "probable_answers", "answers"}
+        assert generated["probable_answers"]["longest"] == 2
+        means = (
+            np.mean(list(generated["probable_answers"].values())),
+            generated["exact_answers"]["exact"],
+        )
+        np.testing.assert_allclose(generated["answers"]["average"], np.mean(means), rtol=1e-6)
         # Both are of the same targets: log-probability per token, and in all.
         tokens = given["probable_answers"]["tokens"]
         np.testing.assert_allclose(
-            said["probable_answers"]["log_prob"],
+            generated["probable_answers"]["log_prob"],
             given["probable_answers"]["neg_log_perplexity"] * tokens,
             rtol=1e-4,
         )
-        shown = lines(run / "eval" / "predictions" / f"exact_answers-validation-{step}.jsonl")
-        assert [row["inputs"] for row in shown] == QUESTIONS
-        assert [row["targets"] for row in shown] == [str(i + 1) for i in range(10)]
-        equal = sum(row["prediction"] == row["targets"] for row in shown)
-        assert said["exact_answers"]["exact"] == 10 * equal
+        rows = lines(run / "eval" / "predictions" / f"exact_answers-validation-{step}.jsonl")
+        assert [row["inputs"] for row in rows] == QUESTIONS
+        assert [row["targets"] for row in rows] == [str(i + 1) for i in range(10)]
+        correct = sum(row["prediction"] == row["targets"] for row in rows)
+        assert generated["exact_answers"]["exact"] == 10 * correct
     assert "exact_answers" in table and "average" in table
     assert any((run / "eval" / "tensorboard").iterdir())
     for record in records(run):
@@ -73,7 +76,7 @@ def test_eval_writes_every_score_once(run, capsys):
 
     assert main(["eval", str(run), "--checkpoint=all"]) == 0
     assert capsys.readouterr().out == table
-    assert (run / "eval" / "metrics.jsonl").read_text() == first, "nothing is done twice"
+    assert (run / "eval" / "metrics.jsonl").read_text() == first, "nothing is computed twice"
 
 
 def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):
@@ -87,7 +90,7 @@ def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):
     assert len(given) == 1
 
 
-def test_a_score_with_other_settings_is_not_taken(run, capsys):
+def test_a_score_with_other_settings_is_not_reused(run, capsys):
     arguments = ["eval", str(run), "--task=exact_answers", "--max_examples=5"]
     assert main(arguments) == 0
     shorter = "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 8}"
@@ -97,7 +100,7 @@ def test_a_score_with_other_settings_is_not_taken(run, capsys):
     assert lengths == [32, 8]
 
 
-def test_a_checkpoint_that_was_saved_anew_is_another_one(run, tmp_path):
+def test_a_checkpoint_that_was_saved_again_is_evaluated_again(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     arguments = ["eval", str(copy), "--task=exact_answers", "--checkpoint=2"]
@@ -111,17 +114,17 @@ def test_a_checkpoint_that_was_saved_anew_is_another_one(run, tmp_path):
     assert len(records(copy, kind="generated", step=2, task="exact_answers")) == before + 1
 
 
-def test_scores_of_data_that_lie_elsewhere_are_not_taken(run, tmp_path):
+def test_scores_of_data_in_another_folder_are_not_reused(run, tmp_path):
     arguments = ["eval", str(run), "--task=exact_answers", "--max_examples=6"]
-    places = [["--tfds_data_dir=data"], [f"--tfds_data_dir={tmp_path}"], ["--tfds_data_dir=data"]]
-    for place in places:
-        assert main([*arguments, *place]) == 0
+    flags = [["--tfds_data_dir=data"], [f"--tfds_data_dir={tmp_path}"], ["--tfds_data_dir=data"]]
+    for flag in flags:
+        assert main([*arguments, *flag]) == 0
     found = records(run, kind="generated", task="exact_answers", max_examples=6)
-    kept = [json.loads(record["settings"])["places"]["tfds_data_dir"] for record in found]
-    assert kept == [os.path.abspath("data"), str(tmp_path)]
+    folders = [json.loads(record["settings"])["places"]["tfds_data_dir"] for record in found]
+    assert folders == [os.path.abspath("data"), str(tmp_path)]
 
 
-def test_the_vocabulary_of_a_run_that_did_not_write_it_down_is_its_configs(run, tmp_path, capsys):
+def test_without_a_recorded_vocabulary_that_of_the_config_counts(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     facts = json.loads((run / "run.json").read_text())
@@ -130,7 +133,7 @@ def test_the_vocabulary_of_a_run_that_did_not_write_it_down_is_its_configs(run, 
     for other in ("--task=exact_answers_in_bytes", "--gin.VOCABULARY='byte'"):
         assert main(["eval", str(copy), other]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert "are written in another vocabulary (ByteVocabulary) than" in error
+        assert "have another vocabulary (ByteVocabulary) than" in error
     assert main(["eval", str(copy), "--task=exact_answers", "--max_examples=2"]) == 0
 
 
@@ -189,7 +192,7 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     assert [row["inputs"] for row in found] == QUESTIONS
     assert all(row["score"] < 0 for row in found)
     assert main(arguments) == 2
-    assert "is there already: choose another output" in capsys.readouterr().err
+    assert "already exists: choose another output" in capsys.readouterr().err
 
     piped = io.BytesIO("\n".join(QUESTIONS[:3]).encode())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
@@ -201,9 +204,7 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
 @pytest.mark.parametrize(
     ("source", "code"), [("--input={}/in.txt", 0), ("--task=exact_answers", 2)]
 )
-def test_where_the_data_lie_matters_to_tasks_alone(
-    run, source, code, tmp_path, monkeypatch, capsys
-):
+def test_folders_of_data_matter_to_tasks_only(run, source, code, tmp_path, monkeypatch, capsys):
     (tmp_path / "in.txt").write_text(QUESTIONS[0])
     output = tmp_path / "out.jsonl"
     arguments = ["infer", str(run), source.format(tmp_path), f"--output={output}"]
@@ -233,7 +234,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["eval", "none"], "none is no folder of a run: it has no config.gin"),
+        (["eval", "none"], "none is not the folder of a run: it has no config.gin"),
         (["eval", "RUN", "--checkpoint=3"], "has no checkpoint of step 3: there are 2, 4"),
         (["eval", "RUN", "--checkpoint=new"], "--checkpoint new: write latest, best, all, or"),
         (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
@@ -244,7 +245,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--temperature=1", "--seed=-1"], "--seed = -1: write a number from 0"),
         (["infer", "RUN", "--task=udhr.en"], "has 8100 ids, but the model's embedding has 1152"),
         (["infer", "RUN", "--input=-", "--output=o.jsonl"], "answers on standard output"),
-        (["infer", "RUN", "--input=latin.txt"], "latin.txt, line 1 is no text in UTF-8"),
+        (["infer", "RUN", "--input=latin.txt"], "latin.txt, line 1 is not UTF-8 text"),
         (["infer", "RUN", "--input=."], ". is a folder: give one of its files"),
         (["infer", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
         (["eval", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
@@ -273,19 +274,19 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--checkpoint=" + "9" * 5000], "write latest, best, all, or the number"),
         (
             ["eval", "RUN", "--gin.VOCABULARY='byte'"],
-            "written in another vocabulary (ByteVocabulary) than ",
+            "have another vocabulary (ByteVocabulary) than ",
         ),
         (
             ["infer", "RUN", "--input=in.txt", "--gin.VOCABULARY='byte'"],
             "was trained with (Sentence",
         ),
-        (["eval", "RUN", "--top_k=3"], "at temperature 0 nothing is: set a temperature"),
+        (["eval", "RUN", "--top_k=3"], "at temperature 0 there is none: set a temperature"),
         (["eval", "RUN", "--batch_size=3"], "batch size 3 does not divide over data x expert = 2"),
         (["infer", "RUN", "--input=none.txt"], "none.txt cannot be read"),
         (["infer", "RUN", "--input=in.txt", "--score"], "record 1 has no 'targets' to score"),
         (["infer", "RUN", "--input=in.txt", "--shard=1"], "--shard 1: write a number from 0 to 0"),
         (["infer", "RUN", "--input=in.txt", "--num_shards=2"], "--num_shards needs an --output"),
-        (["infer", "RUN", "--input=in.txt", "--checkpoint=all"], "one is needed here"),
+        (["infer", "RUN", "--input=in.txt", "--checkpoint=all"], "infer takes one"),
     ],
 )
 def test_mistakes_are_one_line(run, arguments, message, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
-"""What switch_jax takes from inside gin is still there, and does what it did.
+"""The private names of gin that switch_jax uses exist and work as expected.
 
-A failure names the release; switch_jax/cli/gin_internals.py is the one place to change.
+A failure names the release of gin; switch_jax/cli/gin_internals.py is the only file to change.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from gin import config as gin
 from gin import config_parser
 from switch_jax.cli import gin_config, gin_internals
 
-MOVED = f"gin-config {importlib.metadata.version('gin-config')} has moved or changed "
+CHANGED = f"gin-config {importlib.metadata.version('gin-config')} has changed "
 
 
 @pytest.fixture(autouse=True)
@@ -37,27 +37,27 @@ def cleared():
         (config_parser.ConfigParser, "advance_one_line", object),
     ],
 )
-def test_the_names_are_there(owner, name, kind):
-    assert isinstance(getattr(owner, name, None), kind), MOVED + name
+def test_the_names_exist(owner, name, kind):
+    assert isinstance(getattr(owner, name, None), kind), CHANGED + name
 
 
-def test_bindings_and_macros_are_read_as_they_were_written():
+def test_references_in_bindings_and_macros_are_not_resolved():
     gin.parse_config("A = %B\nB = [1, {'x': %C}]\nC = %gin.REQUIRED\nRunConfig.seed = %A")
     bindings = gin_internals.bindings()
-    assert set(bindings) == {"A", "B", "C", "RunConfig.seed"}, MOVED + "_CONFIG"
-    assert set(gin_internals.macros()) == {"A", "B", "C"}, MOVED + "_CONFIG"
-    assert gin_internals.references(bindings) == ["B", "C", "A"], MOVED + "references"
+    assert set(bindings) == {"A", "B", "C", "RunConfig.seed"}, CHANGED + "_CONFIG"
+    assert set(gin_internals.macros()) == {"A", "B", "C"}, CHANGED + "_CONFIG"
+    assert gin_internals.references(bindings) == ["B", "C", "A"], CHANGED + "references"
     required = [name for name, value in bindings.items() if gin_internals.is_required(value)]
-    assert required == ["C"], MOVED + "%gin.REQUIRED"
+    assert required == ["C"], CHANGED + "%gin.REQUIRED"
 
 
-def test_functions_are_told_from_what_they_return():
+def test_functions_are_distinguished_from_their_results():
     gin.parse_config("A = @RunConfig\nB = @RunConfig()\nC = %A")
     functions = {name: gin_internals.is_function(v) for name, v in gin_internals.macros().items()}
-    assert functions == {"A": True, "B": False, "C": False}, MOVED + "ConfigurableReference"
+    assert functions == {"A": True, "B": False, "C": False}, CHANGED + "ConfigurableReference"
 
 
-def test_files_are_read_in_one_way_from_the_folders_given(tmp_path):
+def test_files_are_read_with_the_reader_from_the_folders(tmp_path):
     read = []
 
     @contextlib.contextmanager
@@ -69,7 +69,7 @@ def test_files_are_read_in_one_way_from_the_folders_given(tmp_path):
     (tmp_path / "a.gin").write_text("A = 5\n")
     gin_internals.read_files_with(reader, os.path.isfile, ["nowhere", str(tmp_path)])
     gin.parse_config_file("a.gin")
-    assert read == [str(tmp_path / "a.gin")], MOVED + "_FILE_READERS or _LOCATION_PREFIXES"
+    assert read == [str(tmp_path / "a.gin")], CHANGED + "_FILE_READERS or _LOCATION_PREFIXES"
     assert gin_internals.macros() == {"A": 5}
 
 
@@ -89,10 +89,10 @@ def test_files_are_read_in_one_way_from_the_folders_given(tmp_path):
     ],
 )
 def test_a_text_is_one_value_or_a_string(text, value):
-    assert gin_internals.value_of(text) == value, MOVED + "ConfigParser"
+    assert gin_internals.value_of(text) == value, CHANGED + "ConfigParser"
 
 
-def test_a_bracket_that_is_not_closed_is_no_string():
+def test_an_unclosed_bracket_is_an_error():
     with pytest.raises(tokenize.TokenError):
         gin_internals.value_of("{'a': 1")
 
@@ -101,7 +101,7 @@ def test_the_import_that_failed_is_found():
     with pytest.raises(ModuleNotFoundError) as failure:
         gin.parse_config("\nimport no_such_module_x")
     assert gin_internals.failed_import(failure.value) == ("no_such_module_x", 2), (
-        MOVED + "ParseContext.process_import"
+        CHANGED + "ParseContext.process_import"
     )
     with pytest.raises(ValueError, match="No configurable matching 'Nothing'") as other:
         gin.parse_config("Nothing.x = 5")

@@ -49,9 +49,12 @@ def run(arguments, folder, redirection):
     command = '"$0" "$@" ' + redirection
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command, sys.executable, *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=300,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     return done.returncode, done.stderr
 
 
@@ -68,7 +71,7 @@ FULL = "standard output cannot be written: No space left on device"
         (["status", "."], "> /dev/full 2>&1", 2, ""),
     ],
 )
-def test_a_command_that_cannot_print_ends_in_one_line(
+def test_a_command_that_cannot_print_exits_with_one_line(
     run_folder, command, redirection, code, error
 ):
     assert run(["-m", "switch_jax", *command], run_folder, redirection) == (code, error)
@@ -76,7 +79,7 @@ def test_a_command_that_cannot_print_ends_in_one_line(
 
 @pytest.fixture
 def full_pipe():
-    """The end to write to of a pipe that does not block, and takes no more."""
+    """The write end of a non-blocking pipe that is full."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     with contextlib.suppress(BlockingIOError):
@@ -87,7 +90,7 @@ def full_pipe():
     os.close(write)
 
 
-def test_a_pipe_that_takes_nothing_and_does_not_block_is_a_failure(full_pipe):
+def test_a_full_non_blocking_pipe_is_a_failure(full_pipe):
     stream = Stream(full_pipe)
     output = io.TextIOWrapper(io.BufferedWriter(stream))
     print("words", file=output)
@@ -98,7 +101,7 @@ def test_a_pipe_that_takes_nothing_and_does_not_block_is_a_failure(full_pipe):
     print("more", file=output, flush=True)
 
 
-def test_a_pipe_that_takes_nothing_does_not_end_who_goes_on(full_pipe):
+def test_with_on_failure_a_full_pipe_raises_nothing(full_pipe):
     stream, failures = Stream(full_pipe), []
     stream.on_failure = failures.append
     output = io.TextIOWrapper(io.BufferedWriter(stream))
@@ -107,7 +110,7 @@ def test_a_pipe_that_takes_nothing_does_not_end_who_goes_on(full_pipe):
     assert failures == [stream.failure]
 
 
-def test_what_waits_for_standard_error_is_written_though_standard_output_fails(monkeypatch):
+def test_standard_error_is_flushed_though_standard_output_fails(monkeypatch):
     class Broken(io.StringIO):
         def flush(self):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -118,12 +121,12 @@ def test_what_waits_for_standard_error_is_written_though_standard_output_fails(m
     monkeypatch.setattr(sys, "stdout", Broken())
     monkeypatch.setattr(sys, "stderr", errors)
     monkeypatch.setattr(os, "_exit", ended.append)
-    multihost.end_at_once(2)
+    multihost.exit_now(2)
     assert (raw.getvalue(), ended) == (b"words", [2])
 
 
 @pytest.mark.parametrize("redirection", ["> /dev/full", "| true", ">&-", "2>&- >&-"])
-def test_training_goes_on_when_nothing_can_be_printed(tmp_path, redirection):
+def test_training_continues_when_nothing_can_be_printed(tmp_path, redirection):
     code, error = run(["-c", TRAIN], tmp_path, redirection)
     assert (code, (tmp_path / "trained").exists()) == (0, True)
     lines = [line for line in error.splitlines() if line != "warning"]
@@ -132,7 +135,7 @@ def test_training_goes_on_when_nothing_can_be_printed(tmp_path, redirection):
     else:
         (line,) = lines
         assert line.startswith("switch_jax train: standard output cannot be written (")
-        assert line.endswith("); training goes on, and MODEL_DIR has its records")
+        assert line.endswith("); training continues, and MODEL_DIR has its records")
 
 
 def test_a_dry_run_that_cannot_print_its_config_says_so(tmp_path):

@@ -37,7 +37,7 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.TRAIN_STEPS"], r"has no value: write --gin.TRAIN_STEPS=VALUE"),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
         ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"ACTIVATION_DTYPE = 'float64' is not known; w"),
-        (["--gin_file=models/t5_base.gin"], r"set no RunConfig.model_dir.*runs/pretrain.gin"),
+        (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*runs/pretrain.gin"),
         (
             ["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"],
             r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
@@ -99,9 +99,9 @@ def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys
     mistake = [DEMO, f"--gin.MODEL_DIR={tmp_path}", "--gin.BATCH_SIZE=33"]
     _refused(capsys, *mistake, "--dry_run")
     assert json.loads(status.read_text()) == {"state": "running"}
-    told = _refused(capsys, *mistake)
+    error = _refused(capsys, *mistake)
     facts = json.loads(status.read_text())
-    assert facts["state"] == "failed" and told == f"switch_jax train: {facts['message']}"
+    assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
 
 
 def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):

@@ -1,4 +1,4 @@
-"""Decoding and scoring with a model, against what it says of whole sequences."""
+"""Decoding and scoring with a cache, against the model on complete sequences."""
 
 import dataclasses
 import math
@@ -15,12 +15,18 @@ from switch_jax.partitioning.mesh import make_mesh
 
 B, M, L, EOS = 8, 5, 6, 1
 DENSE = ModelConfig(
-    vocab_size=8, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, dtype="float32",
-)  # fmt: skip
-# Room for all tokens, in groups of a row in either stack.
+    vocab_size=8,
+    d_model=16,
+    d_ff=32,
+    d_kv=8,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    dtype="float32",
+)
+# The capacity is enough for all tokens; a group is one row in both stacks.
 SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_capacity_factor=4.0)
-NUMBERS = np.arange(B)
+EXAMPLE_IDS = np.arange(B)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +41,10 @@ def parameters(model):
 
 
 def log_probs(model, inputs, words):
-    """[B, n, V] after each of the words [B, n - 1] and before the first; no cache."""
+    """[B, n, V], of the first word and of the one after each of the words [B, n - 1]; no cache."""
     tokens, segments = inputs
     before = np.pad(words, ((0, 0), (1, 0)))
-    # Of n rows of one word each, or groups would not divide.
+    # One large group: no group size divides every length n.
     model = dataclasses.replace(model, group_size=10**6)
     out = bind(model, parameters(model))(
         tokens, before, segments, np.ones_like(before), deterministic=True
@@ -66,45 +72,45 @@ def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
     for mesh in (1, 1, 1), (2, 2, 2):
         devices = jax.devices()[: int(np.prod(mesh))]
         with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
-            found = jax.device_get(jax.jit(decode)(parameters(model), *inputs, NUMBERS))
-        assert found.tokens[:, 0].tolist() == words.tolist()
-        np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-4)
+            decoded = jax.device_get(jax.jit(decode)(parameters(model), *inputs, EXAMPLE_IDS))
+        assert decoded.tokens[:, 0].tolist() == words.tolist()
+        np.testing.assert_allclose(decoded.scores[:, 0], scores, atol=1e-4)
 
 
 def test_weights_are_cast_once_and_not_for_each_token(inputs):
-    """The loop over tokens takes matrices in bfloat16; the router's and norms are float32."""
+    """The loop over tokens takes matrices in bfloat16; only router and norms are float32."""
     model = dataclasses.replace(SWITCH, dtype="bfloat16")
     decode = make_decode(model, DecodingConfig(L))
-    jaxpr = jax.make_jaxpr(decode)(parameters(model), *inputs, NUMBERS)
+    jaxpr = jax.make_jaxpr(decode)(parameters(model), *inputs, EXAMPLE_IDS)
     (loop,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "while")
     wide = {v.aval.shape for v in loop.invars if v.aval.dtype == np.float32 and v.aval.ndim == 3}
     assert wide == {(2 // model.sparse_step, model.d_model, model.num_experts)}, "the router's"
 
 
-def test_a_beam_search_scores_what_it_finds_as_the_model_does(inputs):
+def test_beam_search_scores_equal_those_of_the_model(inputs):
     decode = make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6))
-    found = jax.device_get(jax.jit(decode)(parameters(SWITCH), *inputs, NUMBERS))
-    best_of_greedy = greedy_without_cache(SWITCH, inputs)[1]
+    decoded = jax.device_get(jax.jit(decode)(parameters(SWITCH), *inputs, EXAMPLE_IDS))
+    greedy_scores = greedy_without_cache(SWITCH, inputs)[1]
     for beam in range(3):
-        words = found.tokens[:, beam]
+        words = decoded.tokens[:, beam]
         length = np.where((words == EOS).any(1), (words == EOS).argmax(1) + 1, L)
         all_ = log_probs(SWITCH, inputs, words[:, :-1])
         chosen = np.take_along_axis(all_, words[..., None], axis=2)[..., 0]
         total = np.sum(chosen * (np.arange(L) < length[:, None]), axis=1)
         np.testing.assert_allclose(
-            found.scores[:, beam], total / ((5 + length) / 6) ** 0.6, rtol=1e-4
+            decoded.scores[:, beam], total / ((5 + length) / 6) ** 0.6, rtol=1e-4
         )
         if beam == 0:
-            assert (total > best_of_greedy + 1e-3).any(), "some sequence should be better"
+            assert (total > greedy_scores + 1e-3).any(), "some sequence should be better"
 
 
-def test_what_is_drawn_depends_on_the_number_of_the_row(inputs):
+def test_samples_depend_on_the_example_id(inputs):
     decode = jax.jit(make_decode(DENSE, DecodingConfig(L, temperature=1.0, seed=5)))
     same = [np.repeat(array[:1], B, axis=0) for array in inputs]
-    first = decode(parameters(DENSE), *same, NUMBERS).tokens[:, 0]
+    first = decode(parameters(DENSE), *same, EXAMPLE_IDS).tokens[:, 0]
     assert len({tuple(row) for row in first.tolist()}) > 2
-    turned = decode(parameters(DENSE), *same, NUMBERS[::-1].copy()).tokens[:, 0]
-    np.testing.assert_array_equal(turned, first[::-1])
+    reverse = decode(parameters(DENSE), *same, EXAMPLE_IDS[::-1].copy()).tokens[:, 0]
+    np.testing.assert_array_equal(reverse, first[::-1])
 
 
 def test_scores_are_sums_over_the_targets(inputs):
@@ -113,15 +119,17 @@ def test_scores_are_sums_over_the_targets(inputs):
     length = rng.integers(1, L + 1, B)
     weights = (np.arange(L) < length[:, None]).astype(np.float32)
     batch = {
-        "encoder_tokens": inputs[0], "encoder_segments": inputs[1],
+        "encoder_tokens": inputs[0],
+        "encoder_segments": inputs[1],
         "decoder_input_tokens": np.pad(words, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": words, "decoder_loss_weights": weights,
+        "decoder_target_tokens": words,
+        "decoder_loss_weights": weights,
         "decoder_segments": weights.astype(np.int32),
-    }  # fmt: skip
-    found = jax.jit(make_score(DENSE))(parameters(DENSE), batch)
+    }
+    scores = jax.jit(make_score(DENSE))(parameters(DENSE), batch)
     all_ = log_probs(DENSE, inputs, words[:, :-1])
     expected = [sum(all_[b, i, words[b, i]] for i in range(length[b])) for b in range(B)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +150,9 @@ def test_scores_are_sums_over_the_targets(inputs):
             {"num_beams": 2, "temperature": 1.0},
             "num_beams = 2 and temperature = 1.0: a beam search",
         ),
-        ({"top_k": 3}, "at temperature 0 nothing is: set a temperature"),
+        ({"top_k": 3}, "at temperature 0 there is none: set a temperature"),
     ],
 )
-def test_contradictions_are_told(values, message):
+def test_values_that_are_refused(values, message):
     with pytest.raises(UserError, match=message):
         DecodingConfig(**{"max_tokens": 4, **values})

@@ -1,4 +1,4 @@
-"""What decoding keeps, as it is counted before anything is made, against the arrays themselves."""
+"""Predicted bytes of decoding, against the arrays themselves."""
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,19 @@ BATCH, INPUTS, TOKENS, BEAMS = 4, 6, 10, 3
 
 def config(dtype):
     return ModelConfig(
-        vocab_size=128, d_model=16, d_ff=32, d_kv=4, num_heads=2, num_encoder_layers=2,
-        num_decoder_layers=4, dtype=dtype,
-    )  # fmt: skip
+        vocab_size=128,
+        d_model=16,
+        d_ff=32,
+        d_kv=4,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=4,
+        dtype=dtype,
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_keys_and_values_are_as_large_as_counted(dtype):
+def test_bytes_of_keys_and_values(dtype):
     model = config(dtype)
 
     def start():
@@ -34,20 +40,20 @@ def test_keys_and_values_are_as_large_as_counted(dtype):
         return decoding.memory, decoding.cache
 
     arrays = jax.tree.leaves(jax.eval_shape(start))
-    kept = sum(array.size * array.dtype.itemsize for array in arrays)
+    cached = sum(array.size * array.dtype.itemsize for array in arrays)
     logits = BATCH * BEAMS * model.vocab_size * np.dtype(np.float32).itemsize
-    counted = decoding_bytes(model, DecodingConfig(TOKENS, num_beams=BEAMS), INPUTS)
-    assert BATCH * counted == kept + logits
+    predicted = decoding_bytes(model, DecodingConfig(TOKENS, num_beams=BEAMS), INPUTS)
+    assert BATCH * predicted == cached + logits
 
 
-def test_what_has_no_room_is_refused_with_a_size_that_has():
+def test_a_batch_that_is_too_large_is_refused_with_a_size_that_fits():
     model, decoding = config("float32"), DecodingConfig(TOKENS)
     row = decoding_bytes(model, decoding, INPUTS)
-    most = 7 * row + 1
-    check_decoding(model, decoding, 7, INPUTS, most)
+    memory = 7 * row + 1
+    check_decoding(model, decoding, 7, INPUTS, memory)
     with pytest.raises(UserError, match="decoding 8 rows of 10 .* set --batch_size to 7 or less"):
-        check_decoding(model, decoding, 8, INPUTS, most)
-    most = 5 * 8 * 128 * 4  # logits
-    check_scoring(model, 5, 8, most)
+        check_decoding(model, decoding, 8, INPUTS, memory)
+    memory = 5 * 8 * 128 * 4  # logits
+    check_scoring(model, 5, 8, memory)
     with pytest.raises(UserError, match="scoring 6 rows of 8 .* set --batch_size to 5 or less"):
-        check_scoring(model, 6, 8, most)
+        check_scoring(model, 6, 8, memory)

@@ -1,3 +1,5 @@
+"""Records of JSON lines, text and TFRecord files, and their ids."""
+
 import io
 
 import pytest
@@ -16,13 +18,13 @@ def test_json_lines(tmp_path):
     assert list(read_records(str(path))) == [{"inputs": "é", "targets": "b"}, {"inputs": ""}]
 
 
-def test_text_is_an_input_a_line(tmp_path):
+def test_each_line_of_a_text_file_is_an_input(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text('one\n\n{"inputs": "two"}')
     assert [r["inputs"] for r in read_records(str(path))] == ["one", "", '{"inputs": "two"}']
 
 
-def test_standard_input_is_json_or_text_as_it_looks():
+def test_standard_input_is_json_or_text():
     lines = io.BytesIO(b'{"inputs": "a"}\n{"inputs": "b"}\n')
     assert list(read_records("-", lines)) == [{"inputs": "a"}, {"inputs": "b"}]
     assert list(read_records("-", io.BytesIO(b"a\r\nb"))) == [{"inputs": "a"}, {"inputs": "b"}]
@@ -49,12 +51,18 @@ def test_tfrecords(tmp_path, name):
         ('{"inputs": 3}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('{"input": "a"}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
-        ('{"inputs": ', "in.jsonl, line 2 is no JSON: it is not JSON"),
-        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is no JSON: it is not UTF-8"),
-        ("[" * 100_000, "in.jsonl, line 2 is no JSON: it is nested too deeply"),
-        ('{"inputs": "a", "id": %s}' % ("1" * 5000), "line 2 is no JSON: it holds a number of too"),
-        (r'{"inputs": "a\ud800"}', "in.jsonl, line 2 has 'inputs' with '.ud800', half of a char"),
-        (r'{"inputs": "a", "targets": "\udc00"}', "line 2 has 'targets' with '.udc00', half of a"),
+        ('{"inputs": ', "in.jsonl, line 2 is not valid JSON: it is not JSON"),
+        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not valid JSON: it is not UTF-8"),
+        ("[" * 100_000, "in.jsonl, line 2 is not valid JSON: it is nested too deeply"),
+        (
+            '{"inputs": "a", "id": %s}' % ("1" * 5000),
+            "line 2 is not valid JSON: it holds a number of",
+        ),
+        (r'{"inputs": "a\ud800"}', "line 2 has in 'inputs', at 1, '.ud800', half of a char"),
+        (
+            r'{"inputs": "a", "targets": "\udc00"}',
+            "line 2 has in 'targets', at 0, '.udc00', half of a",
+        ),
     ],
 )
 @pytest.mark.parametrize("standard_input", [False, True])
@@ -71,10 +79,10 @@ def test_a_bad_line_is_named(tmp_path, line, message, standard_input):
         next(records)
 
 
-def test_text_that_is_not_utf8_is_named():
+def test_a_line_that_is_not_utf8_is_named():
     records = read_records("-", io.BytesIO(b"a\n\xe9"))
     assert next(records) == {"inputs": "a"}
-    with pytest.raises(UserError, match="standard input, line 2 is no text in UTF-8"):
+    with pytest.raises(UserError, match="standard input, line 2 is not UTF-8 text"):
         next(records)
 
 
@@ -93,7 +101,7 @@ def test_a_damaged_tfrecord_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
-def test_a_tfrecord_that_was_cut_is_named_wherever_it_ends(tmp_path, name):
+def test_a_truncated_tfrecord_is_named_wherever_it_ends(tmp_path, name):
     path, ends = tmp_path / name, []
     with tf.io.TFRecordWriter(str(path), "GZIP" if name.endswith("gz") else "") as writer:
         for text in b"a", b"b":
@@ -102,30 +110,30 @@ def test_a_tfrecord_that_was_cut_is_named_wherever_it_ends(tmp_path, name):
             record = tf.train.Example(features=features).SerializeToString()
             writer.write(record)
             ends.append(len(record) + 16 + sum(ends))
-    whole = path.read_bytes()
-    # A plain file that ends after a record is a whole file of fewer records.
-    cuts = set(range(1, len(whole))) - (set() if name.endswith("gz") else set(ends))
+    content = path.read_bytes()
+    # A plain file that ends after a record is a valid file with fewer records.
+    cuts = set(range(1, len(content))) - (set() if name.endswith("gz") else set(ends))
     for cut in cuts:
-        path.write_bytes(whole[:cut])
+        path.write_bytes(content[:cut])
         with pytest.raises(UserError, match=f"{name}, record [123] cannot be read: "):
             list(read_records(str(path)))
 
 
 @pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.tfrecord"])
-def test_a_folder_is_no_file(tmp_path, name):
+def test_a_folder_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=f"{name} is a folder: give one of its files"):
         list(read_records(str(tmp_path / name)))
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match="none.jsonl cannot be read"):
         list(read_records(str(tmp_path / "none.jsonl")))
     with pytest.raises(UserError, match="none.tfrecord, record 1 cannot be read"):
         list(read_records(str(tmp_path / "none.tfrecord")))
 
 
-def test_ids_end_with_eos_and_are_cut_before_it():
+def test_ids_end_with_eos_and_are_cut_off_before_it():
     vocabularies, lengths = {"inputs": BYTES, "targets": BYTES}, {"inputs": 3, "targets": 9}
     example = as_example({"inputs": "abc", "targets": "d"}, vocabularies, lengths)
     assert example["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]

@@ -1,4 +1,4 @@
-"""`switch_jax eval` and `infer` by two processes, with real ones."""
+"""`switch_jax eval` and `infer` with two real processes."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ def lines(path):
 
 
 @pytest.mark.slow
-def test_two_processes_say_what_one_says(tmp_path):
+def test_two_processes_give_the_results_of_one(tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     gin = tmp_path / "answers.gin"
     gin.write_text(
@@ -31,10 +31,10 @@ def test_two_processes_say_what_one_says(tmp_path):
         ):
             processes = launch(count, folder, *command)
             assert finish(processes, folder) == [0] * count, output(folder)
-    found, expected = (lines(f / "eval" / "metrics.jsonl") for f in (together, alone))
+    results, expected = (lines(f / "eval" / "metrics.jsonl") for f in (together, alone))
     names = "kind", "step", "task"
-    assert [[r[n] for n in names] for r in found] == [[r[n] for n in names] for r in expected]
-    for ours, theirs in zip(found, expected, strict=True):
+    assert [[r[n] for n in names] for r in results] == [[r[n] for n in names] for r in expected]
+    for ours, theirs in zip(results, expected, strict=True):
         for name, value in theirs["metrics"].items():
             np.testing.assert_allclose(ours["metrics"][name], value, rtol=1e-5)
     ours, theirs = (lines(tmp_path / f"{f.name}.jsonl") for f in (together, alone))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.inference.sampling import keep_likely, sample
-from tests.inference.language import EOS, LENGTH, WORDS, Language, filled
+from switch_jax.inference.sampling import sample, truncate_logits
+from tests.inference.language import EOS, LENGTH, WORDS, Language, padded
 
 ROWS = 6
 
@@ -16,10 +16,15 @@ def decode(language, rows=ROWS, valid=None, keys=None, **choices):
     valid = jnp.ones(rows, bool) if valid is None else valid
     run = jax.jit(
         lambda keys: sample(
-            language.step, language.start(rows, 1), valid, keys, length=LENGTH, eos=EOS,
+            language.step,
+            language.start(rows, 1),
+            valid,
+            keys,
+            max_tokens=LENGTH,
+            eos_id=EOS,
             **{"temperature": 0.0, **choices},
         )
-    )  # fmt: skip
+    )
     return jax.device_get(run(keys))
 
 
@@ -35,12 +40,12 @@ def test_greedy_takes_the_most_probable_word_each_time():
     tokens, scores = decode(language)
     expected = [greedy(language, row) for row in range(ROWS)]
     assert {len(words) for words in expected} >= {2, LENGTH}, "some should end and some not"
-    assert tokens[:, 0].tolist() == [filled(words) for words in expected]
+    assert tokens[:, 0].tolist() == [padded(words) for words in expected]
     log_probs = [language.log_prob(row, words) for row, words in enumerate(expected)]
     np.testing.assert_allclose(scores[:, 0], log_probs, atol=1e-5)
 
 
-def test_a_row_of_padding_gets_no_token():
+def test_a_row_of_padding_gets_no_tokens():
     valid = jnp.arange(ROWS) != 2
     tokens, scores = decode(Language(1, ROWS), valid=valid)
     assert not tokens[2].any() and scores[2] == 0
@@ -57,14 +62,14 @@ def test_a_row_of_padding_gets_no_token():
     ],
     ids=["temperature 1", "temperature 0.5", "top k", "top p"],
 )
-def test_sequences_are_drawn_as_often_as_they_are_probable(choices, allowed):
+def test_sequences_are_sampled_with_their_probabilities(choices, allowed):
     """4000 draws of the same row; frequencies against products of probabilities."""
-    number = 4000
+    num_draws = 4000
     one = Language(2, 1)
     language = Language(2, 1)
-    language.first = np.repeat(one.first, number, axis=0)
-    language.by_word = np.repeat(one.by_word, number, axis=0)
-    tokens, _ = decode(language, rows=number, **choices)
+    language.first = np.repeat(one.first, num_draws, axis=0)
+    language.by_word = np.repeat(one.by_word, num_draws, axis=0)
+    tokens, _ = decode(language, rows=num_draws, **choices)
     drawn = [tuple(t) for t in tokens[:, 0].tolist()]
     for words in one.sequences():
         probability = 1.0
@@ -72,18 +77,18 @@ def test_sequences_are_drawn_as_often_as_they_are_probable(choices, allowed):
             p = np.exp(one.log_probs(0, words[:i]) / choices["temperature"])
             p = np.where(allowed(p / p.sum()), p, 0)
             probability *= (p / p.sum())[word]
-        found = drawn.count(tuple(filled(words))) / number
-        spread = np.sqrt(probability * (1 - probability) / number)
-        assert abs(found - probability) <= 4.5 * spread + 3 / number, words
+        frequency = drawn.count(tuple(padded(words))) / num_draws
+        spread = np.sqrt(probability * (1 - probability) / num_draws)
+        assert abs(frequency - probability) <= 4.5 * spread + 3 / num_draws, words
 
 
 def _least_of(p, mass):
-    """The smallest of the most probable words that together have the mass."""
+    """The least probable of the most probable words that together have this mass."""
     descending = np.sort(p)[::-1]
     return descending[np.searchsorted(np.cumsum(descending), mass)]
 
 
-def test_what_is_drawn_for_a_row_depends_on_its_key_alone():
+def test_samples_of_a_row_depend_on_its_key_only():
     language, keys = Language(3, ROWS), jax.random.split(jax.random.key(7), ROWS)
     together, _ = decode(language, keys=keys, temperature=1.0)
     alone = Language(3, ROWS)
@@ -92,18 +97,18 @@ def test_what_is_drawn_for_a_row_depends_on_its_key_alone():
     np.testing.assert_array_equal(single[0], together[4])
 
 
-def test_likely_words_by_hand():
+def test_truncated_logits_by_hand():
     logits = jnp.log(jnp.array([0.1, 0.5, 0.15, 0.25]))
     none = -np.inf
-    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, 2, None)), [0, 1, 0, 1])
-    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, None, 0.7)), [0, 1, 0, 1])
-    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, None, 0.8)), [0, 1, 1, 1])
-    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, None, 0.1)), [0, 1, 0, 0])
+    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, 2, None)), [0, 1, 0, 1])
+    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, None, 0.7)), [0, 1, 0, 1])
+    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, None, 0.8)), [0, 1, 1, 1])
+    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, None, 0.1)), [0, 1, 0, 0])
     # Of the three most probable, whose probabilities are 5/9, 2.5/9 and 1.5/9, the first two.
-    np.testing.assert_array_equal(jnp.isfinite(keep_likely(logits, 3, 0.8)), [0, 1, 0, 1])
-    np.testing.assert_array_equal(keep_likely(logits, None, None), logits)
-    np.testing.assert_array_equal(keep_likely(logits, WORDS + 9, 1.0), logits)
-    assert keep_likely(logits, 1, None).tolist() == [none, float(logits[1]), none, none]
+    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, 3, 0.8)), [0, 1, 0, 1])
+    np.testing.assert_array_equal(truncate_logits(logits, None, None), logits)
+    np.testing.assert_array_equal(truncate_logits(logits, WORDS + 9, 1.0), logits)
+    assert truncate_logits(logits, 1, None).tolist() == [none, float(logits[1]), none, none]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +122,8 @@ def test_likely_words_by_hand():
         ([0.2, 0.2, 0.2, 0.2, 0.2], 4, 0.6, [0, 1, 2]),  # of the four, each has 1/4
     ],
 )
-def test_of_words_that_are_equally_likely_the_first_are_kept(probabilities, top_k, top_p, kept):
+def test_of_equally_probable_words_the_first_are_kept(probabilities, top_k, top_p, kept):
     logits = jnp.log(jnp.array(probabilities))
-    found = keep_likely(logits, top_k, top_p)
-    assert np.flatnonzero(np.isfinite(found)).tolist() == kept
-    np.testing.assert_array_equal(found[np.array(kept)], logits[np.array(kept)])
+    truncated = truncate_logits(logits, top_k, top_p)
+    assert np.flatnonzero(np.isfinite(truncated)).tolist() == kept
+    np.testing.assert_array_equal(truncated[np.array(kept)], logits[np.array(kept)])
