@@ -1,12 +1,13 @@
-"""Say what a training step needs and costs on a TPU slice, without a TPU.
+"""Plan the memory and time of a training step on a TPU slice, without a TPU.
 
     switch_jax plan --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
         --topology=v5p-256 --mesh=1,128,1
     switch_jax plan --gin_file=models/switch_large.gin --gin_file=runs/pretrain.gin \\
         --topology=v5p-256 --search
 
-The step that `train` would run is compiled for the slice by the TPU's own compiler, on this
-machine; that takes some minutes. Exit code 0: it fits. 3: it does not. 2: a mistake.
+The training step is compiled for the slice by the TPU's compiler on this machine, which takes some
+minutes. Exit codes: 0 the step fits in memory; 3 it does not; 2 a mistake in the flags or the
+config.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ DOES_NOT_FIT = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The slice, the mesh, and how to show the result."""
+    """The slice, the mesh, and the form of the output."""
     gin_flags.add_gin_flags(parser)
     parser.add_argument(
         "--topology",
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mesh",
         metavar="DATA,EXPERT,MODEL",
-        help="ways of each kind of parallelism, as in 1,128,1; default: those of the gin files",
+        help="sizes of the mesh axes, for example 1,128,1; default: those of the gin files",
     )
     parser.add_argument(
         "--search",
@@ -52,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         const=4,
         metavar="N",
-        help="compile the N most promising meshes of all legal ones (default 4) and rank them",
+        help="compile the N most promising meshes (default 4) and rank them",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--picture", metavar="FILE", help="also draw where memory and time go, as PNG or SVG"
+        "--picture", metavar="FILE", help="write a chart of memory and time, as PNG or SVG"
     )
 
 
@@ -67,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
     hardware = parse_slice(args.topology)
     mesh = _mesh(args.mesh)
     if args.search is not None and (mesh or args.search < 1):
-        raise UserError("--search takes a number of at least 1, and goes without --mesh")
+        raise UserError("--search takes a number of at least 1, and excludes --mesh")
     _check_picture(args.picture)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
     config = gin_flags.build(args, unneeded=unneeded)
@@ -105,7 +106,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_picture(file: str | None) -> None:
-    """Raises UserError, before minutes of compiling, where a picture cannot be written."""
+    """Raises UserError if the picture cannot be written, before minutes of compiling."""
     if file is None:
         return
     path = Path(file)
@@ -122,54 +123,55 @@ def _mesh(text: str | None) -> dict[str, int]:
         data, expert, model = (int(n) for n in text.split(","))
     except ValueError:
         raise UserError(
-            f"--mesh={text}: write three numbers, the ways of data, expert and model parallelism, "
-            "for example --mesh=1,128,1"
+            f"--mesh={text}: write three numbers, the sizes of the data, expert and model axes, as "
+            "in --mesh=1,128,1"
         ) from None
     return {"data": data, "expert": expert, "model": model}
 
 
 def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None:
-    """Flags of the first change, of those that save memory, with which the step does fit."""
+    """Flags and memory of the first change with which the step fits; None if there is none."""
     from switch_jax.planning.plan import make_plan
     from switch_jax.planning.search import changes
 
     needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
     print(
-        f"it does not fit, {needed:.1f} of {limit:.1f} GiB a chip; trying what saves memory",
+        f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying changes that save "
+        "memory",
         file=sys.stderr,
     )
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
-    for flags, changed in changes(config):
+    for flags, changed in changes(config, data * expert):
         try:
-            with _compiling(f"it with {flags}"):
+            with _compiling(f"the step with {flags}"):
                 plan = make_plan(changed, hardware)
-        except UserError as error:  # the batch does not divide that way
-            print(f"not with {flags}: {error}", file=sys.stderr)
+        except UserError as error:  # the batch does not divide over the microbatches
+            print(f"cannot use {flags}: {error}", file=sys.stderr)
             continue
         size = f"{plan.hbm_bytes / 2**30:.1f} GiB a chip"
         if plan.fits:
             return f"{flags} ({size})"
-        print(f"not with {flags}: {size}", file=sys.stderr)
+        print(f"does not fit with {flags}: {size}", file=sys.stderr)
     return None
 
 
 @contextlib.contextmanager
 def _compiling(what: str) -> Iterator[None]:
-    """Says on standard error what is being compiled, and for how long."""
+    """Prints to standard error what is being compiled, and for how long."""
     start, done = time.monotonic(), threading.Event()
     on_terminal = sys.stderr.isatty()
 
-    def tell() -> None:
-        period, first, last = (1.0, "\r", "") if on_terminal else (60.0, "", "\n")
+    def report() -> None:
+        period, start_of_line, end = (1.0, "\r", "") if on_terminal else (60.0, "", "\n")
         while not done.wait(period):
             seconds = time.monotonic() - start
-            text = f"{first}compiling {what}: {seconds:.0f} s"
-            print(text, end=last, file=sys.stderr, flush=True)
+            text = f"{start_of_line}compiling {what}: {seconds:.0f} s"
+            print(text, end=end, file=sys.stderr, flush=True)
 
     if not on_terminal:
         print(f"compiling {what}", file=sys.stderr, flush=True)
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     compiled = False
     try:
@@ -179,8 +181,8 @@ def _compiling(what: str) -> Iterator[None]:
         done.set()
         thread.join()
         seconds = time.monotonic() - start
-        back = "\r" if on_terminal else ""
+        start_of_line = "\r" if on_terminal else ""
         if compiled:
-            print(f"{back}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)
+            print(f"{start_of_line}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)
         elif on_terminal and seconds > 1:
-            print(file=sys.stderr, flush=True)  # what follows has a line of its own
+            print(file=sys.stderr, flush=True)  # ends the line

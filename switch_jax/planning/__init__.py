@@ -1,1 +1,1 @@
-"""What a training step costs on a TPU slice, from the TPU's own compiler, without a TPU."""
+"""Memory and time of a training step on a TPU slice, by the TPU's compiler, without a TPU."""

@@ -1,4 +1,4 @@
-"""The TPU's compiler on a machine without a TPU: libtpu, a topology's devices, a compiled step."""
+"""The TPU compiler of libtpu on a machine without a TPU: devices of a slice, compiled programs."""
 
 import atexit
 import dataclasses
@@ -19,13 +19,13 @@ from switch_jax.hardware import Slice
 from switch_jax.planning import hlo, schedule
 
 _ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",  # no questions to a metadata server that is not there
+    "TPU_SKIP_MDS_QUERY": "1",  # this machine has no metadata server
     "TPU_ACCELERATOR_TYPE": "v5p-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-# Forms of the verdict; the latter comes where one kind of memory alone is too much.
-_TOO_MUCH = (
+# Forms of the error message; the second is for one kind of memory that is too large by itself.
+_OUT_OF_MEMORY = (
     r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm",
     r"required for [\w ]+ \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)",
 )
@@ -34,11 +34,11 @@ _schedules: Path | None = None
 
 @dataclasses.dataclass(frozen=True)
 class OutOfMemory:
-    """The compiler's verdict that a program does not fit.
+    """The compiler's report that a program does not fit in memory.
 
     Attributes:
-      needed, limit: bytes of a device's memory; `needed` may be that of the temporaries alone.
-      seconds: of compilation.
+      needed, limit: bytes of a device's memory; `needed` may be that of the temporaries only.
+      seconds: time of compilation.
       message: the compiler's first line.
     """
 
@@ -50,11 +50,11 @@ class OutOfMemory:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program compiled for one device of a slice.
+    """A program compiled for the devices of a slice.
 
     Attributes:
-      operations: what a run executes; see `hlo.operations`.
-      scheduled: cycles by name of operation, from the schedule; see `schedule`.
+      operations: see `hlo.operations`.
+      scheduled: cycles in the schedule, by name of operation; see `schedule`.
       arguments, outputs, aliased, temporaries, code: bytes of a device's memory.
       seconds: of compilation.
     """
@@ -70,15 +70,15 @@ class Program:
 
     @property
     def peak(self) -> int:
-        """Bytes that must be there at once; outputs that reuse arguments count once."""
+        """Bytes of memory that it needs; outputs that reuse arguments count once."""
         return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
 def devices(hardware: Slice) -> list[Any]:
-    """The slice's devices, to lay a mesh over and to compile for.
+    """The devices of a slice, for a mesh to compile for.
 
     Raises:
-      UserError: libtpu is missing, or has no such slice.
+      UserError: libtpu is not installed, or has no such slice.
     """
     _prepare()
     try:
@@ -92,19 +92,19 @@ def devices(hardware: Slice) -> list[Any]:
 
 
 def _options(hardware: Slice) -> dict[str, Any]:
-    """What libtpu has to be told of a slice beside its name."""
+    """Options of libtpu for a slice, in addition to its name."""
     options: dict[str, Any] = {}
     if hardware.count > 1:
         options["num_slices"] = hardware.count
     if hardware.generation.name == "v4":
-        options["chip_config_name"] = "megacore"  # as JAX runs it: a chip is one device
+        options["chip_config_name"] = "megacore"  # as in JAX: a chip is one device
     if hardware.shape == (1, 1):
-        options["chips_per_host_bounds"] = (1, 1, 1)  # by default a host has 2 x 2 chips
+        options["chips_per_host_bounds"] = (1, 1, 1)  # the default is 2 x 2 chips
     return options
 
 
 def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
-    """Compiles for the devices that the program's shardings name, and reads what came out."""
+    """Compiles for the devices of the program's shardings."""
     folder = _prepare()
     _empty(folder)
     start = time.monotonic()
@@ -115,7 +115,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
     seconds = time.monotonic() - start
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if memory is None or text is None:
-        raise RuntimeError("this compiler says nothing of memory, or does not print its program")
+        raise RuntimeError("this compiler does not report memory, or does not print its program")
     operations = hlo.operations(text)
     unknown = {o.name for o in operations if o.is_timed and o.cycles is None}
     result = Program(
@@ -133,7 +133,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
 
 
 def _prepare() -> Path:
-    """Sets what libtpu reads when it is loaded; returns the folder that it writes schedules to.
+    """Sets the options of libtpu before it is loaded; returns the folder where it writes schedules.
 
     Raises:
       UserError: libtpu is not installed.
@@ -171,8 +171,8 @@ def _empty(folder: Path) -> None:
 
 
 def _out_of_memory(error: Exception, seconds: float) -> OutOfMemory:
-    """Raises the error itself where it is another."""
-    sizes = next(filter(None, (re.search(form, str(error)) for form in _TOO_MUCH)), None)
+    """Reads the error message; raises the error again if it is a different one."""
+    sizes = next(filter(None, (re.search(form, str(error)) for form in _OUT_OF_MEMORY)), None)
     if not sizes:
         raise error
     needed, limit = (

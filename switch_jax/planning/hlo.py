@@ -1,4 +1,4 @@
-"""A compiled program as text: its operations, how often each runs, what the compiler says."""
+"""Reading of optimised HLO: the operations of a compiled program, and how often each runs."""
 
 import dataclasses
 import functools
@@ -10,17 +10,21 @@ from switch_jax.planning import hlo_flops
 from switch_jax.planning.hlo_text import require_match
 
 UNKNOWN_CYCLES = 2**63 - 1
-# What costs nothing by itself, or is counted where its body is.
-FREE = frozenset(
+# Opcodes that cost nothing, or whose cost is that of their body.
+FREE_OPCODES = frozenset(
     "after-all bitcast call conditional constant get-tuple-element iota opt-barrier parameter "
     "partition-id replica-id tuple while".split()
 )
-# Custom calls that only tell the compiler something: that parts lie together as one array, say.
-MARKS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast")
+# Custom calls that are only hints to the compiler, for example that arrays are contiguous.
+FREE_CUSTOM_CALLS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast")
 COLLECTIVES = (
-    "all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all",
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "ragged-all-to-all",
     "reduce-scatter",
-)  # fmt: skip
+)
 TRANSFERS = ("send", "recv")  # between slices
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
@@ -30,58 +34,60 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation that the schedule holds, and how often it runs in a step.
+    """One operation of the schedule.
 
     Attributes:
       name: unique in the program.
       opcode: HLO's.
       shape: of the result, with layout, as printed.
-      attributes: what follows the opcode, operands first.
-      times: in one run of the program.
-      flops: of the matrix products in one execution.
-      path: where in the Python program it comes from, scopes separated by '/'.
-      operands: their shapes, with layout, as printed.
+      attributes: the text after the opcode, beginning with the operands.
+      count: executions in one run of the program.
+      flops: of the matrix products of one execution.
+      op_name: its scopes in the Python program, separated by '/'.
+      operands: the operands' shapes, with layout, as printed.
     """
 
     name: str
     opcode: str
     shape: str
     attributes: str
-    times: int
+    count: int
     flops: int
-    path: str
+    op_name: str
     operands: tuple[str, ...] = ()
 
     @functools.cached_property
     def cycles(self) -> int | None:
-        """The compiler's estimate for one execution; None where it makes none."""
-        found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
-        if not found or int(found.group(1)) == UNKNOWN_CYCLES:
+        """The compiler's estimate for one execution; None if there is none."""
+        estimate = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
+        if not estimate or int(estimate.group(1)) == UNKNOWN_CYCLES:
             return None
-        return int(found.group(1))
+        return int(estimate.group(1))
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing runs: a name for something, or a loop whose body is counted."""
+        """Whether it takes no time itself: a view of an array, or a loop, whose body is counted."""
         if self.opcode == "custom-call":
-            return any(f'custom_call_target="{mark}"' in self.attributes for mark in MARKS)
-        return self.opcode in FREE
+            return any(
+                f'custom_call_target="{target}"' in self.attributes for target in FREE_CUSTOM_CALLS
+            )
+        return self.opcode in FREE_OPCODES
 
     @property
     def is_timed(self) -> bool:
-        """Whether it takes a core's time: not copies and sends in the background.
+        """Whether it takes time of a core, unlike copies and sends in the background.
 
-        Collectives are in the exchange model, what a core adds up while data arrive included. An
-        all-to-all moves its blocks into place by itself, and counts besides.
+        The time of collectives is in the model of exchanges, including the additions of an
+        all-reduce. An all-to-all also takes time of a core, which moves the blocks within memory.
         """
-        background = self.opcode.endswith(("-start", "-done")) or self.opcode in TRANSFERS
-        exchanged = self.opcode.startswith(COLLECTIVES) and self.opcode != "all-to-all"
-        scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(self.shape))
-        return not (self.is_free or background or exchanged or scalar)
+        is_background = self.opcode.endswith(("-start", "-done")) or self.opcode in TRANSFERS
+        is_exchange = self.opcode.startswith(COLLECTIVES) and self.opcode != "all-to-all"
+        is_scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(self.shape))
+        return not (self.is_free or is_background or is_exchange or is_scalar)
 
 
 def operations(text: str) -> list[Operation]:
-    """All operations that a run of the compiled program executes, those of loop bodies included.
+    """All operations that a run of the compiled program executes, including loop bodies.
 
     Args:
       text: optimised HLO, as `jax.stages.Compiled.as_text` prints it.
@@ -111,24 +117,24 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _walk(computations: dict[str, list[str]], name: str, times: int) -> Iterator[Operation]:
+def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator[Operation]:
     shapes = dict(map(_name_and_shape, computations[name]))
     for line in computations[name]:
         flops = hlo_flops.flops(line, computations[name], computations)
-        operation = _parse(line, times, flops, shapes)
+        operation = _parse(line, count, flops, shapes)
         if operation is None:
             continue
         yield operation
         if operation.opcode == "while":
             body = _called(operation, "body")
             trips = _trips(computations[_called(operation, "condition")])
-            yield from _walk(computations, body, times * trips)
+            yield from _walk(computations, body, count * trips)
         elif operation.opcode in ("call", "conditional", "async-start", "fusion"):
             for callee in _callees(operation):
-                inner = _walk(computations, callee, times)
-                if operation.opcode != "fusion":  # of a conditional all branches: an upper bound
+                inner = _walk(computations, callee, count)
+                if operation.opcode != "fusion":  # counts all branches of a conditional
                     yield from inner
-                else:  # a fusion counts as a whole, but for what its devices send
+                else:  # a fusion is one operation, but its collectives are counted
                     yield from (o for o in inner if o.opcode.startswith(COLLECTIVES))
 
 
@@ -137,7 +143,7 @@ def _name_and_shape(line: str) -> tuple[str, str]:
     return (operation.name, operation.shape) if operation else ("", "")
 
 
-def _parse(line: str, times: int, flops: int, shapes: Mapping[str, str]) -> Operation | None:
+def _parse(line: str, count: int, flops: int, shapes: Mapping[str, str]) -> Operation | None:
     named = _OPERATION.match(line)
     if named is None:
         return None
@@ -145,7 +151,7 @@ def _parse(line: str, times: int, flops: int, shapes: Mapping[str, str]) -> Oper
     if opcode is None:
         return None
     start = opcode.start() - 1
-    path = re.search(r'op_name="([^"]*)"', named.group(2))
+    op_name = re.search(r'op_name="([^"]*)"', named.group(2))
     attributes = named.group(2)[opcode.end() - 1 :]
     operands = re.findall(r"%([\w.<>\-]+)", attributes.split(")")[0])
     return Operation(
@@ -154,9 +160,9 @@ def _parse(line: str, times: int, flops: int, shapes: Mapping[str, str]) -> Oper
         shape=named.group(2)[: max(start, 0)].strip(),
         attributes=attributes,
         operands=tuple(shapes.get(operand, "") for operand in operands),
-        times=times,
+        count=count,
         flops=flops,
-        path=path.group(1) if path else "",
+        op_name=op_name.group(1) if op_name else "",
     )
 
 
@@ -174,6 +180,6 @@ def _called(operation: Operation, role: str) -> str:
 
 
 def _trips(condition: list[str]) -> int:
-    """How often a counted loop runs: its counter starts at 0 and is compared with a constant."""
+    """Iterations of a loop whose counter starts at 0 and is compared with a constant."""
     bounds = [int(n) for n in re.findall(r"= s32\[\][^=]* constant\((\d+)\)", "\n".join(condition))]
     return max(bounds, default=1)

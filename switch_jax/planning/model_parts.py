@@ -2,16 +2,22 @@
 
 import re
 
-# In the order in which they are looked for in an operation's path; the names are those of
-# `jax.named_scope` in the code of the parts.
-PARTS = (
-    "optimizer", "router", "dispatch", "experts", "attention", "dense_ffn", "logits", "embedding",
-)  # fmt: skip
-OTHER = "other"
-_WORDS = re.compile("|".join(rf"\b{part}\b" for part in PARTS))
+# The names of `jax.named_scope` in the model's code.
+MODEL_PARTS = (
+    "optimizer",
+    "router",
+    "dispatch",
+    "experts",
+    "attention",
+    "dense_ffn",
+    "logits",
+    "embedding",
+)
+OTHER = "other"  # norms, residuals and copies
+_SCOPES = re.compile("|".join(rf"\b{part}\b" for part in MODEL_PARTS))
 
 
-def part_of(path: str) -> str:
-    """The innermost part that an operation's path names; 'other' is norms, residuals and copies."""
-    found = _WORDS.findall(path)
-    return found[-1] if found else OTHER
+def model_part(op_name: str) -> str:
+    """The innermost model part in an operation's scopes, or 'other'."""
+    scopes = _SCOPES.findall(op_name)
+    return scopes[-1] if scopes else OTHER

@@ -1,4 +1,4 @@
-"""A plan: what a run's training step needs and costs on a slice."""
+"""A plan: memory and time of a run's training step on a slice."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.collectives import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation
-from switch_jax.planning.model_parts import part_of
+from switch_jax.planning.model_parts import model_part
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 from switch_jax.train_step.state import abstract_state
@@ -26,19 +26,19 @@ PAPER_TOKENS = 576e9
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What the compiler says of a program that fits; cycles are of one device.
+    """Costs of a program that fits. Cycles are those of one device in one step.
 
     Attributes:
-      arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of a chip; outputs that
-        reuse the memory of arguments are left out.
-      compiled_flops: of all chips together; of matrix products and kernels, loops by their trips.
-      estimated_cycles: of a step: the compiler's estimates, and counts of the schedule where it
-        makes none.
-      scheduled_cycles: the part of them that was counted.
-      uncounted: operations with neither, by opcode.
-      cycles_by_part: by part of the model.
-      collectives: what devices send.
-      compute_seconds: cycles over the clock.
+      arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of each chip; without
+        outputs that reuse the memory of arguments.
+      compiled_flops: of all chips together; of matrix products and kernels.
+      estimated_cycles: the compiler's estimates, or cycles of the schedule for operations without
+        an estimate.
+      scheduled_cycles: the part of them that comes from the schedule.
+      uncounted: the number of operations with neither, by opcode.
+      cycles_by_part: estimated cycles by part of the model.
+      collectives: the exchanges.
+      compute_seconds: cycles divided by the clock frequency.
       collective_seconds: in the model of `collectives.seconds_of`.
     """
 
@@ -57,28 +57,28 @@ class Costs:
 
     @property
     def step_seconds(self) -> float:
-        """The step-time model: computing and exchanging one after the other, none hidden."""
+        """The model of the step's time: computation, then exchanges, without overlap."""
         return self.compute_seconds + self.collective_seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One mesh of one slice.
+    """The plan for one mesh on one slice.
 
     Attributes:
       topology: the slice.
       mesh: devices along (data, expert, model).
-      parameters: of the whole model.
-      parameter_bytes, optimizer_bytes: of all devices' shares of one copy.
-      hbm_bytes: that a chip needs at once.
-      hbm_limit_bytes: that a chip has for programs.
-      model_flops: of a step, all chips together; see `model.flops.training_flops`.
-      slot_flops: the same with the experts' empty slots.
+      parameters: their number in the whole model.
+      parameter_bytes, optimizer_bytes: of one copy, however it is sharded.
+      hbm_bytes: memory that each chip needs.
+      hbm_limit_bytes: memory that each chip has for programs.
+      model_flops: of a step on all chips together; see `model.flops.training_flops`.
+      slot_flops: the same, with the empty slots of experts.
       tokens: input and target tokens of a step, padding included.
-      input_tokens: those of the inputs alone.
-      groups: the routing groups of each stack; none in a dense model.
+      input_tokens: input tokens of a step.
+      groups: the routing groups of each stack; empty for a dense model.
       compile_seconds: on this machine.
-      costs: None where it does not fit.
+      costs: None if it does not fit.
     """
 
     topology: Slice
@@ -98,31 +98,31 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the compiler could place it."""
+        """Whether the program fits in memory."""
         return self.costs is not None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """In the step-time model."""
+        """Input and target tokens, in the model of the step's time."""
         return self.tokens / self.costs.step_seconds if self.costs else None
 
     @property
     def days(self) -> float | None:
-        """To train on as many input tokens as the paper, in the step-time model."""
+        """Days to train on the paper's number of input tokens, in the model of the step's time."""
         if not self.costs:
             return None
         return PAPER_TOKENS / self.input_tokens * self.costs.step_seconds / 86400
 
     @property
     def utilisation(self) -> float | None:
-        """Model FLOPs over what the matrix units could do in the estimated cycles."""
+        """Model FLOPs divided by the peak FLOPs of the matrix units in the estimated cycles."""
         if not self.costs:
             return None
         peak = self.costs.estimated_cycles * self.topology.generation.flops_per_cycle
         return self.model_flops / self.topology.devices / peak
 
     def as_json(self) -> dict[str, Any]:
-        """Keys that programs may rely on; those after `fits` are None where it does not fit."""
+        """The plan for programs; if it does not fit, its costs are None."""
         costs = self.costs
         return {
             "topology": self.topology.name,
@@ -130,7 +130,7 @@ class Plan:
             "parameters": self.parameters,
             "parameter_bytes": self.parameter_bytes,
             "optimizer_bytes": self.optimizer_bytes,
-            "routing_groups": {stack: its._asdict() for stack, its in self.groups.items()},
+            "routing_groups": {stack: groups._asdict() for stack, groups in self.groups.items()},
             "hbm_bytes_per_chip": self.hbm_bytes,
             "hbm_limit_bytes": self.hbm_limit_bytes,
             "fits": self.fits,
@@ -159,7 +159,7 @@ class Plan:
 
 
 def make_plan(config: Config, hardware: Slice) -> Plan:
-    """Compiles the training step that `train` runs, for a slice that need not be there.
+    """Compiles the training step of `switch_jax train` for a slice.
 
     Raises:
       UserError: the config does not fit the slice, or libtpu is missing.
@@ -175,19 +175,20 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
-        needed, limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
+        hbm_bytes, hbm_limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
         costs = costs_of(compiled, mesh, hardware)
     else:
-        needed, limit, costs = compiled.needed * per_chip, compiled.limit * per_chip, None
+        hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
+        costs = None
     batch_size, lengths = config.run.batch_size, config.data.lengths
     return Plan(
         topology=hardware,
         mesh=mesh.devices.shape,
         parameters=parameter_count(config.model),
-        parameter_bytes=_size(state.parameters),
-        optimizer_bytes=_size(state.optimizer),
-        hbm_bytes=needed,
-        hbm_limit_bytes=limit,
+        parameter_bytes=_total_bytes(state.parameters),
+        optimizer_bytes=_total_bytes(state.optimizer),
+        hbm_bytes=hbm_bytes,
+        hbm_limit_bytes=hbm_limit,
         model_flops=batch_size * training_flops(config.model, *lengths),
         slot_flops=batch_size * training_flops(config.model, *lengths, slots),
         tokens=config.tokens_per_step,
@@ -199,23 +200,23 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
 
 
 def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
-    """Adds up a compiled program."""
+    """Sums the costs of a compiled program's operations."""
     scheduled = 0
     by_part: dict[str, int] = {}
     uncounted: dict[str, int] = {}
-    lookup = _Schedule(compiled)
+    schedule = _ScheduledCycles(compiled)
     for operation in compiled.operations:
         cycles = operation.cycles
         if cycles is None:
-            cycles = lookup(operation)
-            scheduled += (cycles or 0) * operation.times
+            cycles = schedule.cycles(operation)
+            scheduled += (cycles or 0) * operation.count
         if cycles is None:
             if operation.is_timed:
                 uncounted[operation.opcode] = uncounted.get(operation.opcode, 0) + 1
             continue
-        part = part_of(operation.path)
-        by_part[part] = by_part.get(part, 0) + cycles * operation.times
-    exchanged = collectives(compiled.operations, mesh, hardware)
+        part = model_part(operation.op_name)
+        by_part[part] = by_part.get(part, 0) + cycles * operation.count
+    exchanges = collectives(compiled.operations, mesh, hardware)
     per_chip = hardware.generation.devices_per_chip
     total = sum(by_part.values())
     return Costs(
@@ -223,20 +224,21 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         outputs_bytes=per_chip * (compiled.outputs - compiled.aliased),
         temporaries_bytes=per_chip * compiled.temporaries,
         program_bytes=per_chip * compiled.code,
-        compiled_flops=float(sum(o.flops * o.times for o in compiled.operations))
-        * hardware.devices,
+        compiled_flops=float(
+            hardware.devices * sum(o.flops * o.count for o in compiled.operations)
+        ),
         estimated_cycles=total,
         scheduled_cycles=scheduled,
         uncounted=uncounted,
         cycles_by_part=dict(sorted(by_part.items(), key=lambda item: -item[1])),
-        collectives=exchanged,
+        collectives=exchanges,
         compute_seconds=total / hardware.generation.clock,
-        collective_seconds=sum(c.seconds for c in exchanged),
+        collective_seconds=sum(c.seconds for c in exchanges),
     )
 
 
-class _Schedule:
-    """Counted cycles by operation; of equal operations the compiler writes down only one."""
+class _ScheduledCycles:
+    """Cycles of operations from the schedule, to which the compiler writes equal ones only once."""
 
     def __init__(self, compiled: Program) -> None:
         self._by_name = compiled.scheduled
@@ -245,7 +247,7 @@ class _Schedule:
             if operation.name in self._by_name:
                 self._by_kind.setdefault(_kind(operation), self._by_name[operation.name])
 
-    def __call__(self, operation: Operation) -> int | None:
+    def cycles(self, operation: Operation) -> int | None:
         if not operation.is_timed:
             return None
         return self._by_name.get(operation.name, self._by_kind.get(_kind(operation)))
@@ -255,5 +257,5 @@ def _kind(operation: Operation) -> tuple[Any, ...]:
     return operation.opcode, operation.name.split(".")[0], operation.shape, operation.operands
 
 
-def _size(arrays: Any) -> int:
+def _total_bytes(arrays: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))

@@ -1,4 +1,4 @@
-"""A plan as text for people."""
+"""Plans as tables of text."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ from switch_jax.units import count, percent
 
 
 def table(plan: Plan) -> str:
-    """Everything a plan knows, a line each."""
+    """A line for each figure of a plan."""
     slice_, generation = plan.topology, plan.topology.generation
     lines = [
         _row("slice", f"{slice_.name}: {slice_.chips} chips, {slice_.devices} devices"),
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
-        _row("parameters", f"{count(plan.parameters)}, {_gib(plan.parameter_bytes)} in all"),
-        _row("optimiser", f"{_gib(plan.optimizer_bytes)} in all"),
-        *(_row(f"routing, {stack}", str(its)) for stack, its in plan.groups.items()),
-        *(_row("warning", its.warning) for its in plan.groups.values() if its.warning),
+        _row("parameters", f"{count(plan.parameters)}, {_gib(plan.parameter_bytes)} in total"),
+        _row("optimiser", f"{_gib(plan.optimizer_bytes)} in total"),
+        *(_row(f"routing, {stack}", str(groups)) for stack, groups in plan.groups.items()),
+        *(_row("warning", groups.warning) for groups in plan.groups.values() if groups.warning),
         _row(
             "memory of a chip",
             f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_limit_bytes)}: "
@@ -39,14 +39,14 @@ def table(plan: Plan) -> str:
         _row(
             "estimated cycles",
             f"{costs.estimated_cycles:,} a device and step, of which "
-            f"{costs.scheduled_cycles:,} counted from the schedule",
+            f"{costs.scheduled_cycles:,} are counted in the schedule",
         ),
     ]
     for part, cycles in costs.cycles_by_part.items():
         lines.append(_row(f"  {part}", f"{cycles:,} ({percent(cycles / costs.estimated_cycles)})"))
     if costs.uncounted:
-        listed = ", ".join(f"{number} {name}" for name, number in costs.uncounted.items())
-        lines.append(_row("  not counted", f"{listed}: of these the compiler says nothing"))
+        listed = ", ".join(f"{number} {opcode}" for opcode, number in costs.uncounted.items())
+        lines.append(_row("  not counted", f"{listed}: the compiler has no figure for these"))
     lines.append(
         _row("utilisation", f"{percent(plan.utilisation or 0)} of peak, by model FLOPs and cycles")
     )
@@ -64,7 +64,9 @@ def table(plan: Plan) -> str:
             f"at {generation.clock / 1e9:.2f} GHz + {costs.collective_seconds * 1e3:.1f} ms of "
             "exchanges",
         ),
-        _row("", "a model, not a measurement: no exchange hidden behind computation, no latency,"),
+        _row(
+            "", "a model, not a measurement: no overlap of exchanges and computation, no latency,"
+        ),
         _row("", f"links of {generation.link_bandwidth / 1e9:.0f} GB/s each way"),
         _row("tokens a second", count(plan.tokens_per_second or 0)),
         _row(
@@ -77,7 +79,7 @@ def table(plan: Plan) -> str:
 
 
 def ranking(plans: Sequence[Plan]) -> str:
-    """Meshes, best first."""
+    """A line for each mesh, in the order of the plans."""
     head = f"{'data':>6} {'expert':>6} {'model':>6} {'GiB/chip':>9} {'step ms':>8} {'tokens/s':>9}"
     lines = [head]
     for plan in plans:

@@ -1,8 +1,8 @@
-"""Cycles of an operation from the compiler's own schedule, where it gives no estimate.
+"""Cycles of an operation from the compiler's instruction schedule, if there is no estimate.
 
-The TPU's compiler can write the instruction bundles of each operation of a program, one a cycle,
-with the exit test of each loop. Bundles times trips is what the operation takes if nothing makes
-it wait: right for kernels that compute in VMEM, a lower bound for those that wait for memory.
+The TPU's compiler can write the instruction bundles of each operation, with the exit test of each
+loop. A bundle takes one cycle if nothing stalls. So the sum of bundles, times iterations in loops,
+is right for kernels that compute in VMEM, and a lower bound for those that wait for memory.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-# Branches take effect this many bundles later.
+# A branch takes effect after this many bundles.
 DELAY_SLOTS = 4
 _BUNDLE = re.compile(r"^\s*(0x[0-9a-f]+|\d+)\s+(LB|LH|LE|PB|PF|CT)?\s*:\s*>*\s*(\{.*)")
 _FILE = re.compile(r"\d+-(.*)-\d+-final_bundles\.txt$")
@@ -20,11 +20,11 @@ _FILE = re.compile(r"\d+-(.*)-\d+-final_bundles\.txt$")
 class _Loop:
     first: int
     last: int
-    trips: int
+    iterations: int
 
 
 def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
-    """Bundles times trips of these operations, where the folder has their schedule, by name."""
+    """Cycles of those of the named operations whose schedule is in the folder, by name."""
     cycles = {}
     for path in folder.glob("*-final_bundles.txt"):
         name = _FILE.match(path.name)
@@ -34,16 +34,16 @@ def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
 
 
 def count_cycles(text: str) -> int:
-    """Bundles times trips; a loop whose trips depend on data counts once."""
+    """Bundles times iterations; a loop whose iterations depend on data counts once."""
     bundles = _bundles(text)
     loops = _loops(bundles)
     total = 0
     for address, _, _ in bundles:
-        times = 1
+        iterations = 1
         for loop in loops:
             if loop.first <= address <= loop.last:
-                times *= loop.trips
-        total += times
+                iterations *= loop.iterations
+        total += iterations
     return total
 
 
@@ -51,9 +51,9 @@ def _bundles(text: str) -> list[tuple[int, str, str]]:
     """(address, label, instructions) of each bundle."""
     bundles: list[tuple[int, str, str]] = []
     for line in text.split("\n"):
-        found = _BUNDLE.match(line)
-        if found:
-            bundles.append((int(found.group(1), 0), found.group(2) or "", found.group(3)))
+        bundle = _BUNDLE.match(line)
+        if bundle:
+            bundles.append((int(bundle.group(1), 0), bundle.group(2) or "", bundle.group(3)))
         elif bundles:
             address, label, instructions = bundles[-1]
             bundles[-1] = (address, label, instructions + " " + line)
@@ -79,17 +79,17 @@ def _loops(bundles: list[tuple[int, str, str]]) -> list[_Loop]:
     loops = []
     for first, (last, test) in ends.items():
         body = " ".join(text for address, _, text in bundles if first <= address <= last)
-        loops.append(_Loop(first, last + DELAY_SLOTS, _trips(body, test, initial)))
+        loops.append(_Loop(first, last + DELAY_SLOTS, _iterations(body, test, initial)))
     return loops
 
 
-def _trips(body: str, test: str, initial: dict[str, int]) -> int:
-    """How often a loop runs, from the comparison that ends it."""
+def _iterations(body: str, test: str, initial: dict[str, int]) -> int:
+    """Iterations of a loop, from the comparison that ends it."""
     compare = re.search(
         re.escape(test) + r" = scmp\.\w+\.s32\.totalorder (?:\([^)]*\), )?(%\w+), (\d+)", body
     )
     if not compare:
-        # A predicate that turns over from one trip to the next: two trips.
+        # A predicate that is negated in each iteration: two iterations.
         alternates = re.search(re.escape(test) + r" = (?:pphi|pmov 1)", body)
         return 2 if alternates else 1
     counter, bound = compare.group(1), int(compare.group(2))

@@ -1,4 +1,4 @@
-"""Which meshes a slice offers, which of them look best, and what to change where none fits."""
+"""The meshes of a slice, a search for the fastest, and changes of a run that save memory."""
 
 import dataclasses
 import math
@@ -11,24 +11,26 @@ from jax.sharding import Mesh
 from switch_jax.config import Config, MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
+from switch_jax.model.groups import MACROS
+from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.planning.compiler import devices
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_state
 
-# The model axis splits every layer's activations: beyond a board or two it only costs.
-MOST_MODEL_WAYS = 16
+# Every layer communicates over the model axis: a larger one is slower.
+MAX_MODEL_AXIS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A mesh on which the configs divide.
+    """A mesh over which the config divides.
 
     Attributes:
       mesh: its axes.
-      state_bytes: of parameters and optimiser on a chip.
-      sent_bytes: an estimate of what a device sends in a step, by which candidates are ordered.
+      state_bytes: of parameters and optimiser state on a chip.
+      sent_bytes: an estimate of the bytes that a device sends in a step, for the order.
     """
 
     mesh: MeshConfig
@@ -37,72 +39,108 @@ class Candidate:
 
 
 def candidates(config: Config, hardware: Slice) -> list[Candidate]:
-    """All legal meshes: those whose state fits a chip first, then by what devices send."""
-    found = [
+    """All valid meshes: first those whose state fits on a chip, then by the bytes sent."""
+    valid = [
         candidate
         for mesh in _factorisations(hardware.devices, config.mesh)
         if (candidate := _candidate(dataclasses.replace(config, mesh=mesh), hardware))
     ]
     limit = hardware.generation.hbm_bytes
-    return sorted(found, key=lambda c: (c.state_bytes > limit, c.sent_bytes))
+    return sorted(valid, key=lambda c: (c.state_bytes > limit, c.sent_bytes))
 
 
 def search(
-    config: Config, hardware: Slice, tries: int, compiling: Callable[[str], Any]
+    config: Config, hardware: Slice, max_compiled: int, compiling: Callable[[str], Any]
 ) -> list[Plan]:
-    """Compiles the most promising meshes and ranks them: those that fit, by modelled step time.
+    """Compiles the most promising meshes; ranks those that fit first, by the model of step time.
 
     Args:
       config: the run; its mesh is replaced.
       hardware: the slice.
-      tries: how many to compile.
-      compiling: makes a context in which one is compiled, from its description.
+      max_compiled: the number of meshes to compile.
+      compiling: returns the context in which a mesh is compiled, from its description.
 
     Raises:
-      UserError: no mesh is legal.
+      UserError: no mesh is valid.
     """
-    legal = candidates(config, hardware)
-    if not legal:
+    valid = candidates(config, hardware)
+    if not valid:
         raise UserError(
             f"the config divides over no mesh of the {hardware.devices} devices of "
-            f"{hardware.name}: {_why_not(config, hardware)}"
+            f"{hardware.name}: {_reason(config, hardware)}"
         )
     plans = []
-    for i, candidate in enumerate(legal[:tries], 1):
+    compiled = valid[:max_compiled]
+    for i, candidate in enumerate(compiled, 1):
         mesh = candidate.mesh
-        with compiling(
-            f"mesh {i} of {min(tries, len(legal))}: {mesh.data} x {mesh.expert} x {mesh.model}"
-        ):
+        with compiling(f"mesh {i} of {len(compiled)}: {mesh.data} x {mesh.expert} x {mesh.model}"):
             plans.append(make_plan(dataclasses.replace(config, mesh=mesh), hardware))
     return sorted(
         plans, key=lambda p: (not p.fits, p.costs.step_seconds if p.costs else p.hbm_bytes)
     )
 
 
-def changes(config: Config) -> Iterator[tuple[str, Config]]:
-    """Changes of a run that save memory, from what costs least to what costs most.
+def changes(config: Config, batch_shards: int) -> Iterator[tuple[str, Config]]:
+    """Changes of a run that save memory, those that cost least speed first.
+
+    Args:
+      config: the run.
+      batch_shards: devices along the data and expert axes.
 
     Yields:
       The flags of the change, and the changed config.
     """
-    flags = ""
+    flags: list[str] = []
     if config.model.remat_policy != "full":
         config = config.replace("model", remat_policy="full")
-        flags = "--gin.REMAT_POLICY=full "
-        yield flags.strip(), config
+        flags = ["--gin.REMAT_POLICY=full"]
+        yield " ".join(flags), config
     for factor in (2, 4, 8):
-        num_microbatches = config.run.num_microbatches * factor
-        more = f"{flags}--gin.NUM_MICROBATCHES={num_microbatches}"
-        smaller = config.replace("run", num_microbatches=num_microbatches)
-        yield more, smaller
+        more_flags, smaller = _more_microbatches(config, factor, batch_shards)
+        yield " ".join([*flags, *more_flags]), smaller
     if not config.mesh.fully_sharded_weights:
         sharded = "--gin.FULLY_SHARDED_WEIGHTS=True"
-        yield f"{flags}{sharded}", config.replace("mesh", fully_sharded_weights=True)
-        yield f"{more} {sharded}", smaller.replace("mesh", fully_sharded_weights=True)
+        yield " ".join([*flags, sharded]), config.replace("mesh", fully_sharded_weights=True)
+        yield (
+            " ".join([*flags, *more_flags, sharded]),
+            smaller.replace("mesh", fully_sharded_weights=True),
+        )
+
+
+def _more_microbatches(config: Config, factor: int, batch_shards: int) -> tuple[list[str], Config]:
+    """Flags and config with `factor` times the microbatches, and routing groups that fit them."""
+    num_microbatches = config.run.num_microbatches * factor
+    flags = [f"--gin.NUM_MICROBATCHES={num_microbatches}"]
+    changed = config.replace("run", num_microbatches=num_microbatches)
+    sizes = _fitting_group_sizes(changed, batch_shards)
+    if sizes == config.model.group_sizes:
+        return flags, changed
+    # Both sizes are set, since in a gin file the decoder's may refer to the encoder's.
+    flags += [f"--gin.{MACROS[stack]}={size}" for stack, size in sizes.items()]
+    return flags, changed.replace(
+        "model", group_size=sizes["encoder"], decoder_group_size=sizes["decoder"]
+    )
+
+
+def _fitting_group_sizes(config: Config, batch_shards: int) -> dict[str, int]:
+    """The group size of each stack, lowered if `microbatches.check_batch` would refuse it.
+
+    A group of whole rows must lie within the rows that a device has in a microbatch, and divide
+    them.
+    """
+    sizes = config.model.group_sizes
+    batch_size, parts = config.run.batch_size, config.run.num_microbatches * batch_shards
+    if not config.model.num_experts or batch_size % parts:  # refused, whatever the groups
+        return sizes
+    for (stack, size), length in zip(list(sizes.items()), config.data.lengths, strict=True):
+        rows = group_shape(batch_size, length, size)[1] // length  # 0: a row is several groups
+        if rows and batch_size // parts % rows:
+            sizes[stack] = math.gcd(batch_size // parts, rows) * length
+    return sizes
 
 
 def _factorisations(count: int, mesh: MeshConfig) -> Iterator[MeshConfig]:
-    for model in (m for m in range(1, MOST_MODEL_WAYS + 1) if count % m == 0):
+    for model in (m for m in range(1, MAX_MODEL_AXIS + 1) if count % m == 0):
         rest = count // model
         for expert in (e for e in range(1, rest + 1) if rest % e == 0):
             yield dataclasses.replace(mesh, data=rest // expert, expert=expert, model=model)
@@ -110,7 +148,7 @@ def _factorisations(count: int, mesh: MeshConfig) -> Iterator[MeshConfig]:
 
 def _candidate(config: Config, hardware: Slice) -> Candidate | None:
     if config.mesh.expert > max(1, config.model.num_experts):
-        return None  # legal, but a larger data axis does the same without copies of experts
+        return None  # a larger data axis is equivalent, without copies of experts
     try:
         mesh = _checked_mesh(config, hardware)
         state = abstract_state(config, mesh)
@@ -121,13 +159,14 @@ def _candidate(config: Config, hardware: Slice) -> Candidate | None:
 
 
 def _checked_mesh(config: Config, hardware: Slice) -> Mesh:
-    """The mesh on the slice; raises UserError where the config does not divide over it."""
+    """The config's mesh on the slice; raises UserError if the config does not divide over it."""
     mesh = make_mesh(config.mesh, devices(hardware))
     check_batch(config, mesh.shape)
     return mesh
 
 
-def _why_not(config: Config, hardware: Slice) -> str:
+def _reason(config: Config, hardware: Slice) -> str:
+    """Why not even the mesh with only a data axis is valid."""
     try:
         _checked_mesh(config.replace("mesh", data=hardware.devices, expert=1, model=1), hardware)
     except UserError as error:
@@ -136,7 +175,7 @@ def _why_not(config: Config, hardware: Slice) -> str:
 
 
 def _shard_bytes(tree: Any) -> int:
-    """Bytes of the arrays' parts on one device."""
+    """Bytes of the arrays' shards on one device."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -146,7 +185,8 @@ def _shard_bytes(tree: Any) -> int:
 def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     """Gradients over the batch axes, tokens over the expert axis, activations over the model axis.
 
-    In bfloat16, four all-to-alls a Switch layer and eight all-reduces a layer (section 5).
+    Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight all-reduces
+    (section 5).
     """
     model, shards = config.model, batch_shards(mesh.shape)
     activations = 2 * config.tokens_per_step / shards * model.d_model
@@ -154,6 +194,6 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     sparse = sum(map(len, model.sparse_layers.values()))
     gradients = _shard_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
-    exchanged = 2 * sparse * model.train_capacity_factor * activations * remote
-    reduced = 4 * layers * activations * (1 - 1 / config.mesh.model)
-    return gradients + exchanged + 2 * reduced
+    expert_bytes = 2 * sparse * model.train_capacity_factor * activations * remote
+    model_bytes = 4 * layers * activations * (1 - 1 / config.mesh.model)
+    return gradients + expert_bytes + 2 * model_bytes

@@ -17,13 +17,20 @@ from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
 from switch_jax.planning import compiler, plan, search
 from switch_jax.planning.collectives import Collective
+from switch_jax.train_step.microbatches import check_batch
 
 SWITCH = ["--gin_file=models/switch_base.gin", "--gin_file=runs/pretrain.gin"]
 TINY = [
-    *SWITCH, "--gin.EMBED_DIM=128", "--gin.NUM_ENCODER_LAYERS=2", "--gin.NUM_DECODER_LAYERS=2",
-    "--gin.NUM_EXPERTS=8", "--gin.BATCH_SIZE=64", "--gin.GROUP_SIZE=2048", "--gin.MLP_DIM=256",
+    *SWITCH,
+    "--gin.EMBED_DIM=128",
+    "--gin.NUM_ENCODER_LAYERS=2",
+    "--gin.NUM_DECODER_LAYERS=2",
+    "--gin.NUM_EXPERTS=8",
+    "--gin.BATCH_SIZE=64",
+    "--gin.GROUP_SIZE=2048",
+    "--gin.MLP_DIM=256",
     "--gin.NUM_HEADS=2",
-]  # fmt: skip
+]
 GIB = 2**30
 GROUPS = {
     "encoder": Groups(8192, 80, 1.25, 0.0013),
@@ -37,31 +44,44 @@ CONTRACT = (
 
 
 def _plan(hardware, mesh, fits=True):
-    """What `make_plan` would say of a step: 3 GiB and 2 ms of cycles on v5p, or 30 GiB."""
+    """A plan of a step that takes 3 GiB and 2 ms of cycles on v5p, or 30 GiB."""
     cycles = {"attention": 2_626_495, "experts": 875_498}  # 1.5 ms and 0.5 ms of 1.751 GHz
     exchanges = [Collective("all-to-all", "bf16", "expert", 8, 12_000_000, 0.0005)]
     costs = plan.Costs(
-        arguments_bytes=GIB, outputs_bytes=0, temporaries_bytes=3 * GIB // 2,
-        program_bytes=GIB // 2, compiled_flops=3e12,
-        estimated_cycles=3_501_993, scheduled_cycles=1000, uncounted={"sort": 2},
-        cycles_by_part=cycles, collectives=exchanges, compute_seconds=0.002,
+        arguments_bytes=GIB,
+        outputs_bytes=0,
+        temporaries_bytes=3 * GIB // 2,
+        program_bytes=GIB // 2,
+        compiled_flops=3e12,
+        estimated_cycles=3_501_993,
+        scheduled_cycles=1000,
+        uncounted={"sort": 2},
+        cycles_by_part=cycles,
+        collectives=exchanges,
+        compute_seconds=0.002,
         collective_seconds=0.0005,
-    )  # fmt: skip
+    )
     return plan.Plan(
-        topology=hardware, mesh=(mesh.data or hardware.devices, mesh.expert, mesh.model),
-        parameters=5_688_960, parameter_bytes=22_755_840, optimizer_bytes=224_056,
-        hbm_bytes=3 * GIB if fits else 30 * GIB, hbm_limit_bytes=16 * GIB, model_flops=2e12,
-        slot_flops=2.5e12, tokens=40_000, input_tokens=32_000, groups=GROUPS, compile_seconds=7.0,
+        topology=hardware,
+        mesh=(mesh.data or hardware.devices, mesh.expert, mesh.model),
+        parameters=5_688_960,
+        parameter_bytes=22_755_840,
+        optimizer_bytes=224_056,
+        hbm_bytes=3 * GIB if fits else 30 * GIB,
+        hbm_limit_bytes=16 * GIB,
+        model_flops=2e12,
+        slot_flops=2.5e12,
+        tokens=40_000,
+        input_tokens=32_000,
+        groups=GROUPS,
+        compile_seconds=7.0,
         costs=costs if fits else None,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Answers for the compiler; returns the config of each `make_plan`.
-
-    A step fits where `planned.fits` says so of its config.
-    """
+    """Replaces `make_plan`; `planned.made` collects its configs, `planned.fits` decides."""
     calls = types.SimpleNamespace(made=[], fits=lambda config: True)
 
     def make_plan(config, hardware):
@@ -75,7 +95,7 @@ def planned(monkeypatch):
 
 
 def _refused(capsys, *arguments):
-    """Runs `switch_jax plan`, which must exit with 2 and one line; returns the line."""
+    """Runs `switch_jax plan`, which must exit with 2 and print one line; returns the line."""
     assert main(["plan", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -98,7 +118,7 @@ def _refused(capsys, *arguments):
             r"model = 10000000000: it must be at most",
         ),
         (["--topology=v5p-8", "--mesh=a,b,c"], r"--mesh=a,b,c: write three numbers"),
-        (["--topology=v5p-8", "--mesh=1,4,1", "--search"], r"--search .* goes without --mesh"),
+        (["--topology=v5p-8", "--mesh=1,4,1", "--search"], r"--search .* excludes --mesh"),
         (["--topology=v5p-8", "--search=0"], r"--search takes a number of at least 1"),
         (["--topology=v5p-8", "--picture=plan.docx"], r"plan.docx: .* ends in .png or .svg"),
         (["--topology=v5p-8", "--picture=no/such/plan.png"], r"there is no folder no/such"),
@@ -138,7 +158,7 @@ def test_without_libtpu_the_message_names_the_extra(capsys, monkeypatch):
     assert re.search(r"libtpu, and it is not installed: .*pip install 'switch_jax\[tpu\]'", line)
 
 
-def test_a_mistake_found_while_compiling_has_a_line_of_its_own_on_a_terminal(monkeypatch):
+def test_an_error_while_compiling_begins_a_new_line_on_a_terminal(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -148,7 +168,7 @@ def test_a_mistake_found_while_compiling_has_a_line_of_its_own_on_a_terminal(mon
     assert re.fullmatch(r"(\rcompiling the step: \d s)+\n", terminal.getvalue())
 
 
-def test_json_is_all_that_is_on_standard_output(capsys, planned):
+def test_standard_output_is_only_json(capsys, planned):
     assert main(["plan", *TINY, "--topology=v5p-8", "--mesh=1,4,1", "--json"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
@@ -158,25 +178,32 @@ def test_json_is_all_that_is_on_standard_output(capsys, planned):
     assert result["fits"] is True
     assert (result["hbm_bytes_per_chip"], result["hbm_limit_bytes"]) == (3 * GIB, 16 * GIB)
     assert result["routing_groups"]["decoder"] == {
-        "tokens": 1824, "slots": 18, "capacity_factor": 1.263, "expected_drop": 0.0244,
+        "tokens": 1824,
+        "slots": 18,
+        "capacity_factor": 1.263,
+        "expected_drop": 0.0244,
         "warning": "the decoder drops 2.44 %",
-    }  # fmt: skip
+    }
     (exchange,) = result["collectives"]
     assert {k: exchange[k] for k in ("op", "dtype", "axis", "count", "bytes")} == {
-        "op": "all-to-all", "dtype": "bf16", "axis": "expert", "count": 8, "bytes": 12_000_000,
-    }  # fmt: skip
+        "op": "all-to-all",
+        "dtype": "bf16",
+        "axis": "expert",
+        "count": 8,
+        "bytes": 12_000_000,
+    }
     assert result["step_seconds_model"] == pytest.approx(0.0025)
     assert result["tokens_per_second"] == pytest.approx(40_000 / 0.0025)
     assert re.match(r"compiling the step for v5p-8\ncompiled .* in \d+ s\n$", captured.err)
 
 
-def test_the_same_for_people(capsys, planned):
+def test_the_table(capsys, planned):
     assert main(["plan", *TINY, "--topology=v5p-8", "--mesh=1,4,1"]) == 0
     output = capsys.readouterr().out
     for line in (
         r"slice +v5p-8: 4 chips, 4 devices",
         r"mesh +data 1 x expert 4 x model 1",
-        r"parameters +5.69 M, 21.7 MiB in all",
+        r"parameters +5.69 M, 21.7 MiB in total",
         r"routing, encoder +8,192 tokens in a group, 80 slots .* 0.13 % dropped at even routing$",
         r"routing, decoder +1,824 tokens in a group, 18 slots .* 2.44 % dropped at even routing$",
         r"warning +the decoder drops 2.44 %$",
@@ -192,7 +219,7 @@ def test_the_same_for_people(capsys, planned):
         assert re.search(rf"^{line}", output, re.M), line
 
 
-def test_without_mesh_that_of_the_gin_files_is_taken(planned):
+def test_the_default_mesh_is_that_of_the_gin_files(planned):
     assert main(["plan", *TINY, "--topology=v5p-8", "--gin.MESH_EXPERT=2"]) == 0
     (config,) = planned.made
     assert (config.mesh.data, config.mesh.expert, config.mesh.model) == (None, 2, 1)
@@ -200,15 +227,18 @@ def test_without_mesh_that_of_the_gin_files_is_taken(planned):
     assert config.run.batch_size == 64
 
 
-def test_out_of_memory_says_the_sizes_and_the_nearest_change(capsys, planned):
+def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned):
     planned.fits = lambda config: config.run.num_microbatches >= 4
     assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
     captured = capsys.readouterr()
     assert re.search(r"memory of a chip +30.0 GiB of 16.0 GiB: OUT OF MEMORY", captured.out)
     flags = "--gin.REMAT_POLICY=full --gin.NUM_MICROBATCHES=4"
     assert f"nearest change that fits: {flags} (3.0 GiB a chip)" in captured.out
-    assert "it does not fit, 30.0 of 16.0 GiB a chip; trying what saves memory" in captured.err
-    assert captured.err.count("compiling it with --gin") == 3
+    assert (
+        "the step does not fit: 30.0 of 16.0 GiB a chip; trying changes that save memory"
+        in captured.err
+    )
+    assert captured.err.count("compiling the step with --gin") == 3
     # Changes are tried on the mesh that was asked for.
     assert {(c.mesh.data, c.mesh.expert, c.mesh.model) for c in planned.made} == {(1, 4, 1)}
 
@@ -274,32 +304,40 @@ def test_a_switch_model_compiled_for_four_chips(capsys):
     exchanges = [c for c in result["collectives"] if c["op"] == "all-to-all"]
     assert [(c["dtype"], c["axis"], c["count"]) for c in exchanges] == [("bf16", "expert", 4 * 2)]
     model = ModelConfig(
-        vocab_size=32128, d_model=128, d_ff=256, d_kv=64, num_heads=2, num_encoder_layers=2,
-        num_decoder_layers=2, num_experts=8, expert_d_ff=256,
-    )  # fmt: skip
+        vocab_size=32128,
+        d_model=128,
+        d_ff=256,
+        d_kv=64,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_experts=8,
+        expert_d_ff=256,
+    )
     assert result["parameters"] == parameter_count(model)
     assert result["parameter_bytes"] == 4 * result["parameters"]
     assert sum(result["cycles_by_part"].values()) == result["estimated_cycles"]
-    # The step computes what the model needs, and beside it the experts' empty slots.
+    # The step computes the model's FLOPs and those of the experts' empty slots.
     assert 1 < result["compiled_flops"] / result["model_flops"] < 1.25
     assert result["hbm_bytes_per_chip"] < result["hbm_limit_bytes"] == 95 * GIB
 
 
 @pytest.mark.slow
-def test_a_mesh_of_data_and_experts_is_read_too(capsys):
-    """Its gradients are added up over groups that the compiler writes in another form."""
+def test_collectives_of_a_mesh_of_data_and_experts(capsys):
+    """The compiler prints the groups of its gradients in another form."""
     pytest.importorskip("libtpu")
     assert main(["plan", *TINY, "--topology=v5p:2x2x1", "--mesh=2,2,1", "--json"]) == 0
-    found = {(c["op"], c["axis"]) for c in json.loads(capsys.readouterr().out)["collectives"]}
-    assert ("all-to-all", "expert") in found
-    assert {axis for op, axis in found if op != "all-to-all"} <= {"data", "expert", "data+expert"}
+    collectives = json.loads(capsys.readouterr().out)["collectives"]
+    axes = {(c["op"], c["axis"]) for c in collectives}
+    assert ("all-to-all", "expert") in axes
+    assert {axis for op, axis in axes if op != "all-to-all"} <= {"data", "expert", "data+expert"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "devices"), [("v4-8", 4), ("v5e-1", 1), ("v3-8", 8), ("tpu7x-8", 8), ("2xv5e-4", 8)]
 )
-def test_the_compiler_has_as_many_devices_as_the_table_says(name, devices):
+def test_the_number_of_devices_equals_that_of_the_compiler(name, devices):
     pytest.importorskip("libtpu")
     hardware = parse_slice(name)
     assert len(compiler.devices(hardware)) == hardware.devices == devices
@@ -307,8 +345,8 @@ def test_the_compiler_has_as_many_devices_as_the_table_says(name, devices):
 
 @pytest.mark.slow
 def test_a_step_that_does_not_fit(capsys):
-    """Experts that no change makes smaller; those of the batch do not divide, so that the test is
-    one compilation."""
+    """No change makes the experts smaller, and more microbatches do not divide the batch of each
+    device, so that the test compiles one or two programs."""
     pytest.importorskip("libtpu")
     arguments = ["--topology=v5e:2x2", "--mesh=1,4,1", "--gin.NUM_EXPERTS=1024"]
     arguments += ["--gin.EMBED_DIM=1024", "--gin.MLP_DIM=4096"]
@@ -324,14 +362,22 @@ def test_a_step_that_does_not_fit(capsys):
 
 @pytest.mark.slow
 def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
-    """Layers one by one, whose saved activations are most of the memory."""
+    """Most of the memory are saved activations of unrolled layers."""
     pytest.importorskip("libtpu")
     arguments = ["plan", "--gin_file=models/t5_demo.gin", "--gin_file=runs/pretrain.gin"]
     sizes = {
-        "EMBED_DIM": 512, "MLP_DIM": 2048, "HEAD_DIM": 64, "NUM_HEADS": 8, "NUM_EMBEDDINGS": 1152,
-        "NUM_ENCODER_LAYERS": 4, "NUM_DECODER_LAYERS": 4, "BATCH_SIZE": 8192,
-        "ACTIVATION_DTYPE": "'bfloat16'", "SCAN_LAYERS": False, "REMAT_POLICY": "'none'",
-    }  # fmt: skip
+        "EMBED_DIM": 512,
+        "MLP_DIM": 2048,
+        "HEAD_DIM": 64,
+        "NUM_HEADS": 8,
+        "NUM_EMBEDDINGS": 1152,
+        "NUM_ENCODER_LAYERS": 4,
+        "NUM_DECODER_LAYERS": 4,
+        "BATCH_SIZE": 8192,
+        "ACTIVATION_DTYPE": "'bfloat16'",
+        "SCAN_LAYERS": False,
+        "REMAT_POLICY": "'none'",
+    }
     arguments += [f"--gin.{name}={value}" for name, value in sizes.items()]
     arguments += ["--topology=v5e:2x2", "--mesh=4,1,1", "--json"]
     assert main(arguments) == 3
@@ -346,3 +392,20 @@ def test_fine_tuning_is_planned_without_a_checkpoint_to_start_from(planned):
     files = ["--gin_file=models/t5_demo.gin", "--gin_file=runs/finetune.gin"]
     assert main(["plan", *files, "--topology=v5p-8", "--mesh=4,1,1"]) == 0
     assert planned.made[0].model.dropout_rate == 0.1
+
+
+@pytest.mark.parametrize("decoder", ["%GROUP_SIZE", "2048"])
+def test_the_flags_of_the_nearest_change_set_groups_that_divide(capsys, planned, decoder):
+    """Each of 4 devices has 16 rows of 512 and of 114 tokens: groups of all of them, and of 16."""
+    planned.fits = lambda config: config.run.num_microbatches == 4
+    sizes = ["--gin.GROUP_SIZE=8192", f"--gin.DECODER_GROUP_SIZE={decoder}"]
+    arguments = [*TINY, *sizes, "--gin.REMAT_POLICY=full", "--topology=v5p-8", "--mesh=1,4,1"]
+    assert main(["plan", *arguments, "--json"]) == 3
+    flags, _ = json.loads(capsys.readouterr().out)["nearest_change"].split(" (")
+    changed = planned.made[-1]
+    assert changed.model.group_sizes == {"encoder": 4 * 512, "decoder": 4 * 114}
+
+    assert main(["plan", *arguments, *flags.split(), "--json"]) == 0
+    assert planned.made[-1].model == changed.model
+    assert planned.made[-1].run == changed.run
+    check_batch(changed, {"data": 1, "expert": 4, "model": 1})

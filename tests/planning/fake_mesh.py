@@ -1,4 +1,4 @@
-"""What `planning` reads of a mesh and its devices, for tests without libtpu."""
+"""A mesh with the attributes that `planning` reads, for tests without libtpu."""
 
 import dataclasses
 

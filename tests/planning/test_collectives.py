@@ -1,3 +1,5 @@
+"""Collectives of a mesh, by hand."""
+
 import dataclasses
 
 import numpy as np
@@ -11,7 +13,7 @@ from tests.planning.fake_mesh import Device, FakeMesh
 
 @pytest.fixture
 def mesh():
-    """v5p:4x4x8's chips as (data 8, expert 16, model 1)."""
+    """The chips of v5p:4x4x8 as (data 8, expert 16, model 1)."""
     devices = np.empty((8, 16, 1), object)
     for z in range(8):
         for x in range(4):
@@ -20,29 +22,30 @@ def mesh():
     return FakeMesh(devices)
 
 
-def _operation(opcode, shape, groups, times=1):
-    return Operation("o", opcode, shape, f"(%x), replica_groups={groups}", times, 0, "")
+def _operation(opcode, shape, groups, count=1):
+    return Operation("o", opcode, shape, f"(%x), replica_groups={groups}", count, 0, "")
 
 
 def test_kinds_axes_counts_and_bytes(mesh):
     expert = "{{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15},{16,17}}"
     operations = [
-        _operation("all-to-all", "bf16[16,8,80,768]{3,2,1,0}", expert, times=12),
-        _operation("all-to-all", "bf16[16,8,80,768]{3,2,1,0}", expert, times=12),
+        _operation("all-to-all", "bf16[16,8,80,768]{3,2,1,0}", expert, count=12),
+        _operation("all-to-all", "bf16[16,8,80,768]{3,2,1,0}", expert, count=12),
         # iota form: every 16th device, the data axis.
         _operation("all-reduce-start", "f32[768,128]{1,0}", "[16,8]<=[8,16]T(1,0)"),
         _operation("all-reduce", "f32[]{:T(128)}", "{{0},{1}}"),  # alone: sends nothing
         _operation("add", "f32[8]{0}", expert),
     ]
-    found = {(c.op, c.axis): c for c in collectives(operations, mesh, parse_slice("v5p:4x4x8"))}
-    assert set(found) == {("all-to-all", "expert"), ("all-reduce", "data")}
-    exchange = found["all-to-all", "expert"]
+    result = collectives(operations, mesh, parse_slice("v5p:4x4x8"))
+    by_axis = {(c.op, c.axis): c for c in result}
+    assert set(by_axis) == {("all-to-all", "expert"), ("all-reduce", "data")}
+    exchange = by_axis["all-to-all", "expert"]
     assert (exchange.dtype, exchange.count) == ("bf16", 24)
     assert exchange.bytes == 24 * 16 * 8 * 80 * 768 * 2
-    assert found["all-reduce", "data"].bytes == 768 * 128 * 4
+    assert by_axis["all-reduce", "data"].bytes == 768 * 128 * 4
 
 
-def test_a_tuple_counts_all_its_arrays_and_one_exchange(mesh):
+def test_a_tuple_is_one_exchange_with_all_its_bytes(mesh):
     tuple_ = _operation("all-reduce", "(bf16[10]{0}, f32[5]{0})", "[16,8]<=[8,16]T(1,0)")
     found = collectives([tuple_], mesh, parse_slice("v5p:4x4x8"))
     assert {(c.dtype, c.bytes) for c in found} == {("bf16", 20), ("f32", 20)}
@@ -58,7 +61,7 @@ def test_the_time_model_by_hand(mesh):
     # All-gather over 4 x 4: both dimensions at once.
     gathered = seconds_of("all-gather", 1e9, square, mesh, hardware)
     assert gathered == pytest.approx(15 / 16 * 1e9 / 400e9)
-    # All-to-all over the closed ring of 8: an eighth of 8 chips' bytes over each link.
+    # All-to-all over the ring of 8: 8 / 8 of a chip's bytes cross each link.
     assert seconds_of("all-to-all", 1e9, line, mesh, hardware) == pytest.approx(1e9 / 100e9)
 
 
@@ -66,7 +69,7 @@ def test_between_slices_the_network_is_the_limit(mesh):
     for device in mesh.devices[4:].flat:
         device.slice_index = 1
     hardware = parse_slice("2xv5p:4x4x4")
-    # 8 chips in two slices: each sends its quarter of what its slice has reduced, there and back.
+    # 8 chips in two slices: each exchanges the quarter that its slice has reduced, twice.
     seconds = seconds_of("all-reduce", 1e9, range(0, 128, 16), mesh, hardware)
     assert seconds == pytest.approx(2 * (1e9 / 4) / 2 / 6.25e9)
 
@@ -78,17 +81,17 @@ def test_between_slices_the_network_is_the_limit(mesh):
         # 128 = 8 of data x 16 of expert, the devices in that order.
         ("mesh['axis_0'=8,'axis_1'=16] {'axis_1'}", "expert", 16),
         ("mesh['axis_0'=8,'axis_1'=16] {'axis_0'}", "data", 8),
-        # Of an axis of 128, the part of 16 that 8 go before: numbers 0, 1, ... 15.
+        # Of an axis of 128 = 8 x 16, the second factor: devices 0, 1, ... 15.
         ("mesh['axis_0'=128] {'axis_0':(8)16}", "expert", 16),
-        # The part of 8 that nothing goes before: numbers 0, 16, ... 112.
+        # Of an axis of 128 = 1 x 8 x 16, the middle factor: devices 0, 16, ... 112.
         ("mesh['axis_0'=128,'axis_1'=1] {'axis_0':(1)8}", "data", 8),
-        # Numbers in another order: 0, 8, ... 120, 1, 9, ... in rows of 16.
+        # Devices in another order: 0, 8, ... 120, 1, 9, ... in rows of 16.
         ("mesh['axis_0'=8,'axis_1'=16], device_ids=([16,8]T(1,0)) {'axis_0'}", "expert", 8),
         ("mesh['axis_0'=8,'axis_1'=16], device_ids=([16,8]T(1,0)) {'axis_1'}", "data+expert", 16),
     ],
 )
 def test_groups_written_as_axes_of_a_mesh(mesh, groups, axis, members):
-    # A reduce-scatter's bytes are those of its operand, so that they tell the group's size.
+    # The bytes of a reduce-scatter are those of its operand, and so show the size of the group.
     operation = _operation("reduce-scatter", "bf16[100]{0}", groups)
     (found,) = collectives([operation], mesh, parse_slice("v5p:4x4x8"))
     assert found.axis == axis
@@ -100,29 +103,29 @@ def test_a_group_along_an_axis_of_one_device_sends_nothing(mesh):
     assert collectives([alone], mesh, parse_slice("v5p:4x4x8")) == []
 
 
-def test_what_a_slice_sends_to_the_other(mesh):
+def test_exchanges_between_slices(mesh):
     for device in mesh.devices[4:].flat:
         device.slice_index = 1
     across = Operation(
         "send.1",
         "send",
         "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])",
-        '(%x, %token), channel_id=7, is_host_transfer=true, frontend_attributes={'
+        "(%x, %token), channel_id=7, is_host_transfer=true, frontend_attributes={"
         '_xla_host_transfer_rendezvous="a",_xla_megascale_transfer_type="ALL_REDUCE"}',
-        times=3,
+        count=3,
         flops=0,
-        path="",
-    )  # fmt: skip
+        op_name="",
+    )
     done = dataclasses.replace(across, name="send-done.1", opcode="send-done", shape="token[]")
     to_the_host = dataclasses.replace(across, attributes="(%x), is_host_transfer=true")
     (found,) = collectives([across, done, to_the_host], mesh, parse_slice("2xv5p:4x4x4"))
     assert (found.op, found.dtype, found.axis) == ("all-reduce", "f32", BETWEEN_SLICES)
     assert (found.count, found.bytes) == (3, 3 * 1000 * 8 * 4)
-    # Half of it there and half of it back, 50 Gbit/s a chip.
+    # Half of the bytes in each of two rounds, 50 Gbit/s for each chip.
     assert found.seconds == pytest.approx(3 * 2 * 32000 / 2 / 6.25e9)
 
 
-def test_a_group_that_cannot_be_read_is_no_group_of_none(mesh):
+def test_a_group_that_cannot_be_read_is_an_error(mesh):
     unknown = _operation("all-reduce", "f32[8]{0}", "something new")
     with pytest.raises(ValueError, match="cannot be read.*something new"):
         collectives([unknown], mesh, parse_slice("v5p:4x4x8"))

@@ -1,3 +1,5 @@
+"""Operations, loops and shapes of a printed program."""
+
 from switch_jax.planning.hlo import arrays, operations
 
 TEXT = """\
@@ -39,16 +41,16 @@ ENTRY %main.9 (p: bf16[8,32]) -> bf16[8,32] {
 """  # noqa: E501
 
 
-def test_loops_run_as_often_as_their_condition_says():
+def test_operations_of_a_loop_count_by_its_condition():
     by_name = {o.name: o for o in operations(TEXT)}
-    assert by_name["fusion.7"].times == 12
+    assert by_name["fusion.7"].count == 12
     assert by_name["fusion.7"].cycles == 1000
-    assert by_name["fusion.7"].path == "jit(step)/jvp()/while/body/attention/dot_general"
-    assert by_name["copy.3"].times == 1
+    assert by_name["fusion.7"].op_name == "jit(step)/jvp()/while/body/attention/dot_general"
+    assert by_name["copy.3"].count == 1
     assert by_name["copy.3"].cycles == 50
 
 
-def test_what_the_compiler_does_not_know_is_no_number():
+def test_unknown_cycles_and_free_operations():
     by_name = {o.name: o for o in operations(TEXT)}
     assert by_name["sort.1"].cycles is None
     assert not by_name["sort.1"].is_free
@@ -57,7 +59,7 @@ def test_what_the_compiler_does_not_know_is_no_number():
     assert by_name["while.2"].is_free
 
 
-def test_products_are_counted_where_they_are_fused_and_kernels_as_their_author_says():
+def test_flops_of_fused_products_and_of_kernels_with_an_estimate():
     flops = {o.name: o.flops for o in operations(TEXT)}
     assert flops["fusion.7"] == 2 * 8 * 16 * 32
     assert flops["kernel.5"] == 77
@@ -65,11 +67,10 @@ def test_products_are_counted_where_they_are_fused_and_kernels_as_their_author_s
 
 
 def test_a_collective_inside_a_fusion_is_found():
-    found = [o for o in operations(TEXT) if o.opcode == "all-gather"]
-    assert [(o.name, o.times) for o in found] == [("all-gather.3", 12)]
+    gathers = [o for o in operations(TEXT) if o.opcode == "all-gather"]
+    assert [(o.name, o.count) for o in gathers] == [("all-gather.3", 12)]
 
 
 def test_arrays_of_a_printed_shape():
-    assert arrays("(s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}, pred[3]{0})") == [
-        ("s32", ()), ("bf16", (8, 32)), ("pred", (3,)),
-    ]  # fmt: skip
+    expected = [("s32", ()), ("bf16", (8, 32)), ("pred", (3,))]
+    assert arrays("(s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}, pred[3]{0})") == expected

@@ -1,3 +1,5 @@
+"""Plans from a compiled program, and from the compiler's out-of-memory error."""
+
 import dataclasses
 
 import jax
@@ -12,7 +14,7 @@ from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.hlo import Operation, operations
 from tests.planning.fake_mesh import Device, FakeMesh
 
-# Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 but for its number.
+# Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 except for its name.
 TEXT = """\
 HloModule jit_step, is_scheduled=true
 
@@ -60,7 +62,7 @@ PROGRAM = Program(
 
 @pytest.fixture
 def mesh():
-    """v5p:2x2x1's chips, all along the expert axis."""
+    """The chips of v5p:2x2x1, all along the expert axis."""
     devices = np.empty((1, 4, 1), object)
     for i in range(4):
         devices[0, i, 0] = Device((i // 2, i % 2, 0))
@@ -72,92 +74,99 @@ def costs(mesh):
     return plan.costs_of(PROGRAM, mesh, parse_slice("v5p:2x2x1"))
 
 
-def test_cycles_add_up_by_part_and_by_trips(costs):
+def test_cycles_by_part_include_loop_iterations(costs):
     assert costs.cycles_by_part == {
         "attention": 12 * 1000,
-        "dispatch": 12 * (200 + 200),  # the second one, equal to the first, is written down once
-        "experts": 12 * 30,  # what an all-to-all does in its own device's memory
+        "dispatch": 12 * (200 + 200),  # equal operations, of which the schedule has one
+        "experts": 12 * 30,  # the all-to-all's work in the memory of its device
         "other": 50,
     }
     assert costs.estimated_cycles == 12000 + 4800 + 360 + 50
     assert list(costs.cycles_by_part) == ["attention", "dispatch", "experts", "other"]
 
 
-def test_what_was_counted_from_the_schedule_is_told_apart(costs):
+def test_cycles_from_the_schedule_are_a_figure_of_their_own(costs):
     assert costs.scheduled_cycles == 4800 + 360
 
 
-def test_what_nobody_counted_is_listed_by_kind(costs):
-    # kernel.3 has another shape than those that were written down. Scalars, what runs in the
-    # background and what only tells the compiler something are no work.
+def test_operations_without_cycles_are_listed_by_opcode(costs):
+    # kernel.3 has another shape than the operations in the schedule. Scalars, operations in the
+    # background and hints to the compiler take no time of a core.
     assert costs.uncounted == {"custom-call": 1}
 
 
-def test_an_all_reduce_is_an_exchange_and_no_computation(costs):
-    found = {c.op: c for c in costs.collectives}
-    assert set(found) == {"all-to-all", "all-reduce"}
-    assert (found["all-reduce"].count, found["all-reduce"].bytes) == (1, 4000)
-    assert (found["all-to-all"].count, found["all-to-all"].bytes) == (12, 12 * 4 * 128 * 2)
+def test_an_all_reduce_is_an_exchange_and_not_computation(costs):
+    by_op = {c.op: c for c in costs.collectives}
+    assert set(by_op) == {"all-to-all", "all-reduce"}
+    assert (by_op["all-reduce"].count, by_op["all-reduce"].bytes) == (1, 4000)
+    assert (by_op["all-to-all"].count, by_op["all-to-all"].bytes) == (12, 12 * 4 * 128 * 2)
     assert {c.axis for c in costs.collectives} == {"expert"}
 
 
 def test_the_step_time_model_by_hand(costs):
-    # 459 TFLOP/s by 8 units of 128 x 128, two FLOPs each; links of 100 GB/s, here in a square:
-    # all of the all-reduce there and back, but a chip's own quarter, over two rings both ways;
-    # half of what an all-to-all sends crosses one of the open rings of two.
-    cycles = 17210 / (459e12 / 262144)
-    reduced = 2 * 4000 * 3 / 4 / 400e9
-    exchanged = 12288 / 2 / 100e9
-    assert costs.compute_seconds == pytest.approx(cycles)
-    assert costs.collective_seconds == pytest.approx(reduced + exchanged)
-    assert costs.step_seconds == pytest.approx(cycles + reduced + exchanged)
+    # 459 TFLOP/s from 8 units of 128 x 128 with two FLOPs each; links of 100 GB/s in a square.
+    # An all-reduce sends 2 x 3/4 of its bytes over two rings in both directions; half of the bytes
+    # of an all-to-all cross each of the links of the longest dimension.
+    seconds = 17210 / (459e12 / 262144)
+    all_reduce = 2 * 4000 * 3 / 4 / 400e9
+    all_to_all = 12288 / 2 / 100e9
+    assert costs.compute_seconds == pytest.approx(seconds)
+    assert costs.collective_seconds == pytest.approx(all_reduce + all_to_all)
+    assert costs.step_seconds == pytest.approx(seconds + all_reduce + all_to_all)
 
 
-def test_flops_of_all_devices_by_trips(mesh):
-    def product(name, flops, times):
-        return Operation(name, "fusion", "bf16[8]{0}", "(%x), calls=%f", times, flops, "")
+def test_flops_of_all_devices_include_loop_iterations(mesh):
+    def product(name, flops, count):
+        return Operation(name, "fusion", "bf16[8]{0}", "(%x), calls=%f", count, flops, "")
 
     program = dataclasses.replace(PROGRAM, operations=[product("a", 100, 12), product("b", 7, 1)])
     assert plan.costs_of(program, mesh, parse_slice("v5p:2x2x1")).compiled_flops == 4 * 1207
 
 
-def test_memory_is_a_chip_s_though_a_device_be_half_a_chip(mesh):
+def test_memory_is_that_of_a_chip_even_if_a_device_is_half_a_chip(mesh):
     costs = plan.costs_of(PROGRAM, mesh, parse_slice("v3:2x2"))
     assert (costs.arguments_bytes, costs.outputs_bytes) == (2000, 200)
     assert costs.temporaries_bytes == 1000
 
 
 MODEL = ModelConfig(
-    vocab_size=100, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, num_experts=4, expert_d_ff=16, sparse_step=2, group_size=32,
-)  # fmt: skip
+    vocab_size=100,
+    d_model=8,
+    d_ff=16,
+    d_kv=4,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    num_experts=4,
+    expert_d_ff=16,
+    sparse_step=2,
+    group_size=32,
+)
 CONFIG = Config(
     RunConfig("none", train_steps=1, batch_size=16),
     MODEL,
     DataConfig("none", {"inputs": 32, "targets": 16}),
     MeshConfig(2, 4, 1),
 )
-# By hand: the tables of words and of relative positions (one a stack), then each stack's norms and
-# blocks of two layers: attention of 4 x 8 x 8, a dense layer, four experts and their router.
+# By hand: the embeddings of tokens and of relative positions (one in each stack), then the norms
+# and the two layers of each stack: attention of 4 x 8 x 8, a dense layer, four experts, a router.
 ATTENTION, DENSE = 4 * 8 * 8, 2 * 8 * 16
 FEED_FORWARDS = DENSE + 4 * DENSE + 8 * 4
-PARAMETERS = (
-    100 * 8 + 2 * 32 * 2
-    + (2 * ATTENTION + FEED_FORWARDS + 4 * 8 + 8)
-    + (4 * ATTENTION + FEED_FORWARDS + 6 * 8 + 8)
-)  # fmt: skip
+ENCODER = 2 * ATTENTION + FEED_FORWARDS + 4 * 8 + 8
+DECODER = 4 * ATTENTION + FEED_FORWARDS + 6 * 8 + 8
+PARAMETERS = 100 * 8 + 2 * 32 * 2 + ENCODER + DECODER
 
 
 @pytest.fixture
 def compile_to(monkeypatch):
-    """Gives what the compiler is to answer; the devices are this machine's virtual CPUs."""
+    """Sets the compiler's result; the devices are this machine's virtual CPUs."""
 
-    def answer(result):
+    def set_result(result):
         monkeypatch.setattr(plan, "devices", lambda _: jax.devices())
         monkeypatch.setattr(plan, "lower_train_step", lambda *_: None)
         monkeypatch.setattr(plan, "compile_program", lambda _: result)
 
-    return answer
+    return set_result
 
 
 def test_a_plan_of_a_step_that_fits(compile_to):
@@ -172,7 +181,7 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.hbm_limit_bytes == 16 * 2**30
     assert made.tokens == 16 * (32 + 16)
     # A row of 32 inputs, two of 16 targets, 4 experts: 32 / 4 x 1.25 = 10 slots.
-    assert [its[:3] for its in made.groups.values()] == [(32, 10, 1.25)] * 2
+    assert [groups[:3] for groups in made.groups.values()] == [(32, 10, 1.25)] * 2
     assert made.as_json()["routing_groups"]["encoder"]["slots"] == 10
     seconds = 16850 / (197e12 / 131072)
     assert made.tokens_per_second == pytest.approx(768 / seconds)
@@ -182,7 +191,7 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.utilisation == pytest.approx(made.model_flops / 8 / (16850 * 131072))
 
 
-def test_a_plan_of_a_step_that_does_not(compile_to):
+def test_a_plan_of_a_step_that_does_not_fit(compile_to):
     compile_to(OutOfMemory(20 * 2**30, 15 * 2**30, 2.5, "out of memory"))
     made = plan.make_plan(CONFIG, parse_slice("v3-8"))
     assert not made.fits
@@ -201,21 +210,23 @@ def test_a_plan_of_a_step_that_does_not(compile_to):
         (
             "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
             "space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by 15.75G.\nTotal ...",
-            31.5, 15.75,
+            31.5,
+            15.75,
         ),
         (
             "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
             "temporaries (24.75G) exceeds available HBM (15.75G).",
-            24.75, 15.75,
+            24.75,
+            15.75,
         ),
     ],
-)  # fmt: skip
-def test_the_compiler_s_verdicts_are_read(message, needed, limit, monkeypatch, tmp_path):
+)
+def test_out_of_memory_errors_are_read(message, needed, limit, monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
-    verdict = compiler.compile_program(_Refusing(message))
-    assert isinstance(verdict, OutOfMemory)
-    assert (verdict.needed, verdict.limit) == (needed * 2**30, limit * 2**30)
-    assert "\n" not in verdict.message
+    report = compiler.compile_program(_Refusing(message))
+    assert isinstance(report, OutOfMemory)
+    assert (report.needed, report.limit) == (needed * 2**30, limit * 2**30)
+    assert "\n" not in report.message
 
 
 def test_another_error_of_the_compiler_is_raised(monkeypatch, tmp_path):
@@ -225,7 +236,7 @@ def test_another_error_of_the_compiler_is_raised(monkeypatch, tmp_path):
 
 
 class _Refusing:
-    """A lowered program that the compiler answers with an error."""
+    """A lowered program whose compilation fails."""
 
     def __init__(self, message):
         self.message = message

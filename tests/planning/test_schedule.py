@@ -1,3 +1,5 @@
+"""Cycles of printed instruction bundles, by hand."""
+
 from switch_jax.planning.schedule import count_cycles, cycles_by_operation
 
 STRAIGHT = """\
@@ -16,7 +18,7 @@ STRAIGHT = """\
 """
 
 
-def test_a_loop_counts_its_bundles_and_delay_slots_by_its_trips():
+def test_a_loop_counts_its_bundles_and_delay_slots_in_each_iteration():
     # Bundles 1 to 8 (the branch takes effect four later), 42 times, and two outside.
     assert count_cycles(STRAIGHT) == 8 * 42 + 2
 
@@ -40,11 +42,11 @@ def test_inner_loops_multiply():
      0x9   : > { %s4 = sadd.s32 1, %s3  ;;  %p9 = scmp.ge.s32.totalorder %s4, 3 }
      0xa   : > { %10 = sbr.rel (!%p9) target = $region1 }
 """
-    # Inner: bundles 2 to 8, 5 trips; outer: 1, 9, 10, 3 trips; bundle 0 once.
+    # Inner: bundles 2 to 8, 5 iterations; outer: 1, 9 and 10, 3 iterations; bundle 0 once.
     assert count_cycles(inner) == 3 * (7 * 5 + 3) + 1
 
 
-def test_files_are_named_after_their_operations_and_only_those_asked_for_are_read(tmp_path):
+def test_only_the_files_of_the_named_operations_are_read(tmp_path):
     (tmp_path / "124-all-reduce.2-01-final_bundles.txt").write_text(STRAIGHT)
     (tmp_path / "123-gather_fusion.1-01-final_bundles.txt").write_text(STRAIGHT)
     (tmp_path / "123-gather_fusion.1-00-schedule-analysis_final_bundles.txt").write_text("x")

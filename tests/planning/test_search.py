@@ -1,25 +1,32 @@
+"""Valid meshes, their order, and changes that save memory."""
+
 import contextlib
 import dataclasses
+import itertools
 
 import jax
 import pytest
 
-from switch_jax.config import (
-    Config,
-    DataConfig,
-    MeshConfig,
-    ModelConfig,
-    RunConfig,
-)
+from switch_jax.config import Config, DataConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.planning import search
 from switch_jax.planning.plan import Costs, Plan
+from switch_jax.train_step.microbatches import check_batch
 
 MODEL = ModelConfig(
-    vocab_size=64, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, num_experts=4, expert_d_ff=16, sparse_step=2, group_size=32,
-)  # fmt: skip
+    vocab_size=64,
+    d_model=8,
+    d_ff=16,
+    d_kv=4,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    num_experts=4,
+    expert_d_ff=16,
+    sparse_step=2,
+    group_size=32,
+)
 CONFIG = Config(
     RunConfig("none", train_steps=1, batch_size=16),
     MODEL,
@@ -33,24 +40,23 @@ def virtual_devices(monkeypatch):
     monkeypatch.setattr(search, "devices", lambda _: jax.devices())
 
 
-def _meshes(found):
-    return [(c.mesh.data, c.mesh.expert, c.mesh.model) for c in found]
+def _meshes(candidates):
+    return [(c.mesh.data, c.mesh.expert, c.mesh.model) for c in candidates]
 
 
-def test_all_legal_meshes_and_no_other():
+def test_all_valid_meshes_and_no_other():
     # 8 = data x expert x model, with at most 4 experts and 2 heads.
-    assert sorted(_meshes(search.candidates(CONFIG, EIGHT))) == [
-        (1, 4, 2), (2, 2, 2), (2, 4, 1), (4, 1, 2), (4, 2, 1), (8, 1, 1),
-    ]  # fmt: skip
+    valid = [(1, 4, 2), (2, 2, 2), (2, 4, 1), (4, 1, 2), (4, 2, 1), (8, 1, 1)]
+    assert sorted(_meshes(search.candidates(CONFIG, EIGHT))) == valid
 
 
 def test_a_batch_that_does_not_divide_leaves_meshes_of_fewer_batch_devices():
-    # 4 rows go on 4 devices at most, so that the model axis takes the other 2; targets of 16 are
-    # routed two rows together, which 4 devices have not.
+    # 4 rows go to at most 4 devices, so that the model axis has 2; groups of targets take two rows,
+    # and each of 4 devices has one.
     few = CONFIG.replace("run", batch_size=4)
     small_groups = few.replace("model", group_size=16)
-    found = search.candidates(small_groups, EIGHT)
-    assert sorted(_meshes(found)) == [(1, 4, 2), (2, 2, 2), (4, 1, 2)]
+    candidates = search.candidates(small_groups, EIGHT)
+    assert sorted(_meshes(candidates)) == [(1, 4, 2), (2, 2, 2), (4, 1, 2)]
     assert search.candidates(few, EIGHT) == []
 
 
@@ -59,33 +65,34 @@ def test_a_dense_model_needs_no_expert_axis():
     assert sorted(_meshes(search.candidates(dense, EIGHT))) == [(4, 1, 2), (8, 1, 1)]
 
 
-def test_those_that_send_least_come_first():
-    found = search.candidates(CONFIG, EIGHT)
-    assert [c.sent_bytes for c in found] == sorted(c.sent_bytes for c in found)
+def test_meshes_that_send_least_come_first():
+    candidates = search.candidates(CONFIG, EIGHT)
+    sent = [c.sent_bytes for c in candidates]
+    assert sent == sorted(sent)
 
 
-def test_those_whose_state_fits_come_before_those_that_send_less():
+def test_meshes_whose_state_fits_come_before_those_that_send_less():
     by_bytes = search.candidates(CONFIG, EIGHT)
     limit = sorted(c.state_bytes for c in by_bytes)[1]
     generation = dataclasses.replace(EIGHT.generation, hbm_bytes=limit)
-    found = search.candidates(CONFIG, dataclasses.replace(EIGHT, generation=generation))
-    fits = [c.state_bytes <= limit for c in found]
+    candidates = search.candidates(CONFIG, dataclasses.replace(EIGHT, generation=generation))
+    fits = [c.state_bytes <= limit for c in candidates]
     assert fits == sorted(fits, reverse=True)
     assert 0 < sum(fits) < len(fits)
-    assert [c for c in by_bytes if c.state_bytes <= limit] == found[: sum(fits)]
-    assert [c for c in by_bytes if c.state_bytes > limit] == found[sum(fits) :]
+    assert [c for c in by_bytes if c.state_bytes <= limit] == candidates[: sum(fits)]
+    assert [c for c in by_bytes if c.state_bytes > limit] == candidates[sum(fits) :]
 
 
-def test_state_is_counted_by_hand():
-    # Parameters of one device of (2, 4, 1): all of the tables, norms, attention, dense layers and
-    # routers, and one expert of four in each of two Switch layers. Adafactor does not factor what
-    # is this small: its moments are as large again.
+def test_bytes_of_the_state_by_hand():
+    # Parameters of one device of (2, 4, 1): all embeddings, norms, attention, dense layers and
+    # routers, and one of the four experts of each of two Switch layers. Adafactor does not factor
+    # arrays this small: its moments have the size of the parameters.
     attention, dense = 4 * 8 * 8, 2 * 8 * 16
     blocks = (2 + 4) * attention + 2 * (dense + dense + 8 * 4) + (5 + 7) * 8
     parameters = 4 * (64 * 8 + 2 * 32 * 2 + blocks)
     guard = 4 * 2 * 128  # the last losses and gradient norms
-    found = {c.mesh: c.state_bytes for c in search.candidates(CONFIG, EIGHT)}
-    assert found[MeshConfig(2, 4, 1)] == pytest.approx(2 * parameters + guard, rel=0.01)
+    state_bytes = {c.mesh: c.state_bytes for c in search.candidates(CONFIG, EIGHT)}
+    assert state_bytes[MeshConfig(2, 4, 1)] == pytest.approx(2 * parameters + guard, rel=0.01)
 
 
 def _plan(mesh, seconds, needed=1):
@@ -94,10 +101,10 @@ def _plan(mesh, seconds, needed=1):
     return Plan(**values | {"mesh": mesh, "hbm_bytes": needed, "costs": costs or None})
 
 
-def test_the_most_promising_are_compiled_and_ranked_by_time_and_then_by_what_lacks(monkeypatch):
+def test_plans_are_ranked_by_time_and_then_by_missing_memory(monkeypatch):
     first = _meshes(search.candidates(CONFIG, EIGHT))[:4]
     outcomes = dict(zip(first, [(None, 7), (0.3, 1), (None, 5), (0.2, 1)], strict=True))
-    tried, said = [], []
+    tried, descriptions = [], []
 
     def make_plan(config, hardware):
         mesh = config.mesh
@@ -106,21 +113,25 @@ def test_the_most_promising_are_compiled_and_ranked_by_time_and_then_by_what_lac
         return _plan(tried[-1], *outcomes[tried[-1]])
 
     monkeypatch.setattr(search, "make_plan", make_plan)
-    plans = search.search(CONFIG, EIGHT, 4, lambda what: contextlib.nullcontext(said.append(what)))
+
+    def compiling(description):
+        return contextlib.nullcontext(descriptions.append(description))
+
+    plans = search.search(CONFIG, EIGHT, 4, compiling)
     assert tried == first
     assert [p.mesh for p in plans] == [first[3], first[1], first[2], first[0]]
-    assert said[0] == "mesh 1 of 4: {} x {} x {}".format(*first[0])
+    assert descriptions[0] == "mesh 1 of 4: {} x {} x {}".format(*first[0])
 
 
-def test_where_no_mesh_is_legal_the_message_says_why():
+def test_without_a_valid_mesh_the_message_says_why():
     config = CONFIG.replace("run", batch_size=7)
     with pytest.raises(UserError, match=r"no mesh of the 8 devices of v5e-8: batch size 7 .*7 % 8"):
         search.search(config, EIGHT, 4, contextlib.nullcontext)
 
 
-def test_changes_add_up():
+def test_changes_are_combined():
     full = "--gin.REMAT_POLICY=full"
-    changes = list(search.changes(CONFIG))
+    changes = list(search.changes(CONFIG, batch_shards=1))
     assert [flags for flags, _ in changes] == [
         full,
         f"{full} --gin.NUM_MICROBATCHES=2",
@@ -135,9 +146,66 @@ def test_changes_add_up():
         assert config.mesh.fully_sharded_weights == ("SHARDED" in flags)
 
 
-def test_what_a_run_has_already_is_no_change():
-    config = CONFIG.replace("model", remat_policy="full").replace("run", num_microbatches=2)
+def test_no_change_to_what_a_run_already_has():
+    config = CONFIG.replace("model", remat_policy="full", decoder_group_size=16)
+    config = config.replace("run", num_microbatches=2)
     config = config.replace("mesh", fully_sharded_weights=True)
-    assert [flags for flags, _ in search.changes(config)] == [
+    assert [flags for flags, _ in search.changes(config, batch_shards=1)] == [
         f"--gin.NUM_MICROBATCHES={n}" for n in (4, 8, 16)
     ]
+
+
+def test_groups_of_all_rows_of_a_device_are_lowered_with_the_microbatches():
+    # Each of 4 devices has 8 rows. A group takes 8 rows of 32 inputs, or 16 tokens of one target.
+    config = CONFIG.replace("run", batch_size=32)
+    config = config.replace("model", remat_policy="full", group_size=256, decoder_group_size=8)
+    config = config.replace("mesh", fully_sharded_weights=True)
+    changes = list(search.changes(config, batch_shards=4))
+    assert [flags for flags, _ in changes] == [
+        f"--gin.NUM_MICROBATCHES={n} --gin.GROUP_SIZE={size} --gin.DECODER_GROUP_SIZE=8"
+        for n, size in ((2, 128), (4, 64), (8, 32))
+    ]
+    sizes = [changed.model.group_sizes for _, changed in changes]
+    assert sizes == [{"encoder": n, "decoder": 8} for n in (128, 64, 32)]
+
+
+def test_a_decoder_whose_groups_follow_the_encoder_s_gets_its_own_size():
+    # Each of 4 devices has 8 rows: groups take 4 rows of 32 inputs, and 8 of 16 targets.
+    config = CONFIG.replace("run", batch_size=32).replace("model", group_size=128)
+    flags, changed = list(search.changes(config, batch_shards=4))[1]
+    assert flags.endswith(
+        "--gin.NUM_MICROBATCHES=2 --gin.GROUP_SIZE=128 --gin.DECODER_GROUP_SIZE=64"
+    )
+    assert changed.model.group_sizes == {"encoder": 128, "decoder": 64}
+
+
+def test_a_dense_model_has_no_groups_to_lower():
+    dense = CONFIG.replace("model", num_experts=0, remat_policy="full", group_size=512)
+    flags, changed = next(search.changes(dense, batch_shards=8))
+    assert flags == "--gin.NUM_MICROBATCHES=2"
+    assert changed.model == dense.model
+
+
+@pytest.mark.parametrize("batch_shards", [1, 2, 4])
+def test_every_change_divides_if_the_batch_does(batch_shards):
+    """For all group sizes that `check_batch` accepts without the change."""
+    shape = {"data": batch_shards, "expert": 1, "model": 1}
+    num_lowered = 0
+    for batch_size, rows, target_rows in itertools.product(
+        (8, 24, 48, 64), (1, 2, 3, 6, 8), (1, 4)
+    ):
+        config = CONFIG.replace("run", batch_size=batch_size)
+        config = config.replace("model", group_size=32 * rows, decoder_group_size=16 * target_rows)
+        try:
+            check_batch(config, shape)
+        except UserError:
+            continue
+        for flags, changed in search.changes(config, batch_shards):
+            if batch_size % (changed.run.num_microbatches * batch_shards):
+                assert changed.model.group_sizes == config.model.group_sizes
+                continue
+            check_batch(changed, shape)
+            for stack, size in changed.model.group_sizes.items():
+                assert size <= config.model.group_sizes[stack]
+            num_lowered += "GROUP_SIZE" in flags
+    assert num_lowered > 10

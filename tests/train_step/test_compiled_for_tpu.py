@@ -48,7 +48,7 @@ def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Prog
 def collectives(request):
     """Of the Switch model: (opcode, times in a step, arrays of the result)."""
     return [
-        (o.opcode.removesuffix("-start"), o.times, arrays(o.shape))
+        (o.opcode.removesuffix("-start"), o.count, arrays(o.shape))
         for o in _compiled(*request.param).operations
         if o.opcode.removesuffix("-start") in COLLECTIVES
     ]
@@ -74,7 +74,7 @@ def test_layers_one_by_one_compute_as_much_again_as_scanned_ones(experts):
 
 
 def _flops(program: compiler.Program) -> int:
-    return sum(o.flops * o.times for o in program.operations)
+    return sum(o.flops * o.count for o in program.operations)
 
 
 def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):
