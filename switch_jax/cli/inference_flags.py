@@ -85,7 +85,7 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     from switch_jax.train_step.microbatches import check_batch
     from switch_jax.train_step.state import abstract_state
 
-    check_vocabulary(config.data, config.model.vocab_size)
+    check_vocabulary(config.data, config.model.num_embeddings)
     _check_same_vocabularies(model_dir, run_vocabularies, config.data)
     decoding = _decoding_config(args, config)
     mesh = make_mesh(config.mesh)

@@ -136,7 +136,7 @@ class CheckpointEvaluator:
             num_batches = 10**9
             if self._num_examples is not None:
                 num_batches = -(-self._num_examples // config.run.batch_size)
-            config = config.replace("run", eval_batches=num_batches)
+            config = config.replace("run", eval_steps=num_batches)
             self._evaluation = Evaluation(config, mesh, self._trained.parameters, self._opened)
         for task, metrics in self._evaluation(parameters).items():
             self._write(RecordKind.TEACHER_FORCED, step, task, metrics)
@@ -145,7 +145,11 @@ class CheckpointEvaluator:
         data = self._data
         if task.name not in self._task_evaluators:
             self._task_evaluators[task.name] = TaskEvaluator(
-                task, data.task_feature_lengths, data.split, data.use_cached, self._num_examples
+                task,
+                data.task_feature_lengths,
+                data.split,
+                data.use_cached_tasks,
+                self._num_examples,
             )
         metrics, rows = self._task_evaluators[task.name].evaluate(self._predictor, parameters)
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]

@@ -38,7 +38,7 @@ def check_scoring(model: ModelConfig, batch_size: int, target_length: int, memor
       target_length: L, tokens of the decoder.
       memory: bytes of all devices together, see `metrics.memory.memory_of`.
     """
-    row = target_length * model.vocab_size * 4
+    row = target_length * model.num_embeddings * 4
     if batch_size * row > memory:
         raise UserError(
             f"scoring {batch_size} rows of {target_length} tokens needs at least "
@@ -49,9 +49,9 @@ def check_scoring(model: ModelConfig, batch_size: int, target_length: int, memor
 
 def decoding_bytes(model: ModelConfig, config: DecodingConfig, input_length: int) -> int:
     """Bytes of a row: keys and values of M inputs and of each beam's L tokens, and the logits."""
-    size = jnp.dtype(model.dtype).itemsize
-    token = 2 * model.num_decoder_layers * model.num_heads * model.d_kv * size
-    beam = config.max_tokens * token + model.vocab_size * 4
+    size = jnp.dtype(model.activation_dtype).itemsize
+    token = 2 * model.num_decoder_layers * model.num_heads * model.head_dim * size
+    beam = config.max_tokens * token + model.num_embeddings * 4
     return input_length * token + config.num_beams * beam
 
 

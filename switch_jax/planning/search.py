@@ -189,11 +189,11 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     (section 5).
     """
     model, shards = config.model, batch_shards(mesh.shape)
-    activations = 2 * config.tokens_per_step / shards * model.d_model
+    activations = 2 * config.tokens_per_step / shards * model.embed_dim
     layers = model.num_encoder_layers + model.num_decoder_layers
     sparse = sum(map(len, model.sparse_layers.values()))
     gradients = _shard_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
-    expert_bytes = 2 * sparse * model.train_capacity_factor * activations * remote
+    expert_bytes = 2 * sparse * model.train_expert_capacity_factor * activations * remote
     model_bytes = 4 * layers * activations * (1 - 1 / config.mesh.model)
     return gradients + expert_bytes + 2 * model_bytes

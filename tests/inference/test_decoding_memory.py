@@ -17,14 +17,14 @@ BATCH, INPUTS, TOKENS, BEAMS = 4, 6, 10, 3
 
 def config(dtype):
     return ModelConfig(
-        vocab_size=128,
-        d_model=16,
-        d_ff=32,
-        d_kv=4,
+        num_embeddings=128,
+        embed_dim=16,
+        mlp_dim=32,
+        head_dim=4,
         num_heads=2,
         num_encoder_layers=2,
         num_decoder_layers=4,
-        dtype=dtype,
+        activation_dtype=dtype,
     )
 
 
@@ -41,7 +41,7 @@ def test_bytes_of_keys_and_values(dtype):
 
     arrays = jax.tree.leaves(jax.eval_shape(start))
     cached = sum(array.size * array.dtype.itemsize for array in arrays)
-    logits = BATCH * BEAMS * model.vocab_size * np.dtype(np.float32).itemsize
+    logits = BATCH * BEAMS * model.num_embeddings * np.dtype(np.float32).itemsize
     predicted = decoding_bytes(model, DecodingConfig(TOKENS, num_beams=BEAMS), INPUTS)
     assert BATCH * predicted == cached + logits
 

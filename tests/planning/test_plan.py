@@ -130,15 +130,15 @@ def test_memory_is_that_of_a_chip_even_if_a_device_is_half_a_chip(mesh):
 
 
 MODEL = ModelConfig(
-    vocab_size=100,
-    d_model=8,
-    d_ff=16,
-    d_kv=4,
+    num_embeddings=100,
+    embed_dim=8,
+    mlp_dim=16,
+    head_dim=4,
     num_heads=2,
     num_encoder_layers=2,
     num_decoder_layers=2,
     num_experts=4,
-    expert_d_ff=16,
+    expert_mlp_dim=16,
     sparse_step=2,
     group_size=32,
 )

@@ -15,15 +15,15 @@ from switch_jax.planning.plan import Costs, Plan
 from switch_jax.train_step.microbatches import check_batch
 
 MODEL = ModelConfig(
-    vocab_size=64,
-    d_model=8,
-    d_ff=16,
-    d_kv=4,
+    num_embeddings=64,
+    embed_dim=8,
+    mlp_dim=16,
+    head_dim=4,
     num_heads=2,
     num_encoder_layers=2,
     num_decoder_layers=2,
     num_experts=4,
-    expert_d_ff=16,
+    expert_mlp_dim=16,
     sparse_step=2,
     group_size=32,
 )
