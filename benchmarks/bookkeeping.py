@@ -63,14 +63,29 @@ from switch_jax.trainer.train import compile_run  # noqa: E402
 BATCH, LENGTHS = 8, {"inputs": 128, "targets": 32}
 TURN, LOG_PERIOD = 5, 100
 MODEL = ModelConfig(
-    vocab_size=1152, d_model=256, d_ff=1024, d_kv=32, num_heads=8, num_encoder_layers=2,
-    num_decoder_layers=2, num_experts=8, group_size=512, dtype="float32",
-)  # fmt: skip
+    num_embeddings=1152,
+    embed_dim=256,
+    mlp_dim=1024,
+    head_dim=32,
+    num_heads=8,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    num_experts=8,
+    group_size=512,
+    activation_dtype="float32",
+)
 # 123M parameters: a state of about 500 MB.
 LARGE = ModelConfig(
-    vocab_size=32128, d_model=512, d_ff=2048, d_kv=64, num_heads=8, num_encoder_layers=4,
-    num_decoder_layers=4, num_experts=10, dtype="float32",
-)  # fmt: skip
+    num_embeddings=32128,
+    embed_dim=512,
+    mlp_dim=2048,
+    head_dim=64,
+    num_heads=8,
+    num_encoder_layers=4,
+    num_decoder_layers=4,
+    num_experts=10,
+    activation_dtype="float32",
+)
 # Sparse layers of each stack and experts of Switch-Base and Switch-C.
 SIZES = {"this model": None, "Switch-Base": (6, 128), "Switch-C": (15, 2048)}
 
@@ -89,8 +104,8 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
         sums = token_sums(output.logits, batch["decoder_target_tokens"], weights)
         value = (sums.cross_entropy + loss.z_loss * sums.z) / weights.sum()
         for router in (output.encoder, output.decoder):
-            value += loss.load_balance * router.load_balance_loss.sum()
-            value += loss.router_z * router.z_loss.sum()
+            value += loss.aux_loss_factor * router.load_balance_loss.sum()
+            value += loss.router_z_loss_factor * router.z_loss.sum()
         return value
 
     optimizer = make_optimizer(OptimizerConfig(), logical_axes(MODEL))
@@ -137,7 +152,7 @@ def copied(state: TrainState) -> TrainState:
 def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any:
     """The three, in turns; returns a step's metrics."""
     run = RunConfig(
-        str(folder), train_steps=10**6, batch_size=BATCH, log_period=LOG_PERIOD, eval_batches=1
+        str(folder), train_steps=10**6, batch_size=BATCH, log_period=LOG_PERIOD, eval_steps=1
     )
     data = DataConfig("english_span_corruption", LENGTHS)
     prepared = prepare(Config(run, MODEL, data, MeshConfig(data=1)))

@@ -38,7 +38,7 @@ def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Ite
     from switch_jax.data.train_batches import TrainBatches
 
     lengths = {"inputs": inputs, "targets": targets}
-    batches = TrainBatches(open_tasks(DataConfig(NAME, lengths, num_streams=streams)), batch_size)
+    batches = TrainBatches(open_tasks(DataConfig(NAME, lengths, data_streams=streams)), batch_size)
     return ((b["encoder_segments"], b["decoder_segments"]) for b, _ in batches)
 
 
@@ -167,7 +167,7 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
         output_features={"inputs": feature, "targets": feature},
     )
     inputs, targets, batch_size, _ = SETTINGS["512/114"]
-    config = DataConfig("many_lines", {"inputs": inputs, "targets": targets}, num_streams=streams)
+    config = DataConfig("many_lines", {"inputs": inputs, "targets": targets}, data_streams=streams)
     position = None
     if deep:
         # Nearly at the end of an epoch: each stream has one unit of it, in blocks of 256 KiB.

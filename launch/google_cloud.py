@@ -56,7 +56,7 @@ class GoogleCloudTarget(abc.ABC):
             project=args.project,
             zone=args.zone,
             image=args.image,
-            initial_checkpoint=run.initial_checkpoint,
+            initial_checkpoint=run.initial_checkpoint_path,
             cluster=args.cluster,
             service_account=args.service_account,
             spot=args.spot,

@@ -84,7 +84,7 @@ def open_trained(args: argparse.Namespace) -> TrainedModel:
     from switch_jax.train_step.microbatches import check_batch
     from switch_jax.train_step.state import abstract_state
 
-    check_vocabulary(config.data, config.model.vocab_size)
+    check_vocabulary(config.data, config.model.num_embeddings)
     _check_own_vocabulary(folder, trained_with, config.data)
     decoding = _decoding(args, config)
     mesh = make_mesh(config.mesh)

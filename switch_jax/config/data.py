@@ -19,11 +19,11 @@ class DataConfig:
       task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}.
       split: the split to train on.
       pack: put several short examples into one row.
-      shuffle: shuffle the training examples.
-      seed: of the order, the mixing and the masked spans.
-      num_streams: number K of independent streams, each of which gives B / K rows of a batch. Up to
-        K hosts share the reading. The order of the data depends on K, so a run keeps its number.
-      use_cached: read the caches that `switch_jax tasks cache` wrote instead of the sources.
+      shuffle_train_examples: shuffle the training examples.
+      random_seed: of the order, the mixing and the masked spans.
+      data_streams: number K of independent streams, each of which gives B / K rows of a batch. Up
+        to K hosts share the reading. The order of the data depends on K, so a run keeps its number.
+      use_cached_tasks: read the caches that `switch_jax tasks cache` wrote instead of the sources.
       vocabulary: 't5', 'mt5', 'byte' or the path of a SentencePiece model, for all features; None
         keeps the vocabularies of the task.
     """
@@ -32,15 +32,15 @@ class DataConfig:
     task_feature_lengths: Mapping[str, int]
     split: str = "train"
     pack: bool = True
-    shuffle: bool = True
-    seed: int = 0
-    num_streams: int = 1
-    use_cached: bool = False
+    shuffle_train_examples: bool = True
+    random_seed: int = 0
+    data_streams: int = 1
+    use_cached_tasks: bool = False
     vocabulary: str | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError for a value of the wrong type or out of range."""
-        check_fields(self, seed=SEED, num_streams=Range(1, _MAX_STREAMS))
+        check_fields(self, random_seed=SEED, data_streams=Range(1, _MAX_STREAMS))
         for feature, tokens in self.task_feature_lengths.items():
             if tokens > MAX_LENGTH:
                 raise FieldError(
@@ -54,7 +54,7 @@ class DataConfig:
                 f"task_feature_lengths is {dict(lengths)}: give 'inputs' and 'targets', each a "
                 "positive number of tokens, for example {'inputs': 128, 'targets': 32}"
             )
-        if self.use_cached and self.vocabulary is not None:
+        if self.use_cached_tasks and self.vocabulary is not None:
             raise UserError(
                 f"VOCABULARY = {self.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a "
                 "cache are those of the vocabulary that it was made with; set one of them to None "

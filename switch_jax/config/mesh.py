@@ -12,7 +12,7 @@ class MeshConfig:
     Attributes:
       data: copies of everything, each with its part of the batch; None = all remaining devices.
       expert: ways in which the experts are split; the batch is split over these devices too.
-      model: ways in which d_ff, the heads and the vocabulary are split.
+      model: ways in which mlp_dim, the heads and the vocabulary are split.
       fully_sharded_weights: split the weights, their gradients and the optimiser's state over data
         and expert too (experts' own over data); each layer's weights are gathered as it computes,
         and again in its backward pass, which takes a remat_policy other than 'none'.

@@ -15,33 +15,35 @@ class ModelConfig:
     """A T5 encoder-decoder, dense or sparse (section 2; sizes in Table 9).
 
     Attributes:
-      vocab_size: V, rows of the embedding table; at least the ids of the vocabulary.
-      d_model: D.
-      d_ff: F of the dense feed-forward layers.
-      d_kv: K, size of one attention head.
+      num_embeddings: V, rows of the embedding table; at least the ids of the vocabulary.
+      embed_dim: D.
+      mlp_dim: F of the dense feed-forward layers.
+      head_dim: K, size of one attention head.
       num_heads: H.
       num_encoder_layers, num_decoder_layers: N of each stack.
       activation: 'relu' (T5 1.0) or 'gated-gelu' (T5 1.1: two input projections, one through GELU).
       tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
       num_experts: E of every Switch layer; 0 = dense.
-      expert_d_ff: F of one expert; None = d_ff, so that the FLOPs are those of the dense model.
+      expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense
+        model.
       sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
         3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
       decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
-      train_capacity_factor, eval_capacity_factor: see `moe.expert_capacity` (Eq. 3).
-      min_capacity: fewest slots of an expert in a group.
-      capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
+      train_expert_capacity_factor, eval_expert_capacity_factor: see `moe.expert_capacity` (Eq. 3).
+      min_expert_capacity: fewest slots of an expert in a group.
+      expert_capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
         `moe.expert_capacity`. 8 is fast on a TPU; 1 does not round.
-      jitter: epsilon of the noise on the router's input in training (App. C).
+      jitter_noise: epsilon of the noise on the router's input in training (App. C).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
         dropout_rate.
-      init_scale: s of the truncated-normal initialisation with variance s / fan-in (section 2.4):
+      scale: s of the truncated-normal initialisation with variance s / fan-in (section 2.4):
         1.0 for T5, 0.1 for Switch.
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
       norm_epsilon: RMSNorm's.
-      dtype: 'bfloat16' or 'float32', of activations; parameters and the router are float32.
+      activation_dtype: 'bfloat16' or 'float32', of activations; parameters and the router are
+        float32.
       scan_layers: compile one block, and run it in a loop over the blocks. False compiles each
         block by itself: the program is faster, since no activation is copied into a stack and out
         of it (1.3 times for T5-Base on TPU v5p), but takes several times longer to compile.
@@ -51,32 +53,32 @@ class ModelConfig:
         are always saved, so that nothing is exchanged twice.
     """
 
-    vocab_size: int
-    d_model: int
-    d_ff: int
-    d_kv: int
+    num_embeddings: int
+    embed_dim: int
+    mlp_dim: int
+    head_dim: int
     num_heads: int
     num_encoder_layers: int
     num_decoder_layers: int
     activation: str = "relu"
     tie_embeddings: bool = True
     num_experts: int = 0
-    expert_d_ff: int | None = None
+    expert_mlp_dim: int | None = None
     sparse_step: int = 2
     group_size: int = 4096
     decoder_group_size: int | None = None
-    train_capacity_factor: float = 1.25
-    eval_capacity_factor: float = 2.0
-    min_capacity: int = 4
-    capacity_multiple: int = 8
-    jitter: float = 1e-2
+    train_expert_capacity_factor: float = 1.25
+    eval_expert_capacity_factor: float = 2.0
+    min_expert_capacity: int = 4
+    expert_capacity_multiple: int = 8
+    jitter_noise: float = 1e-2
     dropout_rate: float = 0.0
     expert_dropout_rate: float | None = None
-    init_scale: float = 1.0
+    scale: float = 1.0
     relative_position_buckets: int = 32
     relative_position_max_distance: int = 128
     norm_epsilon: float = 1e-6
-    dtype: str = "bfloat16"
+    activation_dtype: str = "bfloat16"
     scan_layers: bool = True
     remat_policy: str = "none"
 
@@ -85,32 +87,32 @@ class ModelConfig:
         size, layers = Range(1, 2**20), Range(1, 10_000)
         check_fields(
             self,
-            vocab_size=Range(1, 2**24),
-            d_model=size,
-            d_ff=size,
-            d_kv=size,
+            num_embeddings=Range(1, 2**24),
+            embed_dim=size,
+            mlp_dim=size,
+            head_dim=size,
             num_heads=size,
             num_encoder_layers=layers,
             num_decoder_layers=layers,
             num_experts=Range(0, 2**20),  # 0 is dense
-            expert_d_ff=size,
+            expert_mlp_dim=size,
             sparse_step=layers,
             group_size=COUNT,
             decoder_group_size=COUNT,
-            train_capacity_factor=FACTOR,
-            eval_capacity_factor=FACTOR,
-            min_capacity=COUNT,
-            capacity_multiple=COUNT,
-            jitter=RATE,
+            train_expert_capacity_factor=FACTOR,
+            eval_expert_capacity_factor=FACTOR,
+            min_expert_capacity=COUNT,
+            expert_capacity_multiple=COUNT,
+            jitter_noise=RATE,
             dropout_rate=RATE,
             expert_dropout_rate=RATE,
-            init_scale=FACTOR,
+            scale=FACTOR,
             relative_position_buckets=Range(4, 2**20),
             relative_position_max_distance=COUNT,
             norm_epsilon=RATE,
         )
         one_of("activation", self.activation, ACTIVATIONS)
-        one_of("dtype", self.dtype, DTYPES)
+        one_of("activation_dtype", self.activation_dtype, DTYPES)
         one_of("remat_policy", self.remat_policy, REMAT_POLICIES)
         exact = self.relative_position_buckets // 2  # distances with a bucket of their own
         if self.relative_position_max_distance <= exact:

@@ -18,7 +18,7 @@ class OptimizerConfig:
         10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in its fine-tuning.
       warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. 'constant':
         it rises linearly up to this step; 1 = the full rate from the first step on.
-      schedule: 'rsqrt' or 'constant'.
+      lr_schedule: 'rsqrt' or 'constant'.
       trained_parameters: 'all'; 'expert', those with a logical axis 'expert', or 'non_expert', all
         others, the router too. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the
@@ -29,12 +29,12 @@ class OptimizerConfig:
 
     learning_rate: float = 1.0
     warmup_steps: int = 10_000
-    schedule: str = "rsqrt"
+    lr_schedule: str = "rsqrt"
     trained_parameters: str = "all"
     min_dim_size_to_factor: int = 128
 
     def __post_init__(self) -> None:
         """Raises FieldError on values that train nothing, and on unknown names."""
         check_fields(self, learning_rate=FACTOR, warmup_steps=COUNT, min_dim_size_to_factor=COUNT)
-        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("lr_schedule", self.lr_schedule, SCHEDULES)
         one_of("trained_parameters", self.trained_parameters, TRAINED)

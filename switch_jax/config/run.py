@@ -13,21 +13,22 @@ class RunConfig:
     Attributes:
       model_dir: folder of the run: checkpoints, metrics, config.
       train_steps: optimiser steps in all, including those before a resume, but not those of
-        `initial_checkpoint`.
+        `initial_checkpoint_path`.
       batch_size: B, rows (packed examples) of one optimiser step.
       num_microbatches: parts into which the batch is split; they are computed one after the other,
         which saves memory.
-      initial_checkpoint: a run that has no checkpoint of its own starts from these parameters, as
-        in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), or one of its
+      initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters,
+        as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), or one of its
         checkpoints, MODEL_DIR/checkpoints/STEP. Steps, optimiser, guard and data start anew. None:
         from scratch.
-      seed: of initialisation, dropout and jitter. The order of the data has a seed of its own.
+      random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
+        own.
       log_period, eval_period, checkpoint_period: steps between.
-      eval_batches: at most this many batches of each validation set.
+      eval_steps: at most this many batches of each validation set.
       keep_checkpoints: how many of the newest checkpoints are kept.
-      keep_best: how many of the best are kept too, of those that were evaluated.
-      keep_set_aside: how many of the newest checkpoints are kept in each of the folders `discarded`
-        (left behind by a rollback) and `damaged`; 0: none.
+      keep_best_checkpoints: how many of the best are kept too, of those that were evaluated.
+      keep_set_aside_checkpoints: how many of the newest checkpoints are kept in each of the folders
+        `discarded` (left behind by a rollback) and `damaged`; 0: none.
       best_metric: what the best checkpoint is chosen by: 'neg_log_perplexity' or 'accuracy' over
         all validation sets, or of one task of the mixture, as in 'my_task/accuracy'.
       early_stopping_evals: the run ends after this many evaluations without a better one; None: it
@@ -41,15 +42,15 @@ class RunConfig:
     train_steps: int
     batch_size: int
     num_microbatches: int = 1
-    initial_checkpoint: str | None = None
-    seed: int = 0
+    initial_checkpoint_path: str | None = None
+    random_seed: int = 0
     log_period: int = 100
     eval_period: int = 1000
-    eval_batches: int = 20
+    eval_steps: int = 20
     checkpoint_period: int = 1000
     keep_checkpoints: int = 3
-    keep_best: int = 1
-    keep_set_aside: int = 1
+    keep_best_checkpoints: int = 1
+    keep_set_aside_checkpoints: int = 1
     best_metric: str = "neg_log_perplexity"
     early_stopping_evals: int | None = None
     profile_steps: tuple[int, int] | None = None
@@ -63,14 +64,14 @@ class RunConfig:
             train_steps=COUNT,
             batch_size=Range(1, 2**20),
             num_microbatches=Range(1, 2**20),
-            seed=SEED,
+            random_seed=SEED,
             log_period=COUNT,
             eval_period=COUNT,
-            eval_batches=COUNT,
+            eval_steps=COUNT,
             checkpoint_period=COUNT,
             keep_checkpoints=COUNT,
-            keep_best=Range(0, 2**31 - 1),
-            keep_set_aside=Range(0, 2**31 - 1),
+            keep_best_checkpoints=Range(0, 2**31 - 1),
+            keep_set_aside_checkpoints=Range(0, 2**31 - 1),
             early_stopping_evals=COUNT,
             watchdog_seconds=Range(1, 365 * 24 * 3600),
         )

@@ -40,7 +40,7 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
     _check_tasks(tasks, config)
     vocabulary_size(config)  # reads the vocabulary's file
     for task in tasks:
-        check_files_exist(task, config.split, config.use_cached)
+        check_files_exist(task, config.split, config.use_cached_tasks)
     return OpenedTasks(config, tuple(tasks))
 
 
@@ -70,7 +70,7 @@ def check_config(config: DataConfig) -> None:
 def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
     for task in tasks:
         check_lengths(task, config.task_feature_lengths)
-        if task.requires_caching and not config.use_cached:
+        if task.requires_caching and not config.use_cached_tasks:
             raise UserError(
                 f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
                 "cache`, and set USE_CACHED_TASKS to True"
@@ -79,9 +79,9 @@ def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
 
 def check_streams(config: DataConfig, batch_size: int) -> None:
     """Raises UserError where the batch does not divide over the streams."""
-    if batch_size <= 0 or config.num_streams <= 0 or batch_size % config.num_streams:
+    if batch_size <= 0 or config.data_streams <= 0 or batch_size % config.data_streams:
         raise UserError(
-            f"batch size {batch_size} does not divide over {config.num_streams} streams of data; "
+            f"batch size {batch_size} does not divide over {config.data_streams} streams of data; "
             f"set DATA_STREAMS to a divisor of {batch_size}"
         )
 

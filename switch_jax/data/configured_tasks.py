@@ -49,7 +49,7 @@ def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
     Raises:
       UserError: see `tasks_with_split` and `with_vocabulary`.
     """
-    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached)
+    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
     return [with_vocabulary(task, config.vocabulary) for task in found]
 
 
@@ -105,7 +105,7 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     Raises:
       UserError: see `reading.read_examples`.
     """
-    split, cached = config.split, config.use_cached and task.supports_caching
+    split, cached = config.split, config.use_cached_tasks and task.supports_caching
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
     dataset = ordered_graph(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
     for example in read_examples(dataset, task, split, cached):

@@ -45,7 +45,7 @@ class TrainBatches:
         config = opened.config
         check_streams(config, batch_size)
         self._config, self._batch_size = config, batch_size
-        self._rows = batch_size // config.num_streams
+        self._rows = batch_size // config.data_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
         tasks = [
@@ -53,10 +53,10 @@ class TrainBatches:
                 task,
                 config.task_feature_lengths,
                 split=config.split,
-                num_streams=config.num_streams,
-                seed=config.seed,
-                shuffle=config.shuffle,
-                use_cached=config.use_cached,
+                num_streams=config.data_streams,
+                seed=config.random_seed,
+                shuffle=config.shuffle_train_examples,
+                use_cached=config.use_cached_tasks,
             )
             for task in opened
         ]
@@ -65,7 +65,7 @@ class TrainBatches:
         self._names = opened.names
         self._batches = start.batches
         self._streams = {
-            i: MixedStream(tasks, rates, i, config.seed, *start.stream(i, self._names))
+            i: MixedStream(tasks, rates, i, config.random_seed, *start.stream(i, self._names))
             for i in here
         }
         self._iterators = {

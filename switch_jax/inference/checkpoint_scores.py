@@ -127,7 +127,7 @@ class CheckpointScores:
             config, mesh = self._trained.config, self._trained.mesh
             rows = config.run.batch_size
             batches = 10**9 if self._number is None else -(-self._number // rows)
-            config = config.replace("run", eval_batches=batches)
+            config = config.replace("run", eval_steps=batches)
             self._given = Evaluation(config, mesh, self._trained.parameters, self._opened)
         for task, metrics in self._given(parameters).items():
             self._write(RecordKind.TEACHER_FORCED, step, task, metrics)
@@ -136,7 +136,7 @@ class CheckpointScores:
         data = self._data
         if task.name not in self._sets:
             self._sets[task.name] = TaskScores(
-                task, data.task_feature_lengths, data.split, data.use_cached, self._number
+                task, data.task_feature_lengths, data.split, data.use_cached_tasks, self._number
             )
         metrics, rows = self._sets[task.name](self._predictor, parameters)
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]

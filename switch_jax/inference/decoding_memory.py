@@ -38,7 +38,7 @@ def check_scoring(model: ModelConfig, batch_size: int, targets: int, most: int) 
       targets: L, tokens of the decoder.
       most: bytes that the devices hold in all, see `metrics.memory.memory_of`.
     """
-    row = targets * model.vocab_size * 4
+    row = targets * model.num_embeddings * 4
     if batch_size * row > most:
         raise UserError(
             f"scoring {batch_size} rows of {targets} tokens needs at least "
@@ -49,9 +49,9 @@ def check_scoring(model: ModelConfig, batch_size: int, targets: int, most: int) 
 
 def decoding_bytes(model: ModelConfig, config: DecodingConfig, inputs: int) -> int:
     """Bytes of a row: keys and values of the M inputs and of each beam's L tokens, its logits."""
-    size = jnp.dtype(model.dtype).itemsize
-    token = 2 * model.num_decoder_layers * model.num_heads * model.d_kv * size
-    beam = config.max_tokens * token + model.vocab_size * 4
+    size = jnp.dtype(model.activation_dtype).itemsize
+    token = 2 * model.num_decoder_layers * model.num_heads * model.head_dim * size
+    beam = config.max_tokens * token + model.num_embeddings * 4
     return inputs * token + config.num_beams * beam
 
 

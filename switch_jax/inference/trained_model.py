@@ -42,6 +42,6 @@ class TrainedModel:
             "model": dataclasses.asdict(self.config.model),
             "lengths": dict(data.task_feature_lengths),
             "vocabulary": identities(data),
-            "use_cached": data.use_cached,
+            "use_cached": data.use_cached_tasks,
             "batch_size": self.config.run.batch_size,
         }

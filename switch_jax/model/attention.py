@@ -20,11 +20,11 @@ class Attention(nnx.Module):
     """Kernels are [D, H * K] matrices: what a TPU lays out well and Adafactor factors rightly."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        dim, inner = config.d_model, config.num_heads * config.d_kv
-        scale = config.init_scale
+        dim, inner = config.embed_dim, config.num_heads * config.head_dim
+        scale = config.scale
         into, out = ("embed", "heads"), ("heads", "embed")
         # The 1 / sqrt(K) of dot-product attention is in the query's initialisation.
-        query_variance = scale / (dim * config.d_kv)
+        query_variance = scale / (dim * config.head_dim)
         self.query = parameters.truncated_normal(rngs, (dim, inner), into, query_variance)
         self.key = parameters.truncated_normal(rngs, (dim, inner), into, scale / dim)
         self.value = parameters.truncated_normal(rngs, (dim, inner), into, scale / dim)

@@ -48,7 +48,7 @@ class DenseFeedForward(nnx.Module):
     """[D, F] -> activation -> [F, D]."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        dim, hidden, scale = config.d_model, config.d_ff, config.init_scale
+        dim, hidden, scale = config.embed_dim, config.mlp_dim, config.scale
         for i in range(num_projections(config.activation)):
             wi = parameters.truncated_normal(rngs, (dim, hidden), ("embed", "mlp"), scale / dim)
             setattr(self, f"wi_{i}", wi)
@@ -76,8 +76,8 @@ class SwitchFeedForward(nnx.Module):
     """A router and E feed-forward layers, of which each token goes through one."""
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
-        dim, experts, scale = config.d_model, config.num_experts, config.init_scale
-        hidden = config.expert_d_ff or config.d_ff
+        dim, experts, scale = config.embed_dim, config.num_experts, config.scale
+        hidden = config.expert_mlp_dim or config.mlp_dim
         into, out = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
         self.router = parameters.truncated_normal(
             rngs, (dim, experts), ("embed", "router"), scale / dim
@@ -116,11 +116,13 @@ class SwitchFeedForward(nnx.Module):
             num_experts=config.num_experts,
             group_size=self.group_size,
             capacity_factor=(
-                config.eval_capacity_factor if deterministic else config.train_capacity_factor
+                config.eval_expert_capacity_factor
+                if deterministic
+                else config.train_expert_capacity_factor
             ),
-            min_capacity=config.min_capacity,
-            capacity_multiple=config.capacity_multiple,
-            jitter=config.jitter,
+            min_capacity=config.min_expert_capacity,
+            capacity_multiple=config.expert_capacity_multiple,
+            jitter=config.jitter_noise,
             expert_dropout=config.dropout_rate if rate is None else rate,
         )
         return switch_ffn(

@@ -23,11 +23,11 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     and values of cross-attention meet input tokens, but are counted for target tokens there.)
     Table 9 prints 124e9 for T5-Base and Switch-Base at 512 and 114 tokens.
     """
-    inner = config.num_heads * config.d_kv
-    attention = 4 * config.d_model * inner
+    inner = config.num_heads * config.head_dim
+    attention = 4 * config.embed_dim * inner
     projections = num_projections(config.activation) + 1
-    dense = projections * config.d_model * config.d_ff
-    expert = projections * config.d_model * (config.expert_d_ff or config.d_ff)
+    dense = projections * config.embed_dim * config.mlp_dim
+    expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
     sparse_layers = config.sparse_layers
 
     def feed_forward(stack: str, layers: int) -> int:
@@ -37,7 +37,7 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     matrices = input_length * (encoder * attention + feed_forward("encoder", encoder))
     matrices += target_length * (2 * decoder * attention + feed_forward("decoder", decoder))
-    matrices += target_length * config.d_model * config.vocab_size
+    matrices += target_length * config.embed_dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2
@@ -62,21 +62,21 @@ def training_flops(
       slots: expert slots for each input and each target token. 1 counts no empty ones; for those
         that there are see `groups.Groups.capacity_factor`.
     """
-    inner = config.num_heads * config.d_kv
+    inner = config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     projections = num_projections(config.activation) + 1
-    dense = projections * config.d_model * config.d_ff
-    expert = projections * config.d_model * (config.expert_d_ff or config.d_ff)
-    router = config.d_model * config.num_experts
+    dense = projections * config.embed_dim * config.mlp_dim
+    expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
+    router = config.embed_dim * config.num_experts
     switches = {stack: len(layers) for stack, layers in config.sparse_layers.items()}
 
     def feed_forward(stack: str, layers: int, slots: float) -> float:
         return (layers - switches[stack]) * dense + switches[stack] * (slots * expert + router)
 
-    by_input = encoder * 4 * config.d_model * inner + feed_forward("encoder", encoder, slots[0])
-    by_input += decoder * 2 * config.d_model * inner  # keys and values of cross-attention
-    by_target = decoder * 6 * config.d_model * inner + feed_forward("decoder", decoder, slots[1])
-    by_target += config.d_model * config.vocab_size
+    by_input = encoder * 4 * config.embed_dim * inner + feed_forward("encoder", encoder, slots[0])
+    by_input += decoder * 2 * config.embed_dim * inner  # keys and values of cross-attention
+    by_target = decoder * 6 * config.embed_dim * inner + feed_forward("decoder", decoder, slots[1])
+    by_target += config.embed_dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     forward = input_length * by_input + target_length * by_target + 2 * inner * pairs

@@ -49,6 +49,10 @@ def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
 
     def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
         in_block = axes[0] == "layers"
-        return parameter.astype(config.dtype) if in_block and is_cast(axes[1:]) else parameter
+        return (
+            parameter.astype(config.activation_dtype)
+            if in_block and is_cast(axes[1:])
+            else parameter
+        )
 
     return jax.tree.map(cast, parameters, logical_axes(config))

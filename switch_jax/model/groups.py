@@ -71,9 +71,9 @@ def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: 
     slots = expert_capacity(
         tokens,
         model.num_experts,
-        model.train_capacity_factor,
-        min_capacity=model.min_capacity,
-        multiple=model.capacity_multiple,
+        model.train_expert_capacity_factor,
+        min_capacity=model.min_expert_capacity,
+        multiple=model.expert_capacity_multiple,
     )
     dropped = expected_drop(tokens, model.num_experts, slots)
     return Groups(tokens, slots, slots * model.num_experts / tokens, dropped)

@@ -16,7 +16,7 @@ class RMSNorm(nnx.Module):
     """T5's layer norm: no mean, no bias; the variance is float32."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self.scale = parameters.ones((config.d_model,), ("embed",))
+        self.scale = parameters.ones((config.embed_dim,), ("embed",))
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -77,9 +77,9 @@ class Embedding(nnx.Module):
     """Token embedding [V, D], used for the logits too where they are tied."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        shape = (config.vocab_size, config.d_model)
+        shape = (config.num_embeddings, config.embed_dim)
         self.embedding = parameters.normal(rngs, shape, ("vocab", "embed"), std=1.0)
-        self.dtype = jnp.dtype(config.dtype)
+        self.dtype = jnp.dtype(config.activation_dtype)
 
     def __call__(self, *tokens: jax.Array) -> tuple[jax.Array, ...]:
         """Each [B, L] of ids -> [B, L, D]."""
@@ -130,7 +130,7 @@ class RelativePositionBias(nnx.Module):
     def __init__(self, config: ModelConfig, bidirectional: bool, rngs: nnx.Rngs) -> None:
         shape = (config.relative_position_buckets, config.num_heads)
         axes = ("relpos_buckets", "heads")
-        self.embedding = parameters.normal(rngs, shape, axes, std=config.d_model**-0.5)
+        self.embedding = parameters.normal(rngs, shape, axes, std=config.embed_dim**-0.5)
         self.bidirectional = bidirectional
         self.max_distance = config.relative_position_max_distance
 

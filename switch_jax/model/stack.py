@@ -178,7 +178,7 @@ class Stack(nnx.Module):
 
         def body(x, block):
             block_state, number = block
-            return nnx.merge(graph, cast_and_gather(block_state, self.config.dtype))(
+            return nnx.merge(graph, cast_and_gather(block_state, self.config.activation_dtype))(
                 x, segments, bias, memory, memory_segments,
                 deterministic=deterministic, key=blocks, number=number,
             )  # fmt: skip
@@ -204,7 +204,9 @@ class Stack(nnx.Module):
         graph, state = nnx.split(self.blocks)
 
         def body(block_state):
-            block: Any = nnx.merge(graph, cast_and_gather(block_state, self.config.dtype))
+            block: Any = nnx.merge(
+                graph, cast_and_gather(block_state, self.config.activation_dtype)
+            )
             return block.read(memory)
 
         return jax.lax.map(body, state)
@@ -239,7 +241,9 @@ class Stack(nnx.Module):
 
         def body(x, block):
             block_state, its_memory, its_cache = block
-            module: Any = nnx.merge(graph, cast_and_gather(block_state, self.config.dtype))
+            module: Any = nnx.merge(
+                graph, cast_and_gather(block_state, self.config.activation_dtype)
+            )
             return module.step(
                 x, valid, bias, position, memory_segments, memory=its_memory, cache=its_cache
             )

@@ -55,9 +55,9 @@ class Transformer(nnx.Module):
         if not config.tie_embeddings:
             self.logits = parameters.truncated_normal(
                 rngs,
-                (config.d_model, config.vocab_size),
+                (config.embed_dim, config.num_embeddings),
                 ("embed", "vocab"),
-                config.init_scale / config.d_model,
+                config.scale / config.embed_dim,
             )
 
     def __call__(

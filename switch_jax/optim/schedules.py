@@ -23,4 +23,4 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
         risen = (jnp.asarray(count, jnp.float32) + 1) / config.warmup_steps
         return config.learning_rate * jnp.minimum(risen, 1.0)
 
-    return {"rsqrt": rsqrt, "constant": constant}[config.schedule]
+    return {"rsqrt": rsqrt, "constant": constant}[config.lr_schedule]

@@ -149,11 +149,11 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     In bfloat16, four all-to-alls a Switch layer and eight all-reduces a layer (section 5).
     """
     model, shards = config.model, batch_shards(mesh.shape)
-    activations = 2 * config.tokens_per_step / shards * model.d_model
+    activations = 2 * config.tokens_per_step / shards * model.embed_dim
     layers = model.num_encoder_layers + model.num_decoder_layers
     sparse = sum(map(len, model.sparse_layers.values()))
     gradients = _shard_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
-    exchanged = 2 * sparse * model.train_capacity_factor * activations * remote
+    exchanged = 2 * sparse * model.train_expert_capacity_factor * activations * remote
     reduced = 4 * layers * activations * (1 - 1 / config.mesh.model)
     return gradients + exchanged + 2 * reduced

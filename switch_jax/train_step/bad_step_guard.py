@@ -41,7 +41,7 @@ class Guard(NamedTuple):
 def init_guard(config: GuardConfig) -> Guard:
     """The guard before the first step."""
     zero = jnp.zeros([], jnp.int32)
-    return Guard(jnp.full([2, config.window], jnp.inf, jnp.float32), zero, zero, zero)
+    return Guard(jnp.full([2, config.spike_window], jnp.inf, jnp.float32), zero, zero, zero)
 
 
 def judge(
@@ -59,7 +59,7 @@ def judge(
     medians, limits = _limits(guard.recent, config)
     loss_above, norm_above = values > limits
     norm_alone = finite & norm_above & ~loss_above
-    patience = min(_NORM_PATIENCE, config.bad_steps_in_a_row - 1)
+    patience = min(_NORM_PATIENCE, config.max_bad_steps - 1)
     accepted = norm_alone & (guard.norm_above == patience)
     bad = ~finite | loss_above | (norm_alone & ~accepted)
 
@@ -80,11 +80,11 @@ def judge(
 
 def _limits(recent: jax.Array, config: GuardConfig) -> tuple[jax.Array, jax.Array]:
     """Medians of the logarithms, and limits, both float32 [2]."""
-    if config.sigmas is None:
+    if config.spike_sigmas is None:
         return jnp.zeros(2), jnp.full(2, jnp.inf)
-    older = jnp.sort(recent[:, : config.window - config.window // 4], stable=False)
+    older = jnp.sort(recent[:, : config.spike_window - config.spike_window // 4], stable=False)
     length = older.shape[1]
     medians, upper = older[:, length // 2], older[:, length * 9 // 10]
-    rise = jnp.maximum(config.sigmas / _UPPER_TENTH * (upper - medians), np.log(_MIN_RATIO))
+    rise = jnp.maximum(config.spike_sigmas / _UPPER_TENTH * (upper - medians), np.log(_MIN_RATIO))
     limits = jnp.maximum(jnp.exp(medians + rise), _MIN_LIMIT)
     return medians, jnp.where(jnp.isfinite(upper), limits, jnp.inf)

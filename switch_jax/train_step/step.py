@@ -121,8 +121,8 @@ def make_train_step(
         value = (targets.cross_entropy + loss.z_loss * targets.z) / totals.targets
         for router in (encoder, decoder):
             if router is not None:
-                value += loss.load_balance * router.load_balance_loss.sum()
-                value += loss.router_z * router.z_loss.sum()
+                value += loss.aux_loss_factor * router.load_balance_loss.sum()
+                value += loss.router_z_loss_factor * router.z_loss.sum()
         return value, _Sums(value, targets, encoder, decoder)
 
     def gradient(*arguments: Any) -> tuple[Any, _Sums]:
@@ -134,7 +134,7 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, signals: jax.Array | None = None
     ) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(config.run.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
         totals = _Totals(
             jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
             jnp.maximum(_real(batch["encoder_segments"]), 1.0),

@@ -55,7 +55,7 @@ class BadSteps:
 
     def too_many(self) -> bool:
         """Whether the run has to roll back, or to stop."""
-        return self.in_a_row >= self._config.bad_steps_in_a_row
+        return self.in_a_row >= self._config.max_bad_steps
 
     def may_save(self) -> bool:
         """False among bad steps: the checkpoint would replace one that the run can return to."""
@@ -63,7 +63,7 @@ class BadSteps:
 
     def may_go_back(self) -> bool:
         """Whether another return to a checkpoint is allowed."""
-        return self.rollbacks < self._config.rollbacks
+        return self.rollbacks < self._config.max_rollbacks
 
     def in_words(self, step: int) -> str:
         """The number of bad steps in a row, for a message."""

@@ -43,7 +43,7 @@ class Evaluation:
 
         def read(task: str) -> list[Batch]:
             run = config.run
-            return list(eval_batches(opened.only(task), run.batch_size, run.eval_batches))
+            return list(eval_batches(opened.only(task), run.batch_size, run.eval_steps))
 
         # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:

@@ -64,8 +64,8 @@ def prepare(config: Config) -> Prepared:
 def check_paths(run: RunConfig) -> None:
     """Raises UserError where MODEL_DIR or INITIAL_CHECKPOINT_PATH cannot be a path."""
     check_path(run.model_dir, "MODEL_DIR")
-    if run.initial_checkpoint is not None:
-        check_path(run.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
+    if run.initial_checkpoint_path is not None:
+        check_path(run.initial_checkpoint_path, "INITIAL_CHECKPOINT_PATH")
 
 
 def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
@@ -79,7 +79,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
     validation = open_tasks(dataclasses.replace(config.data, split="validation"))
     check_metric(config.run.best_metric, validation)
     check_examples(train)
-    check_vocabulary(config.data, config.model.vocab_size)
+    check_vocabulary(config.data, config.model.num_embeddings)
     return train, validation
 
 
@@ -92,7 +92,7 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> None:
     check_streams(config.data, config.run.batch_size)
     if vocabulary_is_here(config.data):
         check_config(config.data)
-        check_vocabulary(config.data, config.model.vocab_size)
+        check_vocabulary(config.data, config.model.num_embeddings)
     check_sizes(config, devices.shape)
     abstract_state(config, devices)
 

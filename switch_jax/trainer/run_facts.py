@@ -21,6 +21,6 @@ def run_facts(config: Config, mesh: Mesh) -> dict[str, Any]:
         "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
         "train_steps": run.train_steps,
         "batch_tokens": run.batch_size * tokens,
-        "seed": run.seed,
+        "seed": run.random_seed,
         "vocabulary": identities(config.data),
     }

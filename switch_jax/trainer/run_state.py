@@ -65,7 +65,7 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
         state = initial_state(config, prepared.state, prepared.warm_start)
         return RunState(0, state, Position(0, {}), Best())
     position = Position.from_json([restored.notes["position"]])
-    streams, wanted = len(position.streams), config.data.num_streams
+    streams, wanted = len(position.streams), config.data.data_streams
     if streams != wanted:
         raise UserError(
             f"DATA_STREAMS is {wanted}, but the checkpoint of step {restored.step} was made with "

@@ -57,7 +57,10 @@ def train(config: Config, config_text: str = "") -> TrainState:
             closing.callback(lock.close)
         status = closing.enter_context(run_on_all(lambda: StatusFile(folder, active=is_first())))
         checkpoints = Checkpoints(
-            folder, config.run.keep_checkpoints, config.run.keep_best, config.run.keep_set_aside
+            folder,
+            config.run.keep_checkpoints,
+            config.run.keep_best_checkpoints,
+            config.run.keep_set_aside_checkpoints,
         )
         closing.push(closed_by(checkpoints.close))
         run = restore(prepared, checkpoints)

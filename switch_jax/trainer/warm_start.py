@@ -23,7 +23,7 @@ def find_warm_start(run: RunConfig, abstract_parameters: Any) -> Path | None:
     Call it once a start: the other run may save a newer checkpoint in the meantime.
 
     Args:
-      run: with or without `initial_checkpoint`.
+      run: with or without `initial_checkpoint_path`.
       abstract_parameters: nested `ShapeDtypeStruct`s.
 
     Returns:
@@ -32,7 +32,7 @@ def find_warm_start(run: RunConfig, abstract_parameters: Any) -> Path | None:
     Raises:
       UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
     """
-    start = run.initial_checkpoint
+    start = run.initial_checkpoint_path
     if start is None:
         return None
     own, given = run_on_all(
@@ -76,4 +76,4 @@ def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None)
         return start(load_parameters(checkpoint, abstract.parameters))
     init = jax.jit(lambda key: init_state(config, transformation, key), out_shardings=shardings)
     # Steps fold their number into the same key: this is one that no run reaches.
-    return init(jax.random.fold_in(jax.random.key(config.run.seed), 2**32 - 1))
+    return init(jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1))

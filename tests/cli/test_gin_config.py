@@ -81,7 +81,7 @@ def test_two_models_are_refused(files):
 
 def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine(capsys):
     config = _built("runs/pretrain.gin", "models/t5_base.gin")
-    assert config.model.d_model == 768
+    assert config.model.embed_dim == 768
     assert capsys.readouterr().err == ""
 
 
@@ -229,7 +229,7 @@ def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
         ),
         ("TASK_FEATURE_LENGTHS={'inputs': 64", r"LENGTHS={'inputs': 64: a bracket is not closed"),
         ("RANDOM_SEED=-1", r"RANDOM_SEED = -1: it must be at least 0"),
-        ("RunConfig.seed=-1", r"RunConfig.seed = -1: it must be at least 0"),
+        ("RunConfig.random_seed=-1", r"RunConfig.random_seed = -1: it must be at least 0"),
         ("LEARNING_RATE=1e400", r"LEARNING_RATE = inf: it must be a finite number"),
         ("LEARNING_RATE=nan", r"LEARNING_RATE = 'nan': it must be of type float"),
         ("BATCH_SIZE=2147483648", r"BATCH_SIZE = 2147483648: it must be at most 1,048,576"),

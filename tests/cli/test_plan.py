@@ -196,7 +196,7 @@ def test_without_mesh_that_of_the_gin_files_is_taken(planned):
     assert main(["plan", *TINY, "--topology=v5p-8", "--gin.MESH_EXPERT=2"]) == 0
     (config,) = planned.made
     assert (config.mesh.data, config.mesh.expert, config.mesh.model) == (None, 2, 1)
-    assert config.model.d_model == 128
+    assert config.model.embed_dim == 128
     assert config.run.batch_size == 64
 
 
@@ -274,9 +274,16 @@ def test_a_switch_model_compiled_for_four_chips(capsys):
     exchanges = [c for c in result["collectives"] if c["op"] == "all-to-all"]
     assert [(c["dtype"], c["axis"], c["count"]) for c in exchanges] == [("bf16", "expert", 4 * 2)]
     model = ModelConfig(
-        vocab_size=32128, d_model=128, d_ff=256, d_kv=64, num_heads=2, num_encoder_layers=2,
-        num_decoder_layers=2, num_experts=8, expert_d_ff=256,
-    )  # fmt: skip
+        num_embeddings=32128,
+        embed_dim=128,
+        mlp_dim=256,
+        head_dim=64,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_experts=8,
+        expert_mlp_dim=256,
+    )
     assert result["parameters"] == parameter_count(model)
     assert result["parameter_bytes"] == 4 * result["parameters"]
     assert sum(result["cycles_by_part"].values()) == result["estimated_cycles"]

@@ -32,8 +32,8 @@ def _refused(capsys, *arguments):
         (["--gin_file=runs/demo_swich.gin"], r"no gin file .*did you mean runs/demo_switch.gin"),
         ([], r"no --gin_file: give one.*runs/demo_switch.gin"),
         ([DEMO, "--gin.TRAIN_STEP=5"], r"macro TRAIN_STEP; did you mean .*TRAIN_STEPS"),
-        ([DEMO, "--gin.ModelConfg.d_ff=5"], r"No configurable.*ModelConfg.*did you mean ModelConf"),
-        ([DEMO, "--gin.ModelConfig.d_f=5"], r"doesn't have a parameter.*d_f.*did you mean.*d_ff"),
+        ([DEMO, "--gin.ModelConfg.mlp_dim=5"], r"configurable.*ModelConfg.*did you mean ModelConf"),
+        ([DEMO, "--gin.ModelConfig.mlp_di=5"], r"have a parameter.*mlp_di.*did you mean.*mlp_dim"),
         ([DEMO, "--gin.TRAIN_STEPS"], r"has no value: write --gin.TRAIN_STEPS=VALUE"),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
         ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"ACTIVATION_DTYPE = 'float64' is not known; w"),
@@ -125,10 +125,10 @@ def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
 
 
 def test_fields_may_be_set_directly():
-    bindings = ["ModelConfig.d_ff=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
+    bindings = ["ModelConfig.mlp_dim=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
     gin_config.parse(["runs/demo_dense.gin"], bindings, [])
     config = gin_config.build()
-    assert (config.model.d_ff, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
+    assert (config.model.mlp_dim, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
 
 
 def test_an_unknown_subcommand_is_refused(capsys):

@@ -21,5 +21,5 @@ def test_lengths_must_be_given_and_positive_and_not_out_of_proportion(lengths):
 
 
 def test_the_number_of_streams_is_limited():
-    with pytest.raises(UserError, match="num_streams = 1000000: it must be at most 4,096"):
-        DataConfig("any_task", {"inputs": 10, "targets": 7}, num_streams=10**6)
+    with pytest.raises(UserError, match="data_streams = 1000000: it must be at most 4,096"):
+        DataConfig("any_task", {"inputs": 10, "targets": 7}, data_streams=10**6)

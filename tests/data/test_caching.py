@@ -71,6 +71,6 @@ def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
     cached = task._get_cached_source("validation").get_dataset("validation", shuffle=False)
     found = (tuple(example["targets"].tolist()) for example in cached.as_numpy_iterator())
     assert collections.Counter(found) == expected
-    config = DataConfig(NAME, {"inputs": 64, "targets": 20}, use_cached=True)
+    config = DataConfig(NAME, {"inputs": 64, "targets": 20}, use_cached_tasks=True)
     batch, _ = next(TrainBatches(open_tasks(config), 4))
     assert batch["decoder_loss_weights"].any(axis=1).all()

@@ -8,7 +8,7 @@ from switch_jax.data.eval_batches import eval_batches
 from switch_jax.errors import UserError
 from tests.data.helpers import assert_same, validation
 
-TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, shuffle=False)
+TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, shuffle_train_examples=False)
 
 
 def test_packed_rows_hold_whole_examples_with_segments():
@@ -73,7 +73,7 @@ def test_without_packing_each_example_is_a_row_and_the_last_batch_fills_up_with_
 
 def test_evaluation_is_the_same_for_every_seed():
     config = DataConfig("bible_span_corruption", {"inputs": 128, "targets": 32})
-    other_seed = dataclasses.replace(config, seed=7)
+    other_seed = dataclasses.replace(config, random_seed=7)
     first, second = (next(eval_batches(validation(c), 4)) for c in (config, other_seed))
     assert_same(first, second)
 

@@ -63,7 +63,7 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
         (tmp_path / f"{i}.txt").write_text(f"{10 + i}\n" * 3)
         register(f"alike_{i}", tmp_path / f"{i}.txt", [step])
     register.mixture("alike")
-    config = DataConfig("alike", LENGTHS, pack=False, num_streams=2)
+    config = DataConfig("alike", LENGTHS, pack=False, data_streams=2)
     check_examples(open_tasks(config))
     assert step.calls == 1  # in the order of the source
     found = {

@@ -18,13 +18,13 @@ from switch_jax.tasks.english import VOCABULARY
 from tests.data.helpers import assert_same
 from tests.data.number_tasks import task_examples
 
-BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, num_streams=2)
-MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, num_streams=4)
+BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, data_streams=2)
+MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, data_streams=4)
 TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, pack=False)
 
 
 def test_a_mixture_keeps_its_rates(numbers):
-    config = DataConfig("numbers_mixed", {"inputs": 1, "targets": 1}, num_streams=2)
+    config = DataConfig("numbers_mixed", {"inputs": 1, "targets": 1}, data_streams=2)
     batches = itertools.islice(TrainBatches(open_tasks(config), 500), 4)
     same = [b["encoder_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
     # 2000 draws with p = 3/4: the standard deviation is 0.0097.
@@ -76,7 +76,7 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
 
 def test_packed_rows_lose_nothing():
     """The rows of a stream hold its examples in their order, whole."""
-    config = dataclasses.replace(TOY, pack=True, num_streams=1)
+    config = dataclasses.replace(TOY, pack=True, data_streams=1)
     batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)]
     packed = [
         batch["encoder_tokens"][row][batch["encoder_segments"][row] == segment].tolist()
@@ -91,14 +91,14 @@ def test_packed_rows_lose_nothing():
 
 
 def test_more_streams_than_examples():
-    config = dataclasses.replace(TOY, num_streams=8)
+    config = dataclasses.replace(TOY, data_streams=8)
     batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 3)]
     assert all((batch["encoder_segments"][:, 0] == 1).all() for batch in batches)
 
 
 def test_the_seed_decides_the_order():
     def first_rows(seed):
-        batch, _ = next(TrainBatches(open_tasks(dataclasses.replace(TOY, seed=seed)), 15))
+        batch, _ = next(TrainBatches(open_tasks(dataclasses.replace(TOY, random_seed=seed)), 15))
         return batch["encoder_tokens"]
 
     assert (first_rows(0) == first_rows(0)).all()
@@ -142,7 +142,7 @@ def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
     (cache / "COMPLETED").touch()
     monkeypatch.setattr(seqio.dataset_providers, "_GLOBAL_CACHE_DIRECTORIES", [], raising=False)
     seqio.set_global_cache_dirs([str(tmp_path / "cache")])
-    config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached=True, pack=False)
+    config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached_tasks=True, pack=False)
     batch, _ = next(TrainBatches(open_tasks(config), 1))
     np.testing.assert_array_equal(batch["encoder_tokens"], [[7, 8, 9, 1, 0, 0]])
 
@@ -155,7 +155,7 @@ def test_a_task_without_examples_is_an_error_and_not_an_endless_wait():
 
 def test_examples_without_a_token_are_left_out():
     config = dataclasses.replace(
-        TOY, mixture_or_task_name="toy_some_empty", shuffle=False, pack=True
+        TOY, mixture_or_task_name="toy_some_empty", shuffle_train_examples=False, pack=True
     )
     inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
     batches = TrainBatches(open_tasks(config), batch_size=4)

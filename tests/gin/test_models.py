@@ -135,7 +135,7 @@ def test_a_group_of_switch_c_has_a_token_for_each_expert():
     shape = {"data": 1, "expert": 2048, "model": 1}
     config = resolve("switch_c")
     check_batch(tiny_config(config, 32768, (512, 114)), shape)
-    assert math.isclose(config.group_size * config.train_capacity_factor, config.num_experts)
+    assert math.isclose(config.group_size * config.train_expert_capacity_factor, config.num_experts)
 
 
 def test_the_docs_have_the_table_of_groups_that_their_command_prints(capsys):

@@ -29,19 +29,19 @@ def test_dropout_is_that_of_section_4_1_and_higher_in_experts_alone(model):
 def test_fine_tuning_is_that_of_section_4_1():
     config = _finetune("switch_base", "TRAINED_PARAMETERS=non_expert")
     run, optimizer, data = config.run, config.optimizer, config.data
-    assert (run.model_dir, run.initial_checkpoint) == ("/tuned", "/pretrained")
+    assert (run.model_dir, run.initial_checkpoint_path) == ("/tuned", "/pretrained")
     assert (run.train_steps, run.eval_period, run.checkpoint_period) == (16_000, 200, 200)
     assert run.batch_size * data.lengths[0] == 2**20
-    assert (optimizer.schedule, optimizer.learning_rate) == ("constant", 1e-3)
+    assert (optimizer.lr_schedule, optimizer.learning_rate) == ("constant", 1e-3)
     assert optimizer.trained_parameters == "non_expert"
-    assert data.pack and config.model.jitter == 0.01
+    assert data.pack and config.model.jitter_noise == 0.01
 
 
 def test_pretraining_starts_from_scratch_and_trains_all():
     gin_config.parse(["models/t5_base.gin", "runs/pretrain.gin"], BINDINGS[:2], [])
     config = gin_config.build()
-    assert config.run.initial_checkpoint is None
-    assert (config.optimizer.schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
+    assert config.run.initial_checkpoint_path is None
+    assert (config.optimizer.lr_schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
 
 
 @pytest.mark.parametrize("name", ["factbook_pretrain", "factbook_finetune", "udhr"])

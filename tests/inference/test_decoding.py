@@ -15,11 +15,11 @@ from switch_jax.partitioning.mesh import make_mesh
 
 B, M, L, EOS = 8, 5, 6, 1
 DENSE = ModelConfig(
-    vocab_size=8, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, dtype="float32",
+    num_embeddings=8, embed_dim=16, mlp_dim=32, head_dim=8, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=2, activation_dtype="float32",
 )  # fmt: skip
 # Room for all tokens, in groups of a row in either stack.
-SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_capacity_factor=4.0)
+SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_expert_capacity_factor=4.0)
 NUMBERS = np.arange(B)
 
 
@@ -73,12 +73,12 @@ def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
 
 def test_weights_are_cast_once_and_not_for_each_token(inputs):
     """The loop over tokens takes matrices in bfloat16; the router's and norms are float32."""
-    model = dataclasses.replace(SWITCH, dtype="bfloat16")
+    model = dataclasses.replace(SWITCH, activation_dtype="bfloat16")
     decode = make_decode(model, DecodingConfig(L))
     jaxpr = jax.make_jaxpr(decode)(parameters(model), *inputs, NUMBERS)
     (loop,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "while")
     wide = {v.aval.shape for v in loop.invars if v.aval.dtype == np.float32 and v.aval.ndim == 3}
-    assert wide == {(2 // model.sparse_step, model.d_model, model.num_experts)}, "the router's"
+    assert wide == {(2 // model.sparse_step, model.embed_dim, model.num_experts)}, "the router's"
 
 
 def test_a_beam_search_scores_what_it_finds_as_the_model_does(inputs):

@@ -17,8 +17,8 @@ BATCH, INPUTS, TOKENS, BEAMS = 4, 6, 10, 3
 
 def config(dtype):
     return ModelConfig(
-        vocab_size=128, d_model=16, d_ff=32, d_kv=4, num_heads=2, num_encoder_layers=2,
-        num_decoder_layers=4, dtype=dtype,
+        num_embeddings=128, embed_dim=16, mlp_dim=32, head_dim=4, num_heads=2, num_encoder_layers=2,
+        num_decoder_layers=4, activation_dtype=dtype,
     )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_keys_and_values_are_as_large_as_counted(dtype):
 
     arrays = jax.tree.leaves(jax.eval_shape(start))
     kept = sum(array.size * array.dtype.itemsize for array in arrays)
-    logits = BATCH * BEAMS * model.vocab_size * np.dtype(np.float32).itemsize
+    logits = BATCH * BEAMS * model.num_embeddings * np.dtype(np.float32).itemsize
     counted = decoding_bytes(model, DecodingConfig(TOKENS, num_beams=BEAMS), INPUTS)
     assert BATCH * counted == kept + logits
 

@@ -7,16 +7,16 @@ from switch_jax.errors import UserError
 from switch_jax.model.flops import forward_flops, parameter_count
 
 BASE = ModelConfig(
-    vocab_size=32128,
-    d_model=768,
-    d_ff=3072,
-    d_kv=64,
+    num_embeddings=32128,
+    embed_dim=768,
+    mlp_dim=3072,
+    head_dim=64,
     num_heads=12,
     num_encoder_layers=12,
     num_decoder_layers=12,
 )
 LARGE = dataclasses.replace(
-    BASE, d_model=1024, d_ff=4096, num_heads=16, num_encoder_layers=24, num_decoder_layers=24
+    BASE, embed_dim=1024, mlp_dim=4096, num_heads=16, num_encoder_layers=24, num_decoder_layers=24
 )
 
 
@@ -54,7 +54,7 @@ def test_parameter_count_by_hand():
     assert parameter_count(model) == encoder + decoder + around
 
     sparse = dataclasses.replace(
-        model, num_encoder_layers=2, num_experts=5, expert_d_ff=7, sparse_step=2
+        model, num_encoder_layers=2, num_experts=5, expert_mlp_dim=7, sparse_step=2
     )
     expert_layer = 5 * 3 * (4 * 7) + 4 * 5 + 4  # experts, router, norm
     encoder += attention + expert_layer
@@ -74,7 +74,7 @@ def test_forward_flops_of_table_9(model, flops, experts):
 
 def test_smaller_experts_take_fewer_flops():
     """6 + 6 of the layers are sparse; F falls from 3072 to 1024."""
-    narrow = dataclasses.replace(BASE, num_experts=8, expert_d_ff=1024)
+    narrow = dataclasses.replace(BASE, num_experts=8, expert_mlp_dim=1024)
     saved = 2 * 2 * 768 * (3072 - 1024) * 6 * (512 + 114)
     assert forward_flops(BASE, 512, 114) - forward_flops(narrow, 512, 114) == saved
 
@@ -91,19 +91,25 @@ def test_which_layers_are_sparse():
     ("changes", "message"),
     [
         ({"activation": "swish"}, r"activation = 'swish' is not known; write one of relu, gated-"),
-        ({"dtype": "float16"}, r"dtype = 'float16' is not known; write one of bfloat16, float32"),
-        ({"d_model": 0}, r"d_model = 0: it must be at least 1"),
+        (
+            {"activation_dtype": "float16"},
+            r"activation_dtype = 'float16' is not known; write one of bfloat16, float32",
+        ),
+        ({"embed_dim": 0}, r"embed_dim = 0: it must be at least 1"),
         ({"sparse_step": 0, "num_experts": 4}, r"sparse_step = 0: it must be at least 1"),
         ({"num_experts": -1}, r"num_experts = -1: it must be at least 0"),
         ({"decoder_group_size": 0}, r"decoder_group_size = 0: it must be at least 1, or None"),
-        ({"expert_d_ff": 0}, r"expert_d_ff = 0: it must be at least 1, or None"),
-        ({"capacity_multiple": 0}, r"capacity_multiple = 0: it must be at least 1"),
-        ({"eval_capacity_factor": 0.0}, r"eval_capacity_factor = 0.0: it must be above 0"),
+        ({"expert_mlp_dim": 0}, r"expert_mlp_dim = 0: it must be at least 1, or None"),
+        ({"expert_capacity_multiple": 0}, r"expert_capacity_multiple = 0: it must be at least 1"),
+        (
+            {"eval_expert_capacity_factor": 0.0},
+            r"eval_expert_capacity_factor = 0.0: it must be above 0",
+        ),
         (
             {"relative_position_max_distance": 16},
             r"relative_position_max_distance = 16: it must be above 16, half of relative_p",
         ),
-        ({"init_scale": -0.1}, r"init_scale = -0.1: it must be above 0"),
+        ({"scale": -0.1}, r"scale = -0.1: it must be above 0"),
         ({"dropout_rate": 1.0}, r"dropout_rate = 1.0: it must be below 1"),
         (
             {"expert_dropout_rate": -0.1},

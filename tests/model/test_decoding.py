@@ -13,13 +13,13 @@ from switch_jax.partitioning.mesh import make_mesh
 
 B, M, L = 8, 7, 7
 DENSE = ModelConfig(
-    vocab_size=32, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=4, dtype="float32", relative_position_max_distance=6,
+    num_embeddings=32, embed_dim=16, mlp_dim=32, head_dim=8, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=4, activation_dtype="float32", relative_position_max_distance=6,
     relative_position_buckets=8,
 )  # fmt: skip
 # Room for all tokens: decoding drops none.
 SWITCH = dataclasses.replace(
-    DENSE, num_experts=4, group_size=L, eval_capacity_factor=4.0, activation="gated-gelu"
+    DENSE, num_experts=4, group_size=L, eval_expert_capacity_factor=4.0, activation="gated-gelu"
 )
 
 
@@ -78,7 +78,7 @@ def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
 
 def test_beams_change_places():
     transformer = bind(DENSE, parameters(DENSE))
-    memory, segments = jnp.ones((2, M, DENSE.d_model)), jnp.ones((2, M), jnp.int32)
+    memory, segments = jnp.ones((2, M, DENSE.embed_dim)), jnp.ones((2, M), jnp.int32)
     decoding = transformer.start(memory, segments, beams=3, length=L)
     numbers = jnp.arange(2 * 3, dtype=jnp.float32).reshape(1, 2, 3, 1, 1)
     cache = jax.tree.map(lambda x: x + numbers, decoding.cache)

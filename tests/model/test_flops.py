@@ -8,7 +8,7 @@ from switch_jax.model.groups import training_groups
 def test_training_flops_by_hand():
     """One layer a stack, D 4, F 8, H x K = 6, V 10, gated; 3 input and 2 target tokens."""
     model = ModelConfig(
-        vocab_size=10, d_model=4, d_ff=8, d_kv=3, num_heads=2, num_encoder_layers=1,
+        num_embeddings=10, embed_dim=4, mlp_dim=8, head_dim=3, num_heads=2, num_encoder_layers=1,
         num_decoder_layers=1, activation="gated-gelu",
     )  # fmt: skip
     encoder = 3 * (4 * 4 * 6 + 3 * 4 * 8)  # q, k, v, out; three matrices
@@ -22,9 +22,9 @@ def test_training_flops_by_hand():
 
 def test_empty_slots_cost_what_full_ones_do():
     model = ModelConfig(
-        vocab_size=10, d_model=4, d_ff=8, d_kv=3, num_heads=2, num_encoder_layers=2,
-        num_decoder_layers=2, num_experts=4, group_size=64, train_capacity_factor=1.25,
-        min_capacity=1,
+        num_embeddings=10, embed_dim=4, mlp_dim=8, head_dim=3, num_heads=2, num_encoder_layers=2,
+        num_decoder_layers=2, num_experts=4, group_size=64, train_expert_capacity_factor=1.25,
+        min_expert_capacity=1,
     )  # fmt: skip
     # 4 rows of 16 input tokens: 64 / 4 x 1.25 = 20 slots; of 3 target tokens: 12 / 4 x 1.25 -> 4.
     groups = training_groups(model, 4, (16, 3), parts=1)
@@ -36,7 +36,12 @@ def test_empty_slots_cost_what_full_ones_do():
 
 def test_t5_base_takes_6_8_teraflop_for_16_rows():
     model = ModelConfig(
-        vocab_size=32128, d_model=768, d_ff=3072, d_kv=64, num_heads=12, num_encoder_layers=12,
+        num_embeddings=32128,
+        embed_dim=768,
+        mlp_dim=3072,
+        head_dim=64,
+        num_heads=12,
+        num_encoder_layers=12,
         num_decoder_layers=12,
-    )  # fmt: skip
+    )
     assert 16 * training_flops(model, 512, 114) == pytest.approx(6.8e12, rel=0.01)

@@ -30,9 +30,9 @@ def _wide(x):
 
 
 def _config(**sizes):
-    least = dict.fromkeys(("d_ff", "d_kv", "num_heads"), 1)
+    least = dict.fromkeys(("mlp_dim", "head_dim", "num_heads"), 1)
     layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-    return ModelConfig(**{**least, **layers, "vocab_size": V, "d_model": D, **sizes})
+    return ModelConfig(**{**least, **layers, "num_embeddings": V, "embed_dim": D, **sizes})
 
 
 def _close(got, expected):
@@ -107,7 +107,7 @@ def test_gate():
     _close(jax.grad(weighted)(jnp.ones((1, rows))), expected[None])
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("activation_dtype", ["bfloat16", "float32"])
 def test_router_statistics(dtype):
     """Load and importance of 64k tokens, whatever the activations' dtype."""
     x = _bfloat16(ROWS, LENGTH, D).astype(dtype)

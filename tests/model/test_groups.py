@@ -11,7 +11,7 @@ from tests.trainer.helpers import tiny_config
 
 def _model(**changes):
     sizes = {
-        "vocab_size": 128, "d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2,
+        "num_embeddings": 128, "embed_dim": 8, "mlp_dim": 8, "head_dim": 4, "num_heads": 2,
         "num_encoder_layers": 2, "num_decoder_layers": 2, "num_experts": 128,
     }  # fmt: skip
     return ModelConfig(**{**sizes, **changes})
@@ -48,7 +48,9 @@ def test_a_dense_model_has_none():
 
 @pytest.mark.parametrize(("multiple", "slots"), [(8, 16), (1, 15)])
 def test_the_effective_factor_is_that_of_the_slots(multiple, slots):
-    model = _model(group_size=1824, train_capacity_factor=1.0, capacity_multiple=multiple)
+    model = _model(
+        group_size=1824, train_expert_capacity_factor=1.0, expert_capacity_multiple=multiple
+    )
     its = training_groups(model, 2048, (114, 114), 128)["decoder"]
     assert (its.slots, its.capacity_factor) == (slots, slots * 128 / 1824)
 
@@ -97,15 +99,20 @@ def test_groups_that_drop_more_than_a_hundredth_are_warned_of_with_what_to_set()
     [
         {"group_size": 2048},
         {"group_size": 256},
-        {"group_size": 2048, "num_experts": 2048, "train_capacity_factor": 1.0, "min_capacity": 2},
-        {"group_size": 1824, "train_capacity_factor": 0.5, "capacity_multiple": 1},
+        {
+            "group_size": 2048,
+            "num_experts": 2048,
+            "train_expert_capacity_factor": 1.0,
+            "min_expert_capacity": 2,
+        },
+        {"group_size": 1824, "train_expert_capacity_factor": 0.5, "expert_capacity_multiple": 1},
     ],
 )
 def test_the_capacity_factor_of_the_warning_drops_less_than_a_hundredth(changes):
     before = training_groups(_model(**changes), 2048, (512, 114), 128)
     factors = [_advice(its.warning, "TRAIN_EXPERT_CAPACITY_FACTOR") for its in before.values()]
     for stack, factor in zip(before, factors, strict=True):
-        model = _model(**{**changes, "train_capacity_factor": float(factor)})
+        model = _model(**{**changes, "train_expert_capacity_factor": float(factor)})
         after = training_groups(model, 2048, (512, 114), 128)[stack]
         assert after.expected_drop <= 0.01 < before[stack].expected_drop
         assert after.warning is None

@@ -24,20 +24,20 @@ STACKS = ("encoder", "decoder")
 EXPERTS, STEP = SIZES["num_experts"], 2
 
 CONFIG = ModelConfig(
-    vocab_size=SIZES["vocab_size"],
-    d_model=SIZES["d_model"],
-    d_ff=SIZES["d_ff"],
-    d_kv=SIZES["d_kv"],
+    num_embeddings=SIZES["vocab_size"],
+    embed_dim=SIZES["d_model"],
+    mlp_dim=SIZES["d_ff"],
+    head_dim=SIZES["d_kv"],
     num_heads=SIZES["num_heads"],
     num_encoder_layers=SIZES["num_layers"],
     num_decoder_layers=SIZES["num_decoder_layers"],
     num_experts=EXPERTS,
     sparse_step=STEP,
     group_size=RECORDED["input_ids"].shape[1],  # a group is a row, in the decoder too
-    eval_capacity_factor=EXPERTS,  # room for all tokens in each expert
+    eval_expert_capacity_factor=EXPERTS,  # room for all tokens in each expert
     relative_position_buckets=SIZES["relative_attention_num_buckets"],
     relative_position_max_distance=SIZES["relative_attention_max_distance"],
-    dtype="float32",
+    activation_dtype="float32",
 )
 
 

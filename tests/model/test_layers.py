@@ -16,9 +16,11 @@ from switch_jax.model.layers import Embedding, RMSNorm, dropout, relative_positi
 
 
 def _config(**sizes):
-    least = dict.fromkeys(("vocab_size", "d_ff", "d_kv", "num_heads"), 1)
+    least = dict.fromkeys(("num_embeddings", "mlp_dim", "head_dim", "num_heads"), 1)
     layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-    return ModelConfig(**{**least, **layers, "d_model": 2, "dtype": "float32", **sizes})
+    return ModelConfig(
+        **{**least, **layers, "embed_dim": 2, "activation_dtype": "float32", **sizes}
+    )
 
 
 def _t5_bucket(distance, buckets, max_distance, bidirectional):
@@ -94,7 +96,7 @@ def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, 
 
 def _attention(query_scale):
     """One head of size 2 whose kernels are the identity, the query's times `query_scale`."""
-    config = _config(d_kv=2)
+    config = _config(head_dim=2)
     attention = Attention(config, nnx.Rngs(0))
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (query_scale if name == "query" else 1.0)
@@ -135,7 +137,7 @@ def test_heads_are_consecutive_columns_and_see_their_own_bias():
 
 def test_gated_gelu_by_hand():
     """D = F = 1 and kernels of 1: gelu(x) * x, with T5 1.1's tanh approximation."""
-    config = _config(d_model=1, activation="gated-gelu")
+    config = _config(embed_dim=1, activation="gated-gelu")
     layer = DenseFeedForward(config, nnx.Rngs(0))
     layer.wi_0[...] = layer.wi_1[...] = layer.wo[...] = jnp.ones((1, 1))
     layer.wi_1[...] = 3 * jnp.ones((1, 1))
@@ -149,7 +151,7 @@ def test_rms_norm_gradient_is_that_of_the_formula():
     x, scale, weights = (rng.normal(size=s).astype(np.float32) for s in ((3, 5, 8), 8, (3, 5, 8)))
 
     def ours(x, scale):
-        norm = RMSNorm(_config(d_model=8))
+        norm = RMSNorm(_config(embed_dim=8))
         norm.scale[...] = scale
         return jnp.sum(norm(x) * weights)
 
@@ -168,7 +170,7 @@ def test_embedding_gradient_adds_up_all_look_ups_and_the_logits():
     x, *weights = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), (2, 3, 4), (2, 2, 4)))
 
     def ours(table):
-        embedding = Embedding(_config(vocab_size=7, d_model=4), nnx.Rngs(0))
+        embedding = Embedding(_config(num_embeddings=7, embed_dim=4), nnx.Rngs(0))
         embedding.embedding[...] = table
         rows = embedding(*tokens)
         logits = embedding.logits(jnp.asarray(x)[None])

@@ -14,15 +14,15 @@ from switch_jax.model import bind, init_parameters
 
 ROWS, LENGTH = 2, 8
 DENSE = ModelConfig(
-    vocab_size=32, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, dtype="float32",
+    num_embeddings=32, embed_dim=16, mlp_dim=32, head_dim=8, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=2, activation_dtype="float32",
 )  # fmt: skip
 # A group is one row, and each expert has room for all of it.
 SWITCH = dataclasses.replace(
-    DENSE, num_experts=4, group_size=LENGTH, eval_capacity_factor=4.0, min_capacity=1
+    DENSE, num_experts=4, group_size=LENGTH, eval_expert_capacity_factor=4.0, min_expert_capacity=1
 )
 # Here an expert has a single slot in it.
-OVERFLOWING = dataclasses.replace(SWITCH, eval_capacity_factor=0.5)
+OVERFLOWING = dataclasses.replace(SWITCH, eval_expert_capacity_factor=0.5)
 
 init = jax.jit(init_parameters, static_argnums=0)
 
@@ -100,7 +100,7 @@ def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_over
 
 
 def test_noise_is_off_when_deterministic():
-    noisy = dataclasses.replace(SWITCH, dropout_rate=0.5, expert_dropout_rate=0.5, jitter=0.5)
+    noisy = dataclasses.replace(SWITCH, dropout_rate=0.5, expert_dropout_rate=0.5, jitter_noise=0.5)
     batch = (_tokens(0), _tokens(1), *[np.ones((ROWS, LENGTH), np.int32)] * 2)
     clean = _run(SWITCH, *batch).logits
     key = jax.random.key(1)
@@ -115,10 +115,19 @@ def test_noise_is_off_when_deterministic():
 def test_initial_kernels_have_variance_s_over_fan_in_and_nothing_beyond_2_sigma(scale):
     """Section 2.4 and its footnote 6."""
     model = ModelConfig(
-        vocab_size=500, d_model=64, d_ff=160, d_kv=16, num_heads=2, num_encoder_layers=4,
-        num_decoder_layers=4, num_experts=8, expert_d_ff=96, activation="gated-gelu",
-        tie_embeddings=False, init_scale=scale,
-    )  # fmt: skip
+        num_embeddings=500,
+        embed_dim=64,
+        mlp_dim=160,
+        head_dim=16,
+        num_heads=2,
+        num_encoder_layers=4,
+        num_decoder_layers=4,
+        num_experts=8,
+        expert_mlp_dim=96,
+        activation="gated-gelu",
+        tie_embeddings=False,
+        scale=scale,
+    )
     fan_in = {
         "query": 64 * 16,  # holds the 1 / sqrt(K) of the scores too
         "key": 64, "value": 64, "out": 2 * 16,

@@ -18,12 +18,12 @@ def test_rsqrt_is_constant_then_inverse_square_root(step, rate):
     ("step", "rate"), [(0, 2e-6), (249, 5e-4), (499, 1e-3), (500, 1e-3), (10**6, 1e-3)]
 )
 def test_constant_rises_linearly_and_stays(step, rate):
-    config = OptimizerConfig(learning_rate=1e-3, warmup_steps=500, schedule="constant")
+    config = OptimizerConfig(learning_rate=1e-3, warmup_steps=500, lr_schedule="constant")
     np.testing.assert_allclose(learning_rate_schedule(config)(step), rate, rtol=1e-6)
 
 
 def test_constant_without_warm_up():
-    config = OptimizerConfig(learning_rate=1e-3, warmup_steps=1, schedule="constant")
+    config = OptimizerConfig(learning_rate=1e-3, warmup_steps=1, lr_schedule="constant")
     np.testing.assert_allclose([learning_rate_schedule(config)(i) for i in (0, 1)], 1e-3, rtol=1e-6)
 
 

@@ -128,8 +128,8 @@ def test_memory_is_a_chip_s_though_a_device_be_half_a_chip(mesh):
 
 
 MODEL = ModelConfig(
-    vocab_size=100, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, num_experts=4, expert_d_ff=16, sparse_step=2, group_size=32,
+    num_embeddings=100, embed_dim=8, mlp_dim=16, head_dim=4, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=2, num_experts=4, expert_mlp_dim=16, sparse_step=2, group_size=32,
 )  # fmt: skip
 CONFIG = Config(
     RunConfig("none", train_steps=1, batch_size=16),

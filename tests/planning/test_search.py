@@ -17,8 +17,8 @@ from switch_jax.planning import search
 from switch_jax.planning.plan import Costs, Plan
 
 MODEL = ModelConfig(
-    vocab_size=64, d_model=8, d_ff=16, d_kv=4, num_heads=2, num_encoder_layers=2,
-    num_decoder_layers=2, num_experts=4, expert_d_ff=16, sparse_step=2, group_size=32,
+    num_embeddings=64, embed_dim=8, mlp_dim=16, head_dim=4, num_heads=2, num_encoder_layers=2,
+    num_decoder_layers=2, num_experts=4, expert_mlp_dim=16, sparse_step=2, group_size=32,
 )  # fmt: skip
 CONFIG = Config(
     RunConfig("none", train_steps=1, batch_size=16),

@@ -133,7 +133,7 @@ def test_the_text_that_comes_with_the_library(name):
 
 
 def test_two_openings_give_the_same_batches_of_questions_that_come_with_the_library():
-    config = DataConfig("factbook_super_glue", {"inputs": 256, "targets": 32}, num_streams=2)
+    config = DataConfig("factbook_super_glue", {"inputs": 256, "targets": 32}, data_streams=2)
     one, two = (
         [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)] for _ in range(2)
     )

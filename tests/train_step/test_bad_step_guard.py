@@ -27,7 +27,7 @@ class _Reference:
     """The rule once more, with lists and NumPy alone."""
 
     def __init__(self, sigmas, bad_steps_in_a_row=10):
-        self.sigmas, self.patience = sigmas, min(5, bad_steps_in_a_row - 1)
+        self.spike_sigmas, self.patience = sigmas, min(5, bad_steps_in_a_row - 1)
         self.recent, self.good, self.in_a_row, self.norm_above = [], 0, 0, 0
 
     def limits(self):
@@ -35,10 +35,10 @@ class _Reference:
         # Of window 8 the newest 2 are left out; of the 6, one may still be missing.
         older = np.sort(np.array(self.recent[-WINDOW:][: -WINDOW // 4]).reshape(-1, 2), axis=0)
         missing = WINDOW - min(len(self.recent), WINDOW)
-        if self.sigmas is None or missing:
+        if self.spike_sigmas is None or missing:
             return None
         median, upper = older[3], older[5]  # of 6: the upper median, and the largest
-        rise = np.maximum(self.sigmas * (upper - median) / 1.2816, np.log([1.1, 3.0]))
+        rise = np.maximum(self.spike_sigmas * (upper - median) / 1.2816, np.log([1.1, 3.0]))
         return median, np.maximum(median + rise, np.log([0.01, 1e-30]))
 
     def judge(self, loss, norm):
@@ -67,7 +67,7 @@ class _Reference:
 
 @pytest.mark.parametrize(("sigmas", "bad_steps_in_a_row"), [(6.0, 10), (2.0, 3), (None, 10)])
 def test_judge_is_what_lists_and_numpy_say(sigmas, bad_steps_in_a_row):
-    config = GuardConfig(window=WINDOW, sigmas=sigmas, bad_steps_in_a_row=bad_steps_in_a_row)
+    config = GuardConfig(spike_window=WINDOW, spike_sigmas=sigmas, max_bad_steps=bad_steps_in_a_row)
     reference = _Reference(sigmas, bad_steps_in_a_row)
     values = _sequence(800, seed=1)
     values[300:, 1] *= 7  # a norm that rises for good
@@ -105,7 +105,7 @@ def _judged(config, pairs, guard=None):
 
 
 def test_until_the_window_is_full_only_what_is_not_finite_is_bad():
-    config = GuardConfig(window=WINDOW, sigmas=1.0)
+    config = GuardConfig(spike_window=WINDOW, spike_sigmas=1.0)
     pairs = [pair for i in range(WINDOW) for pair in ((np.nan, 1.0), (10.0**i, 1.0))]
     found, guard = _judged(config, pairs)
     assert found == [True, False] * WINDOW
@@ -114,19 +114,19 @@ def test_until_the_window_is_full_only_what_is_not_finite_is_bad():
 
 
 def test_a_fall_is_not_bad():
-    config = GuardConfig(window=2, sigmas=1.0)
+    config = GuardConfig(spike_window=2, spike_sigmas=1.0)
     assert _judged(config, [(5.0, 1.0), (6.0, 1.0), (0.0, 0.0), (0.0, 0.0)])[0] == [False] * 4
 
 
 def test_a_loss_that_hardly_varies_is_bad_from_a_tenth_above_and_a_norm_from_three_times():
-    config = GuardConfig(window=WINDOW)
+    config = GuardConfig(spike_window=WINDOW)
     _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
     for pair, bad in {(2.19, 1.49): False, (2.21, 0.5): True, (2.0, 1.51): True}.items():
         assert _judged(config, [pair], guard)[0] == [bad]
 
 
 def test_a_loss_below_a_hundredth_is_never_bad():
-    config = GuardConfig(window=WINDOW)
+    config = GuardConfig(spike_window=WINDOW)
     _, guard = _judged(config, [(1e-5, 0.5)] * WINDOW)
     assert _judged(config, [(0.0099, 0.5), (0.0101, 0.5)], guard)[0] == [False, True]
 
@@ -135,7 +135,7 @@ def test_a_loss_below_a_hundredth_is_never_bad():
     ("bad_steps_in_a_row", "skipped"), [(10, 5), (6, 5), (5, 4), (2, 1), (1, 0)]
 )
 def test_a_norm_that_stays_up_is_believed_before_the_run_goes_back(bad_steps_in_a_row, skipped):
-    config = GuardConfig(window=WINDOW, bad_steps_in_a_row=bad_steps_in_a_row)
+    config = GuardConfig(spike_window=WINDOW, max_bad_steps=bad_steps_in_a_row)
     _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
     found, guard = _judged(config, [(2.0, 50.0)] * 20, guard)
     assert found == [True] * skipped + [False] * (20 - skipped)
@@ -146,7 +146,7 @@ def test_a_norm_that_stays_up_is_believed_before_the_run_goes_back(bad_steps_in_
 
 
 def test_a_loss_that_stays_up_is_never_believed():
-    config = GuardConfig(window=WINDOW)
+    config = GuardConfig(spike_window=WINDOW)
     _, guard = _judged(config, [(2.0, 0.5)] * WINDOW)
     found, guard = _judged(config, [(2.5, 0.5), (2.5, 50.0)] * 100, guard)
     assert all(found) and int(guard.in_a_row) == 200
@@ -172,17 +172,17 @@ def test_spoilt_batches_are_skipped_and_the_run_goes_on(kind):
 @pytest.mark.parametrize("kind", DIVERGING, ids=lambda kind: kind.name)
 def test_runs_that_diverge_are_stopped_after_their_returns(kind):
     outcome = OUTCOMES()[NUMBERS[kind.name]]
-    assert (outcome.stopped, outcome.returns) == (SEEDS, GuardConfig().rollbacks)
+    assert (outcome.stopped, outcome.returns) == (SEEDS, GuardConfig().max_rollbacks)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"window": 1}, "window = 1"),
-        ({"bad_steps_in_a_row": 0}, "bad_steps_in_a_row = 0"),
-        ({"sigmas": 0.0}, r"sigmas = 0\.0: it must be above 0"),
-        ({"sigmas": -1.0}, r"sigmas = -1\.0"),
-        ({"rollbacks": -1}, "rollbacks = -1"),
+        ({"spike_window": 1}, "spike_window = 1"),
+        ({"max_bad_steps": 0}, "max_bad_steps = 0"),
+        ({"spike_sigmas": 0.0}, r"spike_sigmas = 0\.0: it must be above 0"),
+        ({"spike_sigmas": -1.0}, r"spike_sigmas = -1\.0"),
+        ({"max_rollbacks": -1}, "max_rollbacks = -1"),
         ({"dumped_batches": -1}, "dumped_batches = -1"),
     ],
 )

@@ -29,7 +29,7 @@ def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Prog
     """The step of a model of N layers in each stack, two experts on each of four chips."""
     pytest.importorskip("libtpu")
     model = ModelConfig(
-        vocab_size=256, d_model=D, d_ff=F, d_kv=64, num_heads=2, num_encoder_layers=N,
+        num_embeddings=256, embed_dim=D, mlp_dim=F, head_dim=64, num_heads=2, num_encoder_layers=N,
         num_decoder_layers=N, num_experts=experts, sparse_step=1, group_size=256,
         scan_layers=scan_layers, remat_policy=policy,
     )  # fmt: skip

@@ -18,10 +18,10 @@ from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 # Groups of 16 tokens (a row of inputs, two of targets), 16 experts with 2 slots each: 2 or more
 # experts a device; dropout and jitter on; rows with much and with little padding.
-MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter=0.1)
+MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter_noise=0.1)
 # A row of inputs a group, and one of targets.
 TWO_SIZES = dataclasses.replace(MODEL, decoder_group_size=8)
-LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
+LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
 # An optimiser whose state is the gradients.
 GRADIENTS = optax.GradientTransformationExtraArgs(
     init=lambda parameters: parameters,

@@ -22,7 +22,7 @@ from switch_jax.train_step.step import (
 )
 from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
-LOSS = LossConfig(z_loss=1e-2, load_balance=0.1, router_z=0.01)
+LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
 SGD = optax.with_extra_args_support(optax.sgd(1.0))  # the update is the gradient
 # An optimiser whose state is the gradients, unrounded by what they are subtracted from.
 GRADIENTS = optax.GradientTransformationExtraArgs(
@@ -32,7 +32,7 @@ GRADIENTS = optax.GradientTransformationExtraArgs(
 
 
 def _step(model, batch, parts, seed=0, optimizer=SGD):
-    config = tiny_config(model, num_microbatches=parts, seed=seed, loss=LOSS)
+    config = tiny_config(model, num_microbatches=parts, random_seed=seed, loss=LOSS)
     state = init_state(config, optimizer, jax.random.key(1))
     step = jax.jit(make_train_step(config, optimizer))
     return step(state, batch)
@@ -49,7 +49,7 @@ def _step(model, batch, parts, seed=0, optimizer=SGD):
     ],
 )
 def test_microbatches_give_the_gradients_and_metrics_of_the_whole_batch(parts, sizes):
-    model = tiny_model(jitter=0.0, **sizes)
+    model = tiny_model(jitter_noise=0.0, **sizes)
     batch = random_batch(16)
     whole, whole_metrics = _step(model, batch, 1, optimizer=GRADIENTS)
     split, split_metrics = _step(model, batch, parts, optimizer=GRADIENTS)
@@ -76,7 +76,7 @@ def _assert_close(got, expected, tolerance):
 
 def test_loss_and_gradients_are_those_of_the_formula():
     """Cross-entropy and z-loss over real target tokens, plus alpha x the layers' losses, summed."""
-    model = tiny_model(num_encoder_layers=4, jitter=0.0)
+    model = tiny_model(num_encoder_layers=4, jitter_noise=0.0)
     batch = random_batch(8)
     parameters = init_state(tiny_config(model), SGD, jax.random.key(1)).parameters
 
@@ -125,11 +125,13 @@ def test_a_dense_model_trains_without_router_metrics():
 
 
 def test_evaluation_uses_its_own_capacity_and_no_noise():
-    model = tiny_model(dropout_rate=0.3, jitter=0.3, train_capacity_factor=0.25)
+    model = tiny_model(dropout_rate=0.3, jitter_noise=0.3, train_expert_capacity_factor=0.25)
     batch = random_batch(8)
     parameters = init_parameters(model, jax.random.key(0))
     sums = make_eval_step(model)(parameters, batch)
-    ample = dataclasses.replace(model, dropout_rate=0.0, jitter=0.0, train_capacity_factor=9.0)
+    ample = dataclasses.replace(
+        model, dropout_rate=0.0, jitter_noise=0.0, train_expert_capacity_factor=9.0
+    )
     np.testing.assert_array_equal(
         sums.cross_entropy, make_eval_step(ample)(parameters, batch).cross_entropy
     )
@@ -177,7 +179,7 @@ def _assert_same(a, b):
 
 
 def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next():
-    model = tiny_model(dropout_rate=0.1, jitter=0.1, sparse_step=1, num_encoder_layers=1,
+    model = tiny_model(dropout_rate=0.1, jitter_noise=0.1, sparse_step=1, num_encoder_layers=1,
                        num_decoder_layers=1)  # fmt: skip
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), logical_axes(model))
     step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), optimizer))
@@ -248,7 +250,7 @@ def test_norms_are_those_of_the_arrays_of_each_group(experts):
 
 
 def test_the_norms_of_a_step_are_of_its_gradients_parameters_and_updates():
-    model = tiny_model(jitter=0.0)
+    model = tiny_model(jitter_noise=0.0)
     optimizer = optax.chain(GRADIENTS, optax.scale(-0.5))
     state, metrics = _step(model, random_batch(8), 1, optimizer=optimizer)
     gradients = Norms.of(state.optimizer[0], logical_axes(model))

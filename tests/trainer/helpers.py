@@ -9,9 +9,9 @@ from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 
 def tiny_model(**changes) -> ModelConfig:
     sizes = {
-        "vocab_size": 64, "d_model": 16, "d_ff": 32, "d_kv": 8, "num_heads": 2,
+        "num_embeddings": 64, "embed_dim": 16, "mlp_dim": 32, "head_dim": 8, "num_heads": 2,
         "num_encoder_layers": 2, "num_decoder_layers": 2, "num_experts": 4, "group_size": 32,
-        "min_capacity": 1, "dtype": "float32",
+        "min_expert_capacity": 1, "activation_dtype": "float32",
     }  # fmt: skip
     return ModelConfig(**{**sizes, **changes})
 

@@ -17,7 +17,7 @@ def test_a_verdict_has_the_value_and_the_limit():
 
 
 def test_the_run_goes_back_so_often_and_a_good_checkpoint_begins_the_count_anew():
-    bad = BadSteps(GuardConfig(bad_steps_in_a_row=3, rollbacks=2), RunFolder(Path("folder")))
+    bad = BadSteps(GuardConfig(max_bad_steps=3, max_rollbacks=2), RunFolder(Path("folder")))
     bad.in_a_row = 2
     assert not bad.too_many() and not bad.may_save()
     for _ in range(2):

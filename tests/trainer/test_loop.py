@@ -36,13 +36,13 @@ from tests.run_folder.documented import problems, table_of, tables
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
-DATA = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, num_streams=2)
-MODEL = tiny_model(vocab_size=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1,
+DATA = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, data_streams=2)
+MODEL = tiny_model(num_embeddings=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1,
                    group_size=64, dropout_rate=0.1)  # fmt: skip
 
 
 def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, guard=None, **changes):
-    periods = {"log_period": 2, "eval_period": 3, "eval_batches": 1, "checkpoint_period": 3}
+    periods = {"log_period": 2, "eval_period": 3, "eval_steps": 1, "checkpoint_period": 3}
     guard = guard or GuardConfig()
     run = RunConfig(str(folder), train_steps=steps, batch_size=8, **{**periods, **changes})
     optimizer = OptimizerConfig(warmup_steps=100)
@@ -148,7 +148,7 @@ def test_a_finished_run_stays_as_it_is(whole, capsys):
 def test_a_checkpoint_of_another_model_is_refused_and_kept(whole):
     folder, _ = whole
     with pytest.raises(UserError, match=r"step 6 in .*another model.*wi_0.*32\).*48\)"):
-        _train(folder, 9, model=tiny_model(**{**_fields(MODEL), "d_ff": 48}))
+        _train(folder, 9, model=tiny_model(**{**_fields(MODEL), "mlp_dim": 48}))
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [3, 6]
     assert json.loads((folder / "run.json").read_text())["train_steps"] == 6
 
@@ -211,7 +211,7 @@ def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
 
 def test_a_run_goes_on_with_another_window_of_the_guard(whole, tmp_path):
     _train(tmp_path, 3)
-    resumed = _train(tmp_path, 6, guard=GuardConfig(window=16))
+    resumed = _train(tmp_path, 6, guard=GuardConfig(spike_window=16))
     for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert int(resumed.guard.good) == 6 and resumed.guard.recent.shape == (2, 16)
@@ -278,7 +278,7 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
     weights = np.zeros((8, 16), np.float32)
     weights[:, 0], weights[:, 1] = 1000, -1000  # sums to 0: divided by 1, of huge gradients
     poison({6}, weights)
-    state = _train(tmp_path, 7, guard=GuardConfig(window=4))
+    state = _train(tmp_path, 7, guard=GuardConfig(spike_window=4))
     assert int(state.guard.good) == 6
     (skipped,) = _records(tmp_path, "skipped")
     norm, limit = skipped["gradient_norm"], skipped["gradient_norm_limit"]
@@ -289,7 +289,7 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
 
 def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path, poison, capsys):
     poison({5, 6})
-    state = _train(tmp_path, 6, guard=GuardConfig(bad_steps_in_a_row=2))
+    state = _train(tmp_path, 6, guard=GuardConfig(max_bad_steps=2))
     assert "2 bad steps in a row, up to step 6: back to step 3, and on" in capsys.readouterr().out
     assert int(state.step) == int(state.guard.good) == 6  # as of the checkpoint
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
@@ -311,7 +311,7 @@ def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_ag
     tmp_path, poison
 ):
     poison(set(range(5, 1000)))
-    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=2)
+    guard = GuardConfig(max_bad_steps=2, max_rollbacks=2)
     with pytest.raises(
         UserError, match=r"3 bad .*after 2 returns.*step 6 is bad.*loss nan.*bad_batches"
     ):
@@ -326,7 +326,7 @@ def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_ag
 
 def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
     poison({5, 6, 7, 8})
-    guard = GuardConfig(bad_steps_in_a_row=3)
+    guard = GuardConfig(max_bad_steps=3)
     state = _train(tmp_path, 9, guard=guard, keep_checkpoints=1)
     assert "4 bad steps in a row, up to step 8: back to step 3" in capsys.readouterr().out
     assert int(state.step) == 9 and int(state.guard.good) == 9
@@ -334,7 +334,7 @@ def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
 
 def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, capsys):
     poison(set(range(1, 10)))
-    guard = GuardConfig(bad_steps_in_a_row=2, rollbacks=2)
+    guard = GuardConfig(max_bad_steps=2, max_rollbacks=2)
     with pytest.raises(UserError, match="after 2 returns"):
         _train(tmp_path, 6, guard=guard)
     status = read_status(tmp_path)
@@ -362,7 +362,7 @@ def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch
 
 def test_other_streams_are_refused(whole):
     with pytest.raises(UserError, match="DATA_STREAMS is 4, but .* step 6 was made with 2: write"):
-        _train(whole[0], 9, data=dataclasses.replace(DATA, num_streams=4))
+        _train(whole[0], 9, data=dataclasses.replace(DATA, data_streams=4))
 
 
 def test_a_second_job_in_the_folder_is_refused(tmp_path):

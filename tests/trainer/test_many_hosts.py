@@ -26,7 +26,9 @@ from tests.trainer.worker_processes import (
     without_virtual_devices,
 )
 
-MODEL = tiny_model(vocab_size=128, d_model=128, d_ff=128)  # so large that moments are factored
+MODEL = tiny_model(
+    num_embeddings=128, embed_dim=128, mlp_dim=128
+)  # so large that moments are factored
 
 
 def state_on(mesh):

@@ -20,15 +20,15 @@ from switch_jax.trainer.warm_start import find_warm_start, initial_state
 from tests.trainer.test_loop import DATA, MODEL
 
 ALL, EXPERTS, OTHERS = (
-    OptimizerConfig(learning_rate=0.1, warmup_steps=1, schedule="constant", trained_parameters=t)
+    OptimizerConfig(learning_rate=0.1, warmup_steps=1, lr_schedule="constant", trained_parameters=t)
     for t in ("all", "expert", "non_expert")
 )
 
 
 def _run(folder, steps, initial, checkpoint_period=1):
     initial = initial and str(initial)
-    periods = {"eval_period": 100, "eval_batches": 1, "checkpoint_period": checkpoint_period}
-    return RunConfig(str(folder), steps, batch_size=8, initial_checkpoint=initial, **periods)
+    periods = {"eval_period": 100, "eval_steps": 1, "checkpoint_period": checkpoint_period}
+    return RunConfig(str(folder), steps, batch_size=8, initial_checkpoint_path=initial, **periods)
 
 
 def _train(folder, steps, initial=None, optimizer=ALL, model=MODEL, guard=None, **changes):
@@ -65,7 +65,7 @@ def _by_group(parameters):
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2)])
 def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_path, mesh):
     folder, state = pretrained
-    run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(*mesh), GuardConfig(window=7)
+    run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(*mesh), GuardConfig(spike_window=7)
     config = Config(run, MODEL, DATA, mesh, ALL, guard=guard)
     abstract = abstract_state(config, make_mesh(mesh))
     checkpoint = find_warm_start(run, abstract.parameters)
@@ -129,7 +129,7 @@ def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(
             return batch, position
 
     monkeypatch.setattr(train_module, "TrainBatches", Poisoned)
-    guard = GuardConfig(bad_steps_in_a_row=2)
+    guard = GuardConfig(max_bad_steps=2)
     state = _train(tmp_path / "run", 2, other, OTHERS, guard=guard, checkpoint_period=100)
     told = capsys.readouterr().out
     assert f"starting from the parameters of {other}/checkpoints/2" in told
@@ -155,7 +155,7 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     _refused(r"has no checkpoint: give the MODEL_DIR", new, 9, tmp_path)
     for own in (folder, folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
         _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
-    larger = dataclasses.replace(MODEL, d_ff=48)
+    larger = dataclasses.replace(MODEL, mlp_dim=48)
     message = r"checkpoints/2 is of another model: .*wi_0: .*32\) in the che.*48\) in the config"
     _refused(message, new, 9, folder, model=larger)
     dense = dataclasses.replace(MODEL, num_experts=0)
