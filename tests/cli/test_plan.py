@@ -352,4 +352,4 @@ def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
 def test_fine_tuning_is_planned_without_a_checkpoint_to_start_from(planned):
     files = ["--gin_file=models/t5_demo.gin", "--gin_file=runs/finetune.gin"]
     assert main(["plan", *files, "--topology=v5p-8", "--mesh=4,1,1"]) == 0
-    assert planned.made[0][1]["model"].dropout_rate == 0.1
+    assert planned.made[0].model.dropout_rate == 0.1
