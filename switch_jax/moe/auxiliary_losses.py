@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
