@@ -63,14 +63,29 @@ from switch_jax.trainer.train import compile_run  # noqa: E402
 BATCH, LENGTHS = 8, {"inputs": 128, "targets": 32}
 TURN, LOG_PERIOD = 5, 100
 MODEL = ModelConfig(
-    num_embeddings=1152, embed_dim=256, mlp_dim=1024, head_dim=32, num_heads=8, num_encoder_layers=2,
-    num_decoder_layers=2, num_experts=8, group_size=512, activation_dtype="float32",
-)  # fmt: skip
+    num_embeddings=1152,
+    embed_dim=256,
+    mlp_dim=1024,
+    head_dim=32,
+    num_heads=8,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    num_experts=8,
+    group_size=512,
+    activation_dtype="float32",
+)
 # 123M parameters: a state of about 500 MB.
 LARGE = ModelConfig(
-    num_embeddings=32128, embed_dim=512, mlp_dim=2048, head_dim=64, num_heads=8, num_encoder_layers=4,
-    num_decoder_layers=4, num_experts=10, activation_dtype="float32",
-)  # fmt: skip
+    num_embeddings=32128,
+    embed_dim=512,
+    mlp_dim=2048,
+    head_dim=64,
+    num_heads=8,
+    num_encoder_layers=4,
+    num_decoder_layers=4,
+    num_experts=10,
+    activation_dtype="float32",
+)
 # Sparse layers of each stack and experts of Switch-Base and Switch-C.
 SIZES = {"this model": None, "Switch-Base": (6, 128), "Switch-C": (15, 2048)}
 

@@ -54,11 +54,20 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     keep_freed_memory()  # as `switch_jax train` does
     # One group for the whole batch; not scanned, as Hugging Face's layers are not.
     model = ModelConfig(
-        num_embeddings=VOCABULARY, embed_dim=D_MODEL, mlp_dim=D_FF, head_dim=D_MODEL // HEADS, num_heads=HEADS,
-        num_encoder_layers=LAYERS, num_decoder_layers=LAYERS, num_experts=experts,
-        group_size=BATCH * INPUTS, train_expert_capacity_factor=CAPACITY_FACTOR, min_expert_capacity=1,
-        scan_layers=False, activation_dtype="float32",
-    )  # fmt: skip
+        num_embeddings=VOCABULARY,
+        embed_dim=D_MODEL,
+        mlp_dim=D_FF,
+        head_dim=D_MODEL // HEADS,
+        num_heads=HEADS,
+        num_encoder_layers=LAYERS,
+        num_decoder_layers=LAYERS,
+        num_experts=experts,
+        group_size=BATCH * INPUTS,
+        train_expert_capacity_factor=CAPACITY_FACTOR,
+        min_expert_capacity=1,
+        scan_layers=False,
+        activation_dtype="float32",
+    )
     if layer == "einsum":
         use_one_hot_einsum()
     inputs, targets = tokens()

@@ -96,9 +96,16 @@ def block_costs(hardware: Slice, experts: int) -> Costs:
     """Of a `Block`, its matrices in bfloat16."""
     mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
     config = ModelConfig(
-        num_embeddings=128, embed_dim=D, mlp_dim=3072, head_dim=64, num_heads=12, num_encoder_layers=2,
-        num_decoder_layers=2, num_experts=experts, group_size=2048,
-    )  # fmt: skip
+        num_embeddings=128,
+        embed_dim=D,
+        mlp_dim=3072,
+        head_dim=64,
+        num_heads=12,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_experts=experts,
+        group_size=2048,
+    )
     graph, state = nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
 
     def abstract(p):

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
+from switch_jax.cli.renamed_fields import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR, is_file
 
@@ -66,6 +67,7 @@ class Reader:
         """
         try:
             value = gin_internals.value_of(text)
+            name = current_name(name)
             key = name if "." in name else (name, gin_internals.MACRO, "value")
             gin.bind_parameter(key, value)
         except tokenize.TokenError:
@@ -81,9 +83,8 @@ class Reader:
             raise UserError(f"{cycle}: the files include each other; remove one include")
         self._open_files.append(path)
         try:
-            with open(path, encoding="utf-8") as file:
-                yield file
-        except UserError:  # from a file that it includes
+            yield io.StringIO(current_names(Path(path).read_text(encoding="utf-8")))
+        except UserError:  # of a file that it includes
             raise
         except (Exception, SystemExit) as error:
             raise self._user_error(path, error) from error

@@ -12,12 +12,13 @@ class GuardConfig:
     A step is bad if its loss or gradient norm is not finite or above its limit. A bad step changes
     neither parameters nor the optimiser's state.
 
-    The limits come from the logarithms of loss and norm in the last `spike_window` steps, without the
-    newest quarter of these, so that a rise does not lift its own limit. A limit lies `spike_sigmas`
-    standard deviations above the median, and at least at 1.1 times the median of the loss, or at 3
-    times that of the norm. The standard deviation is estimated from the 90th percentile, as for
-    normal noise. So a few spikes do not widen it, and a loss that one step in ten has, as from the
-    hard task of a mixture, is not a spike. There are no limits before the window is nearly full.
+    The limits come from the logarithms of loss and norm in the last `spike_window` steps, without
+    the newest quarter of these, so that a rise does not lift its own limit. A limit lies
+    `spike_sigmas` standard deviations above the median, and at least at 1.1 times the median of the
+    loss, or at 3 times that of the norm. The standard deviation is estimated from the 90th
+    percentile, as for normal noise. So a few spikes do not widen it, and a loss that one step in
+    ten has, as from the hard task of a mixture, is not a spike. There are no limits before the
+    window is nearly full.
 
     A skipped step changes nothing, so the next step has the same loss and norm, apart from noise. A
     norm that stays up while the loss is within its limit is therefore accepted after 5 steps (fewer
@@ -29,8 +30,8 @@ class GuardConfig:
       spike_sigmas: None = a step is bad only if its loss or norm is not finite.
       max_bad_steps: after this many the run returns to its last checkpoint, and goes on with
         new data.
-      max_rollbacks: at most this many returns without a good checkpoint in between; then the run stops.
-        With 0 it stops instead of returning.
+      max_rollbacks: at most this many returns without a good checkpoint in between; then the run
+        stops. With 0 it stops instead of returning.
       dumped_batches: at most this many bad batches are written out for inspection at each start.
     """
 

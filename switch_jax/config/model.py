@@ -24,7 +24,8 @@ class ModelConfig:
       activation: 'relu' (T5 1.0) or 'gated-gelu' (T5 1.1: two input projections, one through GELU).
       tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
       num_experts: E of every Switch layer; 0 = dense.
-      expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense model.
+      expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense
+        model.
       sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
         3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
@@ -41,7 +42,8 @@ class ModelConfig:
         1.0 for T5, 0.1 for Switch.
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
       norm_epsilon: RMSNorm's.
-      activation_dtype: 'bfloat16' or 'float32', of activations; parameters and the router are float32.
+      activation_dtype: 'bfloat16' or 'float32', of activations; parameters and the router are
+        float32.
       scan_layers: compile one block, and run it in a loop over the blocks. False compiles each
         block by itself: the program is faster, since no activation is copied into a stack and out
         of it (1.3 times for T5-Base on TPU v5p), but takes several times longer to compile.
@@ -110,7 +112,7 @@ class ModelConfig:
             norm_epsilon=RATE,
         )
         check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("dtype", self.activation_dtype, DTYPES)
+        check_choice("activation_dtype", self.activation_dtype, DTYPES)
         check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
         exact = self.relative_position_buckets // 2  # distances with a bucket of their own
         if self.relative_position_max_distance <= exact:

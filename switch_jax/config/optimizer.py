@@ -36,5 +36,5 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Raises FieldError on values that train nothing, and on unknown names."""
         check_fields(self, learning_rate=FACTOR, warmup_steps=COUNT, min_dim_size_to_factor=COUNT)
-        check_choice("schedule", self.lr_schedule, SCHEDULES)
+        check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_choice("trained_parameters", self.trained_parameters, TRAINED)

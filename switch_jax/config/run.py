@@ -17,17 +17,18 @@ class RunConfig:
       batch_size: B, rows (packed examples) of one optimiser step.
       num_microbatches: parts into which the batch is split; they are computed one after the other,
         which saves memory.
-      initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters, as
-        in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), or one of its
+      initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters,
+        as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), or one of its
         checkpoints, MODEL_DIR/checkpoints/STEP. Steps, optimiser, guard and data start anew. None:
         from scratch.
-      random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its own.
+      random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
+        own.
       log_period, eval_period, checkpoint_period: steps between.
       eval_steps: at most this many batches of each validation set.
       keep_checkpoints: how many of the newest checkpoints are kept.
       keep_best_checkpoints: how many of the best are kept too, of those that were evaluated.
-      keep_set_aside_checkpoints: how many of the newest checkpoints are kept in each of the folders `discarded`
-        (left behind by a rollback) and `damaged`; 0: none.
+      keep_set_aside_checkpoints: how many of the newest checkpoints are kept in each of the folders
+        `discarded` (left behind by a rollback) and `damaged`; 0: none.
       best_metric: what the best checkpoint is chosen by: 'neg_log_perplexity' or 'accuracy' over
         all validation sets, or of one task of the mixture, as in 'my_task/accuracy'.
       early_stopping_evals: the run ends after this many evaluations without a better one; None: it

@@ -13,34 +13,34 @@ from switch_jax.errors import UserError
 def eval_batches(
     opened: OpenedTasks, batch_size: int, num_batches: int | None = None
 ) -> Iterator[Batch]:
-    """One pass in a fixed order; the last batch is filled up with rows of zeros.
+    """One pass in a fixed order; the last batch is filled up with rows of padding.
 
     The masked spans do not depend on the config's seed. A mixture is read task by task.
 
     Args:
       opened: what to read; the config's shuffle is not used.
       batch_size: rows B of every batch.
-      num_batches: stop after so many; None reads the whole split.
+      num_batches: number of batches to stop after; None reads the whole split.
 
     Returns:
-      Dictionaries as those of `TrainBatches`.
+      Batches like those of `TrainBatches`.
 
     Raises:
-      UserError: a file that cannot be read, or no example at these lengths.
+      UserError: a file cannot be read, or there is no example at these lengths.
     """
     all_rows = _eval_rows(opened)
     config = opened.config
     for batch_number in itertools.count() if num_batches is None else range(num_batches):
-        some = list(itertools.islice(all_rows, batch_size))
+        rows = list(itertools.islice(all_rows, batch_size))
         batch = empty_batch(batch_size, config.task_feature_lengths)
-        for number, row in enumerate(some):
-            write_row(batch, number, [example for example, _ in row])
-        if some:
+        for index, row in enumerate(rows):
+            write_row(batch, index, [example for example, _ in row])
+        if rows:
             yield batch
         elif batch_number == 0:
             lengths = dict(config.task_feature_lengths)
             raise UserError(no_examples_message(config.mixture_or_task_name, config.split, lengths))
-        if len(some) < batch_size:
+        if len(rows) < batch_size:
             return
 
 

@@ -1,4 +1,4 @@
-"""Training batches: a registered task or mixture as packed numpy arrays, without end."""
+"""Training batches: the packed examples of a task or mixture, without end."""
 
 import os
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from switch_jax.data.task_examples import TaskExamples
 
 
 class TrainBatches:
-    """The global batches of a run, without end: the same whatever hosts and devices there are.
+    """The global batches of a run, without end; they do not depend on the hosts and devices.
 
     A batch is a dictionary of encoder_tokens, encoder_segments int32 [B, L_inputs];
     decoder_input_tokens, decoder_target_tokens, decoder_segments int32 [B, L_targets];
-    decoder_loss_weights float32 [B, L_targets]. Segments count the examples of a row from 1; 0 is
-    padding. Stream i of K gives rows i B / K to (i + 1) B / K; a host reads the streams whose rows
-    it needs, and the rows of the others stay padding.
+    decoder_loss_weights float32 [B, L_targets]. Segments number the examples of a row from 1; 0 is
+    padding. Stream i of K gives rows i B / K to (i + 1) B / K. A host reads only the streams whose
+    rows it needs; the other rows are padding.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class TrainBatches:
 
         list(self._threads.map(fill, self._iterators))
         self._batches += 1
-        places = {
+        positions = {
             i: StreamPosition(stream.draws, dict(zip(self._names, stream.cursors, strict=True)))
             for i, stream in self._streams.items()
         }
-        return batch, Position(self._batches, places)
+        return batch, Position(self._batches, positions)

@@ -9,7 +9,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
-from switch_jax.kernels.attention import MASKED, fused_attention
+from switch_jax.kernels.attention_kernel import MASKED, fused_attention
 from switch_jax.kernels.attention_sizes import cut
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout
@@ -139,7 +139,7 @@ def plain(
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """What `kernels.attention.fused_attention` does, for any platform, and dropout."""
+    """What `kernels.attention_kernel.fused_attention` does, for any platform, and dropout."""
     batch, length, _ = q.shape
     q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))
     scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from switch_jax.kernels.attention import ATTENDED
+from switch_jax.kernels.attention_kernel import ATTENDED
 from switch_jax.moe.exchange import EXCHANGED
 
 # Never computed again: the first would take an all-to-all, the second the attention kernel.

@@ -11,12 +11,13 @@ The letters for the axes, here and everywhere:
     router -> slots -> gather -> all-to-all -> experts -> all-to-all -> gather -> gate
 """
 
+from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
 from switch_jax.moe.capacity import expected_drop, expert_capacity, group_shape
 from switch_jax.moe.dropless import dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
 from switch_jax.moe.layer import SwitchConfig, switch_ffn
 from switch_jax.moe.router import router_logits
-from switch_jax.moe.routing import Assignment, assign, load_balance_loss, router_z_loss
+from switch_jax.moe.routing import Assignment, assign
 from switch_jax.moe.statistics import RouterStatistics
 
 __all__ = [

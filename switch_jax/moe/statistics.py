@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from switch_jax.moe.routing import Assignment, load_balance_loss, router_z_loss
+from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
+from switch_jax.moe.routing import Assignment
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
 

@@ -192,7 +192,7 @@ def _state(
     if not status and train_steps is not None and step >= train_steps:
         return RunPhase.FINISHED, ""
     if silence > limit:
-        return STALLED, f"no sign of life for {silence:.0f} s, more than {limit:.0f} s"
+        return STALLED, f"nothing was written for {silence:.0f} s, more than {limit:.0f} s"
     return state, ""
 
 

@@ -9,9 +9,9 @@ from switch_jax.units import aligned, count, duration, percent
 
 def page(status: Status) -> list[str]:
     """Lines about one run: first the folder and the state, then a name and a value each."""
-    last_change = f"{duration(status.silence)} ago"
+    last_write = f"{duration(status.silence)} ago"
     if status.state in (RunPhase.STARTING, RunPhase.RUNNING):
-        last_change += f"; stalled after {duration(status.silence_limit)}"
+        last_write += f"; stalled after {duration(status.silence_limit)}"
     rows = [
         ("step", _steps(status)),
         ("loss", _loss(status)),
@@ -19,7 +19,7 @@ def page(status: Status) -> list[str]:
         ("speed", _speed(status)),
         ("goodput", _goodput(status)),
         ("checkpoint", _checkpoint(status)),
-        ("last sign", last_change),
+        ("last write", last_write),
         ("health", "; ".join(health(status)) or "nothing unusual"),
     ]
     return [f"{status.folder}: {_state(status)}", *(f"  {name:<11}{text}" for name, text in rows)]

@@ -52,7 +52,6 @@ def prepare(config: Config) -> Prepared:
       UserError: what does not fit, with the numbers.
     """
     check_paths(config.run)
-    check_streams(config.data, config.run.batch_size)
     train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     check_sizes(config, mesh.shape)
@@ -89,7 +88,6 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> None:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    check_streams(config.data, config.run.batch_size)
     if vocabulary_is_here(config.data):
         check_config(config.data)
         check_vocabulary(config.data, config.model.num_embeddings)
@@ -98,13 +96,14 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> None:
 
 
 def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError where batch, groups and devices do not divide.
+    """Raises UserError where batch, groups, streams and devices do not divide.
 
     Args:
       config: the run.
       mesh_shape: devices by mesh axis.
     """
     check_batch(config, mesh_shape)
+    check_streams(config.data, config.run.batch_size)
     if config.mesh.fully_sharded_weights and config.model.remat_policy == "none":
         raise UserError(
             "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "

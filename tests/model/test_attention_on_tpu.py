@@ -18,9 +18,14 @@ pytestmark = pytest.mark.slow
 # Sizes that are no other size of the model: rows, inputs, targets, heads of each device.
 ROWS, INPUTS, TARGETS, HEADS = 6, 256, 114, 10
 MODEL_CONFIG = ModelConfig(
-    num_embeddings=384, embed_dim=128, mlp_dim=512, head_dim=64, num_heads=2 * HEADS, num_encoder_layers=2,
+    num_embeddings=384,
+    embed_dim=128,
+    mlp_dim=512,
+    head_dim=64,
+    num_heads=2 * HEADS,
+    num_encoder_layers=2,
     num_decoder_layers=2,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

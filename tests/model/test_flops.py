@@ -36,7 +36,12 @@ def test_empty_slots_cost_what_full_ones_do():
 
 def test_t5_base_takes_6_8_teraflop_for_16_rows():
     model = ModelConfig(
-        num_embeddings=32128, embed_dim=768, mlp_dim=3072, head_dim=64, num_heads=12, num_encoder_layers=12,
+        num_embeddings=32128,
+        embed_dim=768,
+        mlp_dim=3072,
+        head_dim=64,
+        num_heads=12,
+        num_encoder_layers=12,
         num_decoder_layers=12,
-    )  # fmt: skip
+    )
     assert 16 * training_flops(model, 512, 114) == pytest.approx(6.8e12, rel=0.01)

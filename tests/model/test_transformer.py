@@ -115,10 +115,19 @@ def test_noise_is_off_when_deterministic():
 def test_initial_kernels_have_variance_s_over_fan_in_and_nothing_beyond_2_sigma(scale):
     """Section 2.4 and its footnote 6."""
     model = ModelConfig(
-        num_embeddings=500, embed_dim=64, mlp_dim=160, head_dim=16, num_heads=2, num_encoder_layers=4,
-        num_decoder_layers=4, num_experts=8, expert_mlp_dim=96, activation="gated-gelu",
-        tie_embeddings=False, scale=scale,
-    )  # fmt: skip
+        num_embeddings=500,
+        embed_dim=64,
+        mlp_dim=160,
+        head_dim=16,
+        num_heads=2,
+        num_encoder_layers=4,
+        num_decoder_layers=4,
+        num_experts=8,
+        expert_mlp_dim=96,
+        activation="gated-gelu",
+        tie_embeddings=False,
+        scale=scale,
+    )
     fan_in = {
         "query": 64 * 16,  # holds the 1 / sqrt(K) of the scores too
         "key": 64, "value": 64, "out": 2 * 16,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.kernels.routing import route, route_gradient
+from switch_jax.kernels.routing_kernel import route, route_gradient
 from switch_jax.moe import (
     Assignment,
     assign,

@@ -90,7 +90,7 @@ def test_how_far_a_run_is(write):
         "  speed      5 k tokens/s, 1.25 k a chip",
         "  goodput    75.00 % of 7 min in steps; data 20 s",
         "  checkpoint none yet",
-        "  last sign  30 s ago; stalled after 120 s",
+        "  last write 30 s ago; stalled after 120 s",
         "  health     5 of 12 experts got no token; 30.00 % of the tokens dropped",
     ]
 
@@ -178,7 +178,7 @@ def test_the_last_checkpoint_and_its_age(write):
     status = read_status(folder, NOW)
     assert status.checkpoint == 100
     assert status.checkpoint_age == pytest.approx(60)
-    assert status.silence == pytest.approx(60)  # a checkpoint is a sign of life
+    assert status.silence == pytest.approx(60)  # the checkpoint is the last write
     (folder / "checkpoints/100/_CHECKPOINT_METADATA").write_text("{")
     assert (read_status(folder, NOW).checkpoint, read_status(folder, NOW).checkpoint_age) == (
         100,

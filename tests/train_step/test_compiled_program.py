@@ -69,9 +69,17 @@ def _step(
 ) -> Program:
     """The training step of a model with N Switch layers in each stack, in bfloat16."""
     model = tiny_model(
-        num_experts=experts, embed_dim=D, mlp_dim=F, sparse_step=1, group_size=16, activation_dtype="bfloat16",
-        num_encoder_layers=N, num_decoder_layers=N, scan_layers=scan_layers, remat_policy=policy,
-    )  # fmt: skip
+        num_experts=experts,
+        embed_dim=D,
+        mlp_dim=F,
+        sparse_step=1,
+        group_size=16,
+        activation_dtype="bfloat16",
+        num_encoder_layers=N,
+        num_decoder_layers=N,
+        scan_layers=scan_layers,
+        remat_policy=policy,
+    )
     config = tiny_config(
         model,
         num_microbatches=num_microbatches,

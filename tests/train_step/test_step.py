@@ -7,11 +7,9 @@ import optax
 import pytest
 
 from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
-from switch_jax.errors import UserError
 from switch_jax.model import bind, init_parameters, logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
-from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import (
@@ -138,40 +136,6 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
     assert float(sums.tokens) == batch["decoder_loss_weights"].sum()
 
 
-@pytest.mark.parametrize(
-    ("changes", "batch", "parts", "message"),
-    [
-        ({}, 12, 1, r"batch size 12 does not divide over data x expert = 8.*12 % 8 = 4.*multiple"),
-        ({}, 24, 2, r"batch size 24 .*2 microbatches \(24 % 16 = 8\)"),
-        ({"num_experts": 6}, 16, 1, r"6 experts do not divide over the expert axis of 4"),
-        ({"group_size": 64}, 16, 1, r"^GROUP_SIZE = 64 does not fit.* set GROUP_SIZE to 32"),
-        ({"group_size": 10}, 16, 1, r"^GROUP_SIZE = 10 does not fit.*16 % 10 = 6"),
-        (
-            {"group_size": 32, "decoder_group_size": 8}, 32, 4,
-            r"^GROUP_SIZE = 32 does not fit: groups take 2 whole rows of 16.* GROUP_SIZE to 16 or",
-        ),
-        # 32 fits the encoder, and makes groups of 4 rows in the decoder.
-        (
-            {"group_size": 32}, 16, 1,
-            r"^DECODER_GROUP_SIZE = 32 .*4 groups of 32.* set DECODER_GROUP_SIZE to 16 or less",
-        ),
-        (
-            {"group_size": 16, "decoder_group_size": 32}, 16, 1,
-            r"^DECODER_GROUP_SIZE = 32 .*4 groups of 32.* set DECODER_GROUP_SIZE to 16 or less",
-        ),
-        ({"decoder_group_size": 5}, 16, 1, r"^DECODER_GROUP_SIZE = 5 does not fit.*8 % 5 = 3"),
-        (
-            {"group_size": 16, "decoder_group_size": 16}, 32, 4,
-            r"^DECODER_GROUP_SIZE = 16 does not fit: groups take 2 whole rows of 8.* to 8 or less",
-        ),
-    ],
-)  # fmt: skip
-def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(changes, batch, parts, message):
-    mesh = {"data": 2, "expert": 4, "model": 1}
-    with pytest.raises(UserError, match=message):
-        check_batch(tiny_config(tiny_model(**changes), batch, num_microbatches=parts), mesh)
-
-
 def _assert_same(a, b):
     """Bit for bit."""
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -208,45 +172,6 @@ def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next()
     assert float(metrics.skipped) == int(metrics.bad_in_a_row) == 0
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), good.parameters, after.parameters)
     assert min(jax.tree.leaves(moved)) > 0
-
-
-# By the parameters' names, as opposed to their axes.
-GROUPS = {
-    "router": ["/router"],
-    "experts": ["layer_1/feed_forward/w"],
-    "mlp": ["layer_0/feed_forward/w"],
-    "attention": ["_attention/key", "_attention/query", "_attention/value", "_attention/out"],
-    "position_bias": ["relative_position_bias/"],
-    "norms": ["norm/scale"],
-}
-
-
-@pytest.mark.parametrize("experts", [4, 0])
-def test_norms_are_those_of_the_arrays_of_each_group(experts):
-    model = tiny_model(num_experts=experts)
-    kinds = [kind for kind in GROUPS if experts or kind not in ("router", "experts")]
-    names = {f"{stack}/{kind}" for stack in ("encoder", "decoder") for kind in kinds}
-    parameters = init_state(tiny_config(model), SGD, jax.random.key(1)).parameters
-    # Norms are 1 at first, and equal arrays would not tell groups apart.
-    rng = np.random.default_rng(0)
-    parameters = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), parameters)
-    squares = dict.fromkeys([*names, "embedding"], 0.0)
-    for path, array in jax.tree_util.tree_leaves_with_path(parameters):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        fitting = [kind for kind, parts in GROUPS.items() if any(part in name for part in parts)]
-        group = "embedding"
-        if name != "token_embedding/embedding":
-            (kind,) = fitting
-            group = f"{name.split('/')[0]}/{kind}"
-        squares[group] += float(np.sum(array.astype(np.float64) ** 2))
-
-    norms = Norms.of(parameters, logical_axes(model))
-    assert set(norms.groups) == set(squares)
-    for group, square in squares.items():
-        np.testing.assert_allclose(norms.groups[group], square**0.5, rtol=1e-6, err_msg=group)
-    np.testing.assert_allclose(norms.all, sum(squares.values()) ** 0.5, rtol=1e-6)
-    by_group = sum(float(norm) ** 2 for norm in norms.groups.values())
-    np.testing.assert_allclose(float(norms.all) ** 2, by_group, rtol=1e-6)
 
 
 def test_the_norms_of_a_step_are_of_its_gradients_parameters_and_updates():

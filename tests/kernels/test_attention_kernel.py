@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from switch_jax.config import MeshConfig
 from switch_jax.kernels import attention_sizes
-from switch_jax.kernels.attention import fused_attention
+from switch_jax.kernels.attention_kernel import fused_attention
 from switch_jax.model.attention import fused, plain
 from switch_jax.partitioning.mesh import BATCH, MODEL, make_mesh
 

@@ -1,0 +1,41 @@
+"""The losses of a router: load balancing (Eq. 4) and z-loss."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
+    """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
+
+    f_i is the fraction of a group's tokens whose argmax is expert i, counted before any token is
+    dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups are
+    averaged in proportion to their real tokens, so that the loss of a batch is the token-weighted
+    mean of the losses of its parts, however it is split.
+
+    Args:
+      importance: [G, E] float32, as in `Assignment`: P times the group's real tokens.
+      load: [G, E] float32, f times the group's real tokens.
+
+    Returns:
+      A float32 scalar; 0 where no token is real. Gradients flow through `importance` only.
+    """
+    load = lax.stop_gradient(load)
+    real_tokens = load.sum(-1)  # [G]
+    num_experts = load.shape[-1]
+    per_group = num_experts * jnp.sum(load * importance, -1) / jnp.maximum(real_tokens, 1.0)  # [G]
+    return per_group.sum() / jnp.maximum(real_tokens.sum(), 1.0)
+
+
+def router_z_loss(log_normalizer: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean over real tokens of logsumexp(logits)^2 (ST-MoE, Eq. 5): keeps router logits small.
+
+    Args:
+      log_normalizer: [G, S] float32, logsumexp of the router's logits.
+      valid: [G, S] bool, False on padding.
+
+    Returns:
+      A float32 scalar; 0 where no token is real.
+    """
+    weight = valid.astype(jnp.float32)  # [G, S]
+    return jnp.sum(log_normalizer**2 * weight) / jnp.maximum(weight.sum(), 1.0)

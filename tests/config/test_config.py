@@ -1,0 +1,35 @@
+import dataclasses
+
+import pytest
+
+from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
+from switch_jax.errors import FieldError
+from tests.trainer.helpers import tiny_model
+
+CONFIG = Config(
+    RunConfig("run", train_steps=1, batch_size=8),
+    tiny_model(),
+    DataConfig("task", {"targets": 4, "inputs": 32}),
+)
+
+
+def test_a_part_is_changed_and_the_others_stay():
+    changed = CONFIG.replace("mesh", data=2, expert=4)
+    assert changed.mesh == MeshConfig(2, 4, 1)
+    assert CONFIG.mesh == MeshConfig()
+    assert dataclasses.replace(changed, mesh=CONFIG.mesh) == CONFIG
+
+
+def test_a_change_is_checked():
+    with pytest.raises(FieldError, match="batch_size = 0: it must be at least 1"):
+        CONFIG.replace("run", batch_size=0)
+
+
+def test_lengths_are_those_of_inputs_and_targets_in_this_order():
+    assert CONFIG.data.lengths == (32, 4)
+    assert CONFIG.tokens_per_step == 8 * (32 + 4)
+
+
+def test_a_config_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CONFIG.run = None
