@@ -12,7 +12,7 @@ from switch_jax.hardware import Slice
 from switch_jax.model.flops import parameter_count, training_flops
 from switch_jax.model.groups import Groups
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.planning.collectives import Collective, collectives
+from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation
 from switch_jax.planning.model_parts import model_part
@@ -39,7 +39,7 @@ class Costs:
       cycles_by_part: estimated cycles by part of the model.
       collectives: the exchanges.
       compute_seconds: cycles divided by the clock frequency.
-      collective_seconds: in the model of `collectives.seconds_of`.
+      collective_seconds: in the model of `collective_costs.seconds_of`.
     """
 
     arguments_bytes: int

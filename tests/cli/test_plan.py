@@ -16,7 +16,7 @@ from switch_jax.hardware import parse_slice
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
 from switch_jax.planning import compiler, plan, search
-from switch_jax.planning.collectives import Collective
+from switch_jax.planning.collective_costs import Collective
 from switch_jax.train_step.microbatches import check_batch
 
 SWITCH = ["--gin_file=models/switch_base.gin", "--gin_file=runs/pretrain.gin"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from switch_jax.hardware import parse_slice
-from switch_jax.planning.collectives import BETWEEN_SLICES, collectives, seconds_of
+from switch_jax.planning.collective_costs import BETWEEN_SLICES, collectives, seconds_of
 from switch_jax.planning.hlo import Operation
 from tests.planning.fake_mesh import Device, FakeMesh
 
