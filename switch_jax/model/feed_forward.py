@@ -121,10 +121,10 @@ class SwitchFeedForward(nnx.Module):
             num_experts=config.num_experts,
             group_size=self.group_size,
             capacity_factor=capacity_factor,
-            min_capacity=config.min_expert_capacity,
-            capacity_multiple=config.expert_capacity_multiple,
-            jitter=config.jitter_noise,
-            expert_dropout=expert_dropout_rate,
+            min_expert_capacity=config.min_expert_capacity,
+            expert_capacity_multiple=config.expert_capacity_multiple,
+            jitter_noise=config.jitter_noise,
+            expert_dropout_rate=expert_dropout_rate,
         )
         hidden_activation = activation(config.activation)
         key = None if deterministic else key
