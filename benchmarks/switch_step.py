@@ -115,13 +115,13 @@ def use_one_hot_einsum() -> None:
             size,
             config.num_experts,
             config.capacity_factor,
-            min_capacity=config.min_capacity,
-            multiple=config.capacity_multiple,
+            min_capacity=config.min_expert_capacity,
+            multiple=config.expert_capacity_multiple,
         )
         bits = None
-        if key is not None and config.jitter:
+        if key is not None and config.jitter_noise:
             bits = noise_bits(key, jnp.int32(layer_index), 0, size, x.shape)
-        logits = moe.router_logits(x, weights.router, config.jitter, bits)
+        logits = moe.router_logits(x, weights.router, config.jitter_noise, bits)
         logits, valid = logits.reshape(groups, size, -1), valid.reshape(groups, size)
         assignment = moe.assign(logits, slots, valid)
         expert = jax.nn.one_hot(assignment.expert_index, config.num_experts)

@@ -39,7 +39,7 @@ CURVE = (
 def switch_costs(hardware: Slice, experts: int, tokens: int, factor: float, jitter: float) -> Costs:
     """Of the Switch layer."""
     mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
-    config = SwitchConfig(experts, tokens, factor, jitter=jitter)
+    config = SwitchConfig(experts, tokens, factor, jitter_noise=jitter)
     batch = hardware.devices
     x = _abstract(mesh, (batch, tokens, D), jnp.bfloat16, PartitionSpec(BATCH))
     over_experts = PartitionSpec(EXPERT if experts >= hardware.devices else None)

@@ -1,8 +1,8 @@
 """The relative position bias: from one row of lanes for each head to a band in VMEM, and back.
 
-The bias of a pair depends on its distance alone, query minus key. So the transposed scores [M, n]
-of one tile of n queries see the same numbers as those of the next, n rows further down: one band
-of [M + all tiles but one, n] serves all tiles, and tile i reads M rows from an offset.
+The bias of a pair depends only on its distance, query minus key. So the transposed scores [M, n] of
+one tile of n queries use the same numbers as those of the next tile, n rows further down. One band
+of [M + (tiles - 1) * n, n] serves all tiles, and tile i reads M rows of it from its own offset.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ from switch_jax.kernels.tiles import LANES
 
 
 def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
-    """[H, 2 W] -> [blocks, heads, lanes], distance 0 in `zero_lane`; both by query minus key.
+    """[H, 2 W] -> [blocks, heads, lanes] with distance 0 in `zero_lane`; both by query minus key.
 
-    Where tiles divide W and L = M, nothing is cut or padded: that would be done again to the
+    Where tiles divide W and L = M, nothing is cut or padded; it would have to be done again to the
     gradient of each layer.
 
     Raises:
-      ValueError: W is shorter than the whole lanes that M keys take.
+      ValueError: W is smaller than M, rounded up to whole lanes.
     """
     first = bias.shape[1] // 2 - s.zero_lane
     if first < 0:
@@ -66,11 +66,11 @@ def _roll_left(x: jax.Array, lanes: int) -> jax.Array:
 
 
 def _window(row: int, s: Sizes) -> slice:
-    """The lanes of the bias that 128 rows of the band are made of."""
+    """The lanes of the bias that 128 rows of the band consist of."""
     start = s.band_rows - LANES - row
     return slice(start, start + LANES + s.tile)
 
 
 def rows_of(head: int, tile: Any, count: int, s: Sizes) -> tuple[Any, ...]:
-    """Index of the band [heads, rows, n] for the first `count` queries of a tile: [M, count]."""
+    """The index that reads [M, count], the first `count` queries of a tile, from the band."""
     return head, pl.ds((s.tiles - 1 - tile) * s.tile, s.memory), pl.ds(0, count)

@@ -3,12 +3,12 @@
 How it is done (letters as in the model: B batch, L queries, M keys, H heads, K head size):
 - Scores are computed transposed, [M, L]: keys on sublanes, queries on lanes. The softmax then sums
   over sublanes, and of the five products of the backward pass one alone meets a transposed array.
-- A program takes the heads that share a block of 128 lanes as they lie in [B, L, H * K], and tells
-  them apart by zeroing lanes, not by moving them: a matrix unit 128 wide multiplies the zeros in
-  the time in which it would leave that half of itself idle.
-- The bias depends on query minus key alone, so on a tile of queries it is one band of rows, of
-  which tile i takes M rows from an offset. The band is expanded once for all batch rows of a
-  program's heads; its gradient is accumulated in a second band and summed along diagonals once.
+- A program takes the heads that share a block of 128 lanes as they lie in [B, L, H * K]. It
+  separates them by zeroing the lanes of the other heads, without moving any: multiplying the zeros
+  takes no time, since that part of a matrix unit 128 wide would otherwise be idle.
+- The bias depends only on query minus key. So all tiles of queries read the same band of rows, tile
+  i from an offset of its own. The band is expanded once for all batch rows of a program's heads;
+  its gradient is accumulated in a second band, which is summed along diagonals once.
 """
 
 import functools
@@ -26,9 +26,9 @@ from switch_jax.kernels.attention_band import expand, rows_of, sum_diagonals, to
 from switch_jax.kernels.attention_sizes import Sizes, cut
 from switch_jax.kernels.tiles import LANES
 
-# Rematerialisation that saves what carries this name runs the forward kernel once only.
+# Rematerialisation saves what carries this name, so that the forward kernel runs once only.
 ATTENDED = "attended"
-# The score of a masked pair: finite, so that a query that sees nothing does not become NaN.
+# The score of a masked pair: finite, so that a query that sees no key does not become NaN.
 MASKED = -1e9
 
 
@@ -46,14 +46,15 @@ def fused_attention(
 ) -> jax.Array:
     """softmax(q k^T + bias, masked) v for each head; scores are not scaled, as in T5.
 
-    A query sees the keys of its own segment, but for padding. One that sees no key gets the mean
-    of all values, and passes no gradient to q, k and bias.
+    A query sees the keys of its own segment, except for padding. A query that sees no key gets the
+    mean of all values, and passes no gradient to q, k and bias.
 
     Args:
       q: [B, L, H * K], head by head, bfloat16 or float32; products are summed in float32.
       k, v: [B, M, H * K].
-      bias: [H, 2 W] float32, added to the scores by distance: column W + d is for the key d places
-        to the left of the query. W is a multiple of 128, as long as L and M. None = no bias.
+      bias: [H, 2 W] float32, added to the scores by distance: column W + d is for the key d
+        positions to the left of the query. W is a multiple of 128, at least L and M. None = no
+        bias.
       query_segments, key_segments: [B, L], [B, M] int32; 0 = padding.
       num_heads: H.
       causal: a query sees no key to its right.
@@ -63,7 +64,7 @@ def fused_attention(
       [B, L, H * K], of q's dtype.
     """
     sizes = cut(q.shape, k.shape[1], num_heads)
-    # No query is of segment -1, so padding is seen by none.
+    # No query has segment -1, so no query sees padding.
     key_segments = jnp.where(key_segments == 0, -1, key_segments)
     band = None if bias is None else to_lanes(bias, sizes)
     segments = query_segments[:, None], key_segments[:, None]
@@ -77,7 +78,7 @@ def _dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:
 
 
 def _split_heads(x: jax.Array, s: Sizes) -> list[jax.Array]:
-    """[n, width] -> for each head the same with the lanes of all others zero."""
+    """[n, width] -> for each head the same array with the lanes of all other heads zeroed."""
     if s.heads == 1:
         return [x]
     owner = lax.broadcasted_iota(jnp.int32, x.shape, 1) // s.head_size
@@ -85,13 +86,13 @@ def _split_heads(x: jax.Array, s: Sizes) -> list[jax.Array]:
 
 
 def _column(row: jax.Array, width: int) -> jax.Array:
-    """[1, M] -> [M, width], each row one number."""
+    """[1, M] -> [M, width], the same number along each row."""
     column = jnp.broadcast_to(row, (LANES, row.shape[1])).T
     return jnp.concatenate([column] * pl.cdiv(width, LANES), axis=1)
 
 
 def _mask(key_column: jax.Array, query_row: jax.Array, first: Any, causal: bool) -> jax.Array:
-    """[M, n] bool: the query, the first of which has position `first`, sees the key."""
+    """[M, n] bool: whether the query sees the key; the first query has position `first`."""
     mask = key_column[:, : query_row.shape[1]] == query_row
     if causal:
         key = lax.broadcasted_iota(jnp.int32, mask.shape, 0)
@@ -101,7 +102,7 @@ def _mask(key_column: jax.Array, query_row: jax.Array, first: Any, causal: bool)
 
 
 def _for_each_tile(body: Any, s: Sizes) -> None:
-    """body(number, queries) for all tiles; the last may be short."""
+    """Calls body(tile, number of queries) for all tiles; the last tile may be short."""
     full = s.length // s.tile
     if full == 1:
         body(0, s.tile)
@@ -138,14 +139,16 @@ def _forward_kernel(
         def one_tile(tile, count):
             at = pl.ds(tile * s.tile, count)
             q = q_ref[row, at]
-            mask = _mask(key_column, query_segments_ref[row, :, at], tile * s.tile, causal)
+            mask = _mask(
+                key_column, query_segments_ref[row, :, at], tile * s.tile, causal
+            )  # [M, n]
             mixed = []
             for head in range(s.heads):
                 scores = _scores(keys[head], q, band_ref, rows_of(head, tile, count, s))
-                scores = jnp.where(mask, scores, MASKED)
-                highest = jnp.max(scores, axis=0, keepdims=True)
-                weights = jnp.exp(scores - highest)
-                total = jnp.sum(weights, axis=0, keepdims=True)
+                scores = jnp.where(mask, scores, MASKED)  # [M, n]
+                highest = jnp.max(scores, axis=0, keepdims=True)  # [1, n]
+                weights = jnp.exp(scores - highest)  # [M, n]
+                total = jnp.sum(weights, axis=0, keepdims=True)  # [1, n]
                 lse_ref[row, head : head + 1, at] = highest + jnp.log(total)
                 mixed.append(_dot(values[s.own(head)], weights.astype(q.dtype), (1, 0)) / total)
             out_ref[row, at] = jnp.concatenate(mixed).T.astype(out_ref.dtype)
@@ -177,7 +180,9 @@ def _backward_kernel(
             at = pl.ds(tile * s.tile, count)
             q, dout = q_ref[row, at], dout_ref[row, at]
             queries, douts = _split_heads(q, s), _split_heads(dout, s)
-            mask = _mask(key_column, query_segments_ref[row, :, at], tile * s.tile, causal)
+            mask = _mask(
+                key_column, query_segments_ref[row, :, at], tile * s.tile, causal
+            )  # [M, n]
             products = (out_ref[row, at].astype(jnp.float32) * dout.astype(jnp.float32)).T
             dq: list[jax.Array] = []
             dk: Any = 0.0
@@ -185,15 +190,15 @@ def _backward_kernel(
             for head in range(s.heads):
                 band = rows_of(head, tile, count, s)
                 lse = lse_ref[row, head : head + 1, at]
-                blind = lse < MASKED / 2  # the query sees no key
-                masked = jnp.where(blind, -math.log(s.memory), MASKED)
+                sees_none = lse < MASKED / 2  # [1, n]
+                masked = jnp.where(sees_none, -math.log(s.memory), MASKED)
                 scores = _scores(keys[head], q, band_ref, band)
                 weights = jnp.exp(jnp.where(mask, scores - lse, masked))
                 dv += _dot(weights.astype(q.dtype), douts[head], (1, 0))
 
                 mean = jnp.sum(products[s.own(head)], axis=0, keepdims=True)
-                dweights = _dot(values[head], dout, (1, 1))
-                dscores = weights * ((dweights - mean) * jnp.where(blind, 0.0, 1.0))
+                dweights = _dot(values[head], dout, (1, 1))  # [M, n]
+                dscores = weights * ((dweights - mean) * jnp.where(sees_none, 0.0, 1.0))  # [M, n]
                 if dband_ref is not None:
                     dband_ref[band] += dscores
                 dscores = dscores.astype(q.dtype)
@@ -228,12 +233,16 @@ def _forward(s, causal, interpret, *arrays):
     q, has_bias = arrays[0], arrays[3] is not None
     lse = jax.ShapeDtypeStruct((s.batch, s.blocks, s.heads, s.length), jnp.float32)
     out, lse = _call(
-        _forward_kernel, s, causal, interpret, arrays,
+        _forward_kernel,
+        s,
+        causal,
+        interpret,
+        arrays,
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), lse],
         out_specs=[s.spec(s.length), s.statistics_spec()],
         scratch_shapes=[s.band() if has_bias else None],
         products=2,
-    )  # fmt: skip
+    )
     out, lse = checkpoint_name((out, lse), ATTENDED)
     return out, (*arrays, out, lse)
 
@@ -245,12 +254,16 @@ def _backward(s, causal, interpret, saved, dout):
     dbias = jax.ShapeDtypeStruct((s.cores, *bias.shape), jnp.float32) if has_bias else None
     sums = pltpu.VMEM((2, s.memory, s.width), jnp.float32)
     dq, dk, dv, dbias = _call(
-        _backward_kernel, s, causal, interpret, (*saved, dout),
+        _backward_kernel,
+        s,
+        causal,
+        interpret,
+        (*saved, dout),
         out_shape=[*like, dbias],
         out_specs=[*s.specs(), s.dbias_spec() if has_bias else None],
         scratch_shapes=[*[s.band() if has_bias else None] * 2, sums if s.tiles > 1 else None],
         products=5,
-    )  # fmt: skip
+    )
     return dq, dk, dv, dbias if dbias is None else dbias.sum(0), None, None
 
 
@@ -271,7 +284,7 @@ def _call(kernel, s, causal, interpret, arrays, *, out_shape, products, **option
         in_specs=[q_spec, k_spec, v_spec, bias_spec, *segments, *saved],
         out_shape=out_shape,
         compiler_params=pltpu.CompilerParams(
-            # The bands are filled at the first step of a block and used until its last.
+            # The bands are filled at the first step of a block, and used until its last step.
             dimension_semantics=("parallel", "parallel", "arbitrary"),
             vmem_limit_bytes=s.vmem_bytes(arrays[0].dtype.itemsize, has_bias),
         ),

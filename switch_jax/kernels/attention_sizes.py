@@ -1,4 +1,4 @@
-"""How an attention call is cut into programs and tiles, and what a program gets of each array."""
+"""How an attention call is cut into programs and tiles, and the part of each array in a program."""
 
 import dataclasses
 from typing import Any
@@ -9,8 +9,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from switch_jax.kernels.tiles import LANES, round_up_to_lanes
 
-TILE_SCORES = 512 * 512  # of one head at a time: fills the units, and 1 MiB of VMEM
-CORES = 2  # a v4 or v5p chip shares the first parallel axis of a grid between both of its cores
+TILE_SCORES = 512 * 512  # scores of one head at a time: 1 MiB of VMEM, enough to fill the units
+CORES = 2  # of a v4 or v5p chip, which splits the first parallel axis of a grid over both
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +63,16 @@ class Sizes:
         return slice(head * self.head_size, (head + 1) * self.head_size)
 
     def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
-        """What the backward kernel, the larger one, may take for inputs of that size."""
+        """The memory that the backward kernel, the larger one, may use; `itemsize` is that of q."""
         lanes = round_up_to_lanes(self.width)
         blocks = 4 * self.rows * (self.length + self.memory) * lanes
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
         sums = 2 * self.memory * lanes * (self.tiles > 1)
         temporaries = 3 * self.heads * self.tile * self.memory
-        # Blocks are fetched while the blocks before them are worked on.
+        # Twice the blocks: the next ones are fetched while the present ones are computed with.
         return 2 * blocks * itemsize + 4 * (bands + sums + temporaries) + 2**20
 
-    # What a program of the grid (core, block, step) gets of each array.
+    # The part of each array that a program of the grid (core, block, step) works on.
 
     def _rows(self, core: Any, step: Any) -> Any:
         return core * self.steps + step
@@ -109,7 +109,7 @@ class Sizes:
 
 
 def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
-    """For queries of shape [B, L, H * K] and M = `memory` keys."""
+    """The sizes for queries of shape [B, L, H * K] and M = `memory` keys."""
     batch, length, inner = shape
     head_size = inner // num_heads
     width = max(head_size, LANES)
@@ -119,10 +119,18 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
     tile = min(
         round_up_to_lanes(length), max(LANES, TILE_SCORES // round_up_to_lanes(memory) & -LANES)
     )
-    # Short rows are taken several at a time: each step of the grid costs hundreds of cycles.
-    most = max(1, TILE_SCORES // (round_up_to_lanes(length) * round_up_to_lanes(memory)))
-    rows = max(n for n in range(1, most + 1) if batch // cores % n == 0)
+    # Several short rows form one step of the grid, since each step costs hundreds of cycles.
+    max_rows = max(1, TILE_SCORES // (round_up_to_lanes(length) * round_up_to_lanes(memory)))
+    rows = max(n for n in range(1, max_rows + 1) if batch // cores % n == 0)
     return Sizes(
-        batch, length, memory, head_size, heads=width // head_size, blocks=inner // width,
-        cores=cores, steps=batch // cores // rows, rows=rows, tile=tile,
-    )  # fmt: skip
+        batch,
+        length,
+        memory,
+        head_size,
+        heads=width // head_size,
+        blocks=inner // width,
+        cores=cores,
+        steps=batch // cores // rows,
+        rows=rows,
+        tile=tile,
+    )

@@ -1,10 +1,10 @@
-"""Routing on a TPU: a kernel from the router's logits to both maps between tokens and slots, and
-one for its gradient.
+"""Top-1 routing on a TPU: one kernel from logits to slots and tokens, and one for its gradient.
 
-The first reads the logits once, tokens along the lanes. A token's rank among those of its expert
-is a product of the one-hot choices with a triangle of ones, and the map from slots to tokens a
-product of two one-hot factors of the slot number: exact in bfloat16, whose products of 0, 1 and
-integers up to 255 the matrix unit adds up in float32. Sorting does the same in ten small programs.
+The first kernel reads the logits once, with tokens along the lanes. A token's rank among the tokens
+of its expert is a product of the one-hot choices with a triangle of ones. The map from slots to
+tokens is a product of two one-hot factors of the slot's number. Both are exact in bfloat16: the
+factors are 0, 1 and integers up to 255, and the matrix unit sums in float32. Sorting would take ten
+small programs for the same.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from switch_jax.kernels.tiles import LANES
 
-BLOCK = 256  # tokens a step of the grid
+BLOCK = 256  # tokens in a step of the grid
 
 
 def route(
@@ -37,7 +37,7 @@ def route(
     groups, tokens, experts = logits.shape
     slots = experts * capacity
     blocks = pl.cdiv(tokens, BLOCK)
-    # A token's number, from 1, in digits that bfloat16 holds exactly.
+    # A token's number, counted from 1, is cut into digits that bfloat16 holds exactly.
     digits = pl.cdiv(tokens.bit_length(), 8)
     varies = jax.typeof(logits).manual_axis_type
 
@@ -88,7 +88,7 @@ def _kernel(
     importance_ref, load_ref, found,
     *, tokens: int, capacity: int, blocks: int,
 ) -> None:  # fmt: skip
-    """One block of a group's tokens; `load_ref` carries the tokens that each expert has so far."""
+    """One block of a group's tokens; `load_ref` counts the tokens that each expert has so far."""
     block = pl.program_id(1)
 
     @pl.when(block == 0)
@@ -103,23 +103,23 @@ def _kernel(
     logits = jnp.where(inside, logits_ref[0].T, 0.0)  # [E, BLOCK]
     experts = logits.shape[0]
 
-    peak = jnp.max(logits, axis=0, keepdims=True)
-    ids = lax.broadcasted_iota(jnp.int32, (experts, BLOCK), 0)
-    expert = jnp.min(jnp.where(logits == peak, ids, experts - 1), axis=0, keepdims=True)
-    shifted = logits - peak
-    exp = jnp.exp(shifted)
-    total = jnp.sum(exp, axis=0, keepdims=True)
-    gate = 1 / total
+    highest = jnp.max(logits, axis=0, keepdims=True)  # [1, BLOCK]
+    ids = lax.broadcasted_iota(jnp.int32, (experts, BLOCK), 0)  # [E, BLOCK]
+    expert = jnp.min(jnp.where(logits == highest, ids, experts - 1), axis=0, keepdims=True)
+    shifted = logits - highest  # [E, BLOCK]
+    exp = jnp.exp(shifted)  # [E, BLOCK]
+    total = jnp.sum(exp, axis=0, keepdims=True)  # [1, BLOCK]
+    gate = 1 / total  # [1, BLOCK]
     expert_ref[0] = expert
-    log_normalizer_ref[0] = peak + jnp.log(total)
+    log_normalizer_ref[0] = highest + jnp.log(total)
     entropy_ref[0] = jnp.log(total) - jnp.sum(exp * shifted, axis=0, keepdims=True) * gate
     importance_ref[0] += jnp.sum(exp * jnp.where(valid, gate, 0.0), axis=1, keepdims=True)
 
-    chosen = jnp.where((ids == expert) & valid, 1.0, 0.0)
+    chosen = jnp.where((ids == expert) & valid, 1.0, 0.0)  # [E, BLOCK]
     here = jnp.dot(chosen.astype(jnp.bfloat16), _earlier(BLOCK), preferred_element_type=jnp.float32)
     rank = jnp.sum(chosen * (here + load_ref[0]), axis=0, keepdims=True).astype(jnp.int32)
     load_ref[0] += jnp.sum(chosen, axis=1, keepdims=True)
-    kept = valid & (rank < capacity)
+    kept = valid & (rank < capacity)  # [1, BLOCK]
     slot_ref[0] = jnp.where(kept, rank, capacity)
     gate_ref[0] = jnp.where(kept, gate, 0.0)
 
@@ -143,9 +143,9 @@ def route_gradient(
     logits: jax.Array,
     expert: jax.Array,
     log_normalizer: jax.Array,
-    by_gate: jax.Array,
-    by_normalizer: jax.Array,
-    by_importance: jax.Array,
+    gate_grad: jax.Array,
+    log_normalizer_grad: jax.Array,
+    importance_grad: jax.Array,
     valid: jax.Array,
     *,
     interpret: bool = False,
@@ -156,9 +156,9 @@ def route_gradient(
       logits: [G, S, E] float32.
       expert: [G, S] int32, as `route` chose.
       log_normalizer: [G, S] float32, as `route` gave it.
-      by_gate: [G, S] float32, the gradient of the gate times the gate.
-      by_normalizer: [G, S] float32, the gradient of the normaliser.
-      by_importance: [G, E] float32, the gradient of the importance.
+      gate_grad: [G, S] float32, the gradient of the gate, times the gate.
+      log_normalizer_grad: [G, S] float32, the gradient of the log-normalizer.
+      importance_grad: [G, E] float32, the gradient of the importance.
       valid: [G, S] bool.
       interpret: run on any platform, slowly.
 
@@ -169,7 +169,7 @@ def route_gradient(
     per_token = pl.BlockSpec((1, 1, BLOCK), lambda group, block: (group, 0, block))
     matrix = pl.BlockSpec((1, BLOCK, experts), lambda group, block: (group, block, 0))
     column = pl.BlockSpec((1, experts, 1), lambda group, block: (group, 0, 0))
-    rows = (expert, log_normalizer, by_gate, by_normalizer, valid.astype(jnp.float32))
+    rows = (expert, log_normalizer, gate_grad, log_normalizer_grad, valid.astype(jnp.float32))
     return pl.pallas_call(
         _gradient_kernel,
         grid=(groups, pl.cdiv(tokens, BLOCK)),
@@ -181,20 +181,20 @@ def route_gradient(
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
         interpret=interpret,
         name="route_gradient",
-    )(logits, *[row[:, None] for row in rows], by_importance[..., None])
+    )(logits, *[row[:, None] for row in rows], importance_grad[..., None])
 
 
 def _gradient_kernel(
-    logits_ref, expert_ref, log_normalizer_ref, by_gate_ref, by_normalizer_ref, valid_ref,
-    by_importance_ref, gradient_ref,
+    logits_ref, expert_ref, log_normalizer_ref, gate_grad_ref, log_normalizer_grad_ref, valid_ref,
+    importance_grad_ref, gradient_ref,
 ) -> None:  # fmt: skip
     probs = jnp.exp(logits_ref[0].T - log_normalizer_ref[0])  # [E, BLOCK]
-    importance = by_importance_ref[0] * valid_ref[0]
+    importance = importance_grad_ref[0] * valid_ref[0]
     mean = jnp.sum(probs * importance, axis=0, keepdims=True)
-    by_gate = by_gate_ref[0]
+    gate_grad = gate_grad_ref[0]
     chosen = lax.broadcasted_iota(jnp.int32, probs.shape, 0) == expert_ref[0]
-    gradient = probs * (importance + (by_normalizer_ref[0] - by_gate - mean))
-    gradient_ref[0] = (gradient + jnp.where(chosen, by_gate, 0.0)).T
+    gradient = probs * (importance + (log_normalizer_grad_ref[0] - gate_grad - mean))
+    gradient_ref[0] = (gradient + jnp.where(chosen, gate_grad, 0.0)).T
 
 
 def _earlier(size: int) -> jax.Array:

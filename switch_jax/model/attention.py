@@ -1,4 +1,4 @@
-"""Multi-head attention as T5 has it: no scaling, and relative positions as an additive bias."""
+"""T5's multi-head attention: scores are not scaled, and relative positions are an additive bias."""
 
 import functools
 
@@ -17,13 +17,17 @@ from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mes
 
 
 class Attention(nnx.Module):
-    """Kernels are [D, H * K] matrices: what a TPU lays out well and Adafactor factors rightly."""
+    """Multi-head attention with kernels [D, H * K].
+
+    These are matrices, and not [D, H, K], so that a TPU lays them out well and Adafactor factors
+    them correctly.
+    """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         dim, inner = config.embed_dim, config.num_heads * config.head_dim
         scale = config.scale
         into, out = ("embed", "heads"), ("heads", "embed")
-        # The 1 / sqrt(K) of dot-product attention is in the query's initialisation.
+        # The factor 1 / sqrt(K) of dot-product attention is part of the query's initialisation.
         query_variance = scale / (dim * config.head_dim)
         self.query = parameters.truncated_normal(rngs, (dim, inner), into, query_variance)
         self.key = parameters.truncated_normal(rngs, (dim, inner), into, scale / dim)
@@ -47,36 +51,38 @@ class Attention(nnx.Module):
         Args:
           x: [B, L, D] queries.
           memory: [B, M, D] keys and values; x itself in self-attention.
-          query_segments, key_segments: [B, L], [B, M] int32: a token sees those of its own segment;
-            0 = padding, which none sees.
+          query_segments, key_segments: [B, L], [B, M] int32. A query sees the keys of its own
+            segment; 0 = padding, which no query sees.
           bias: [H, 2 W] float32, added to the scores by query-minus-key distance, from -W to
             W - 1. W is at least L and M, and on TPU a multiple of 128; see `RelativePositionBias`.
-          causal: a token sees none to its right.
-          key: for dropout on the attention weights; None = none.
+          causal: a query sees no key to its right.
+          key: for dropout on the attention weights; None = no dropout.
 
         Returns:
           [B, L, D].
         """
-        q = x @ self.query[...].astype(x.dtype)
-        k, v = self.keys_and_values(memory)
+        q = x @ self.query[...].astype(x.dtype)  # [B, L, H * K]
+        k, v = self.keys_and_values(memory)  # [B, M, H * K]
         rate = 0.0 if key is None else self.config.dropout_rate
         arrays = q, k, v, bias, query_segments, key_segments
         heads = self.config.num_heads
         if rate == 0 and can_fuse(q, k, heads, bias is not None):
-            mixed = fused(*arrays, num_heads=heads, causal=causal)
+            y = fused_attention_on_mesh(*arrays, num_heads=heads, causal=causal)  # [B, L, H * K]
         else:
-            mixed = plain(*arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key)
-        return mixed @ self.out[...].astype(x.dtype)
+            y = dot_product_attention(
+                *arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key
+            )  # [B, L, H * K]
+        return y @ self.out[...].astype(x.dtype)  # [B, L, D]
 
     def keys_and_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[..., D] -> twice [..., H * K]: what `read` and `step` attend to."""
+        """[..., D] -> keys and values, each [..., H * K]."""
         k, v = (memory @ kernel[...].astype(memory.dtype) for kernel in (self.key, self.value))
         return k, v
 
-    def read(
+    def step_cross(
         self, x: jax.Array, keys: jax.Array, values: jax.Array, key_segments: jax.Array
     ) -> jax.Array:
-        """Cross-attention to keys and values that were computed before.
+        """Cross-attention in decoding, to keys and values that were computed before.
 
         Args:
           x: [B, L, D] queries.
@@ -86,47 +92,62 @@ class Attention(nnx.Module):
         Returns:
           [B, L, D].
         """
-        q = x @ self.query[...].astype(x.dtype)
-        ones = jnp.ones(x.shape[:2], key_segments.dtype)
-        heads = self.config.num_heads
-        mixed = plain(
-            q, keys, values, None, ones, key_segments, num_heads=heads, causal=False
-        )  # fmt: skip
-        return mixed @ self.out[...].astype(x.dtype)
+        q = x @ self.query[...].astype(x.dtype)  # [B, L, H * K]
+        query_segments = jnp.ones(x.shape[:2], key_segments.dtype)  # [B, L]
+        arrays = q, keys, values, None, query_segments, key_segments
+        y = dot_product_attention(
+            *arrays, num_heads=self.config.num_heads, causal=False
+        )  # [B, L, H * K]
+        return y @ self.out[...].astype(x.dtype)  # [B, L, D]
 
     def step(
         self, x: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, position: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Self-attention of one new token of each beam to those before it and to itself.
+        """Self-attention of one new token of each beam to the tokens before it and to itself.
 
         Args:
           x: [B, beams, D].
-          keys, values: [B, beams, L, H * K], of which those before `position` count.
-          bias: [H, 2 W] float32 as `__call__` takes it; W is at least L.
-          position: scalar int32, of the new token: from 0 to L - 1.
+          keys, values: [B, beams, L, H * K], of which those before `position` are used.
+          bias: [H, 2 W] float32, the same as for `__call__`; W is at least L.
+          position: scalar int32, that of the new token: from 0 to L - 1.
 
         Returns:
-          [B, beams, D], and key and value of the new token, each [B, beams, H * K].
+          [B, beams, D], and the key and value of the new token, each [B, beams, H * K].
         """
         batch, beams, length, _ = keys.shape
         new_keys, new_values = self.keys_and_values(x)
         q, k, v = x @ self.query[...].astype(x.dtype), new_keys, new_values
-        q, k, v = (y.reshape(batch, beams, self.config.num_heads, -1) for y in (q, k, v))
-        keys, values = (y.reshape(batch, beams, length, *q.shape[2:]) for y in (keys, values))
-        before = jnp.einsum("bnhk,bnlhk->bnhl", q, keys, preferred_element_type=jnp.float32)
-        itself = jnp.einsum("bnhk,bnhk->bnh", q, k, preferred_element_type=jnp.float32)
-        # From the right to the left, distance falls by 1 from `position`, that of the first key.
+        q, k, v = (
+            y.reshape(batch, beams, self.config.num_heads, -1) for y in (q, k, v)
+        )  # [B, beams, H, K]
+        keys, values = (
+            y.reshape(batch, beams, length, *q.shape[2:]) for y in (keys, values)
+        )  # [B, beams, L, H, K]
+        cached_scores = jnp.einsum(
+            "bnhk,bnlhk->bnhl", q, keys, preferred_element_type=jnp.float32
+        )  # [B, beams, H, L]
+        own_score = jnp.einsum(
+            "bnhk,bnhk->bnh", q, k, preferred_element_type=jnp.float32
+        )  # [B, beams, H]
+        # Key 0 is at distance `position`; from each key to the next the distance falls by 1. So the
+        # bias is read from right to left.
         width = bias.shape[1] // 2
-        by_key = jax.lax.dynamic_slice_in_dim(bias[:, ::-1], width - 1 - position, length, axis=1)
-        before = jnp.where(jnp.arange(length) < position, before + by_key, MASKED)
-        scores = jnp.concatenate([before, (itself + bias[:, width])[..., None]], axis=-1)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        mixed = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values) + weights[..., -1:] * v
-        y = mixed.reshape(batch, beams, -1) @ self.out[...].astype(x.dtype)
-        return y, (new_keys, new_values)
+        key_bias = jax.lax.dynamic_slice_in_dim(
+            bias[:, ::-1], width - 1 - position, length, axis=1
+        )  # [H, L]
+        cached_scores = jnp.where(
+            jnp.arange(length) < position, cached_scores + key_bias, MASKED
+        )  # [B, beams, H, L]
+        scores = jnp.concatenate(
+            [cached_scores, (own_score + bias[:, width])[..., None]], axis=-1
+        )  # [B, beams, H, L + 1]
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # [B, beams, H, L + 1]
+        cached = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
+        y = (cached + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]
+        return y @ self.out[...].astype(x.dtype), (new_keys, new_values)
 
 
-def plain(
+def dot_product_attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -139,35 +160,37 @@ def plain(
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """What `kernels.attention_kernel.fused_attention` does, for any platform, and dropout."""
+    """The same as `kernels.attention_kernel.fused_attention`, for any platform, and with dropout."""
     batch, length, _ = q.shape
-    q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))
-    scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)
+    q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]
+    scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)  # [B, H, L, M]
     if bias is not None:
-        scores = scores + by_pair(bias, length, k.shape[1])
-    mask = segment_mask(query_segments, key_segments)
+        scores = scores + bias_by_pair(bias, length, k.shape[1])  # [B, H, L, M]
+    mask = segment_mask(query_segments, key_segments)  # [B, L, M]
     if causal:
-        mask &= causal_mask(length)
-    scores = jnp.where(mask[:, None], scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-    weights = dropout(weights, dropout_rate, key)
-    return jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(batch, length, -1)
+        mask &= causal_mask(length)  # [B, L, M]
+    scores = jnp.where(mask[:, None], scores, MASKED)  # [B, H, L, M]
+    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, H, L, M]
+    weights = dropout(weights, dropout_rate, key)  # [B, H, L, M]
+    y = jnp.einsum("bhlm,bmhk->blhk", weights, v)  # [B, L, H, K]
+    return y.reshape(batch, length, -1)  # [B, L, H * K]
 
 
 def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool:
-    """Whether there is a kernel for these shapes on the mesh's devices; see `fused`."""
+    """Whether `fused_attention_on_mesh` can be used for these shapes on the mesh's devices."""
     if tpu_generation() < 4:  # up to v3, kernels cannot multiply bfloat16
         return False
     mesh = current_mesh()
-    rows, heads = batch_shards(mesh.shape), mesh.shape[MODEL]
-    if q.shape[0] % rows or num_heads % heads:
+    row_shards, head_shards = batch_shards(mesh.shape), mesh.shape[MODEL]
+    if q.shape[0] % row_shards or num_heads % head_shards:
         return False
-    shape = q.shape[0] // rows, q.shape[1], q.shape[2] // heads
-    needed = cut(shape, k.shape[1], num_heads // heads).vmem_bytes(q.dtype.itemsize, has_bias)
+    local_shape = q.shape[0] // row_shards, q.shape[1], q.shape[2] // head_shards
+    sizes = cut(local_shape, k.shape[1], num_heads // head_shards)
+    needed = sizes.vmem_bytes(q.dtype.itemsize, has_bias)
     return needed <= pltpu.get_tpu_info().vmem_capacity_bytes * 7 // 8
 
 
-def fused(
+def fused_attention_on_mesh(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -179,7 +202,7 @@ def fused(
     causal: bool,
     interpret: bool = False,
 ) -> jax.Array:
-    """`fused_attention` by each device for its own batch rows and heads."""
+    """`fused_attention`, by each device for its own batch rows and heads."""
     mesh = current_mesh()
     attend = functools.partial(
         fused_attention,
@@ -198,28 +221,28 @@ def fused(
     )(q, k, v, bias, query_segments, key_segments)
 
 
-def by_pair(bias: jax.Array, length: int, memory: int) -> jax.Array:
-    """[H, 2 W] by query-minus-key distance, from -W to W - 1 -> [H, L, M].
+def bias_by_pair(bias: jax.Array, length: int, memory: int) -> jax.Array:
+    """[H, 2 W] by query-minus-key distance, from -W to W - 1 -> [H, L, M] by query and key.
 
-    By key minus query, row l of the result starts at distance -l. Rows that are one longer than the
-    shift from each to the next, laid end to end and cut again, do that without a gather, whose
-    gradient would be a scatter.
+    Each row of the result is the row before it, moved right by one key. No gather is used, since
+    its gradient would be a scatter. Instead, one row of n distances and a padding element is
+    repeated L times, end to end, and cut again into rows of n: each starts one element earlier.
     """
     start = bias.shape[1] // 2 - length
     if start < 0 or bias.shape[1] < 2 * memory:
         raise ValueError(f"a bias of width {bias.shape[1]} is too short for {length} x {memory}")
-    bias = bias[:, ::-1][:, start : start + length + memory - 1]
+    bias = bias[:, ::-1][:, start : start + length + memory - 1]  # [H, n], n = L + M - 1
     heads, distances = bias.shape
-    rows = jnp.pad(bias, ((0, 0), (0, 1)))[:, None]
-    rows = jnp.broadcast_to(rows, (heads, length, distances + 1)).reshape(heads, -1)
-    rows = rows[:, length - 1 : length - 1 + length * distances]
-    return rows.reshape(heads, length, distances)[:, :, :memory]
+    rows = jnp.pad(bias, ((0, 0), (0, 1)))[:, None]  # [H, 1, n + 1]
+    rows = jnp.broadcast_to(rows, (heads, length, distances + 1)).reshape(heads, -1)  # [H, L(n+1)]
+    rows = rows[:, length - 1 : length - 1 + length * distances]  # [H, L * n]
+    return rows.reshape(heads, length, distances)[:, :, :memory]  # [H, L, M]
 
 
 def segment_mask(query_segments: jax.Array, key_segments: jax.Array) -> jax.Array:
-    """[B, L], [B, M] segments (0 = padding) -> [B, L, M] bool: the same one, not padding."""
-    same = query_segments[:, :, None] == key_segments[:, None, :]
-    return same & (key_segments != 0)[:, None, :]
+    """[B, L], [B, M] segments -> [B, L, M] bool: the same segment, and not 0 (padding)."""
+    is_same = query_segments[:, :, None] == key_segments[:, None, :]  # [B, L, M]
+    return is_same & (key_segments != 0)[:, None, :]  # [B, L, M]
 
 
 def causal_mask(length: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The feed-forward layers: dense, and Switch."""
+"""The feed-forward layers of a Transformer layer: the dense one and the Switch one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from switch_jax.moe import RouterStatistics, SwitchConfig, SwitchWeights, drople
 
 
 def activation(name: str) -> Callable[..., jax.Array]:
-    """From one projection ('relu') or two ('gated-gelu') to the hidden activation."""
+    """A function from one projection ('relu') or two ('gated-gelu') to the hidden activation."""
     if name == "relu":
         return relu
     return lambda gate, linear: jax.nn.gelu(gate, approximate=True) * linear
@@ -22,7 +22,7 @@ def activation(name: str) -> Callable[..., jax.Array]:
 
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), whose backward pass needs the result alone: the next matrix product keeps it."""
+    """max(x, 0), whose backward pass needs only the result, which the next product keeps anyway."""
     return jax.nn.relu(x)
 
 
@@ -31,21 +31,21 @@ def _relu_fwd(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y, y
 
 
-def _relu_bwd(y: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    # Not where(y > 0, ...): the compiler turns that into x > 0, and would keep x, or a packed mask.
-    return (cotangent * jnp.sign(y),)
+def _relu_bwd(y: jax.Array, y_grad: jax.Array) -> tuple[jax.Array]:
+    # Not where(y > 0, ...): the compiler turns that into x > 0, and keeps x or a packed mask.
+    return (y_grad * jnp.sign(y),)
 
 
 relu.defvjp(_relu_fwd, _relu_bwd)
 
 
 def num_projections(name: str) -> int:
-    """How many input projections the activation takes."""
+    """The number of input projections that the activation takes."""
     return 1 if name == "relu" else 2
 
 
 class DenseFeedForward(nnx.Module):
-    """[D, F] -> activation -> [F, D]."""
+    """T5's feed-forward layer: projection to F, activation, dropout, projection back to D."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         dim, hidden, scale = config.embed_dim, config.mlp_dim, config.scale
@@ -58,22 +58,22 @@ class DenseFeedForward(nnx.Module):
     def __call__(
         self, x: jax.Array, valid: jax.Array, *, deterministic: bool, key: jax.Array | None
     ) -> tuple[jax.Array, None]:
-        """[B, L, D] -> [B, L, D], and no statistics; padding is computed like the rest."""
+        """[B, L, D] -> [B, L, D], and no statistics; padding is computed like other tokens."""
         del valid, deterministic
         kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
         with jax.named_scope("dense_ffn"):
-            projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]
-            hidden = activation(self.config.activation)(*projections)
-            hidden = dropout(hidden, self.config.dropout_rate, key)
-            return hidden @ self.wo[...].astype(x.dtype), None
+            projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]  # [B, L, F] each
+            hidden = activation(self.config.activation)(*projections)  # [B, L, F]
+            hidden = dropout(hidden, self.config.dropout_rate, key)  # [B, L, F]
+            return hidden @ self.wo[...].astype(x.dtype), None  # [B, L, D]
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """[B, L, D] -> [B, L, D] of tokens that are decoded."""
+        """[B, L, D] -> [B, L, D], in decoding."""
         return self(x, valid, deterministic=True, key=None)[0]
 
 
 class SwitchFeedForward(nnx.Module):
-    """A router and E feed-forward layers, of which each token goes through one."""
+    """The Switch layer (section 2.1): a router and E experts; each token goes through one."""
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
         dim, experts, scale = config.embed_dim, config.num_experts, config.scale
@@ -96,45 +96,45 @@ class SwitchFeedForward(nnx.Module):
         *,
         deterministic: bool,
         key: jax.Array | None,
-        number: Any = 0,
+        layer_index: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics]:
-        """Routes and computes.
+        """Sends each token through its expert; see `moe.switch_ffn`.
 
         Args:
           x: [B, L, D].
           valid: [B, L] bool, False on padding.
-          deterministic: True takes the evaluation capacity factor, and no noise.
-          key: for jitter and expert dropout; one for all layers of a stack.
-          number: the layer's own, by which its noise differs from the others'.
+          deterministic: True = the evaluation capacity factor, and no noise.
+          key: for jitter and expert dropout; all layers of a stack have the same one.
+          layer_index: makes the layer's noise different from that of other layers.
 
         Returns:
           [B, L, D], 0 where a token was dropped, and the router's statistics.
         """
         config = self.config
-        rate = config.expert_dropout_rate
+        capacity_factor = config.train_expert_capacity_factor
+        if deterministic:
+            capacity_factor = config.eval_expert_capacity_factor
+        expert_dropout_rate = config.expert_dropout_rate
+        if expert_dropout_rate is None:
+            expert_dropout_rate = config.dropout_rate
         switch = SwitchConfig(
             num_experts=config.num_experts,
             group_size=self.group_size,
-            capacity_factor=(
-                config.eval_expert_capacity_factor
-                if deterministic
-                else config.train_expert_capacity_factor
-            ),
-            min_capacity=config.min_expert_capacity,
-            capacity_multiple=config.expert_capacity_multiple,
-            jitter=config.jitter_noise,
-            expert_dropout=config.dropout_rate if rate is None else rate,
+            capacity_factor=capacity_factor,
+            min_expert_capacity=config.min_expert_capacity,
+            expert_capacity_multiple=config.expert_capacity_multiple,
+            jitter_noise=config.jitter_noise,
+            expert_dropout_rate=expert_dropout_rate,
         )
-        return switch_ffn(
-            x, valid, self._experts(), switch, activation(config.activation),
-            None if deterministic else key, number,
-        )  # fmt: skip
+        hidden_activation = activation(config.activation)
+        key = None if deterministic else key
+        return switch_ffn(x, valid, self._weights(), switch, hidden_activation, key, layer_index)
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """[B, L, D] -> [B, L, D] of tokens that are decoded, none of which is dropped."""
-        return dropless_ffn(x, valid, self._experts(), activation(self.config.activation))
+        """[B, L, D] -> [B, L, D], in decoding, where no token is dropped."""
+        return dropless_ffn(x, valid, self._weights(), activation(self.config.activation))
 
-    def _experts(self) -> SwitchWeights:
+    def _weights(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
         wi = tuple(getattr(self, name)[...] for name in names)
         return SwitchWeights(self.router[...], wi, self.wo[...])

@@ -1,4 +1,4 @@
-"""How many parameters and how much arithmetic a model has, from its sizes alone."""
+"""The number of parameters and of floating-point operations of a model, from its sizes alone."""
 
 import math
 
@@ -10,7 +10,7 @@ from switch_jax.model.functional import abstract_parameters
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """All parameters, of all experts."""
+    """The number of all parameters, those of all experts included."""
     leaves = jax.tree.leaves(abstract_parameters(config))
     return sum(math.prod(leaf.shape) for leaf in leaves)
 
@@ -18,10 +18,11 @@ def parameter_count(config: ModelConfig) -> int:
 def forward_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
     """Floating-point operations of one sequence's forward pass, as the paper counts (footnote 7).
 
-    Two for each matrix parameter of a stack and each of the stack's tokens, whatever the number of
-    experts; half of each square of attention scores; router and capacity factor left out. (The keys
-    and values of cross-attention meet input tokens, but are counted for target tokens there.)
-    Table 9 prints 124e9 for T5-Base and Switch-Base at 512 and 114 tokens.
+    Counted are two operations for each matrix parameter of a stack and each token of that stack,
+    whatever the number of experts, and half of each square of attention scores. The router and the
+    capacity factor are left out. The keys and values of cross-attention are computed from input
+    tokens, but the paper counts them for target tokens. Table 9 prints 124e9 for T5-Base and
+    Switch-Base at 512 and 114 tokens.
     """
     inner = config.num_heads * config.head_dim
     attention = 4 * config.embed_dim * inner
@@ -51,16 +52,15 @@ def training_flops(
 ) -> float:
     """Floating-point operations that one sequence's training step needs: forward and backward.
 
-    Counts what a matrix product or a pair of positions costs, with nothing halved and the keys and
-    values of cross-attention at input tokens: the arithmetic that a machine cannot do without.
-    Left out are anything computed twice and elementwise work. The backward pass is two forward
-    passes.
+    Counted are all matrix products, nothing halved, with the keys and values of cross-attention at
+    input tokens: the arithmetic that no implementation can avoid. Left out are elementwise work and
+    anything computed twice. The backward pass counts as two forward passes.
 
     Args:
       config: the model.
       input_length, target_length: tokens, padding included.
-      slots: expert slots for each input and each target token. 1 counts no empty ones; for those
-        that there are see `groups.Groups.capacity_factor`.
+      slots: expert slots for each input token and for each target token. 1 counts no empty slots;
+        `groups.Groups.capacity_factor` counts them.
     """
     inner = config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers

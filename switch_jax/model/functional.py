@@ -1,4 +1,4 @@
-"""The model as functions of a nested dict of arrays, which training and checkpoints hold."""
+"""The model as functions of its parameters: the nested dict of arrays that checkpoints hold."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def logical_axes(config: ModelConfig) -> Parameters:
 
 
 def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
-    """The module with these parameters in it."""
+    """The module with these parameters."""
     graph, state = _abstract(config)
     nnx.replace_by_pure_dict(state, parameters)
     return nnx.merge(graph, state)
@@ -48,11 +48,8 @@ def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
     """
 
     def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-        in_block = axes[0] == "layers"
-        return (
-            parameter.astype(config.activation_dtype)
-            if in_block and is_cast(axes[1:])
-            else parameter
-        )
+        if axes[0] == "layers" and is_cast(axes[1:]):
+            return parameter.astype(config.activation_dtype)
+        return parameter
 
     return jax.tree.map(cast, parameters, logical_axes(config))

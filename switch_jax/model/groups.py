@@ -1,4 +1,4 @@
-"""The routing groups of a training step: how large they are, and what they drop at even routing."""
+"""The routing groups of a training step: their sizes, and the tokens that even routing drops."""
 
 import math
 from typing import NamedTuple
@@ -6,22 +6,22 @@ from typing import NamedTuple
 from switch_jax.config import ModelConfig
 from switch_jax.moe import expected_drop, expert_capacity, group_shape
 
-# What sets the most tokens of a group in each stack.
+# The gin macro that sets the group size of each stack.
 MACROS = {"encoder": "GROUP_SIZE", "decoder": "DECODER_GROUP_SIZE"}
-MOST_DROPPED = 0.01  # the paper's are "typically < 1%" (section 2.2)
+MAX_DROPPED = 0.01  # the paper drops "typically < 1%" (section 2.2)
 
 
 class Groups(NamedTuple):
-    """Those of one stack's Switch layers in training.
+    """The routing groups of one stack's Switch layers in training.
 
     Attributes:
-      tokens: S, of a group, padding included.
-      slots: C, of an expert in a group (Eq. 3).
-      capacity_factor: the effective one, slots x experts / tokens: the config's, but for rounding
-        and the least capacity.
-      expected_drop: fraction of tokens that find their expert full at even routing; see
+      tokens: S, the tokens of a group, padding included.
+      slots: C, the slots of an expert in a group (Eq. 3).
+      capacity_factor: the effective factor, slots x experts / tokens. It differs from the config's
+        by rounding and by the minimum capacity.
+      expected_drop: the fraction of tokens that find their expert full at even routing; see
         `moe.expected_drop`.
-      warning: where that is more than 1 %, a line that says so and what to set; else None.
+      warning: where more than 1 % are dropped, a line that says so and what to set; else None.
     """
 
     tokens: int
@@ -45,25 +45,25 @@ def training_groups(
     Args:
       model: the config.
       batch_size: rows of the batch.
-      lengths: tokens of a row of inputs and of targets.
-      parts: microbatches x devices along data and expert, over which the batch divides; a group
-        lies within one part.
+      lengths: tokens of a row of inputs and of a row of targets.
+      parts: microbatches x devices along data and expert. The batch divides over these parts, and
+        a group lies within one part.
 
     Raises:
       UserError: a group size does not fit the rows.
     """
     if not model.num_experts:
         return {}
-    of_stacks = {}
-    rows = batch_size // parts  # that a device has at once
-    most = {stack: rows * length for stack, length in zip(MACROS, lengths, strict=True)}
+    by_stack = {}
+    rows = batch_size // parts  # on a device at once
+    largest_sizes = {stack: rows * length for stack, length in zip(MACROS, lengths, strict=True)}
     for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
         groups = _groups(model, batch_size, length, size, MACROS[stack])
-        if groups.expected_drop > MOST_DROPPED:
-            warning = _warning(model, batch_size, length, most, stack, groups)
+        if groups.expected_drop > MAX_DROPPED:
+            warning = _warning(model, batch_size, length, largest_sizes, stack, groups)
             groups = groups._replace(warning=warning)
-        of_stacks[stack] = groups
-    return of_stacks
+        by_stack[stack] = groups
+    return by_stack
 
 
 def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: str) -> Groups:
@@ -83,24 +83,27 @@ def _warning(
     model: ModelConfig,
     batch_size: int,
     length: int,
-    most: dict[str, int],
+    largest_sizes: dict[str, int],
     stack: str,
     groups: Groups,
 ) -> str:
-    """What drops fewer tokens: groups of all rows that a device has at once, or more slots."""
-    largest = _groups(model, batch_size, length, most[stack], MACROS[stack])
+    """What drops fewer tokens: groups of all rows that a device has at once, or more slots.
+
+    `largest_sizes` are the group sizes of each stack that hold all these rows.
+    """
+    largest = _groups(model, batch_size, length, largest_sizes[stack], MACROS[stack])
     if largest.expected_drop < groups.expected_drop:
-        size = f"{MACROS[stack]}={most[stack]}"
+        size = f"{MACROS[stack]}={largest_sizes[stack]}"
         if stack == "encoder" and model.decoder_group_size in (None, model.group_size):
-            # The decoder's follows the encoder's, and its rows may not divide so.
-            size += f" with {MACROS['decoder']}={most['decoder']}"
+            # The decoder takes over the encoder's size, which may not fit its rows.
+            size += f" with {MACROS['decoder']}={largest_sizes['decoder']}"
         size += f" drops {_percent(largest.expected_drop)}"
     else:
         size = "no larger group that fits on a device drops less"
     slots = next(
         slots
         for slots in range(groups.slots, groups.tokens + 1)
-        if expected_drop(groups.tokens, model.num_experts, slots) <= MOST_DROPPED
+        if expected_drop(groups.tokens, model.num_experts, slots) <= MAX_DROPPED
     )
     factor = math.ceil(100 * slots * model.num_experts / groups.tokens) / 100
     return (

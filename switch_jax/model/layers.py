@@ -1,4 +1,4 @@
-"""The small parts: RMSNorm, dropout, token embedding, relative position bias."""
+"""RMSNorm, dropout, the token embedding and the relative position bias."""
 
 import functools
 import math
@@ -25,15 +25,16 @@ class RMSNorm(nnx.Module):
 
 
 def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
-    wide = x.astype(jnp.float32)
-    variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    wide = x.astype(jnp.float32)  # [..., D]
+    variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)  # [..., 1]
     return (wide * jax.lax.rsqrt(variance + epsilon) * scale).astype(x.dtype)
 
 
 def _normalise_backward(epsilon, saved, dy):
     """Two passes over x and dy: the sums along tokens and features, then the gradient of x.
 
-    The second reads them behind a barrier: else the compiler would keep float32 copies for it.
+    The second pass reads x and dy behind a barrier: without it the compiler would keep float32
+    copies for that pass.
     """
     x, scale = saved
 
@@ -59,8 +60,8 @@ _rms_norm.defvjp(
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest, as T5 does.
 
-    All positions of a row share one mask (Mesh TensorFlow's and T5X's broadcast along the length);
-    within the experts each element has its own; see `moe.expert_dropout`.
+    All positions of a row share one mask, as in Mesh TensorFlow and T5X. Within the experts each
+    element has its own; see `moe.expert_dropout`.
 
     Args:
       x: [..., L, D] activations, or [..., L, M] attention weights, where L counts queries.
@@ -69,12 +70,12 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """
     if key is None or rate == 0:
         return x
-    keep = jax.random.bernoulli(key, 1 - rate, (*x.shape[:-2], 1, x.shape[-1]))
-    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
+    mask = jax.random.bernoulli(key, 1 - rate, (*x.shape[:-2], 1, x.shape[-1]))  # [..., 1, D]
+    return jnp.where(mask, x / (1 - rate), 0).astype(x.dtype)
 
 
 class Embedding(nnx.Module):
-    """Token embedding [V, D], used for the logits too where they are tied."""
+    """The token embedding [V, D]; with tied embeddings it computes the logits too."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         shape = (config.num_embeddings, config.embed_dim)
@@ -82,13 +83,13 @@ class Embedding(nnx.Module):
         self.dtype = jnp.dtype(config.activation_dtype)
 
     def __call__(self, *tokens: jax.Array) -> tuple[jax.Array, ...]:
-        """Each [B, L] of ids -> [B, L, D]."""
+        """Ids [B, L] -> [B, L, D], for each argument."""
         return _look_up(self.embedding[...], tokens, self.dtype)
 
     def logits(self, x: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, V] float32, x scaled by D^-0.5 (T5 1.0)."""
         table = self.embedding[...] * x.shape[-1] ** -0.5
-        # Cast once for all products, and together with the scale: a cast alone would cost as much.
+        # Cast once for all products, in the same pass as the scaling.
         table = jax.lax.optimization_barrier(table.astype(self.dtype))
         return jnp.einsum("bld,vd->blv", x, table, preferred_element_type=jnp.float32)
 
@@ -97,7 +98,7 @@ class Embedding(nnx.Module):
 def _look_up(
     table: jax.Array, tokens: tuple[jax.Array, ...], dtype: jnp.dtype
 ) -> tuple[jax.Array, ...]:
-    """Rows of a float32 [V, D], in `dtype`; all at once, since their gradients are one array."""
+    """Rows of a float32 [V, D], in `dtype`; one call, so that the gradient is one sum."""
     return tuple(jnp.take(table, t, axis=0).astype(dtype) for t in tokens)
 
 
@@ -106,13 +107,13 @@ def _look_up_fwd(table, tokens, dtype):
 
 
 def _look_up_bwd(dtype, residuals, cotangents):
-    """Summed in float32, one token after the other: a frequent token has thousands of terms.
+    """The sum over all look-ups, in float32: a frequent token has thousands of terms.
 
-    In bfloat16 a running sum stops growing once its terms are under a 256th of it.
+    In bfloat16 a running sum stops growing once its terms are below 1/256 of it.
     """
     del dtype
     table, tokens = residuals
-    # One sum, and so one sum over devices. Rows are split over devices; their length is not.
+    # One scatter-add, and so one sum over devices. Devices split the rows, not their length.
     ids = jnp.concatenate(tokens, axis=1)  # [B, M + L]
     terms = jnp.concatenate(cotangents, axis=1).astype(table.dtype)  # [B, M + L, D] float32
     return jnp.zeros_like(table).at[ids].add(terms), None  # [V, D]
@@ -122,9 +123,9 @@ _look_up.defvjp(_look_up_fwd, _look_up_bwd)
 
 
 class RelativePositionBias(nnx.Module):
-    """T5's position information: one number a head and bucket of distances.
+    """T5's relative positions: a number for each head and bucket of distances.
 
-    One for each stack, shared by its layers.
+    Each stack has one such table, shared by its layers.
     """
 
     def __init__(self, config: ModelConfig, bidirectional: bool, rngs: nnx.Rngs) -> None:
@@ -137,30 +138,30 @@ class RelativePositionBias(nnx.Module):
     def __call__(self, length: int) -> jax.Array:
         """[H, 2 W] float32 bias by query-minus-key distance, from -W to W - 1.
 
-        W is the length rounded up to whole lanes of a TPU, as the attention kernel takes it.
+        W is the length rounded up to whole lanes of a TPU, as the attention kernel expects.
         """
         buckets = self.embedding.shape[0]
         width = round_up_to_lanes(length)
         bucket = relative_position_bucket(
             jnp.arange(width, -width, -1), buckets, self.max_distance, self.bidirectional
-        )
+        )  # [2 W]
         # A matrix product, since the gradient of a look-up would be a scatter.
-        one_hot = jax.nn.one_hot(bucket, buckets, dtype=jnp.float32)
+        one_hot = jax.nn.one_hot(bucket, buckets, dtype=jnp.float32)  # [2 W, buckets]
         # HIGHEST: a TPU would otherwise round the embedding to bfloat16.
         return jnp.einsum(
             "dn,nh->hd", one_hot, self.embedding[...], precision=jax.lax.Precision.HIGHEST
-        )
+        )  # [H, 2 W]
 
 
 def relative_position_bucket(
     distance: jax.Array, buckets: int, max_distance: int, bidirectional: bool
 ) -> jax.Array:
-    """T5's buckets: one a distance up to a half, then logarithmically wider up to `max_distance`.
+    """T5's buckets: half of them for one distance each, the others logarithmically wider.
 
     Args:
       distance: integers, key position minus query position.
-      buckets: their number; bidirectional keeps one half for the keys to the right.
-      max_distance: everything from here on shares the last bucket.
+      buckets: the number of buckets; if bidirectional, half of them are for keys to the right.
+      max_distance: all distances from here on share the last bucket.
       bidirectional: False puts all keys to the right into bucket 0 (they are masked).
 
     Returns:

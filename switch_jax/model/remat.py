@@ -7,17 +7,17 @@ import jax
 from switch_jax.kernels.attention_kernel import ATTENDED
 from switch_jax.moe.exchange import EXCHANGED
 
-# Never computed again: the first would take an all-to-all, the second the attention kernel.
+# Never computed again: that would repeat an all-to-all, or the attention kernel.
 SAVED = (EXCHANGED, ATTENDED)
 
 
 def rematerialise(block: Callable, policy: str, *, in_loop: bool) -> Callable:
-    """The same function, whose backward pass finds saved only what the policy says.
+    """The same function, with only what the policy says saved for its backward pass.
 
     Args:
-      block: from activations and parameters to activations; the body of a scan.
+      block: the body of a scan: from activations and parameters to activations.
       policy: see `ModelConfig.remat_policy`.
-      in_loop: whether the compiled scan is a loop, and not its iterations one after the other.
+      in_loop: whether the scan is compiled as a loop, and not as one iteration after another.
     """
     if policy == "none":
         return block
@@ -26,6 +26,6 @@ def rematerialise(block: Callable, policy: str, *, in_loop: bool) -> Callable:
     if policy == "minimal":
         products = policies.dots_with_no_batch_dims_saveable
         saved = policies.save_from_both_policies(products, saved)
-    # Loops keep the forward pass and its repetition apart. Outside of one the compiler would find
-    # that they compute the same, and keep the first for the backward pass.
+    # In a loop the forward pass and its repetition are separate loops. Outside of one the compiler
+    # would find that both compute the same, and keep the first result for the backward pass.
     return jax.checkpoint(block, policy=saved, prevent_cse=not in_loop)

@@ -1,4 +1,4 @@
-"""Layers, blocks of layers, and the stack that is scanned over its blocks."""
+"""The layer, the block of layers, and the stack: a scan over blocks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,8 @@ from switch_jax.moe import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
 KeysAndValues = tuple[jax.Array, jax.Array]
-KEYS = 6  # that a layer takes for dropout: within its sublayers, and after each
+# The random keys that a layer takes for dropout: one within each sublayer, and one after each.
+KEYS_PER_LAYER = 6
 
 
 class Layer(nnx.Module):
@@ -46,16 +47,17 @@ class Layer(nnx.Module):
         *,
         deterministic: bool,
         key: jax.Array | None,
-        number: Any = 0,
+        layer_index: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, D] and, of a Switch layer, the router's statistics; see `Stack`.
+        """[B, L, D] -> [B, L, D] and, from a Switch layer, the router's statistics; see `Stack`.
 
-        `key` is that of the stack, and `number` the layer's own.
+        `key` is that of the whole stack; `layer_index` makes the layer's noise its own.
         """
-        # Only where they are used: keys are made by dozens of tiny operations.
-        keys: list[Any] = [None] * KEYS
+        # Only where they are used: making keys takes dozens of tiny operations.
+        keys: list[Any] = [None] * KEYS_PER_LAYER
         if key is not None and self.rate > 0:
-            keys = list(jax.random.split(jax.random.fold_in(key, number), KEYS))
+            layer_key = jax.random.fold_in(key, layer_index)
+            keys = list(jax.random.split(layer_key, KEYS_PER_LAYER))
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
             y = self.self_attention(
@@ -68,7 +70,7 @@ class Layer(nnx.Module):
                 y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
         y = self.feed_forward_norm(x)
-        noise = {"key": key, "number": number} if self.sparse else {"key": keys[4]}
+        noise = {"key": key, "layer_index": layer_index} if self.sparse else {"key": keys[4]}
         y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
         return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
 
@@ -86,9 +88,10 @@ class Layer(nnx.Module):
         """One new token of each beam, in the decoder; see `Stack.step`."""
         y, new = self.self_attention.step(self.self_attention_norm(x), *cache, bias, position)
         x = constrain_batch(x + y)
-        y = self.cross_attention.read(self.cross_attention_norm(x), *memory, memory_segments)
+        y = self.cross_attention.step_cross(self.cross_attention_norm(x), *memory, memory_segments)
         x = constrain_batch(x + y)
-        return constrain_batch(x + self.feed_forward.step(self.feed_forward_norm(x), valid)), new
+        y = self.feed_forward.step(self.feed_forward_norm(x), valid)
+        return constrain_batch(x + y), new
 
 
 class Block(nnx.Module):
@@ -101,28 +104,32 @@ class Block(nnx.Module):
             setattr(self, f"layer_{i}", Layer(config, decoder, sparse, rngs))
 
     def __call__(
-        self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None, number: Any
+        self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None, block_index: Any
     ) -> tuple[jax.Array, RouterStatistics | None]:
-        """As `Layer`; `number` is the block's. The statistics are None in a dense model."""
+        """The same as `Layer`. The statistics are None in a dense model."""
         statistics = None
         for i, layer in enumerate(self._layers()):
             x, statistics = layer(
-                x, *args, deterministic=deterministic, key=key, number=number * self.num_layers + i
+                x,
+                *args,
+                deterministic=deterministic,
+                key=key,
+                layer_index=block_index * self.num_layers + i,
             )
         return x, statistics
 
-    def read(self, memory: jax.Array) -> list[KeysAndValues]:
-        """Keys and values of each layer's cross-attention, [B, M, H * K]."""
+    def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
+        """[B, M, D] -> for each layer the keys and values of its cross-attention, [B, M, H * K]."""
         return [layer.cross_attention.keys_and_values(memory) for layer in self._layers()]
 
     def step(
         self, x: jax.Array, *args, memory: list[KeysAndValues], cache: list[KeysAndValues]
     ) -> tuple[jax.Array, list[KeysAndValues]]:
-        """As `Layer.step`, with what is kept for each layer."""
+        """The same as `Layer.step`, with the memory and the cache of each layer."""
         new = []
-        for layer, its_memory, its_cache in zip(self._layers(), memory, cache, strict=True):
-            x, of_layer = layer.step(x, *args, memory=its_memory, cache=its_cache)
-            new.append(of_layer)
+        for layer, layer_memory, layer_cache in zip(self._layers(), memory, cache, strict=True):
+            x, keys_and_values = layer.step(x, *args, memory=layer_memory, cache=layer_cache)
+            new.append(keys_and_values)
         return x, new
 
     def _layers(self) -> list[Layer]:
@@ -130,7 +137,7 @@ class Block(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """Encoder or decoder: one block scanned over stacked parameters, and a last norm."""
+    """Encoder or decoder: one block scanned over stacked parameters, and a final norm."""
 
     def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
         self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
@@ -156,11 +163,11 @@ class Stack(nnx.Module):
 
         Args:
           x: [B, L, D] embedded tokens.
-          segments: [B, L] int32, which packed example a token is of; 0 = padding.
+          segments: [B, L] int32, the packed example that a token belongs to; 0 = padding.
           memory: [B, M, D] encoder output; decoder only.
           memory_segments: [B, M] int32; decoder only.
-          deterministic: True = evaluation: no dropout, no jitter, evaluation capacity.
-          key: for dropout and jitter.
+          deterministic: True = evaluation: no dropout, no jitter, the evaluation capacity factor.
+          key: for dropout and jitter; None = neither.
 
         Returns:
           [B, L, D], and the routers' statistics with a leading axis of Switch layers
@@ -169,34 +176,35 @@ class Stack(nnx.Module):
         rate = self.config.dropout_rate
         num_blocks = jax.tree.leaves(nnx.state(self.blocks))[0].shape[0]
         if deterministic or key is None:
-            first, last, blocks = None, None, None
+            first_key, last_key, blocks_key = None, None, None
         else:
-            first, last, blocks = jax.random.split(key, 3)
+            first_key, last_key, blocks_key = jax.random.split(key, 3)
 
-        bias = self.relative_position_bias(segments.shape[1])
+        bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
         graph, state = nnx.split(self.blocks)
 
-        def body(x, block):
-            block_state, number = block
-            return nnx.merge(graph, cast_and_gather(block_state, self.config.activation_dtype))(
-                x, segments, bias, memory, memory_segments,
-                deterministic=deterministic, key=blocks, number=number,
-            )  # fmt: skip
+        def body(x, scanned):
+            block_state, block_index = scanned
+            block = self._block(graph, block_state)
+            arrays = segments, bias, memory, memory_segments
+            return block(
+                x, *arrays, deterministic=deterministic, key=blocks_key, block_index=block_index
+            )
 
-        # The compiler takes a loop of one iteration for none.
+        # A loop of one iteration is compiled as no loop.
         in_loop = self.config.scan_layers and num_blocks > 1
         body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
-        x = constrain_batch(dropout(x, rate, first))
+        x = constrain_batch(dropout(x, rate, first_key))
         x, statistics = jax.lax.scan(
             body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
         )
-        return dropout(self.final_norm(x), rate, last), statistics
+        return dropout(self.final_norm(x), rate, last_key), statistics
 
-    def read(self, memory: jax.Array) -> list[KeysAndValues]:
-        """What the decoder's cross-attention reads of the encoder's output.
+    def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
+        """The keys and values of the decoder's cross-attention, computed once for all steps.
 
         Args:
-          memory: [B, M, D].
+          memory: [B, M, D], the encoder's output.
 
         Returns:
           For each layer of a block its keys and values, each [blocks, B, M, H * K].
@@ -204,10 +212,8 @@ class Stack(nnx.Module):
         graph, state = nnx.split(self.blocks)
 
         def body(block_state):
-            block: Any = nnx.merge(
-                graph, cast_and_gather(block_state, self.config.activation_dtype)
-            )
-            return block.read(memory)
+            block = self._block(graph, block_state)
+            return block.cross_keys_and_values(memory)
 
         return jax.lax.map(body, state)
 
@@ -222,38 +228,41 @@ class Stack(nnx.Module):
         memory: list[KeysAndValues],
         cache: list[KeysAndValues],
     ) -> tuple[jax.Array, list[KeysAndValues]]:
-        """Runs the decoder over one new token of each beam.
+        """Runs the decoder on one new token of each beam.
 
         Args:
           x: [B, beams, D] embedded tokens.
           valid: [B, beams] bool, False for a beam that has ended: its experts compute nothing.
-          bias: as `RelativePositionBias` gives it for L.
-          position: scalar int32, of the new tokens.
+          bias: [H, 2 W] float32, from `RelativePositionBias` for length L.
+          position: scalar int32, that of the new tokens.
           memory_segments: [B, M] int32.
-          memory: what `read` gave.
+          memory: the result of `cross_keys_and_values`.
           cache: for each layer of a block the keys and values of the tokens before, each
             [blocks, B, beams, L, H * K].
 
         Returns:
-          [B, beams, D], and keys and values of the new tokens, each [blocks, B, beams, H * K].
+          [B, beams, D], and for each layer of a block the keys and values of the new tokens, each
+          [blocks, B, beams, H * K].
         """
         graph, state = nnx.split(self.blocks)
 
-        def body(x, block):
-            block_state, its_memory, its_cache = block
-            module: Any = nnx.merge(
-                graph, cast_and_gather(block_state, self.config.activation_dtype)
-            )
-            return module.step(
-                x, valid, bias, position, memory_segments, memory=its_memory, cache=its_cache
+        def body(x, scanned):
+            block_state, block_memory, block_cache = scanned
+            block = self._block(graph, block_state)
+            return block.step(
+                x, valid, bias, position, memory_segments, memory=block_memory, cache=block_cache
             )
 
         x, new = jax.lax.scan(body, constrain_batch(x), (state, memory, cache))
         return self.final_norm(x), new
 
+    def _block(self, graph: nnx.GraphDef, state: nnx.State) -> Any:
+        """One block of the scan, with its parameters in the form in which it computes with them."""
+        return nnx.merge(graph, cast_and_gather(state, self.config.activation_dtype))
+
 
 def stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:
-    """One module whose parameters have a leading axis 'layers', made with one key each."""
+    """One module whose parameters have a leading axis 'layers': one entry for each of the keys."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: make(keys[0])))
     state = jax.vmap(lambda key: nnx.state(make(key)))(keys)
     state = jax.tree.map(

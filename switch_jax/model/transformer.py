@@ -1,4 +1,4 @@
-"""The encoder-decoder."""
+"""The encoder-decoder, for training and for decoding step by step."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Output(NamedTuple):
 
     Attributes:
       logits: [B, L, V] float32.
-      encoder, decoder: statistics of the routers, a leading axis of Switch layers on each field;
+      encoder, decoder: the routers' statistics, each field with a leading axis of Switch layers;
         None in a dense model.
     """
 
@@ -29,13 +29,15 @@ class Output(NamedTuple):
 
 
 class Decoding(NamedTuple):
-    """What decoding keeps between tokens.
+    """The state that decoding keeps between tokens.
 
     Attributes:
-      bias: [H, 2 W] float32, of the decoder's relative positions.
+      bias: [H, 2 W] float32, the decoder's relative position bias.
       segments: [B, M] int32, of the encoder's tokens.
-      memory: for each layer of a block keys and values of those, each [blocks, B, M, H * K].
-      cache: the same of the tokens so far, each [blocks, B, beams, L, H * K].
+      memory: for each layer of a block, keys and values of the encoder's tokens, each
+        [blocks, B, M, H * K].
+      cache: for each layer of a block, keys and values of the decoder's tokens so far, each
+        [blocks, B, beams, L, H * K].
     """
 
     bias: jax.Array
@@ -75,19 +77,21 @@ class Transformer(nnx.Module):
         Args:
           encoder_tokens: [B, M] int32 ids.
           decoder_input_tokens: [B, L] int32 ids, the targets shifted right.
-          encoder_segments, decoder_segments: [B, M], [B, L] int32, which packed example a token is
-            of, counted from 1; 0 = padding.
-          deterministic: True = evaluation: no dropout, no jitter, evaluation capacity.
+          encoder_segments, decoder_segments: [B, M], [B, L] int32, the packed example that a token
+            belongs to, counted from 1; 0 = padding.
+          deterministic: True = evaluation: no dropout, no jitter, the evaluation capacity factor.
           key: for dropout and jitter in training.
         """
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-        inputs, targets = self.token_embedding(encoder_tokens, decoder_input_tokens)
+        inputs, targets = self.token_embedding(
+            encoder_tokens, decoder_input_tokens
+        )  # [B, M, D], [B, L, D]
         memory, encoder_statistics = self.encoder(
             inputs,
             encoder_segments,
             deterministic=deterministic,
             key=encoder_key,
-        )
+        )  # [B, M, D]
         x, decoder_statistics = self.decoder(
             targets,
             decoder_segments,
@@ -95,24 +99,24 @@ class Transformer(nnx.Module):
             encoder_segments,
             deterministic=deterministic,
             key=decoder_key,
-        )
+        )  # [B, L, D]
         return Output(self._logits(x), encoder_statistics, decoder_statistics)
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
-        """[B, M] int32 ids and segments -> [B, M, D], as in evaluation."""
-        (x,) = self.token_embedding(tokens)
+        """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""
+        (x,) = self.token_embedding(tokens)  # [B, M, D]
         return self.encoder(x, segments, deterministic=True)[0]
 
     def start(self, memory: jax.Array, segments: jax.Array, beams: int, length: int) -> Decoding:
-        """Begins to decode.
+        """The state before the first token.
 
         Args:
-          memory: [B, M, D], what `encode` gave.
+          memory: [B, M, D], the result of `encode`.
           segments: [B, M] int32: 1, or 0 for padding.
-          beams: sequences that are decoded for each row.
-          length: L, most tokens of one.
+          beams: the number of sequences decoded for each row.
+          length: L, the largest number of tokens in a sequence.
         """
-        keys_and_values = self.decoder.read(memory)
+        keys_and_values = self.decoder.cross_keys_and_values(memory)
         blocks, batch, _, inner = keys_and_values[0][0].shape
         shape = (blocks, batch, beams, length, inner)
         empty = constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
@@ -129,37 +133,39 @@ class Transformer(nnx.Module):
         """Predicts the next token of each beam.
 
         Args:
-          tokens: [B, beams] int32, the last ones; 0, which begins a sequence, at position 0.
+          tokens: [B, beams] int32, the last token of each; at position 0 the id 0, which begins a
+            sequence.
           valid: [B, beams] bool, False for a beam that has ended.
-          position: scalar int32, how many tokens were before the last ones.
-          decoding: what `start` or the last step gave.
+          position: scalar int32, the position of these tokens.
+          decoding: the result of `start` or of the step before.
 
         Returns:
-          Logits [B, beams, V] float32, and what the next step takes.
+          Logits [B, beams, V] float32, and the state for the next step.
         """
-        (x,) = self.token_embedding(tokens)
+        (x,) = self.token_embedding(tokens)  # [B, beams, D]
+        bias, segments, memory, cache = decoding
         x, new = self.decoder.step(
-            x, valid, decoding.bias, position, decoding.segments,
-            memory=decoding.memory, cache=decoding.cache,
-        )  # fmt: skip
-        cache = jax.tree.map(
-            lambda all_, one: jax.lax.dynamic_update_slice_in_dim(
-                all_, one[:, :, :, None], position, axis=3
-            ),
-            decoding.cache,
-            new,
-        )
+            x, valid, bias, position, segments, memory=memory, cache=cache
+        )  # [B, beams, D], each [blocks, B, beams, H * K]
+
+        def append(cache: jax.Array, new: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(
+                cache, new[:, :, :, None], position, axis=3
+            )  # [blocks, B, beams, L, H * K]
+
+        cache = jax.tree.map(append, cache, new)
         return self._logits(x), decoding._replace(cache=cache)
 
     def reorder(self, decoding: Decoding, beams: jax.Array) -> Decoding:
-        """Has beam i of row b go on where beam beams[b, i] was; `beams` is [B, beams] int32."""
-        index = beams[None, :, :, None, None]
+        """The state in which beam i of row b continues beam beams[b, i]; [B, beams] int32."""
+        index = beams[None, :, :, None, None]  # [1, B, beams, 1, 1]
         cache = jax.tree.map(lambda x: jnp.take_along_axis(x, index, axis=2), decoding.cache)
         return decoding._replace(cache=cache)
 
     def _logits(self, x: jax.Array) -> jax.Array:
+        """[B, L, D] -> [B, L, V] float32."""
         with jax.named_scope("logits"):
             if self.config.tie_embeddings:
                 return self.token_embedding.logits(x)
-            kernel = self.logits[...].astype(x.dtype)
+            kernel = self.logits[...].astype(x.dtype)  # [D, V]
             return jnp.einsum("bld,dv->blv", x, kernel, preferred_element_type=jnp.float32)

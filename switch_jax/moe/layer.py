@@ -38,20 +38,20 @@ class SwitchConfig:
       num_experts: E.
       group_size: the largest number of tokens routed together; see `capacity.group_shape`.
       capacity_factor: see `capacity.expert_capacity` (Eq. 3).
-      min_capacity: the smallest number of slots of an expert in a group.
-      capacity_multiple: what slots are rounded up to; see `capacity.expert_capacity`.
-      jitter: epsilon of the multiplicative noise uniform(1 - eps, 1 + eps) on the router's input,
-        and on nothing else (App. C); 0 = none.
-      expert_dropout: rate of dropout on the hidden activation inside the experts (section 2.4).
+      min_expert_capacity: the smallest number of slots of an expert in a group.
+      expert_capacity_multiple: what slots are rounded up to; see `capacity.expert_capacity`.
+      jitter_noise: epsilon of the noise uniform(1 - eps, 1 + eps) that multiplies the router's
+        input, and nothing else (App. C); 0 = none.
+      expert_dropout_rate: of dropout on the hidden activation in the experts (section 2.4).
     """
 
     num_experts: int
     group_size: int
     capacity_factor: float
-    min_capacity: int = 1
-    capacity_multiple: int = SUBLANES
-    jitter: float = 0.0
-    expert_dropout: float = 0.0
+    min_expert_capacity: int = 1
+    expert_capacity_multiple: int = SUBLANES
+    jitter_noise: float = 0.0
+    expert_dropout_rate: float = 0.0
 
 
 def switch_ffn(
@@ -125,16 +125,16 @@ def _switch_ffn_local(
         tokens,
         config.num_experts,
         config.capacity_factor,
-        min_capacity=config.min_capacity,
-        multiple=config.capacity_multiple,
+        min_capacity=config.min_expert_capacity,
+        multiple=config.expert_capacity_multiple,
     )
 
     with jax.named_scope("router"):
         bits = None
-        if key is not None and config.jitter > 0:
+        if key is not None and config.jitter_noise > 0:
             bits = noise_bits(key, layer_index, first_group, tokens, x.shape)
         router = mark_varying(weights.router, BATCH)  # [D, E]
-        logits = router_logits(x, router, config.jitter, bits)  # [B_local, L, E]
+        logits = router_logits(x, router, config.jitter_noise, bits)  # [B_local, L, E]
         assignment = assign(logits.reshape(groups, tokens, -1), capacity, valid)
         statistics = router_statistics(assignment, valid, capacity)
 
@@ -149,7 +149,7 @@ def _switch_ffn_local(
 
     with jax.named_scope("experts"):
         dropout = expert_dropout(
-            config.expert_dropout,
+            config.expert_dropout_rate,
             key,
             layer_index,
             expert_shards=expert_shards,

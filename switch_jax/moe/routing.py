@@ -96,9 +96,14 @@ def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
 
 
 def _gradient(
-    router_logits, expert_index, log_normalizer, gate_grad, log_normalizer_grad, importance_grad,
+    router_logits,
+    expert_index,
+    log_normalizer,
+    gate_grad,
+    log_normalizer_grad,
+    importance_grad,
     valid,
-):  # fmt: skip
+):
     """The same as `route_gradient`."""
     router_probs = jnp.exp(router_logits - log_normalizer[..., None])  # [G, S, E]
     probs_grad = jnp.where(valid[..., None], importance_grad[:, None], 0.0)  # [G, S, E]

@@ -16,24 +16,24 @@ from switch_jax.errors import UserError
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
 
-# One process makes so many at most, in half a second; a million would take it days.
-MOST_VIRTUAL_CPUS = 1024
+# A process makes this many in half a second; a million would take it days.
+MAX_VIRTUAL_CPUS = 1024
 
 
 def batch_shards(shape: Mapping[str, int]) -> int:
-    """Into how many parts a mesh, given as devices by axis, splits the batch."""
+    """The number of parts into which a mesh splits the batch; `shape` is devices by mesh axis."""
     return shape[DATA] * shape[EXPERT]
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lays the devices out as a mesh: near ones side by side, several slices along data alone.
+    """Lays the devices out as a mesh: neighbours side by side, and slices along data alone.
 
-    Where the machine has only CPUs, enough virtual devices are made, provided that JAX has not
-    started yet: any mesh can be tried on a laptop.
+    On a machine that has only CPUs, as many virtual devices as needed are made, provided that JAX
+    has not started yet. So any mesh can be tried on a laptop.
 
     Args:
       config: the sizes.
-      devices: which to take; None = all there are.
+      devices: the devices to use; None = all.
 
     Raises:
       UserError: the sizes do not multiply up to the number of devices, or the slices do not divide
@@ -49,20 +49,20 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         devices = devices[: math.prod(mesh_sizes(config, len(devices)))]
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     shape = mesh_shape(config, len(devices), slices, platform)
-    # Auto is not the default, and without it sharding constraints turn into errors.
+    # With the default axis type, Explicit, sharding constraints would be errors.
     return Mesh(_lay_out(shape, slices, devices), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def mesh_shape(
     config: MeshConfig, count: int, slices: int = 1, platform: str = "tpu"
 ) -> tuple[int, int, int]:
-    """How many devices there are along each axis.
+    """The number of devices along each axis.
 
     Args:
       config: the sizes.
-      count: devices in all slices together.
-      slices: joined by a network that only data parallelism crosses.
-      platform: what the devices are, for the message.
+      count: the number of devices in all slices together.
+      slices: the number of slices; between them there is only data parallelism.
+      platform: of the devices, for the error message.
 
     Raises:
       UserError: the sizes do not multiply up to `count`, or `slices` does not divide the data axis.
@@ -84,7 +84,7 @@ def mesh_shape(
 
 
 def mesh_sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
-    """The sizes as configured, data = None being what the others leave of `count` devices."""
+    """The configured sizes; data = None becomes what the other axes leave of `count` devices."""
     data = config.data or max(1, count // (config.expert * config.model))
     return data, config.expert, config.model
 
@@ -92,7 +92,7 @@ def mesh_sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
 def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
     """The devices as an array of this shape, whose axes follow those of the TPU's torus.
 
-    An axis of the torus may be split among several of the mesh, or else few shapes would fit.
+    One axis of the torus may serve several axes of the mesh; otherwise few shapes would fit.
     """
     if slices == 1:
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
@@ -103,15 +103,15 @@ def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Dev
 
 
 def offer_virtual_cpus(count: int) -> None:
-    """Asks for `count` CPU devices, unless the user did or JAX already runs.
+    """Asks JAX for `count` CPU devices, unless the user has done so or JAX has already started.
 
     Raises:
-      UserError: they are more than MOST_VIRTUAL_CPUS.
+      UserError: they are more than MAX_VIRTUAL_CPUS.
     """
-    if count > MOST_VIRTUAL_CPUS:
+    if count > MAX_VIRTUAL_CPUS:
         raise UserError(
             f"the mesh data x expert x model asks one process for {count} devices; it makes "
-            f"{MOST_VIRTUAL_CPUS} virtual CPU devices at most: set MESH_DATA, MESH_EXPERT or "
+            f"{MAX_VIRTUAL_CPUS} virtual CPU devices at most: set MESH_DATA, MESH_EXPERT or "
             "MESH_MODEL lower, or start more processes"
         )
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -119,7 +119,7 @@ def offer_virtual_cpus(count: int) -> None:
     try:
         if count > 1:
             jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:  # JAX already runs: make_mesh says what there is
+    except RuntimeError:  # JAX has started; make_mesh reports the devices
         pass
 
 
@@ -134,17 +134,16 @@ def current_mesh() -> Mesh | AbstractMesh:
 
 
 def platform() -> str:
-    """'tpu', 'gpu' or 'cpu': what the mesh set by `jax.set_mesh` is made of.
+    """'tpu', 'gpu' or 'cpu': the platform of the mesh set by `jax.set_mesh`.
 
-    That may be another than this machine's: a program can be compiled for devices that are not
-    there.
+    It may differ from this machine's platform: a program can be compiled for other devices.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.devices()[0].platform if device is None else device.platform
 
 
 def tpu_generation() -> int:
-    """That of the mesh's devices: 5 for v5e and v5p; 0 where they are no TPUs."""
+    """The TPU generation of the mesh's devices: 5 for v5e and v5p; 0 if they are not TPUs."""
     return pltpu.get_tpu_info().generation if platform() == "tpu" else 0
 
 

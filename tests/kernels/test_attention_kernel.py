@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from switch_jax.config import MeshConfig
 from switch_jax.kernels import attention_sizes
 from switch_jax.kernels.attention_kernel import fused_attention
-from switch_jax.model.attention import fused, plain
+from switch_jax.model.attention import dot_product_attention, fused_attention_on_mesh
 from switch_jax.partitioning.mesh import BATCH, MODEL, make_mesh
 
 
@@ -118,7 +118,7 @@ def test_a_bias_shorter_than_the_keys_is_refused():
     with pytest.raises(ValueError, match="width 256 is too short for 130 keys"):
         fused_attention(q, k, v, bias[:, 128:-128], *segments, **options, interpret=True)
     with pytest.raises(ValueError, match="width 256 is too short for 130 x 130"):
-        plain(q, k, v, bias[:, 128:-128], *segments, **options)
+        dot_product_attention(q, k, v, bias[:, 128:-128], *segments, **options)
 
 
 def test_bfloat16_is_as_near_as_its_precision_allows():
@@ -144,7 +144,9 @@ def test_each_device_attends_for_its_rows_and_heads():
     """The same numbers and gradients as without a mesh, and nothing is gathered for it."""
     arrays, segments, cotangent = _case(8, 12, 12, 4, 64)
     options = {"num_heads": 4, "causal": True}
-    expected = _value_and_gradients(lambda *a: plain(*a, *segments, **options), arrays, cotangent)
+    expected = _value_and_gradients(
+        lambda *a: dot_product_attention(*a, *segments, **options), arrays, cotangent
+    )
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
         rows, heads, both = P(BATCH), P(MODEL), P(BATCH, None, MODEL)
         placed = [jax.device_put(x, s) for x, s in zip(arrays, [both] * 3 + [heads], strict=True)]
@@ -152,7 +154,8 @@ def test_each_device_attends_for_its_rows_and_heads():
 
         def run(arrays, segments, cotangent):
             value, pullback = jax.vjp(
-                lambda *a: fused(*a, *segments, **options, interpret=True), *arrays
+                lambda *a: fused_attention_on_mesh(*a, *segments, **options, interpret=True),
+                *arrays,
             )
             return value, *pullback(cotangent)
 

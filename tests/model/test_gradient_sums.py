@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.attention import by_pair
+from switch_jax.model.attention import bias_by_pair
 from switch_jax.model.layers import Embedding, RMSNorm
 from switch_jax.moe import assign, router_logits
 from switch_jax.moe.dispatch import combine, dispatch_indices
@@ -77,7 +77,7 @@ def test_relative_position_bias():
     """Its sums are along the diagonals of the scores and over the rows of the batch."""
     width, length = 128, 100
     terms = RNG.normal(0.2, 1.0, (64, 2, length, length)).astype(np.float32)
-    gradient = jax.grad(lambda bias: jnp.sum(by_pair(bias, length, length)[None] * terms))
+    gradient = jax.grad(lambda bias: jnp.sum(bias_by_pair(bias, length, length)[None] * terms))
     expected = np.zeros((2, 2 * width))
     for distance in range(1 - length, length):
         diagonals = np.trace(_wide(terms), -distance, axis1=2, axis2=3)  # [B, H]

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.attention import Attention, by_pair, causal_mask, segment_mask
+from switch_jax.model.attention import Attention, bias_by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, relu
 from switch_jax.model.layers import Embedding, RMSNorm, dropout, relative_position_bucket
 
@@ -82,11 +82,11 @@ def test_masks_by_hand():
 def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, memory):
     bias = np.arange(2.0 * 12).reshape(2, 12)  # of distances -6 to 5
     distance = np.arange(length)[:, None] - np.arange(memory)[None, :]
-    np.testing.assert_array_equal(by_pair(bias, length, memory), bias[:, 6 + distance])
+    np.testing.assert_array_equal(bias_by_pair(bias, length, memory), bias[:, 6 + distance])
     weights = np.random.default_rng(0).normal(size=(2, length, memory))
 
     def weighted(bias, weights):
-        return (by_pair(bias, length, memory) * weights).sum()
+        return (bias_by_pair(bias, length, memory) * weights).sum()
 
     gradient = jax.jit(jax.grad(weighted)).lower(bias, weights).compile()
     expected = [np.trace(weights, -d, axis1=1, axis2=2) for d in range(-6, 6)]

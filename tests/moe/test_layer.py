@@ -65,7 +65,7 @@ def test_layer_equals_the_one_hot_reference(mesh):
 )
 def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size):
     x, valid, p = _inputs()
-    config = _config(group_size=size, jitter=0.1, expert_dropout=0.3)
+    config = _config(group_size=size, jitter_noise=0.1, expert_dropout_rate=0.3)
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
 
     def loss(x, p):
@@ -86,7 +86,9 @@ def test_slots_need_not_be_a_multiple_of_eight(multiple, slots):
     p = _inputs()[2]
     p = SwitchWeights(p.router[:, :4], (p.wi[0][:4],), p.wo[:4])
     x, valid = rng.normal(size=(4, 60, D)).astype(np.float32), np.ones((4, 60), bool)
-    config = _config(num_experts=4, group_size=60, capacity_factor=1.0, capacity_multiple=multiple)
+    config = _config(
+        num_experts=4, group_size=60, capacity_factor=1.0, expert_capacity_multiple=multiple
+    )
     expected = reference.switch_ffn(x, x @ p.router, slots, valid, p.wi[0], p.wo)
     y, stats = _on_mesh((1, 4, 1), lambda *a: switch_ffn(*a, config, jax.nn.relu), x, valid, p)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
@@ -131,12 +133,12 @@ def test_jitter_moves_the_router_only():
     """With one expert the gate is 1 whatever the router sees: the output must not move at all."""
     x, valid, p = _inputs()
     one = SwitchWeights(p.router[:, :1], (p.wi[0][:1],), p.wo[:1])
-    config = _config(num_experts=1, jitter=0.5, capacity_factor=1.0)
+    config = _config(num_experts=1, jitter_noise=0.5, capacity_factor=1.0)
     clean, _ = _switch(x, valid, one, config=config)
     noisy, _ = _switch(x, valid, one, jax.random.key(0), config=config)
     np.testing.assert_array_equal(clean, noisy)
-    _, clean = _switch(x, valid, p, config=_config(jitter=0.5))
-    _, noisy = _switch(x, valid, p, jax.random.key(0), config=_config(jitter=0.5))
+    _, clean = _switch(x, valid, p, config=_config(jitter_noise=0.5))
+    _, noisy = _switch(x, valid, p, jax.random.key(0), config=_config(jitter_noise=0.5))
     assert abs(float(clean.z_loss - noisy.z_loss)) > 1e-3
 
 
@@ -145,7 +147,7 @@ def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
     wi = np.full((1, D, 512), 1 / D, np.float32)
     wo = np.full((1, 512, D), 1 / 512, np.float32)
     p = SwitchWeights(np.zeros((D, 1), np.float32), (wi,), wo)
-    config = _config(num_experts=1, expert_dropout=0.4, capacity_factor=1.0)
+    config = _config(num_experts=1, expert_dropout_rate=0.4, capacity_factor=1.0)
     y, _ = _switch(x, np.ones((B, L), bool), p, jax.random.key(0), config=config)
     # Each output is the mean of 512 hidden units, each 0 or 1 / 0.6.
     kept = np.asarray(y)[..., 0] * 0.6
@@ -165,7 +167,7 @@ def test_the_router_is_float32_in_a_bfloat16_model():
 
 def test_a_row_of_several_groups_is_routed_group_by_group():
     x, valid, p = _inputs()
-    config = _config(group_size=L // 2, jitter=0.1)
+    config = _config(group_size=L // 2, jitter_noise=0.1)
     key = jax.random.key(0)
     y, stats = _switch(x, valid, p, key, config=config)
     split = [a.reshape(2 * B, L // 2, *a.shape[2:]) for a in (x, valid)]
@@ -177,7 +179,7 @@ def test_a_row_of_several_groups_is_routed_group_by_group():
 def test_fewer_experts_than_devices_on_the_expert_axis():
     x, valid, p = _inputs()
     few = SwitchWeights(p.router[:, :2], (p.wi[0][:2],), p.wo[:2])
-    config = _config(num_experts=2, jitter=0.1, expert_dropout=0.3)
+    config = _config(num_experts=2, jitter_noise=0.1, expert_dropout_rate=0.3)
 
     def loss(x, p):
         y, s = switch_ffn(x, valid, p, config, jax.nn.relu, jax.random.key(0))
