@@ -160,7 +160,7 @@ def dot_product_attention(
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """The same as `kernels.attention_kernel.fused_attention`, for any platform, and with dropout."""
+    """As `kernels.attention_kernel.fused_attention`, for any platform, and with dropout."""
     batch, length, _ = q.shape
     q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]
     scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)  # [B, H, L, M]
