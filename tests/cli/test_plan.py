@@ -232,7 +232,9 @@ def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned)
     assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
     captured = capsys.readouterr()
     assert re.search(r"memory of a chip +30.0 GiB of 16.0 GiB: OUT OF MEMORY", captured.out)
+    # Each of 4 devices has 16 rows; so have groups of 114 targets, of which a microbatch has 4.
     flags = "--gin.REMAT_POLICY=full --gin.NUM_MICROBATCHES=4"
+    flags += " --gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=456"
     assert f"nearest change that fits: {flags} (3.0 GiB a chip)" in captured.out
     assert (
         "the step does not fit: 30.0 of 16.0 GiB a chip; trying changes that save memory"
@@ -345,11 +347,12 @@ def test_the_number_of_devices_equals_that_of_the_compiler(name, devices):
 
 @pytest.mark.slow
 def test_a_step_that_does_not_fit(capsys):
-    """No change makes the experts smaller, and more microbatches do not divide the batch of each
-    device, so that the test compiles one or two programs."""
+    """No change makes the experts smaller. Each device has one row, which more microbatches do not
+    divide, so that the test compiles one program."""
     pytest.importorskip("libtpu")
     arguments = ["--topology=v5e:2x2", "--mesh=1,4,1", "--gin.NUM_EXPERTS=1024"]
-    arguments += ["--gin.EMBED_DIM=1024", "--gin.MLP_DIM=4096"]
+    arguments += ["--gin.EMBED_DIM=1024", "--gin.MLP_DIM=4096", "--gin.BATCH_SIZE=4"]
+    arguments += ["--gin.GROUP_SIZE=512", "--gin.DECODER_GROUP_SIZE=114"]
     arguments += ["--gin.REMAT_POLICY=full", "--gin.FULLY_SHARDED_WEIGHTS=True"]
     assert main(["plan", *TINY, *arguments, "--json"]) == 3
     result = json.loads(capsys.readouterr().out)
