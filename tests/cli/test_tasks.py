@@ -29,7 +29,7 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
         (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
-        (["--import", ".."], "cannot import '..': write the name of a module, for example my_tasks"),
+        (["--import", ".."], "cannot import '..': write the name of a module, for exam"),
         (["bible_span_corruption", "--inputs", "65536"], "masks 3641 spans in them"),
         (["bible_span_corruption", "--inputs", "1000000000000"], "at most 65,536 tokens"),
         (["bible_span_corruption", "--targets", str(10**30)], "at most 65,536 tokens"),
