@@ -83,7 +83,10 @@ class Reader:
             raise UserError(f"{cycle}: the files include each other; remove one include")
         self._open_files.append(path)
         try:
-            yield io.StringIO(current_names(Path(path).read_text(encoding="utf-8")))
+            with open(path, encoding="utf-8") as file:
+                text = io.StringIO(current_names(file.read()))
+            text.name = path  # type: ignore[attr-defined]  gin takes locations from it
+            yield text
         except UserError:  # of a file that it includes
             raise
         except (Exception, SystemExit) as error:

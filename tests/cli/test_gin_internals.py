@@ -42,7 +42,7 @@ def test_the_names_exist(owner, name, kind):
 
 
 def test_references_in_bindings_and_macros_are_not_resolved():
-    gin.parse_config("A = %B\nB = [1, {'x': %C}]\nC = %gin.REQUIRED\nRunConfig.seed = %A")
+    gin.parse_config("A = %B\nB = [1, {'x': %C}]\nC = %gin.REQUIRED\nRunConfig.random_seed = %A")
     bindings = gin_internals.bindings()
     assert set(bindings) == {"A", "B", "C", "RunConfig.random_seed"}, CHANGED + "_CONFIG"
     assert set(gin_internals.macros()) == {"A", "B", "C"}, CHANGED + "_CONFIG"
