@@ -85,7 +85,7 @@ class Reader:
         try:
             with open(path, encoding="utf-8") as file:
                 text = io.StringIO(current_names(file.read()))
-            text.name = path  # type: ignore[attr-defined]  gin takes locations from it
+            text.name = path  # type: ignore[attr-defined]  # gin names it in messages
             yield text
         except UserError:  # of a file that it includes
             raise
