@@ -168,7 +168,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     cycle = itertools.cycle(list(itertools.islice(TrainBatches(prepared.train_tasks, BATCH), 8)))
     compiled = compiled._replace(batches=Prefetch(device_batches(cycle, prepared.mesh)))
     closing.callback(compiled.batches.close)
-    driven = Loop(prepared, checkpoints, RunFolder(folder), state, instruments, stop, *compiled)
+    driven = Loop(prepared, state, checkpoints, instruments, compiled, stop)
 
     batches = [next(driven._batches).arrays for _ in range(8)]
     signals = driven._stop.array()

@@ -20,6 +20,7 @@ class Instruments(contextlib.ExitStack):
     """Opened together and closed together; only the first process writes.
 
     Attributes:
+      folder: MODEL_DIR.
       writer: of metrics.jsonl and TensorBoard.
       progress: the log and the progress bar.
       goodput: what the time is spent on.
@@ -43,6 +44,7 @@ class Instruments(contextlib.ExitStack):
           UserError: the metrics cannot be written.
         """
         super().__init__()
+        self.folder = folder
         with contextlib.ExitStack() as opened:  # closes what is open where the rest fails
             run = config.run
             self.writer = run_on_all(

@@ -1,6 +1,5 @@
 """The loop around the training step: steps, records, evaluation, checkpoints, and bad steps."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ from switch_jax.data.batch import empty_batch
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
 from switch_jax.partitioning.placing import put_batch
-from switch_jax.run_folder import RecordKind, RunFolder
+from switch_jax.run_folder import RecordKind
 from switch_jax.train_step.state import TrainState
 from switch_jax.train_step.step import NO_STEP, Metrics
 from switch_jax.trainer.bad_steps import BadSteps
@@ -33,27 +32,31 @@ class _Dispatched(NamedTuple):
     batch: DeviceBatch
 
 
+class Compiled(NamedTuple):
+    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop."""
+
+    train_step: Any
+    evaluation: Evaluation
+    batches: Prefetch[DeviceBatch]
+
+
 class TrainingLoop:
     """A run from where it is to its last step; `run` holds where it is."""
 
     def __init__(
         self,
         prepared: Prepared,
-        checkpoints: Checkpoints,
-        folder: RunFolder[Path],
         run: RunState,
+        checkpoints: Checkpoints,
         instruments: Instruments,
+        compiled: Compiled,
         stop: StopSignals,
-        train_step: Any,
-        evaluation: Evaluation,
-        batches: Prefetch[DeviceBatch],
     ) -> None:
         self._prepared, self._config = prepared, prepared.config
-        self._checkpoints = checkpoints
         self.run, self._saved = run, run.step
-        self._instruments, self._stop = instruments, stop
-        self._train_step, self._evaluation, self._batches = train_step, evaluation, batches
-        self._bad = BadSteps(prepared.config.guard, folder)
+        self._checkpoints, self._instruments, self._stop = checkpoints, instruments, stop
+        self._train_step, self._evaluation, self._batches = compiled
+        self._bad = BadSteps(prepared.config.guard, instruments.folder)
         self._signal = NONE
         self._without_data = self._undone = False
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import jax
 
@@ -17,10 +16,10 @@ from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_f
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.announcement import announcement
-from switch_jax.trainer.device_batches import DeviceBatch, device_batches
+from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.instruments import Instruments, closed_by
-from switch_jax.trainer.loop import TrainingLoop
+from switch_jax.trainer.loop import Compiled, TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare
 from switch_jax.trainer.run_facts import run_facts
 from switch_jax.trainer.run_state import RunState, restore
@@ -78,7 +77,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
         compiled = closing.enter_context(compile_run(prepared, run, instruments))
         stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
         status.running()
-        loop = TrainingLoop(prepared, checkpoints, folder, run, instruments, stop, *compiled)
+        loop = TrainingLoop(prepared, run, checkpoints, instruments, compiled, stop)
         return loop.train()
 
 
@@ -97,14 +96,6 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
     elif prepared.warm_start:
         say(f"starting from the parameters of {prepared.warm_start}")
     say("reading data and compiling")
-
-
-class Compiled(NamedTuple):
-    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop."""
-
-    train_step: Any
-    evaluation: Evaluation
-    batches: Prefetch[DeviceBatch]
 
 
 @contextlib.contextmanager
