@@ -248,6 +248,7 @@ def print_records(folder: Path, metrics: Any) -> None:
                 per_expert if value.ndim == 2 else per_layer for value in own_router
             ])  # fmt: skip
             own = metrics._replace(encoder_router=filled, decoder_router=filled)
+        (folder / name).mkdir()
         writer, counts = MetricWriter(RunFolder(folder / name)), []
         for method in ("write_scalars", "write_histograms"):
             setattr(writer._tensorboard, method, counted(method, writer, counts))
