@@ -21,6 +21,9 @@ _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tup
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
 
 
+_IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
+
+
 class Reader:
     """Reads gin files that set the fields of some dataclasses."""
 
@@ -85,6 +88,8 @@ class Reader:
         try:
             with open(path, encoding="utf-8") as file:
                 text = io.StringIO(current_names(file.read()))
+            if _IMPORT.search(text.getvalue()):  # the user's tasks will import TensorFlow
+                from switch_jax.data import tensorflow_setup  # noqa: F401
             text.name = path  # type: ignore[attr-defined]  # gin names it in messages
             yield text
         except UserError:  # of a file that it includes

@@ -1,48 +1,36 @@
-"""Fields of the config that had other names in earlier versions, whose gin files are still read."""
+"""Gin files and flags of earlier versions: their names of fields become those of this version."""
 
 import re
 
-RENAMED = {
-    "ModelConfig.vocab_size": "ModelConfig.num_embeddings",
-    "ModelConfig.d_model": "ModelConfig.embed_dim",
-    "ModelConfig.d_ff": "ModelConfig.mlp_dim",
-    "ModelConfig.d_kv": "ModelConfig.head_dim",
-    "ModelConfig.expert_d_ff": "ModelConfig.expert_mlp_dim",
-    "ModelConfig.train_capacity_factor": "ModelConfig.train_expert_capacity_factor",
-    "ModelConfig.eval_capacity_factor": "ModelConfig.eval_expert_capacity_factor",
-    "ModelConfig.min_capacity": "ModelConfig.min_expert_capacity",
-    "ModelConfig.capacity_multiple": "ModelConfig.expert_capacity_multiple",
-    "ModelConfig.jitter": "ModelConfig.jitter_noise",
-    "ModelConfig.init_scale": "ModelConfig.scale",
-    "ModelConfig.dtype": "ModelConfig.activation_dtype",
-    "RunConfig.initial_checkpoint": "RunConfig.initial_checkpoint_path",
-    "RunConfig.seed": "RunConfig.random_seed",
-    "RunConfig.eval_batches": "RunConfig.eval_steps",
-    "RunConfig.keep_best": "RunConfig.keep_best_checkpoints",
-    "RunConfig.keep_set_aside": "RunConfig.keep_set_aside_checkpoints",
-    "DataConfig.shuffle": "DataConfig.shuffle_train_examples",
-    "DataConfig.seed": "DataConfig.random_seed",
-    "DataConfig.num_streams": "DataConfig.data_streams",
-    "DataConfig.use_cached": "DataConfig.use_cached_tasks",
-    "OptimizerConfig.schedule": "OptimizerConfig.lr_schedule",
-    "LossConfig.load_balance": "LossConfig.aux_loss_factor",
-    "LossConfig.router_z": "LossConfig.router_z_loss_factor",
-    "GuardConfig.window": "GuardConfig.spike_window",
-    "GuardConfig.sigmas": "GuardConfig.spike_sigmas",
-    "GuardConfig.bad_steps_in_a_row": "GuardConfig.max_bad_steps",
-    "GuardConfig.rollbacks": "GuardConfig.max_rollbacks",
-}
+from switch_jax.config.renamed_fields import RENAMED
+
+_SCOPE = r"((?:[\w.-]+/)*)"
+_ASSIGNMENT = re.compile(rf"^(\s*){_SCOPE}(?:switch_jax\.)?(\w+\.\w+)(\s*=.*)$")
+_BLOCK = re.compile(rf"^{_SCOPE}(?:switch_jax\.)?(\w+):\s*(?:#.*)?$")  # `RunConfig:`, fields below
+_BLOCK_FIELD = re.compile(r"^(\s+)(\w+)(\s*=.*)$")
 
 
 def current_name(name: str) -> str:
-    """The name of a field or macro in this version."""
-    return RENAMED.get(name.removeprefix("switch_jax."), name)
+    """The name, in this version, of a macro or of a field, as [SCOPE/]Config.field."""
+    scope, slash, field = name.rpartition("/")
+    return scope + slash + RENAMED.get(field.removeprefix("switch_jax."), field)
 
 
 def current_names(text: str) -> str:
-    """The text of a gin file with the fields' names of this version; lines stay where they are."""
-
-    def renamed(match: re.Match[str]) -> str:
-        return f"{match[1]}{current_name(match[2])}{match[3]}"
-
-    return re.sub(r"^(\s*)((?:switch_jax\.)?\w+\.\w+)(\s*=)", renamed, text, flags=re.MULTILINE)
+    """The text of a gin file with the names of this version; lines stay where they are."""
+    lines, block = [], ""
+    for line in text.split("\n"):
+        if header := _BLOCK.match(line):
+            block = header[2]
+        elif line.strip() and not line[0].isspace() and not line.startswith("#"):
+            block = ""
+        if assignment := _ASSIGNMENT.match(line):
+            space, scope, field, value = assignment.groups()
+            if field in RENAMED:
+                line = f"{space}{scope}{RENAMED[field]}{value}"
+        elif block and (assignment := _BLOCK_FIELD.match(line)):
+            space, field, value = assignment.groups()
+            new = RENAMED.get(f"{block}.{field}", f"{block}.{field}").split(".")[1]
+            line = f"{space}{new}{value}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -53,6 +53,6 @@ class Config:
         return self.run.batch_size * sum(self.data.lengths)
 
     def replace(self, part: str, **changes: object) -> "Config":
-        """The same but for some fields of one part, as in `config.replace("run", seed=1)`."""
+        """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`."""
         changed = dataclasses.replace(getattr(self, part), **changes)
         return dataclasses.replace(self, **{part: changed})

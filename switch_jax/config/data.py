@@ -54,12 +54,6 @@ class DataConfig:
                 f"task_feature_lengths is {dict(lengths)}: give 'inputs' and 'targets', each a "
                 "positive number of tokens, for example {'inputs': 128, 'targets': 32}"
             )
-        if self.use_cached_tasks and self.vocabulary is not None:
-            raise UserError(
-                f"VOCABULARY = {self.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a "
-                "cache are those of the vocabulary that it was made with; set one of them to None "
-                "or False"
-            )
 
     @property
     def lengths(self) -> tuple[int, int]:

@@ -36,6 +36,7 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
     Raises:
       UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
     """
+    _check_vocabulary_of_cache(config)
     tasks = tasks_to_read(config)
     _check_tasks(tasks, config)
     vocabulary_size(config)  # reads the vocabulary's file
@@ -64,7 +65,16 @@ def check_config(config: DataConfig) -> None:
     Raises:
       UserError: what is wrong, with the numbers.
     """
+    _check_vocabulary_of_cache(config)
     _check_tasks(all_tasks(config), config)
+
+
+def _check_vocabulary_of_cache(config: DataConfig) -> None:
+    if config.use_cached_tasks and config.vocabulary is not None:
+        raise UserError(
+            f"VOCABULARY = {config.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a cache "
+            "are those of the vocabulary that it was made with; set one of them to None or False"
+        )
 
 
 def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:

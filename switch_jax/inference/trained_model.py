@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing import commit_time, find_checkpoint
 from switch_jax.config import Config
+from switch_jax.config.renamed_fields import recorded_model
 from switch_jax.data.configured_tasks import identities
 from switch_jax.inference.decoding import DecodingConfig
 
@@ -40,7 +41,7 @@ class TrainedModel:
         return {
             "step": step,
             "saved": commit_time(find_checkpoint(self.model_dir, step)),
-            "model": dataclasses.asdict(self.config.model),
+            "model": recorded_model(self.config.model),
             "lengths": dict(data.task_feature_lengths),
             "vocabulary": identities(data),
             "use_cached": data.use_cached_tasks,

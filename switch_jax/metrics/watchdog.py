@@ -15,7 +15,7 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float, file: str | os.PathLike[str]) -> None:
-        """Starts watching.
+        """Watches from the first call of `alive` on.
 
         Args:
           seconds: without a call of `alive`, after which it writes.
@@ -24,7 +24,7 @@ class Watchdog:
         self._seconds = seconds
         self._file = Path(file)
         # One tuple, which is replaced: the threads need no lock.
-        self._last = ("start", time.monotonic())
+        self._last: tuple[str, float] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -51,6 +51,8 @@ class Watchdog:
         while not self._closed.wait(min(wait, self._seconds)):
             if self._last is not seen:
                 seen, limit = self._last, self._seconds
+            if seen is None:
+                continue
             what, since = seen
             if time.monotonic() - since >= limit:
                 self._report(f"no step for {limit:.10g} s (last: {what})")

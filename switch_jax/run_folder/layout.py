@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from etils import epath
 
+from switch_jax.errors import storage_error
 from switch_jax.paths import local_path
 
 # pathlib's paths are on this machine; etils' may also be gs:// URLs.
@@ -86,11 +87,19 @@ class RunFolder(MetricsFolder[PathT]):
         return self.checkpoints / str(step)
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending; empty where the folder is not there."""
+        """Steps of the complete checkpoints, ascending; empty where the folder is not there.
+
+        Raises:
+          UserError: the folder cannot be read.
+        """
         if not self.checkpoints.is_dir():
             return []
-        # Not glob: in a bucket it lists everything below the folder.
-        return checkpoint_steps(path.name for path in self.checkpoints.iterdir())
+        try:
+            # Not glob: in a bucket it lists everything below the folder.
+            return checkpoint_steps(path.name for path in self.checkpoints.iterdir())
+        except OSError as error:
+            reason = f"{self.checkpoints} cannot be read: {error.strerror}"
+            raise storage_error(reason, error) from error
 
     @property
     def discarded(self) -> PathT:

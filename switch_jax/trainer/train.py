@@ -113,6 +113,6 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             closing.callback(prefetch.close)
             train_step = lower_train_step(config, mesh, prepared.state).compile()
             barrier("compiled")
-        instruments.watchdog.alive("compiled")
+        instruments.watchdog.alive("compilation")
         return_freed_memory()
         yield Compiled(train_step, evaluation, prefetch)

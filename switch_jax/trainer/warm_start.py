@@ -47,7 +47,7 @@ def find_warm_start(run: RunConfig, abstract_parameters: Any) -> Path | None:
             "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
             "None to go on with that run"
         )
-    if RunFolder(own).checkpoint_steps():
+    if run_on_all(RunFolder(own).checkpoint_steps):
         return None
     found = find_checkpoint(start)
     check_parameters(found, abstract_parameters)

@@ -46,8 +46,19 @@ def test_the_lines_of_the_readme_are_a_task_that_is_shown_and_trained_on(tmp_pat
         [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    # The user's module imports seqio first; TensorFlow is kept silent all the same.
+    assert "tensorflow" not in done.stderr and "WARNING" not in done.stderr
     assert "my_span_corruption, train, example 1\n" in done.stdout
     assert "<extra_id_0>" in done.stdout
     records = (tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
     steps = [record["step"] for record in map(json.loads, records) if record["kind"] == "train"]
     assert steps == [1, 2]
+
+
+def test_a_gin_file_that_imports_a_task_starts_tensorflow_silently(tmp_path):
+    (tmp_path / "my_tasks.py").write_text("import seqio\n")
+    (tmp_path / "my_run.gin").write_text("import my_tasks\ninclude 'runs/demo_switch.gin'\n")
+    script = "import sys; sys.path.remove(''); from switch_jax.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "train", "--gin_file=my_run.gin", "--dry_run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

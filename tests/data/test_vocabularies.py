@@ -89,7 +89,7 @@ def test_it_replaces_what_a_task_is_written_in():
 
 def test_caches_are_refused():
     with pytest.raises(UserError, match="VOCABULARY = 'byte' with USE_CACHED_TASKS = True"):
-        dataclasses.replace(BIBLE, vocabulary="byte", use_cached_tasks=True)
+        open_tasks(dataclasses.replace(BIBLE, vocabulary="byte", use_cached_tasks=True))
 
 
 def test_features_that_are_not_text_are_refused():

@@ -44,7 +44,8 @@ def test_a_silence_is_reported_with_the_stacks_of_all_threads(tmp_path, capfd):
 def test_it_writes_again_each_time_the_silence_has_doubled(tmp_path):
     file = tmp_path / "hang.txt"
     start = time.monotonic()
-    with Watchdog(0.02, file):
+    with Watchdog(0.02, file) as watchdog:
+        watchdog.alive("step 1")
         _wait_for(4, file)
         took = time.monotonic() - start
     assert [seconds for seconds, _ in _reports(file)][:4] == ["0.02", "0.04", "0.08", "0.16"]
@@ -54,10 +55,19 @@ def test_it_writes_again_each_time_the_silence_has_doubled(tmp_path):
 def test_it_is_quiet_while_steps_come_and_after_them_starts_anew(tmp_path):
     file = tmp_path / "hang.txt"
     with Watchdog(0.02, file) as watchdog:
+        watchdog.alive("step 6")
         _wait_for(3, file)  # the next would come after 0.16 s of silence
         watchdog.alive("step 7")
         _wait_for(len(_reports(file)) + 2, file)
     assert [seconds for seconds, what in _reports(file) if what == "step 7"][0] == "0.02"
+
+
+def test_nothing_is_reported_before_the_first_step(tmp_path):
+    """Compiling may take longer than any step."""
+    file = tmp_path / "hang.txt"
+    with Watchdog(0.01, file):
+        time.sleep(0.2)
+    assert not file.exists()
 
 
 def test_no_silence_no_file(tmp_path):
@@ -87,7 +97,8 @@ def test_close_ends_the_thread_at_once(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_silences_nothing(tmp_path, capfd):
-    with Watchdog(0.02, tmp_path / "missing" / "hang.txt"):
+    with Watchdog(0.02, tmp_path / "missing" / "hang.txt") as watchdog:
+        watchdog.alive("step 1")
         written, end = "", time.monotonic() + 10
         while len(REPORT.findall(written)) < 2 and time.monotonic() < end:
             time.sleep(0.005)

@@ -138,7 +138,7 @@ DIVERGING = tuple(
 
 
 class _Run:
-    """The host's part of a run, as `training.loop` does it.
+    """The host's part of a run, as `trainer.loop` does it.
 
     `levels` [STEPS + 1, 2] are of loss and norm, `factors` [STEPS, 2] what a batch makes of them.
     """
