@@ -40,7 +40,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         the data axis.
     """
     if devices is None:
-        if not jax.distributed.is_initialized():  # `hosts.connect` has asked for this host's share
+        if not jax.distributed.is_initialized():  # `processes.connect` offers each its own
             sizes = (config.data, config.expert, config.model)
             offer_virtual_cpus(math.prod(size or 1 for size in sizes))
         devices = jax.devices()
