@@ -1,0 +1,111 @@
+"""Results as text and in the order of the examples, with a predictor that has no model."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import seqio
+
+from switch_jax.config import DataConfig
+from switch_jax.data.checks import open_tasks
+from switch_jax.errors import UserError
+from switch_jax.inference import infer
+from switch_jax.inference.predictor import Prediction
+from switch_jax.inference.resumable_output import ResumableOutput
+from tests.cli import answers  # registers tasks
+from tests.inference.fakes import FakePredictor
+
+BYTES = seqio.ByteVocabulary()
+VOCABULARIES = {"inputs": BYTES, "targets": BYTES}
+LENGTHS = {"inputs": 32, "targets": 8}
+
+
+def example(inputs, **more):
+    text = {"inputs": inputs, **more}
+    ids = {name: np.array(BYTES.encode(value), np.int32) for name, value in text.items()}
+    return infer.InferenceExample(text, ids)
+
+
+def with_index(inputs, index):
+    """Predicts the inputs and the index."""
+    return [*inputs, *BYTES.encode(str(index)), BYTES.eos_id]
+
+
+def test_predictions_are_text_in_the_order_of_the_examples():
+    predictor = FakePredictor(with_index)
+    results = infer.predictions(predictor, None, [example("a"), example("é")], BYTES, first_id=7)
+    assert list(results) == [
+        {"inputs": "a", "prediction": "a7", "score": -7.0},
+        {"inputs": "é", "prediction": "é8", "score": -8.0},
+    ]
+
+
+def test_scores_repeat_inputs_and_targets():
+    examples = [
+        example("a", targets="x", note="other fields are dropped"),
+        example("b", targets=""),
+    ]
+    assert list(infer.scores(FakePredictor(), None, examples)) == [
+        {"inputs": "a", "targets": "x", "score": 0.0},
+        {"inputs": "b", "targets": "", "score": -1.0},
+    ]
+
+
+@pytest.mark.parametrize("score", [-math.inf, math.nan])
+def test_a_score_that_json_cannot_hold_is_null(score):
+    class Predictor:
+        def predict(self, parameters, examples, first_id):
+            return [Prediction(np.array([1], np.int32), score) for _ in examples]
+
+        def score(self, parameters, examples):
+            return [score for _ in examples]
+
+    (prediction,) = infer.predictions(Predictor(), None, [example("a")], BYTES)
+    (scored,) = infer.scores(Predictor(), None, [example("a", targets="b")])
+    assert prediction["score"] is scored["score"] is None
+    json.dumps([prediction, scored], allow_nan=False)
+
+
+def test_an_example_without_targets_is_named_by_its_number_in_the_file():
+    examples = [example("a", targets="x"), example("b")]
+    with pytest.raises(
+        UserError, match="record 12 has no 'targets' to score: .* leave out --score"
+    ):
+        list(infer.scores(FakePredictor(), None, examples, first_id=10))
+
+
+def test_examples_of_a_file(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"inputs": "ab", "targets": "c"}\n{"inputs": "d"}\n')
+    first, second = infer.examples_of_file(str(path), VOCABULARIES, {"inputs": 2, "targets": 4})
+    assert first.text == {"inputs": "ab", "targets": "c"}, "the text is not cut off"
+    assert first.ids["inputs"].tolist() == [ord("a") + 3, 1]
+    assert first.ids["targets"].tolist() == [ord("c") + 3, 1]
+    assert second.ids["targets"].tolist() == []
+
+
+def test_examples_of_a_mixture_are_those_of_each_task_in_order():
+    opened = open_tasks(DataConfig("answers", LENGTHS, split="validation"))
+    examples = list(infer.examples_of_task(opened))
+    assert [e.text["inputs"] for e in examples] == answers.QUESTIONS * 2
+    assert [e.text["targets"] for e in examples] == [str(i + 1) for i in range(10)] * 2
+    features = opened.tasks[0].output_features
+    for name, text in examples[3].text.items():
+        assert examples[3].ids[name].tolist() == [*features[name].vocabulary.encode(text), 1]
+
+
+@pytest.mark.parametrize(("part_size", "num_jobs"), [(3, 1), (3, 2), (100, 1)])
+def test_results_do_not_depend_on_parts_and_jobs(tmp_path, part_size, num_jobs):
+    examples = [example(f"question {i}") for i in range(8)]
+    output = tmp_path / "out.jsonl"
+
+    def compute(chunk, first_id):
+        return infer.predictions(FakePredictor(with_index), None, chunk, BYTES, first_id)
+
+    for job in range(num_jobs):
+        resumable = ResumableOutput(output, part_size, "description")
+        missing = resumable.fill(examples, compute, job, num_jobs)
+        assert (missing == 0) == (job == num_jobs - 1)
+    results = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [r["prediction"] for r in results] == [f"question {i}{i}" for i in range(8)]

@@ -1,0 +1,157 @@
+"""Predictions and scores of a tiny model against argmax and log-softmax in numpy, one by one."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.config import Config, DataConfig, MeshConfig, ModelConfig, RunConfig
+from switch_jax.inference import DecodingConfig
+from switch_jax.inference.predictor import Predictor
+from switch_jax.inference.trained_model import TrainedModel
+from switch_jax.model import bind, init_parameters
+from switch_jax.partitioning.mesh import make_mesh
+
+M, L, EOS = 6, 5, 1
+DENSE = ModelConfig(
+    num_embeddings=8,
+    embed_dim=16,
+    mlp_dim=32,
+    head_dim=8,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    activation_dtype="float32",
+)
+# Enough capacity for all tokens, in groups of one row.
+SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_expert_capacity_factor=4.0)
+# Inputs and targets of different lengths; the last targets fill their row.
+INPUTS = [[3, 1], [5, 2, 7, 4, 6, 1], [2, 2, 1], [6, 5, 4, 1], [7, 1]]
+TARGETS = [[4, 1], [1], [2, 6, 1], [], [3, 3, 5, 2, 1]]
+EXAMPLES = [
+    {"inputs": np.array(i, np.int32), "targets": np.array(t, np.int32)}
+    for i, t in zip(INPUTS, TARGETS, strict=True)
+]
+
+
+@functools.cache
+def parameters(model):
+    """In numpy, which every mesh takes."""
+    return jax.tree.map(lambda x: 2 * np.array(x), init_parameters(model, jax.random.key(4)))
+
+
+@functools.cache
+def forward(model):
+    """Jitted: logits [1, L, V] of one example, teacher-forced."""
+
+    def logits(parameters, tokens, words):
+        segments = (tokens > 0).astype(int)
+        ones = np.ones((1, L), int)
+        return bind(model, parameters)(tokens, words, segments, ones, deterministic=True).logits
+
+    return jax.jit(logits)
+
+
+def log_probs(model, inputs, words):
+    """[L, V], of the word at each position after the words before it."""
+    tokens, before = np.zeros((1, M), int), np.zeros((1, L), int)
+    tokens[0, : len(inputs)] = inputs
+    before[0, 1 : 1 + len(words)] = words[: L - 1]
+    logits = np.array(forward(model)(parameters(model), tokens, before))[0].astype(float)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def greedy(model, inputs):
+    """The words that follow each other with the greatest probability, and its logarithm."""
+    words, score = [], 0.0
+    while len(words) < L and EOS not in words:
+        of_next = log_probs(model, inputs, words)[len(words)]
+        words.append(int(of_next.argmax()))
+        score += of_next.max()
+    return words, score
+
+
+def score(model, inputs, targets):
+    of_words = log_probs(model, inputs, targets)
+    return sum(of_words[i, word] for i, word in enumerate(targets))
+
+
+def make_predictor(model, batch_size, mesh_shape=(1, 1, 1), **decoding):
+    devices = jax.devices()[: int(np.prod(mesh_shape))]
+    mesh = make_mesh(MeshConfig(*mesh_shape), devices)
+    config = Config(
+        RunConfig("none", train_steps=1, batch_size=batch_size),
+        model,
+        DataConfig("none", {"inputs": M, "targets": L}),
+        MeshConfig(*mesh_shape),
+    )
+    trained = TrainedModel(Path("none"), config, mesh, None, DecodingConfig(L, **decoding))
+    return Predictor(trained), mesh
+
+
+# The last batch has one example: of two, and of eight over four devices.
+BATCHES = pytest.mark.parametrize(
+    ("model", "batch_size", "mesh_shape"),
+    [(DENSE, 2, (1, 1, 1)), (SWITCH, 4, (2, 2, 2))],
+    ids=["dense", "switch on 8 devices"],
+)
+
+
+@BATCHES
+def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(
+    model, batch_size, mesh_shape
+):
+    predictor, mesh = make_predictor(model, batch_size, mesh_shape)
+    with jax.set_mesh(mesh):
+        predictions = list(predictor.predict(parameters(model), EXAMPLES))
+    expected = [greedy(model, inputs) for inputs in INPUTS]
+    assert len({tuple(words) for words, _ in expected}) > 2, "examples should differ"
+    assert {len(words) for words, _ in expected} > {L}, "some should end with EOS"
+    # All tokens after the first EOS are EOS.
+    padded = [[*words, *[EOS] * (L - len(words))] for words, _ in expected]
+    assert [prediction.tokens.tolist() for prediction in predictions] == padded
+    scores = [prediction.score for prediction in predictions]
+    np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-4)
+
+
+@BATCHES
+def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(
+    model, batch_size, mesh_shape
+):
+    predictor, mesh = make_predictor(model, batch_size, mesh_shape)
+    with jax.set_mesh(mesh):
+        scores = list(predictor.score(parameters(model), EXAMPLES))
+    expected = [score(model, i, t) for i, t in zip(INPUTS, TARGETS, strict=True)]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert scores[3] == 0.0, "there are no targets"
+
+
+def test_examples_are_cut_off_at_the_lengths_of_the_config():
+    predictor, _ = make_predictor(DENSE, batch_size=2)
+    long = {"inputs": np.arange(10, dtype=np.int32) % 8, "targets": np.full(9, 2, np.int32)}
+    short = {"inputs": long["inputs"][:M], "targets": long["targets"][:L]}
+    of_long, of_short = predictor.score(parameters(DENSE), [long, short])
+    assert of_long == of_short
+    of_long, of_short = predictor.predict(parameters(DENSE), [long, short])
+    assert of_long.tokens.tolist() == of_short.tokens.tolist()
+
+
+def test_no_examples_have_no_results():
+    predictor, _ = make_predictor(DENSE, batch_size=2)
+    assert list(predictor.predict(parameters(DENSE), [])) == []
+    assert list(predictor.score(parameters(DENSE), [])) == []
+
+
+def test_samples_depend_on_the_index_among_all_examples():
+    predictor, _ = make_predictor(DENSE, batch_size=2, temperature=1.0, seed=3)
+
+    def sample(examples, first_id=0):
+        predictions = predictor.predict(parameters(DENSE), examples, first_id)
+        return [prediction.tokens.tolist() for prediction in predictions]
+
+    together = sample(EXAMPLES)
+    assert sample(EXAMPLES[:3]) + sample(EXAMPLES[3:], first_id=3) == together
+    assert sample([EXAMPLES[0]] * 5) != [together[0]] * 5, "the same inputs, but other indices"
