@@ -107,7 +107,7 @@ def test_gate():
     _close(jax.grad(weighted)(jnp.ones((1, rows))), expected[None])
 
 
-@pytest.mark.parametrize("activation_dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_router_statistics(dtype):
     """Load and importance of 64k tokens, whatever the activations' dtype."""
     x = _bfloat16(ROWS, LENGTH, D).astype(dtype)
