@@ -50,9 +50,7 @@ def replace_standard_streams() -> Stream:
       to report them.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        if (
-            getattr(sys, name) is None
-        ):  # closed: a file that is opened later must not get its number
+        if getattr(sys, name) is None:  # closed: a file opened later must not get its number
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
             setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))
     output, errors = Stream(sys.stdout.fileno()), Stream(sys.stderr.fileno())

@@ -1,4 +1,4 @@
-"""How processes end: two of a command, one of which fails; and one with a thread that hangs."""
+"""How processes exit: one of two that fails, and one with a thread that blocks."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 from switch_jax.cli import multihost
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 
-# `switch_jax tasks`, which here joins another process; the second fails once both are there.
+# Replaces `switch_jax tasks` by joining another process; the second fails once both have joined.
 PROGRAM = """
 import sys, time
 from switch_jax import cli
@@ -35,10 +35,13 @@ def test_one_that_fails_does_not_wait_for_the_others(kind, code):
     both = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, port, str(index), kind],
-            cwd=ROOT, env=without_virtual_devices(), stderr=subprocess.PIPE, text=True,
+            cwd=ROOT,
+            env=without_virtual_devices(),
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for index in (0, 1)
-    ]  # fmt: skip
+    ]
     try:
         error = both[1].communicate(timeout=90)[1]
         assert both[1].returncode == code
@@ -50,8 +53,8 @@ def test_one_that_fails_does_not_wait_for_the_others(kind, code):
             process.wait()
 
 
-# `switch_jax train`, which here leaves a thread behind that reads data and gets none.
-HANGING = """
+# Replaces `switch_jax train` by a main function that leaves a blocking thread behind.
+BLOCKING = """
 import sys, threading, time
 from switch_jax import cli
 from switch_jax.cli import train
@@ -74,14 +77,18 @@ sys.exit(cli.main())
 
 
 @pytest.mark.parametrize(("how", "code"), [("stopped", 75), ("mistake", 2), ("crash", 1)])
-def test_training_ends_with_its_code_though_a_thread_hangs(how, code):
+def test_training_exits_with_its_code_though_a_thread_blocks(how, code):
     ended = subprocess.run(
-        [sys.executable, "-c", HANGING, how],
-        cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", BLOCKING, how],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
     assert ended.returncode == code
     assert "words" in ended.stdout + ended.stderr
 
 
-def test_alone_nothing_has_been_joined():
+def test_a_process_alone_has_not_joined_others():
     assert not multihost.joined()

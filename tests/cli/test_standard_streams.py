@@ -14,7 +14,7 @@ from switch_jax.cli import multihost
 from switch_jax.cli.standard_streams import Stream
 from tests.trainer.worker_processes import ROOT
 
-# `switch_jax train`, which here prints, and then leaves a file behind.
+# Replaces `switch_jax train` by a main function that prints and then creates a file.
 TRAIN = """
 import sys
 from pathlib import Path

@@ -69,7 +69,7 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.GROUP_SIZE=100000"], r"^switch_jax train: GROUP_SIZE = 100000 does not fit"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"targets"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
     folder = [f"--gin.MODEL_DIR={tmp_path / 'run'}"] if arguments[:1] == [DEMO] else []
     assert re.search(message, _refused(capsys, *folder, *arguments))
@@ -120,8 +120,8 @@ def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
 def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
     file = tmp_path / "mine.gin"
     file.write_text("include 'runs/demo_switch.gin'\nNUM_EXPERT = 4\n")
-    assert re.search(r"nothing uses.*NUM_EXPERT; did you mean NUM_EXPERTS", _refused(
-        capsys, f"--gin_file={file}"))  # fmt: skip
+    error = _refused(capsys, f"--gin_file={file}")
+    assert re.search(r"nothing uses.*NUM_EXPERT; did you mean NUM_EXPERTS", error)
 
 
 def test_fields_may_be_set_directly():

@@ -9,7 +9,7 @@ import pytest
 from switch_jax.config import Config, DataConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
-from switch_jax.planning import compiler, plan
+from switch_jax.planning import plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.hlo import Operation, operations
 from tests.planning.fake_mesh import Device, FakeMesh
@@ -202,47 +202,6 @@ def test_a_plan_of_a_step_that_does_not_fit(compile_to):
     assert json["fits"] is False
     assert json["estimated_cycles"] is json["collectives"] is json["step_seconds_model"] is None
     assert json["parameters"] == PARAMETERS
-
-
-@pytest.mark.parametrize(
-    ("message", "needed", "limit"),
-    [
-        (
-            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
-            "space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by 15.75G.\nTotal ...",
-            31.5,
-            15.75,
-        ),
-        (
-            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
-            "temporaries (24.75G) exceeds available HBM (15.75G).",
-            24.75,
-            15.75,
-        ),
-    ],
-)
-def test_out_of_memory_errors_are_read(message, needed, limit, monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
-    report = compiler.compile_program(_Refusing(message))
-    assert isinstance(report, OutOfMemory)
-    assert (report.needed, report.limit) == (needed * 2**30, limit * 2**30)
-    assert "\n" not in report.message
-
-
-def test_another_error_of_the_compiler_is_raised(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL: something else"):
-        compiler.compile_program(_Refusing("INTERNAL: something else"))
-
-
-class _Refusing:
-    """A lowered program whose compilation fails."""
-
-    def __init__(self, message):
-        self.message = message
-
-    def compile(self):
-        raise jax.errors.JaxRuntimeError(self.message)
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_compiled(compile_to):
