@@ -20,7 +20,7 @@ from switch_jax.errors import UserError
 
 
 def check_vocabulary(config: DataConfig, rows: int) -> None:
-    """Raises UserError where ids of the vocabulary have no row in an embedding of so many."""
+    """Raises UserError if the vocabulary has more ids than the embedding has rows."""
     ids = vocabulary_size(config)
     if ids > rows:
         raise UserError(

@@ -69,7 +69,7 @@ def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
 
 
 def identities(config: DataConfig) -> dict[str, str]:
-    """What tells the vocabularies of 'inputs' and 'targets' from others; looks at no data.
+    """The identities of the vocabularies of 'inputs' and 'targets'; looks at no data.
 
     Raises:
       UserError: the file of a vocabulary cannot be read.
