@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
-from switch_jax.cli.renamed_fields import current_name, current_names
+from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR, is_file
 

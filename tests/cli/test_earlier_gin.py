@@ -6,7 +6,7 @@ import pytest
 
 from switch_jax import config as configs
 from switch_jax.cli import gin_config
-from switch_jax.cli.renamed_fields import current_name, current_names
+from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.config.renamed_fields import RENAMED, recorded_model
 from tests.trainer.helpers import tiny_model
 
