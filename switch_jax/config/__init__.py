@@ -4,6 +4,7 @@ Nothing here loads JAX, TensorFlow or gin.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from switch_jax.config.data import DataConfig
 from switch_jax.config.guard import GuardConfig
@@ -51,6 +52,17 @@ class Config:
     def tokens_per_step(self) -> int:
         """Input and target tokens of a batch, padding included."""
         return self.run.batch_size * sum(self.data.lengths)
+
+    def as_gin(self) -> str:
+        """Gin text that describes this config, without macros."""
+        lines = []
+        for part in dataclasses.fields(self):
+            values = getattr(self, part.name)
+            for field in dataclasses.fields(values):
+                value = getattr(values, field.name)
+                value = dict(value) if isinstance(value, Mapping) else value
+                lines.append(f"{type(values).__name__}.{field.name} = {value!r}\n")
+        return "".join(lines)
 
     def replace(self, part: str, **changes: object) -> "Config":
         """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`."""

@@ -22,14 +22,16 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
 
-    def show(self, loss: float, tokens_per_second: float, seconds_per_step: float) -> None:
-        """Shows the latest numbers of training."""
+    def show(
+        self, step: int, loss: float, tokens_per_second: float, seconds_per_step: float
+    ) -> None:
+        """Shows the numbers of a step, which the devices may have left behind already."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
             return
-        left = (self._total - self._step) * seconds_per_step
+        left = (self._total - step) * seconds_per_step
         self.say(
-            f"step {self._step}/{self._total}  loss {loss:.3f}  "
+            f"step {step}/{self._total}  loss {loss:.3f}  "
             f"{tokens_per_second:,.0f} tokens/s  {tqdm.format_interval(left)} left"
         )
 

@@ -93,7 +93,7 @@ class Records:
                 for stack, router in routers.items()
             }
         self._writer.write(RecordKind.TRAIN, step, training_seconds(now), values)
-        self._progress.show(mean.loss, tokens_per_second, elapsed / len(window))
+        self._progress.show(step, mean.loss, tokens_per_second, elapsed / len(window))
         # The first record after a start includes the start of the input pipeline.
         warning = self._started and self._input_bound.warning(spent["data"], elapsed)
         self._started = True

@@ -37,8 +37,8 @@ def train(config: Config, config_text: str = "") -> TrainState:
 
     Args:
       config: the run.
-      config_text: the config as gin text, written to the run's folder as `config.gin`; empty: none
-        is written.
+      config_text: the config as gin text with its macros, which is written to the run's folder as
+        `config.gin`; empty: without macros.
 
     Returns:
       The final state.
@@ -48,6 +48,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
         written, or bad steps would not end.
       Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
     """
+    config_text = config_text or config.as_gin()
     prepared = prepare(config)
     folder = run_on_all(lambda: create_run_folder(config.run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(prepared.mesh):

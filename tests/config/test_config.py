@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from switch_jax.cli import gin_config
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.errors import FieldError
 from tests.trainer.helpers import tiny_model
@@ -33,3 +34,12 @@ def test_lengths_are_those_of_inputs_and_targets_in_this_order():
 def test_a_config_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         CONFIG.run = None
+
+
+def test_its_gin_text_gives_it_again(tmp_path):
+    config = CONFIG.replace("run", profile_steps=(3, 5), model_dir="it's\\a run", random_seed=7)
+    config = config.replace("guard", spike_sigmas=None).replace("mesh", fully_sharded_weights=True)
+    file = tmp_path / "config.gin"
+    file.write_text(config.as_gin())
+    gin_config.parse([str(file)], [], [])
+    assert gin_config.build() == config
