@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from switch_jax.config import DataConfig
+from switch_jax.data.checks import open_tasks
 from switch_jax.errors import UserError
 from switch_jax.train_step.loss import TokenSums
 from switch_jax.trainer.evaluation import Best, added, check_metric, metric_of
 
-ENGLISH = DataConfig("english_span_corruption", {"inputs": 64, "targets": 20})
+LENGTHS = {"inputs": 64, "targets": 20}
+ENGLISH = DataConfig("english_span_corruption", LENGTHS, split="validation")
 
 
 def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
@@ -48,4 +50,4 @@ def test_a_metric_of_all_tasks_or_of_one():
 @pytest.mark.parametrize("name", ["cross_entropy", "nobody/accuracy", "accuracy/all"])
 def test_a_metric_that_is_not_there_is_refused(name):
     with pytest.raises(UserError, match=f"best_metric = '{name}': write neg_log.*bible_span_corr"):
-        check_metric(name, ENGLISH)
+        check_metric(name, open_tasks(ENGLISH))

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -49,7 +50,7 @@ def save_as_one_of_two(folder, port, index):
 
     processes.connect(f"localhost:{port}", 2, int(index), local_cpu_devices=4)
     state, _ = state_on((2, 4, 1))
-    checkpoints = Checkpoints(RunFolder(folder), keep=1)
+    checkpoints = Checkpoints(RunFolder(Path(folder)), keep=1)
     checkpoints.save(7, state, {"whose": jax.process_index()}, None)
     checkpoints.close()
 
