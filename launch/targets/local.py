@@ -148,7 +148,7 @@ class _Signals:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of the processes: CPUs only, as many as the mesh needs."""
+    """The environment of the processes, which use CPUs only."""
     flags = re.sub(
         r"--xla_force_host_platform_device_count=\S+", "", os.environ.get("XLA_FLAGS", "")
     )

@@ -4,10 +4,10 @@ import re
 
 from switch_jax.config.renamed_fields import RENAMED
 
-_SCOPE = r"((?:[\w.-]+/)*)"
-_ASSIGNMENT = re.compile(rf"^(\s*){_SCOPE}(?:switch_jax\.)?(\w+\.\w+)(\s*=.*)$")
-_BLOCK = re.compile(rf"^{_SCOPE}(?:switch_jax\.)?(\w+):\s*(?:#.*)?$")  # `RunConfig:`, fields below
-_BLOCK_FIELD = re.compile(r"^(\s+)(\w+)(\s*=.*)$")
+_ASSIGNMENT = re.compile(r"^(\s*)([\w./-]+)(\s*=.*)$")
+_BLOCK = re.compile(
+    r"^(?:[\w.-]+/)*(?:switch_jax\.)?(\w+):\s*(?:#.*)?$"
+)  # `RunConfig:`, fields below
 
 
 def current_name(name: str) -> str:
@@ -21,16 +21,12 @@ def current_names(text: str) -> str:
     lines, block = [], ""
     for line in text.split("\n"):
         if header := _BLOCK.match(line):
-            block = header[2]
+            block = f"{header[1]}."
         elif line.strip() and not line[0].isspace() and not line.startswith("#"):
             block = ""
         if assignment := _ASSIGNMENT.match(line):
-            space, scope, field, value = assignment.groups()
-            if field in RENAMED:
-                line = f"{space}{scope}{RENAMED[field]}{value}"
-        elif block and (assignment := _BLOCK_FIELD.match(line)):
-            space, field, value = assignment.groups()
-            new = RENAMED.get(f"{block}.{field}", f"{block}.{field}").split(".")[1]
-            line = f"{space}{new}{value}"
+            space, name, value = assignment.groups()
+            prefix = "" if "." in name else block
+            line = space + current_name(prefix + name).removeprefix(prefix) + value
         lines.append(line)
     return "\n".join(lines)

@@ -28,8 +28,8 @@ def batch_shards(shape: Mapping[str, int]) -> int:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lays the devices out as a mesh: neighbours side by side, and slices along data alone.
 
-    On a machine that has only CPUs, as many virtual devices as needed are made, provided that JAX
-    has not started yet. So any mesh can be tried on a laptop.
+    On a machine that has only CPUs, JAX gets the virtual devices that the mesh needs, if it has not
+    started yet. So any mesh can be tried on a laptop.
 
     Args:
       config: the sizes.

@@ -78,11 +78,6 @@ def shardings(specs: Any, mesh: Mesh | AbstractMesh) -> Any:
     )
 
 
-def parameter_shardings(axes: Any, shapes: Any, mesh: Mesh, fully_sharded: bool = False) -> Any:
-    """The `shardings` of the `parameter_specs`."""
-    return shardings(parameter_specs(axes, shapes, mesh, fully_sharded), mesh)
-
-
 def gather_fully_sharded(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
     """A parameter as it computes: split by the rules, and no longer over the batch axes.
 

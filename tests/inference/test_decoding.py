@@ -7,23 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.config import MeshConfig, ModelConfig
+from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.inference import DecodingConfig, make_decode, make_score
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
+from tests.inference.models import DENSE
 
 B, M, L, EOS = 8, 5, 6, 1
-DENSE = ModelConfig(
-    num_embeddings=8,
-    embed_dim=16,
-    mlp_dim=32,
-    head_dim=8,
-    num_heads=2,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    activation_dtype="float32",
-)
 # The capacity is enough for all tokens; a group is one row in both stacks.
 SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_expert_capacity_factor=4.0)
 EXAMPLE_IDS = np.arange(B)

@@ -8,24 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.config import Config, DataConfig, MeshConfig, ModelConfig, RunConfig
+from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.inference import DecodingConfig
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
+from tests.inference.models import DENSE
 
 M, L, EOS = 6, 5, 1
-DENSE = ModelConfig(
-    num_embeddings=8,
-    embed_dim=16,
-    mlp_dim=32,
-    head_dim=8,
-    num_heads=2,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    activation_dtype="float32",
-)
 # Enough capacity for all tokens, in groups of one row.
 SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_expert_capacity_factor=4.0)
 # Inputs and targets of different lengths; the last targets fill their row.

@@ -11,7 +11,8 @@ import pytest
 from switch_jax.config import LossConfig, MeshConfig
 from switch_jax.model import logical_axes
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
-from switch_jax.partitioning.rules import parameter_shardings
+from switch_jax.partitioning.rules import parameter_specs
+from switch_jax.partitioning.rules import shardings as shardings_of
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import make_train_step
 from tests.trainer.helpers import random_batch, tiny_config, tiny_model
@@ -40,7 +41,8 @@ def _train_step(shape, fully_sharded=False, model=MODEL):
     mesh = make_mesh(MeshConfig(*shape))
     state = _initial_state()
     axes = logical_axes(MODEL)
-    shardings = parameter_shardings(axes, state.parameters, mesh, fully_sharded)
+    specs = parameter_specs(axes, state.parameters, mesh, fully_sharded)
+    shardings = shardings_of(specs, mesh)
     state = state._replace(
         parameters=jax.device_put(state.parameters, shardings),
         optimizer=jax.device_put(state.optimizer, shardings),
