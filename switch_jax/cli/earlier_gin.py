@@ -5,9 +5,8 @@ import re
 from switch_jax.config.renamed_fields import RENAMED
 
 _ASSIGNMENT = re.compile(r"^(\s*)([\w./-]+)(\s*=.*)$")
-_BLOCK = re.compile(
-    r"^(?:[\w.-]+/)*(?:switch_jax\.)?(\w+):\s*(?:#.*)?$"
-)  # `RunConfig:`, fields below
+# The head of a block, `RunConfig:`; its fields stand below, indented.
+_BLOCK = re.compile(r"^(?:[\w.-]+/)*(?:switch_jax\.)?(\w+):\s*(?:#.*)?$")
 
 
 def current_name(name: str) -> str:
