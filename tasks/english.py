@@ -1,8 +1,10 @@
-"""Span corruption of three small English corpora that come with the library.
+"""Span corruption of three small English corpora that come with the library, and of a larger one.
 
-tasks/data/README.md has the source and the licence of each corpus.
+tasks/data/README.md has the source and the licence of each corpus. The larger one,
+`large_english_span_corruption`, is not shipped: `tasks/data/build_large_english.py` builds it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import seqio
@@ -24,13 +26,11 @@ def read_lines(path: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TextLineDataset(path, compression_type="GZIP")
 
 
-for corpus in CORPORA:
+def add_task(name: str, files: Mapping[str, str]) -> None:
+    """Registers span corruption of gzipped text, a passage a line; `files` by split."""
     seqio.TaskRegistry.add(
-        f"{corpus}_span_corruption",
-        source=seqio.FileDataSource(
-            read_lines,
-            {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in ("train", "validation")},
-        ),
+        name,
+        source=seqio.FileDataSource(read_lines, files),
         # As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
         preprocessors=[
             as_targets,
@@ -45,6 +45,17 @@ for corpus in CORPORA:
         },
         metric_fns=[],
     )
+
+
+SPLITS = ("train", "validation")
+for corpus in CORPORA:
+    files = {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in SPLITS}
+    add_task(f"{corpus}_span_corruption", files)
+# Where `make study` builds it; another place is a task of one's own (docs/tasks.md).
+add_task(
+    "large_english_span_corruption",
+    {split: f"runs/large_english/{split}.txt.gz" for split in SPLITS},
+)
 
 seqio.MixtureRegistry.add(
     "english_span_corruption",

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from switch_jax.data.tensorflow_setup import seqio, tf
@@ -55,6 +56,15 @@ def sentinels(found: seqio.Vocabulary) -> int:
     last = range(model.GetPieceSize() - 1, -1, -1)
     pieces = (model.IdToPiece(i).lstrip("▁") == f"<extra_id_{n}>" for n, i in enumerate(last))
     return next((n for n, is_sentinel in enumerate(pieces) if not is_sentinel), 0)
+
+
+def content_tokens(found: seqio.Vocabulary) -> np.ndarray:
+    """bool [V], by token id: true but for EOS and sentinels, which say nothing about the text."""
+    is_content = np.ones(loaded(found).vocab_size, bool)
+    is_content[found.vocab_size - sentinels(found) :] = False
+    if found.eos_id is not None:
+        is_content[found.eos_id] = False
+    return is_content
 
 
 def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:

@@ -115,9 +115,13 @@ _TRAIN = Object(
         ),
     },
 )
+# Measured on the target tokens that are not EOS or a sentinel.
+_CONTENT = _numbers(
+    *(f"content_{name}" for name in ("neg_log_perplexity", "cross_entropy", "accuracy", "tokens"))
+)
 _EVAL = Object(
     required={**COMMON, "neg_log_perplexity": number},
-    optional={**_TRAINING_TIME, "task": string, "accuracy": number},
+    optional={**_TRAINING_TIME, "task": string, "accuracy": number, **_CONTENT},
     unchecked=_numbers("cross_entropy", "tokens"),
 )
 _SKIPPED = Object(
@@ -151,6 +155,7 @@ EVAL_METRICS: Mapping[str, Object] = {
             **_SCORED,
             "metrics": Object(
                 required={"neg_log_perplexity": number},
+                optional=_CONTENT,
                 unchecked=_numbers("cross_entropy", "accuracy", "tokens"),
             ),
         },

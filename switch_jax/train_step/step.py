@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from switch_jax.config import Config, LossConfig, ModelConfig
@@ -67,6 +68,13 @@ class Metrics(NamedTuple):
     encoder_router: RouterStatistics | None
     decoder_router: RouterStatistics | None
     tokens: jax.Array
+
+
+class EvalSums(NamedTuple):
+    """What evaluation of a batch gives: sums over all targets, and over those with content."""
+
+    targets: TokenSums
+    content: TokenSums
 
 
 class _Sums(NamedTuple):
@@ -201,11 +209,19 @@ def batch_hash(batch: Batch) -> jax.Array:
     return mixed(batch["encoder_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
 
 
-def make_eval_step(model: ModelConfig) -> Callable[[Any, Batch], TokenSums]:
-    """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens."""
+def make_eval_step(model: ModelConfig, is_content: np.ndarray) -> Callable[[Any, Batch], EvalSums]:
+    """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens.
 
-    def eval_step(parameters: Any, batch: Batch) -> TokenSums:
-        return _forward(model, parameters, batch, deterministic=True, key=None)[1]
+    Args:
+      model: its config.
+      is_content: bool [V'], V' <= V, by token id; ids beyond V' are never a target.
+    """
+
+    def eval_step(parameters: Any, batch: Batch) -> EvalSums:
+        output, all_targets = _forward(model, parameters, batch, deterministic=True, key=None)
+        targets = batch["decoder_target_tokens"]
+        weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
+        return EvalSums(all_targets, token_sums(output.logits, targets, weights))
 
     return eval_step
 

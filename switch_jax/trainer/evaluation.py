@@ -14,15 +14,17 @@ from switch_jax.config import Config
 from switch_jax.data.batch import Batch
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.eval_batches import eval_batches
+from switch_jax.data.vocabularies import content_tokens
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.loss import TokenSums
 from switch_jax.train_step.lowering import abstract_batch
-from switch_jax.train_step.step import make_eval_step
+from switch_jax.train_step.step import EvalSums, make_eval_step
 
 ALL = "all"
-METRICS = ("neg_log_perplexity", "accuracy")
+CONTENT = "content_"  # prefix of what is measured without EOS and sentinels
+METRICS = ("neg_log_perplexity", "accuracy", f"{CONTENT}neg_log_perplexity", f"{CONTENT}accuracy")
 
 
 class Evaluation:
@@ -50,30 +52,34 @@ class Evaluation:
             self._batches = dict(zip(opened.names, threads.map(read, opened.names), strict=True))
         self._mesh = mesh
         # Every host reads the sums.
-        step = jax.jit(make_eval_step(config.model), out_shardings=replicated(mesh))
+        is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
+        step = jax.jit(make_eval_step(config.model, is_content), out_shardings=replicated(mesh))
         shapes = abstract_batch(config, mesh)
         self._step = step.lower(parameters, shapes).compile()
 
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task, and with several tasks also "all", their mean over all tokens."""
-        results, total = {}, TokenSums(*[0.0] * 4)
+        by_task = {}
         for task, batches in self._batches.items():
             on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
-            sums = added(jax.device_get(on_devices))
-            total = added([total, sums])
-            results[task] = _per_token(sums)
-        if len(results) > 1:
-            results[ALL] = _per_token(total)
-        return results
+            by_task[task] = added(jax.device_get(on_devices))
+        if len(by_task) > 1:
+            by_task[ALL] = added(list(by_task.values()))
+        return {task: _metrics(sums) for task, sums in by_task.items()}
 
 
-def added(parts: Sequence[TokenSums]) -> TokenSums:
+def added(parts: Sequence[EvalSums]) -> EvalSums:
     """Their sum in double precision: in float32, 2^24 tokens and one more are 2^24.
 
     Args:
       parts: at least one; scalars of any dtype.
     """
-    return TokenSums(*(sum(map(float, values)) for values in zip(*parts, strict=True)))
+    return jax.tree.map(lambda *values: sum(map(float, values)), *parts)
+
+
+def _metrics(sums: EvalSums) -> dict[str, float]:
+    content = _per_token(sums.content)
+    return _per_token(sums.targets) | {f"{CONTENT}{name}": x for name, x in content.items()}
 
 
 def _per_token(sums: TokenSums) -> dict[str, float]:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 import seqio
@@ -125,3 +126,9 @@ def test_rates_are_those_of_the_registered_tasks():
     # Three tasks share the rate of the mixture that they are in.
     assert mixing_rates("nested", replaced) == [1.0, 1.0, 1.0]
     seqio.MixtureRegistry.remove("nested")
+
+
+def test_content_is_all_but_eos_and_sentinels():
+    is_content = vocabularies.content_tokens(vocabularies.vocabulary(ENGLISH))
+    assert len(is_content) == 1100
+    np.testing.assert_array_equal(np.flatnonzero(~is_content), [1, *range(1000, 1100)])

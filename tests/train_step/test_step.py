@@ -126,14 +126,29 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
     model = tiny_model(dropout_rate=0.3, jitter_noise=0.3, train_expert_capacity_factor=0.25)
     batch = random_batch(8)
     parameters = init_parameters(model, jax.random.key(0))
-    sums = make_eval_step(model)(parameters, batch)
+    all_ids = np.ones(model.num_embeddings, bool)
+    sums = make_eval_step(model, all_ids)(parameters, batch).targets
     ample = dataclasses.replace(
         model, dropout_rate=0.0, jitter_noise=0.0, train_expert_capacity_factor=9.0
     )
-    np.testing.assert_array_equal(
-        sums.cross_entropy, make_eval_step(ample)(parameters, batch).cross_entropy
-    )
+    same = make_eval_step(ample, all_ids)(parameters, batch).targets
+    np.testing.assert_array_equal(sums.cross_entropy, same.cross_entropy)
     assert float(sums.tokens) == batch["decoder_loss_weights"].sum()
+
+
+def test_evaluation_sums_tokens_with_content_by_themselves():
+    model = tiny_model()
+    batch = random_batch(8)
+    parameters = init_parameters(model, jax.random.key(0))
+    is_content = np.arange(model.num_embeddings) % 3 != 0
+    sums = make_eval_step(model, is_content)(parameters, batch)
+    # The same with the other tokens' weights at 0.
+    chosen = batch["decoder_loss_weights"] * (batch["decoder_target_tokens"] % 3 != 0)
+    alone = make_eval_step(model, np.ones_like(is_content))(
+        parameters, batch | {"decoder_loss_weights": chosen}
+    )
+    assert 0 < chosen.sum() < batch["decoder_loss_weights"].sum()
+    jax.tree.map(np.testing.assert_array_equal, sums.content, alone.targets)
 
 
 def _assert_same(a, b):
