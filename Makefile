@@ -8,7 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 LOCKED := $(VENV)/.locked-$(VERSION)
 READY := $(VENV)/.ready-$(VERSION)
 
-.PHONY: help setup test test-slow demo downstream downstream-t5 downstream-switch languages lock clean python-version
+.PHONY: help setup test test-slow demo downstream downstream-t5 downstream-switch languages study study-core-0 study-core-1 lock clean python-version
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -84,6 +84,41 @@ languages: setup  ## pretrain a small Switch and its dense twin on 100 languages
 	    --gin.MODEL_DIR=runs/languages/$$model || exit; done
 	@echo "languages: writing runs/languages/report.html"
 	@$(BIN)/switch_jax report runs/languages/t5 runs/languages/switch --output runs/languages/report.html
+
+# The study: which runs, and on which core each runs. A name ends in the seed.
+STUDY_CORE_0 := dense_0 experts_32_0 dense_1 dense_large_0
+STUDY_CORE_1 := experts_8_0 experts_16_0 experts_8_1 experts_4_0 experts_2_0
+study: setup runs/large_english/train.txt.gz  ## the paper's Figure 1 in small: three hours on two cores, resumable
+	@$(MAKE) --no-print-directory --jobs=2 study-core-0 study-core-1
+	@echo "study: writing runs/study/report.html"
+	@$(BIN)/switch_jax report $(addprefix runs/study/,$(STUDY_CORE_0) $(STUDY_CORE_1)) \
+	  --output runs/study/report.html
+
+# The runs of one core, one after the other. What they print is in runs/study/RUN.log.
+study-core-0 study-core-1: study-core-%: setup
+	@mkdir -p runs/study; set -e; for run in $(STUDY_CORE_$*); do \
+	  echo "study: core $*, $$run"; model=$${run%_*}; \
+	  case $$model in \
+	    dense) flags=--gin_file=models/t5_study.gin;; \
+	    dense_large) flags=--gin_file=models/t5_study_large.gin;; \
+	    experts_*) flags="--gin_file=models/switch_study.gin --gin.NUM_EXPERTS=$${model#experts_}";; \
+	  esac; \
+	  $(ON_CORE) $(BIN)/switch_jax train $$flags --gin_file=runs/study.gin --gin.MODEL_DIR=runs/study/$$run \
+	    --gin.RANDOM_SEED=$${run##*_} >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
+	done
+# Where there is taskset (Linux), each of the two keeps to one core, so that their times compare.
+ON_CORE = $(if $(shell command -v taskset),taskset --cpu-list $*)
+
+PACKAGES := anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs installation-guide-amd64 \
+  libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc
+runs/large_english/train.txt.gz: | setup
+	@echo "study: fetching the text's packages and building runs/large_english (a minute or two)"
+	@mkdir -p runs/large_english/packages
+	@command -v apt-get > /dev/null || [ -n "$$(ls runs/large_english/packages)" ] || { \
+	  echo "study: there is no apt-get here; put the .deb files of these packages of Debian into" \
+	  "runs/large_english/packages: $(PACKAGES)" >&2; exit 2; }
+	@cd runs/large_english/packages && { [ -n "$$(ls)" ] || apt-get download --quiet $(PACKAGES); }
+	@$(BIN)/python tasks/data/build_large_english.py runs/large_english/packages
 
 lock: python-version  ## remake requirements.txt from setup.py; pins that still fit are kept
 	@echo "lock: resolving setup.py and its test extra into requirements.txt"
