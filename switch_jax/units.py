@@ -29,6 +29,17 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def as_text(value: object) -> str:
+    """A value of a JSON file, unrounded: 1234.5 -> "1,234.5", {"a": 1} -> "a 1"."""
+    if value is None:
+        return "not stated"
+    if isinstance(value, dict):
+        return " · ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.15g}"
+    return str(value)
+
+
 def duration(seconds: float) -> str:
     """109.0 -> "109 s", 5400.0 -> "90 min"."""
     unit, size = time_unit(seconds)

@@ -30,38 +30,48 @@ def main(args: argparse.Namespace) -> int:
       UserError: a run folder cannot be read, or the output is not a .html file.
     """
     # matplotlib takes a second to import: not on every `switch_jax --help`.
-    from switch_jax.reports import charts, downstream, figures, page, runs, summary
+    from switch_jax.reports import charts, comparison, downstream, figures, page, runs, summary
+    from switch_jax.reports.configurations import group_runs, is_study
+    from switch_jax.reports.held_out import empty_rows, held_out_task
+    from switch_jax.reports.verdict import furthest_ahead, verdicts
 
     output = Path(args.output)
     if output.suffix != ".html":
         raise UserError(f"--output {args.output}: the page needs a name that ends in .html")
 
-    found = runs.read_runs(args.runs)
-    task = summary.held_out_task(found)
-    pairs = summary.comparisons(found, task)
+    read = runs.read_runs(args.runs)
+    task = held_out_task(read)
+    configurations = group_runs(read)
+    found = [run for configuration in configurations for run in configuration.runs]
+    comparisons = comparison.compare_all(configurations, task)
     scores = downstream.read_downstream(found)
-    sections = charts.sections(found, task, scores)
+    study = is_study(configurations)
     picture = figures.picture(
-        charts.main_charts(found, task, scores),
-        page.title(found),
-        [pair.sentence() for pair in pairs],
+        charts.main_charts(configurations, task, scores),
+        page.title(configurations),
+        furthest_ahead(comparisons) if study else verdicts(comparisons),
+        width=10.0 if study else 12.0,
     )
+    sections = charts.sections(configurations, task, scores)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page.render(found, task, pairs, sections, scores), encoding="utf-8")
+        output.write_text(page.render(configurations, task, sections, scores), encoding="utf-8")
         output.with_suffix(".png").write_bytes(picture)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror}") from error
 
     rows = summary.final_numbers(found, task)
     rows += [*downstream.upstream_rows(scores), *downstream.score_rows(scores)]
-    print(summary.text_table(found, rows))
-    notes = [*downstream.left_out(found, scores), summary.empty_rows(found, task)]
-    for note in filter(None, notes):
+    print(summary.text_table([run.name for run in found], rows))
+    if comparisons:
+        print("\n" + summary.text_table(*summary.comparison_table(comparisons)))
+    for verdict in verdicts(comparisons):
+        print(f"\n{verdict}")
+    pairs = [pair for over_seeds in comparisons for pair in over_seeds.pairs]
+    notes = [*comparison.caveats(pairs), *downstream.left_out(found, scores)]
+    if note := empty_rows(found, task):
+        notes.append(note)
+    for note in notes:
         print(f"note: {note}")
-    for pair in pairs:
-        print(f"\n{pair.sentence()}")
-        for note in pair.caveats():
-            print(f"  note: {note}")
     print(f"\npage:    {output}\npicture: {output.with_suffix('.png')}")
     return 0

@@ -1,9 +1,14 @@
-"""The report of finished or running runs, a page with a picture and a table; and their status.
+"""The report of finished or running runs, a page with a picture and tables; and their status.
 
-runs        reads run folders              charts             which there are, how to read them
-summary     final numbers and speed-ups    downstream_charts  those of downstream scores
-downstream  scores of `switch_jax eval`    task_charts        those over many held-out tasks
-page        puts it all on one HTML page   figures            the drawing itself (matplotlib)
+runs            reads run folders           held_out      which held-out values are compared
+configurations  joins runs of several seeds, and names and colours them
+comparison      speed-ups and leads         verdict       the same in plain words
+downstream      scores of `switch_jax eval` summary       tables
 
-run_status  how runs are doing             status_text       the same as text
+charts             which charts there are   curves        what charts of curves have in common
+held_out_charts    held-out quality         study_charts  size, and speed-up over training
+downstream_charts  downstream scores        task_charts   many held-out tasks
+figures            the drawing (matplotlib) page          puts it all on one HTML page
+
+run_status         how runs are doing       status_text   the same as text
 """

@@ -9,8 +9,9 @@ import numpy as np
 from etils import epath
 
 from switch_jax.errors import UserError
+from switch_jax.reports.held_out import QUALITY, preferred
 from switch_jax.reports.runs import Run, read_run
-from switch_jax.reports.summary import QUALITY, Rows, preferred
+from switch_jax.reports.summary import Rows
 from switch_jax.run_folder import RecordKind, RunFolder, read_eval_metrics
 from switch_jax.units import rounded
 

@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from switch_jax.reports.downstream import Downstream, Setting
-from switch_jax.reports.figures import Chart, Line, colours, draw_lines, draw_points, short
+from switch_jax.reports.figures import Chart, Line, draw_lines, draw_points, short
 from switch_jax.reports.runs import Run
 
 
-def over_steps(runs: Sequence[Run], downstream: Downstream) -> list[Chart]:
-    """A chart for each metric of each setting, a line for each run."""
+def over_steps(runs: Sequence[Run], downstream: Downstream, palette: Sequence[str]) -> list[Chart]:
+    """A chart for each metric of each setting, a line for each run in its colour."""
     return [
-        _over_steps(runs, downstream, setting, metric)
+        _over_steps(runs, downstream, palette, setting, metric)
         for setting in downstream.settings
         for metric in dict.fromkeys(
             metric for run in downstream.scores if setting in run for metric in run[setting].values
@@ -21,18 +21,26 @@ def over_steps(runs: Sequence[Run], downstream: Downstream) -> list[Chart]:
     ]
 
 
-def against_upstream(runs: Sequence[Run], downstream: Downstream) -> list[Chart]:
+def against_upstream(
+    runs: Sequence[Run], downstream: Downstream, palette: Sequence[str]
+) -> list[Chart]:
     """Figure 13 of the paper: a chart for each setting that has a run of known origin."""
-    charts = (_against_upstream(runs, downstream, setting) for setting in downstream.settings)
+    charts = (
+        _against_upstream(runs, downstream, palette, setting) for setting in downstream.settings
+    )
     return [chart for chart in charts if chart is not None]
 
 
 def _over_steps(
-    runs: Sequence[Run], downstream: Downstream, setting: Setting, metric: str
+    runs: Sequence[Run],
+    downstream: Downstream,
+    palette: Sequence[str],
+    setting: Setting,
+    metric: str,
 ) -> Chart:
     lines = [
         Line(s.step, s.values[metric], short(run.name), colour, dashed=run.dense, markers=True)
-        for run, scores, colour in zip(runs, downstream.scores, colours(len(runs)), strict=True)
+        for run, scores, colour in zip(runs, downstream.scores, palette, strict=True)
         if (s := scores.get(setting)) is not None and metric in s.values
     ]
     dashed = " Dashed = dense." if any(line.dashed for line in lines) else ""
@@ -48,13 +56,13 @@ def _over_steps(
 
 
 def _against_upstream(
-    runs: Sequence[Run], downstream: Downstream, setting: Setting
+    runs: Sequence[Run], downstream: Downstream, palette: Sequence[str], setting: Setting
 ) -> Chart | None:
     """Upstream quality and best score of each run; a line through the dense, one the sparse."""
     task = downstream.upstream_task
     points, metric = [], ""
     for run, scores, upstream, colour in zip(
-        runs, downstream.scores, downstream.upstream, colours(len(runs)), strict=True
+        runs, downstream.scores, downstream.upstream, palette, strict=True
     ):
         if setting in scores and upstream is not None and task in upstream.quality:
             metric = scores[setting].metric

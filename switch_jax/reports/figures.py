@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+
+from switch_jax.units import count
 
 # Okabe and Ito's colours, which are distinct for people with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
@@ -40,6 +42,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "switch_jax",  # the same runs give the same bytes
 }
 _POINTS = 200  # a line of more points is drawn as the means of neighbours
+_MARKERS = 30  # more hide the line
 _LABEL_SIZE = 8.5
 _MAX_LABELS = 12  # more do not fit beside a chart
 
@@ -56,7 +59,10 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One curve: x and y [T], the text at its end, and its look."""
+    """One curve: x and y [T], the text at its end, its look, and what lies around it.
+
+    `band` is two arrays [T], NaN where there is none.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -64,6 +70,7 @@ class Line:
     colour: str | tuple[float, float, float]
     dashed: bool = False
     markers: bool = False
+    band: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def draw_lines(
@@ -75,11 +82,15 @@ def draw_lines(
     y_limits: tuple[float | None, float | None] = (None, None),
 ) -> None:
     """Draws curves, each with its label in its colour beside the right edge, at its last height."""
+    few = max((len(line.x) for line in lines), default=0) <= _MARKERS
     for line in lines:
         x, y = means_of_neighbours(line.x, _POINTS), means_of_neighbours(line.y, _POINTS)
         style = (0, (4, 2)) if line.dashed else "-"
-        marker = "o" if line.markers or len(x) == 1 else None
+        marker = "o" if (line.markers and few) or len(x) == 1 else None
         ax.plot(x, y, color=line.colour, linestyle=style, marker=marker, markersize=3)
+        if line.band is not None and np.isfinite(line.band[0]).any():
+            low, high = (means_of_neighbours(edge, _POINTS) for edge in line.band)
+            ax.fill_between(x, low, high, color=line.colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.02)
     ax.set_ylim(*y_limits)
@@ -125,6 +136,42 @@ def draw_points(
     ax.legend(frameon=False, fontsize=_LABEL_SIZE)
 
 
+def draw_labelled_points(
+    ax: Axes, points: Sequence[Line], groups: Sequence[object], *, x_label: str, y_label: str
+) -> None:
+    """Draws lines of one point each over a logarithmic x, each with its label beside it.
+
+    Args:
+      ax: where.
+      points: those of dashed lines are hollow; a band is drawn as a bar.
+      groups: one for each point; points of the same group are joined in order of x.
+      x_label, y_label: of the axes.
+    """
+    ax.set_xscale("log")
+    for group in dict.fromkeys(groups):
+        xy = sorted((p.x[0], p.y[0]) for p, g in zip(points, groups, strict=True) if g == group)
+        ax.plot(*zip(*xy, strict=True), color=GREY, linewidth=1)
+    for point in points:
+        inside = "white" if point.dashed else point.colour
+        if point.band is not None:
+            ax.vlines(point.x, *point.band, color=point.colour, linewidth=3, alpha=0.4)
+        ax.plot(point.x, point.y, "o", color=point.colour, markersize=6, markerfacecolor=inside)
+        ax.annotate(
+            point.label,
+            (point.x[0], point.y[0]),
+            xytext=(5, 5),
+            textcoords="offset points",
+            color=point.colour,
+            fontsize=_LABEL_SIZE,
+        )
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.margins(x=0.12, y=0.12)
+    _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
 def draw_named(ax: Axes, points: Sequence[Line], names: Sequence[str], *, y_label: str) -> None:
     """Draws points over names, those of dashed lines hollow; x of a line counts the names."""
     for line in points:
@@ -138,7 +185,8 @@ def draw_named(ax: Axes, points: Sequence[Line], names: Sequence[str], *, y_labe
 
 
 def _finish(ax: Axes, lines: Sequence[Line]) -> None:
-    _plain_ticks(ax.xaxis, ax.get_xlim(), most=5)
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    _plain_ticks(ax.xaxis, ax.get_xlim(), most=5 if inches > 3 else 4)
     _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
     _label_ends(ax, lines)
 
@@ -271,18 +319,28 @@ def svg_data_url(chart: Chart) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def picture(charts: Sequence[Chart], title: str, findings: Sequence[str]) -> bytes:
-    """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row."""
-    title = textwrap.fill(title, 105)
-    text = "\n".join(textwrap.fill(finding, 150) for finding in findings)
-    first = 0.16 + 0.24 * len(title.splitlines())  # inches
+def picture(
+    charts: Sequence[Chart], title: str, findings: Sequence[str], *, width: float = 12.0
+) -> bytes:
+    """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row.
+
+    Args:
+      charts: at least one.
+      title: in the first line.
+      findings: below it, each in lines of its own.
+      width: inches that are 1800 pixels; with fewer, text is larger.
+    """
+    height = 2.9  # of a row
+    title = textwrap.fill(title, round(8.7 * width))
+    text = "\n".join(textwrap.fill(finding, round(12.5 * width)) for finding in findings)
+    first = 0.16 + 0.24 * len(title.splitlines())
     head = first + 0.1 + 0.2 * len(text.splitlines())
     wide = [chart for chart in charts if chart.wide]
     others = [chart for chart in charts if not chart.wide]
     rows = len(wide) + math.ceil(len(others) / 3)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(12, head + 2.9 * rows), layout="constrained")
-        halves = figure.add_gridspec(2, 1, height_ratios=[head, 2.9 * rows])
+        figure = Figure(figsize=(width, head + height * rows), layout="constrained")
+        halves = figure.add_gridspec(2, 1, height_ratios=[head, height * rows])
         top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
         top.text(0.01, 1 - 0.12 / head, title, va="top", fontsize=13, weight="bold")
         top.text(0.01, 1 - first / head, text, va="top", fontsize=10, linespacing=1.35)
@@ -293,7 +351,7 @@ def picture(charts: Sequence[Chart], title: str, findings: Sequence[str]) -> byt
         for cell, chart in zip(cells, [*wide, *others], strict=True):
             ax = body.add_subfigure(cell).add_subplot()
             chart.draw(ax)
-            ax.set_title(textwrap.fill(chart.title, 40))
+            ax.set_title(textwrap.fill(chart.title, 40), pad=10)  # above the highest label
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=1800 / width)
     return file.getvalue()

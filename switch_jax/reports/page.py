@@ -3,20 +3,23 @@
 import html
 from collections.abc import Sequence
 
+import numpy as np
+
 from switch_jax.reports.charts import Section
+from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
+from switch_jax.reports.configurations import Configuration, is_study
 from switch_jax.reports.downstream import Downstream, left_out, score_rows, upstream_rows
-from switch_jax.reports.figures import colours, svg_data_url
+from switch_jax.reports.figures import svg_data_url
+from switch_jax.reports.held_out import QUALITY, empty_rows, held_out
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import (
-    QUALITY,
-    Comparison,
     Rows,
-    empty_rows,
+    comparison_table,
     facts_table,
     final_numbers,
-    held_out,
     task_numbers,
 )
+from switch_jax.reports.verdict import verdicts
 from switch_jax.schema import printable
 from switch_jax.units import duration, perplexity, rounded
 
@@ -36,12 +39,14 @@ p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere; }
 figure { margin: 0; }
 .wide { grid-column: 1 / -1; }
 figure img { width: 100%; height: auto; display: block; margin-top: 6px; }
-.cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }
-.card { flex: 1 1 230px; border: 1px solid #ddd; border-top: 5px solid; border-radius: 6px;
+.cards { display: grid; gap: 12px; margin: 16px 0;
+         grid-template-columns: repeat(auto-fit, minmax(min(100%, 230px), 1fr)); }
+.card { border: 1px solid #ddd; border-top: 5px solid; border-radius: 6px;
         padding: 10px 14px; overflow-wrap: anywhere; }
 .card strong { font-size: 1.8rem; line-height: 1.2; display: block; }
 .finding { border-left: 5px solid #222; background: #f5f5f5; padding: 10px 14px; margin: 16px 0;
-           font-size: 1.1rem; max-width: none; }
+           font-size: 1.1rem; }
+.finding p { max-width: 90ch; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
@@ -50,58 +55,76 @@ td { text-align: right; min-width: 7em; overflow-wrap: anywhere;
      font-variant-numeric: tabular-nums; }
 thead th + th { text-align: right; }
 pre { overflow-x: auto; background: #f5f5f5; padding: 12px; font-size: .8rem; line-height: 1.4; }
+details { margin: 12px 0; }
 summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 """
 
 
-def title(runs: Sequence[Run]) -> str:
-    return f"Training report: {', '.join(run.name for run in runs)}"
+_COMPARISON_NOTE = (
+    '<p class="quiet">Speed-up = steps (or time) of the dense run / steps (or time) the sparse run '
+    "takes to the same held-out value, here the dense run&rsquo;s final one (Fedus et al. 2022, "
+    "footnote 9); between two evaluations the curve is taken as straight. Lead = the sparse "
+    "run&rsquo;s value less the dense run&rsquo;s at the last step that both have. Several seeds "
+    "are compared seed by seed: mean (lowest to highest), of those that are finished, if any "
+    "are.</p>"
+)
+
+
+def title(found: Sequence[Configuration]) -> str:
+    if is_study(found):
+        dense = ", ".join(c.label for c in found if c.dense)
+        experts = ", ".join(str(c.num_experts) for c in found if c.sparse)
+        return f"Training report: {dense}, and {experts} experts"
+    return f"Training report: {', '.join(configuration.title for configuration in found)}"
 
 
 def render(
-    runs: Sequence[Run],
+    found: Sequence[Configuration],
     task: str | None,
-    pairs: Sequence[Comparison],
     sections: Sequence[Section],
     downstream: Downstream,
 ) -> str:
     """The whole page.
 
     Args:
-      runs: in the order of the user.
+      found: the runs, by configuration.
       task: the held-out task the runs are compared on.
-      pairs: dense against sparse runs.
       sections: the charts.
-      downstream: scores on downstream tasks.
+      downstream: scores on downstream tasks, of the runs in this order.
     """
+    runs = [run for configuration in found for run in configuration.runs]
+    names = [run.name for run in runs]
+    comparisons = compare_all(found, task)
     scores, upstream = score_rows(downstream), upstream_rows(downstream)
     several_tasks = any(set(run.evals) - {task} for run in runs)
     parts = [
-        f"<h1>{html.escape(title(runs))}</h1>",
-        _headline(runs, task, pairs, downstream),
+        f"<h1>{html.escape(title(found))}</h1>",
+        _headline(found, task, comparisons, downstream),
         *(_charts(section) for section in sections),
+    ]
+    parts += [
         "<h2>Final numbers</h2>",
         '<p class="quiet">The last logged value of each, unless it says otherwise.</p>',
-        _table(runs, final_numbers(runs, task)),
+        _table(names, final_numbers(runs, task)),
     ]
     if scores or upstream:
         parts += [
             "<h2>Downstream numbers</h2>",
             '<p class="quiet">Best: at the checkpoint where the first metric of its task (of a '
             "mixture: the average) is highest. Last: at the last one that was evaluated.</p>",
-            _table(runs, [*upstream, *scores]),
+            _table(names, [*upstream, *scores]),
         ]
     if several_tasks:
         parts += [
             "<h2>Held-out numbers by task</h2>",
             '<p class="quiet">Last negative log perplexity in nats (higher is better), and token '
             "accuracy. &ldquo;all&rdquo; is the token-weighted mean over the tasks.</p>",
-            _table(runs, task_numbers(runs)),
+            _table(names, task_numbers(runs)),
         ]
     parts += [
         "<h2>The runs</h2>",
         '<p class="quiet">All fields of run.json.</p>',
-        _table(runs, [("folder", [printable(run.folder) for run in runs]), *facts_table(runs)]),
+        _table(names, [("folder", [printable(run.folder) for run in runs]), *facts_table(runs)]),
         "<h2>Operative gin config</h2>",
         '<p class="quiet">Every parameter that was in force, defaults included.</p>',
         *(_config(run) for run in runs),
@@ -110,61 +133,69 @@ def render(
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title(runs))}</title>\n<style>{_CSS}</style>\n</head>\n"
+        f"<title>{html.escape(title(found))}</title>\n<style>{_CSS}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _headline(
-    runs: Sequence[Run],
+    found: Sequence[Configuration],
     task: str | None,
-    pairs: Sequence[Comparison],
+    comparisons: Sequence[ComparisonOverSeeds],
     downstream: Downstream,
 ) -> str:
+    runs = [run for configuration in found for run in configuration.runs]
+    pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     on = f"Held-out task: {html.escape(task)}. " if task else ""
     intro = (
         f'<p class="quiet">{on}Negative log perplexity is the mean log probability the model gives '
         "to the right token, in nats; higher (closer to 0) is better.</p>"
     )
-    cards = "".join(
-        _card(run, task, colour) for run, colour in zip(runs, colours(len(runs)), strict=True)
-    )
-    findings = "".join(f'<p class="finding">{html.escape(pair.sentence())}</p>' for pair in pairs)
-    notes = list(dict.fromkeys(note for pair in pairs for note in pair.caveats()))
+    findings = "".join(f"<p>{html.escape(verdict)}</p>" for verdict in verdicts(comparisons))
+    if findings:
+        findings = f'<div class="finding">{findings}</div>'
+    cards = "".join(_card(configuration, task) for configuration in found)
+    table = ""
+    if comparisons:
+        table = _table(*comparison_table(comparisons)) + _COMPARISON_NOTE
+    notes = caveats(pairs)
     notes += [f"{line}." for line in left_out(runs, downstream)]
     if note := empty_rows(runs, task):
         notes.append(note)
-    if pairs:
-        findings += (
-            '<p class="quiet">Speed-up = steps (or time) of the dense run / steps (or time) the '
-            "sparse run takes to the same held-out value (Fedus et al. 2022, footnote 9); between "
-            "two evaluations the curve is taken as straight.</p>"
-        )
     quiet = "".join(f'<p class="quiet">Note: {html.escape(note)}</p>' for note in notes)
-    return f'{intro}\n<div class="cards">{cards}</div>\n{findings}\n{quiet}'
+    return f'{findings}\n{intro}\n<div class="cards">{cards}</div>\n{table}\n{quiet}'
 
 
-def _card(run: Run, task: str | None, colour: str) -> str:
-    curve = held_out(run, task)
-    name = html.escape(run.name)
-    state = ""
-    if run.unfinished:
-        state = f" Still at step {run.last_step:,} of {run.facts['train_steps']:,}."
-    if curve is None and run.evals:
-        value, where = "–", f"Evaluated on {', '.join(run.evals)}, unlike other runs.{state}"
-    elif curve is None:
-        value, where = "–", f"Not evaluated on held-out text yet.{state}"
+def _card(configuration: Configuration, task: str | None) -> str:
+    runs = configuration.runs
+    going = [run for run in runs if run.unfinished]
+    state = "".join(
+        f" {'Still' if len(runs) == 1 else f'{run.name} is still'} at step {run.last_step:,} of "
+        f"{run.facts['train_steps']:,}."
+        for run in going
+    )
+    curves = [curve for run in runs if (curve := held_out(run, task)) is not None]
+    if not curves and runs[0].evals:
+        value, where = "–", f"Evaluated on {', '.join(runs[0].evals)}, unlike other runs."
+    elif not curves:
+        value, where = "–", "Not evaluated on held-out text yet."
     else:
-        last = curve.last(QUALITY)
-        value = rounded(last)
+        step = max(curve.step[-1] for curve in curves)
+        furthest = [curve for curve in curves if curve.step[-1] == step]
+        last = [curve.last(QUALITY) for curve in furthest]
+        mean = float(np.mean(last))
+        value = rounded(mean)
         where = (
-            f"{'latest' if run.unfinished else 'final'} held-out neg. log perplexity [nats] "
-            f"(perplexity {perplexity(last)}) at step {curve.step[-1]:,}, "
-            f"after {duration(float(curve.seconds[-1]))}.{state}"
+            f"{'latest' if len(going) == len(runs) else 'final'} held-out neg. log perplexity "
+            f"[nats] (perplexity {perplexity(mean)}) at step {step:,}, "
+            f"after {duration(float(np.mean([curve.seconds[-1] for curve in furthest])))}."
         )
+        if len(last) > 1:
+            where += f" Mean of {len(last)} seeds, {rounded(min(last))} to {rounded(max(last))}."
     return (
-        f'<div class="card" style="border-top-color:{colour}"><b>{name}</b>'
-        f'<strong>{value}</strong><span class="quiet">{html.escape(where)}</span></div>'
+        f'<div class="card" style="border-top-color:{configuration.colour}">'
+        f"<b>{html.escape(configuration.label)}</b><strong>{value}</strong>"
+        f'<span class="quiet">{html.escape(where + state)}</span></div>'
     )
 
 
@@ -175,11 +206,14 @@ def _charts(section: Section) -> str:
         f'<img alt="{html.escape(chart.title)}" src="{svg_data_url(chart)}"></figure>'
         for chart in section.charts
     )
-    return f'<h2>{html.escape(section.title)}</h2>\n<div class="grid">\n{figures}\n</div>'
+    title, grid = html.escape(section.title), f'<div class="grid">\n{figures}\n</div>'
+    if section.folded:
+        return f"<details><summary>{title}</summary>\n{grid}\n</details>"
+    return f"<h2>{title}</h2>\n{grid}"
 
 
-def _table(runs: Sequence[Run], rows: Rows) -> str:
-    head = "".join(f"<th>{html.escape(run.name)}</th>" for run in runs)
+def _table(columns: Sequence[str], rows: Rows) -> str:
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "\n".join(
         f"<tr><th>{html.escape(label)}</th>"
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)

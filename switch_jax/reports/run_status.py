@@ -11,8 +11,8 @@ from typing import Any
 from etils import epath
 
 from switch_jax.errors import UserError
+from switch_jax.reports.held_out import QUALITY, preferred
 from switch_jax.reports.runs import drop_lost_attempts
-from switch_jax.reports.summary import QUALITY, preferred
 from switch_jax.run_folder import (
     TIME_CATEGORIES,
     RecordKind,

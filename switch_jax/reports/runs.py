@@ -115,6 +115,16 @@ class Run:
         return bool(self.facts.get("num_experts"))
 
     @property
+    def fine_tuned(self) -> bool:
+        """Whether it started from the parameters of another run."""
+        return bool(self.facts.get("initial_checkpoint"))
+
+    @property
+    def seed(self) -> int | None:
+        """Of parameters, noise and the order of the data; None where run.json lacks it."""
+        return self.facts.get("seed")
+
+    @property
     def last_step(self) -> int:
         return max(int(s.step[-1]) for s in (self.train, *self.evals.values()) if len(s))
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from switch_jax.reports.figures import GREY, Chart, Line, colours, draw_named, short
+from switch_jax.reports.comparison import compare, pairs_of_runs
+from switch_jax.reports.configurations import Configuration, colours_of_runs
+from switch_jax.reports.figures import GREY, Chart, Line, draw_named, short
+from switch_jax.reports.held_out import QUALITY
 from switch_jax.reports.runs import Run
-from switch_jax.reports.summary import QUALITY, compare
 
 _MIN_TASKS = 8  # for fewer the table is enough
 
@@ -25,17 +27,29 @@ def shared_tasks(runs: Sequence[Run]) -> list[str]:
     return sorted(common, key=lambda task: (-_last(first, task), task))
 
 
-def by_task(runs: Sequence[Run]) -> list[Chart]:
+def by_task(found: Sequence[Configuration]) -> list[Chart]:
     """Final quality on each task, and how much sooner sparse runs get there on each."""
+    runs = [run for configuration in found for run in configuration.runs]
     tasks = shared_tasks(runs)
     if not tasks:
         return []
-    pairs = [(d, s) for d in runs for s in runs if d.dense and s.sparse]
+    pairs = [
+        pair
+        for dense in found
+        for sparse in found
+        if dense.dense and sparse.sparse
+        for pair in pairs_of_runs(dense, sparse)
+    ]
     speedups = [chart for d, s in pairs if (chart := _speedups(d, s, tasks)) is not None]
-    return [_quality(runs, tasks, pairs), *speedups]
+    return [_quality(runs, colours_of_runs(found), tasks, pairs), *speedups]
 
 
-def _quality(runs: Sequence[Run], tasks: Sequence[str], pairs: Sequence[tuple[Run, Run]]) -> Chart:
+def _quality(
+    runs: Sequence[Run],
+    palette: Sequence[str],
+    tasks: Sequence[str],
+    pairs: Sequence[tuple[Run, Run]],
+) -> Chart:
     names = [task.removeprefix(_common_prefix(tasks)) for task in tasks]
     places = np.arange(len(tasks))
     points = [
@@ -46,7 +60,7 @@ def _quality(runs: Sequence[Run], tasks: Sequence[str], pairs: Sequence[tuple[Ru
             colour,
             dashed=run.dense,
         )
-        for run, colour in zip(runs, colours(len(runs)), strict=True)
+        for run, colour in zip(runs, palette, strict=True)
     ]
     caption = (
         f"The last held-out value on each of {len(tasks)} tasks, best of the first dense run on "

@@ -177,6 +177,7 @@ RUN_JSON = Object(
         "parameters": integer,
         "num_experts": integer,
         "train_steps": integer,
+        "seed": integer,
         "vocabulary": Object(others=string),
         "initial_checkpoint": nullable(string),
     },
@@ -185,7 +186,6 @@ RUN_JSON = Object(
         "mesh": Object(unchecked=dict.fromkeys(("data", "expert", "model"), integer)),
         "device": string,
         "batch_tokens": integer,
-        "seed": integer,
     },
     others=any_value,
 )

@@ -49,8 +49,12 @@ def _write_run(
     stacks: dict[str, list[int]] | None = None,
     tasks: tuple[str, ...] = ("facts_span_corruption",),
     seed: int = 0,
+    content: bool = False,
 ) -> Path:
-    """A run folder whose quality approaches `final` with a time constant of `rate` steps."""
+    """A run folder whose quality approaches `final` with a time constant of `rate` steps.
+
+    With `content` evaluations have values without sentinels and EOS too, a quarter nat lower.
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     lines = []
@@ -98,6 +102,8 @@ def _write_run(
                         "tokens": 20480,
                     }
                 )
+                if content:
+                    lines[-1]["content_neg_log_perplexity"] = value - 0.25
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "config.gin").write_text(
         f"MODEL = 'tiny'\n# if steps < 10:\nModelConfig.num_experts = {num_experts}\n"
@@ -113,6 +119,7 @@ def _write_run(
                 "device": "cpu x 2",
                 "train_steps": train_steps or steps,
                 "batch_tokens": 2048,
+                "seed": seed,
                 "corpus": "facts <synthetic>",
             }
         )

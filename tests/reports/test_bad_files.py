@@ -45,7 +45,7 @@ def run(good, tmp_path, monkeypatch):
         (folder / file.relative_to(good)).write_bytes(file.read_bytes())
 
     monkeypatch.setattr(page, "svg_data_url", lambda chart: "data:,")
-    monkeypatch.setattr(figures, "picture", lambda *_: b"")
+    monkeypatch.setattr(figures, "picture", lambda *_, **options: b"")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -11,7 +11,7 @@ def drawn(charts, *folders):
     """Title -> axes of the charts of some runs."""
     runs = read_runs(folders)
     found = {}
-    for chart in charts(runs, read_downstream(runs)):
+    for chart in charts(runs, read_downstream(runs), COLOURS[: len(runs)]):
         found[chart.title] = Figure().add_subplot()
         chart.draw(found[chart.title])
     return found

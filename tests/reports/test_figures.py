@@ -40,6 +40,20 @@ def test_points_are_joined_by_group_in_order_of_x():
     assert [line.get_markerfacecolor() for line in marks] == ["white", "red", "white"]
 
 
+def test_a_band_lies_around_its_line_where_there_is_one():
+    x, nan = np.array([1.0, 2.0, 3.0]), float("nan")
+    band = np.array([0.0, 1.0, nan]), np.array([2.0, 3.0, nan])
+    lines = [
+        figures.Line(x, x, "a", "red", band=band),
+        figures.Line(x, x, "b", "blue", band=(np.full(3, nan), np.full(3, nan))),
+    ]
+    ax = Figure().add_subplot()
+    figures.draw_lines(ax, lines, x_label="x", y_label="y")
+    (drawn,) = ax.collections
+    corners = {tuple(corner) for corner in drawn.get_paths()[0].vertices}
+    assert corners == {(1, 0), (2, 1), (2, 3), (1, 2)}
+
+
 def heat_map(step, load, **size):
     ax = Figure().add_subplot()
     figures.draw_load(ax, np.array(step), np.array(load), **size)

@@ -15,11 +15,13 @@ import pytest
 from switch_jax.cli import report
 from switch_jax.errors import UserError
 from switch_jax.reports.charts import main_charts
+from switch_jax.reports.configurations import group_runs
 from switch_jax.reports.downstream import read_downstream
 from switch_jax.reports.runs import read_runs
 from tests.reports.evaluated import add_scores, generated
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
+SPEED_UP = "Speed-up over training"
 TABLES = ["Final numbers", "The runs", "Operative gin config"]
 
 
@@ -73,8 +75,8 @@ def pair(tmp_path_factory, write_run):
 def test_the_page_has_every_section(pair):
     _, page, _ = pair
     routing = ["Load of the experts: switch_8e", "Dropped tokens and router entropy: switch_8e"]
-    assert headings(page) == [*SECTIONS, *routing, *TABLES]
-    assert "a speed-up of" in page and "footnote 9" in page
+    assert headings(page) == [SECTIONS[0], SPEED_UP, *SECTIONS[1:], *routing, *TABLES]
+    assert "footnote 9" in page
     assert "ModelConfig.num_experts = 8" in page
 
 
@@ -94,20 +96,20 @@ def test_every_chart_names_its_axes_and_says_how_to_read_it(pair):
     }.items():
         assert set(words) <= set(found[title]), title
     captions = re.findall("<figcaption>(.*?)</figcaption>", page)
-    assert len(captions) == page.count("<figure>") == 4 + 2 + 4 + 4 + 4
+    assert len(captions) == page.count("<figure>") == 4 + 2 + 2 + 4 + 4 + 4
     assert all(len(caption) > 40 for caption in captions)
 
 
 def test_the_speed_up_is_marked_in_the_chart(pair):
     _, page, _ = pair
-    speed_up = re.search(r"speed-up of (\S+×) in steps", page)[1]
-    assert f"{speed_up} speed-up" in charts(page)["Held-out quality against steps"]
+    row = re.search(r"<tr><th>switch_8e</th><td>.*?</td><td>(.*?)</td>", page)
+    assert f"{row[1]}× speed-up" in charts(page)["Held-out quality against steps"]
 
 
 def test_the_picture_lies_beside_the_page_and_both_are_named(pair):
     folder, _, printed = pair
     assert (folder / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert "speed-up of" in printed
+    assert "Switch with 8 experts reached the dense model's final quality in " in printed
     assert f"page:    {folder}/out/report.html" in printed
     assert f"picture: {folder}/out/report.png" in printed
 
@@ -213,6 +215,78 @@ def test_a_large_model_stays_small_on_the_page(make_run, tmp_path):
     assert len(page) < 2_000_000
 
 
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, write_run):
+    """The folders and the page of a study: a dense model with two seeds, and 2, 4 and 8 experts."""
+    folder = tmp_path_factory.mktemp("study")
+    options = {"steps": 400, "train_every": 50, "eval_every": 50}
+    runs = [
+        write_run(
+            folder / f"experts_{n}", num_experts=n, rate=100 - 5 * n, content=n > 2, **options
+        )
+        for n in (8, 4, 2)
+    ]
+    runs += [
+        write_run(folder / f"dense_{i}", num_experts=0, rate=110, seed=i, **options) for i in (0, 1)
+    ]
+    return runs, make_report(*runs, output=folder / "report.html")
+
+
+def test_a_study_has_a_verdict_card_and_curve_for_each_number_of_experts(study):
+    _, page = study
+    assert "<h1>Training report: dense, and 2, 4, 8 experts</h1>" in page
+    cards = re.findall(r'<div class="card".*?<b>(.*?)</b>', page)
+    assert cards == ["dense", "2 experts", "4 experts", "8 experts"]
+    verdicts = re.findall(r"<p>(Switch with \d experts) reached the dense model", page)
+    assert verdicts == [f"Switch with {n} experts" for n in (2, 4, 8)]
+    found = charts(page)
+    for title in ("Held-out quality against steps", "Training loss", "Throughput"):
+        assert set(cards) <= set(found[title]), title
+        assert found[title].count("dense") == 1
+    assert {"dense", "2", "4", "8", "parameters"} <= set(found["Held-out loss against parameters"])
+    assert {"2 experts", "4 experts", "8 experts"} <= set(found["Speed-up in steps over training"])
+    assert "band = from the lower to the higher of 2 seeds" in page
+
+
+def test_a_card_is_the_mean_of_the_seeds_that_have_got_furthest(write_run, tmp_path):
+    finals = {0: -4.25, 1: -4.75}
+    options = {"num_experts": 0, "train_steps": 400, "rate": 1}
+    runs = [
+        write_run(tmp_path / f"dense_{i}", steps=400, final=x, seed=i, **options)
+        for i, x in finals.items()
+    ]
+    runs.append(write_run(tmp_path / "dense_2", steps=200, final=-9.0, seed=2, **options))
+    page = make_report(*runs, output=tmp_path / "report.html")
+    (card,) = re.findall(r'<div class="card".*?</div>', page)
+    # Held-out values of these runs are 0.1 below those of training.
+    assert "<b>dense</b><strong>-4.600</strong>" in card
+    assert "final held-out" in card and "Mean of 2 seeds, -4.850 to -4.350." in card
+    assert "dense_2 is still at step 200 of 400." in card
+
+
+def test_a_study_folds_away_its_routers(study):
+    _, page = study
+    assert page.count("<details><summary>Load of the experts: ") == 3
+    assert "<h2>Load of the experts" not in page
+
+
+def test_values_without_sentinels_and_eos_are_shown_of_runs_that_have_them(study, pair):
+    title = "Held-out quality without sentinels and EOS"
+    words = charts(study[1])[title]
+    assert {"4 experts", "8 experts"} <= set(words) and not {"dense", "2 experts"} & set(words)
+    assert title not in charts(pair[1])
+
+
+def test_the_picture_of_a_study_has_quality_size_and_speed_up(study):
+    found = read_runs(study[0])
+    shown = main_charts(group_runs(found), "facts_span_corruption", read_downstream(found))
+    assert [chart.title for chart in shown] == [
+        "Held-out quality against steps",
+        "Held-out loss against parameters",
+        "Speed-up in steps over training",
+    ]
+
+
 DOWNSTREAM = ["Downstream against upstream", "Downstream scores"]
 
 
@@ -253,7 +327,8 @@ def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):
 
 def test_the_picture_has_upstream_and_scores_first(make_tunings):
     found = read_runs(make_tunings())
-    titles = [chart.title for chart in main_charts(found, None, read_downstream(found))]
+    charts = main_charts(group_runs(found), None, read_downstream(found))
+    titles = [chart.title for chart in charts]
     assert titles[:2] == ["qa against upstream quality", "qa: average"]
 
 

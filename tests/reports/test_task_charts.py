@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from switch_jax.reports import task_charts
+from switch_jax.reports.configurations import group_runs
 from switch_jax.reports.figures import picture
 from switch_jax.reports.runs import Run, Series
 
@@ -26,6 +27,10 @@ def run(name, experts, finals):
     return Run(name, name, {"num_experts": experts}, "", evals["all"], evals, (), 0)
 
 
+def by_task(*runs):
+    return task_charts.by_task(group_runs(runs))
+
+
 def drawn(chart):
     ax = Figure().add_subplot()
     chart.draw(ax)
@@ -33,7 +38,7 @@ def drawn(chart):
 
 
 def test_every_language_has_a_point_of_each_run_best_of_the_dense_one_first():
-    quality, _ = task_charts.by_task([run("switch", 8, SPARSE), run("dense", 0, DENSE)])
+    quality, _ = by_task(run("switch", 8, SPARSE), run("dense", 0, DENSE))
     ax = drawn(quality)
     names = [label.get_text() for label in ax.get_xticklabels()]
     assert names == ["en", "fr", "de", "sw", "ru", "hi", "ja", "yo"]
@@ -46,7 +51,7 @@ def test_every_language_has_a_point_of_each_run_best_of_the_dense_one_first():
 
 
 def test_speed_ups_by_task_are_those_of_each_curve_alone():
-    _, speedups = task_charts.by_task([run("dense", 0, DENSE), run("switch", 8, SPARSE)])
+    _, speedups = by_task(run("dense", 0, DENSE), run("switch", 8, SPARSE))
     # Three quarters of the way from step 100 to 200, on all but Yoruba: 200 / 175.
     assert "The median is 1.14×. On 1 of 8 it never gets there." in speedups.caption
     counts = [
@@ -59,17 +64,17 @@ def test_speed_ups_by_task_are_those_of_each_curve_alone():
 
 def test_few_tasks_have_a_table_and_no_chart():
     few = {code: DENSE[code] for code in CODES[:7]}
-    assert task_charts.by_task([run("dense", 0, few), run("switch", 8, SPARSE)]) == []
+    assert by_task(run("dense", 0, few), run("switch", 8, SPARSE)) == []
 
 
 @pytest.mark.parametrize("runs", [[run("a", 0, DENSE)], [run("a", 8, DENSE), run("b", 8, SPARSE)]])
 def test_without_a_pair_there_is_no_speed_up(runs):
-    (quality,) = task_charts.by_task(runs)
+    (quality,) = by_task(*runs)
     assert "ahead" not in quality.caption
 
 
 def test_a_wide_chart_has_a_row_of_the_picture():
-    wide, narrow = task_charts.by_task([run("dense", 0, DENSE), run("switch", 8, SPARSE)])
+    wide, narrow = by_task(run("dense", 0, DENSE), run("switch", 8, SPARSE))
     (_, one), (_, two), (_, three) = (
         size(picture(charts, "title", [])) for charts in ([narrow], [wide, narrow], [narrow] * 7)
     )

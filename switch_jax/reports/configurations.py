@@ -1,0 +1,216 @@
+"""Runs that differ in nothing but their seed are one configuration: one curve, with a band."""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_hex
+
+from switch_jax.reports.figures import colours
+from switch_jax.reports.runs import Run, Series
+
+# Bindings of config.gin in which two seeds of a configuration differ, and their lines: gin breaks
+# a long one after a backslash.
+_OF_A_SEED = re.compile(r"^(?:\w+[./])*(?:random_seed|model_dir) =(?:.*\\\n)?.*\n?", re.I | re.M)
+_FACTS_OF_A_SEED = ("name", "seed")
+_DENSE_COLOURS = ("#D55E00", "#E69F00", "#222222")
+_MAP = "viridis"
+_LIGHTEST, _DARKEST = 0.72, 0.0  # of the map, for the fewest experts and for the most
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """One or more runs that differ in nothing but their seed.
+
+    Attributes:
+      label: what it is called beside its curves.
+      colour: of its curves.
+      runs: ascending by seed.
+    """
+
+    label: str
+    colour: str
+    runs: tuple[Run, ...]
+
+    @property
+    def dense(self) -> bool:
+        return self.runs[0].dense
+
+    @property
+    def sparse(self) -> bool:
+        return self.runs[0].sparse
+
+    @property
+    def num_experts(self) -> int | None:
+        """Experts of each Switch layer; 0 in a dense model; None where run.json lacks it."""
+        return self.runs[0].facts.get("num_experts")
+
+    @property
+    def parameters(self) -> int | None:
+        """Parameters of the model; None where run.json lacks them."""
+        return self.runs[0].facts.get("parameters")
+
+    @property
+    def title(self) -> str:
+        """The label, with the number of seeds where there are several."""
+        return f"{self.label} ({len(self.runs)} seeds)" if len(self.runs) > 1 else self.label
+
+
+def group_runs(runs: Sequence[Run]) -> list[Configuration]:
+    """The configurations of some runs, in the order of their first runs.
+
+    Where they differ in the number of experts (`is_study`), they are in the order of that number,
+    called by it, and coloured by it.
+    """
+    groups = _groups(runs)
+    if not _differ_in_experts(groups):
+        names = [_common_name(group) for group in groups]
+        labels = [
+            name if names.count(name) == 1 else group[0].name
+            for name, group in zip(names, groups, strict=True)
+        ]
+        return [
+            Configuration(*parts)
+            for parts in zip(labels, colours(len(groups)), map(tuple, groups), strict=True)
+        ]
+    groups.sort(key=lambda group: (_experts(group), group[0].facts.get("parameters", 0)))
+    dense = [group for group in groups if not _experts(group)]
+    tints = np.linspace(_LIGHTEST, _DARKEST, len(groups) - len(dense))
+    palette = [_DENSE_COLOURS[i % len(_DENSE_COLOURS)] for i in range(len(dense))]
+    palette += [to_hex(matplotlib.colormaps[_MAP](tint)) for tint in tints]
+    return [
+        Configuration(_experts_label(group, len(dense)), colour, tuple(group))
+        for group, colour in zip(groups, palette, strict=True)
+    ]
+
+
+def is_study(found: Sequence[Configuration]) -> bool:
+    """Whether the configurations are a study of the number of experts.
+
+    They are if there are three or more that began from scratch, with a dense one among them, and
+    no two sparse ones have as many experts.
+    """
+    return _differ_in_experts([c.runs for c in found])
+
+
+def colours_of_runs(found: Sequence[Configuration]) -> list[str]:
+    """The colour of each run, in the order of the configurations."""
+    return [configuration.colour for configuration in found for _ in configuration.runs]
+
+
+def _differ_in_experts(groups: Sequence[Sequence[Run]]) -> bool:
+    experts = [_experts(group) for group in groups]
+    sparse = [n for n in experts if n > 0]
+    return (
+        len(groups) >= 3
+        and 0 in experts
+        and -1 not in experts
+        and len(set(sparse)) == len(sparse) >= 2
+        and not any(run.fine_tuned for group in groups for run in group)
+    )
+
+
+def _experts(group: Sequence[Run]) -> int:
+    return group[0].facts.get("num_experts", -1)
+
+
+def _experts_label(group: Sequence[Run], num_dense: int) -> str:
+    if _experts(group):
+        return f"{_experts(group)} experts"
+    if num_dense == 1:
+        return "dense"
+    name = _common_name(group)
+    return name if len(group) > 1 else re.sub(rf"(?<=.)[\W_]+(seed)?{group[0].seed}$", "", name)
+
+
+def _common_name(group: Sequence[Run]) -> str:
+    """What the runs' names begin with, without what separates it from the seed."""
+    if len(group) == 1:
+        return group[0].name
+    common = os.path.commonprefix([run.name for run in group])
+    return re.sub(r"(?<=.)[\W_]+(seed)?[\W_]*\d*$", "", common) or group[0].name
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(_identity(run), []).append(run)
+    groups = []
+    for group in found.values():
+        # Two runs of one seed are not two seeds.
+        if len({run.seed for run in group}) == len(group):
+            groups.append(sorted(group, key=lambda run: run.seed or 0))
+        else:
+            groups += [[run] for run in group]
+    return groups
+
+
+def _identity(run: Run) -> str:
+    """The same text for runs that differ in nothing but their seed."""
+    if not run.config or run.seed is None:
+        return run.folder
+    facts = {key: x for key, x in run.facts.items() if key not in _FACTS_OF_A_SEED}
+    return json.dumps(facts, sort_keys=True) + _OF_A_SEED.sub("", run.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanCurve:
+    """The mean of some curves over seeds; of one curve itself.
+
+    Attributes:
+      step, seconds: [T]; ascending.
+      mean: [T], of the curves that go as far.
+      low, high: [T], the band: the two curves, or one standard deviation either side of the mean
+        for three and more; NaN for one curve, and where one of several has not got as far.
+    """
+
+    step: np.ndarray
+    seconds: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def mean_curve(series: Sequence[Series], name: str) -> MeanCurve | None:
+    """The mean over some runs at the steps of any; between its own steps a curve is straight.
+
+    None where no run has a value.
+    """
+    series = [s for s in series if np.isfinite(s.get(name)).any()]
+    if not series:
+        return None
+    step = np.unique(np.concatenate([s.step for s in series]))
+    values, seconds = (
+        np.stack([_at(step, s, x) for s, x in zip(series, numbers, strict=True)])
+        for numbers in ([s.get(name) for s in series], [s.seconds for s in series])
+    )
+    there = np.stack([(step >= s.step[0]) & (step <= s.step[-1]) for s in series])
+    mean, mean_seconds = (np.sum(x, axis=0, where=there) / there.sum(0) for x in (values, seconds))
+    low = high = np.full(len(step), np.nan)
+    if len(series) > 1:
+        spread = values.std(0, ddof=1)
+        two = len(series) == 2
+        low = np.where(there.all(0), values.min(0) if two else mean - spread, np.nan)
+        high = np.where(there.all(0), values.max(0) if two else mean + spread, np.nan)
+    return MeanCurve(step, mean_seconds, mean, low, high)
+
+
+def _at(step: np.ndarray, series: Series, values: np.ndarray) -> np.ndarray:
+    """The values [T] of a curve at other steps [U]."""
+    return values if len(step) == len(series) else np.interp(step, series.step, values)
+
+
+def band_caption(found: Sequence[Configuration], *, line: str = "Line", band: str = "band") -> str:
+    """What `mean_curve` gives, drawn as `line` and `band`; empty where no run has another seed."""
+    seeds = sorted({len(configuration.runs) for configuration in found} - {1})
+    if not seeds:
+        return ""
+    bands = ["from the lower to the higher of 2 seeds"] if 2 in seeds else []
+    if seeds[-1] > 2:
+        numbers = " or ".join(str(n) for n in seeds if n > 2)
+        bands.append(f"one standard deviation of {numbers} seeds either side of the mean")
+    return f"{line} = mean over seeds; {band} = {', or '.join(bands)}."

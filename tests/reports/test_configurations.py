@@ -1,0 +1,154 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from switch_jax.reports import configurations
+from switch_jax.reports.configurations import band_caption, group_runs, is_study, mean_curve
+from tests.reports.by_hand import run, seed, series
+
+POINTS = [(100, -4.0)]
+
+
+def grouped(runs):
+    return [(c.label, [run.name for run in c.runs]) for c in group_runs(runs)]
+
+
+def test_runs_that_differ_in_seed_and_folder_are_one_configuration():
+    runs = [seed(1, "switch", 8, POINTS), seed(0, "dense", 0, POINTS), seed(0, "switch", 8, POINTS)]
+    assert grouped(runs) == [("switch", ["switch_0", "switch_1"]), ("dense_0", ["dense_0"])]
+    assert [c.title for c in group_runs(runs)] == ["switch (2 seeds)", "dense_0"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": "NUM_EXPERTS = 8\nLEARNING_RATE = 0.1\n"},
+        {"facts": {"num_experts": 8, "seed": 1, "device": "TPU v5e x 8"}},
+        {"config": ""},
+    ],
+)
+def test_runs_that_differ_in_more_are_not(change):
+    first = seed(0, "switch", 8, POINTS)
+    other = dataclasses.replace(seed(1, "switch", 8, POINTS), **change)
+    assert [len(c.runs) for c in group_runs([first, other])] == [1, 1]
+
+
+def test_two_runs_of_one_seed_are_not_two_seeds():
+    runs = [seed(0, "a", 8, POINTS), seed(0, "b", 8, POINTS)]
+    assert grouped(runs) == [("a_0", ["a_0"]), ("b_0", ["b_0"])]
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (("dense_0", "dense_1"), "dense"),
+        (("dense.seed10", "dense.seed12"), "dense"),
+        (("t5-base-1", "t5-base-2"), "t5-base"),
+        (("0", "1"), "0"),
+        (("experts_8_0", "experts_8_1"), "experts_8"),
+    ],
+)
+def test_the_label_is_what_the_names_begin_with(names, label):
+    runs = [
+        dataclasses.replace(seed(i, "run", 8, POINTS), name=name) for i, name in enumerate(names)
+    ]
+    assert grouped(runs) == [(label, list(names))]
+
+
+def test_a_study_is_in_the_order_of_experts_with_a_colour_for_each():
+    runs = [seed(0, f"experts_{n}", n, POINTS) for n in (16, 2, 8, 4)]
+    runs += [seed(i, "dense", 0, POINTS) for i in (0, 1)]
+    found = group_runs(runs)
+    assert is_study(found)
+    labels = ["dense", "2 experts", "4 experts", "8 experts", "16 experts"]
+    assert [c.label for c in found] == labels
+    brightness = [sum(matplotlib_rgb(c.colour)) for c in found[1:]]
+    assert brightness == sorted(brightness, reverse=True)
+    assert found[0].colour not in [c.colour for c in found[1:]]
+    assert configurations.colours_of_runs(found) == [found[0].colour, *(c.colour for c in found)]
+
+
+def matplotlib_rgb(colour):
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def test_two_dense_models_of_a_study_keep_their_names():
+    large = seed(0, "dense_large", 0, POINTS, parameters=10)
+    runs = [large, seed(0, "dense", 0, POINTS, parameters=5)]
+    runs += [seed(0, f"experts_{n}", n, POINTS) for n in (2, 4)]
+    labels = ["dense", "dense_large", "2 experts", "4 experts"]
+    assert [c.label for c in group_runs(runs)] == labels
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [("a", 0), ("b", 8)],
+        [("a", 0), ("b", 8), ("c", 8)],
+        [("a", 2), ("b", 4), ("c", 8)],
+        [("a", 0), ("b", 0), ("c", 8)],
+    ],
+)
+def test_other_runs_are_no_study_and_keep_order_and_names(runs):
+    found = group_runs([run(name, experts, POINTS) for name, experts in runs])
+    assert not is_study(found)
+    assert [c.label for c in found] == [name for name, _ in runs]
+
+
+def test_a_run_of_unknown_experts_makes_no_study():
+    runs = [run(name, n, POINTS) for name, n in (("a", 0), ("b", 2), ("c", 4))]
+    runs[1] = dataclasses.replace(runs[1], facts={})
+    assert not is_study(group_runs(runs))
+
+
+def test_fine_tuned_runs_are_no_study():
+    start = {"initial_checkpoint": "/run/checkpoints/4"}
+    runs = [run(name, n, POINTS, **start) for name, n in (("a", 0), ("b", 2), ("c", 4))]
+    assert not is_study(group_runs(runs))
+
+
+def test_the_band_of_two_seeds_is_both():
+    a = series([(100, -4.0), (200, -3.0)], seconds_per_step=1.0)
+    b = series([(100, -5.0), (200, -2.0)], seconds_per_step=2.0)
+    curve = mean_curve([a, b], "neg_log_perplexity")
+    assert curve.step.tolist() == [100, 200] and curve.seconds.tolist() == [150, 300]
+    assert curve.mean.tolist() == [-4.5, -2.5]
+    assert curve.low.tolist() == [-5.0, -3.0] and curve.high.tolist() == [-4.0, -2.0]
+
+
+def test_the_band_of_three_seeds_is_one_standard_deviation():
+    curve = mean_curve([series([(1, x)]) for x in (-5.0, -4.0, -3.0)], "neg_log_perplexity")
+    assert (curve.low.item(), curve.mean.item(), curve.high.item()) == (-5.0, -4.0, -3.0)
+    curve = mean_curve([series([(1, x)]) for x in (-6.0, -3.0, -3.0)], "neg_log_perplexity")
+    np.testing.assert_allclose([curve.low, curve.high], [[-4 - 3**0.5], [-4 + 3**0.5]])
+
+
+def test_a_seed_that_has_not_got_as_far_leaves_the_mean_to_the_others():
+    far = series([(100, -4.0), (200, -3.0), (300, -2.0)])
+    near = series([(100, -5.0), (150, -4.5)])
+    curve = mean_curve([far, near], "neg_log_perplexity")
+    assert curve.step.tolist() == [100, 150, 200, 300]
+    assert curve.mean.tolist() == [-4.5, -4.0, -3.0, -2.0]
+    np.testing.assert_array_equal(curve.low, [-5.0, -4.5, np.nan, np.nan])
+
+
+def test_one_run_has_no_band_and_keeps_what_is_not_finite():
+    curve = mean_curve([series([(1, -4.0), (2, np.nan)])], "neg_log_perplexity")
+    np.testing.assert_array_equal(curve.mean, [-4.0, np.nan])
+    assert np.isnan(curve.low).all() and np.isnan(curve.high).all()
+    assert mean_curve([series([(1, -4.0)])], "content_neg_log_perplexity") is None
+    assert mean_curve([], "neg_log_perplexity") is None
+
+
+def test_the_caption_says_what_a_band_is():
+    one = group_runs([seed(0, "one", 8, POINTS)])
+    two = group_runs([seed(i, "two", 4, POINTS) for i in range(2)])
+    three = group_runs([seed(i, "three", 2, POINTS) for i in range(3)])
+    assert band_caption(one) == ""
+    assert band_caption([*one, *two]) == (
+        "Line = mean over seeds; band = from the lower to the higher of 2 seeds."
+    )
+    assert band_caption([*two, *three]).endswith(
+        "2 seeds, or one standard deviation of 3 seeds either side of the mean."
+    )
