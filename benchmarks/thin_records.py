@@ -1,0 +1,100 @@
+"""Thins the records of runs to some 50 KB each, to be committed and reported again.
+
+    python benchmarks/thin_records.py RUN... OUTPUT
+    switch_jax report OUTPUT/*
+
+Writes OUTPUT/NAME for each run folder, with what the report reads: `run.json` and `config.gin`
+without absolute paths, and a `metrics.jsonl` with all evaluations, every Nth training record
+without norms, times and memory, and the routing of every few of those. Numbers have six digits.
+"""
+
+import argparse
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from switch_jax.errors import UserError
+from switch_jax.reports.runs import drop_lost_attempts
+from switch_jax.run_folder import Record, RunFolder, read_config, read_metrics, read_run_json
+
+TRAIN_RECORDS = 60  # at most
+ROUTER_RECORDS = 10  # at most
+# A quoted absolute path or URL; kept is its last name, and of a checkpoint RUN/checkpoints/STEP.
+_ABSOLUTE = re.compile(
+    r"""(['"])(?:[/~]|\w+://)(?:[^'"]*?/)??((?:[^'"/]+/checkpoints/)?[^'"/]+)/?\1"""
+)
+
+
+def main() -> None:
+    """Thins the runs named in the command line, and prints the size of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="run folder")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder for the thinned runs")
+    args = parser.parse_args()
+    names = [run.resolve().name for run in args.runs]
+    if len(set(names)) < len(names):
+        parser.error(f"two runs have the same folder name ({', '.join(names)})")
+    for run, name in zip(args.runs, names, strict=True):
+        target = args.output / name
+        if target.resolve() == run.resolve():
+            parser.error(f"{run} would overwrite itself: name another OUTPUT than {args.output}")
+        try:
+            thin(run, target)
+        except UserError as error:
+            parser.error(str(error))
+        print(f"{target}: {sum(f.stat().st_size for f in target.iterdir()) / 1000:.0f} KB")
+
+
+def thin(run: Path, target: Path) -> None:
+    """Writes the thinned run folder.
+
+    Raises:
+      UserError: there are no records in the run's folder.
+    """
+    source, output = RunFolder.from_url(run), RunFolder(target)
+    train, evals = drop_lost_attempts(read_metrics(source).value)
+    if not train and not evals:
+        raise UserError(f"{source.metrics} holds no train or eval record")
+    records = [*thinned(train), *(record for series in evals.values() for record in series)]
+    records.sort(key=lambda record: record["step"])
+    target.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(rounded(record)) + "\n" for record in records]
+    output.metrics.write_text("".join(lines))
+    facts = json.dumps(read_run_json(source).value, indent=2)
+    output.description.write_text(without_folders(facts) + "\n")
+    output.config.write_text(without_folders(read_config(source).value))
+
+
+def thinned(train: list[Record]) -> list[Record]:
+    """The last of every N training records; its skipped steps are those of all N."""
+    size = math.ceil(len(train) / TRAIN_RECORDS)
+    groups = [train[max(0, end - size) : end] for end in range(len(train), 0, -size)]
+    per_router = math.ceil(len(groups) / ROUTER_RECORDS)
+    kept = []
+    for i, group in enumerate(groups):
+        record = {key: x for key, x in group[-1].items() if not isinstance(x, dict)}
+        record["skipped_steps"] = sum(r.get("skipped_steps", 0) for r in group)
+        if group[-1].get("router") and i % per_router == 0:
+            record["router"] = group[-1]["router"]
+        kept.append(record)
+    return kept
+
+
+def rounded(value: Any) -> Any:
+    """The same with six digits for each number that is no integer, at any depth."""
+    if isinstance(value, dict):
+        return {key: rounded(x) for key, x in value.items()}
+    if isinstance(value, list):
+        return [rounded(x) for x in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def without_folders(text: str) -> str:
+    """The text of a JSON or gin file with absolute paths cut to what names a run or file."""
+    return _ABSOLUTE.sub(r"\1\2\1", text)
+
+
+if __name__ == "__main__":
+    main()
