@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from switch_jax.errors import storage_error
+from switch_jax.errors import UserError, storage_error
 
 
 @contextlib.contextmanager
@@ -48,3 +49,22 @@ def open_atomic(file: Path) -> Iterator[BinaryIO]:
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, which becomes `folder` at the end; after an error it is removed.
+
+    Raises:
+      UserError: `folder` is there already, or cannot be made.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: name a folder that is not, or an empty one")
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
+    with explain_write_errors(folder):
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            unfinished.replace(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)

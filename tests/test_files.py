@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from switch_jax.errors import TransientError, UserError
-from switch_jax.files import atomic_write, explain_write_errors, open_atomic
+from switch_jax.files import atomic_write, explain_write_errors, new_folder, open_atomic
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,23 @@ def test_an_error_within_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyError
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path):
+    folder = tmp_path / "above" / "folder"
+    with pytest.raises(KeyError), new_folder(folder) as unfinished:
+        (unfinished / "half").touch()
+        raise KeyError
+    assert list(folder.parent.iterdir()) == []
+    with new_folder(folder) as unfinished:
+        (unfinished / "whole").touch()
+        assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+    assert list(folder.parent.iterdir()) == [folder]
+    for taken in (folder, folder / "whole"):
+        with pytest.raises(UserError, match="is there already: name a folder"), new_folder(taken):
+            pass
+    (folder.parent / "empty").mkdir()
+    with new_folder(folder.parent / "empty") as unfinished:
+        (unfinished / "x").touch()
+    assert (folder.parent / "empty" / "x").exists()

@@ -4,6 +4,7 @@ checkpoints    saves and restores for the job   read_only      reads parameters 
 preservation   which checkpoints stay           set_aside      folders `discarded` and `damaged`
 amended_notes  notes after a rollback           integrity      damage, arrays of another model
 lock           one job for each run folder      orbax_patches  private names of Orbax
+in_pieces      parameters larger than memory
 """
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored

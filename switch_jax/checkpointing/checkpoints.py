@@ -111,8 +111,8 @@ class Checkpoints:
           None where there is no checkpoint.
 
         Raises:
-          UserError: the checkpoint is of another model; names the first arrays that differ. Or all
-            are damaged.
+          UserError: the checkpoint is of another model; names the first arrays that differ. Or it
+            holds parameters alone, or all are damaged.
           TransientError: the storage failed; no checkpoint is moved for that.
         """
         fresh = fresh or {}
@@ -131,6 +131,12 @@ class Checkpoints:
                 shapes, notes = description
                 name = f"the checkpoint of step {step} in {self._folder.checkpoints}"
                 wanted = shapes_of(abstract_state)
+                if _parts(shapes) == {"parameters"} != _parts(wanted):
+                    raise UserError(
+                        f"{name} holds parameters alone, as `switch_jax convert` writes them: to "
+                        f"start from them set INITIAL_CHECKPOINT_PATH to {self._folder}, and "
+                        "MODEL_DIR to another folder"
+                    )
                 check_model(_without(fresh, shapes), _without(fresh, wanted), name, _REMEDY)
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, damage = try_to_read(self._load, step, abstract_state, lacking)
@@ -264,6 +270,11 @@ class Checkpoints:
             f"no checkpoint is left in {self._folder.checkpoints}: all were damaged, and are in "
             f"{self._folder.damaged}; start again in another MODEL_DIR"
         )
+
+
+def _parts(shapes: Shapes) -> set[str]:
+    """Names of the parts of the state that these arrays belong to."""
+    return {path.split("/")[0] for path in shapes}
 
 
 def _without(parts: Mapping[str, Any], shapes: Shapes) -> Shapes:

@@ -22,7 +22,7 @@ from switch_jax.runtime.processes import gather, run_on_all
 
 Parameters = TypeVar("Parameters")
 
-_ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
+ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
 
 
 def best_step(model_dir: str | Path) -> int:
@@ -51,7 +51,7 @@ def commit_time(checkpoint: Path) -> int:
     Raises:
       UserError: it cannot be read.
     """
-    saved, reason = try_to_read(lambda: ocp.metadata(checkpoint, _ARRAYS).commit_timestamp_nsecs)
+    saved, reason = try_to_read(lambda: ocp.metadata(checkpoint, ARRAYS).commit_timestamp_nsecs)
     if saved is None:
         raise UserError(_damaged(checkpoint, reason or "it does not say when it was saved"))
     return saved
@@ -114,7 +114,7 @@ def _found(path: str | Path, step: int | None) -> Path:
     given = local_path(path).absolute()
     if not given.is_dir():
         raise UserError(f"there is no folder {path} to take parameters from")
-    if step is None and (given / _ARRAYS).is_dir():
+    if step is None and (given / ARRAYS).is_dir():
         return given
     folder = RunFolder(given)
     steps = folder.checkpoint_steps()
@@ -131,7 +131,7 @@ def _found(path: str | Path, step: int | None) -> Path:
 
 def _saved_shapes(checkpoint: Path) -> Shapes:
     check_metadata_readable(checkpoint)
-    shapes = shapes_of(ocp.metadata(checkpoint, _ARRAYS).metadata["parameters"])
+    shapes = shapes_of(ocp.metadata(checkpoint, ARRAYS).metadata["parameters"])
     if not shapes:
         raise ValueError("its description cannot be read")
     return shapes
@@ -140,7 +140,7 @@ def _saved_shapes(checkpoint: Path) -> Shapes:
 def _metric(checkpoint: Path) -> float | None:
     """The number that the best are chosen by; None: there was no evaluation, or it is damaged."""
     record, _ = try_to_read(
-        lambda: verify_checksum(ocp.metadata(checkpoint, _ARRAYS).custom_metadata)
+        lambda: verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
     )
     return record and record["value"]
 
@@ -150,7 +150,7 @@ def _read(checkpoint: Path, abstract_parameters: Any) -> Any:
     context.pytree.loading.partial_load = True
     abstract = {"parameters": abstract_parameters}
     with context:
-        return ocp.load(checkpoint, abstract, checkpointable_name=_ARRAYS)["parameters"]
+        return ocp.load(checkpoint, abstract, checkpointable_name=ARRAYS)["parameters"]
 
 
 def _damaged(checkpoint: Path, reason: str) -> str:

@@ -1,0 +1,96 @@
+"""Reads and writes a checkpoint's parameters in pieces, since a model may be larger than memory.
+
+Orbax reads and writes whole arrays. It stores them with TensorStore, as Zarr 3 in an OCDBT
+database, and TensorStore reads and writes parts of them.
+"""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorstore as ts
+from orbax.checkpoint import v1 as ocp
+
+from switch_jax.checkpointing import orbax_patches
+from switch_jax.checkpointing.integrity import add_checksum
+from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
+from switch_jax.checkpointing.read_only import ARRAYS
+from switch_jax.errors import storage_error
+
+_CONTENT = "parameters"
+
+
+def create_checkpoint(checkpoint: Path, abstract_parameters: Any, stacked_axes: Any) -> None:
+    """Makes a checkpoint that holds parameters alone, all of them zero.
+
+    Args:
+      checkpoint: the folder, which must not be there yet.
+      abstract_parameters: nested dict of shapes.
+      stacked_axes: the number of leading axes of each parameter along which it is written in pieces
+        of one; nested in the same way.
+    """
+    orbax_patches.apply()
+    # One zero, seen as an array of the whole shape: it takes no memory, and compressed no space.
+    zeros = jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), abstract_parameters)
+
+    def storage(path: Any, value: np.ndarray) -> Any:
+        """A chunk is a piece."""
+        axes = stacked_axes
+        for key in path[1:]:
+            axes = axes[key.key]
+        piece = math.prod(value.shape[axes:]) * value.itemsize
+        return ocp.options.ArrayOptions.Saving.StorageOptions(
+            chunk_byte_size=piece, shard_axes=tuple(range(axes))
+        )
+
+    context = ocp.Context()
+    context.memory.deepcopy_host_arrays = False
+    context.array.saving.scoped_storage_options_creator = storage
+    notes = add_checksum({"notes": {}, "value": None})
+    with context, orbax_patches.without_logs():
+        ocp.save(checkpoint, {_CONTENT: zeros}, custom_metadata=notes)
+
+
+def open_parameters(checkpoint: Path, abstract_parameters: Any, *, write: bool = False) -> Any:
+    """The parameters as TensorStore has them, nested, to read parts of them, or to write them too.
+
+    Args:
+      checkpoint: its folder, whose parameters `read_only.check_parameters` has checked.
+      abstract_parameters: nested dict of shapes.
+      write: whether parts can be written.
+    """
+
+    def opened(path: Any, _: Any) -> ts.TensorStore:
+        name = ".".join([_CONTENT, *(key.key for key in path)])
+        database = {"driver": "ocdbt", "base": (checkpoint / ARRAYS).as_uri() + "/"}
+        spec = {"driver": "zarr3", "kvstore": {**database, "path": f"{name}/"}}
+        return ts.open(spec, open=True, read=True, write=write).result()
+
+    return jax.tree_util.tree_map_with_path(opened, abstract_parameters)
+
+
+def stored_pieces(array: ts.TensorStore, stacked_axes: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of the leading axes that cover the array, so that each stored chunk is read once."""
+    chunk = array.chunk_layout.read_chunk.shape or ()
+    steps = [step or 1 for step in chunk[:stacked_axes]]
+    starts = [range(0, size, step) for size, step in zip(array.shape, steps, strict=False)]
+    for start in itertools.product(*starts):
+        yield tuple(slice(s, s + step) for s, step in zip(start, steps, strict=True))
+
+
+@contextlib.contextmanager
+def storage_errors_explained(what: str) -> Iterator[None]:
+    """Within, an error of Orbax or TensorStore becomes a UserError with its first cause.
+
+    Args:
+      what: the beginning of the message, as in 'PATH cannot be read'.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise storage_error(f"{what}: {root_cause_text(error)}", root_cause(error)) from error
