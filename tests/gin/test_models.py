@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+import re
 import runpy
 from pathlib import Path
 
@@ -55,7 +56,7 @@ BILLIONS = {
     ("switch_xxl", 128): "394.675",
     ("switch_xxl", 64): "201.4",
     ("switch_c", 2048): "1571.4",
-    ("switch_c_released", 2048): "1571.328",
+    ("switch_c_2048", 2048): "1571.328",
 }
 
 
@@ -94,6 +95,14 @@ def test_switch_models_have_as_many_parameters_as_published(name, experts):
     published = BILLIONS[name, experts]
     count = parameter_count(resolve(name, f"NUM_EXPERTS={experts}")) / 1e9
     assert f"{count:.{len(published.partition('.')[2])}f}" == published
+
+
+@pytest.mark.parametrize("name", [m for m in MODELS if re.fullmatch(r"switch_\w+_\d+", m)])
+def test_the_name_of_a_released_switch_model_has_its_experts(name):
+    size, _, experts = name.removeprefix("switch_").rpartition("_")
+    assert resolve(name).num_experts == int(experts)
+    family = f"switch_{size}" if size != "c" else name
+    assert resolve(name) == resolve(family, f"NUM_EXPERTS={experts}")
 
 
 @pytest.mark.parametrize(

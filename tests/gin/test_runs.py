@@ -5,6 +5,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.cli import gin_config
 from switch_jax.model.flops import forward_flops
+from switch_jax.moe import expert_capacity, group_shape
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.trainer.prepare import check_for_slices
 from tests.gin.test_models import MODELS
@@ -35,6 +36,25 @@ def test_fine_tuning_is_that_of_section_4_1():
     assert (optimizer.lr_schedule, optimizer.learning_rate) == ("constant", 1e-3)
     assert optimizer.trained_parameters == "non_expert"
     assert data.pack and config.model.jitter_noise == 0.01
+
+
+def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
+    files = ["models/switch_base_8.gin", "runs/pretrain.gin", "runs/hugging_face_semantics.gin"]
+    gin_config.parse(files, BINDINGS[:2], [])
+    config = gin_config.build()
+    model = config.model
+    for length, size in zip(config.data.lengths, model.group_sizes.values(), strict=True):
+        assert group_shape(16, length, size) == (16, length)
+        for factor in model.train_expert_capacity_factor, model.eval_expert_capacity_factor:
+            capacity = expert_capacity(
+                length,
+                model.num_experts,
+                factor,
+                min_capacity=model.min_expert_capacity,
+                multiple=model.expert_capacity_multiple,
+            )
+            assert capacity == 64
+    assert not config.data.pack
 
 
 def test_pretraining_starts_from_scratch_and_trains_all():
