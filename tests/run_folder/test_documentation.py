@@ -56,6 +56,7 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
         for path in (
             folder.metrics,
             folder.config,
+            folder.vocabulary,
             folder.description,
             folder.status,
             folder.lock,

@@ -1,0 +1,175 @@
+"""Convert a checkpoint from or to the folder of a Hugging Face model.
+
+    switch_jax convert switch-base-8 runs/switch_base_8   # Hugging Face's folder -> a MODEL_DIR
+    switch_jax convert runs/tuned tuned_hugging_face      # the newest checkpoint -> such a folder
+    switch_jax convert --inspect switch-base-8            # what is in there
+
+The models are Switch Transformers, T5 (1.0 and 1.1) and mT5. Every tensor is accounted for: one
+that is missing, left over or of another shape is named, and nothing is written. The target is a new
+folder, and complete once it is there. docs/converting.md says what differs between the two.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from switch_jax.cli import gin_flags
+from switch_jax.errors import UserError
+from switch_jax.paths import is_file, local_path
+from switch_jax.run_folder import RunFolder
+
+# What a converted model is evaluated on where nothing else is named: text that comes with us.
+_TASK = "english_span_corruption"
+_BATCH_SIZE = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The source, the target, and what cannot be inferred from them."""
+    parser.add_argument("source", metavar="SOURCE", help="a Hugging Face folder, or a MODEL_DIR")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="the folder to write")
+    parser.add_argument(
+        "--inspect", action="store_true", help="describe SOURCE by its headers, and write nothing"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="latest",
+        metavar="WHICH",
+        help="of a MODEL_DIR: latest, best or a step; default: %(default)s",
+    )
+    parser.add_argument(
+        "--model_type",
+        choices=["switch_transformers", "t5", "mt5"],
+        help="of the Hugging Face folder to write; default: switch_transformers or t5",
+    )
+    gin_flags.add_gin_flags(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Converts, or describes."""
+    source = local_path(args.source, "SOURCE").absolute()
+    if not source.is_dir():
+        raise UserError(
+            f"there is no folder {args.source}: download the model first, for example with "
+            "`hf download NAME --local-dir FOLDER`"
+        )
+    if args.inspect == bool(args.target):
+        raise UserError("write --inspect SOURCE to describe it, or SOURCE TARGET to convert it")
+    from switch_jax.conversion.hugging_face.folder import is_hugging_face
+
+    theirs = is_hugging_face(source)
+    if args.inspect:
+        print("\n".join(_description(args, source, theirs)))
+        return 0
+    target = local_path(args.target, "TARGET").absolute()
+    if theirs:
+        _to_run(args, source, target)
+    else:
+        _to_hugging_face(args, source, target)
+    print(f"wrote {args.target}")
+    return 0
+
+
+def _description(args: argparse.Namespace, source: Path, theirs: bool) -> list[str]:
+    from switch_jax.conversion import inspect
+
+    if theirs:
+        return inspect.hugging_face_checkpoint(source).lines()
+    config, checkpoint = _open_run(args, source)
+    return inspect.run_checkpoint(checkpoint, config).lines()
+
+
+def _to_run(args: argparse.Namespace, source: Path, target: Path) -> None:
+    from switch_jax.cli import gin_config
+    from switch_jax.conversion.hugging_face.folder import open_for_model, read_architecture
+    from switch_jax.conversion.hugging_face.tokenizer import (
+        sentencepiece_file,
+        vocabulary_identity,
+        vocabulary_name,
+    )
+    from switch_jax.conversion.to_run import write_run
+
+    architecture = read_architecture(source)
+    file = sentencepiece_file(source, architecture["num_embeddings"])
+    name = str(RunFolder(target).vocabulary) if file else vocabulary_name(source)
+    model_file = "models/switch_base.gin" if architecture["num_experts"] else "models/t5_base.gin"
+    args.gin_file = args.gin_file or [model_file, "runs/pretrain.gin"]
+    args.gin_bindings = [
+        f"MODEL_DIR={str(target)!r}",
+        f"MIXTURE_OR_TASK_NAME={_TASK!r}",
+        f"BATCH_SIZE={_BATCH_SIZE}",
+        f"VOCABULARY={name!r}",
+        *_model_bindings(architecture),
+        *args.gin_bindings,
+    ]
+    config = gin_flags.build(args)
+    folder = open_for_model(source, config.model)
+    identities = {}
+    if config.data.vocabulary != name:  # --gin.VOCABULARY
+        file = None
+    elif file:
+        identities = dict.fromkeys(("inputs", "targets"), vocabulary_identity(file))
+    else:
+        print(
+            f"{source} has no spiece.model, so VOCABULARY is {config.data.vocabulary!r}: check "
+            "that the model was trained with it"
+        )
+    config_text = gin_config.config_text()
+    write_run(target, folder.parameters, config, config_text, source, file, identities, _progress)
+
+
+def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> None:
+    from switch_jax.cli import inference_flags
+    from switch_jax.conversion.hugging_face.export import write_folder
+    from switch_jax.conversion.hugging_face.model_config import config_json
+    from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
+
+    config, checkpoint = _open_run(args, source)
+    described = config_json(config, args.model_type)
+    recorded = inference_flags.run_vocabularies(args, source)
+    inference_flags.check_same_vocabularies(source, recorded, config.data)
+    tokenizer = tokenizer_files(config.data)
+    write_folder(target, checkpoint, config.model, described, tokenizer, _progress)
+
+
+def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
+    """The config of a run, and the checkpoint that --checkpoint names."""
+    from switch_jax.checkpointing import find_checkpoint
+    from switch_jax.cli import inference_flags
+
+    config_gin = RunFolder(source).config
+    if not is_file(config_gin):
+        raise UserError(
+            f"{args.source} holds no model: a Hugging Face folder has a config.json, and a "
+            "MODEL_DIR a config.gin"
+        )
+    args.gin_file = args.gin_file or [str(config_gin)]
+    config = gin_flags.build(args, unneeded=["MODEL_DIR"])
+    if args.checkpoint == "all":
+        raise UserError("--checkpoint all: convert takes one; write latest, best or a step")
+    (step,) = inference_flags.checkpoint_steps(source, args.checkpoint)
+    return config, find_checkpoint(source, step)
+
+
+def _model_bindings(architecture: dict[str, Any]) -> list[str]:
+    """Bindings of the macros that the packaged models have, and of the other fields."""
+    without_macro = {
+        *("activation", "tie_embeddings", "norm_epsilon"),
+        *("relative_position_buckets", "relative_position_max_distance"),
+    }
+    if not architecture["num_experts"]:
+        without_macro.add("num_experts")
+    return [
+        f"{f'ModelConfig.{name}' if name in without_macro else name.upper()}={value!r}"
+        for name, value in architecture.items()
+    ]
+
+
+@contextmanager
+def _progress(size: int) -> Iterator[Callable[[int], object]]:
+    """A bar of the bytes that are written."""
+    from tqdm import tqdm
+
+    with tqdm(total=size, unit="B", unit_scale=True) as bar:
+        yield bar.update

@@ -1,0 +1,8 @@
+"""Checkpoints of other formats: into ours, out of ours, and what they hold.
+
+stacked   how a parameter lies in the tensors of another format
+to_run    writes a run's folder from such tensors
+inspect   what a checkpoint of any format is, by its headers
+
+A package for each format: `hugging_face`.
+"""

@@ -1,0 +1,263 @@
+"""config.json of a Hugging Face model and our `ModelConfig`, in both directions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from switch_jax.config import Config, ModelConfig
+from switch_jax.errors import UserError, storage_error
+from switch_jax.moe import expert_capacity
+from switch_jax.schema import (
+    Object,
+    SchemaError,
+    any_value,
+    enum,
+    integer,
+    nullable,
+    number_between,
+    parse_json,
+    string,
+)
+
+CONFIG = "config.json"
+ARCHITECTURES = {
+    "switch_transformers": "SwitchTransformersForConditionalGeneration",
+    "t5": "T5ForConditionalGeneration",
+    "mt5": "MT5ForConditionalGeneration",
+}
+# feed_forward_proj, where config.json has none.
+_DEFAULT_PROJECTION = {"t5": "relu", "mt5": "gated-gelu"}
+
+_MODEL_TYPE = Object(required={"model_type": string})
+_T5 = Object(
+    required={
+        "model_type": enum(*ARCHITECTURES),
+        **dict.fromkeys(("vocab_size", "d_model", "d_kv", "d_ff"), integer),
+        **dict.fromkeys(("num_layers", "num_heads"), integer),
+    },
+    optional={
+        "num_decoder_layers": nullable(integer),
+        "relative_attention_num_buckets": integer,
+        "relative_attention_max_distance": integer,
+        "layer_norm_epsilon": number_between(0, 1),
+        "feed_forward_proj": string,
+        "dense_act_fn": string,
+        **dict.fromkeys(("is_gated_act", "router_bias"), any_value),
+        **dict.fromkeys(("tie_word_embeddings", "scale_decoder_outputs"), any_value),
+    },
+)
+_SWITCH = Object(
+    required={
+        **_T5.required,
+        **dict.fromkeys(
+            ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers"), integer
+        ),
+    },
+    optional=_T5.optional,
+)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The fields of config.json that describe the model.
+
+    Raises:
+      UserError: there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
+    """
+    file = folder / CONFIG
+    try:
+        content = parse_json(file.read_bytes())
+        model_type = _MODEL_TYPE.valid_object("", content)["model_type"]
+        if model_type not in ARCHITECTURES:
+            raise UserError(
+                f"{file} describes a model of the type {model_type}; those that can be converted "
+                f"are {', '.join(ARCHITECTURES)}"
+            )
+        schema = _SWITCH if model_type == "switch_transformers" else _T5
+        return schema.valid_object("", content)
+    except SchemaError as error:
+        raise UserError(f"{file} does not describe a model: {error}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}") from error
+    except OSError as error:
+        raise storage_error(f"{file} cannot be read: {error.strerror}", error) from error
+
+
+def class_name(folder: Path) -> str:
+    """The class that loads the folder; raises UserError as `read_config`."""
+    return ARCHITECTURES[read_config(folder)["model_type"]]
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `ModelConfig` that the tensors and their meaning depend on.
+
+    What only training depends on is not among them: capacity, dropout, jitter, initialisation.
+
+    Args:
+      config: from `read_config`.
+
+    Raises:
+      UserError: our model cannot express it.
+    """
+    layers = config["num_layers"]
+    decoder_layers = config.get("num_decoder_layers")
+    fields = {
+        "num_embeddings": config["vocab_size"],
+        "embed_dim": config["d_model"],
+        "mlp_dim": config["d_ff"],
+        "head_dim": config["d_kv"],
+        "num_heads": config["num_heads"],
+        "num_encoder_layers": layers,
+        "num_decoder_layers": layers if decoder_layers is None else decoder_layers,
+        "activation": _activation(config),
+        "tie_embeddings": _is_tied(config),
+        "relative_position_buckets": config.get("relative_attention_num_buckets", 32),
+        "relative_position_max_distance": config.get("relative_attention_max_distance", 128),
+        "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
+        "num_experts": config.get("num_experts", 0),
+    }
+    if config["model_type"] != "switch_transformers":
+        return fields
+    if config.get("router_bias"):
+        raise UserError("router_bias is true: our routers, as the paper's, have no bias")
+    sparse = config["num_sparse_encoder_layers"]
+    fields |= {
+        "sparse_step": max(1, layers // max(1, sparse)),
+        "expert_mlp_dim": config["d_ff"],
+    }
+    theirs = {
+        "encoder": _sparse_layers(layers, sparse),
+        "decoder": _sparse_layers(
+            fields["num_decoder_layers"], config["num_sparse_decoder_layers"]
+        ),
+    }
+    model = ModelConfig(**fields)
+    if theirs != model.sparse_layers:
+        raise UserError(
+            f"the layers with experts are {theirs['encoder']} in the encoder and "
+            f"{theirs['decoder']} in the decoder; ours are the last of each SPARSE_STEP layers, "
+            "with the same step in both"
+        )
+    return fields
+
+
+def _activation(config: Mapping[str, Any]) -> str:
+    """The activation; Hugging Face's 'gated-gelu' is GELU by tanh, its gelu_new, as ours is."""
+    default = _DEFAULT_PROJECTION.get(config["model_type"]) or config.get("dense_act_fn", "relu")
+    name = config.get("feed_forward_proj", default)
+    if name == "gelu_new" and config.get("is_gated_act"):
+        name = "gated-gelu"
+    if name not in ("relu", "gated-gelu"):
+        raise UserError(f"the activation {name} is none of ours, relu and gated-gelu")
+    return name
+
+
+def _is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether the logits are those of the token embedding, scaled by d_model^-0.5.
+
+    T5 takes `tie_word_embeddings: false` for T5 1.1, which does not scale; since version 5 it
+    writes that as `scale_decoder_outputs: false`. mT5 never scales, whatever its config says.
+    """
+    untied = False in (config.get("tie_word_embeddings"), config.get("scale_decoder_outputs"))
+    return config["model_type"] != "mt5" and not untied
+
+
+def _sparse_layers(layers: int, num_sparse: int) -> list[int]:
+    """The layers with experts as Hugging Face places them, counted from 0."""
+    step = layers // num_sparse if num_sparse else layers
+    return [i for i in range(layers) if step == 1 or (step and i % step == 1)]
+
+
+def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]:
+    """config.json for a model of ours.
+
+    Args:
+      config: of its run. The capacity of an expert follows from the length of its inputs: there a
+        group is a row.
+      model_type: one of `ARCHITECTURES`; None: 'switch_transformers' or 't5'.
+
+    Raises:
+      UserError: Hugging Face's class cannot express it.
+    """
+    model = config.model
+    fitting = "switch_transformers" if model.num_experts else "t5"
+    model_type = model_type or fitting
+    is_sparse = model_type == "switch_transformers"
+    if is_sparse != (model.num_experts > 0):
+        raise UserError(
+            f"--model_type={model_type} is for a model {'with' if is_sparse else 'without'} "
+            f"experts, and this one has NUM_EXPERTS = {model.num_experts}: write {fitting}"
+        )
+    if model_type == "mt5" and model.tie_embeddings:
+        raise UserError(
+            "Hugging Face's mT5 never scales the decoder's output, and a model with "
+            "tie_embeddings = True does: its logits would be wrong; write --model_type=t5"
+        )
+    written = {
+        "architectures": [ARCHITECTURES[model_type]],
+        "model_type": model_type,
+        "vocab_size": model.num_embeddings,
+        "d_model": model.embed_dim,
+        "d_ff": model.mlp_dim,
+        "d_kv": model.head_dim,
+        "num_heads": model.num_heads,
+        "num_layers": model.num_encoder_layers,
+        "num_decoder_layers": model.num_decoder_layers,
+        "relative_attention_num_buckets": model.relative_position_buckets,
+        "relative_attention_max_distance": model.relative_position_max_distance,
+        "layer_norm_epsilon": model.norm_epsilon,
+        "dropout_rate": model.dropout_rate,
+        "tie_word_embeddings": model.tie_embeddings,
+        "is_encoder_decoder": True,
+        "dtype": "float32",
+        **SPECIAL_TOKENS,
+    }
+    if is_sparse:
+        return written | _switch_fields(config)
+    return written | {"feed_forward_proj": model.activation}
+
+
+# The decoder's first token is padding. Vocabularies with other ids are not exported.
+SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+
+
+def _switch_fields(config: Config) -> dict[str, Any]:
+    model = config.model
+    if model.activation != "relu":
+        raise UserError(
+            f"Hugging Face's Switch Transformers have no gated feed-forward layers, and this model "
+            f"has activation = {model.activation!r}: it cannot be written in their form"
+        )
+    if model.expert_mlp_dim not in (None, model.mlp_dim):
+        raise UserError(
+            f"Hugging Face's Switch Transformers have one d_ff, and this model has MLP_DIM = "
+            f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}: it cannot be written in "
+            "their form"
+        )
+    sparse = {stack: len(layers) for stack, layers in model.sparse_layers.items()}
+    layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}
+    placed = {stack: _sparse_layers(layers[stack], sparse[stack]) for stack in layers}
+    if placed != model.sparse_layers:
+        raise UserError(
+            f"with SPARSE_STEP = {model.sparse_step} the layers {model.sparse_layers['encoder']} "
+            f"of the encoder have experts; Hugging Face would put them into {placed['encoder']}: "
+            "only steps of 1 and 2 can be written in their form"
+        )
+    capacity = expert_capacity(
+        config.data.lengths[0],
+        model.num_experts,
+        model.eval_expert_capacity_factor,
+        min_capacity=model.min_expert_capacity,
+        multiple=model.expert_capacity_multiple,
+    )
+    return {
+        "num_experts": model.num_experts,
+        "num_sparse_encoder_layers": sparse["encoder"],
+        "num_sparse_decoder_layers": sparse["decoder"],
+        "expert_capacity": capacity,
+        "dense_act_fn": "relu",
+        "router_bias": False,
+        "router_dtype": "float32",
+        "router_jitter_noise": model.jitter_noise,
+        "router_aux_loss_coef": config.loss.aux_loss_factor,
+        "router_z_loss_coef": config.loss.router_z_loss_factor,
+    }

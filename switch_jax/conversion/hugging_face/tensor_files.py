@@ -1,0 +1,150 @@
+"""The tensor files of a Hugging Face folder: safetensors or PyTorch's .bin, one or several."""
+
+import dataclasses
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from switch_jax.conversion.stacked import Tensor
+from switch_jax.errors import UserError, storage_error
+from switch_jax.schema import Object, SchemaError, parse_json, string
+
+SAFETENSORS = "model.safetensors"
+# In the order in which Hugging Face looks for them.
+_FILES = (
+    SAFETENSORS,
+    f"{SAFETENSORS}.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_INDEX = Object(required={"weight_map": Object(others=string)})
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SafetensorsTensor:
+    """A tensor of a memory-mapped safetensors file; see `Tensor`."""
+
+    part: Any  # safetensors' slice, which has no public type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.part.get_shape())
+
+    @property
+    def dtype(self) -> str:
+        name = self.part.get_dtype()
+        return _DTYPES.get(name, name)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        return self.part[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchTensor:
+    """A tensor of a .bin file, which PyTorch memory-maps; see `Tensor`."""
+
+    tensor: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.tensor.dtype).removeprefix("torch.")
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        return self.tensor[index].float().numpy()  # NumPy has no bfloat16
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """The files that hold the tensors.
+
+    Raises:
+      UserError: there are none, one that the index names is not there, or the index is damaged.
+    """
+    first = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    if first is None:
+        raise UserError(
+            f"{folder} has none of the files {', '.join(_FILES)}: download the model's tensors, too"
+        )
+    if first.suffix != ".json":
+        return [first]
+    try:
+        weight_map = _INDEX.valid_object("", parse_json(first.read_bytes()))["weight_map"]
+    except SchemaError as error:
+        raise UserError(f"{first} is not an index of tensor files: {error}") from error
+    except OSError as error:
+        raise storage_error(f"{first} cannot be read: {error.strerror}", error) from error
+    files = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(files)} tensor files that {first} names are not there: "
+            f"{', '.join(missing[:3])}; download them, too"
+        )
+    return files
+
+
+def open_tensors(files: list[Path]) -> dict[str, Tensor]:
+    """The tensors of all files by name; headers are read alone.
+
+    Raises:
+      UserError: a file is damaged or is no tensor file, a tensor is there twice, or PyTorch would
+        be needed and is not installed.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        found = _open_bin(file) if file.suffix == ".bin" else _open_safetensors(file)
+        twice = tensors.keys() & found.keys()
+        if twice:
+            raise UserError(f"{min(twice)} is in {file} and in another of the files: remove one")
+        tensors |= found
+    return tensors
+
+
+def _open_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        opened = safe_open(file, "numpy")
+        return {name: SafetensorsTensor(opened.get_slice(name)) for name in opened.keys()}
+    except OSError as error:
+        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{file} is not a whole safetensors file ({error}): download it again"
+        ) from error
+
+
+def _open_bin(file: Path) -> dict[str, Tensor]:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{file} is a file of PyTorch, which is not installed: pip install torch, or take the "
+            "model as safetensors"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is about pickles that it then refuses
+            # Never a pickle with code: weights_only. Files of before 2020 cannot be mapped.
+            content = torch.load(
+                file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+            )
+    except OSError as error:
+        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
+    except Exception as error:  # PyTorch and pickle raise errors of many types
+        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+        raise UserError(
+            f"{file} is not a file of tensors that PyTorch can load without running code of it "
+            f"({reason}): download it again, or take the model as safetensors"
+        ) from error
+    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+        raise UserError(
+            f"{file} holds something else than tensors by name: it is not a model's file"
+        )
+    return {str(name): TorchTensor(tensor) for name, tensor in content.items()}

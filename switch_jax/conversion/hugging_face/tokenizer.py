@@ -1,0 +1,99 @@
+"""The tokenizer's files in a Hugging Face folder, and our vocabularies."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from switch_jax.config import DataConfig
+from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
+from switch_jax.conversion.hugging_face.model_config import read_config
+from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
+from switch_jax.data.configured_tasks import vocabularies
+from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.data.vocabularies import identity, loaded, vocabulary
+from switch_jax.errors import UserError
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# Of padding, end and unknown in all T5 models.
+_IDS = (0, 1, 2)
+
+
+def sentencepiece_file(folder: Path, rows: int) -> Path | None:
+    """The folder's SentencePiece model; None where it has none.
+
+    Args:
+      folder: Hugging Face's.
+      rows: of the model's embedding.
+
+    Raises:
+      UserError: it is damaged, or has more ids than the embedding has rows.
+    """
+    file = folder / SENTENCEPIECE
+    if not file.is_file():
+        return None
+    ids = vocabulary(str(file)).vocab_size
+    if ids > rows:
+        raise UserError(
+            f"{file} has {ids} ids, and the model's embedding {rows} rows: it is the tokenizer of "
+            "another model"
+        )
+    return file
+
+
+def vocabulary_name(folder: Path) -> str:
+    """VOCABULARY for a folder without a SentencePiece model: that of the released models."""
+    file = folder / TOKENIZER_CONFIG
+    if file.is_file() and b"ByT5Tokenizer" in file.read_bytes():
+        return "byte"
+    return "mt5" if read_config(folder)["model_type"] == "mt5" else "t5"
+
+
+def vocabulary_identity(file: Path) -> str:
+    """See `data.vocabularies.identity`."""
+    return identity(vocabulary(str(file)))
+
+
+def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
+    """The files by name with which Hugging Face's tokenizer gives the ids of our vocabulary.
+
+    Args:
+      data: names the vocabulary, or the task that it is of.
+
+    Raises:
+      UserError: that tokenizer cannot express it.
+    """
+    found = vocabularies(data)
+    if identity(found["inputs"]) != identity(found["targets"]):
+        raise UserError(
+            f"{data.mixture_or_task_name} has one vocabulary for inputs and another for targets: a "
+            "Hugging Face folder holds one tokenizer"
+        )
+    targets = found["targets"]
+    if not isinstance(targets, seqio.SentencePieceVocabulary):
+        raise UserError(
+            f"the vocabulary is a {type(targets).__name__}, whose sentinels Hugging Face's "
+            "tokenizers number otherwise: only SentencePiece vocabularies can be written"
+        )
+    pieces = loaded(targets).tokenizer
+    ids = (pieces.pad_id(), pieces.eos_id(), pieces.unk_id())
+    if ids != _IDS:
+        raise UserError(
+            f"the vocabulary {targets.sentencepiece_model_file} has the ids {ids} for padding, end "
+            f"and unknown; Hugging Face's T5 takes {_IDS}"
+        )
+    with tf.io.gfile.GFile(targets.sentencepiece_model_file, "rb") as file:
+        content = file.read()
+    pad, eos, unk = (pieces.IdToPiece(i) for i in _IDS)
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # which takes tokenizer.json as it is
+        "extra_ids": targets.extra_ids,  # 0 where the file holds them itself, as mT5's does
+        "pad_token": pad,
+        "eos_token": eos,
+        "unk_token": unk,
+    }
+    described = tokenizer_json(content, targets.extra_ids)
+    return {
+        SENTENCEPIECE: content,
+        TOKENIZER_CONFIG: (json.dumps(settings, indent=2) + "\n").encode(),
+        "tokenizer.json": (json.dumps(described, ensure_ascii=False) + "\n").encode(),
+    }

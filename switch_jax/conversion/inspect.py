@@ -1,0 +1,123 @@
+"""What a checkpoint is, by its headers alone."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from sentencepiece import SentencePieceProcessor
+
+from switch_jax.checkpointing.read_only import check_parameters
+from switch_jax.config import Config, ModelConfig
+from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, open_folder
+from switch_jax.conversion.hugging_face.model_config import class_name
+from switch_jax.errors import UserError
+from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.train_step.norms import parameter_group
+from switch_jax.units import aligned
+
+
+class Checkpoint(NamedTuple):
+    """What is told of a checkpoint.
+
+    Attributes:
+      format: whose files these are.
+      model: its config, whose parameters it holds.
+      dtypes: in which they are stored.
+      step: of training; None: it does not say.
+      vocabulary: what is known of it.
+    """
+
+    format: str
+    model: ModelConfig
+    dtypes: Sequence[str]
+    step: int | None
+    vocabulary: str
+
+    def lines(self) -> list[str]:
+        """A table of two columns."""
+        counts = _parameter_counts(self.model)
+        rows = [
+            ("format", self.format),
+            ("model", _model_text(self.model)),
+            ("dtype", ", ".join(self.dtypes)),
+            ("step", "unknown" if self.step is None else f"{self.step:,}"),
+            ("vocabulary", self.vocabulary),
+            ("parameters", f"{sum(counts.values()):,}"),
+            *((f"  {group}", f"{n:,}") for group, n in counts.items()),
+        ]
+        return aligned(rows)
+
+
+def hugging_face_checkpoint(path: Path) -> Checkpoint:
+    """What a Hugging Face folder holds; raises UserError as `open_folder`."""
+    folder = open_folder(path)
+    number = f"{len(folder.files)} files" if len(folder.files) > 1 else folder.files[0].name
+    return Checkpoint(
+        f"Hugging Face {class_name(path)}, {number}",
+        ModelConfig(**folder.architecture),
+        folder.dtypes,
+        None,
+        _sentencepiece_text(path / SENTENCEPIECE),
+    )
+
+
+def run_checkpoint(checkpoint: Path, config: Config) -> Checkpoint:
+    """What a checkpoint of ours holds.
+
+    Args:
+      checkpoint: MODEL_DIR/checkpoints/STEP.
+      config: of its run.
+
+    Raises:
+      UserError: it is damaged, or of another model.
+    """
+    check_parameters(checkpoint, abstract_parameters(config.model))
+    task = config.data.mixture_or_task_name
+    vocabulary = config.data.vocabulary or f"that of {task}"
+    return Checkpoint("switch_jax", config.model, ["float32"], int(checkpoint.name), vocabulary)
+
+
+def _sentencepiece_text(file: Path) -> str:
+    if not file.is_file():
+        return f"no {file.name} in the folder"
+    try:
+        pieces = SentencePieceProcessor(model_file=str(file)).GetPieceSize()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{file} is not a SentencePiece model: copy it again") from error
+    return f"{file.name}, {pieces:,} pieces"
+
+
+def _model_text(model: ModelConfig) -> str:
+    experts = ""
+    if model.num_experts:
+        step = model.sparse_step
+        where = (
+            "every layer"
+            if step == 1
+            else f"every {step}nd layer"
+            if step == 2
+            else f"one layer in {step}"
+        )
+        experts = f", {model.num_experts} experts in {where}"
+    logits = "tied" if model.tie_embeddings else "separate"
+    return (
+        f"{model.num_encoder_layers} + {model.num_decoder_layers} layers{experts}, embed_dim "
+        f"{model.embed_dim}, mlp_dim {model.mlp_dim}, {model.num_heads} heads of {model.head_dim}, "
+        f"{model.activation}, {logits} logits, {model.num_embeddings:,} embeddings"
+    )
+
+
+def _parameter_counts(model: ModelConfig) -> dict[str, int]:
+    """The number of parameters by group, as in encoder/experts."""
+    counts: dict[str, int] = {}
+    axes = jax.tree_util.tree_leaves_with_path(
+        logical_axes(model), is_leaf=lambda x: type(x) is tuple
+    )
+    for (path, own_axes), shape in zip(
+        axes, jax.tree.leaves(abstract_parameters(model)), strict=True
+    ):
+        group = parameter_group(path[0].key, own_axes)
+        counts[group] = counts.get(group, 0) + math.prod(shape.shape)
+    return counts

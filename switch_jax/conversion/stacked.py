@@ -1,0 +1,85 @@
+"""How a parameter of ours lies in the tensors of another format.
+
+Other formats have a tensor for each layer, and for each expert of a layer. Ours has one array for a
+layer's place in a block: that of all blocks stacked, and of all their experts (`model.stack`).
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+
+class Tensor(Protocol):
+    """A tensor in a file, of which parts can be read without the rest.
+
+    Attributes:
+      shape: its sizes.
+      dtype: as NumPy calls it, 'bfloat16' included.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        """A part of it, in its own dtype."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorNames:
+    """The names of the tensors that a parameter is stacked from.
+
+    Attributes:
+      names: str array [], [blocks] or [blocks, experts], the leading axes of the parameter.
+      transposed: each tensor is [out, in], and a kernel of ours [in, out].
+    """
+
+    names: np.ndarray
+    transposed: bool
+
+    @property
+    def stacked_axes(self) -> int:
+        """How many leading axes of the parameter count tensors."""
+        return self.names.ndim
+
+    def to_theirs(self, array: np.ndarray) -> np.ndarray:
+        """A part of one tensor as it is in the other format, or back."""
+        return array.T if self.transposed else array
+
+    def shape_of_each(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of each tensor, for a parameter of this shape."""
+        rest = shape[self.stacked_axes :]
+        return rest[::-1] if self.transposed else rest
+
+
+class StackedTensors:
+    """A parameter that is read from its tensors, in the part that it is indexed with."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, layout: TensorNames, tensors: dict[str, Tensor]) -> None:
+        self._layout, self._tensors = layout, tensors
+        first = tensors[layout.names.flat[0]].shape
+        self.stacked_axes = layout.stacked_axes
+        self.shape = (*layout.names.shape, *(first[::-1] if layout.transposed else first))
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        """A slice of each axis -> that part, float32."""
+        lead = self.stacked_axes
+        names = np.asarray(self._layout.names[index[:lead]])  # [blocks, experts]
+        rest = index[lead:]
+        part = np.empty([*names.shape, *map(_length, rest, self.shape[lead:])], self.dtype)
+        for place in np.ndindex(names.shape):
+            tensor = self._tensors[str(names[place])]
+            if self._layout.transposed:
+                part[place] = tensor[rest[::-1]].T
+            else:
+                part[place] = tensor[rest]
+        return part
+
+
+def _length(part: slice, size: int) -> int:
+    return len(range(*part.indices(size)))

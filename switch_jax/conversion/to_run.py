@@ -1,0 +1,87 @@
+"""Writes the folder of a run from the tensors of another format, one tensor after the other."""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from switch_jax.checkpointing.in_pieces import (
+    create_checkpoint,
+    open_parameters,
+    storage_errors_explained,
+)
+from switch_jax.config import Config
+from switch_jax.conversion.stacked import StackedTensors
+from switch_jax.files import new_folder
+from switch_jax.model.flops import forward_flops
+from switch_jax.run_folder import RunFolder, write_description
+
+# From the number of bytes in all, a context of the function that is told of each number of bytes.
+Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
+
+STEP = 0  # of the checkpoint: no step of ours made it
+
+
+def write_run(
+    model_dir: Path,
+    parameters: Any,
+    config: Config,
+    config_text: str,
+    origin: Path,
+    vocabulary_file: Path | None,
+    identities: Mapping[str, str],
+    progress: Progress,
+) -> None:
+    """Writes a folder that `eval` and `infer` take, and `train` as INITIAL_CHECKPOINT_PATH.
+
+    All of it is written, or nothing.
+
+    Args:
+      model_dir: the folder, which must not be there yet.
+      parameters: `StackedTensors`, nested, of the model's shapes.
+      config: how `eval` and `infer` use the model.
+      config_text: the same, as gin text.
+      origin: where the parameters are from.
+      vocabulary_file: a SentencePiece model that goes with it; None: none.
+      identities: of the vocabulary of each feature; empty where it is not known.
+      progress: shows how far it is.
+
+    Raises:
+      UserError: the folder is there already, or cannot be written.
+    """
+    total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
+    stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)
+    with new_folder(model_dir) as unfinished:
+        folder = RunFolder(unfinished)
+        if vocabulary_file is not None:
+            shutil.copyfile(vocabulary_file, folder.vocabulary)
+        facts = {
+            "name": model_dir.name,
+            "parameters": total,
+            "num_experts": config.model.num_experts,
+            "flops_per_token": forward_flops(config.model, *config.data.lengths)
+            / sum(config.data.lengths),
+            "vocabulary": dict(identities),
+        }
+        write_description(folder, facts, origin, config_text)
+        checkpoint = folder.checkpoint(STEP)
+        explained = storage_errors_explained(f"{model_dir} cannot be written")
+        with explained, progress(4 * total) as advance:
+            create_checkpoint(checkpoint, parameters, stacked_axes)
+            arrays = open_parameters(checkpoint, parameters, write=True)
+            jax.tree.map(lambda a, stacked: _copy(stacked, a, advance), arrays, parameters)
+
+
+def _copy(stacked: StackedTensors, array: Any, advance: Callable[[int], object]) -> None:
+    axes = stacked.stacked_axes
+    for place in np.ndindex(stacked.shape[:axes]):
+        rest = (slice(None),) * (len(stacked.shape) - axes)
+        index = (*(slice(i, i + 1) for i in place), *rest)
+        piece = stacked[index]
+        array[index].write(piece).result()
+        advance(piece.nbytes)

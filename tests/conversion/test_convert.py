@@ -1,0 +1,224 @@
+"""`switch_jax convert` between hand-written Hugging Face folders and runs of ours."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from switch_jax.checkpointing import load_parameters
+from switch_jax.cli import main
+from switch_jax.conversion.hugging_face import export
+from tests.conversion.folders import (
+    CONFIG,
+    TENSORS,
+    VOCABULARY,
+    convert,
+    failure,
+    with_vocabulary,
+    write_folder,
+)
+from tests.conversion.test_folder import ALIASES, assert_equal
+from tests.model.test_huggingface_oracle import ours
+
+# The oracle's model with as many rows as the vocabulary has ids.
+WIDE = {**CONFIG, "vocab_size": 1152}
+TABLE = np.random.default_rng(0).normal(size=(1152, 32)).astype(np.float32)
+WIDE_TENSORS = {
+    name: TABLE if tensor.shape == (128, 32) else tensor for name, tensor in TENSORS.items()
+}
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("theirs") / "switch-tiny"
+    return with_vocabulary(write_folder(folder, WIDE, WIDE_TENSORS))
+
+
+@pytest.fixture(scope="module")
+def run(theirs):
+    return convert(theirs, theirs.parent / "run")
+
+
+def parameters_of(run):
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return load_parameters(
+        run,
+        jax.tree.map(
+            lambda p: jax.ShapeDtypeStruct(p.shape, np.float32, sharding=one), ours(WIDE_TENSORS)
+        ),
+    )
+
+
+def test_a_run_has_their_numbers_and_vocabulary(theirs, run):
+    assert_equal(parameters_of(run), ours(WIDE_TENSORS))
+    assert (run / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["name"] == "run" and facts["initial_checkpoint"] == str(theirs)
+    tied = {n: t for n, t in WIDE_TENSORS.items() if n not in ALIASES}
+    assert facts["parameters"] == sum(t.size for t in tied.values())
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run", "switch-tiny"]
+
+
+def test_infer_takes_the_run_and_its_macros(run, tmp_path):
+    questions = tmp_path / "questions.txt"
+    questions.write_text("Where is Paris?\nWho?\n")
+    output = tmp_path / "answers.jsonl"
+    flags = [f"--input={questions}", f"--output={output}", "--max_tokens=4", "--gin.MESH_DATA=1"]
+    flags += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}", "--batch_size=2"]
+    assert main(["infer", str(run), *flags]) == 0
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [answer["inputs"] for answer in answers] == ["Where is Paris?", "Who?"]
+
+
+def test_the_way_back_gives_the_same_bits(run, tmp_path):
+    exported = convert(run, tmp_path / "exported")
+    tensors = load_file(exported / "model.safetensors")
+    assert tensors.keys() == WIDE_TENSORS.keys() - set(ALIASES)
+    for name, tensor in tensors.items():
+        assert tensor.tobytes() == WIDE_TENSORS[name].tobytes(), name
+    with safe_open(exported / "model.safetensors", "numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+    written = json.loads((exported / "config.json").read_text())
+    same = WIDE.keys() & written.keys()
+    differing = {name for name in same if written[name] != WIDE[name]}
+    # These follow from what our run is trained and evaluated with.
+    assert differing <= {
+        *("expert_capacity", "router_jitter_noise", "router_z_loss_coef", "router_aux_loss_coef"),
+    }
+    # 512 tokens x factor 2.0 / 4 experts
+    assert written["expert_capacity"] == 256
+    generation = json.loads((exported / "generation_config.json").read_text())
+    assert generation == {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    tokenizer = json.loads((exported / "tokenizer_config.json").read_text())
+    assert (tokenizer["eos_token"], tokenizer["extra_ids"]) == ("</s>", 100)
+    assert (exported / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+
+
+def test_large_models_are_written_in_shards(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "MAX_SHARD_BYTES", 100_000)
+    exported = convert(run, tmp_path / "exported")
+    index = json.loads((exported / "model.safetensors.index.json").read_text())
+    files = sorted(set(index["weight_map"].values()))
+    assert len(files) > 3 and files[1] == f"model-00002-of-{len(files):05}.safetensors"
+    sizes = [sum(t.nbytes for t in load_file(exported / file).values()) for file in files]
+    assert sum(sizes) == index["metadata"]["total_size"]
+    # The table alone is larger.
+    assert sorted(sizes)[-1] == TABLE.nbytes and max(sorted(sizes)[:-1]) <= 100_000
+    for name, file in index["weight_map"].items():
+        with safe_open(exported / file, "numpy") as opened:
+            np.testing.assert_array_equal(opened.get_tensor(name), WIDE_TENSORS[name])
+    assert_equal(parameters_of(convert(exported, tmp_path / "again")), ours(WIDE_TENSORS))
+
+
+def test_inspect_describes_both(theirs, run, capsys):
+    assert main(["convert", "--inspect", str(theirs)]) == 0
+    theirs_lines = capsys.readouterr().out.splitlines()
+    assert main(["convert", "--inspect", str(run)]) == 0
+    run_lines = capsys.readouterr().out.splitlines()
+    assert theirs_lines[0].split("  ")[-1].strip() == (
+        "Hugging Face SwitchTransformersForConditionalGeneration, model.safetensors"
+    )
+    fields = dict(line.split(maxsplit=1) for line in run_lines)
+    assert fields["format"] == "switch_jax" and fields["step"] == "0"
+    assert fields["dtype"] == "float32" and fields["vocabulary"].endswith("run/spiece.model")
+    table, experts = 1152 * 32, 2 * 4 * 2 * 32 * 64
+    assert fields["embedding"] == f"{table:,}"
+    assert fields["encoder/experts"] == fields["decoder/experts"] == f"{experts:,}"
+    assert theirs_lines[5:] == run_lines[5:], "the parameters are the same"
+    assert "spiece.model, 1,000 pieces" in theirs_lines[4]
+
+
+class Stopped(BaseException):
+    """As Ctrl-C raises it."""
+
+
+@pytest.mark.parametrize("direction", ["to_run", "to_hugging_face"])
+def test_nothing_is_left_of_a_conversion_that_stops(theirs, run, tmp_path, monkeypatch, direction):
+    seen = []
+
+    class Bar:
+        def __init__(self, **options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, size):
+            seen.append(size)
+            if len(seen) == 20:
+                raise Stopped
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    source = theirs if direction == "to_run" else run
+    with pytest.raises(Stopped):
+        main(["convert", str(source), str(tmp_path / "target")])
+    assert len(seen) == 20 and list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line(theirs, tmp_path, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise ValueError("Error writing: No space left on device")
+
+    monkeypatch.setattr("switch_jax.conversion.to_run.open_parameters", full)
+    assert "target cannot be written: Error writing: No space left on device" in failure(
+        capsys, theirs, tmp_path / "target"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
+    target = tmp_path / "target"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    small = with_vocabulary(write_folder(tmp_path / "small"))
+    damaged = write_folder(tmp_path / "damaged")
+    (damaged / "spiece.model").write_text("no model")
+    for arguments, message in (
+        ((tmp_path / "absent", target), "there is no folder .*absent: download the model first"),
+        ((theirs,), "write --inspect SOURCE to describe it, or SOURCE TARGET to convert it"),
+        ((theirs, target, "--inspect"), "write --inspect SOURCE to describe it, or SOURCE TARG"),
+        ((empty, target), "empty holds no model: a Hugging Face folder has a config.json, and a M"),
+        ((theirs, run), "run is there already: name a folder that is not, or an empty one"),
+        ((run, theirs), "switch-tiny is there already: name a folder that is not, or an empty"),
+        ((small, target), "spiece.model has 1100 ids, and the model's embedding 128 rows: it is"),
+        ((damaged, target), "no SentencePiece model is found at .*damaged/spiece.model"),
+        ((run, target, "--checkpoint=7"), "has no checkpoint of step 7: there are 0"),
+        ((run, target, "--checkpoint=all"), "convert takes one; write latest, best or a step"),
+        ((run, target, "--model_type=t5"), "--model_type=t5 is for a model without experts, and"),
+        ((theirs, target, "--gin.NUM_EXPERTS=8"), "num_experts = 8, and the folder has 4; set th"),
+        ((run, target, "--gin.VOCABULARY=byte"), "another vocabulary .ByteVocabulary. than .*run"),
+    ):
+        line = failure(capsys, *arguments)
+        assert re.search(message, line), line
+    assert not target.exists()
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    files = sorted(copy.rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(files[-1].read_bytes())
+    content[len(content) // 2] ^= 1
+    files[-1].write_bytes(content)
+    line = failure(capsys, copy, tmp_path / "target")
+    assert "copy/checkpoints/0 cannot be read" in line
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_run_that_holds_parameters_alone_is_not_continued(run, tmp_path, capsys):
+    gin = tmp_path / "tiny.gin"
+    gin.write_text(
+        f"include '{run}/config.gin'\nTASK_FEATURE_LENGTHS = {{'inputs': 32, 'targets': 16}}\n"
+        "MESH_DATA = 1\nBATCH_SIZE = 8\n"
+    )
+    copy = f"--gin.MODEL_DIR={run}"
+    assert main(["train", f"--gin_file={gin}", copy]) == 2
+    error = capsys.readouterr().err
+    assert "holds parameters alone, as `switch_jax convert` writes them: to start from" in error

@@ -1,0 +1,247 @@
+"""Hugging Face folders that were written by hand: what is read, and what is refused."""
+
+import dataclasses
+import json
+import pickle
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from switch_jax.config import MeshConfig, ModelConfig
+from switch_jax.conversion import hugging_face
+from switch_jax.errors import UserError
+from switch_jax.model import logical_axes
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.rules import parameter_specs, shardings
+from tests.conversion.folders import CONFIG, TENSORS, write_folder
+from tests.model.test_huggingface_oracle import PARAMETERS, ours
+
+ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+
+
+def read(folder):
+    """All parameters of a folder, as NumPy arrays."""
+    opened = hugging_face.open_folder(folder)
+    opened.check_aliases()
+    return jax.tree.map(lambda p: p[(slice(None),) * len(p.shape)], opened.parameters)
+
+
+def assert_equal(parameters, expected):
+    assert jax.tree.structure(parameters) == jax.tree.structure(expected)
+    for (path, array), other in zip(
+        jax.tree_util.tree_leaves_with_path(parameters), jax.tree.leaves(expected), strict=True
+    ):
+        assert array.dtype == np.float32, path
+        np.testing.assert_array_equal(array, other, err_msg=str(path))
+
+
+def test_tensors_become_stacked_kernels(tmp_path):
+    assert_equal(read(write_folder(tmp_path / "model")), PARAMETERS)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_floats_are_read_as_float32(tmp_path, dtype):
+    tensors = {name: tensor.astype(dtype) for name, tensor in TENSORS.items()}
+    expected = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    folder = write_folder(tmp_path / "model", tensors=tensors)
+    assert_equal(read(folder), ours(expected))
+    assert hugging_face.open_folder(folder).dtypes == [dtype]
+
+
+def test_a_part_is_that_part_of_the_whole(tmp_path):
+    parameters = hugging_face.open_folder(write_folder(tmp_path / "model")).parameters
+    index = (slice(1, 2), slice(0, 4, 2), slice(3, 9), slice(None))
+    stacked = parameters["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
+    whole = PARAMETERS["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
+    assert stacked.shape == whole.shape == (2, 4, 32, 64)
+    np.testing.assert_array_equal(stacked[index], whole[index])
+
+
+def test_parameters_come_onto_a_mesh_as_they_lie_there(tmp_path):
+    folder = write_folder(tmp_path / "model")
+    model = ModelConfig(**hugging_face.open_folder(folder).architecture)
+    mesh = make_mesh(MeshConfig(1, 4, 2))
+    specs = parameter_specs(logical_axes(model), PARAMETERS, mesh, False)
+    abstract = jax.tree.map(
+        lambda p, sharding: jax.ShapeDtypeStruct(p.shape, np.float32, sharding=sharding),
+        PARAMETERS,
+        shardings(specs, mesh),
+    )
+    loaded = hugging_face.load_parameters(folder, model, abstract)
+    assert_equal(loaded, PARAMETERS)
+    wi = loaded["decoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
+    assert wi.addressable_shards[0].data.shape == (2, 1, 32, 32)
+
+
+def write_shards(folder, number=2):
+    """The tensors in several files with their index."""
+    shards = np.array_split(sorted(TENSORS), number)
+    files = [f"model-{i:05}-of-{number:05}.safetensors" for i in range(1, number + 1)]
+    for file, names in zip(files, shards, strict=True):
+        save_file({name: TENSORS[name] for name in names}, folder / file)
+    weight_map = {str(n): f for f, names in zip(files, shards, strict=True) for n in names}
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+    return [folder / file for file in files]
+
+
+def test_shards_are_read_by_their_index(tmp_path):
+    folder = write_folder(tmp_path / "model")
+    write_shards(folder)
+    assert_equal(read(folder), PARAMETERS)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_the_table_may_stand_under_any_of_its_names(tmp_path, kept):
+    tensors = {n: t for n, t in TENSORS.items() if n not in ALIASES and n != "shared.weight"}
+    tensors[ALIASES[kept]] = TENSORS["shared.weight"]
+    assert_equal(read(write_folder(tmp_path / "model", tensors=tensors)), PARAMETERS)
+
+
+def test_a_bias_of_cross_attention_that_old_files_hold_is_ignored(tmp_path):
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    folder = write_folder(tmp_path / "model", tensors={**TENSORS, unused: np.ones((32, 4))})
+    assert_equal(read(folder), PARAMETERS)
+
+
+def test_gated_experts_are_read(tmp_path):
+    gated = {n: t for n, t in TENSORS.items() if not n.endswith(".wi.weight")}
+    for name in TENSORS.keys() - gated.keys():
+        for i in range(2):
+            gated[name.replace(".wi.", f".wi_{i}.")] = TENSORS[name] + i
+    folder = write_folder(tmp_path / "model", {**CONFIG, "feed_forward_proj": "gated-gelu"}, gated)
+    layer = read(folder)["encoder"]["blocks"]["layer_1"]["feed_forward"]
+    expected = PARAMETERS["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
+    np.testing.assert_array_equal(layer["wi_0"], expected)
+    np.testing.assert_array_equal(layer["wi_1"], expected + 1)
+
+
+def test_torch_files_are_read_without_their_code(tmp_path):
+    torch = pytest.importorskip("torch")
+    folder = write_folder(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    tensors = {n: torch.tensor(t).bfloat16() for n, t in TENSORS.items()}
+    for name in ALIASES:  # as the released files have it: one storage under four names
+        tensors[name] = tensors["shared.weight"]
+    expected = {n: t.astype(ml_dtypes.bfloat16).astype(np.float32) for n, t in TENSORS.items()}
+    for zipped in True, False:
+        torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        assert_equal(read(folder), ours(expected))
+
+
+class Pickled:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return (print, ("the code of the pickle ran",))
+
+
+def test_a_pickle_is_not_run(tmp_path, capsys):
+    pytest.importorskip("torch")
+    folder = write_folder(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Pickled()))
+    with pytest.raises(UserError, match="pytorch_model.bin is not a file of tensors that PyTorch"):
+        read(folder)
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_torch_is_asked_for_where_it_is_needed(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(UserError, match="PyTorch, which is not installed: pip install torch, or"):
+        read(folder)
+
+
+EXPERT = "encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_ff": 63}, "0 missing, 0 left over, 40 of another shape"),
+        ({"num_experts": 5}, r"8 missing, 0 left over, 4 of another shape .*expert_4.w. *"),
+        ({"num_layers": 6, "num_sparse_encoder_layers": 3}, "23 missing, 0 left over, 0 of an"),
+        ({"num_experts": 3}, "0 missing, 8 left over, 4 of another shape"),
+        ({"d_model": "32"}, r"config.json does not describe a model: d_model is '32', not a whole"),
+        ({"model_type": "bert"}, "a model of the type bert; those that can be converted are"),
+        ({"num_sparse_encoder_layers": 1}, r"experts are \[1\] in the encoder and \[1, 3\] in"),
+        ({"num_sparse_decoder_layers": 4}, r"\[1, 3\] in the encoder and \[0, 1, 2, 3\] in"),
+        ({"router_bias": True}, "router_bias is true: our routers"),
+        ({"dense_act_fn": "gelu"}, "the activation gelu is none of ours, relu and gated-gelu"),
+        ({"num_heads": 0}, "config.json: num_heads = 0"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(tmp_path, change, message):
+    folder = write_folder(tmp_path / "model", {**CONFIG, **change})
+    with pytest.raises(UserError, match=message):
+        read(folder)
+
+
+def test_every_tensor_is_accounted_for(tmp_path):
+    missing = {n: t for n, t in TENSORS.items() if n != EXPERT}
+    left_over = {**TENSORS, "classifier.weight": np.ones(3, np.float32)}
+    other = {**TENSORS, EXPERT: TENSORS[EXPERT].T.copy()}
+    integers = {**TENSORS, EXPERT: TENSORS[EXPERT].astype(np.int8)}
+    differing = {**TENSORS, "lm_head.weight": TENSORS["shared.weight"] + 1}
+    untied = {n: t for n, t in TENSORS.items() if n != "lm_head.weight"}
+    for i, (tensors, changes, message) in enumerate(
+        [
+            (missing, {}, rf"1 missing, 0 left over, 0 of another shape \({EXPERT} is missing"),
+            (left_over, {}, r"0 missing, 1 left over, .*\(classifier.weight is left over\)"),
+            (other, {}, rf"1 of another shape \({EXPERT} is \[32, 64\] and should be \[64, 32\]"),
+            (integers, {}, f"{EXPERT} is I8; parameters are read as float32, bfloat16"),
+            (differing, {}, "lm_head.weight differs from shared.weight, and config.json says"),
+            (untied, {"tie_word_embeddings": False}, "has no lm_head.weight, so its logits are"),
+        ]
+    ):
+        folder = write_folder(tmp_path / str(i), {**CONFIG, **changes}, tensors)
+        with pytest.raises(UserError, match=message):
+            read(folder)
+
+
+def test_damaged_files_are_named(tmp_path):
+    good = write_folder(tmp_path / "good")
+
+    def broken(name):
+        shutil.copytree(good, tmp_path / name)
+        return tmp_path / name
+
+    cases = []
+    folder = broken("truncated")
+    cut = (folder / "model.safetensors").read_bytes()[:-5]
+    (folder / "model.safetensors").write_bytes(cut)
+    cases.append((folder, "model.safetensors is not a whole safetensors file"))
+    folder = broken("no_tensors")
+    (folder / "model.safetensors").unlink()
+    cases.append((folder, "has none of the files model.safetensors, model.safetensors.index"))
+    folder = broken("no_shard")
+    write_shards(folder, 3)[1].unlink()
+    cases.append((folder, "1 of 3 tensor files .* are not there: model-00002-of-00003.safetens"))
+    folder = broken("bad_index")
+    write_shards(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    cases.append((folder, "index.json is not an index of tensor files: weight_map is 3"))
+    folder = broken("bad_json")
+    (folder / "config.json").write_text("{")
+    cases.append((folder, "config.json does not describe a model: it is not JSON"))
+    for folder, message in cases:
+        with pytest.raises(UserError, match=message):
+            read(folder)
+
+
+def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):
+    folder = write_folder(tmp_path / "model")
+    model = ModelConfig(**hugging_face.open_folder(folder).architecture, group_size=7)
+    hugging_face.open_for_model(folder, model)
+    other = dataclasses.replace(model, num_experts=8, norm_epsilon=1e-5)
+    with pytest.raises(
+        UserError, match="norm_epsilon = 1e-05, and the folder has 1e-06; num_experts = 8, and the"
+    ):
+        hugging_face.open_for_model(folder, other)

@@ -1,0 +1,55 @@
+"""Vocabularies that a Hugging Face tokenizer cannot express, and folders without one."""
+
+import json
+
+import pytest
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+from switch_jax.config import DataConfig
+from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files, vocabulary_name
+from switch_jax.errors import UserError
+from tests.conversion.folders import CONFIG, VOCABULARY, write_folder
+
+
+def files(name):
+    lengths = {"inputs": 8, "targets": 8}
+    return tokenizer_files(DataConfig("english_span_corruption", lengths, vocabulary=name))
+
+
+def changed(path, **fields):
+    model = ModelProto.FromString(VOCABULARY.read_bytes())
+    for name, value in fields.items():
+        setattr(model.trainer_spec, name, value)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def test_the_pieces_and_sentinels_stand_at_their_ids():
+    described = json.loads(files(str(VOCABULARY))["tokenizer.json"])
+    pieces = [piece for piece, _ in described["model"]["vocab"]]
+    assert pieces[:3] == ["<pad>", "</s>", "<unk>"] and len(pieces) == 1100
+    assert (pieces[1099], pieces[1000]) == ("<extra_id_0>", "<extra_id_99>")
+    added = {token["content"]: token["id"] for token in described["added_tokens"]}
+    assert added["<extra_id_0>"] == 1099 and len(added) == 103
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is a ByteVocabulary, whose sentinels Hugging Face's tok"):
+        files("byte")
+    with pytest.raises(UserError, match="but not of the type unigram, as T5's are"):
+        files(changed(tmp_path / "bpe.model", model_type=2))
+    other = ModelProto.FromString(VOCABULARY.read_bytes())
+    other.pieces[2].CopyFrom(other.pieces[3])
+    other.pieces[3].CopyFrom(ModelProto.FromString(VOCABULARY.read_bytes()).pieces[2])
+    (tmp_path / "other.model").write_bytes(other.SerializeToString())
+    with pytest.raises(UserError, match=r"other.model has the ids \(0, 1, 3\) for padding, end"):
+        files(str(tmp_path / "other.model"))
+
+
+def test_a_folder_without_a_vocabulary_has_that_of_the_released_models(tmp_path):
+    folder = write_folder(tmp_path / "model")
+    assert vocabulary_name(folder) == "t5"
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": "mt5"}))
+    assert vocabulary_name(folder) == "mt5"
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    assert vocabulary_name(folder) == "byte"
