@@ -18,9 +18,9 @@ class RunConfig:
       num_microbatches: parts into which the batch is split; they are computed one after the other,
         which saves memory.
       initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters,
-        as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), or one of its
-        checkpoints, MODEL_DIR/checkpoints/STEP. Steps, optimiser, guard and data start anew. None:
-        from scratch.
+        as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), one of its
+        checkpoints, MODEL_DIR/checkpoints/STEP, or the folder of a Hugging Face model. Steps,
+        optimiser, guard and data start anew. None: from scratch.
       random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
         own.
       log_period, eval_period, checkpoint_period: steps between.

@@ -25,6 +25,7 @@ from switch_jax.trainer.run_facts import run_facts
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import StopSignals
 from switch_jax.trainer.status_file import StatusFile
+from switch_jax.trainer.warm_start import describe_warm_start
 
 
 def train(config: Config, config_text: str = "") -> TrainState:
@@ -95,7 +96,7 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
                 "stream goes on at the beginning of its next epoch, in the order of now"
             )
     elif prepared.warm_start:
-        say(f"starting from the parameters of {prepared.warm_start}")
+        say(f"starting from the parameters of {describe_warm_start(prepared.warm_start)}")
     say("reading data and compiling")
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax.cli import main
 from switch_jax.config import Config, GuardConfig, MeshConfig, OptimizerConfig, RunConfig
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
@@ -68,7 +69,7 @@ def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_pat
     run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(*mesh), GuardConfig(spike_window=7)
     config = Config(run, MODEL, DATA, mesh, ALL, guard=guard)
     abstract = abstract_state(config, make_mesh(mesh))
-    checkpoint = find_warm_start(run, abstract.parameters)
+    checkpoint = find_warm_start(config, abstract.parameters)
     assert checkpoint == folder / "checkpoints" / "2"
     start = initial_state(config, abstract, checkpoint)
     assert _bits(start.parameters) == _bits(state.parameters)
@@ -169,3 +170,16 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
 def test_other_parameters_to_train_are_refused_in_a_run_that_is_under_way(tuned, pretrained):
     with pytest.raises(UserError, match=r"step 2 .*optimizer/moments/.*its TRAINED_PARAMETERS"):
         _train(tuned[0], 9, pretrained[0], OTHERS)
+
+
+def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, capsys):
+    theirs = tmp_path / "theirs"
+    assert main(["convert", str(pretrained[0]), str(theirs)]) == 0
+    state = _train(tmp_path / "run", 2, theirs, EXPERTS)
+    told = capsys.readouterr().out
+    assert f"from the parameters of {theirs}, SwitchTransformersForConditionalGeneration of" in told
+    assert _bits(state) == _bits(tuned[1])
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
+    assert recorded == str(theirs)
+    larger = dataclasses.replace(MODEL, mlp_dim=48)
+    _refused("mlp_dim = 48, and the folder has 32", tmp_path / "new", 9, theirs, model=larger)
