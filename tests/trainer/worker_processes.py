@@ -81,13 +81,20 @@ def records(folder: Path, kind: str = "train") -> list[dict]:
     return [r for r in found if r["kind"] == kind]
 
 
-def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen]) -> None:
-    """Until the run has logged a step."""
-    deadline = time.monotonic() + 300
-    while not any(r["step"] >= step for r in records(folder)):
-        assert all(p.poll() is None for p in processes), output(folder)
-        assert time.monotonic() < deadline, output(folder)
-        time.sleep(0.05)
+def wait_for_step(
+    folder: Path, step: int, processes: list[subprocess.Popen], timeout: float = 300
+) -> None:
+    """Until the run has logged a step; ends them all where that does not happen."""
+    deadline = time.monotonic() + timeout
+    try:
+        while not any(r["step"] >= step for r in records(folder)):
+            assert all(p.poll() is None for p in processes), output(folder)
+            assert time.monotonic() < deadline, output(folder)
+            time.sleep(0.05)
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
 
 
 def losses(folder: Path) -> dict[int, tuple[str, float]]:
