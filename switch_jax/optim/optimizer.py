@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from switch_jax.config import Config, OptimizerConfig
+from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
@@ -50,7 +50,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
             min_dim_size_to_factor=optimizer.min_dim_size_to_factor,
         )
     else:
-        made = _skippable(_with_adam(optimizer, rate, axes, is_trained), optimizer.optimizer)
+        made = _skippable(_with_adam(config, rate, axes, is_trained), optimizer.optimizer)
     if optimizer.gradient_clip_norm is not None:
         made = _clipped(made, optimizer.gradient_clip_norm)
     return made
@@ -80,39 +80,34 @@ def state_shardings(state: Any, parameters: Any) -> Any:
 
 
 def _with_adam(
-    config: OptimizerConfig, rate: optax.Schedule, axes: Any, is_trained: Callable[[Names], bool]
+    config: Config, rate: optax.Schedule, axes: Any, is_trained: Callable[[Names], bool]
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW, AdamW scaled by the parameters' RMS, or Muon with AdamW for what is no matrix.
 
     Weights decay where they are matrices between features: of the embedding, rows of rare tokens
     would fade between their appearances.
     """
-    is_decayed = map_parameters(is_matrix, axes)
-    finish = (
-        optax.add_decayed_weights(config.weight_decay, is_decayed),
-        optax.scale_by_learning_rate(rate),
-    )
+    optimizer = config.optimizer
 
     def label(names: Names) -> str:
         if not is_trained(names):
             return "frozen"
-        no_muon = not is_matrix(names) or "router" in names
-        return "adamw" if config.optimizer == "muon" and no_muon else config.optimizer
+        for_muon = is_matrix(names) and "router" not in names
+        return optimizer.optimizer if optimizer.optimizer != "muon" or for_muon else "adamw"
 
     labels = map_parameters(label, axes)
-
-    def labelled(name: str) -> Any:
-        none = optax.MaskedNode()
-        return map_parameters(lambda own, of: own if of == name else none, axes, labels)
-
-    adam = optax.scale_by_adam(config.adam_b1, config.adam_b2)
-    scaling = {
-        "adamw": [adam],
-        "adamw_rms": [adam, scale_by_parameter_rms(labelled("adamw_rms"))],
-        "muon": [scale_by_muon(labelled("muon"))],
+    adam = optax.scale_by_adam(optimizer.adam_b1, optimizer.adam_b2)
+    finish = optax.chain(
+        optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes)),
+        optax.scale_by_learning_rate(rate),
+    )
+    trained = map_parameters(lambda n: n if is_trained(n) else optax.MaskedNode(), axes)
+    made = {
+        "adamw": optax.chain(adam, finish),
+        "adamw_rms": scale_by_parameter_rms(adam, finish, trained),
+        "muon": optax.chain(scale_by_muon(config.model.activation_dtype), finish),
+        "frozen": optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, -0.0)),
     }
-    made = {name: optax.chain(*parts, *finish) for name, parts in scaling.items()}
-    made["frozen"] = optax.stateless_with_tree_map(lambda u, _: jnp.full_like(u, -0.0))
     return optax.partition({name: made[name] for name in set(jax.tree.leaves(labels))}, labels)
 
 
@@ -132,7 +127,7 @@ def _skippable(
         skip: jax.Array | bool = False,
         **unused: Any,
     ) -> tuple[Any, Any]:
-        updates, new = inner.update(gradients, state[name], parameters)
+        updates, new = inner.update(gradients, state[name], parameters, skip=skip)
         updates = jax.tree.map(lambda u: jnp.where(skip, -0.0, u), updates)
         return updates, {name: jax.tree.map(lambda o, n: jnp.where(skip, o, n), state[name], new)}
 

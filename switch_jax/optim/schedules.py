@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import optax
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 
 
 def learning_rate_schedule(config: Config) -> optax.Schedule:
@@ -17,9 +16,6 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
     'cosine', 'linear' and 'wsd' (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395) rise as
     'constant' does. They reach their final rate after TRAIN_STEPS updates, so the last update still
     has a rate above it.
-
-    Raises:
-      UserError: TRAIN_STEPS is too small for warm-up and decay.
     """
     peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
 
@@ -34,26 +30,9 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
     name = config.optimizer.lr_schedule
     if name in ("rsqrt", "constant"):
         return {"rsqrt": rsqrt, "constant": constant}[name]
-    steps = _decay_steps(config)
-    final = config.optimizer.final_lr_fraction
+    steps, final = config.lr_decay_steps, config.optimizer.final_lr_fraction
     if name == "cosine":
         decay = optax.cosine_decay_schedule(peak, steps, final)
     else:
         decay = optax.linear_schedule(peak, peak * final, steps)
     return optax.join_schedules([constant, decay], [config.run.train_steps - steps])
-
-
-def _decay_steps(config: Config) -> int:
-    """The steps of the decay, the last ones of the run; raises UserError if they do not fit."""
-    total, warmup = config.run.train_steps, config.optimizer.warmup_steps
-    if config.optimizer.lr_schedule == "wsd":
-        steps = config.optimizer.decay_steps or max(1, total // 10)
-    else:
-        steps = max(1, total - warmup)
-    if warmup + steps > total:
-        raise UserError(
-            f"WARMUP_STEPS = {warmup:,} and {steps:,} steps of decay are more than TRAIN_STEPS = "
-            f"{total:,}, over which LR_SCHEDULE = {config.optimizer.lr_schedule!r} runs; lower "
-            "WARMUP_STEPS" + (" or DECAY_STEPS" if config.optimizer.decay_steps else "")
-        )
-    return steps
