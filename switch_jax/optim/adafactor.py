@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from switch_jax.optim.stacked import map_parameters, map_to_two, num_stacked, square_sum
+from switch_jax.optim.stacked import map_parameters, num_stacked, square_sum
 
 
 class Moment(NamedTuple):
@@ -138,7 +138,11 @@ def adafactor(
         def one(names, gradient, moment, parameter):
             return update_one(names, gradient, moment, parameter, state.updates, skip)
 
-        updates, moments = map_to_two(one, axes, gradients, state.moments, parameters)
+        pairs = map_parameters(one, axes, gradients, state.moments, parameters)
+        updates, moments = (
+            jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
+            for i in (0, 1)
+        )
         done = state.updates + jnp.where(skip, 0, 1)
         return updates, AdafactorState(done, moments)
 

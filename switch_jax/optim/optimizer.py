@@ -27,8 +27,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
     which it needs where `gradient_clip_norm` is set.
 
     Raises:
-      UserError: the model has no parameter of those that are to be trained, or the schedule does
-        not fit the run.
+      UserError: the model has no parameter of those that are to be trained.
     """
     optimizer, axes = config.optimizer, logical_axes(config.model)
     rate = learning_rate_schedule(config)
@@ -108,7 +107,8 @@ def _with_adam(
         "muon": optax.chain(scale_by_muon(config.model.activation_dtype), finish),
         "frozen": optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, -0.0)),
     }
-    return optax.partition({name: made[name] for name in set(jax.tree.leaves(labels))}, labels)
+    used = sorted(set(jax.tree.leaves(labels)))  # in an order that is the same on all hosts
+    return optax.partition({name: made[name] for name in used}, labels)
 
 
 def _skippable(

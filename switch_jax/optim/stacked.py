@@ -34,13 +34,3 @@ def square_sum(names: Names, p: jax.Array) -> jax.Array:
 def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
     """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names."""
     return jax.tree.map(function, axes, *trees, is_leaf=lambda x: type(x) is tuple)
-
-
-def map_to_two(function: Callable[..., tuple[Any, Any]], axes: Any, *trees: Any) -> tuple[Any, Any]:
-    """`map_parameters` with a function that returns two values; returns two trees."""
-    pairs = map_parameters(function, axes, *trees)
-    first, second = (
-        jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
-        for i in (0, 1)
-    )
-    return first, second
