@@ -25,9 +25,6 @@ V4, V6E = ("v5p-256", "v4-256"), ("v5p-256", "v6e-128")
 STEPS = {
     "t5_base": T5,
     "t5_base_scanned": T5 + SCANNED,
-    "t5_base_scanned_adamw": T5 + SCANNED + " --gin.OPTIMIZER=adamw",
-    "t5_base_scanned_adamw_rms": T5 + SCANNED + " --gin.OPTIMIZER=adamw_rms",
-    "t5_base_scanned_muon": T5 + SCANNED + " --gin.OPTIMIZER=muon",
     "switch_base": SWITCH,
     "switch_base_factor_1": SWITCH + FACTOR + "1.0",
     "switch_base_factor_2": SWITCH + FACTOR + "2.0",
