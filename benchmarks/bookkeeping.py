@@ -38,13 +38,12 @@ from switch_jax.config import (  # noqa: E402
     LossConfig,
     MeshConfig,
     ModelConfig,
-    OptimizerConfig,
     RunConfig,
 )
 from switch_jax.data.prefetch import Prefetch  # noqa: E402
 from switch_jax.data.train_batches import TrainBatches  # noqa: E402
 from switch_jax.metrics import Goodput, MetricWriter, Progress, memory_in_use  # noqa: E402
-from switch_jax.model import bind, logical_axes  # noqa: E402
+from switch_jax.model import bind  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.optim.schedules import learning_rate_schedule  # noqa: E402
 from switch_jax.run_folder import RunFolder  # noqa: E402
@@ -62,6 +61,7 @@ from switch_jax.trainer.train import compile_run  # noqa: E402
 
 BATCH, LENGTHS = 8, {"inputs": 128, "targets": 32}
 TURN, LOG_PERIOD = 5, 100
+DATA = DataConfig("english_span_corruption", LENGTHS)
 MODEL = ModelConfig(
     num_embeddings=1152,
     embed_dim=256,
@@ -108,7 +108,7 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
             value += loss.router_z_loss_factor * router.z_loss.sum()
         return value
 
-    optimizer = make_optimizer(OptimizerConfig(), logical_axes(MODEL))
+    optimizer = make_optimizer(Config(RunConfig("unwritten", 1, BATCH), MODEL, DATA))
     value, gradients = jax.value_and_grad(loss_of)(state.parameters)
     updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
     parameters = optax.apply_updates(state.parameters, updates)
@@ -154,8 +154,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     run = RunConfig(
         str(folder), train_steps=10**6, batch_size=BATCH, log_period=LOG_PERIOD, eval_steps=1
     )
-    data = DataConfig("english_span_corruption", LENGTHS)
-    prepared = prepare(Config(run, MODEL, data, MeshConfig(data=1)))
+    prepared = prepare(Config(run, MODEL, DATA, MeshConfig(data=1)))
     abstract = prepared.state
     closing.enter_context(jax.set_mesh(prepared.mesh))
     checkpoints = Checkpoints(RunFolder(folder), keep=1)
@@ -216,7 +215,6 @@ def print_records(folder: Path, metrics: Any) -> None:
     print("\n| CPU ms of 100 steps' record | scalars, histograms | all | fetching | MetricWriter |")
     print("|---|---|---|---|---|")
     run = RunConfig(str(folder), train_steps=10**6, batch_size=BATCH)
-    data = DataConfig("english_span_corruption", LENGTHS)
     times: dict[str, list[float]] = {}
 
     def timed(name: str, function: Callable) -> Callable:
@@ -254,7 +252,7 @@ def print_records(folder: Path, metrics: Any) -> None:
             setattr(writer._tensorboard, method, counted(method, writer, counts))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
         progress = Progress(10**6, 0, active=False)
-        records = Records(Config(run, model, data), writer, progress, Goodput())
+        records = Records(Config(run, model, DATA), writer, progress, Goodput())
         for number in range(5):
             # New arrays each time: one that was fetched keeps what it fetched.
             windows = [[jax.tree.map(jnp.array, own) for _ in range(LOG_PERIOD)] for _ in range(2)]
@@ -269,7 +267,7 @@ def print_records(folder: Path, metrics: Any) -> None:
             f"| {middle['fetching']:.1f} | {middle['writer']:.1f} |", flush=True,
         )  # fmt: skip
         writer.close()
-    schedule = learning_rate_schedule(OptimizerConfig())
+    schedule = learning_rate_schedule(Config(run, model, DATA))
     for name, function in (
         ("learning rate", lambda: float(schedule(1))), ("memory in use", memory_in_use),
     ):  # fmt: skip
@@ -281,7 +279,7 @@ def print_records(folder: Path, metrics: Any) -> None:
 def print_saves(folder: Path, times: int) -> None:
     """How long `save` holds its caller, against a copy of the state and a whole save."""
     config = Config(RunConfig("unwritten", 1, 1), LARGE, DataConfig("unread", LENGTHS))
-    optimizer = make_optimizer(config.optimizer, logical_axes(LARGE))
+    optimizer = make_optimizer(config)
     state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
     state = jax.block_until_ready(state)
     size = sum(x.nbytes for x in jax.tree.leaves(state))

@@ -27,7 +27,6 @@ import numpy as np  # noqa: E402
 from switch_jax.cli import gin_config  # noqa: E402
 from switch_jax.config import Config  # noqa: E402
 from switch_jax.data.batch import empty_batch  # noqa: E402
-from switch_jax.model import logical_axes  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.partitioning.mesh import make_mesh  # noqa: E402
 from switch_jax.partitioning.placing import put_batch  # noqa: E402
@@ -57,7 +56,7 @@ def turn_of(config: Config) -> Callable[[], float]:
         is_tokens = name.endswith("tokens")
         batch[name] = rng.integers(2, 1000, array.shape, np.int32) if is_tokens else array + 1
     with jax.set_mesh(mesh):
-        optimizer = make_optimizer(config.optimizer, logical_axes(config.model))
+        optimizer = make_optimizer(config)
         shapes = abstract_state(config, mesh)
         step = lower_train_step(config, mesh, shapes).compile()
         shardings = jax.tree.map(lambda shape: shape.sharding, shapes)

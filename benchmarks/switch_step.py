@@ -45,7 +45,6 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     import jax
 
     from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
-    from switch_jax.model import logical_axes
     from switch_jax.optim.optimizer import make_optimizer
     from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
     from switch_jax.train_step.state import init_state
@@ -82,7 +81,7 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     lengths = {"inputs": inputs.shape[1], "targets": targets.shape[1]}
     run_config = RunConfig("unwritten", train_steps=1, batch_size=len(inputs))
     config = Config(run_config, model, DataConfig("unread", lengths))
-    optimizer = make_optimizer(config.optimizer, logical_axes(model))
+    optimizer = make_optimizer(config)
     state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
     step = make_train_step(config, optimizer)
     step = jax.jit(step, donate_argnums=0).lower(state, batch).compile()

@@ -93,6 +93,7 @@ class Checkpoints:
         abstract_state: State,
         last: int | None = None,
         fresh: Mapping[str, Callable[[], Any]] | None = None,
+        check: Callable[[Shapes, str], None] = lambda shapes, name: None,
     ) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
@@ -106,6 +107,8 @@ class Checkpoints:
             others are moved to the folder `discarded`.
           fresh: for parts of the state, by name, a function that makes them. Arrays of such a part
             that the checkpoint lacks, or has in another shape, are taken from there.
+          check: takes the shapes that are saved, by path, and what messages call the checkpoint. It
+            raises UserError where it can say better what differs from `abstract_state`.
 
         Returns:
           None where there is no checkpoint.
@@ -130,6 +133,7 @@ class Checkpoints:
             if damage is None:
                 shapes, notes = description
                 name = f"the checkpoint of step {step} in {self._folder.checkpoints}"
+                check(shapes, name)
                 wanted = shapes_of(abstract_state)
                 if _parts(shapes) == {"parameters"} != _parts(wanted):
                     raise UserError(

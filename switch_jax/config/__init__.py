@@ -13,6 +13,7 @@ from switch_jax.config.mesh import MeshConfig
 from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
+from switch_jax.errors import UserError
 
 __all__ = [
     "Config",
@@ -47,6 +48,26 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     guard: GuardConfig = GuardConfig()
+
+    def __post_init__(self) -> None:
+        """Raises UserError where the run is too short for its learning-rate schedule."""
+        steps, warmup = self.lr_decay_steps, self.optimizer.warmup_steps
+        if steps and warmup + steps > self.run.train_steps:
+            raise UserError(
+                f"LR_SCHEDULE = {self.optimizer.lr_schedule!r} has {warmup:,} steps of warm-up and "
+                f"{steps:,} of decay, more than TRAIN_STEPS = {self.run.train_steps:,}: lower "
+                "WARMUP_STEPS" + (" or DECAY_STEPS" if self.optimizer.decay_steps else "")
+            )
+
+    @property
+    def lr_decay_steps(self) -> int:
+        """How many of the last steps have a learning rate that falls to its final value, or 0."""
+        steps, optimizer = self.run.train_steps, self.optimizer
+        if optimizer.lr_schedule in ("cosine", "linear"):
+            return max(1, steps - optimizer.warmup_steps)
+        if optimizer.lr_schedule == "wsd":
+            return optimizer.decay_steps or max(1, steps // 10)
+        return 0
 
     @property
     def tokens_per_step(self) -> int:

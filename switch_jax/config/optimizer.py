@@ -2,39 +2,91 @@
 
 import dataclasses
 
-from switch_jax.errors import check_choice
-from switch_jax.fields import COUNT, FACTOR, check_fields
+from switch_jax.errors import FieldError, check_choice
+from switch_jax.fields import COEFFICIENT, COUNT, FACTOR, RATE, Range, check_fields
 
-SCHEDULES = ("rsqrt", "constant")
+OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
+SCHEDULES = ("rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
+
+_WITH_ADAM = ("adamw", "adamw_rms", "muon")
+# The optimisers or schedules that use a field; the fields that are not here are used by all.
+_USED_BY = {
+    "weight_decay": ("optimizer", _WITH_ADAM),
+    "adam_b1": ("optimizer", _WITH_ADAM),
+    "adam_b2": ("optimizer", _WITH_ADAM),
+    "min_dim_size_to_factor": ("optimizer", ("adafactor",)),
+    "final_lr_fraction": ("lr_schedule", ("cosine", "linear", "wsd")),
+    "decay_steps": ("lr_schedule", ("wsd",)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """T5's recipe: learning_rate / sqrt(max(step, warmup_steps)), or a constant to fine-tune with.
+    """The optimiser and its learning rate; the defaults are T5's recipe.
 
     Attributes:
-      learning_rate: the base, relative to the RMS of each parameter. 1.0 in T5's pretraining: with
-        10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in its fine-tuning.
-      warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. 'constant':
+      optimizer: 'adafactor', 'adamw', 'adamw_rms' (AdamW whose updates are scaled by the RMS of
+        each parameter, as Adafactor's are) or 'muon' (orthogonalised momentum for matrices, AdamW
+        for the rest). Each layer and each expert is updated as if it were alone.
+      learning_rate: the base. 'adafactor' and 'adamw_rms' take it relative to the RMS of each
+        parameter. 1.0 in T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during
+        them. 1e-3, constant, in its fine-tuning.
+      warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. The others:
         it rises linearly up to this step; 1 = the full rate from the first step on.
-      lr_schedule: 'rsqrt' or 'constant'.
+      lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'constant'; 'cosine' and
+        'linear', which fall from the end of the warm-up to the end of the run; or 'wsd' (warm-up,
+        stable, decay), which is constant and falls linearly over the last `decay_steps`.
+      final_lr_fraction: 'cosine', 'linear' and 'wsd' end at this fraction of `learning_rate`.
+      decay_steps: of 'wsd'; None: a tenth of the run.
+      weight_decay: this times the rate times the parameter is subtracted too; matrices only, see
+        `optim.optimizer`.
+      adam_b1, adam_b2: decay of the means of gradients and of their squares, in AdamW.
+      gradient_clip_norm: gradients of a larger global norm are scaled down to it; None: never.
       trained_parameters: 'all'; 'expert', those with a logical axis 'expert', or 'non_expert', all
         others, the router too. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the
         norm of all gradients.
-      min_dim_size_to_factor: a matrix has a factored second moment if both its sides are at least
-        this long.
+      min_dim_size_to_factor: 'adafactor': a matrix has a factored second moment if both its sides
+        are at least this long.
     """
 
+    optimizer: str = "adafactor"
     learning_rate: float = 1.0
     warmup_steps: int = 10_000
     lr_schedule: str = "rsqrt"
+    final_lr_fraction: float = 0.0
+    decay_steps: int | None = None
+    weight_decay: float = 0.0
+    adam_b1: float = 0.9
+    adam_b2: float = 0.999
+    gradient_clip_norm: float | None = None
     trained_parameters: str = "all"
     min_dim_size_to_factor: int = 128
 
     def __post_init__(self) -> None:
-        """Raises FieldError on values that train nothing, and on unknown names."""
-        check_fields(self, learning_rate=FACTOR, warmup_steps=COUNT, min_dim_size_to_factor=COUNT)
+        """Raises FieldError on values that train nothing, unknown names, and values without use."""
+        check_fields(
+            self,
+            learning_rate=FACTOR,
+            warmup_steps=COUNT,
+            final_lr_fraction=Range(0, 1),
+            decay_steps=COUNT,
+            weight_decay=COEFFICIENT,
+            adam_b1=RATE,
+            adam_b2=RATE,
+            gradient_clip_norm=FACTOR,
+            min_dim_size_to_factor=COUNT,
+        )
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_choice("trained_parameters", self.trained_parameters, TRAINED)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, (by, users) in _USED_BY.items():
+            value, user = getattr(self, name), getattr(self, by)
+            if value != defaults[name] and user not in users:
+                raise FieldError(
+                    name,
+                    f"= {value!r} is of no use with {by.upper()} = {user!r}: leave it at "
+                    f"{defaults[name]!r}, or set {by.upper()} to {' or '.join(users)}",
+                )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-BATCH_AXES = ("layers", "expert")
+from switch_jax.optim.stacked import map_parameters, num_stacked, square_sum
 
 
 class Moment(NamedTuple):
@@ -71,25 +71,19 @@ def adafactor(
       min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
 
-    def batch_dims(names: tuple[str, ...]) -> int:
-        return sum(name in BATCH_AXES for name in names)
-
-    def square_sum_of(names: tuple[str, ...], p: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(p), axis=tuple(range(batch_dims(names), p.ndim)))
-
     def init_moment(names: tuple[str, ...], p: jax.Array) -> Moment:
         if not is_trained(names):
             return Moment(None, None, None, None)
-        own = p.shape[batch_dims(names) :]
-        square_sum = square_sum_of(names, p)
+        own = p.shape[num_stacked(names) :]
+        squares = square_sum(names, p)
         if len(own) == 2 and min(own) >= min_dim_size_to_factor:
             row = jnp.zeros(p.shape[:-1], jnp.float32)
             column = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
-            return Moment(row, column, None, square_sum)
-        return Moment(None, None, jnp.zeros(p.shape, jnp.float32), square_sum)
+            return Moment(row, column, None, squares)
+        return Moment(None, None, jnp.zeros(p.shape, jnp.float32), squares)
 
     def init(parameters: Any) -> AdafactorState:
-        moments = _map(init_moment, axes, parameters)
+        moments = map_parameters(init_moment, axes, parameters)
         return AdafactorState(jnp.zeros([], jnp.int32), moments)
 
     def update_one(
@@ -102,7 +96,7 @@ def adafactor(
     ) -> tuple[jax.Array, Moment]:
         if not is_trained(names):
             return jnp.full_like(parameter, -0.0), moment
-        own_axes = tuple(range(batch_dims(names), parameter.ndim))
+        own_axes = tuple(range(num_stacked(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -decay_rate
         gradient = gradient.astype(jnp.float32)
         square = jnp.square(gradient)
@@ -124,14 +118,14 @@ def adafactor(
             mean_square = jnp.mean(square / full, axis=own_axes)
             factor = jnp.float32(1.0)
         clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / clipping_threshold)
-        size = float(math.prod(parameter.shape[batch_dims(names) :]))
+        size = float(math.prod(parameter.shape[num_stacked(names) :]))
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), minimum_scale)
         factor = -learning_rate(count) * scale / clip * factor
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
         update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not
         new = Moment(row, column, full, moment.square_sum)
         kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
-        return update, kept._replace(square_sum=square_sum_of(names, parameter + update))
+        return update, kept._replace(square_sum=square_sum(names, parameter + update))
 
     def update(
         gradients: Any,
@@ -144,7 +138,7 @@ def adafactor(
         def one(names, gradient, moment, parameter):
             return update_one(names, gradient, moment, parameter, state.updates, skip)
 
-        pairs = _map(one, axes, gradients, state.moments, parameters)
+        pairs = map_parameters(one, axes, gradients, state.moments, parameters)
         updates, moments = (
             jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
             for i in (0, 1)
@@ -166,9 +160,4 @@ def moment_axes(axes: Any, moments: Any) -> Any:
             return Moment(None, None, names, stacked)
         return Moment(names[:-1], (*names[:-2], names[-1]), None, stacked)
 
-    return _map(one, axes, moments)
-
-
-def _map(function, axes: Any, *trees: Any) -> Any:
-    """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names."""
-    return jax.tree.map(function, axes, *trees, is_leaf=lambda x: type(x) is tuple)
+    return map_parameters(one, axes, moments)

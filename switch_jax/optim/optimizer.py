@@ -1,35 +1,157 @@
 """The optimiser of a run, and which parameters it trains."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
-from switch_jax.config import OptimizerConfig
+from switch_jax.config import Config
 from switch_jax.errors import UserError
-from switch_jax.optim.adafactor import adafactor
+from switch_jax.model import logical_axes
+from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
+from switch_jax.optim.adamw_rms import scale_by_parameter_rms
+from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
+from switch_jax.optim.stacked import Names, is_matrix, map_parameters
+from switch_jax.partitioning.rules import shardings
 
 
-def make_optimizer(config: OptimizerConfig, axes: Any) -> optax.GradientTransformationExtraArgs:
-    """T5's Adafactor; `axes` are the parameters' logical axes.
+def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a run.
+
+    Its `update` takes `skip`, a bool scalar: where it is true, updates are -0.0 and the state stays
+    as it is, even if gradients are not finite; and `gradient_norm`, of all gradients together,
+    which it needs where `gradient_clip_norm` is set.
 
     Raises:
       UserError: the model has no parameter of those that are to be trained.
     """
+    optimizer, axes = config.optimizer, logical_axes(config.model)
+    rate = learning_rate_schedule(config)
 
-    def is_trained(names: tuple[str, ...]) -> bool:
-        wanted = config.trained_parameters
+    def is_trained(names: Names) -> bool:
+        wanted = optimizer.trained_parameters
         return wanted == "all" or ("expert" in names) == (wanted == "expert")
 
     if not any(map(is_trained, jax.tree.leaves(axes, is_leaf=lambda x: type(x) is tuple))):
         raise UserError(
-            f"trained_parameters = {config.trained_parameters!r}, but the model is dense: it has "
-            "no experts; write 'all'"
+            f"trained_parameters = {optimizer.trained_parameters!r}, but the model is dense: it "
+            "has no experts; write 'all'"
         )
-    return adafactor(
-        learning_rate_schedule(config),
-        axes,
-        is_trained=is_trained,
-        min_dim_size_to_factor=config.min_dim_size_to_factor,
+    if optimizer.optimizer == "adafactor":
+        made = adafactor(
+            rate,
+            axes,
+            is_trained=is_trained,
+            min_dim_size_to_factor=optimizer.min_dim_size_to_factor,
+        )
+    else:
+        made = _skippable(_with_adam(config, rate, axes, is_trained), optimizer.optimizer)
+    if optimizer.gradient_clip_norm is not None:
+        made = _clipped(made, optimizer.gradient_clip_norm)
+    return made
+
+
+def state_shardings(state: Any, parameters: Any) -> Any:
+    """Shardings of an optimiser's state: its arrays lie where their parameters do.
+
+    Args:
+      state: the state, or its shapes.
+      parameters: nested dict with the `NamedSharding` of each parameter.
+    """
+    of_parameter = dict(jax.tree_util.tree_leaves_with_path(parameters))
+    mesh = next(iter(of_parameter.values())).mesh
+
+    def place(path: Any, array: Any) -> NamedSharding:
+        """Of [stacked axes] and of whole parameters; a number is on all devices."""
+        ends = (path[i:] for i in range(len(path)))
+        spec = next((of_parameter[end].spec for end in ends if end in of_parameter), ())
+        return NamedSharding(mesh, PartitionSpec(*spec[: array.ndim]))
+
+    if isinstance(state, AdafactorState):
+        specs = jax.tree.map(lambda sharding: tuple(sharding.spec), parameters)
+        moments = shardings(moment_axes(specs, state.moments), mesh)
+        return AdafactorState(NamedSharding(mesh, PartitionSpec()), moments)
+    return jax.tree_util.tree_map_with_path(place, state)
+
+
+def _with_adam(
+    config: Config, rate: optax.Schedule, axes: Any, is_trained: Callable[[Names], bool]
+) -> optax.GradientTransformationExtraArgs:
+    """AdamW, AdamW scaled by the parameters' RMS, or Muon with AdamW for what is no matrix.
+
+    Weights decay where they are matrices between features: of the embedding, rows of rare tokens
+    would fade between their appearances.
+    """
+    optimizer = config.optimizer
+
+    def label(names: Names) -> str:
+        if not is_trained(names):
+            return "frozen"
+        for_muon = is_matrix(names) and "router" not in names
+        return optimizer.optimizer if optimizer.optimizer != "muon" or for_muon else "adamw"
+
+    labels = map_parameters(label, axes)
+    adam = optax.scale_by_adam(optimizer.adam_b1, optimizer.adam_b2)
+    finish = optax.chain(
+        optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes)),
+        optax.scale_by_learning_rate(rate),
     )
+    trained = map_parameters(lambda n: n if is_trained(n) else optax.MaskedNode(), axes)
+    made = {
+        "adamw": optax.chain(adam, finish),
+        "adamw_rms": scale_by_parameter_rms(adam, finish, trained),
+        "muon": optax.chain(scale_by_muon(config.model.activation_dtype), finish),
+        "frozen": optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, -0.0)),
+    }
+    used = sorted(set(jax.tree.leaves(labels)))  # in an order that is the same on all hosts
+    return optax.partition({name: made[name] for name in used}, labels)
+
+
+def _skippable(
+    inner: optax.GradientTransformationExtraArgs, name: str
+) -> optax.GradientTransformationExtraArgs:
+    """With `skip`; the state is {name: state}, so that a checkpoint says whose it is."""
+
+    def init(parameters: Any) -> Any:
+        return {name: inner.init(parameters)}
+
+    def update(
+        gradients: Any,
+        state: Any,
+        parameters: Any = None,
+        *,
+        skip: jax.Array | bool = False,
+        **unused: Any,
+    ) -> tuple[Any, Any]:
+        updates, new = inner.update(gradients, state[name], parameters, skip=skip)
+        updates = jax.tree.map(lambda u: jnp.where(skip, -0.0, u), updates)
+        return updates, {name: jax.tree.map(lambda o, n: jnp.where(skip, o, n), state[name], new)}
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _clipped(
+    inner: optax.GradientTransformationExtraArgs, limit: float
+) -> optax.GradientTransformationExtraArgs:
+    """Gradients of a larger global norm are scaled down to `limit`. The state is the inner one's.
+
+    `optax.clip_by_global_norm` would compute the norm, which the step has already.
+    """
+
+    def update(
+        gradients: Any,
+        state: Any,
+        parameters: Any = None,
+        *,
+        gradient_norm: jax.Array,
+        **others: Any,
+    ) -> tuple[Any, Any]:
+        factor = jnp.minimum(1.0, limit / gradient_norm)
+        gradients = jax.tree.map(lambda g: g * factor, gradients)
+        return inner.update(gradients, state, parameters, **others)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -3,24 +3,36 @@
 import jax.numpy as jnp
 import optax
 
-from switch_jax.config import OptimizerConfig
+from switch_jax.config import Config
 
 
-def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """The rate as a function of the updates done.
+def learning_rate_schedule(config: Config) -> optax.Schedule:
+    """The rate as a function of the updates done, which bad steps do not count among.
 
     'rsqrt': constant, then inverse square root of the step, as T5 pretrains: 1 / sqrt(max(step,
     1e4)). 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: T5X
     continues with the optimiser state of pretraining, but a run from another run's checkpoint
     begins with a fresh state, whose second moments rest on a few batches during its first steps.
+    'cosine', 'linear' and 'wsd' (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395) rise as
+    'constant' does. They reach their final rate after TRAIN_STEPS updates, so the last update still
+    has a rate above it.
     """
+    peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
 
     def rsqrt(count):
-        step = jnp.maximum(jnp.asarray(count, jnp.float32), config.warmup_steps)
-        return config.learning_rate / jnp.sqrt(step)
+        step = jnp.maximum(jnp.asarray(count, jnp.float32), warmup)
+        return peak / jnp.sqrt(step)
 
     def constant(count):
-        risen = (jnp.asarray(count, jnp.float32) + 1) / config.warmup_steps
-        return config.learning_rate * jnp.minimum(risen, 1.0)
+        risen = (jnp.asarray(count, jnp.float32) + 1) / warmup
+        return peak * jnp.minimum(risen, 1.0)
 
-    return {"rsqrt": rsqrt, "constant": constant}[config.lr_schedule]
+    name = config.optimizer.lr_schedule
+    if name in ("rsqrt", "constant"):
+        return {"rsqrt": rsqrt, "constant": constant}[name]
+    steps, final = config.lr_decay_steps, config.optimizer.final_lr_fraction
+    if name == "cosine":
+        decay = optax.cosine_decay_schedule(peak, steps, final)
+    else:
+        decay = optax.linear_schedule(peak, peak * final, steps)
+    return optax.join_schedules([constant, decay], [config.run.train_steps - steps])

@@ -9,7 +9,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
-from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
 from switch_jax.train_step.state import TrainState
@@ -29,7 +28,7 @@ def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stage
       state: shapes and shardings, see `abstract_state`; its memory is given to the new state.
     """
     shardings = jax.tree.map(lambda s: s.sharding, state)
-    optimizer = make_optimizer(config.optimizer, logical_axes(config.model))
+    optimizer = make_optimizer(config)
     step = make_train_step(config, optimizer, shardings.parameters)
     jitted = jax.jit(
         step,

@@ -9,8 +9,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config
 from switch_jax.model import abstract_parameters, init_parameters, logical_axes
-from switch_jax.optim.adafactor import AdafactorState, moment_axes
-from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.optim.optimizer import make_optimizer, state_shardings
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.rules import parameter_specs, shardings
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
@@ -56,17 +55,16 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
       UserError: an axis of a parameter does not divide over its mesh axis.
     """
     axes = logical_axes(config.model)
-    optimizer = make_optimizer(config.optimizer, axes)
+    optimizer = make_optimizer(config)
     parameters = abstract_parameters(config.model)
     optimizer_state = jax.eval_shape(optimizer.init, parameters)
     specs = parameter_specs(axes, parameters, mesh, config.mesh.fully_sharded_weights)
     whole = replicated(mesh)
-    state_shardings = TrainState(
+    own = shardings(specs, mesh)
+    all_shardings = TrainState(
         step=whole,
-        parameters=shardings(specs, mesh),
-        optimizer=AdafactorState(
-            whole, shardings(moment_axes(specs, optimizer_state.moments), mesh)
-        ),
+        parameters=own,
+        optimizer=state_shardings(optimizer_state, own),
         guard=Guard(*[whole] * len(Guard._fields)),
     )
     step = jax.ShapeDtypeStruct((), jnp.int32)
@@ -75,5 +73,5 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
         shapes,
-        state_shardings,
+        all_shardings,
     )

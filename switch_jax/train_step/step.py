@@ -107,10 +107,10 @@ def make_train_step(
 
     Args:
       config: the run.
-      optimizer: its `update` takes `skip`, a bool scalar: where it is true, updates are 0 and the
-        optimiser's state stays. The optimiser does this itself because choosing between old and new
-        arrays afterwards would be one more pass over all of them, 5 % of a step of T5-Base on a
-        TPU.
+      optimizer: its `update` takes `gradient_norm`, of all gradients, and `skip`, a bool scalar:
+        where it is true, updates are 0 and the optimiser's state stays. The optimiser does this
+        itself because choosing between old and new arrays afterwards would be one more pass over
+        all of them, 5 % of a step of T5-Base on a TPU.
       shardings: of the parameters, and so of their gradients; None leaves those to the compiler.
 
     Returns:
@@ -162,7 +162,11 @@ def make_train_step(
             done = signal < NO_STEP
             guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
             updates, optimizer_state = optimizer.update(
-                gradients, state.optimizer, state.parameters, skip=bad | ~done
+                gradients,
+                state.optimizer,
+                state.parameters,
+                skip=bad | ~done,
+                gradient_norm=gradient_norms.all,
             )
             parameters = optax.apply_updates(state.parameters, updates)
             step = state.step + done.astype(jnp.int32)

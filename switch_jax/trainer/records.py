@@ -33,7 +33,7 @@ class Records:
     ) -> None:
         self._writer, self._progress, self._goodput = writer, progress, goodput
         self._model = config.model
-        self._schedule = learning_rate_schedule(config.optimizer)
+        self._schedule = learning_rate_schedule(config)
         self._input_bound = InputBound()
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
         flops = config.run.batch_size * training_flops(config.model, *config.data.lengths)

@@ -1,12 +1,14 @@
 """Where a run is: restored from its newest checkpoint, or as it begins."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import Config
+from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.runtime.processes import gather
@@ -60,7 +62,12 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
       UserError: the checkpoint cannot be read, or does not fit the config.
     """
     config = prepared.config
-    restored = checkpoints.restore(prepared.state, last, {"guard": lambda: _fresh_guard(prepared)})
+    restored = checkpoints.restore(
+        prepared.state,
+        last,
+        {"guard": lambda: _fresh_guard(prepared)},
+        lambda shapes, name: _check_optimizer(shapes, name, config.optimizer.optimizer),
+    )
     if restored is None:
         state = initial_state(config, prepared.state, prepared.warm_start)
         return RunState(0, state, Position(0, {}), Best())
@@ -72,6 +79,18 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
             f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
         )
     return RunState(restored.step, restored.state, position, Best(**restored.notes["best"]))
+
+
+def _check_optimizer(shapes: Iterable[str], name: str, wanted: str) -> None:
+    """Raises UserError where the checkpoint of these arrays was written with another optimiser."""
+    saved = {path.split("/")[1] for path in shapes if path.startswith("optimizer/")}
+    written = next((known for known in OPTIMIZERS if known in saved), "adafactor")
+    if written != wanted:
+        raise UserError(
+            f"{name} was written with OPTIMIZER = {written!r}, and the config has {wanted!r}: "
+            f"write --gin.OPTIMIZER={written} to go on with it, or start from its parameters with "
+            "--gin.INITIAL_CHECKPOINT_PATH and another MODEL_DIR"
+        )
 
 
 def _fresh_guard(prepared: Prepared) -> Guard:

@@ -10,7 +10,6 @@ from switch_jax.checkpointing.read_only import check_parameters
 from switch_jax.config import Config
 from switch_jax.conversion import hugging_face
 from switch_jax.errors import UserError
-from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder
@@ -78,7 +77,7 @@ def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None)
       UserError: the checkpoint cannot be read.
     """
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
-    transformation = make_optimizer(config.optimizer, logical_axes(config.model))
+    transformation = make_optimizer(config)
     if checkpoint is not None:
         start = jax.jit(
             lambda parameters: fresh_state(config, transformation, parameters),

@@ -48,7 +48,16 @@ def _refused(capsys, *arguments):
         ),
         ([DEMO, "--gin.INITIAL_CHECKPOINT_PATH=absent"], r"no folder absent to take parameters"),
         ([DEMO, "--gin.TRAINED_PARAMETERS=experts"], r"'experts' is not known; write one of all, "),
-        ([DEMO, "--gin.LR_SCHEDULE=cosine"], r"'cosine' is not known; write one of rsqrt, constan"),
+        ([DEMO, "--gin.LR_SCHEDULE=cosin"], r"'cosin' is not known; write one of rsqrt, constan"),
+        ([DEMO, "--gin.OPTIMIZER=adam"], r"'adam' is not known; write one of adafactor, adamw, "),
+        (
+            [DEMO, "--gin.WEIGHT_DECAY=0.1"],
+            r"WEIGHT_DECAY = 0.1 is of no use with OPTIMIZER = 'a",
+        ),
+        (
+            [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=500"],
+            r"500 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 500: lower WARMUP_STEPS",
+        ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be of type bool \(True"),
         ([DEMO, "--gin.TRAIN_STEPS=1e3"], r"TRAIN_STEPS = 1000.0: it must be of type int"),

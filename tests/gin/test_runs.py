@@ -6,6 +6,7 @@ from jax.sharding import AbstractMesh, AxisType
 from switch_jax.cli import gin_config
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import expert_capacity, group_shape
+from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.trainer.prepare import check_for_slices
 from tests.gin.test_models import MODELS
@@ -62,6 +63,13 @@ def test_pretraining_starts_from_scratch_and_trains_all():
     config = gin_config.build()
     assert config.run.initial_checkpoint_path is None
     assert (config.optimizer.lr_schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
+
+
+def test_a_schedule_ends_with_the_run_that_the_command_line_asks_for():
+    bindings = [*BINDINGS[:2], "LR_SCHEDULE=linear", "WARMUP_STEPS=100", "TRAIN_STEPS=300"]
+    gin_config.parse(["models/t5_base.gin", "runs/pretrain.gin"], bindings, [])
+    schedule = learning_rate_schedule(gin_config.build())
+    assert [float(schedule(step)) for step in (99, 200, 300)] == [1.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("name", ["factbook_pretrain", "factbook_finetune", "udhr"])

@@ -2,24 +2,85 @@ import numpy as np
 import pytest
 
 from switch_jax.config import OptimizerConfig
+from switch_jax.errors import UserError
 from switch_jax.optim.schedules import learning_rate_schedule
+from tests.trainer.helpers import tiny_config, tiny_model
+
+
+def _rates(steps, train_steps=10, **changes):
+    config = tiny_config(tiny_model(), optimizer=OptimizerConfig(**changes))
+    schedule = learning_rate_schedule(config.replace("run", train_steps=train_steps))
+    return [float(schedule(step)) for step in steps]
 
 
 @pytest.mark.parametrize(
     ("step", "rate"), [(0, 0.01), (9_999, 0.01), (10_000, 0.01), (40_000, 0.005), (10**6, 0.001)]
 )
 def test_rsqrt_is_constant_then_inverse_square_root(step, rate):
-    np.testing.assert_allclose(learning_rate_schedule(OptimizerConfig())(step), rate, rtol=1e-6)
+    np.testing.assert_allclose(_rates([step]), rate, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("step", "rate"), [(0, 2e-6), (249, 5e-4), (499, 1e-3), (500, 1e-3), (10**6, 1e-3)]
 )
 def test_constant_rises_linearly_and_stays(step, rate):
-    config = OptimizerConfig(learning_rate=1e-3, warmup_steps=500, lr_schedule="constant")
-    np.testing.assert_allclose(learning_rate_schedule(config)(step), rate, rtol=1e-6)
+    rates = _rates([step], learning_rate=1e-3, warmup_steps=500, lr_schedule="constant")
+    np.testing.assert_allclose(rates, rate, rtol=1e-6)
 
 
 def test_constant_without_warm_up():
-    config = OptimizerConfig(learning_rate=1e-3, warmup_steps=1, lr_schedule="constant")
-    np.testing.assert_allclose([learning_rate_schedule(config)(i) for i in (0, 1)], 1e-3, rtol=1e-6)
+    rates = _rates([0, 1], learning_rate=1e-3, warmup_steps=1, lr_schedule="constant")
+    np.testing.assert_allclose(rates, 1e-3, rtol=1e-6)
+
+
+RISE = [0.25, 0.5, 0.75, 1.0]  # four steps of warm-up
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates"),
+    [
+        ({"lr_schedule": "linear"}, [*RISE, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]),
+        (
+            {"lr_schedule": "linear", "final_lr_fraction": 0.2},
+            [*RISE, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2],
+        ),
+        (
+            {"lr_schedule": "cosine"},  # half a cosine at 0, 45, 90, 135 and 180 degrees
+            [*RISE, 1.0, 0.8535534, 0.5, 0.1464466, 0.0, 0.0],
+        ),
+        (
+            {"lr_schedule": "cosine", "final_lr_fraction": 0.5},
+            [*RISE, 1.0, 0.9267767, 0.75, 0.5732233, 0.5, 0.5],
+        ),
+        ({"lr_schedule": "wsd", "decay_steps": 2}, [*RISE, 1.0, 1.0, 1.0, 0.5, 0.0, 0.0]),
+        (
+            {"lr_schedule": "wsd", "decay_steps": 4, "final_lr_fraction": 0.2},
+            [*RISE, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2],
+        ),
+    ],
+)
+def test_schedules_that_end_with_the_run(changes, rates):
+    """Of 8 updates; the rate after them is that at which the run would go on."""
+    found = _rates(range(10), 8, learning_rate=3.0, warmup_steps=4, **changes)
+    np.testing.assert_allclose(found, 3.0 * np.array(rates), rtol=1e-6, atol=1e-7)
+
+
+def test_wsd_decays_over_a_tenth_of_the_run_by_itself():
+    rates = _rates([899, 900, 950, 1000], 1000, warmup_steps=4, lr_schedule="wsd")
+    np.testing.assert_allclose(rates, [1.0, 1.0, 0.5, 0.0], rtol=1e-6)
+    assert _rates([4, 5], 5, warmup_steps=4, lr_schedule="wsd") == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"lr_schedule": "cosine"},
+            r"'cosine' has 8 steps of warm-up and 1 of decay, .*= 8: low",
+        ),
+        ({"lr_schedule": "wsd", "decay_steps": 5}, r"WARMUP_STEPS or DECAY_STEPS$"),
+    ],
+)
+def test_a_run_that_is_too_short_for_its_schedule_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        _rates([0], 8, warmup_steps=8, **changes)

@@ -83,16 +83,19 @@ def test_meshes_whose_state_fits_come_before_those_that_send_less():
     assert [c for c in by_bytes if c.state_bytes > limit] == candidates[sum(fits) :]
 
 
-def test_bytes_of_the_state_by_hand():
+@pytest.mark.parametrize(("optimizer", "arrays"), [("adafactor", 1), ("adamw", 2)])
+def test_bytes_of_the_state_by_hand(optimizer, arrays):
     # Parameters of one device of (2, 4, 1): all embeddings, norms, attention, dense layers and
     # routers, and one of the four experts of each of two Switch layers. Adafactor does not factor
-    # arrays this small: its moments have the size of the parameters.
+    # arrays this small: its moments have the size of the parameters. AdamW has two such means.
     attention, dense = 4 * 8 * 8, 2 * 8 * 16
     blocks = (2 + 4) * attention + 2 * (dense + dense + 8 * 4) + (5 + 7) * 8
     parameters = 4 * (64 * 8 + 2 * 32 * 2 + blocks)
     guard = 4 * 2 * 128  # the last losses and gradient norms
-    state_bytes = {c.mesh: c.state_bytes for c in search.candidates(CONFIG, EIGHT)}
-    assert state_bytes[MeshConfig(2, 4, 1)] == pytest.approx(2 * parameters + guard, rel=0.01)
+    config = CONFIG.replace("optimizer", optimizer=optimizer)
+    state_bytes = {c.mesh: c.state_bytes for c in search.candidates(config, EIGHT)}
+    expected = (1 + arrays) * parameters + guard
+    assert state_bytes[MeshConfig(2, 4, 1)] == pytest.approx(expected, rel=0.01)
 
 
 def _plan(mesh, seconds, needed=1):

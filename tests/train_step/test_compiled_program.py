@@ -12,7 +12,7 @@ import pytest
 
 from switch_jax.config import MeshConfig
 from switch_jax.config.model import REMAT_POLICIES
-from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.state import abstract_state
@@ -92,7 +92,7 @@ def _step(
         random_batch(16 * num_microbatches),
     )
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    optimizer = make_optimizer(config.optimizer, logical_axes(model))
+    optimizer = make_optimizer(config)
     step = make_train_step(config, optimizer, shardings.parameters)
     with jax.set_mesh(mesh):
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from switch_jax.config import GuardConfig, MeshConfig, OptimizerConfig
-from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state, fresh_state, init_state
@@ -21,7 +20,7 @@ def test_the_abstract_state_has_the_shapes_and_dtypes_of_a_real_one(fully_sharde
     optimizer, guard = OptimizerConfig(trained_parameters=trained), GuardConfig(spike_window=8)
     config = tiny_config(MODEL, mesh=mesh, optimizer=optimizer, guard=guard)
     abstract = abstract_state(config, make_mesh(mesh))
-    transformation = make_optimizer(optimizer, logical_axes(MODEL))
+    transformation = make_optimizer(config)
     state = jax.jit(lambda key: init_state(config, transformation, key))(jax.random.key(0))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
         lambda s: (s.shape, s.dtype), abstract
@@ -40,7 +39,7 @@ def test_experts_and_their_moments_lie_over_the_expert_axis():
 
 def test_a_fresh_state_has_the_given_parameters_and_no_history():
     config = tiny_config(MODEL, guard=GuardConfig(spike_window=8))
-    optimizer = make_optimizer(config.optimizer, logical_axes(MODEL))
+    optimizer = make_optimizer(config)
     parameters = init_state(config, optimizer, jax.random.key(3)).parameters
     state = fresh_state(config, optimizer, parameters)
     for a, b in zip(*map(jax.tree.leaves, (state.parameters, parameters)), strict=True):

@@ -160,12 +160,13 @@ def _assert_same(a, b):
 def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next():
     model = tiny_model(dropout_rate=0.1, jitter_noise=0.1, sparse_step=1, num_encoder_layers=1,
                        num_decoder_layers=1)  # fmt: skip
-    optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), logical_axes(model))
-    step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), optimizer))
+    config = tiny_config(model, loss=LOSS, optimizer=OptimizerConfig(warmup_steps=10))
+    optimizer = make_optimizer(config)
+    step = jax.jit(make_train_step(config, optimizer))
     first, second = random_batch(8), random_batch(8, seed=1)
     weights = first["decoder_loss_weights"]
     bad = {**first, "decoder_loss_weights": np.full_like(weights, np.nan)}
-    init = jax.jit(lambda key: init_state(tiny_config(model), optimizer, key))
+    init = jax.jit(lambda key: init_state(config, optimizer, key))
     before, _ = step(init(jax.random.key(1)), first)
 
     after, metrics = step(before, bad)
@@ -249,11 +250,12 @@ def test_the_hash_is_the_same_on_every_mesh(shape):
 def test_a_step_that_one_host_has_no_batch_for_changes_nothing():
     mesh = make_mesh(MeshConfig(2, 4, 1))
     model = tiny_model(group_size=8, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1)
-    optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), logical_axes(model))
-    step = jax.jit(make_train_step(tiny_config(model), optimizer))
+    config = tiny_config(model, optimizer=OptimizerConfig(warmup_steps=10))
+    optimizer = make_optimizer(config)
+    step = jax.jit(make_train_step(config, optimizer))
     place = batch_sharding(mesh)
     with jax.set_mesh(mesh):
-        state = init_state(tiny_config(model), optimizer, jax.random.key(0))
+        state = init_state(config, optimizer, jax.random.key(0))
         state, _ = step(state, random_batch(8), jax.device_put(np.zeros(8, np.int32), place))
         batch = random_batch(8, seed=1)
         batch["decoder_loss_weights"][:] = np.nan  # of no weight, whatever it is

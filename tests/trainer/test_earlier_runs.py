@@ -9,7 +9,6 @@ import pytest
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.cli import gin_config, main
-from switch_jax.model import logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
@@ -43,7 +42,7 @@ def test_the_next_steps_have_the_losses_that_they_had_then(run):
         abstract = abstract_state(config, mesh)
         fresh = {"guard": lambda: init_guard(config.guard)}
         restored = Checkpoints(RunFolder(folder), keep=1).restore(abstract, fresh=fresh)
-        optimizer = make_optimizer(config.optimizer, logical_axes(config.model))
+        optimizer = make_optimizer(config)
         step = jax.jit(make_train_step(config, optimizer))
         state, losses = restored.state, []
         for seed in range(4):

@@ -1,0 +1,36 @@
+"""Layers and experts are stacked along axes of one array, but each is an array of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from switch_jax.partitioning.rules import STACKED
+
+Names = tuple[str, ...]  # the logical names of a parameter's axes
+
+
+def own_names(names: Names) -> Names:
+    """The axes of one layer and expert; the stacked ones come before them."""
+    return tuple(name for name in names if name not in STACKED)
+
+
+def num_stacked(names: Names) -> int:
+    """How many axes are stacked."""
+    return len(names) - len(own_names(names))
+
+
+def is_matrix(names: Names) -> bool:
+    """Whether each is a matrix between features, experts and routers too: no table, no logits."""
+    return len(own_names(names)) == 2 and not {"vocab", "relpos_buckets"} & set(names)
+
+
+def square_sum(names: Names, p: jax.Array) -> jax.Array:
+    """The sum of squares of each layer and expert: [...own] -> [stacked axes]."""
+    return jnp.sum(jnp.square(p), axis=tuple(range(num_stacked(names), p.ndim)))
+
+
+def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names."""
+    return jax.tree.map(function, axes, *trees, is_leaf=lambda x: type(x) is tuple)

@@ -1,0 +1,175 @@
+"""Each optimiser against optax's own, given each layer and each expert as an array of its own."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from switch_jax.config import OptimizerConfig
+from switch_jax.model import init_parameters, logical_axes
+from switch_jax.optim.optimizer import make_optimizer
+from tests.trainer.helpers import tiny_config, tiny_model
+
+# Two layers in the encoder, one in the decoder, all of experts.
+MODEL = tiny_model(num_experts=2, sparse_step=1, num_decoder_layers=1)
+STEPS, RATE, DECAY, B1, B2, CLIP = 3, 0.01, 0.3, 0.8, 0.95, 5.0
+OPTIMIZERS = ["adafactor", "adamw", "adamw_rms", "muon"]
+MATRICES = ("query", "key", "value", "out", "wi_0", "wo")  # and routers, which decay too
+
+
+def _config(optimizer, **changes):
+    adam = {"weight_decay": DECAY, "adam_b1": B1, "adam_b2": B2}
+    return tiny_config(
+        MODEL,
+        optimizer=OptimizerConfig(
+            optimizer=optimizer,
+            learning_rate=RATE,
+            warmup_steps=1,
+            lr_schedule="linear",
+            **({} if optimizer == "adafactor" else adam),
+            **changes,
+        ),
+    )
+
+
+@functools.cache
+def _parameters():
+    """Layers and experts of very different sizes."""
+    sizes = iter(10.0 ** np.random.default_rng(0).uniform(-1.5, 1.5, 10_000))
+
+    def scaled(names, p):
+        stacked = p.shape[: sum(name in ("layers", "expert") for name in names)]
+        factor = np.reshape([next(sizes) for _ in range(np.prod(stacked, dtype=int))], stacked)
+        return p * factor.reshape(*stacked, *[1] * (p.ndim - len(stacked))).astype(np.float32)
+
+    parameters = init_parameters(MODEL, jax.random.key(0))
+    return jax.tree.map(scaled, logical_axes(MODEL), parameters, is_leaf=lambda x: type(x) is tuple)
+
+
+def _gradients(step):
+    """Of a norm above CLIP, and in the second step below it."""
+    rng = np.random.default_rng(step + 1)
+    size = [1.0, 0.01, 3.0][step]
+    return jax.tree.map(
+        lambda p: jnp.asarray(size * rng.normal(size=p.shape), jnp.float32), _parameters()
+    )
+
+
+@functools.cache
+def _ours(optimizer, **changes):
+    """Parameters and state after some steps."""
+    made = make_optimizer(_config(optimizer, **changes))
+
+    @jax.jit
+    def one(gradients, state, parameters):
+        norm = optax.tree.norm(gradients)
+        updates, state = made.update(gradients, state, parameters, gradient_norm=norm)
+        return optax.apply_updates(parameters, updates), state
+
+    parameters, state = _parameters(), made.init(_parameters())
+    for step in range(STEPS):
+        parameters, state = one(_gradients(step), state, parameters)
+    return parameters, state
+
+
+def _apart(tree):
+    """Flat: each layer's and each expert's array by its path and place."""
+    flat = {}
+    axes = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, array), names in zip(leaves, axes, strict=True):
+        stacked = array.shape[: sum(name in ("layers", "expert") for name in names)]
+        for place in np.ndindex(stacked):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            flat[f"{name} {place}"] = array[place]
+    return flat
+
+
+def _optax(optimizer, clip):
+    """A transformation of flat parameters, of optax alone."""
+    flat = _apart(_parameters())
+    kinds = {name: name.split()[0].split("/")[-1] for name in flat}
+    decays = {name: kind in (*MATRICES, "router") for name, kind in kinds.items()}
+    rate = optax.linear_schedule(RATE, 0.0, 9, 1)  # of 10 steps, the first at the full rate
+    adamw = optax.adamw(rate, B1, B2, weight_decay=DECAY, mask=decays)
+    by_rms = optax.chain(
+        optax.scale_by_adam(B1, B2),
+        optax.scale_by_param_block_rms(1e-3),
+        optax.add_decayed_weights(DECAY, decays),
+        optax.scale_by_learning_rate(rate),
+    )
+    muon = optax.partition(
+        {
+            "muon": optax.contrib.muon(rate, weight_decay=DECAY, consistent_rms=0.2),
+            "adamw": adamw,
+        },
+        {name: "muon" if kind in MATRICES else "adamw" for name, kind in kinds.items()},
+    )
+    adafactor = optax.adafactor(rate, min_dim_size_to_factor=128)
+    chosen = {"adafactor": adafactor, "adamw": adamw, "adamw_rms": by_rms, "muon": muon}[optimizer]
+    return optax.chain(optax.clip_by_global_norm(clip), chosen) if clip else chosen
+
+
+def _theirs(optimizer, clip):
+    transformation, parameters = _optax(optimizer, clip), _apart(_parameters())
+    state = transformation.init(parameters)
+    for step in range(STEPS):
+        updates, state = transformation.update(_apart(_gradients(step)), state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    return parameters
+
+
+@pytest.mark.parametrize("clip", [None, CLIP])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_layer_and_expert_is_updated_as_optax_does_it_alone(optimizer, clip):
+    norms = [float(optax.tree.norm(_gradients(step))) for step in range(STEPS)]
+    assert [norm > CLIP for norm in norms] == [True, False, True]
+    ours = _apart(_ours(optimizer, gradient_clip_norm=clip)[0])
+    start = _apart(_parameters())
+    for name, expected in _theirs(optimizer, clip).items():
+        moved = float(jnp.abs(expected - start[name]).max())
+        assert moved > 0, name
+        np.testing.assert_allclose(ours[name], expected, rtol=2e-6, atol=2e-4 * moved, err_msg=name)
+
+
+def _bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_skipped_step_changes_no_bit_whatever_its_gradients_are(optimizer):
+    parameters, state = _ours(optimizer, gradient_clip_norm=CLIP)
+    update = jax.jit(make_optimizer(_config(optimizer, gradient_clip_norm=CLIP)).update)
+    for value in (np.nan, np.inf, 1.0):
+        gradients = jax.tree.map(lambda p, v=value: jnp.full_like(p, v), parameters)
+        updates, after = update(
+            gradients, state, parameters, skip=True, gradient_norm=jnp.float32(value)
+        )
+        minus_zeros = jax.tree.map(lambda p: jnp.full_like(p, -0.0), parameters)
+        assert _bits(updates) == _bits(minus_zeros)
+        assert _bits(after) == _bits(state)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "trained"), [*((o, "expert") for o in OPTIMIZERS), ("muon", "non_expert")]
+)
+def test_what_is_not_trained_keeps_its_bits_and_has_no_state(optimizer, trained):
+    some, state = _ours(optimizer, trained_parameters=trained)
+    everything = _ours(optimizer, gradient_clip_norm=None)[0]
+    names = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)
+    is_trained = [("expert" in own) == (trained == "expert") for own in names]
+    assert _bits(some) == [
+        new if is_own else old
+        for is_own, old, new in zip(
+            is_trained, _bits(_parameters()), _bits(everything), strict=True
+        )
+    ]
+    saved = [jax.tree_util.keystr(path, simple=True, separator="/")
+             for path, _ in jax.tree_util.tree_leaves_with_path(state)]  # fmt: skip
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/")
+             for path, _ in jax.tree_util.tree_leaves_with_path(some)]  # fmt: skip
+    for path, is_own in zip(paths, is_trained, strict=True):
+        assert any(path in name for name in saved) == is_own, path
