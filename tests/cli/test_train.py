@@ -55,8 +55,8 @@ def _refused(capsys, *arguments):
             r"WEIGHT_DECAY = 0.1 is of no use with OPTIMIZER = 'a",
         ),
         (
-            [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=500"],
-            r"500 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 500: lower WARMUP_STEPS",
+            [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=8", "--gin.TRAIN_STEPS=8"],
+            r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8: lower WARMUP_STEPS",
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be of type bool \(True"),
