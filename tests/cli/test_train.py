@@ -68,7 +68,7 @@ def _refused(capsys, *arguments):
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
         ([DEMO, "--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
         ([DEMO, "--gin.REMAT_POLICY=most"], r"'most' is not known; write one of none, minimal"),
-        ([DEMO, "--gin.DATA_STREAMS=3"], r"batch size 64 .* over 3 streams of data; set DATA_STR"),
+        ([DEMO, "--gin.DATA_STREAMS=3"], r"batch size 256 .* over 3 streams of data; set DATA_STR"),
         ([DEMO, "--gin.BEST_METRIC=loss"], r"best_metric = 'loss': write neg_log_perplexity or"),
         ([DEMO, "--gin.SPIKE_SIGMAS=-1"], r"SPIKE_SIGMAS = -1: it must be above 0, or None"),
         ([DEMO, "--gin.PROFILE_STEPS=(9, 3)"], r"PROFILE_STEPS = \(9, 3\): write the first and"),
@@ -94,7 +94,7 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
     assert "# Routing in the decoder: 512 tokens in a group, 80 slots an expert" in captured.out
     (warning,) = captured.err.splitlines()
     assert re.search(
-        r"warning: .*the encoder drops 1\.\d+ %.*; GROUP_SIZE=2048 drops 0.00 %", warning
+        r"warning: .*the encoder drops 1\.\d+ %.*; GROUP_SIZE=4096 drops 0.00 %", warning
     )
 
     (tmp_path / "printed.gin").write_text(captured.out)
