@@ -121,10 +121,12 @@ PACKAGES := anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs ins
 runs/large_english/train.txt.gz: | setup
 	@echo "study: fetching the text's packages and building runs/large_english (a minute or two)"
 	@mkdir -p runs/large_english/packages
-	@command -v apt-get > /dev/null || [ -n "$$(ls runs/large_english/packages)" ] || { \
-	  echo "study: there is no apt-get here; put the .deb files of these packages of Debian into" \
-	  "runs/large_english/packages: $(PACKAGES)" >&2; exit 2; }
-	@cd runs/large_english/packages && { [ -n "$$(ls)" ] || apt-get download --quiet $(PACKAGES); }
+	@cd runs/large_english/packages && if [ -z "$$(ls)" ]; then \
+	  command -v apt-get > /dev/null || { \
+	    echo "study: there is no apt-get here; put the .deb files of these packages of Debian into" \
+	    "runs/large_english/packages: $(PACKAGES)" >&2; exit 2; }; \
+	  apt-get download --quiet $(PACKAGES) || { rm -f *.deb; exit 1; }; \
+	fi
 	@$(BIN)/python tasks/data/build_large_english.py runs/large_english/packages
 
 lock: python-version  ## remake requirements.txt from setup.py; pins that still fit are kept

@@ -6,6 +6,7 @@
 Writes OUTPUT/NAME for each run folder, with what the report reads: `run.json` and `config.gin`
 without absolute paths, and a `metrics.jsonl` with all evaluations, every Nth training record
 without norms, times and memory, and the routing of every few of those. Numbers have six digits.
+Scores of `switch_jax eval` are not kept.
 """
 
 import argparse
@@ -69,9 +70,9 @@ def thin(run: Path, target: Path) -> None:
 
 def thinned(train: list[Record]) -> list[Record]:
     """The last of every N training records; its skipped steps are those of all N."""
-    size = math.ceil(len(train) / TRAIN_RECORDS)
+    size = max(1, math.ceil(len(train) / TRAIN_RECORDS))
     groups = [train[max(0, end - size) : end] for end in range(len(train), 0, -size)]
-    per_router = math.ceil(len(groups) / ROUTER_RECORDS)
+    per_router = max(1, math.ceil(len(groups) / ROUTER_RECORDS))
     kept = []
     for i, group in enumerate(groups):
         record = {key: x for key, x in group[-1].items() if not isinstance(x, dict)}

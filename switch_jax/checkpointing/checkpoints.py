@@ -133,7 +133,6 @@ class Checkpoints:
             if damage is None:
                 shapes, notes = description
                 name = f"the checkpoint of step {step} in {self._folder.checkpoints}"
-                check(shapes, name)
                 wanted = shapes_of(abstract_state)
                 if _parts(shapes) == {"parameters"} != _parts(wanted):
                     raise UserError(
@@ -141,6 +140,7 @@ class Checkpoints:
                         f"start from them set INITIAL_CHECKPOINT_PATH to {self._folder}, and "
                         "MODEL_DIR to another folder"
                     )
+                check(shapes, name)
                 check_model(_without(fresh, shapes), _without(fresh, wanted), name, _REMEDY)
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, damage = try_to_read(self._load, step, abstract_state, lacking)

@@ -26,6 +26,7 @@ class Comparison:
     Attributes:
       target: the dense run's final held-out negative log perplexity, nats.
       dense_step, dense_seconds: of the dense run's final value.
+      sparse_final: the sparse run's final value, which may be no number.
       step, seconds: where the sparse run reaches the target; None if it never does.
       at_first: its first evaluation is at or above the target, so `step` is an upper bound.
       lead_step: [T] float, steps after 0 where both curves are known, ascending.
@@ -39,6 +40,7 @@ class Comparison:
     target: float
     dense_step: int
     dense_seconds: float
+    sparse_final: float
     step: float | None
     seconds: float | None
     at_first: bool
@@ -137,6 +139,7 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
         target=target,
         dense_step=int(reference.step[-1]),
         dense_seconds=float(reference.seconds[-1]),
+        sparse_final=curve.last(QUALITY),
         step=reached[0] if reached else None,
         seconds=reached[1] if reached else None,
         at_first=bool(reached and reached[2]),
@@ -168,6 +171,12 @@ def compare_all(
     return found
 
 
+def in_number(pairs: Sequence[Comparison]) -> str:
+    """How many seeds were compared; of pairs of runs, where dense and sparse have other seeds."""
+    same = all(pair.dense.seed == pair.sparse.seed for pair in pairs)
+    return f"{len(pairs)} {'seeds' if same else 'pairs of runs'}"
+
+
 def caveats(pairs: Sequence[Comparison]) -> list[str]:
     """What a reader must know before quoting the speed-ups, in sentences."""
     notes = []
@@ -179,6 +188,8 @@ def caveats(pairs: Sequence[Comparison]) -> list[str]:
                 f"{dense.name} is not finished (step {dense.last_step:,} of "
                 f"{dense.facts['train_steps']:,}): its final value is the value so far."
             )
+        if not math.isfinite(pair.sparse_final):
+            notes.append(f"{sparse.name}'s final value is not a number: it may have diverged.")
         if pair.at_first:
             notes.append(
                 f"{sparse.name} has {dense.name}'s final value at its first evaluation, "

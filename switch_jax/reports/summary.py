@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds
+from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds, in_number
 from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
 from switch_jax.reports.runs import Run
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
@@ -78,9 +78,9 @@ def comparison_table(comparisons: Sequence[ComparisonOverSeeds]) -> tuple[list[s
     several_dense = len({c.dense.label for c in comparisons}) > 1
     rows = []
     for comparison in comparisons:
-        label, seeds = comparison.sparse.label, len(comparison.pairs)
-        if seeds > 1:
-            label += f" ({seeds} seeds)"
+        label = comparison.sparse.label
+        if len(comparison.pairs) > 1:
+            label += f" ({in_number(comparison.pairs)})"
         if several_dense:
             label += f" against {comparison.dense.label}"
         cells = [

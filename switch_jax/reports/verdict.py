@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds
+from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds, in_number
 
 _LEVEL = 0.0005  # nats; a smaller lead is none
 
@@ -46,7 +46,7 @@ def _verdict(pairs: Sequence[Comparison], sparse: str, dense: str) -> str:
     else:
         text += "."
     if len(pairs) > 1:
-        text += f" These are means over {len(pairs)} seeds, with the range."
+        text += f" These are means over {in_number(pairs)}, with the range."
     return text
 
 
@@ -82,7 +82,7 @@ def _end(pairs: Sequence[Comparison], going: bool) -> str:
         by += f" ({' to '.join(sorted((_nats(low), _nats(high)), key=float))})"
     elif len(pairs) > 1:
         by += f" ({_by(low)} to {_by(high)})"
-    if not going and all(pair.dense_step == pair.curve.step[-1] for pair in pairs):
+    if not going and all(p.lead_step[-1] == p.dense_step == p.curve.step[-1] for p in pairs):
         return f"ended {by}"
     steps = {pair.lead_step[-1] for pair in pairs}
     at = f"step {steps.pop():,.0f}, the last" if len(steps) == 1 else "the last step"

@@ -9,6 +9,7 @@ import pytest
 from switch_jax.cli import gin_config, gin_flags, main
 from switch_jax.errors import UserError
 from switch_jax.runtime import host_memory
+from switch_jax.train_step.microbatches import check_batch
 
 DEMO = "--gin_file=runs/demo_switch.gin"
 
@@ -188,4 +189,6 @@ def test_every_packaged_run_builds(run):
     gin_config.parse([run], [], [])
     questions = {"runs/demo_finetune.gin": "factbook_qa_open"}
     task = questions.get(run, "english_span_corruption")
-    assert gin_config.build().data.mixture_or_task_name == task
+    config = gin_config.build()
+    assert config.data.mixture_or_task_name == task
+    check_batch(config, {"data": config.mesh.data, "expert": config.mesh.expert, "model": 1})

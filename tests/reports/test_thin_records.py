@@ -112,3 +112,7 @@ def test_mistakes_are_told_in_a_line(study, tmp_path, monkeypatch, capsys, case)
     with pytest.raises(SystemExit) as error:
         thin(monkeypatch, *arguments)
     assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_run_without_training_records_is_thinned_to_none():
+    assert FUNCTIONS["thinned"]([]) == []

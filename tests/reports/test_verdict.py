@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from switch_jax.reports.comparison import compare_all
+from switch_jax.reports.comparison import caveats, compare_all
 from switch_jax.reports.configurations import group_runs
 from switch_jax.reports.verdict import furthest_ahead, verdicts
 from tests.reports.by_hand import run, seed
@@ -130,3 +132,20 @@ def test_several_dense_models_are_called_by_name():
     runs = [run("small", 0, DENSE), run("large", 0, DENSE), run("s", 8, [(100, -7.0), (300, -3.0)])]
     found = verdicts(compare_all(group_runs(runs), "t"))
     assert ["small's final" in found[0], "large's final" in found[1]] == [True, True]
+
+
+def test_a_run_that_diverged_is_not_ahead_at_the_end():
+    runs = [run("dense", 0, DENSE), run("switch", 8, [(100, -7.0), (200, -4.5), (300, math.nan)])]
+    comparisons = compare_all(group_runs(runs), "t")
+    (text,) = verdicts(comparisons)
+    assert "but was 0.5 nats ahead at step 200, the last that both have" in text
+    (caveat,) = caveats(comparisons[0].pairs)
+    assert caveat == "switch's final value is not a number: it may have diverged."
+
+
+def test_runs_without_a_seed_in_common_are_pairs_and_not_seeds():
+    points = [(100, -6.5), (200, -3.5), (300, -3.0)]
+    runs = [seed(n, "dense", 0, DENSE) for n in (0, 1)]
+    runs += [seed(n, "switch", 8, points) for n in (2, 3)]
+    (text,) = verdicts(compare_all(group_runs(runs), "t"))
+    assert text.endswith("These are means over 4 pairs of runs, with the range.")

@@ -59,7 +59,7 @@ class TorchTensor:
         return str(self.tensor.dtype).removeprefix("torch.")
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self.tensor[index].float().numpy()  # NumPy has no bfloat16
+        return self.tensor[index].detach().float().numpy()  # NumPy has no bfloat16
 
 
 def tensor_files(folder: Path) -> list[Path]:
