@@ -107,14 +107,14 @@ study: setup runs/large_english/train.txt.gz  ## the paper's Figure 1 in small: 
 # The runs of one core, one after the other. What they print is in runs/study/RUN.log.
 study-core-0 study-core-1: study-core-%: setup
 	@mkdir -p runs/study; set -e; for run in $(STUDY_CORE_$*); do \
-	  echo "study: core $*, $$run"; model=$${run%_*}; \
-	  case $$model in \
-	    dense) flags=--gin_file=models/t5_study.gin;; \
-	    dense_large) flags=--gin_file=models/t5_study_large.gin;; \
-	    experts_*) flags="--gin_file=models/switch_study.gin --gin.NUM_EXPERTS=$${model#experts_}";; \
+	  echo "study: core $*, $$run"; model=t5; size=; experts=; \
+	  case $$run in \
+	    dense_large_*) size=_large ;; \
+	    experts_*) model=switch; experts=$${run#experts_}; experts=--gin.NUM_EXPERTS=$${experts%_*} ;; \
 	  esac; \
-	  $(call ON_CORE,$*) $(BIN)/switch_jax train $$flags --gin_file=runs/study.gin --gin.MODEL_DIR=runs/study/$$run \
-	    --gin.RANDOM_SEED=$${run##*_} >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
+	  $(call ON_CORE,$*) $(BIN)/switch_jax train --gin_file=models/$${model}_study$${size}.gin \
+	    --gin_file=runs/study.gin $$experts --gin.MODEL_DIR=runs/study/$$run --gin.RANDOM_SEED=$${run##*_} \
+	    >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
 	done
 PACKAGES := anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs installation-guide-amd64 \
   libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc
