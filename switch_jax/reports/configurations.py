@@ -92,7 +92,7 @@ def is_study(found: Sequence[Configuration]) -> bool:
     """Whether the configurations are a study of the number of experts.
 
     They are if there are three or more that began from scratch, with a dense one among them, and
-    no two sparse ones have as many experts.
+    each sparse one has its own number of experts.
     """
     return _differ_in_experts([c.runs for c in found])
 
