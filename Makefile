@@ -45,7 +45,7 @@ test-slow: setup  ## the tests that take minutes
 	@echo "test-slow: pytest, the slow tests"
 	@$(BIN)/pytest -q -m slow || [ $$? -eq 5 ]  # 5: there is none
 
-demo: setup  ## pretrain a small Switch model beside its dense twin, and compare them: seven minutes
+demo: setup  ## pretrain a small Switch model beside its dense twin, and compare them: ten minutes
 	@echo "demo: pretraining a small Switch Transformer and, beside it, its dense twin (runs/demo/dense.log)"
 	@$(MAKE) --no-print-directory --jobs=2 demo-switch demo-dense
 	@echo "demo: writing runs/demo/report.html"
