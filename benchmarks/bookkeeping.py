@@ -23,7 +23,7 @@ from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
-if hasattr(os, "sched_setaffinity"):  # before threads start, of which there are as many as cores
+if hasattr(os, "sched_setaffinity"):  # before JAX starts a thread for each core
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 import jax  # noqa: E402  after the flags

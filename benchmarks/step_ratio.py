@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-if hasattr(os, "sched_setaffinity"):  # before threads start, of which there are as many as cores
+if hasattr(os, "sched_setaffinity"):  # before JAX starts a thread for each core
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # the demo's mesh has two
 

@@ -55,6 +55,11 @@ class TensorNames:
         return rest[::-1] if self.transposed else rest
 
 
+def is_names(x: object) -> bool:
+    """Whether it is a `TensorNames`: a leaf of the parameters' nested dict."""
+    return isinstance(x, TensorNames)
+
+
 class StackedTensors:
     """A parameter that is read from its tensors, in the part that it is indexed with."""
 

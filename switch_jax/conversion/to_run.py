@@ -18,7 +18,7 @@ from switch_jax.checkpointing.in_pieces import (
 from switch_jax.config import Config
 from switch_jax.conversion.stacked import StackedTensors
 from switch_jax.files import new_folder
-from switch_jax.model.flops import forward_flops
+from switch_jax.model.flops import flops_per_token
 from switch_jax.run_folder import RunFolder, write_description
 
 # From the number of bytes in all, a context of the function that is told of each number of bytes.
@@ -64,8 +64,7 @@ def write_run(
             "name": model_dir.name,
             "parameters": total,
             "num_experts": config.model.num_experts,
-            "flops_per_token": forward_flops(config.model, *config.data.lengths)
-            / sum(config.data.lengths),
+            "flops_per_token": flops_per_token(config.model, *config.data.lengths),
             "vocabulary": dict(identities),
         }
         write_description(folder, facts, origin, config_text)

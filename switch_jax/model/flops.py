@@ -15,6 +15,11 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
+def flops_per_token(config: ModelConfig, input_length: int, target_length: int) -> float:
+    """Those of `forward_flops` for each token of the sequence, of inputs and targets."""
+    return forward_flops(config, input_length, target_length) / (input_length + target_length)
+
+
 def forward_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
     """Floating-point operations of one sequence's forward pass, as the paper counts (footnote 7).
 

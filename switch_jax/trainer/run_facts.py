@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.data.configured_tasks import identities
-from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.model.flops import flops_per_token, parameter_count
 
 
 def run_facts(config: Config, mesh: Mesh) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def run_facts(config: Config, mesh: Mesh) -> dict[str, Any]:
     return {
         "parameters": parameter_count(model),
         "num_experts": model.num_experts,
-        "flops_per_token": forward_flops(model, *config.data.lengths) / tokens,
+        "flops_per_token": flops_per_token(model, *config.data.lengths),
         "mesh": dict(mesh.shape),
         "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
         "train_steps": run.train_steps,

@@ -25,7 +25,7 @@ from tests.conversion.folders import (
 from tests.conversion.test_folder import ALIASES, assert_equal
 from tests.model.test_huggingface_oracle import ours
 
-# The oracle's model with as many rows as the vocabulary has ids.
+# The oracle's model, with an embedding row for each id of the vocabulary.
 WIDE = {**CONFIG, "vocab_size": 1152}
 TABLE = np.random.default_rng(0).normal(size=(1152, 32)).astype(np.float32)
 WIDE_TENSORS = {

@@ -20,7 +20,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
 from switch_jax.conversion.hugging_face.tensor_names import TABLE_ALIASES, tensor_names
-from switch_jax.conversion.stacked import TensorNames
+from switch_jax.conversion.stacked import TensorNames, is_names
 from switch_jax.conversion.to_run import Progress
 from switch_jax.files import new_folder, open_atomic
 from switch_jax.model import abstract_parameters
@@ -92,7 +92,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(model: ModelConfig, names: Any, arrays: Any) -> Iterator[_Piece]:
-    layouts = jax.tree.leaves(names, is_leaf=lambda x: isinstance(x, TensorNames))
+    layouts = jax.tree.leaves(names, is_leaf=is_names)
     pairs = list(zip(layouts, jax.tree.leaves(arrays), strict=True))
     if model.num_experts and not model.tie_embeddings:
         # Its Switch Transformers tie the tables of the stacks only together with the logits.

@@ -21,7 +21,7 @@ from switch_jax.conversion.hugging_face.tensor_names import (
     UNUSED,
     tensor_names,
 )
-from switch_jax.conversion.stacked import StackedTensors, Tensor, TensorNames
+from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
 from switch_jax.runtime.processes import run_on_all
@@ -59,7 +59,7 @@ class HuggingFaceFolder:
     def parameters(self) -> Any:
         """`StackedTensors`, nested: read when they are indexed."""
         return jax.tree.map(
-            lambda names: StackedTensors(names, self.tensors), self.names, is_leaf=_is_names
+            lambda names: StackedTensors(names, self.tensors), self.names, is_leaf=is_names
         )
 
     def check_aliases(self) -> None:
@@ -186,7 +186,7 @@ def _split_aliases(
 def _check_tensors(path: Path, names: Any, shapes: Any, tensors: dict[str, Tensor]) -> None:
     """Raises UserError where a tensor is missing, left over, or of another shape or dtype."""
     wanted: dict[str, tuple[int, ...]] = {}
-    layouts = jax.tree.leaves(names, is_leaf=_is_names)
+    layouts = jax.tree.leaves(names, is_leaf=is_names)
     for layout, parameter in zip(layouts, jax.tree.leaves(shapes), strict=True):
         wanted |= dict.fromkeys(layout.names.flat, layout.shape_of_each(parameter.shape))
     missing = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
@@ -207,7 +207,3 @@ def _check_tensors(path: Path, names: Any, shapes: Any, tensors: dict[str, Tenso
             raise UserError(
                 f"{path}: {name} is {tensor.dtype}; parameters are read as {', '.join(_FLOATS)}"
             )
-
-
-def _is_names(x: Any) -> bool:
-    return isinstance(x, TensorNames)
