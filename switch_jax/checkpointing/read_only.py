@@ -100,13 +100,20 @@ def load_parameters(
     return parameters
 
 
-def check_parameters(checkpoint: Path, abstract_parameters: Any) -> None:
-    """Checks that a checkpoint has parameters of these shapes; raises as `load_parameters`."""
+def check_parameters(checkpoint: Path, abstract_parameters: Any, advice: str = "") -> None:
+    """Checks that a checkpoint has parameters of these shapes; raises as `load_parameters`.
+
+    Args:
+      checkpoint: its folder.
+      abstract_parameters: nested `ShapeDtypeStruct`s.
+      advice: what else can be done where it is of another model.
+    """
     orbax_patches.apply()
     saved, reason = try_to_read(_saved_shapes, checkpoint)
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))
     remedy = "use that model's config, the switch_jax that wrote it, or another checkpoint"
+    remedy += f"; {advice}" if advice else ""
     check_model(saved, shapes_of(abstract_parameters), f"the checkpoint {checkpoint}", remedy)
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from switch_jax.errors import FieldError
-from switch_jax.fields import COUNT, SEED, Range, check_fields
+from switch_jax.errors import FieldError, check_choice
+from switch_jax.fields import COEFFICIENT, COUNT, SEED, Range, check_fields
+
+UPCYCLE = ("copy", "scaled_copy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +23,12 @@ class RunConfig:
         as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), one of its
         checkpoints, MODEL_DIR/checkpoints/STEP, or the folder of a Hugging Face model. Steps,
         optimiser, guard and data start anew. None: from scratch.
+      upcycle: the model has experts, and `initial_checkpoint_path` is of the dense model without
+        them, whose feed-forward layers all experts start as copies of. 'copy': the router's gate
+        makes the layer's output smaller at first; 'scaled_copy': the output is that of the dense
+        model; see `conversion.upcycling`. None: the checkpoint is of the model itself.
+      upcycle_noise: standard deviation of what is added to each matrix of each expert then,
+        relative to the root mean square of the matrix.
       random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
         own.
       log_period, eval_period, checkpoint_period: steps between.
@@ -43,6 +51,8 @@ class RunConfig:
     batch_size: int
     num_microbatches: int = 1
     initial_checkpoint_path: str | None = None
+    upcycle: str | None = None
+    upcycle_noise: float = 0.0
     random_seed: int = 0
     log_period: int = 100
     eval_period: int = 1000
@@ -64,6 +74,7 @@ class RunConfig:
             train_steps=COUNT,
             batch_size=Range(1, 2**20),
             num_microbatches=Range(1, 2**20),
+            upcycle_noise=COEFFICIENT,
             random_seed=SEED,
             log_period=COUNT,
             eval_period=COUNT,
@@ -75,6 +86,14 @@ class RunConfig:
             early_stopping_evals=COUNT,
             watchdog_seconds=Range(1, 365 * 24 * 3600),
         )
+        if self.upcycle is not None:
+            check_choice("upcycle", self.upcycle, UPCYCLE)
+            if self.initial_checkpoint_path is None:
+                raise FieldError(
+                    "upcycle",
+                    f"= {self.upcycle!r} makes experts of a dense model's layers: name its "
+                    "checkpoint with initial_checkpoint_path",
+                )
         first, last = self.profile_steps or (1, 1)
         if not 1 <= first <= last <= COUNT.most:
             raise FieldError(

@@ -56,7 +56,7 @@ def prepare(config: Config) -> Prepared:
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     check_sizes(config, mesh.shape)
     state = abstract_state(config, mesh)
-    warm_start = find_warm_start(config, state.parameters)
+    warm_start = find_warm_start(config)
     return Prepared(config, mesh, state, warm_start, train_tasks, validation_tasks)
 
 

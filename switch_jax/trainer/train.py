@@ -96,7 +96,7 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
                 "stream goes on at the beginning of its next epoch, in the order of now"
             )
     elif prepared.warm_start:
-        say(f"starting from the parameters of {describe_warm_start(prepared.warm_start)}")
+        say(describe_warm_start(prepared.config, prepared.warm_start))
     say("reading data and compiling")
 
 

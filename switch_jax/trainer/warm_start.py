@@ -1,4 +1,7 @@
-"""Warm start: a new run begins with the parameters of a checkpoint, of ours or Hugging Face's."""
+"""Warm start: a new run begins with the parameters of a checkpoint, of ours or Hugging Face's.
+
+With UPCYCLE the checkpoint is of the dense model that the run's experts are made from.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,24 +10,30 @@ import jax
 
 from switch_jax.checkpointing import find_checkpoint, load_parameters
 from switch_jax.checkpointing.read_only import check_parameters
-from switch_jax.config import Config
+from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion import hugging_face
+from switch_jax.conversion.upcycling import dense_twin, upcycled
 from switch_jax.errors import UserError
+from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.train_step.state import TrainState, fresh_state, init_state
+from switch_jax.train_step.state import (
+    TrainState,
+    abstract_parameters_on,
+    fresh_state,
+    init_state,
+)
 
 
-def find_warm_start(config: Config, abstract_parameters: Any) -> Path | None:
+def find_warm_start(config: Config) -> Path | None:
     """The checkpoint whose parameters a run starts from, checked before anything is written.
 
     Call it once a start: the other run may save a newer checkpoint in the meantime.
 
     Args:
       config: of a run with or without `initial_checkpoint_path`.
-      abstract_parameters: nested `ShapeDtypeStruct`s.
 
     Returns:
       A checkpoint's folder, or Hugging Face's. None where the run starts from scratch, or goes on
@@ -50,19 +59,23 @@ def find_warm_start(config: Config, abstract_parameters: Any) -> Path | None:
         )
     if run_on_all(RunFolder(own).checkpoint_steps):
         return None
+    model = _start_model(config)
     if run_on_all(lambda: hugging_face.is_hugging_face(given)):
-        run_on_all(lambda: hugging_face.open_for_model(given, config.model))
+        run_on_all(lambda: hugging_face.open_for_model(given, model))
         return given
     found = find_checkpoint(start)
-    check_parameters(found, abstract_parameters)
+    check_parameters(found, abstract_parameters(model), _advice(config))
     return found
 
 
-def describe_warm_start(checkpoint: Path) -> str:
-    """How the log names a checkpoint that a run starts from."""
+def describe_warm_start(config: Config, checkpoint: Path) -> str:
+    """What the log says of the checkpoint that a run starts from."""
+    name = str(checkpoint)
     if hugging_face.is_hugging_face(checkpoint):
-        return f"{checkpoint}, {hugging_face.class_name(checkpoint)} of Hugging Face"
-    return str(checkpoint)
+        name += f", {hugging_face.class_name(checkpoint)} of Hugging Face"
+    if config.run.upcycle is not None:
+        return f"starting from a dense model: the experts are copies of the layers of {name}"
+    return f"starting from the parameters of {name}"
 
 
 def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None) -> TrainState:
@@ -78,17 +91,41 @@ def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None)
     """
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     transformation = make_optimizer(config)
-    if checkpoint is not None:
-        start = jax.jit(
-            lambda parameters: fresh_state(config, transformation, parameters),
-            donate_argnums=0,
-            out_shardings=shardings,
-        )
-        if hugging_face.is_hugging_face(checkpoint):
-            return start(
-                hugging_face.load_parameters(checkpoint, config.model, abstract.parameters)
-            )
-        return start(load_parameters(checkpoint, abstract.parameters))
-    init = jax.jit(lambda key: init_state(config, transformation, key), out_shardings=shardings)
     # Steps fold their number into the same key: this is one that no run reaches.
-    return init(jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1))
+    key = jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1)
+    if checkpoint is None:
+        init = jax.jit(lambda key: init_state(config, transformation, key), out_shardings=shardings)
+        return init(key)
+
+    upcycle = config.run.upcycle
+
+    def start(loaded: Any, key: jax.Array) -> TrainState:
+        parameters = loaded
+        if upcycle is not None:
+            scaled, noise = upcycle == "scaled_copy", config.run.upcycle_noise
+            parameters = upcycled(config.model, loaded, key, scaled=scaled, noise=noise)
+        return fresh_state(config, transformation, parameters)
+
+    model = _start_model(config)
+    where = abstract_parameters_on(abstract.step.sharding.mesh, model, config.mesh)
+    if hugging_face.is_hugging_face(checkpoint):
+        loaded = hugging_face.load_parameters(checkpoint, model, where)
+    else:
+        loaded = load_parameters(checkpoint, where)
+    # Experts have another shape than what they are copied from, so nothing can be reused.
+    donated = "loaded" if upcycle is None else None
+    return jax.jit(start, donate_argnames=donated, out_shardings=shardings)(loaded, key)
+
+
+def _start_model(config: Config) -> ModelConfig:
+    """The model whose parameters a run starts from."""
+    return config.model if config.run.upcycle is None else dense_twin(config.model)
+
+
+def _advice(config: Config) -> str:
+    """What may have been meant where the checkpoint is of another model."""
+    if config.run.upcycle is not None:
+        return f"UPCYCLE = {config.run.upcycle!r} takes a checkpoint of a dense model"
+    if config.model.num_experts:
+        return "to start from a dense model's checkpoint set UPCYCLE = 'copy'"
+    return ""

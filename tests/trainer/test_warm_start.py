@@ -26,10 +26,13 @@ ALL, EXPERTS, OTHERS = (
 )
 
 
-def _run(folder, steps, initial, checkpoint_period=1):
+DENSE = dataclasses.replace(MODEL, num_experts=0)
+
+
+def _run(folder, steps, initial, checkpoint_period=1, **changes):
     initial = initial and str(initial)
-    periods = {"eval_period": 100, "eval_steps": 1, "checkpoint_period": checkpoint_period}
-    return RunConfig(str(folder), steps, batch_size=8, initial_checkpoint_path=initial, **periods)
+    changes |= {"eval_period": 100, "eval_steps": 1, "checkpoint_period": checkpoint_period}
+    return RunConfig(str(folder), steps, batch_size=8, initial_checkpoint_path=initial, **changes)
 
 
 def _train(folder, steps, initial=None, optimizer=ALL, model=MODEL, guard=None, **changes):
@@ -69,7 +72,7 @@ def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_pat
     run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(*mesh), GuardConfig(spike_window=7)
     config = Config(run, MODEL, DATA, mesh, ALL, guard=guard)
     abstract = abstract_state(config, make_mesh(mesh))
-    checkpoint = find_warm_start(config, abstract.parameters)
+    checkpoint = find_warm_start(config)
     assert checkpoint == folder / "checkpoints" / "2"
     start = initial_state(config, abstract, checkpoint)
     assert _bits(start.parameters) == _bits(state.parameters)
@@ -183,3 +186,52 @@ def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, 
     assert recorded == str(theirs)
     larger = dataclasses.replace(MODEL, mlp_dim=48)
     _refused("mlp_dim = 48, and the folder has 32", tmp_path / "new", 9, theirs, model=larger)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A run of two steps of the dense model."""
+    folder = tmp_path_factory.mktemp("dense")
+    _train(folder, 2, model=DENSE)
+    return folder
+
+
+def _start_of_experts(folder, mesh, **upcycling):
+    run = dataclasses.replace(_run("unused", 3, folder), **upcycling)
+    config = Config(run, MODEL, DATA, MeshConfig(*mesh), ALL)
+    abstract = abstract_state(config, make_mesh(config.mesh))
+    start = initial_state(config, abstract, find_warm_start(config))
+    assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
+    return jax.device_get(start)
+
+
+def test_experts_start_from_a_dense_run_on_any_mesh(dense, tmp_path):
+    plain, noise = {"upcycle": "scaled_copy"}, {"upcycle": "copy", "upcycle_noise": 0.01}
+    one, noisy = (_start_of_experts(dense, (1, 1, 1), **x) for x in (plain, noise))
+    assert int(one.step) == int(one.optimizer.updates) == 0
+    on_eight = _start_of_experts(dense, (2, 2, 2), **plain)
+    assert _bits(on_eight.parameters) == _bits(one.parameters)
+    on_eight = _start_of_experts(dense, (2, 2, 2), **noise)  # the size of a matrix is a sum
+    jax.tree.map(np.testing.assert_array_almost_equal, on_eight.parameters, noisy.parameters)
+    theirs = tmp_path / "theirs"
+    assert main(["convert", str(dense), str(theirs)]) == 0
+    assert _bits(_start_of_experts(theirs, (1, 1, 1), **plain)) == _bits(one)
+
+
+def test_a_run_of_upcycled_experts(dense, tmp_path, capsys):
+    state = _train(tmp_path / "run", 1, dense, model=MODEL, upcycle="copy")
+    told = capsys.readouterr().out
+    assert f"the experts are copies of the layers of {dense}/checkpoints/2" in told
+    layer = state.parameters["encoder"]["blocks"]["layer_0"]["feed_forward"]
+    assert layer["wo"].shape == (1, 4, 32, 16) and int(state.step) == 1
+    resumed = _train(tmp_path / "run", 2, tmp_path / "gone by now", model=MODEL, upcycle="copy")
+    assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
+    assert int(resumed.step) == 2
+
+
+def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
+    new = tmp_path / "new"
+    _refused("to start from a dense model's checkpoint set UPCYCLE = 'copy'", new, 9, dense)
+    message = "UPCYCLE = 'copy' takes a checkpoint of a dense model"
+    _refused(message, new, 9, pretrained[0], upcycle="copy")
+    _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")

@@ -1,0 +1,128 @@
+"""Sparse upcycling: a Switch model whose experts begin as copies of a dense model's layers.
+
+As in Komatsuzaki et al. 2022 (arXiv 2212.05055). Which layers become sparse, and how many experts
+they get, is what the Switch model's config says. All other parameters are those of the dense model.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from switch_jax.config import ModelConfig
+from switch_jax.errors import UserError
+from switch_jax.model import init_parameters, logical_axes
+from switch_jax.optim.stacked import Names, map_parameters, num_stacked
+
+# What 'scaled_copy' multiplies the router's first weights by: all its probabilities are then within
+# some per cent of 1 / E, and the choice of the largest is the same.
+ROUTER_SCALE = 1e-2
+
+
+def dense_twin(model: ModelConfig) -> ModelConfig:
+    """The dense model that a Switch model begins from.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not model.num_experts:
+        raise UserError(
+            "UPCYCLE makes experts of a dense model's layers, and this model has none: take a "
+            "model with NUM_EXPERTS, or leave UPCYCLE at None"
+        )
+    if model.expert_mlp_dim not in (None, model.mlp_dim):
+        raise UserError(
+            f"experts of EXPERT_MLP_DIM = {model.expert_mlp_dim} cannot be copies of a layer of "
+            f"MLP_DIM = {model.mlp_dim}: set EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
+        )
+    return dataclasses.replace(model, num_experts=0)
+
+
+def upcycled(
+    model: ModelConfig, dense: Any, key: jax.Array, *, scaled: bool, noise: float
+) -> dict[str, Any]:
+    """The parameters that a Switch model begins with.
+
+    A token's expert computes what the dense layer did, and the router's gate, between 1 / E and 1,
+    multiplies it. `scaled` makes up for the gate at the beginning: output projections are E times
+    as large, and the router begins small, so that each gate is near 1 / E.
+
+    Args:
+      model: the Switch model.
+      dense: nested dict with the parameters of its `dense_twin`.
+      key: for the routers, which are drawn as always, and for the noise.
+      scaled: see above.
+      noise: standard deviation of what is added to each matrix of each expert, relative to the root
+        mean square of the matrix; 0: all experts of a layer are equal.
+
+    Returns:
+      Nested dict of float32 arrays.
+    """
+    router_key, noise_key = jax.random.split(key)
+    axes = logical_axes(model)
+
+    def begin(names: Names, drawn: jax.Array, copied: Any, own_key: jax.Array) -> jax.Array:
+        if "router" in names:
+            return drawn * ROUTER_SCALE if scaled else drawn
+        if "expert" not in names:
+            return copied
+        if scaled and names[-1] == "embed":
+            copied = copied * model.num_experts
+        if not noise:
+            return copied
+        deviation = noise * _root_mean_square(names, copied)  # [blocks, E, 1, 1]
+        return copied + deviation * jax.random.normal(own_key, copied.shape)
+
+    drawn = init_parameters(model, router_key)
+    leaves, tree = jax.tree.flatten(drawn)
+    keys = jax.tree.unflatten(tree, list(jax.random.split(noise_key, len(leaves))))
+    return map_parameters(begin, axes, drawn, as_experts(model, dense), keys)
+
+
+def as_experts(model: ModelConfig, dense: Any) -> dict[str, Any]:
+    """What belongs to a dense model's parameters, as it belongs to those of a Switch model.
+
+    Args:
+      model: the Switch model.
+      dense: nested dict as the parameters of its `dense_twin`, with an array for each parameter, or
+        a tree of arrays; their leading axis counts layers.
+
+    Returns:
+      Nested dict as the Switch model's parameters. Leading axes count blocks and, where the
+      parameter is the experts', experts. None for routers.
+    """
+    step = model.layers_per_block
+
+    def of(path: Any, names: Names) -> Any:
+        keys = [entry.key for entry in path]
+        if "router" in names:
+            return None
+        if "layers" not in names:
+            return _at(dense, keys)
+        stack, blocks, layer, *rest = keys
+        first = int(layer.removeprefix("layer_"))
+
+        def spread(array: jax.Array) -> jax.Array:
+            array = array[first::step]  # [layers, ...] -> [blocks, ...]
+            if "expert" not in names:
+                return array
+            rest = array.shape[1:]
+            return jnp.broadcast_to(array[:, None], (len(array), model.num_experts, *rest))
+
+        return jax.tree.map(spread, _at(dense, [stack, blocks, "layer_0", *rest]))
+
+    axes = logical_axes(model)
+    return jax.tree_util.tree_map_with_path(of, axes, is_leaf=lambda x: type(x) is tuple)
+
+
+def _at(tree: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        tree = tree[key]
+    return tree
+
+
+def _root_mean_square(names: Names, array: jax.Array) -> jax.Array:
+    own_axes = tuple(range(num_stacked(names), array.ndim))
+    return jnp.sqrt(jnp.mean(jnp.square(array), axis=own_axes, keepdims=True))

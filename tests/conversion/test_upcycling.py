@@ -1,0 +1,139 @@
+"""Sparse upcycling, against dense models."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.conversion.upcycling import as_experts, dense_twin, upcycled
+from switch_jax.errors import UserError
+from switch_jax.model import ModelConfig, abstract_parameters, bind, init_parameters
+
+E = 4
+DENSE = ModelConfig(
+    num_embeddings=64,
+    embed_dim=16,
+    mlp_dim=24,
+    head_dim=8,
+    num_heads=2,
+    num_encoder_layers=4,
+    num_decoder_layers=2,
+    activation_dtype="float32",
+)
+# A factor of E leaves a slot for each token, whichever expert it chooses.
+SWITCH = dataclasses.replace(DENSE, num_experts=E, eval_expert_capacity_factor=float(E))
+PARAMETERS = jax.jit(init_parameters, static_argnums=0)(DENSE, jax.random.key(1))
+KEY = jax.random.key(2)
+
+
+def _upcycled(model=SWITCH, scaled=False, noise=0.0, key=KEY):
+    return upcycled(model, PARAMETERS, key, scaled=scaled, noise=noise)
+
+
+def _logits(model, parameters):
+    """[B, L, V] of a batch of random tokens, without dropout or jitter."""
+    tokens = jax.random.randint(jax.random.key(3), (4, 12), 1, 64)
+    ones = jnp.ones_like(tokens)
+    return np.asarray(
+        bind(model, parameters)(tokens, tokens, ones, ones, deterministic=True).logits
+    )
+
+
+def _switch_layers(parameters):
+    """The feed-forward layers that have a router."""
+    for stack in ("encoder", "decoder"):
+        for layer in parameters[stack]["blocks"].values():
+            if "router" in layer["feed_forward"]:
+                yield layer["feed_forward"]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_layer_by_layer_each_expert_is_a_copy(step):
+    model = dataclasses.replace(SWITCH, sparse_step=step)
+    experts = _upcycled(model)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), experts)
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), abstract_parameters(model))
+    compared = 0
+    for stack, layers in (("encoder", 4), ("decoder", 2)):
+        dense = PARAMETERS[stack]["blocks"]["layer_0"]
+        for layer in range(layers):  # counted over the whole stack
+            block, place = divmod(layer, step)
+            own = experts[stack]["blocks"][f"layer_{place}"]
+            query = own["self_attention"]["query"][block]
+            np.testing.assert_array_equal(query, dense["self_attention"]["query"][layer])
+            for name in ("wi_0", "wo"):
+                wanted = dense["feed_forward"][name][layer]
+                got = own["feed_forward"][name][block]
+                if place == step - 1:
+                    wanted, compared = np.stack([wanted] * E), compared + 1
+                np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(
+            experts[stack]["final_norm"]["scale"], PARAMETERS[stack]["final_norm"]["scale"]
+        )
+    assert compared == 2 * 6 // step
+    np.testing.assert_array_equal(
+        experts["token_embedding"]["embedding"], PARAMETERS["token_embedding"]["embedding"]
+    )
+
+
+def test_routers_are_drawn_as_in_any_run():
+    routers = np.concatenate([np.ravel(f["router"]) for f in _switch_layers(_upcycled())])
+    assert routers.std() == pytest.approx((SWITCH.scale / SWITCH.embed_dim) ** 0.5, rel=0.1)
+    small = np.concatenate([np.ravel(f["router"]) for f in _switch_layers(_upcycled(scaled=True))])
+    np.testing.assert_allclose(small, routers / 100, rtol=1e-6)
+
+
+def test_the_output_is_that_of_the_dense_model_but_for_the_gate():
+    """With routers of 0 each gate is 1 / E, which the scaled projections make up for exactly."""
+    parameters = _upcycled(scaled=True)
+    for feed_forward in _switch_layers(parameters):
+        feed_forward["router"] = jnp.zeros_like(feed_forward["router"])
+    dense = _logits(DENSE, PARAMETERS)
+    np.testing.assert_allclose(_logits(SWITCH, parameters), dense, atol=1e-6)
+    # As it begins, with small routers, it is near; without the scale it is not.
+    near = np.abs(_logits(SWITCH, _upcycled(scaled=True)) - dense).max()
+    far = np.abs(_logits(SWITCH, _upcycled()) - dense).max()
+    assert near < 0.02 * np.abs(dense).max() < far
+
+
+def test_the_output_of_a_plain_copy_is_the_dense_one_times_the_gate():
+    """With one expert alone the gate is 1."""
+    one = dataclasses.replace(SWITCH, num_experts=1)
+    np.testing.assert_allclose(_logits(one, _upcycled(one)), _logits(DENSE, PARAMETERS), atol=1e-6)
+
+
+def test_noise_is_relative_to_each_matrix_and_of_each_expert():
+    plain, noisy = _upcycled(), _upcycled(noise=0.1)
+    pairs = list(zip(_switch_layers(plain), _switch_layers(noisy), strict=True))
+    for before, after in pairs:
+        for name in ("wi_0", "wo"):
+            added = np.asarray(after[name] - before[name])  # [blocks, E, rows, columns]
+            size = np.sqrt(np.square(before[name]).mean((-2, -1)))
+            np.testing.assert_allclose(added.std((-2, -1)) / size, 0.1, rtol=0.15)
+            flat = added.reshape(-1, added.shape[-2] * added.shape[-1])
+            correlation = np.corrcoef(flat) - np.eye(len(flat))
+            assert np.abs(correlation).max() < 0.3
+    for feed_forward in (*_switch_layers(plain), *_switch_layers(noisy)):
+        feed_forward.clear()
+    jax.tree.map(np.testing.assert_array_equal, plain, noisy)  # nothing else
+
+
+def test_what_belongs_to_parameters_follows_them():
+    """As the second moments of an optimiser do: trees of arrays whose first axis counts layers."""
+    rows = jax.tree.map(lambda p: {"row": p.mean(-1)}, PARAMETERS)
+    spread = as_experts(SWITCH, rows)
+    layer = spread["encoder"]["blocks"]["layer_1"]["feed_forward"]
+    wanted = PARAMETERS["encoder"]["blocks"]["layer_0"]["feed_forward"]["wo"].mean(-1)
+    np.testing.assert_array_equal(layer["wo"]["row"][1, 3], wanted[3])
+    assert layer["wo"]["row"].shape == (2, E, DENSE.mlp_dim) and layer["router"] is None
+
+
+def test_the_dense_model_of_a_switch_model():
+    assert dense_twin(SWITCH).num_experts == 0
+    with pytest.raises(UserError, match="this model has none: take a model with NUM_EXPERTS"):
+        dense_twin(DENSE)
+    narrow = dataclasses.replace(SWITCH, expert_mlp_dim=12)
+    with pytest.raises(UserError, match="EXPERT_MLP_DIM = 12 .* of MLP_DIM = 24"):
+        dense_twin(narrow)
