@@ -7,6 +7,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 # The stamps carry the interpreter's version: another PYTHON finds none and makes .venv anew.
 LOCKED := $(VENV)/.locked-$(VERSION)
 READY := $(VENV)/.ready-$(VERSION)
+TRANSFORMERS := $(VENV)/.transformers-$(VERSION)
 
 .PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages study study-core-0 study-core-1 lock clean python-version
 .DEFAULT_GOAL := help
@@ -33,7 +34,14 @@ $(READY): $(LOCKED) setup.py pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: setup  ## lint, types and the fast tests
+# Without a build of PyTorch for this Python the tests that need it are skipped.
+$(TRANSFORMERS): requirements-transformers.txt $(READY)
+	@echo "test: installing transformers and PyTorch, with which converted models are compared"
+	@PIP_RETRIES=1 $(BIN)/pip install -qq --disable-pip-version-check --no-deps --requirement $< \
+	  || echo "test: they cannot be installed here, so tests/conversion/test_transformers.py is skipped"
+	@touch $@
+
+test: setup $(TRANSFORMERS)  ## lint, types and the fast tests
 	@echo "test: ruff"
 	@$(BIN)/ruff check .
 	@echo "test: mypy"

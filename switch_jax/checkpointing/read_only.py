@@ -94,27 +94,47 @@ def load_parameters(
     """
     checkpoint = find_checkpoint(path, step)
     check_parameters(checkpoint, abstract_parameters)
-    parameters, reason = try_to_read(_read, checkpoint, abstract_parameters)
-    if reason is not None:
-        raise UserError(_damaged(checkpoint, reason))
-    return parameters
+    return load_parts(checkpoint, {"parameters": abstract_parameters})["parameters"]
 
 
-def check_parameters(checkpoint: Path, abstract_parameters: Any, advice: str = "") -> None:
-    """Checks that a checkpoint has parameters of these shapes; raises as `load_parameters`.
+def load_parts(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
+    """The same for any parts of the training state, whose shapes are checked already.
 
     Args:
       checkpoint: its folder.
-      abstract_parameters: nested `ShapeDtypeStruct`s.
+      abstract_parts: by the name of the part, as in `TrainState`, what of it is wanted.
+    """
+    parts, reason = try_to_read(_read, checkpoint, abstract_parts)
+    if reason is not None:
+        raise UserError(_damaged(checkpoint, reason))
+    return parts
+
+
+def check_parameters(checkpoint: Path, abstract_parameters: Any, advice: str = "") -> None:
+    """Checks that a checkpoint has parameters of these shapes; see `check_part`."""
+    check_part(checkpoint, "parameters", abstract_parameters, advice)
+
+
+def check_part(checkpoint: Path, name: str, abstract: Any, advice: str = "") -> None:
+    """Checks that a part of the state in a checkpoint has these shapes.
+
+    Args:
+      checkpoint: its folder.
+      name: of the part, as in `TrainState`.
+      abstract: nested `ShapeDtypeStruct`s.
       advice: what else can be done where it is of another model.
+
+    Raises:
+      UserError: it has others, or is damaged.
+      TransientError: the storage failed.
     """
     orbax_patches.apply()
-    saved, reason = try_to_read(_saved_shapes, checkpoint)
+    saved, reason = try_to_read(_saved_shapes, checkpoint, name)
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))
     remedy = "use that model's config, the switch_jax that wrote it, or another checkpoint"
     remedy += f"; {advice}" if advice else ""
-    check_model(saved, shapes_of(abstract_parameters), f"the checkpoint {checkpoint}", remedy)
+    check_model(saved, shapes_of(abstract), f"the checkpoint {checkpoint}", remedy)
 
 
 def _found(path: str | Path, step: int | None) -> Path:
@@ -136,12 +156,12 @@ def _found(path: str | Path, step: int | None) -> Path:
     return folder.checkpoint(steps[-1] if step is None else step)
 
 
-def _saved_shapes(checkpoint: Path) -> Shapes:
+def _saved_shapes(checkpoint: Path, part: str) -> Shapes:
     check_metadata_readable(checkpoint)
-    shapes = shapes_of(ocp.metadata(checkpoint, ARRAYS).metadata["parameters"])
-    if not shapes:
+    state = ocp.metadata(checkpoint, ARRAYS).metadata
+    if not shapes_of(state["parameters"]):
         raise ValueError("its description cannot be read")
-    return shapes
+    return shapes_of(state.get(part, {}))
 
 
 def _metric(checkpoint: Path) -> float | None:
@@ -152,12 +172,11 @@ def _metric(checkpoint: Path) -> float | None:
     return record and record["value"]
 
 
-def _read(checkpoint: Path, abstract_parameters: Any) -> Any:
+def _read(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
     context = ocp.Context()
     context.pytree.loading.partial_load = True
-    abstract = {"parameters": abstract_parameters}
     with context:
-        return ocp.load(checkpoint, abstract, checkpointable_name=ARRAYS)["parameters"]
+        return ocp.load(checkpoint, abstract_parts, checkpointable_name=ARRAYS)
 
 
 def _damaged(checkpoint: Path, reason: str) -> str:

@@ -21,14 +21,16 @@ class RunConfig:
         which saves memory.
       initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters,
         as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), one of its
-        checkpoints, MODEL_DIR/checkpoints/STEP, or the folder of a Hugging Face model. Steps,
-        optimiser, guard and data start anew. None: from scratch.
+        checkpoints, MODEL_DIR/checkpoints/STEP, or the folder of a Hugging Face model. Steps, guard
+        and data start anew. None: from scratch.
       upcycle: the model has experts, and `initial_checkpoint_path` is of the dense model without
         them, whose feed-forward layers all experts start as copies of. 'copy': the router's gate
         makes the layer's output smaller at first; 'scaled_copy': the output is that of the dense
         model; see `conversion.upcycling`. None: the checkpoint is of the model itself.
       upcycle_noise: standard deviation of what is added to each matrix of each expert then,
         relative to the root mean square of the matrix.
+      keep_optimizer_state: the optimiser too goes on from `initial_checkpoint_path`, a run's, with
+        its count of updates, which the learning rate follows. False: it starts anew.
       random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
         own.
       log_period, eval_period, checkpoint_period: steps between.
@@ -53,6 +55,7 @@ class RunConfig:
     initial_checkpoint_path: str | None = None
     upcycle: str | None = None
     upcycle_noise: float = 0.0
+    keep_optimizer_state: bool = False
     random_seed: int = 0
     log_period: int = 100
     eval_period: int = 1000

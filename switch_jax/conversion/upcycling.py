@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model import init_parameters, logical_axes
+from switch_jax.optim.adafactor import Moment
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked
 
 # What 'scaled_copy' multiplies the router's first weights by: all its probabilities are then within
@@ -79,6 +80,36 @@ def upcycled(
     leaves, tree = jax.tree.flatten(drawn)
     keys = jax.tree.unflatten(tree, list(jax.random.split(noise_key, len(leaves))))
     return map_parameters(begin, axes, drawn, as_experts(model, dense), keys)
+
+
+def upcycled_optimizer(model: ModelConfig, fresh: Any, dense: Any) -> Any:
+    """The optimiser's state of a Switch model, from that of its dense twin.
+
+    Each expert gets the dense layer's moments. The routers' are fresh.
+
+    Args:
+      model: the Switch model.
+      fresh: the state that the optimiser begins with, for the Switch model.
+      dense: the state of the dense model's optimiser.
+    """
+    axes = logical_axes(model)
+
+    def is_by_parameter(x: Any) -> bool:
+        return isinstance(x, dict) and x.keys() == axes.keys()
+
+    def carry(names: Names, own: Any, copied: Any) -> Any:
+        if "router" in names:
+            return own
+        if isinstance(own, Moment):  # of Adafactor, which remembers the size of the parameter
+            return copied._replace(square_sum=own.square_sum)
+        return copied
+
+    def part(fresh: Any, dense: Any) -> Any:
+        if not is_by_parameter(fresh):
+            return dense  # a count of updates
+        return map_parameters(carry, axes, fresh, as_experts(model, dense))
+
+    return jax.tree.map(part, fresh, dense, is_leaf=is_by_parameter)
 
 
 def as_experts(model: ModelConfig, dense: Any) -> dict[str, Any]:

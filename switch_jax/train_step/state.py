@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
-from switch_jax.config import Config, MeshConfig, ModelConfig
+from switch_jax.config import Config
 from switch_jax.model import abstract_parameters, init_parameters, logical_axes
 from switch_jax.optim.optimizer import make_optimizer, state_shardings
 from switch_jax.partitioning.mesh import replicated
@@ -46,23 +46,6 @@ def fresh_state(
     return TrainState(step, parameters, optimizer.init(parameters), init_guard(config.guard))
 
 
-def abstract_parameters_on(
-    mesh: Mesh | AbstractMesh, model: ModelConfig, config: MeshConfig
-) -> Any:
-    """Shapes, dtypes and shardings of a model's parameters.
-
-    Raises:
-      UserError: an axis of a parameter does not divide over its mesh axis.
-    """
-    shapes = abstract_parameters(model)
-    specs = parameter_specs(logical_axes(model), shapes, mesh, config.fully_sharded_weights)
-    return jax.tree.map(
-        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-        shapes,
-        shardings(specs, mesh),
-    )
-
-
 def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes, dtypes and shardings of the state, without allocating it.
 
@@ -71,11 +54,13 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     Raises:
       UserError: an axis of a parameter does not divide over its mesh axis.
     """
+    axes = logical_axes(config.model)
     optimizer = make_optimizer(config)
-    parameters = abstract_parameters_on(mesh, config.model, config.mesh)
+    parameters = abstract_parameters(config.model)
     optimizer_state = jax.eval_shape(optimizer.init, parameters)
+    specs = parameter_specs(axes, parameters, mesh, config.mesh.fully_sharded_weights)
     whole = replicated(mesh)
-    own = jax.tree.map(lambda s: s.sharding, parameters)
+    own = shardings(specs, mesh)
     all_shardings = TrainState(
         step=whole,
         parameters=own,

@@ -3,16 +3,17 @@
 With UPCYCLE the checkpoint is of the dense model that the run's experts are made from.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from switch_jax.checkpointing import find_checkpoint, load_parameters
-from switch_jax.checkpointing.read_only import check_parameters
-from switch_jax.config import Config, ModelConfig
+from switch_jax.checkpointing import find_checkpoint
+from switch_jax.checkpointing.read_only import check_parameters, check_part, load_parts
+from switch_jax.config import Config
 from switch_jax.conversion import hugging_face
-from switch_jax.conversion.upcycling import dense_twin, upcycled
+from switch_jax.conversion.upcycling import dense_twin, upcycled, upcycled_optimizer
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
@@ -21,7 +22,7 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.train_step.state import (
     TrainState,
-    abstract_parameters_on,
+    abstract_state,
     fresh_state,
     init_state,
 )
@@ -59,12 +60,19 @@ def find_warm_start(config: Config) -> Path | None:
         )
     if run_on_all(RunFolder(own).checkpoint_steps):
         return None
-    model = _start_model(config)
+    dense = _start_config(config)
     if run_on_all(lambda: hugging_face.is_hugging_face(given)):
-        run_on_all(lambda: hugging_face.open_for_model(given, model))
+        if run.keep_optimizer_state:
+            raise UserError(
+                f"KEEP_OPTIMIZER_STATE = True, but {start} is a folder of Hugging Face, which has "
+                "no state of an optimiser: leave it at False"
+            )
+        run_on_all(lambda: hugging_face.open_for_model(given, dense.model))
         return given
     found = find_checkpoint(start)
-    check_parameters(found, abstract_parameters(model), _advice(config))
+    check_parameters(found, abstract_parameters(dense.model), _advice(config))
+    if run.keep_optimizer_state:
+        _check_optimizer(config, found)
     return found
 
 
@@ -97,29 +105,67 @@ def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None)
         init = jax.jit(lambda key: init_state(config, transformation, key), out_shardings=shardings)
         return init(key)
 
-    upcycle = config.run.upcycle
-
-    def start(loaded: Any, key: jax.Array) -> TrainState:
-        parameters = loaded
-        if upcycle is not None:
-            scaled, noise = upcycle == "scaled_copy", config.run.upcycle_noise
-            parameters = upcycled(config.model, loaded, key, scaled=scaled, noise=noise)
-        return fresh_state(config, transformation, parameters)
-
-    model = _start_model(config)
-    where = abstract_parameters_on(abstract.step.sharding.mesh, model, config.mesh)
+    # The state of the model that it starts from, which with UPCYCLE is a dense one.
+    dense = _start_config(config)
+    wanted = abstract_state(dense, abstract.step.sharding.mesh)
     if hugging_face.is_hugging_face(checkpoint):
-        loaded = hugging_face.load_parameters(checkpoint, model, where)
+        parameters = hugging_face.load_parameters(checkpoint, dense.model, wanted.parameters)
+        loaded = {"parameters": parameters}
     else:
-        loaded = load_parameters(checkpoint, where)
+        parts = {"parameters": wanted.parameters}
+        if config.run.keep_optimizer_state:
+            parts |= {"optimizer": wanted.optimizer, "guard": {"good": wanted.guard.good}}
+        loaded = load_parts(checkpoint, parts)
+
+    def start(loaded: dict[str, Any], key: jax.Array) -> TrainState:
+        parameters, run = loaded["parameters"], config.run
+        if run.upcycle is not None:
+            scaled = run.upcycle == "scaled_copy"
+            parameters = upcycled(
+                config.model, parameters, key, scaled=scaled, noise=run.upcycle_noise
+            )
+        state = fresh_state(config, transformation, parameters)
+        if not run.keep_optimizer_state:
+            return state
+        optimizer = loaded["optimizer"]
+        if run.upcycle is not None:
+            optimizer = upcycled_optimizer(config.model, state.optimizer, optimizer)
+        # The guard counts the updates that metrics.jsonl tells the learning rate of.
+        guard = state.guard._replace(good=loaded["guard"]["good"])
+        return state._replace(optimizer=optimizer, guard=guard)
+
     # Experts have another shape than what they are copied from, so nothing can be reused.
-    donated = "loaded" if upcycle is None else None
+    donated = "loaded" if config.run.upcycle is None else None
     return jax.jit(start, donate_argnames=donated, out_shardings=shardings)(loaded, key)
 
 
-def _start_model(config: Config) -> ModelConfig:
-    """The model whose parameters a run starts from."""
-    return config.model if config.run.upcycle is None else dense_twin(config.model)
+def _start_config(config: Config) -> Config:
+    """The run as that of the model that it starts from."""
+    if config.run.upcycle is None:
+        return config
+    optimizer = dataclasses.replace(config.optimizer, trained_parameters="all")
+    return dataclasses.replace(config, model=dense_twin(config.model), optimizer=optimizer)
+
+
+def _check_optimizer(config: Config, checkpoint: Path) -> None:
+    """Raises UserError where a run cannot go on with the optimiser's state of a checkpoint."""
+    schedule = config.optimizer.lr_schedule
+    if schedule not in ("rsqrt", "constant"):
+        raise UserError(
+            f"KEEP_OPTIMIZER_STATE = True goes on with the count of updates, and LR_SCHEDULE = "
+            f"{schedule!r} ends with TRAIN_STEPS: take 'rsqrt' or 'constant', or leave "
+            "KEEP_OPTIMIZER_STATE at False"
+        )
+    trained = config.optimizer.trained_parameters
+    if config.run.upcycle is not None and trained != "all":
+        raise UserError(
+            f"a dense run's optimiser has no state for TRAINED_PARAMETERS = {trained!r} alone: "
+            "take 'all', or leave KEEP_OPTIMIZER_STATE at False"
+        )
+    dense = _start_config(config)
+    state = jax.eval_shape(make_optimizer(dense).init, abstract_parameters(dense.model))
+    advice = "KEEP_OPTIMIZER_STATE = True takes a run of the same OPTIMIZER and TRAINED_PARAMETERS"
+    check_part(checkpoint, "optimizer", state, advice)
 
 
 def _advice(config: Config) -> str:

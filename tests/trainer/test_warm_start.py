@@ -18,7 +18,7 @@ from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.train import train
 from switch_jax.trainer.warm_start import find_warm_start, initial_state
-from tests.trainer.test_loop import DATA, MODEL
+from tests.trainer.test_loop import DATA, MODEL, _records
 
 ALL, EXPERTS, OTHERS = (
     OptimizerConfig(learning_rate=0.1, warmup_steps=1, lr_schedule="constant", trained_parameters=t)
@@ -26,6 +26,7 @@ ALL, EXPERTS, OTHERS = (
 )
 
 
+KEPT = dataclasses.replace(ALL, lr_schedule="rsqrt")
 DENSE = dataclasses.replace(MODEL, num_experts=0)
 
 
@@ -197,8 +198,9 @@ def dense(tmp_path_factory):
 
 
 def _start_of_experts(folder, mesh, **upcycling):
-    run = dataclasses.replace(_run("unused", 3, folder), **upcycling)
-    config = Config(run, MODEL, DATA, MeshConfig(*mesh), ALL)
+    run = _run("unused", 3, folder, **upcycling)
+    optimizer = KEPT if run.keep_optimizer_state else ALL
+    config = Config(run, MODEL, DATA, MeshConfig(*mesh), optimizer)
     abstract = abstract_state(config, make_mesh(config.mesh))
     start = initial_state(config, abstract, find_warm_start(config))
     assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
@@ -235,3 +237,43 @@ def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
     message = "UPCYCLE = 'copy' takes a checkpoint of a dense model"
     _refused(message, new, 9, pretrained[0], upcycle="copy")
     _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")
+
+
+def test_the_optimizer_goes_on_too_if_asked(pretrained, tmp_path):
+    state = _train(tmp_path, 1, pretrained[0], KEPT, keep_optimizer_state=True)
+    assert int(state.step) == 1 and int(state.optimizer.updates) == 3
+    (record,) = _records(tmp_path, "train")
+    np.testing.assert_allclose(record["learning_rate"], 0.1 / np.sqrt(2), rtol=1e-6)
+    config = Config(
+        _run(tmp_path / "new", 3, pretrained[0], keep_optimizer_state=True),
+        MODEL,
+        DATA,
+        MeshConfig(2, 2, 2),
+        KEPT,
+    )
+    abstract = abstract_state(config, make_mesh(config.mesh))
+    start = initial_state(config, abstract, find_warm_start(config))
+    assert _bits(start.optimizer) == _bits(pretrained[1].optimizer)
+    assert int(start.step) == 0 and int(start.guard.good) == 2
+
+
+def test_the_optimizer_of_a_dense_run_goes_on_in_each_expert(dense):
+    start = _start_of_experts(dense, (2, 2, 2), upcycle="copy", keep_optimizer_state=True)
+    assert int(start.step) == 0 and int(start.optimizer.updates) == 2
+    layers = start.optimizer.moments["decoder"]["blocks"]["layer_0"]["feed_forward"]
+    assert not np.any(layers["router"].full)
+    experts = layers["wo"].full[0]
+    assert (experts == experts[0]).all() and np.all(experts > 0)
+
+
+def test_optimizers_that_cannot_go_on_are_refused(dense, pretrained, tmp_path):
+    new, keep = tmp_path / "new", {"keep_optimizer_state": True}
+    cosine = dataclasses.replace(ALL, lr_schedule="cosine")
+    _refused("LR_SCHEDULE = 'cosine' ends with TRAIN_STEPS", new, 9, pretrained[0], cosine, **keep)
+    adam = dataclasses.replace(ALL, optimizer="adamw")
+    _refused("takes a run of the same OPTIMIZER", new, 9, pretrained[0], adam, **keep)
+    message = "no state for TRAINED_PARAMETERS = 'expert' alone"
+    _refused(message, new, 9, dense, EXPERTS, upcycle="copy", **keep)
+    theirs = tmp_path / "theirs"
+    assert main(["convert", str(dense), str(theirs)]) == 0
+    _refused("Hugging Face, which has no state", new, 9, theirs, model=DENSE, **keep)
