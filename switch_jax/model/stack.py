@@ -97,11 +97,13 @@ class Layer(nnx.Module):
 class Block(nnx.Module):
     """The layers between one Switch layer and the next: dense ones first, the Switch layer last."""
 
-    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, decoder: bool, keys: jax.Array) -> None:
+        """`keys`: one for each layer."""
         self.num_layers = config.layers_per_block
         for i in range(self.num_layers):
             sparse = config.num_experts > 0 and i == self.num_layers - 1
-            setattr(self, f"layer_{i}", Layer(config, decoder, sparse, rngs))
+            layer = Layer(config, decoder, sparse, nnx.Rngs(params=keys[i]))
+            setattr(self, f"layer_{i}", layer)
 
     def __call__(
         self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None, block_index: Any
@@ -141,10 +143,9 @@ class Stack(nnx.Module):
 
     def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
         self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
-        self.blocks = stacked(
-            lambda key: Block(config, decoder, nnx.Rngs(params=key)),
-            jax.random.split(rngs.params(), num_layers // config.layers_per_block),
-        )
+        # A key for each layer: what is not the experts' starts as in the dense model of this seed.
+        keys = jax.random.split(rngs.params(), num_layers).reshape(-1, config.layers_per_block)
+        self.blocks = stacked(lambda keys: Block(config, decoder, keys), keys)
         self.final_norm = RMSNorm(config)
         self.decoder = decoder
         self.config = config

@@ -168,6 +168,27 @@ def test_no_two_layers_experts_or_kernels_start_alike():
     assert len(corners) == len(kernels)
 
 
+@pytest.mark.parametrize("changes", [{}, {"sparse_step": 1}, {"num_experts": 2}])
+def test_all_but_the_experts_start_as_in_the_dense_model_of_the_seed(changes):
+    """So that two runs of one seed differ by their experts alone."""
+    model = dataclasses.replace(SWITCH, num_encoder_layers=4, scale=DENSE.scale, **changes)
+    dense = init(dataclasses.replace(model, num_experts=0), jax.random.key(0))
+    compared = 0
+    for path, values in jax.tree_util.tree_leaves_with_path(init(model, jax.random.key(0))):
+        names = [entry.key for entry in path]
+        is_sparse = names[-2] == "feed_forward" and names[2] == f"layer_{model.sparse_step - 1}"
+        if is_sparse:
+            continue
+        own_layers = slice(None)
+        if names[1] == "blocks":
+            own_layers = slice(int(names[2][-1]), None, model.sparse_step)
+            names[2] = "layer_0"
+        same = functools.reduce(lambda tree, name: tree[name], names, dense)
+        np.testing.assert_array_equal(values, same[own_layers], err_msg=str(path))
+        compared += 1
+    assert compared >= 2 * 4 + 4
+
+
 def test_the_model_imports_without_tensorflow_gin_and_seqio():
     code = (
         "import sys, switch_jax.model;"
