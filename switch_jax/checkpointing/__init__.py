@@ -11,6 +11,7 @@ from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
 from switch_jax.checkpointing.lock import RunLock
 from switch_jax.checkpointing.read_only import (
     best_step,
+    chosen_step,
     commit_time,
     find_checkpoint,
     load_parameters,
@@ -21,6 +22,7 @@ __all__ = [
     "Restored",
     "RunLock",
     "best_step",
+    "chosen_step",
     "commit_time",
     "find_checkpoint",
     "load_parameters",

@@ -15,7 +15,8 @@ from switch_jax.checkpointing.integrity import (
     try_to_read,
     verify_checksum,
 )
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError, UserError
+from switch_jax.fields import short_repr
 from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
@@ -40,6 +41,28 @@ def best_step(model_dir: str | Path) -> int:
             "is known to be the best: take the latest, or name a step"
         )
     return max(known, key=known.__getitem__)
+
+
+def chosen_step(model_dir: str | Path, checkpoint: str) -> int:
+    """The step of one checkpoint of a run.
+
+    Args:
+      model_dir: the run's folder.
+      checkpoint: 'latest', 'best' (see `best_step`), or the number of a step.
+
+    Raises:
+      FieldError: it is none of these.
+      UserError: there is no such checkpoint.
+    """
+    if checkpoint == "best":
+        return best_step(model_dir)
+    if checkpoint == "latest":
+        return int(find_checkpoint(model_dir).name)
+    if not checkpoint.isdecimal() or len(checkpoint) > 15:
+        raise FieldError(
+            "checkpoint", f"= {short_repr(checkpoint)}: write latest, best, or the number of a step"
+        )
+    return int(find_checkpoint(model_dir, int(checkpoint)).name)
 
 
 def commit_time(checkpoint: Path) -> int:

@@ -93,16 +93,9 @@ def _to_run(args: argparse.Namespace, source: Path, target: Path) -> None:
     architecture = read_architecture(source)
     file = sentencepiece_file(source, architecture["num_embeddings"])
     name = str(RunFolder(target).vocabulary) if file else vocabulary_name(source)
-    model_file = "models/switch_base.gin" if architecture["num_experts"] else "models/t5_base.gin"
-    args.gin_file = args.gin_file or [model_file, "runs/pretrain.gin"]
-    args.gin_bindings = [
-        f"MODEL_DIR={str(target)!r}",
-        f"MIXTURE_OR_TASK_NAME={_TASK!r}",
-        f"BATCH_SIZE={_BATCH_SIZE}",
-        f"VOCABULARY={name!r}",
-        *_model_bindings(architecture),
-        *args.gin_bindings,
-    ]
+    files, bindings = gin_of_folder(architecture, target, name)
+    args.gin_file = args.gin_file or files
+    args.gin_bindings = [*bindings, *args.gin_bindings]
     config = gin_flags.build(args)
     folder = open_for_model(source, config.model)
     identities = {}
@@ -119,16 +112,36 @@ def _to_run(args: argparse.Namespace, source: Path, target: Path) -> None:
     write_run(target, folder.parameters, config, config_text, source, file, identities, _progress)
 
 
+def gin_of_folder(
+    architecture: dict[str, Any], model_dir: Path, vocabulary: str
+) -> tuple[list[str], list[str]]:
+    """The gin files and bindings that describe a model of another format.
+
+    Args:
+      architecture: the fields of `ModelConfig` that its parameters depend on.
+      model_dir: the folder.
+      vocabulary: VOCABULARY.
+    """
+    model_file = "models/switch_base.gin" if architecture["num_experts"] else "models/t5_base.gin"
+    bindings = [
+        f"MODEL_DIR={str(model_dir)!r}",
+        f"MIXTURE_OR_TASK_NAME={_TASK!r}",
+        f"BATCH_SIZE={_BATCH_SIZE}",
+        f"VOCABULARY={vocabulary!r}",
+        *_model_bindings(architecture),
+    ]
+    return [model_file, "runs/pretrain.gin"], bindings
+
+
 def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> None:
-    from switch_jax.cli import inference_flags
     from switch_jax.conversion.hugging_face.export import write_folder
     from switch_jax.conversion.hugging_face.model_config import config_json
     from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
+    from switch_jax.inference.trained_model import check_vocabularies_of_run
 
     config, checkpoint = _open_run(args, source)
     described = config_json(config, args.model_type)
-    recorded = inference_flags.run_vocabularies(args, source)
-    inference_flags.check_same_vocabularies(source, recorded, config.data)
+    check_vocabularies_of_run(source, config.data, own_config=None)
     tokenizer = tokenizer_files(config.data)
     write_folder(target, checkpoint, config.model, described, tokenizer, _progress)
 
@@ -146,9 +159,7 @@ def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
         )
     args.gin_file = args.gin_file or [str(config_gin)]
     config = gin_flags.build(args, unneeded=["MODEL_DIR"])
-    if args.checkpoint == "all":
-        raise UserError("--checkpoint all: convert takes one; write latest, best or a step")
-    (step,) = inference_flags.checkpoint_steps(source, args.checkpoint)
+    step = inference_flags.checkpoint_step(source, args.checkpoint)
     return config, find_checkpoint(source, step)
 
 

@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from switch_jax.cli import data_flags, inference_flags
@@ -45,12 +46,13 @@ def main(args: argparse.Namespace) -> int:
     if args.max_examples is not None and not 1 <= args.max_examples <= 10**9:
         raise UserError(f"--max_examples {args.max_examples}: it must be at least 1, at most 10^9")
     model = inference_flags.open_trained_model(args)
-    steps = inference_flags.checkpoint_steps(model.model_dir, args.checkpoint)
+    steps = _checkpoint_steps(model.model_dir, args.checkpoint)
 
     import jax
 
     from switch_jax.data.checks import check_examples, open_tasks
     from switch_jax.inference.checkpoint_evaluator import CheckpointEvaluator
+    from switch_jax.inference.decoding_memory import check_memory
     from switch_jax.run_folder import RunFolder
     from switch_jax.runtime.processes import gather, is_first
 
@@ -60,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
 
     opened = open_tasks(model.config.data)
     has_metrics = any(task.metric_objs for task in opened)
-    inference_flags.check_memory(model, decodes=has_metrics, scores=True)
+    check_memory(model, decodes=has_metrics, scores=True)
     check_examples(opened)
     with jax.set_mesh(model.mesh):
         evaluator = CheckpointEvaluator(model, opened, args.max_examples)
@@ -76,6 +78,18 @@ def main(args: argparse.Namespace) -> int:
         print("\n".join(table(records)))
         print(f"written to {RunFolder(model.model_dir).evaluation}")
     return 0
+
+
+def _checkpoint_steps(model_dir: Path, choice: str) -> list[int]:
+    """The steps of the checkpoints that --checkpoint selects."""
+    from switch_jax.checkpointing import find_checkpoint
+    from switch_jax.run_folder import RunFolder
+    from switch_jax.runtime.processes import gather
+
+    if choice != "all":
+        return [inference_flags.checkpoint_step(model_dir, choice)]
+    find_checkpoint(model_dir)  # raises UserError if there is none
+    return gather(RunFolder(model_dir).checkpoint_steps())[0]
 
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -116,6 +116,25 @@ def build() -> Config:
     return Config(**fields)
 
 
+def read(
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    unneeded: Sequence[str] = (),
+) -> Config:
+    """The config that gin files and bindings describe; what gin held before, it holds afterwards.
+
+    Args:
+      files, bindings, search_paths, unneeded: see `parse`.
+
+    Raises:
+      UserError: see `parse` and `build`.
+    """
+    with gin_internals.state_restored():
+        parse(files, bindings, search_paths, unneeded)
+        return build()
+
+
 def config_text() -> str:
     """The operative config, a gin file that describes the same run."""
     return gin.operative_config_str()

@@ -34,6 +34,11 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
     return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
 
 
+def search_paths(args: argparse.Namespace) -> list[str]:
+    """The folders of --gin_search_paths."""
+    return [path for path in args.gin_search_paths.split(",") if path]
+
+
 def expand_bindings(argv: Sequence[str]) -> list[str]:
     """Turns --gin.NAME=VALUE, which users of t5x know, into --gin_bindings=NAME=VALUE."""
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
@@ -51,6 +56,5 @@ def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> Config:
     """
     from switch_jax.cli import gin_config
 
-    search_paths = [path for path in args.gin_search_paths.split(",") if path]
-    gin_config.parse(args.gin_file, args.gin_bindings, search_paths, unneeded)
+    gin_config.parse(args.gin_file, args.gin_bindings, search_paths(args), unneeded)
     return gin_config.build()

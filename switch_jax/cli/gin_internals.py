@@ -4,8 +4,9 @@ tests/cli/test_gin_internals.py checks that they exist.
 """
 
 import contextlib
+import copy
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from gin import config as gin
@@ -37,6 +38,22 @@ def read_files_with(
     """
     gin._FILE_READERS[:] = [(reader, exists)]
     gin._LOCATION_PREFIXES[:] = folders
+
+
+@contextlib.contextmanager
+def state_restored() -> Iterator[None]:
+    """Within, any config may be parsed; afterwards gin's state is what it was before."""
+    kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
+    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES]
+    copies = [copy.copy(container) for container in kept]
+    is_locked = gin.config_is_locked()
+    try:
+        yield
+    finally:
+        for container, content in zip(kept, copies, strict=True):
+            container.clear()
+            (container.extend if isinstance(container, list) else container.update)(content)
+        gin._set_config_is_locked(is_locked)
 
 
 def bindings() -> dict[str, Any]:

@@ -66,10 +66,11 @@ def main(args: argparse.Namespace) -> int:
     """Predicts or scores, and writes the results."""
     _check_flags(args)
     model = inference_flags.open_trained_model(args)
-    if args.checkpoint == "all":
-        raise UserError("--checkpoint all: infer takes one; write latest, best or a step")
-    (step,) = inference_flags.checkpoint_steps(model.model_dir, args.checkpoint)
-    inference_flags.check_memory(model, decodes=not args.score, scores=args.score)
+    step = inference_flags.checkpoint_step(model.model_dir, args.checkpoint)
+
+    from switch_jax.inference.decoding_memory import check_memory
+
+    check_memory(model, decodes=not args.score, scores=args.score)
     return _infer(args, model, step)
 
 

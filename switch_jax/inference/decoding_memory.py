@@ -6,6 +6,24 @@ from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import GIB
 from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.inference.trained_model import TrainedModel
+from switch_jax.metrics.memory import memory_of
+
+
+def check_memory(trained: TrainedModel, *, decodes: bool, scores: bool) -> None:
+    """Raises UserError if a batch does not fit in memory; all processes must call it together.
+
+    Args:
+      trained: the model.
+      decodes, scores: what will be done with it.
+    """
+    model, batch_size = trained.config.model, trained.config.run.batch_size
+    input_length, target_length = trained.config.data.lengths
+    memory = memory_of(trained.mesh)
+    if decodes:
+        check_decoding(model, trained.decoding, batch_size, input_length, memory)
+    if scores:
+        check_scoring(model, batch_size, target_length, memory)
 
 
 def check_decoding(
@@ -24,8 +42,7 @@ def check_decoding(
         raise UserError(
             f"decoding {batch_size} rows of {config.max_tokens} tokens and {config.num_beams} "
             f"beams needs at least {_gib(batch_size * row)}, and the devices have {_gib(memory)}: "
-            f"set --batch_size to {max(1, memory // row)} or less, or --max_tokens or --num_beams "
-            "lower"
+            f"set batch_size to {max(1, memory // row)} or less, or max_tokens or num_beams lower"
         )
 
 
@@ -42,7 +59,7 @@ def check_scoring(model: ModelConfig, batch_size: int, target_length: int, memor
     if batch_size * row > memory:
         raise UserError(
             f"scoring {batch_size} rows of {target_length} tokens needs at least "
-            f"{_gib(batch_size * row)}, and the devices have {_gib(memory)}: set --batch_size to "
+            f"{_gib(batch_size * row)}, and the devices have {_gib(memory)}: set batch_size to "
             f"{max(1, memory // row)} or less"
         )
 

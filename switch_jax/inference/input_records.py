@@ -103,14 +103,19 @@ def _checked(record: object, source: str) -> Record:
         raise UserError(f'{source} has no text as \'inputs\': write {{"inputs": "..."}}')
     texts = {name: text for name, text in record.items() if isinstance(text, str)}
     for name, text in texts.items():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{source} has in {name!r}, at {error.start}, {text[error.start]!r}, half of a "
-                "character: write the character in UTF-8, or both of its \\u halves"
-            ) from error
+        check_characters(text, f"{source} has in {name!r}")
     return texts
+
+
+def check_characters(text: str, source: str) -> None:
+    """Raises UserError, which begins with `source`, if the text has half of a character in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{source}, at {error.start}, {text[error.start]!r}, half of a character: write the "
+            "character in UTF-8, or both of its \\u halves"
+        ) from error
 
 
 def as_example(

@@ -1,16 +1,23 @@
-"""A run's model, prepared for inference."""
+"""A model with its parameters' place, prepared for inference."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import commit_time, find_checkpoint
-from switch_jax.config import Config
+from switch_jax.config import Config, DataConfig
 from switch_jax.config.renamed_fields import recorded_model
-from switch_jax.data.configured_tasks import identities
+from switch_jax.data.checks import check_vocabulary
+from switch_jax.data.configured_tasks import identities, vocabularies
+from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder, read_run_json
+from switch_jax.train_step.microbatches import check_batch
+from switch_jax.train_step.state import abstract_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +54,76 @@ class TrainedModel:
             "use_cached": data.use_cached_tasks,
             "batch_size": self.config.run.batch_size,
         }
+
+
+def prepare_model(model_dir: Path, config: Config, decoding: DecodingConfig) -> TrainedModel:
+    """Lays the model out on this machine's devices; reads no parameters.
+
+    Args:
+      model_dir: the run's folder, or that of another format.
+      config: of the model; a batch is computed at once, without microbatches.
+      decoding: how sequences are decoded.
+
+    Raises:
+      UserError: the vocabulary does not fit the model, or the config does not fit the devices.
+    """
+    config = config.replace("run", num_microbatches=1)
+    check_vocabulary(config.data, config.model.num_embeddings)
+    mesh = make_mesh(config.mesh)
+    check_batch(config, mesh.shape)
+    parameters = abstract_state(config, mesh).parameters
+    return TrainedModel(model_dir, config, mesh, parameters, decoding)
+
+
+def decoding_config(
+    data: DataConfig, *, max_tokens: int | None = None, **options: Any
+) -> DecodingConfig:
+    """How targets of these data are decoded.
+
+    Args:
+      data: gives the id that ends a sequence.
+      max_tokens: the most tokens of a sequence; None: the length of targets in `data`.
+      options: other fields of `DecodingConfig`.
+
+    Raises:
+      FieldError: a value is out of range.
+      UserError: two values contradict, or the vocabulary cannot be read.
+    """
+    return DecodingConfig(
+        max_tokens=data.lengths[1] if max_tokens is None else max_tokens,
+        eos_id=vocabularies(data)["targets"].eos_id,
+        **options,
+    )
+
+
+def check_vocabularies_of_run(
+    model_dir: Path, data: DataConfig, own_config: Callable[[], Config] | None
+) -> None:
+    """Checks that the data have the vocabularies that a run was trained with.
+
+    `run.json` identifies those. Older versions did not record them: for their runs they are taken
+    from the run's config. Where they cannot be found out, nothing is checked.
+
+    Args:
+      model_dir: the run's folder.
+      data: what the model is used on.
+      own_config: reads the config that the run was trained with; None: it is not to be read.
+
+    Raises:
+      UserError: a vocabulary is another one.
+    """
+    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
+    if not trained_with and own_config:
+        try:
+            trained_with = identities(own_config().data)
+        except UserError:  # it needs values of the command line, or a vocabulary's file is missing
+            pass
+    for name, vocabulary in identities(data).items():
+        expected = (trained_with or {}).get(name, vocabulary)
+        if vocabulary != expected:
+            raise UserError(
+                f"the {name} of {data.mixture_or_task_name} have another vocabulary "
+                f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
+                "would stand for other words; take a task with that vocabulary, or set VOCABULARY "
+                "to it"
+            )

@@ -158,7 +158,7 @@ def test_a_given_config_replaces_one_that_cannot_be_read(run, tmp_path, capsys):
 
 def test_only_tasks_with_metrics_need_the_memory_of_decoding(run, monkeypatch, capsys):
     logits = 8 * 8 * 1152 * 4  # bytes of a batch
-    monkeypatch.setattr("switch_jax.metrics.memory.memory_of", lambda mesh: logits)
+    monkeypatch.setattr("switch_jax.inference.decoding_memory.memory_of", lambda mesh: logits)
     arguments = ["eval", str(run), "--num_beams=100", "--max_examples=2"]
     assert main([*arguments, "--task=unscored_answers"]) == 0
     assert main([*arguments, "--task=exact_answers"]) == 2
@@ -236,7 +236,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
     [
         (["eval", "none"], "none is not the folder of a run: it has no config.gin"),
         (["eval", "RUN", "--checkpoint=3"], "has no checkpoint of step 3: there are 2, 4"),
-        (["eval", "RUN", "--checkpoint=new"], "--checkpoint new: write latest, best, all, or"),
+        (["eval", "RUN", "--checkpoint=new"], "--checkpoint = 'new': write latest, best, or"),
         (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
         (["eval", "RUN", "--split=tests"], "answers has no split 'tests': its splits are train, v"),
         (["eval", "RUN", "--max_examples=0"], "--max_examples 0: it must be at least 1"),
@@ -267,11 +267,11 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         ),
         (
             ["infer", "RUN", "--input=in.txt", f"--num_beams={10**9}"],
-            "set --batch_size to 1 or less",
+            "set batch_size to 1 or less",
         ),
         (["infer", "RUN", "--input=in.txt", f"--part_size={10**30}"], "from 1 to 1000000000"),
         (["eval", "RUN", f"--max_examples={10**30}"], "it must be at least 1, at most 10^9"),
-        (["eval", "RUN", "--checkpoint=" + "9" * 5000], "write latest, best, all, or the number"),
+        (["eval", "RUN", "--checkpoint=" + "9" * 5000], "write latest, best, or the number"),
         (
             ["eval", "RUN", "--gin.VOCABULARY='byte'"],
             "have another vocabulary (ByteVocabulary) than ",
@@ -286,7 +286,10 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["infer", "RUN", "--input=in.txt", "--score"], "record 1 has no 'targets' to score"),
         (["infer", "RUN", "--input=in.txt", "--shard=1"], "--shard 1: write a number from 0 to 0"),
         (["infer", "RUN", "--input=in.txt", "--num_shards=2"], "--num_shards needs an --output"),
-        (["infer", "RUN", "--input=in.txt", "--checkpoint=all"], "infer takes one"),
+        (
+            ["infer", "RUN", "--input=in.txt", "--checkpoint=all"],
+            "--checkpoint = 'all': write latest, best, or",
+        ),
     ],
 )
 def test_mistakes_are_one_line(run, arguments, message, tmp_path, monkeypatch, capsys):

@@ -28,6 +28,9 @@ def cleared():
     ("owner", "name", "kind"),
     [
         (gin, "_CONFIG", dict),
+        (gin, "_SINGLETONS", dict),
+        (gin, "_OPERATIVE_CONFIG", dict),
+        (gin, "_IMPORTS", set),
         (gin, "_FILE_READERS", list),
         (gin, "_LOCATION_PREFIXES", list),
         (gin, "ConfigurableReference", type),
@@ -49,6 +52,20 @@ def test_references_in_bindings_and_macros_are_not_resolved():
     assert gin_internals.references(bindings) == ["B", "C", "A"], CHANGED + "references"
     required = [name for name, value in bindings.items() if gin_internals.is_required(value)]
     assert required == ["C"], CHANGED + "%gin.REQUIRED"
+
+
+def test_the_state_is_what_it_was_before():
+    gin.parse_config("import math\nA = 3\nRunConfig.random_seed = %A")
+    gin.finalize()
+    folders = list(gin._LOCATION_PREFIXES)
+    before = gin.config_str()
+    with contextlib.suppress(ZeroDivisionError), gin_internals.state_restored():
+        gin.clear_config()
+        gin.parse_config("import json\nB = 4\nRunConfig.random_seed = %B")
+        gin._LOCATION_PREFIXES[:] = ["elsewhere"]
+        raise ZeroDivisionError
+    assert gin.config_str() == before and "import math" in before, CHANGED + "_IMPORTS"
+    assert gin.config_is_locked() and folders == gin._LOCATION_PREFIXES, CHANGED + "locking"
 
 
 def test_functions_are_distinguished_from_their_results():

@@ -191,7 +191,10 @@ def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
         ((small, target), "spiece.model has 1100 ids, and the model's embedding 128 rows: it is"),
         ((damaged, target), "no SentencePiece model is found at .*damaged/spiece.model"),
         ((run, target, "--checkpoint=7"), "has no checkpoint of step 7: there are 0"),
-        ((run, target, "--checkpoint=all"), "convert takes one; write latest, best or a step"),
+        (
+            (run, target, "--checkpoint=all"),
+            "--checkpoint = 'all': write latest, best, or the number of a step",
+        ),
         ((run, target, "--model_type=t5"), "--model_type=t5 is for a model without experts, and"),
         ((theirs, target, "--gin.NUM_EXPERTS=8"), "num_experts = 8, and the folder has 4; set th"),
         ((run, target, "--gin.VOCABULARY=byte"), "another vocabulary .ByteVocabulary. than .*run"),

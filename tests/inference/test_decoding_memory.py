@@ -51,9 +51,9 @@ def test_a_batch_that_is_too_large_is_refused_with_a_size_that_fits():
     row = decoding_bytes(model, decoding, INPUTS)
     memory = 7 * row + 1
     check_decoding(model, decoding, 7, INPUTS, memory)
-    with pytest.raises(UserError, match="decoding 8 rows of 10 .* set --batch_size to 7 or less"):
+    with pytest.raises(UserError, match="decoding 8 rows of 10 .* set batch_size to 7 or less"):
         check_decoding(model, decoding, 8, INPUTS, memory)
     memory = 5 * 8 * 128 * 4  # logits
     check_scoring(model, 5, 8, memory)
-    with pytest.raises(UserError, match="scoring 6 rows of 8 .* set --batch_size to 5 or less"):
+    with pytest.raises(UserError, match="scoring 6 rows of 8 .* set batch_size to 5 or less"):
         check_scoring(model, 6, 8, memory)
