@@ -1,0 +1,131 @@
+"""A model in memory that answers lists of texts."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from switch_jax.config import Config
+from switch_jax.data.configured_tasks import vocabularies
+from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.errors import UserError
+from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.inference.decoding_memory import check_memory
+from switch_jax.inference.input_records import Record, as_example, check_characters
+from switch_jax.inference.predictor import Predictor
+from switch_jax.inference.trained_model import TrainedModel, decoding_config
+
+
+class InteractiveModel:
+    """A model with its parameters on the devices; `switch_jax.load` returns one.
+
+    It gives what `switch_jax infer` gives for the same texts and the same batch size.
+
+    Attributes:
+      config: of the model; `config.run.batch_size` texts are computed together.
+      parameters: nested dict of arrays, on the mesh.
+      vocabularies: seqio's, of 'inputs' and 'targets'.
+      mesh: the devices.
+    """
+
+    def __init__(self, trained: TrainedModel, parameters: Any) -> None:
+        self.config: Config = trained.config
+        self.parameters = parameters
+        self.vocabularies: dict[str, seqio.Vocabulary] = vocabularies(trained.config.data)
+        self.mesh = trained.mesh
+        self._trained = trained
+        self._predictors: dict[DecodingConfig, Predictor] = {}
+
+    def generate(
+        self,
+        inputs: Sequence[str],
+        *,
+        max_tokens: int | None = None,
+        num_beams: int = 1,
+        length_penalty: float = 0.6,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> list[str]:
+        """The best output for each input; greedy by default.
+
+        A program is compiled at the first call with each set of options.
+
+        Args:
+          inputs: texts; one that is longer than the config's lengths is cut off.
+          max_tokens: the most tokens of an output, EOS included; None: the config's length.
+          num_beams, length_penalty, temperature, top_k, top_p, seed: as in `DecodingConfig`. What
+            is sampled for a text depends on its place in the list and the seed only.
+
+        Raises:
+          UserError: `inputs` is no list of texts, an option is out of range or contradicts another,
+            or a batch does not fit in memory.
+        """
+        _check_texts("inputs", inputs)
+        decoding = decoding_config(
+            self.config.data,
+            max_tokens=max_tokens,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
+        trained = dataclasses.replace(self._trained, decoding=decoding)
+        check_memory(trained, decodes=True, scores=False)
+        decode = self.vocabularies["targets"].decode
+        with jax.set_mesh(self.mesh):
+            predictor = self._predictor(trained)
+            examples = (self._ids({"inputs": text}) for text in inputs)
+            predicted = predictor.predict(self.parameters, examples)
+            return [decode(prediction.tokens.tolist()) for prediction in predicted]
+
+    def score(self, inputs: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """The log-probability of each target, EOS included, given its input.
+
+        Args:
+          inputs, targets: texts, as many of both; longer ones are cut off at the config's lengths.
+
+        Raises:
+          UserError: they are no lists of texts, or not as many, or a batch does not fit in memory.
+        """
+        _check_texts("inputs", inputs)
+        _check_texts("targets", targets)
+        if len(inputs) != len(targets):
+            raise UserError(
+                f"{len(inputs)} inputs and {len(targets)} targets: give a target for each input"
+            )
+        check_memory(self._trained, decodes=False, scores=True)
+        with jax.set_mesh(self.mesh):
+            predictor = self._predictor(self._trained)
+            pairs = zip(inputs, targets, strict=True)
+            examples = (self._ids({"inputs": i, "targets": t}) for i, t in pairs)
+            return list(predictor.score(self.parameters, examples))
+
+    def _predictor(self, trained: TrainedModel) -> Predictor:
+        """The one that decodes like this, whose programs stay compiled."""
+        if trained.decoding not in self._predictors:
+            self._predictors[trained.decoding] = Predictor(trained)
+        return self._predictors[trained.decoding]
+
+    def _ids(self, texts: Record) -> Any:
+        return as_example(texts, self.vocabularies, self.config.data.task_feature_lengths)
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+    """Raises UserError if it is not a list of texts."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        raise UserError(
+            f'{name} is {_kind(texts)}: write a list of texts, for example {name}=["..."]'
+        )
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"{name}[{number}] is {_kind(text)}: write a text")
+        check_characters(text, f"{name}[{number}] has")
+
+
+def _kind(value: object) -> str:
+    return "one text" if isinstance(value, str) else f"of type {type(value).__name__}"
