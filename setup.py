@@ -46,6 +46,7 @@ setup(
         "orbax-checkpoint>=0.12.8",  # checkpoints: asynchronous, and restored onto another mesh
         "tensorstore",  # parts of a checkpoint's arrays; orbax needs it anyway
         "safetensors>=0.8.0",  # the tensors of Hugging Face's models
+        "flatbuffers",  # jax.export writes programs with it and does not declare it
         "t5>=0.9.4",  # the T5 preprocessors, metrics and evaluation
         "seqio>=0.0.20",  # tasks, mixtures, packing into fixed lengths
         "tensorflow-datasets>=4.9.10",  # the data sets that seqio tasks read

@@ -109,7 +109,9 @@ def _to_run(args: argparse.Namespace, source: Path, target: Path) -> None:
             "that the model was trained with it"
         )
     config_text = gin_config.config_text()
-    write_run(target, folder.parameters, config, config_text, source, file, identities, _progress)
+    write_run(
+        target, folder.parameters, config, config_text, source, file, identities, progress_bar
+    )
 
 
 def gin_of_folder(
@@ -143,7 +145,7 @@ def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> No
     described = config_json(config, args.model_type)
     check_vocabularies_of_run(source, config.data, own_config=None)
     tokenizer = tokenizer_files(config.data)
-    write_folder(target, checkpoint, config.model, described, tokenizer, _progress)
+    write_folder(target, checkpoint, config.model, described, tokenizer, progress_bar)
 
 
 def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
@@ -178,7 +180,7 @@ def _model_bindings(architecture: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _progress(size: int) -> Iterator[Callable[[int], object]]:
+def progress_bar(size: int) -> Iterator[Callable[[int], object]]:
     """A bar of the bytes that are written."""
     from tqdm import tqdm
 

@@ -1,11 +1,11 @@
-"""What `eval` and `infer` share: their flags, the run's model, the checkpoints to use."""
+"""What `eval`, `infer` and `export` share: their flags, the run's model, the checkpoints to use."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.config import Config
@@ -19,7 +19,14 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """The run's folder, how to decode, gin flags, and how processes find each other."""
+    """Those of the model, the folders of data, and how processes find each other."""
+    add_model_flags(parser)
+    data_flags.add_data_flags(parser)
+    multihost.add_process_flags(parser)
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The run's folder, how to decode, and gin flags."""
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a run")
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="examples of a batch; default: the run's"
@@ -50,8 +57,6 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     )
     decoding.add_argument("--seed", type=int, default=0, help="of sampling")
     gin_flags.add_gin_flags(parser)
-    data_flags.add_data_flags(parser)
-    multihost.add_process_flags(parser)
 
 
 def open_trained_model(args: argparse.Namespace) -> TrainedModel:
@@ -65,6 +70,37 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     for name in ("task", "split", "input", "output"):
         if getattr(args, name, None) == "":
             raise UserError(f"--{name} is empty: write a value, or leave it out")
+    run = read_run(args)
+    config = run.config.replace("data", split=args.split)
+    if args.task is not None:
+        config = config.replace("data", mixture_or_task_name=args.task)
+    data_flags.apply(args)
+    multihost.connect(args, config.mesh)
+    multihost.enable_compilation_cache()
+
+    from switch_jax.inference.trained_model import check_vocabularies_of_run, prepare_model
+
+    trained = prepare_model(run.model_dir, config, decoding_config(args, config))
+    check_vocabularies_of_run(run.model_dir, config.data, run.own_config)
+    return trained
+
+
+class Run(NamedTuple):
+    """A run whose config.gin was read.
+
+    Attributes:
+      model_dir: its folder.
+      config: with the changes of the flags.
+      own_config: reads the config without them; None: --gin_file replaces config.gin.
+    """
+
+    model_dir: Path
+    config: Config
+    own_config: Callable[[], Config] | None
+
+
+def read_run(args: argparse.Namespace) -> Run:
+    """The run at MODEL_DIR; raises UserError if there is none, or a flag does not fit it."""
     model_dir = local_path(args.model_dir, "MODEL_DIR")
     config_gin = RunFolder(model_dir).config
     if not args.gin_file:
@@ -75,16 +111,13 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
             )
     own_config = None if args.gin_file else _own_config(args, config_gin)
     args.gin_file = args.gin_file or [str(config_gin)]
-    config = _build_config(args)
-    data_flags.apply(args)
-    multihost.connect(args, config.mesh)
-    multihost.enable_compilation_cache()
-
-    from switch_jax.inference.trained_model import check_vocabularies_of_run, prepare_model
-
-    trained = prepare_model(model_dir, config, _decoding_config(args, config))
-    check_vocabularies_of_run(model_dir, config.data, own_config)
-    return trained
+    config = gin_flags.build(args, unneeded=["MODEL_DIR"])
+    if args.batch_size is not None:
+        try:
+            config = config.replace("run", batch_size=args.batch_size)
+        except FieldError as error:
+            raise UserError(f"--{error}") from None
+    return Run(model_dir, config, own_config)
 
 
 def _own_config(args: argparse.Namespace, config_gin: Path) -> Callable[[], Config]:
@@ -99,26 +132,14 @@ def _own_config(args: argparse.Namespace, config_gin: Path) -> Callable[[], Conf
     return read
 
 
-def _build_config(args: argparse.Namespace) -> Config:
-    """The run's config with the changes of the flags."""
-    config = gin_flags.build(args, unneeded=["MODEL_DIR"])
-    config = config.replace("data", split=args.split)
-    if args.task is not None:
-        config = config.replace("data", mixture_or_task_name=args.task)
-    if args.batch_size is not None:
-        try:
-            config = config.replace("run", batch_size=args.batch_size)
-        except FieldError as error:
-            raise UserError(f"--{error}") from None
-    return config
-
-
-def _decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
-    from switch_jax.inference.trained_model import decoding_config
+def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
+    """How the flags say to decode; raises UserError if one is out of range."""
+    from switch_jax.inference import trained_model
 
     options = ("max_tokens", "num_beams", "length_penalty", "temperature", "top_k", "top_p", "seed")
     try:
-        return decoding_config(config.data, **{name: getattr(args, name) for name in options})
+        given = {name: getattr(args, name) for name in options}
+        return trained_model.decoding_config(config.data, **given)
     except FieldError as error:  # the fields are named like the flags
         raise UserError(f"--{error}") from None
 

@@ -3,6 +3,7 @@
 stacked   how a parameter lies in the tensors of another format
 to_run    writes a run's folder from such tensors
 inspect   what a checkpoint of any format is, by its headers
+safetensors_header   of files that are written piece by piece
 
 A package for each format: `hugging_face`.
 """

@@ -41,7 +41,9 @@ def group_shape(
                 f"set {macro} to a divisor of {length}, or to {length} or more"
             )
         return batch * length // group_size, group_size
-    rows = max(r for r in range(1, batch + 1) if batch % r == 0 and r * length <= group_size)
+    rows = group_size // length
+    if batch % rows:  # never where B is a symbol, as in an exported program, which is a multiple
+        rows = max(r for r in range(1, rows) if batch % r == 0)
     return batch // rows, rows * length
 
 

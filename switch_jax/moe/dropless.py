@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 from jax.sharding import PartitionSpec
 
+from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
 from switch_jax.moe.router import router_logits
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
@@ -39,12 +40,15 @@ class ExpertBlocks(NamedTuple):
 def block_rows(tokens: int, num_experts: int) -> int:
     """The rows of a block: the tokens of an expert at balance, from 1 to 256.
 
-    So fewer than 2 T rows are computed in all.
+    So fewer than 2 T rows are computed in all. In an exported program T may be a symbol; there a
+    block has 8 rows, which each expert with tokens then computes at least.
 
     Args:
       tokens: T, of all devices that share out the experts.
       num_experts: E, of all those devices.
     """
+    if export.is_symbolic_dim(tokens):
+        return SUBLANES
     return min(MAX_BLOCK_ROWS, max(1, tokens // num_experts))
 
 
@@ -133,7 +137,7 @@ def _experts(
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
     """[T, D], [T] -> [T, D], each token through its expert; 0 for those of no expert here."""
-    count, experts_here = len(tokens), weights.num_experts
+    count, experts_here = tokens.shape[0], weights.num_experts
     # By the experts of all devices, since those here get only their share of the tokens.
     rows = block_rows(count, weights.router.shape[-1])
     order, first_block, first_row = cut_into_blocks(expert_index, experts_here, rows)

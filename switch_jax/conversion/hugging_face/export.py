@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
 from switch_jax.conversion.hugging_face.tensor_names import TABLE_ALIASES, tensor_names
+from switch_jax.conversion.safetensors_header import num_bytes, safetensors_header
 from switch_jax.conversion.stacked import TensorNames, is_names
 from switch_jax.conversion.to_run import Progress
 from switch_jax.files import new_folder, open_atomic
@@ -27,9 +27,8 @@ from switch_jax.model import abstract_parameters
 
 GENERATION_CONFIG = "generation_config.json"
 MAX_SHARD_BYTES = 5 * 10**9  # of a file, unless one tensor is larger
-_ITEM = 4  # bytes of a float32
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = dict[str, jax.ShapeDtypeStruct]  # of tensors, by name
 
 
 def write_folder(
@@ -66,11 +65,13 @@ def write_folder(
             arrays = open_parameters(checkpoint, shapes)
         pieces = list(_pieces(model, tensor_names(model, shapes), arrays))
         tensor_shapes = {
-            str(name): piece.layout.shape_of_each(piece.array.shape)
+            str(name): jax.ShapeDtypeStruct(
+                piece.layout.shape_of_each(piece.array.shape), np.float32
+            )
             for piece in pieces
             for name in piece.names.flat
         }
-        with progress(sum(map(_bytes, tensor_shapes.values()))) as advance:
+        with progress(sum(map(num_bytes, tensor_shapes.values()))) as advance:
             tensors = _read(pieces, checkpoint, advance)
             _write_shards(unfinished, _shards(tensor_shapes, MAX_SHARD_BYTES), tensors)
 
@@ -120,10 +121,10 @@ def _shards(shapes: Shapes, max_bytes: int) -> list[Shapes]:
     shards: list[Shapes] = [{}]
     size = 0
     for name, shape in shapes.items():
-        size += _bytes(shape)
+        size += num_bytes(shape)
         if shards[-1] and size > max_bytes:
             shards.append({})
-            size = _bytes(shape)
+            size = num_bytes(shape)
         shards[-1][name] = shape
     return shards
 
@@ -136,28 +137,11 @@ def _write_shards(folder: Path, shards: list[Shapes], tensors: Iterator[np.ndarr
         if len(shards) > 1:
             name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         weight_map |= dict.fromkeys(shapes, name)
-        # safetensors' own writer takes all tensors of a file at once.
         with open_atomic(folder / name) as file:
-            file.write(_header(shapes))
+            file.write(safetensors_header(shapes, {"format": "pt"}))
             for tensor in itertools.islice(tensors, len(shapes)):
                 file.write(np.ascontiguousarray(tensor, "<f4").data)
     if len(shards) > 1:
-        total = sum(_bytes(shape) for shapes in shards for shape in shapes.values())
+        total = sum(num_bytes(shape) for shapes in shards for shape in shapes.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / f"{SAFETENSORS}.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-def _header(shapes: Shapes) -> bytes:
-    """What a safetensors file begins with: JSON padded to a multiple of 8 bytes, after its size."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + _bytes(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * _ITEM
