@@ -1,8 +1,8 @@
-"""Memory and time of converting a model with random weights, both ways: a table.
+"""Memory and time of converting a model with random weights, both ways, and exporting it: a table.
 
     python benchmarks/conversion.py /tmp/conversion --model=switch_base_8
 
-The folder is made, and removed at the end; it takes about three times the model's float32 size.
+The folder is made, and removed at the end; it takes about four times the model's float32 size.
 Anonymous memory is what the process allocates itself; the rest of the resident memory are pages of
 mapped files, which the system takes back when it needs them.
 """
@@ -62,9 +62,9 @@ def without_bar(size: int) -> contextlib.nullcontext[Callable[[int], None]]:
     return contextlib.nullcontext(lambda done: None)
 
 
-def convert(source: Path, target: Path) -> tuple[float, dict[str, int]]:
-    """Runs `switch_jax convert`: its seconds, and the most memory by /proc/PID/status, in bytes."""
-    command = [sys.executable, "-m", "switch_jax", "convert", str(source), str(target)]
+def measure(name: str, source: Path, target: Path) -> tuple[float, dict[str, int]]:
+    """Runs a command: its seconds, and the most memory by /proc/PID/status, in bytes."""
+    command = [sys.executable, "-m", "switch_jax", name, str(source), str(target)]
     start, largest = time.monotonic(), dict.fromkeys(("VmRSS", "RssAnon"), 0)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while process.poll() is None:
@@ -89,11 +89,13 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir()
     try:
-        run, theirs, again = (args.folder / name for name in ("run", "theirs", "again"))
+        names = "run", "theirs", "again", "served"
+        run, theirs, again, served = (args.folder / name for name in names)
         write_random_run(run, args.model)
         rows = [
-            ("to Hugging Face", convert(run, theirs)),
-            ("from Hugging Face", convert(theirs, again)),
+            ("to Hugging Face", measure("convert", run, theirs)),
+            ("from Hugging Face", measure("convert", theirs, again)),
+            ("export for serving", measure("export", run, served)),
         ]
         shard = max(file.stat().st_size for file in theirs.iterdir())
     finally:
