@@ -126,6 +126,7 @@ def root_cause_text(error: BaseException) -> str:
     """The first exception of a chain, in one line."""
     error = root_cause(error)
     lines = str(error).strip().splitlines()
-    text = lines[0][:300] if lines else ""
+    # TensorStore appends all that it was opened with.
+    text = lines[0].partition(" [tensorstore_spec=")[0][:300] if lines else ""
     # The text of a KeyError is the key alone.
     return text if " " in text else f"{type(error).__name__} {text}".strip()

@@ -1,12 +1,13 @@
-"""Convert a checkpoint from or to the folder of a Hugging Face model.
+"""Convert a checkpoint of Hugging Face or T5X into ours, or ours into a Hugging Face folder.
 
-    switch_jax convert switch-base-8 runs/switch_base_8   # Hugging Face's folder -> a MODEL_DIR
-    switch_jax convert runs/tuned tuned_hugging_face      # the newest checkpoint -> such a folder
-    switch_jax convert --inspect switch-base-8            # what is in there
+    switch_jax convert switch-base-8 runs/switch_base_8      # Hugging Face's folder -> a MODEL_DIR
+    switch_jax convert checkpoint_500100 runs/switch_base_8  # T5X's folder -> a MODEL_DIR
+    switch_jax convert runs/tuned tuned_hugging_face         # the newest checkpoint -> a folder
+    switch_jax convert --inspect switch-base-8               # what is in there
 
 The models are Switch Transformers, T5 (1.0 and 1.1) and mT5. Every tensor is accounted for: one
 that is missing, left over or of another shape is named, and nothing is written. The target is a new
-folder, and complete once it is there. docs/converting.md says what differs between the two.
+folder, and complete once it is there. docs/converting.md says what differs between the formats.
 """
 
 import argparse
@@ -27,7 +28,9 @@ _BATCH_SIZE = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The source, the target, and what cannot be inferred from them."""
-    parser.add_argument("source", metavar="SOURCE", help="a Hugging Face folder, or a MODEL_DIR")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a Hugging Face folder, a T5X checkpoint, or a MODEL_DIR"
+    )
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the folder to write")
     parser.add_argument(
         "--inspect", action="store_true", help="describe SOURCE by its headers, and write nothing"
@@ -48,56 +51,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Converts, or describes."""
-    source = local_path(args.source, "SOURCE").absolute()
-    if not source.is_dir():
+    path = local_path(args.source, "SOURCE").absolute()
+    if not path.exists():
         raise UserError(
             f"there is no folder {args.source}: download the model first, for example with "
             "`hf download NAME --local-dir FOLDER`"
         )
     if args.inspect == bool(args.target):
         raise UserError("write --inspect SOURCE to describe it, or SOURCE TARGET to convert it")
-    from switch_jax.conversion.hugging_face.folder import is_hugging_face
+    from switch_jax.conversion.formats import open_source
 
-    theirs = is_hugging_face(source)
+    source = open_source(path)
     if args.inspect:
-        print("\n".join(_description(args, source, theirs)))
+        print("\n".join(_description(args, path, source)))
         return 0
     target = local_path(args.target, "TARGET").absolute()
-    if theirs:
+    if source is not None:
         _to_run(args, source, target)
     else:
-        _to_hugging_face(args, source, target)
+        _to_hugging_face(args, path, target)
     print(f"wrote {args.target}")
     return 0
 
 
-def _description(args: argparse.Namespace, source: Path, theirs: bool) -> list[str]:
+def _description(args: argparse.Namespace, path: Path, source: Any) -> list[str]:
     from switch_jax.conversion import inspect
 
-    if theirs:
-        return inspect.hugging_face_checkpoint(source).lines()
-    config, checkpoint = _open_run(args, source)
+    if source is not None:
+        return inspect.other_checkpoint(source).lines()
+    config, checkpoint = _open_run(args, path)
     return inspect.run_checkpoint(checkpoint, config).lines()
 
 
-def _to_run(args: argparse.Namespace, source: Path, target: Path) -> None:
+def _to_run(args: argparse.Namespace, source: Any, target: Path) -> None:
+    """Writes a run.
+
+    Args:
+      args: the flags.
+      source: a `conversion.source.Source`.
+      target: the run's folder.
+    """
     from switch_jax.cli import gin_config
-    from switch_jax.conversion.hugging_face.folder import open_for_model, read_architecture
-    from switch_jax.conversion.hugging_face.tokenizer import (
-        sentencepiece_file,
-        vocabulary_identity,
-        vocabulary_name,
-    )
+    from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file, vocabulary_identity
     from switch_jax.conversion.to_run import write_run
 
-    architecture = read_architecture(source)
-    file = sentencepiece_file(source, architecture["num_embeddings"])
-    name = str(RunFolder(target).vocabulary) if file else vocabulary_name(source)
-    files, bindings = gin_of_folder(architecture, target, name)
+    architecture = source.architecture
+    file = sentencepiece_file(source.folder, architecture["num_embeddings"])
+    name = str(RunFolder(target).vocabulary) if file else source.vocabulary
+    files, bindings = gin_of_source(source, target, name)
     args.gin_file = args.gin_file or files
     args.gin_bindings = [*bindings, *args.gin_bindings]
     config = gin_flags.build(args)
-    folder = open_for_model(source, config.model)
+    source.check_model(config.model)
     identities = {}
     if config.data.vocabulary != name:  # --gin.VOCABULARY
         file = None
@@ -105,25 +110,24 @@ def _to_run(args: argparse.Namespace, source: Path, target: Path) -> None:
         identities = dict.fromkeys(("inputs", "targets"), vocabulary_identity(file))
     else:
         print(
-            f"{source} has no spiece.model, so VOCABULARY is {config.data.vocabulary!r}: check "
-            "that the model was trained with it"
+            f"{source.folder} has no spiece.model, so VOCABULARY is {config.data.vocabulary!r}: "
+            "check that the model was trained with it"
         )
-    config_text = gin_config.config_text()
+    text = gin_config.config_text()
     write_run(
-        target, folder.parameters, config, config_text, source, file, identities, progress_bar
+        target, source.parameters, config, text, source.path, file, identities, progress_bar
     )
 
 
-def gin_of_folder(
-    architecture: dict[str, Any], model_dir: Path, vocabulary: str
-) -> tuple[list[str], list[str]]:
+def gin_of_source(source: Any, model_dir: Path, vocabulary: str) -> tuple[list[str], list[str]]:
     """The gin files and bindings that describe a model of another format.
 
     Args:
-      architecture: the fields of `ModelConfig` that its parameters depend on.
-      model_dir: the folder.
+      source: a `conversion.source.Source`.
+      model_dir: the folder of the run.
       vocabulary: VOCABULARY.
     """
+    architecture = source.architecture
     model_file = "models/switch_base.gin" if architecture["num_experts"] else "models/t5_base.gin"
     bindings = [
         f"MODEL_DIR={str(model_dir)!r}",
@@ -156,8 +160,8 @@ def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
     config_gin = RunFolder(source).config
     if not is_file(config_gin):
         raise UserError(
-            f"{args.source} holds no model: a Hugging Face folder has a config.json, and a "
-            "MODEL_DIR a config.gin"
+            f"{args.source} holds no model: a Hugging Face folder has a config.json, a T5X "
+            "checkpoint a file named checkpoint, and a MODEL_DIR a config.gin"
         )
     args.gin_file = args.gin_file or [str(config_gin)]
     config = gin_flags.build(args, unneeded=["MODEL_DIR"])

@@ -1,9 +1,11 @@
 """Checkpoints of other formats: into ours, out of ours, and what they hold.
 
+formats   which format a path is of
+source    an opened checkpoint of another format
 stacked   how a parameter lies in the tensors of another format
 to_run    writes a run's folder from such tensors
 inspect   what a checkpoint of any format is, by its headers
 safetensors_header   of files that are written piece by piece
 
-A package for each format: `hugging_face`.
+A package for each format: `hugging_face`, and `t5x`, which is read only.
 """

@@ -10,8 +10,8 @@ from sentencepiece import SentencePieceProcessor
 
 from switch_jax.checkpointing.read_only import check_parameters
 from switch_jax.config import Config, ModelConfig
-from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, open_folder
-from switch_jax.conversion.hugging_face.model_config import class_name
+from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
+from switch_jax.conversion.source import Source
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.train_step.norms import parameter_group
@@ -50,16 +50,14 @@ class Checkpoint(NamedTuple):
         return aligned(rows)
 
 
-def hugging_face_checkpoint(path: Path) -> Checkpoint:
-    """What a Hugging Face folder holds; raises UserError as `open_folder`."""
-    folder = open_folder(path)
-    number = f"{len(folder.files)} files" if len(folder.files) > 1 else folder.files[0].name
+def other_checkpoint(source: Source) -> Checkpoint:
+    """What a checkpoint of another format holds; raises UserError for a damaged tokenizer."""
     return Checkpoint(
-        f"Hugging Face {class_name(path)}, {number}",
-        ModelConfig(**folder.architecture),
-        folder.dtypes,
-        None,
-        _sentencepiece_text(path / SENTENCEPIECE),
+        f"{source.format}, {source.details}",
+        ModelConfig(**source.architecture),
+        source.dtypes,
+        source.step,
+        _sentencepiece_text(source.folder / SENTENCEPIECE),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config, RunConfig
+from switch_jax.conversion.source import Source
 from switch_jax.data.checks import (
     check_config,
     check_examples,
@@ -32,15 +33,15 @@ class Prepared:
       config: as it was given.
       mesh: the devices.
       state: shapes, dtypes and shardings of the training state on the mesh.
-      warm_start: the checkpoint whose parameters the run starts from; None: it starts from scratch,
-        or continues from a checkpoint of its own.
+      warm_start: the checkpoint whose parameters the run starts from, a folder of ours or one of
+        another format; None: it starts from scratch, or continues from a checkpoint of its own.
       train_tasks, validation_tasks: what it reads.
     """
 
     config: Config
     mesh: Mesh
     state: TrainState
-    warm_start: Path | None
+    warm_start: Path | Source | None
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks
 

@@ -25,7 +25,7 @@ from switch_jax.trainer.run_facts import run_facts
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import StopSignals
 from switch_jax.trainer.status_file import StatusFile
-from switch_jax.trainer.warm_start import describe_warm_start
+from switch_jax.trainer.warm_start import describe_warm_start, origin
 
 
 def train(config: Config, config_text: str = "") -> TrainState:
@@ -71,7 +71,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
             return run.state
         run_on_first(
             lambda: write_description(
-                folder, run_facts(config, prepared.mesh), prepared.warm_start, config_text
+                folder, run_facts(config, prepared.mesh), origin(prepared.warm_start), config_text
             )
         )
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))

@@ -1,4 +1,4 @@
-"""Warm start: a new run begins with the parameters of a checkpoint, of ours or Hugging Face's.
+"""Warm start: a new run begins with the parameters of a checkpoint, of ours or another format.
 
 With UPCYCLE the checkpoint is of the dense model that the run's experts are made from.
 """
@@ -12,7 +12,8 @@ import jax
 from switch_jax.checkpointing import find_checkpoint
 from switch_jax.checkpointing.read_only import check_parameters, check_part, load_parts
 from switch_jax.config import Config
-from switch_jax.conversion import hugging_face
+from switch_jax.conversion.formats import open_source
+from switch_jax.conversion.source import Source
 from switch_jax.conversion.upcycling import dense_twin, upcycled, upcycled_optimizer
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
@@ -28,7 +29,7 @@ from switch_jax.train_step.state import (
 )
 
 
-def find_warm_start(config: Config) -> Path | None:
+def find_warm_start(config: Config) -> Path | Source | None:
     """The checkpoint whose parameters a run starts from, checked before anything is written.
 
     Call it once a start: the other run may save a newer checkpoint in the meantime.
@@ -37,8 +38,8 @@ def find_warm_start(config: Config) -> Path | None:
       config: of a run with or without `initial_checkpoint_path`.
 
     Returns:
-      A checkpoint's folder, or Hugging Face's. None where the run starts from scratch, or goes on
-      from a checkpoint of its own.
+      A checkpoint's folder, or an opened one of another format. None where the run starts from
+      scratch, or goes on from a checkpoint of its own.
 
     Raises:
       UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
@@ -61,14 +62,15 @@ def find_warm_start(config: Config) -> Path | None:
     if run_on_all(RunFolder(own).checkpoint_steps):
         return None
     dense = _start_config(config)
-    if run_on_all(lambda: hugging_face.is_hugging_face(given)):
+    source = run_on_all(lambda: open_source(given))
+    if source is not None:
         if run.keep_optimizer_state:
             raise UserError(
-                f"KEEP_OPTIMIZER_STATE = True, but {start} is a folder of Hugging Face, which has "
-                "no state of an optimiser: leave it at False"
+                f"KEEP_OPTIMIZER_STATE = True, but {start} is a {source.format}, of which the "
+                "parameters alone are read: leave it at False"
             )
-        run_on_all(lambda: hugging_face.open_for_model(given, dense.model))
-        return given
+        run_on_all(lambda: source.check_model(dense.model))
+        return source
     found = find_checkpoint(start)
     check_parameters(found, abstract_parameters(dense.model), _advice(config))
     if run.keep_optimizer_state:
@@ -76,17 +78,21 @@ def find_warm_start(config: Config) -> Path | None:
     return found
 
 
-def describe_warm_start(config: Config, checkpoint: Path) -> str:
+def describe_warm_start(config: Config, checkpoint: Path | Source) -> str:
     """What the log says of the checkpoint that a run starts from."""
-    name = str(checkpoint)
-    if hugging_face.is_hugging_face(checkpoint):
-        name += f", {hugging_face.class_name(checkpoint)} of Hugging Face"
     if config.run.upcycle is not None:
-        return f"starting from a dense model: the experts are copies of the layers of {name}"
-    return f"starting from the parameters of {name}"
+        return f"starting from a dense model: the experts are copies of the layers of {checkpoint}"
+    return f"starting from the parameters of {checkpoint}"
 
 
-def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None) -> TrainState:
+def origin(start: Path | Source | None) -> Path | None:
+    """Where the parameters that a run starts from lie, as run.json names it."""
+    return start.path if isinstance(start, Source) else start
+
+
+def initial_state(
+    config: Config, abstract: TrainState, checkpoint: Path | Source | None
+) -> TrainState:
     """The state of a run before its first step, laid out as `abstract`.
 
     Args:
@@ -108,9 +114,8 @@ def initial_state(config: Config, abstract: TrainState, checkpoint: Path | None)
     # The state of the model that it starts from, which with UPCYCLE is a dense one.
     dense = _start_config(config)
     wanted = abstract_state(dense, abstract.step.sharding.mesh)
-    if hugging_face.is_hugging_face(checkpoint):
-        parameters = hugging_face.load_parameters(checkpoint, dense.model, wanted.parameters)
-        loaded = {"parameters": parameters}
+    if isinstance(checkpoint, Source):
+        loaded = {"parameters": checkpoint.load(wanted.parameters)}
     else:
         parts = {"parameters": wanted.parameters}
         if config.run.keep_optimizer_state:

@@ -185,7 +185,10 @@ def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
         ((tmp_path / "absent", target), "there is no folder .*absent: download the model first"),
         ((theirs,), "write --inspect SOURCE to describe it, or SOURCE TARGET to convert it"),
         ((theirs, target, "--inspect"), "write --inspect SOURCE to describe it, or SOURCE TARG"),
-        ((empty, target), "empty holds no model: a Hugging Face folder has a config.json, and a M"),
+        (
+            (empty, target),
+            "empty holds no model: a Hugging Face folder has a config.json, a T5X ch",
+        ),
         ((theirs, run), "run is there already: name a folder that is not, or an empty one"),
         ((run, theirs), "switch-tiny is there already: name a folder that is not, or an empty"),
         ((small, target), "spiece.model has 1100 ids, and the model's embedding 128 rows: it is"),

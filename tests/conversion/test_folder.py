@@ -26,7 +26,7 @@ ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_hea
 def read(folder):
     """All parameters of a folder, as NumPy arrays."""
     opened = hugging_face.open_folder(folder)
-    opened.check_aliases()
+    opened.check_model(ModelConfig(**opened.architecture))
     return jax.tree.map(lambda p: p[(slice(None),) * len(p.shape)], opened.parameters)
 
 
@@ -62,8 +62,8 @@ def test_a_part_is_that_part_of_the_whole(tmp_path):
 
 
 def test_parameters_come_onto_a_mesh_as_they_lie_there(tmp_path):
-    folder = write_folder(tmp_path / "model")
-    model = ModelConfig(**hugging_face.open_folder(folder).architecture)
+    opened = hugging_face.open_folder(write_folder(tmp_path / "model"))
+    model = ModelConfig(**opened.architecture)
     mesh = make_mesh(MeshConfig(1, 4, 2))
     specs = parameter_specs(logical_axes(model), PARAMETERS, mesh, False)
     abstract = jax.tree.map(
@@ -71,7 +71,7 @@ def test_parameters_come_onto_a_mesh_as_they_lie_there(tmp_path):
         PARAMETERS,
         shardings(specs, mesh),
     )
-    loaded = hugging_face.load_parameters(folder, model, abstract)
+    loaded = opened.load(abstract)
     assert_equal(loaded, PARAMETERS)
     wi = loaded["decoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
     assert wi.addressable_shards[0].data.shape == (2, 1, 32, 32)
@@ -237,11 +237,11 @@ def test_damaged_files_are_named(tmp_path):
 
 
 def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):
-    folder = write_folder(tmp_path / "model")
-    model = ModelConfig(**hugging_face.open_folder(folder).architecture, group_size=7)
-    hugging_face.open_for_model(folder, model)
+    opened = hugging_face.open_folder(write_folder(tmp_path / "model"))
+    model = ModelConfig(**opened.architecture, group_size=7)
+    opened.check_model(model)
     other = dataclasses.replace(model, num_experts=8, norm_epsilon=1e-5)
     with pytest.raises(
         UserError, match="norm_epsilon = 1e-05, and the folder has 1e-06; num_experts = 8, and the"
     ):
-        hugging_face.open_for_model(folder, other)
+        opened.check_model(other)

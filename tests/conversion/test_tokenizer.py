@@ -6,7 +6,8 @@ import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from switch_jax.config import DataConfig
-from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files, vocabulary_name
+from switch_jax.conversion.hugging_face.folder import vocabulary_name
+from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.errors import UserError
 from tests.conversion.folders import CONFIG, VOCABULARY, write_folder
 

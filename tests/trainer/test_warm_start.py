@@ -181,7 +181,7 @@ def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, 
     assert main(["convert", str(pretrained[0]), str(theirs)]) == 0
     state = _train(tmp_path / "run", 2, theirs, EXPERTS)
     told = capsys.readouterr().out
-    assert f"from the parameters of {theirs}, SwitchTransformersForConditionalGeneration of" in told
+    assert f"from the parameters of {theirs}, a Hugging Face SwitchTransformersForCond" in told
     assert _bits(state) == _bits(tuned[1])
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
     assert recorded == str(theirs)

@@ -7,20 +7,6 @@ tokenizer     the tokenizer and VOCABULARY     tokenizer_json  tokenizer.json
 export        writes a folder
 """
 
-from switch_jax.conversion.hugging_face.folder import (
-    HuggingFaceFolder,
-    is_hugging_face,
-    load_parameters,
-    open_folder,
-    open_for_model,
-)
-from switch_jax.conversion.hugging_face.model_config import class_name
+from switch_jax.conversion.hugging_face.folder import is_hugging_face, open_folder
 
-__all__ = [
-    "HuggingFaceFolder",
-    "class_name",
-    "is_hugging_face",
-    "load_parameters",
-    "open_folder",
-    "open_for_model",
-]
+__all__ = ["is_hugging_face", "open_folder"]

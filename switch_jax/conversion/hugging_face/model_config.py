@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.config import Config, ModelConfig
+from switch_jax.conversion.source import other_placement
 from switch_jax.errors import UserError, storage_error
 from switch_jax.moe import expert_capacity
 from switch_jax.schema import (
@@ -132,11 +133,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     model = ModelConfig(**fields)
     if theirs != model.sparse_layers:
-        raise UserError(
-            f"the layers with experts are {theirs['encoder']} in the encoder and "
-            f"{theirs['decoder']} in the decoder; ours are the last of each SPARSE_STEP layers, "
-            "with the same step in both"
-        )
+        raise other_placement(theirs)
     return fields
 
 

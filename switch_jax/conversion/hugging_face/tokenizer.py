@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.config import DataConfig
-from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
-from switch_jax.conversion.hugging_face.model_config import read_config
+from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_CONFIG
 from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
 from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.data.vocabularies import identity, loaded, vocabulary
 from switch_jax.errors import UserError
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
 # Of padding, end and unknown in all T5 models.
 _IDS = (0, 1, 2)
 
@@ -38,14 +36,6 @@ def sentencepiece_file(folder: Path, rows: int) -> Path | None:
             "another model"
         )
     return file
-
-
-def vocabulary_name(folder: Path) -> str:
-    """VOCABULARY for a folder without a SentencePiece model: that of the released models."""
-    file = folder / TOKENIZER_CONFIG
-    if file.is_file() and b"ByT5Tokenizer" in file.read_bytes():
-        return "byte"
-    return "mt5" if read_config(folder)["model_type"] == "mt5" else "t5"
 
 
 def vocabulary_identity(file: Path) -> str:

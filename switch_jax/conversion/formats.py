@@ -1,0 +1,22 @@
+"""The other formats: which one a path is of."""
+
+from pathlib import Path
+
+from switch_jax.conversion import hugging_face, t5x
+from switch_jax.conversion.source import Source
+
+
+def open_source(path: Path) -> Source | None:
+    """Opens a checkpoint of another format, by its headers alone.
+
+    Returns:
+      None: it looks like none of them.
+
+    Raises:
+      UserError: it looks like one, and is damaged, or our model cannot express it.
+    """
+    if hugging_face.is_hugging_face(path):
+        return hugging_face.open_folder(path)
+    if t5x.is_t5x(path):
+        return t5x.open_checkpoint(path)
+    return None

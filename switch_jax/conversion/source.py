@@ -1,0 +1,180 @@
+"""A checkpoint of another format, opened: every tensor is accounted for, and none is read yet."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from switch_jax.config import ModelConfig
+from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
+from switch_jax.errors import UserError
+from switch_jax.model import abstract_parameters
+from switch_jax.runtime.processes import run_on_all
+
+_FLOATS = ("float32", "bfloat16", "float16")
+
+
+class Copy(NamedTuple):
+    """A tensor that has to be equal to another one, as a model of ours has one of them.
+
+    Attributes:
+      name: its name.
+      tensor: the copy.
+      original: the name of the other one.
+      reason: why they have to be equal, as the end of a message.
+    """
+
+    name: str
+    tensor: Tensor
+    original: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A model whose tensors are all there, with the shapes that it should have.
+
+    Attributes:
+      path: the folder, or the file, that was opened.
+      folder: where a tokenizer would lie.
+      format: whose it is, as in 'T5X checkpoint'.
+      details: what else is said of its files.
+      step: of training; None: it does not say.
+      vocabulary: VOCABULARY of the released models of this kind.
+      architecture: the fields of `ModelConfig` that the checkpoint determines.
+      names: a `TensorNames` for each parameter, nested.
+      tensors: by name.
+      copies: tensors that are left out, as others hold the same.
+    """
+
+    path: Path
+    folder: Path
+    format: str
+    details: str
+    step: int | None
+    vocabulary: str
+    architecture: dict[str, Any]
+    names: Any
+    tensors: dict[str, Tensor]
+    copies: list[Copy]
+
+    def __str__(self) -> str:
+        """How the log names it."""
+        step = "" if self.step is None else f" of step {self.step}"
+        return f"{self.path}, a {self.format}{step}"
+
+    @property
+    def dtypes(self) -> list[str]:
+        """Those of the tensors."""
+        return sorted({tensor.dtype for tensor in self.tensors.values()})
+
+    @property
+    def parameters(self) -> Any:
+        """`StackedTensors`, nested: read when they are indexed."""
+        return jax.tree.map(
+            lambda names: StackedTensors(names, self.tensors), self.names, is_leaf=is_names
+        )
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Checks that a model of ours takes the parameters; reads the copies.
+
+        Raises:
+          UserError: the models differ, or copies hold other numbers than their originals.
+        """
+        differing = [
+            f"{name} = {ours!r}, and the folder has {theirs!r}"
+            for name, theirs in self.architecture.items()
+            if (ours := _effective(model, name)) != theirs
+        ]
+        if differing:
+            raise UserError(
+                f"{self.path} is of another model than the gin files describe: "
+                f"{'; '.join(differing[:3])}; set them as the folder has them, or take that "
+                "model's gin file"
+            )
+        for copy in self.copies:
+            original = self.tensors[copy.original]
+            whole = (slice(None),) * len(original.shape)
+            same_shape = copy.tensor.shape == original.shape
+            if not (same_shape and np.array_equal(copy.tensor[whole], original[whole])):
+                raise UserError(
+                    f"{self.path}: {copy.name} differs from {copy.original}, and {copy.reason}"
+                )
+
+    def load(self, abstract_parameters: Any) -> Any:
+        """Reads the parameters onto a mesh, each process those of its devices.
+
+        Args:
+          abstract_parameters: nested dict of `ShapeDtypeStruct`s with shardings, of a model that
+            `check_model` has taken.
+
+        Returns:
+          Arrays of those shapes and shardings, float32.
+
+        Raises:
+          UserError: on every process, where one of them cannot read a tensor.
+        """
+        return run_on_all(
+            lambda: jax.tree.map(
+                lambda stacked, abstract: jax.make_array_from_callback(
+                    abstract.shape, abstract.sharding, stacked.__getitem__
+                ),
+                self.parameters,
+                abstract_parameters,
+            )
+        )
+
+
+def _effective(model: ModelConfig, name: str) -> Any:
+    if name == "expert_mlp_dim":
+        return model.expert_mlp_dim or model.mlp_dim
+    return getattr(model, name)
+
+
+def check_tensors(
+    path: Path, model: ModelConfig, names: Any, tensors: dict[str, Tensor], described_by: str
+) -> None:
+    """Accounts for every tensor.
+
+    Args:
+      path: named in errors.
+      model: whose parameters they should be.
+      names: a `TensorNames` for each of them, nested.
+      tensors: by name.
+      described_by: what says which model it is.
+
+    Raises:
+      UserError: a tensor is missing, left over, or of another shape or dtype.
+    """
+    wanted: dict[str, tuple[int, ...]] = {}
+    layouts = jax.tree.leaves(names, is_leaf=is_names)
+    for layout, parameter in zip(layouts, jax.tree.leaves(abstract_parameters(model)), strict=True):
+        wanted |= dict.fromkeys(layout.names.flat, layout.shape_of_each(parameter.shape))
+    missing = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
+    left_over = [f"{name} is left over" for name in tensors.keys() - wanted.keys()]
+    other = [
+        f"{name} is {list(tensors[name].shape)} and should be {list(shape)}"
+        for name, shape in wanted.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = sorted(missing) + sorted(left_over) + sorted(other)
+    if problems:
+        raise UserError(
+            f"{path}: its tensors are not those of {described_by}: {len(missing)} missing, "
+            f"{len(left_over)} left over, {len(other)} of another shape ({'; '.join(problems[:3])})"
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise UserError(
+                f"{path}: {name} is {tensor.dtype}; parameters are read as {', '.join(_FLOATS)}"
+            )
+
+
+def other_placement(theirs: dict[str, list[int]]) -> UserError:
+    """The error where other layers have experts than SPARSE_STEP can say, by stack."""
+    return UserError(
+        f"the layers with experts are {theirs['encoder']} in the encoder and {theirs['decoder']} "
+        "in the decoder; ours are the last of each SPARSE_STEP layers, with the same step in both"
+    )

@@ -1,0 +1,111 @@
+"""T5X's msgpack file `checkpoint`: the names, small arrays, and where the large ones lie."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax.serialization import msgpack_restore
+
+from switch_jax.errors import UserError, storage_error
+
+_FILE = "checkpoint"
+# Where the parameters and the optimiser's state are: T5X wraps them, since version 1; Orbax, which
+# T5X can save with, names the wrapper otherwise; version 0 has none.
+_WRAPPERS = ("optimizer", "_optimizer")
+# Beside the parameters. The state is left out; the others are empty, or hold names of axes.
+_LEFT_OUT = ("state", "params_axes", "flax_mutables_axes", "version")
+
+
+class Content(NamedTuple):
+    """What the file says.
+
+    Attributes:
+      version: of the format.
+      parameters: the leaves by name, as in 'token_embedder/embedding': an array, the spec of a
+        TensorStore (a dict), or a placeholder (a str).
+      has_optimizer_state: whether there is any beside the step.
+      step: the leaf of the step; None: there is none.
+    """
+
+    version: int
+    parameters: dict[str, Any]
+    has_optimizer_state: bool
+    step: Any
+
+
+def find_file(path: Path) -> Path | None:
+    """The file for a path: itself, in a folder checkpoint_STEP, or in the folder of one of these.
+
+    Returns:
+      None: there is none, so it is no T5X checkpoint.
+
+    Raises:
+      UserError: it is the folder of several checkpoints.
+    """
+    if path.is_file():
+        return path
+    found = _file_in(path)
+    if found is not None or not path.is_dir():
+        return found
+    files = [
+        file
+        for folder in sorted(path.glob("checkpoint_*"))
+        if re.fullmatch(r"checkpoint_\d+", folder.name) and (file := _file_in(folder))
+    ]
+    if len(files) > 1:
+        names = ", ".join(file.relative_to(path).parts[0] for file in files[:3])
+        raise UserError(f"{path} has {len(files)} T5X checkpoints, as {names}: name one of them")
+    return files[0] if files else None
+
+
+def _file_in(folder: Path) -> Path | None:
+    """The file in the folder of a checkpoint; Orbax's is one folder deeper."""
+    candidates = (folder / _FILE, folder / "state" / _FILE)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def read_file(file: Path) -> Content:
+    """Reads the file, and no array that lies elsewhere.
+
+    Raises:
+      UserError: it is damaged, another kind of file, or holds something beside a model.
+    """
+    try:
+        content = msgpack_restore(file.read_bytes())
+    except OSError as error:
+        raise storage_error(f"{file} cannot be read: {error.strerror}", error) from error
+    except Exception as error:  # msgpack, NumPy and Flax raise errors of many types
+        raise UserError(
+            f"{file} is not a whole msgpack file of T5X ({type(error).__name__}: "
+            f"{str(error).strip()[:100]}): copy the checkpoint again"
+        ) from error
+    version = content.get("version", 0) if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{file} holds something else than a checkpoint of T5X")
+    wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
+    outer = {} if wrapper is None else {k: v for k, v in content.items() if k != wrapper}
+    inner = content if wrapper is None else content[wrapper]
+    parameters = dict(_leaves(inner.get("target", {})))
+    if not parameters:
+        raise UserError(f"{file} holds no parameters: a T5X checkpoint has them under 'target'")
+    others = {k: v for k, v in {**outer, **inner}.items() if k not in ("target", *_LEFT_OUT)}
+    for name, _ in _leaves(others):
+        raise UserError(f"{file}: {name} is left over: a model of ours has no such variables")
+    state = dict(_leaves(inner.get("state", {})))
+    step = state.pop("step", None)
+    return Content(version, parameters, bool(state), step)
+
+
+def is_spec(leaf: Any) -> bool:
+    """Whether it is the spec of a TensorStore."""
+    return isinstance(leaf, dict) and {"driver", "kvstore"} <= leaf.keys()
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested dict by their names; None and empty dicts are none."""
+    if isinstance(tree, dict) and not is_spec(tree):
+        for key, child in tree.items():
+            yield from _leaves(child, (*path, str(key)))
+    elif tree is not None:
+        yield "/".join(path), tree

@@ -1,0 +1,176 @@
+"""The arrays of a T5X checkpoint: those within its msgpack file, and those in folders of Zarr."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from switch_jax.checkpointing.in_pieces import storage_errors_explained
+from switch_jax.conversion.stacked import Tensor
+from switch_jax.conversion.t5x.msgpack_file import is_spec
+from switch_jax.errors import UserError
+
+# Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
+# after the other.
+_CONTEXT = {"cache_pool": {"total_bytes_limit": 2**29}}
+_PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
+
+
+@dataclasses.dataclass(frozen=True)
+class InlineTensor:
+    """An array of the msgpack file; see `Tensor`."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.array.dtype.name
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        return self.array[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class ZarrTensor:
+    """An array in a folder of chunks; see `Tensor`. Raises UserError where one cannot be read."""
+
+    folder: Path
+    store: ts.TensorStore
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.store.shape)
+
+    @property
+    def dtype(self) -> str:
+        return self.store.dtype.name
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        with storage_errors_explained(f"{self.folder} cannot be read"):
+            return self.store[index].read().result()
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSlice:
+    """What a tensor has at one place of an axis; see `Tensor`."""
+
+    tensor: Tensor
+    axis: int
+    place: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape = self.tensor.shape
+        return (*shape[: self.axis], *shape[self.axis + 1 :])
+
+    @property
+    def dtype(self) -> str:
+        return self.tensor.dtype
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        here = slice(self.place, self.place + 1)
+        part = self.tensor[(*index[: self.axis], here, *index[self.axis :])]
+        return part.squeeze(self.axis)
+
+
+def open_tensors(folder: Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of the leaves of a msgpack file.
+
+    Args:
+      folder: of that file.
+      leaves: by name; see `msgpack_file.Content`.
+
+    Raises:
+      UserError: the folder of an array is missing or damaged, or a leaf is none of the known kinds.
+    """
+    context = ts.Context(_CONTEXT)
+    return {name: _open(folder, name, leaf, context) for name, leaf in leaves.items()}
+
+
+def _open(folder: Path, name: str, leaf: Any, context: ts.Context) -> Tensor:
+    if isinstance(leaf, np.ndarray | np.generic | int | float):
+        return InlineTensor(np.asarray(leaf))
+    if is_spec(leaf):
+        # The path is a key of its own in a bucket's spec. Bucket and folders before it are those
+        # where the checkpoint was written.
+        path = leaf.get("path") or leaf["kvstore"].get("path", "")
+        described = {key: leaf[key] for key in ("dtype", "metadata") if key in leaf}
+        if leaf["driver"] == "zarr" and path:
+            return _open_zarr(folder / Path(path).name, described, context)
+    elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
+        return _open_zarr(folder / Path(leaf).name, {}, context)
+    raise UserError(f"{folder}: {name} is neither an array nor the description of a Zarr array")
+
+
+def _open_zarr(folder: Path, described: dict[str, Any], context: ts.Context) -> Tensor:
+    """Opens the chunks of an array.
+
+    Args:
+      folder: theirs.
+      described: its shape, dtype and chunks by the msgpack file; {}: it does not say.
+    """
+    if not folder.is_dir():
+        hint = "copy the whole folder of the checkpoint"
+        if (folder.parent / "manifest.ocdbt").is_file():
+            hint = "it lies in an OCDBT database, which is not read: save it with T5X's own format"
+        raise UserError(f"{folder.parent} has no folder {folder.name}: {hint}")
+    spec = {
+        "driver": "zarr",
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "fill_missing_data_reads": False,  # a missing chunk is an error, and not zeros
+        **described,
+    }
+    # The msgpack file says the same as .zarray, which copying a folder's * leaves behind.
+    without_header = bool(described) and not (folder / ".zarray").is_file()
+    with storage_errors_explained(f"{folder} cannot be read"):
+        store = ts.open(
+            spec, open=True, read=True, assume_metadata=without_header, context=context
+        ).result()
+    return ZarrTensor(folder, store)
+
+
+def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with those of several layers or experts cut into one for each.
+
+    T5X stacks the layers that it scans over on axis 1, under encoder/encoder or decoder/decoder; in
+    sparse models these are blocks of layers, subblock_0, subblock_1, ... They get the names that
+    layers have otherwise, encoder/layers_3/...; the kernels of experts have a number behind theirs.
+    """
+    return dict(_of_experts(dict(_of_layers(tensors))))
+
+
+def _of_layers(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    scanned = {
+        name: match
+        for name, tensor in tensors.items()
+        if (match := re.fullmatch(r"(encoder|decoder)/\1/(?:subblock_(\d+)/)?(.+)", name))
+        and len(tensor.shape) > 1
+    }
+    places: dict[str, set[int]] = {}  # of layers in a block, by stack
+    for stack, place, _ in (match.groups() for match in scanned.values()):
+        places.setdefault(stack, set()).add(int(place or 0))
+    for name, tensor in tensors.items():
+        if name not in scanned:
+            yield name, tensor
+            continue
+        stack, place, rest = scanned[name].groups()
+        for block in range(tensor.shape[1]):
+            layer = block * len(places[stack]) + int(place or 0)
+            yield f"{stack}/layers_{layer}/{rest}", TensorSlice(tensor, 1, block)
+
+
+def _of_experts(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        if "/mlp/expert/" in name and tensor.shape:
+            for expert in range(tensor.shape[0]):
+                yield f"{name}/{expert}", TensorSlice(tensor, 0, expert)
+        else:
+            yield name, tensor
