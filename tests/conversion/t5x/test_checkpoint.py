@@ -1,0 +1,333 @@
+"""T5X checkpoints and Hugging Face folders with the same numbers: what is read, what is refused."""
+
+import dataclasses
+import json
+import pickle
+import re
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from flax.serialization import msgpack_restore, msgpack_serialize
+
+from switch_jax.config import Config, MeshConfig, ModelConfig, OptimizerConfig, RunConfig
+from switch_jax.conversion import hugging_face, t5x
+from switch_jax.conversion.formats import open_source
+from switch_jax.errors import UserError
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.state import abstract_state
+from switch_jax.trainer.warm_start import find_warm_start, initial_state, origin
+from tests.conversion.folders import CONFIG, TENSORS, write_folder
+from tests.conversion.t5x.checkpoints import scanned, t5x_tensors, write_checkpoint
+from tests.conversion.test_folder import assert_equal
+from tests.model.test_huggingface_oracle import PARAMETERS, ours
+from tests.trainer.test_loop import DATA
+
+SWITCH = t5x_tensors(TENSORS)
+UNTIED = {**TENSORS, "lm_head.weight": TENSORS["shared.weight"] + 1}
+
+
+def whole(source):
+    """All parameters of an opened checkpoint, as NumPy arrays."""
+    source.check_model(ModelConfig(**source.architecture))
+    return jax.tree.map(lambda p: p[(slice(None),) * len(p.shape)], source.parameters)
+
+
+def read(path):
+    return whole(t5x.open_checkpoint(path))
+
+
+def tied(tensors):
+    return {name: t for name, t in tensors.items() if name != "decoder/logits_dense/kernel"}
+
+
+@pytest.mark.parametrize("step", [None, 2])
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"layout": "inline"},
+        {"layout": "inline", "version": 0, "state": False, "step": None},
+        {"layout": "local"},
+        {"layout": "bucket", "version": 2},
+        {"layout": "local", "version": 0},
+        {"layout": "orbax"},
+    ],
+    ids=lambda written: "_".join(map(str, written.values())),
+)
+def test_a_switch_checkpoint_is_the_model_of_its_twin(tmp_path, written, step):
+    tensors = tied(SWITCH) if step is None else scanned(tied(SWITCH), step)
+    folder = write_checkpoint(tmp_path / "checkpoint_500100", tensors, **written)
+    assert_equal(read(folder), PARAMETERS)
+    source, twin = open_source(folder), hugging_face.open_folder(write_folder(tmp_path / "twin"))
+    assert source.architecture.items() <= twin.architecture.items()
+    not_told = {"relative_position_max_distance", "norm_epsilon"}
+    assert twin.architecture.keys() - source.architecture.keys() == not_told
+    assert source.step == (500100 if written.get("step", 7) is None else 7)
+    assert source.dtypes == ["float32"]
+
+
+def dense(gated, untied):
+    """A Hugging Face folder's config and tensors: the Switch model with its first experts alone."""
+    tensors = {}
+    for name, tensor in (UNTIED if untied else TENSORS).items():
+        if "router" in name or re.search("expert_[1-9]", name):
+            continue
+        name = name.replace("mlp.experts.expert_0", "DenseReluDense")
+        name = name.replace(".mlp.", ".DenseReluDense.")
+        if gated and ".wi." in name:
+            for i in range(2):
+                tensors[name.replace(".wi.", f".wi_{i}.")] = tensor + i
+        else:
+            tensors[name] = tensor
+    config = {
+        **CONFIG,
+        "model_type": "t5",
+        "feed_forward_proj": "gated-gelu" if gated else "relu",
+        "tie_word_embeddings": not untied,
+    }
+    return config, tensors
+
+
+@pytest.mark.parametrize("is_scanned", [False, True])
+@pytest.mark.parametrize(
+    "twin",
+    [
+        dense(gated=False, untied=False),
+        dense(gated=True, untied=True),
+        dense(gated=True, untied=False),
+        ({**CONFIG, "tie_word_embeddings": False}, UNTIED),
+    ],
+    ids=["t5", "t5_1_1", "gated_tied", "switch_untied"],
+)
+def test_other_models_are_those_of_their_twins(tmp_path, twin, is_scanned):
+    config, tensors = twin
+    expected = hugging_face.open_folder(write_folder(tmp_path / "twin", config, tensors))
+    theirs = t5x_tensors(tensors)
+    if config["tie_word_embeddings"]:
+        theirs = tied(theirs)
+    if is_scanned:
+        theirs = scanned(theirs, None if config["model_type"] == "t5" else 2)
+    found = open_source(write_checkpoint(tmp_path / "theirs", theirs))
+    assert found.architecture.items() <= expected.architecture.items()
+    assert_equal(whole(found), whole(expected))
+
+
+def test_gated_experts_in_every_layer(tmp_path):
+    """As Switch-C places them; the layers of a scan are blocks of one."""
+    tensors = {}
+    for name, tensor in SWITCH.items():
+        layer = re.match(r"(\w+)/layers_(\d+)/mlp/", name)
+        if layer and int(layer[2]) % 2 == 0:
+            continue
+        names = {name, re.sub(r"layers_(\d+)/mlp", lambda m: f"layers_{int(m[1]) - 1}/mlp", name)}
+        for copy in names:
+            if "/wi/" in copy:
+                tensors |= {copy.replace("/wi/", f"/wi_{i}/"): tensor + i for i in range(2)}
+            else:
+                tensors[copy] = tensor
+    plain = read(write_checkpoint(tmp_path / "plain", tensors))
+    blocks = read(write_checkpoint(tmp_path / "scanned", scanned(tensors, 1)))
+    assert_equal(blocks, plain)
+    layer = plain["encoder"]["blocks"]["layer_0"]["feed_forward"]
+    expected = PARAMETERS["encoder"]["blocks"]["layer_1"]["feed_forward"]
+    np.testing.assert_array_equal(layer["wi_1"], np.repeat(expected["wi_0"] + 1, 2, axis=0))
+    np.testing.assert_array_equal(layer["router"], np.repeat(expected["router"], 2, axis=0))
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+    rounded = {n: t.astype(ml_dtypes.bfloat16) for n, t in tied(SWITCH).items()}
+    folder = write_checkpoint(tmp_path / "theirs", rounded)
+    expected = {n: t.astype(ml_dtypes.bfloat16).astype(np.float32) for n, t in TENSORS.items()}
+    assert_equal(read(folder), ours(expected))
+    assert open_source(folder).dtypes == ["bfloat16"]
+
+
+def test_a_path_is_a_folder_a_file_or_the_folder_of_one_checkpoint(tmp_path):
+    folder = write_checkpoint(tmp_path / "model/checkpoint_7", tied(SWITCH), layout="bucket")
+    (tmp_path / "model/train").mkdir()
+    for path in (folder, folder / "checkpoint", tmp_path / "model"):
+        assert_equal(read(path), PARAMETERS)
+        assert str(open_source(path)) == f"{path}, a T5X checkpoint of step 7"
+    write_checkpoint(tmp_path / "model/checkpoint_10", tied(SWITCH))
+    with pytest.raises(UserError, match="2 T5X checkpoints, as checkpoint_10, checkpoint_7: name"):
+        open_source(tmp_path / "model")
+    assert open_source(tmp_path) is None
+
+
+def test_headers_that_were_not_copied_are_in_the_msgpack_file(tmp_path):
+    folder = write_checkpoint(tmp_path / "theirs", tied(SWITCH))
+    for header in folder.glob("*/.zarray"):
+        header.unlink()
+    assert_equal(read(folder), PARAMETERS)
+
+
+def test_a_relative_bias_of_each_layer_has_to_be_that_of_all(tmp_path):
+    tensors = scanned(tied(t5x_tensors(dense(True, False)[1])), None, per_layer_bias=True)
+    found = read(write_checkpoint(tmp_path / "equal", tensors))
+    bias = PARAMETERS["decoder"]["relative_position_bias"]["embedding"]
+    np.testing.assert_array_equal(found["decoder"]["relative_position_bias"]["embedding"], bias)
+    changed = tensors["decoder/decoder/relpos_bias/rel_embedding"].copy()
+    changed[:, 2] += 1
+    tensors["decoder/decoder/relpos_bias/rel_embedding"] = changed
+    folder = write_checkpoint(tmp_path / "differing", tensors)
+    with pytest.raises(UserError, match="decoder/layers_2/relpos_bias/.* differs from .*one relat"):
+        read(folder)
+
+
+def model_of(folder):
+    return ModelConfig(**t5x.open_checkpoint(folder).architecture)
+
+
+@pytest.mark.parametrize("step", [None, 2])
+def test_a_run_starts_from_it_on_eight_devices(tmp_path, step):
+    tensors = tied(SWITCH) if step is None else scanned(tied(SWITCH), step)
+    folder = write_checkpoint(tmp_path / "checkpoint_7", tensors)
+    run = RunConfig(str(tmp_path / "run"), 1, batch_size=8, initial_checkpoint_path=str(folder))
+    config = Config(run, model_of(folder), DATA, MeshConfig(2, 2, 2), OptimizerConfig())
+    abstract = abstract_state(config, make_mesh(config.mesh))
+    start = find_warm_start(config, abstract.parameters)
+    assert str(start) == f"{folder}, a T5X checkpoint of step 7" and origin(start) == folder
+    state = initial_state(config, abstract, start)
+    assert_equal(state.parameters, PARAMETERS)
+    assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda s: s.sharding, abstract)
+    wi = state.parameters["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
+    assert wi.addressable_shards[0].data.shape == (2, 2, 32, 32)
+    larger = dataclasses.replace(config, model=dataclasses.replace(config.model, mlp_dim=48))
+    with pytest.raises(UserError, match="mlp_dim = 48, and the folder has 64"):
+        find_warm_start(larger, abstract.parameters)
+
+
+EXPERT = "encoder/layers_1/mlp/expert/wi/kernel"
+QUERY = "encoder/layers_0/attention/query/kernel"
+
+
+def renamed(*changes):
+    tensors = dict(tied(SWITCH))
+    for old, new in changes:
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def changed(**changes):
+    """The tensors with some of them replaced; None: without it."""
+    named = {"expert": EXPERT, "query": QUERY, "table": "token_embedder/embedding"}
+    tensors = tied(SWITCH) | {named.get(name, name): value for name, value in changes.items()}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (changed(bias=np.ones(3, np.float32)), r"0 missing, 1 left over.*\(bias is left over\)"),
+        (
+            renamed(("layers_1/mlp/expert/wo", "layers_1/mlp/expert/wx")),
+            "8 missing, 8 left over.*expert/wo/kernel/0 is missing",
+        ),
+        (
+            changed(expert=SWITCH[EXPERT][:3]),
+            "0 missing, 7 left over, 4 of another shape .*expert/wi/kernel/3 is left",
+        ),
+        (
+            changed(expert=SWITCH[EXPERT].astype(np.int8)),
+            f"{EXPERT}/0 is int8; parameters are read as float32, bfloat16",
+        ),
+        (changed(query=None), f"{QUERY} is missing: every encoder-decoder of T5X has it"),
+        (changed(query=SWITCH[QUERY][:, None]), rf"{QUERY} is \[32, 1, 32\] and should be \[feat"),
+        (changed(query=SWITCH[QUERY][:, :31]), r"query/kernel is \[32, 31\], which 4 heads do not"),
+        (changed(table=None), "token_embedder/embedding is missing"),
+        (
+            renamed(("encoder/layers_1/mlp/expert", "encoder/layers_0/mlp/expert")),
+            r"experts are \[0, 3\] in the encoder and \[1, 3\] in the decoder; ours are the la",
+        ),
+        (
+            {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/layers_3/")},
+            r"experts are \[1, 3\] in the encoder and \[1\] in the decoder; ours are the last of",
+        ),
+        (
+            {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/")},
+            "num_decoder_layers = 0",
+        ),
+    ],
+)
+def test_another_model_is_refused(tmp_path, tensors, message):
+    folder = write_checkpoint(tmp_path / "theirs", tensors)
+    with pytest.raises(UserError, match=message):
+        read(folder)
+
+
+def test_a_layer_of_another_shape_is_named(tmp_path):
+    name = "decoder/layers_2/mlp/wo/kernel"
+    tensors = tied(SWITCH) | {name: SWITCH[name][:5]}
+    message = rf"1 of another shape \({name} is \[5, 32\] and should be \[64, 32\]"
+    with pytest.raises(UserError, match=message):
+        read(write_checkpoint(tmp_path / "theirs", tensors))
+
+
+class Reduced:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return (print, ("the code of the pickle ran",))
+
+
+def test_damaged_checkpoints_are_named(tmp_path, capsys):
+    good = write_checkpoint(tmp_path / "good", tied(SWITCH))
+    content = (good / "checkpoint").read_bytes()
+    array = f"target.{EXPERT.replace('/', '.')}"
+
+    def broken(name):
+        return shutil.copytree(good, tmp_path / name)
+
+    cases = []
+    for name, damaged in (
+        ("truncated", content[:-20]),
+        ("empty", b""),
+        ("tensorflow", b'model_checkpoint_path: "model.ckpt-0"\n'),
+        ("pickle", pickle.dumps(Reduced())),
+    ):
+        (broken(name) / "checkpoint").write_bytes(damaged)
+        cases.append((name, r"checkpoint is not a whole msgpack file of T5X \("))
+    (broken("list") / "checkpoint").write_bytes(msgpack_serialize([1, 2]))
+    cases.append(("list", "holds something else than a checkpoint of T5X"))
+    (broken("no_target") / "checkpoint").write_bytes(msgpack_serialize({"version": 3}))
+    cases.append(("no_target", "holds no parameters: a T5X checkpoint has them under 'target'"))
+    tree = msgpack_restore(content)
+    tree["optimizer"]["flax_mutables"] = {"batch_stats": {"mean": np.ones(2)}}
+    (broken("mutables") / "checkpoint").write_bytes(msgpack_serialize(tree))
+    cases.append(("mutables", "flax_mutables/batch_stats/mean is left over"))
+    tree = msgpack_restore(content)
+    tree["optimizer"]["target"]["token_embedder"]["embedding"] = {"driver": "n5", "kvstore": {}}
+    (broken("n5") / "checkpoint").write_bytes(msgpack_serialize(tree))
+    cases.append(("n5", "token_embedder/embedding is neither an array nor the description of a Z"))
+    shutil.rmtree(broken("no_folder") / array)
+    cases.append(("no_folder", f"no_folder has no folder {array}: copy the whole folder of the"))
+    header = broken("header") / array / ".zarray"
+    header.write_text(json.dumps({**json.loads(header.read_text()), "shape": [4, 32, 63]}))
+    cases.append(("header", rf"{array} cannot be read: .*shape.* of \[4,32,64\]"))
+    chunk = broken("chunk") / array / "0.0.0"
+    chunk.write_bytes(chunk.read_bytes()[:-30])
+    cases.append(("chunk", f"{array} cannot be read: "))
+    (broken("no_chunk") / array / "1.0.1").unlink()
+    cases.append(("no_chunk", f"{array} cannot be read: .*1.0.1. is missing"))
+    orbax = write_checkpoint(tmp_path / "orbax", tied(SWITCH), layout="orbax")
+    shutil.rmtree(orbax / array)
+    (orbax / "manifest.ocdbt").touch()
+    cases.append(("orbax", f"has no folder {array}: it lies in an OCDBT database, which is not"))
+    for name, message in cases:
+        with pytest.raises(UserError, match=message) as raised:
+            read(tmp_path / name)
+        assert "tensorstore_spec" not in str(raised.value)
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_the_folder_of_a_spec_lies_beside_the_msgpack_file(tmp_path):
+    """Whatever path the spec has."""
+    folder = write_checkpoint(tmp_path / "theirs", tied(SWITCH), layout="bucket")
+    tree = msgpack_restore((folder / "checkpoint").read_bytes())
+    table = tree["optimizer"]["target"]["token_embedder"]["embedding"]
+    for prefix in ("/gone/model/checkpoint_7.tmp-3/", "../"):
+        table["path"] = f"{prefix}target.token_embedder.embedding/"
+        (folder / "checkpoint").write_bytes(msgpack_serialize(tree))
+        assert_equal(read(folder), PARAMETERS)

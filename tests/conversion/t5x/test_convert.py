@@ -1,0 +1,102 @@
+"""`switch_jax convert` from T5X checkpoints."""
+
+import json
+
+import numpy as np
+import pytest
+
+from switch_jax.cli import main
+from tests.conversion.folders import TENSORS, VOCABULARY, convert, failure, write_folder
+from tests.conversion.t5x.checkpoints import scanned, t5x_tensors, write_checkpoint
+from tests.conversion.test_convert import WIDE, WIDE_TENSORS, parameters_of
+from tests.conversion.test_folder import assert_equal
+from tests.model.test_huggingface_oracle import ours
+
+THEIRS = {n: t for n, t in t5x_tensors(WIDE_TENSORS).items() if n != "decoder/logits_dense/kernel"}
+VOCABULARY_FLAG = f"--gin.VOCABULARY={VOCABULARY}"
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("theirs") / "base/checkpoint_7", THEIRS)
+
+
+@pytest.fixture(scope="module")
+def run(theirs):
+    return convert(theirs.parent, theirs.parents[1] / "run", VOCABULARY_FLAG)
+
+
+def test_a_run_is_that_of_its_twin(theirs, run, tmp_path):
+    twin = convert(write_folder(tmp_path / "twin", WIDE, WIDE_TENSORS), tmp_path / "run")
+    assert_equal(parameters_of(run), ours(WIDE_TENSORS))
+    assert_equal(parameters_of(twin), ours(WIDE_TENSORS))
+    facts, others = (json.loads((folder / "run.json").read_text()) for folder in (run, twin))
+    assert facts["initial_checkpoint"] == str(theirs.parent)
+    for name in ("parameters", "num_experts", "flops_per_token"):
+        assert facts[name] == others[name]
+    blocks = write_checkpoint(tmp_path / "scanned", scanned(THEIRS, 2), layout="bucket", version=0)
+    again = convert(blocks / "checkpoint", tmp_path / "again", VOCABULARY_FLAG)
+    assert_equal(parameters_of(again), ours(WIDE_TENSORS))
+
+
+def test_the_vocabulary_is_t5_s_unless_one_is_named(tmp_path, capsys):
+    folder = write_checkpoint(tmp_path / "theirs", t5x_tensors(TENSORS), layout="inline")
+    run = convert(folder, tmp_path / "run")
+    assert "has no spiece.model, so VOCABULARY is 't5': check that" in capsys.readouterr().out
+    assert "VOCABULARY = 't5'" in (run / "config.gin").read_text()
+
+
+def test_infer_takes_the_run(run, tmp_path):
+    questions, output = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
+    questions.write_text("Where is Paris?\n")
+    flags = [f"--input={questions}", f"--output={output}", "--max_tokens=4", "--gin.MESH_DATA=1"]
+    flags += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}", "--batch_size=1"]
+    assert main(["infer", str(run), *flags]) == 0
+    assert json.loads(output.read_text())["inputs"] == "Where is Paris?"
+
+
+def test_inspect_describes_it(theirs, run, capsys):
+    lines = []
+    for path in (theirs, run):
+        assert main(["convert", "--inspect", str(path)]) == 0
+        lines.append(capsys.readouterr().out.splitlines())
+    fields = dict(line.split(maxsplit=1) for line in lines[0])
+    assert fields["format"] == (
+        "T5X checkpoint, version 3, with the optimiser's state, which is left out"
+    )
+    assert fields["step"] == "7" and fields["vocabulary"] == "no spiece.model in the folder"
+    assert lines[0][1] == lines[1][1], "the model is the same"
+    assert lines[0][5:] == lines[1][5:], "the parameters are the same"
+
+
+def test_mistakes_are_one_line_and_write_nothing(theirs, tmp_path, capsys):
+    target = tmp_path / "target"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no_msgpack").write_text("{}")
+    damaged = write_checkpoint(tmp_path / "damaged", THEIRS)
+    array = damaged / "target.decoder.layers_1.mlp.expert.wo.kernel"
+    chunk = array / "1.1.1"
+    chunk.write_bytes(chunk.read_bytes()[:-30])
+    write_checkpoint(tmp_path / "several/checkpoint_1", THEIRS)
+    write_checkpoint(tmp_path / "several/checkpoint_2", THEIRS)
+    before = sorted(tmp_path.iterdir())
+    for source, flags, message in (
+        ("empty", [], "empty holds no model: a Hugging Face folder has a config.json, a T5X check"),
+        ("no_msgpack", [], "no_msgpack is not a whole msgpack file of T5X (ExtraData: "),
+        ("several", [], "several has 2 T5X checkpoints, as checkpoint_1, checkpoint_2: name one"),
+        ("damaged", [], f"{array} cannot be read: "),
+        (theirs, ["--gin.NUM_EXPERTS=8"], "num_experts = 8, and the folder has 4; set them as"),
+    ):
+        line = failure(capsys, tmp_path / source, target, VOCABULARY_FLAG, *flags)
+        assert message in line, line
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_spiece_model_that_is_put_there_is_taken(tmp_path):
+    folder = write_checkpoint(tmp_path / "theirs", THEIRS, layout="inline")
+    (folder / "spiece.model").write_bytes(VOCABULARY.read_bytes())
+    run = convert(folder, tmp_path / "run")
+    assert (run / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+    np.testing.assert_array_equal(
+        parameters_of(run)["token_embedding"]["embedding"], WIDE_TENSORS["shared.weight"]
+    )
