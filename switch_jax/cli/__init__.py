@@ -22,7 +22,7 @@ COMMANDS = {
     "tasks": "list seqio tasks, show examples of one, cache it, or train a vocabulary on it",
     "eval": "evaluate the checkpoints of a run on tasks, with their own metrics",
     "infer": "predict or score a file, standard input or a task with a trained model",
-    "convert": "convert a checkpoint from or to a Hugging Face folder, or describe one",
+    "convert": "convert checkpoints of Hugging Face, both ways, and of T5X, or describe one",
     "export": "write a trained model as a program that runs without switch_jax",
     "status": "show the state of runs from the files in their folders",
     "report": "write a page and a picture that compare runs",

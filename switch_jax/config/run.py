@@ -21,8 +21,8 @@ class RunConfig:
         which saves memory.
       initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters,
         as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), one of its
-        checkpoints, MODEL_DIR/checkpoints/STEP, or the folder of a Hugging Face model. Steps, guard
-        and data start anew. None: from scratch.
+        checkpoints, MODEL_DIR/checkpoints/STEP, the folder of a Hugging Face model, or a
+        checkpoint of T5X. Steps, guard and data start anew. None: from scratch.
       upcycle: the model has experts, and `initial_checkpoint_path` is of the dense model without
         them, whose feed-forward layers all experts start as copies of. 'copy': the router's gate
         makes the layer's output smaller at first; 'scaled_copy': the output is that of the dense

@@ -10,6 +10,7 @@ from flax.serialization import msgpack_restore
 from switch_jax.errors import UserError, storage_error
 
 _FILE = "checkpoint"
+_FOLDER = r"checkpoint_\d+"
 # Where the parameters and the optimiser's state are: T5X wraps them, since version 1; Orbax, which
 # T5X can save with, names the wrapper otherwise; version 0 has none.
 _WRAPPERS = ("optimizer", "_optimizer")
@@ -41,17 +42,22 @@ def find_file(path: Path) -> Path | None:
       None: there is none, so it is no T5X checkpoint.
 
     Raises:
-      UserError: it is the folder of several checkpoints.
+      UserError: it is the folder of several checkpoints, or of one whose file is missing.
     """
     if path.is_file():
         return path
     found = _file_in(path)
     if found is not None or not path.is_dir():
         return found
+    if re.fullmatch(_FOLDER, path.name):
+        raise UserError(
+            f"{path} has no file named {_FILE}, in which T5X names its arrays: copy the whole "
+            "folder; what Orbax writes without that file (_METADATA, OCDBT) is not read"
+        )
     files = [
         file
         for folder in sorted(path.glob("checkpoint_*"))
-        if re.fullmatch(r"checkpoint_\d+", folder.name) and (file := _file_in(folder))
+        if re.fullmatch(_FOLDER, folder.name) and (file := _file_in(folder))
     ]
     if len(files) > 1:
         names = ", ".join(file.relative_to(path).parts[0] for file in files[:3])

@@ -15,6 +15,7 @@ from flax.serialization import msgpack_restore, msgpack_serialize
 from switch_jax.config import Config, MeshConfig, ModelConfig, OptimizerConfig, RunConfig
 from switch_jax.conversion import hugging_face, t5x
 from switch_jax.conversion.formats import open_source
+from switch_jax.conversion.t5x import checkpoint
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
@@ -181,22 +182,26 @@ def model_of(folder):
 
 
 @pytest.mark.parametrize("step", [None, 2])
-def test_a_run_starts_from_it_on_eight_devices(tmp_path, step):
+def test_a_run_starts_from_it_on_eight_devices(tmp_path, monkeypatch, step):
     tensors = tied(SWITCH) if step is None else scanned(tied(SWITCH), step)
     folder = write_checkpoint(tmp_path / "checkpoint_7", tensors)
     run = RunConfig(str(tmp_path / "run"), 1, batch_size=8, initial_checkpoint_path=str(folder))
     config = Config(run, model_of(folder), DATA, MeshConfig(2, 2, 2), OptimizerConfig())
     abstract = abstract_state(config, make_mesh(config.mesh))
-    start = find_warm_start(config, abstract.parameters)
+    files = []
+    read_file = checkpoint.read_file
+    monkeypatch.setattr(checkpoint, "read_file", lambda file: files.append(file) or read_file(file))
+    start = find_warm_start(config)
     assert str(start) == f"{folder}, a T5X checkpoint of step 7" and origin(start) == folder
     state = initial_state(config, abstract, start)
+    assert files == [folder / "checkpoint"], "it is opened once"
     assert_equal(state.parameters, PARAMETERS)
     assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda s: s.sharding, abstract)
     wi = state.parameters["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
     assert wi.addressable_shards[0].data.shape == (2, 2, 32, 32)
     larger = dataclasses.replace(config, model=dataclasses.replace(config.model, mlp_dim=48))
     with pytest.raises(UserError, match="mlp_dim = 48, and the folder has 64"):
-        find_warm_start(larger, abstract.parameters)
+        find_warm_start(larger)
 
 
 EXPERT = "encoder/layers_1/mlp/expert/wi/kernel"
@@ -311,6 +316,8 @@ def test_damaged_checkpoints_are_named(tmp_path, capsys):
     cases.append(("chunk", f"{array} cannot be read: "))
     (broken("no_chunk") / array / "1.0.1").unlink()
     cases.append(("no_chunk", f"{array} cannot be read: .*1.0.1. is missing"))
+    (broken("checkpoint_7") / "checkpoint").unlink()
+    cases.append(("checkpoint_7", "has no file named checkpoint, in which T5X names its arrays: "))
     orbax = write_checkpoint(tmp_path / "orbax", tied(SWITCH), layout="orbax")
     shutil.rmtree(orbax / array)
     (orbax / "manifest.ocdbt").touch()
