@@ -155,6 +155,10 @@ def test_a_path_is_a_folder_a_file_or_the_folder_of_one_checkpoint(tmp_path):
     with pytest.raises(UserError, match="2 T5X checkpoints, as checkpoint_10, checkpoint_7: name"):
         open_source(tmp_path / "model")
     assert open_source(tmp_path) is None
+    orbax = tmp_path / "orbax/checkpoint_9"  # its file lies one folder deeper
+    write_checkpoint(orbax / "state", tied(SWITCH), layout="orbax", step=None)
+    assert_equal(read(orbax), PARAMETERS)
+    assert open_source(tmp_path / "orbax").step == 9
 
 
 def test_headers_that_were_not_copied_are_in_the_msgpack_file(tmp_path):
