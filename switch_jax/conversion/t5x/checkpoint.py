@@ -65,7 +65,7 @@ def open_checkpoint(path: Path) -> Source:
 def _split_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Copy]]:
     """The tensors with one relative bias for each stack; and those of its other layers.
 
-    T5X's scalable_t5 gives each layer its own. In models that it was converted to they are equal.
+    T5X's scalable_t5 gives each layer its own: such a model is ours where all of them are equal.
     """
     rest, copies = dict(tensors), []
     for stack in ("encoder", "decoder"):
