@@ -276,4 +276,5 @@ def test_optimizers_that_cannot_go_on_are_refused(dense, pretrained, tmp_path):
     _refused(message, new, 9, dense, EXPERTS, upcycle="copy", **keep)
     theirs = tmp_path / "theirs"
     assert main(["convert", str(dense), str(theirs)]) == 0
-    _refused("Hugging Face, which has no state", new, 9, theirs, model=DENSE, **keep)
+    message = "a Hugging Face T5ForConditionalGeneration, of which the parameters alone are read"
+    _refused(message, new, 9, theirs, model=DENSE, **keep)
