@@ -10,11 +10,11 @@ import jax
 
 from switch_jax.checkpointing import chosen_step, load_parameters
 from switch_jax.cli import gin_config
-from switch_jax.cli.convert import gin_of_folder
+from switch_jax.cli.convert import gin_of_source
 from switch_jax.config import Config
-from switch_jax.conversion import hugging_face
-from switch_jax.conversion.hugging_face.folder import read_architecture
-from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file, vocabulary_name
+from switch_jax.conversion.formats import open_source
+from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
+from switch_jax.conversion.source import Source
 from switch_jax.errors import UserError
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.trained_model import (
@@ -40,7 +40,7 @@ def load(
         model.score(["..."], ["..."])
 
     Args:
-      path: the MODEL_DIR of a run, or the folder of a Hugging Face model.
+      path: the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint.
       checkpoint: of a run: 'latest', 'best', or a step.
       batch_size: how many texts are computed together; None: as many as the config says.
       gin_bindings: changes of the config, as in ["MESH_DATA=1"].
@@ -49,31 +49,34 @@ def load(
       UserError: there is no such model, or its config does not fit this machine.
     """
     folder = local_path(path, "path").absolute()
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {path}: give a MODEL_DIR, or a Hugging Face folder")
-    is_run = is_file(RunFolder(folder).config)
-    if is_run:
+    if not folder.exists():
+        raise UserError(
+            f"there is no folder {path}: give a MODEL_DIR, or the folder of a Hugging Face or T5X "
+            "model"
+        )
+    source = None
+    if is_file(RunFolder(folder).config):
         config = _config_of_run(folder, gin_bindings)
-    elif hugging_face.is_hugging_face(folder):
+    else:
+        source = open_source(folder)
+        if source is None:
+            raise UserError(
+                f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
+                "config.json, and a T5X checkpoint a file named checkpoint"
+            )
         if checkpoint != "latest":
             raise UserError(f"{path} is one model, without checkpoints: leave out {checkpoint!r}")
-        config = _config_of_hugging_face(folder, gin_bindings)
-    else:
-        raise UserError(
-            f"{path} holds no model: a MODEL_DIR has a config.gin, and a Hugging Face folder a "
-            "config.json"
-        )
+        config = _config_of_source(source, gin_bindings)
+        source.check_model(config.model)
     if batch_size is not None:
         config = config.replace("run", batch_size=batch_size)
     trained = prepare_model(folder, config, decoding_config(config.data))
     with jax.set_mesh(trained.mesh):
-        if is_run:
-            check_vocabularies_of_run(folder, config.data, lambda: _config_of_run(folder, ()))
-            step = chosen_step(folder, str(checkpoint))
-            parameters = load_parameters(folder, trained.parameters, step)
-        else:
-            parameters = hugging_face.load_parameters(folder, config.model, trained.parameters)
-    return InteractiveModel(trained, parameters)
+        if source is not None:
+            return InteractiveModel(trained, source.load(trained.parameters))
+        check_vocabularies_of_run(folder, config.data, lambda: _config_of_run(folder, ()))
+        step = chosen_step(folder, str(checkpoint))
+        return InteractiveModel(trained, load_parameters(folder, trained.parameters, step))
 
 
 def _config_of_run(folder: Path, bindings: Sequence[str]) -> Config:
@@ -81,10 +84,9 @@ def _config_of_run(folder: Path, bindings: Sequence[str]) -> Config:
     return gin_config.read([file], bindings, unneeded=["MODEL_DIR"])
 
 
-def _config_of_hugging_face(folder: Path, bindings: Sequence[str]) -> Config:
+def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
     """The config that `switch_jax convert` would write."""
-    architecture = read_architecture(folder)
-    file = sentencepiece_file(folder, architecture["num_embeddings"])
-    name = str(file) if file else vocabulary_name(folder)
-    files, own_bindings = gin_of_folder(architecture, folder, name)
+    file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
+    name = str(file) if file else source.vocabulary
+    files, own_bindings = gin_of_source(source, source.path, name)
     return gin_config.read(files, [*own_bindings, *bindings])

@@ -12,7 +12,14 @@ import switch_jax
 from gin import config as gin
 from switch_jax.cli import main
 from switch_jax.errors import UserError
-from tests.conversion.folders import REPOSITORY, convert, with_vocabulary, write_folder
+from tests.conversion.folders import (
+    REPOSITORY,
+    VOCABULARY,
+    convert,
+    with_vocabulary,
+    write_folder,
+)
+from tests.conversion.t5x.checkpoints import t5x_tensors, write_checkpoint
 from tests.conversion.test_convert import WIDE, WIDE_TENSORS
 
 SMALL = ["MESH_DATA=1", "BATCH_SIZE=2", "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}"]
@@ -81,6 +88,14 @@ def test_a_hugging_face_folder_answers_as_the_converted_one(model, theirs):
     assert unconverted.config.model == model.config.model
 
 
+def test_a_t5x_checkpoint_answers_as_its_twin(model, tmp_path):
+    tensors = t5x_tensors(WIDE_TENSORS)
+    del tensors["decoder/logits_dense/kernel"]  # they are tied
+    folder = write_checkpoint(tmp_path / "base/checkpoint_7", tensors).parent
+    loaded = switch_jax.load(folder, gin_bindings=[*SMALL, f"VOCABULARY='{VOCABULARY}'"])
+    assert loaded.generate(TEXTS) == model.generate(TEXTS)
+
+
 def test_two_models_in_a_process_and_the_gin_of_the_user(model, run, theirs, tmp_path):
     gin.clear_config()
     gin.parse_config("MINE = 3\nDataConfig.random_seed = %MINE")
@@ -125,8 +140,11 @@ def test_the_import_loads_nothing_else():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("none",), "there is no folder none: give a MODEL_DIR, or a Hugging Face folder"),
-        (("EMPTY",), "empty holds no model: a MODEL_DIR has a config.gin, and a Hugging Face"),
+        (
+            ("none",),
+            "there is no folder none: give a MODEL_DIR, or the folder of a Hugging Face or T5X model",
+        ),
+        (("EMPTY",), "empty holds no model: a MODEL_DIR has a config.gin, a Hugging Face"),
         (("RUN", 7), "has no checkpoint of step 7: there are 0"),
         (("RUN", "newest"), "checkpoint = 'newest': write latest, best, or the number of a step"),
         (("RUN", "best"), "no checkpoint that was saved at a step with an evaluation"),

@@ -114,9 +114,7 @@ def _to_run(args: argparse.Namespace, source: Any, target: Path) -> None:
             "check that the model was trained with it"
         )
     text = gin_config.config_text()
-    write_run(
-        target, source.parameters, config, text, source.path, file, identities, progress_bar
-    )
+    write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)
 
 
 def gin_of_source(source: Any, model_dir: Path, vocabulary: str) -> tuple[list[str], list[str]]:
