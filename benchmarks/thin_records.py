@@ -7,6 +7,9 @@ Writes OUTPUT/NAME for each run folder, with what the report reads: `run.json` a
 without absolute paths, and a `metrics.jsonl` with all evaluations, every Nth training record
 without norms, times and memory, and the routing of every few of those. Numbers have six digits.
 Scores of `switch_jax eval` are not kept.
+
+Runs that shared their machine with other work were slowed by it, each in another way. `--step_ms`
+counts their time anew, as steps times the milliseconds that benchmarks/step_ratio.py measures.
 """
 
 import argparse
@@ -33,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="run folder")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder for the thinned runs")
+    parser.add_argument("--step_ms", type=float, metavar="MS", help="time of a step of these runs")
     args = parser.parse_args()
     names = [run.resolve().name for run in args.runs]
     if len(set(names)) < len(names):
@@ -42,14 +46,19 @@ def main() -> None:
         if target.resolve() == run.resolve():
             parser.error(f"{run} would overwrite itself: name another OUTPUT than {args.output}")
         try:
-            thin(run, target)
+            thin(run, target, args.step_ms)
         except UserError as error:
             parser.error(str(error))
         print(f"{target}: {sum(f.stat().st_size for f in target.iterdir()) / 1000:.0f} KB")
 
 
-def thin(run: Path, target: Path) -> None:
+def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
     """Writes the thinned run folder.
+
+    Args:
+      run: the run's folder.
+      target: the thinned one.
+      step_ms: milliseconds of a step; None: the times of the records stay.
 
     Raises:
       UserError: there are no records in the run's folder.
@@ -60,6 +69,8 @@ def thin(run: Path, target: Path) -> None:
         raise UserError(f"{source.metrics} holds no train or eval record")
     records = [*thinned(train), *(record for series in evals.values() for record in series)]
     records.sort(key=lambda record: record["step"])
+    if step_ms is not None:
+        records = [{**r, "seconds": r["step"] * step_ms / 1000} for r in records]
     target.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(rounded(record)) + "\n" for record in records]
     output.metrics.write_text("".join(lines))

@@ -54,6 +54,14 @@ def test_a_thinned_run_is_small_and_has_the_same_held_out_values(study, tmp_path
             assert after.layers[0].load[-1] == pytest.approx(before.layers[0].load[-1], rel=1e-5)
 
 
+def test_time_can_be_counted_anew(study, tmp_path, monkeypatch):
+    thin(monkeypatch, "--step_ms=250", study[1], tmp_path / "results")
+    run = read_run(tmp_path / "results" / study[1].name)
+    (task,) = run.evals
+    for series in (run.train, run.evals[task]):
+        assert series.seconds.tolist() == [step / 4 for step in series.step]
+
+
 def test_thinned_runs_are_compared_and_grouped_as_before(study, tmp_path, monkeypatch):
     thin(monkeypatch, *study, tmp_path / "results")
     targets = sorted((tmp_path / "results").iterdir())
