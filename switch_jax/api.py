@@ -54,20 +54,19 @@ def load(
             f"there is no folder {path}: give a MODEL_DIR, or the folder of a Hugging Face or T5X "
             "model"
         )
-    source = None
-    if is_file(RunFolder(folder).config):
-        config = _config_of_run(folder, gin_bindings)
-    else:
-        source = open_source(folder)
-        if source is None:
-            raise UserError(
-                f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
-                "config.json, and a T5X checkpoint a file named checkpoint"
-            )
+    source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
+    if source is not None:
         if checkpoint != "latest":
             raise UserError(f"{path} is one model, without checkpoints: leave out {checkpoint!r}")
         config = _config_of_source(source, gin_bindings)
         source.check_model(config.model)
+    elif is_file(RunFolder(folder).config):
+        config = _config_of_run(folder, gin_bindings)
+    else:
+        raise UserError(
+            f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
+            "config.json, and a T5X checkpoint a file named checkpoint"
+        )
     if batch_size is not None:
         config = config.replace("run", batch_size=batch_size)
     trained = prepare_model(folder, config, decoding_config(config.data))

@@ -92,6 +92,7 @@ def test_a_t5x_checkpoint_answers_as_its_twin(model, tmp_path):
     tensors = t5x_tensors(WIDE_TENSORS)
     del tensors["decoder/logits_dense/kernel"]  # they are tied
     folder = write_checkpoint(tmp_path / "base/checkpoint_7", tensors).parent
+    (folder / "config.gin").write_text("from t5x import models\n")  # T5X's
     loaded = switch_jax.load(folder, gin_bindings=[*SMALL, f"VOCABULARY='{VOCABULARY}'"])
     assert loaded.generate(TEXTS) == model.generate(TEXTS)
 
