@@ -1,8 +1,10 @@
 """switch_jax from Python: what the commands do, as functions; `switch_jax` offers them.
 
-As in `cli`, gin is read here; nothing of it stays behind.
+As in `cli`, gin is read here. What it had parsed before is put back afterwards.
 """
 
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def load(
       UserError: there is no such model, or its config does not fit this machine.
     """
     folder = local_path(path, "path").absolute()
-    if not folder.exists():
+    if not os.path.exists(folder):
         raise UserError(
             f"there is no folder {path}: give a MODEL_DIR, or the folder of a Hugging Face or T5X "
             "model"
@@ -88,4 +90,11 @@ def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
     file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
     name = str(file) if file else source.vocabulary
     files, own_bindings = gin_of_source(source, source.path, name)
-    return gin_config.read(files, [*own_bindings, *bindings])
+    config = gin_config.read(files, [*own_bindings, *bindings])
+    if not file and config.data.vocabulary == name:
+        warnings.warn(
+            f"{source.folder} has no spiece.model, so VOCABULARY is {name!r}: check that the model "
+            'was trained with it, or give gin_bindings=["VOCABULARY=PATH"]',
+            stacklevel=3,
+        )
+    return config

@@ -121,7 +121,7 @@ def load_parameters(
 
 
 def load_parts(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
-    """The same for any parts of the training state, whose shapes are checked already.
+    """Reads parts of the training state, whose shapes are checked already.
 
     Args:
       checkpoint: its folder.
@@ -155,6 +155,8 @@ def check_part(checkpoint: Path, name: str, abstract: Any, advice: str = "") -> 
     saved, reason = try_to_read(_saved_shapes, checkpoint, name)
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))
+    if not saved:
+        raise UserError(f"the checkpoint {checkpoint} has no {name}, but parameters alone")
     remedy = "use that model's config, the switch_jax that wrote it, or another checkpoint"
     remedy += f"; {advice}" if advice else ""
     check_model(saved, shapes_of(abstract), f"the checkpoint {checkpoint}", remedy)

@@ -97,6 +97,15 @@ class RunConfig:
                     f"= {self.upcycle!r} makes experts of a dense model's layers: name its "
                     "checkpoint with initial_checkpoint_path",
                 )
+        elif self.upcycle_noise:
+            raise FieldError(
+                "upcycle_noise", f"= {self.upcycle_noise} is of no use without upcycle: set it to 0"
+            )
+        if self.keep_optimizer_state and self.initial_checkpoint_path is None:
+            raise FieldError(
+                "keep_optimizer_state",
+                "= True takes the state from initial_checkpoint_path, which is not set",
+            )
         first, last = self.profile_steps or (1, 1)
         if not 1 <= first <= last <= COUNT.most:
             raise FieldError(

@@ -1,7 +1,8 @@
 """Sparse upcycling: a Switch model whose experts begin as copies of a dense model's layers.
 
-As in Komatsuzaki et al. 2022 (arXiv 2212.05055). Which layers become sparse, and how many experts
-they get, is what the Switch model's config says. All other parameters are those of the dense model.
+As in Komatsuzaki et al. 2022 (arXiv 2212.05055); the scaling of `upcycled` is ours. Which layers
+become sparse, and how many experts they get, is what the Switch model's config says. All other
+parameters are those of the dense model.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model import init_parameters, logical_axes
-from switch_jax.optim.adafactor import Moment
+from switch_jax.optim.adafactor import AdafactorState, Moment
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked
 
 # What 'scaled_copy' multiplies the router's first weights by: all its probabilities are then within
@@ -82,38 +83,34 @@ def upcycled(
     return map_parameters(begin, axes, drawn, as_experts(model, dense), keys)
 
 
-def upcycled_optimizer(model: ModelConfig, fresh: Any, dense: Any) -> Any:
-    """The optimiser's state of a Switch model, from that of its dense twin.
+def upcycled_moments(
+    model: ModelConfig, fresh: AdafactorState, dense: AdafactorState, *, scaled: bool
+) -> AdafactorState:
+    """Adafactor's state of a Switch model, from that of its dense twin.
 
-    Each expert gets the dense layer's moments. The routers' are fresh.
+    Each expert gets the dense layer's second moments; those of the routers are fresh.
 
     Args:
       model: the Switch model.
-      fresh: the state that the optimiser begins with, for the Switch model.
+      fresh: the state that the optimiser begins with, for the Switch model's parameters.
       dense: the state of the dense model's optimiser.
+      scaled: as in `upcycled`. Gradients of projections E times as large are E times smaller.
     """
-    axes = logical_axes(model)
 
-    def is_by_parameter(x: Any) -> bool:
-        return isinstance(x, dict) and x.keys() == axes.keys()
-
-    def carry(names: Names, own: Any, copied: Any) -> Any:
+    def carry(names: Names, own: Moment, copied: Any) -> Moment:
         if "router" in names:
             return own
-        if isinstance(own, Moment):  # of Adafactor, which remembers the size of the parameter
-            return copied._replace(square_sum=own.square_sum)
-        return copied
+        if scaled and "expert" in names and names[-1] == "embed":
+            copied = jax.tree.map(lambda moment: moment / model.num_experts**2, copied)
+        return copied._replace(square_sum=own.square_sum)  # of the parameter as it is now
 
-    def part(fresh: Any, dense: Any) -> Any:
-        if not is_by_parameter(fresh):
-            return dense  # a count of updates
-        return map_parameters(carry, axes, fresh, as_experts(model, dense))
-
-    return jax.tree.map(part, fresh, dense, is_leaf=is_by_parameter)
+    spread = as_experts(model, dense.moments)
+    moments = map_parameters(carry, logical_axes(model), fresh.moments, spread)
+    return AdafactorState(dense.updates, moments)
 
 
 def as_experts(model: ModelConfig, dense: Any) -> dict[str, Any]:
-    """What belongs to a dense model's parameters, as it belongs to those of a Switch model.
+    """Spreads a dense model's arrays over the layers and experts of a Switch model.
 
     Args:
       model: the Switch model.

@@ -42,7 +42,7 @@ def check_decoding(
         raise UserError(
             f"decoding {batch_size} rows of {config.max_tokens} tokens and {config.num_beams} "
             f"beams needs at least {_gib(batch_size * row)}, and the devices have {_gib(memory)}: "
-            f"set batch_size to {max(1, memory // row)} or less, or max_tokens or num_beams lower"
+            f"set {_fewer_rows(memory // row)}max_tokens or num_beams lower"
         )
 
 
@@ -59,8 +59,8 @@ def check_scoring(model: ModelConfig, batch_size: int, target_length: int, memor
     if batch_size * row > memory:
         raise UserError(
             f"scoring {batch_size} rows of {target_length} tokens needs at least "
-            f"{_gib(batch_size * row)}, and the devices have {_gib(memory)}: set batch_size to "
-            f"{max(1, memory // row)} or less"
+            f"{_gib(batch_size * row)}, and the devices have {_gib(memory)}: set "
+            f"{_fewer_rows(memory // row)}the length of targets lower"
         )
 
 
@@ -70,6 +70,10 @@ def decoding_bytes(model: ModelConfig, config: DecodingConfig, input_length: int
     token = 2 * model.num_decoder_layers * model.num_heads * model.head_dim * size
     beam = config.max_tokens * token + model.num_embeddings * 4
     return input_length * token + config.num_beams * beam
+
+
+def _fewer_rows(rows: int) -> str:
+    return f"batch_size to {rows} or less, or " if rows else ""
 
 
 def _gib(size: int) -> str:

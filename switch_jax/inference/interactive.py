@@ -59,6 +59,8 @@ class InteractiveModel:
           num_beams, length_penalty, temperature, top_k, top_p, seed: as in `DecodingConfig`. What
             is sampled for a text depends on its place in the list and the seed only.
 
+        A program is compiled for each new combination of options, `seed` included, and kept.
+
         Raises:
           UserError: `inputs` is no list of texts, an option is out of range or contradicts another,
             or a batch does not fit in memory.

@@ -4,6 +4,7 @@ Needs what `pip install jax flatbuffers safetensors sentencepiece` brings. From 
 `import serve; serve.generate([...])`.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from jax import export
 from safetensors.flax import load_file
 from sentencepiece import SentencePieceProcessor
 
+ROWS = 16  # lines that are answered together
 FOLDER = Path(__file__).resolve().parent
 SETTINGS = json.loads((FOLDER / "settings.json").read_text())
 PREDICT = jax.jit(export.deserialize(bytearray((FOLDER / "predict.bin").read_bytes())).call)
@@ -35,5 +37,8 @@ def generate(texts: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    for output in generate(sys.stdin.read().splitlines()):
-        print(output)
+    lines = (line.rstrip("\n") for line in sys.stdin)
+    while batch := list(itertools.islice(lines, ROWS)):
+        # Filled up, so that it is compiled once.
+        for output in generate([*batch, *[""] * (ROWS - len(batch))])[: len(batch)]:
+            print(output, flush=True)

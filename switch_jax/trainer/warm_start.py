@@ -14,7 +14,7 @@ from switch_jax.checkpointing.read_only import check_parameters, check_part, loa
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.source import Source
-from switch_jax.conversion.upcycling import dense_twin, upcycled, upcycled_optimizer
+from switch_jax.conversion.upcycling import dense_twin, upcycled, upcycled_moments
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
@@ -69,7 +69,7 @@ def find_warm_start(config: Config) -> Path | Source | None:
                 f"KEEP_OPTIMIZER_STATE = True, but {start} is a {source.format}, of which the "
                 "parameters alone are read: leave it at False"
             )
-        run_on_all(lambda: source.check_model(dense.model))
+        run_on_all(lambda: source.check_model(dense.model, _advice(config)))
         return source
     found = find_checkpoint(start)
     check_parameters(found, abstract_parameters(dense.model), _advice(config))
@@ -80,9 +80,13 @@ def find_warm_start(config: Config) -> Path | Source | None:
 
 def describe_warm_start(config: Config, checkpoint: Path | Source) -> str:
     """What the log says of the checkpoint that a run starts from."""
+    kept = " and the optimiser's state" if config.run.keep_optimizer_state else ""
     if config.run.upcycle is not None:
-        return f"starting from a dense model: the experts are copies of the layers of {checkpoint}"
-    return f"starting from the parameters of {checkpoint}"
+        return (
+            "starting from a dense model: the experts are copies of the layers"
+            f"{kept} of {checkpoint}"
+        )
+    return f"starting from the parameters{kept} of {checkpoint}"
 
 
 def origin(start: Path | Source | None) -> Path | None:
@@ -122,30 +126,30 @@ def initial_state(
             parts |= {"optimizer": wanted.optimizer, "guard": {"good": wanted.guard.good}}
         loaded = load_parts(checkpoint, parts)
 
+    run, model = config.run, config.model
+    scaled = run.upcycle == "scaled_copy"
+
     def start(loaded: dict[str, Any], key: jax.Array) -> TrainState:
-        parameters, run = loaded["parameters"], config.run
+        parameters = loaded["parameters"]
         if run.upcycle is not None:
-            scaled = run.upcycle == "scaled_copy"
-            parameters = upcycled(
-                config.model, parameters, key, scaled=scaled, noise=run.upcycle_noise
-            )
+            parameters = upcycled(model, parameters, key, scaled=scaled, noise=run.upcycle_noise)
         state = fresh_state(config, transformation, parameters)
         if not run.keep_optimizer_state:
             return state
         optimizer = loaded["optimizer"]
         if run.upcycle is not None:
-            optimizer = upcycled_optimizer(config.model, state.optimizer, optimizer)
+            optimizer = upcycled_moments(model, state.optimizer, optimizer, scaled=scaled)
         # The guard counts the updates that metrics.jsonl tells the learning rate of.
         guard = state.guard._replace(good=loaded["guard"]["good"])
         return state._replace(optimizer=optimizer, guard=guard)
 
     # Experts have another shape than what they are copied from, so nothing can be reused.
-    donated = "loaded" if config.run.upcycle is None else None
+    donated = "loaded" if run.upcycle is None else None
     return jax.jit(start, donate_argnames=donated, out_shardings=shardings)(loaded, key)
 
 
 def _start_config(config: Config) -> Config:
-    """The run as that of the model that it starts from."""
+    """The config with the model that the run starts from: with UPCYCLE, the dense one."""
     if config.run.upcycle is None:
         return config
     optimizer = dataclasses.replace(config.optimizer, trained_parameters="all")
@@ -161,15 +165,20 @@ def _check_optimizer(config: Config, checkpoint: Path) -> None:
             f"{schedule!r} ends with TRAIN_STEPS: take 'rsqrt' or 'constant', or leave "
             "KEEP_OPTIMIZER_STATE at False"
         )
-    trained = config.optimizer.trained_parameters
-    if config.run.upcycle is not None and trained != "all":
+    optimizer, trained = config.optimizer.optimizer, config.optimizer.trained_parameters
+    if config.run.upcycle is not None and (optimizer, trained) != ("adafactor", "all"):
+        # The others correct their moments by the count of updates, which new routers have not had.
         raise UserError(
-            f"a dense run's optimiser has no state for TRAINED_PARAMETERS = {trained!r} alone: "
-            "take 'all', or leave KEEP_OPTIMIZER_STATE at False"
+            f"with UPCYCLE, KEEP_OPTIMIZER_STATE = True takes OPTIMIZER = 'adafactor' and "
+            f"TRAINED_PARAMETERS = 'all', not {optimizer!r} and {trained!r}: set them, or leave "
+            "KEEP_OPTIMIZER_STATE at False"
         )
     dense = _start_config(config)
     state = jax.eval_shape(make_optimizer(dense).init, abstract_parameters(dense.model))
-    advice = "KEEP_OPTIMIZER_STATE = True takes a run of the same OPTIMIZER and TRAINED_PARAMETERS"
+    advice = (
+        "KEEP_OPTIMIZER_STATE = True takes a run of the same OPTIMIZER, TRAINED_PARAMETERS and "
+        "min_dim_size_to_factor"
+    )
     check_part(checkpoint, "optimizer", state, advice)
 
 

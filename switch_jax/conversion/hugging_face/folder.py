@@ -22,6 +22,7 @@ from switch_jax.conversion.source import Copy, Source, check_tensors
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
+from switch_jax.paths import is_file
 
 SENTENCEPIECE = "spiece.model"  # the tokenizer's file
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -29,7 +30,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 def is_hugging_face(path: Path) -> bool:
     """Whether a folder looks like one of Hugging Face's: it has a config.json."""
-    return (path / CONFIG).is_file()
+    return is_file(path / CONFIG)
 
 
 def read_architecture(path: Path) -> dict[str, Any]:

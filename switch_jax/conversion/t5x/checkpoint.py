@@ -1,5 +1,6 @@
 """A T5X checkpoint, opened and checked by its headers."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -83,9 +84,10 @@ def _split_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[C
 def _step(file: Path, leaf: object) -> int | None:
     """The step by the optimiser's state, or by the folder's name."""
     if leaf is not None:
-        (tensor,) = open_tensors(file.parent, {"state/step": leaf}).values()
-        if not tensor.shape:
-            return int(tensor[()])
+        with contextlib.suppress(UserError):  # it lies with the state, which may not be there
+            (tensor,) = open_tensors(file.parent, {"state/step": leaf}).values()
+            if not tensor.shape:
+                return int(tensor[()])
     folder = file.parent.parent if file.parent.name == "state" else file.parent
     match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
     return int(match[1]) if match else None

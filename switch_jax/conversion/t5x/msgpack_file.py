@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from flax.serialization import msgpack_restore
 
 from switch_jax.errors import UserError, storage_error
+from switch_jax.paths import is_file
 
 _FILE = "checkpoint"
 _FOLDER = r"checkpoint_\d+"
@@ -44,7 +45,7 @@ def find_file(path: Path) -> Path | None:
     Raises:
       UserError: it is the folder of several checkpoints, or of one whose file is missing.
     """
-    if path.is_file():
+    if path.name == _FILE and is_file(path):
         return path
     found = _file_in(path)
     if found is not None or not path.is_dir():
@@ -68,7 +69,7 @@ def find_file(path: Path) -> Path | None:
 def _file_in(folder: Path) -> Path | None:
     """The file in the folder of a checkpoint; Orbax's is one folder deeper."""
     candidates = (folder / _FILE, folder / "state" / _FILE)
-    return next((file for file in candidates if file.is_file()), None)
+    return next((file for file in candidates if is_file(file)), None)
 
 
 def read_file(file: Path) -> Content:
@@ -105,7 +106,7 @@ def read_file(file: Path) -> Content:
 
 def is_spec(leaf: Any) -> bool:
     """Whether it is the spec of a TensorStore."""
-    return isinstance(leaf, dict) and {"driver", "kvstore"} <= leaf.keys()
+    return isinstance(leaf, dict) and "driver" in leaf and isinstance(leaf.get("kvstore"), dict)
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
