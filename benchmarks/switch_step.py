@@ -106,7 +106,7 @@ def use_one_hot_einsum() -> None:
 
     from switch_jax import moe
     from switch_jax.model import feed_forward
-    from switch_jax.moe.jitter import noise_bits
+    from switch_jax.moe.router_noise import noise_bits
 
     def switch_ffn(x, valid, weights, config, activation, key=None, layer_index=0):
         groups, size = moe.group_shape(*x.shape[:2], config.group_size)

@@ -7,6 +7,7 @@ from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 
 ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
+ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 REMAT_POLICIES = ("none", "minimal", "full")
 
 
@@ -35,6 +36,11 @@ class ModelConfig:
       expert_capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
         `moe.expert_capacity`. 8 is fast on a TPU; 1 does not round.
       jitter_noise: epsilon of the noise on the router's input in training (App. C).
+      router_policy: how an expert is chosen in training (App. C, Table 11). 'argmax': the most
+        probable one. 'sample': one drawn from the router's softmax, whose probability is the gate.
+        'input_dropout': the most probable one after dropout on the router's input, in place of
+        jitter. Evaluation and decoding take the argmax without noise.
+      router_input_dropout_rate: of 'input_dropout'.
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
         dropout_rate.
@@ -72,6 +78,8 @@ class ModelConfig:
     min_expert_capacity: int = 4
     expert_capacity_multiple: int = 8
     jitter_noise: float = 1e-2
+    router_policy: str = "argmax"
+    router_input_dropout_rate: float = 0.1
     dropout_rate: float = 0.0
     expert_dropout_rate: float | None = None
     scale: float = 1.0
@@ -104,6 +112,7 @@ class ModelConfig:
             min_expert_capacity=COUNT,
             expert_capacity_multiple=COUNT,
             jitter_noise=RATE,
+            router_input_dropout_rate=RATE,
             dropout_rate=RATE,
             expert_dropout_rate=RATE,
             scale=FACTOR,
@@ -113,7 +122,14 @@ class ModelConfig:
         )
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
+        check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
         check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
+        if self.router_policy == "input_dropout" and self.jitter_noise > 0:
+            raise FieldError(
+                "jitter_noise",
+                f"= {self.jitter_noise} is of no use with ROUTER_POLICY = 'input_dropout', which "
+                "takes the place of the jitter: set it to 0.0",
+            )
         exact = self.relative_position_buckets // 2  # distances with a bucket of their own
         if self.relative_position_max_distance <= exact:
             raise FieldError(

@@ -36,10 +36,21 @@ RENAMED = {
     "GuardConfig.rollbacks": "GuardConfig.max_rollbacks",
 }
 
+# Fields that earlier versions did not have; their defaults are what those versions did.
+_ADDED = ("router_policy", "router_input_dropout_rate")
+
 
 def recorded_model(model: ModelConfig) -> dict[str, Any]:
-    """The model's fields under their first names, as evaluations of all versions record them."""
+    """The model's fields under their first names, as evaluations of all versions record them.
+
+    A field that the first versions did not have is recorded where it is not at its default.
+    """
     first_names = {
         new.split(".")[1]: old.split(".")[1] for old, new in RENAMED.items() if "Model" in old
     }
-    return {first_names.get(name, name): value for name, value in dataclasses.asdict(model).items()}
+    defaults = {field.name: field.default for field in dataclasses.fields(model)}
+    return {
+        first_names.get(name, name): value
+        for name, value in dataclasses.asdict(model).items()
+        if name not in _ADDED or value != defaults[name]
+    }

@@ -104,7 +104,7 @@ class SwitchFeedForward(nnx.Module):
           x: [B, L, D].
           valid: [B, L] bool, False on padding.
           deterministic: True = the evaluation capacity factor, and no noise.
-          key: for jitter and expert dropout; all layers of a stack have the same one.
+          key: for the router's noise and expert dropout; all layers of a stack have the same one.
           layer_index: makes the layer's noise different from that of other layers.
 
         Returns:
@@ -124,6 +124,8 @@ class SwitchFeedForward(nnx.Module):
             min_expert_capacity=config.min_expert_capacity,
             expert_capacity_multiple=config.expert_capacity_multiple,
             jitter_noise=config.jitter_noise,
+            router_policy=config.router_policy,
+            router_input_dropout_rate=config.router_input_dropout_rate,
             expert_dropout_rate=expert_dropout_rate,
         )
         hidden_activation = activation(config.activation)

@@ -17,7 +17,7 @@ from switch_jax.moe.dropless import dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
 from switch_jax.moe.layer import SwitchConfig, switch_ffn
 from switch_jax.moe.router import router_logits
-from switch_jax.moe.routing import Assignment, assign
+from switch_jax.moe.routing import Assignment, assign, assign_by
 from switch_jax.moe.statistics import RouterStatistics
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "RouterStatistics",
     "router_logits",
     "assign",
+    "assign_by",
     "Assignment",
     "load_balance_loss",
     "router_z_loss",

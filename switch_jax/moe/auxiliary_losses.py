@@ -8,7 +8,7 @@ from jax import lax
 def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
 
-    f_i is the fraction of a group's tokens whose argmax is expert i, counted before any token is
+    f_i is the fraction of a group's tokens that chose expert i, counted before any token is
     dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups are
     averaged in proportion to their real tokens, so that the loss of a batch is the token-weighted
     mean of the losses of its parts, however it is split.

@@ -22,9 +22,9 @@ from switch_jax.moe.exchange import all_to_all, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
 from switch_jax.moe.expert_mlp import expert_mlp
 from switch_jax.moe.expert_weights import SwitchWeights, cast, partition_specs
-from switch_jax.moe.jitter import noise_bits
 from switch_jax.moe.router import router_logits
-from switch_jax.moe.routing import assign
+from switch_jax.moe.router_noise import gumbel, noise_bits
+from switch_jax.moe.routing import assign, assign_by
 from switch_jax.moe.statistics import RouterStatistics, router_statistics
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, current_mesh
@@ -42,6 +42,9 @@ class SwitchConfig:
       expert_capacity_multiple: what slots are rounded up to; see `capacity.expert_capacity`.
       jitter_noise: epsilon of the noise uniform(1 - eps, 1 + eps) that multiplies the router's
         input, and nothing else (App. C); 0 = none.
+      router_policy: of training (App. C): 'argmax'; 'sample', an expert is drawn from the router's
+        softmax; 'input_dropout', the router's input has dropout in place of jitter.
+      router_input_dropout_rate: of 'input_dropout'.
       expert_dropout_rate: of dropout on the hidden activation in the experts (section 2.4).
     """
 
@@ -51,7 +54,15 @@ class SwitchConfig:
     min_expert_capacity: int = 1
     expert_capacity_multiple: int = SUBLANES
     jitter_noise: float = 0.0
+    router_policy: str = "argmax"
+    router_input_dropout_rate: float = 0.1
     expert_dropout_rate: float = 0.0
+
+    @property
+    def input_dropout_rate(self) -> float:
+        """Of dropout on the router's input under the policy; 0 = none."""
+        is_used = self.router_policy == "input_dropout"
+        return self.router_input_dropout_rate if is_used else 0.0
 
 
 def switch_ffn(
@@ -65,6 +76,8 @@ def switch_ffn(
 ) -> tuple[jax.Array, RouterStatistics]:
     """Sends each token through its most probable expert (sections 2.1 and 2.2).
 
+    With the policy 'sample' it is an expert that is drawn (App. C).
+
     The result is the same on every mesh: groups depend on the batch alone, and noise on the
     indices of layer, group and expert alone.
 
@@ -74,7 +87,8 @@ def switch_ffn(
       weights: `wi` and `wo` are cast to x's dtype, the router computes in float32.
       config: see `SwitchConfig`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
-      key: for jitter and expert dropout; None = neither (evaluation).
+      key: for the router's policy, jitter and expert dropout; None = argmax and no noise
+        (evaluation).
       layer_index: layers with the same key and different indices have different noise.
 
     Returns:
@@ -130,12 +144,18 @@ def _switch_ffn_local(
     )
 
     with jax.named_scope("router"):
-        bits = None
-        if key is not None and config.jitter_noise > 0:
+        jitter, dropout_rate, bits = config.jitter_noise, config.input_dropout_rate, None
+        if key is not None and (jitter > 0 or dropout_rate > 0):
             bits = noise_bits(key, layer_index, first_group, tokens, x.shape)
         router = mark_varying(weights.router, BATCH)  # [D, E]
-        logits = router_logits(x, router, config.jitter_noise, bits)  # [B_local, L, E]
-        assignment = assign(logits.reshape(groups, tokens, -1), capacity, valid)
+        logits = router_logits(x, router, jitter, bits, dropout_rate)  # [B_local, L, E]
+        if key is not None and config.router_policy == "sample":
+            # The layer's index is complemented, so that the noise is not that of the input.
+            bits = noise_bits(key, ~layer_index, first_group, tokens, logits.shape)
+            scores = (logits + gumbel(bits)).reshape(groups, tokens, -1)  # [G_local, S, E]
+            assignment = assign_by(scores, logits.reshape(scores.shape), capacity, valid)
+        else:
+            assignment = assign(logits.reshape(groups, tokens, -1), capacity, valid)
         statistics = router_statistics(assignment, valid, capacity)
 
     with jax.named_scope("dispatch"):

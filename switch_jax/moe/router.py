@@ -1,4 +1,4 @@
-"""The router: float32 logits of each token for each expert, with input jitter in training."""
+"""The router: float32 logits of each token for each expert, with noisy input in training."""
 
 import functools
 
@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe.jitter import NoiseBits, noise
+from switch_jax.moe.router_noise import NoiseBits, noise
 
 
 def router_logits(
-    x: jax.Array, kernel: jax.Array, jitter: float = 0.0, bits: NoiseBits | None = None
+    x: jax.Array,
+    kernel: jax.Array,
+    jitter: float = 0.0,
+    bits: NoiseBits | None = None,
+    dropout_rate: float = 0.0,
 ) -> jax.Array:
     """h(x) = W_r x (Eq. 1), in float32 whatever the dtype of x (section 2.4).
 
@@ -19,42 +23,54 @@ def router_logits(
       kernel: [D, E] float32.
       jitter: epsilon of the noise uniform(1 - eps, 1 + eps) that x is multiplied by (App. C).
       bits: the random bits of the noise; None = no noise.
+      dropout_rate: if above 0, x is multiplied by a dropout mask in place of the jitter (App. C).
 
     Returns:
       [B, L, E] float32.
     """
-    return _project(x, bits if jitter else None, kernel, jitter)
+    return _project(x, bits if jitter or dropout_rate else None, kernel, jitter, dropout_rate)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _project(x: jax.Array, bits: NoiseBits | None, kernel: jax.Array, jitter: float) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _project(
+    x: jax.Array, bits: NoiseBits | None, kernel: jax.Array, jitter: float, dropout_rate: float
+) -> jax.Array:
     """The product at precision HIGH: rounding must not decide which expert a token gets.
 
     By default a TPU rounds float32 operands to bfloat16 and multiplies once; at HIGH it multiplies
     three times. For the gradients the default is enough.
     """
-    x = _jittered(x, bits, jitter)  # [B, L, D]
+    x = _noisy(x, bits, jitter, dropout_rate)  # [B, L, D]
     return jnp.einsum("bld,de->ble", x, kernel, precision=lax.Precision.HIGH)  # [B, L, E]
 
 
-def _project_fwd(x, bits, kernel, jitter):
-    return _project(x, bits, kernel, jitter), (x, bits, kernel)
+def _project_fwd(x, bits, kernel, jitter, dropout_rate):
+    return _project(x, bits, kernel, jitter, dropout_rate), (x, bits, kernel)
 
 
-def _project_bwd(jitter, residuals, logits_grad):
+def _project_bwd(jitter, dropout_rate, residuals, logits_grad):
     # Behind a barrier: without it the compiler would keep the float32 copies of x from the forward
     # pass and read them again. Computing them again within the products costs less.
     x, bits, kernel = lax.optimization_barrier(residuals)
     x_grad = jnp.einsum("ble,de->bld", logits_grad, kernel)  # [B, L, D]
     if bits is not None:
-        x_grad = x_grad * (1 + jitter * noise(bits))  # [B, L, D]
-    kernel_grad = jnp.einsum("bld,ble->de", _jittered(x, bits, jitter), logits_grad)  # [D, E]
+        x_grad = x_grad * _factor(bits, jitter, dropout_rate)  # [B, L, D]
+    x_noisy = _noisy(x, bits, jitter, dropout_rate)  # [B, L, D]
+    kernel_grad = jnp.einsum("bld,ble->de", x_noisy, logits_grad)  # [D, E]
     return x_grad.astype(x.dtype), None, kernel_grad
 
 
 _project.defvjp(_project_fwd, _project_bwd)
 
 
-def _jittered(x: jax.Array, bits: NoiseBits | None, jitter: float) -> jax.Array:
+def _noisy(x: jax.Array, bits: NoiseBits | None, jitter: float, dropout_rate: float) -> jax.Array:
     x = x.astype(jnp.float32)  # [B, L, D]
-    return x if bits is None else x * (1 + jitter * noise(bits))  # [B, L, D]
+    return x if bits is None else x * _factor(bits, jitter, dropout_rate)  # [B, L, D]
+
+
+def _factor(bits: NoiseBits, jitter: float, dropout_rate: float) -> jax.Array:
+    """[B, L, D] float32, by which the router's input is multiplied; 1 on average."""
+    if dropout_rate > 0:
+        is_dropped = noise(bits) < 2 * dropout_rate - 1  # [B, L, D]
+        return jnp.where(is_dropped, 0.0, 1 / (1 - dropout_rate))  # [B, L, D]
+    return 1 + jitter * noise(bits)  # [B, L, D]

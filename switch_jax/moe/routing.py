@@ -62,6 +62,36 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
     return _assign(router_logits, valid, capacity)
 
 
+def assign_by(
+    scores: jax.Array, router_logits: jax.Array, capacity: int, valid: jax.Array | None = None
+) -> Assignment:
+    """As `assign`, but each token's expert is that of the highest score, whatever its probability.
+
+    Args:
+      scores: [G, S, E] float32, constants to the gradient.
+      router_logits: [G, S, E] float32, of which gate, losses and statistics are computed.
+      capacity: C.
+      valid: [G, S] bool, False on padding; None where there is no padding.
+
+    Returns:
+      An `Assignment`; differentiable as that of `assign`.
+    """
+    chosen = assign(lax.stop_gradient(scores), capacity, valid)
+    log_normalizer = jax.nn.logsumexp(router_logits, axis=-1)  # [G, S]
+    log_probs = router_logits - log_normalizer[..., None]  # [G, S, E]
+    router_probs = jnp.exp(log_probs)  # [G, S, E]
+    is_chosen = chosen.expert_index[..., None] == jnp.arange(router_logits.shape[-1])  # [G, S, E]
+    is_kept = chosen.position_in_expert < capacity  # [G, S]
+    gate = jnp.sum(jnp.where(is_chosen & is_kept[..., None], router_probs, 0.0), axis=-1)  # [G, S]
+    real_probs = router_probs if valid is None else router_probs * valid[..., None]  # [G, S, E]
+    return chosen._replace(
+        gate=gate,
+        log_normalizer=log_normalizer,
+        entropy=-jnp.sum(router_probs * log_probs, axis=-1),  # [G, S]
+        importance=jnp.sum(real_probs, axis=1),  # [G, E]
+    )
+
+
 def _has_kernels() -> bool:
     return tpu_generation() >= 4  # up to v3, kernels cannot multiply bfloat16
 

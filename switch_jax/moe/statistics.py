@@ -15,7 +15,7 @@ class RouterStatistics(NamedTuple):
     """What a layer's router did, over all real tokens of the batch; float32.
 
     Attributes:
-      load: [E] fraction of tokens whose argmax is the expert, before any is dropped (f, Eq. 5).
+      load: [E] fraction of tokens that chose the expert, before any is dropped (f, Eq. 5).
       importance: [E] mean router probability (P, Eq. 6).
       load_balance_loss: scalar, 1.0 at balance (Eq. 4 without alpha).
       z_loss: scalar, mean logsumexp^2 of the logits.

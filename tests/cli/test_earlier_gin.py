@@ -66,3 +66,10 @@ def test_evaluations_record_a_model_as_earlier_versions_did():
     assert dict(list(recorded.items())[:5]) == first
     last = {"dtype": "float32", "scan_layers": True, "remat_policy": "none"}
     assert dict(list(recorded.items())[-3:]) == last
+
+
+def test_fields_of_later_versions_are_recorded_where_they_are_not_at_their_defaults():
+    recorded = recorded_model(tiny_model())
+    sampling = recorded_model(tiny_model(router_policy="sample"))
+    assert sampling == recorded | {"router_policy": "sample"}
+    assert "router_policy" not in recorded and "router_input_dropout_rate" not in recorded

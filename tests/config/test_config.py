@@ -26,6 +26,13 @@ def test_a_change_is_checked():
         CONFIG.replace("run", batch_size=0)
 
 
+def test_router_policies_that_do_not_exist_or_leave_jitter_without_use_are_refused():
+    with pytest.raises(FieldError, match="'top_2' is not known; write one of argmax, sample, inp"):
+        tiny_model(router_policy="top_2")
+    with pytest.raises(FieldError, match="jitter_noise = 0.2 is of no use.*set it to 0.0$"):
+        tiny_model(router_policy="input_dropout", jitter_noise=0.2)
+
+
 def test_lengths_are_those_of_inputs_and_targets_in_this_order():
     assert CONFIG.data.lengths == (32, 4)
     assert CONFIG.tokens_per_step == 8 * (32 + 4)

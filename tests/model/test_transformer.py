@@ -99,8 +99,16 @@ def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_over
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_noise_is_off_when_deterministic():
-    noisy = dataclasses.replace(SWITCH, dropout_rate=0.5, expert_dropout_rate=0.5, jitter_noise=0.5)
+@pytest.mark.parametrize(
+    "noise",
+    [
+        {"dropout_rate": 0.5, "expert_dropout_rate": 0.5, "jitter_noise": 0.5},
+        {"router_policy": "sample"},
+        {"router_policy": "input_dropout", "jitter_noise": 0.0, "router_input_dropout_rate": 0.5},
+    ],
+)
+def test_noise_is_off_when_deterministic(noise):
+    noisy = dataclasses.replace(SWITCH, **noise)
     batch = (_tokens(0), _tokens(1), *[np.ones((ROWS, LENGTH), np.int32)] * 2)
     clean = _run(SWITCH, *batch).logits
     key = jax.random.key(1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
+from switch_jax.config.model import ROUTER_POLICIES
 from switch_jax.moe import SwitchConfig, SwitchWeights, expert_capacity, switch_ffn
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
@@ -59,13 +60,19 @@ def test_layer_equals_the_one_hot_reference(mesh):
 
 
 @pytest.mark.parametrize(
-    ("mesh", "size"),
+    ("mesh", "size", "policy"),
     # Groups of a row on all; on some, groups of half a row and of two rows.
-    [*((mesh, L) for mesh in MESHES[1:]), ((2, 4, 1), L // 2), ((2, 2, 1), 2 * L)],
+    [
+        *((mesh, L, "argmax") for mesh in MESHES[1:]),
+        *(((2, 4, 1), L // 2, policy) for policy in ROUTER_POLICIES),
+        *(((2, 2, 1), 2 * L, policy) for policy in ROUTER_POLICIES),
+    ],
 )
-def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size):
+def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size, policy):
     x, valid, p = _inputs()
-    config = _config(group_size=size, jitter_noise=0.1, expert_dropout_rate=0.3)
+    config = _config(
+        group_size=size, jitter_noise=0.1, expert_dropout_rate=0.3, router_policy=policy
+    )
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
 
     def loss(x, p):

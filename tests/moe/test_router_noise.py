@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from switch_jax.moe.jitter import noise, noise_bits
+from switch_jax.moe.router_noise import noise, noise_bits
 
 
 def _bits(first_group, tokens, shape, layer_index=0):

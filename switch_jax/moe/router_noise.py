@@ -1,4 +1,4 @@
-"""The noise of the router's input jitter (App. C): a cheap hash, the same on every mesh."""
+"""The noise of the routing policies (App. C): a cheap hash, the same on every mesh."""
 
 from typing import NamedTuple
 
@@ -63,6 +63,15 @@ def noise(bits: NoiseBits) -> jax.Array:
     mixed = _hash(bits.token[:, :, None] ^ bits.feature[:, None, :])  # [B, L, D]
     # A float32 holds 24 bits exactly; the shift leaves the sign bit 0.
     return (mixed >> 8).astype(jnp.int32).astype(jnp.float32) * 2.0**-23 - 1
+
+
+def gumbel(bits: NoiseBits) -> jax.Array:
+    """[B, L, E] float32 of the standard Gumbel distribution, `bits` having E features.
+
+    The expert with the highest sum of logit and Gumbel noise is a sample of the logits' softmax.
+    """
+    uniform = jnp.maximum((noise(bits) + 1) / 2, 2.0**-25)  # [B, L, E], in (0, 1)
+    return -jnp.log(-jnp.log(uniform))  # [B, L, E]
 
 
 def _hash(x: jax.Array) -> jax.Array:
