@@ -41,6 +41,8 @@ class ModelConfig:
         'input_dropout': the most probable one after dropout on the router's input, in place of
         jitter. Evaluation and decoding take the argmax without noise.
       router_input_dropout_rate: of 'input_dropout'.
+      router_dtype: in which the router computes, from its input to what its losses take: 'float32',
+        whatever activation_dtype is (selective precision, section 2.4), or 'bfloat16' (Table 2).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
         dropout_rate.
@@ -48,8 +50,7 @@ class ModelConfig:
         1.0 for T5, 0.1 for Switch.
       relative_position_buckets, relative_position_max_distance: T5's relative position bias.
       norm_epsilon: RMSNorm's.
-      activation_dtype: 'bfloat16' or 'float32', of activations; parameters and the router are
-        float32.
+      activation_dtype: 'bfloat16' or 'float32', of activations; parameters are float32.
       scan_layers: compile one block, and run it in a loop over the blocks. False compiles each
         block by itself: the program is faster, since no activation is copied into a stack and out
         of it (1.3 times for T5-Base on TPU v5p), but takes several times longer to compile.
@@ -80,6 +81,7 @@ class ModelConfig:
     jitter_noise: float = 1e-2
     router_policy: str = "argmax"
     router_input_dropout_rate: float = 0.1
+    router_dtype: str = "float32"
     dropout_rate: float = 0.0
     expert_dropout_rate: float | None = None
     scale: float = 1.0
@@ -122,6 +124,7 @@ class ModelConfig:
         )
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
+        check_choice("router_dtype", self.router_dtype, DTYPES)
         check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
         check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
         if self.router_policy == "input_dropout" and self.jitter_noise > 0:

@@ -37,7 +37,7 @@ RENAMED = {
 }
 
 # Fields that earlier versions did not have; their defaults are what those versions did.
-_ADDED = ("router_policy", "router_input_dropout_rate")
+_ADDED = ("router_policy", "router_input_dropout_rate", "router_dtype")
 
 
 def recorded_model(model: ModelConfig) -> dict[str, Any]:

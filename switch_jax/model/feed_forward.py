@@ -139,4 +139,5 @@ class SwitchFeedForward(nnx.Module):
     def _weights(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
         wi = tuple(getattr(self, name)[...] for name in names)
-        return SwitchWeights(self.router[...], wi, self.wo[...])
+        router = self.router[...].astype(self.config.router_dtype)  # [D, E]
+        return SwitchWeights(router, wi, self.wo[...])

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
-from switch_jax.moe.router import router_logits
+from switch_jax.moe.router import round_to, router_logits
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
 
 MAX_BLOCK_ROWS = 256  # more would not fill a TPU's matrix unit better
@@ -112,7 +112,10 @@ def _dropless_ffn_local(
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
     logits = router_logits(x, weights.router)  # [B_local, L, E]
-    gate = jnp.exp(logits.max(-1) - jax.nn.logsumexp(logits, axis=-1))  # [B_local, L]
+    rounded = functools.partial(round_to, logits.dtype)
+    logits = logits.astype(jnp.float32)  # [B_local, L, E]
+    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1))  # [B_local, L]
+    gate = rounded(jnp.exp(rounded(logits.max(-1) - log_normalizer)))  # [B_local, L]
     experts = logits.shape[-1]
     expert_index = jnp.where(valid, jnp.argmax(logits, axis=-1), experts).reshape(-1)  # [T]
     tokens = x.reshape(-1, x.shape[-1])  # [T, D]

@@ -14,7 +14,7 @@ class SwitchWeights(NamedTuple):
     """The weights of a Switch layer, or one value, such as a partition spec, for each of them.
 
     Attributes:
-      router: [D, E] float32.
+      router: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
       wi: one or two (gated) of [E, D, F].
       wo: [E, F, D].
     """
@@ -30,9 +30,9 @@ class SwitchWeights(NamedTuple):
 
 
 def cast(weights: SwitchWeights, dtype: jnp.dtype) -> SwitchWeights:
-    """The experts' matrices in the activations' dtype; the router stays float32 (section 2.4)."""
+    """The experts' matrices in the activations' dtype; the router keeps its own."""
     return SwitchWeights(
-        router=weights.router.astype(jnp.float32),
+        router=weights.router,
         wi=tuple(w.astype(dtype) for w in weights.wi),
         wo=weights.wo.astype(dtype),
     )

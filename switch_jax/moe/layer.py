@@ -84,7 +84,7 @@ def switch_ffn(
     Args:
       x: [B, L, D] activations; the exchanged rows and the experts have the same dtype.
       valid: [B, L] bool, False on padding, which takes no slot and counts in no statistic.
-      weights: `wi` and `wo` are cast to x's dtype, the router computes in float32.
+      weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
       config: see `SwitchConfig`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       key: for the router's policy, jitter and expert dropout; None = argmax and no noise

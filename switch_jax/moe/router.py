@@ -1,4 +1,4 @@
-"""The router: float32 logits of each token for each expert, with noisy input in training."""
+"""The router: logits of each token for each expert, with noisy input in training."""
 
 import functools
 
@@ -16,17 +16,19 @@ def router_logits(
     bits: NoiseBits | None = None,
     dropout_rate: float = 0.0,
 ) -> jax.Array:
-    """h(x) = W_r x (Eq. 1), in float32 whatever the dtype of x (section 2.4).
+    """h(x) = W_r x (Eq. 1), in the dtype of W_r whatever that of x: float32 (section 2.4).
+
+    With a kernel in bfloat16 it is the router that diverges in Table 2.
 
     Args:
       x: [B, L, D].
-      kernel: [D, E] float32.
+      kernel: [D, E] float32 or bfloat16.
       jitter: epsilon of the noise uniform(1 - eps, 1 + eps) that x is multiplied by (App. C).
       bits: the random bits of the noise; None = no noise.
       dropout_rate: if above 0, x is multiplied by a dropout mask in place of the jitter (App. C).
 
     Returns:
-      [B, L, E] float32.
+      [B, L, E] in the dtype of `kernel`.
     """
     return _project(x, bits if jitter or dropout_rate else None, kernel, jitter, dropout_rate)
 
@@ -40,8 +42,11 @@ def _project(
     By default a TPU rounds float32 operands to bfloat16 and multiplies once; at HIGH it multiplies
     three times. For the gradients the default is enough.
     """
-    x = _noisy(x, bits, jitter, dropout_rate)  # [B, L, D]
-    return jnp.einsum("bld,de->ble", x, kernel, precision=lax.Precision.HIGH)  # [B, L, E]
+    x = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
+    logits = jnp.einsum(
+        "bld,de->ble", x, kernel, precision=lax.Precision.HIGH, preferred_element_type=jnp.float32
+    )  # [B, L, E]
+    return round_to(kernel.dtype, logits).astype(kernel.dtype)
 
 
 def _project_fwd(x, bits, kernel, jitter, dropout_rate):
@@ -55,7 +60,7 @@ def _project_bwd(jitter, dropout_rate, residuals, logits_grad):
     x_grad = jnp.einsum("ble,de->bld", logits_grad, kernel)  # [B, L, D]
     if bits is not None:
         x_grad = x_grad * _factor(bits, jitter, dropout_rate)  # [B, L, D]
-    x_noisy = _noisy(x, bits, jitter, dropout_rate)  # [B, L, D]
+    x_noisy = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
     kernel_grad = jnp.einsum("bld,ble->de", x_noisy, logits_grad)  # [D, E]
     return x_grad.astype(x.dtype), None, kernel_grad
 
@@ -74,3 +79,14 @@ def _factor(bits: NoiseBits, jitter: float, dropout_rate: float) -> jax.Array:
         is_dropped = noise(bits) < 2 * dropout_rate - 1  # [B, L, D]
         return jnp.where(is_dropped, 0.0, 1 / (1 - dropout_rate))  # [B, L, D]
     return 1 + jitter * noise(bits)  # [B, L, D]
+
+
+def round_to(dtype: jnp.dtype, x: jax.Array) -> jax.Array:
+    """x, float32, rounded to the numbers of a dtype; the result is still float32.
+
+    A cast there and back would not do: compilers are free to leave it out, and do.
+    """
+    if dtype == jnp.float32:
+        return x
+    numbers = jnp.finfo(dtype)
+    return lax.reduce_precision(x, exponent_bits=numbers.nexp, mantissa_bits=numbers.nmant)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.kernels.routing_kernel import route, route_gradient
+from switch_jax.moe.router import round_to
 from switch_jax.partitioning.mesh import tpu_generation
 
 
@@ -50,7 +51,7 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
     [S, E, C] mask is built, and on a TPU there is no scalar gather or scatter either.
 
     Args:
-      router_logits: [G, S, E] float32.
+      router_logits: [G, S, E] float32; or bfloat16, see `assign_by`.
       capacity: C, the slots of one expert in one group.
       valid: [G, S] bool, False on padding; None where there is no padding.
 
@@ -59,6 +60,8 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
     """
     if valid is None:
         valid = jnp.ones(router_logits.shape[:2], bool)  # [G, S]
+    if router_logits.dtype != jnp.float32:
+        return assign_by(router_logits.astype(jnp.float32), router_logits, capacity, valid)
     return _assign(router_logits, valid, capacity)
 
 
@@ -67,9 +70,13 @@ def assign_by(
 ) -> Assignment:
     """As `assign`, but each token's expert is that of the highest score, whatever its probability.
 
+    If the logits are bfloat16, the softmax is too (Table 2): what each of its steps gives is
+    rounded to bfloat16, and so is each gradient. Counts of tokens are exact in any case.
+
     Args:
       scores: [G, S, E] float32, constants to the gradient.
-      router_logits: [G, S, E] float32, of which gate, losses and statistics are computed.
+      router_logits: [G, S, E] float32 or bfloat16, from which gate, losses and statistics are
+        computed.
       capacity: C.
       valid: [G, S] bool, False on padding; None where there is no padding.
 
@@ -77,9 +84,11 @@ def assign_by(
       An `Assignment`; differentiable as that of `assign`.
     """
     chosen = assign(lax.stop_gradient(scores), capacity, valid)
-    log_normalizer = jax.nn.logsumexp(router_logits, axis=-1)  # [G, S]
-    log_probs = router_logits - log_normalizer[..., None]  # [G, S, E]
-    router_probs = jnp.exp(log_probs)  # [G, S, E]
+    rounded = functools.partial(round_to, router_logits.dtype)
+    router_logits = router_logits.astype(jnp.float32)  # [G, S, E]
+    log_normalizer = rounded(jax.nn.logsumexp(router_logits, axis=-1))  # [G, S]
+    log_probs = rounded(router_logits - log_normalizer[..., None])  # [G, S, E]
+    router_probs = rounded(jnp.exp(log_probs))  # [G, S, E]
     is_chosen = chosen.expert_index[..., None] == jnp.arange(router_logits.shape[-1])  # [G, S, E]
     is_kept = chosen.position_in_expert < capacity  # [G, S]
     gate = jnp.sum(jnp.where(is_chosen & is_kept[..., None], router_probs, 0.0), axis=-1)  # [G, S]
@@ -87,8 +96,8 @@ def assign_by(
     return chosen._replace(
         gate=gate,
         log_normalizer=log_normalizer,
-        entropy=-jnp.sum(router_probs * log_probs, axis=-1),  # [G, S]
-        importance=jnp.sum(real_probs, axis=1),  # [G, E]
+        entropy=rounded(-jnp.sum(router_probs * log_probs, axis=-1)),  # [G, S]
+        importance=rounded(jnp.sum(real_probs, axis=1)),  # [G, E]
     )
 
 

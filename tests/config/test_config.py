@@ -33,6 +33,11 @@ def test_router_policies_that_do_not_exist_or_leave_jitter_without_use_are_refus
         tiny_model(router_policy="input_dropout", jitter_noise=0.2)
 
 
+def test_a_router_dtype_that_does_not_exist_is_refused():
+    with pytest.raises(FieldError, match="'float16' is not known; write one of bfloat16, float32$"):
+        tiny_model(router_dtype="float16")
+
+
 def test_lengths_are_those_of_inputs_and_targets_in_this_order():
     assert CONFIG.data.lengths == (32, 4)
     assert CONFIG.tokens_per_step == 8 * (32 + 4)

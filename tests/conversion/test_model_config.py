@@ -83,11 +83,14 @@ def test_what_is_written_is_read_back(model, model_type):
 
 
 def test_the_fields_of_routing():
-    model = dataclasses.replace(SWITCH, eval_expert_capacity_factor=3.0, jitter_noise=0.02)
+    model = dataclasses.replace(
+        SWITCH, eval_expert_capacity_factor=3.0, jitter_noise=0.02, router_dtype="bfloat16"
+    )
     written = config_json(run_of(model, loss=LossConfig(aux_loss_factor=0.1)))
     assert written["architectures"] == ["SwitchTransformersForConditionalGeneration"]
     assert written["expert_capacity"] == 24  # 32 tokens x 3.0 / 4 experts
     assert (written["router_jitter_noise"], written["router_aux_loss_coef"]) == (0.02, 0.1)
+    assert written["router_dtype"] == "bfloat16"
     assert written["num_sparse_encoder_layers"] == 2 and written["num_sparse_decoder_layers"] == 1
 
 

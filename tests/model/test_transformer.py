@@ -119,6 +119,18 @@ def test_noise_is_off_when_deterministic(noise):
     assert np.abs(first - second).max() > 0.1
 
 
+def test_the_router_alone_computes_in_its_dtype():
+    batch = (_tokens(0), _tokens(1), *[np.ones((ROWS, LENGTH), np.int32)] * 2)
+    exact, rounded = (
+        _run(dataclasses.replace(SWITCH, router_dtype=dtype), *batch)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert exact.logits.dtype == rounded.logits.dtype == np.float32
+    difference = np.abs(rounded.encoder.z_loss / exact.encoder.z_loss - 1)
+    assert (difference > 1e-5).all() and (difference < 0.02).all()
+    np.testing.assert_allclose(rounded.encoder.load, exact.encoder.load, atol=0.1)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_initial_kernels_have_variance_s_over_fan_in_and_nothing_beyond_2_sigma(scale):
     """Section 2.4 and its footnote 6."""

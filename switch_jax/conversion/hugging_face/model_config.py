@@ -253,7 +253,7 @@ def _switch_fields(config: Config) -> dict[str, Any]:
         "expert_capacity": capacity,
         "dense_act_fn": "relu",
         "router_bias": False,
-        "router_dtype": "float32",
+        "router_dtype": model.router_dtype,
         "router_jitter_noise": model.jitter_noise,
         "router_aux_loss_coef": config.loss.aux_loss_factor,
         "router_z_loss_coef": config.loss.router_z_loss_factor,
