@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import shutil
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import msgpack
 import numpy as np
 import pytest
 
+from switch_jax.checkpointing import load_parameters
 from switch_jax.config import ModelConfig
 from switch_jax.conversion import t5x
 from switch_jax.conversion.t5x.tensors import open_tensors
 from switch_jax.errors import UserError
-from tests.conversion.t5x.checkpoints import write_checkpoint
+from switch_jax.model import abstract_parameters
+from tests.conversion.folders import VOCABULARY, convert
 
 TESTDATA = Path(__file__).parent / "testdata"
 EVERYTHING = slice(None)
+ATTENTION = ("query", "key", "value", "out")
 
 
 def content(folder):
@@ -66,24 +70,55 @@ def test_a_checkpoint_without_parameters_is_no_model(folder):
         t5x.open_checkpoint(TESTDATA / folder)
 
 
-def test_the_names_and_shapes_of_a_whole_model(tmp_path):
-    rng = np.random.default_rng(0)
-    shapes = json.loads((TESTDATA / "test_t5_tiny.shapes.json").read_text())
-    tensors = {name: rng.normal(size=s).astype(np.float32) for name, s in shapes.items()}
-    found = t5x.open_checkpoint(write_checkpoint(tmp_path / "theirs", tensors, layout="inline"))
-    assert found.architecture == {
+def arrays(tree, path=()):
+    """By name the arrays in a msgpack file, each a msgpack of shape, dtype and bytes."""
+    found = {}
+    for key, child in tree.items():
+        if isinstance(child, dict):
+            found |= arrays(child, (*path, key))
+        elif isinstance(child, msgpack.ExtType) and child.code == 1:
+            shape, dtype, data = msgpack.unpackb(child.data)
+            found["/".join((*path, key))] = np.frombuffer(data, dtype).reshape(shape)
+    return found
+
+
+def test_a_whole_model(tmp_path):
+    folder = tmp_path / "checkpoint_0"
+    folder.mkdir()
+    packed = (TESTDATA / "test_t5_tiny.checkpoint_0.xz").read_bytes()
+    (folder / "checkpoint").write_bytes(lzma.decompress(packed))
+    tensors = arrays(content(folder)["optimizer"]["target"])
+    run = convert(folder, tmp_path / "run", f"--gin.VOCABULARY={VOCABULARY}")
+    sizes = {
         "num_embeddings": 32128, "embed_dim": 8, "mlp_dim": 16, "head_dim": 3, "num_heads": 4,
         "num_encoder_layers": 2, "num_decoder_layers": 2, "activation": "gated-gelu",
         "tie_embeddings": False, "relative_position_buckets": 32, "num_experts": 0,
     }  # fmt: skip
-    found.check_model(ModelConfig(**found.architecture))
-    read = jax.tree.map(lambda p: p[(EVERYTHING,) * len(p.shape)], found.parameters)
+    assert t5x.open_checkpoint(folder).architecture == sizes
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = abstract_parameters(ModelConfig(**sizes))
+    shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=one), shapes)
+    read = load_parameters(run, shapes)
     assert sum(p.size for p in jax.tree.leaves(read)) == sum(t.size for t in tensors.values())
-    decoder = read["decoder"]["blocks"]["layer_0"]  # [blocks, ...], a layer each
-    name = "decoder/layers_1/encoder_decoder_attention/value/kernel"
-    np.testing.assert_array_equal(decoder["cross_attention"]["value"][1], tensors[name])
-    name = "decoder/layers_0/mlp/wi_1/kernel"
-    np.testing.assert_array_equal(decoder["feed_forward"]["wi_1"][0], tensors[name])
-    bias = tensors["encoder/relpos_bias/rel_embedding"]  # [heads, buckets]
-    np.testing.assert_array_equal(read["encoder"]["relative_position_bias"]["embedding"], bias.T)
+    for stack in ("encoder", "decoder"):
+        own = read[stack]["blocks"]["layer_0"]  # [blocks, ...], a layer each
+        for layer in range(2):
+            theirs = f"{stack}/layers_{layer}"
+            attention = "attention" if stack == "encoder" else "self_attention"
+            names = {f"{attention}/{n}/kernel": own["self_attention"][n] for n in ATTENTION}
+            if stack == "decoder":
+                names |= {
+                    f"encoder_decoder_attention/{n}/kernel": own["cross_attention"][n]
+                    for n in ATTENTION
+                }
+            names |= {f"mlp/{n}/kernel": own["feed_forward"][n] for n in ("wi_0", "wi_1", "wo")}
+            names["pre_mlp_layer_norm/scale"] = own["feed_forward_norm"]["scale"]
+            for name, values in names.items():
+                np.testing.assert_array_equal(values[layer], tensors[f"{theirs}/{name}"])
+        bias = tensors[f"{stack}/relpos_bias/rel_embedding"]  # [heads, buckets]
+        np.testing.assert_array_equal(read[stack]["relative_position_bias"]["embedding"], bias.T)
+        scale = tensors[f"{stack}/{stack}_norm/scale"]
+        np.testing.assert_array_equal(read[stack]["final_norm"]["scale"], scale)
     np.testing.assert_array_equal(read["logits"], tensors["decoder/logits_dense/kernel"])
+    table = read["token_embedding"]["embedding"]
+    np.testing.assert_array_equal(table, tensors["token_embedder/embedding"])
