@@ -177,7 +177,7 @@ def test_mistakes_of_loading_are_one_line(arguments, message, run, theirs, tmp_p
         (lambda m: m.generate(["a"], top_k=2), "top_k and top_p limit sampling, and at temperat"),
         (
             lambda m: m.generate(["a"], num_beams=10**9),
-            "set batch_size to 1 or less, or max_tokens or num_beams lower",
+            "GiB: set max_tokens or num_beams lower",
         ),
     ],
 )

@@ -267,7 +267,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         ),
         (
             ["infer", "RUN", "--input=in.txt", f"--num_beams={10**9}"],
-            "set batch_size to 1 or less",
+            "GiB: set max_tokens or num_beams lower",
         ),
         (["infer", "RUN", "--input=in.txt", f"--part_size={10**30}"], "from 1 to 1000000000"),
         (["eval", "RUN", f"--max_examples={10**30}"], "it must be at least 1, at most 10^9"),

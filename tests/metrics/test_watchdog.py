@@ -31,7 +31,7 @@ def test_a_silence_is_reported_with_the_stacks_of_all_threads(tmp_path, capfd):
     thread.start()
     with Watchdog(0.05, file) as watchdog:
         watchdog.alive("step 123")
-        _wait_for(1, file)
+        _wait_for(2, file)  # so that the first is written to its end
     go_on.set()
     thread.join()
     text = file.read_text()
