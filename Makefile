@@ -52,7 +52,7 @@ test-slow: setup  ## the tests that take minutes
 	@echo "test-slow: pytest, the slow tests"
 	@$(BIN)/pytest -q -m slow || [ $$? -eq 5 ]  # 5: there is none
 
-demo: setup  ## pretrain a small Switch model beside its dense twin, and compare them: ten minutes
+demo: setup  ## pretrain a small Switch model beside its dense twin, and compare them: eight minutes
 	@echo "demo: pretraining a small Switch Transformer and, beside it, its dense twin (runs/demo/dense.log)"
 	@$(MAKE) --no-print-directory --jobs=2 demo-switch demo-dense
 	@echo "demo: writing runs/demo/report.html"
@@ -105,7 +105,7 @@ languages: setup  ## pretrain a small Switch and its dense twin on 100 languages
 # The study: which runs, and on which core each runs. A name ends in the seed.
 STUDY_CORE_0 := dense_0 experts_32_0 dense_1 dense_large_0
 STUDY_CORE_1 := experts_8_0 experts_16_0 experts_8_1 experts_4_0 experts_2_0
-study: setup runs/large_english/train.txt.gz  ## the paper's Figure 1 in small: three hours on two cores, resumable
+study: setup runs/large_english/train.txt.gz  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
 	@$(MAKE) --no-print-directory --jobs=2 study-core-0 study-core-1
 	@echo "study: writing runs/study/report.html"
 	@$(BIN)/switch_jax report $(addprefix runs/study/,$(STUDY_CORE_0) $(STUDY_CORE_1)) \
