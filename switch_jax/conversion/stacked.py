@@ -5,9 +5,12 @@ layer's place in a block: that of all blocks stacked, and of all their experts (
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+
+from switch_jax.config import ModelConfig
 
 
 class Tensor(Protocol):
@@ -53,6 +56,38 @@ class TensorNames:
         """The shape of each tensor, for a parameter of this shape."""
         rest = shape[self.stacked_axes :]
         return rest[::-1] if self.transposed else rest
+
+
+def names_of_layers(
+    model: ModelConfig,
+    path: tuple[str, ...],
+    ends_of: Callable[[ModelConfig, str, str, str, bool], list[str]],
+    name: str,
+    transposed: bool,
+) -> TensorNames:
+    """The tensors of a parameter of the layers at one place of the blocks.
+
+    Args:
+      model: whose parameter it is.
+      path: the parameter's, as ('encoder', 'blocks', 'layer_0', 'feed_forward', 'wo').
+      ends_of: takes the model, stack, part, leaf, and whether the layer is sparse; returns how the
+        tensor's name goes on behind the layer's number: one end, or one for each expert.
+      name: of a tensor, with {stack}, {layer} and {end}.
+      transposed: see `TensorNames`.
+    """
+    stack, _, place, part, leaf = path
+    first = int(place.removeprefix("layer_"))
+    layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}[stack]
+    is_sparse = first in model.sparse_layers[stack]
+    ends = ends_of(model, stack, part, leaf, is_sparse)
+    names = np.array(
+        [
+            [name.format(stack=stack, layer=layer, end=end) for end in ends]
+            for layer in range(first, layers, model.layers_per_block)
+        ]
+    )
+    has_experts = is_sparse and part == "feed_forward" and leaf != "router"
+    return TensorNames(names if has_experts else names[:, 0], transposed)
 
 
 def is_names(x: object) -> bool:

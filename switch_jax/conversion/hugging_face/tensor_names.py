@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.stacked import TensorNames
+from switch_jax.conversion.stacked import TensorNames, names_of_layers
 
 # The table of tokens is one, under up to four names that may share their storage.
 TABLE = "shared.weight"
@@ -15,6 +15,7 @@ LOGITS = "lm_head.weight"
 # Old T5 files hold it, and no layer reads it: cross-attention has no position bias.
 UNUSED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 
+_IN_LAYER = "{stack}.block.{layer}.{end}.weight"  # see `names_of_layers`
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias"
 
@@ -39,22 +40,9 @@ def _names_of(model: ModelConfig, path: tuple[str, ...]) -> TensorNames:
             return TensorNames(np.array(f"{stack}.{_BIAS}.weight"), transposed=False)
         case (stack, "final_norm", "scale"):
             return TensorNames(np.array(f"{stack}.final_layer_norm.weight"), transposed=False)
-        case (stack, "blocks", layer, part, leaf):
-            return _names_of_layers(model, stack, int(layer.removeprefix("layer_")), part, leaf)
+        case (_, "blocks", _, _, leaf):
+            return names_of_layers(model, path, _ends, _IN_LAYER, transposed=leaf != "scale")
     raise ValueError(f"no name for the parameter {'/'.join(path)}")
-
-
-def _names_of_layers(
-    model: ModelConfig, stack: str, layer: int, part: str, leaf: str
-) -> TensorNames:
-    """The names of a parameter of the layers at one place of the blocks."""
-    layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}[stack]
-    numbers = range(layer, layers, model.layers_per_block)
-    is_sparse = layer in model.sparse_layers[stack]
-    ends = _ends(model, stack, part, leaf, is_sparse)
-    names = np.array([[f"{stack}.block.{n}.{end}.weight" for end in ends] for n in numbers])
-    has_experts = is_sparse and part == "feed_forward" and leaf != "router"
-    return TensorNames(names if has_experts else names[:, 0], transposed=leaf != "scale")
 
 
 def _ends(model: ModelConfig, stack: str, part: str, leaf: str, is_sparse: bool) -> list[str]:

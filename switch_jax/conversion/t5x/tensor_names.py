@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.stacked import TensorNames
+from switch_jax.conversion.stacked import TensorNames, names_of_layers
 
 TABLE = "token_embedder/embedding"
 LOGITS = "decoder/logits_dense/kernel"
 
+_IN_LAYER = "{stack}/layers_{layer}/{end}"  # see `names_of_layers`
 # Attention and its norm, by stack and our name for it.
 _ATTENTION = {
     ("encoder", "self_attention"): "attention",
@@ -52,22 +53,9 @@ def _names_of(model: ModelConfig, path: tuple[str, ...]) -> TensorNames:
             return TensorNames(np.array(relative_bias(stack)), transposed=True)
         case (stack, "final_norm", "scale"):
             return TensorNames(np.array(f"{stack}/{stack}_norm/scale"), transposed=False)
-        case (stack, "blocks", layer, part, leaf):
-            return _names_of_layers(model, stack, int(layer.removeprefix("layer_")), part, leaf)
+        case (_, "blocks", _, _, _):
+            return names_of_layers(model, path, _ends, _IN_LAYER, transposed=False)
     raise ValueError(f"no name for the parameter {'/'.join(path)}")
-
-
-def _names_of_layers(
-    model: ModelConfig, stack: str, layer: int, part: str, leaf: str
-) -> TensorNames:
-    """The names of a parameter of the layers at one place of the blocks."""
-    layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}[stack]
-    numbers = range(layer, layers, model.layers_per_block)
-    is_sparse = layer in model.sparse_layers[stack]
-    ends = _ends(model, stack, part, leaf, is_sparse)
-    names = np.array([[f"{stack}/layers_{n}/{end}" for end in ends] for n in numbers])
-    has_experts = is_sparse and part == "feed_forward" and leaf != "router"
-    return TensorNames(names if has_experts else names[:, 0], transposed=False)
 
 
 def _ends(model: ModelConfig, stack: str, part: str, leaf: str, is_sparse: bool) -> list[str]:
