@@ -44,7 +44,7 @@ def load(
     Args:
       path: the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint.
       checkpoint: of a run: 'latest', 'best', or a step.
-      batch_size: how many texts are computed together; None: as many as the config says.
+      batch_size: number of texts that are computed together; None: BATCH_SIZE of the config.
       gin_bindings: changes of the config, as in ["MESH_DATA=1"].
 
     Raises:

@@ -89,10 +89,11 @@ class InteractiveModel:
         """The log-probability of each target, EOS included, given its input.
 
         Args:
-          inputs, targets: texts, as many of both; longer ones are cut off at the config's lengths.
+          inputs, targets: two lists with as many texts; a longer text is cut off at the config's
+            length.
 
         Raises:
-          UserError: they are no lists of texts, or not as many, or a batch does not fit in memory.
+          UserError: they are not two lists with as many texts, or a batch does not fit in memory.
         """
         _check_texts("inputs", inputs)
         _check_texts("targets", targets)
