@@ -1,7 +1,6 @@
 """Every test runs on eight virtual CPU devices: jax reads these variables when it is imported."""
 
 import atexit
-import gc
 import os
 import shutil
 import sys
@@ -26,12 +25,7 @@ atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_e
 
 @pytest.fixture(autouse=True, scope="module")
 def drop_compiled_programs():
-    """After each file: JAX keeps all that it has compiled, which adds up to gigabytes.
-
-    What the tests have left in cycles goes too, with its threads: of more than a hundred, the
-    watchdog would not show the oldest.
-    """
+    """After each file: JAX keeps all that it has compiled, which adds up to gigabytes."""
     yield
-    gc.collect()
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

@@ -1,10 +1,11 @@
 """Shows where a run hangs: the stacks of all threads when no step has begun for long."""
 
 import contextlib
-import faulthandler
 import os
+import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 
@@ -60,15 +61,34 @@ class Watchdog:
             wait = since + limit - time.monotonic()
 
     def _report(self, text: str) -> None:
-        line = f"{text}; stacks of all threads follow\n".encode()
+        report = f"{text}; stacks of all threads follow\n{_stacks()}".encode()
         # The descriptor itself: a thread that hangs may hold the lock of Python's sys.stderr. And
         # stderr first: the file may lie on the file system that hangs.
         with contextlib.suppress(OSError):
-            _write(2, line)
+            _write(2, report)
         with contextlib.suppress(OSError), self._file.open("ab") as file:
-            _write(file.fileno(), line)
+            _write(file.fileno(), report)
 
 
-def _write(descriptor: int, line: bytes) -> None:
-    os.write(descriptor, line)
-    faulthandler.dump_traceback(descriptor, all_threads=True)
+def _write(descriptor: int, report: bytes) -> None:
+    while report:
+        report = report[os.write(descriptor, report) :]
+
+
+def _stacks() -> str:
+    """The stack of each thread, its innermost call last; the main thread's comes first.
+
+    The lines of the source are not looked up: they may lie on the file system that hangs. Python's
+    faulthandler would stop after 100 threads, and the main thread is its last.
+    """
+    threads = {thread.ident: thread for thread in threading.enumerate()}
+    main = threading.main_thread().ident
+    lines = []
+    for ident, frame in sorted(sys._current_frames().items(), key=lambda item: item[0] != main):
+        name = threads[ident].name if ident in threads else "not started by Python"
+        lines.append(f"Thread {ident:#x} ({name}), innermost call last:\n")
+        calls = traceback.StackSummary.extract(
+            reversed(list(traceback.walk_stack(frame))), lookup_lines=False
+        )
+        lines += [f'  File "{c.filename}", line {c.lineno}, in {c.name}\n' for c in calls]
+    return "".join(lines)

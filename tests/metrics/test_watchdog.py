@@ -41,6 +41,23 @@ def test_a_silence_is_reported_with_the_stacks_of_all_threads(tmp_path, capfd):
     assert REPORT.search(written) and "in a_thread_that_hangs" in written
 
 
+def test_the_main_thread_comes_first_however_many_there_are(tmp_path):
+    file = tmp_path / "hang.txt"
+    go_on = threading.Event()
+    threads = [threading.Thread(target=go_on.wait, name=f"worker {n}") for n in range(150)]
+    for thread in threads:
+        thread.start()
+    with Watchdog(0.05, file) as watchdog:
+        watchdog.alive("step 1")
+        _wait_for(2, file)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    first, *others = file.read_text().split("\nThread ")[1:]
+    assert "MainThread" in first and "in _wait_for" in first
+    assert all(any(f"(worker {n})" in other for other in others) for n in range(150))
+
+
 def test_it_writes_again_each_time_the_silence_has_doubled(tmp_path):
     file = tmp_path / "hang.txt"
     start = time.monotonic()
