@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the page to write; a picture of the main charts goes beside it as .png "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="NATS",
+        help="also say at which step, and after what time, each run first has this held-out "
+        "negative log perplexity, such as -1.5",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -53,9 +60,10 @@ def main(args: argparse.Namespace) -> int:
         width=10.0 if study else 12.0,
     )
     sections = charts.sections(configurations, task, scores)
+    written = page.render(configurations, task, sections, scores, args.threshold)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page.render(configurations, task, sections, scores), encoding="utf-8")
+        output.write_text(written, encoding="utf-8")
         output.with_suffix(".png").write_bytes(picture)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror}") from error
@@ -65,6 +73,11 @@ def main(args: argparse.Namespace) -> int:
     print(summary.text_table([run.name for run in found], rows))
     if comparisons:
         print("\n" + summary.text_table(*summary.comparison_table(comparisons)))
+    if args.threshold is not None:
+        print(
+            "\n"
+            + summary.text_table(*summary.threshold_table(configurations, task, args.threshold))
+        )
     for verdict in verdicts(comparisons):
         print(f"\n{verdict}")
     pairs = [pair for over_seeds in comparisons for pair in over_seeds.pairs]

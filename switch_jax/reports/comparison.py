@@ -130,7 +130,7 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
     target = reference.last(QUALITY)
     if not math.isfinite(target):
         return None
-    reached = _first_reached(curve, target)
+    reached = first_reached(curve, target)
     lead_step, lead = _lead(reference, curve, QUALITY)
     _, content_lead = _lead(reference, curve, CONTENT_QUALITY)
     return Comparison(
@@ -242,7 +242,7 @@ def _known(series: Series, name: str) -> np.ndarray:
     return np.isfinite(series.get(name)) & (series.step > 0)
 
 
-def _first_reached(curve: Series, target: float) -> tuple[float, float, bool] | None:
+def first_reached(curve: Series, target: float) -> tuple[float, float, bool] | None:
     """Step and seconds at which a held-out curve first has a value, and if it had from the start.
 
     None if it never does. The untrained model of step 0 only serves as the start of the first
@@ -266,7 +266,7 @@ def _speedup_curve(dense: Series, sparse: Series) -> SpeedupCurve:
     trained = sparse.step > 0
     step, seconds = sparse.step[trained], sparse.seconds[trained]
     never = (math.nan, math.nan, False)
-    reached = [_first_reached(dense, x) or never for x in sparse.get(QUALITY)[trained]]
+    reached = [first_reached(dense, x) or never for x in sparse.get(QUALITY)[trained]]
     # Without step 0 the first evaluation is only an upper bound, which would read as a speed-up.
     exact = [(math.nan, math.nan) if at_first else (s, t) for s, t, at_first in reached]
     dense_step, dense_seconds = np.array(exact, float).T

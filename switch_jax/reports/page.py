@@ -18,6 +18,7 @@ from switch_jax.reports.summary import (
     facts_table,
     final_numbers,
     task_numbers,
+    threshold_table,
 )
 from switch_jax.reports.verdict import verdicts
 from switch_jax.schema import printable
@@ -83,6 +84,7 @@ def render(
     task: str | None,
     sections: Sequence[Section],
     downstream: Downstream,
+    threshold: float | None = None,
 ) -> str:
     """The whole page.
 
@@ -91,6 +93,8 @@ def render(
       task: the held-out task the runs are compared on.
       sections: the charts.
       downstream: scores on downstream tasks, of the runs in this order.
+      threshold: a held-out negative log perplexity; when each configuration first has it becomes
+        a table. None = no table.
     """
     runs = [run for configuration in found for run in configuration.runs]
     names = [run.name for run in runs]
@@ -100,6 +104,7 @@ def render(
     parts = [
         f"<h1>{html.escape(title(found))}</h1>",
         _headline(found, task, comparisons, downstream),
+        "" if threshold is None else _table(*threshold_table(found, task, threshold)),
         *(_charts(section) for section in sections),
     ]
     parts += [

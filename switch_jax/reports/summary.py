@@ -5,12 +5,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds, in_number
+from switch_jax.reports.comparison import (
+    Comparison,
+    ComparisonOverSeeds,
+    first_reached,
+    in_number,
+)
+from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
 from switch_jax.reports.runs import Run
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = list[tuple[str, list[str]]]
+_NONE = "–"  # in a cell: no run has such a number
 
 
 def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
@@ -64,15 +71,15 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
 
 def comparison_table(comparisons: Sequence[ComparisonOverSeeds]) -> tuple[list[str], Rows]:
     """The columns' heads, and a row for each comparison; a cell is mean and range over seeds."""
-    columns: dict[str, tuple[Callable[[Comparison], float | None], str]] = {
-        "reaches the dense run's final value at step": (lambda pair: pair.step, ",.0f"),
-        "speed-up in steps": (lambda pair: pair.step_speedup, ".2f"),
-        "speed-up in time": (lambda pair: pair.time_speedup, ".2f"),
-        "lead at the end [nats]": (lambda pair: pair.final_lead, "+.3f"),
-        "without sentinels and EOS": (lambda pair: pair.content_lead, "+.3f"),
+    columns: dict[str, tuple[Callable[[Comparison], float | None], Callable[[float], str]]] = {
+        "reaches the dense run's final value at step": (lambda pair: pair.step, "{:,.0f}".format),
+        "speed-up in steps": (lambda pair: pair.step_speedup, "{:.2f}".format),
+        "speed-up in time": (lambda pair: pair.time_speedup, "{:.2f}".format),
+        "lead at the end [nats]": (lambda pair: pair.final_lead, "{:+.3f}".format),
+        "without sentinels and EOS": (lambda pair: pair.content_lead, "{:+.3f}".format),
         "ahead from step": (
             lambda pair: pair.in_front_from if pair.final_lead > 0 else None,
-            ",.0f",
+            "{:,.0f}".format,
         ),
     }
     several_dense = len({c.dense.label for c in comparisons}) > 1
@@ -91,12 +98,38 @@ def comparison_table(comparisons: Sequence[ComparisonOverSeeds]) -> tuple[list[s
     return list(columns), rows
 
 
-def _over_seeds(values: Sequence[float | None], form: str) -> str:
+def threshold_table(
+    found: Sequence[Configuration], task: str | None, threshold: float
+) -> tuple[list[str], Rows]:
+    """When each configuration first has a held-out value: the "time to quality" of Table 1.
+
+    Args:
+      found: the configurations.
+      task: the held-out task.
+      threshold: negative log perplexity, nats.
+
+    Returns:
+      The columns' heads, and a row for each configuration; a cell is mean and range over seeds.
+    """
+    rows = []
+    for configuration in found:
+        curves = [s for run in configuration.runs if (s := held_out(run, task)) is not None]
+        reached = [first_reached(curve, threshold) for curve in curves]
+        bound = "at most " if any(r is not None and r[2] for r in reached) else ""
+        cells = [
+            _over_seeds([r[i] if r is not None else None for r in reached], form)
+            for i, form in enumerate(("{:,.0f}".format, duration))
+        ]
+        rows.append((configuration.title, [bound * (cell != _NONE) + cell for cell in cells]))
+    return [f"reaches {threshold:g} at step", "after a training time of"], rows
+
+
+def _over_seeds(values: Sequence[float | None], form: Callable[[float], str]) -> str:
     """Mean and range of the numbers that there are; of how many seeds, if some have none."""
     known = [x for x in values if x is not None and math.isfinite(x)]
     if not known:
-        return "–"
-    mean, low, high = (format(x, form) for x in (np.mean(known), min(known), max(known)))
+        return _NONE
+    mean, low, high = (form(float(x)) for x in (np.mean(known), min(known), max(known)))
     text = mean if low == high else f"{mean} ({low} to {high})"
     return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)} seeds"
 

@@ -25,10 +25,10 @@ SPEED_UP = "Speed-up over training"
 TABLES = ["Final numbers", "The runs", "Operative gin config"]
 
 
-def make_report(*folders, output):
+def make_report(*folders, output, flags=()):
     parser = argparse.ArgumentParser()
     report.add_arguments(parser)
-    args = parser.parse_args([*map(str, folders), "--output", str(output)])
+    args = parser.parse_args([*map(str, folders), "--output", str(output), *flags])
     assert report.main(args) == 0
     return output.read_text(encoding="utf-8")
 
@@ -68,7 +68,9 @@ def pair(tmp_path_factory, write_run):
     dense = write_run(folder / "dense", num_experts=0, steps=400, rate=100)
     sparse = write_run(folder / "switch_8e", num_experts=8, steps=400, rate=70)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        page = make_report(dense, sparse, output=folder / "out" / "report.html")
+        page = make_report(
+            dense, sparse, output=folder / "out" / "report.html", flags=["--threshold=-5"]
+        )
     return folder, page, printed.getvalue()
 
 
@@ -98,6 +100,13 @@ def test_every_chart_names_its_axes_and_says_how_to_read_it(pair):
     captions = re.findall("<figcaption>(.*?)</figcaption>", page)
     assert len(captions) == page.count("<figure>") == 4 + 2 + 2 + 4 + 4 + 4
     assert all(len(caption) > 40 for caption in captions)
+
+
+def test_the_threshold_has_a_table_on_the_page_and_in_the_terminal(pair):
+    _, page, printed = pair
+    head, cells = "reaches -5 at step", r"<tr><th>switch_8e</th><td>(\d+)</td><td>(.*? s)</td>"
+    step, time = re.search(cells, page[page.index(head) :]).groups()
+    assert re.search(rf"switch_8e +{step} +{re.escape(time)}\n", printed[printed.index(head) :])
 
 
 def test_the_speed_up_is_marked_in_the_chart(pair):
