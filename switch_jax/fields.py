@@ -57,7 +57,10 @@ def check_fields(config: Any, **ranges: Range) -> None:
     for name, hint in hints.items():
         value = getattr(config, name)
         if not _is_a(value, hint):
-            raise FieldError(name, f"= {short_repr(value)}: it must be of type {_type_name(hint)}")
+            wanted = f"it must be {_kind(hint)}"
+            if hint is int and isinstance(value, float) and value.is_integer():
+                wanted += f": write {value:.0f}"
+            raise FieldError(name, f"= {short_repr(value)}: {wanted}")
     for name, allowed in ranges.items():
         value = getattr(config, name)
         problem = None if value is None else allowed.problem(value)
@@ -88,10 +91,22 @@ def _hints(config: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
-def _type_name(hint: Any) -> str:
-    if hint is bool:
-        return "bool (True or False)"
-    return getattr(hint, "__name__", str(hint))
+def _kind(hint: Any) -> str:
+    """What a value must be to match an annotation, in words, as "a whole number, or None"."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return ", or ".join(_kind(choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) is Mapping:
+        return "a dict, as in {'inputs': 512, 'targets': 114}"
+    if typing.get_origin(hint) is tuple:
+        return "a pair, as in (10, 20)"
+    kinds = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "a text in quotes",
+        type(None): "None",
+    }
+    return kinds[hint]
 
 
 def _is_a(value: Any, hint: Any) -> bool:

@@ -79,7 +79,7 @@ def parse(
         if not equals:
             raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
         if "." not in name and name not in macros:
-            raise UserError(f"no gin file knows a macro {name}{suggestion(name, macros)}")
+            raise UserError(f"no gin file knows a macro {name}{_where(name, macros)}")
         reader.set(name, value)
     for name in unneeded:
         if name in _unset():
@@ -209,6 +209,18 @@ def _check_macros() -> None:
     for name in sorted(gin_internals.macros()):
         if name not in used:
             raise UserError(f"nothing uses the macro {name}{suggestion(name, sorted(used))}")
+
+
+def _where(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown macro: packaged files that set it, or similar names."""
+    having = [
+        file
+        for file in packaged_files()
+        if re.search(rf"^{re.escape(name)}\s*=", (GIN_DIR / file).read_text(), re.MULTILINE)
+    ]
+    if not having:
+        return suggestion(name, known)
+    return f"; files with one are {', '.join(having[:3])}{', ...' if having[3:] else ''}"
 
 
 def _unset() -> list[str]:

@@ -122,6 +122,11 @@ class Reader:
 
     def _advice(self, message: str) -> str:
         """What to write instead, for an error message of gin."""
+        word = re.match(r"(\w+) is not a value", message)
+        if word and word[1].capitalize() in ("True", "False", "None"):
+            return f"; write {word[1].capitalize()}"
+        if word:
+            return f"; write '{word[1]}' if it is a text"
         if re.search(r"Unable to parse value|is not a value", message):
             return f"; a value is {_VALUES}"
         if "Expected ',' or" in message:

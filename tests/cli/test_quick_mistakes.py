@@ -37,8 +37,12 @@ def test_help_is_quick(command):
     [
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
         (["--gin_file=no_such.gin"], "no gin file no_such.gin"),
-        ([DEMO, "--gin.NUM_EXPERT=4"], "no gin file knows a macro NUM_EXPERT"),
-        ([DEMO, "--gin.NUM_EXPERTS='x'"], "NUM_EXPERTS = 'x': it must be of type int"),
+        ([DEMO, "--gin.NUM_EXPERT=4"], "no gin file knows a macro NUM_EXPERT; did you mean NUM_EX"),
+        (
+            ["--gin_file=runs/demo_dense.gin", "--gin.NUM_EXPERTS=8"],
+            "no gin file knows a macro NUM_EXPERTS; files with one are models/",
+        ),
+        ([DEMO, "--gin.NUM_EXPERTS='x'"], "NUM_EXPERTS = 'x': it must be a whole number"),
     ],
 )
 def test_a_mistake_is_quick(command, mistake, message):

@@ -39,7 +39,7 @@ def test_a_run_without_a_mistake_is_shown(capsys):
     ("arguments", "message"),
     [
         (["--gin_file=nowhere.gin"], r"no gin file nowhere\.gin in"),
-        (["--gin.NUM_EXPERTS='many'"], r"NUM_EXPERTS = 'many': it must be of type int"),
+        (["--gin.NUM_EXPERTS='many'"], r"NUM_EXPERTS = 'many': it must be a whole number"),
         (["--gin.MESH_EXPERT=4"], r"data x expert x model = 2 x 4 x 1 = 8, but there are 16 TPU"),
         (["--topology=v5p-256"], r"v5p-256 is 128 chips: .* = 16, but there are 128 TPU devices"),
         (["--process_count=4"], r"--on=tpu-vm has no use for --process_count"),
