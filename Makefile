@@ -8,8 +8,9 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 LOCKED := $(VENV)/.locked-$(VERSION)
 READY := $(VENV)/.ready-$(VERSION)
 TRANSFORMERS := $(VENV)/.transformers-$(VERSION)
+SITE := $(VENV)/.docs-$(VERSION)
 
-.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages study study-core-0 study-core-1 lock clean python-version
+.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages study study-core-0 study-core-1 docs lock clean python-version
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -136,6 +137,17 @@ runs/large_english/train.txt.gz: | setup
 	fi
 	@$(BIN)/python tasks/data/build_large_english.py runs/large_english/packages
 
+$(SITE): requirements-docs.txt $(READY)
+	@echo "docs: installing what builds the site"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+docs: setup $(SITE)  ## build the documentation site in build/site; warnings are errors
+	@echo "docs: writing the reference from the code"
+	@$(BIN)/python -m tools.reference
+	@echo "docs: building build/site/index.html"
+	@$(BIN)/zensical build --clean --strict
+
 lock: python-version  ## remake requirements.txt from setup.py; pins that still fit are kept
 	@echo "lock: resolving setup.py and its test extra into requirements.txt"
 	@$(PYTHON) -m venv --clear build/lock
@@ -147,5 +159,5 @@ lock: python-version  ## remake requirements.txt from setup.py; pins that still 
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	@echo "clean: removing $(VENV), build outputs and caches"
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

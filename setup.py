@@ -73,7 +73,7 @@ setup(
         # `switch_jax tasks cache`: Beam takes protobuf 6, sentencepiece 0.2.3 needs 7.
         "cache": ["apache-beam[tfrecord]>=2.77", "sentencepiece<0.2.3"],
         "wandb": ["wandb"],  # metrics also to Weights & Biases
-        "docs": ["pdoc"],  # reference pages from the docstrings
+        "docs": ["zensical", "mkdocstrings-python"],  # the documentation site
         "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py
     },
 )

@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         raise
 
 
-def _parsed(argv: list[str]) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the reference of the docs is made from it, too."""
     parser = argparse.ArgumentParser(
         prog="switch_jax", description="Pretrain Switch Transformers, from a laptop to TPU pods."
     )
@@ -101,6 +102,11 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
         )
         module.add_arguments(subparser)
         subparser.set_defaults(main=module.main)
+    return parser
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    parser = make_parser()
     for argument in argv:
         if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
             parser.error(f"{argument}: write a value after the =")

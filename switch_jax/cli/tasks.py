@@ -1,11 +1,13 @@
 """Lists tasks, shows their examples, and makes vocabularies and caches from them.
 
-switch_jax tasks                    lists all tasks and mixtures
-switch_jax tasks NAME               shows examples as the model sees them
-switch_jax tasks vocabulary NAME --size 8000 --output FILE
-                                    trains a SentencePiece vocabulary on its text
-switch_jax tasks cache NAME --output DIR
-                                    writes its tokens, for runs with USE_CACHED_TASKS
+    switch_jax tasks                    lists all tasks and mixtures
+    switch_jax tasks NAME               shows examples as the model sees them
+    switch_jax tasks vocabulary NAME --size 8000 --output FILE
+                                        trains a SentencePiece vocabulary on its text
+    switch_jax tasks cache NAME --output DIR
+                                        writes its tokens, for runs with USE_CACHED_TASKS
+
+Tasks of your own are found by --import. Nothing is downloaded.
 """
 
 import argparse

@@ -33,7 +33,9 @@ class RunConfig:
         its count of updates, which the learning rate follows. False: it starts anew.
       random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
         own.
-      log_period, eval_period, checkpoint_period: steps between.
+      log_period: steps between records of training.
+      eval_period: steps between evaluations.
+      checkpoint_period: steps between checkpoints.
       eval_steps: at most this many batches of each validation set.
       keep_checkpoints: how many of the newest checkpoints are kept.
       keep_best_checkpoints: how many of the best are kept too, of those that were evaluated.

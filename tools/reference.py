@@ -1,0 +1,236 @@
+"""Writes the pages of docs/reference that follow from the code: commands, macros, messages.
+
+    python -m tools.reference
+
+`make docs` runs it. Git ignores the pages, since everything on them stands elsewhere.
+"""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from switch_jax.cli import make_parser
+from switch_jax.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs/reference"
+
+# The files whose macros describe a run, a model and a Switch model. Those of the other files of
+# gin/runs come after them; the other models set the same macros.
+GIN_FILES = ["runs/pretrain.gin", "models/t5_base.gin", "models/switch_base.gin"]
+
+
+def main() -> None:
+    """Writes all pages."""
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page(), encoding="utf-8")
+
+
+# Commands, from their parsers. argparse has no public way to list what a parser takes.
+
+
+def commands_page() -> str:
+    """Every command with its help and its flags."""
+    parsers = _commands(make_parser())
+    lines = [
+        "# Commands",
+        "",
+        "What `switch_jax COMMAND --help` prints, made from the same parsers. Exit codes:",
+        "[exit codes](../exit_codes.md).",
+        "",
+    ]
+    for name, parser in parsers.items():
+        lines += [f"## switch_jax {name}", "", _linked((parser.description or "").strip()), ""]
+        for group in parser._action_groups:
+            rows = [_flag_row(a) for a in group._group_actions if a.dest != "help"]
+            if rows:
+                is_named = group.title not in ("options", "positional arguments")
+                lines += [f"{(group.title or '').capitalize()}:", ""] if is_named else []
+                lines += [*_table(["flag", "default", "what it does"], rows), ""]
+    return "\n".join(lines)
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return commands.choices
+
+
+def _flag_row(action: argparse.Action) -> list[str]:
+    value = ""
+    if action.nargs != 0:
+        choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+        value = str(action.metavar or choices or action.dest.upper())
+    flags = ", ".join(f"`{f}{'=' if value else ''}{value}`" for f in action.option_strings)
+    is_default_shown = action.default not in (None, "", False, [], argparse.SUPPRESS)
+    default = f"`{action.default}`" if is_default_shown else ""
+    text = (action.help or "") % (vars(action) | {"prog": "switch_jax"})
+    text = re.sub(r"; default: \S+$", "", text) if default else text
+    is_required = action.required and action.nargs not in ("*", "?")
+    return [flags or f"`{value}`", "required" if is_required else default, _linked(text)]
+
+
+# Macros, from the gin files and the docstrings of the dataclasses that they set.
+
+
+@dataclasses.dataclass
+class Macro:
+    """A macro of a gin file.
+
+    Attributes:
+      name: in capitals.
+      value: as the file has it.
+      comment: what the file says beside it: choices, or where the value is from.
+      fields: what it sets, as ('RunConfig', 'train_steps').
+    """
+
+    name: str
+    value: str
+    comment: str
+    fields: list[tuple[str, str]]
+
+    @property
+    def meaning(self) -> str:
+        """From the docstring of the dataclass."""
+        meanings = [_sentence(field_meanings(c).get(f, "")) for c, f in self.fields]
+        return " ".join(dict.fromkeys(meanings))
+
+
+def macros_of(file: str) -> list[Macro]:
+    """The macros that a gin file gives a value, in its order."""
+    text = (ROOT / "gin" / file).read_text(encoding="utf-8")
+    fields: dict[str, list[tuple[str, str]]] = {}
+    for config, field, macro in re.findall(r"^(\w+Config)\.(\w+) = %(\w+)$", text, re.M):
+        fields.setdefault(macro, []).append((config, field))
+    values = re.findall(r"^([A-Z]\w*) = (.+?)(?: +#[ ]*(.*))?$", text, re.M)
+    return [Macro(n, value, comment, fields.get(n, [])) for n, value, comment in values]
+
+
+def field_meanings(config: str) -> dict[str, str]:
+    """What the docstring of a config says of each of its fields."""
+    doc = inspect.getdoc(_dataclasses()[config]) or ""
+    attributes = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^  (\w[\w, ]*): (.+(?:\n    .+)*)", attributes, re.M)
+    return {n: " ".join(t.split()) for names, t in found for n in names.split(", ")}
+
+
+def _dataclasses() -> dict[str, Any]:
+    return {field.type.__name__: field.type for field in dataclasses.fields(Config)}  # type: ignore
+
+
+def macros_page() -> str:
+    """Every macro with its default, its meaning and the field that it sets."""
+    lines = [
+        "# Macros",
+        "",
+        "Every macro of the gin files, with the value that the file has. [Configs](../configs.md)",
+        "says how files are combined. The meaning is that of the [field](configs.md) it sets.",
+        "",
+    ]
+    known: set[str] = set()
+    for file in [*GIN_FILES, *_further_files()]:
+        macros = [m for m in macros_of(file) if m.fields and m.name not in known]
+        if not macros:
+            continue
+        known |= {macro.name for macro in macros}
+        rows = [
+            [f"`{m.name}`", f"`{m.value}`", m.meaning, m.comment, _field_links(m)] for m in macros
+        ]
+        heading = ["macro", "value", "what it is", "note in the file", "field"]
+        lines += [f"## {file}", "", *_table(heading, rows), ""]
+    return "\n".join(lines)
+
+
+def _further_files() -> list[str]:
+    files = sorted(str(p.relative_to(ROOT / "gin")) for p in (ROOT / "gin").rglob("*.gin"))
+    return [file for file in files if file not in GIN_FILES]
+
+
+def _field_links(macro: Macro) -> str:
+    return ", ".join(f"[`{c}.{f}`](configs.md#switch_jax.config.{c})" for c, f in macro.fields)
+
+
+# Messages, from the statements that raise them.
+
+
+ERRORS = ("UserError", "FieldError", "TransientError", "LostHostError", "storage_error")
+
+
+def messages_page() -> str:
+    """The messages of errors, by the part of the code that raises them."""
+    lines = [
+        "# Messages",
+        "",
+        "Every mistake is reported in one line, which says what is wrong and what to write",
+        "instead. These are the lines, with … for what varies, by the part of the code that finds",
+        "the mistake: search for some words of yours. Exit codes: [exit codes](../exit_codes.md).",
+        "",
+    ]
+    by_part: dict[str, list[str]] = {}
+    for folder in ("switch_jax", "tasks", "launch"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            path = file.relative_to(ROOT)
+            part = "/".join(path.parts[:2]) if len(path.parts) > 2 else path.parts[0]
+            by_part.setdefault(part, []).extend(_messages(ast.parse(file.read_text("utf-8"))))
+    for part, messages in by_part.items():
+        if messages:
+            lines += [f"## {part}", "", *(f"- {_escaped(m)}" for m in dict.fromkeys(messages)), ""]
+    return "\n".join(lines)
+
+
+def _messages(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ERRORS:
+                count = 2 if node.func.id == "FieldError" else 1
+                text = " ".join(_template(argument) for argument in node.args[:count])
+                if len(re.findall(r"[a-z]{2,}", text)) >= 4:  # else all of it varies
+                    yield text
+
+
+def _template(node: ast.expr) -> str:
+    """The text that an expression gives, with … for what is not written in it."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_template, parts))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _template(left) + _template(right)
+    return "…"
+
+
+# Markdown.
+
+
+def _table(heading: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return ["| " + " | ".join(c.replace("|", r"\|") for c in line) + " |" for line in lines]
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([*_<>\[\]])", r"\\\1", text)
+
+
+def _linked(text: str) -> str:
+    """With links where the text names a page of the docs."""
+    return re.sub(r"\bdocs/(\w+)\.md", r"[\1](../\1.md)", text)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_page,
+    "macros.md": macros_page,
+    "messages.md": messages_page,
+}
+
+if __name__ == "__main__":
+    main()
