@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-# Exit codes of `switch_jax train`, see docs/reliability.md. After these a job is not started again:
+# Exit codes of `switch_jax train`, see docs/exit_codes.md. After these a job is not started again:
 # it is done, has a mistake, does not fit, or was ended by Ctrl-C.
 FINAL = (0, 2, 3, 130)
 PREEMPTED = 75  # stopped by SIGTERM, with its state saved

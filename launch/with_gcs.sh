@@ -3,7 +3,7 @@
 #   with_gcs my-bucket other-bucket -- switch_jax train ...
 # For privileged containers. On GKE the cluster's own driver mounts the buckets. The limit matters only
 # for buckets without a hierarchical namespace, which cannot rename folders without it:
-# docs/reliability.md.
+# docs/many_hosts.md.
 set -euo pipefail
 while [ "$1" != -- ]; do
   mkdir -p "/gcs/$1"

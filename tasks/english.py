@@ -51,7 +51,7 @@ SPLITS = ("train", "validation")
 for corpus in CORPORA:
     files = {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in SPLITS}
     add_task(f"{corpus}_span_corruption", files)
-# Where `make study` builds it; another place is a task of one's own (docs/tasks.md).
+# Where `make study` builds it; another place is a task of one's own (docs/own_tasks.md).
 add_task(
     "large_english_span_corruption",
     {split: f"runs/large_english/{split}.txt.gz" for split in SPLITS},

@@ -79,7 +79,7 @@ class Target(Protocol[JobT]):
         """Runs the job, or follows it if it already runs, and starts it again after failures.
 
         Returns:
-          The exit code of `switch_jax train`; docs/reliability.md lists them.
+          The exit code of `switch_jax train`; docs/exit_codes.md lists them.
 
         Raises:
           UserError: the job cannot be started.

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     The message of a UserError is printed to standard error, as one line.
 
     Returns:
-      The exit code; the help of the subcommands and docs/reliability.md explain it.
+      The exit code; the help of the subcommands and docs/exit_codes.md explain it.
     """
     is_program = argv is None
     output = standard_streams.replace_standard_streams() if is_program else None

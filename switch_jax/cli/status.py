@@ -5,7 +5,7 @@
     switch_jax status --json gs://bucket/runs/large           # a JSON object a line, for programs
 
 Exit codes: 0; 2: a folder is not that of a run; 4: a run is stalled or has failed, and does not go
-on by itself. docs/reliability.md says when a run counts as stalled.
+on by itself. docs/monitoring.md says when a run counts as stalled.
 """
 
 import argparse

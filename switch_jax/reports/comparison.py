@@ -196,7 +196,7 @@ def caveats(pairs: Sequence[Comparison]) -> list[str]:
                 f"step {pair.step:,.0f}: the speed-up is at least what is stated."
             )
         notes += [
-            f"{run.name} skipped {run.skipped_steps:,} steps as bad (docs/reliability.md), so it "
+            f"{run.name} skipped {run.skipped_steps:,} steps as bad (docs/bad_steps.md), so it "
             "did not learn from the same batches as others."
             for run in (dense, sparse)
             if run.skipped_steps
