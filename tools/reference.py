@@ -129,7 +129,9 @@ def macros_page() -> str:
         "# Macros",
         "",
         "Every macro of the gin files, with the value that the file has. [Configs](../configs.md)",
-        "says how files are combined. The meaning is that of the [field](configs.md) it sets.",
+        "says how files are combined. A macro's name leads to the field that it sets, from whose",
+        "docstring the meaning is. In italics is the comment beside it in the file: choices, or",
+        "where the value is from.",
         "",
     ]
     known: set[str] = set()
@@ -138,11 +140,8 @@ def macros_page() -> str:
         if not macros:
             continue
         known |= {macro.name for macro in macros}
-        rows = [
-            [f"`{m.name}`", f"`{m.value}`", m.meaning, m.comment, _field_links(m)] for m in macros
-        ]
-        heading = ["macro", "value", "what it is", "note in the file", "field"]
-        lines += [f"## {file}", "", *_table(heading, rows), ""]
+        rows = _table(["macro", "value", "what it is"], map(_row, macros))
+        lines += [f"## {file}", "", *rows, ""]
     return "\n".join(lines)
 
 
@@ -151,8 +150,11 @@ def _further_files() -> list[str]:
     return [file for file in files if file not in GIN_FILES]
 
 
-def _field_links(macro: Macro) -> str:
-    return ", ".join(f"[`{c}.{f}`](configs.md#switch_jax.config.{c})" for c, f in macro.fields)
+def _row(macro: Macro) -> list[str]:
+    config = macro.fields[0][0]
+    link = f"[`{macro.name}`](configs.md#switch_jax.config.{config})"
+    comment = f" *{_escaped(macro.comment)}*" if macro.comment else ""
+    return [link, f"`{macro.value}`", macro.meaning + comment]
 
 
 # Messages, from the statements that raise them.

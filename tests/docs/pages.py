@@ -1,0 +1,49 @@
+"""The pages of the documentation, as the tests of this folder read them."""
+
+import re
+import runpy
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+reference = SimpleNamespace(**runpy.run_path(str(ROOT / "tools/reference.py")))
+
+
+def texts() -> dict[str, str]:
+    """The Markdown of every page by its path in the checkout, those made from the code too."""
+    written = [*DOCS.rglob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md"))]
+    made = {f"docs/reference/{name}": page() for name, page in reference.PAGES.items()}
+    return {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in written} | made
+
+
+def navigation() -> list[str]:
+    """The pages of the site, in their order, by their path in docs/."""
+
+    def pages(items: list[dict[str, Any]]) -> Iterator[str]:
+        for item in items:
+            for target in item.values():
+                yield from [target] if isinstance(target, str) else pages(target)
+
+    with open(ROOT / "zensical.toml", "rb") as file:
+        return list(pages(tomllib.load(file)["project"]["nav"]))
+
+
+def blocks(text: str) -> list[str]:
+    """The indented blocks of code, without the indentation."""
+    found = re.findall(r"(?:(?<=\n\n)|\A)((?: {4}.*\n|\n(?= {4}))+)", text + "\n")
+    return [re.sub("^    ", "", block, flags=re.M) for block in found]
+
+
+def commands(text: str) -> Iterator[str]:
+    """The lines of the blocks, each with those that continue it."""
+    for block in blocks(text):
+        yield from re.sub(r"\\\n\s*", " ", block).splitlines()
+
+
+def prose(text: str) -> str:
+    """The text without the blocks of code."""
+    return re.sub(r"(?m)^ {4}.*$", "", re.sub(r"(?s)^```.*?^```$", "", text, flags=re.M))

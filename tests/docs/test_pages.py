@@ -1,0 +1,110 @@
+"""What the pages name is there: links, files, macros, commands."""
+
+import re
+import shlex
+
+import pytest
+
+from switch_jax.cli import make_parser
+from switch_jax.cli.gin_flags import expand_bindings
+from tests.docs.pages import DOCS, ROOT, commands, navigation, prose, reference, texts
+
+TEXTS = texts()
+PAGES = sorted(TEXTS)
+MACROS = {
+    macro.name
+    for file in (ROOT / "gin").rglob("*.gin")
+    for macro in reference.macros_of(str(file.relative_to(ROOT / "gin")))
+}
+# Names in capitals that are no macros: of the environment, of other programs, and what stands for
+# a value in a command or a path.
+OTHER_NAMES = {
+    "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "TFDS_DATA_DIR", "WANDB_MODE",
+    "CPU_CORES", "MODEL_DIR", "PROJECT_NUMBER",
+}  # fmt: skip
+
+
+def _slug(heading: str) -> str:
+    """The anchor of a heading, as Python-Markdown makes it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
+def _anchors(page: str) -> set[str]:
+    return {_slug(heading) for heading in re.findall(r"^#+ (.+)$", TEXTS[page], re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    folder = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(TEXTS[page])):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (folder / path).resolve() if path else ROOT / page
+        name = str(file.relative_to(ROOT))
+        assert file.exists() or name in TEXTS, f"{target}: there is no {name}"
+        if anchor and not anchor.startswith("switch_jax."):  # those are of mkdocstrings
+            assert anchor in _anchors(name), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_is_named_is_there(page):
+    folders = "switch_jax|tests|gin|tasks|benchmarks|launch|docs|tools|models|runs|paper"
+    for path in re.findall(rf"`((?:{folders})/[\w/.*{{}},-]+)`", prose(TEXTS[page])):
+        if path.startswith("runs/") and not path.endswith(".gin"):
+            continue  # what a command writes
+        for name in _alternatives(path.rstrip("/")):
+            # In gin/ for a config; in a wheel, gin/, tasks/ and launch/ are below switch_jax/.
+            places = [name, f"gin/{name}", name.removeprefix("switch_jax/")]
+            assert any(any(ROOT.glob(place)) for place in places), name
+
+
+def _alternatives(path: str) -> list[str]:
+    """models/t5_{small,base}.gin as two paths."""
+    match = re.search(r"{([^}]*)}", path)
+    if not match:
+        return [path]
+    choices = match[1].split(",")
+    return [p for c in choices for p in _alternatives(path.replace(match[0], c, 1))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_macro_that_is_named_is_one(page):
+    text = TEXTS[page].replace(r"\_", "_")
+    if page == "docs/coming_from.md":  # the first column has the names of others
+        text = re.sub(r"(?m)^\|[^|]*\|", "|", text)
+    named = re.findall(r"--gin\.([A-Z][A-Z0-9_]*)\b(?![.\w])", text)
+    named += re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?: = [^`]*)?`", prose(text))
+    assert set(named) - {"NAME"} <= MACROS | OTHER_NAMES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_understood(page, capsys):
+    for line in commands(TEXTS[page]):
+        match = re.search(r"(?:^|\| |&& )switch_jax (.*)", line.strip())
+        if not match or re.search(r"\.\.\.|\bCHANGE\b|MODEL_DIR  |RUN\.\.\.", line):
+            continue
+        words = shlex.split(match[1], comments=True)
+        end = next((i for i, word in enumerate(words) if word in ("|", ">", "&&", ";")), None)
+        try:
+            make_parser().parse_args(expand_bindings(words[:end]))
+        except SystemExit:
+            pytest.fail(f"{line}: {capsys.readouterr().err}")
+
+
+def test_every_page_is_in_the_navigation():
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    assert set(navigation()) == pages | {f"reference/{name}" for name in reference.PAGES}
+
+
+def test_every_page_leads_to_the_next_one():
+    pages = navigation()
+    made = {f"reference/{name}" for name in reference.PAGES}
+    for page, following in zip(pages, pages[1:], strict=False):
+        if page in made or page == "changelog.md":
+            continue
+        last = TEXTS[f"docs/{page}"].rstrip().splitlines()[-1]
+        assert last.startswith("Next: "), page
+        targets = re.findall(r"\]\(([^)]+)\)", last)
+        folder = (DOCS / page).parent
+        assert DOCS / following in [(folder / target).resolve() for target in targets], page

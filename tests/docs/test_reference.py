@@ -1,0 +1,73 @@
+"""The pages that are made from the code: all of it is on them."""
+
+import dataclasses
+
+import pytest
+
+from switch_jax.cli import COMMANDS, gin_config, gin_internals, make_parser, plan
+from switch_jax.config import Config
+from switch_jax.errors import TransientError, UserError
+from switch_jax.trainer import signals
+from tests.docs.pages import DOCS, ROOT, reference
+
+CONFIGS = [field.type for field in dataclasses.fields(Config)]
+UNSET = ["MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH"]
+
+
+def test_every_macro_that_gin_knows_is_on_the_page():
+    page = reference.macros_page()
+    files = ["models/switch_base.gin", "runs/pretrain.gin"]
+    with gin_internals.state_restored():
+        gin_config.parse(files, [], [], UNSET)
+        macros = gin_internals.macros()
+    assert len(macros) > 60
+    for name in macros:
+        assert page.count(f"| [`{name}`](") == 1
+
+
+def test_a_row_has_the_field_the_value_the_meaning_and_the_comment_of_a_macro():
+    (row,) = [r for r in reference.macros_page().splitlines() if "`TRAIN_STEPS`" in r[:20]]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    link = "[`TRAIN_STEPS`](configs.md#switch_jax.config.RunConfig)"
+    assert cells[:2] == [link, "`550000`"]
+    assert cells[2].startswith("Optimiser steps in all") and cells[2].endswith(" *section 4.1*")
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_every_field_of_a_config_is_explained(config):
+    meanings = reference.field_meanings(config.__name__)
+    assert set(meanings) == {field.name for field in dataclasses.fields(config)}
+    assert all(meanings.values())
+
+
+def test_every_flag_of_every_command_is_on_the_page():
+    page = reference.commands_page()
+    sections = dict(part.split("\n", 1) for part in page.split("\n## switch_jax ")[1:])
+    assert list(sections) == list(COMMANDS)
+    for name, parser in reference._commands(make_parser()).items():
+        words = parser.format_help().replace(",", " ").replace("[", " ").replace("]", " ").split()
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        own = {f for f in flags if f in parser._option_string_actions and f != "--help"}
+        assert own
+        for flag in own:
+            assert f"`{flag}" in sections[name]
+
+
+def test_messages_have_what_is_written_in_them_and_dots_for_what_varies(tmp_path):
+    page = reference.messages_page()
+    assert "- no --gin\\_file: give one, for example --gin\\_file=runs/demo\\_switch.gin" in page
+    assert "checkpoints cannot be written to …: …; what was saved before is still there" in page
+
+
+def test_the_page_of_exit_codes_has_those_of_the_code():
+    page = (DOCS / "exit_codes.md").read_text()
+    codes = {0, UserError.exit_code, TransientError.exit_code, plan.DOES_NOT_FIT}
+    codes |= set(signals._EXIT_CODES.values())
+    assert {130, 75, 1, 2, 3} <= codes
+    for code in codes:
+        assert f"| {code} |" in page or f", {code} |" in page
+
+
+def test_the_pages_are_written_where_git_ignores_them():
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert {f"/docs/reference/{name}" for name in reference.PAGES} <= set(ignored)
