@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+import switch_jax
 from switch_jax.cli import COMMANDS, gin_config, gin_internals, make_parser, plan
 from switch_jax.config import Config
 from switch_jax.errors import TransientError, UserError
@@ -53,10 +54,16 @@ def test_every_flag_of_every_command_is_on_the_page():
             assert f"`{flag}" in sections[name]
 
 
-def test_messages_have_what_is_written_in_them_and_dots_for_what_varies(tmp_path):
+def test_messages_have_what_is_written_in_them_and_dots_for_what_varies():
     page = reference.messages_page()
     assert "- no --gin\\_file: give one, for example --gin\\_file=runs/demo\\_switch.gin" in page
     assert "checkpoints cannot be written to …: …; what was saved before is still there" in page
+
+
+def test_every_public_name_is_on_the_page_of_python():
+    page = (DOCS / "reference/python.md").read_text()
+    for name in set(switch_jax.__all__) - {"__version__"}:
+        assert f"::: switch_jax.{name}\n" in page
 
 
 def test_the_page_of_exit_codes_has_those_of_the_code():
