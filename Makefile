@@ -147,6 +147,7 @@ docs: setup $(SITE)  ## build the documentation site in build/site; warnings are
 	@$(BIN)/python -m tools.reference
 	@echo "docs: building build/site/index.html"
 	@$(BIN)/zensical build --clean --strict
+	@echo "docs: to search it, too: python3 -m http.server --directory build/site, then http://localhost:8000"
 
 lock: python-version  ## remake requirements.txt from setup.py; pins that still fit are kept
 	@echo "lock: resolving setup.py and its test extra into requirements.txt"
