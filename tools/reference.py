@@ -52,7 +52,7 @@ def commands_page() -> str:
             if rows:
                 is_named = group.title not in ("options", "positional arguments")
                 lines += [f"{(group.title or '').capitalize()}:", ""] if is_named else []
-                lines += [*_table(["flag", "default", "what it does"], rows), ""]
+                lines += _stacked(_table(["flag", "default", "what it does"], rows))
     return "\n".join(lines)
 
 
@@ -141,7 +141,7 @@ def macros_page() -> str:
             continue
         known |= {macro.name for macro in macros}
         rows = _table(["macro", "value", "what it is"], map(_row, macros))
-        lines += [f"## {file}", "", *rows, ""]
+        lines += [f"## {file}", "", *_stacked(rows)]
     return "\n".join(lines)
 
 
@@ -213,6 +213,11 @@ def _template(node: ast.expr) -> str:
 def _table(heading: list[str], rows: Iterable[list[str]]) -> list[str]:
     lines = [heading, ["---"] * len(heading), *rows]
     return ["| " + " | ".join(c.replace("|", r"\|") for c in line) + " |" for line in lines]
+
+
+def _stacked(table: list[str]) -> list[str]:
+    """A table whose cells are below each other where the screen is narrow (assets/site.css)."""
+    return ['<div class="stacked" markdown>', "", *table, "", "</div>", ""]
 
 
 def _escaped(text: str) -> str:

@@ -35,6 +35,7 @@ def test_every_page_is_built_and_loads_nothing_from_another_host(site):
         text = (site / page).with_suffix(".html").read_text()
         assert not loaded.search(text), page
         assert "</article>" in text
+        assert not re.search(r"<p>(switch_jax|python|make) [a-z]+ -", text), f"{page}: code as text"
 
 
 def test_names_of_python_have_their_docstrings(site):
