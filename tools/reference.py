@@ -12,13 +12,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from switch_jax.cli import make_parser
-from switch_jax.config import Config
+from switch_jax.cli.gin_config import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"
+CLASSES = {config.__name__: config for config in CONFIGS.values()}
 
 # The files whose macros describe a run, a model and a Switch model. Those of the other files of
 # gin/runs come after them; the other models set the same macros.
@@ -113,14 +113,10 @@ def macros_of(file: str) -> list[Macro]:
 
 def field_meanings(config: str) -> dict[str, str]:
     """What the docstring of a config says of each of its fields."""
-    doc = inspect.getdoc(_dataclasses()[config]) or ""
+    doc = inspect.getdoc(CLASSES[config]) or ""
     attributes = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
     found = re.findall(r"^  (\w[\w, ]*): (.+(?:\n    .+)*)", attributes, re.M)
     return {n: " ".join(t.split()) for names, t in found for n in names.split(", ")}
-
-
-def _dataclasses() -> dict[str, Any]:
-    return {field.type.__name__: field.type for field in dataclasses.fields(Config)}  # type: ignore
 
 
 def macros_page() -> str:

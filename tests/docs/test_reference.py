@@ -6,12 +6,11 @@ import pytest
 
 import switch_jax
 from switch_jax.cli import COMMANDS, gin_config, gin_internals, make_parser, plan
-from switch_jax.config import Config
 from switch_jax.errors import TransientError, UserError
 from switch_jax.trainer import signals
 from tests.docs.pages import DOCS, ROOT, reference
 
-CONFIGS = [field.type for field in dataclasses.fields(Config)]
+CONFIGS = list(gin_config.CONFIGS.values())
 UNSET = ["MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH"]
 
 
@@ -36,6 +35,8 @@ def test_a_row_has_the_field_the_value_the_meaning_and_the_comment_of_a_macro():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_every_field_of_a_config_is_explained(config):
+    page = (DOCS / "reference/configs.md").read_text()
+    assert f"::: switch_jax.config.{config.__name__}\n" in page
     meanings = reference.field_meanings(config.__name__)
     assert set(meanings) == {field.name for field in dataclasses.fields(config)}
     assert all(meanings.values())
