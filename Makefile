@@ -45,7 +45,7 @@ test: setup $(TRANSFORMERS)  ## lint, types and the fast tests
 	@echo "test: ruff"
 	@$(BIN)/ruff check .
 	@echo "test: mypy"
-	@$(BIN)/mypy switch_jax tasks launch
+	@$(BIN)/mypy switch_jax tasks launch tools
 	@echo "test: pytest, all but the slow tests"
 	@$(BIN)/pytest -q -n 2 -m "not slow"
 
