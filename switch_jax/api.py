@@ -17,13 +17,10 @@ from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
+from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.inference.interactive import InteractiveModel
-from switch_jax.inference.trained_model import (
-    check_vocabularies_of_run,
-    decoding_config,
-    prepare_model,
-)
+from switch_jax.inference.trained_model import decoding_config, prepare_model
 from switch_jax.paths import is_file, local_path
 from switch_jax.run_folder import RunFolder
 

@@ -141,7 +141,7 @@ def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> No
     from switch_jax.conversion.hugging_face.export import write_folder
     from switch_jax.conversion.hugging_face.model_config import config_json
     from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
-    from switch_jax.inference.trained_model import check_vocabularies_of_run
+    from switch_jax.data.checks import check_vocabularies_of_run
 
     config, checkpoint = _open_run(args, source)
     described = config_json(config, args.model_type)

@@ -45,8 +45,7 @@ def main(args: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")  # nothing is computed on this machine's accelerator
 
     from switch_jax.checkpointing import find_checkpoint
-    from switch_jax.data.checks import check_vocabulary
-    from switch_jax.inference.trained_model import check_vocabularies_of_run
+    from switch_jax.data.checks import check_vocabularies_of_run, check_vocabulary
     from switch_jax.serving.export import write_folder
 
     config = run.config

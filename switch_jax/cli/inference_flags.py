@@ -78,7 +78,8 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     multihost.connect(args, config.mesh)
     multihost.enable_compilation_cache()
 
-    from switch_jax.inference.trained_model import check_vocabularies_of_run, prepare_model
+    from switch_jax.data.checks import check_vocabularies_of_run
+    from switch_jax.inference.trained_model import prepare_model
 
     trained = prepare_model(run.model_dir, config, decoding_config(args, config))
     check_vocabularies_of_run(run.model_dir, config.data, run.own_config)

@@ -1,12 +1,14 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from switch_jax.config import DataConfig
+from switch_jax.config import Config, DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import (
     OpenedTasks,
     all_tasks,
+    identities,
     in_order,
     tasks_to_read,
     vocabulary_size,
@@ -17,6 +19,7 @@ from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder, read_run_json
 
 
 def check_vocabulary(config: DataConfig, rows: int) -> None:
@@ -106,3 +109,36 @@ def _check_example(example: Example | None, task: seqio.Task, config: DataConfig
             f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
             f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
         )
+
+
+def check_vocabularies_of_run(
+    model_dir: Path, data: DataConfig, own_config: Callable[[], Config] | None
+) -> None:
+    """Checks that the data have the vocabularies that a run was trained with.
+
+    `run.json` identifies those. Older versions did not record them: for their runs they are taken
+    from the run's config. Where they cannot be found out, nothing is checked.
+
+    Args:
+      model_dir: the run's folder.
+      data: what the model is used on.
+      own_config: reads the config that the run was trained with; None: it is not to be read.
+
+    Raises:
+      UserError: a vocabulary is another one.
+    """
+    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
+    if not trained_with and own_config:
+        try:
+            trained_with = identities(own_config().data)
+        except UserError:  # it needs values of the command line, or a vocabulary's file is missing
+            pass
+    for name, vocabulary in identities(data).items():
+        expected = (trained_with or {}).get(name, vocabulary)
+        if vocabulary != expected:
+            raise UserError(
+                f"the {name} of {data.mixture_or_task_name} have another vocabulary "
+                f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
+                "would stand for other words; take a task with that vocabulary, or set VOCABULARY "
+                "to it"
+            )

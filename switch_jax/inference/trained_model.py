@@ -1,7 +1,6 @@
 """A model with its parameters' place, prepared for inference."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ from switch_jax.config import Config, DataConfig
 from switch_jax.config.renamed_fields import recorded_model
 from switch_jax.data.checks import check_vocabulary
 from switch_jax.data.configured_tasks import identities, vocabularies
-from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
 
@@ -94,36 +91,3 @@ def decoding_config(
         eos_id=vocabularies(data)["targets"].eos_id,
         **options,
     )
-
-
-def check_vocabularies_of_run(
-    model_dir: Path, data: DataConfig, own_config: Callable[[], Config] | None
-) -> None:
-    """Checks that the data have the vocabularies that a run was trained with.
-
-    `run.json` identifies those. Older versions did not record them: for their runs they are taken
-    from the run's config. Where they cannot be found out, nothing is checked.
-
-    Args:
-      model_dir: the run's folder.
-      data: what the model is used on.
-      own_config: reads the config that the run was trained with; None: it is not to be read.
-
-    Raises:
-      UserError: a vocabulary is another one.
-    """
-    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
-    if not trained_with and own_config:
-        try:
-            trained_with = identities(own_config().data)
-        except UserError:  # it needs values of the command line, or a vocabulary's file is missing
-            pass
-    for name, vocabulary in identities(data).items():
-        expected = (trained_with or {}).get(name, vocabulary)
-        if vocabulary != expected:
-            raise UserError(
-                f"the {name} of {data.mixture_or_task_name} have another vocabulary "
-                f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
-                "would stand for other words; take a task with that vocabulary, or set VOCABULARY "
-                "to it"
-            )
