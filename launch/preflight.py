@@ -56,7 +56,7 @@ def check_rehearsal(config: Config, process_count: int) -> None:
             f"{size}, or set MESH_DATA, MESH_EXPERT or MESH_MODEL"
         )
     _check_on(config, mesh_shape(mesh, size, platform="cpu"))
-    check_paths(config.run)
+    check_paths(config)
     open_data(config)
 
 

@@ -14,6 +14,7 @@ from switch_jax.cli.gin_reading import Reader, one_line_errors, packaged_files, 
 from switch_jax.config import (
     Config,
     DataConfig,
+    DistillationConfig,
     GuardConfig,
     LossConfig,
     MeshConfig,
@@ -34,6 +35,7 @@ CONFIGS: dict[str, Any] = {
     "optimizer": OptimizerConfig,
     "loss": LossConfig,
     "guard": GuardConfig,
+    "distillation": DistillationConfig,
 }
 _CONFIGURABLES = {
     name: gin.external_configurable(config, module="switch_jax") for name, config in CONFIGS.items()

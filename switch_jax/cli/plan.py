@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switch_jax.cli import gin_flags
+from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
 from switch_jax.hardware import Slice
@@ -72,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
     _check_picture(args.picture)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
     config = gin_flags.build(args, unneeded=unneeded)
+    config = with_teacher(config, gin_flags.search_paths(args))
     try:
         config = config.replace("mesh", **mesh)
     except FieldError as error:

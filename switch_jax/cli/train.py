@@ -21,6 +21,7 @@ import argparse
 import sys
 
 from switch_jax.cli import data_flags, gin_flags, multihost
+from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 
 
@@ -41,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
-    config = gin_flags.build(args)
+    config = with_teacher(gin_flags.build(args), gin_flags.search_paths(args))
     data_flags.apply(args)
     if args.dry_run:
         return _check(args, config)

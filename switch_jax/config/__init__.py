@@ -1,4 +1,4 @@
-"""The configuration of a run: one frozen object, made of seven parts.
+"""The configuration of a run: one frozen object, made of eight parts.
 
 Nothing here loads JAX, TensorFlow or gin.
 """
@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from switch_jax.config.data import DataConfig
+from switch_jax.config.distillation import DistillationConfig
 from switch_jax.config.guard import GuardConfig
 from switch_jax.config.loss import LossConfig
 from switch_jax.config.mesh import MeshConfig
@@ -18,6 +19,7 @@ from switch_jax.errors import UserError
 __all__ = [
     "Config",
     "DataConfig",
+    "DistillationConfig",
     "GuardConfig",
     "LossConfig",
     "MeshConfig",
@@ -39,6 +41,9 @@ class Config:
       optimizer: how the parameters are updated.
       loss: what is minimised.
       guard: when a step is bad, and what follows.
+      distillation: the teacher that it learns from, if there is one.
+      teacher: the config of the teacher's run, which is read from its folder: no part of this one's
+        gin text. None: there is no teacher.
     """
 
     run: RunConfig
@@ -48,9 +53,16 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     guard: GuardConfig = GuardConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    teacher: "Config | None" = None
 
     def __post_init__(self) -> None:
-        """Raises UserError where the run is too short for its learning-rate schedule."""
+        """Raises UserError where two parts contradict each other."""
+        self._check_schedule()
+        self._check_start()
+        self._check_teacher()
+
+    def _check_schedule(self) -> None:
         steps, warmup = self.lr_decay_steps, self.optimizer.warmup_steps
         if steps and warmup + steps > self.run.train_steps:
             raise UserError(
@@ -58,6 +70,34 @@ class Config:
                 f"{steps:,} of decay, more than TRAIN_STEPS = {self.run.train_steps:,}: lower "
                 "WARMUP_STEPS" + (" or DECAY_STEPS" if self.optimizer.decay_steps else "")
             )
+
+    def _check_start(self) -> None:
+        distillation, start = self.distillation, self.run.initial_checkpoint_path
+        is_taken = distillation.teacher_dir is not None and distillation.initialize_from_teacher
+        if is_taken and start is not None:
+            raise UserError(
+                f"the run cannot start both from INITIAL_CHECKPOINT_PATH = {start!r} and from the "
+                f"weights of TEACHER_DIR = {distillation.teacher_dir!r}: set "
+                "INITIALIZE_FROM_TEACHER to False, or INITIAL_CHECKPOINT_PATH to None"
+            )
+
+    def _check_teacher(self) -> None:
+        if self.teacher is None:
+            return
+        rows, own = self.teacher.model.num_embeddings, self.model.num_embeddings
+        if rows != own:
+            raise UserError(
+                f"the teacher in {self.distillation.teacher_dir} has NUM_EMBEDDINGS = {rows}, and "
+                f"the model {own}: set NUM_EMBEDDINGS to {rows}, or take a teacher of the model's "
+                "vocabulary"
+            )
+
+    @property
+    def teacher_model(self) -> ModelConfig | None:
+        """The model of the teacher that each step runs; None where the loss has no part of it."""
+        if self.teacher is None or not self.distillation.fraction_soft:
+            return None
+        return self.teacher.model
 
     @property
     def lr_decay_steps(self) -> int:
@@ -78,6 +118,8 @@ class Config:
         """Gin text that describes this config, without macros."""
         lines = []
         for part in dataclasses.fields(self):
+            if part.name == "teacher":
+                continue
             values = getattr(self, part.name)
             for field in dataclasses.fields(values):
                 value = getattr(values, field.name)

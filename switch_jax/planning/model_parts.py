@@ -3,6 +3,7 @@
 import re
 
 # The names of `jax.named_scope` in the model's code.
+TEACHER = "teacher"  # all of its forward pass
 MODEL_PARTS = (
     "optimizer",
     "router",
@@ -12,12 +13,15 @@ MODEL_PARTS = (
     "dense_ffn",
     "logits",
     "embedding",
+    TEACHER,
 )
 OTHER = "other"  # norms, residuals and copies
 _SCOPES = re.compile("|".join(rf"\b{part}\b" for part in MODEL_PARTS))
 
 
 def model_part(op_name: str) -> str:
-    """The innermost model part in an operation's scopes, or 'other'."""
+    """The innermost model part in an operation's scopes, or 'other'; all of a teacher is one."""
     scopes = _SCOPES.findall(op_name)
+    if TEACHER in scopes:
+        return TEACHER
     return scopes[-1] if scopes else OTHER

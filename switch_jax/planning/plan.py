@@ -9,13 +9,15 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.hardware import Slice
-from switch_jax.model.flops import parameter_count, training_flops
+from switch_jax.model import abstract_parameters
+from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation
 from switch_jax.planning.model_parts import model_part
+from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 from switch_jax.train_step.state import abstract_state
@@ -70,9 +72,10 @@ class Plan:
       mesh: devices along (data, expert, model).
       parameters: their number in the whole model.
       parameter_bytes, optimizer_bytes: of one copy, however it is sharded.
+      teacher_bytes: of one copy of the teacher's parameters; 0: there is no teacher.
       hbm_bytes: memory that each chip needs.
       hbm_limit_bytes: memory that each chip has for programs.
-      model_flops: of a step on all chips together; see `model.flops.training_flops`.
+      model_flops: of a step on all chips together; see `train_step.flops.step_flops`.
       slot_flops: the same, with the empty slots of experts.
       tokens: input and target tokens of a step, padding included.
       input_tokens: input tokens of a step.
@@ -86,6 +89,7 @@ class Plan:
     parameters: int
     parameter_bytes: int
     optimizer_bytes: int
+    teacher_bytes: int
     hbm_bytes: int
     hbm_limit_bytes: int
     model_flops: float
@@ -130,6 +134,7 @@ class Plan:
             "parameters": self.parameters,
             "parameter_bytes": self.parameter_bytes,
             "optimizer_bytes": self.optimizer_bytes,
+            "teacher_bytes": self.teacher_bytes,
             "routing_groups": {stack: groups._asdict() for stack, groups in self.groups.items()},
             "hbm_bytes_per_chip": self.hbm_bytes,
             "hbm_limit_bytes": self.hbm_limit_bytes,
@@ -180,19 +185,20 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     else:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
         costs = None
-    batch_size, lengths = config.run.batch_size, config.data.lengths
+    teacher = config.teacher_model
     return Plan(
         topology=hardware,
         mesh=mesh.devices.shape,
         parameters=parameter_count(config.model),
         parameter_bytes=_total_bytes(state.parameters),
         optimizer_bytes=_total_bytes(state.optimizer),
+        teacher_bytes=0 if teacher is None else _total_bytes(abstract_parameters(teacher)),
         hbm_bytes=hbm_bytes,
         hbm_limit_bytes=hbm_limit,
-        model_flops=batch_size * training_flops(config.model, *lengths),
-        slot_flops=batch_size * training_flops(config.model, *lengths, slots),
+        model_flops=step_flops(config),
+        slot_flops=step_flops(config, slots),
         tokens=config.tokens_per_step,
-        input_tokens=batch_size * lengths[0],
+        input_tokens=config.run.batch_size * config.data.lengths[0],
         groups=groups,
         compile_seconds=compiled.seconds,
         costs=costs,

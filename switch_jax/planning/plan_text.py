@@ -14,6 +14,7 @@ def table(plan: Plan) -> str:
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
         _row("parameters", f"{count(plan.parameters)}, {_gib(plan.parameter_bytes)} in total"),
         _row("optimiser", f"{_gib(plan.optimizer_bytes)} in total"),
+        *([_row("teacher", f"{_gib(plan.teacher_bytes)} in total")] if plan.teacher_bytes else []),
         *(_row(f"routing, {stack}", str(groups)) for stack, groups in plan.groups.items()),
         *(_row("warning", groups.warning) for groups in plan.groups.values() if groups.warning),
         _row(
@@ -25,8 +26,9 @@ def table(plan: Plan) -> str:
     costs = plan.costs
     if costs is None:
         return "\n".join(lines)
+    inputs = "state, batch and teacher" if plan.teacher_bytes else "state and batch"
     lines += [
-        _row("  arguments", f"{_gib(costs.arguments_bytes)} (state and batch)"),
+        _row("  arguments", f"{_gib(costs.arguments_bytes)} ({inputs})"),
         _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
         _row("  temporaries", _gib(costs.temporaries_bytes)),
         _row("  program", _gib(costs.program_bytes)),

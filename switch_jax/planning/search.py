@@ -17,7 +17,7 @@ from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.planning.compiler import devices
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.train_step.microbatches import check_batch
-from switch_jax.train_step.state import TrainState, abstract_state
+from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 
 # Every layer communicates over the model axis: a larger one is slower.
 MAX_MODEL_AXIS = 16
@@ -29,7 +29,7 @@ class Candidate:
 
     Attributes:
       mesh: its axes.
-      state_bytes: of parameters and optimiser state on a chip.
+      state_bytes: of parameters, the teacher's too, and optimiser state on a chip.
       sent_bytes: an estimate of the bytes that a device sends in a step, for the order.
     """
 
@@ -147,14 +147,17 @@ def _factorisations(count: int, mesh: MeshConfig) -> Iterator[MeshConfig]:
 
 
 def _candidate(config: Config, hardware: Slice) -> Candidate | None:
-    if config.mesh.expert > max(1, config.model.num_experts):
+    teacher = config.teacher_model
+    num_experts = max(config.model.num_experts, teacher.num_experts if teacher else 0)
+    if config.mesh.expert > max(1, num_experts):
         return None  # a larger data axis is equivalent, without copies of experts
     try:
         mesh = _checked_mesh(config, hardware)
         state = abstract_state(config, mesh)
+        learnt_from = abstract_model(teacher, config.mesh, mesh) if teacher else {}
     except UserError:
         return None
-    state_bytes = hardware.generation.devices_per_chip * _shard_bytes(state)
+    state_bytes = hardware.generation.devices_per_chip * _shard_bytes((state, learnt_from))
     return Candidate(config.mesh, state_bytes, _sent_bytes(config, mesh, state))
 
 

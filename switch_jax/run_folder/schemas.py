@@ -105,7 +105,9 @@ _TRAIN = Object(
         "router": Object(optional=dict.fromkeys(STACKS, _ROUTER), nullable=True),
     },
     unchecked={
-        **_numbers("z_loss", "load_balance_loss", "router_z_loss", "parameter_norm"),
+        **_numbers(
+            "soft_cross_entropy", "z_loss", "load_balance_loss", "router_z_loss", "parameter_norm"
+        ),
         "model_flops_utilisation": number,
         "batches": integer,
         "batch_hashes": string,
@@ -180,6 +182,7 @@ RUN_JSON = Object(
         "seed": integer,
         "vocabulary": Object(others=string),
         "initial_checkpoint": nullable(string),
+        "teacher_checkpoint": nullable(string),
     },
     unchecked={
         "flops_per_token": number,

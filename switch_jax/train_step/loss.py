@@ -42,3 +42,23 @@ def token_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Tok
         correct=jnp.sum(correct * weights),
         tokens=weights.sum(),
     )
+
+
+def soft_cross_entropy(
+    logits: jax.Array, teacher_logits: jax.Array, weights: jax.Array, temperature: float
+) -> jax.Array:
+    """Sum over the real target tokens of -sum_v softmax(t / T)_v log softmax(s / T)_v, nats.
+
+    As in Mesh TensorFlow's StudentTeacher, which multiplies it by T^2, so that its gradients are
+    about as large at every temperature (Hinton et al. 2015, section 2.1).
+
+    Args:
+      logits: s, [B, L, V] float32.
+      teacher_logits: t, [B, L, V] float32.
+      weights: [B, L] float32, 1 on real tokens and 0 on padding.
+      temperature: T.
+    """
+    logits = logits / temperature
+    teacher = jax.nn.softmax(teacher_logits / temperature)
+    expected_logit = jnp.sum(teacher * logits, axis=-1)
+    return jnp.sum((jax.nn.logsumexp(logits, axis=-1) - expected_logit) * weights)

@@ -11,7 +11,7 @@ from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
-from switch_jax.train_step.state import TrainState
+from switch_jax.train_step.state import TrainState, abstract_model
 from switch_jax.train_step.step import make_train_step
 
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
@@ -20,7 +20,8 @@ _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stages.Lowered:
     """The step with its optimiser, microbatches and rematerialisation, ready to be compiled.
 
-    It takes state, batch and signals, and returns the new state and the step's `Metrics`.
+    It takes state, batch and signals, and returns the new state and the step's `Metrics`. Where the
+    config has a `teacher_model`, it takes its parameters, too, by the name `teacher`.
 
     Args:
       config: the run.
@@ -36,7 +37,10 @@ def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stage
         out_shardings=(shardings, replicated(mesh)),  # every host reads the metrics
         compiler_options=compiler_options(),
     )
-    return jitted.lower(state, abstract_batch(config, mesh), abstract_signals(mesh))
+    teacher = {}
+    if config.teacher_model is not None:
+        teacher = {"teacher": abstract_model(config.teacher_model, config.mesh, mesh)}
+    return jitted.lower(state, abstract_batch(config, mesh), abstract_signals(mesh), **teacher)
 
 
 def abstract_signals(mesh: Mesh) -> jax.ShapeDtypeStruct:

@@ -1,8 +1,9 @@
 """Which rows make up a microbatch, and whether a batch divides over microbatches and devices."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +35,17 @@ def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
     """Raises UserError, with the equation, where the batch does not divide evenly.
 
     Args:
-      config: the run.
+      config: the run; with a teacher, its groups have to fit too.
       mesh_shape: devices by mesh axis.
     """
+    _check_batch(config, mesh_shape, MACROS)
+    if config.teacher_model is not None:
+        teacher = dataclasses.replace(config, model=config.teacher_model)
+        macros = {stack: f"TEACHER_{macro}" for stack, macro in MACROS.items()}
+        _check_batch(teacher, mesh_shape, macros)
+
+
+def _check_batch(config: Config, mesh_shape: Mapping[str, int], macros: Mapping[str, str]) -> None:
     model, run = config.model, config.run
     batch_size, num_microbatches = run.batch_size, run.num_microbatches
     shards = batch_shards(mesh_shape)
@@ -50,7 +59,7 @@ def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
     if not model.num_experts:
         return
     for (stack, size), length in zip(model.group_sizes.items(), config.data.lengths, strict=True):
-        macro = MACROS[stack]
+        macro = macros[stack]
         check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, macro)
         rows = _group_rows(batch_size, length, size)
         if batch_size % (rows * parts):
@@ -73,14 +82,17 @@ def routing_groups(config: Config, mesh_shape: Mapping[str, int]) -> dict[str, G
     return training_groups(config.model, config.run.batch_size, config.data.lengths, parts)
 
 
-def split(model: ModelConfig, batch: Batch, parts: int) -> Batch:
+def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
     """[B, ...] -> [parts, B / parts, ...], by whole groups of rows that stay together.
+
+    `models` are those that compute with the batch, and whose groups stay whole.
 
     Microbatch i takes every `parts`-th of these groups, from the i-th on. So the rows that a device
     needs of each microbatch are among the rows that it has of the batch.
     """
     batch_size, length = batch["encoder_tokens"].shape
-    rows = rows_together(model, batch_size, (length, batch["decoder_segments"].shape[1]))
+    lengths = (length, batch["decoder_segments"].shape[1])
+    rows = math.lcm(*(rows_together(model, batch_size, lengths) for model in models))
 
     def split_array(x: jax.Array) -> jax.Array:
         x = x.reshape(batch_size // (parts * rows), parts, rows, *x.shape[1:])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
-from switch_jax.config import Config
+from switch_jax.config import Config, MeshConfig, ModelConfig
 from switch_jax.model import abstract_parameters, init_parameters, logical_axes
 from switch_jax.optim.optimizer import make_optimizer, state_shardings
 from switch_jax.partitioning.mesh import replicated
@@ -54,13 +54,10 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     Raises:
       UserError: an axis of a parameter does not divide over its mesh axis.
     """
-    axes = logical_axes(config.model)
-    optimizer = make_optimizer(config)
-    parameters = abstract_parameters(config.model)
-    optimizer_state = jax.eval_shape(optimizer.init, parameters)
-    specs = parameter_specs(axes, parameters, mesh, config.mesh.fully_sharded_weights)
+    parameters = abstract_model(config.model, config.mesh, mesh)
+    optimizer_state = jax.eval_shape(make_optimizer(config).init, parameters)
     whole = replicated(mesh)
-    own = shardings(specs, mesh)
+    own = jax.tree.map(lambda s: s.sharding, parameters)
     all_shardings = TrainState(
         step=whole,
         parameters=own,
@@ -70,8 +67,24 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     step = jax.ShapeDtypeStruct((), jnp.int32)
     guard = jax.eval_shape(lambda: init_guard(config.guard))
     shapes = TrainState(step, parameters, optimizer_state, guard)
-    return jax.tree.map(
-        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-        shapes,
-        all_shardings,
-    )
+    return jax.tree.map(_placed, shapes, all_shardings)
+
+
+def abstract_model(model: ModelConfig, layout: MeshConfig, mesh: Mesh | AbstractMesh) -> Any:
+    """Shapes, dtypes and shardings of a model's parameters, the run's or its teacher's.
+
+    Args:
+      model: the config.
+      layout: says whether the weights are fully sharded.
+      mesh: the devices.
+
+    Raises:
+      UserError: an axis of a parameter does not divide over its mesh axis.
+    """
+    parameters = abstract_parameters(model)
+    specs = parameter_specs(logical_axes(model), parameters, mesh, layout.fully_sharded_weights)
+    return jax.tree.map(_placed, parameters, shardings(specs, mesh))
+
+
+def _placed(s: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding)

@@ -14,7 +14,7 @@ from switch_jax.model import bind, logical_axes
 from switch_jax.model.transformer import Output
 from switch_jax.moe import RouterStatistics
 from switch_jax.train_step.bad_step_guard import judge
-from switch_jax.train_step.loss import TokenSums, token_sums
+from switch_jax.train_step.loss import TokenSums, soft_cross_entropy, token_sums
 from switch_jax.train_step.microbatches import Batch, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
@@ -28,8 +28,11 @@ class Metrics(NamedTuple):
     """What a step reports; means over the real tokens of the whole batch, float32.
 
     Attributes:
-      loss: what was minimised: cross-entropy, z-loss and the losses of the routers.
+      loss: what was minimised: cross-entropy (with a teacher, both kinds mixed), z-loss and the
+        losses of the routers.
       cross_entropy: nats per target token.
+      soft_cross_entropy: that with the teacher's probabilities at the config's temperature T, nats
+        per target token, without the factor T^2; None without a teacher.
       z_loss: already multiplied by its coefficient.
       accuracy: of the teacher-forced predictions.
       load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
@@ -49,6 +52,7 @@ class Metrics(NamedTuple):
 
     loss: jax.Array
     cross_entropy: jax.Array
+    soft_cross_entropy: jax.Array | None
     z_loss: jax.Array
     accuracy: jax.Array
     load_balance_loss: jax.Array
@@ -82,6 +86,7 @@ class _Sums(NamedTuple):
 
     loss: jax.Array
     targets: TokenSums
+    soft_cross_entropy: jax.Array | None
     encoder_router: RouterStatistics | None
     decoder_router: RouterStatistics | None
 
@@ -114,33 +119,56 @@ def make_train_step(
       shardings: of the parameters, and so of their gradients; None leaves those to the compiler.
 
     Returns:
-      A function of state, batch and int32 [devices] signals (or None, see `Metrics.signal`) that
-      returns the new state and the step's metrics.
+      A function of state, batch, int32 [devices] signals (or None, see `Metrics.signal`) and the
+      parameters of `config.teacher_model`, if there is one. It returns the new state and the step's
+      metrics.
     """
     model, loss, num_microbatches = config.model, config.loss, config.run.num_microbatches
+    teacher_model, distillation = config.teacher_model, config.distillation
     axes = logical_axes(model)
 
-    def part_loss(parameters: Any, part: Batch, totals: _Totals, key: jax.Array) -> tuple:
+    def part_loss(
+        parameters: Any,
+        part: Batch,
+        totals: _Totals,
+        key: jax.Array,
+        teacher_logits: jax.Array | None,
+    ) -> tuple:
         output, targets = _forward(model, parameters, part, deterministic=False, key=key)
         encoder_share = _real(part["encoder_segments"]) / totals.encoder
         decoder_share = _real(part["decoder_segments"]) / totals.decoder
         encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
         decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
-        value = (targets.cross_entropy + loss.z_loss * targets.z) / totals.targets
+        cross_entropy, soft = targets.cross_entropy, None
+        if teacher_logits is not None:
+            f, t = distillation.fraction_soft, distillation.temperature
+            weights = part["decoder_loss_weights"]
+            soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
+            cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
+        value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
         for router in (encoder, decoder):
             if router is not None:
                 value += loss.aux_loss_factor * router.load_balance_loss.sum()
                 value += loss.router_z_loss_factor * router.z_loss.sum()
-        return value, _Sums(value, targets, encoder, decoder)
+        return value, _Sums(value, targets, soft, encoder, decoder)
 
-    def gradient(*arguments: Any) -> tuple[Any, _Sums]:
-        gradients, sums = jax.grad(part_loss, has_aux=True)(*arguments)
+    def gradient(
+        parameters: Any, teacher: Any, part: Batch, totals: _Totals, key: jax.Array
+    ) -> tuple[Any, _Sums]:
+        logits = None
+        if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
+            with jax.named_scope("teacher"):
+                logits = _output(teacher_model, teacher, part, deterministic=True, key=None).logits
+        gradients, sums = jax.grad(part_loss, has_aux=True)(parameters, part, totals, key, logits)
         if shardings is not None:
             gradients = jax.lax.with_sharding_constraint(gradients, shardings)
         return gradients, sums
 
     def train_step(
-        state: TrainState, batch: Batch, signals: jax.Array | None = None
+        state: TrainState,
+        batch: Batch,
+        signals: jax.Array | None = None,
+        teacher: Any = None,
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
         totals = _Totals(
@@ -149,11 +177,12 @@ def make_train_step(
             jnp.maximum(_real(batch["decoder_segments"]), 1.0),
         )
         if num_microbatches == 1:
-            gradients, sums = gradient(state.parameters, batch, totals, key)
+            gradients, sums = gradient(state.parameters, teacher, batch, totals, key)
         else:
-            parts = split(model, batch, num_microbatches)
+            models = [model] if teacher_model is None else [model, teacher_model]
+            parts = split(models, batch, num_microbatches)
             gradients, sums = _accumulate(
-                functools.partial(gradient, state.parameters), parts, totals, key
+                functools.partial(gradient, state.parameters, teacher), parts, totals, key
             )
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(gradients, axes)
@@ -234,7 +263,18 @@ def _forward(
     model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
 ) -> tuple[Output, TokenSums]:
     """The model's output for a batch, and its sums over the target tokens."""
-    output = bind(model, parameters)(
+    output = _output(model, parameters, batch, deterministic=deterministic, key=key)
+    with jax.named_scope("logits"):
+        sums = token_sums(
+            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        )
+    return output, sums
+
+
+def _output(
+    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+) -> Output:
+    return bind(model, parameters)(
         batch["encoder_tokens"],
         batch["decoder_input_tokens"],
         batch["encoder_segments"],
@@ -242,11 +282,6 @@ def _forward(
         deterministic=deterministic,
         key=key,
     )
-    with jax.named_scope("logits"):
-        sums = token_sums(
-            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-        )
-    return output, sums
 
 
 def _real(segments: jax.Array) -> jax.Array:
@@ -275,7 +310,9 @@ def _accumulate(
 def _target_metrics(loss: LossConfig, sums: _Sums, totals: _Totals) -> dict[str, jax.Array]:
     routers = [r for r in (sums.encoder_router, sums.decoder_router) if r is not None]
     zero = jnp.zeros([], jnp.float32)
+    soft = sums.soft_cross_entropy
     return {
+        "soft_cross_entropy": None if soft is None else soft / totals.targets,
         "cross_entropy": sums.targets.cross_entropy / totals.targets,
         "z_loss": loss.z_loss * sums.targets.z / totals.targets,
         "accuracy": sums.targets.correct / totals.targets,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jax.sharding import AbstractMesh, Mesh
 
-from switch_jax.config import Config, RunConfig
+from switch_jax.config import Config
 from switch_jax.conversion.source import Source
 from switch_jax.data.checks import (
     check_config,
@@ -20,8 +20,9 @@ from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.paths import check_path
 from switch_jax.train_step.microbatches import check_batch
-from switch_jax.train_step.state import TrainState, abstract_state
+from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.evaluation import check_metric
+from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
 
 
@@ -35,6 +36,7 @@ class Prepared:
       state: shapes, dtypes and shardings of the training state on the mesh.
       warm_start: the checkpoint whose parameters the run starts from, a folder of ours or one of
         another format; None: it starts from scratch, or continues from a checkpoint of its own.
+      teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads.
     """
 
@@ -42,6 +44,7 @@ class Prepared:
     mesh: Mesh
     state: TrainState
     warm_start: Path | Source | None
+    teacher: Teacher | None
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks
 
@@ -52,20 +55,22 @@ def prepare(config: Config) -> Prepared:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    check_paths(config.run)
+    check_paths(config)
     train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     check_sizes(config, mesh.shape)
     state = abstract_state(config, mesh)
-    warm_start = find_warm_start(config)
-    return Prepared(config, mesh, state, warm_start, train_tasks, validation_tasks)
+    warm_start, teacher = find_warm_start(config), find_teacher(config, mesh)
+    return Prepared(config, mesh, state, warm_start, teacher, train_tasks, validation_tasks)
 
 
-def check_paths(run: RunConfig) -> None:
-    """Raises UserError where MODEL_DIR or INITIAL_CHECKPOINT_PATH cannot be a path."""
-    check_path(run.model_dir, "MODEL_DIR")
-    if run.initial_checkpoint_path is not None:
-        check_path(run.initial_checkpoint_path, "INITIAL_CHECKPOINT_PATH")
+def check_paths(config: Config) -> None:
+    """Raises UserError where MODEL_DIR, INITIAL_CHECKPOINT_PATH or TEACHER_DIR can be no path."""
+    check_path(config.run.model_dir, "MODEL_DIR")
+    if config.run.initial_checkpoint_path is not None:
+        check_path(config.run.initial_checkpoint_path, "INITIAL_CHECKPOINT_PATH")
+    if config.distillation.teacher_dir is not None:
+        check_path(config.distillation.teacher_dir, "TEACHER_DIR")
 
 
 def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
@@ -94,6 +99,8 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> None:
         check_vocabulary(config.data, config.model.num_embeddings)
     check_sizes(config, devices.shape)
     abstract_state(config, devices)
+    if config.teacher is not None:
+        abstract_model(config.teacher.model, config.mesh, devices)
 
 
 def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:

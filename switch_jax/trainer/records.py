@@ -8,9 +8,9 @@ import numpy as np
 from switch_jax.config import Config
 from switch_jax.hardware import device_peak_flops, devices_per_chip
 from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
-from switch_jax.model.flops import training_flops
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.run_folder import RecordKind, training_seconds
+from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.step import Metrics
 
 # Metrics that are not means over steps, or that are recorded in another form.
@@ -36,7 +36,7 @@ class Records:
         self._schedule = learning_rate_schedule(config)
         self._input_bound = InputBound()
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
-        flops = config.run.batch_size * training_flops(config.model, *config.data.lengths)
+        flops = step_flops(config)
         peak = device_peak_flops(kind)
         self._peak_seconds = flops / (peak * devices) if peak else None
         self._chips = max(1, devices // devices_per_chip(kind))
@@ -69,6 +69,8 @@ class Records:
         values: dict[str, Any] = {
             name: getattr(mean, name) for name in mean._fields if name not in _NOT_MEANS
         }
+        if mean.soft_cross_entropy is None:
+            del values["soft_cross_entropy"]
         values["neg_log_perplexity"] = -mean.cross_entropy
         values["learning_rate"] = float(self._schedule(int(window[-1].updates) - 1))
         values["tokens_per_second"] = round(tokens_per_second, 1)

@@ -8,9 +8,10 @@ from jax.sharding import Mesh
 from switch_jax.config import Config
 from switch_jax.data.configured_tasks import identities
 from switch_jax.model.flops import flops_per_token, parameter_count
+from switch_jax.trainer.teacher import Teacher
 
 
-def run_facts(config: Config, mesh: Mesh) -> dict[str, Any]:
+def run_facts(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict[str, Any]:
     """The fields of run.json that follow from the config and the devices; docs/run_folder.md."""
     run, model, tokens = config.run, config.model, sum(config.data.lengths)
     return {
@@ -23,4 +24,5 @@ def run_facts(config: Config, mesh: Mesh) -> dict[str, Any]:
         "batch_tokens": run.batch_size * tokens,
         "seed": run.random_seed,
         "vocabulary": identities(config.data),
+        "teacher_checkpoint": None if teacher is None else str(teacher.checkpoint),
     }

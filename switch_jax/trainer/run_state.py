@@ -69,7 +69,7 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
         lambda shapes, name: _check_optimizer(shapes, name, config.optimizer.optimizer),
     )
     if restored is None:
-        state = initial_state(config, prepared.state, prepared.warm_start)
+        state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
         return RunState(0, state, Position(0, {}), Best())
     position = Position.from_json([restored.notes["position"]])
     streams, wanted = len(position.streams), config.data.data_streams

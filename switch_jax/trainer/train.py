@@ -1,7 +1,9 @@
 """A run from its start to its end: prepare, restore, compile, train."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -25,6 +27,7 @@ from switch_jax.trainer.run_facts import run_facts
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import StopSignals
 from switch_jax.trainer.status_file import StatusFile
+from switch_jax.trainer.teacher import describe_start, describe_teacher
 from switch_jax.trainer.warm_start import describe_warm_start, origin
 
 
@@ -71,7 +74,10 @@ def train(config: Config, config_text: str = "") -> TrainState:
             return run.state
         run_on_first(
             lambda: write_description(
-                folder, run_facts(config, prepared.mesh), origin(prepared.warm_start), config_text
+                folder,
+                run_facts(config, prepared.mesh, prepared.teacher),
+                origin(prepared.warm_start),
+                config_text,
             )
         )
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
@@ -86,8 +92,11 @@ def train(config: Config, config_text: str = "") -> TrainState:
 def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> None:
     """Says what trains, on what, and where it starts from."""
     say = instruments.progress.say
-    for line in announcement(prepared.config, prepared.mesh):
+    config, teacher = prepared.config, prepared.teacher
+    for line in announcement(config, prepared.mesh):
         say(line)
+    if teacher is not None:
+        say(describe_teacher(config, teacher))
     if run.step:
         say(f"continuing from the checkpoint of step {run.step}")
         if run.position.moved:
@@ -96,7 +105,10 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
                 "stream goes on at the beginning of its next epoch, in the order of now"
             )
     elif prepared.warm_start:
-        say(describe_warm_start(prepared.config, prepared.warm_start))
+        say(describe_warm_start(config, prepared.warm_start))
+    elif teacher is not None and config.distillation.initialize_from_teacher:
+        for line in describe_start(config, teacher):
+            say(line)
     say("reading data and compiling")
 
 
@@ -113,7 +125,9 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
             prefetch = Prefetch(device_batches(batches, mesh))
             closing.callback(prefetch.close)
-            train_step = lower_train_step(config, mesh, prepared.state).compile()
+            train_step: Any = lower_train_step(config, mesh, prepared.state).compile()
+            if prepared.teacher is not None and config.teacher_model is not None:
+                train_step = functools.partial(train_step, teacher=prepared.teacher.load())
             barrier("compiled")
         instruments.watchdog.alive("compilation")
         return_freed_memory()

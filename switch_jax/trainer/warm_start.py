@@ -1,9 +1,11 @@
 """Warm start: a new run begins with the parameters of a checkpoint, of ours or another format.
 
-With UPCYCLE the checkpoint is of the dense model that the run's experts are made from.
+With UPCYCLE the checkpoint is of the dense model that the run's experts are made from. A run that
+is distilled may take a part of its parameters from its teacher.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,16 @@ from switch_jax.checkpointing.read_only import check_parameters, check_part, loa
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.source import Source
+from switch_jax.conversion.teacher_weights import TeacherWeights
 from switch_jax.conversion.upcycling import dense_twin, upcycled, upcycled_moments
 from switch_jax.errors import UserError
-from switch_jax.model import abstract_parameters
+from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.train_step.state import (
-    TrainState,
-    abstract_state,
-    fresh_state,
-    init_state,
-)
+from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
+from switch_jax.trainer.teacher import Teacher
 
 
 def find_warm_start(config: Config) -> Path | Source | None:
@@ -95,7 +94,10 @@ def origin(start: Path | Source | None) -> Path | None:
 
 
 def initial_state(
-    config: Config, abstract: TrainState, checkpoint: Path | Source | None
+    config: Config,
+    abstract: TrainState,
+    checkpoint: Path | Source | None,
+    teacher: Teacher | None = None,
 ) -> TrainState:
     """The state of a run before its first step, laid out as `abstract`.
 
@@ -103,6 +105,8 @@ def initial_state(
       config: the run.
       abstract: shapes, dtypes and shardings.
       checkpoint: its parameters are taken; None: they are drawn from the run's seed.
+      teacher: with INITIALIZE_FROM_TEACHER, its parameters are taken in place of those drawn,
+        wherever both models have the same one.
 
     Raises:
       UserError: the checkpoint cannot be read.
@@ -112,8 +116,16 @@ def initial_state(
     # Steps fold their number into the same key: this is one that no run reaches.
     key = jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1)
     if checkpoint is None:
-        init = jax.jit(lambda key: init_state(config, transformation, key), out_shardings=shardings)
-        return init(key)
+        if teacher is None or not config.distillation.initialize_from_teacher:
+            init = functools.partial(init_state, config, transformation)
+            return jax.jit(init, out_shardings=shardings)(key)
+        weights = TeacherWeights(config.model, teacher.model)
+
+        def begin(key: jax.Array, given: Any) -> TrainState:
+            parameters = weights.apply(init_parameters(config.model, key), given)
+            return fresh_state(config, transformation, parameters)
+
+        return jax.jit(begin, out_shardings=shardings)(key, teacher.load_for(weights))
 
     # The state of the model that it starts from, which with UPCYCLE is a dense one.
     dense = _start_config(config)

@@ -15,7 +15,7 @@ from switch_jax.cli import gin_config, gin_reading, main
 from switch_jax.errors import TransientError, UserError
 from switch_jax.paths import GIN_DIR
 
-UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
+UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
 DEMO = "include 'runs/demo_switch.gin'\n"
 
 

@@ -50,6 +50,17 @@ def test_all_valid_meshes_and_no_other():
     assert sorted(_meshes(search.candidates(CONFIG, EIGHT))) == valid
 
 
+def test_a_sparse_teacher_of_a_dense_model_has_its_meshes_and_its_share_of_the_memory():
+    distilled = dataclasses.replace(CONFIG.replace("model", num_experts=0), teacher=CONFIG)
+    bytes_by_mesh = {c.mesh: c.state_bytes for c in search.candidates(distilled, EIGHT)}
+    meshes = sorted((m.data, m.expert, m.model) for m in bytes_by_mesh)
+    assert meshes == [(1, 4, 2), (2, 2, 2), (2, 4, 1), (4, 1, 2), (4, 2, 1), (8, 1, 1)]
+    # Beside the student there are whole experts on a device, or a quarter of them.
+    experts = 2 * 4 * 2 * 8 * 16 * 4
+    more = bytes_by_mesh[MeshConfig(8, 1, 1)] - bytes_by_mesh[MeshConfig(2, 4, 1)]
+    assert more == experts * 3 // 4
+
+
 def test_a_batch_that_does_not_divide_leaves_meshes_of_fewer_batch_devices():
     # 4 rows go to at most 4 devices, so that the model axis has 2; groups of targets take two rows,
     # and each of 4 devices has one.

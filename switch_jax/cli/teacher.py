@@ -1,0 +1,39 @@
+"""The config of the run that a model is distilled from, which `train`, `plan` and `launch` read."""
+
+import dataclasses
+
+from switch_jax.config import Config
+from switch_jax.errors import UserError
+from switch_jax.paths import is_file, local_path
+from switch_jax.run_folder import RunFolder
+
+
+def with_teacher(config: Config, search_paths: list[str]) -> Config:
+    """The config with that of its teacher's run, where it has one.
+
+    Args:
+      config: of the run.
+      search_paths: further folders of gin files.
+
+    Raises:
+      UserError: TEACHER_DIR is not the folder of a run, or its config.gin cannot be read.
+    """
+    distillation = config.distillation
+    if distillation.teacher_dir is None:
+        return config
+    from switch_jax.cli import gin_config
+
+    file = RunFolder(local_path(distillation.teacher_dir, "TEACHER_DIR").absolute()).config
+    if not is_file(file):
+        raise UserError(
+            f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "
+            "config.gin; give the MODEL_DIR of the teacher (`switch_jax convert` makes one of a "
+            "Hugging Face or T5X model)"
+        )
+    teacher = gin_config.read([str(file)], (), search_paths, unneeded=["MODEL_DIR"])
+    sizes = {
+        "group_size": distillation.teacher_group_size,
+        "decoder_group_size": distillation.teacher_decoder_group_size,
+    }
+    changed = {name: size for name, size in sizes.items() if size is not None}
+    return dataclasses.replace(config, teacher=teacher.replace("model", **changed))

@@ -1,0 +1,46 @@
+"""The teacher that a run learns from beside its data."""
+
+import dataclasses
+
+from switch_jax.fields import COUNT, FACTOR, Range, check_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """Distillation of a trained model into the model of the run (section 4.2).
+
+    A target token's loss is (1 - f) x the cross-entropy with the target + T^2 f x the cross-entropy
+    with the teacher's probabilities, where f is `fraction_soft`, and T, `temperature`, divides the
+    logits of both models in the second part, as in Mesh TensorFlow's StudentTeacher. z-loss and
+    the routers' losses are added as ever.
+
+    Attributes:
+      teacher_dir: MODEL_DIR of the teacher's run; None: no teacher.
+      teacher_step: of the teacher's checkpoint; None: the newest when the run starts, which it then
+        keeps.
+      teacher_group_size, teacher_decoder_group_size: most tokens that the teacher routes together
+        in its encoder and its decoder; None: as in its own config.
+      fraction_soft: f; 0: the teacher gives initial weights at most, and is not run.
+      temperature: T.
+      initialize_from_teacher: a run that has no checkpoint of its own starts with the teacher's
+        weights wherever both models have the same one, but for those of experts.
+    """
+
+    teacher_dir: str | None = None
+    teacher_step: int | None = None
+    teacher_group_size: int | None = None
+    teacher_decoder_group_size: int | None = None
+    fraction_soft: float = 0.25
+    temperature: float = 1.0
+    initialize_from_teacher: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises FieldError on values of another type or out of range."""
+        check_fields(
+            self,
+            teacher_step=Range(0, 2**31 - 1),
+            teacher_group_size=COUNT,
+            teacher_decoder_group_size=COUNT,
+            fraction_soft=Range(0, 1),
+            temperature=FACTOR,
+        )

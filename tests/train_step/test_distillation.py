@@ -1,0 +1,186 @@
+"""A step with a teacher: the same step written out, in microbatches, and on eight devices."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from switch_jax.config import DistillationConfig, LossConfig, MeshConfig
+from switch_jax.errors import UserError
+from switch_jax.model import bind, init_parameters
+from switch_jax.model.flops import training_flops
+from switch_jax.partitioning.mesh import batch_sharding, make_mesh
+from switch_jax.train_step.flops import step_flops
+from switch_jax.train_step.lowering import lower_train_step
+from switch_jax.train_step.microbatches import check_batch
+from switch_jax.train_step.state import abstract_model, abstract_state, fresh_state
+from switch_jax.train_step.step import make_train_step
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+
+# A layer in each stack, with experts. The teacher has few slots in evaluation, noise in training,
+# and groups of 2 rows; the student groups of 1.
+ONE_LAYER = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}
+TEACHER = tiny_model(
+    **ONE_LAYER,
+    num_experts=8,
+    eval_expert_capacity_factor=0.5,
+    expert_capacity_multiple=1,
+    dropout_rate=0.3,
+    decoder_group_size=16,
+)
+STUDENT = tiny_model(**ONE_LAYER, group_size=16, decoder_group_size=8, jitter_noise=0.0)
+F, T = 0.25, 2.0
+# An optimiser whose state is the gradients.
+GRADIENTS = optax.GradientTransformationExtraArgs(
+    init=lambda parameters: parameters,
+    update=lambda gradients, state, parameters, **unused: (gradients, gradients),
+)
+
+
+def _config(student=STUDENT, teacher=TEACHER, fraction_soft=F, **changes):
+    distillation = DistillationConfig("teacher", fraction_soft=fraction_soft, temperature=T)
+    loss = LossConfig(z_loss=1e-2, aux_loss_factor=0.1)
+    return tiny_config(
+        student,
+        batch_size=16,
+        distillation=distillation,
+        teacher=tiny_config(teacher),
+        loss=loss,
+        **changes,
+    )
+
+
+@functools.cache
+def _parameters(model, seed):
+    return jax.device_get(jax.jit(init_parameters, static_argnums=0)(model, jax.random.key(seed)))
+
+
+def _step(config, mesh=(1, 1, 1)):
+    """One step: gradients and metrics, on the host."""
+    mesh = make_mesh(MeshConfig(*mesh))
+
+    def placed(model, seed):
+        shapes = abstract_model(model, config.mesh, mesh)
+        shardings = jax.tree.map(lambda s: s.sharding, shapes)
+        return jax.device_put(_parameters(model, seed), shardings)
+
+    state = fresh_state(config, GRADIENTS, placed(config.model, 0))
+    teacher = placed(config.teacher.model, 1)
+    batch = jax.device_put(random_batch(16), batch_sharding(mesh))
+    with jax.set_mesh(mesh):
+        new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, batch, teacher=teacher)
+    return jax.device_get((new.optimizer, metrics))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return _step(_config())
+
+
+def _output(model, parameters, batch, deterministic):
+    return bind(model, parameters)(
+        batch["encoder_tokens"], batch["decoder_input_tokens"],
+        batch["encoder_segments"], batch["decoder_segments"],
+        deterministic=deterministic, key=None if deterministic else jax.random.key(0),
+    )  # fmt: skip
+
+
+def _log_softmax(x):
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def test_a_step_is_the_one_written_out(one_device):
+    """The loss and its gradient by the logits in NumPy; `jax.vjp` of the model does the rest."""
+    gradients, metrics = one_device
+    batch = random_batch(16)
+    teacher = jax.jit(lambda p: _output(TEACHER, p, batch, True))(_parameters(TEACHER, 1))
+    assert float(teacher.encoder.dropped.max()) > 0, "the teacher's groups should overflow"
+
+    @jax.jit
+    def forward_and_back(parameters, cotangent):
+        def of_loss(parameters):
+            output = _output(STUDENT, parameters, batch, False)
+            return output.logits, sum(
+                router.load_balance_loss.sum() for router in (output.encoder, output.decoder)
+            )
+
+        outputs, back = jax.vjp(of_loss, parameters)
+        return outputs, back((cotangent, jnp.float32(0.1)))[0]
+
+    student = _parameters(STUDENT, 0)
+    logits, balance = forward_and_back(student, jnp.zeros((16, 8, 64)))[0]
+    s, t = np.asarray(logits, np.float64), np.asarray(teacher.logits, np.float64)
+    targets, real = batch["decoder_target_tokens"], batch["decoder_segments"] > 0
+    one_hot = np.eye(64)[targets]
+    log_z = np.log(np.exp(s).sum(-1))
+    p, log_q = np.exp(_log_softmax(t / T)), _log_softmax(s / T)
+    hard = -(one_hot * _log_softmax(s)).sum(-1)[real].mean()
+    soft = -(p * log_q).sum(-1)[real].mean()
+    loss = (1 - F) * hard + T**2 * F * soft + 1e-2 * (log_z**2)[real].mean() + 0.1 * float(balance)
+    np.testing.assert_allclose(metrics.cross_entropy, hard, rtol=1e-6)
+    np.testing.assert_allclose(metrics.soft_cross_entropy, soft, rtol=1e-6)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-6)
+
+    q = np.exp(_log_softmax(s))
+    by_logits = (1 - F) * (q - one_hot) + T * F * (np.exp(log_q) - p)
+    by_logits += 1e-2 * 2 * log_z[..., None] * q
+    by_logits *= real[..., None] / real.sum()
+    expected = forward_and_back(student, by_logits.astype(np.float32))[1]
+    _assert_same(gradients, expected)
+
+
+def _assert_same(gradients, expected):
+    for (path, b), a in zip(
+        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(gradients), strict=True
+    ):
+        largest = np.abs(b).max()
+        assert largest > 0, path
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * largest, err_msg=str(path))
+
+
+def test_eight_devices_give_the_same(one_device):
+    gradients, metrics = _step(_config(mesh=MeshConfig(2, 2, 2, True)), (2, 2, 2))
+    _assert_same(gradients, one_device[0])
+    for a, b in zip(jax.tree.leaves(metrics), jax.tree.leaves(one_device[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_microbatches_keep_the_groups_of_the_teacher_whole(one_device):
+    """Those of the student are single rows, so that they may lie anywhere."""
+    gradients, metrics = _step(_config(num_microbatches=4))
+    _assert_same(gradients, one_device[0])
+    soft = metrics.soft_cross_entropy
+    np.testing.assert_allclose(soft, one_device[1].soft_cross_entropy, rtol=1e-6)
+
+
+def test_the_parameters_of_the_teacher_are_an_input_that_is_not_donated():
+    config = _config()
+    mesh = make_mesh(MeshConfig(2, 4, 1))
+    with jax.set_mesh(mesh):
+        lowered = lower_train_step(config, mesh, abstract_state(config, mesh))
+    (state, _, _), named = lowered.args_info
+    assert all(a.donated for a in jax.tree.leaves(state))
+    shapes = abstract_model(TEACHER, config.mesh, mesh)
+    teacher = jax.tree.map(lambda a: (a.shape, a.donated), named["teacher"])
+    assert teacher == jax.tree.map(lambda s: (s.shape, False), shapes)
+
+
+def test_the_flops_of_a_step_are_those_of_training_and_of_the_teachers_forward_pass():
+    config = _config()
+    student, teacher = (training_flops(model, 16, 8) for model in (STUDENT, TEACHER))
+    assert step_flops(config) == 16 * (student + teacher / 3)
+    unused = _config(fraction_soft=0.0)
+    assert unused.teacher_model is None and step_flops(unused) == 16 * student
+
+
+def test_groups_of_the_teacher_that_do_not_fit_are_named_by_its_macro():
+    large = dataclasses.replace(TEACHER, group_size=256, decoder_group_size=None)
+    message = "TEACHER_GROUP_SIZE = 256 does not fit: groups take 16 whole rows .* 2 microbatches"
+    with pytest.raises(UserError, match=message):
+        check_batch(
+            _config(teacher=large, num_microbatches=2), {"data": 1, "expert": 1, "model": 1}
+        )

@@ -1,0 +1,225 @@
+"""A run that is distilled from another: its start, its end, and what is refused."""
+
+import copy
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.cli import gin_config, main
+from switch_jax.cli.teacher import with_teacher
+from switch_jax.config import Config, DistillationConfig, MeshConfig, RunConfig
+from switch_jax.errors import UserError
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.state import abstract_state
+from switch_jax.trainer import teacher as teacher_module
+from switch_jax.trainer.teacher import describe_start, find_teacher
+from switch_jax.trainer.train import train
+from switch_jax.trainer.warm_start import initial_state
+from tests.trainer.test_loop import DATA, MODEL, _records
+from tests.trainer.test_warm_start import ALL
+
+STUDENT = dataclasses.replace(MODEL, num_experts=0)
+
+
+def _config(folder, steps, model=STUDENT, teacher=None, **changes):
+    periods = {"log_period": 1, "eval_period": 100, "eval_steps": 1, "checkpoint_period": 1}
+    run_fields = {f.name for f in dataclasses.fields(RunConfig)} & set(changes)
+    run = periods | {name: changes.pop(name) for name in run_fields}
+    distillation = {f.name for f in dataclasses.fields(DistillationConfig)} & set(changes)
+    return Config(
+        RunConfig(str(folder), steps, batch_size=8, **run),
+        model,
+        changes.pop("data", DATA),
+        changes.pop("mesh", MeshConfig(1, 1, 1)),
+        ALL,
+        distillation=DistillationConfig(**{name: changes.pop(name) for name in distillation}),
+        teacher=teacher,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A run of two steps of a model with experts: its config, and its final parameters."""
+    config = _config(tmp_path_factory.mktemp("teacher"), 2, MODEL)
+    return config, jax.device_get(train(config, config.as_gin()).parameters)
+
+
+def _student(folder, steps, teacher, **changes):
+    changes = {"teacher_dir": teacher.run.model_dir} | changes
+    return _config(folder, steps, teacher=teacher, **changes)
+
+
+@pytest.fixture(scope="module")
+def student(teacher, tmp_path_factory):
+    """Two steps of a student that starts from the teacher: folder, parameters, and the teacher's.
+
+    The last are those that the steps were given, as they are afterwards.
+    """
+    given = []
+    load = teacher_module.Teacher.load
+
+    def remembered(self):
+        given.append(load(self))
+        return given[-1]
+
+    folder = tmp_path_factory.mktemp("student")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher_module.Teacher, "load", remembered)
+        state = train(_student(folder, 2, teacher[0]))
+    return folder, jax.device_get(state.parameters), jax.device_get(given[0])
+
+
+def _bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def test_the_teacher_keeps_every_bit(teacher, student):
+    assert _bits(student[2]) == _bits(teacher[1])
+
+
+def test_both_parts_of_the_loss_are_recorded(student):
+    first, _ = _records(student[0], "train")
+    hard, soft, z_loss = (first[n] for n in ("cross_entropy", "soft_cross_entropy", "z_loss"))
+    np.testing.assert_allclose(first["loss"], 0.75 * hard + 0.25 * soft + z_loss, rtol=1e-5)
+    assert abs(soft - hard) > 0.01
+    (evaluation, _) = _records(student[0], "eval")
+    assert evaluation["neg_log_perplexity"] == -evaluation["cross_entropy"]
+
+
+def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_began_with(
+    teacher, student, tmp_path, capsys
+):
+    config = teacher[0]
+    other = tmp_path / "teacher"
+    shutil.copytree(config.run.model_dir, other)
+    shutil.copytree(
+        other / "checkpoints" / "1", other / "checkpoints" / "7"
+    )  # it goes on meanwhile
+    shutil.copytree(student[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
+    state = train(_student(tmp_path / "run", 2, config, teacher_dir=str(other)))
+    assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
+    assert _bits(state.parameters) == _bits(student[1])
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["teacher_checkpoint"]
+    assert recorded == str(other / "checkpoints" / "2")
+
+
+def _start(config, mesh):
+    """The state before the first step on a mesh, and the teacher that it was made with."""
+    config = dataclasses.replace(config, mesh=MeshConfig(*mesh))
+    mesh = make_mesh(config.mesh)
+    teacher = find_teacher(config, mesh)
+    state = initial_state(config, abstract_state(config, mesh), None, teacher)
+    return jax.device_get(state.parameters), teacher
+
+
+def test_a_student_starts_with_the_teachers_weights_on_any_mesh(teacher, tmp_path):
+    config, theirs = teacher[0], copy.deepcopy(teacher[1])
+    start, found = _start(_student(tmp_path, 2, config), (2, 2, 2))
+    drawn, _ = _start(_config(tmp_path, 2), (1, 1, 1))
+    for stack in ("encoder", "decoder"):
+        own, given, as_drawn = (p[stack]["blocks"]["layer_0"] for p in (start, theirs, drawn))
+        assert _bits(own.pop("feed_forward")) == _bits(as_drawn["feed_forward"])
+        given = {name: part for name, part in given.items() if name != "feed_forward"}
+        assert own.keys() == given.keys() and _bits(own) == _bits(given)
+    for part in (start, theirs):
+        for stack in ("encoder", "decoder"):
+            del part[stack]["blocks"]
+    assert _bits(start) == _bits(theirs)
+    told = describe_start(_student(tmp_path, 2, config), found)
+    assert f"22 of 26 tensors are taken from {config.run.model_dir}/checkpoints/2" in told[0]
+    assert told[2] == "drawn: " + ", ".join(
+        f"{stack}/layer_{{0}}/feed_forward/{name}"
+        for stack in ("decoder", "encoder")
+        for name in ("wi_0", "wo")
+    )
+
+
+def test_a_student_may_start_without_them(teacher, tmp_path):
+    student = _student(tmp_path, 2, teacher[0], initialize_from_teacher=False)
+    assert _bits(_start(student, (1, 1, 1))[0]) == _bits(_start(_config(tmp_path, 2), (1, 1, 1))[0])
+
+
+FILES = ["tests/trainer/tiny.gin", "runs/distill.gin"]
+
+
+def _built(*bindings, model_dir="/student"):
+    gin_config.parse(FILES, [f"MODEL_DIR={model_dir}", *bindings], [])
+    return gin_config.build()
+
+
+def test_the_teacher_comes_with_the_config_of_its_own_folder(teacher, student, tmp_path, capsys):
+    config = teacher[0]
+    bindings = [f"TEACHER_DIR={config.run.model_dir}", "TEACHER_DECODER_GROUP_SIZE=32"]
+    own = _built(*bindings)
+    read = with_teacher(own, [])
+    expected = dataclasses.replace(config.model, decoder_group_size=32)
+    assert read == dataclasses.replace(own, teacher=read.teacher)
+    assert read.teacher == dataclasses.replace(config, model=expected)
+    values = read.distillation
+    assert (values.fraction_soft, values.temperature) == (0.25, 1.0)
+    assert values.initialize_from_teacher and values.teacher_step is None
+    flags = [f"--gin_file={f}" for f in FILES] + [f"--gin.{b}" for b in bindings]
+    assert main(["train", *flags, f"--gin.MODEL_DIR={tmp_path}/new", "--dry_run"]) == 0
+    assert (
+        "DistillationConfig.fraction_soft = %DISTILLATION_FRACTION_SOFT" in capsys.readouterr().out
+    )
+    # What is done with a student afterwards does without the teacher.
+    assert gin_config.read([str(student[0] / "config.gin")]).teacher is None
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("DISTILLATION_TEMPERATURE=0", r"DISTILLATION_TEMPERATURE = 0: it must be above 0$"),
+        ("DISTILLATION_FRACTION_SOFT=1.5", r"FRACTION_SOFT = 1.5: it must be at most 1$"),
+        ("DISTILLATION_FRACTION_SOFT=-0.1", r"FRACTION_SOFT = -0.1: it must be at least 0$"),
+        ("TEACHER_STEP=-1", r"TEACHER_STEP = -1: it must be at least 0, or None$"),
+        ("TEACHER_GROUP_SIZE=0", r"TEACHER_GROUP_SIZE = 0: it must be at least 1, or None$"),
+        (
+            "INITIAL_CHECKPOINT_PATH=/other",
+            r"cannot start both from INITIAL_CHECKPOINT_PATH = '/other' and from the weights of "
+            r"TEACHER_DIR = '/teacher': set INITIALIZE_FROM_TEACHER to False",
+        ),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(binding, message):
+    with pytest.raises(UserError, match=message):
+        _built("TEACHER_DIR=/teacher", binding)
+
+
+def test_a_student_of_another_checkpoint_may_have_a_teacher():
+    config = _built(
+        "TEACHER_DIR=/teacher", "INITIAL_CHECKPOINT_PATH=/other", "INITIALIZE_FROM_TEACHER=False"
+    )
+    assert config.run.initial_checkpoint_path == "/other"
+
+
+def _refused(message, config):
+    with pytest.raises(UserError, match=message):
+        find_teacher(config, make_mesh(config.mesh))
+
+
+def test_what_cannot_teach_is_refused_before_anything_is_compiled(teacher, tmp_path):
+    config, new = teacher[0], tmp_path / "new"
+    with pytest.raises(UserError, match="TEACHER_DIR '/absent' is not the folder of a run: it has"):
+        with_teacher(_built("TEACHER_DIR=/absent"), [])
+    with pytest.raises(UserError, match="NUM_EMBEDDINGS = 1152, and the model 1280: set NUM_EMBED"):
+        _student(new, 2, config, model=dataclasses.replace(STUDENT, num_embeddings=1280))
+    _refused(
+        "has no checkpoint: give the MODEL", _student(new, 2, config, teacher_dir=str(tmp_path))
+    )
+    _refused(r"no checkpoint of step 9: there are 1, 2", _student(new, 2, config, teacher_step=9))
+    _refused("is MODEL_DIR itself", _student(config.run.model_dir, 2, config))
+    _refused("has no `teacher`: set it", _config(new, 2, teacher_dir=config.run.model_dir))
+    bytes_ = dataclasses.replace(DATA, vocabulary="byte")
+    _refused("have another vocabulary .* was trained with", _student(new, 2, config, data=bytes_))
+    other = config.replace("model", mlp_dim=48)
+    _refused("is of another model: .*mlp_dim|wi_0: .*of TEACHER_DIR is", _student(new, 2, other))
+    odd = dataclasses.replace(_student(new, 2, config), mesh=MeshConfig(1, 1, 8))
+    _refused(r"does not divide over the mesh axis 'model'", odd)
