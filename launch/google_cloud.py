@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from switch_jax.config import Config, RunConfig
+from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch import setup_commands
@@ -46,17 +46,18 @@ class GoogleCloudTarget(abc.ABC):
     def start_and_follow(self, job: Job) -> int:
         """See `targets.Target.run`."""
 
-    def job(self, args: argparse.Namespace, train: Sequence[str], run: RunConfig) -> Job:
+    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Job:
         """See `targets.Target.job`."""
         job = Job(
             name=args.job_name,
             train=tuple(train),
-            model_dir=run.model_dir,
+            model_dir=config.run.model_dir,
             topology=args.topology,
             project=args.project,
             zone=args.zone,
             image=args.image,
-            initial_checkpoint=run.initial_checkpoint_path,
+            initial_checkpoint=config.run.initial_checkpoint_path,
+            teacher_dir=config.distillation.teacher_dir,
             cluster=args.cluster,
             service_account=args.service_account,
             spot=args.spot,

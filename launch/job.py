@@ -31,6 +31,7 @@ class Job:
       train: the arguments of `switch_jax train`, without those by which hosts find each other.
       model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
       initial_checkpoint: a checkpoint that a new run takes its parameters from.
+      teacher_dir: the folder of the run that it is distilled from.
       topology: the slices, for example 'v5e-16' or '4xv5e-256'.
       project: ID of the project of Google Cloud that pays.
       zone: of the slices, and of the GKE cluster.
@@ -51,6 +52,7 @@ class Job:
     zone: str
     image: str
     initial_checkpoint: str | None = None
+    teacher_dir: str | None = None
     cluster: str | None = None
     service_account: str | None = None
     spot: bool = False
@@ -71,7 +73,7 @@ class Job:
     @property
     def buckets(self) -> tuple[str, ...]:
         """The buckets that the trainer reads and writes as folders, /gcs/BUCKET."""
-        paths = [self.model_dir, self.initial_checkpoint or ""]
+        paths = [self.model_dir, self.initial_checkpoint or "", self.teacher_dir or ""]
         return tuple(sorted({p.split("/")[2] for p in paths if p.startswith("gs://")}))
 
     @property
@@ -116,13 +118,15 @@ def _check_place(job: Job) -> None:
             f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and the files of a "
             "container are lost when it ends; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
         )
-    if job.initial_checkpoint is not None and not job.initial_checkpoint.startswith("gs://"):
-        raise UserError(
-            f"INITIAL_CHECKPOINT_PATH = {job.initial_checkpoint!r}: the hosts do not see this "
-            "machine's disk; copy it to a bucket, and write gs://BUCKET/FOLDER"
-        )
-    if job.initial_checkpoint is not None:
-        bucket_path(job.initial_checkpoint, "INITIAL_CHECKPOINT_PATH")
+    read = {"INITIAL_CHECKPOINT_PATH": job.initial_checkpoint, "TEACHER_DIR": job.teacher_dir}
+    for macro, folder in read.items():
+        if folder is not None and not folder.startswith("gs://"):
+            raise UserError(
+                f"{macro} = {folder!r}: the hosts do not see this machine's disk; copy it to a "
+                "bucket, and write gs://BUCKET/FOLDER"
+            )
+        if folder is not None:
+            bucket_path(folder, macro)
     bucket, folder = bucket_path(job.model_dir, "MODEL_DIR")
     if not folder:
         raise UserError(

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from switch_jax.config import Config, RunConfig
+from switch_jax.config import Config
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.local import Local
 from switch_jax.launch.targets.queued_resource import QueuedResource
@@ -35,14 +35,14 @@ class Target(Protocol[JobT]):
     optional_flags: tuple[str, ...]
     sees_local_folders: bool
 
-    def job(self, args: argparse.Namespace, train: Sequence[str], run: RunConfig) -> JobT:
+    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> JobT:
         """Describes the job.
 
         Args:
           args: the flags of `launch`.
           train: the arguments of `switch_jax train`, without those by which processes find each
             other.
-          run: of the config.
+          config: the run.
 
         Raises:
           UserError: the target cannot run such a job.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from switch_jax.config import Config, RunConfig
+from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
 from switch_jax.launch.console import log
 from switch_jax.launch.process_group import run_together
@@ -61,10 +61,10 @@ class Local:
     optional_flags: tuple[str, ...] = ("process_count",)
     sees_local_folders = True
 
-    def job(self, args: argparse.Namespace, train: Sequence[str], run: RunConfig) -> Rehearsal:
+    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Rehearsal:
         """See `targets.Target.job`."""
         count = _DEFAULT_PROCESSES if args.process_count is None else args.process_count
-        return Rehearsal(tuple(train), run.model_dir, count, args.max_restarts)
+        return Rehearsal(tuple(train), config.run.model_dir, count, args.max_restarts)
 
     def check(self, job: Rehearsal, config: Config) -> None:
         """See `targets.Target.check`; the data are on this machine and are checked too."""

@@ -18,6 +18,7 @@ Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 import argparse
 
 from switch_jax.cli import data_flags, gin_flags
+from switch_jax.cli.teacher import with_teacher
 from switch_jax.errors import UserError
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
@@ -66,9 +67,13 @@ def main(args: argparse.Namespace) -> int:
     if not args.dry_run:
         log("reading the config")
     config = gin_flags.build(args)
+    if target.sees_local_folders:
+        config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
-    job = target.job(args, _train_arguments(args), config.run)
+    job = target.job(args, _train_arguments(args), config)
     target.check(job, config)
+    if config.distillation.teacher_dir is not None and config.teacher is None:
+        log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
     print(target.describe(job), end="", flush=True)
     if args.dry_run:
         return 0

@@ -95,11 +95,16 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys):
     assert printed.out == ""
 
 
-def test_buckets_are_those_of_the_run_and_of_what_it_starts_from(capsys):
-    more = ["--gin.INITIAL_CHECKPOINT_PATH=gs://a-bucket/runs/base"]
+def test_buckets_are_those_of_the_run_and_of_what_it_starts_and_learns_from(capsys):
+    more = ["--gin.INITIAL_CHECKPOINT_PATH=gs://a-bucket/runs/base", "--gin_file=runs/distill.gin"]
+    more += ["--gin.TEACHER_DIR=gs://teachers/large", "--gin.INITIALIZE_FROM_TEACHER=False"]
     assert main(["launch", *RUN, VM, *more]) == 0
-    printed = capsys.readouterr().out
-    assert "\n    with_gcs \\\n    a-bucket \\\n    my-bucket \\\n    -- \\\n" in printed
+    printed = capsys.readouterr()
+    mounted = "".join(
+        f"    {b} \\\n" for b in ("with_gcs", "a-bucket", "my-bucket", "teachers", "--")
+    )
+    assert mounted in printed.out
+    assert "the checks on this machine leave out TEACHER_DIR" in printed.err
 
 
 def test_what_follows_launch_is_what_train_gets(capsys):

@@ -64,6 +64,7 @@ def test_a_run_without_a_mistake_is_shown(capsys):
         (["--gin.VOCABULARY='nowhere.model'"], r"no SentencePiece model is found at nowhere"),
         (["--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
         (["--gin.INITIAL_CHECKPOINT_PATH=runs/a"], r"INITIAL_CHECKPOINT_PATH = 'runs/a': .*gs://"),
+        (["--gin_file=runs/distill.gin", "--gin.TEACHER_DIR=runs/a"], r"TEACHER_DIR = 'runs/a'"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_run_is_one_clear_line(arguments, message, capsys):
