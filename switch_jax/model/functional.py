@@ -1,5 +1,6 @@
 """The model as functions of its parameters: the nested dict of arrays that checkpoints hold."""
 
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +13,9 @@ from switch_jax.model.transformer import Transformer
 Parameters = dict[str, Any]
 
 
+@functools.cache  # a run asks for it ten times, and tracing all initialisers takes a while
 def _abstract(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    """The module's structure and its state without numbers; the state must not be changed."""
     return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
 
 
@@ -36,6 +39,7 @@ def logical_axes(config: ModelConfig) -> Parameters:
 def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
     """The module with these parameters."""
     graph, state = _abstract(config)
+    state = jax.tree.map(lambda leaf: leaf, state)  # a copy
     nnx.replace_by_pure_dict(state, parameters)
     return nnx.merge(graph, state)
 
