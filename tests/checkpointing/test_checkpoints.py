@@ -294,7 +294,15 @@ def _check_damaged(folder, capsys, caplog) -> int:
     return restored.step
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("half", marks=pytest.mark.slow),
+        "flipped bit",
+        pytest.param("empty", marks=pytest.mark.slow),
+        "absent",
+    ],
+)
 def test_no_damage_to_any_file_gives_wrong_values(two, tmp_path, capsys, caplog, damage):
     newest = two / "checkpoints" / "2"
     files = sorted(p.relative_to(newest) for p in newest.rglob("*") if p.is_file())

@@ -55,7 +55,11 @@ def greedy_without_cache(model, inputs):
     return words, scores
 
 
-@pytest.mark.parametrize("model", [DENSE, SWITCH], ids=["dense", "switch"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH],
+    ids=["dense", "switch"],
+)
 def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
     words, scores = greedy_without_cache(model, inputs)
     assert len({tuple(row) for row in words}) > 2, "rows should differ"

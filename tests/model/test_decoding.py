@@ -62,7 +62,11 @@ def step_by_step(model, batch):
     return jnp.moveaxis(logits, 0, 2)  # [B, beams, L, V]
 
 
-@pytest.mark.parametrize("model", [DENSE, SWITCH], ids=["dense", "switch"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH],
+    ids=["dense", "switch"],
+)
 def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
     whole = jax.jit(lambda batch: at_once(model, batch))
     expected = whole(batch)

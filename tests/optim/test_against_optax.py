@@ -122,7 +122,7 @@ def _theirs(optimizer, clip):
     return parameters
 
 
-@pytest.mark.parametrize("clip", [None, CLIP])
+@pytest.mark.parametrize("clip", [pytest.param(None, marks=pytest.mark.slow), CLIP])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_layer_and_expert_is_updated_as_optax_does_it_alone(optimizer, clip):
     norms = [float(optax.tree.norm(_gradients(step))) for step in range(STEPS)]

@@ -73,7 +73,11 @@ def answers(folder):
 
 @pytest.mark.parametrize(
     "flags",
-    [[], ["--num_beams=3", "--max_tokens=6"], ["--temperature=1.5", "--top_p=0.9", "--seed=5"]],
+    [
+        [],
+        pytest.param(["--num_beams=3", "--max_tokens=6"], marks=pytest.mark.slow),
+        ["--temperature=1.5", "--top_p=0.9", "--seed=5"],
+    ],
     ids=["greedy", "beams", "sampling"],
 )
 def test_the_folder_answers_as_infer_without_switch_jax(flags, run, served, tmp_path):

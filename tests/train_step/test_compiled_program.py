@@ -146,7 +146,9 @@ def test_each_policy_takes_less_memory_than_the_one_before():
     ("experts", "policy", "repeated"),
     [(0, "minimal", 3 * 2), (0, "full", 3 * 6 + 2), (E, "full", 3 * 6 + 2 * 2)],
 )
-@pytest.mark.parametrize(("scan_layers", "times"), [(True, 1), (False, N)])
+@pytest.mark.parametrize(
+    ("scan_layers", "times"), [pytest.param(True, 1, marks=pytest.mark.slow), (False, N)]
+)
 def test_rematerialisation_repeats_the_products_that_it_does_not_save(
     experts, policy, repeated, scan_layers, times
 ):

@@ -77,7 +77,15 @@ def test_each_stack_has_its_own_groups_on_every_mesh():
     assert abs(two.decoder_router.dropped - one.decoder_router.dropped).max() > 0.01
 
 
-@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 4, 2)])
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        pytest.param((8, 1, 1), marks=pytest.mark.slow),
+        pytest.param((2, 4, 1), marks=pytest.mark.slow),
+        (2, 2, 2),
+        (1, 4, 2),
+    ],
+)
 def test_fully_sharded_weights_change_no_number(mesh):
     _assert_same(_train_step(mesh, fully_sharded=True), _train_step((1, 1, 1)))
 

@@ -25,7 +25,7 @@ LOSSES = {
 }
 
 
-@pytest.fixture(params=list(LOSSES))
+@pytest.fixture(params=["switch", pytest.param("t5", marks=pytest.mark.slow)])
 def run(request, tmp_path):
     """Name and folder of a run after 6 steps."""
     with tarfile.open(ARCHIVE) as archive:

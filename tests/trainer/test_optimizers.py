@@ -30,7 +30,9 @@ def _bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw_rms", "muon"])
+@pytest.mark.parametrize(
+    "optimizer", ["adamw", pytest.param("adamw_rms", marks=pytest.mark.slow), "muon"]
+)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys):
     whole = _bits(jax.device_get(_train(tmp_path, optimizer)))
     shutil.rmtree(tmp_path / "checkpoints" / "3")  # as if it had ended after two steps
