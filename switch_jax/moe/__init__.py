@@ -6,6 +6,8 @@ The letters for the axes, here and everywhere:
     G routing groups S tokens per group E experts        C slots per expert and group (capacity)
     H heads          K head size        V vocabulary     N layers
 
+In this package K counts the experts of a token: 1 in a Switch Transformer.
+
 `switch_ffn` is the layer. A token passes through it like this:
 
     router -> slots -> gather -> all-to-all -> experts -> all-to-all -> gather -> gate
@@ -17,7 +19,7 @@ from switch_jax.moe.dropless import dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
 from switch_jax.moe.layer import SwitchConfig, switch_ffn
 from switch_jax.moe.router import router_logits
-from switch_jax.moe.routing import Assignment, assign, assign_by
+from switch_jax.moe.routing import Assignment, assign, assign_choices
 from switch_jax.moe.statistics import RouterStatistics
 
 __all__ = [
@@ -28,7 +30,7 @@ __all__ = [
     "RouterStatistics",
     "router_logits",
     "assign",
-    "assign_by",
+    "assign_choices",
     "Assignment",
     "load_balance_loss",
     "router_z_loss",

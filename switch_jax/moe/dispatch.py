@@ -1,12 +1,13 @@
 """Moves rows from token order to slot order and back: gathers whose gradients are gathers too."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe.routing import Assignment
+from switch_jax.moe.routing import Assignment, by_choice
 
 
 class DispatchIndices(NamedTuple):
@@ -18,30 +19,37 @@ class DispatchIndices(NamedTuple):
     without a transposition.
 
     Attributes:
-      token_of_slot: [E * G * C] int32, row in the flattened [B * L] tokens.
-      slot_of_token: [B, L] int32, row in the flattened [E * G * C] slots.
+      token_of_slot: [E * G * C] int32, row in the flattened [K * B * L] tokens: with K > 1 choices
+        all tokens follow each other K times.
+      slots_of_token: for each choice, [B, L] int32, row in the flattened [E * G * C] slots.
     """
 
     token_of_slot: jax.Array
-    slot_of_token: jax.Array
+    slots_of_token: tuple[jax.Array, ...]
 
 
 def dispatch_indices(assignment: Assignment, batch_shape: tuple[int, int]) -> DispatchIndices:
     """The assignment's maps within each group as maps over all groups; `batch_shape` is (B, L)."""
     groups, experts, capacity = assignment.token_index.shape
-    tokens = assignment.expert_index.shape[1]
+    expert_of_choice = by_choice(assignment.expert_index)  # [G, S] each
+    tokens = expert_of_choice[0].shape[1]
+    rows = len(expert_of_choice) * groups * tokens  # K * B * L
     group = jnp.arange(groups, dtype=jnp.int32)[:, None]  # [G, 1]
-    token, slot = assignment.token_index, assignment.position_in_expert  # [G, E, C], [G, S]
-    is_filled = token < tokens  # [G, E, C]
-    token_of_slot = jnp.where(
-        is_filled, token + group[..., None] * tokens, groups * tokens
-    )  # [G, E, C]
-    slot_of_token = (assignment.expert_index * groups + group) * capacity + slot  # [G, S]
-    is_kept = slot < capacity  # [G, S]
-    slot_of_token = jnp.where(is_kept, slot_of_token, experts * groups * capacity)  # [G, S]
+    token = assignment.token_index  # [G, E, C]
+    is_filled = token < len(expert_of_choice) * tokens  # [G, E, C]
+    if len(expert_of_choice) > 1:  # number k * S + s in a group is row (k * G + g) * S + s of all
+        token += token // tokens * ((groups - 1) * tokens)  # [G, E, C]
+    token_of_slot = jnp.where(is_filled, token + group[..., None] * tokens, rows)  # [G, E, C]
+
+    def slot_of_token(expert: jax.Array, slot: jax.Array) -> jax.Array:
+        slot_of_token = (expert * groups + group) * capacity + slot  # [G, S]
+        is_kept = slot < capacity  # [G, S]
+        slot_of_token = jnp.where(is_kept, slot_of_token, experts * groups * capacity)  # [G, S]
+        return slot_of_token.reshape(batch_shape)  # [B, L]
+
     return DispatchIndices(
         token_of_slot.transpose(1, 0, 2).reshape(-1),  # [E * G * C]
-        slot_of_token.reshape(batch_shape),  # [B, L]
+        tuple(map(slot_of_token, expert_of_choice, by_choice(assignment.position_in_expert))),
     )
 
 
@@ -65,7 +73,10 @@ def dispatch(tokens: jax.Array, indices: DispatchIndices) -> jax.Array:
     gives empty ones a gradient of 0. Writing zeros would be one more pass over the rows.
     """
     rows = tokens.reshape(-1, tokens.shape[-1])  # [B * L, D]
-    return _take_rows(rows, indices.token_of_slot)  # [E * G * C, D]
+    index = indices.token_of_slot  # [E * G * C]
+    if len(indices.slots_of_token) > 1:
+        index = index % len(rows)  # [E * G * C]
+    return _take_rows(rows, index)  # [E * G * C, D]
 
 
 def _dispatch_fwd(tokens: jax.Array, indices: DispatchIndices):
@@ -73,52 +84,67 @@ def _dispatch_fwd(tokens: jax.Array, indices: DispatchIndices):
 
 
 def _dispatch_bwd(indices: DispatchIndices, slots_grad: jax.Array):
-    slot_of_token = indices.slot_of_token  # [B, L]
-    rows = _take_rows(slots_grad, slot_of_token.reshape(-1))  # [B * L, D]
-    is_kept = slot_of_token < len(slots_grad)  # [B, L]
-    tokens_grad = jnp.where(is_kept[..., None], rows.reshape(*is_kept.shape, -1), 0)  # [B, L, D]
-    return tokens_grad, None
+    def of_choice(slot_of_token: jax.Array) -> jax.Array:  # [B, L] -> [B, L, D]
+        rows = _take_rows(slots_grad, slot_of_token.reshape(-1))  # [B * L, D]
+        is_kept = slot_of_token < len(slots_grad)  # [B, L]
+        return jnp.where(is_kept[..., None], rows.reshape(*is_kept.shape, -1), 0)  # [B, L, D]
+
+    return functools.reduce(jnp.add, map(of_choice, indices.slots_of_token)), None
 
 
 dispatch.defvjp(_dispatch_fwd, _dispatch_bwd)
 
 
 @jax.custom_vjp
-def combine(slots: jax.Array, gate: jax.Array, indices: DispatchIndices) -> jax.Array:
+def combine(slots: jax.Array, gates: tuple[jax.Array, ...], indices: DispatchIndices) -> jax.Array:
     """[E * G * C, D] slots -> [B, L, D] tokens, each multiplied by its gate (Eq. 2).
+
+    With K > 1 choices, a token is the sum of what its experts give, in float32.
 
     Args:
       slots: [E * G * C, D], what the experts computed from the rows that `dispatch` gave.
-      gate: [B, L] float32, 0 for a token without a slot.
+      gates: for each choice, [B, L] float32, 0 where the token has no slot.
       indices: the same as for `dispatch`.
     """
-    return _combine_fwd(slots, gate, indices)[0]
+    return _combine_fwd(slots, gates, indices)[0]
 
 
-def _combine_fwd(slots: jax.Array, gate: jax.Array, indices: DispatchIndices):
-    rows = _take_rows(slots, indices.slot_of_token.reshape(-1))  # [B * L, D]
-    # Behind a barrier: without it a float32 copy would be kept for the backward pass.
-    rows = lax.optimization_barrier(rows)
-    outputs = rows.reshape(*gate.shape, -1)  # [B, L, D]
-    return _times_gate(outputs, gate), (outputs, gate, indices)
+def _combine_fwd(slots: jax.Array, gates: tuple[jax.Array, ...], indices: DispatchIndices):
+    def of_choice(slot_of_token: jax.Array) -> jax.Array:  # [B, L] -> [B, L, D]
+        rows = _take_rows(slots, slot_of_token.reshape(-1))  # [B * L, D]
+        # Behind a barrier: without it a float32 copy would be kept for the backward pass.
+        rows = lax.optimization_barrier(rows)
+        return rows.reshape(*slot_of_token.shape, -1)  # [B, L, D]
+
+    outputs = tuple(map(of_choice, indices.slots_of_token))
+    y = functools.reduce(jnp.add, map(_times_gate, outputs, gates))  # [B, L, D]
+    return y.astype(slots.dtype), (outputs, gates, indices)
 
 
-def _combine_bwd(residuals: tuple[jax.Array, jax.Array, DispatchIndices], y_grad: jax.Array):
-    (outputs, gate, indices), y_grad = lax.optimization_barrier((residuals, y_grad))
+def _combine_bwd(residuals, y_grad: jax.Array):
+    (outputs, gates, indices), y_grad = lax.optimization_barrier((residuals, y_grad))
     # Multiplied before the gather, in one pass with the sum below; afterwards it would be another
     # pass.
-    outputs_grad = _times_gate(y_grad, gate).reshape(-1, y_grad.shape[-1])  # [B * L, D]
+    outputs_grad = jnp.concatenate(
+        [
+            _times_gate(y_grad, gate).astype(y_grad.dtype).reshape(-1, y_grad.shape[-1])
+            for gate in gates
+        ]
+    )  # [K * B * L, D]
     is_filled = indices.token_of_slot < len(outputs_grad)  # [E * G * C]
     slots_grad = jnp.where(
         is_filled[:, None], _take_rows(outputs_grad, indices.token_of_slot), 0
     )  # [E * G * C, D]
-    product = y_grad.astype(jnp.float32) * outputs.astype(jnp.float32)  # [B, L, D]
-    return slots_grad, jnp.sum(product, axis=-1), None  # [E * G * C, D], [B, L]
+    gates_grad = tuple(
+        jnp.sum(y_grad.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
+        for output in outputs
+    )  # [B, L] each
+    return slots_grad, gates_grad, None
 
 
 combine.defvjp(_combine_fwd, _combine_bwd)
 
 
 def _times_gate(x: jax.Array, gate: jax.Array) -> jax.Array:
-    """[B, L, D], [B, L] -> [B, L, D], multiplied in float32."""
-    return (x.astype(jnp.float32) * gate[..., None]).astype(x.dtype)
+    """[B, L, D], [B, L] -> [B, L, D] float32."""
+    return x.astype(jnp.float32) * gate[..., None]

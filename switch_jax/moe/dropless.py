@@ -2,7 +2,7 @@
 
 With more experts than tokens, most slots of a capacity would be empty. Here each expert computes
 its own tokens, in blocks of a few rows, and only the blocks that hold tokens are computed. The
-shape letters are those of `switch_jax.moe`; T tokens.
+shape letters are those of `switch_jax.moe`; T tokens, K experts for each.
 """
 
 import functools
@@ -15,6 +15,7 @@ from jax import export, lax
 from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.tiles import SUBLANES
+from switch_jax.moe.choices import choice_gates, top_choices
 from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
 from switch_jax.moe.router import round_to, router_logits
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
@@ -75,8 +76,9 @@ def dropless_ffn(
     valid: jax.Array,
     weights: SwitchWeights,
     activation: Callable[..., jax.Array],
+    num_selected_experts: int = 1,
 ) -> jax.Array:
-    """Sends each token through its most probable expert (section 2.1), without a capacity.
+    """Sends each token through its most probable experts (section 2.1), without a capacity.
 
     What a token gets does not depend on the other tokens. Not differentiable.
 
@@ -85,6 +87,7 @@ def dropless_ffn(
       valid: [B, L] bool; False on padding, for which nothing is computed.
       weights: as for `moe.switch_ffn`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
+      num_selected_experts: K.
 
     Returns:
       [B, L, D], 0 on padding.
@@ -93,7 +96,12 @@ def dropless_ffn(
     axis = expert_axis(weights.num_experts, mesh.shape)
     rows = PartitionSpec(BATCH)
     layer = jax.shard_map(
-        functools.partial(_dropless_ffn_local, activation=activation, axis=axis),
+        functools.partial(
+            _dropless_ffn_local,
+            activation=activation,
+            axis=axis,
+            num_selected_experts=num_selected_experts,
+        ),
         mesh=mesh,
         in_specs=(rows, rows, partition_specs(weights, mesh.shape)),
         out_specs=rows,
@@ -109,28 +117,33 @@ def _dropless_ffn_local(
     *,
     activation: Callable[..., jax.Array],
     axis: str | None,
+    num_selected_experts: int,
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
     logits = router_logits(x, weights.router)  # [B_local, L, E]
     rounded = functools.partial(round_to, logits.dtype)
     logits = logits.astype(jnp.float32)  # [B_local, L, E]
-    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1))  # [B_local, L]
-    gate = rounded(jnp.exp(rounded(logits.max(-1) - log_normalizer)))  # [B_local, L]
-    experts = logits.shape[-1]
-    expert_index = jnp.where(valid, jnp.argmax(logits, axis=-1), experts).reshape(-1)  # [T]
+    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1, keepdims=True))  # [B_local, L, 1]
+    router_probs = rounded(jnp.exp(rounded(logits - log_normalizer)))  # [B_local, L, E]
+    choices = top_choices(logits, num_selected_experts)  # [B_local, K, L]
+    gates = rounded(choice_gates(router_probs, choices))  # [B_local, K, L]
+    choices = jnp.where(valid[:, None], choices, logits.shape[-1])  # [B_local, K, L]
+    expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [K, T]
     tokens = x.reshape(-1, x.shape[-1])  # [T, D]
     if axis:  # each device has few tokens: all of them go to all devices
-        tokens, expert_index = (lax.all_gather(a, axis, tiled=True) for a in (tokens, expert_index))
+        tokens = lax.all_gather(tokens, axis, tiled=True)  # [T, D], those of all
+        expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [K, T]
         experts_here = weights.num_experts
         first_expert = lax.axis_index(axis) * experts_here
         is_here = (expert_index >= first_expert) & (expert_index < first_expert + experts_here)
         expert_index = jnp.where(is_here, expert_index - first_expert, experts_here)
-        y = _experts(tokens, expert_index, weights, activation)
-        y = lax.psum_scatter(y, axis, tiled=True)
+        y = _experts(tokens, expert_index, weights, activation)  # [K, T, D]
+        y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
     else:
-        y = _experts(tokens, expert_index, weights, activation)
-    y = lax.psum(y, MODEL).reshape(x.shape)  # [B_local, L, D]
-    return (y.astype(jnp.float32) * gate[..., None]).astype(x.dtype)  # [B_local, L, D]
+        y = _experts(tokens, expert_index, weights, activation)  # [K, T, D]
+    y = lax.psum(y, MODEL).reshape(-1, *x.shape)  # [K, B_local, L, D]
+    gates = jnp.moveaxis(gates, 1, 0)[..., None]  # [K, B_local, L, 1]
+    return jnp.sum(y.astype(jnp.float32) * gates, axis=0).astype(x.dtype)  # [B_local, L, D]
 
 
 def _experts(
@@ -139,14 +152,17 @@ def _experts(
     weights: SwitchWeights,
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
-    """[T, D], [T] -> [T, D], each token through its expert; 0 for those of no expert here."""
-    count, experts_here = tokens.shape[0], weights.num_experts
+    """[T, D], [K, T] -> [K, T, D], each token through its experts; 0 for those not here."""
+    shape, experts_here = (*expert_index.shape, tokens.shape[-1]), weights.num_experts
+    tokens = jnp.concatenate([tokens] * shape[0])  # [K * T, D]
+    expert_index = expert_index.reshape(-1)  # [K * T]
+    count = tokens.shape[0]
     # By the experts of all devices, since those here get only their share of the tokens.
     rows = block_rows(count, weights.router.shape[-1])
     order, first_block, first_row = cut_into_blocks(expert_index, experts_here, rows)
     # The last rows of a block may be the next expert's tokens. That expert's own block comes later
     # and overwrites the results. After the last token there is room for a whole block.
-    sorted_tokens = jnp.pad(tokens[order], ((0, rows), (0, 0)))  # [T + rows, D]
+    sorted_tokens = jnp.pad(tokens[order], ((0, rows), (0, 0)))  # [K * T + rows, D]
 
     def compute(block: jax.Array, results: jax.Array) -> jax.Array:
         expert = jnp.searchsorted(first_block, block, side="right") - 1
@@ -161,8 +177,9 @@ def _experts(
 
     results = lax.fori_loop(
         0, first_block[-1], compute, jnp.zeros_like(sorted_tokens)
-    )  # [T + rows, D]
+    )  # [K * T + rows, D]
     # The inverse of `order`.
-    position = jnp.zeros(count, jnp.int32)  # [T]
-    position = position.at[order].set(jnp.arange(count, dtype=jnp.int32))  # [T]
-    return jnp.where((expert_index < experts_here)[:, None], results[position], 0)  # [T, D]
+    position = jnp.zeros(count, jnp.int32)  # [K * T]
+    position = position.at[order].set(jnp.arange(count, dtype=jnp.int32))  # [K * T]
+    y = jnp.where((expert_index < experts_here)[:, None], results[position], 0)  # [K * T, D]
+    return y.reshape(shape)

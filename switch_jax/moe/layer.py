@@ -17,14 +17,15 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.moe.capacity import check_divisibility, expert_capacity, group_shape
+from switch_jax.moe.choices import top_choices
 from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices
 from switch_jax.moe.exchange import all_to_all, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
 from switch_jax.moe.expert_mlp import expert_mlp
 from switch_jax.moe.expert_weights import SwitchWeights, cast, partition_specs
 from switch_jax.moe.router import router_logits
-from switch_jax.moe.router_noise import gumbel, noise_bits
-from switch_jax.moe.routing import assign, assign_by
+from switch_jax.moe.router_noise import gumbel, noise, noise_bits
+from switch_jax.moe.routing import Assignment, assign, assign_choices, by_choice
 from switch_jax.moe.statistics import RouterStatistics, router_statistics
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, current_mesh
@@ -45,6 +46,11 @@ class SwitchConfig:
       router_policy: of training (App. C): 'argmax'; 'sample', an expert is drawn from the router's
         softmax; 'input_dropout', the router's input has dropout in place of jitter.
       router_input_dropout_rate: of 'input_dropout'.
+      num_selected_experts: K, the experts of a token.
+      second_expert_policy: of training, for the second choice and those after it: 'all' are kept,
+        or 'random', one is kept with the probability min(1, gate / `second_expert_threshold`), as
+        in Mesh TensorFlow.
+      second_expert_threshold: of 'random'.
       expert_dropout_rate: of dropout on the hidden activation in the experts (section 2.4).
     """
 
@@ -56,6 +62,9 @@ class SwitchConfig:
     jitter_noise: float = 0.0
     router_policy: str = "argmax"
     router_input_dropout_rate: float = 0.1
+    num_selected_experts: int = 1
+    second_expert_policy: str = "all"
+    second_expert_threshold: float = 0.2
     expert_dropout_rate: float = 0.0
 
     @property
@@ -76,7 +85,8 @@ def switch_ffn(
 ) -> tuple[jax.Array, RouterStatistics]:
     """Sends each token through its most probable expert (sections 2.1 and 2.2).
 
-    With the policy 'sample' it is an expert that is drawn (App. C).
+    With the policy 'sample' it is an expert that is drawn (App. C). With `num_selected_experts`
+    above 1 it is several, whose outputs are added.
 
     The result is the same on every mesh: groups depend on the batch alone, and noise on the
     indices of layer, group and expert alone.
@@ -87,7 +97,7 @@ def switch_ffn(
       weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
       config: see `SwitchConfig`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
-      key: for the router's policy, jitter and expert dropout; None = argmax and no noise
+      key: for the policies, jitter and expert dropout; None = argmax, all choices, and no noise
         (evaluation).
       layer_index: layers with the same key and different indices have different noise.
 
@@ -149,13 +159,8 @@ def _switch_ffn_local(
             bits = noise_bits(key, layer_index, first_group, tokens, x.shape)
         router = mark_varying(weights.router, BATCH)  # [D, E]
         logits = router_logits(x, router, jitter, bits, dropout_rate)  # [B_local, L, E]
-        if key is not None and config.router_policy == "sample":
-            # The layer's index is complemented, so that the noise is not that of the input.
-            bits = noise_bits(key, ~layer_index, first_group, tokens, logits.shape)
-            scores = (logits + gumbel(bits)).reshape(groups, tokens, -1)  # [G_local, S, E]
-            assignment = assign_by(scores, logits.reshape(scores.shape), capacity, valid)
-        else:
-            assignment = assign(logits.reshape(groups, tokens, -1), capacity, valid)
+        logits = logits.reshape(groups, tokens, -1)  # [G_local, S, E]
+        assignment = _route(logits, valid, capacity, config, key, layer_index, first_group)
         statistics = router_statistics(assignment, valid, capacity)
 
     with jax.named_scope("dispatch"):
@@ -181,5 +186,36 @@ def _switch_ffn_local(
     with jax.named_scope("dispatch"):
         buffers = all_to_all(buffers)  # [expert_shards, E_local, G_local * C, D]
         slots = buffers.reshape(-1, dim)  # [E * G_local * C, D]
-        y = combine(slots, assignment.gate.reshape(batch_shape), indices)  # [B_local, L, D]
+        gates = tuple(gate.reshape(batch_shape) for gate in by_choice(assignment.gate))
+        y = combine(slots, gates, indices)  # [B_local, L, D]
     return y.reshape(batch, length, dim), statistics
+
+
+def _route(
+    logits: jax.Array,
+    valid: jax.Array,
+    capacity: int,
+    config: SwitchConfig,
+    key: jax.Array | None,
+    layer_index: jax.Array,
+    first_group: jax.Array | int,
+) -> Assignment:
+    """[G_local, S, E] logits -> the experts and slots of this device's tokens, by the policies."""
+    tokens, chosen = logits.shape[1], config.num_selected_experts
+    sample_key = key if config.router_policy == "sample" else None
+    if chosen == 1 and sample_key is None and logits.dtype == jnp.float32:
+        return assign(logits, capacity, valid)
+    scores = logits.astype(jnp.float32)  # [G_local, S, E]
+    if sample_key is not None:
+        # The layer's index is complemented, so that the noise is not that of the input.
+        bits = noise_bits(sample_key, ~layer_index, first_group, tokens, logits.shape)
+        scores += gumbel(bits)
+    choices = top_choices(scores, chosen)  # [G_local, K, S]
+    least_gate = None
+    if key is not None and config.second_expert_policy == "random":
+        other_key = jax.random.fold_in(key, 1)
+        bits = noise_bits(other_key, layer_index, first_group, tokens, (*logits.shape[:2], chosen))
+        uniform = jnp.swapaxes(noise(bits) + 1, 1, 2) / 2  # [G_local, K, S], in [0, 1)
+        is_later = jnp.arange(chosen)[:, None] > 0  # [K, 1]
+        least_gate = jnp.where(is_later, config.second_expert_threshold * uniform, -1.0)
+    return assign_choices(choices, logits, capacity, valid, least_gate)

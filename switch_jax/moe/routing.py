@@ -1,6 +1,7 @@
-"""The routing rule: each token's expert, its gate and its slot, and the router's auxiliary losses.
+"""The routing rule: each token's experts, their gates and slots, and what the losses need.
 
-The shape letters are those of `switch_jax.moe`. Nothing here depends on a module or a config.
+The shape letters are those of `switch_jax.moe`; K experts are chosen for each token. Nothing here
+depends on a module or a config.
 """
 
 import functools
@@ -11,26 +12,32 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.kernels.routing_kernel import route, route_gradient
+from switch_jax.moe.choices import choice_gates
 from switch_jax.moe.router import round_to
 from switch_jax.partitioning.mesh import tpu_generation
 
 
 class Assignment(NamedTuple):
-    """Top-1 routing of every group, and what the losses and statistics need from the router.
+    """The routing of every group, and what the losses and statistics need from the router.
+
+    Shapes are those of `assign`, with one expert a token. `assign_choices` gives `expert_index`,
+    `gate` and `position_in_expert` an axis of choices, [G, K, S]; choice k of token s then has the
+    number k * S + s. `by_choice` takes both forms.
 
     Attributes:
       expert_index: [G, S] int32, the chosen expert of each token (ties go to the lowest index).
         Dropped tokens and padding have one too.
-      gate: [G, S] float32, the chosen expert's probability, not renormalised (Eq. 2); 0 where the
-        token is dropped or padding.
-      position_in_expert: [G, S] int32, the slot that the token takes in its expert; C where it is
-        dropped or padding.
-      token_index: [G, E, C] int32, the token in each slot; S where the slot is empty. The inverse
-        of `expert_index` and `position_in_expert`.
+      gate: [G, S] float32, what multiplies the expert's output; 0 where the token has no slot or is
+        padding. With one expert it is the expert's probability, not renormalised (Eq. 2).
+      position_in_expert: [G, S] int32, the slot that the token takes in its expert; C where it has
+        none or is padding.
+      token_index: [G, E, C] int32, the token in each slot, or the number of its choice; S, or
+        K * S, where the slot is empty. The inverse of `expert_index` and `position_in_expert`.
       log_normalizer: [G, S] float32, logsumexp of the logits.
       entropy: [G, S] float32, of the router's distribution, in nats.
       importance: [G, E] float32, the router's probabilities summed over real tokens.
-      load: [G, E] float32, the number of real tokens that chose the expert, dropped ones included.
+      load: [G, E] float32, the number of real tokens whose first choice is the expert, dropped ones
+        included.
     """
 
     expert_index: jax.Array
@@ -43,6 +50,11 @@ class Assignment(NamedTuple):
     load: jax.Array
 
 
+def by_choice(array: jax.Array) -> tuple[jax.Array, ...]:
+    """[G, S] or [G, K, S] -> an array [G, S] for each choice."""
+    return (array,) if array.ndim == 2 else tuple(array[:, k] for k in range(array.shape[1]))
+
+
 def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> Assignment:
     """Gives each token its most probable expert, and a slot there while slots last (section 2.2).
 
@@ -51,7 +63,7 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
     [S, E, C] mask is built, and on a TPU there is no scalar gather or scatter either.
 
     Args:
-      router_logits: [G, S, E] float32; or bfloat16, see `assign_by`.
+      router_logits: [G, S, E] float32.
       capacity: C, the slots of one expert in one group.
       valid: [G, S] bool, False on padding; None where there is no padding.
 
@@ -60,45 +72,104 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
     """
     if valid is None:
         valid = jnp.ones(router_logits.shape[:2], bool)  # [G, S]
-    if router_logits.dtype != jnp.float32:
-        return assign_by(router_logits.astype(jnp.float32), router_logits, capacity, valid)
     return _assign(router_logits, valid, capacity)
 
 
-def assign_by(
-    scores: jax.Array, router_logits: jax.Array, capacity: int, valid: jax.Array | None = None
+def assign_choices(
+    choices: jax.Array,
+    router_logits: jax.Array,
+    capacity: int,
+    valid: jax.Array | None = None,
+    least_gate: jax.Array | None = None,
 ) -> Assignment:
-    """As `assign`, but each token's expert is that of the highest score, whatever its probability.
+    """Gives each token a slot in each of K given experts, while slots last.
+
+    All first choices take slots before all second ones, and so on; among equal choices the order is
+    that of the tokens. So with K > 1 a token's later choices depend on the tokens after it.
 
     If the logits are bfloat16, the softmax is too (Table 2): what each of its steps gives is
     rounded to bfloat16, and so is each gradient. Counts of tokens are exact in any case.
 
     Args:
-      scores: [G, S, E] float32, constants to the gradient.
-      router_logits: [G, S, E] float32 or bfloat16, from which gate, losses and statistics are
+      choices: [G, K, S] int32, different experts for each token, the first choice first; E = none.
+      router_logits: [G, S, E] float32 or bfloat16, from which gates, losses and statistics are
         computed.
       capacity: C.
       valid: [G, S] bool, False on padding; None where there is no padding.
+      least_gate: [G, K, S] float32; a choice takes a slot if its gate is above it. None = all do.
 
     Returns:
-      An `Assignment`; differentiable as that of `assign`.
+      An `Assignment` with an axis of choices; gates are those of `choice_gates`. Differentiable as
+      that of `assign`.
     """
-    chosen = assign(lax.stop_gradient(scores), capacity, valid)
+    groups, _, tokens = choices.shape
+    experts = router_logits.shape[-1]
+    if valid is None:
+        valid = jnp.ones((groups, tokens), bool)  # [G, S]
     rounded = functools.partial(round_to, router_logits.dtype)
     router_logits = router_logits.astype(jnp.float32)  # [G, S, E]
     log_normalizer = rounded(jax.nn.logsumexp(router_logits, axis=-1))  # [G, S]
     log_probs = rounded(router_logits - log_normalizer[..., None])  # [G, S, E]
     router_probs = rounded(jnp.exp(log_probs))  # [G, S, E]
-    is_chosen = chosen.expert_index[..., None] == jnp.arange(router_logits.shape[-1])  # [G, S, E]
-    is_kept = chosen.position_in_expert < capacity  # [G, S]
-    gate = jnp.sum(jnp.where(is_chosen & is_kept[..., None], router_probs, 0.0), axis=-1)  # [G, S]
-    real_probs = router_probs if valid is None else router_probs * valid[..., None]  # [G, S, E]
-    return chosen._replace(
-        gate=gate,
+    gate = rounded(choice_gates(router_probs, choices))  # [G, K, S]
+
+    is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, K, S]
+    if least_gate is not None:
+        is_wanted &= gate > least_gate  # [G, K, S]
+    expert_of_choice = jnp.where(is_wanted, choices, experts)  # [G, K, S]
+    position, token_index, _ = take_slots(
+        expert_of_choice.reshape(groups, -1), experts, capacity
+    )  # [G, K * S], [G, E, C]
+    position = position.reshape(choices.shape)  # [G, K, S]
+    is_first = choices[:, 0, :, None] == jnp.arange(experts)  # [G, S, E]
+    real_probs = router_probs * valid[..., None]  # [G, S, E]
+    return Assignment(
+        expert_index=choices,
+        gate=jnp.where(position < capacity, gate, 0.0),  # [G, K, S]
+        position_in_expert=position,
+        token_index=token_index,
         log_normalizer=log_normalizer,
         entropy=rounded(-jnp.sum(router_probs * log_probs, axis=-1)),  # [G, S]
         importance=rounded(jnp.sum(real_probs, axis=1)),  # [G, E]
+        load=jnp.sum(is_first & valid[..., None], axis=1, dtype=jnp.float32),  # [G, E]
     )
+
+
+def take_slots(
+    expert_index: jax.Array, experts: int, capacity: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Hands out the slots of each expert in the order of those who choose it, by two sorts.
+
+    Args:
+      expert_index: [G, N] int32, the expert that each of N wants; E = none.
+      experts: E.
+      capacity: C.
+
+    Returns:
+      [G, N] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, N
+      where nobody does; and [G, E] int32, how many want the expert.
+    """
+    groups, number = expert_index.shape
+    # A position in an expert is the rank among those that want it. The sort is stable: they stay in
+    # order.
+    iota = lax.broadcasted_iota(jnp.int32, (groups, number), 1)  # [G, N]
+    sorted_index, order = lax.sort((expert_index, iota), dimension=1, num_keys=1, is_stable=True)
+    previous = jnp.pad(sorted_index, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, N]
+    first_of_expert = jnp.where(sorted_index != previous, iota, 0)  # [G, N]
+    sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, N]
+    # Sorting by the numbers undoes the first sort without a gather.
+    _, rank = lax.sort((order, sorted_rank), dimension=1, num_keys=1, is_stable=False)  # [G, N]
+    position = jnp.where((rank < capacity) & (expert_index < experts), rank, capacity)  # [G, N]
+
+    # The inverse map: those of an expert are consecutive in `order`, from `start` on.
+    is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, N, E]
+    load = jnp.sum(is_chosen, axis=1, dtype=jnp.int32)  # [G, E]
+    start = jnp.cumsum(load, axis=1) - load  # [G, E]
+    slot = jnp.arange(capacity, dtype=jnp.int32)  # [C]
+    is_filled = slot < load[..., None]  # [G, E, C]
+    source = jnp.where(is_filled, start[..., None] + slot, number)  # [G, E, C]
+    take = jax.vmap(lambda o, s: o.at[s].get(mode="fill", fill_value=number))
+    return position, take(order, source), load
 
 
 def _has_kernels() -> bool:
@@ -159,31 +230,12 @@ _assign.defvjp(_assign_fwd, _assign_bwd)
 
 def _assign_by_sorting(router_logits: jax.Array, valid: jax.Array, capacity: int) -> Assignment:
     """`assign` by two sorts of S integers for each group; on a TPU, `route` does the same."""
-    groups, tokens, experts = router_logits.shape
+    experts = router_logits.shape[-1]
     expert_index = jnp.argmax(router_logits, axis=-1).astype(jnp.int32)  # [G, S]
     # Padding sorts behind the last expert.
-    sort_key = jnp.where(valid, expert_index, experts)  # [G, S]
-
-    # A token's position in its expert is its rank among the tokens of that expert. The sort is
-    # stable: tokens of one expert stay in token order.
-    iota = lax.broadcasted_iota(jnp.int32, (groups, tokens), 1)  # [G, S]
-    sorted_key, order = lax.sort((sort_key, iota), dimension=1, num_keys=1, is_stable=True)
-    previous = jnp.pad(sorted_key, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, S]
-    first_of_expert = jnp.where(sorted_key != previous, iota, 0)  # [G, S]
-    sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, S]
-    # Sorting by the token index undoes the first sort without a gather.
-    _, rank = lax.sort((order, sorted_rank), dimension=1, num_keys=1, is_stable=False)  # [G, S]
-    is_kept = (rank < capacity) & valid  # [G, S]
-
-    # The inverse map: the tokens of an expert are consecutive in `order`, from `start` on.
-    is_chosen = sort_key[..., None] == jnp.arange(experts)  # [G, S, E]
-    load = jnp.sum(is_chosen, axis=1, dtype=jnp.int32)  # [G, E]
-    start = jnp.cumsum(load, axis=1) - load  # [G, E]
-    slot = jnp.arange(capacity, dtype=jnp.int32)  # [C]
-    is_filled = slot < load[..., None]  # [G, E, C]
-    source = jnp.where(is_filled, start[..., None] + slot, tokens)  # [G, E, C]
-    take = jax.vmap(lambda o, s: o.at[s].get(mode="fill", fill_value=tokens))
-    token_index = take(order, source)  # [G, E, C]
+    position, token_index, load = take_slots(
+        jnp.where(valid, expert_index, experts), experts, capacity
+    )  # [G, S], [G, E, C], [G, E]
 
     # The softmax. The chosen expert has the highest logit, so its probability is 1 / total.
     highest = jnp.max(router_logits, axis=-1)  # [G, S]
@@ -192,8 +244,8 @@ def _assign_by_sorting(router_logits: jax.Array, valid: jax.Array, capacity: int
     router_probs = jnp.exp(shifted) / total[..., None]  # [G, S, E]
     return Assignment(
         expert_index=expert_index,
-        gate=jnp.where(is_kept, 1 / total, 0.0),  # [G, S]
-        position_in_expert=jnp.where(is_kept, rank, capacity),  # [G, S]
+        gate=jnp.where(position < capacity, 1 / total, 0.0),  # [G, S]
+        position_in_expert=position,
         token_index=token_index,
         log_normalizer=highest + jnp.log(total),  # [G, S]
         entropy=jnp.log(total) - jnp.sum(router_probs * shifted, axis=-1),  # [G, S]

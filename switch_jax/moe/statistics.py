@@ -1,12 +1,13 @@
 """What a layer's router did, over the whole batch."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
-from switch_jax.moe.routing import Assignment
+from switch_jax.moe.routing import Assignment, by_choice
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
 
@@ -15,11 +16,12 @@ class RouterStatistics(NamedTuple):
     """What a layer's router did, over all real tokens of the batch; float32.
 
     Attributes:
-      load: [E] fraction of tokens that chose the expert, before any is dropped (f, Eq. 5).
+      load: [E] fraction of tokens whose first choice is the expert, before any is dropped (f,
+        Eq. 5).
       importance: [E] mean router probability (P, Eq. 6).
       load_balance_loss: scalar, 1.0 at balance (Eq. 4 without alpha).
       z_loss: scalar, mean logsumexp^2 of the logits.
-      dropped: scalar, fraction of tokens that found their expert full.
+      dropped: scalar, fraction of tokens that have no slot in any of their experts.
       entropy: scalar, mean entropy of the router's distribution, in nats.
     """
 
@@ -42,6 +44,9 @@ def router_statistics(assignment: Assignment, valid: jax.Array, capacity: int) -
     a = assignment
     real_tokens = valid.sum(dtype=jnp.float32)
     all_real_tokens = jnp.maximum(psum(real_tokens, BATCH), 1.0)
+    has_no_slot = functools.reduce(
+        jnp.logical_and, [slot == capacity for slot in by_choice(a.position_in_expert)]
+    )  # [G_local, S]
     # Everything is divided before it is summed over devices: a division after the sum would be an
     # operation of its own.
     share = real_tokens / all_real_tokens
@@ -50,9 +55,7 @@ def router_statistics(assignment: Assignment, valid: jax.Array, capacity: int) -
         importance=jnp.sum(a.importance / all_real_tokens, axis=0),  # [E]
         load_balance_loss=load_balance_loss(a.importance, a.load) * share,
         z_loss=router_z_loss(a.log_normalizer, valid) * share,
-        dropped=jnp.sum(
-            jnp.where(valid & (a.position_in_expert == capacity), 1 / all_real_tokens, 0.0)
-        ),
+        dropped=jnp.sum(jnp.where(valid & has_no_slot, 1 / all_real_tokens, 0.0)),
         entropy=jnp.sum(jnp.where(valid, a.entropy / all_real_tokens, 0.0)),
     )
     return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)

@@ -31,7 +31,7 @@ def test_gradients_of_dispatch_and_combine_are_the_scatters_that_autodiff_would_
         lambda t: mask.T @ t.reshape(20, 4),
         lambda r, g: (mask @ r).reshape(4, 5, 4) * g[..., None],
     )
-    ours = (lambda t: dispatch(t, indices), lambda r, g: combine(r, g, indices))
+    ours = (lambda t: dispatch(t, indices), lambda r, g: combine(r, (g,), indices))
     for function in (loss, jax.grad(loss, argnums=(0, 1))):
         for a, b in zip(
             jax.tree.leaves(function(tokens, rows, gate, *ours)),
