@@ -8,6 +8,7 @@ from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
+SECOND_EXPERT_POLICIES = ("all", "random")
 REMAT_POLICIES = ("none", "minimal", "full")
 
 
@@ -27,6 +28,12 @@ class ModelConfig:
       num_experts: E of every Switch layer; 0 = dense.
       expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense
         model.
+      num_selected_experts: K, the experts of a token: 1 in a Switch Transformer, 2 in the MoE of
+        Table 1. The gates of several are renormalised; see `moe.choices`.
+      second_expert_policy: in training 'all' choices take slots, or with 'random' the second one,
+        and those after it, with the probability min(1, gate / second_expert_threshold), as in Mesh
+        TensorFlow.
+      second_expert_threshold: of 'random'.
       sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
         3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
@@ -71,6 +78,9 @@ class ModelConfig:
     tie_embeddings: bool = True
     num_experts: int = 0
     expert_mlp_dim: int | None = None
+    num_selected_experts: int = 1
+    second_expert_policy: str = "all"
+    second_expert_threshold: float = 0.2
     sparse_step: int = 2
     group_size: int = 4096
     decoder_group_size: int | None = None
@@ -106,6 +116,8 @@ class ModelConfig:
             num_decoder_layers=layers,
             num_experts=Range(0, 2**20),  # 0 is dense
             expert_mlp_dim=size,
+            num_selected_experts=COUNT,
+            second_expert_threshold=Range(0, 1, is_open="least"),
             sparse_step=layers,
             group_size=COUNT,
             decoder_group_size=COUNT,
@@ -126,6 +138,7 @@ class ModelConfig:
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
         check_choice("router_dtype", self.router_dtype, DTYPES)
         check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
+        check_choice("second_expert_policy", self.second_expert_policy, SECOND_EXPERT_POLICIES)
         check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
         if self.router_policy == "input_dropout" and self.jitter_noise > 0:
             raise FieldError(
@@ -133,6 +146,7 @@ class ModelConfig:
                 f"= {self.jitter_noise} is of no use with ROUTER_POLICY = 'input_dropout', which "
                 "takes the place of the jitter: set it to 0.0",
             )
+        self._check_selected_experts()
         exact = self.relative_position_buckets // 2  # distances with a bucket of their own
         if self.relative_position_max_distance <= exact:
             raise FieldError(
@@ -147,6 +161,21 @@ class ModelConfig:
                     f"{name} = {layers} is not a multiple of sparse_step = {self.sparse_step} "
                     f"({layers} % {self.sparse_step} = {layers % self.sparse_step})"
                 )
+
+    def _check_selected_experts(self) -> None:
+        chosen, experts = self.num_selected_experts, self.num_experts
+        if chosen > max(1, experts):
+            has = f"has only NUM_EXPERTS = {experts}" if experts else "is dense (NUM_EXPERTS = 0)"
+            raise FieldError(
+                "num_selected_experts",
+                f"= {chosen}, and the model {has}: set it to {max(1, experts)} or less",
+            )
+        if chosen == 1 and self.second_expert_policy != "all":
+            raise FieldError(
+                "second_expert_policy",
+                f"= {self.second_expert_policy!r} is of no use with NUM_SELECTED_EXPERTS = 1: "
+                "leave it at 'all', or set NUM_SELECTED_EXPERTS to 2 or more",
+            )
 
     @property
     def layers_per_block(self) -> int:

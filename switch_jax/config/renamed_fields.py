@@ -37,7 +37,14 @@ RENAMED = {
 }
 
 # Fields that earlier versions did not have; their defaults are what those versions did.
-_ADDED = ("router_policy", "router_input_dropout_rate", "router_dtype")
+_ADDED = (
+    "router_policy",
+    "router_input_dropout_rate",
+    "router_dtype",
+    "num_selected_experts",
+    "second_expert_policy",
+    "second_expert_threshold",
+)
 
 
 def recorded_model(model: ModelConfig) -> dict[str, Any]:

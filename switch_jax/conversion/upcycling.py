@@ -23,8 +23,12 @@ from switch_jax.optim.stacked import Names, map_parameters, num_stacked
 ROUTER_SCALE = 1e-2
 
 
-def dense_twin(model: ModelConfig) -> ModelConfig:
+def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
     """The dense model that a Switch model begins from.
+
+    Args:
+      model: the Switch model.
+      scaled: as in `upcycled`.
 
     Raises:
       UserError: there is none.
@@ -39,7 +43,15 @@ def dense_twin(model: ModelConfig) -> ModelConfig:
             f"experts of EXPERT_MLP_DIM = {model.expert_mlp_dim} cannot be copies of a layer of "
             f"MLP_DIM = {model.mlp_dim}: set EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
         )
-    return dataclasses.replace(model, num_experts=0)
+    if scaled and model.num_selected_experts > 1:
+        raise UserError(
+            f"UPCYCLE = 'scaled_copy' makes up for small gates, and with NUM_SELECTED_EXPERTS = "
+            f"{model.num_selected_experts} a token's gates sum to 1: take 'copy', which then gives "
+            "the dense model's output"
+        )
+    return dataclasses.replace(
+        model, num_experts=0, num_selected_experts=1, second_expert_policy="all"
+    )
 
 
 def upcycled(
@@ -48,8 +60,9 @@ def upcycled(
     """The parameters that a Switch model begins with.
 
     A token's expert computes what the dense layer did, and the router's gate, between 1 / E and 1,
-    multiplies it. `scaled` makes up for the gate at the beginning: output projections are E times
-    as large, and the router begins small, so that each gate is near 1 / E.
+    multiplies it; the gates of several experts sum to 1. `scaled` makes up for the gate of one at
+    the beginning: output projections are E times as large, and the router begins small, so that
+    each gate is near 1 / E.
 
     Args:
       model: the Switch model.

@@ -73,7 +73,10 @@ class DenseFeedForward(nnx.Module):
 
 
 class SwitchFeedForward(nnx.Module):
-    """The Switch layer (section 2.1): a router and E experts; each token goes through one."""
+    """The Switch layer (section 2.1): a router and E experts; each token goes through one.
+
+    Or through `num_selected_experts` of them, which makes it the MoE layer of Table 1.
+    """
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
         dim, experts, scale = config.embed_dim, config.num_experts, config.scale
@@ -98,7 +101,7 @@ class SwitchFeedForward(nnx.Module):
         key: jax.Array | None,
         layer_index: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics]:
-        """Sends each token through its expert; see `moe.switch_ffn`.
+        """Sends each token through its experts; see `moe.switch_ffn`.
 
         Args:
           x: [B, L, D].
@@ -126,6 +129,9 @@ class SwitchFeedForward(nnx.Module):
             jitter_noise=config.jitter_noise,
             router_policy=config.router_policy,
             router_input_dropout_rate=config.router_input_dropout_rate,
+            num_selected_experts=config.num_selected_experts,
+            second_expert_policy=config.second_expert_policy,
+            second_expert_threshold=config.second_expert_threshold,
             expert_dropout_rate=expert_dropout_rate,
         )
         hidden_activation = activation(config.activation)
@@ -134,7 +140,9 @@ class SwitchFeedForward(nnx.Module):
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, D], in decoding, where no token is dropped."""
-        return dropless_ffn(x, valid, self._weights(), activation(self.config.activation))
+        config = self.config
+        chosen = config.num_selected_experts
+        return dropless_ffn(x, valid, self._weights(), activation(config.activation), chosen)
 
     def _weights(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]

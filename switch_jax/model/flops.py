@@ -23,10 +23,10 @@ def flops_per_token(config: ModelConfig, input_length: int, target_length: int) 
 def forward_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
     """Floating-point operations of one sequence's forward pass, as the paper counts (footnote 7).
 
-    Counted are two operations for each matrix parameter of a stack and each token of that stack,
-    whatever the number of experts, and half of each square of attention scores. The router and the
-    capacity factor are left out. The keys and values of cross-attention are computed from input
-    tokens, but the paper counts them for target tokens. Table 9 prints 124e9 for T5-Base and
+    Counted are two operations for each matrix parameter of a stack that a token of that stack
+    meets, whatever the number of experts, and half of each square of attention scores. The router
+    and the capacity factor are left out. The keys and values of cross-attention are computed from
+    input tokens, but the paper counts them for target tokens. Table 9 prints 124e9 for T5-Base and
     Switch-Base at 512 and 114 tokens.
     """
     inner = config.num_heads * config.head_dim
@@ -34,6 +34,7 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     projections = num_projections(config.activation) + 1
     dense = projections * config.embed_dim * config.mlp_dim
     expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
+    expert *= config.num_selected_experts
     sparse_layers = config.sparse_layers
 
     def feed_forward(stack: str, layers: int) -> int:
@@ -53,7 +54,7 @@ def training_flops(
     config: ModelConfig,
     input_length: int,
     target_length: int,
-    slots: tuple[float, float] = (1.0, 1.0),
+    slots: tuple[float, float] | None = None,
 ) -> float:
     """Floating-point operations that one sequence's training step needs: forward and backward.
 
@@ -64,9 +65,13 @@ def training_flops(
     Args:
       config: the model.
       input_length, target_length: tokens, padding included.
-      slots: expert slots for each input token and for each target token. 1 counts no empty slots;
-        `groups.Groups.capacity_factor` counts them.
+      slots: expert slots for each input token and for each target token, empty ones too, as
+        `groups.Groups.capacity_factor` has them. None counts those that are needed at even routing:
+        as many as a token has experts, but no more than the capacity factor if that is above 1.
     """
+    if slots is None:
+        needed = min(config.num_selected_experts, max(1.0, config.train_expert_capacity_factor))
+        slots = needed, needed
     inner = config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     projections = num_projections(config.activation) + 1

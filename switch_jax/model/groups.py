@@ -20,21 +20,24 @@ class Groups(NamedTuple):
       capacity_factor: the effective factor, slots x experts / tokens. It differs from the config's
         by rounding and by the minimum capacity.
       expected_drop: the fraction of tokens that find their expert full at even routing; see
-        `moe.expected_drop`.
+        `moe.expected_drop`. None where a token has several experts to go to.
       warning: where more than 1 % are dropped, a line that says so and what to set; else None.
     """
 
     tokens: int
     slots: int
     capacity_factor: float
-    expected_drop: float
+    expected_drop: float | None
     warning: str | None = None
 
     def __str__(self) -> str:
-        return (
+        slots = (
             f"{self.tokens:,} tokens in a group, {self.slots} slots an expert (capacity factor "
-            f"{self.capacity_factor:.4g}): {_percent(self.expected_drop)} dropped at even routing"
+            f"{self.capacity_factor:.4g})"
         )
+        if self.expected_drop is None:
+            return slots
+        return f"{slots}: {_percent(self.expected_drop)} dropped at even routing"
 
 
 def training_groups(
@@ -59,7 +62,7 @@ def training_groups(
     largest_sizes = {stack: rows * length for stack, length in zip(MACROS, lengths, strict=True)}
     for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
         groups = _groups(model, batch_size, length, size, MACROS[stack])
-        if groups.expected_drop > MAX_DROPPED:
+        if groups.expected_drop is not None and groups.expected_drop > MAX_DROPPED:
             warning = _warning(model, batch_size, length, largest_sizes, stack, groups)
             groups = groups._replace(warning=warning)
         by_stack[stack] = groups
@@ -75,7 +78,9 @@ def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: 
         min_capacity=model.min_expert_capacity,
         multiple=model.expert_capacity_multiple,
     )
-    dropped = expected_drop(tokens, model.num_experts, slots)
+    dropped = None
+    if model.num_selected_experts == 1:
+        dropped = expected_drop(tokens, model.num_experts, slots)
     return Groups(tokens, slots, slots * model.num_experts / tokens, dropped)
 
 
@@ -91,23 +96,27 @@ def _warning(
 
     `largest_sizes` are the group sizes of each stack that hold all these rows.
     """
+
+    def drop(groups: Groups) -> float:
+        return expected_drop(groups.tokens, model.num_experts, groups.slots)
+
     largest = _groups(model, batch_size, length, largest_sizes[stack], MACROS[stack])
-    if largest.expected_drop < groups.expected_drop:
+    if drop(largest) < drop(groups):
         size = f"{MACROS[stack]}={largest_sizes[stack]}"
         if stack == "encoder" and model.decoder_group_size in (None, model.group_size):
             # The decoder takes over the encoder's size, which may not fit its rows.
             size += f" with {MACROS['decoder']}={largest_sizes['decoder']}"
-        size += f" drops {_percent(largest.expected_drop)}"
+        size += f" drops {_percent(drop(largest))}"
     else:
         size = "no larger group that fits on a device drops less"
     slots = next(
         slots
         for slots in range(groups.slots, groups.tokens + 1)
-        if expected_drop(groups.tokens, model.num_experts, slots) <= MAX_DROPPED
+        if drop(groups._replace(slots=slots)) <= MAX_DROPPED
     )
     factor = math.ceil(100 * slots * model.num_experts / groups.tokens) / 100
     return (
-        f"of evenly routed tokens the {stack} drops {_percent(groups.expected_drop)}, where the "
+        f"of evenly routed tokens the {stack} drops {_percent(drop(groups))}, where the "
         f"paper drops under 1 %; {size}; with these groups TRAIN_EXPERT_CAPACITY_FACTOR={factor} "
         "drops under 1 %"
     )

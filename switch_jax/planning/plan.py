@@ -175,7 +175,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         state = abstract_state(config, mesh)
         compiled = compile_program(lower_train_step(config, mesh, state))
     groups = routing_groups(config, mesh.shape)
-    slots = (1.0, 1.0)
+    slots = None
     if groups:
         slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     per_chip = hardware.generation.devices_per_chip

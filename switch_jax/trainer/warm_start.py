@@ -165,7 +165,8 @@ def _start_config(config: Config) -> Config:
     if config.run.upcycle is None:
         return config
     optimizer = dataclasses.replace(config.optimizer, trained_parameters="all")
-    return dataclasses.replace(config, model=dense_twin(config.model), optimizer=optimizer)
+    dense = dense_twin(config.model, scaled=config.run.upcycle == "scaled_copy")
+    return dataclasses.replace(config, model=dense, optimizer=optimizer)
 
 
 def _check_optimizer(config: Config, checkpoint: Path) -> None:

@@ -38,6 +38,26 @@ def test_a_router_dtype_that_does_not_exist_is_refused():
         tiny_model(router_dtype="float16")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"num_selected_experts": 5},
+            "num_selected_experts = 5, .*NUM_EXPERTS = 4: set it to 4 or",
+        ),
+        ({"num_selected_experts": 0}, "num_selected_experts = 0: it must be at least 1"),
+        ({"num_selected_experts": 2, "num_experts": 0}, "is dense .*: set it to 1 or less"),
+        ({"second_expert_policy": "random"}, "'random' is of no use with NUM_SELECTED_EXPERTS = 1"),
+        ({"second_expert_policy": "none"}, "'none' is not known; write one of all, random"),
+        ({"second_expert_threshold": 0.0}, "second_expert_threshold = 0.0: it must be above 0"),
+        ({"second_expert_threshold": 1.5}, "second_expert_threshold = 1.5: it must be at most 1"),
+    ],
+)
+def test_routing_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(FieldError, match=message):
+        tiny_model(**changes)
+
+
 def test_lengths_are_those_of_inputs_and_targets_in_this_order():
     assert CONFIG.data.lengths == (32, 4)
     assert CONFIG.tokens_per_step == 8 * (32 + 4)

@@ -107,6 +107,15 @@ def test_the_output_of_a_plain_copy_is_the_dense_one_times_the_gate():
     np.testing.assert_allclose(_logits(one, _upcycled(one)), _logits(DENSE, PARAMETERS), atol=1e-6)
 
 
+def test_with_two_experts_a_plain_copy_gives_the_dense_output():
+    """The gates sum to 1."""
+    two = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")
+    np.testing.assert_allclose(_logits(two, _upcycled(two)), _logits(DENSE, PARAMETERS), atol=1e-5)
+    assert dense_twin(two) == dense_twin(SWITCH)
+    with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2 .*take 'copy'"):
+        dense_twin(two, scaled=True)
+
+
 def test_noise_is_relative_to_each_matrix_and_of_each_expert():
     plain, noisy = _upcycled(), _upcycled(noise=0.1)
     pairs = list(zip(_switch_layers(plain), _switch_layers(noisy), strict=True))

@@ -21,6 +21,7 @@ DENSE = ModelConfig(
 SWITCH = dataclasses.replace(
     DENSE, num_experts=4, group_size=L, eval_expert_capacity_factor=4.0, activation="gated-gelu"
 )
+TWO_EXPERTS = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,8 @@ def step_by_step(model, batch):
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH],
-    ids=["dense", "switch"],
+    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH, TWO_EXPERTS],
+    ids=["dense", "switch", "two"],
 )
 def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
     whole = jax.jit(lambda batch: at_once(model, batch))

@@ -1,7 +1,7 @@
 import pytest
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.flops import training_flops
+from switch_jax.model.flops import forward_flops, training_flops
 from switch_jax.model.groups import training_groups
 
 
@@ -32,6 +32,23 @@ def test_empty_slots_cost_what_full_ones_do():
     assert slots == (1.25, 16 / 12)
     empty = training_flops(model, 16, 3, slots) - training_flops(model, 16, 3)
     assert empty == pytest.approx(6 * 2 * 4 * 8 * (16 * 0.25 + 3 / 3))
+
+
+def test_each_of_a_tokens_experts_counts_as_far_as_there_are_slots():
+    sizes = {
+        "num_embeddings": 10, "embed_dim": 4, "mlp_dim": 8, "head_dim": 3, "num_heads": 2,
+        "num_encoder_layers": 2, "num_decoder_layers": 2, "num_experts": 4,
+    }  # fmt: skip
+    matrices, tokens = 2 * 4 * 8, 16 + 3
+    one = ModelConfig(**sizes, train_expert_capacity_factor=1.25)
+    two = ModelConfig(**sizes, train_expert_capacity_factor=1.25, num_selected_experts=2)
+    more = training_flops(two, 16, 3) - training_flops(one, 16, 3)
+    assert more == pytest.approx(6 * matrices * tokens * 0.25)  # 1.25 slots for each token
+    two = ModelConfig(**sizes, train_expert_capacity_factor=2.0, num_selected_experts=2)
+    more = training_flops(two, 16, 3) - training_flops(one, 16, 3)
+    assert more == pytest.approx(6 * matrices * tokens)
+    # The paper's count leaves the capacity out.
+    assert forward_flops(two, 16, 3) - forward_flops(one, 16, 3) == 2 * matrices * tokens
 
 
 def test_t5_base_takes_6_8_teraflop_for_16_rows():
