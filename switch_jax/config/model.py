@@ -34,6 +34,9 @@ class ModelConfig:
         and those after it, with the probability min(1, gate / second_expert_threshold), as in Mesh
         TensorFlow.
       second_expert_threshold: of 'random'.
+      ntlb_rounds: with more than 1, a token that finds its expert full goes to its next most
+        probable expert, and so on, this number of experts in all (No-Token-Left-Behind, App. B;
+        Mesh TensorFlow has 4). In training and evaluation; cached decoding drops no token.
       sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
         3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
@@ -81,6 +84,7 @@ class ModelConfig:
     num_selected_experts: int = 1
     second_expert_policy: str = "all"
     second_expert_threshold: float = 0.2
+    ntlb_rounds: int = 1
     sparse_step: int = 2
     group_size: int = 4096
     decoder_group_size: int | None = None
@@ -117,6 +121,7 @@ class ModelConfig:
             num_experts=Range(0, 2**20),  # 0 is dense
             expert_mlp_dim=size,
             num_selected_experts=COUNT,
+            ntlb_rounds=COUNT,
             second_expert_threshold=Range(0, 1, is_open="least"),
             sparse_step=layers,
             group_size=COUNT,
@@ -164,11 +169,18 @@ class ModelConfig:
 
     def _check_selected_experts(self) -> None:
         chosen, experts = self.num_selected_experts, self.num_experts
-        if chosen > max(1, experts):
-            has = f"has only NUM_EXPERTS = {experts}" if experts else "is dense (NUM_EXPERTS = 0)"
+        for name in ("num_selected_experts", "ntlb_rounds"):
+            number = getattr(self, name)
+            if number > max(1, experts):
+                has = f"has NUM_EXPERTS = {experts}" if experts else "is dense (NUM_EXPERTS = 0)"
+                raise FieldError(
+                    name, f"= {number}, and the model {has}: set it to {max(1, experts)} or less"
+                )
+        if chosen > 1 and self.ntlb_rounds > 1:
             raise FieldError(
-                "num_selected_experts",
-                f"= {chosen}, and the model {has}: set it to {max(1, experts)} or less",
+                "ntlb_rounds",
+                f"= {self.ntlb_rounds} is for one expert a token, and NUM_SELECTED_EXPERTS = "
+                f"{chosen}: set one of them to 1",
             )
         if chosen == 1 and self.second_expert_policy != "all":
             raise FieldError(

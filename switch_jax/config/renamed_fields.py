@@ -44,6 +44,7 @@ _ADDED = (
     "num_selected_experts",
     "second_expert_policy",
     "second_expert_threshold",
+    "ntlb_rounds",
 )
 
 

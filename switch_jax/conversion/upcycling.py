@@ -50,7 +50,7 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
             "the dense model's output"
         )
     return dataclasses.replace(
-        model, num_experts=0, num_selected_experts=1, second_expert_policy="all"
+        model, num_experts=0, num_selected_experts=1, second_expert_policy="all", ntlb_rounds=1
     )
 
 

@@ -132,6 +132,7 @@ class SwitchFeedForward(nnx.Module):
             num_selected_experts=config.num_selected_experts,
             second_expert_policy=config.second_expert_policy,
             second_expert_threshold=config.second_expert_threshold,
+            ntlb_rounds=config.ntlb_rounds,
             expert_dropout_rate=expert_dropout_rate,
         )
         hidden_activation = activation(config.activation)

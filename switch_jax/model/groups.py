@@ -79,7 +79,7 @@ def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: 
         multiple=model.expert_capacity_multiple,
     )
     dropped = None
-    if model.num_selected_experts == 1:
+    if model.num_selected_experts == model.ntlb_rounds == 1:
         dropped = expected_drop(tokens, model.num_experts, slots)
     return Groups(tokens, slots, slots * model.num_experts / tokens, dropped)
 

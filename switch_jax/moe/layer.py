@@ -23,6 +23,7 @@ from switch_jax.moe.exchange import all_to_all, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
 from switch_jax.moe.expert_mlp import expert_mlp
 from switch_jax.moe.expert_weights import SwitchWeights, cast, partition_specs
+from switch_jax.moe.no_token_left_behind import assign_in_rounds
 from switch_jax.moe.router import router_logits
 from switch_jax.moe.router_noise import gumbel, noise, noise_bits
 from switch_jax.moe.routing import Assignment, assign, assign_choices, by_choice
@@ -51,6 +52,8 @@ class SwitchConfig:
         or 'random', one is kept with the probability min(1, gate / `second_expert_threshold`), as
         in Mesh TensorFlow.
       second_expert_threshold: of 'random'.
+      ntlb_rounds: with more than 1, tokens that found their expert full go to their next choices,
+        so many in all (No-Token-Left-Behind, App. B).
       expert_dropout_rate: of dropout on the hidden activation in the experts (section 2.4).
     """
 
@@ -65,6 +68,7 @@ class SwitchConfig:
     num_selected_experts: int = 1
     second_expert_policy: str = "all"
     second_expert_threshold: float = 0.2
+    ntlb_rounds: int = 1
     expert_dropout_rate: float = 0.0
 
     @property
@@ -203,13 +207,16 @@ def _route(
     """[G_local, S, E] logits -> the experts and slots of this device's tokens, by the policies."""
     tokens, chosen = logits.shape[1], config.num_selected_experts
     sample_key = key if config.router_policy == "sample" else None
-    if chosen == 1 and sample_key is None and logits.dtype == jnp.float32:
+    is_plain = chosen == config.ntlb_rounds == 1 and sample_key is None
+    if is_plain and logits.dtype == jnp.float32:
         return assign(logits, capacity, valid)
     scores = logits.astype(jnp.float32)  # [G_local, S, E]
     if sample_key is not None:
         # The layer's index is complemented, so that the noise is not that of the input.
         bits = noise_bits(sample_key, ~layer_index, first_group, tokens, logits.shape)
         scores += gumbel(bits)
+    if config.ntlb_rounds > 1:
+        return assign_in_rounds(top_choices(scores, config.ntlb_rounds), logits, capacity, valid)
     choices = top_choices(scores, chosen)  # [G_local, K, S]
     least_gate = None
     if key is not None and config.second_expert_policy == "random":

@@ -121,7 +121,6 @@ def assign_choices(
         expert_of_choice.reshape(groups, -1), experts, capacity
     )  # [G, K * S], [G, E, C]
     position = position.reshape(choices.shape)  # [G, K, S]
-    is_first = choices[:, 0, :, None] == jnp.arange(experts)  # [G, S, E]
     real_probs = router_probs * valid[..., None]  # [G, S, E]
     return Assignment(
         expert_index=choices,
@@ -131,8 +130,14 @@ def assign_choices(
         log_normalizer=log_normalizer,
         entropy=rounded(-jnp.sum(router_probs * log_probs, axis=-1)),  # [G, S]
         importance=rounded(jnp.sum(real_probs, axis=1)),  # [G, E]
-        load=jnp.sum(is_first & valid[..., None], axis=1, dtype=jnp.float32),  # [G, E]
+        load=choice_load(choices[:, 0], experts, valid),  # [G, E]
     )
+
+
+def choice_load(expert_index: jax.Array, experts: int, valid: jax.Array) -> jax.Array:
+    """How many real tokens choose each expert: [G, S], [G, S] -> [G, E] float32."""
+    is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, S, E]
+    return jnp.sum(is_chosen & valid[..., None], axis=1, dtype=jnp.float32)  # [G, E]
 
 
 def take_slots(

@@ -47,6 +47,8 @@ def test_a_router_dtype_that_does_not_exist_is_refused():
         ),
         ({"num_selected_experts": 0}, "num_selected_experts = 0: it must be at least 1"),
         ({"num_selected_experts": 2, "num_experts": 0}, "is dense .*: set it to 1 or less"),
+        ({"ntlb_rounds": 5}, "ntlb_rounds = 5, and .* NUM_EXPERTS = 4: set it to 4 or less"),
+        ({"ntlb_rounds": 2, "num_selected_experts": 2}, "ntlb_rounds = 2 .*_EXPERTS = 2: set one"),
         ({"second_expert_policy": "random"}, "'random' is of no use with NUM_SELECTED_EXPERTS = 1"),
         ({"second_expert_policy": "none"}, "'none' is not known; write one of all, random"),
         ({"second_expert_threshold": 0.0}, "second_expert_threshold = 0.0: it must be above 0"),

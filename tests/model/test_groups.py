@@ -42,8 +42,9 @@ def test_without_a_size_of_its_own_the_decoder_has_the_encoder_s():
     assert _percents(groups) == [2.27, 2.44]
 
 
-def test_what_even_routing_drops_is_left_out_where_a_token_has_two_experts():
-    model = _model(num_selected_experts=2, train_expert_capacity_factor=1.0, group_size=2048)
+@pytest.mark.parametrize("two", [{"num_selected_experts": 2}, {"ntlb_rounds": 2}])
+def test_what_even_routing_drops_is_left_out_where_a_token_has_two_experts(two):
+    model = _model(**two, train_expert_capacity_factor=1.0, group_size=2048)
     groups = training_groups(model, 2048, (512, 114), 128)["encoder"]
     assert (groups.slots, groups.expected_drop, groups.warning) == (16, None, None)
     assert str(groups) == "2,048 tokens in a group, 16 slots an expert (capacity factor 1)"

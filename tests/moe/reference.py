@@ -51,7 +51,7 @@ def switch_ffn(x, logits, capacity, valid, wi, wo):
 
 
 def loss_and_gradients(
-    x, weights, capacity, valid, y_weights, chosen=None, factor=1.0, wanted=None
+    x, weights, capacity, valid, y_weights, chosen=None, factor=1.0, wanted=None, first=None
 ):
     """sum(y * y_weights) + load-balancing loss + z-loss, and its gradients, written out by hand.
 
@@ -59,6 +59,7 @@ def loss_and_gradients(
       x: [G, S, D]; `factor` multiplies it before the router.
       weights: (router, (wi,), wo) of ReLU experts.
       chosen, wanted: as for `assign`.
+      first: the choices that the load counts, [G, S]; by default the first ones of `chosen`.
 
     Returns:
       The loss, and its gradients by x, router, wi and wo.
@@ -77,7 +78,8 @@ def loss_and_gradients(
     y = np.einsum("gecd,gsec->gsd", outputs, combine)
 
     real, per_group = valid.sum(), np.maximum(valid.sum(1), 1)[:, None]
-    load = (np.eye(experts)[chosen[:, 0]] * valid[..., None]).sum(1)  # [G, E]
+    first = chosen[:, 0] if first is None else first
+    load = (np.eye(experts)[first] * valid[..., None]).sum(1)  # [G, E]
     importance = (probs * valid[..., None]).sum(1)  # [G, E]
     balance_loss = (experts * load * importance / per_group).sum() / real
     z_loss = (normalizer**2 * valid).sum() / real

@@ -65,14 +65,18 @@ def layer(mesh, **changes):
     return run
 
 
-def compare(mesh, case, capacity, chosen, wanted=None, **config):
-    """The layer against the reference; returns the share of tokens without a slot."""
+def compare(mesh, case, capacity, chosen, wanted=None, first=None, **config):
+    """The layer against the reference; returns the share of tokens without a slot.
+
+    `first` are the choices that the load counts, [G, S]; by default the first ones of `chosen`.
+    """
+    first = chosen[:, 0] if first is None else first
     x, valid, p = inputs(case)
     y_weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     y, loss, statistics, gradients = layer(mesh, **config)(x, valid, p, y_weights)
     exact = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, p, y_weights))
     expected, expected_gradients = reference.loss_and_gradients(
-        exact[0], exact[1], capacity, valid, exact[2], chosen=chosen, wanted=wanted
+        exact[0], exact[1], capacity, valid, exact[2], chosen=chosen, wanted=wanted, first=first
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     for a, b in zip(gradients, expected_gradients, strict=True):
@@ -81,8 +85,8 @@ def compare(mesh, case, capacity, chosen, wanted=None, **config):
     has_slot = (combine > 0).any((2, 3))
     np.testing.assert_array_equal(y[~has_slot], 0)
     np.testing.assert_allclose(statistics.dropped, 1 - has_slot[valid].mean(), atol=1e-6)
-    first = np.bincount(chosen[:, 0][valid], minlength=E) / valid.sum()
-    np.testing.assert_allclose(statistics.load, first, atol=1e-6)
+    load = np.bincount(first[valid], minlength=E) / valid.sum()
+    np.testing.assert_allclose(statistics.load, load, atol=1e-6)
     return 1 - has_slot[valid].mean()
 
 

@@ -230,6 +230,13 @@ def _switch_fields(config: Config) -> dict[str, Any]:
             f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}: it cannot be written in "
             "their form"
         )
+    for name, theirs in {"num_selected_experts": 1, "ntlb_rounds": 1}.items():
+        if getattr(model, name) != theirs:
+            raise UserError(
+                f"Hugging Face's Switch Transformers send each token to its one most probable "
+                f"expert, and this model has {name.upper()} = {getattr(model, name)}: it cannot be "
+                "written in their form"
+            )
     sparse = {stack: len(layers) for stack, layers in model.sparse_layers.items()}
     layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}
     placed = {stack: _sparse_layers(layers[stack], sparse[stack]) for stack in layers}
