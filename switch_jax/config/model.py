@@ -9,6 +9,7 @@ ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 SECOND_EXPERT_POLICIES = ("all", "random")
+LOAD_BALANCES = ("loss", "bias", "none")
 REMAT_POLICIES = ("none", "minimal", "full")
 
 
@@ -37,6 +38,8 @@ class ModelConfig:
       ntlb_rounds: with more than 1, a token that finds its expert full goes to its next most
         probable expert, and so on, this number of experts in all (No-Token-Left-Behind, App. B;
         Mesh TensorFlow has 4). In training and evaluation; cached decoding drops no token.
+      shared_expert_mlp_dim: F of a dense feed-forward layer beside the experts of each Switch
+        layer, which all tokens go through; None = there is none.
       sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
         3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
@@ -51,6 +54,11 @@ class ModelConfig:
         'input_dropout': the most probable one after dropout on the router's input, in place of
         jitter. Evaluation and decoding take the argmax without noise.
       router_input_dropout_rate: of 'input_dropout'.
+      load_balance: what evens out the load of the experts. 'loss': the load-balancing loss, with
+        the coefficient `LossConfig.aux_loss_factor` (Eq. 4). 'bias': a bias for each expert, which
+        is added to its probability in the choice of experts, never in the gate, and which each step
+        moves up or down by `OptimizerConfig.router_bias_update_rate`, as in DeepSeek-V3. 'none'.
+        The loss is recorded in any case.
       router_dtype: in which the router computes, from its input to what its losses take: 'float32',
         whatever activation_dtype is (selective precision, section 2.4), or 'bfloat16' (Table 2).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
@@ -85,6 +93,7 @@ class ModelConfig:
     second_expert_policy: str = "all"
     second_expert_threshold: float = 0.2
     ntlb_rounds: int = 1
+    shared_expert_mlp_dim: int | None = None
     sparse_step: int = 2
     group_size: int = 4096
     decoder_group_size: int | None = None
@@ -95,6 +104,7 @@ class ModelConfig:
     jitter_noise: float = 1e-2
     router_policy: str = "argmax"
     router_input_dropout_rate: float = 0.1
+    load_balance: str = "loss"
     router_dtype: str = "float32"
     dropout_rate: float = 0.0
     expert_dropout_rate: float | None = None
@@ -122,6 +132,7 @@ class ModelConfig:
             expert_mlp_dim=size,
             num_selected_experts=COUNT,
             ntlb_rounds=COUNT,
+            shared_expert_mlp_dim=size,
             second_expert_threshold=Range(0, 1, is_open="least"),
             sparse_step=layers,
             group_size=COUNT,
@@ -142,6 +153,7 @@ class ModelConfig:
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
         check_choice("router_dtype", self.router_dtype, DTYPES)
+        check_choice("load_balance", self.load_balance, LOAD_BALANCES)
         check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
         check_choice("second_expert_policy", self.second_expert_policy, SECOND_EXPERT_POLICIES)
         check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
@@ -176,6 +188,23 @@ class ModelConfig:
                 raise FieldError(
                     name, f"= {number}, and the model {has}: set it to {max(1, experts)} or less"
                 )
+        if self.shared_expert_mlp_dim and not experts:
+            raise FieldError(
+                "shared_expert_mlp_dim",
+                f"= {self.shared_expert_mlp_dim}, and the model is dense (NUM_EXPERTS = 0): set it "
+                "to None",
+            )
+        if self.load_balance == "bias" and not experts:
+            raise FieldError(
+                "load_balance",
+                "= 'bias', and the model is dense (NUM_EXPERTS = 0): leave it at 'loss'",
+            )
+        if self.load_balance == "bias" and self.router_policy == "sample":
+            raise FieldError(
+                "load_balance",
+                "= 'bias' is for experts of the highest probability, and ROUTER_POLICY = 'sample' "
+                "draws them: take 'loss', or another ROUTER_POLICY",
+            )
         if chosen > 1 and self.ntlb_rounds > 1:
             raise FieldError(
                 "ntlb_rounds",

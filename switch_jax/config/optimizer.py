@@ -47,6 +47,9 @@ class OptimizerConfig:
         others, the router too. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the
         norm of all gradients.
+      router_bias_update_rate: with `ModelConfig.load_balance` = 'bias', how much each step moves
+        the bias of an expert: up where its load is below the mean, else down. DeepSeek-V3 has
+        0.001. Neither learning rate nor weight decay nor clipping applies to biases.
       min_dim_size_to_factor: 'adafactor': a matrix has a factored second moment if both its sides
         are at least this long.
     """
@@ -62,6 +65,7 @@ class OptimizerConfig:
     adam_b2: float = 0.999
     gradient_clip_norm: float | None = None
     trained_parameters: str = "all"
+    router_bias_update_rate: float = 1e-3
     min_dim_size_to_factor: int = 128
 
     def __post_init__(self) -> None:
@@ -76,6 +80,7 @@ class OptimizerConfig:
             adam_b1=RATE,
             adam_b2=RATE,
             gradient_clip_norm=FACTOR,
+            router_bias_update_rate=FACTOR,
             min_dim_size_to_factor=COUNT,
         )
         check_choice("optimizer", self.optimizer, OPTIMIZERS)

@@ -45,6 +45,8 @@ _ADDED = (
     "second_expert_policy",
     "second_expert_threshold",
     "ntlb_rounds",
+    "shared_expert_mlp_dim",
+    "load_balance",
 )
 
 

@@ -100,6 +100,16 @@ class Source:
                 f"{self.path} is of another model than the gin files describe: "
                 f"{'; '.join(differing[:3])}; {remedy}"
             )
+        if model.shared_expert_mlp_dim:
+            raise UserError(
+                f"{self.path} has no shared expert, and the gin files set SHARED_EXPERT_MLP_DIM = "
+                f"{model.shared_expert_mlp_dim}: set it to None"
+            )
+        if model.load_balance == "bias":
+            raise UserError(
+                f"{self.path} has no biases to choose experts by, and the gin files set "
+                "LOAD_BALANCE = 'bias': take 'loss' or 'none'"
+            )
         for copy in self.copies:
             original = self.tensors[copy.original]
             whole = (slice(None),) * len(original.shape)

@@ -43,6 +43,11 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
             f"experts of EXPERT_MLP_DIM = {model.expert_mlp_dim} cannot be copies of a layer of "
             f"MLP_DIM = {model.mlp_dim}: set EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
         )
+    if model.shared_expert_mlp_dim:
+        raise UserError(
+            "a dense model has no layer that a shared expert could begin from: set "
+            "SHARED_EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
+        )
     if scaled and model.num_selected_experts > 1:
         raise UserError(
             f"UPCYCLE = 'scaled_copy' makes up for small gates, and with NUM_SELECTED_EXPERTS = "
@@ -50,7 +55,12 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
             "the dense model's output"
         )
     return dataclasses.replace(
-        model, num_experts=0, num_selected_experts=1, second_expert_policy="all", ntlb_rounds=1
+        model,
+        num_experts=0,
+        num_selected_experts=1,
+        second_expert_policy="all",
+        ntlb_rounds=1,
+        load_balance="loss",
     )
 
 

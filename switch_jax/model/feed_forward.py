@@ -47,8 +47,9 @@ def num_projections(name: str) -> int:
 class DenseFeedForward(nnx.Module):
     """T5's feed-forward layer: projection to F, activation, dropout, projection back to D."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        dim, hidden, scale = config.embed_dim, config.mlp_dim, config.scale
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, mlp_dim: int | None = None) -> None:
+        """`mlp_dim` is F; None = that of the config."""
+        dim, hidden, scale = config.embed_dim, mlp_dim or config.mlp_dim, config.scale
         for i in range(num_projections(config.activation)):
             wi = parameters.truncated_normal(rngs, (dim, hidden), ("embed", "mlp"), scale / dim)
             setattr(self, f"wi_{i}", wi)
@@ -75,7 +76,9 @@ class DenseFeedForward(nnx.Module):
 class SwitchFeedForward(nnx.Module):
     """The Switch layer (section 2.1): a router and E experts; each token goes through one.
 
-    Or through `num_selected_experts` of them, which makes it the MoE layer of Table 1.
+    Or through `num_selected_experts` of them, which makes it the MoE layer of Table 1. With
+    `shared_expert_mlp_dim` there is a dense layer beside the experts, for all tokens: what the two
+    give is added (DeepSeekMoE, Dai et al. 2024, section 3.2).
     """
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
@@ -89,6 +92,10 @@ class SwitchFeedForward(nnx.Module):
             wi = parameters.truncated_normal(rngs, (experts, dim, hidden), into, scale / dim)
             setattr(self, f"wi_{i}", wi)
         self.wo = parameters.truncated_normal(rngs, (experts, hidden, dim), out, scale / hidden)
+        if config.load_balance == "bias":
+            self.router_bias = parameters.zeros((experts,), ("router",))
+        if config.shared_expert_mlp_dim:
+            self.shared_expert = DenseFeedForward(config, rngs, config.shared_expert_mlp_dim)
         self.group_size = config.group_sizes["decoder" if decoder else "encoder"]
         self.config = config
 
@@ -99,6 +106,7 @@ class SwitchFeedForward(nnx.Module):
         *,
         deterministic: bool,
         key: jax.Array | None,
+        shared_expert_key: jax.Array | None = None,
         layer_index: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics]:
         """Sends each token through its experts; see `moe.switch_ffn`.
@@ -108,10 +116,12 @@ class SwitchFeedForward(nnx.Module):
           valid: [B, L] bool, False on padding.
           deterministic: True = the evaluation capacity factor, and no noise.
           key: for the router's noise and expert dropout; all layers of a stack have the same one.
+          shared_expert_key: for the dropout of the shared expert, this layer's own.
           layer_index: makes the layer's noise different from that of other layers.
 
         Returns:
-          [B, L, D], 0 where a token was dropped, and the router's statistics.
+          [B, L, D], without a shared expert 0 where a token was dropped, and the router's
+          statistics.
         """
         config = self.config
         capacity_factor = config.train_expert_capacity_factor
@@ -137,16 +147,25 @@ class SwitchFeedForward(nnx.Module):
         )
         hidden_activation = activation(config.activation)
         key = None if deterministic else key
-        return switch_ffn(x, valid, self._weights(), switch, hidden_activation, key, layer_index)
+        y, statistics = switch_ffn(
+            x, valid, self._weights(), switch, hidden_activation, key, layer_index
+        )
+        if config.shared_expert_mlp_dim:
+            y += self.shared_expert(x, valid, deterministic=deterministic, key=shared_expert_key)[0]
+        return y, statistics
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, D], in decoding, where no token is dropped."""
         config = self.config
         chosen = config.num_selected_experts
-        return dropless_ffn(x, valid, self._weights(), activation(config.activation), chosen)
+        y = dropless_ffn(x, valid, self._weights(), activation(config.activation), chosen)
+        if config.shared_expert_mlp_dim:
+            y += self.shared_expert.step(x, valid)
+        return y
 
     def _weights(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
         wi = tuple(getattr(self, name)[...] for name in names)
         router = self.router[...].astype(self.config.router_dtype)  # [D, E]
-        return SwitchWeights(router, wi, self.wo[...])
+        bias = self.router_bias[...] if self.config.load_balance == "bias" else None  # [E]
+        return SwitchWeights(router, wi, self.wo[...], bias)

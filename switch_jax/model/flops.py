@@ -34,12 +34,13 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     projections = num_projections(config.activation) + 1
     dense = projections * config.embed_dim * config.mlp_dim
     expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
-    expert *= config.num_selected_experts
+    shared = projections * config.embed_dim * (config.shared_expert_mlp_dim or 0)
+    switch = config.num_selected_experts * expert + shared
     sparse_layers = config.sparse_layers
 
     def feed_forward(stack: str, layers: int) -> int:
         sparse = len(sparse_layers[stack])
-        return (layers - sparse) * dense + sparse * expert
+        return (layers - sparse) * dense + sparse * switch
 
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     matrices = input_length * (encoder * attention + feed_forward("encoder", encoder))
@@ -77,11 +78,13 @@ def training_flops(
     projections = num_projections(config.activation) + 1
     dense = projections * config.embed_dim * config.mlp_dim
     expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
+    shared = projections * config.embed_dim * (config.shared_expert_mlp_dim or 0)
     router = config.embed_dim * config.num_experts
     switches = {stack: len(layers) for stack, layers in config.sparse_layers.items()}
 
     def feed_forward(stack: str, layers: int, slots: float) -> float:
-        return (layers - switches[stack]) * dense + switches[stack] * (slots * expert + router)
+        switch = slots * expert + shared + router
+        return (layers - switches[stack]) * dense + switches[stack] * switch
 
     by_input = encoder * 4 * config.embed_dim * inner + feed_forward("encoder", encoder, slots[0])
     by_input += decoder * 2 * config.embed_dim * inner  # keys and values of cross-attention

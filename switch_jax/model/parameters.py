@@ -29,6 +29,11 @@ def ones(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes, std=0.0)
 
 
+def zeros(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """All zeros."""
+    return nnx.Param(jnp.zeros(shape, jnp.float32), axes=axes, std=0.0)
+
+
 def is_cast(axes: tuple[str, ...]) -> bool:
     """Whether a parameter of a block computes in the activations' dtype, and not in float32.
 

@@ -70,7 +70,9 @@ class Layer(nnx.Module):
                 y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
         y = self.feed_forward_norm(x)
-        noise = {"key": key, "layer_index": layer_index} if self.sparse else {"key": keys[4]}
+        noise = {"key": keys[4]}
+        if self.sparse:
+            noise = {"key": key, "shared_expert_key": keys[4], "layer_index": layer_index}
         y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
         return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
 

@@ -27,6 +27,22 @@ def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     return per_group.sum() / jnp.maximum(real_tokens.sum(), 1.0)
 
 
+def bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) -> jax.Array:
+    """The load-balancing loss as a number whose only gradient is `excess`, by the router's bias.
+
+    So the biases get their update (Wang et al. 2024, arXiv 2408.15664, Algorithm 1) where each
+    parameter does, from gradients that are summed over microbatches and devices. The optimiser
+    takes their sign.
+
+    Args:
+      loss: float32 scalar.
+      router_bias: [E] float32.
+      excess: [E] float32, load of the expert minus the mean load.
+    """
+    by_bias = jnp.sum(router_bias * lax.stop_gradient(excess))
+    return lax.stop_gradient(loss) + by_bias - lax.stop_gradient(by_bias)
+
+
 def router_z_loss(log_normalizer: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over real tokens of logsumexp(logits)^2 (ST-MoE, Eq. 5): keeps router logits small.
 

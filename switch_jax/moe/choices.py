@@ -8,6 +8,22 @@ import jax.numpy as jnp
 from jax import lax
 
 
+def choice_scores(router_logits: jax.Array, router_bias: jax.Array | None) -> jax.Array:
+    """What the experts of a token are chosen by: [..., S, E] logits -> [..., S, E] float32.
+
+    With biases it is probability plus bias (DeepSeek-V3, arXiv 2412.19437, Eq. 16, which adds them
+    to sigmoids); the gates are those of the probabilities alone.
+
+    Args:
+      router_logits: float32 or bfloat16.
+      router_bias: [E] float32; None = the logits are the scores.
+    """
+    router_logits = router_logits.astype(jnp.float32)
+    if router_bias is None:
+        return router_logits
+    return jax.nn.softmax(router_logits, axis=-1) + router_bias
+
+
 def top_choices(scores: jax.Array, number: int) -> jax.Array:
     """The experts with the highest scores: [..., S, E] -> [..., K, S] int32, the best one first.
 

@@ -15,7 +15,7 @@ from jax import export, lax
 from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.tiles import SUBLANES
-from switch_jax.moe.choices import choice_gates, top_choices
+from switch_jax.moe.choices import choice_gates, choice_scores, top_choices
 from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
 from switch_jax.moe.router import round_to, router_logits
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
@@ -125,7 +125,8 @@ def _dropless_ffn_local(
     logits = logits.astype(jnp.float32)  # [B_local, L, E]
     log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1, keepdims=True))  # [B_local, L, 1]
     router_probs = rounded(jnp.exp(rounded(logits - log_normalizer)))  # [B_local, L, E]
-    choices = top_choices(logits, num_selected_experts)  # [B_local, K, L]
+    scores = choice_scores(logits, weights.router_bias)  # [B_local, L, E]
+    choices = top_choices(scores, num_selected_experts)  # [B_local, K, L]
     gates = rounded(choice_gates(router_probs, choices))  # [B_local, K, L]
     choices = jnp.where(valid[:, None], choices, logits.shape[-1])  # [B_local, K, L]
     expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [K, T]

@@ -17,11 +17,14 @@ class SwitchWeights(NamedTuple):
       router: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
       wi: one or two (gated) of [E, D, F].
       wo: [E, F, D].
+      router_bias: [E] float32, added to the probabilities when experts are chosen, to even out
+        their load; None = nothing is added.
     """
 
     router: Any
     wi: tuple[Any, ...]
     wo: Any
+    router_bias: Any = None
 
     @property
     def num_experts(self) -> int:
@@ -31,8 +34,7 @@ class SwitchWeights(NamedTuple):
 
 def cast(weights: SwitchWeights, dtype: jnp.dtype) -> SwitchWeights:
     """The experts' matrices in the activations' dtype; the router keeps its own."""
-    return SwitchWeights(
-        router=weights.router,
+    return weights._replace(
         wi=tuple(w.astype(dtype) for w in weights.wi),
         wo=weights.wo.astype(dtype),
     )
@@ -45,6 +47,7 @@ def partition_specs(weights: SwitchWeights, mesh_shape: Mapping[str, int]) -> Sw
         router=PartitionSpec(),  # [D, E]
         wi=(PartitionSpec(experts, None, MODEL),) * len(weights.wi),  # [E, D, F]
         wo=PartitionSpec(experts, MODEL, None),  # [E, F, D]
+        router_bias=None if weights.router_bias is None else PartitionSpec(),  # [E]
     )
 
 

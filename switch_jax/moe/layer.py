@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.moe.capacity import check_divisibility, expert_capacity, group_shape
-from switch_jax.moe.choices import top_choices
+from switch_jax.moe.choices import choice_scores, top_choices
 from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices
 from switch_jax.moe.exchange import all_to_all, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
@@ -99,6 +99,8 @@ def switch_ffn(
       x: [B, L, D] activations; the exchanged rows and the experts have the same dtype.
       valid: [B, L] bool, False on padding, which takes no slot and counts in no statistic.
       weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
+        With a `router_bias` the gradient of the statistic `load_balance_loss` is not that of the
+        loss, but what the bias is updated by; see `auxiliary_losses.bias_gradient`.
       config: see `SwitchConfig`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       key: for the policies, jitter and expert dropout; None = argmax, all choices, and no noise
@@ -164,8 +166,11 @@ def _switch_ffn_local(
         router = mark_varying(weights.router, BATCH)  # [D, E]
         logits = router_logits(x, router, jitter, bits, dropout_rate)  # [B_local, L, E]
         logits = logits.reshape(groups, tokens, -1)  # [G_local, S, E]
-        assignment = _route(logits, valid, capacity, config, key, layer_index, first_group)
-        statistics = router_statistics(assignment, valid, capacity)
+        bias = weights.router_bias  # [E] or None
+        if bias is not None:
+            bias = mark_varying(bias, BATCH)
+        assignment = _route(logits, bias, valid, capacity, config, key, layer_index, first_group)
+        statistics = router_statistics(assignment, valid, capacity, bias)
 
     with jax.named_scope("dispatch"):
         indices = dispatch_indices(assignment, batch_shape)
@@ -197,6 +202,7 @@ def _switch_ffn_local(
 
 def _route(
     logits: jax.Array,
+    bias: jax.Array | None,
     valid: jax.Array,
     capacity: int,
     config: SwitchConfig,
@@ -207,10 +213,10 @@ def _route(
     """[G_local, S, E] logits -> the experts and slots of this device's tokens, by the policies."""
     tokens, chosen = logits.shape[1], config.num_selected_experts
     sample_key = key if config.router_policy == "sample" else None
-    is_plain = chosen == config.ntlb_rounds == 1 and sample_key is None
+    is_plain = chosen == config.ntlb_rounds == 1 and sample_key is None and bias is None
     if is_plain and logits.dtype == jnp.float32:
         return assign(logits, capacity, valid)
-    scores = logits.astype(jnp.float32)  # [G_local, S, E]
+    scores = choice_scores(logits, bias)  # [G_local, S, E]
     if sample_key is not None:
         # The layer's index is complemented, so that the noise is not that of the input.
         bits = noise_bits(sample_key, ~layer_index, first_group, tokens, logits.shape)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
+from switch_jax.moe.auxiliary_losses import bias_gradient, load_balance_loss, router_z_loss
 from switch_jax.moe.routing import Assignment, by_choice
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
@@ -33,13 +33,20 @@ class RouterStatistics(NamedTuple):
     entropy: jax.Array
 
 
-def router_statistics(assignment: Assignment, valid: jax.Array, capacity: int) -> RouterStatistics:
+def router_statistics(
+    assignment: Assignment,
+    valid: jax.Array,
+    capacity: int,
+    router_bias: jax.Array | None = None,
+) -> RouterStatistics:
     """The statistics of the whole batch, from this device's groups, within `jax.shard_map`.
 
     Args:
       assignment: of this device's groups.
       valid: [G_local, S] bool, False on padding.
       capacity: C.
+      router_bias: [E] float32; where there is one, `load_balance_loss` has the gradient of
+        `bias_gradient` in place of its own.
     """
     a = assignment
     real_tokens = valid.sum(dtype=jnp.float32)
@@ -50,10 +57,14 @@ def router_statistics(assignment: Assignment, valid: jax.Array, capacity: int) -
     # Everything is divided before it is summed over devices: a division after the sum would be an
     # operation of its own.
     share = real_tokens / all_real_tokens
+    load = jnp.sum(a.load / all_real_tokens, axis=0)  # [E]
+    balance_loss = load_balance_loss(a.importance, a.load) * share
+    if router_bias is not None:
+        balance_loss = bias_gradient(balance_loss, router_bias, load - share / load.size)
     of_this_device = RouterStatistics(
-        load=jnp.sum(a.load / all_real_tokens, axis=0),  # [E]
+        load=load,
         importance=jnp.sum(a.importance / all_real_tokens, axis=0),  # [E]
-        load_balance_loss=load_balance_loss(a.importance, a.load) * share,
+        load_balance_loss=balance_loss,
         z_loss=router_z_loss(a.log_normalizer, valid) * share,
         dropped=jnp.sum(jnp.where(valid & has_no_slot, 1 / all_real_tokens, 0.0)),
         entropy=jnp.sum(jnp.where(valid, a.entropy / all_real_tokens, 0.0)),

@@ -15,7 +15,7 @@ from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.adamw_rms import scale_by_parameter_rms
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
-from switch_jax.optim.stacked import Names, is_matrix, map_parameters
+from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
 from switch_jax.partitioning.rules import shardings
 
 
@@ -41,17 +41,23 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
             f"trained_parameters = {optimizer.trained_parameters!r}, but the model is dense: it "
             "has no experts; write 'all'"
         )
+
+    def has_gradient(names: Names) -> bool:
+        return is_trained(names) and not is_router_bias(names)
+
     if optimizer.optimizer == "adafactor":
         made = adafactor(
             rate,
             axes,
-            is_trained=is_trained,
+            is_trained=has_gradient,
             min_dim_size_to_factor=optimizer.min_dim_size_to_factor,
         )
     else:
-        made = _skippable(_with_adam(config, rate, axes, is_trained), optimizer.optimizer)
+        made = _skippable(_with_adam(config, rate, axes, has_gradient), optimizer.optimizer)
     if optimizer.gradient_clip_norm is not None:
         made = _clipped(made, optimizer.gradient_clip_norm)
+    if config.model.load_balance == "bias" and optimizer.trained_parameters != "expert":
+        made = _with_router_biases(made, axes, optimizer.router_bias_update_rate)
     return made
 
 
@@ -132,6 +138,33 @@ def _skippable(
         return updates, {name: jax.tree.map(lambda o, n: jnp.where(skip, o, n), state[name], new)}
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _with_router_biases(
+    inner: optax.GradientTransformationExtraArgs, axes: Any, rate: float
+) -> optax.GradientTransformationExtraArgs:
+    """Moves each router bias by `rate` against the sign of its gradient, load minus mean load.
+
+    The state is the inner one's, which leaves these parameters alone.
+    """
+
+    def update(
+        gradients: Any,
+        state: Any,
+        parameters: Any = None,
+        *,
+        skip: jax.Array | bool = False,
+        **others: Any,
+    ) -> tuple[Any, Any]:
+        def one(names: Names, update: jax.Array, gradient: jax.Array) -> jax.Array:
+            if not is_router_bias(names):
+                return update
+            return jnp.where(skip, -0.0, -rate * jnp.sign(gradient))
+
+        updates, state = inner.update(gradients, state, parameters, skip=skip, **others)
+        return map_parameters(one, axes, updates, gradients), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def _clipped(

@@ -26,6 +26,11 @@ def is_matrix(names: Names) -> bool:
     return len(own_names(names)) == 2 and not {"vocab", "relpos_buckets"} & set(names)
 
 
+def is_router_bias(names: Names) -> bool:
+    """Whether it is the biases by which a router evens out the load of the experts."""
+    return own_names(names) == ("router",)
+
+
 def square_sum(names: Names, p: jax.Array) -> jax.Array:
     """The sum of squares of each layer and expert: [...own] -> [stacked axes]."""
     return jnp.sum(jnp.square(p), axis=tuple(range(num_stacked(names), p.ndim)))

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from switch_jax.optim.stacked import is_router_bias
+
 # The first of these axes that a parameter has names its group; without any it is a norm's scale.
 _KINDS = {
     "expert": "experts",
@@ -17,7 +19,10 @@ _KINDS = {
 
 
 class Norms(NamedTuple):
-    """L2 norms, float32 scalars: of `all` arrays together, and of each of the `groups`."""
+    """L2 norms, float32 scalars: of `all` arrays together, and of each of the `groups`.
+
+    Router biases are left out: what they are updated by is no gradient of the loss.
+    """
 
     all: jax.Array
     groups: dict[str, jax.Array]
@@ -28,6 +33,8 @@ class Norms(NamedTuple):
         squares: dict[str, Any] = {}
         names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=lambda x: type(x) is tuple)
         for (path, own_axes), array in zip(names, jax.tree.leaves(arrays), strict=True):
+            if is_router_bias(own_axes):
+                continue
             group = parameter_group(jax.tree_util.keystr(path[:1], simple=True), own_axes)
             square = jnp.sum(jnp.square(array.astype(jnp.float32)))
             squares[group] = squares.get(group, 0.0) + square

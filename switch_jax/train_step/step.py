@@ -148,7 +148,11 @@ def make_train_step(
         value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
         for router in (encoder, decoder):
             if router is not None:
-                value += loss.aux_loss_factor * router.load_balance_loss.sum()
+                balance_loss = router.load_balance_loss.sum()
+                if model.load_balance == "loss":
+                    value += loss.aux_loss_factor * balance_loss
+                if model.load_balance == "bias":  # adds nothing but the gradient of the biases
+                    value += balance_loss - jax.lax.stop_gradient(balance_loss)
                 value += loss.router_z_loss_factor * router.z_loss.sum()
         return value, _Sums(value, targets, soft, encoder, decoder)
 

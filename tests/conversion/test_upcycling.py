@@ -114,6 +114,8 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
     assert dense_twin(two) == dense_twin(SWITCH)
     with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2 .*take 'copy'"):
         dense_twin(two, scaled=True)
+    with pytest.raises(UserError, match="shared expert could begin from: set SHARED_EXPERT_MLP"):
+        dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8))
 
 
 def test_noise_is_relative_to_each_matrix_and_of_each_expert():

@@ -21,7 +21,11 @@ DENSE = ModelConfig(
 SWITCH = dataclasses.replace(
     DENSE, num_experts=4, group_size=L, eval_expert_capacity_factor=4.0, activation="gated-gelu"
 )
-TWO_EXPERTS = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")
+# Two experts a token, chosen with biases, and a shared one.
+TWO_EXPERTS = dataclasses.replace(
+    SWITCH, num_selected_experts=2, second_expert_policy="random", shared_expert_mlp_dim=16,
+    load_balance="bias",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,12 @@ def batch():
 
 
 def parameters(model):
-    """Larger than they begin, so that everything matters."""
-    return jax.tree.map(lambda x: 1.5 * x, init_parameters(model, jax.random.key(0)))
+    """Larger than they begin, so that everything matters; biases are 0 then."""
+
+    def larger(x):
+        return jnp.where(x.any(), 1.5 * x, 0.3 * jnp.cos(jnp.arange(x.size).reshape(x.shape)))
+
+    return jax.tree.map(larger, init_parameters(model, jax.random.key(0)))
 
 
 def at_once(model, batch):

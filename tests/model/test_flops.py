@@ -1,7 +1,9 @@
+import dataclasses
+
 import pytest
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.flops import forward_flops, training_flops
+from switch_jax.model.flops import forward_flops, parameter_count, training_flops
 from switch_jax.model.groups import training_groups
 
 
@@ -47,6 +49,11 @@ def test_each_of_a_tokens_experts_counts_as_far_as_there_are_slots():
     two = ModelConfig(**sizes, train_expert_capacity_factor=2.0, num_selected_experts=2)
     more = training_flops(two, 16, 3) - training_flops(one, 16, 3)
     assert more == pytest.approx(6 * matrices * tokens)
+    shared = dataclasses.replace(two, shared_expert_mlp_dim=3)
+    more = training_flops(shared, 16, 3) - training_flops(two, 16, 3)
+    assert more == pytest.approx(6 * (2 * 4 * 3) * tokens)
+    assert forward_flops(shared, 16, 3) - forward_flops(two, 16, 3) == 2 * (2 * 4 * 3) * tokens
+    assert parameter_count(shared) - parameter_count(two) == 2 * (2 * 4 * 3)
     # The paper's count leaves the capacity out.
     assert forward_flops(two, 16, 3) - forward_flops(one, 16, 3) == 2 * matrices * tokens
 

@@ -1,5 +1,6 @@
 """The parts of a layer, on arrays small enough to work out by hand."""
 
+import dataclasses
 import math
 import re
 
@@ -11,7 +12,7 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.model.attention import Attention, bias_by_pair, causal_mask, segment_mask
-from switch_jax.model.feed_forward import DenseFeedForward, relu
+from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, relu
 from switch_jax.model.layers import Embedding, RMSNorm, dropout, relative_position_bucket
 
 
@@ -144,6 +145,31 @@ def test_gated_gelu_by_hand():
     y, _ = layer(jnp.full((1, 1, 1), 2.0), jnp.ones((1, 1)), deterministic=True, key=None)
     gelu = 0.5 * 2 * (1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)))
     np.testing.assert_allclose(y, [[[gelu * 6]]], rtol=1e-6)
+
+
+def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
+    sizes = {"embed_dim": 4, "mlp_dim": 8, "num_experts": 2, "group_size": 8, "sparse_step": 1,
+             "min_expert_capacity": 1, "eval_expert_capacity_factor": 0.5}  # fmt: skip
+    config = _config(**sizes, shared_expert_mlp_dim=3)
+    layer = SwitchFeedForward(config, decoder=False, rngs=nnx.Rngs(0))
+    alone = SwitchFeedForward(_config(**sizes), decoder=False, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=(1, 8, 4)).astype(np.float32)
+    valid = np.ones((1, 8))
+    y, statistics = layer(x, valid > 0, deterministic=True, key=None)
+    without, _ = alone(x, valid > 0, deterministic=True, key=None)
+    assert statistics.dropped >= 0.5
+    wi, wo = layer.shared_expert.wi_0[...], layer.shared_expert.wo[...]
+    assert (wi.shape, wo.shape) == ((4, 3), (3, 4))
+    np.testing.assert_allclose(y, without + np.maximum(x @ wi, 0) @ wo, atol=1e-6)
+    # Its dropout is that of dense layers.
+    noisy = dataclasses.replace(config, dropout_rate=0.5, expert_dropout_rate=0.0, jitter_noise=0.0)
+    layer.config = layer.shared_expert.config = noisy
+    key = jax.random.key(1)
+    y, _ = layer(x, valid > 0, deterministic=False, key=None, shared_expert_key=key)
+    alone.config = dataclasses.replace(noisy, shared_expert_mlp_dim=None)
+    without, _ = alone(x, valid > 0, deterministic=False, key=None)
+    hidden = dropout(np.maximum(x @ wi, 0), 0.5, key)
+    np.testing.assert_allclose(y, without + hidden @ wo, atol=1e-6)
 
 
 def test_rms_norm_gradient_is_that_of_the_formula():

@@ -51,7 +51,16 @@ def switch_ffn(x, logits, capacity, valid, wi, wo):
 
 
 def loss_and_gradients(
-    x, weights, capacity, valid, y_weights, chosen=None, factor=1.0, wanted=None, first=None
+    x,
+    weights,
+    capacity,
+    valid,
+    y_weights,
+    chosen=None,
+    factor=1.0,
+    wanted=None,
+    first=None,
+    balance=1.0,
 ):
     """sum(y * y_weights) + load-balancing loss + z-loss, and its gradients, written out by hand.
 
@@ -59,12 +68,13 @@ def loss_and_gradients(
       x: [G, S, D]; `factor` multiplies it before the router.
       weights: (router, (wi,), wo) of ReLU experts.
       chosen, wanted: as for `assign`.
+      balance: what multiplies the gradient of the load-balancing loss.
       first: the choices that the load counts, [G, S]; by default the first ones of `chosen`.
 
     Returns:
       The loss, and its gradients by x, router, wi and wo.
     """
-    router, (wi,), wo = weights
+    router, (wi,), wo = weights[:3]
     router_input = x * factor
     logits = router_input @ router
     experts = logits.shape[-1]
@@ -95,7 +105,9 @@ def loss_and_gradients(
         total = (probs * is_chosen).sum(-1, keepdims=True) + 1e-9
         mean = (gates_grad * gates_of(probs, chosen)).sum(-1, keepdims=True)
         probs_grad = is_chosen * (gates_grad - mean) / total
-    probs_grad = probs_grad + valid[..., None] * (experts * load / per_group / real)[:, None]
+    probs_grad = (
+        probs_grad + balance * valid[..., None] * (experts * load / per_group / real)[:, None]
+    )
     logits_grad = probs * (probs_grad - (probs * probs_grad).sum(-1, keepdims=True))
     logits_grad += probs * (2 * normalizer * valid / real)[..., None]
     x_grad = np.einsum("gecd,gsec->gsd", rows_grad, dispatch) + logits_grad @ router.T * factor

@@ -230,6 +230,17 @@ def _switch_fields(config: Config) -> dict[str, Any]:
             f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}: it cannot be written in "
             "their form"
         )
+    if model.shared_expert_mlp_dim:
+        raise UserError(
+            "Hugging Face's Switch Transformers have no shared expert, and this model has "
+            f"SHARED_EXPERT_MLP_DIM = {model.shared_expert_mlp_dim}: it cannot be written in their "
+            "form"
+        )
+    if model.load_balance == "bias":
+        raise UserError(
+            "Hugging Face's Switch Transformers have no biases to choose experts by, and this "
+            "model has LOAD_BALANCE = 'bias': it cannot be written in their form"
+        )
     for name, theirs in {"num_selected_experts": 1, "ntlb_rounds": 1}.items():
         if getattr(model, name) != theirs:
             raise UserError(

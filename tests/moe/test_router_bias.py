@@ -1,0 +1,151 @@
+"""Balancing by a bias on the choice of experts (LOAD_BALANCE = 'bias'), from layer to optimiser."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
+from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.moe import SwitchConfig, switch_ffn
+from switch_jax.moe.choices import choice_scores, top_choices
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.norms import Norms
+from switch_jax.train_step.state import init_state
+from switch_jax.train_step.step import make_train_step
+from tests.moe import reference
+from tests.moe.test_several_experts import CASES, E, L, in_order, inputs
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+
+BIAS = np.linspace(-0.2, 0.3, E).astype(np.float32)
+
+
+def _biases(tree):
+    """By stack, [blocks, E]."""
+    return {
+        stack: np.asarray(tree[stack]["blocks"]["layer_1"]["feed_forward"]["router_bias"])
+        for stack in ("encoder", "decoder")
+    }
+
+
+@pytest.mark.parametrize(("mesh", "number"), [((1, 1, 1), 1), ((2, 2, 2), 2)])
+def test_the_bias_moves_the_choice_and_not_the_gate(mesh, number):
+    config = SwitchConfig(
+        E, L, 1.25, num_selected_experts=number, expert_capacity_multiple=1, jitter_noise=0.0
+    )
+    y_weights = np.random.default_rng(1).normal(size=inputs("random")[0].shape).astype(np.float32)
+
+    def loss(x, p, valid):
+        y, s = switch_ffn(x, valid, p, config, jax.nn.relu)
+        return jnp.sum(y * y_weights) + s.load_balance_loss + s.z_loss
+
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    for case in CASES:
+        x, valid, p = inputs(case)
+        with jax.set_mesh(make_mesh(MeshConfig(*mesh))):
+            value, (x_grad, p_grad) = jax.device_get(
+                gradient(x, p._replace(router_bias=BIAS), valid)
+            )
+        probs = reference.softmax(x @ p.router)
+        chosen = in_order(probs + BIAS, number)
+        assert case == "all tokens to one expert" or (chosen != in_order(probs, number)).any()
+        exact = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, p, y_weights))
+        expected, gradients = reference.loss_and_gradients(
+            exact[0], exact[1], 2, valid, exact[2], chosen=chosen, balance=0.0
+        )
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        for a, b in zip((x_grad, p_grad.router, *p_grad.wi, p_grad.wo), gradients, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+        load = np.bincount(chosen[:, 0][valid], minlength=E) / valid.sum()
+        np.testing.assert_allclose(p_grad.router_bias, load - 1 / E, atol=1e-6)
+
+
+def test_biases_even_out_the_load():
+    """Fixed logits that favour some experts: one of them would get half of the tokens."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(1, 512, E)) + np.linspace(0, 2, E)
+
+    def step(bias, _):
+        chosen = top_choices(choice_scores(jnp.asarray(logits, jnp.float32), bias), 1)
+        load = jnp.mean(chosen[..., None] == jnp.arange(E), axis=(0, 1, 2))
+        return bias - 0.001 * jnp.sign(load - 1 / E), load
+
+    loads = np.asarray(jax.jit(lambda: jax.lax.scan(step, jnp.zeros(E), length=600)[1])())
+    assert loads[0].max() > 0.35 and loads[0].min() < 0.04
+    assert np.abs(loads[-50:].mean(0) - 1 / E).max() < 0.01
+
+
+MODEL = tiny_model(load_balance="bias", group_size=16)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        OptimizerConfig(gradient_clip_norm=0.1),
+        OptimizerConfig("adamw", weight_decay=0.1, router_bias_update_rate=0.5),
+    ],
+    ids=lambda o: o.optimizer,
+)
+def test_the_optimiser_moves_biases_by_the_sign_and_others_as_without_them(optimizer):
+    """Every parameter's gradient is random; the model has biases, or is without."""
+    results = []
+    for model in (MODEL, dataclasses.replace(MODEL, load_balance="none")):
+        transformation = make_optimizer(tiny_config(model, optimizer=optimizer))
+        parameters = jax.tree.map(
+            lambda p: np.ones(p.shape, np.float32), abstract_parameters(model)
+        )
+        gradients = jax.tree_util.tree_map_with_path(
+            lambda path, p: np.random.default_rng(len(str(path))).normal(size=p.shape).astype("f"),
+            parameters,
+        )
+        norm = Norms.of(gradients, logical_axes(model)).all
+        state = jax.jit(transformation.init)(parameters)
+        update = jax.jit(transformation.update)
+        done, _ = update(gradients, state, parameters, gradient_norm=norm, skip=False)
+        skipped, kept = update(gradients, state, parameters, gradient_norm=norm, skip=True)
+        assert not any(np.any(u) for u in jax.tree.leaves(skipped))
+        jax.tree.map(np.testing.assert_array_equal, kept, state)
+        results.append((done, gradients, norm, state))
+    (done, gradients, norm, state), (expected, _, expected_norm, smaller) = results
+    for stack, bias in _biases(gradients).items():
+        rate = optimizer.router_bias_update_rate
+        np.testing.assert_allclose(_biases(done)[stack], -rate * np.sign(bias), rtol=1e-6)
+    assert norm == expected_norm
+    assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(smaller))
+    found = dict(jax.tree_util.tree_leaves_with_path(done))
+    for path, wanted in jax.tree_util.tree_leaves_with_path(expected):
+        np.testing.assert_array_equal(found[path], wanted)
+
+
+def test_a_step_moves_biases_by_the_load_of_the_whole_batch():
+    """In two microbatches with very unequal padding; the loss is without them."""
+    model = dataclasses.replace(MODEL, num_selected_experts=2, shared_expert_mlp_dim=8)
+    config = tiny_config(
+        model, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0, aux_loss_factor=5.0)
+    )
+    optimizer = make_optimizer(config)
+    state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(1))
+    new, metrics = jax.jit(make_train_step(config, optimizer))(state, random_batch(16))
+    np.testing.assert_allclose(metrics.loss, metrics.cross_entropy, rtol=1e-6)
+    assert metrics.load_balance_loss > 2  # two layers, and no even load
+    before, after = _biases(state.parameters), _biases(new.parameters)
+    for stack, router in (("encoder", metrics.encoder_router), ("decoder", metrics.decoder_router)):
+        assert not before[stack].any()
+        excess = np.asarray(router.load) - 1 / 4
+        is_clear = np.abs(excess) > 1e-6  # at the mean itself, rounding decides
+        wanted = -0.001 * np.sign(excess[is_clear])
+        assert len(set(wanted)) == 2
+        np.testing.assert_allclose(after[stack][is_clear], wanted, rtol=1e-6)
+
+
+def test_experts_alone_leave_biases_as_they_are():
+    chosen = OptimizerConfig(trained_parameters="expert")
+    transformation = make_optimizer(tiny_config(MODEL, optimizer=chosen))
+    parameters = jax.tree.map(lambda p: np.ones(p.shape, "f"), abstract_parameters(MODEL))
+    state = jax.jit(transformation.init)(parameters)
+    updates, _ = jax.jit(transformation.update)(parameters, state, parameters)
+    for bias in _biases(updates).values():
+        np.testing.assert_array_equal(bias, 0)
