@@ -37,7 +37,7 @@ def bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) ->
     Args:
       loss: float32 scalar.
       router_bias: [E] float32.
-      excess: [E] float32, load of the expert minus the mean load.
+      excess: [E] float32, load of the expert minus the mean load, of all choices.
     """
     by_bias = jnp.sum(router_bias * lax.stop_gradient(excess))
     return lax.stop_gradient(loss) + by_bias - lax.stop_gradient(by_bias)

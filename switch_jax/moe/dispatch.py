@@ -75,7 +75,7 @@ def dispatch(tokens: jax.Array, indices: DispatchIndices) -> jax.Array:
     rows = tokens.reshape(-1, tokens.shape[-1])  # [B * L, D]
     index = indices.token_of_slot  # [E * G * C]
     if len(indices.slots_of_token) > 1:
-        index = index % len(rows)  # [E * G * C]
+        index = index % rows.shape[0]  # [E * G * C]
     return _take_rows(rows, index)  # [E * G * C, D]
 
 

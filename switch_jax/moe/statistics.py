@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.moe.auxiliary_losses import bias_gradient, load_balance_loss, router_z_loss
-from switch_jax.moe.routing import Assignment, by_choice
+from switch_jax.moe.routing import Assignment, by_choice, choice_load
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
 
@@ -60,7 +60,10 @@ def router_statistics(
     load = jnp.sum(a.load / all_real_tokens, axis=0)  # [E]
     balance_loss = load_balance_loss(a.importance, a.load) * share
     if router_bias is not None:
-        balance_loss = bias_gradient(balance_loss, router_bias, load - share / load.size)
+        choices = by_choice(a.expert_index)  # [G_local, S] each
+        chosen = a.load + sum(choice_load(e, load.size, valid) for e in choices[1:])  # [G_local, E]
+        all_load = jnp.sum(chosen / (len(choices) * all_real_tokens), axis=0)  # [E]
+        balance_loss = bias_gradient(balance_loss, router_bias, all_load - share / load.size)
     of_this_device = RouterStatistics(
         load=load,
         importance=jnp.sum(a.importance / all_real_tokens, axis=0),  # [E]
