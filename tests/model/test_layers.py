@@ -148,28 +148,33 @@ def test_gated_gelu_by_hand():
 
 
 def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
-    sizes = {"embed_dim": 4, "mlp_dim": 8, "num_experts": 2, "group_size": 8, "sparse_step": 1,
-             "min_expert_capacity": 1, "eval_expert_capacity_factor": 0.5}  # fmt: skip
-    config = _config(**sizes, shared_expert_mlp_dim=3)
-    layer = SwitchFeedForward(config, decoder=False, rngs=nnx.Rngs(0))
-    alone = SwitchFeedForward(_config(**sizes), decoder=False, rngs=nnx.Rngs(0))
+    config = _config(
+        embed_dim=4, mlp_dim=8, num_experts=2, group_size=8, sparse_step=1, min_expert_capacity=1,
+        eval_expert_capacity_factor=0.5, train_expert_capacity_factor=0.5, expert_dropout_rate=0.0,
+        jitter_noise=0.0, dropout_rate=0.5, shared_expert_mlp_dim=3,
+    )  # fmt: skip
     x = np.random.default_rng(0).normal(size=(1, 8, 4)).astype(np.float32)
-    valid = np.ones((1, 8))
-    y, statistics = layer(x, valid > 0, deterministic=True, key=None)
-    without, _ = alone(x, valid > 0, deterministic=True, key=None)
-    assert statistics.dropped >= 0.5
-    wi, wo = layer.shared_expert.wi_0[...], layer.shared_expert.wo[...]
-    assert (wi.shape, wo.shape) == ((4, 3), (3, 4))
-    np.testing.assert_allclose(y, without + np.maximum(x @ wi, 0) @ wo, atol=1e-6)
-    # Its dropout is that of dense layers.
-    noisy = dataclasses.replace(config, dropout_rate=0.5, expert_dropout_rate=0.0, jitter_noise=0.0)
-    layer.config = layer.shared_expert.config = noisy
     key = jax.random.key(1)
-    y, _ = layer(x, valid > 0, deterministic=False, key=None, shared_expert_key=key)
-    alone.config = dataclasses.replace(noisy, shared_expert_mlp_dim=None)
-    without, _ = alone(x, valid > 0, deterministic=False, key=None)
-    hidden = dropout(np.maximum(x @ wi, 0), 0.5, key)
+
+    @jax.jit
+    def run(x):
+        layer = SwitchFeedForward(config, decoder=False, rngs=nnx.Rngs(0))
+        plain = dataclasses.replace(config, shared_expert_mlp_dim=None)
+        alone = SwitchFeedForward(plain, decoder=False, rngs=nnx.Rngs(0))
+        valid = jnp.ones((1, 8), bool)
+        y, statistics = layer(x, valid, deterministic=True, key=None)
+        noisy, _ = layer(x, valid, deterministic=False, key=None, shared_expert_key=key)
+        without, _ = alone(x, valid, deterministic=True, key=None)
+        wi, wo = layer.shared_expert.wi_0[...], layer.shared_expert.wo[...]
+        return y, noisy, without, statistics.dropped, wi, wo
+
+    y, noisy, without, dropped, wi, wo = run(x)
+    assert dropped >= 0.5
+    assert (wi.shape, wo.shape) == ((4, 3), (3, 4))
+    hidden = np.maximum(x @ wi, 0)
     np.testing.assert_allclose(y, without + hidden @ wo, atol=1e-6)
+    # Its dropout is that of dense layers.
+    np.testing.assert_allclose(noisy, without + dropout(hidden, 0.5, key) @ wo, atol=1e-6)
 
 
 def test_rms_norm_gradient_is_that_of_the_formula():
