@@ -4,7 +4,7 @@ from switch_jax.config import Config
 from switch_jax.model.flops import training_flops
 
 
-def step_flops(config: Config, slots: tuple[float, float] = (1.0, 1.0)) -> float:
+def step_flops(config: Config, slots: tuple[float, float] | None = None) -> float:
     """Floating-point operations that a step needs, of the whole batch on all devices.
 
     Args:
