@@ -22,5 +22,6 @@ FAMILIES = (
     "switch_jax.tasks.winogrande",
     "switch_jax.tasks.arc",
     "switch_jax.tasks.closed_book",
+    "switch_jax.tasks.glue",
     "t5.data.mixtures",
 )

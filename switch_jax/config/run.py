@@ -37,12 +37,16 @@ class RunConfig:
       eval_period: steps between evaluations.
       checkpoint_period: steps between checkpoints.
       eval_steps: at most this many batches of each validation set.
+      infer_eval: evaluations also compute the metrics of the tasks themselves, those that seqio
+        tasks name, of text that the model generates; at most `eval_steps * batch_size` examples.
       keep_checkpoints: how many of the newest checkpoints are kept.
       keep_best_checkpoints: how many of the best are kept too, of those that were evaluated.
       keep_set_aside_checkpoints: how many of the newest checkpoints are kept in each of the folders
         `discarded` (left behind by a rollback) and `damaged`; 0: none.
       best_metric: what the best checkpoint is chosen by: 'neg_log_perplexity' or 'accuracy' over
-        all validation sets, or of one task of the mixture, as in 'my_task/accuracy'.
+        all validation sets, or of one task of the mixture, as in 'my_task/accuracy'; with
+        `infer_eval` also 'my_task/generated_NAME', NAME a metric of the task itself, and
+        'generated_average', over the tasks of the mixture.
       early_stopping_evals: the run ends after this many evaluations without a better one; None: it
         does not stop early.
       profile_steps: first and last step of a profiler trace; None: no trace.
@@ -62,6 +66,7 @@ class RunConfig:
     log_period: int = 100
     eval_period: int = 1000
     eval_steps: int = 20
+    infer_eval: bool = False
     checkpoint_period: int = 1000
     keep_checkpoints: int = 3
     keep_best_checkpoints: int = 1

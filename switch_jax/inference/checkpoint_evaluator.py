@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.files import atomic_write, explain_write_errors
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.task_evaluator import TaskEvaluator
+from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
 from switch_jax.run_folder import RecordKind, RunFolder
@@ -123,9 +121,7 @@ class CheckpointEvaluator:
         mixture = self._data.mixture_or_task_name
         record = self._find(RecordKind.GENERATED, step, mixture)
         if record is None:
-            # NaN was written to JSON as null; float makes NaN of None again.
-            metrics = [np.array(list(r["metrics"].values()), float) for r in generated]
-            average = float(np.mean([values.mean() for values in metrics]))
+            average = average_of_tasks([r["metrics"] for r in generated])  # null in JSON is NaN
             self._write(RecordKind.GENERATED, step, mixture, {"average": average})
             record = self._find(RecordKind.GENERATED, step, mixture)
         return record or {}

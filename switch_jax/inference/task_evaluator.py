@@ -1,7 +1,7 @@
 """Evaluation of a task by seqio: the task's own postprocessor and metrics."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,13 +96,14 @@ class TaskEvaluator:
         return _as_floats(values, self._task.name), self._rows()
 
     def _ids(self, dataset: Any) -> Iterator[dict[str, np.ndarray]]:
-        """Inputs and targets without their padding; shows a progress bar."""
+        """Inputs and targets without their padding; shows a progress bar on a terminal."""
         examples = tqdm(
             dataset.as_numpy_iterator(),
             self._task.name,
             self.num_examples,
             unit="example",
             leave=False,
+            disable=None,  # where there is no terminal
         )
         for _, features in examples:
             yield {
@@ -132,6 +133,17 @@ def _registered(task: seqio.Task) -> Iterator[str]:
         yield name
     finally:
         seqio.TaskRegistry.remove(name)
+
+
+def average_of_tasks(metrics: Sequence[Mapping[str, float | None]]) -> float:
+    """The mean over tasks of each task's mean metric, as SuperGLUE defines its score.
+
+    GLUE does too, but counts the two validation sets of MNLI as one task.
+
+    Args:
+      metrics: of each task, by name; None is NaN.
+    """
+    return float(np.mean([np.mean(np.array(list(task.values()), float)) for task in metrics]))
 
 
 def _as_floats(metrics: Mapping[str, Any], task: str) -> dict[str, float]:

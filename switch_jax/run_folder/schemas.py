@@ -124,7 +124,7 @@ _CONTENT = _numbers(
 _EVAL = Object(
     required={**COMMON, "neg_log_perplexity": number},
     optional={**_TRAINING_TIME, "task": string, "accuracy": number, **_CONTENT},
-    unchecked=_numbers("cross_entropy", "tokens"),
+    unchecked={**_numbers("cross_entropy", "tokens"), "generated": Object(others=number)},
 )
 _SKIPPED = Object(
     required=COMMON,

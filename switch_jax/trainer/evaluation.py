@@ -24,6 +24,7 @@ from switch_jax.train_step.step import EvalSums, make_eval_step
 
 ALL = "all"
 CONTENT = "content_"  # prefix of what is measured without EOS and sentinels
+GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 METRICS = ("neg_log_perplexity", "accuracy", f"{CONTENT}neg_log_perplexity", f"{CONTENT}accuracy")
 
 
@@ -93,6 +94,10 @@ def _per_token(sums: TokenSums) -> dict[str, float]:
     }
 
 
+# Metrics by task; under "generated" the task's own, by name.
+Results = Mapping[str, Mapping[str, Any]]
+
+
 @dataclasses.dataclass
 class Best:
     """The best evaluation so far, by a metric that is better when it is higher.
@@ -132,18 +137,45 @@ class Best:
         return dataclasses.asdict(self)
 
 
-def check_metric(name: str, opened: OpenedTasks) -> None:
-    """Raises UserError where BEST_METRIC names no metric of these validation sets."""
+def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:
+    """Raises UserError where BEST_METRIC names no metric of these validation sets.
+
+    Args:
+      name: BEST_METRIC.
+      opened: the validation sets.
+      infer_eval: whether the tasks' own metrics are computed, whose names are not known yet.
+    """
     task, _, metric = name.rpartition("/")
     tasks = [*opened.names, ALL]
-    if metric not in METRICS or (task and task not in tasks):
+    is_generated = metric.startswith(GENERATED)
+    if is_generated and not infer_eval:
         raise UserError(
-            f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy; "
+            f"best_metric = {name!r} is a metric of generated text, computed with INFER_EVAL = True"
+        )
+    if not (is_generated or metric in METRICS) or (task and task not in tasks):
+        raise UserError(
+            f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy, "
+            f"or with INFER_EVAL = True a metric of its own as TASK/{GENERATED}NAME; "
             f"tasks are {', '.join(tasks)}"
         )
 
 
-def metric_of(results: Mapping[str, Mapping[str, float]], name: str) -> float:
-    """The value of BEST_METRIC; over all tasks if it names no task."""
+def metric_of(results: Results, name: str) -> float:
+    """The value of BEST_METRIC; over all tasks if it names no task.
+
+    Raises:
+      UserError: the metric was not computed.
+    """
     task, _, metric = name.rpartition("/")
-    return (results[task] if task in results else list(results.values())[-1])[metric]
+    values = results[task] if task in results else list(results.values())[-1]
+    if metric in METRICS:
+        return values[metric]
+    generated = values.get("generated", {})
+    if metric.removeprefix(GENERATED) not in generated:
+        known = [
+            f"{task}/{GENERATED}{own}"
+            for task, values in results.items()
+            for own in values.get("generated", ())
+        ]
+        raise UserError(f"best_metric = {name!r}: of generated text there are {', '.join(known)}")
+    return generated[metric.removeprefix(GENERATED)]

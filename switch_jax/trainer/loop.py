@@ -15,11 +15,13 @@ from switch_jax.train_step.step import NO_STEP, Metrics
 from switch_jax.trainer.bad_steps import BadSteps
 from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.trainer.evaluation import Evaluation, metric_of
+from switch_jax.trainer.infer_evaluation import InferEvaluation
 from switch_jax.trainer.instruments import Instruments
 from switch_jax.trainer.prepare import Prepared
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import NONE, Stopped, StopSignals
 
+_QUALITY = "neg_log_perplexity"
 # Seconds to wait for data before asking whether the run is to stop.
 _PATIENCE = 1.0
 
@@ -33,10 +35,14 @@ class _Dispatched(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop."""
+    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop.
+
+    `infer_evaluation` is None without INFER_EVAL.
+    """
 
     train_step: Any
     evaluation: Evaluation
+    infer_evaluation: InferEvaluation | None
     batches: Prefetch[DeviceBatch]
 
 
@@ -55,7 +61,7 @@ class TrainingLoop:
         self._prepared, self._config = prepared, prepared.config
         self.run, self._saved = run, run.step
         self._checkpoints, self._instruments, self._stop = checkpoints, instruments, stop
-        self._train_step, self._evaluation, self._batches = compiled
+        self._train_step, self._evaluation, self._infer_evaluation, self._batches = compiled
         self._bad = BadSteps(prepared.config.guard, instruments.folder)
         self._signal = NONE
         self._without_data = self._undone = False
@@ -180,19 +186,34 @@ class TrainingLoop:
 
     def _evaluate(self) -> float:
         """Evaluates; returns the value that the best checkpoints are chosen by."""
-        run, instruments = self.run, self._instruments
-        with instruments.goodput.spend("eval"):
-            results = self._evaluation(run.state.parameters)
-        instruments.watchdog.alive(f"evaluation at step {run.step}")
+        run, instruments, metric = self.run, self._instruments, self._config.run.best_metric
+        results = self._results()
         for task, values in results.items():
             instruments.write(RecordKind.EVAL, run.step, {"task": task, **values})
-        held_out = list(results.values())[-1]["neg_log_perplexity"]
+        value = metric_of(results, metric)
+        held_out = list(results.values())[-1][_QUALITY]
+        others = "" if metric == _QUALITY else f", {metric} {value:.4f}"
         instruments.progress.say(
-            f"step {run.step}: held-out negative log perplexity {held_out:.4f}"
+            f"step {run.step}: held-out negative log perplexity {held_out:.4f}{others}"
         )
-        value = metric_of(results, self._config.run.best_metric)
         run.best.update(run.step, value)
         return value
+
+    def _results(self) -> dict[str, dict[str, Any]]:
+        """Metrics by task; of generated text, with INFER_EVAL, under "generated"."""
+        run, instruments = self.run, self._instruments
+
+        def alive(what: str) -> None:
+            instruments.watchdog.alive(f"evaluation of {what} at step {run.step}")
+
+        with instruments.goodput.spend("eval"):
+            results: dict[str, dict[str, Any]] = dict(self._evaluation(run.state.parameters))
+            alive("the targets")
+            if self._infer_evaluation is not None:
+                generated = self._infer_evaluation(run.state.parameters, alive)
+                for task, metrics in generated.items():
+                    results[task]["generated"] = metrics
+        return results
 
     def _save(self, value: float | None) -> None:
         """Saves a checkpoint; `value`: of the evaluation at this step, if there was one."""

@@ -16,12 +16,14 @@ from switch_jax.data.checks import (
     open_tasks,
 )
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
+from switch_jax.data.registry import mixing_rates
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.paths import check_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.evaluation import check_metric
+from switch_jax.trainer.infer_evaluation import check_infer_evaluation, model_of_run
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
 
@@ -60,6 +62,8 @@ def prepare(config: Config) -> Prepared:
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     check_sizes(config, mesh.shape)
     state = abstract_state(config, mesh)
+    if config.run.infer_eval:
+        check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
     warm_start, teacher = find_warm_start(config), find_teacher(config, mesh)
     return Prepared(config, mesh, state, warm_start, teacher, train_tasks, validation_tasks)
 
@@ -77,12 +81,13 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
     """Opens the tasks that a run trains on, and those that it is validated on.
 
     Raises:
-      UserError: a task, split or file that is not there; lengths, a vocabulary or a BEST_METRIC
-        that does not fit.
+      UserError: a task, split, file or rate that is not there; lengths, a vocabulary or a
+        BEST_METRIC that does not fit.
     """
     train = open_tasks(config.data)
     validation = open_tasks(dataclasses.replace(config.data, split="validation"))
-    check_metric(config.run.best_metric, validation)
+    mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
+    check_metric(config.run.best_metric, validation, config.run.infer_eval)
     check_examples(train)
     check_vocabulary(config.data, config.model.num_embeddings)
     return train, validation

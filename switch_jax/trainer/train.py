@@ -20,6 +20,7 @@ from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.announcement import announcement
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.evaluation import Evaluation
+from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare
@@ -115,12 +116,15 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
 @contextlib.contextmanager
 def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> Iterator[Compiled]:
     """Compiles, while the first batches are read; stops reading at the end."""
-    config, mesh = prepared.config, prepared.mesh
+    config, mesh, infer_evaluation = prepared.config, prepared.mesh, None
     with contextlib.ExitStack() as closing:
         with instruments.goodput.spend("compile"):
             evaluation = Evaluation(
                 config, mesh, prepared.state.parameters, prepared.validation_tasks
             )
+            if config.run.infer_eval:
+                model = model_of_run(config, mesh, prepared.state.parameters)
+                infer_evaluation = InferEvaluation(model, prepared.validation_tasks)
             rows = rows_on_this_host(mesh, config.run.batch_size)
             batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
             prefetch = Prefetch(device_batches(batches, mesh))
@@ -131,4 +135,4 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             barrier("compiled")
         instruments.watchdog.alive("compilation")
         return_freed_memory()
-        yield Compiled(train_step, evaluation, prefetch)
+        yield Compiled(train_step, evaluation, infer_evaluation, prefetch)

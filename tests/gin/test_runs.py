@@ -4,13 +4,26 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.cli import gin_config
+from switch_jax.data.registry import tasks_of
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import expert_capacity, group_shape
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.trainer.prepare import check_for_slices
+from switch_jax.trainer.prepare import check_for_slices, check_sizes
 from tests.gin.test_models import MODELS
 
+# Targets as the metrics get them, BEST_METRIC, and the length of targets.
+FINE_TUNING = {
+    "finetune_glue": (None, "generated_average", 84),
+    "finetune_super_glue": (None, "generated_average", 62),
+    "finetune_squad": ([["a man"]], "generated_em", 97),
+    "finetune_cnn_dailymail": (["a man goes ."], "generated_rouge2", 512),
+    "finetune_xsum": (["a man goes ."], "generated_rouge2", 512),
+    "finetune_anli": ([0], "anli_r3/generated_accuracy", 114),
+    "finetune_arc": (["a man"], "generated_accuracy", 114),
+    "finetune_winogrande": (["a man"], "generated_accuracy", 114),
+    "finetune_closed_book": ([["a man"]], "generated_em", 114),
+}
 BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT_PATH=/pretrained"]
 
 
@@ -37,6 +50,42 @@ def test_fine_tuning_is_that_of_section_4_1():
     assert (optimizer.lr_schedule, optimizer.learning_rate) == ("constant", 1e-3)
     assert optimizer.trained_parameters == "non_expert"
     assert data.pack and config.model.jitter_noise == 0.01
+
+
+@pytest.mark.parametrize("model", ["t5_base", "t5_large", "switch_base", "switch_large"])
+@pytest.mark.parametrize("run", FINE_TUNING)
+def test_fine_tuning_on_the_tasks_of_section_4_1(run, model):
+    bindings = [BINDINGS[0], BINDINGS[2]]
+    gin_config.parse([f"models/{model}.gin", f"runs/{run}.gin"], bindings, [])
+    config = gin_config.build()
+    _, metric, length = FINE_TUNING[run]
+    assert config.data.lengths == (512, length)
+    assert config.run.batch_size * 512 == 2**20
+    assert (config.run.train_steps, config.run.eval_period) == (16_000, 200)
+    assert config.run.infer_eval
+    assert config.run.best_metric == metric
+    assert config.run.eval_steps * config.run.batch_size >= 40_430, "QQP, the largest set"
+    assert config.model.expert_dropout_rate == (0.4 if "switch" in model else None)
+    pod = AbstractMesh((1, 128, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+    check_sizes(config, pod.shape)
+
+
+@pytest.mark.parametrize("run", FINE_TUNING)
+def test_the_best_metric_of_a_fine_tuning_is_one_of_its_task(run):
+    gin_config.parse(["models/t5_base.gin", f"runs/{run}.gin"], [BINDINGS[0], BINDINGS[2]], [])
+    config = gin_config.build()
+    targets, metric, _ = FINE_TUNING[run]
+    tasks = {task.name: task for task in tasks_of(config.data.mixture_or_task_name)}
+    name, _, metric = metric.rpartition("/")
+    if metric == "generated_average":
+        assert len(tasks) > 1
+        return
+    task = tasks[name] if name else next(iter(tasks.values()))
+    predictions = [answer[0] if isinstance(answer, list) else answer for answer in targets]
+    values = {}
+    for metric_fn in task.metric_fns:
+        values |= metric_fn(targets, predictions)
+    assert metric.removeprefix("generated_") in values
 
 
 def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():

@@ -47,7 +47,23 @@ def test_a_metric_of_all_tasks_or_of_one():
     assert metric_of({"a": {"accuracy": 0.1}}, "all/accuracy") == 0.1
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "nobody/accuracy", "accuracy/all"])
+def test_a_metric_of_generated_text():
+    results = {
+        "a": {"accuracy": 0.1, "generated": {"accuracy": 30.0}},
+        "b": {"accuracy": 0.2},
+        "all": {"accuracy": 0.3, "generated": {"average": 30.0}},
+    }
+    assert metric_of(results, "a/generated_accuracy") == 30.0
+    assert metric_of(results, "generated_average") == 30.0
+    for name in ("a/generated_em", "b/generated_accuracy", "generated_accuracy"):
+        message = f"'{name}': of generated text there are a/generated_accuracy, all/generated_av"
+        with pytest.raises(UserError, match=message):
+            metric_of(results, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["cross_entropy", "nobody/accuracy", "accuracy/all", "nobody/generated_em"]
+)
 def test_a_metric_that_is_not_there_is_refused(name):
     with pytest.raises(UserError, match=f"best_metric = '{name}': write neg_log.*bible_span_corr"):
-        check_metric(name, open_tasks(ENGLISH))
+        check_metric(name, open_tasks(ENGLISH), infer_eval=True)

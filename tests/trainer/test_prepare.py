@@ -54,6 +54,12 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
     ("part", "changes", "message"),
     [
         ("run", {"best_metric": "bleu"}, "best_metric = 'bleu': write neg_log_perplexity or acc"),
+        (
+            "run",
+            {"best_metric": "generated_em"},
+            "metric of generated text, computed with INFER_EV",
+        ),
+        ("run", {"infer_eval": True}, "INFER_EVAL = True .* tiny_copy has none: set INFER_EVAL to"),
         ("data", {"data_streams": 3}, "batch size 8 does not divide over 3 streams"),
         ("run", {"model_dir": "gs://Not a bucket/x"}, "MODEL_DIR"),
         ("run", {"num_microbatches": 8}, "batch size 8 does not divide .* 2 devices and 8 micro"),
