@@ -1,0 +1,153 @@
+"""The runs in gin/paper, against the figures that the paper prints."""
+
+import math
+import re
+
+import jax
+import pytest
+from jax.sharding import AbstractMesh, AxisType
+
+from switch_jax.cli import gin_config, gin_internals
+from switch_jax.model.flops import forward_flops
+from switch_jax.partitioning.mesh import AXES
+from switch_jax.paths import GIN_DIR
+from switch_jax.train_step.state import abstract_state
+from switch_jax.trainer.prepare import check_sizes
+
+# Parameters and forward FLOPs of a sequence of 512 and 114 tokens (Tables 6, 7 and 9, section 4),
+# which the paper rounds to two digits; None: it does not print them.
+T5_BASE, T5_LARGE, T5_XXL = (0.223e9, 124e9), (0.739e9, 425e9), (11e9, 6.3e12)
+SWITCH_BASE, SWITCH_LARGE = (7.4e9, 124e9), (26e9, 425e9)
+EXPERTS_32, EXPERTS_64, FEW_EXPERTS = (2.0e9, 124e9), (3.8e9, 124e9), (None, 124e9)
+FILES = {
+    "table_1_t5_base": T5_BASE,
+    "table_1_t5_large": T5_LARGE,
+    "table_1_switch_base": SWITCH_BASE,
+    "table_1_switch_base_plus": (None, None),
+    "table_2_selective_precision": EXPERTS_32,
+    "table_2_float32": EXPERTS_32,
+    "table_2_bfloat16": EXPERTS_32,
+    "table_3_initialisation": EXPERTS_32,
+    "table_4_t5_base": T5_BASE,
+    "table_4_switch_base": SWITCH_BASE,
+    "tables_5_9_t5_base": T5_BASE,
+    "tables_5_9_t5_large": T5_LARGE,
+    "tables_5_9_switch_base": SWITCH_BASE,
+    "tables_5_9_switch_large": SWITCH_LARGE,
+    "table_9_t5_xxl": T5_XXL,
+    "table_9_switch_xxl": (395e9, 6.3e12),
+    "table_9_switch_c": (1571e9, 890e9),
+    "table_11_router_policies": EXPERTS_32,
+    "figures_1_4_5_6_t5_base": T5_BASE,
+    "figures_1_4_5_6_switch_base": EXPERTS_64,
+    "figure_6_t5_large": T5_LARGE,
+    "figures_7_8_mt5_base": (0.58e9, None),  # of mT5-Base's README
+    "figures_7_8_mswitch_base": (None, None),
+    "figure_12_few_experts": FEW_EXPERTS,
+    "figure_13_super_glue": SWITCH_BASE,
+    "figure_13_trivia_qa": SWITCH_BASE,
+}
+PARAMETERS = {}  # by model, mesh and optimiser: several runs share them
+
+
+def read(name, *bindings):
+    """The config of a file; those of Figure 13 need a model before them."""
+    files = [f"paper/{name}.gin"]
+    if name.startswith("figure_13"):
+        files = ["models/switch_base.gin", *files]
+    gin_config.parse(files, bindings, [], ["MODEL_DIR", "INITIAL_CHECKPOINT_PATH"])
+    return gin_config.build()
+
+
+def mesh_of(config):
+    """The mesh of a run on as many devices along data and expert as its experts are on, or 32."""
+    data = max(1, 32 // config.mesh.expert)
+    shape = (data, config.mesh.expert, config.mesh.model)
+    return AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def parameters(config):
+    mesh = mesh_of(config)
+    key = config.model, mesh.shape_tuple, config.optimizer
+    if key not in PARAMETERS:
+        leaves = jax.tree.leaves(abstract_state(config, mesh).parameters)
+        PARAMETERS[key] = sum(math.prod(leaf.shape) for leaf in leaves)
+    return PARAMETERS[key]
+
+
+def test_every_file_is_tested():
+    assert {path.stem for path in (GIN_DIR / "paper").glob("*.gin")} == {"pretrain", *FILES}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_run_fits_its_mesh_and_has_the_size_of_the_paper(name):
+    config = read(name)
+    check_sizes(config, mesh_of(config).shape)
+    expected, flops = FILES[name]
+    count = parameters(config)
+    if expected:
+        assert count == pytest.approx(expected, rel=0.015)
+    if flops:
+        assert forward_flops(config.model, 512, 114) == pytest.approx(flops, rel=0.01)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_first_line_has_the_section_and_a_number(name):
+    lines = (GIN_DIR / f"paper/{name}.gin").read_text().splitlines()
+    where = r"# (Sections? [\d.]+[^,]*|App\. [A-E]), (Table|Figure)s? ([\d, and]+): .*\d"
+    assert (match := re.match(where, lines[0]))
+    named = re.findall(r"\d+", re.match(r"(?:table|figure)s?((_\d+)+)", name)[1])
+    assert re.findall(r"\d+", match[3]) == named
+    assert max(map(len, lines)) <= 110
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flags_that_a_file_names_are_its_macros(name):
+    read(name)
+    text = (GIN_DIR / f"paper/{name}.gin").read_text()
+    assert set(re.findall(r"--gin\.(\w+)", text)) <= set(gin_internals.macros())
+
+
+@pytest.mark.parametrize(
+    ("experts", "billions"), [(16, 1.1), (32, 2.0), (64, 3.8), (128, 7.4), (256, 14.7)]
+)
+def test_the_points_of_figure_4_are_the_teachers_of_table_7(experts, billions):
+    config = read("figures_1_4_5_6_switch_base", f"NUM_EXPERTS={experts}")
+    check_sizes(config, mesh_of(config).shape)
+    assert round(parameters(config) / 1e9, 1) == billions
+
+
+@pytest.mark.parametrize("experts", [2, 4, 8])
+def test_each_of_few_experts_has_a_core(experts):
+    config = read("figure_12_few_experts", f"NUM_EXPERTS={experts}")
+    assert mesh_of(config).shape == {"data": 32 // experts, "expert": experts, "model": 1}
+    check_sizes(config, mesh_of(config).shape)
+
+
+def test_sparse_and_dense_languages_have_the_same_flops():
+    models = [read(f"figures_7_8_{name}").model for name in ("mt5_base", "mswitch_base")]
+    dense, sparse = (forward_flops(model, 1024, 256) for model in models)
+    assert dense == sparse
+    assert [model.num_experts for model in models] == [0, 128]
+
+
+def test_what_sets_the_rows_apart():
+    """Batches of 2^20 tokens; Tables 1, 2 and 3."""
+    runs = {name: read(name) for name in FILES}
+    assert {c.run.batch_size * c.data.lengths[0] for c in runs.values()} == {2**20}
+    assert runs["table_1_switch_base"].model.train_expert_capacity_factor == 1.0
+    assert runs["table_1_switch_base_plus"].model.train_expert_capacity_factor == 1.0
+    precision = {
+        name.removeprefix("table_2_"): (c.model.activation_dtype, c.model.router_dtype)
+        for name, c in runs.items()
+        if name.startswith("table_2")
+    }
+    assert precision == {
+        "float32": ("float32", "float32"),
+        "bfloat16": ("bfloat16", "bfloat16"),
+        "selective_precision": ("bfloat16", "float32"),
+    }
+    table_3 = runs["table_3_initialisation"]
+    assert (table_3.model.scale, table_3.run.train_steps) == (0.1, 3500)
+    tokens = 2**20 * runs["table_4_switch_base"].run.train_steps
+    assert tokens == pytest.approx(34e9, rel=0.02)
