@@ -78,7 +78,7 @@ class Downstream:
     """Downstream scores of all runs in a report; each list has an entry for each run.
 
     Attributes:
-      scores: by setting; empty where `switch_jax eval` has generated nothing.
+      scores: by setting; empty where neither the run nor `switch_jax eval` has generated text.
       upstream: None for a run that started from scratch, or where run.json names no checkpoint.
       left_out: a line about invalid content of eval/metrics.jsonl, or None.
     """
@@ -122,7 +122,9 @@ def read_downstream(runs: Sequence[Run]) -> Downstream:
     """
     files = [read_eval_metrics(RunFolder.from_url(run.folder)) for run in runs]
     return Downstream(
-        scores=[_scores(file.value) for file in files],
+        scores=[
+            _scores_in_run(run) | _scores(file.value) for run, file in zip(runs, files, strict=True)
+        ],
         upstream=[_upstream(run.facts.get("initial_checkpoint")) for run in runs],
         left_out=[file.left_out for file in files],
     )
@@ -132,6 +134,14 @@ def left_out(runs: Sequence[Run], downstream: Downstream) -> list[str]:
     """A line for each file of the runs with content that is not valid, and was left out."""
     scores = zip(runs, downstream.left_out, strict=True)
     return [line for run, of_scores in scores for line in (*run.left_out, of_scores) if line]
+
+
+def _scores_in_run(run: Run) -> dict[Setting, Scores]:
+    """What a run with INFER_EVAL found while it trained."""
+    return {
+        Setting(task, "validation", "greedy, in the run", None): _columns(by_step)
+        for task, by_step in run.generated.items()
+    }
 
 
 def _scores(lines: Sequence[dict[str, Any]]) -> dict[Setting, Scores]:

@@ -95,6 +95,8 @@ class Run:
       evals: held-out evaluations by task; "all" is the token-weighted mean over tasks.
       layers: the sparse layers, encoder before decoder; empty for a dense run.
       left_out: one line for each file with content that is not valid, and was left out.
+      generated: the tasks' own metrics of generated text, of a run with INFER_EVAL: task -> step ->
+        metric -> value.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Run:
     evals: dict[str, Series]
     layers: tuple[RouterLayer, ...]
     left_out: tuple[str, ...]
+    generated: dict[str, dict[int, dict[str, float]]] = dataclasses.field(default_factory=dict)
 
     @property
     def dense(self) -> bool:
@@ -195,6 +198,11 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         evals={task: _series(records) for task, records in sorted(evals.items())},
         layers=tuple(_router_layers(train)),
         left_out=tuple(x.left_out for x in (metrics, facts, config) if x.left_out),
+        generated={
+            task: by_step
+            for task, records in sorted(evals.items())
+            if (by_step := {r["step"]: r["generated"] for r in records if r.get("generated")})
+        },
     )
 
 

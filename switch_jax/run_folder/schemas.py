@@ -123,8 +123,14 @@ _CONTENT = _numbers(
 )
 _EVAL = Object(
     required={**COMMON, "neg_log_perplexity": number},
-    optional={**_TRAINING_TIME, "task": string, "accuracy": number, **_CONTENT},
-    unchecked={**_numbers("cross_entropy", "tokens"), "generated": Object(others=number)},
+    optional={
+        **_TRAINING_TIME,
+        **_numbers("accuracy"),
+        "task": string,
+        **_CONTENT,
+        "generated": Object(others=number),
+    },
+    unchecked=_numbers("cross_entropy", "tokens"),
 )
 _SKIPPED = Object(
     required=COMMON,

@@ -1,5 +1,6 @@
 """Downstream scores and upstream quality, from numbers written by hand."""
 
+import json
 import shutil
 
 import numpy as np
@@ -33,6 +34,21 @@ def test_the_newest_record_of_a_checkpoint_counts(make_tuned):
     np.testing.assert_array_equal(found.step, [100, 200])
     np.testing.assert_array_equal(found.values["em"], [50.0, 61.0])
     np.testing.assert_array_equal(found.values["f1"], [65.0, 71.0])
+
+
+def test_scores_of_the_run_itself_are_apart_from_those_of_its_checkpoints(make_tuned):
+    folder = make_tuned("t", 0, None, [generated(200, "squad", em=61.0)])
+    of_the_run = [
+        {"kind": "eval", "step": step, "task": "squad", "neg_log_perplexity": -1.0, "generated": g}
+        for step, g in ((100, {"em": 50.0}), (200, {"em": 60.0}), (300, {"em": 55.0}))
+    ]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in of_the_run)
+    rows = score_rows(read(folder))
+    assert [row for row in rows if "best" in row[0]] == [
+        ("squad (greedy, in the run): em, best", ["60.000 at step 200"]),
+        (f"squad ({GREEDY}): em, best", ["61.000 at step 200"]),
+    ]
 
 
 def test_every_metric_is_reported_at_the_best_of_the_first_and_at_the_last(make_tuned):
