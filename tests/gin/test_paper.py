@@ -1,5 +1,6 @@
 """The runs in gin/paper, against the figures that the paper prints."""
 
+import json
 import math
 import re
 
@@ -7,7 +8,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from switch_jax.cli import gin_config, gin_internals
+from switch_jax.cli import gin_config, gin_internals, main
 from switch_jax.model.flops import forward_flops
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.paths import GIN_DIR
@@ -151,3 +152,15 @@ def test_what_sets_the_rows_apart():
     assert (table_3.model.scale, table_3.run.train_steps) == (0.1, 3500)
     tokens = 2**20 * runs["table_4_switch_base"].run.train_steps
     assert tokens == pytest.approx(34e9, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_run_of_the_paper_is_planned(capsys):
+    pytest.importorskip("libtpu")
+    flags = ["--gin.SCAN_LAYERS=True", "--gin.REMAT_POLICY=full", "--gin.NUM_MICROBATCHES=4"]
+    command = ["plan", "--gin_file=paper/table_1_t5_base.gin", "--topology=v3-32", *flags, "--json"]
+    assert main(command) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["parameters"] == pytest.approx(T5_BASE[0], rel=0.01)
+    # Forward and backward pass of 2048 sequences.
+    assert plan["model_flops"] == pytest.approx(3 * 2048 * T5_BASE[1], rel=0.01)
