@@ -31,6 +31,9 @@ FILES = {
     "table_3_initialisation": EXPERTS_32,
     "table_4_t5_base": T5_BASE,
     "table_4_switch_base": SWITCH_BASE,
+    "table_6_distillation": T5_BASE,
+    "table_7_compression": T5_BASE,
+    "table_8_super_glue": T5_BASE,
     "tables_5_9_t5_base": T5_BASE,
     "tables_5_9_t5_large": T5_LARGE,
     "tables_5_9_switch_base": SWITCH_BASE,
@@ -48,6 +51,7 @@ FILES = {
     "figure_13_super_glue": SWITCH_BASE,
     "figure_13_trivia_qa": SWITCH_BASE,
 }
+UNNEEDED = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
 PARAMETERS = {}  # by model, mesh and optimiser: several runs share them
 
 
@@ -56,7 +60,7 @@ def read(name, *bindings):
     files = [f"paper/{name}.gin"]
     if name.startswith("figure_13"):
         files = ["models/switch_base.gin", *files]
-    gin_config.parse(files, bindings, [], ["MODEL_DIR", "INITIAL_CHECKPOINT_PATH"])
+    gin_config.parse(files, bindings, [], UNNEEDED)
     return gin_config.build()
 
 
@@ -150,6 +154,8 @@ def test_what_sets_the_rows_apart():
     }
     table_3 = runs["table_3_initialisation"]
     assert (table_3.model.scale, table_3.run.train_steps) == (0.1, 3500)
+    distillation = runs["table_6_distillation"].distillation
+    assert (distillation.fraction_soft, distillation.initialize_from_teacher) == (0.25, True)
     tokens = 2**20 * runs["table_4_switch_base"].run.train_steps
     assert tokens == pytest.approx(34e9, rel=0.02)
 
