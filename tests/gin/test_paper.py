@@ -23,6 +23,7 @@ EXPERTS_32, EXPERTS_64, FEW_EXPERTS = (2.0e9, 124e9), (3.8e9, 124e9), (None, 124
 FILES = {
     "table_1_t5_base": T5_BASE,
     "table_1_t5_large": T5_LARGE,
+    "table_1_moe_base": (7.4e9, None),
     "table_1_switch_base": SWITCH_BASE,
     "table_1_switch_base_plus": (None, None),
     "table_2_selective_precision": EXPERTS_32,
@@ -47,6 +48,7 @@ FILES = {
     "figure_6_t5_large": T5_LARGE,
     "figures_7_8_mt5_base": (0.58e9, None),  # of mT5-Base's README
     "figures_7_8_mswitch_base": (None, None),
+    "figure_11_no_token_left_behind": EXPERTS_32,
     "figure_12_few_experts": FEW_EXPERTS,
     "figure_13_super_glue": SWITCH_BASE,
     "figure_13_trivia_qa": SWITCH_BASE,
@@ -142,6 +144,8 @@ def test_what_sets_the_rows_apart():
     assert {c.run.batch_size * c.data.lengths[0] for c in runs.values()} == {2**20}
     assert runs["table_1_switch_base"].model.train_expert_capacity_factor == 1.0
     assert runs["table_1_switch_base_plus"].model.train_expert_capacity_factor == 1.0
+    assert runs["table_1_moe_base"].model.num_selected_experts == 2
+    assert runs["figure_11_no_token_left_behind"].model.ntlb_rounds == 4
     precision = {
         name.removeprefix("table_2_"): (c.model.activation_dtype, c.model.router_dtype)
         for name, c in runs.items()
