@@ -20,9 +20,12 @@ from switch_jax.conversion.source import Source
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.inference.interactive import InteractiveModel
+from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import decoding_config, prepare_model
 from switch_jax.paths import is_file, local_path
 from switch_jax.run_folder import RunFolder
+
+__all__ = ["load", "route"]
 
 
 def load(

@@ -81,6 +81,26 @@ def test_it_shows_its_config_parameters_and_vocabularies(model):
     assert model.vocabularies["targets"].decode(ids) == "Where is Paris?"
 
 
+def test_the_experts_of_a_text(model):
+    """Against the model's own `choose_experts`, which is compared with transformers' router."""
+    routing = switch_jax.route(model, TEXTS[0], TARGETS[0])
+    vocabularies, sparse = model.vocabularies, model.config.model.sparse_layers
+    for stack, name, text in ("encoder", "inputs", TEXTS[0]), ("decoder", "targets", TARGETS[0]):
+        tokens, found = vocabularies[name].encode(text), routing[stack]
+        ends = ("", "</s>") if stack == "encoder" else ("<pad>", "")
+        assert found.tokens[0].startswith(ends[0]) and found.tokens[-1].endswith(ends[1])
+        own = found.tokens[:-1] if stack == "encoder" else found.tokens[1:]
+        assert own == [vocabularies[name].decode([token]) for token in tokens]
+        assert found.layers == sparse[stack]
+        assert found.experts.shape == found.gates.shape == (len(sparse[stack]), len(tokens) + 1, 1)
+        assert 1 / WIDE["num_experts"] < found.gates.min() and found.gates.max() <= 1
+        line = str(found).splitlines()[1].split()
+        assert line[-2:] == [str(found.experts[-1, 0, 0]), f"({found.gates[-1, 0, 0]:.2f})"]
+    alone = switch_jax.route(model, TEXTS[0])
+    assert list(alone) == ["encoder"]
+    np.testing.assert_array_equal(alone["encoder"].experts, routing["encoder"].experts)
+
+
 def test_a_hugging_face_folder_answers_as_the_converted_one(model, theirs):
     unconverted = switch_jax.load(theirs, gin_bindings=SMALL)
     assert unconverted.generate(TEXTS) == model.generate(TEXTS)
@@ -170,6 +190,8 @@ def test_mistakes_of_loading_are_one_line(arguments, message, run, theirs, tmp_p
         (lambda m: m.score(["a", "b"], ["c"]), "2 inputs and 1 targets: give a target for each"),
         (lambda m: m.generate("a"), "inputs is one text: write a list of texts, for example inp"),
         (lambda m: m.score(["a"], "c"), "targets is one text: write a list of texts, for example"),
+        (lambda m: switch_jax.route(m, ["a"]), "text is of type list: write one text"),
+        (lambda m: switch_jax.route(m, "a", "a\ud800"), r"target has, at 1, '\ud800', half of a"),
         (lambda m: m.generate(iter("a")), "inputs is of type str_ascii_iterator: write a list"),
         (lambda m: m.generate(["a", 3]), r"inputs[1] is of type int: write a text"),
         (lambda m: m.generate(["a\ud800"]), r"inputs[0] has, at 1, '\ud800', half of a character"),

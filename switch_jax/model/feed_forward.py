@@ -10,7 +10,14 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout
-from switch_jax.moe import RouterStatistics, SwitchConfig, SwitchWeights, dropless_ffn, switch_ffn
+from switch_jax.moe import (
+    RouterStatistics,
+    SwitchConfig,
+    SwitchWeights,
+    choose_experts,
+    dropless_ffn,
+    switch_ffn,
+)
 
 
 def activation(name: str) -> Callable[..., jax.Array]:
@@ -162,6 +169,10 @@ class SwitchFeedForward(nnx.Module):
         if config.shared_expert_mlp_dim:
             y += self.shared_expert.step(x, valid)
         return y
+
+    def choose_experts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, L, D] -> the experts of each token and their gates, [B, K, L] each."""
+        return choose_experts(x, self._weights(), self.config.num_selected_experts)
 
     def _weights(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]

@@ -58,6 +58,24 @@ class Layer(nnx.Module):
         if key is not None and self.rate > 0:
             layer_key = jax.random.fold_in(key, layer_index)
             keys = list(jax.random.split(layer_key, KEYS_PER_LAYER))
+        x = self._attend(x, segments, bias, memory, memory_segments, keys)
+        y = self.feed_forward_norm(x)
+        noise = {"key": keys[4]}
+        if self.sparse:
+            noise = {"key": key, "shared_expert_key": keys[4], "layer_index": layer_index}
+        y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
+        return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
+
+    def _attend(
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        bias: jax.Array,
+        memory: Any,
+        memory_segments: Any,
+        keys: list[Any],
+    ) -> jax.Array:
+        """[B, L, D] -> [B, L, D], after self-attention and, in the decoder, cross-attention."""
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
             y = self.self_attention(
@@ -69,12 +87,21 @@ class Layer(nnx.Module):
             with jax.named_scope("attention"):
                 y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
-        y = self.feed_forward_norm(x)
-        noise = {"key": keys[4]}
-        if self.sparse:
-            noise = {"key": key, "shared_expert_key": keys[4], "layer_index": layer_index}
-        y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
-        return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
+        return x
+
+    def choose_experts(
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        bias: jax.Array,
+        memory: Any = None,
+        memory_segments: Any = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """[B, L, D] -> the experts and gates of each token in this Switch layer, [B, K, L] each."""
+        assert isinstance(self.feed_forward, SwitchFeedForward)
+        keys: list[Any] = [None] * KEYS_PER_LAYER
+        x = self._attend(x, segments, bias, memory, memory_segments, keys)
+        return self.feed_forward.choose_experts(self.feed_forward_norm(x))
 
     def step(
         self,
@@ -121,6 +148,13 @@ class Block(nnx.Module):
                 layer_index=block_index * self.num_layers + i,
             )
         return x, statistics
+
+    def choose_experts(self, x: jax.Array, *args) -> tuple[jax.Array, jax.Array]:
+        """As `Layer.choose_experts`, in the Switch layer of the block."""
+        *dense, switch = self._layers()
+        for layer in dense:
+            x, _ = layer(x, *args, deterministic=True, key=None)
+        return switch.choose_experts(x, *args)
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """[B, M, D] -> for each layer the keys and values of its cross-attention, [B, M, H * K]."""
@@ -202,6 +236,33 @@ class Stack(nnx.Module):
             body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
         )
         return dropout(self.final_norm(x), rate, last_key), statistics
+
+    def choose_experts(
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        memory: jax.Array | None = None,
+        memory_segments: Any = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The experts of each token in each Switch layer, in evaluation.
+
+        Args:
+          x, segments, memory, memory_segments: as for `__call__`.
+
+        Returns:
+          [N, B, K, L] int32, N Switch layers, and the gates [N, B, K, L] float32. A token has them
+          whether or not it gets a slot.
+        """
+        bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
+        graph, state = nnx.split(self.blocks)
+
+        def body(x, block_state):
+            block = self._block(graph, block_state)
+            arrays = segments, bias, memory, memory_segments
+            choices = block.choose_experts(x, *arrays)
+            return block(x, *arrays, deterministic=True, key=None, block_index=0)[0], choices
+
+        return jax.lax.scan(body, constrain_batch(x), state)[1]
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.

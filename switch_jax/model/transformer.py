@@ -102,6 +102,28 @@ class Transformer(nnx.Module):
         )  # [B, L, D]
         return Output(self._logits(x), encoder_statistics, decoder_statistics)
 
+    def choose_experts(
+        self,
+        encoder_tokens: jax.Array,
+        decoder_input_tokens: jax.Array,
+        encoder_segments: jax.Array,
+        decoder_segments: jax.Array,
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """The experts of each token and their gates in both stacks; see `Stack.choose_experts`.
+
+        Args:
+          encoder_tokens, decoder_input_tokens, encoder_segments, decoder_segments: as for
+            `__call__`.
+        """
+        inputs, targets = self.token_embedding(encoder_tokens, decoder_input_tokens)
+        memory, _ = self.encoder(inputs, encoder_segments, deterministic=True)  # [B, M, D]
+        return {
+            "encoder": self.encoder.choose_experts(inputs, encoder_segments),
+            "decoder": self.decoder.choose_experts(
+                targets, decoder_segments, memory, encoder_segments
+            ),
+        }
+
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""
         (x,) = self.token_embedding(tokens)  # [B, M, D]

@@ -15,7 +15,7 @@ In this package K counts the experts of a token: 1 in a Switch Transformer.
 
 from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
 from switch_jax.moe.capacity import expected_drop, expert_capacity, group_shape
-from switch_jax.moe.dropless import dropless_ffn
+from switch_jax.moe.dropless import choose_experts, dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
 from switch_jax.moe.layer import SwitchConfig, switch_ffn
 from switch_jax.moe.router import router_logits
@@ -25,6 +25,7 @@ from switch_jax.moe.statistics import RouterStatistics
 __all__ = [
     "switch_ffn",
     "dropless_ffn",
+    "choose_experts",
     "SwitchConfig",
     "SwitchWeights",
     "RouterStatistics",

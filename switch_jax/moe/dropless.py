@@ -71,6 +71,29 @@ def cut_into_blocks(expert_index: jax.Array, num_experts: int, rows: int) -> Exp
     )
 
 
+def choose_experts(
+    x: jax.Array, weights: SwitchWeights, num_selected_experts: int = 1
+) -> tuple[jax.Array, jax.Array]:
+    """The experts of each token and their gates, without noise and whether or not there is room.
+
+    Args:
+      x: [B, L, D] activations.
+      weights: the router's are used.
+      num_selected_experts: K.
+
+    Returns:
+      [B, K, L] int32, the best expert first, and the gates [B, K, L] float32; see `choice_gates`.
+    """
+    logits = router_logits(x, weights.router)  # [B, L, E]
+    rounded = functools.partial(round_to, logits.dtype)
+    logits = logits.astype(jnp.float32)  # [B, L, E]
+    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1, keepdims=True))  # [B, L, 1]
+    router_probs = rounded(jnp.exp(rounded(logits - log_normalizer)))  # [B, L, E]
+    scores = choice_scores(logits, weights.router_bias)  # [B, L, E]
+    choices = top_choices(scores, num_selected_experts)  # [B, K, L]
+    return choices, rounded(choice_gates(router_probs, choices))
+
+
 def dropless_ffn(
     x: jax.Array,
     valid: jax.Array,
@@ -120,15 +143,9 @@ def _dropless_ffn_local(
     num_selected_experts: int,
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
-    logits = router_logits(x, weights.router)  # [B_local, L, E]
-    rounded = functools.partial(round_to, logits.dtype)
-    logits = logits.astype(jnp.float32)  # [B_local, L, E]
-    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1, keepdims=True))  # [B_local, L, 1]
-    router_probs = rounded(jnp.exp(rounded(logits - log_normalizer)))  # [B_local, L, E]
-    scores = choice_scores(logits, weights.router_bias)  # [B_local, L, E]
-    choices = top_choices(scores, num_selected_experts)  # [B_local, K, L]
-    gates = rounded(choice_gates(router_probs, choices))  # [B_local, K, L]
-    choices = jnp.where(valid[:, None], choices, logits.shape[-1])  # [B_local, K, L]
+    choices, gates = choose_experts(x, weights, num_selected_experts)  # [B_local, K, L] each
+    num_experts = weights.router.shape[-1]
+    choices = jnp.where(valid[:, None], choices, num_experts)  # [B_local, K, L]
     expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [K, T]
     tokens = x.reshape(-1, x.shape[-1])  # [T, D]
     if axis:  # each device has few tokens: all of them go to all devices

@@ -144,9 +144,10 @@ def test_activations_logits_and_loss_are_theirs(case):
         output = model(inputs, shifted, *segments, deterministic=True)
         (embedded,) = model.token_embedding(inputs)
         hidden, feed_forwards = run_layers(model.encoder, embedded, segments[0])
-        return output, hidden[-1], [x for x, _ in feed_forwards]
+        chosen = model.choose_experts(inputs, shifted, *segments) if is_sparse else {}
+        return output, hidden[-1], [x for x, _ in feed_forwards], chosen
 
-    output, memory, feed_forward_inputs = jax.jit(forward)(case.parameters)
+    output, memory, feed_forward_inputs, chosen = jax.jit(forward)(case.parameters)
     _assert_close(memory, wanted.encoder_last_hidden_state, segments[0])
     _assert_close(output.logits, wanted.logits, segments[1])
     log_probs = jax.nn.log_softmax(output.logits)
@@ -165,6 +166,13 @@ def test_activations_logits_and_loss_are_theirs(case):
             strict=True,
         ):
             _assert_close(x @ router, logits, segments[0])
+        for stack, (experts, gates) in chosen.items():  # [N, B, 1, L] each
+            found = getattr(wanted, f"{stack}_router_logits")
+            probs = [x.softmax(-1) for x in found if torch.is_tensor(x) and x.ndim == 3]
+            for ours, gate, theirs in zip(experts[:, :, 0], gates[:, :, 0], probs, strict=True):
+                real = segments[stack == "decoder"] != 0
+                assert (ours[real] == theirs.argmax(-1).numpy()[real]).all()
+                _assert_close(gate, theirs.max(-1).values, real)
         dropped = float(output.encoder.dropped.max())
         assert (dropped > 0) == (case.theirs.config.expert_capacity < M)
 

@@ -1,0 +1,107 @@
+"""Which experts the tokens of a text go to."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from switch_jax.data.batch import empty_batch, write_row
+from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.errors import UserError
+from switch_jax.inference.input_records import as_example, check_characters
+from switch_jax.inference.interactive import InteractiveModel
+from switch_jax.model import bind
+from switch_jax.partitioning.mesh import replicated
+from switch_jax.partitioning.placing import put_batch
+from switch_jax.units import aligned
+
+
+@dataclasses.dataclass(frozen=True)
+class Routing:
+    """The experts of the tokens of one stack; print it to read it.
+
+    L tokens, N Switch layers, K experts a token (1 in a Switch Transformer).
+
+    Attributes:
+      tokens: [L] texts.
+      layers: [N] int, indices of the Switch layers in their stack, counted from 0.
+      experts: [N, L, K] int, the best expert first.
+      gates: [N, L, K] float, what the experts' outputs are multiplied by (Eq. 2).
+    """
+
+    tokens: list[str]
+    layers: list[int]
+    experts: np.ndarray
+    gates: np.ndarray
+
+    def __str__(self) -> str:
+        """A line for each token, with its experts and their gates in each layer."""
+        rows = [["token", *(f"layer {layer}" for layer in self.layers)]]
+        for i, token in enumerate(self.tokens):
+            cells = [
+                ", ".join(f"{e} ({g:.2f})" for e, g in zip(experts, gates, strict=True))
+                for experts, gates in zip(self.experts[:, i], self.gates[:, i], strict=True)
+            ]
+            rows.append([token, *cells])
+        return "\n".join(aligned(rows))
+
+
+def route(model: InteractiveModel, text: str, target: str | None = None) -> dict[str, Routing]:
+    """The expert and the gate of each token in each Switch layer.
+
+        routing = switch_jax.route(model, "some text")
+        print(routing["encoder"])
+
+    They are those of `model.score([text], [target])`. A token whose expert has no slot left for it
+    has an expert here, too.
+
+    Args:
+      model: what `switch_jax.load` returned.
+      text: the input; cut off at the config's length.
+      target: the decoder's text; None: the encoder alone is looked at.
+
+    Returns:
+      A `Routing` for 'encoder' and, with a target, for 'decoder', whose tokens are those that it
+      reads: a first one that begins the sequence, and the target without its last one.
+
+    Raises:
+      UserError: the model is dense, or what is given is not a text.
+    """
+    config = model.config
+    if not config.model.num_experts:
+        raise UserError("the model is dense: it has no experts to route to")
+    record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
+    for name, given in zip(("text", "target"), record.values(), strict=False):
+        if not isinstance(given, str):
+            raise UserError(f"{name} is of type {type(given).__name__}: write one text")
+        check_characters(given, f"{name} has")
+    batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
+    example = as_example(record, model.vocabularies, config.data.task_feature_lengths)
+    write_row(batch, 0, [example])
+
+    def choose(parameters, arrays):
+        names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"
+        return bind(config.model, parameters).choose_experts(*(arrays[name] for name in names))
+
+    with jax.set_mesh(model.mesh):
+        chosen = jax.jit(choose, out_shardings=replicated(model.mesh))(
+            model.parameters, put_batch(batch, model.mesh)
+        )
+    read = {"encoder": ("inputs", "encoder_tokens"), "decoder": ("targets", "decoder_input_tokens")}
+    found = {}
+    for stack, (feature, name) in read.items():
+        length = len(example[feature])
+        if feature in record:
+            choices, gates = (
+                x[:, 0].swapaxes(1, 2)[:, :length] for x in jax.device_get(chosen[stack])
+            )
+            vocabulary = model.vocabularies[feature]
+            tokens = [_text(vocabulary, int(i)) for i in batch[name][0, :length]]
+            found[stack] = Routing(tokens, config.model.sparse_layers[stack], choices, gates)
+    return found
+
+
+def _text(vocabulary: seqio.Vocabulary, token: int) -> str:
+    if token == vocabulary.eos_id:
+        return "</s>"
+    return "<pad>" if token == vocabulary.pad_id else vocabulary.decode([token])
