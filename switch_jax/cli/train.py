@@ -75,6 +75,7 @@ def _train(args: argparse.Namespace, config: Config) -> int:
 
     from switch_jax.cli import gin_config
     from switch_jax.interrupts import raise_if_interrupted
+    from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
 
@@ -84,4 +85,14 @@ def _train(args: argparse.Namespace, config: Config) -> int:
     except Stopped as stopped:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code
+    if is_first():
+        print(_what_next(config.run.model_dir))
     return 0
+
+
+def _what_next(model_dir: str) -> str:
+    return (
+        f"checkpoints and metrics are in {model_dir}\n"
+        f"  curves and numbers:  switch_jax report {model_dir}\n"
+        f"  ask the model:       switch_jax infer {model_dir} --input=FILE"
+    )

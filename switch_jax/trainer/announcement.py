@@ -20,4 +20,11 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")
+    steps, rates = config.run.train_steps, config.optimizer
+    if rates.lr_schedule == "constant" and rates.warmup_steps > steps:
+        lines.append(
+            f"warning: the learning rate rises over WARMUP_STEPS = {rates.warmup_steps:,} steps, "
+            f"and the run has {steps:,}: it ends at {steps / rates.warmup_steps:.2g} of "
+            "LEARNING_RATE; set WARMUP_STEPS lower"
+        )
     return lines

@@ -1,0 +1,24 @@
+"""What a run says first."""
+
+import pytest
+
+from switch_jax.config import MeshConfig, OptimizerConfig
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.trainer.announcement import announcement
+from tests.trainer.helpers import tiny_config, tiny_model
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "warned"),
+    [("constant", 11, True), ("constant", 10, False), ("rsqrt", 1000, False)],
+)
+def test_a_warm_up_longer_than_the_run_is_told(schedule, warmup, warned):
+    """The run has 10 steps; under 'rsqrt' the rate is constant in the warm-up."""
+    optimizer = OptimizerConfig(learning_rate=0.1, lr_schedule=schedule, warmup_steps=warmup)
+    config = tiny_config(tiny_model(num_experts=0), optimizer=optimizer)
+    lines = announcement(config, make_mesh(MeshConfig(1, 1, 1)))
+    expected = [
+        "warning: the learning rate rises over WARMUP_STEPS = 11 steps, and the run has 10: it "
+        "ends at 0.91 of LEARNING_RATE; set WARMUP_STEPS lower"
+    ]
+    assert lines[1:] == expected * warned
