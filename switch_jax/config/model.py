@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from switch_jax.errors import FieldError, UserError, check_choice
+from switch_jax.errors import FieldError, check_choice
 from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 
 ACTIVATIONS = ("relu", "gated-gelu")
@@ -171,12 +171,14 @@ class ModelConfig:
                 f"= {self.relative_position_max_distance}: it must be above {exact}, half of "
                 "relative_position_buckets",
             )
-        for name in ("num_encoder_layers", "num_decoder_layers"):
-            layers = getattr(self, name)
+        for stack in ("encoder", "decoder"):
+            layers = getattr(self, f"num_{stack}_layers")
             if self.num_experts and layers % self.sparse_step:
-                raise UserError(
-                    f"{name} = {layers} is not a multiple of sparse_step = {self.sparse_step} "
-                    f"({layers} % {self.sparse_step} = {layers % self.sparse_step})"
+                raise FieldError(
+                    "sparse_step",
+                    f"= {self.sparse_step} does not divide the {layers} layers of the {stack} "
+                    f"({layers} % {self.sparse_step} = {layers % self.sparse_step}): set it to a "
+                    "divisor of NUM_ENCODER_LAYERS and NUM_DECODER_LAYERS",
                 )
 
     def _check_selected_experts(self) -> None:

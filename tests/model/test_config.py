@@ -117,7 +117,7 @@ def test_which_layers_are_sparse():
         ),
         (
             {"num_experts": 4, "num_decoder_layers": 7},
-            r"num_decoder_layers = 7 is not a multiple of sparse_step = 2 \(7 % 2 = 1\)",
+            r"sparse_step = 2 does not divide the 7 layers of the decoder \(7 % 2 = 1\): set it to",
         ),
     ],
 )
