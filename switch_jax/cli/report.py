@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
     # matplotlib takes a second to import: not on every `switch_jax --help`.
     from switch_jax.reports import charts, comparison, downstream, figures, page, runs, summary
     from switch_jax.reports.configurations import group_runs, is_study
+    from switch_jax.reports.distillation import HEADS, distillation_table
     from switch_jax.reports.held_out import empty_rows, held_out_task
     from switch_jax.reports.verdict import furthest_ahead, verdicts
 
@@ -78,6 +79,8 @@ def main(args: argparse.Namespace) -> int:
             "\n"
             + summary.text_table(*summary.threshold_table(configurations, task, args.threshold))
         )
+    if students := distillation_table(configurations, task):
+        print("\n" + summary.text_table(HEADS, students))
     for verdict in verdicts(comparisons):
         print(f"\n{verdict}")
     pairs = [pair for over_seeds in comparisons for pair in over_seeds.pairs]

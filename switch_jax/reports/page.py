@@ -8,6 +8,7 @@ import numpy as np
 from switch_jax.reports.charts import Section
 from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
 from switch_jax.reports.configurations import Configuration, is_study
+from switch_jax.reports.distillation import HEADS, distillation_table
 from switch_jax.reports.downstream import Downstream, left_out, score_rows, upstream_rows
 from switch_jax.reports.figures import svg_data_url
 from switch_jax.reports.held_out import QUALITY, empty_rows, held_out
@@ -101,10 +102,12 @@ def render(
     comparisons = compare_all(found, task)
     scores, upstream = score_rows(downstream), upstream_rows(downstream)
     several_tasks = any(set(run.evals) - {task} for run in runs)
+    students = distillation_table(found, task)
     parts = [
         f"<h1>{html.escape(title(found))}</h1>",
         _headline(found, task, comparisons, downstream),
         "" if threshold is None else _table(*threshold_table(found, task, threshold)),
+        _table(HEADS, students) if students else "",
         *(_charts(section) for section in sections),
     ]
     parts += [

@@ -167,6 +167,21 @@ def test_a_dense_run_alone_has_no_routing_and_no_speed_up(make_run, tmp_path):
     assert "peed-up" not in page
 
 
+def test_a_distilled_model_has_its_share_on_the_page_and_in_the_terminal(
+    make_run, tmp_path, capsys
+):
+    runs = [make_run(name, num_experts=0, steps=40, eval_every=20) for name in ("dense", "pupil")]
+    runs.append(make_run("teacher", num_experts=4, steps=40, eval_every=20, final=-3.0))
+    file = runs[1] / "run.json"
+    facts = json.loads(file.read_text()) | {"teacher_checkpoint": "/x/teacher/checkpoints/40"}
+    file.write_text(json.dumps(facts))
+    page = make_report(*runs, output=tmp_path / "report.html")
+    (row,) = re.findall(r"<th>pupil</th>((?:<td>[^<]*</td>){4})</tr>", page)
+    share = re.findall("<td>(.*?)</td>", row)[-1]
+    assert share.endswith(" %")
+    assert re.search(rf"^pupil .* {share}$", capsys.readouterr().out, re.M)
+
+
 def test_a_run_without_evaluations_yet(make_run, tmp_path):
     folder = make_run("young", num_experts=4, steps=40, train_steps=1000)
     page = make_report(folder, output=tmp_path / "report.html")
