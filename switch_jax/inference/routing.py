@@ -1,10 +1,15 @@
 """Which experts the tokens of a text go to."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from switch_jax.config import ModelConfig
 from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
@@ -79,26 +84,30 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     example = as_example(record, model.vocabularies, config.data.task_feature_lengths)
     write_row(batch, 0, [example])
 
-    def choose(parameters, arrays):
-        names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"
-        return bind(config.model, parameters).choose_experts(*(arrays[name] for name in names))
-
     with jax.set_mesh(model.mesh):
-        chosen = jax.jit(choose, out_shardings=replicated(model.mesh))(
-            model.parameters, put_batch(batch, model.mesh)
-        )
+        choose = _program(config.model, model.mesh)
+        chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     read = {"encoder": ("inputs", "encoder_tokens"), "decoder": ("targets", "decoder_input_tokens")}
     found = {}
     for stack, (feature, name) in read.items():
-        length = len(example[feature])
-        if feature in record:
-            choices, gates = (
-                x[:, 0].swapaxes(1, 2)[:, :length] for x in jax.device_get(chosen[stack])
-            )
-            vocabulary = model.vocabularies[feature]
-            tokens = [_text(vocabulary, int(i)) for i in batch[name][0, :length]]
-            found[stack] = Routing(tokens, config.model.sparse_layers[stack], choices, gates)
+        if feature not in record:
+            continue
+        length, vocabulary = len(example[feature]), model.vocabularies[feature]
+        tokens = [_text(vocabulary, int(i)) for i in batch[name][0, :length]]
+        experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
+        found[stack] = Routing(tokens, config.model.sparse_layers[stack], experts, gates)
     return found
+
+
+@functools.lru_cache(maxsize=8)
+def _program(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array]], Any]:
+    """The compiled function of parameters and batch; it is kept for the next text."""
+
+    def choose(parameters: Any, batch: dict[str, jax.Array]) -> Any:
+        names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"
+        return bind(config, parameters).choose_experts(*(batch[name] for name in names))
+
+    return jax.jit(choose, out_shardings=replicated(mesh))
 
 
 def _text(vocabulary: seqio.Vocabulary, token: int) -> str:
