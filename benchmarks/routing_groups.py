@@ -23,6 +23,7 @@ ROWS = [
     ("switch_base", 128, BASE[:1], PRETRAIN, FACTOR_1),
     ("switch_base", 128, BASE[:1], PRETRAIN, [*FACTOR_1, "EXPERT_CAPACITY_MULTIPLE=1"]),
     ("switch_base_plus", 128, ["switch_base_plus"], PRETRAIN, []),
+    ("moe_base", 128, ["moe_base"], PRETRAIN, []),
     ("switch_large, switch_large_geglu", 128, ["switch_large", "switch_large_geglu"], PRETRAIN, []),
     ("switch_xxl", 128, ["switch_xxl"], PRETRAIN, []),
     ("switch_xxl", 256, ["switch_xxl"], PRETRAIN, ["DECODER_GROUP_SIZE=1024"]),
@@ -43,7 +44,8 @@ def cells(model: str, run: str, devices: int, bindings: list[str]) -> list[str]:
     row = [" ".join(f"`{binding}`" for binding in bindings)]
     for groups in routing_groups(config, shape).values():
         row += [str(groups.tokens), str(groups.slots), f"{groups.capacity_factor:.2f}"]
-        row.append(f"{100 * groups.expected_drop:.2f} %")
+        drop = groups.expected_drop  # None: not known for several experts a token
+        row.append("–" if drop is None else f"{100 * drop:.2f} %")
     return row
 
 

@@ -80,7 +80,7 @@ class OptimizerConfig:
             adam_b1=RATE,
             adam_b2=RATE,
             gradient_clip_norm=FACTOR,
-            router_bias_update_rate=FACTOR,
+            router_bias_update_rate=COEFFICIENT,
             min_dim_size_to_factor=COUNT,
         )
         check_choice("optimizer", self.optimizer, OPTIMIZERS)

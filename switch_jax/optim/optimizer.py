@@ -18,6 +18,9 @@ from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
 from switch_jax.partitioning.rules import shardings
 
+# Of the mean load: a smaller excess is rounding, or a token among a million.
+_BALANCED = 1e-6
+
 
 def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
     """The optimiser of a run.
@@ -145,7 +148,8 @@ def _with_router_biases(
 ) -> optax.GradientTransformationExtraArgs:
     """Moves each router bias by `rate` against the sign of its gradient, load minus mean load.
 
-    The state is the inner one's, which leaves these parameters alone.
+    At balance it stays. There the gradient is 0 or what rounding leaves, whose sign would depend on
+    the mesh. The state is the inner one's, which leaves these parameters alone.
     """
 
     def update(
@@ -159,7 +163,8 @@ def _with_router_biases(
         def one(names: Names, update: jax.Array, gradient: jax.Array) -> jax.Array:
             if not is_router_bias(names):
                 return update
-            return jnp.where(skip, -0.0, -rate * jnp.sign(gradient))
+            is_balanced = jnp.abs(gradient) * gradient.shape[-1] < _BALANCED
+            return jnp.where(skip | is_balanced, -0.0, -rate * jnp.sign(gradient))
 
         updates, state = inner.update(gradients, state, parameters, skip=skip, **others)
         return map_parameters(one, axes, updates, gradients), state

@@ -219,8 +219,8 @@ def caveats(pairs: Sequence[Comparison]) -> list[str]:
 
 def pairs_of_runs(dense: Configuration, sparse: Configuration) -> list[tuple[Run, Run]]:
     """Runs of the same seed, which saw the same batches; all pairs if no seed is in common."""
-    runs = [(d, s) for d, s in itertools.product(dense.runs, sparse.runs) if not d.fine_tuned]
-    runs = [(d, s) for d, s in runs if not s.fine_tuned]
+    pairs = itertools.product(dense.runs, sparse.runs)
+    runs = [(d, s) for d, s in pairs if d.from_scratch and s.from_scratch]
     same_seed = [(d, s) for d, s in runs if d.seed is not None and d.seed == s.seed]
     return same_seed or runs
 

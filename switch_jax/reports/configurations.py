@@ -110,7 +110,7 @@ def _differ_in_experts(groups: Sequence[Sequence[Run]]) -> bool:
         and 0 in experts
         and -1 not in experts
         and len(set(sparse)) == len(sparse) >= 2
-        and not any(run.fine_tuned for group in groups for run in group)
+        and all(run.from_scratch for group in groups for run in group)
     )
 
 

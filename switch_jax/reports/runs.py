@@ -123,6 +123,11 @@ class Run:
         return bool(self.facts.get("initial_checkpoint"))
 
     @property
+    def from_scratch(self) -> bool:
+        """Whether it learnt from its text alone: from no other run's parameters, nor a teacher."""
+        return not self.fine_tuned and not self.facts.get("teacher_checkpoint")
+
+    @property
     def seed(self) -> int | None:
         """Of parameters, noise and the order of the data; None where run.json lacks it."""
         return self.facts.get("seed")

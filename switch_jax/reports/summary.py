@@ -113,8 +113,8 @@ def threshold_table(
     """
     rows = []
     for configuration in found:
-        curves = [s for run in configuration.runs if (s := held_out(run, task)) is not None]
-        reached = [first_reached(curve, threshold) for curve in curves]
+        curves = [held_out(run, task) for run in configuration.runs]
+        reached = [None if c is None else first_reached(c, threshold) for c in curves]
         bound = "at most " if any(r is not None and r[2] for r in reached) else ""
         cells = [
             _over_seeds([r[i] if r is not None else None for r in reached], form)

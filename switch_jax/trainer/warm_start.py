@@ -200,5 +200,8 @@ def _advice(config: Config) -> str:
     if config.run.upcycle is not None:
         return f"UPCYCLE = {config.run.upcycle!r} takes a checkpoint of a dense model"
     if config.model.num_experts:
-        return "to start from a dense model's checkpoint set UPCYCLE = 'copy'"
+        return (
+            "to start from a dense model's checkpoint set UPCYCLE = 'copy'; where router_bias "
+            "alone differs, set LOAD_BALANCE as that run had it"
+        )
     return ""

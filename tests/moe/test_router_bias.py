@@ -126,6 +126,17 @@ def test_the_optimiser_moves_biases_by_the_sign_and_others_as_without_them(optim
         np.testing.assert_array_equal(found[path], wanted)
 
 
+def test_an_expert_at_balance_keeps_its_bias_whatever_rounding_leaves():
+    transformation = make_optimizer(tiny_config(MODEL))
+    parameters = jax.tree.map(lambda p: np.ones(p.shape, np.float32), abstract_parameters(MODEL))
+    rounding = np.array([3e-8, -3e-8, 1e-3, -1e-3], np.float32)
+    gradients = jax.tree.map(lambda p: np.resize(rounding, p.shape), parameters)
+    state = transformation.init(parameters)
+    updates, _ = transformation.update(gradients, state, parameters, gradient_norm=1.0)
+    for bias in _biases(updates).values():
+        np.testing.assert_allclose(bias, np.resize([0, 0, -1e-3, 1e-3], bias.shape), rtol=1e-6)
+
+
 def test_the_gradient_of_a_step_is_the_load_of_the_whole_batch():
     """In two microbatches with very unequal padding; the loss is without it."""
     config = tiny_config(

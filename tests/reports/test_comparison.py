@@ -147,12 +147,13 @@ def test_pairs_still_going_are_left_out_where_others_are_finished():
     assert names([dense[0], dense[2], sparse[0], sparse[2]]) == going
 
 
-def test_a_fine_tuned_run_has_no_speed_up():
+@pytest.mark.parametrize("source", ["initial_checkpoint", "teacher_checkpoint"])
+def test_a_run_that_learnt_from_another_one_has_no_speed_up(source):
     runs = [run("d", 0, [(100, -4.0)]), run("s", 8, [(100, -3.0)])]
     assert names(runs) == [("d", "s")]
     for i in range(2):
         tuned = list(runs)
-        facts = {**runs[i].facts, "initial_checkpoint": "/run/checkpoints/4"}
+        facts = {**runs[i].facts, source: "/run/checkpoints/4"}
         tuned[i] = dataclasses.replace(runs[i], facts=facts)
         assert names(tuned) == []
 

@@ -90,13 +90,14 @@ def test_when_each_configuration_reaches_a_threshold():
     """By hand: -5.0 lies halfway between -6 and -4, and a step takes a second."""
     two = [seed(i, "two", 0, [(0, -9.0), (100, -6.0), (200 + 100 * i, -4.0)]) for i in (0, 1)]
     half = [seed(i, "half", 4, [(0, -9.0), (100, -6.0), (300, -4.0 - 1.5 * i)]) for i in (0, 1)]
+    half.append(seed(2, "half", 4, [(0, -9.0)], task=None))  # not evaluated yet
     at_once, never = run("at_once", 8, [(100, -4.5)]), run("never", 8, [(100, -5.5)])
     found = group_runs([*two, *half, at_once, never])
     head, rows = summary.threshold_table(found, "t", -5.0)
     assert head == ["reaches -5 at step", "after a training time of"]
     assert dict(rows) == {
         "two (2 seeds)": ["175 (150 to 200)", "175 s (150 s to 3.33 min)"],
-        "half (2 seeds)": ["200, 1 of 2 seeds", "3.33 min, 1 of 2 seeds"],
+        "half (3 seeds)": ["200, 1 of 3 seeds", "3.33 min, 1 of 3 seeds"],
         "at_once": ["at most 100", "at most 100 s"],
         "never": ["–", "–"],
     }
