@@ -181,7 +181,7 @@ def test_every_packaged_model_builds(model):
     gin_config.parse(files, ["MODEL_DIR=somewhere/else"], [])
     config = gin_config.build()
     assert config.run.model_dir == "somewhere/else"
-    assert (config.model.num_experts > 0) == ("switch" in model)
+    assert (config.model.num_experts > 0) == ("switch" in model or "moe" in model)
 
 
 @pytest.mark.parametrize("run", [f for f in gin_config.packaged_files() if "runs/demo_" in f])
