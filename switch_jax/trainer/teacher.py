@@ -41,9 +41,11 @@ class Teacher:
         return load_parts(self.checkpoint, {"parameters": self.parameters})["parameters"]
 
     def load_for(self, weights: TeacherWeights) -> Any:
-        """The part of its parameters that a student starts with."""
-        parts = {"parameters": weights.needed(self.parameters)}
-        return load_parts(self.checkpoint, parts)["parameters"]
+        """The part of its parameters that a student starts with; {} where it takes none."""
+        needed = weights.needed(self.parameters)
+        if not needed:  # Orbax reads no empty tree
+            return {}
+        return load_parts(self.checkpoint, {"parameters": needed})["parameters"]
 
 
 def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:

@@ -12,6 +12,7 @@ import pytest
 from switch_jax.cli import gin_config, main
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config, DistillationConfig, MeshConfig, RunConfig
+from switch_jax.conversion.teacher_weights import TeacherWeights
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
@@ -143,6 +144,14 @@ def test_a_student_starts_with_the_teachers_weights_on_any_mesh(teacher, tmp_pat
 def test_a_student_may_start_without_them(teacher, tmp_path):
     student = _student(tmp_path, 2, teacher[0], initialize_from_teacher=False)
     assert _bits(_start(student, (1, 1, 1))[0]) == _bits(_start(_config(tmp_path, 2), (1, 1, 1))[0])
+
+
+def test_a_student_of_other_sizes_takes_nothing(teacher, tmp_path):
+    other = dataclasses.replace(STUDENT, embed_dim=24, num_heads=3)
+    config = _student(tmp_path, 2, teacher[0], model=other)
+    found = find_teacher(config, make_mesh(config.mesh))
+    assert found.load_for(TeacherWeights(other, found.model)) == {}
+    assert describe_start(config, found)[1] == "taken: none"
 
 
 FILES = ["tests/trainer/tiny.gin", "runs/distill.gin"]
