@@ -104,10 +104,34 @@ def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_b
     shutil.copytree(student[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
     state = train(_student(tmp_path / "run", 2, config, teacher_dir=str(other)))
-    assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "continuing from the checkpoint of step 1" in told
+    before = f"{config.run.model_dir}/checkpoints/2"
+    assert f"the run began with another checkpoint of a teacher, {before}" in told
     assert _bits(state.parameters) == _bits(student[1])
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["teacher_checkpoint"]
     assert recorded == str(other / "checkpoints" / "2")
+
+
+@pytest.mark.parametrize("content", ["{", '{"teacher_checkpoint": 2}'])
+def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    config = _student(tmp_path, 2, teacher[0])
+    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "2"  # a new run
+    shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
+    _refused(r"run\.json.* is not known: set TEACHER_STEP to it", config)
+    config = config.replace("distillation", teacher_step=1)
+    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "1"
+
+
+def test_a_run_that_goes_on_with_a_teacher_that_lacks_its_step_asks_for_one(teacher, tmp_path):
+    (tmp_path / "run.json").write_text('{"teacher_checkpoint": "/other/checkpoints/7"}')
+    shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
+    _refused(
+        r"no checkpoint of step 7: there are 1, 2; the run began with this step of its teacher, "
+        r"/other/checkpoints/7 \(run.json\): set TEACHER_STEP",
+        _student(tmp_path, 2, teacher[0]),
+    )
 
 
 def _start(config, mesh):
