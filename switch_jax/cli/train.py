@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
-    config = with_teacher(gin_flags.build(args), gin_flags.search_paths(args))
+    config = gin_flags.build(args)
     data_flags.apply(args)
     if args.dry_run:
         return _check(args, config)
@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config) -> int:
+    config = with_teacher(config, gin_flags.search_paths(args))
     multihost.connect(args, config.mesh)
 
     from switch_jax.cli import gin_config
@@ -70,6 +71,7 @@ def _check(args: argparse.Namespace, config: Config) -> int:
 
 
 def _train(args: argparse.Namespace, config: Config) -> int:
+    config = with_teacher(config, gin_flags.search_paths(args))
     multihost.connect(args, config.mesh)
     multihost.enable_compilation_cache()
 

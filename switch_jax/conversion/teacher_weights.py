@@ -15,6 +15,18 @@ from switch_jax.model import abstract_parameters, logical_axes
 
 Path = tuple[str, ...]
 
+# The settings that must agree for a tensor to mean the same in both models, by a part of its path.
+# Its shape does not tell: heads are flattened, and a bucket of distances is an index.
+_SETTINGS = {
+    "self_attention": ("num_heads", "head_dim"),
+    "cross_attention": ("num_heads", "head_dim"),
+    "relative_position_bias": ("relative_position_max_distance",),
+    "wi_0": ("activation",),
+    "wi_1": ("activation",),
+    "wo": ("activation",),
+    "token_embedding": ("tie_embeddings",),
+}
+
 
 class _Tensor(NamedTuple):
     """A parameter, or one layer of a parameter that is stacked over the blocks.
@@ -23,20 +35,24 @@ class _Tensor(NamedTuple):
       path: the parameter's.
       block: the layer's index in it; None: it is no layer's.
       shape, axes: without the stacked axis of layers.
+      settings: values of the model's `_SETTINGS` for it.
     """
 
     path: Path
     block: int | None
     shape: tuple[int, ...]
     axes: tuple[str, ...]
+    settings: tuple[object, ...]
 
 
 class TeacherWeights:
     """Which tensors a student takes from its teacher.
 
-    It takes each that has the same name, counted by the number of the layer, and the same shape in
-    both models, except those of experts. So the models may have their Switch layers at different
-    places, and different numbers of layers.
+    It takes each that has the same name, counted by the number of the layer, the same shape and the
+    same meaning in both models, except those of experts. So the models may have their Switch layers
+    at different places, and different numbers of layers. The meaning is the same where these agree:
+    of attention num_heads and head_dim, of feed-forward layers the activation, of the relative
+    position bias relative_position_max_distance, and of the embedding tie_embeddings.
 
     Attributes:
       taken, drawn: names of the student's tensors that it takes, and of the others, as
@@ -52,7 +68,7 @@ class TeacherWeights:
         own, theirs = self._own[name], self._theirs.get(name)
         if theirs is None or "expert" in own.axes:
             return False
-        return (own.shape, own.axes) == (theirs.shape, theirs.axes)
+        return (own.shape, own.axes, own.settings) == (theirs.shape, theirs.axes, theirs.settings)
 
     def needed(self, teacher: Any) -> dict[str, Any]:
         """The part of the teacher's parameters, a nested dict, that tensors are taken from."""
@@ -104,13 +120,15 @@ def _tensors(model: ModelConfig) -> dict[str, _Tensor]:
     tensors = {}
     for path, array in flatten_dict(abstract_parameters(model)).items():
         axes = axes_by_path[path]
+        names = [name for part in path for name in _SETTINGS.get(part, ())]
+        settings = tuple(getattr(model, name) for name in names)
         if axes[0] != "layers":
-            tensors["/".join(path)] = _Tensor(path, None, array.shape, axes)
+            tensors["/".join(path)] = _Tensor(path, None, array.shape, axes, settings)
             continue
         stack, _, place, *part = path
         first = int(place.removeprefix("layer_"))
         for block in range(array.shape[0]):
             layer = first + block * model.layers_per_block
             name = "/".join([stack, f"layer_{layer}", *part])
-            tensors[name] = _Tensor(path, block, array.shape[1:], axes[1:])
+            tensors[name] = _Tensor(path, block, array.shape[1:], axes[1:], settings)
     return tensors

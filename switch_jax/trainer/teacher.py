@@ -26,11 +26,14 @@ class Teacher:
       checkpoint: its folder.
       model: its config.
       parameters: `ShapeDtypeStruct`s on the run's mesh.
+      began_with: the checkpoint that a continued run began with, as its run.json says; None: the
+        run is new, or had no teacher.
     """
 
     checkpoint: Path
     model: ModelConfig
     parameters: Any
+    began_with: Path | None = None
 
     def load(self) -> Any:
         """Its parameters, nested dict of float32 arrays on the mesh.
@@ -41,9 +44,11 @@ class Teacher:
         return load_parts(self.checkpoint, {"parameters": self.parameters})["parameters"]
 
     def load_for(self, weights: TeacherWeights) -> Any:
-        """The part of its parameters that a student starts with."""
-        parts = {"parameters": weights.needed(self.parameters)}
-        return load_parts(self.checkpoint, parts)["parameters"]
+        """The part of its parameters that a student starts with; {} where it takes none."""
+        needed = weights.needed(self.parameters)
+        if not needed:  # Orbax reads no empty tree
+            return {}
+        return load_parts(self.checkpoint, {"parameters": needed})["parameters"]
 
 
 def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
@@ -51,9 +56,10 @@ def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
 
     Raises:
       UserError: TEACHER_DIR has no checkpoint, or none of that step; its model has another
-        vocabulary or does not fit the mesh; or it is the run's own folder.
+        vocabulary or does not fit the mesh; it is the run's own folder; or a run goes on, and its
+        run.json does not tell the step.
     """
-    distillation, folder = config.distillation, config.distillation.teacher_dir
+    folder = config.distillation.teacher_dir
     if folder is None:
         return None
     if config.teacher is None:
@@ -62,24 +68,27 @@ def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
             "the run there"
         )
     teacher_dir = run_on_all(lambda: _checked_folder(config, folder))
-    step = distillation.teacher_step
-    if step is None:
-        step = run_on_all(lambda: _recorded_step(config))
+    began_with = run_on_all(lambda: _recorded_checkpoint(config))
+    step = run_on_all(lambda: _chosen_step(config, teacher_dir, began_with))
     checkpoint = find_checkpoint(teacher_dir, step)
     parameters = abstract_model(config.teacher.model, config.mesh, mesh)
     check_parameters(checkpoint, parameters, "the config.gin of TEACHER_DIR is of another model")
-    return Teacher(checkpoint, config.teacher.model, parameters)
+    return Teacher(checkpoint, config.teacher.model, parameters, began_with)
 
 
-def describe_teacher(config: Config, teacher: Teacher) -> str:
-    """What the log says of the part that the teacher has in the loss."""
+def describe_teacher(config: Config, teacher: Teacher) -> list[str]:
+    """What the log says of the teacher's part in the loss, and of a change of teacher."""
     soft, temperature = config.distillation.fraction_soft, config.distillation.temperature
-    if not soft:
-        return f"no part of the loss comes from the teacher, {teacher.checkpoint}"
-    return (
-        f"distilling {teacher.checkpoint}: its probabilities make up {soft:g} of the loss, at "
-        f"temperature {temperature:g}"
-    )
+    if soft:
+        part = (
+            f"distilling {teacher.checkpoint}: its probabilities make up {soft:g} of the loss, at "
+            f"temperature {temperature:g}"
+        )
+    else:
+        part = f"no part of the loss comes from the teacher, {teacher.checkpoint}"
+    if teacher.began_with in (None, teacher.checkpoint):
+        return [part]
+    return [part, f"the run began with another checkpoint of a teacher, {teacher.began_with}"]
 
 
 def describe_start(config: Config, teacher: Teacher) -> list[str]:
@@ -110,10 +119,32 @@ def _checked_folder(config: Config, folder: str) -> Path:
     return teacher_dir
 
 
-def _recorded_step(config: Config) -> int | None:
-    """The step of the teacher that a run began with, if it has a checkpoint to go on from."""
+def _recorded_checkpoint(config: Config) -> Path | None:
+    """The teacher's checkpoint that a run began with, if it has one of its own to go on from."""
     own = RunFolder.local(config.run.model_dir)
     if not own.checkpoint_steps():
         return None
-    recorded = Path(read_run_json(own).value.get("teacher_checkpoint") or "").name
-    return int(recorded) if recorded.isdecimal() else None
+    facts, left_out = read_run_json(own)
+    is_known = "teacher_checkpoint" in facts or config.distillation.teacher_step is not None
+    if left_out and not is_known:
+        raise UserError(
+            f"{left_out}; so the step of the teacher that the run began with is not known: set "
+            "TEACHER_STEP to it"
+        )
+    recorded = facts.get("teacher_checkpoint")
+    return None if recorded is None else Path(recorded)
+
+
+def _chosen_step(config: Config, teacher_dir: Path, began_with: Path | None) -> int | None:
+    """TEACHER_STEP, or else the step that the run began with; None: the newest."""
+    step = config.distillation.teacher_step
+    if step is not None or began_with is None:
+        return step
+    steps = {str(step): step for step in RunFolder(teacher_dir).checkpoint_steps()}
+    if began_with.name not in steps:
+        raise UserError(
+            f"TEACHER_DIR {config.distillation.teacher_dir!r} has no checkpoint of step "
+            f"{began_with.name}: there are {', '.join(steps)}; the run began with this step of its "
+            f"teacher, {began_with} (run.json): set TEACHER_STEP to take another"
+        )
+    return steps[began_with.name]

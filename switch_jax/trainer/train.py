@@ -97,7 +97,8 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
     for line in announcement(config, prepared.mesh):
         say(line)
     if teacher is not None:
-        say(describe_teacher(config, teacher))
+        for line in describe_teacher(config, teacher):
+            say(line)
     if run.step:
         say(f"continuing from the checkpoint of step {run.step}")
         if run.position.moved:

@@ -114,6 +114,14 @@ def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys
     assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
 
 
+def test_a_teacher_that_is_gone_is_in_the_status(capsys, tmp_path):
+    (tmp_path / "status.json").write_text('{"state": "running"}')
+    student = [DEMO, "--gin_file=runs/distill.gin", f"--gin.TEACHER_DIR={tmp_path}/gone"]
+    error = _refused(capsys, *student, f"--gin.MODEL_DIR={tmp_path}")
+    facts = json.loads((tmp_path / "status.json").read_text())
+    assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
+
+
 def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
     called = []
     monkeypatch.setattr(host_memory, "keep_freed_memory", lambda: called.append("keep"))

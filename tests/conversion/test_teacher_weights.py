@@ -97,6 +97,29 @@ def test_layers_that_the_teacher_lacks_or_has_otherwise_are_drawn(layers):
     assert all(name.startswith("encoder/layer_2/") for name in lacking)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "drawn"),
+    [
+        ({"num_heads": 4, "head_dim": 4}, ["_attention/", "relative_position_bias/"]),
+        ({"activation": "gated-gelu"}, ["/wi_0", "/wo"]),
+        ({"relative_position_max_distance": 64}, ["relative_position_bias/"]),
+        ({"tie_embeddings": False}, ["token_embedding/"]),
+    ],
+)
+def test_tensors_of_the_same_shape_that_mean_something_else_are_drawn(teacher, drawn):
+    """Four heads of size 4 have the shapes of two of size 8."""
+    student = tiny_model(num_experts=0)
+    weights = TeacherWeights(student, tiny_model(num_experts=0, **teacher))
+    names = weights.taken + weights.drawn
+    expected = [name for name in names if any(part in name for part in drawn)]
+    assert expected and sorted(weights.drawn) == sorted(expected)
+
+
+def test_routers_are_taken_whatever_the_activation():
+    weights = TeacherWeights(tiny_model(), tiny_model(activation="gated-gelu"))
+    assert "encoder/layer_1/feed_forward/router" in weights.taken
+
+
 def test_only_what_is_taken_is_needed_of_the_teacher():
     teacher = tiny_model()
     needed = TeacherWeights(tiny_model(num_experts=0), teacher).needed(_numbered(teacher, 0))

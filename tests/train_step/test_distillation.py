@@ -177,6 +177,13 @@ def test_the_flops_of_a_step_are_those_of_training_and_of_the_teachers_forward_p
     assert unused.teacher_model is None and step_flops(unused) == 16 * student
 
 
+def test_the_flops_of_a_teacher_with_two_experts_a_token_are_those_of_its_slots_in_evaluation():
+    two = {"num_selected_experts": 2, "train_expert_capacity_factor": 1.25}
+    teacher = dataclasses.replace(TEACHER, **two, eval_expert_capacity_factor=2.0)
+    forward = step_flops(_config(teacher=teacher)) - step_flops(_config(fraction_soft=0.0))
+    assert forward == 16 * training_flops(teacher, 16, 8, slots=(2.0, 2.0)) / 3
+
+
 def test_groups_of_the_teacher_that_do_not_fit_are_named_by_its_macro():
     large = dataclasses.replace(TEACHER, group_size=256, decoder_group_size=None)
     message = "TEACHER_GROUP_SIZE = 256 does not fit: groups take 16 whole rows .* 2 microbatches"

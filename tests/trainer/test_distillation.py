@@ -12,6 +12,7 @@ import pytest
 from switch_jax.cli import gin_config, main
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config, DistillationConfig, MeshConfig, RunConfig
+from switch_jax.conversion.teacher_weights import TeacherWeights
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
@@ -103,10 +104,34 @@ def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_b
     shutil.copytree(student[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
     state = train(_student(tmp_path / "run", 2, config, teacher_dir=str(other)))
-    assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "continuing from the checkpoint of step 1" in told
+    before = f"{config.run.model_dir}/checkpoints/2"
+    assert f"the run began with another checkpoint of a teacher, {before}" in told
     assert _bits(state.parameters) == _bits(student[1])
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["teacher_checkpoint"]
     assert recorded == str(other / "checkpoints" / "2")
+
+
+@pytest.mark.parametrize("content", ["{", '{"teacher_checkpoint": 2}'])
+def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    config = _student(tmp_path, 2, teacher[0])
+    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "2"  # a new run
+    shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
+    _refused(r"run\.json.* is not known: set TEACHER_STEP to it", config)
+    config = config.replace("distillation", teacher_step=1)
+    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "1"
+
+
+def test_a_run_that_goes_on_with_a_teacher_that_lacks_its_step_asks_for_one(teacher, tmp_path):
+    (tmp_path / "run.json").write_text('{"teacher_checkpoint": "/other/checkpoints/7"}')
+    shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
+    _refused(
+        r"no checkpoint of step 7: there are 1, 2; the run began with this step of its teacher, "
+        r"/other/checkpoints/7 \(run.json\): set TEACHER_STEP",
+        _student(tmp_path, 2, teacher[0]),
+    )
 
 
 def _start(config, mesh):
@@ -143,6 +168,14 @@ def test_a_student_starts_with_the_teachers_weights_on_any_mesh(teacher, tmp_pat
 def test_a_student_may_start_without_them(teacher, tmp_path):
     student = _student(tmp_path, 2, teacher[0], initialize_from_teacher=False)
     assert _bits(_start(student, (1, 1, 1))[0]) == _bits(_start(_config(tmp_path, 2), (1, 1, 1))[0])
+
+
+def test_a_student_of_other_sizes_takes_nothing(teacher, tmp_path):
+    other = dataclasses.replace(STUDENT, embed_dim=24, num_heads=3)
+    config = _student(tmp_path, 2, teacher[0], model=other)
+    found = find_teacher(config, make_mesh(config.mesh))
+    assert found.load_for(TeacherWeights(other, found.model)) == {}
+    assert describe_start(config, found)[1] == "taken: none"
 
 
 FILES = ["tests/trainer/tiny.gin", "runs/distill.gin"]
