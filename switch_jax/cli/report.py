@@ -47,6 +47,12 @@ def main(args: argparse.Namespace) -> int:
     if output.suffix != ".html":
         raise UserError(f"--output {args.output}: the page needs a name that ends in .html")
 
+    if args.threshold is not None and args.threshold >= 0:
+        raise UserError(
+            f"--threshold {args.threshold:g}: a negative log perplexity is below 0; write "
+            f"--threshold=-{args.threshold:g}"
+        )
+
     read = runs.read_runs(args.runs)
     task = held_out_task(read)
     configurations = group_runs(read)

@@ -13,7 +13,7 @@ from switch_jax.reports.comparison import (
 )
 from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
-from switch_jax.reports.runs import Run
+from switch_jax.reports.runs import Run, Series
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = list[tuple[str, list[str]]]
@@ -103,6 +103,8 @@ def threshold_table(
 ) -> tuple[list[str], Rows]:
     """When each configuration first has a held-out value: the "time to quality" of Table 1.
 
+    Between two evaluations a curve is taken as straight.
+
     Args:
       found: the configurations.
       task: the held-out task.
@@ -114,7 +116,7 @@ def threshold_table(
     rows = []
     for configuration in found:
         curves = [held_out(run, task) for run in configuration.runs]
-        reached = [None if c is None else first_reached(c, threshold) for c in curves]
+        reached = [None if c is None else _first_reached(c, threshold) for c in curves]
         bound = "at most " if any(r is not None and r[2] for r in reached) else ""
         cells = [
             _over_seeds([r[i] if r is not None else None for r in reached], form)
@@ -122,6 +124,13 @@ def threshold_table(
         ]
         rows.append((configuration.title, [bound * (cell != _NONE) + cell for cell in cells]))
     return [f"reaches {threshold:g} at step", "after a training time of"], rows
+
+
+def _first_reached(curve: Series, threshold: float) -> tuple[float, float, bool] | None:
+    """As `first_reached`; step 0, if the run begins with such a value."""
+    if curve.step[0] == 0 and curve.get(QUALITY)[0] >= threshold:
+        return 0.0, 0.0, False
+    return first_reached(curve, threshold)
 
 
 def _over_seeds(values: Sequence[float | None], form: Callable[[float], str]) -> str:

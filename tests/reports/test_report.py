@@ -109,6 +109,11 @@ def test_the_threshold_has_a_table_on_the_page_and_in_the_terminal(pair):
     assert re.search(rf"switch_8e +{step} +{re.escape(time)}\n", printed[printed.index(head) :])
 
 
+def test_a_threshold_without_its_sign_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a negative log perplexity is below 0; write .*=-1\.5$"):
+        make_report("none", output=tmp_path / "report.html", flags=["--threshold=1.5"])
+
+
 def test_the_speed_up_is_marked_in_the_chart(pair):
     _, page, _ = pair
     row = re.search(r"<tr><th>switch_8e</th><td>.*?</td><td>(.*?)</td>", page)

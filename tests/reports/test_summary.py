@@ -92,7 +92,8 @@ def test_when_each_configuration_reaches_a_threshold():
     half = [seed(i, "half", 4, [(0, -9.0), (100, -6.0), (300, -4.0 - 1.5 * i)]) for i in (0, 1)]
     half.append(seed(2, "half", 4, [(0, -9.0)], task=None))  # not evaluated yet
     at_once, never = run("at_once", 8, [(100, -4.5)]), run("never", 8, [(100, -5.5)])
-    found = group_runs([*two, *half, at_once, never])
+    began = run("began", 0, [(0, -4.75), (100, -4.5)], teacher_checkpoint="a/checkpoints/4")
+    found = group_runs([*two, *half, at_once, never, began])
     head, rows = summary.threshold_table(found, "t", -5.0)
     assert head == ["reaches -5 at step", "after a training time of"]
     assert dict(rows) == {
@@ -100,4 +101,5 @@ def test_when_each_configuration_reaches_a_threshold():
         "half (3 seeds)": ["200, 1 of 3 seeds", "3.33 min, 1 of 3 seeds"],
         "at_once": ["at most 100", "at most 100 s"],
         "never": ["–", "–"],
+        "began": ["0", "0 s"],
     }
