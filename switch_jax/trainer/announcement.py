@@ -1,5 +1,7 @@
 """What a run prints before it begins."""
 
+import re
+
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
@@ -28,3 +30,22 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             "LEARNING_RATE; set WARMUP_STEPS lower"
         )
     return lines
+
+
+def config_changes(before: str, after: str) -> list[str]:
+    """The values that differ between two texts of config.gin, as "NUM_EXPERTS 4 -> 8".
+
+    Left out are MODEL_DIR, and names that only one of them has, as those of other versions.
+    """
+    old, new = _values(before), _values(after)
+    return [
+        f"{name} {old[name]} -> {value}"
+        for name, value in new.items()
+        if old.get(name, value) != value and name != "MODEL_DIR"
+    ]
+
+
+def _values(text: str) -> dict[str, str]:
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()  # gin breaks a long line after a backslash
+    found = [re.fullmatch(r"([\w./]+) = (.*)", line) for line in lines]
+    return {match[1]: match[2] for match in found if match}

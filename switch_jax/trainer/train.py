@@ -12,12 +12,12 @@ from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.partitioning.placing import rows_on_this_host
-from switch_jax.run_folder import create_run_folder, write_description
+from switch_jax.run_folder import create_run_folder, read_config, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
-from switch_jax.trainer.announcement import announcement
+from switch_jax.trainer.announcement import announcement, config_changes
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
@@ -73,6 +73,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
             steps = config.run.train_steps
             print(f"{config.run.model_dir} is at step {run.step} of {steps}: nothing to do")
             return run.state
+        changes = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
         run_on_first(
             lambda: write_description(
                 folder,
@@ -82,7 +83,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
             )
         )
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
-        _announce(prepared, run, instruments)
+        _announce(prepared, run, instruments, changes or [])
         compiled = closing.enter_context(compile_run(prepared, run, instruments))
         stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
         status.running()
@@ -90,8 +91,10 @@ def train(config: Config, config_text: str = "") -> TrainState:
         return loop.train()
 
 
-def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> None:
-    """Says what trains, on what, and where it starts from."""
+def _announce(
+    prepared: Prepared, run: RunState, instruments: Instruments, changes: list[str]
+) -> None:
+    """Says what trains, on what, where it starts from, and what it changes in the run's config."""
     say = instruments.progress.say
     config, teacher = prepared.config, prepared.teacher
     for line in announcement(config, prepared.mesh):
@@ -101,6 +104,8 @@ def _announce(prepared: Prepared, run: RunState, instruments: Instruments) -> No
             say(line)
     if run.step:
         say(f"continuing from the checkpoint of step {run.step}")
+        if changes:
+            say(f"this start changes the run's config: {', '.join(changes)}")
         if run.position.moved:
             say(
                 "it was saved by a version of switch_jax that read the data in another order: each "

@@ -4,7 +4,7 @@ import pytest
 
 from switch_jax.config import MeshConfig, OptimizerConfig
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.trainer.announcement import announcement
+from switch_jax.trainer.announcement import announcement, config_changes
 from tests.trainer.helpers import tiny_config, tiny_model
 
 
@@ -22,3 +22,12 @@ def test_a_warm_up_longer_than_the_run_is_told(schedule, warmup, warned):
         "ends at 0.91 of LEARNING_RATE; set WARMUP_STEPS lower"
     ]
     assert lines[1:] == expected * warned
+
+
+def test_what_a_start_changes_in_the_config():
+    before = (
+        "# Macros:\nMODEL_DIR = 'a'\nNUM_EXPERTS = 4\nTASK = \\\n    'one'\nOLD = 1\nf.x = %A\n"
+    )
+    after = "MODEL_DIR = 'b'\nNUM_EXPERTS = 8\nTASK = 'two'\nNEW = 1\nf.x = %A\n"
+    assert config_changes(before, after) == ["NUM_EXPERTS 4 -> 8", "TASK 'one' -> 'two'"]
+    assert config_changes("", after) == config_changes(after, after) == []

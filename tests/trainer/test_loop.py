@@ -46,7 +46,8 @@ def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, guard=None, **
     guard = guard or GuardConfig()
     run = RunConfig(str(folder), train_steps=steps, batch_size=8, **{**periods, **changes})
     optimizer = OptimizerConfig(warmup_steps=100)
-    return train(Config(run, model, data, MeshConfig(*mesh), optimizer, guard=guard), "# config\n")
+    text = f"# config\nSPIKE_WINDOW = {guard.spike_window}\n"
+    return train(Config(run, model, data, MeshConfig(*mesh), optimizer, guard=guard), text)
 
 
 def _records(folder, kind):
@@ -84,7 +85,7 @@ def test_another_mesh_goes_on_with_the_same_losses(whole, tmp_path):
 def test_what_a_run_leaves_behind(whole):
     folder, state = whole
     assert int(state.step) == 6
-    assert (folder / "config.gin").read_text() == "# config\n"
+    assert (folder / "config.gin").read_text().startswith("# config\n")
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [3, 6]
     assert list((folder / "tensorboard").glob("events.*"))
     description = json.loads((folder / "run.json").read_text())
@@ -211,12 +212,15 @@ def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
     assert np.isinf(resumed.guard.recent[:, :-3]).all()
 
 
-def test_a_run_goes_on_with_another_window_of_the_guard(whole, tmp_path):
+def test_a_run_goes_on_with_another_window_of_the_guard(whole, tmp_path, capsys):
     _train(tmp_path, 3)
     resumed = _train(tmp_path, 6, guard=GuardConfig(spike_window=16))
     for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert int(resumed.guard.good) == 6 and resumed.guard.recent.shape == (2, 16)
+    earlier = GuardConfig().spike_window
+    changed = f"this start changes the run's config: SPIKE_WINDOW {earlier} -> 16\n"
+    assert changed in capsys.readouterr().out
 
 
 @pytest.fixture
