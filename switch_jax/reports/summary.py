@@ -116,7 +116,7 @@ def threshold_table(
     rows = []
     for configuration in found:
         curves = [held_out(run, task) for run in configuration.runs]
-        reached = [None if c is None else _first_reached(c, threshold) for c in curves]
+        reached = [None if c is None else _reached(c, threshold) for c in curves]
         bound = "at most " if any(r is not None and r[2] for r in reached) else ""
         cells = [
             _over_seeds([r[i] if r is not None else None for r in reached], form)
@@ -126,7 +126,7 @@ def threshold_table(
     return [f"reaches {threshold:g} at step", "after a training time of"], rows
 
 
-def _first_reached(curve: Series, threshold: float) -> tuple[float, float, bool] | None:
+def _reached(curve: Series, threshold: float) -> tuple[float, float, bool] | None:
     """As `first_reached`; step 0, if the run begins with such a value."""
     if curve.step[0] == 0 and curve.get(QUALITY)[0] >= threshold:
         return 0.0, 0.0, False
