@@ -127,7 +127,7 @@ study-core-0 study-core-1: study-core-%: setup
 	    --gin_file=runs/study.gin $$experts --gin.MODEL_DIR=runs/study/$$run --gin.RANDOM_SEED=$${run##*_} \
 	    >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
 	done
-PACKAGES := anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs installation-guide-amd64 \
+PACKAGES := anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs \
   libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc
 runs/large_english/train.txt.gz: | setup
 	@echo "study: fetching the text's packages and building runs/large_english (a minute or two)"

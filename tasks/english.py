@@ -11,6 +11,8 @@ import seqio
 import t5.data.preprocessors
 import tensorflow as tf
 
+from switch_jax.tasks.building_blocks import features
+
 DATA = Path(__file__).resolve().parent / "data"
 CORPORA = ("bible", "factbook", "speeches")
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "english_1000.model"), extra_ids=100)
@@ -26,7 +28,9 @@ def read_lines(path: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TextLineDataset(path, compression_type="GZIP")
 
 
-def add_task(name: str, files: Mapping[str, str]) -> None:
+def add_task_of_lines(
+    name: str, files: Mapping[str, str], vocabulary: seqio.Vocabulary = VOCABULARY
+) -> None:
     """Registers span corruption of gzipped text, a passage a line; `files` by split."""
     seqio.TaskRegistry.add(
         name,
@@ -39,10 +43,7 @@ def add_task(name: str, files: Mapping[str, str]) -> None:
             t5.data.preprocessors.span_corruption,
             seqio.preprocessors.append_eos_after_trim,
         ],
-        output_features={
-            "inputs": seqio.Feature(VOCABULARY, add_eos=True, required=False),
-            "targets": seqio.Feature(VOCABULARY, add_eos=True),
-        },
+        output_features=features(vocabulary),
         metric_fns=[],
     )
 
@@ -50,9 +51,9 @@ def add_task(name: str, files: Mapping[str, str]) -> None:
 SPLITS = ("train", "validation")
 for corpus in CORPORA:
     files = {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in SPLITS}
-    add_task(f"{corpus}_span_corruption", files)
+    add_task_of_lines(f"{corpus}_span_corruption", files)
 # Where `make study` builds it; another place is a task of one's own (docs/own_tasks.md).
-add_task(
+add_task_of_lines(
     "large_english_span_corruption",
     {split: f"runs/large_english/{split}.txt.gz" for split in SPLITS},
 )

@@ -1,20 +1,22 @@
-"""The Universal Declaration of Human Rights in 100 languages, as a small mC4 without a download.
+"""Text in 100 of mC4's languages, as a small mC4 without a download.
 
-The task of a language is `udhr.<code>`, with its code in mC4; of mC4's languages only Sindhi has no
-declaration. The mixture `udhr` has rates as in mC4. Articles 28 to 30 are for validation in every
-language, so the training text has no translation of them. tasks/data/README.md has source and
-licence.
+The task of a language is `udhr.<code>`, with its code in mC4: its Universal Declaration of Human
+Rights, which only Sindhi lacks. Articles 28 to 30 are for validation in every language, so the
+training text has no translation of them. `large_multilingual.<code>` has manuals in that language,
+too; it is not shipped: `tasks/data/build_large_multilingual.py` builds it. The mixtures `udhr` and
+`large_multilingual` have rates as in mC4. tasks/data/README.md has sources and licences.
 """
 
 import collections
 import gzip
 import json
+from pathlib import Path
 
 import seqio
 import tensorflow as tf
 
 from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
-from switch_jax.tasks.english import DATA
+from switch_jax.tasks.english import DATA, add_task_of_lines
 
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "udhr_8000.model"), extra_ids=100)
 
@@ -31,16 +33,12 @@ def read_passages(split: str) -> dict[str, list[str]]:
 PASSAGES = {split: read_passages(split) for split in ("train", "validation")}
 
 
-def task_name(code: str) -> str:
-    return f"udhr.{code}"
-
-
-def add_task(code: str) -> None:
+def add_udhr_task(code: str) -> None:
     def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices({"text": PASSAGES[split][code]})
 
     seqio.TaskRegistry.add(
-        task_name(code),
+        f"udhr.{code}",
         source=seqio.FunctionDataSource(read, splits=tuple(PASSAGES)),
         preprocessors=SPAN_CORRUPTION,
         output_features=features(VOCABULARY),
@@ -48,13 +46,29 @@ def add_task(code: str) -> None:
     )
 
 
+def built_files(code: str) -> dict[str, str]:
+    """Where `make languages` builds the text; another place is a task of one's own."""
+    return {split: f"runs/large_multilingual/{code}.{split}.txt.gz" for split in PASSAGES}
+
+
+def rate_of_built_text(task: seqio.Task) -> float:
+    """As mT5's rate, with the size of the file for the number of its examples."""
+    file = Path(built_files(task.name.split(".")[1])["train"])
+    return language_rate(file.stat().st_size)
+
+
 for code in PASSAGES["train"]:
-    add_task(code)
+    add_udhr_task(code)
+    add_task_of_lines(f"large_multilingual.{code}", built_files(code), VOCABULARY)
 
 seqio.MixtureRegistry.add(
     "udhr",
     [
-        (task_name(code), language_rate(len(passages)))
+        (f"udhr.{code}", language_rate(len(passages)))
         for code, passages in PASSAGES["train"].items()
     ],
+)
+seqio.MixtureRegistry.add(
+    "large_multilingual",
+    [(f"large_multilingual.{code}", rate_of_built_text) for code in PASSAGES["train"]],
 )

@@ -1,8 +1,7 @@
 """Builds the text of `large_english_span_corruption` from packages of Debian.
 
     apt-get download anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs \
-        installation-guide-amd64 libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 \
-        python3.13-doc sqlite3-doc
+        libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc
     python tasks/data/build_large_english.py PACKAGES [--output runs/large_english]
 
 PACKAGES is a folder with those .deb files. They are read with Python alone, so any machine will do;
@@ -31,7 +30,6 @@ HTML = {
     "anarchism": "./usr/share/doc/anarchism/*.html",
     "debian-handbook": "./usr/share/doc/debian-handbook/html/en-US/*.html",
     "gnome-user-docs": "./usr/share/help/C/*.page",
-    "installation-guide-amd64": "./usr/share/doc/installation-guide-amd64/html/en/*.html",
     "libreoffice-help-en-us": "./usr/share/libreoffice/help/en-US/*.html",
     "linux-doc": "./usr/share/doc/linux-doc-*/html/*.html",
     "postgresql-doc": "./usr/share/doc/postgresql-doc-*/html/*.html",
@@ -96,6 +94,17 @@ def dictionary_entries(text: str) -> Iterator[str]:
         yield re.sub(r"[{}]", "", entry).replace(" ,", ",")
 
 
+def files_of_packages(packages: Path, name: str, pattern: str) -> list[tuple[str, str]]:
+    """Path and text of the files that match, in all packages whose names begin with `name`."""
+    found = sorted(packages.glob(f"{name}*.deb"))
+    if not found:
+        raise SystemExit(f"{packages} has no {name}*.deb; the first lines say how to get it")
+    files = [file for package in found for file in files_of(package, pattern)]
+    if not files:
+        raise SystemExit(f"{found[0]} has no {pattern}: it is another package, or version")
+    return files
+
+
 def files_of(package: Path, pattern: str) -> Iterator[tuple[str, str]]:
     """Path and text of the files of a .deb that match, in the order of their paths."""
     with tarfile.open(fileobj=io.BytesIO(data_archive(package.read_bytes()))) as archive:
@@ -122,10 +131,7 @@ def data_archive(package: bytes) -> bytes:
 def documents(packages: Path) -> Iterator[tuple[str, list[str]]]:
     """Name and paragraphs of each page, and of every 50 entries of a dictionary."""
     for prefix, pattern in (HTML | DICTIONARIES).items():
-        found = sorted(packages.glob(f"{prefix}*.deb"))
-        if not found:
-            raise SystemExit(f"{packages} has no {prefix}*.deb; the first lines say how to get it")
-        for path, text in files_of(found[0], pattern):
+        for path, text in files_of_packages(packages, prefix, pattern):
             if prefix in HTML:
                 yield f"{prefix}:{path}", html_paragraphs(text)
                 continue
@@ -134,10 +140,11 @@ def documents(packages: Path) -> Iterator[tuple[str, list[str]]]:
                 yield f"{prefix}:{start}", entries[start : start + 50]
 
 
-def cleaned(paragraphs: Iterable[str]) -> Iterator[str]:
+def cleaned(paragraphs: Iterable[str], shortest: int = SHORTEST_PARAGRAPH) -> Iterator[str]:
+    """The paragraphs with single spaces, without those of fewer than `shortest` characters."""
     for paragraph in paragraphs:
         text = " ".join(unicodedata.normalize("NFC", paragraph).split())
-        if len(text) >= SHORTEST_PARAGRAPH and "\ufffd" not in text:
+        if len(text) >= shortest and "\ufffd" not in text:
             yield text
 
 

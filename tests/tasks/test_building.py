@@ -1,0 +1,148 @@
+"""The scripts that build text from packages of Debian, on packages that the test makes."""
+
+import gzip
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from switch_jax.tasks.english import DATA
+
+LONG = "This sentence of a manual has more than the sixty characters that a paragraph needs. "
+
+
+def write_package(path: Path, files: dict[str, str]) -> None:
+    """A .deb of text files: an ar archive with a data.tar.gz, behind a member of odd length."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    members = (("control.tar", b"odd"), ("data.tar.gz", data.getvalue()))
+    archive = b"!<arch>\n"
+    for name, content in members:
+        archive += f"{name:<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(content):<10}`\n".encode()
+        archive += content + b"\n" * (len(content) % 2)
+    path.write_bytes(archive)
+
+
+def page(*paragraphs: str) -> str:
+    return "<html><nav>Menu</nav>" + "".join(f"<p>{p}</p>" for p in paragraphs) + "</html>"
+
+
+def build(script: str, packages: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, DATA / script, packages, "--output", output]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def lines(path: Path) -> list[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+@pytest.fixture(scope="module")
+def multilingual(tmp_path_factory):
+    """What is built from one page in four languages, and thirty pages in German."""
+    packages = tmp_path_factory.mktemp("packages")
+    folder = "./usr/share/libreoffice/help"
+    write_package(
+        packages / "libreoffice-help-de_25.deb",
+        {f"{folder}/de/text/{i}.html": page(f"Seite {i}. {LONG}") for i in range(30)},
+    )
+    write_package(
+        packages / "libreoffice-help-en-us_25.deb",
+        {f"{folder}/en-US/text/{i}.html": page(f"Page {i}. {LONG}") for i in range(30)},
+    )
+    write_package(
+        packages / "gnome-user-docs_48.deb",
+        {
+            "./usr/share/help/C/gnome/a.page": page(f"In English. {LONG}", "Too short."),
+            "./usr/share/help/pt_BR/gnome/a.page": page(
+                f"Em inglês. {LONG}", f"In English. {LONG}"
+            ),
+            "./usr/share/help/sr@latin/gnome/a.page": page(f"Na engleskom. {LONG}"),
+            "./usr/share/help/as/gnome/a.page": page(f"No language of mC4. {LONG}"),
+        },
+    )
+    handbook = "./usr/share/doc/debian-handbook/html"
+    write_package(
+        packages / "debian-handbook_11.deb",
+        {
+            f"{handbook}/zh-CN/a.html": page(
+                "這本手冊的一個段落,有超過二十個字符,所以它留在文本中。", "短。"
+            )
+        },
+    )
+    guide = "./usr/share/doc/installation-guide-amd64"
+    write_package(
+        packages / "installation-guide-amd64_1.deb",
+        {f"{guide}/he/a.html": page(f"Hebrew, which is iw in mC4. {LONG}")},
+    )
+    output = packages / "built"
+    result = build("build_large_multilingual.py", packages, output)
+    assert result.returncode == 0, result.stderr
+    return packages, output
+
+
+def both_splits(output: Path, code: str) -> str:
+    return "\n".join(
+        line
+        for split in ("train", "validation")
+        for line in lines(output / f"{code}.{split}.txt.gz")
+    )
+
+
+def test_each_language_of_udhr_has_its_declaration_in_both_splits(multilingual):
+    _, output = multilingual
+    assert len(list(output.glob("*.train.txt.gz"))) == 100
+    assert "Artigo 1" in both_splits(output, "pt")
+    assert any("Article 28" in line for line in lines(output / "en.validation.txt.gz"))
+
+
+def test_pages_are_found_under_the_codes_of_mc4(multilingual):
+    _, output = multilingual
+    assert "In English." in both_splits(output, "en")
+    assert "Em inglês." in both_splits(output, "pt")
+    assert "iw in mC4" in both_splits(output, "iw")
+    assert "這本手冊" in both_splits(output, "zh")
+    assert "Na engleskom" not in both_splits(output, "sr")
+
+
+def test_what_is_short_or_was_not_translated_is_left_out(multilingual):
+    _, output = multilingual
+    assert "In English." not in both_splits(output, "pt")
+    assert "Too short" not in both_splits(output, "en") and "Menu" not in both_splits(output, "en")
+    assert "短。" not in both_splits(output, "zh").splitlines()
+
+
+def test_the_translations_of_a_page_are_in_the_same_split(multilingual):
+    _, output = multilingual
+
+    def held_out(code: str, word: str) -> set[int]:
+        text = "\n".join(lines(output / f"{code}.validation.txt.gz"))
+        return {i for i in range(30) if f"{word} {i}. " in text}
+
+    pages = held_out("de", "Seite")
+    assert pages == held_out("en", "Page")
+    assert 0 < len(pages) < 10  # about one in twenty
+
+
+def test_a_package_that_is_missing_is_named(multilingual, tmp_path):
+    packages, _ = multilingual
+    for package in packages.glob("*.deb"):
+        if "handbook" not in package.name:
+            (tmp_path / package.name).write_bytes(package.read_bytes())
+    result = build("build_large_multilingual.py", tmp_path, tmp_path / "built")
+    assert result.returncode == 1
+    assert "has no debian-handbook*.deb" in result.stderr
+
+
+def test_a_package_without_the_files_that_are_read_is_an_error(tmp_path):
+    write_package(tmp_path / "anarchism_15.deb", {"./usr/share/elsewhere/a.html": page(LONG)})
+    result = build("build_large_english.py", tmp_path, tmp_path / "built")
+    assert result.returncode == 1
+    assert "anarchism_15.deb has no ./usr/share/doc/anarchism/*.html" in result.stderr
