@@ -67,6 +67,17 @@ def content_tokens(found: seqio.Vocabulary) -> np.ndarray:
     return is_content
 
 
+def piece(found: seqio.Vocabulary, token: int) -> str:
+    """A token as SentencePiece has it, where "▁" begins a word; of other vocabularies its text.
+
+    <ID> where the token is no text by itself.
+    """
+    if isinstance(found, seqio.SentencePieceVocabulary):
+        name = loaded(found).tokenizer.IdToPiece(token)
+        return name.lstrip("▁") if token >= found.vocab_size - sentinels(found) else name
+    return found.decode([token]) or f"<{token}>"
+
+
 def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
     """The same vocabulary, after its file was read.
 

@@ -1,14 +1,16 @@
 """Evaluation of a run's checkpoints: teacher-forced on given targets, and by decoding."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from switch_jax.checkpointing import load_parameters
-from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.configured_tasks import OpenedTasks, vocabularies
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.files import atomic_write, explain_write_errors
+from switch_jax.inference.expert_tokens import count_expert_tokens, expert_records
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.inference.trained_model import TrainedModel
@@ -21,9 +23,10 @@ from switch_jax.trainer.evaluation import Evaluation
 class CheckpointEvaluator:
     """Evaluates checkpoints one by one, and reuses the records of earlier evaluations.
 
-    It writes to `MODEL_DIR/eval`: `metrics.jsonl`, TensorBoard, and, with the inputs, targets and
-    predictions of the examples, `predictions/TASK-SPLIT-STEP.jsonl`. It does not take the lock of
-    the run, which may still be training.
+    It writes to `MODEL_DIR/eval`: `metrics.jsonl`, TensorBoard, with the inputs, targets and
+    predictions of the examples `predictions/TASK-SPLIT-STEP.jsonl`, and of a Switch model with the
+    tokens of each expert `expert_tokens/TASK-SPLIT-STEP.jsonl`. It does not take the lock of the
+    run, which may still be training.
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class CheckpointEvaluator:
 
     def _open(self) -> MetricWriter:
         with explain_write_errors(self._folder.path):
-            self._folder.predictions.mkdir(parents=True, exist_ok=True)
+            for folder in (self._folder.predictions, self._folder.expert_tokens):
+                folder.mkdir(parents=True, exist_ok=True)
         return MetricWriter(self._folder, active=is_first())
 
     def close(self) -> None:
@@ -95,12 +99,16 @@ class CheckpointEvaluator:
         to_score = [
             t for t in self._opened if self._find(RecordKind.TEACHER_FORCED, step, t.name) is None
         ]
-        if to_generate or to_score:
+        to_route = self._is_to_route(step, to_score)
+        if to_generate or to_score or to_route:
             log(f"reading the checkpoint of step {step}")
             parameters = load_parameters(self._trained.model_dir, self._trained.parameters, step)
             if to_score:
                 log(f"step {step}: scoring the targets")
                 self._score_targets(step, parameters)
+            if to_route:
+                log(f"step {step}: counting the tokens of each expert")
+                self._count_expert_tokens(step, parameters)
             for task in to_generate:
                 log(f"step {step}: {task.name}")
                 self._generate(step, task, parameters)
@@ -127,6 +135,11 @@ class CheckpointEvaluator:
         return record or {}
 
     def _score_targets(self, step: int, parameters: Any) -> None:
+        for task, metrics in self._evaluation_of_all()(parameters).items():
+            self._write(RecordKind.TEACHER_FORCED, step, task, metrics)
+
+    def _evaluation_of_all(self) -> Evaluation:
+        """The batches of all tasks, which are read once."""
         if self._evaluation is None:
             config, mesh = self._trained.config, self._trained.mesh
             num_batches = 10**9
@@ -134,8 +147,33 @@ class CheckpointEvaluator:
                 num_batches = -(-self._num_examples // config.run.batch_size)
             config = config.replace("run", eval_steps=num_batches)
             self._evaluation = Evaluation(config, mesh, self._trained.parameters, self._opened)
-        for task, metrics in self._evaluation(parameters).items():
-            self._write(RecordKind.TEACHER_FORCED, step, task, metrics)
+        return self._evaluation
+
+    def _expert_tokens_file(self, step: int) -> Path:
+        return self._folder.expert_tokens_of(
+            self._data.mixture_or_task_name, self._data.split, step
+        )
+
+    def _is_to_route(self, step: int, to_score: Sequence[seqio.Task]) -> bool:
+        """Whether the tokens of each expert are to be counted: with the scores of the targets."""
+        if not self._trained.config.model.num_experts:
+            return False
+        return bool(to_score) or not gather(self._expert_tokens_file(step).exists())[0]
+
+    def _count_expert_tokens(self, step: int, parameters: Any) -> None:
+        config, data = self._trained.config, self._data
+        batches = itertools.chain.from_iterable(self._evaluation_of_all().batches.values())
+        counts = count_expert_tokens(config.model, self._trained.mesh, parameters, batches)
+        common = {
+            "kind": RecordKind.EXPERT_TOKENS,
+            "step": step,
+            "seconds": 0.0,
+            "task": data.mixture_or_task_name,
+            "split": data.split,
+            "max_examples": self._num_examples,
+        }
+        records = expert_records(counts, config.model.sparse_layers, vocabularies(data))
+        self._write_lines(self._expert_tokens_file(step), [{**common, **r} for r in records])
 
     def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
         data = self._data
@@ -148,9 +186,7 @@ class CheckpointEvaluator:
                 self._num_examples,
             )
         metrics, rows = self._task_evaluators[task.name].evaluate(self._predictor, parameters)
-        lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
-        file = self._folder.predictions_of(task.name, data.split, step)
-        run_on_first(lambda: self._write_predictions(file, lines))
+        self._write_lines(self._folder.predictions_of(task.name, data.split, step), rows)
         self._write(RecordKind.GENERATED, step, task.name, metrics, {"examples": len(rows)})
 
     def _write(
@@ -159,9 +195,15 @@ class CheckpointEvaluator:
         values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
         run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
 
-    def _write_predictions(self, file: Path, lines: list[str]) -> None:
-        with explain_write_errors(file):
-            atomic_write(file, "".join(lines))
+    def _write_lines(self, file: Path, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes JSON lines, on the first process."""
+        lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
+
+        def write() -> None:
+            with explain_write_errors(file):
+                atomic_write(file, "".join(lines))
+
+        run_on_first(write)
 
     def _find(self, kind: RecordKind, step: int, task: str) -> dict[str, Any] | None:
         """The record with the current options, as the first process sees it, or None."""

@@ -85,7 +85,7 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     write_row(batch, 0, [example])
 
     with jax.set_mesh(model.mesh):
-        choose = _program(config.model, model.mesh)
+        choose = expert_chooser(config.model, model.mesh)
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     read = {"encoder": ("inputs", "encoder_tokens"), "decoder": ("targets", "decoder_input_tokens")}
     found = {}
@@ -100,8 +100,8 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
 
 
 @functools.lru_cache(maxsize=8)
-def _program(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array]], Any]:
-    """The compiled function of parameters and batch; it is kept for the next text."""
+def expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array]], Any]:
+    """`Transformer.choose_experts` as a function of parameters and batch; once compiled, kept."""
 
     def choose(parameters: Any, batch: dict[str, jax.Array]) -> Any:
         names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"

@@ -174,8 +174,8 @@ def _load(layer: RouterLayer, columns: int) -> Chart:
     final = layer.load[-1] * layer.num_experts
     most, least = int(np.argmax(final)), int(np.argmin(final))
     caption = (
-        "Row = expert, column = stretch of steps; white = 1.0 = perfectly even, red = more tokens "
-        f"than its share, blue = fewer. At the last step expert {most} has the most "
+        "Row = expert, column = stretch of steps; no colour = 1.0 = perfectly even, red = more "
+        f"tokens than its share, blue = fewer. At the last step expert {most} has the most "
         f"({final[most]:.2f}× its share), expert {least} the least ({final[least]:.2f}×)."
     )
     group = math.ceil(layer.num_experts / _HEAT_ROWS)
@@ -218,7 +218,7 @@ def _routing(run: Run, stack: str, colour: str) -> list[Chart]:
         )
         ax.axhline(highest, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
 
-    shade = " Darker = later layer." if len(layers) > 1 else ""
+    shade = " Stronger colour = later layer." if len(layers) > 1 else ""
     return [
         Chart(
             f"Tokens dropped, {stack}",

@@ -10,6 +10,7 @@ from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_
 from switch_jax.reports.configurations import Configuration, is_study
 from switch_jax.reports.distillation import HEADS, distillation_table
 from switch_jax.reports.downstream import Downstream, left_out, score_rows, upstream_rows
+from switch_jax.reports.expert_tokens import expert_tables
 from switch_jax.reports.figures import svg_data_url
 from switch_jax.reports.held_out import QUALITY, empty_rows, held_out
 from switch_jax.reports.runs import Run
@@ -26,16 +27,24 @@ from switch_jax.schema import printable
 from switch_jax.units import duration, perplexity, rounded
 
 _CSS = """
-:root { color-scheme: light; }
+:root { color-scheme: light dark; --ink: #222; --quiet: #555; --ground: #fff; --edge: #ddd;
+        --tint: #f5f5f5; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ddd; --quiet: #aaa; --ground: #181818; --edge: #444; --tint: #262626; }
+  /* Charts have a white ground: black and white change places, and hues stay. */
+  figure img, .card::before { filter: invert(1) hue-rotate(180deg); }
+  figure img { mix-blend-mode: screen; }
+}
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1160px; padding: 16px; color: #222; background: #fff;
+body { margin: 0 auto; max-width: 1160px; padding: 16px; color: var(--ink);
+       background: var(--ground);
        font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; margin: 40px 0 12px; padding-top: 12px; border-top: 1px solid #ddd;
+h2 { font-size: 1.25rem; margin: 40px 0 12px; padding-top: 12px; border-top: 1px solid var(--edge);
      overflow-wrap: anywhere; }
 h3 { font-size: 1rem; margin: 0; }
 p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere; }
-.quiet, figcaption { color: #555; font-size: .9rem; }
+.quiet, figcaption { color: var(--quiet); font-size: .9rem; }
 .grid { display: grid; gap: 28px 32px;
         grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; }
@@ -43,20 +52,27 @@ figure { margin: 0; }
 figure img { width: 100%; height: auto; display: block; margin-top: 6px; }
 .cards { display: grid; gap: 12px; margin: 16px 0;
          grid-template-columns: repeat(auto-fit, minmax(min(100%, 230px), 1fr)); }
-.card { border: 1px solid #ddd; border-top: 5px solid; border-radius: 6px;
-        padding: 10px 14px; overflow-wrap: anywhere; }
+.card { border: 1px solid var(--edge); border-radius: 6px; padding: 0 14px 10px;
+        overflow-wrap: anywhere; }
+.card::before { content: ""; display: block; height: 5px; margin: 0 -14px 10px;
+                border-radius: 5px 5px 0 0; background: var(--colour); }
 .card strong { font-size: 1.8rem; line-height: 1.2; display: block; }
-.finding { border-left: 5px solid #222; background: #f5f5f5; padding: 10px 14px; margin: 16px 0;
-           font-size: 1.1rem; }
+.finding { border-left: 5px solid var(--ink); background: var(--tint); padding: 10px 14px;
+           margin: 16px 0; font-size: 1.1rem; }
 .finding p { max-width: 90ch; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
+th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
 th { text-align: left; font-weight: 600; }
 td { text-align: right; min-width: 7em; overflow-wrap: anywhere;
      font-variant-numeric: tabular-nums; }
 thead th + th { text-align: right; }
-pre { overflow-x: auto; background: #f5f5f5; padding: 12px; font-size: .8rem; line-height: 1.4; }
+.words td, .words thead th { text-align: left; }
+.words td { min-width: 5em; }
+.words span { display: inline-block; margin-right: .8em; color: var(--quiet); }
+.words code { color: var(--ink); background: var(--tint); padding: 0 .3em; border-radius: 3px; }
+pre { overflow-x: auto; background: var(--tint); padding: 12px; font-size: .8rem;
+      line-height: 1.4; }
 details { margin: 12px 0; }
 summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 """
@@ -109,6 +125,7 @@ def render(
         "" if threshold is None else _table(*threshold_table(found, task, threshold)),
         _table(HEADS, students) if students else "",
         *(_charts(section) for section in sections),
+        *(expert_tables(c.runs[0].name, c.runs[0].expert_tokens) for c in found),
     ]
     parts += [
         "<h2>Final numbers</h2>",
@@ -201,7 +218,7 @@ def _card(configuration: Configuration, task: str | None) -> str:
         if len(last) > 1:
             where += f" Mean of {len(last)} seeds, {rounded(min(last))} to {rounded(max(last))}."
     return (
-        f'<div class="card" style="border-top-color:{configuration.colour}">'
+        f'<div class="card" style="--colour:{configuration.colour}">'
         f"<b>{html.escape(configuration.label)}</b><strong>{value}</strong>"
         f'<span class="quiet">{html.escape(where + state)}</span></div>'
     )

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from switch_jax.errors import UserError
+from switch_jax.reports.expert_tokens import LayerTokens, newest_expert_tokens
 from switch_jax.run_folder import (
     Record,
     RecordKind,
     RunFolder,
     read_config,
+    read_expert_tokens,
     read_metrics,
     read_run_json,
 )
@@ -97,6 +99,8 @@ class Run:
       left_out: one line for each file with content that is not valid, and was left out.
       generated: the tasks' own metrics of generated text, of a run with INFER_EVAL: task -> step ->
         metric -> value.
+      expert_tokens: what `switch_jax eval` found that the experts take, at the newest checkpoint;
+        empty where it has not been run.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Run:
     layers: tuple[RouterLayer, ...]
     left_out: tuple[str, ...]
     generated: dict[str, dict[int, dict[str, float]]] = dataclasses.field(default_factory=dict)
+    expert_tokens: tuple[LayerTokens, ...] = ()
 
     @property
     def dense(self) -> bool:
@@ -194,6 +199,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             f"{file} holds no complete train or eval line yet: wait for the first logged step{why}"
         )
     facts, config = read_run_json(run_folder), read_config(run_folder)
+    expert_tokens = read_expert_tokens(run_folder)
     return Run(
         name=facts.value.get("name") or printable(path.name),
         folder=str(folder),
@@ -202,12 +208,13 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         train=_series(train),
         evals={task: _series(records) for task, records in sorted(evals.items())},
         layers=tuple(_router_layers(train)),
-        left_out=tuple(x.left_out for x in (metrics, facts, config) if x.left_out),
+        left_out=tuple(x.left_out for x in (metrics, facts, config, *expert_tokens) if x.left_out),
         generated={
             task: by_step
             for task, records in sorted(evals.items())
             if (by_step := {r["step"]: r["generated"] for r in records if r.get("generated")})
         },
+        expert_tokens=newest_expert_tokens([file.value for file in expert_tokens]),
     )
 
 

@@ -56,6 +56,15 @@ class EvalFolder(MetricsFolder[PathT]):
         """Inputs, targets and predictions of a task's examples, as JSON lines."""
         return self.predictions / f"{task}-{split}-{step}.jsonl"
 
+    @property
+    def expert_tokens(self) -> PathT:
+        """Files of the tokens that each expert takes."""
+        return self.path / "expert_tokens"
+
+    def expert_tokens_of(self, task: str, split: str, step: int) -> PathT:
+        """A record for each expert of each Switch layer, as JSON lines."""
+        return self.expert_tokens / f"{task}-{split}-{step}.jsonl"
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder(MetricsFolder[PathT]):

@@ -56,6 +56,15 @@ def read_eval_metrics(folder: RunFolder[PathT]) -> FileContent:
     return _read_records(folder.evaluation.metrics, schemas.EVAL_METRICS)
 
 
+def read_expert_tokens(folder: RunFolder[PathT]) -> list[FileContent]:
+    """The records of each file in `eval/expert_tokens`, in the order of the files' names."""
+    files = folder.evaluation.expert_tokens
+    if not files.is_dir():
+        return []
+    names = sorted(path.name for path in files.iterdir() if path.name.endswith(".jsonl"))
+    return [_read_records(files / name, schemas.EXPERT_TOKENS) for name in names]
+
+
 def record_lines(data: bytes) -> list[RecordLine]:
     """The lines of a file that a `MetricWriter` writes; records of all kinds have kind and step."""
     return _record_lines(data, schemas.METRICS, Object(schemas.COMMON))

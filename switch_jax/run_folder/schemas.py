@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 
 class RecordKind(enum.StrEnum):
-    """The field `kind` of a record: the first four in metrics.jsonl, the others in eval's."""
+    """The field `kind` of a record: the first four in metrics.jsonl, the others below eval."""
 
     TRAIN = "train"
     EVAL = "eval"
@@ -34,6 +34,7 @@ class RecordKind(enum.StrEnum):
     ROLLBACK = "rollback"  # a return to a checkpoint after many bad steps
     TEACHER_FORCED = "teacher_forced"
     GENERATED = "generated"
+    EXPERT_TOKENS = "expert_tokens"
 
 
 class RunPhase(enum.StrEnum):
@@ -52,6 +53,7 @@ TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 
 STACKS = ("encoder", "decoder")
 _SECONDS = number_between(0, 1e11)
+_RATIO = number_between(0, 1e15)
 
 
 def training_seconds(spent: Mapping[str, float]) -> float:
@@ -177,6 +179,35 @@ EVAL_METRICS: Mapping[str, Object] = {
         },
         unchecked={**_SETTINGS, "examples": integer},
     ),
+}
+
+
+def _check_lists(name: str, expert: Mapping[str, Any]) -> None:
+    """A count or a ratio for each token."""
+    for tokens, numbers in (("frequent", "frequent_counts"), ("typical", "typical_ratios")):
+        if len(expert[tokens]) != len(expert[numbers]):
+            raise SchemaError(
+                f"{tokens} has {len(expert[tokens])} tokens, and {numbers} {len(expert[numbers])}"
+            )
+
+
+EXPERT_TOKENS: Mapping[str, Object] = {
+    RecordKind.EXPERT_TOKENS: Object(
+        required={
+            **_SCORED,
+            "stack": schema.enum(*STACKS),
+            "layer": integer,
+            "expert": integer,
+            "tokens": integer,
+            "share": number_between(0, 1),
+            "frequent": list_of(string),
+            "frequent_counts": list_of(integer),
+            "typical": list_of(string),
+            "typical_ratios": list_of(_RATIO),
+        },
+        unchecked=_TRAINING_TIME,
+        consistency=_check_lists,
+    )
 }
 
 RUN_JSON = Object(

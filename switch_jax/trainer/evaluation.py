@@ -32,6 +32,9 @@ class Evaluation:
     """The validation sets of a task, or of each task of a mixture; read once and kept.
 
     Every host reads all of them: they are small, and their batches are the same on every host.
+
+    Attributes:
+      batches: by task.
     """
 
     def __init__(self, config: Config, mesh: Mesh, parameters: Any, opened: OpenedTasks) -> None:
@@ -50,7 +53,7 @@ class Evaluation:
 
         # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
-            self._batches = dict(zip(opened.names, threads.map(read, opened.names), strict=True))
+            self.batches = dict(zip(opened.names, threads.map(read, opened.names), strict=True))
         self._mesh = mesh
         # Every host reads the sums.
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
@@ -61,7 +64,7 @@ class Evaluation:
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task, and with several tasks also "all", their mean over all tokens."""
         by_task = {}
-        for task, batches in self._batches.items():
+        for task, batches in self.batches.items():
             on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
             by_task[task] = added(jax.device_get(on_devices))
         if len(by_task) > 1:

@@ -69,6 +69,14 @@ def test_eval_writes_every_score_once(run, capsys):
         assert [row["targets"] for row in rows] == [str(i + 1) for i in range(10)]
         correct = sum(row["prediction"] == row["targets"] for row in rows)
         assert generated["exact_answers"]["exact"] == 10 * correct
+        experts = lines(run / "eval" / "expert_tokens" / f"answers-validation-{step}.jsonl")
+        assert len(experts) == 4 * 8, "of each expert of each Switch layer"
+        for record in experts:
+            assert problems(record, table_of("expert_tokens")) == []
+        # Both tasks ask the same questions, whose tokens and EOS are what the encoder reads.
+        tokens = [r["tokens"] for r in experts if (r["stack"], r["layer"]) == ("encoder", 0)]
+        encode = answers.english.VOCABULARY.encode
+        assert sum(tokens) == 2 * sum(len(encode(question)) + 1 for question in QUESTIONS)
     assert "exact_answers" in table and "average" in table
     assert any((run / "eval" / "tensorboard").iterdir())
     for record in records(run):
@@ -77,6 +85,12 @@ def test_eval_writes_every_score_once(run, capsys):
     assert main(["eval", str(run), "--checkpoint=all"]) == 0
     assert capsys.readouterr().out == table
     assert (run / "eval" / "metrics.jsonl").read_text() == first, "nothing is computed twice"
+
+    removed = run / "eval" / "expert_tokens" / "answers-validation-2.jsonl"
+    content = removed.read_text()
+    removed.unlink()  # as of an evaluation by an earlier version
+    assert main(["eval", str(run), "--checkpoint=2"]) == 0
+    assert removed.read_text() == content
 
 
 def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):

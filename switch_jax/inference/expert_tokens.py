@@ -1,0 +1,111 @@
+"""The tokens that each expert takes of held-out text."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from scipy.sparse import coo_array, csr_array
+
+from switch_jax.config import ModelConfig
+from switch_jax.data.batch import Batch
+from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.data.vocabularies import piece
+from switch_jax.inference.routing import expert_chooser
+from switch_jax.partitioning.placing import put_batch
+
+_LISTED = 10  # tokens of an expert that are listed
+# How often an expert takes a token that is called typical of it, at least: so many times, and such
+# a share of its tokens. Of rarer ones the ratio is chance.
+_LEAST_COUNT, _LEAST_SHARE = 10, 0.001
+
+# What each stack reads: the batch's arrays of its tokens and segments, and the vocabulary.
+_READ = {
+    "encoder": ("encoder_tokens", "encoder_segments", "inputs"),
+    "decoder": ("decoder_input_tokens", "decoder_segments", "targets"),
+}
+
+
+def count_expert_tokens(
+    config: ModelConfig, mesh: Mesh, parameters: Any, batches: Iterable[Batch]
+) -> dict[str, list[csr_array]]:
+    """How often each expert is chosen for each token; padding does not count.
+
+    A token counts once for each of its experts, whether or not they have a slot for it.
+
+    Args:
+      config: of a Switch model, on this mesh, which is also that of `jax.set_mesh`.
+      mesh: the devices.
+      parameters: of the model.
+      batches: at least one.
+
+    Returns:
+      For each stack and each of its Switch layers [E, V] int64, V token ids.
+    """
+    choose = expert_chooser(config, mesh)
+    counts: dict[str, list[csr_array]] = {}
+    for batch in batches:
+        chosen = jax.device_get(choose(parameters, put_batch(batch, mesh)))
+        for stack, (tokens, segments, _) in _READ.items():
+            is_real = batch[segments] > 0  # [B, L]
+            experts = chosen[stack][0].swapaxes(1, 2)[:, :, is_real]  # [N, K, R], R real tokens
+            new = [_count(layer, batch[tokens][is_real], config) for layer in experts]
+            known = counts.setdefault(stack, new)
+            if known is not new:
+                counts[stack] = [a + b for a, b in zip(known, new, strict=True)]
+    return counts
+
+
+def _count(experts: np.ndarray, tokens: np.ndarray, config: ModelConfig) -> csr_array:
+    """[K, R] experts of [R] tokens -> [E, V]."""
+    places = experts.ravel(), np.tile(tokens, len(experts))  # [K * R] each
+    shape = config.num_experts, config.num_embeddings
+    return coo_array((np.ones(experts.size, np.int64), places), shape).tocsr()
+
+
+def expert_records(
+    counts: Mapping[str, list[csr_array]],
+    layers: Mapping[str, list[int]],
+    vocabularies: Mapping[str, seqio.Vocabulary],
+) -> list[dict[str, Any]]:
+    """What is written of each expert, see the kind `expert_tokens` in docs/run_folder.md.
+
+    Args:
+      counts: from `count_expert_tokens`.
+      layers: the indices of the Switch layers in each stack.
+      vocabularies: of 'inputs' and 'targets'.
+    """
+    return [
+        {"stack": stack, "layer": layer, "expert": expert, **listed}
+        for stack, of_layers in counts.items()
+        for layer, of_experts in zip(layers[stack], of_layers, strict=True)
+        for expert, listed in enumerate(_listed(of_experts, vocabularies[_READ[stack][2]]))
+    ]
+
+
+def _listed(counts: csr_array, vocabulary: seqio.Vocabulary) -> list[dict[str, Any]]:
+    """Of each expert of a layer: its share, its most frequent tokens, and those typical of it."""
+    in_all = counts.sum(axis=0)  # [V]
+    total = in_all.sum()
+    found = []
+    for expert in range(counts.shape[0]):
+        row = counts[[expert]]
+        tokens, taken = row.indices, row.data  # [T] each, T different tokens
+        all_taken = max(taken.sum(), 1)
+        ratio = (taken / all_taken) / (in_all[tokens] / total)  # [T]
+        frequent = np.lexsort((tokens, -taken))[:_LISTED]
+        typical = np.lexsort((tokens, -taken, -ratio))
+        least = max(_LEAST_COUNT, _LEAST_SHARE * all_taken)
+        typical = typical[taken[typical] >= least][:_LISTED]
+        found.append(
+            {
+                "tokens": int(taken.sum()),
+                "share": float(taken.sum() / max(total, 1)),
+                "frequent": [piece(vocabulary, int(t)) for t in tokens[frequent]],
+                "frequent_counts": taken[frequent].tolist(),
+                "typical": [piece(vocabulary, int(t)) for t in tokens[typical]],
+                "typical_ratios": [round(x, 3) for x in ratio[typical].tolist()],
+            }
+        )
+    return found

@@ -1,0 +1,75 @@
+"""The tables of the experts' tokens."""
+
+import json
+import re
+
+from switch_jax.reports.runs import read_run
+from tests.reports.test_report import headings, make_report
+
+
+def expert(step, layer, number, share=0.5, **changes):
+    """What `switch_jax eval` writes of an expert."""
+    return {
+        "kind": "expert_tokens",
+        "step": step,
+        "task": "facts",
+        "split": "validation",
+        "max_examples": None,
+        "stack": "encoder",
+        "layer": layer,
+        "expert": number,
+        "tokens": 200,
+        "share": share,
+        "frequent": ["▁<the>", "</s>"],
+        "frequent_counts": [50, 3],
+        "typical": ["▁Kenya"],
+        "typical_ratios": [7.96],
+    } | changes
+
+
+def write(run, step, records):
+    folder = run / "eval" / "expert_tokens"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / f"facts-validation-{step}.jsonl").write_text(text)
+
+
+def test_the_page_has_a_table_for_each_layer_of_the_newest_checkpoint(make_run, tmp_path):
+    run = make_run("switch", num_experts=4, steps=40)
+    write(run, 900, [expert(900, 5, 0)])
+    write(run, 1000, [expert(1000, layer, number) for layer in (1, 3) for number in (0, 1)])
+    page = make_report(run, output=tmp_path / "report.html")
+    assert "Tokens of the experts: switch" in headings(page)
+    titles = re.findall(r"<summary>(Encoder layer .*?)</summary>", page)
+    assert titles == [f"Encoder layer {i}: facts (validation), step 1,000" for i in (1, 3)]
+    rows = re.findall(r"<tr><th>\d</th><td>50\.0 %</td>.*?</tr>", page)
+    assert len(rows) == 4
+    words = re.sub("<.*?>", " ", rows[0]).split()
+    frequent = ["▁&lt;the&gt;", "25.0", "%", "&lt;/s&gt;", "1.5", "%"]
+    assert words == ["0", "50.0", "%", *frequent, "▁Kenya", "8.0×"]
+
+
+def test_of_many_experts_those_with_the_most_tokens_are_shown(make_run, tmp_path):
+    run = make_run("switch", num_experts=4, steps=40)
+    shares = [0.001] * 6 + [0.02] * 64
+    write(run, 1000, [expert(1000, 1, i, share) for i, share in enumerate(shares)])
+    page = make_report(run, output=tmp_path / "report.html")
+    shown = re.findall(r"<tr><th>(\d+)</th><td>[\d.]+ %</td>", page)
+    assert shown == [str(i) for i in range(6, 70)]
+    assert "6 experts with fewer tokens are left out." in page
+
+
+def test_a_damaged_record_is_left_out_and_named(make_run):
+    run = make_run("switch", num_experts=4, steps=40)
+    write(run, 1000, [expert(1000, 1, 0), expert(1000, 1, 1, frequent=["a"]), {"kind": "other"}])
+    found = read_run(run)
+    (layer,) = found.expert_tokens
+    assert [record["expert"] for record in layer.experts] == [0]
+    problem = "frequent has 1 tokens, and frequent_counts 2"
+    file = f"{run}/eval/expert_tokens/facts-validation-1000.jsonl"
+    assert found.left_out == (f"{file}: 1 of 3 records left out (line 2: {problem})",)
+
+
+def test_a_run_that_was_not_evaluated_has_no_tables(make_run, tmp_path):
+    page = make_report(make_run("switch", num_experts=4), output=tmp_path / "report.html")
+    assert "Tokens of the experts" not in page
