@@ -49,7 +49,7 @@ def test_every_link_leads_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_is_there(page):
-    folders = "switch_jax|tests|gin|tasks|benchmarks|launch|docs|tools|models|runs|paper"
+    folders = "switch_jax|tests|gin|tasks|benchmarks|launch|docs|tools|notebooks|models|runs|paper"
     for path in re.findall(rf"`((?:{folders})/[\w/.*{{}},-]+)`", prose(TEXTS[page])):
         if path.startswith("runs/") and not path.endswith(".gin"):
             continue  # what a command writes
