@@ -69,6 +69,7 @@ def parse(
     if len(files) > 1:
         _check_order(reader, files)
     gin.clear_config()
+    reader.origins.clear()
     for file in files:
         reader.read(file)
     _check_macros()
@@ -87,6 +88,8 @@ def parse(
         if name in _unset():
             reader.set(name, name)
     _check_values()
+    gin_internals.ORIGINS.clear()
+    gin_internals.ORIGINS.update(reader.origins)
 
 
 def build() -> Config:
@@ -140,6 +143,21 @@ def read(
 def config_text() -> str:
     """The operative config, a gin file that describes the same run."""
     return gin.operative_config_str()
+
+
+def explained_config_text() -> str:
+    """The same, with a comment behind each macro: what set it, and over what."""
+    statements = re.split(r"\n(?=\S|\n)", config_text())
+    return "\n".join(statement + _origin(statement) for statement in statements)
+
+
+def _origin(statement: str) -> str:
+    """The comment for a statement of a config; "" where it sets no macro."""
+    macro = re.match(r"(\w+) = ", statement)
+    if not macro or macro[1] not in gin_internals.ORIGINS:
+        return ""
+    last, *earlier = dict.fromkeys(reversed(gin_internals.ORIGINS[macro[1]]))
+    return f"  # {last}{', over ' * bool(earlier)}{', '.join(earlier)}"
 
 
 def _with_gin_name(config: Any, error: FieldError) -> UserError:

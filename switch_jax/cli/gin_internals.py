@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TextIO
 from gin import config as gin
 from gin import config_parser
 
+# For each macro that gin holds, the files and flags that have set it, in their order.
+ORIGINS: dict[str, list[str]] = {}
+
 MACRO = "gin.macro"  # gin stores a macro as parameter `value` of this, in a scope of its name
 
 
@@ -41,10 +44,27 @@ def read_files_with(
 
 
 @contextlib.contextmanager
+def setting_recorded(record: Callable[[str], None]) -> Iterator[None]:
+    """Within, `record` gets the name of each macro that a statement of a file sets."""
+    bind = gin.bind_parameter
+
+    def recording(key: Any, value: Any) -> None:
+        bind(key, value)
+        if isinstance(key, tuple) and key[1] == MACRO:
+            record(key[0])
+
+    gin.bind_parameter = recording
+    try:
+        yield
+    finally:
+        gin.bind_parameter = bind
+
+
+@contextlib.contextmanager
 def state_restored() -> Iterator[None]:
     """Within, any config may be parsed; afterwards gin's state is what it was before."""
     kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
-    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES]
+    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES, ORIGINS]
     copies = [copy.copy(container) for container in kept]
     is_locked = gin.config_is_locked()
     try:

@@ -25,7 +25,11 @@ _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
 
 
 class Reader:
-    """Reads gin files that set the fields of some dataclasses."""
+    """Reads gin files that set the fields of some dataclasses.
+
+    Attributes:
+      origins: for each macro the files and flags that have set it, in their order.
+    """
 
     def __init__(self, configs: Mapping[str, Any], search_paths: Sequence[str]) -> None:
         """Files are searched in the current directory, `search_paths`, and the packaged files.
@@ -40,6 +44,7 @@ class Reader:
         }
         self._folders = [".", *search_paths, str(GIN_DIR)]
         self._open_files: list[str] = []  # each includes the next
+        self.origins: dict[str, list[str]] = {}
         gin_internals.read_files_with(self._open, is_file, self._folders)
 
     def read(self, file: str) -> None:
@@ -55,7 +60,7 @@ class Reader:
                 + suggestion(file, packaged_files())
             )
         self._open_files.clear()
-        with one_line_errors():
+        with one_line_errors(), gin_internals.setting_recorded(self._record):
             gin.parse_config_file(file)
 
     def set(self, name: str, text: str) -> None:
@@ -73,10 +78,16 @@ class Reader:
             name = current_name(name)
             key = name if "." in name else (name, gin_internals.MACRO, "value")
             gin.bind_parameter(key, value)
+            self.origins.setdefault(name, []).append(f"--gin.{name}")
         except tokenize.TokenError:
             raise UserError(f"--gin.{name}={text}: a bracket is not closed") from None
         except Exception as error:
             raise self._user_error(f"--gin.{name}", error) from error
+
+    def _record(self, macro: str) -> None:
+        path = Path(self._open_files[-1])
+        file = path.relative_to(GIN_DIR) if path.is_relative_to(GIN_DIR) else path
+        self.origins.setdefault(macro, []).append(str(file))
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[TextIO]:

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
     parser.add_argument(
-        "--dry_run", action="store_true", help="check the config and print it, without training"
+        "--dry_run",
+        action="store_true",
+        help="check the config and print it, with what set each macro, without training",
     )
     multihost.add_process_flags(parser)
 
@@ -66,7 +68,7 @@ def _check(args: argparse.Namespace, config: Config) -> int:
         print(f"# Routing in the {stack}: {groups}.")  # a comment, since the output is a gin file
         if groups.warning:
             print(f"switch_jax train: warning: {groups.warning}", file=sys.stderr)
-    print(gin_config.config_text())
+    print(gin_config.explained_config_text())
     return 0
 
 

@@ -289,3 +289,16 @@ def test_every_number_has_a_type_and_a_range(argument, field, demo):
 def test_every_config_has_numbers():
     assert {argument for argument, _ in NUMBERS} == set(gin_config.CONFIGS)
     assert len(NUMBERS) > 40
+
+
+def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_run(file):
+    name = file(f"{DEMO}NUM_EXPERTS = 4\nMIXTURE_OR_TASK_NAME = '{'x' * 80}'\n")
+    config = _built(name, bindings=["NUM_EXPERTS=16", "TRAIN_STEPS=7"])
+    gin_config.read(["runs/demo_dense.gin"])  # another config changes nothing
+    text = gin_config.explained_config_text()
+    earlier = "models/switch_demo.gin, models/switch_base.gin"
+    assert f"\nNUM_EXPERTS = 16  # --gin.NUM_EXPERTS, over mine.gin, {earlier}\n" in text
+    assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in text
+    # A long value has a line of its own, and the comment stands behind it.
+    assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin, runs/pretrain.gin\n" in text
+    assert _built(file(text, "again.gin")) == config

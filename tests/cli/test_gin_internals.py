@@ -54,6 +54,17 @@ def test_references_in_bindings_and_macros_are_not_resolved():
     assert required == ["C"], CHANGED + "%gin.REQUIRED"
 
 
+def test_macros_are_recorded_as_statements_set_them(tmp_path):
+    inner, outer = tmp_path / "inner.gin", tmp_path / "outer.gin"
+    inner.write_text("A = 1\nB = 2\nRunConfig.random_seed = %A\n")
+    outer.write_text(f"B = 3\ninclude '{inner}'\nA = 4\n")
+    names, bind = [], gin.bind_parameter
+    with gin_internals.setting_recorded(names.append):
+        gin.parse_config_file(str(outer))
+    assert names == ["B", "A", "B", "A"], CHANGED + "bind_parameter"
+    assert gin.bind_parameter is bind
+
+
 def test_the_state_is_what_it_was_before():
     gin.parse_config("import math\nA = 3\nRunConfig.random_seed = %A")
     gin.finalize()

@@ -179,8 +179,11 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ModelConfig.num_experts = %NUM_EXPERTS" in done.stdout
-    assert re.search(r"^NUM_EXPERTS = 4$", done.stdout, re.M)
-    assert re.search(r"^TRAIN_STEPS = 7$", done.stdout, re.M)
+    # What set each macro, and over what; the last one first.
+    earlier = "models/switch_demo.gin, models/switch_base.gin"
+    assert f"\nNUM_EXPERTS = 4  # mine.gin, over {earlier}\n" in done.stdout
+    assert "\nTRAIN_STEPS = 7  # --gin.TRAIN_STEPS, over runs/demo.gin, runs/" in done.stdout
+    assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in done.stdout
 
 
 @pytest.mark.parametrize("model", [f for f in gin_config.packaged_files() if "models/" in f])
