@@ -97,7 +97,8 @@ def _listed(counts: csr_array, vocabulary: seqio.Vocabulary) -> list[dict[str, A
         frequent = np.lexsort((tokens, -taken))[:_LISTED]
         typical = np.lexsort((tokens, -taken, -ratio))
         least = max(_LEAST_COUNT, _LEAST_SHARE * all_taken)
-        typical = typical[taken[typical] >= least][:_LISTED]
+        is_typical = (taken >= least) & (ratio > 1)  # [T]
+        typical = typical[is_typical[typical]][:_LISTED]
         found.append(
             {
                 "tokens": int(taken.sum()),
