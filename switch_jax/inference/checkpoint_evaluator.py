@@ -53,8 +53,7 @@ class CheckpointEvaluator:
 
     def _open(self) -> MetricWriter:
         with explain_write_errors(self._folder.path):
-            for folder in (self._folder.predictions, self._folder.expert_tokens):
-                folder.mkdir(parents=True, exist_ok=True)
+            self._folder.predictions.mkdir(parents=True, exist_ok=True)
         return MetricWriter(self._folder, active=is_first())
 
     def close(self) -> None:
@@ -201,6 +200,7 @@ class CheckpointEvaluator:
 
         def write() -> None:
             with explain_write_errors(file):
+                file.parent.mkdir(exist_ok=True)
                 atomic_write(file, "".join(lines))
 
         run_on_first(write)

@@ -181,7 +181,7 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     assert "ModelConfig.num_experts = %NUM_EXPERTS" in done.stdout
     # What set each macro, and over what; the last one first.
     earlier = "models/switch_demo.gin, models/switch_base.gin"
-    assert f"\nNUM_EXPERTS = 4  # mine.gin, over {earlier}\n" in done.stdout
+    assert f"\nNUM_EXPERTS = 4  # configs/mine.gin, over {earlier}\n" in done.stdout
     assert "\nTRAIN_STEPS = 7  # --gin.TRAIN_STEPS, over runs/demo.gin, runs/" in done.stdout
     assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in done.stdout
 

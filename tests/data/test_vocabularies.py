@@ -132,3 +132,14 @@ def test_content_is_all_but_eos_and_sentinels():
     is_content = vocabularies.content_tokens(vocabularies.vocabulary(ENGLISH))
     assert len(is_content) == 1100
     np.testing.assert_array_equal(np.flatnonzero(~is_content), [1, *range(1000, 1100)])
+
+
+def test_a_token_is_its_piece_of_sentencepiece_or_its_text():
+    english, in_bytes = vocabularies.vocabulary(ENGLISH), vocabularies.BYTE
+    ids = english.encode("to be")
+    assert [vocabularies.piece(english, i) for i in ids] == ["▁to", "▁be"]
+    (sentinel,) = english.encode("<extra_id_0>")
+    assert vocabularies.piece(english, sentinel) == "<extra_id_0>"
+    assert vocabularies.piece(english, 1) == "</s>"
+    assert vocabularies.piece(in_bytes, ord("a") + 3) == "a"
+    assert vocabularies.piece(in_bytes, 1) == "<1>", "EOS, which is no text"
