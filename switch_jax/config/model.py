@@ -1,6 +1,7 @@
 """The sizes and choices of a model."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from switch_jax.errors import FieldError, check_choice
 from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
@@ -9,6 +10,7 @@ ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 SECOND_EXPERT_POLICIES = ("all", "random")
+EXPERT_SUBLAYERS = ("feed_forward", "attention", "both")
 LOAD_BALANCES = ("loss", "bias", "none")
 REMAT_POLICIES = ("none", "minimal", "full")
 
@@ -40,8 +42,11 @@ class ModelConfig:
         Mesh TensorFlow has 4). In training and evaluation; cached decoding drops no token.
       shared_expert_mlp_dim: F of a dense feed-forward layer beside the experts of each Switch
         layer, which all tokens go through; None = there is none.
-      sparse_step: a layer in this many has a Switch layer as its feed-forward layer: 2 = layers 1,
-        3, 5, ... counted from 0 ("expert freq 1/2"), 1 = all.
+      sparse_step: a layer in this many has experts: 2 = layers 1, 3, 5, ... counted from 0 ("expert
+        freq 1/2"), 1 = all.
+      expert_sublayers: which sublayers of these layers are Switch layers: 'feed_forward',
+        'attention' or 'both' (App. A, Table 10). In self-attention the experts make queries, keys
+        and values; cross-attention has none.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
       decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
       train_expert_capacity_factor, eval_expert_capacity_factor: see `moe.expert_capacity` (Eq. 3).
@@ -95,6 +100,7 @@ class ModelConfig:
     ntlb_rounds: int = 1
     shared_expert_mlp_dim: int | None = None
     sparse_step: int = 2
+    expert_sublayers: str = "feed_forward"
     group_size: int = 4096
     decoder_group_size: int | None = None
     train_expert_capacity_factor: float = 1.25
@@ -152,6 +158,7 @@ class ModelConfig:
         )
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
+        check_choice("expert_sublayers", self.expert_sublayers, EXPERT_SUBLAYERS)
         check_choice("router_dtype", self.router_dtype, DTYPES)
         check_choice("load_balance", self.load_balance, LOAD_BALANCES)
         check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
@@ -196,6 +203,18 @@ class ModelConfig:
                 f"= {self.shared_expert_mlp_dim}, and the model is dense (NUM_EXPERTS = 0): set it "
                 "to None",
             )
+        if self.expert_sublayers != "feed_forward" and not experts:
+            raise FieldError(
+                "expert_sublayers",
+                f"= {self.expert_sublayers!r}, and the model is dense (NUM_EXPERTS = 0): leave it "
+                "at 'feed_forward', or set NUM_EXPERTS",
+            )
+        if self.shared_expert_mlp_dim and self.expert_sublayers == "attention":
+            raise FieldError(
+                "shared_expert_mlp_dim",
+                f"= {self.shared_expert_mlp_dim} is for experts in feed-forward layers, and "
+                "EXPERT_SUBLAYERS = 'attention' has none there: set it to None",
+            )
         if self.load_balance == "bias" and not experts:
             raise FieldError(
                 "load_balance",
@@ -221,8 +240,13 @@ class ModelConfig:
             )
 
     @property
+    def expert_hidden_dim(self) -> int:
+        """F of one expert."""
+        return self.expert_mlp_dim or self.mlp_dim
+
+    @property
     def layers_per_block(self) -> int:
-        """Layers in the block that is scanned over: dense ones and, last, one Switch layer."""
+        """Layers in the block that is scanned over: dense ones and, last, one with experts."""
         return self.sparse_step if self.num_experts else 1
 
     @property
@@ -232,7 +256,7 @@ class ModelConfig:
 
     @property
     def sparse_layers(self) -> dict[str, list[int]]:
-        """Indices of the Switch layers of each stack, counted from 0."""
+        """Indices of the layers with experts of each stack, counted from 0."""
 
         def indices(layers: int) -> list[int]:
             return list(range(self.sparse_step - 1, layers, self.sparse_step))
@@ -243,3 +267,31 @@ class ModelConfig:
             "encoder": indices(self.num_encoder_layers),
             "decoder": indices(self.num_decoder_layers),
         }
+
+    @property
+    def sublayers_with_experts(self) -> tuple[str, ...]:
+        """Those of a layer with experts, in the order in which tokens pass them."""
+        if not self.num_experts:
+            return ()
+        both = self.expert_sublayers == "both"
+        return ("attention", "feed_forward") if both else (self.expert_sublayers,)
+
+    @property
+    def routers(self) -> dict[str, list[tuple[int, str]]]:
+        """The layer and sublayer of each router of a stack, in the order of their statistics."""
+        return {
+            stack: [
+                (layer, sublayer) for layer in layers for sublayer in self.sublayers_with_experts
+            ]
+            for stack, layers in self.sparse_layers.items()
+        }
+
+
+def router_names(layers: Sequence[int], sublayers: Sequence[str]) -> list[str]:
+    """What the routers of a stack are called, from the layer and the sublayer of each.
+
+    As 'layer 1'; in a model with experts in attention as 'layer 1 attention'.
+    """
+    if "attention" not in sublayers:
+        return [f"layer {layer}" for layer in layers]
+    return [f"layer {i} {sublayer}" for i, sublayer in zip(layers, sublayers, strict=True)]

@@ -47,6 +47,7 @@ _ADDED = (
     "ntlb_rounds",
     "shared_expert_mlp_dim",
     "load_balance",
+    "expert_sublayers",
 )
 
 

@@ -98,7 +98,12 @@ def _model_text(model: ModelConfig) -> str:
             if step == 2
             else f"one layer in {step}"
         )
-        experts = f", {model.num_experts} experts in {where}"
+        sublayers = {
+            "feed_forward": "",
+            "attention": " (attention)",
+            "both": " (attention and feed-forward)",
+        }
+        experts = f", {model.num_experts} experts in {where}{sublayers[model.expert_sublayers]}"
     logits = "tied" if model.tie_embeddings else "separate"
     return (
         f"{model.num_encoder_layers} + {model.num_decoder_layers} layers{experts}, embed_dim "

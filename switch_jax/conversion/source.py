@@ -105,6 +105,11 @@ class Source:
                 f"{self.path} has no shared expert, and the gin files set SHARED_EXPERT_MLP_DIM = "
                 f"{model.shared_expert_mlp_dim}: set it to None"
             )
+        if model.expert_sublayers != "feed_forward":
+            raise UserError(
+                f"{self.path} has no experts in attention, and the gin files set EXPERT_SUBLAYERS "
+                f"= {model.expert_sublayers!r}: set it to 'feed_forward'"
+            )
         if model.load_balance == "bias":
             raise UserError(
                 f"{self.path} has no biases to choose experts by, and the gin files set "
@@ -145,7 +150,7 @@ class Source:
 
 def _effective(model: ModelConfig, name: str) -> Any:
     if name == "expert_mlp_dim":
-        return model.expert_mlp_dim or model.mlp_dim
+        return model.expert_hidden_dim
     return getattr(model, name)
 
 

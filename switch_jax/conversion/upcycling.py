@@ -43,6 +43,11 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
             f"experts of EXPERT_MLP_DIM = {model.expert_mlp_dim} cannot be copies of a layer of "
             f"MLP_DIM = {model.mlp_dim}: set EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
         )
+    if model.expert_sublayers != "feed_forward":
+        raise UserError(
+            f"EXPERT_SUBLAYERS = {model.expert_sublayers!r}: experts in attention cannot be copies "
+            "of a dense model's matrices: set it to 'feed_forward', or leave UPCYCLE at None"
+        )
     if model.shared_expert_mlp_dim:
         raise UserError(
             "a dense model has no layer that a shared expert could begin from: set "

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.model import router_names
 from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
@@ -25,23 +26,25 @@ from switch_jax.units import aligned
 class Routing:
     """The experts of the tokens of one stack; print it to read it.
 
-    L tokens, N Switch layers, K experts a token (1 in a Switch Transformer).
+    L tokens, N routers, K experts a token (1 in a Switch Transformer).
 
     Attributes:
       tokens: [L] texts.
-      layers: [N] int, indices of the Switch layers in their stack, counted from 0.
+      layers: [N] int, the layer of each router in its stack, counted from 0.
+      sublayers: [N] 'feed_forward' or 'attention', which of its sublayers has these experts.
       experts: [N, L, K] int, the best expert first.
       gates: [N, L, K] float, what the experts' outputs are multiplied by (Eq. 2).
     """
 
     tokens: list[str]
     layers: list[int]
+    sublayers: list[str]
     experts: np.ndarray
     gates: np.ndarray
 
     def __str__(self) -> str:
-        """A line for each token, with its experts and their gates in each layer."""
-        rows = [["token", *(f"layer {layer}" for layer in self.layers)]]
+        """A line for each token, with its experts and their gates by each router."""
+        rows = [["token", *router_names(self.layers, self.sublayers)]]
         for i, token in enumerate(self.tokens):
             cells = [
                 ", ".join(f"{e} ({g:.2f})" for e, g in zip(experts, gates, strict=True))
@@ -52,7 +55,7 @@ class Routing:
 
 
 def route(model: InteractiveModel, text: str, target: str | None = None) -> dict[str, Routing]:
-    """The expert and the gate of each token in each Switch layer.
+    """The expert and the gate of each token by each router.
 
         routing = switch_jax.route(model, "some text")
         print(routing["encoder"])
@@ -95,7 +98,8 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         length, vocabulary = len(example[feature]), model.vocabularies[feature]
         tokens = [_text(vocabulary, int(i)) for i in batch[name][0, :length]]
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
-        found[stack] = Routing(tokens, config.model.sparse_layers[stack], experts, gates)
+        layers, sublayers = map(list, zip(*config.model.routers[stack], strict=True))
+        found[stack] = Routing(tokens, layers, sublayers, experts, gates)
     return found
 
 

@@ -63,15 +63,8 @@ class Attention(nnx.Module):
         """
         q = x @ self.query[...].astype(x.dtype)  # [B, L, H * K]
         k, v = self.keys_and_values(memory)  # [B, M, H * K]
-        rate = 0.0 if key is None else self.config.dropout_rate
         arrays = q, k, v, bias, query_segments, key_segments
-        heads = self.config.num_heads
-        if rate == 0 and can_fuse(q, k, heads, bias is not None):
-            y = fused_attention_on_mesh(*arrays, num_heads=heads, causal=causal)  # [B, L, H * K]
-        else:
-            y = dot_product_attention(
-                *arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key
-            )  # [B, L, H * K]
+        y = attend(self.config, *arrays, causal=causal, key=key)  # [B, L, H * K]
         return y @ self.out[...].astype(x.dtype)  # [B, L, D]
 
     def keys_and_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -101,12 +94,19 @@ class Attention(nnx.Module):
         return y @ self.out[...].astype(x.dtype)  # [B, L, D]
 
     def step(
-        self, x: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, position: jax.Array
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        keys: jax.Array,
+        values: jax.Array,
+        bias: jax.Array,
+        position: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """Self-attention of one new token of each beam to the tokens before it and to itself.
 
         Args:
           x: [B, beams, D].
+          valid: [B, beams] bool, False for a beam that has ended; it is computed like the others.
           keys, values: [B, beams, L, H * K], of which those before `position` are used.
           bias: [H, 2 W] float32, the same as for `__call__`; W is at least L.
           position: scalar int32, that of the new token: from 0 to L - 1.
@@ -114,37 +114,79 @@ class Attention(nnx.Module):
         Returns:
           [B, beams, D], and the key and value of the new token, each [B, beams, H * K].
         """
-        batch, beams, length, _ = keys.shape
-        new_keys, new_values = self.keys_and_values(x)
-        q, k, v = x @ self.query[...].astype(x.dtype), new_keys, new_values
-        q, k, v = (
-            y.reshape(batch, beams, self.config.num_heads, -1) for y in (q, k, v)
-        )  # [B, beams, H, K]
-        keys, values = (
-            y.reshape(batch, beams, length, *q.shape[2:]) for y in (keys, values)
-        )  # [B, beams, L, H, K]
-        cached_scores = jnp.einsum(
-            "bnhk,bnlhk->bnhl", q, keys, preferred_element_type=jnp.float32
-        )  # [B, beams, H, L]
-        own_score = jnp.einsum(
-            "bnhk,bnhk->bnh", q, k, preferred_element_type=jnp.float32
-        )  # [B, beams, H]
-        # Key 0 is at distance `position`; from each key to the next the distance falls by 1. So the
-        # bias is read from right to left.
-        width = bias.shape[1] // 2
-        key_bias = jax.lax.dynamic_slice_in_dim(
-            bias[:, ::-1], width - 1 - position, length, axis=1
-        )  # [H, L]
-        cached_scores = jnp.where(
-            jnp.arange(length) < position, cached_scores + key_bias, MASKED
-        )  # [B, beams, H, L]
-        scores = jnp.concatenate(
-            [cached_scores, (own_score + bias[:, width])[..., None]], axis=-1
-        )  # [B, beams, H, L + 1]
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # [B, beams, H, L + 1]
-        cached = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
-        y = (cached + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]
-        return y @ self.out[...].astype(x.dtype), (new_keys, new_values)
+        del valid
+        k, v = self.keys_and_values(x)  # [B, beams, H * K]
+        q = x @ self.query[...].astype(x.dtype)  # [B, beams, H * K]
+        y = attend_to_cache(self.config, q, k, v, keys, values, bias, position)
+        return y @ self.out[...].astype(x.dtype), (k, v)
+
+
+def attend(
+    config: ModelConfig,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None,
+    query_segments: jax.Array,
+    key_segments: jax.Array,
+    *,
+    causal: bool,
+    key: jax.Array | None,
+) -> jax.Array:
+    """The weighted sums of the values; see `Attention.__call__`.
+
+    [B, L, H * K], [B, M, H * K], [B, M, H * K] -> [B, L, H * K].
+    """
+    rate = 0.0 if key is None else config.dropout_rate
+    arrays = q, k, v, bias, query_segments, key_segments
+    heads = config.num_heads
+    if rate == 0 and can_fuse(q, k, heads, bias is not None):
+        return fused_attention_on_mesh(*arrays, num_heads=heads, causal=causal)
+    return dot_product_attention(
+        *arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key
+    )
+
+
+def attend_to_cache(
+    config: ModelConfig,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    bias: jax.Array,
+    position: jax.Array,
+) -> jax.Array:
+    """The same for one new token of each beam; see `Attention.step`.
+
+    q, k and v are the new token's, [B, beams, H * K], as is the result.
+    """
+    batch, beams, length, _ = keys.shape
+    q, k, v = (y.reshape(batch, beams, config.num_heads, -1) for y in (q, k, v))  # [B, beams, H, K]
+    keys, values = (
+        y.reshape(batch, beams, length, *q.shape[2:]) for y in (keys, values)
+    )  # [B, beams, L, H, K]
+    cached_scores = jnp.einsum(
+        "bnhk,bnlhk->bnhl", q, keys, preferred_element_type=jnp.float32
+    )  # [B, beams, H, L]
+    own_score = jnp.einsum(
+        "bnhk,bnhk->bnh", q, k, preferred_element_type=jnp.float32
+    )  # [B, beams, H]
+    # Key 0 is at distance `position`; from each key to the next the distance falls by 1. So the
+    # bias is read from right to left.
+    width = bias.shape[1] // 2
+    key_bias = jax.lax.dynamic_slice_in_dim(
+        bias[:, ::-1], width - 1 - position, length, axis=1
+    )  # [H, L]
+    cached_scores = jnp.where(
+        jnp.arange(length) < position, cached_scores + key_bias, MASKED
+    )  # [B, beams, H, L]
+    scores = jnp.concatenate(
+        [cached_scores, (own_score + bias[:, width])[..., None]], axis=-1
+    )  # [B, beams, H, L + 1]
+    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, beams, H, L + 1]
+    cached = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
+    return (cached + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]
 
 
 def dot_product_attention(

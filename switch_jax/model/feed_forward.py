@@ -1,4 +1,4 @@
-"""The feed-forward layers of a Transformer layer: the dense one and the Switch one."""
+"""The feed-forward layers of a Transformer layer, the dense one and the Switch one, and experts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -80,31 +80,100 @@ class DenseFeedForward(nnx.Module):
         return self(x, valid, deterministic=True, key=None)[0]
 
 
-class SwitchFeedForward(nnx.Module):
-    """The Switch layer (section 2.1): a router and E experts; each token goes through one.
+class Experts(nnx.Module):
+    """A router and E experts, each a feed-forward network; each token goes through one of them.
 
-    Or through `num_selected_experts` of them, which makes it the MoE layer of Table 1. With
-    `shared_expert_mlp_dim` there is a dense layer beside the experts, for all tokens: what the two
-    give is added (DeepSeekMoE, Dai et al. 2024, section 3.2).
+    Or through `num_selected_experts` of them. A subclass says what the experts give: it has the
+    output projections, and `_wo`.
     """
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
         dim, experts, scale = config.embed_dim, config.num_experts, config.scale
-        hidden = config.expert_mlp_dim or config.mlp_dim
-        into, out = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
         self.router = parameters.truncated_normal(
             rngs, (dim, experts), ("embed", "router"), scale / dim
         )
+        shape, axes = (experts, dim, config.expert_hidden_dim), ("expert", "embed", "mlp")
         for i in range(num_projections(config.activation)):
-            wi = parameters.truncated_normal(rngs, (experts, dim, hidden), into, scale / dim)
+            wi = parameters.truncated_normal(rngs, shape, axes, scale / dim)
             setattr(self, f"wi_{i}", wi)
-        self.wo = parameters.truncated_normal(rngs, (experts, hidden, dim), out, scale / hidden)
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
-        if config.shared_expert_mlp_dim:
-            self.shared_expert = DenseFeedForward(config, rngs, config.shared_expert_mlp_dim)
         self.group_size = config.group_sizes["decoder" if decoder else "encoder"]
         self.config = config
+
+    def choose_experts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, L, D] -> the experts of each token and their gates, [B, K, L] each."""
+        return choose_experts(x, self._weights(), self.config.num_selected_experts)
+
+    def _through_experts(
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        *,
+        deterministic: bool,
+        key: jax.Array | None,
+        layer_index: Any,
+    ) -> tuple[jax.Array, RouterStatistics]:
+        """[B, L, D] -> [B, L, width of `_wo`] and the router's statistics; see `moe.switch_ffn`."""
+        config = self.config
+        capacity_factor = config.train_expert_capacity_factor
+        if deterministic:
+            capacity_factor = config.eval_expert_capacity_factor
+        expert_dropout_rate = config.expert_dropout_rate
+        if expert_dropout_rate is None:
+            expert_dropout_rate = config.dropout_rate
+        switch = SwitchConfig(
+            num_experts=config.num_experts,
+            group_size=self.group_size,
+            capacity_factor=capacity_factor,
+            min_expert_capacity=config.min_expert_capacity,
+            expert_capacity_multiple=config.expert_capacity_multiple,
+            jitter_noise=config.jitter_noise,
+            router_policy=config.router_policy,
+            router_input_dropout_rate=config.router_input_dropout_rate,
+            num_selected_experts=config.num_selected_experts,
+            second_expert_policy=config.second_expert_policy,
+            second_expert_threshold=config.second_expert_threshold,
+            ntlb_rounds=config.ntlb_rounds,
+            expert_dropout_rate=expert_dropout_rate,
+        )
+        hidden_activation = activation(config.activation)
+        key = None if deterministic else key
+        return switch_ffn(x, valid, self._weights(), switch, hidden_activation, key, layer_index)
+
+    def _step_through_experts(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """The same in decoding, where no token is dropped."""
+        config = self.config
+        hidden_activation, chosen = activation(config.activation), config.num_selected_experts
+        return dropless_ffn(x, valid, self._weights(), hidden_activation, chosen)
+
+    def _wo(self) -> jax.Array:
+        """[E, F, width], the output projections of the experts."""
+        raise NotImplementedError
+
+    def _weights(self) -> SwitchWeights:
+        names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
+        wi = tuple(getattr(self, name)[...] for name in names)
+        router = self.router[...].astype(self.config.router_dtype)  # [D, E]
+        bias = self.router_bias[...] if self.config.load_balance == "bias" else None  # [E]
+        return SwitchWeights(router, wi, self._wo(), bias)
+
+
+class SwitchFeedForward(Experts):
+    """The Switch layer (section 2.1): experts as the feed-forward layer.
+
+    With `num_selected_experts` above 1 it is the MoE layer of Table 1. With `shared_expert_mlp_dim`
+    there is a dense layer beside the experts, for all tokens: what the two give is added
+    (DeepSeekMoE, Dai et al. 2024, section 3.2).
+    """
+
+    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+        super().__init__(config, decoder, rngs)
+        hidden = config.expert_hidden_dim
+        shape, axes = (config.num_experts, hidden, config.embed_dim), ("expert", "mlp", "embed")
+        self.wo = parameters.truncated_normal(rngs, shape, axes, config.scale / hidden)
+        if config.shared_expert_mlp_dim:
+            self.shared_expert = DenseFeedForward(config, rngs, config.shared_expert_mlp_dim)
 
     def __call__(
         self,
@@ -130,53 +199,19 @@ class SwitchFeedForward(nnx.Module):
           [B, L, D], without a shared expert 0 where a token was dropped, and the router's
           statistics.
         """
-        config = self.config
-        capacity_factor = config.train_expert_capacity_factor
-        if deterministic:
-            capacity_factor = config.eval_expert_capacity_factor
-        expert_dropout_rate = config.expert_dropout_rate
-        if expert_dropout_rate is None:
-            expert_dropout_rate = config.dropout_rate
-        switch = SwitchConfig(
-            num_experts=config.num_experts,
-            group_size=self.group_size,
-            capacity_factor=capacity_factor,
-            min_expert_capacity=config.min_expert_capacity,
-            expert_capacity_multiple=config.expert_capacity_multiple,
-            jitter_noise=config.jitter_noise,
-            router_policy=config.router_policy,
-            router_input_dropout_rate=config.router_input_dropout_rate,
-            num_selected_experts=config.num_selected_experts,
-            second_expert_policy=config.second_expert_policy,
-            second_expert_threshold=config.second_expert_threshold,
-            ntlb_rounds=config.ntlb_rounds,
-            expert_dropout_rate=expert_dropout_rate,
+        y, statistics = self._through_experts(
+            x, valid, deterministic=deterministic, key=key, layer_index=layer_index
         )
-        hidden_activation = activation(config.activation)
-        key = None if deterministic else key
-        y, statistics = switch_ffn(
-            x, valid, self._weights(), switch, hidden_activation, key, layer_index
-        )
-        if config.shared_expert_mlp_dim:
+        if self.config.shared_expert_mlp_dim:
             y += self.shared_expert(x, valid, deterministic=deterministic, key=shared_expert_key)[0]
         return y, statistics
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, D], in decoding, where no token is dropped."""
-        config = self.config
-        chosen = config.num_selected_experts
-        y = dropless_ffn(x, valid, self._weights(), activation(config.activation), chosen)
-        if config.shared_expert_mlp_dim:
+        y = self._step_through_experts(x, valid)
+        if self.config.shared_expert_mlp_dim:
             y += self.shared_expert.step(x, valid)
         return y
 
-    def choose_experts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, L, D] -> the experts of each token and their gates, [B, K, L] each."""
-        return choose_experts(x, self._weights(), self.config.num_selected_experts)
-
-    def _weights(self) -> SwitchWeights:
-        names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
-        wi = tuple(getattr(self, name)[...] for name in names)
-        router = self.router[...].astype(self.config.router_dtype)  # [D, E]
-        bias = self.router_bias[...] if self.config.load_balance == "bias" else None  # [E]
-        return SwitchWeights(router, wi, self.wo[...], bias)
+    def _wo(self) -> jax.Array:
+        return self.wo[...]

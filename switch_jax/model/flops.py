@@ -29,23 +29,13 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     input tokens, but the paper counts them for target tokens. Table 9 prints 124e9 for T5-Base and
     Switch-Base at 512 and 114 tokens.
     """
-    inner = config.num_heads * config.head_dim
-    attention = 4 * config.embed_dim * inner
-    projections = num_projections(config.activation) + 1
-    dense = projections * config.embed_dim * config.mlp_dim
-    expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
-    shared = projections * config.embed_dim * (config.shared_expert_mlp_dim or 0)
-    switch = config.num_selected_experts * expert + shared
-    sparse_layers = config.sparse_layers
-
-    def feed_forward(stack: str, layers: int) -> int:
-        sparse = len(sparse_layers[stack])
-        return (layers - sparse) * dense + sparse * switch
-
+    dim, inner = config.embed_dim, config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
-    matrices = input_length * (encoder * attention + feed_forward("encoder", encoder))
-    matrices += target_length * (2 * decoder * attention + feed_forward("decoder", decoder))
-    matrices += target_length * config.embed_dim * config.num_embeddings
+    chosen = config.num_selected_experts
+    matrices = input_length * _self_attention_and_feed_forward(config, "encoder", chosen)
+    matrices += target_length * _self_attention_and_feed_forward(config, "decoder", chosen)
+    matrices += target_length * decoder * 4 * dim * inner  # cross-attention
+    matrices += target_length * dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2
@@ -73,24 +63,51 @@ def training_flops(
     if slots is None:
         needed = min(config.num_selected_experts, max(1.0, config.train_expert_capacity_factor))
         slots = needed, needed
-    inner = config.num_heads * config.head_dim
+    dim, inner = config.embed_dim, config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
-    projections = num_projections(config.activation) + 1
-    dense = projections * config.embed_dim * config.mlp_dim
-    expert = projections * config.embed_dim * (config.expert_mlp_dim or config.mlp_dim)
-    shared = projections * config.embed_dim * (config.shared_expert_mlp_dim or 0)
-    router = config.embed_dim * config.num_experts
-    switches = {stack: len(layers) for stack, layers in config.sparse_layers.items()}
-
-    def feed_forward(stack: str, layers: int, slots: float) -> float:
-        switch = slots * expert + shared + router
-        return (layers - switches[stack]) * dense + switches[stack] * switch
-
-    by_input = encoder * 4 * config.embed_dim * inner + feed_forward("encoder", encoder, slots[0])
-    by_input += decoder * 2 * config.embed_dim * inner  # keys and values of cross-attention
-    by_target = decoder * 6 * config.embed_dim * inner + feed_forward("decoder", decoder, slots[1])
-    by_target += config.embed_dim * config.num_embeddings
+    router = dim * config.num_experts
+    by_input = _self_attention_and_feed_forward(config, "encoder", slots[0], router)
+    by_input += decoder * 2 * dim * inner  # keys and values of cross-attention
+    by_target = _self_attention_and_feed_forward(config, "decoder", slots[1], router)
+    by_target += decoder * 2 * dim * inner  # its queries and output
+    by_target += dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     forward = input_length * by_input + target_length * by_target + 2 * inner * pairs
     return 3 * 2.0 * forward
+
+
+def _self_attention_and_feed_forward(
+    config: ModelConfig, stack: str, slots: float, router: int = 0
+) -> float:
+    """The matrix parameters that a token meets in these sublayers of all layers of a stack.
+
+    Args:
+      config: the model.
+      stack: 'encoder' or 'decoder'.
+      slots: experts that a token counts for.
+      router: matrix parameters of a router.
+    """
+    dim, inner, hidden = (
+        config.embed_dim,
+        config.num_heads * config.head_dim,
+        config.expert_hidden_dim,
+    )
+    projections = num_projections(config.activation)
+    dense = {
+        "attention": 4 * dim * inner,
+        "feed_forward": (projections + 1) * dim * config.mlp_dim,
+    }
+    expert = {
+        "attention": (projections * dim + 2 * inner) * hidden,
+        "feed_forward": (projections + 1) * dim * hidden,
+    }
+    beside_experts = {
+        "attention": dim * inner,
+        "feed_forward": (projections + 1) * dim * (config.shared_expert_mlp_dim or 0),
+    }
+    layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}[stack]
+    met: float = layers * sum(dense.values())
+    for _, sublayer in config.routers[stack]:
+        met += slots * expert[sublayer] + beside_experts[sublayer] + router - dense[sublayer]
+    return met

@@ -13,10 +13,12 @@ from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
 from switch_jax.model.parameters import cast_and_gather
 from switch_jax.model.remat import rematerialise
+from switch_jax.model.switch_attention import SwitchAttention
 from switch_jax.moe import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
 KeysAndValues = tuple[jax.Array, jax.Array]
+ChosenExperts = tuple[jax.Array, jax.Array]
 # The random keys that a layer takes for dropout: one within each sublayer, and one after each.
 KEYS_PER_LAYER = 6
 
@@ -25,17 +27,25 @@ class Layer(nnx.Module):
     """Self-attention, in the decoder cross-attention, and a feed-forward layer; pre-norm."""
 
     def __init__(self, config: ModelConfig, decoder: bool, sparse: bool, rngs: nnx.Rngs) -> None:
+        experts_in = config.sublayers_with_experts if sparse else ()
         self.self_attention_norm = RMSNorm(config)
-        self.self_attention = Attention(config, rngs)
+        self.self_attention: Attention | SwitchAttention
+        if "attention" in experts_in:
+            self.self_attention = SwitchAttention(config, decoder, rngs)
+        else:
+            self.self_attention = Attention(config, rngs)
         if decoder:
             self.cross_attention_norm = RMSNorm(config)
             self.cross_attention = Attention(config, rngs)
         self.feed_forward_norm = RMSNorm(config)
-        self.feed_forward = (
-            SwitchFeedForward(config, decoder, rngs) if sparse else DenseFeedForward(config, rngs)
-        )
+        self.feed_forward: DenseFeedForward | SwitchFeedForward
+        if "feed_forward" in experts_in:
+            self.feed_forward = SwitchFeedForward(config, decoder, rngs)
+        else:
+            self.feed_forward = DenseFeedForward(config, rngs)
         self.rate = config.dropout_rate
-        self.decoder, self.sparse = decoder, sparse
+        self.decoder = decoder
+        self.num_layers = config.num_decoder_layers if decoder else config.num_encoder_layers
 
     def __call__(
         self,
@@ -48,8 +58,8 @@ class Layer(nnx.Module):
         deterministic: bool,
         key: jax.Array | None,
         layer_index: Any = 0,
-    ) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, D] and, from a Switch layer, the router's statistics; see `Stack`.
+    ) -> tuple[jax.Array, list[RouterStatistics]]:
+        """[B, L, D] -> [B, L, D] and the statistics of its routers, if it has any; see `Stack`.
 
         `key` is that of the whole stack; `layer_index` makes the layer's noise its own.
         """
@@ -58,12 +68,16 @@ class Layer(nnx.Module):
         if key is not None and self.rate > 0:
             layer_key = jax.random.fold_in(key, layer_index)
             keys = list(jax.random.split(layer_key, KEYS_PER_LAYER))
-        x = self._attend(x, segments, bias, memory, memory_segments, keys)
+        x, statistics = self._attend(
+            x, segments, bias, memory, memory_segments, keys, deterministic, key, layer_index
+        )
         y = self.feed_forward_norm(x)
         noise = {"key": keys[4]}
-        if self.sparse:
+        if isinstance(self.feed_forward, SwitchFeedForward):
             noise = {"key": key, "shared_expert_key": keys[4], "layer_index": layer_index}
-        y, statistics = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
+        y, own = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
+        if own is not None:
+            statistics.append(own)
         return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
 
     def _attend(
@@ -74,20 +88,38 @@ class Layer(nnx.Module):
         memory: Any,
         memory_segments: Any,
         keys: list[Any],
-    ) -> jax.Array:
+        deterministic: bool = True,
+        key: jax.Array | None = None,
+        layer_index: Any = 0,
+    ) -> tuple[jax.Array, list[RouterStatistics]]:
         """[B, L, D] -> [B, L, D], after self-attention and, in the decoder, cross-attention."""
+        statistics = []
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
-            y = self.self_attention(
-                y, y, segments, segments, bias, causal=self.decoder, key=keys[0]
-            )
+            if isinstance(self.self_attention, SwitchAttention):
+                y, own = self.self_attention(
+                    y,
+                    segments,
+                    bias,
+                    causal=self.decoder,
+                    deterministic=deterministic,
+                    key=key,
+                    dropout_key=keys[0],
+                    # Past those of feed-forward layers, so that its noise is not theirs.
+                    layer_index=self.num_layers + layer_index,
+                )
+                statistics.append(own)
+            else:
+                y = self.self_attention(
+                    y, y, segments, segments, bias, causal=self.decoder, key=keys[0]
+                )
         x = constrain_batch(x + dropout(y, self.rate, keys[1]))
         if self.decoder:
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
                 y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
             x = constrain_batch(x + dropout(y, self.rate, keys[3]))
-        return x
+        return x, statistics
 
     def choose_experts(
         self,
@@ -96,12 +128,16 @@ class Layer(nnx.Module):
         bias: jax.Array,
         memory: Any = None,
         memory_segments: Any = None,
-    ) -> tuple[jax.Array, jax.Array]:
-        """[B, L, D] -> the experts and gates of each token in this Switch layer, [B, K, L] each."""
-        assert isinstance(self.feed_forward, SwitchFeedForward)
-        keys: list[Any] = [None] * KEYS_PER_LAYER
-        x = self._attend(x, segments, bias, memory, memory_segments, keys)
-        return self.feed_forward.choose_experts(self.feed_forward_norm(x))
+    ) -> list[ChosenExperts]:
+        """[B, L, D] -> the experts and gates of each token for each router, [B, K, L] each."""
+        chosen = []
+        if isinstance(self.self_attention, SwitchAttention):
+            chosen.append(self.self_attention.choose_experts(self.self_attention_norm(x)))
+        if isinstance(self.feed_forward, SwitchFeedForward):
+            keys: list[Any] = [None] * KEYS_PER_LAYER
+            x, _ = self._attend(x, segments, bias, memory, memory_segments, keys)
+            chosen.append(self.feed_forward.choose_experts(self.feed_forward_norm(x)))
+        return chosen
 
     def step(
         self,
@@ -115,7 +151,8 @@ class Layer(nnx.Module):
         cache: KeysAndValues,
     ) -> tuple[jax.Array, KeysAndValues]:
         """One new token of each beam, in the decoder; see `Stack.step`."""
-        y, new = self.self_attention.step(self.self_attention_norm(x), *cache, bias, position)
+        y = self.self_attention_norm(x)
+        y, new = self.self_attention.step(y, valid, *cache, bias, position)
         x = constrain_batch(x + y)
         y = self.cross_attention.step_cross(self.cross_attention_norm(x), *memory, memory_segments)
         x = constrain_batch(x + y)
@@ -124,7 +161,7 @@ class Layer(nnx.Module):
 
 
 class Block(nnx.Module):
-    """The layers between one Switch layer and the next: dense ones first, the Switch layer last."""
+    """The layers up to the next one with experts: dense ones first, that one last."""
 
     def __init__(self, config: ModelConfig, decoder: bool, keys: jax.Array) -> None:
         """`keys`: one for each layer."""
@@ -136,9 +173,9 @@ class Block(nnx.Module):
 
     def __call__(
         self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None, block_index: Any
-    ) -> tuple[jax.Array, RouterStatistics | None]:
-        """The same as `Layer`. The statistics are None in a dense model."""
-        statistics = None
+    ) -> tuple[jax.Array, list[RouterStatistics]]:
+        """The same as `Layer`."""
+        statistics: list[RouterStatistics] = []
         for i, layer in enumerate(self._layers()):
             x, statistics = layer(
                 x,
@@ -149,8 +186,8 @@ class Block(nnx.Module):
             )
         return x, statistics
 
-    def choose_experts(self, x: jax.Array, *args) -> tuple[jax.Array, jax.Array]:
-        """As `Layer.choose_experts`, in the Switch layer of the block."""
+    def choose_experts(self, x: jax.Array, *args) -> list[ChosenExperts]:
+        """As `Layer.choose_experts`, in the layer of the block that has experts."""
         *dense, switch = self._layers()
         for layer in dense:
             x, _ = layer(x, *args, deterministic=True, key=None)
@@ -207,7 +244,7 @@ class Stack(nnx.Module):
           key: for dropout and jitter; None = neither.
 
         Returns:
-          [B, L, D], and the routers' statistics with a leading axis of Switch layers
+          [B, L, D], and the routers' statistics with a leading axis of `ModelConfig.routers`
           (None in a dense model).
         """
         rate = self.config.dropout_rate
@@ -235,7 +272,7 @@ class Stack(nnx.Module):
         x, statistics = jax.lax.scan(
             body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
         )
-        return dropout(self.final_norm(x), rate, last_key), statistics
+        return dropout(self.final_norm(x), rate, last_key), _of_routers(statistics)
 
     def choose_experts(
         self,
@@ -243,15 +280,15 @@ class Stack(nnx.Module):
         segments: jax.Array,
         memory: jax.Array | None = None,
         memory_segments: Any = None,
-    ) -> tuple[jax.Array, jax.Array]:
-        """The experts of each token in each Switch layer, in evaluation.
+    ) -> ChosenExperts:
+        """The experts of each token by each router, in evaluation.
 
         Args:
           x, segments, memory, memory_segments: as for `__call__`.
 
         Returns:
-          [N, B, K, L] int32, N Switch layers, and the gates [N, B, K, L] float32. A token has them
-          whether or not it gets a slot.
+          [N, B, K, L] int32, N routers, and the gates [N, B, K, L] float32. A token has
+          them whether or not it gets a slot.
         """
         bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
         graph, state = nnx.split(self.blocks)
@@ -262,7 +299,7 @@ class Stack(nnx.Module):
             choices = block.choose_experts(x, *arrays)
             return block(x, *arrays, deterministic=True, key=None, block_index=0)[0], choices
 
-        return jax.lax.scan(body, constrain_batch(x), state)[1]
+        return _of_routers(jax.lax.scan(body, constrain_batch(x), state)[1])
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.
@@ -323,6 +360,18 @@ class Stack(nnx.Module):
     def _block(self, graph: nnx.GraphDef, state: nnx.State) -> Any:
         """One block of the scan, with its parameters in the form in which it computes with them."""
         return nnx.merge(graph, cast_and_gather(state, self.config.activation_dtype))
+
+
+def _of_routers(by_router: list[Any]) -> Any:
+    """For each router of a block arrays [blocks, ...] -> arrays [blocks x routers of a block, ...].
+
+    None where there are no routers.
+    """
+    if len(by_router) < 2:
+        return by_router[0] if by_router else None
+    return jax.tree.map(
+        lambda *arrays: jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:]), *by_router
+    )
 
 
 def stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:

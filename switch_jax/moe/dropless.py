@@ -113,7 +113,7 @@ def dropless_ffn(
       num_selected_experts: K.
 
     Returns:
-      [B, L, D], 0 on padding.
+      [B, L, D], or as wide as `wo` gives it, 0 on padding.
     """
     mesh = current_mesh()
     axis = expert_axis(weights.num_experts, mesh.shape)
@@ -159,7 +159,7 @@ def _dropless_ffn_local(
         y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
     else:
         y = _experts(tokens, expert_index, weights, activation)  # [K, T, D]
-    y = lax.psum(y, MODEL).reshape(-1, *x.shape)  # [K, B_local, L, D]
+    y = lax.psum(y, MODEL).reshape(-1, *x.shape[:-1], y.shape[-1])  # [K, B_local, L, D]
     gates = jnp.moveaxis(gates, 1, 0)[..., None]  # [K, B_local, L, 1]
     return jnp.sum(y.astype(jnp.float32) * gates, axis=0).astype(x.dtype)  # [B_local, L, D]
 
@@ -171,7 +171,8 @@ def _experts(
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
     """[T, D], [K, T] -> [K, T, D], each token through its experts; 0 for those not here."""
-    shape, experts_here = (*expert_index.shape, tokens.shape[-1]), weights.num_experts
+    width, experts_here = weights.wo.shape[-1], weights.num_experts
+    shape = (*expert_index.shape, width)
     tokens = jnp.concatenate([tokens] * shape[0])  # [K * T, D]
     expert_index = expert_index.reshape(-1)  # [K * T]
     count = tokens.shape[0]
@@ -194,7 +195,7 @@ def _experts(
         return lax.dynamic_update_slice_in_dim(results, y, row, axis=0)
 
     results = lax.fori_loop(
-        0, first_block[-1], compute, jnp.zeros_like(sorted_tokens)
+        0, first_block[-1], compute, jnp.zeros((sorted_tokens.shape[0], width), tokens.dtype)
     )  # [K * T + rows, D]
     # The inverse of `order`.
     position = jnp.zeros(count, jnp.int32)  # [K * T]

@@ -29,7 +29,7 @@ def expert_mlp(
       dropout: of the hidden activation [E_local, expert shards * G_local * C, F_local].
 
     Returns:
-      The shape of `buffers`.
+      The shape of `buffers`, or rows as wide as `wo` gives them.
     """
     shards, experts, rows, dim = buffers.shape
     wi, wo = jax.tree.map(lambda w: mark_varying(w, (DATA,)), (weights.wi, weights.wo))
@@ -45,7 +45,8 @@ def expert_mlp(
     hidden = activation(*[_matmul(x, w) for w in wi])  # [E_local, shards * rows, F_local]
     y = _matmul(dropout(hidden), wo)  # [E_local, shards * rows, D], the part of this device's F
     y = psum(y, (MODEL,))  # [E_local, shards * rows, D]
-    return jnp.swapaxes(y.reshape(experts, shards, rows, dim), 0, 1)  # [shards, E_local, rows, D]
+    y = y.reshape(experts, shards, rows, y.shape[-1])  # [E_local, shards, rows, D]
+    return jnp.swapaxes(y, 0, 1)  # [shards, E_local, rows, D]
 
 
 def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -108,8 +108,8 @@ def switch_ffn(
       layer_index: layers with the same key and different indices have different noise.
 
     Returns:
-      [B, L, D], exactly 0 for dropped tokens and padding (the residual connection carries them),
-      and the router's statistics.
+      [B, L, D], or as wide as `wo` gives it, exactly 0 for dropped tokens and padding (the residual
+      connection carries them), and the router's statistics.
 
     Raises:
       UserError: the experts or the groups do not divide over the mesh, or `group_size` does not
@@ -194,10 +194,10 @@ def _switch_ffn_local(
 
     with jax.named_scope("dispatch"):
         buffers = all_to_all(buffers)  # [expert_shards, E_local, G_local * C, D]
-        slots = buffers.reshape(-1, dim)  # [E * G_local * C, D]
+        slots = buffers.reshape(-1, buffers.shape[-1])  # [E * G_local * C, D]
         gates = tuple(gate.reshape(batch_shape) for gate in by_choice(assignment.gate))
         y = combine(slots, gates, indices)  # [B_local, L, D]
-    return y.reshape(batch, length, dim), statistics
+    return y.reshape(batch, length, y.shape[-1]), statistics
 
 
 def _route(

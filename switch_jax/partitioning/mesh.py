@@ -155,6 +155,13 @@ def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, BATCH))
 
 
+def constrain_heads(x: jax.Array) -> jax.Array:
+    """Splits [B, L, H * K] over the batch axes, and its heads over the model axis."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH, None, MODEL))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Axis 0 over the batch axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH))

@@ -17,6 +17,7 @@ RULES: dict[str, str | None] = {
     "embed": None,
     "mlp": MODEL,
     "heads": MODEL,
+    "joined_kv": None,  # heads too, of experts in attention, whose F is split
     "vocab": MODEL,
     "router": None,
     "relpos_buckets": None,

@@ -189,14 +189,18 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     """Gradients over the batch axes, tokens over the expert axis, activations over the model axis.
 
     Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight all-reduces
-    (section 5).
+    (section 5). In attention a token comes back from its expert as query and key.
     """
     model, shards = config.model, batch_shards(mesh.shape)
     activations = 2 * config.tokens_per_step / shards * model.embed_dim
     layers = model.num_encoder_layers + model.num_decoder_layers
-    sparse = sum(map(len, model.sparse_layers.values()))
+    both_ways = {
+        "feed_forward": 2.0,
+        "attention": 1 + 2 * model.num_heads * model.head_dim / model.embed_dim,
+    }
+    rows = sum(both_ways[sublayer] for places in model.routers.values() for _, sublayer in places)
     gradients = _shard_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
-    expert_bytes = 2 * sparse * model.train_expert_capacity_factor * activations * remote
+    expert_bytes = rows * model.train_expert_capacity_factor * activations * remote
     model_bytes = 4 * layers * activations * (1 - 1 / config.mesh.model)
     return gradients + expert_bytes + 2 * model_bytes

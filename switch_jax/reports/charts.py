@@ -197,7 +197,7 @@ def _routing(run: Run, stack: str, colour: str) -> list[Chart]:
 
     def lines(name: str) -> list[Line]:
         return [
-            Line(layer.step, getattr(layer, name), f"layer {layer.layer}", tint)
+            Line(layer.step, getattr(layer, name), layer.name, tint)
             for layer, tint in zip(layers, tints, strict=True)
         ]
 

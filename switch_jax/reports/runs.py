@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
 from switch_jax.reports.expert_tokens import LayerTokens, newest_expert_tokens
 from switch_jax.run_folder import (
@@ -56,11 +57,11 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class RouterLayer:
-    """The routing of one sparse layer.
+    """The routing of one Switch layer.
 
     Attributes:
       stack: "encoder" or "decoder".
-      layer: the layer's index in its stack.
+      name: of the layer in its stack, see `router_names`.
       step: [T] int.
       load: [T, E], fraction of the tokens that chose each expert; a row sums to 1. Padding does
         not count.
@@ -69,7 +70,7 @@ class RouterLayer:
     """
 
     stack: str
-    layer: int
+    name: str
     step: np.ndarray
     load: np.ndarray
     dropped: np.ndarray
@@ -77,7 +78,7 @@ class RouterLayer:
 
     @property
     def title(self) -> str:
-        return f"{self.stack.capitalize()} layer {self.layer} (Switch)"
+        return f"{self.stack.capitalize()} {self.name} (Switch)"
 
     @property
     def num_experts(self) -> int:
@@ -273,11 +274,15 @@ def _router_layers(records: list[Record]) -> Iterator[RouterLayer]:
         return
     first = routed[0]["router"]
     for stack in STACKS:
-        for i, layer in enumerate(first.get(stack, {}).get("layers", ())):
-            routers = [record["router"][stack] for record in routed]
+        if stack not in first:
+            continue
+        routers = [record["router"][stack] for record in routed]
+        layers = first[stack]["layers"]
+        sublayers = first[stack].get("sublayers", ["feed_forward"] * len(layers))
+        for i, name in enumerate(router_names(layers, sublayers)):
             yield RouterLayer(
                 stack=stack,
-                layer=layer,
+                name=name,
                 step=np.array([record["step"] for record in routed], int),
                 load=np.array([router["load"][i] for router in routers], float),
                 dropped=np.array([router["dropped"][i] for router in routers], float),

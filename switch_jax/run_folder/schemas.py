@@ -62,10 +62,11 @@ def training_seconds(spent: Mapping[str, float]) -> float:
 
 
 def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
-    """A stack has N layers of E experts each: load [N, E], dropped and entropy [N]."""
+    """A stack has N routers of E experts each: load [N, E], dropped and entropy [N]."""
     layers, experts = len(router["layers"]), {len(row) for row in router["load"]}
     sizes = [len(router["load"]), len(router["dropped"]), len(router["entropy"])]
-    if sizes != [layers] * 3 or len(experts) > 1 or 0 in experts:
+    sublayers = len(router.get("sublayers", router["layers"]))
+    if [*sizes, sublayers] != [layers] * 4 or len(experts) > 1 or 0 in experts:
         raise SchemaError(
             f"{name} has {layers} layers, but load, dropped and entropy of {sizes[0]}, {sizes[1]} "
             f"and {sizes[2]}, and rows of load of {', '.join(map(str, sorted(experts)))} experts"
@@ -88,6 +89,7 @@ _ROUTER = Object(
         "dropped": list_of(number),
         "entropy": list_of(number),
     },
+    optional={"sublayers": list_of(string)},
     unchecked={"max_over_mean": list_of(number), "dead_experts": list_of(integer)},
     consistency=_check_router_shapes,
 )

@@ -91,7 +91,7 @@ class Records:
         if self._model.num_experts:
             routers = {"encoder": mean.encoder_router, "decoder": mean.decoder_router}
             values["router"] = {
-                stack: _router(router, self._model.sparse_layers[stack])
+                stack: _router(router, self._model.routers[stack])
                 for stack, router in routers.items()
             }
         self._writer.write(RecordKind.TRAIN, step, training_seconds(now), values)
@@ -103,11 +103,15 @@ class Records:
             self._progress.say(warning)
 
 
-def _router(router: Any, layers: list[int]) -> dict[str, Any]:
-    """The routers of a stack, by layer. An expert is dead if no token of these steps chose it."""
+def _router(router: Any, places: list[tuple[int, str]]) -> dict[str, Any]:
+    """The routers of a stack, in order. An expert is dead if no token of these steps chose it.
+
+    `places` are the layer and the sublayer of each.
+    """
     load = np.array(router.load)  # [N, E]
     return {
-        "layers": layers,
+        "layers": [layer for layer, _ in places],
+        "sublayers": [sublayer for _, sublayer in places],
         "load": router.load,
         "max_over_mean": (load.max(1) / load.mean(1)).tolist(),
         "dead_experts": (load == 0).sum(1).tolist(),

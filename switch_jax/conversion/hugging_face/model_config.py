@@ -236,6 +236,11 @@ def _switch_fields(config: Config) -> dict[str, Any]:
             f"SHARED_EXPERT_MLP_DIM = {model.shared_expert_mlp_dim}: it cannot be written in their "
             "form"
         )
+    if model.expert_sublayers != "feed_forward":
+        raise UserError(
+            "Hugging Face's Switch Transformers have no experts in attention, and this model has "
+            f"EXPERT_SUBLAYERS = {model.expert_sublayers!r}: it cannot be written in their form"
+        )
     if model.load_balance == "bias":
         raise UserError(
             "Hugging Face's Switch Transformers have no biases to choose experts by, and this "
