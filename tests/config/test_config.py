@@ -51,6 +51,18 @@ def test_a_router_dtype_that_does_not_exist_is_refused():
         ({"ntlb_rounds": 2, "num_selected_experts": 2}, "ntlb_rounds = 2 .*_EXPERTS = 2: set one"),
         ({"shared_expert_mlp_dim": 0}, "shared_expert_mlp_dim = 0: it must be at least 1, or None"),
         ({"shared_expert_mlp_dim": 8, "num_experts": 0}, "= 8, and .* dense .*: set it to None"),
+        (
+            {"shared_expert_mlp_dim": 8, "expert_sublayers": "attention"},
+            "= 8 is for experts in feed-forward layers, and EXPERT_SUBLAYERS = 'attention' has",
+        ),
+        (
+            {"expert_sublayers": "mlp"},
+            "'mlp' is not known; write one of feed_forward, attention, bo",
+        ),
+        (
+            {"expert_sublayers": "attention", "num_experts": 0},
+            r"= 'attention', and the model is dense \(.*\): leave it at 'feed_forward', or",
+        ),
         ({"load_balance": "biases"}, "'biases' is not known; write one of loss, bias, none"),
         ({"load_balance": "bias", "num_experts": 0}, "'bias', and .* dense .*: leave it at 'loss'"),
         ({"load_balance": "bias", "router_policy": "sample"}, "= 'bias' is for .*take 'loss', or"),

@@ -245,3 +245,5 @@ def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):
         UserError, match="norm_epsilon = 1e-05, and the folder has 1e-06; num_experts = 8, and the"
     ):
         opened.check_model(other)
+    with pytest.raises(UserError, match="no experts in attention, .* = 'both': set it to 'feed_fo"):
+        opened.check_model(dataclasses.replace(model, expert_sublayers="both"))

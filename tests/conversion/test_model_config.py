@@ -101,6 +101,7 @@ def test_the_fields_of_routing():
         ({"expert_mlp_dim": 64}, None, "have one d_ff, and this model has MLP_DIM = 32 and EXP"),
         ({"num_selected_experts": 2}, None, "one most probable expert, .*_EXPERTS = 2: it"),
         ({"shared_expert_mlp_dim": 8}, None, "no shared expert, .*SHARED_EXPERT_MLP_DIM = 8: it"),
+        ({"expert_sublayers": "both"}, None, "no experts in attention, .*_SUBLAYERS = 'both': it"),
         ({"load_balance": "bias"}, None, "have no biases .* LOAD_BALANCE = 'bias': it cannot be"),
         ({"ntlb_rounds": 2}, None, "one most probable expert, and this model has NTLB_ROUNDS = 2"),
         (

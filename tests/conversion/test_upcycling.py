@@ -116,6 +116,10 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
         dense_twin(two, scaled=True)
     with pytest.raises(UserError, match="shared expert could begin from: set SHARED_EXPERT_MLP"):
         dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8))
+    with pytest.raises(
+        UserError, match="EXPERT_SUBLAYERS = 'both': .* set it to 'feed_forward', or"
+    ):
+        dense_twin(dataclasses.replace(SWITCH, expert_sublayers="both"))
 
 
 def test_noise_is_relative_to_each_matrix_and_of_each_expert():

@@ -1,5 +1,6 @@
 """The runs in gin/paper, against the figures that the paper prints."""
 
+import dataclasses
 import json
 import math
 import re
@@ -42,6 +43,7 @@ FILES = {
     "table_9_t5_xxl": T5_XXL,
     "table_9_switch_xxl": (395e9, 6.3e12),
     "table_9_switch_c": (1571e9, 890e9),
+    "table_10_attention_experts": (None, None),
     "table_11_router_policies": EXPERTS_32,
     "figures_1_4_5_6_t5_base": T5_BASE,
     "figures_1_4_5_6_switch_base": EXPERTS_64,
@@ -131,6 +133,28 @@ def test_each_of_few_experts_has_a_core(experts):
     check_sizes(config, mesh_of(config).shape)
 
 
+@pytest.mark.parametrize(
+    ("sublayers", "in_feed_forward", "in_attention"),
+    [("feed_forward", 12, 0), ("attention", 0, 12), ("both", 12, 12)],
+)
+def test_experts_of_table_10(sublayers, in_feed_forward, in_attention):
+    """By hand, from T5-Base: D = H K = 768, F = 3072, 6 + 6 layers with 32 experts.
+
+    The paper prints no sizes. An expert in attention has a matrix [D, F] and two [F, H K].
+    """
+    config = read("table_10_attention_experts", f"EXPERT_SUBLAYERS='{sublayers}'")
+    check_sizes(config, mesh_of(config).shape)
+    d, f, experts = 768, 3072, 32
+    count = 222_903_552 + in_feed_forward * ((experts - 1) * 2 * d * f + d * experts)
+    count += in_attention * (experts * 3 * d * f + d * experts - 3 * d**2)
+    assert parameters(config) == count
+    dense = forward_flops(
+        dataclasses.replace(config.model, num_experts=0, expert_sublayers="feed_forward"), 512, 114
+    )
+    more = 2 * (512 + 114) * in_attention // 2 * (3 * d * f - 3 * d**2)
+    assert forward_flops(config.model, 512, 114) == dense + more
+
+
 def test_sparse_and_dense_languages_have_the_same_flops():
     models = [read(f"figures_7_8_{name}").model for name in ("mt5_base", "mswitch_base")]
     dense, sparse = (forward_flops(model, 1024, 256) for model in models)
@@ -139,9 +163,12 @@ def test_sparse_and_dense_languages_have_the_same_flops():
 
 
 def test_what_sets_the_rows_apart():
-    """Batches of 2^20 tokens; Tables 1, 2 and 3."""
+    """Batches of 2^20 tokens, of 2^19 in Table 10; Tables 1, 2 and 3."""
     runs = {name: read(name) for name in FILES}
-    assert {c.run.batch_size * c.data.lengths[0] for c in runs.values()} == {2**20}
+    batches = {name: c.run.batch_size * c.data.lengths[0] for name, c in runs.items()}
+    assert batches == {**dict.fromkeys(FILES, 2**20), "table_10_attention_experts": 2**19}
+    table_10 = runs["table_10_attention_experts"].model
+    assert (table_10.expert_sublayers, table_10.activation_dtype) == ("attention", "float32")
     assert runs["table_1_switch_base"].model.train_expert_capacity_factor == 1.0
     assert runs["table_1_switch_base_plus"].model.train_expert_capacity_factor == 1.0
     assert runs["table_1_moe_base"].model.num_selected_experts == 2

@@ -61,6 +61,17 @@ def test_parameter_count_by_hand():
     decoder += expert_layer - feed_forward
     assert parameter_count(sparse) == encoder + decoder + around
 
+    # One router and one set of input projections; 2 output projections [E, F, H K], and `out`.
+    attention_experts = 5 * 7 * (2 * 4 + 2 * 6) + 4 * 5 + 6 * 4 + 4
+    both = dataclasses.replace(sparse, expert_sublayers="both")
+    encoder += attention_experts - attention
+    decoder += attention_experts - attention
+    assert parameter_count(both) == encoder + decoder + around
+    alone = dataclasses.replace(sparse, expert_sublayers="attention")
+    encoder += feed_forward - expert_layer
+    decoder += feed_forward - expert_layer
+    assert parameter_count(alone) == encoder + decoder + around
+
 
 @pytest.mark.parametrize(
     ("model", "flops"),

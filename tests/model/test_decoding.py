@@ -26,6 +26,8 @@ TWO_EXPERTS = dataclasses.replace(
     SWITCH, num_selected_experts=2, second_expert_policy="random", shared_expert_mlp_dim=16,
     load_balance="bias",
 )  # fmt: skip
+# Experts in self-attention too; smaller weights, as products of them multiply what is rounded.
+BOTH = dataclasses.replace(SWITCH, expert_sublayers="both", load_balance="bias", scale=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,8 @@ def step_by_step(model, batch):
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH, TWO_EXPERTS],
-    ids=["dense", "switch", "two"],
+    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH, TWO_EXPERTS, BOTH],
+    ids=["dense", "switch", "two", "both"],
 )
 def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
     whole = jax.jit(lambda batch: at_once(model, batch))

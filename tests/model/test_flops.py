@@ -58,6 +58,25 @@ def test_each_of_a_tokens_experts_counts_as_far_as_there_are_slots():
     assert forward_flops(two, 16, 3) - forward_flops(one, 16, 3) == 2 * matrices * tokens
 
 
+@pytest.mark.parametrize(("sublayers", "is_sparse"), [("attention", False), ("both", True)])
+def test_experts_in_attention_are_counted(sublayers, is_sparse):
+    """D 4, F 8, of experts 5, H x K = 6, E 4; 2 + 2 layers, of which 1 + 1 have experts; ReLU."""
+    model = ModelConfig(
+        num_embeddings=10, embed_dim=4, mlp_dim=8, expert_mlp_dim=5, head_dim=3, num_heads=2,
+        num_encoder_layers=2, num_decoder_layers=2, num_experts=4, num_selected_experts=2,
+        train_expert_capacity_factor=1.5,
+    )  # fmt: skip
+    experts, expert = dataclasses.replace(model, expert_sublayers=sublayers), 4 * 5 + 2 * 5 * 6
+    plain = model if is_sparse else dataclasses.replace(
+        model, num_experts=0, num_selected_experts=1
+    )  # fmt: skip
+    tokens, replaced = 16 + 3, 3 * 4 * 6  # the matrices of query, key and value
+    more = forward_flops(experts, 16, 3) - forward_flops(plain, 16, 3)
+    assert more == 2 * tokens * (2 * expert - replaced)
+    more = training_flops(experts, 16, 3) - training_flops(plain, 16, 3)
+    assert more == pytest.approx(6 * tokens * (1.5 * expert + 4 * 4 - replaced))
+
+
 def test_t5_base_takes_6_8_teraflop_for_16_rows():
     model = ModelConfig(
         num_embeddings=32128,

@@ -23,6 +23,7 @@ SWITCH = dataclasses.replace(
 )
 # Here an expert has a single slot in it.
 OVERFLOWING = dataclasses.replace(SWITCH, eval_expert_capacity_factor=0.5)
+OVERFLOWING_TWICE = dataclasses.replace(OVERFLOWING, expert_sublayers="both")
 
 init = jax.jit(init_parameters, static_argnums=0)
 
@@ -34,7 +35,10 @@ def _apply(model, parameters, batch, *, deterministic, key):
 
 def _run(model, *batch, deterministic=True, key=None):
     """Output for inputs, targets, and the segments of both."""
-    parameters = init(SWITCH if model.num_experts else DENSE, jax.random.key(0))
+    sizes = DENSE
+    if model.num_experts:
+        sizes = dataclasses.replace(SWITCH, expert_sublayers=model.expert_sublayers)
+    parameters = init(sizes, jax.random.key(0))
     return _apply(model, parameters, batch, deterministic=deterministic, key=key)
 
 
@@ -67,27 +71,29 @@ def test_packed_examples_are_independent(model):
     np.testing.assert_allclose(packed[0, 4:6], apart[1, :2], atol=1e-5)
 
 
-def test_a_target_token_sees_nothing_to_its_right_even_when_experts_overflow():
+@pytest.mark.parametrize("model", [OVERFLOWING, OVERFLOWING_TWICE], ids=["feed_forward", "both"])
+def test_a_target_token_sees_nothing_to_its_right_even_when_experts_overflow(model):
     inputs, targets, ones = _tokens(0), _tokens(1), np.ones((ROWS, LENGTH), np.int32)
-    before = _run(OVERFLOWING, inputs, targets, ones, ones)
+    before = _run(model, inputs, targets, ones, ones)
     assert float(before.decoder.dropped.min()) > 0.3, "the case should overflow"
     changed = targets.copy()
     changed[:, 5] = targets[:, 5] % 31 + 1
-    after = _run(OVERFLOWING, inputs, changed, ones, ones)
+    after = _run(model, inputs, changed, ones, ones)
     np.testing.assert_allclose(after.logits[:, :5], before.logits[:, :5], atol=1e-6)
     difference = np.abs(after.logits - before.logits).max(-1)
     assert difference[:, 5:].max(1).min() > 1e-3
 
 
-def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_overflow():
+@pytest.mark.parametrize("model", [OVERFLOWING, OVERFLOWING_TWICE], ids=["feed_forward", "both"])
+def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_overflow(model):
     inputs, targets = _tokens(0), _tokens(1)
     # Padding before and between real tokens, whose slots it could take.
     segments = np.array([[0, 1, 1, 0, 1, 1, 1, 0]] * ROWS, np.int32)
-    before = _run(OVERFLOWING, inputs, targets, segments, segments)
+    before = _run(model, inputs, targets, segments, segments)
     assert float(before.encoder.dropped.min()) > 0.1, "the case should overflow"
     padding = segments == 0
     after = _run(
-        OVERFLOWING,
+        model,
         np.where(padding, _tokens(2), inputs),
         np.where(padding, _tokens(3), targets),
         segments,
@@ -144,6 +150,7 @@ def test_initial_kernels_have_variance_s_over_fan_in_and_nothing_beyond_2_sigma(
         num_decoder_layers=4,
         num_experts=8,
         expert_mlp_dim=96,
+        expert_sublayers="both",
         activation="gated-gelu",
         tie_embeddings=False,
         scale=scale,
@@ -153,6 +160,7 @@ def test_initial_kernels_have_variance_s_over_fan_in_and_nothing_beyond_2_sigma(
         "key": 64, "value": 64, "out": 2 * 16,
         "router": 64, "wi_0": 64, "wi_1": 64, "logits": 64,
         "layer_0 wo": 160, "layer_1 wo": 96,  # dense, expert
+        "query_wo": 96 * 16, "key_wo": 96,
     }  # fmt: skip
     seen = set()
     for path, values in jax.tree_util.tree_leaves_with_path(init(model, jax.random.key(0))):
@@ -188,16 +196,20 @@ def test_no_two_layers_experts_or_kernels_start_alike():
     assert len(corners) == len(kernels)
 
 
-@pytest.mark.parametrize("changes", [{}, {"sparse_step": 1}, {"num_experts": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"sparse_step": 1}, {"num_experts": 2}, {"expert_sublayers": "both"}]
+)
 def test_all_but_the_experts_start_as_in_the_dense_model_of_the_seed(changes):
     """So that two runs of one seed differ by their experts alone."""
     model = dataclasses.replace(SWITCH, num_encoder_layers=4, scale=DENSE.scale, **changes)
-    dense = init(dataclasses.replace(model, num_experts=0), jax.random.key(0))
+    dense = dataclasses.replace(model, num_experts=0, expert_sublayers="feed_forward")
+    dense = init(dense, jax.random.key(0))
     compared = 0
     for path, values in jax.tree_util.tree_leaves_with_path(init(model, jax.random.key(0))):
         names = [entry.key for entry in path]
         is_sparse = names[-2] == "feed_forward" and names[2] == f"layer_{model.sparse_step - 1}"
-        if is_sparse:
+        if is_sparse or names[-1] in ("router", "wi_0", "query_wo", "key_wo"):
+            assert names[-2] in ("feed_forward", "self_attention")
             continue
         own_layers = slice(None)
         if names[1] == "blocks":

@@ -36,6 +36,25 @@ def test_reads_everything_a_run_wrote(make_run):
     np.testing.assert_allclose(run.layers[0].load.sum(1), 1)
 
 
+def test_routers_in_attention_are_named(make_run):
+    """Runs of earlier versions do not say where a router is."""
+    folder = make_run(
+        "both", num_experts=4, steps=40, stacks={"encoder": [1, 1], "decoder": [1, 1]}
+    )
+    assert [layer.title for layer in read_run(folder).layers][:1] == ["Encoder layer 1 (Switch)"]
+    metrics = folder / "metrics.jsonl"
+    layers, named = (
+        '"layers": [1, 1]',
+        '"layers": [1, 1], "sublayers": ["attention", "feed_forward"]',
+    )
+    metrics.write_text(metrics.read_text().replace(layers, named))
+    assert [layer.title for layer in read_run(folder).layers] == [
+        f"{stack} layer 1 {sublayer} (Switch)"
+        for stack in ("Encoder", "Decoder")
+        for sublayer in ("attention", "feed_forward")
+    ]
+
+
 def test_a_dense_run_has_no_router(make_run):
     run = read_run(make_run("dense", num_experts=0, steps=100))
     assert run.dense and not run.sparse and run.layers == ()

@@ -95,7 +95,7 @@ def test_what_a_run_leaves_behind(whole):
     # Every 2 steps, and before each checkpoint (3, 6): none is ahead of the metrics.
     assert [r["step"] for r in records] == [2, 3, 4, 6]
     router = records[-1]["router"]["encoder"]
-    assert router["layers"] == [0]
+    assert (router["layers"], router["sublayers"]) == ([0], ["feed_forward"])
     np.testing.assert_allclose(np.sum(router["load"], 1), 1.0, rtol=1e-5)
     assert 0 <= router["dropped"][0] < 1 and 0 < router["entropy"][0] <= np.log(4)
     assert records[-1]["neg_log_perplexity"] == -records[-1]["cross_entropy"]

@@ -238,6 +238,9 @@ def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
     message = "UPCYCLE = 'copy' takes a checkpoint of a dense model"
     _refused(message, new, 9, pretrained[0], upcycle="copy")
     _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")
+    attention = dataclasses.replace(MODEL, expert_sublayers="attention")
+    message = "where self_attention does, EXPERT_SUBLAYERS"
+    _refused(message, new, 9, pretrained[0], model=attention)
 
 
 def test_the_optimizer_goes_on_too_if_asked(pretrained, tmp_path):

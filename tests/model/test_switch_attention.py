@@ -1,0 +1,218 @@
+"""Experts in attention (App. A), against attention and one-hot experts written out in NumPy."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from switch_jax.config import LossConfig, MeshConfig
+from switch_jax.config.model import router_names
+from switch_jax.model import bind, init_parameters
+from switch_jax.model.switch_attention import SwitchAttention
+from switch_jax.moe import expert_capacity
+from switch_jax.partitioning.mesh import batch_sharding, make_mesh
+from switch_jax.train_step.state import abstract_model, init_state
+from switch_jax.train_step.step import make_train_step
+from tests.moe import reference
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+
+B, L, D, F, E, H, K = 8, 8, 12, 16, 4, 2, 4
+CONFIG = tiny_model(
+    embed_dim=D, mlp_dim=64, expert_mlp_dim=F, num_heads=H, head_dim=K, num_experts=E, group_size=L,
+    expert_sublayers="attention", train_expert_capacity_factor=1.0,
+)  # fmt: skip
+# Two experts a token, in all layers.
+BOTH = tiny_model(
+    expert_sublayers="both", num_selected_experts=2, jitter_noise=0.1, expert_dropout_rate=0.2,
+    group_size=8, sparse_step=1, num_decoder_layers=1,
+)  # fmt: skip
+LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
+SGD = optax.with_extra_args_support(optax.sgd(1.0))
+
+init = jax.jit(init_parameters, static_argnums=0)
+
+
+def _inputs():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(B, L, D))
+    # Two packed examples in most rows, and padding.
+    segments = np.sort(rng.integers(0, 3, (B, L)), axis=1)[:, ::-1]
+    weights = {
+        "router": rng.normal(size=(D, E)),
+        "wi_0": rng.normal(size=(E, D, F)) / D**0.5,
+        "query_wo": rng.normal(size=(E, F, H * K)) / F**0.5,
+        "key_wo": rng.normal(size=(E, F, H * K)) / F**0.5,
+        "out": rng.normal(size=(H * K, D)) / D**0.5,
+    }
+    bias = rng.normal(size=(H, 2 * L))
+    return x, segments.astype(np.int32), weights, bias, rng.normal(size=x.shape)
+
+
+def _heads(x):
+    return x.reshape(B, L, H, K)
+
+
+def _reference(x, segments, weights, bias, y_weights, causal):
+    """The sum of y * y_weights and of the router's losses, and its gradients by x and weights."""
+    valid, capacity = segments != 0, expert_capacity(L, E, 1.0)
+    wo = np.concatenate([weights["query_wo"], weights["key_wo"]], axis=-1)
+    logits = x @ weights["router"]
+    made = reference.switch_ffn(x, logits, capacity, valid, weights["wi_0"], wo)
+    q, k = (_heads(half) for half in np.split(made, 2, axis=-1))
+    query, key = np.arange(L)[:, None], np.arange(L)[None, :]
+    scores = np.einsum("blhk,bmhk->bhlm", q, k) + bias[:, L + query - key]
+    mask = (segments[:, :, None] == segments[:, None, :]) & valid[:, None, :]
+    if causal:
+        mask = mask & (query >= key)
+    scores = np.where(mask[:, None], scores, -1e30)
+    attention = reference.softmax(scores)  # [B, H, L, M]
+    summed = np.einsum("bhlm,bmhk->blhk", attention, k).reshape(B, L, -1)
+
+    summed_grad = y_weights @ weights["out"].T
+    attention_grad = np.einsum("blhk,bmhk->bhlm", _heads(summed_grad), k)
+    mean = (attention * attention_grad).sum(-1, keepdims=True)
+    scores_grad = np.where(mask[:, None], attention * (attention_grad - mean), 0)
+    q_grad = np.einsum("bhlm,bmhk->blhk", scores_grad, k)
+    k_grad = np.einsum("bhlm,blhk->bmhk", scores_grad, q)
+    k_grad += np.einsum("bhlm,blhk->bmhk", attention, _heads(summed_grad))  # as the value
+    made_grad = np.concatenate([g.reshape(B, L, -1) for g in (q_grad, k_grad)], axis=-1)
+    # All but the losses of the router is linear in what the experts made.
+    loss, (x_grad, router, wi, wo_grad) = reference.loss_and_gradients(
+        x, (weights["router"], (weights["wi_0"],), wo), capacity, valid, made_grad
+    )
+    loss += (summed @ weights["out"] * y_weights).sum() - (made * made_grad).sum()
+    query_wo, key_wo = np.split(wo_grad, 2, axis=-1)
+    out = np.einsum("bli,bld->id", summed, y_weights)
+    gradients = {"router": router, "wi_0": wi, "query_wo": query_wo, "key_wo": key_wo, "out": out}
+    return loss, (x_grad, gradients), made
+
+
+def _loss(x, weights, segments, bias, y_weights, causal):
+    layer = SwitchAttention(CONFIG, causal, nnx.Rngs(0))
+    for name, value in weights.items():
+        getattr(layer, name)[...] = value
+    y, statistics = layer(x, segments, bias, causal=causal, deterministic=False, key=None)
+    return (y * y_weights).sum() + statistics.load_balance_loss + statistics.z_loss
+
+
+@pytest.mark.parametrize(
+    ("mesh", "causal"),
+    [((1, 1, 1), False), ((1, 1, 1), True), ((2, 4, 1), True), ((1, 4, 2), False)],
+)
+def test_output_and_gradients_are_those_of_the_reference(mesh, causal):
+    x, segments, weights, bias, y_weights = _inputs()
+    loss, expected, made = _reference(x, segments, weights, bias, y_weights, causal)
+    dropped = (made[segments != 0] == 0).all(-1)
+    assert 0.05 < dropped.mean() < 0.5, "the case should overflow"
+    single = jax.tree.map(np.float32, (x, weights, bias, y_weights))
+    with jax.set_mesh(make_mesh(MeshConfig(*mesh), jax.devices()[: np.prod(mesh)])):
+        function = jax.value_and_grad(_loss, argnums=(0, 1))
+        compiled = jax.jit(function, static_argnums=5)
+        got_loss, got = compiled(*single[:2], segments, *single[2:], causal)
+        got_loss, got = jax.device_get((got_loss, got))
+    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+def test_devices_split_experts_and_their_hidden_units_and_not_the_heads():
+    mesh = make_mesh(MeshConfig(1, 4, 2))
+    layer = abstract_model(BOTH, MeshConfig(), mesh)["encoder"]["blocks"]["layer_0"]
+    specs = {name: tuple(x.sharding.spec) for name, x in layer["self_attention"].items()}
+    assert specs == {
+        "router": (None, None, None),
+        "wi_0": (None, "expert", None, "model"),
+        "query_wo": (None, "expert", "model", None),
+        "key_wo": (None, "expert", "model", None),
+        "out": (None, "model", None),
+    }
+
+
+@functools.cache
+def _train_step(model, mesh=(1, 1, 1)):
+    config = tiny_config(model, loss=LOSS)
+    mesh = make_mesh(MeshConfig(*mesh), jax.devices()[: np.prod(mesh)])
+    with jax.set_mesh(mesh):
+        state = jax.jit(lambda key: init_state(config, SGD, key))(jax.random.key(1))
+        batch = jax.device_put(random_batch(8), batch_sharding(mesh))
+        return jax.device_get(jax.jit(make_train_step(config, SGD))(state, batch)[1])
+
+
+def test_the_losses_of_both_routers_of_a_layer_are_in_the_total():
+    metrics = _train_step(BOTH)
+    routers = metrics.encoder_router, metrics.decoder_router
+    assert [router.load.shape for router in routers] == [(4, 4), (2, 4)]
+    assert min(r.load_balance_loss.min() for r in routers) > 0.9  # 1 at balance
+    of_routers = sum(0.1 * r.load_balance_loss.sum() + 0.01 * r.z_loss.sum() for r in routers)
+    expected = metrics.cross_entropy + metrics.z_loss + of_routers
+    np.testing.assert_allclose(metrics.loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mesh"),
+    [
+        ({}, (2, 2, 2)),
+        pytest.param({}, (1, 8, 1), marks=pytest.mark.slow),
+        ({"scan_layers": False, "remat_policy": "minimal"}, (1, 1, 1)),
+    ],
+)
+def test_a_step_is_the_same_on_every_mesh_unscanned_and_rematerialised(changes, mesh):
+    expected = _train_step(BOTH)
+    got = _train_step(dataclasses.replace(BOTH, **changes), mesh)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_comes_first_and_no_two_routers_have_the_same_noise():
+    """Routers of zeros: with 'sample' their loads are what the noise alone makes of the tokens."""
+    model = dataclasses.replace(BOTH, num_selected_experts=1, router_policy="sample")
+    parameters = init(model, jax.random.key(0))
+    layer = parameters["encoder"]["blocks"]["layer_0"]
+    layer["feed_forward"]["router"] *= 0
+    batch = random_batch(8)
+
+    @jax.jit
+    def statistics(parameters):
+        return bind(model, parameters)(
+            batch["encoder_tokens"], batch["decoder_input_tokens"], batch["encoder_segments"],
+            batch["decoder_segments"], deterministic=False, key=jax.random.key(0),
+        ).encoder  # fmt: skip
+
+    is_uniform = np.isclose(statistics(parameters).entropy, np.log(4), atol=1e-6)
+    assert is_uniform.tolist() == [False, True, False, True]
+    assert model.routers["encoder"] == [
+        (0, "attention"), (0, "feed_forward"), (1, "attention"), (1, "feed_forward"),
+    ]  # fmt: skip
+    names = router_names(*zip(*model.routers["encoder"], strict=True))
+    assert names[:2] == ["layer 0 attention", "layer 0 feed_forward"]
+    layer["self_attention"]["router"] *= 0
+    loads = np.asarray(statistics(parameters).load)
+    assert len({tuple(load) for load in loads}) == 4
+
+
+def test_the_chosen_experts_are_those_that_the_load_counts():
+    parameters = init(BOTH, jax.random.key(0))
+    batch = random_batch(8)
+    arguments = [
+        batch[name]
+        for name in (
+            "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments",
+        )
+    ]  # fmt: skip
+
+    @jax.jit
+    def run(parameters):
+        model = bind(BOTH, parameters)
+        return model(*arguments, deterministic=True), model.choose_experts(*arguments)
+
+    output, chosen = run(parameters)
+    for stack in ("encoder", "decoder"):
+        experts, _ = chosen[stack]  # [N, B, K, L], of which the load counts the first
+        real = batch[f"{stack}_segments"] > 0
+        load = [np.bincount(e[:, 0][real], minlength=4) / real.sum() for e in np.asarray(experts)]
+        np.testing.assert_allclose(getattr(output, stack).load, load, rtol=1e-5)
+        assert not np.allclose(load[0], load[1])
