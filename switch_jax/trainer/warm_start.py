@@ -202,7 +202,7 @@ def _advice(config: Config) -> str:
     if config.model.num_experts:
         return (
             "to start from a dense model's checkpoint set UPCYCLE = 'copy'; where router_bias "
-            "alone differs, set LOAD_BALANCE as that run had it, and where self_attention does, "
+            "alone differs, set LOAD_BALANCE as that run had it; where self_attention differs, "
             "EXPERT_SUBLAYERS"
         )
     return ""

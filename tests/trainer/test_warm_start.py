@@ -239,7 +239,7 @@ def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
     _refused(message, new, 9, pretrained[0], upcycle="copy")
     _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")
     attention = dataclasses.replace(MODEL, expert_sublayers="attention")
-    message = "where self_attention does, EXPERT_SUBLAYERS"
+    message = "where self_attention differs, EXPERT_SUBLAYERS"
     _refused(message, new, 9, pretrained[0], model=attention)
 
 
