@@ -171,7 +171,7 @@ class CheckpointEvaluator:
             "split": data.split,
             "max_examples": self._num_examples,
         }
-        records = expert_records(counts, config.model.sparse_layers, vocabularies(data))
+        records = expert_records(counts, config.model.routers, vocabularies(data))
         self._write_lines(self._expert_tokens_file(step), [{**common, **r} for r in records])
 
     def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:

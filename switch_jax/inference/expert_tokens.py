@@ -41,7 +41,7 @@ def count_expert_tokens(
       batches: at least one.
 
     Returns:
-      For each stack and each of its Switch layers [E, V] int64, V token ids.
+      For each stack and each of its routers [E, V] int64, V token ids.
     """
     choose = expert_chooser(config, mesh)
     counts: dict[str, list[csr_array]] = {}
@@ -66,20 +66,20 @@ def _count(experts: np.ndarray, tokens: np.ndarray, config: ModelConfig) -> csr_
 
 def expert_records(
     counts: Mapping[str, list[csr_array]],
-    layers: Mapping[str, list[int]],
+    routers: Mapping[str, list[tuple[int, str]]],
     vocabularies: Mapping[str, seqio.Vocabulary],
 ) -> list[dict[str, Any]]:
     """What is written of each expert, see the kind `expert_tokens` in docs/run_folder.md.
 
     Args:
       counts: from `count_expert_tokens`.
-      layers: the indices of the Switch layers in each stack.
+      routers: the layer and the sublayer of each, see `ModelConfig.routers`.
       vocabularies: of 'inputs' and 'targets'.
     """
     return [
-        {"stack": stack, "layer": layer, "expert": expert, **listed}
-        for stack, of_layers in counts.items()
-        for layer, of_experts in zip(layers[stack], of_layers, strict=True)
+        {"stack": stack, "layer": layer, "sublayer": sublayer, "expert": expert, **listed}
+        for stack, of_routers in counts.items()
+        for (layer, sublayer), of_experts in zip(routers[stack], of_routers, strict=True)
         for expert, listed in enumerate(_listed(of_experts, vocabularies[_READ[stack][2]]))
     ]
 

@@ -3,8 +3,10 @@
 import dataclasses
 import html
 import itertools
+import operator
 from collections.abc import Sequence
 
+from switch_jax.config.model import router_names
 from switch_jax.run_folder import Record
 
 _ROWS = 64  # of a layer's table
@@ -32,12 +34,17 @@ def newest_expert_tokens(files: Sequence[Sequence[Record]]) -> tuple[LayerTokens
     records = [record for file in files for record in file]
     newest = max((record["step"] for record in records), default=None)
     current = [record for record in records if record["step"] == newest]
-    by_layer = itertools.groupby(current, _title)
-    return tuple(LayerTokens(title, tuple(experts)) for title, experts in by_layer)
+    layers = [record["layer"] for record in current]
+    sublayers = [record.get("sublayer", "feed_forward") for record in current]
+    titles = map(_title, current, router_names(layers, sublayers))
+    by_layer = itertools.groupby(zip(titles, current, strict=True), operator.itemgetter(0))
+    return tuple(
+        LayerTokens(title, tuple(record for _, record in experts)) for title, experts in by_layer
+    )
 
 
-def _title(record: Record) -> str:
-    layer = f"{record['stack'].capitalize()} layer {record['layer']}"
+def _title(record: Record, name: str) -> str:
+    layer = f"{record['stack'].capitalize()} {name}"
     return f"{layer}: {record['task']} ({record['split']}), step {record['step']:,}"
 
 

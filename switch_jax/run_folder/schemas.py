@@ -207,6 +207,7 @@ EXPERT_TOKENS: Mapping[str, Object] = {
             "typical": list_of(string),
             "typical_ratios": list_of(_RATIO),
         },
+        optional={"sublayer": string},
         unchecked=_TRAINING_TIME,
         consistency=_check_lists,
     )

@@ -82,10 +82,11 @@ def test_the_most_frequent_tokens_and_those_that_are_typical():
     by_hand[1, ids] = 240, 15, 0, 45
     vocabularies = {"inputs": seqio.ByteVocabulary()}
     counts = {"encoder": [csr_array(by_hand)]}
-    first, second, unused = expert_records(counts, {"encoder": [1]}, vocabularies)
+    first, second, unused = expert_records(counts, {"encoder": [(1, "feed_forward")]}, vocabularies)
     assert first == {
         "stack": "encoder",
         "layer": 1,
+        "sublayer": "feed_forward",
         "expert": 0,
         "tokens": 100,
         "share": 0.25,

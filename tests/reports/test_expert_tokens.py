@@ -49,6 +49,14 @@ def test_the_page_has_a_table_for_each_layer_of_the_newest_checkpoint(make_run, 
     assert words == ["0", "50.0", "%", *frequent, "▁Kenya", "8.0×"]
 
 
+def test_the_experts_of_attention_have_a_table_of_their_own(make_run):
+    run = make_run("switch", num_experts=4, steps=40)
+    sublayers = "attention", "feed_forward"
+    write(run, 1000, [expert(1000, 1, i, sublayer=s) for s in sublayers for i in (0, 1)])
+    titles = [layer.title.partition(":")[0] for layer in read_run(run).expert_tokens]
+    assert titles == [f"Encoder layer 1 {sublayer}" for sublayer in sublayers]
+
+
 def test_of_many_experts_those_with_the_most_tokens_are_shown(make_run, tmp_path):
     run = make_run("switch", num_experts=4, steps=40)
     shares = [0.001] * 6 + [0.02] * 64
