@@ -101,8 +101,7 @@ def main() -> None:
     flags = parser.parse_args()
     flags.output.mkdir(parents=True, exist_ok=True)
     sizes: collections.Counter[str] = collections.Counter()
-    # Train last: `make languages` takes the last file as the sign that all is there.
-    for (code, split), lines in sorted(build(flags.packages).items(), reverse=True):
+    for (code, split), lines in build(flags.packages).items():
         write_lines(flags.output / f"{code}.{split}.txt.gz", lines)
         sizes[split] += sum(map(len, lines))
         print(f"{code}.{split}: {len(lines)} passages, {sum(map(len, lines))} characters")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.errors import UserError
 from switch_jax.tasks.english import DATA
 from tests.tasks.records import restore
 from tests.tasks.test_mc4 import CODES
@@ -108,3 +109,9 @@ def test_the_built_text_is_read_by_code_and_sampled_by_size(tmp_path, monkeypatc
     sizes = {code: (folder / f"{code}.train.txt.gz").stat().st_size for code in ("ja", "ko")}
     ratio = rates["large_multilingual.ja"] / rates["large_multilingual.ko"]
     assert ratio == pytest.approx((sizes["ja"] / sizes["ko"]) ** 0.3)
+
+
+def test_text_that_is_not_built_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no file runs/large_multilingual/\w+\.train.txt.gz"):
+        mixing_rates("large_multilingual", tasks_of("large_multilingual"))
