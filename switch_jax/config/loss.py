@@ -11,7 +11,7 @@ class LossConfig:
 
     Attributes:
       z_loss: of logsumexp^2 of the output logits (T5: 1e-4).
-      aux_loss_factor: alpha of Eq. 4, for each Switch layer; the layers are summed. Only with
+      aux_loss_factor: alpha of Eq. 4, for each router; their losses are summed. Only with
         `ModelConfig.load_balance` = 'loss'.
       router_z_loss_factor: of `moe.router_z_loss` (ST-MoE uses 1e-3; not in the paper, so 0).
     """

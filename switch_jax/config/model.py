@@ -40,8 +40,8 @@ class ModelConfig:
       ntlb_rounds: with more than 1, a token that finds its expert full goes to its next most
         probable expert, and so on, this number of experts in all (No-Token-Left-Behind, App. B;
         Mesh TensorFlow has 4). In training and evaluation; cached decoding drops no token.
-      shared_expert_mlp_dim: F of a dense feed-forward layer beside the experts of each Switch
-        layer, which all tokens go through; None = there is none.
+      shared_expert_mlp_dim: F of a dense layer beside the experts of each Switch layer, which all
+        tokens go through; None = there is none. Experts in attention have none.
       sparse_step: a layer in this many has experts: 2 = layers 1, 3, 5, ... counted from 0 ("expert
         freq 1/2"), 1 = all.
       expert_sublayers: which sublayers of these layers are Switch layers: 'feed_forward',

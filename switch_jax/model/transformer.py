@@ -19,8 +19,8 @@ class Output(NamedTuple):
 
     Attributes:
       logits: [B, L, V] float32.
-      encoder, decoder: the routers' statistics, each field with a leading axis of Switch layers;
-        None in a dense model.
+      encoder, decoder: the routers' statistics, each field with a leading axis of routers, in the
+        order of `ModelConfig.routers`; None in a dense model.
     """
 
     logits: jax.Array

@@ -105,7 +105,7 @@ def switch_ffn(
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       key: for the policies, jitter and expert dropout; None = argmax, all choices, and no noise
         (evaluation).
-      layer_index: layers with the same key and different indices have different noise.
+      layer_index: routers with the same key and different indices have different noise.
 
     Returns:
       [B, L, D], or as wide as `wo` gives it, exactly 0 for dropped tokens and padding (the residual

@@ -222,7 +222,7 @@ def _routing(run: Run, stack: str, colour: str) -> list[Chart]:
     return [
         Chart(
             f"Tokens dropped, {stack}",
-            "Share of the tokens that found their expert full and passed the layer unchanged; "
+            "Share of the tokens that found their expert full, and got nothing from it; "
             f"lower is better, 0 = none. At the last step {percent(most)} at most.{shade}",
             draw_dropped,
         ),

@@ -68,8 +68,9 @@ def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
     sublayers = len(router.get("sublayers", router["layers"]))
     if [*sizes, sublayers] != [layers] * 4 or len(experts) > 1 or 0 in experts:
         raise SchemaError(
-            f"{name} has {layers} layers, but load, dropped and entropy of {sizes[0]}, {sizes[1]} "
-            f"and {sizes[2]}, and rows of load of {', '.join(map(str, sorted(experts)))} experts"
+            f"{name} has {layers} layers, but load, dropped, entropy and sublayers of {sizes[0]}, "
+            f"{sizes[1]}, {sizes[2]} and {sublayers}, and rows of load of "
+            f"{', '.join(map(str, sorted(experts)))} experts"
         )
 
 

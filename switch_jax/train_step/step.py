@@ -46,7 +46,7 @@ class Metrics(NamedTuple):
       batch_hash: uint32 of the batch's tokens.
       signal: int32, the largest signal of all hosts; 0 if there is none. From `NO_STEP` on the step
         was not done: the state is unchanged, and the other metrics mean nothing.
-      encoder_router, decoder_router: by layer; None in a dense model.
+      encoder_router, decoder_router: by router; None in a dense model.
       tokens: real input and target tokens of the batch.
     """
 

@@ -200,9 +200,10 @@ def _advice(config: Config) -> str:
     if config.run.upcycle is not None:
         return f"UPCYCLE = {config.run.upcycle!r} takes a checkpoint of a dense model"
     if config.model.num_experts:
+        of_dense = "to start from a dense model's checkpoint set UPCYCLE = 'copy'; "
         return (
-            "to start from a dense model's checkpoint set UPCYCLE = 'copy'; where router_bias "
-            "alone differs, set LOAD_BALANCE as that run had it; where self_attention differs, "
-            "EXPERT_SUBLAYERS"
+            (of_dense if config.model.expert_sublayers == "feed_forward" else "")
+            + "where router_bias alone differs, set LOAD_BALANCE as that run had it; where "
+            "self_attention differs, EXPERT_SUBLAYERS"
         )
     return ""

@@ -82,6 +82,22 @@ def test_meshes_that_send_least_come_first():
     assert sent == sorted(sent)
 
 
+def test_experts_in_attention_send_a_query_and_a_key_back():
+    def sent(sublayers: str, rows: int) -> float:
+        model = dataclasses.replace(MODEL, expert_sublayers=sublayers, group_size=32)
+        run = dataclasses.replace(CONFIG.run, batch_size=rows)
+        found = search.candidates(dataclasses.replace(CONFIG, model=model, run=run), EIGHT)
+        return next(c.sent_bytes for c in found if _meshes([c]) == [(2, 4, 1)])
+
+    # What 16 rows more send, without the gradients: 96 tokens of 8 features of 2 bytes on each
+    # device, in 1.25 slots each, of which 3/4 go to other devices. There and back it is 8 + 8
+    # features in the feed-forward layer, and 8 + 16 in attention; in both stacks, and passes.
+    of_feature = 96 * 2 * 1.25 * 3 / 4
+    for sublayers, features in (("feed_forward", 16), ("attention", 24), ("both", 40)):
+        more = sent(sublayers, 32) - sent(sublayers, 16)
+        assert more == pytest.approx(2 * features * of_feature)
+
+
 def test_meshes_whose_state_fits_come_before_those_that_send_less():
     by_bytes = search.candidates(CONFIG, EIGHT)
     limit = sorted(c.state_bytes for c in by_bytes)[1]

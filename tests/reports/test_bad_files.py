@@ -109,7 +109,8 @@ def report_of(run, capsys):
 DEEP = "[" * 100_000 + "]" * 100_000
 TIMES = "not a number from 0 to 1e+11"
 SHAPE = (
-    "router.{} has 1 layers, but load, dropped and entropy of {}, and rows of load of {} experts"
+    "router.{} has 1 layers, but load, dropped, entropy and sublayers of {}, and rows of load of "
+    "{} experts"
 )
 MOST = "most records decoder [1] x 2; encoder [1] x 2"
 
@@ -148,8 +149,14 @@ MOST = "most records decoder [1] x 2; encoder [1] x 2"
         (1, "router.encoder", "7", "router.encoder is 7, not an object"),
         (1, "router.encoder.load", None, "router.encoder has no 'load'"),
         (1, "router.encoder.load", "[0.5, 0.5]", "router.encoder.load[0] is 0.5, not a list"),
-        (1, "router.encoder.load", "[[1, 0], [1, 0]]", SHAPE.format("encoder", "2, 1 and 1", 2)),
-        (1, "router.decoder.load", "[[]]", SHAPE.format("decoder", "1, 1 and 1", 0)),
+        (1, "router.encoder.load", "[[1, 0], [1, 0]]", SHAPE.format("encoder", "2, 1, 1 and 1", 2)),
+        (
+            1,
+            "router.encoder.sublayers",
+            '["attention", "feed_forward"]',
+            SHAPE.format("encoder", "1, 1, 1 and 2", 2),
+        ),
+        (1, "router.decoder.load", "[[]]", SHAPE.format("decoder", "1, 1, 1 and 1", 0)),
         (1, "router.encoder.load", "[[0, 0, 1]]", f"decoder [1] x 2; encoder [1] x 3, and {MOST}"),
         (
             1,
