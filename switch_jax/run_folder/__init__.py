@@ -33,7 +33,12 @@ from switch_jax.run_folder.schemas import (
     TimeCategory,
     training_seconds,
 )
-from switch_jax.run_folder.writers import create_run_folder, write_bad_batch, write_description
+from switch_jax.run_folder.writers import (
+    check_run_folder,
+    create_run_folder,
+    write_bad_batch,
+    write_description,
+)
 
 __all__ = [
     "TIME_CATEGORIES",
@@ -45,6 +50,7 @@ __all__ = [
     "RunFolder",
     "RunPhase",
     "TimeCategory",
+    "check_run_folder",
     "checkpoint_steps",
     "checkpoints_url",
     "create_run_folder",

@@ -21,7 +21,8 @@ def test_a_warm_up_longer_than_the_run_is_told(schedule, warmup, warned):
         "warning: the learning rate rises over WARMUP_STEPS = 11 steps, and the run has 10: it "
         "ends at 0.91 of LEARNING_RATE; set WARMUP_STEPS lower"
     ]
-    assert lines[1:] == expected * warned
+    assert lines[2:] == expected * warned
+    assert lines[1] == "10 steps of 192 tokens: 8 rows of 16 + 8, padding included"
 
 
 def test_what_a_start_changes_in_the_config():
