@@ -16,6 +16,7 @@ from switch_jax.run_folder.layout import (
 )
 from switch_jax.run_folder.readers import (
     FileContent,
+    process_that_is_gone,
     read_commit_time,
     read_config,
     read_eval_metrics,
@@ -26,6 +27,7 @@ from switch_jax.run_folder.readers import (
     record_lines,
 )
 from switch_jax.run_folder.schemas import (
+    MAX_WAITING,
     TIME_CATEGORIES,
     Record,
     RecordKind,
@@ -41,6 +43,7 @@ from switch_jax.run_folder.writers import (
 )
 
 __all__ = [
+    "MAX_WAITING",
     "TIME_CATEGORIES",
     "EvalFolder",
     "FileContent",
@@ -54,6 +57,7 @@ __all__ = [
     "checkpoint_steps",
     "checkpoints_url",
     "create_run_folder",
+    "process_that_is_gone",
     "read_commit_time",
     "read_config",
     "read_eval_metrics",
