@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
-from switch_jax.config import Config
+from switch_jax.config import Config, LossConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.prepare import Prepared
@@ -30,6 +30,13 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")
+    factor = config.loss.aux_loss_factor
+    is_set = factor not in (0, LossConfig.aux_loss_factor)
+    if model.num_experts and model.load_balance != "loss" and is_set:
+        lines.append(
+            f"warning: AUX_LOSS_FACTOR = {factor:g} is not used with LOAD_BALANCE = "
+            f"{model.load_balance!r}: set LOAD_BALANCE to 'loss' for it, or AUX_LOSS_FACTOR to 0"
+        )
     steps, rates = config.run.train_steps, config.optimizer
     if rates.lr_schedule == "constant" and rates.warmup_steps > steps:
         lines.append(
