@@ -76,7 +76,11 @@ def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[se
     found = [task for task, own_splits in splits.items() if split in own_splits]
     if not found:
         known = sorted(set().union(*splits.values()))
-        raise UserError(f"{name} has no split {split!r}: its splits are {', '.join(known)}")
+        advice = "; to train without evaluation set EVAL_PERIOD to None"
+        raise UserError(
+            f"{name} has no split {split!r}: its splits are {', '.join(known)}"
+            + advice * (split == "validation")
+        )
     return found
 
 

@@ -44,7 +44,7 @@ class Prepared:
       warm_start: the checkpoint whose parameters the run starts from, a folder of ours or one of
         another format; None: it starts from scratch, or continues from a checkpoint of its own.
       teacher: what it is distilled from; None: it is not.
-      train_tasks, validation_tasks: what it reads.
+      train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
     """
 
     config: Config
@@ -54,7 +54,7 @@ class Prepared:
     warm_start: Path | Source | None
     teacher: Teacher | None
     train_tasks: OpenedTasks
-    validation_tasks: OpenedTasks
+    validation_tasks: OpenedTasks | None
 
 
 def prepare(config: Config) -> Prepared:
@@ -72,7 +72,7 @@ def prepare(config: Config) -> Prepared:
         run_on_first(import_wandb)
     check_sizes(config, mesh.shape)
     state = abstract_state(config, mesh)
-    if config.run.infer_eval:
+    if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
     saved = find_saved_run(config, state)
     warm_start = find_warm_start(config)
@@ -90,17 +90,19 @@ def check_paths(config: Config) -> None:
         check_path(config.distillation.teacher_dir, "TEACHER_DIR")
 
 
-def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
-    """Opens the tasks that a run trains on, and those that it is validated on.
+def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
+    """Opens the tasks that a run trains on, and those that it is validated on, if it is.
 
     Raises:
       UserError: a task, split, file or rate that is not there; lengths, a vocabulary or a
         BEST_METRIC that does not fit.
     """
     train = open_tasks(config.data)
-    validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+    validation = None
+    if config.run.eval_period is not None:
+        validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+        check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
-    check_metric(config.run.best_metric, validation, config.run.infer_eval)
     check_examples(train)
     check_vocabulary(config.data, config.model.num_embeddings)
     return train, validation

@@ -101,15 +101,16 @@ def train(config: Config, config_text: str = "") -> TrainState:
 @contextlib.contextmanager
 def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> Iterator[Compiled]:
     """Compiles, while the first batches are read; stops reading at the end."""
-    config, mesh, infer_evaluation = prepared.config, prepared.mesh, None
+    config, mesh = prepared.config, prepared.mesh
+    evaluation = infer_evaluation = None
     with contextlib.ExitStack() as closing:
         with instruments.goodput.spend("compile"):
-            evaluation = Evaluation(
-                config, mesh, prepared.state.parameters, prepared.validation_tasks
-            )
-            if config.run.infer_eval:
-                model = model_of_run(config, mesh, prepared.state.parameters)
-                infer_evaluation = InferEvaluation(model, prepared.validation_tasks)
+            validation, parameters = prepared.validation_tasks, prepared.state.parameters
+            if validation is not None:
+                evaluation = Evaluation(config, mesh, parameters, validation)
+                if config.run.infer_eval:
+                    model = model_of_run(config, mesh, parameters)
+                    infer_evaluation = InferEvaluation(model, validation)
             rows = rows_on_this_host(mesh, config.run.batch_size)
             batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
             prefetch = Prefetch(device_batches(batches, mesh))

@@ -23,6 +23,15 @@ MODEL = tiny_model(
 TEXT = "NUM_EXPERTS = 0\nLEARNING_RATE = {}\n"
 
 
+def test_a_run_without_evaluation_trains_saves_and_goes_on(config, tmp_path):
+    run = {"model_dir": str(tmp_path), "eval_period": None, "checkpoint_period": 1}
+    train(config.replace("run", **run, train_steps=1))
+    train(config.replace("run", **run))
+    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(record)["kind"] for record in records} == {"train"}
+    assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """A run that has done its two steps; `replace` makes another start in its folder."""
