@@ -330,8 +330,7 @@ def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp
     printed = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     best = printed["qa: average [%], best"].split("  ")
     assert [cell.strip() for cell in best if cell][1:] == [
-        f"{score} % at step 100"
-        for score in ("60.00", "65.00", "72.50", "61.00", "63.00", "75.00")
+        f"{score} % at step 100" for score in ("60.00", "65.00", "72.50", "61.00", "63.00", "75.00")
     ]
     last = printed["qa: average [%], last"].split()[4::2]
     assert last == ["59.00", "64.00", "70.00", "60.00", "62.00", "74.00"]
