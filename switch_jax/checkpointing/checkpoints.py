@@ -15,7 +15,7 @@ from switch_jax.checkpointing.integrity import (
     Shapes,
     add_checksum,
     check_metadata_readable,
-    check_model,
+    check_state,
     damage_of,
     path_name,
     shapes_of,
@@ -31,11 +31,6 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
 
 State = TypeVar("State")
-
-_REMEDY = (
-    "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
-    "MODEL_DIR"
-)
 
 
 class Restored(NamedTuple):
@@ -132,16 +127,8 @@ class Checkpoints:
             description, damage = try_to_read(self._shapes_and_notes, step)
             if damage is None:
                 shapes, notes = description
-                name = f"the checkpoint of step {step} in {self._folder.checkpoints}"
                 wanted = shapes_of(abstract_state)
-                if _parts(shapes) == {"parameters"} != _parts(wanted):
-                    raise UserError(
-                        f"{name} holds parameters alone, as `switch_jax convert` writes them: to "
-                        f"start from them set INITIAL_CHECKPOINT_PATH to {self._folder}, and "
-                        "MODEL_DIR to another folder"
-                    )
-                check(shapes, name)
-                check_model(_without(fresh, shapes), _without(fresh, wanted), name, _REMEDY)
+                check_state(self._folder, step, shapes, wanted, fresh, check)
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, damage = try_to_read(self._load, step, abstract_state, lacking)
             if damage is None:
@@ -274,16 +261,6 @@ class Checkpoints:
             f"no checkpoint is left in {self._folder.checkpoints}: all were damaged, and are in "
             f"{self._folder.damaged}; start again in another MODEL_DIR"
         )
-
-
-def _parts(shapes: Shapes) -> set[str]:
-    """Names of the parts of the state that these arrays belong to."""
-    return {path.split("/")[0] for path in shapes}
-
-
-def _without(parts: Mapping[str, Any], shapes: Shapes) -> Shapes:
-    """Shapes of what does not belong to these parts of the state."""
-    return {path: shape for path, shape in shapes.items() if path.split("/")[0] not in parts}
 
 
 def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[], Any]]) -> State:

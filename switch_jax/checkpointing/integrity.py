@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,15 @@ import jax
 
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
+from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
 
 Shapes = dict[str, tuple[int, ...]]
+
+_REMEDY = (
+    "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
+    "MODEL_DIR"
+)
 
 
 def shapes_of(tree: Any) -> Shapes:
@@ -49,6 +55,47 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
             f"{name} is of another model: {len(differing)} of {len(wanted)} arrays differ "
             f"({examples}); {remedy}"
         )
+
+
+def check_state(
+    folder: RunFolder[Path],
+    step: int,
+    saved: Shapes,
+    wanted: Shapes,
+    fresh: Collection[str],
+    check: Callable[[Shapes, str], None],
+) -> None:
+    """Checks that a run's checkpoint has the training state of the config.
+
+    Args:
+      folder: the run's.
+      step: of the checkpoint.
+      saved, wanted: shapes in the checkpoint, and those that follow from the config.
+      fresh: names of the parts of the state that may differ, since they can be made anew.
+      check: takes `saved`, and what messages call the checkpoint. It raises UserError where it can
+        say better what differs.
+
+    Raises:
+      UserError: arrays differ, or the checkpoint holds parameters alone.
+    """
+    name = f"the checkpoint of step {step} in {folder.checkpoints}"
+    if _parts(saved) == {"parameters"} != _parts(wanted):
+        raise UserError(
+            f"{name} holds parameters alone, as `switch_jax convert` writes them: to start from "
+            f"them set INITIAL_CHECKPOINT_PATH to {folder}, and MODEL_DIR to another folder"
+        )
+    check(saved, name)
+    check_model(_without(fresh, saved), _without(fresh, wanted), name, _REMEDY)
+
+
+def _parts(shapes: Shapes) -> set[str]:
+    """Names of the parts of the state that these arrays belong to."""
+    return {path.split("/")[0] for path in shapes}
+
+
+def _without(parts: Collection[str], shapes: Shapes) -> Shapes:
+    """Shapes of what does not belong to these parts of the state."""
+    return {path: shape for path, shape in shapes.items() if path.split("/")[0] not in parts}
 
 
 def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from orbax.checkpoint import v1 as ocp
 
@@ -24,6 +24,14 @@ from switch_jax.runtime.processes import gather, run_on_all
 Parameters = TypeVar("Parameters")
 
 ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
+
+
+class Saved(NamedTuple):
+    """`step`; `shapes` of the arrays by path; `notes`: see `Checkpoints.save`."""
+
+    step: int
+    shapes: Shapes
+    notes: dict[str, Any]
 
 
 def best_step(model_dir: str | Path) -> int:
@@ -92,6 +100,25 @@ def find_checkpoint(path: str | Path, step: int | None = None) -> Path:
     """
     first, *_ = gather(run_on_all(lambda: str(_found(path, step))))
     return Path(first)
+
+
+def newest_saved(folder: RunFolder[Path]) -> Saved | None:
+    """What the newest checkpoint of a run that can be read says of itself; its arrays stay unread.
+
+    With several processes all of them call this.
+
+    Returns:
+      None where there is no such checkpoint.
+
+    Raises:
+      UserError: the folder cannot be read.
+      TransientError: the storage failed.
+    """
+    for step in reversed(gather(run_on_all(folder.checkpoint_steps))[0]):
+        saved, _ = try_to_read(_shapes_and_notes, folder.checkpoint(step))
+        if saved is not None:
+            return Saved(step, *saved)
+    return None
 
 
 def load_parameters(
@@ -187,6 +214,15 @@ def _saved_shapes(checkpoint: Path, part: str) -> Shapes:
     if not shapes_of(state["parameters"]):
         raise ValueError("its description cannot be read")
     return shapes_of(state.get(part, {}))
+
+
+def _shapes_and_notes(checkpoint: Path) -> tuple[Shapes, dict[str, Any]]:
+    check_metadata_readable(checkpoint)
+    description = ocp.metadata(checkpoint, ARRAYS)
+    shapes = shapes_of(description.metadata)
+    if not shapes:
+        raise ValueError("its description cannot be read")
+    return shapes, verify_checksum(description.custom_metadata)["notes"]
 
 
 def _metric(checkpoint: Path) -> float | None:

@@ -223,7 +223,17 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
 
 
 def _check_macros() -> None:
-    """Raises UserError if no value and no packaged file refers to a macro."""
+    """Raises UserError if no value and no packaged file refers to a macro.
+
+    Files of runs set macros that only some models use, and may go beside all of them. But nobody
+    sets NUM_EXPERTS for a dense model.
+    """
+    experts = gin_internals.macros().get("NUM_EXPERTS")
+    if experts is not None and "NUM_EXPERTS" not in _used():
+        raise UserError(
+            f"NUM_EXPERTS = {experts} is set, and the model is dense: nothing uses it; take a "
+            "model with experts, as models/switch_base.gin"
+        )
     packaged = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
     used = _used() | set(re.findall(r"%(\w+)", packaged))
     for name in sorted(gin_internals.macros()):

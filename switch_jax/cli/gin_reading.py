@@ -20,6 +20,45 @@ from switch_jax.paths import GIN_DIR, is_file
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
 
+# Names of T5X, flaxformer, MaxText and Hugging Face, and what they are here.
+OF_OTHERS = {
+    "BASE_OUTPUT_DIRECTORY": "MODEL_DIR",
+    "CAPACITY_FACTOR": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
+    "D_FF": "MLP_DIM",
+    "D_KV": "HEAD_DIM",
+    "D_MODEL": "EMBED_DIM",
+    "DROPOUT": "DROPOUT_RATE",
+    "DTYPE": "ACTIVATION_DTYPE",
+    "EVAL_INTERVAL": "EVAL_PERIOD",
+    "EXPERT_CAPACITY": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
+    "GRADIENT_ACCUMULATION_STEPS": "NUM_MICROBATCHES",
+    "HIDDEN_SIZE": "EMBED_DIM",
+    "LOAD_BALANCE_LOSS_WEIGHT": "AUX_LOSS_FACTOR",
+    "LOGGING_STEPS": "LOG_PERIOD",
+    "MAX_STEPS": "TRAIN_STEPS",
+    "MAX_TARGET_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
+    "MIXTURE_OR_TASK_MODULE": "the line `import MODULE` in a gin file",
+    "MOE_TOP_K": "NUM_SELECTED_EXPERTS",
+    "NUM_DECODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
+    "NUM_ENCODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
+    "NUM_EXPERT_PARTITIONS": "MESH_EXPERT",
+    "NUM_EXPERTS_PER_TOK": "NUM_SELECTED_EXPERTS",
+    "NUM_EXPERTS_PER_TOKEN": "NUM_SELECTED_EXPERTS",
+    "NUM_LOCAL_EXPERTS": "NUM_EXPERTS",
+    "NUM_MODEL_PARTITIONS": "MESH_MODEL",
+    "OUTPUT_DIR": "MODEL_DIR",
+    "PER_DEVICE_BATCH_SIZE": "BATCH_SIZE, of all devices together",
+    "PER_DEVICE_TRAIN_BATCH_SIZE": "BATCH_SIZE, of all devices together",
+    "ROUTER_AUX_LOSS_COEF": "AUX_LOSS_FACTOR",
+    "ROUTER_JITTER_NOISE": "JITTER_NOISE",
+    "ROUTER_Z_LOSS_COEF": "ROUTER_Z_LOSS_FACTOR",
+    "SAVE_STEPS": "CHECKPOINT_PERIOD",
+    "SEED": "RANDOM_SEED",
+    "SEQUENCE_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
+    "STEPS": "TRAIN_STEPS",
+    "TOP_K": "NUM_SELECTED_EXPERTS",
+    "VOCAB_SIZE": "NUM_EMBEDDINGS",
+}
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
 
@@ -163,7 +202,9 @@ def packaged_files() -> list[str]:
 
 
 def suggestion(name: str, choices: Sequence[str]) -> str:
-    """The end of a message about an unknown name: similar names, or all choices."""
+    """The end of a message about an unknown name: its name here, similar names, or all choices."""
+    if name.upper() in OF_OTHERS:
+        return f"; here it is {OF_OTHERS[name.upper()]}"
     similar = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
     if similar:
         return f"; did you mean {' or '.join(similar)}?"

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.reports import charts, comparison, downstream, figures, page, runs, summary
     from switch_jax.reports.configurations import group_runs, is_study
     from switch_jax.reports.distillation import HEADS, distillation_table
-    from switch_jax.reports.held_out import empty_rows, held_out_task
+    from switch_jax.reports.held_out import held_out_task, no_task_in_common
     from switch_jax.reports.verdict import furthest_ahead, verdicts
 
     output = Path(args.output)
@@ -91,7 +91,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"\n{verdict}")
     pairs = [pair for over_seeds in comparisons for pair in over_seeds.pairs]
     notes = [*comparison.caveats(pairs), *downstream.left_out(found, scores)]
-    if note := empty_rows(found, task):
+    if note := no_task_in_common(found, task):
         notes.append(note)
     for note in notes:
         print(f"note: {note}")

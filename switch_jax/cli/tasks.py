@@ -1,6 +1,7 @@
 """Lists tasks, shows their examples, and makes vocabularies and caches from them.
 
-    switch_jax tasks                    lists all tasks and mixtures
+    switch_jax tasks                    lists what can be read here, and the rest by families
+    switch_jax tasks 'glue*'            lists the tasks and mixtures whose names are like that
     switch_jax tasks NAME               shows examples as the model sees them
     switch_jax tasks vocabulary NAME --size 8000 --output FILE
                                         trains a SentencePiece vocabulary on its text
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Lists tasks, shows examples, trains a vocabulary, or writes a cache."""
     # Imported here, because TensorFlow takes seconds to import and `--help` does not need it.
-    from switch_jax.data.task_preview import task_table
+    from switch_jax.data.task_list import task_list
 
     _check_number("--examples", args.examples, COUNT)
     data_flags.apply(args)
@@ -86,11 +87,13 @@ def main(args: argparse.Namespace) -> int:
         import_module(module)
     match args.words:
         case []:
-            print(task_table())
+            print(task_list())
         case ["vocabulary", name]:
             _train_vocabulary(name, args)
         case ["cache", name]:
             _cache(name, args)
+        case [pattern] if "*" in pattern:
+            print(task_list(pattern))
         case [name] if name not in ("vocabulary", "cache"):
             _show(name, args)
         case words:

@@ -23,6 +23,7 @@ import sys
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
+from switch_jax.run_folder import RunFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="check the config and print it, with what set each macro, without training",
+        help="check the config and the run in MODEL_DIR, and print what would be done and the "
+        "config, with what set each macro",
     )
     multihost.add_process_flags(parser)
 
@@ -56,24 +58,23 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config) -> int:
-    config = with_teacher(config, gin_flags.search_paths(args))
+    config = _with_teacher(args, config)
     multihost.connect(args, config.mesh)
 
     from switch_jax.cli import gin_config
-    from switch_jax.train_step.microbatches import routing_groups
-    from switch_jax.trainer.prepare import prepare
+    from switch_jax.trainer.dry_run import dry_run
 
-    prepared = prepare(config)
-    for stack, groups in routing_groups(config, prepared.mesh.shape).items():
-        print(f"# Routing in the {stack}: {groups}.")  # a comment, since the output is a gin file
-        if groups.warning:
-            print(f"switch_jax train: warning: {groups.warning}", file=sys.stderr)
+    for line in dry_run(config, gin_config.config_text()):
+        if line.startswith("warning: "):
+            print(f"switch_jax train: {line}", file=sys.stderr)
+        else:
+            print(f"# {line}")  # a comment, since the output is a gin file
     print(gin_config.explained_config_text())
     return 0
 
 
 def _train(args: argparse.Namespace, config: Config) -> int:
-    config = with_teacher(config, gin_flags.search_paths(args))
+    config = _with_teacher(args, config)
     multihost.connect(args, config.mesh)
     multihost.enable_compilation_cache()
 
@@ -92,6 +93,14 @@ def _train(args: argparse.Namespace, config: Config) -> int:
     if is_first():
         print(_what_next(config.run.model_dir))
     return 0
+
+
+def _with_teacher(args: argparse.Namespace, config: Config) -> Config:
+    """The config with its teacher's; a run with all its steps needs none, which may be gone."""
+    steps = RunFolder.local(config.run.model_dir).checkpoint_steps()
+    if steps and steps[-1] >= config.run.train_steps:
+        return config
+    return with_teacher(config, gin_flags.search_paths(args))
 
 
 def _what_next(model_dir: str) -> str:

@@ -34,7 +34,8 @@ class RunConfig:
       random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
         own.
       log_period: steps between records of training.
-      eval_period: steps between evaluations.
+      eval_period: steps between evaluations; None: there are none, and the task needs no validation
+        split.
       checkpoint_period: steps between checkpoints.
       eval_steps: at most this many batches of each validation set.
       infer_eval: evaluations also compute the metrics of the tasks themselves, those that seqio
@@ -64,7 +65,7 @@ class RunConfig:
     keep_optimizer_state: bool = False
     random_seed: int = 0
     log_period: int = 100
-    eval_period: int = 1000
+    eval_period: int | None = 1000
     eval_steps: int = 20
     infer_eval: bool = False
     checkpoint_period: int = 1000
@@ -108,6 +109,7 @@ class RunConfig:
             raise FieldError(
                 "upcycle_noise", f"= {self.upcycle_noise} is of no use without upcycle: set it to 0"
             )
+        self._check_evaluation()
         if self.keep_optimizer_state and self.initial_checkpoint_path is None:
             raise FieldError(
                 "keep_optimizer_state",
@@ -120,3 +122,16 @@ class RunConfig:
                 f"= {self.profile_steps}: write the first and the last step to trace, as "
                 "(100, 105)",
             )
+
+    def _check_evaluation(self) -> None:
+        """Raises FieldError where a field needs evaluations, and there are none."""
+        if self.eval_period is not None:
+            return
+        for name in ("infer_eval", "best_metric", "early_stopping_evals"):
+            value, default = getattr(self, name), getattr(RunConfig, name)
+            if value != default:
+                raise FieldError(
+                    name,
+                    f"= {value!r} needs evaluations, and EVAL_PERIOD = None has none: set "
+                    f"EVAL_PERIOD to a number of steps, or {name.upper()} to {default!r}",
+                )

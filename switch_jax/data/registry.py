@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from switch_jax.data import seqio_internals
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
@@ -76,7 +77,11 @@ def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[se
     found = [task for task, own_splits in splits.items() if split in own_splits]
     if not found:
         known = sorted(set().union(*splits.values()))
-        raise UserError(f"{name} has no split {split!r}: its splits are {', '.join(known)}")
+        advice = "; to train without evaluation set EVAL_PERIOD to None"
+        raise UserError(
+            f"{name} has no split {split!r}: its splits are {', '.join(known)}"
+            + advice * (split == "validation")
+        )
     return found
 
 
@@ -100,11 +105,15 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
     return list(task.splits)
 
 
+def tfds_folders(loader: seqio.LazyTfdsLoader) -> list[Any]:
+    """Where a TFDS data set is looked for."""
+    if loader.data_dir:
+        return [loader.data_dir]
+    return list(tfds.core.utils.file_utils.list_data_dirs(None))
+
+
 def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]:
-    folders = (
-        [loader.data_dir] if loader.data_dir else tfds.core.utils.file_utils.list_data_dirs(None)
-    )
-    where = " or ".join(map(str, folders))
+    where = " or ".join(map(str, tfds_folders(loader)))
     if not _is_prepared(loader):
         raise UserError(
             f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: copy it "

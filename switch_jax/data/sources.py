@@ -3,10 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from switch_jax.data import seqio_internals
 from switch_jax.data.file_chunks import FileFormat, TextLines, TFRecords
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError
+
+_MAX_KEPT_BYTES = 32 * 2**20  # of a source without files, which is read once and kept
 
 
 def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
@@ -99,9 +103,24 @@ def _files_and_format(source: seqio.DataSource, split: str) -> SourceFiles:
 
     def read_all(path: tf.Tensor) -> tf.data.Dataset:
         with tf.init_scope():  # outside the graph from which this is called
-            return open_source(source, split)
+            return _kept_if_small(open_source(source, split))
 
     return SourceFiles([FileSlice("")], read_all, None)
+
+
+def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The data set, from memory where it is small.
+
+    Each stream reads all examples of such a source, and keeps its share. Python code often makes
+    them, so eight streams would make each example eight times in every epoch.
+    """
+    kept, size = dataset.cache(), 0
+    for example in kept.as_numpy_iterator():
+        arrays = map(np.asarray, tf.nest.flatten(example))
+        size += sum(sum(map(len, x.flat)) if x.dtype == object else x.nbytes for x in arrays)
+        if size > _MAX_KEPT_BYTES:
+            return dataset
+    return kept
 
 
 def _read_lines(path: tf.Tensor) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""Tasks and their examples as text, for `switch_jax tasks`."""
+"""Examples of tasks as text, for `switch_jax tasks NAME`."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,31 +9,11 @@ from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.configured_tasks import in_order
-from switch_jax.data.registry import mixing_rates, names, provider, tasks_of
+from switch_jax.data.registry import mixing_rates
 from switch_jax.data.tensorflow_setup import seqio
 
 _MAX_IDS = 12  # of a feature that are shown
 _FEATURES = ("inputs", "targets")
-
-
-def task_table() -> str:
-    """A table of the registered tasks and mixtures: name, kind, splits."""
-    rows = [("name", "kind", "splits")]
-    for name in names():
-        kind = "mixture" if isinstance(provider(name), seqio.Mixture) else "task"
-        rows.append((name, kind, ", ".join(sorted(set().union(*map(_splits, tasks_of(name)))))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _splits(task: seqio.Task) -> set[str]:
-    # A TFDS source would fetch the description of its data set to list the splits.
-    if isinstance(task.source, seqio.TfdsDataSource):
-        return {"(in TFDS)"}
-    return set(task.splits)
 
 
 def first_examples(config: DataConfig, count: int) -> str:

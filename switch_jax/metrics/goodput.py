@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from switch_jax.run_folder import TIME_CATEGORIES, TimeCategory
+from switch_jax.run_folder import MAX_WAITING, TIME_CATEGORIES, TimeCategory
 
 
 class Goodput:
@@ -61,7 +61,6 @@ class Goodput:
 class InputBound:
     """Warns that the devices wait for data, once in ten minutes at most."""
 
-    _MAX_WAIT = 0.1  # fraction of the time
     _INTERVAL = 600.0  # seconds between warnings
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -76,10 +75,11 @@ class InputBound:
           total: all seconds since then.
         """
         now = self._clock()
-        if data <= self._MAX_WAIT * total or now < self._quiet_until:
+        if data <= MAX_WAITING * total or now < self._quiet_until:
             return None
         self._quiet_until = now + self._INTERVAL
         return (
-            f"warning: {data / total:.0%} of the time went into waiting for data; use more host "
-            "cores, cached tasks (USE_CACHED_TASKS), or larger files"
+            f"warning: {data / total:.0%} of the time went into waiting for data; for small data "
+            "set DATA_STREAMS lower in a new run, since each stream begins every epoch by itself; "
+            "else use more host cores, cached tasks (USE_CACHED_TASKS), or larger files"
         )

@@ -8,6 +8,18 @@ from switch_jax.errors import UserError
 from switch_jax.run_folder import MetricsFolder
 
 
+def import_wandb() -> Any:
+    """The module; raises UserError where it is not installed."""
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "WANDB_PROJECT is set but wandb is not installed: pip install 'switch_jax[wandb]', or "
+            "leave it at None"
+        ) from error
+    return wandb
+
+
 def start_wandb(folder: MetricsFolder[Path], project: str, config_text: str) -> Any:
     """The W&B run of this folder: a new one, or the one of an earlier start of the run.
 
@@ -17,12 +29,7 @@ def start_wandb(folder: MetricsFolder[Path], project: str, config_text: str) -> 
     Raises:
       UserError: wandb is not installed, or does not start.
     """
-    try:
-        import wandb
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "WANDB_PROJECT is set but wandb is not installed: pip install 'switch_jax[wandb]'"
-        ) from error
+    wandb = import_wandb()
     id_file = folder.wandb_run_id
     if not id_file.exists():
         id_file.write_text(uuid.uuid4().hex)

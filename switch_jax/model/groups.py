@@ -19,9 +19,12 @@ class Groups(NamedTuple):
       slots: C, the slots of an expert in a group (Eq. 3).
       capacity_factor: the effective factor, slots x experts / tokens. It differs from the config's
         by rounding and by the minimum capacity.
-      expected_drop: the fraction of tokens that find their expert full at even routing; see
-        `moe.expected_drop`. None where a token has several experts to go to.
-      warning: where more than 1 % are dropped, a line that says so and what to set; else None.
+      expected_drop: the fraction of tokens, with several experts a token of their choices, that
+        find their expert full at even routing; see `moe.expected_drop`. None where a token goes to
+        another expert then.
+      warning: where more than 1 % of the tokens are dropped, or there is no slot for each choice, a
+        line that says so and what to set; else None.
+      choices: K, experts of a token.
     """
 
     tokens: int
@@ -29,6 +32,7 @@ class Groups(NamedTuple):
     capacity_factor: float
     expected_drop: float | None
     warning: str | None = None
+    choices: int = 1
 
     def __str__(self) -> str:
         slots = (
@@ -37,7 +41,8 @@ class Groups(NamedTuple):
         )
         if self.expected_drop is None:
             return slots
-        return f"{slots}: {_percent(self.expected_drop)} dropped at even routing"
+        of = "of the choices " if self.choices > 1 else ""
+        return f"{slots}: {_percent(self.expected_drop)} {of}dropped at even routing"
 
 
 def training_groups(
@@ -62,7 +67,9 @@ def training_groups(
     largest_sizes = {stack: rows * length for stack, length in zip(MACROS, lengths, strict=True)}
     for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
         groups = _groups(model, batch_size, length, size, MACROS[stack])
-        if groups.expected_drop is not None and groups.expected_drop > MAX_DROPPED:
+        if groups.choices > 1:
+            groups = groups._replace(warning=_warning_of_few_slots(stack, groups))
+        elif groups.expected_drop is not None and groups.expected_drop > MAX_DROPPED:
             warning = _warning(model, batch_size, length, largest_sizes, stack, groups)
             groups = groups._replace(warning=warning)
         by_stack[stack] = groups
@@ -78,10 +85,22 @@ def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: 
         min_capacity=model.min_expert_capacity,
         multiple=model.expert_capacity_multiple,
     )
-    dropped = None
-    if model.num_selected_experts == model.ntlb_rounds == 1:
-        dropped = expected_drop(tokens, model.num_experts, slots)
-    return Groups(tokens, slots, slots * model.num_experts / tokens, dropped)
+    choices, dropped = model.num_selected_experts, None
+    if model.ntlb_rounds == 1:
+        dropped = expected_drop(tokens, model.num_experts, slots, choices)
+    factor = slots * model.num_experts / tokens
+    return Groups(tokens, slots, factor, dropped, choices=choices)
+
+
+def _warning_of_few_slots(stack: str, groups: Groups) -> str | None:
+    """With several experts a token: where the choices outnumber the slots, what has room."""
+    if groups.capacity_factor >= groups.choices or groups.expected_drop is None:
+        return None
+    return (
+        f"each token has {groups.choices} experts, and the {stack} {groups.capacity_factor:.4g} "
+        f"slots a token: {_percent(groups.expected_drop)} of evenly routed choices are dropped; "
+        f"TRAIN_EXPERT_CAPACITY_FACTOR={1.25 * groups.choices:g} has room for them"
+    )
 
 
 def _warning(

@@ -80,22 +80,26 @@ def expert_capacity(
     return min(tokens_per_group, aligned if 15 * aligned <= 16 * capacity else capacity)
 
 
-def expected_drop(tokens_per_group: int, num_experts: int, capacity: int) -> float:
-    """The fraction of tokens that find their expert full where routing is even on average.
+def expected_drop(
+    tokens_per_group: int, num_experts: int, capacity: int, choices: int = 1
+) -> float:
+    """The fraction of choices that find their expert full where routing is even on average.
 
-    Each token of a group picks one of the experts at random, all with the same probability. So the
-    number n of tokens that pick a given expert is binomial(S, 1 / E), and the dropped fraction is
-    E[max(0, n - C)] x E / S. With n P(n) = (S / E) P'(n - 1), where P' is the distribution for one
-    token fewer, the sum over n > C becomes two tails: P'(n >= C) - (C E / S) P(n > C).
+    Each token of a group picks K different experts at random, all with the same probability p =
+    K / E. So the number n of tokens that pick a given expert is binomial(S, p), and the dropped
+    fraction is E[max(0, n - C)] / (S p). With n P(n) = S p P'(n - 1), where P' is the distribution
+    for one token fewer, the sum over n > C becomes two tails: P'(n >= C) - C / (S p) P(n > C).
 
     Args:
       tokens_per_group: S, all of them real tokens.
       num_experts: E.
       capacity: C, at least 1.
+      choices: K, experts of a token.
     """
-    tail_of_one_fewer = bdtrc(capacity - 1, tokens_per_group - 1, 1 / num_experts)
-    tail = bdtrc(capacity, tokens_per_group, 1 / num_experts)
-    return max(0.0, float(tail_of_one_fewer - capacity * num_experts / tokens_per_group * tail))
+    share = choices / num_experts
+    tail_of_one_fewer = bdtrc(capacity - 1, tokens_per_group - 1, share)
+    tail = bdtrc(capacity, tokens_per_group, share)
+    return max(0.0, float(tail_of_one_fewer - capacity / (tokens_per_group * share) * tail))
 
 
 def check_divisibility(

@@ -73,9 +73,12 @@ def group_runs(runs: Sequence[Run]) -> list[Configuration]:
             name if names.count(name) == 1 else group[0].name
             for name, group in zip(names, groups, strict=True)
         ]
+        # By the names and not the order of the command line, so that a run keeps its colour.
+        by_name = sorted(range(len(groups)), key=lambda i: (labels[i], groups[i][0].folder))
+        colour_of = dict(zip(by_name, colours(len(groups)), strict=True))
         return [
-            Configuration(*parts)
-            for parts in zip(labels, colours(len(groups)), map(tuple, groups), strict=True)
+            Configuration(label, colour_of[i], tuple(group))
+            for i, (label, group) in enumerate(zip(labels, groups, strict=True))
         ]
     groups.sort(key=lambda group: (_experts(group), group[0].facts.get("parameters", 0)))
     dense = [group for group in groups if not _experts(group)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from switch_jax.reports.held_out import QUALITY, preferred
 from switch_jax.reports.runs import Run, read_run
 from switch_jax.reports.summary import Rows
 from switch_jax.run_folder import RecordKind, RunFolder, read_eval_metrics
-from switch_jax.units import rounded
+from switch_jax.units import percent, rounded
 
+# Metrics of T5's tasks that count from 0 to 100.
+_PER_CENT = ("accuracy", "average", "bleu", "em", "exact_match", "f1", "sequence_accuracy")
 _AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
 
 
@@ -98,6 +100,13 @@ class Downstream:
         """The pretraining task on which all checkpoints of known quality were evaluated."""
         known = [set(up.quality) for up in self.upstream if up and up.quality]
         return preferred(set.intersection(*known)) if known else None
+
+    def is_per_cent(self, setting: Setting, metric: str) -> bool:
+        """Whether a metric counts from 0 to 100, as T5's do: by its name, and a value above 1."""
+        found = [run[setting].values.get(metric) for run in self.scores if setting in run]
+        return (metric in _PER_CENT or metric.startswith("rouge")) and any(
+            bool((values > 1).any()) for values in found if values is not None
+        )
 
     def title(self, setting: Setting) -> str:
         """The task, with what distinguishes the setting from other settings of that task."""
@@ -191,24 +200,34 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
 def score_rows(downstream: Downstream) -> Rows:
     """Each metric at the best checkpoint and at the last: (label, a text for each run)."""
 
-    def best(scores: Scores, metric: str) -> str:
+    def best(scores: Scores, metric: str, form: Callable[[float], str]) -> str:
         value, step = scores.values[metric][scores.best], scores.step[scores.best]
-        return f"{rounded(value)} at step {step:,}"
+        return f"{form(value)} at step {step:,}"
 
-    def last(scores: Scores, metric: str) -> str:
-        return rounded(scores.values[metric][-1])
+    def last(scores: Scores, metric: str, form: Callable[[float], str]) -> str:
+        return form(scores.values[metric][-1])
 
     rows = []
     for setting in downstream.settings:
         columns = [run.get(setting) for run in downstream.scores]
         for metric in dict.fromkeys(name for scores in columns if scores for name in scores.values):
             label = f"{downstream.title(setting)}: {metric}"
+            form: Callable[[float], str] = rounded
+            if downstream.is_per_cent(setting, metric):
+                label, form = f"{label} [%]", _per_cent
             known = [scores if scores and metric in scores.values else None for scores in columns]
             rows += [
-                (f"{label}, {which}", [text(scores, metric) if scores else "" for scores in known])
+                (
+                    f"{label}, {which}",
+                    [text(scores, metric, form) if scores else "" for scores in known],
+                )
                 for which, text in (("best", best), ("last", last))
             ]
     return rows
+
+
+def _per_cent(value: float) -> str:
+    return percent(value / 100)
 
 
 def upstream_rows(downstream: Downstream) -> Rows:

@@ -49,8 +49,10 @@ def _over_steps(
         f"itself.{dashed}"
     )
 
+    unit = " [%]" if downstream.is_per_cent(setting, metric) else ""
+
     def draw(ax: Axes) -> None:
-        draw_lines(ax, lines, x_label="step of the run", y_label=metric)
+        draw_lines(ax, lines, x_label="step of the run", y_label=metric + unit)
 
     return Chart(f"{downstream.title(setting)}: {metric}", caption, draw)
 
@@ -72,13 +74,14 @@ def _against_upstream(
                 points.append(Line(*point, short(run.name), colour, dashed=run.dense))
     if not points:
         return None
+    unit = " [%]" if downstream.is_per_cent(setting, metric) else ""
 
     def draw(ax: Axes) -> None:
         draw_points(
             ax,
             points,
             x_label="upstream neg. log perplexity [nats]",
-            y_label=f"best {metric}",
+            y_label=f"best {metric}{unit}",
             groups=("dense", "sparse"),
         )
 

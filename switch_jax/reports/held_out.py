@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from switch_jax.errors import UserError
 from switch_jax.reports.runs import Run, Series
 
 QUALITY = "neg_log_perplexity"
@@ -12,32 +11,28 @@ CONTENT_QUALITY = "content_neg_log_perplexity"  # without sentinels and EOS; new
 def held_out_task(runs: Sequence[Run]) -> str | None:
     """The task whose evaluations the runs are compared on: "all" where every run has it.
 
-    None where no run has been evaluated yet, or fine-tuned ones have no task in common: those
-    compare by their downstream scores.
-
-    Raises:
-      UserError: the runs were evaluated on different tasks.
+    None where no run has been evaluated yet, or they have no task in common: each then has the
+    number of its own task (`own_task`), and they are not compared.
     """
-    evaluated = [run for run in runs if run.evals]
-    if not evaluated:
-        return None
-    common = set.intersection(*(set(run.evals) for run in evaluated))
-    if not common and not any(run.fine_tuned for run in evaluated):
-        raise UserError(f"{_tasks_differ(evaluated)}; report them one by one")
-    return preferred(common)
+    evaluated = [set(run.evals) for run in runs if run.evals]
+    return preferred(set.intersection(*evaluated)) if evaluated else None
 
 
-def empty_rows(runs: Sequence[Run], task: str | None) -> str | None:
-    """Why the rows of held-out numbers are empty; None where they are not."""
+def own_task(run: Run, task: str | None) -> str | None:
+    """The task that the runs are compared on; without one, the run's own."""
+    return task or preferred(set(run.evals))
+
+
+def no_task_in_common(runs: Sequence[Run], task: str | None) -> str | None:
+    """A note where the held-out numbers of the runs are of different tasks; None where not."""
     evaluated = [run for run in runs if run.evals]
     if task is not None or not evaluated:
         return None
-    return f"{_tasks_differ(evaluated)}, so the rows of held-out numbers are empty"
-
-
-def _tasks_differ(evaluated: Sequence[Run]) -> str:
     tasks = "; ".join(f"{run.name}: {', '.join(run.evals)}" for run in evaluated)
-    return f"the runs have no held-out task in common ({tasks})"
+    return (
+        f"the runs have no held-out task in common ({tasks}), so each has the numbers of its own, "
+        "which do not compare"
+    )
 
 
 def preferred(tasks: set[str]) -> str | None:

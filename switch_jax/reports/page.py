@@ -12,7 +12,7 @@ from switch_jax.reports.distillation import HEADS, distillation_table
 from switch_jax.reports.downstream import Downstream, left_out, score_rows, upstream_rows
 from switch_jax.reports.expert_tokens import expert_tables
 from switch_jax.reports.figures import svg_data_url
-from switch_jax.reports.held_out import QUALITY, empty_rows, held_out
+from switch_jax.reports.held_out import QUALITY, held_out, no_task_in_common, own_task
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import (
     Rows,
@@ -185,7 +185,7 @@ def _headline(
         table = _table(*comparison_table(comparisons)) + _COMPARISON_NOTE
     notes = caveats(pairs)
     notes += [f"{line}." for line in left_out(runs, downstream)]
-    if note := empty_rows(runs, task):
+    if note := no_task_in_common(runs, task):
         notes.append(note)
     quiet = "".join(f'<p class="quiet">Note: {html.escape(note)}</p>' for note in notes)
     return f'{findings}\n{intro}\n<div class="cards">{cards}</div>\n{table}\n{quiet}'
@@ -199,10 +199,9 @@ def _card(configuration: Configuration, task: str | None) -> str:
         f"{run.facts['train_steps']:,}."
         for run in going
     )
-    curves = [curve for run in runs if (curve := held_out(run, task)) is not None]
-    if not curves and runs[0].evals:
-        value, where = "–", f"Evaluated on {', '.join(runs[0].evals)}, unlike other runs."
-    elif not curves:
+    own = own_task(runs[0], task)
+    curves = [curve for run in runs if (curve := held_out(run, own)) is not None]
+    if not curves:
         value, where = "–", "Not evaluated on held-out text yet."
     else:
         step = max(curve.step[-1] for curve in curves)
@@ -215,6 +214,8 @@ def _card(configuration: Configuration, task: str | None) -> str:
             f"[nats] (perplexity {perplexity(mean)}) at step {step:,}, "
             f"after {duration(float(np.mean([curve.seconds[-1] for curve in furthest])))}."
         )
+        if task is None:
+            where += f" Of {own}, unlike other runs."
         if len(last) > 1:
             where += f" Mean of {len(last)} seeds, {rounded(min(last))} to {rounded(max(last))}."
     return (

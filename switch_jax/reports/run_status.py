@@ -18,6 +18,7 @@ from switch_jax.run_folder import (
     RecordKind,
     RunFolder,
     RunPhase,
+    process_that_is_gone,
     read_commit_time,
     read_metrics,
     read_run_json,
@@ -107,7 +108,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     the usual time between its records (the median of the last 20), its longest evaluation and its
     longest checkpoint together, and for at least two minutes. Before the first record of a start
     half an hour is added, or three times its longest compilation so far if that is longer. The
-    changes that count are those of metrics.jsonl, status.json and the checkpoints.
+    changes that count are those of metrics.jsonl, status.json and the checkpoints. It is stalled at
+    once where the process that trained was on this host and is gone.
 
     Args:
       folder: MODEL_DIR.
@@ -143,6 +145,9 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     step = max([0, *(record["step"] for record in (last, held_out) if record)])
     train_steps = facts.get("train_steps")
     state, message = _state(status, step, train_steps, silence, limit)
+    gone = process_that_is_gone(run_folder)
+    if state in (RunPhase.STARTING, RunPhase.RUNNING) and status and gone:
+        state, message = STALLED, f"{gone} has ended without a word: start it again"
     routers = list((last.get("router") or {}).values())
     loads = [load for router in routers for load in router["load"]]
     dropped = [x for router in routers for x in router["dropped"] if x is not None]

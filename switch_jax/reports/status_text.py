@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from switch_jax.reports.run_status import Status
-from switch_jax.run_folder import RunPhase
+from switch_jax.run_folder import MAX_WAITING, RunPhase, training_seconds
 from switch_jax.units import aligned, count, duration, percent
 
 
@@ -52,6 +52,10 @@ def health(status: Status) -> list[str]:
         found.append(f"{status.dead_experts:,} of {status.experts:,} experts got no token")
     if status.dropped is not None and status.dropped > 0.1:
         found.append(f"{percent(status.dropped)} of the tokens dropped")
+    training = training_seconds(status.spent) if status.spent else 0.0
+    if training and status.spent["data"] > MAX_WAITING * training:
+        waiting = percent(status.spent["data"] / training)
+        found.append(f"{waiting} of the time waited for data (small data: fewer DATA_STREAMS)")
     if status.skipped_steps:
         found.append(f"bad steps skipped: {status.skipped_steps:,}")
     if status.rollbacks:

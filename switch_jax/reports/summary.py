@@ -12,7 +12,7 @@ from switch_jax.reports.comparison import (
     in_number,
 )
 from switch_jax.reports.configurations import Configuration
-from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
+from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out, own_task
 from switch_jax.reports.runs import Run, Series
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
@@ -24,9 +24,9 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
     """The last value of the main numbers: (what, one text per run)."""
 
     def quality(run: Run, name: str, form: Callable[[float], str]) -> str:
-        curve = held_out(run, task)
+        curve = held_out(run, own_task(run, task))
         if curve is None:
-            return "" if run.evals else "not yet"
+            return "not yet"
         return form(curve.last(name)) if name in curve.values else ""
 
     def steps(run: Run) -> str:
@@ -37,17 +37,21 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         last = [getattr(layer, name)[-1] for layer in run.layers]
         return form(float(np.mean(last))) if last else ""
 
-    cells: dict[str, Callable[[Run], str]] = {
+    cells: dict[str, Callable[[Run], str]] = {}
+    if task is None and any(run.evals for run in runs):
+        cells["Held-out task"] = lambda run: own_task(run, task) or ""
+    cells |= {
         "Held-out neg. log perplexity [nats]": lambda run: quality(run, QUALITY, rounded),
         "Held-out perplexity": lambda run: quality(run, QUALITY, perplexity),
-        "Held-out token accuracy": lambda run: quality(run, "accuracy", percent),
+        "Held-out token accuracy [%]": lambda run: quality(run, "accuracy", percent),
     }
-    if any(CONTENT_QUALITY in curve.values for run in runs if (curve := held_out(run, task))):
+    curves = [held_out(run, own_task(run, task)) for run in runs]
+    if any(CONTENT_QUALITY in curve.values for curve in curves if curve):
         cells |= {
             "Held-out without sentinels and EOS: neg. log perplexity [nats]": (
                 lambda run: quality(run, CONTENT_QUALITY, rounded)
             ),
-            "Held-out without sentinels and EOS: token accuracy": (
+            "Held-out without sentinels and EOS: token accuracy [%]": (
                 lambda run: quality(run, "content_accuracy", percent)
             ),
         }

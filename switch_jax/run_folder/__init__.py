@@ -16,6 +16,7 @@ from switch_jax.run_folder.layout import (
 )
 from switch_jax.run_folder.readers import (
     FileContent,
+    process_that_is_gone,
     read_commit_time,
     read_config,
     read_eval_metrics,
@@ -26,6 +27,7 @@ from switch_jax.run_folder.readers import (
     record_lines,
 )
 from switch_jax.run_folder.schemas import (
+    MAX_WAITING,
     TIME_CATEGORIES,
     Record,
     RecordKind,
@@ -33,9 +35,15 @@ from switch_jax.run_folder.schemas import (
     TimeCategory,
     training_seconds,
 )
-from switch_jax.run_folder.writers import create_run_folder, write_bad_batch, write_description
+from switch_jax.run_folder.writers import (
+    check_run_folder,
+    create_run_folder,
+    write_bad_batch,
+    write_description,
+)
 
 __all__ = [
+    "MAX_WAITING",
     "TIME_CATEGORIES",
     "EvalFolder",
     "FileContent",
@@ -45,9 +53,11 @@ __all__ = [
     "RunFolder",
     "RunPhase",
     "TimeCategory",
+    "check_run_folder",
     "checkpoint_steps",
     "checkpoints_url",
     "create_run_folder",
+    "process_that_is_gone",
     "read_commit_time",
     "read_config",
     "read_eval_metrics",

@@ -5,6 +5,9 @@ since. What does not fit the schema is left out, and one line says how much and 
 read.
 """
 
+import fcntl
+import re
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -99,6 +102,23 @@ def read_commit_time(checkpoint: PathT) -> float | None:
     """When a checkpoint was saved, in seconds since the epoch; None where it does not say."""
     found = _read_object(checkpoint / "_CHECKPOINT_METADATA", schemas.CHECKPOINT_METADATA).value
     return found["commit_timestamp_nsecs"] / 1e9 if found else None
+
+
+def process_that_is_gone(folder: RunFolder[PathT]) -> str | None:
+    """The process of this host that trained here last and is gone, as "process 7 on HOST".
+
+    None where one still has the lock, or it was on another host.
+    """
+    data, _ = _read_bytes(folder.lock)
+    holder = (data or b"").decode(errors="replace").strip()
+    if not re.fullmatch(rf"process \d+ on {re.escape(socket.gethostname())}", holder):
+        return None
+    try:
+        with open(str(folder.lock), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # it is locked, or this file system has no locks
+        return None
+    return holder
 
 
 def _read_bytes(path: PathT) -> tuple[bytes | None, str | None]:

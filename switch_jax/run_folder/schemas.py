@@ -51,6 +51,8 @@ class RunPhase(enum.StrEnum):
 TimeCategory = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
 TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 
+MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
+
 STACKS = ("encoder", "decoder")
 _SECONDS = number_between(0, 1e11)
 _RATIO = number_between(0, 1e15)

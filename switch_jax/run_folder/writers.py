@@ -1,6 +1,7 @@
 """Makes a run's folder, and writes the files that describe the run and its bad batches."""
 
 import json
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_jax.errors import UserError
 from switch_jax.files import atomic_write, explain_write_errors
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.schema import SchemaError, parse_json
@@ -26,6 +28,22 @@ def create_run_folder(model_dir: str) -> RunFolder[Path]:
         probe.touch()
         probe.unlink()
     return folder
+
+
+def check_run_folder(model_dir: str) -> None:
+    """Checks that MODEL_DIR is there or can be made, and can be written; changes nothing.
+
+    Raises:
+      UserError: it cannot, or is in a bucket that is not mounted.
+    """
+    path = RunFolder.local(model_dir).path
+    what = f"MODEL_DIR {model_dir!r}"
+    with explain_write_errors(what):
+        found = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not found.is_dir():
+        raise UserError(f"{what} cannot be written: {found} is a file, no folder")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise UserError(f"{what} cannot be written: there is no permission to write to {found}")
 
 
 def write_description(

@@ -1,27 +1,42 @@
 """What a run prints before it begins."""
 
 import re
+from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
-from switch_jax.config import Config
+from switch_jax.config import Config, LossConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.train_step.microbatches import routing_groups
+from switch_jax.trainer.prepare import Prepared
+from switch_jax.trainer.saved_run import SavedRun
+from switch_jax.trainer.teacher import describe_start, describe_teacher
+from switch_jax.trainer.warm_start import describe_warm_start
 
 
 def announcement(config: Config, mesh: Mesh) -> list[str]:
-    """Lines with the model, data and devices, and with the routing groups of each stack."""
+    """Lines with the model, data, devices and batch, and with the routing groups of each stack."""
     model = config.model
     kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
+    inputs, targets = config.data.lengths
     sizes = " x ".join(str(size) for size in mesh.shape.values())
     lines = [
         f"{kind}, {parameter_count(model):,} parameters; {config.data.mixture_or_task_name}; "
-        f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}"
+        f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}",
+        f"{config.run.train_steps:,} steps of {config.tokens_per_step:,} tokens: "
+        f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
     ]
     for stack, groups in routing_groups(config, mesh.shape).items():
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")
+    factor = config.loss.aux_loss_factor
+    is_set = factor not in (0, LossConfig.aux_loss_factor)
+    if model.num_experts and model.load_balance != "loss" and is_set:
+        lines.append(
+            f"warning: AUX_LOSS_FACTOR = {factor:g} is not used with LOAD_BALANCE = "
+            f"{model.load_balance!r}: set LOAD_BALANCE to 'loss' for it, or AUX_LOSS_FACTOR to 0"
+        )
     steps, rates = config.run.train_steps, config.optimizer
     if rates.lr_schedule == "constant" and rates.warmup_steps > steps:
         lines.append(
@@ -30,6 +45,40 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             "LEARNING_RATE; set WARMUP_STEPS lower"
         )
     return lines
+
+
+def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]) -> list[str]:
+    """Lines with where a run starts from, its teacher, and what it changes in the run's config.
+
+    Args:
+      prepared: the run.
+      saved: where it is; None or step 0: at its beginning.
+      changes: see `config_changes`.
+    """
+    config, teacher = prepared.config, prepared.teacher
+    lines = [] if teacher is None else describe_teacher(config, teacher)
+    if saved is not None and saved.step:
+        folder = config.run.model_dir
+        lines.append(f"continuing from the checkpoint of step {saved.step} in {folder}")
+        if changes:
+            lines.append(f"this start changes the run's config: {', '.join(changes)}")
+        if saved.position.moved:
+            lines.append(
+                "it was saved by a version of switch_jax that read the data in another order: each "
+                "stream goes on at the beginning of its next epoch, in the order of now"
+            )
+    elif prepared.warm_start:
+        lines.append(describe_warm_start(config, prepared.warm_start))
+    elif teacher is not None and config.distillation.initialize_from_teacher:
+        lines += describe_start(config, teacher)
+    else:
+        lines.append(f"starting from scratch in {config.run.model_dir}")
+    return lines
+
+
+def nothing_to_do(config: Config, step: int) -> str:
+    """What is said of a run that has done all its steps, or has stopped early."""
+    return f"{config.run.model_dir} is at step {step} of {config.run.train_steps}: nothing to do"
 
 
 def config_changes(before: str, after: str) -> list[str]:

@@ -37,11 +37,11 @@ class _Dispatched(NamedTuple):
 class Compiled(NamedTuple):
     """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop.
 
-    `infer_evaluation` is None without INFER_EVAL.
+    `evaluation` is None with EVAL_PERIOD = None, `infer_evaluation` without INFER_EVAL.
     """
 
     train_step: Any
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     infer_evaluation: InferEvaluation | None
     batches: Prefetch[DeviceBatch]
 
@@ -74,7 +74,8 @@ class TrainingLoop:
           Stopped: a signal came; the state is saved.
         """
         config, run, instruments = self._config.run, self.run, self._instruments
-        if run.step == 0:
+        period = config.eval_period
+        if run.step == 0 and period is not None:
             self._evaluate()
         dispatched: _Dispatched | None = None
         while not run.is_over(self._config):
@@ -87,7 +88,7 @@ class TrainingLoop:
             if before is not None:
                 self._finish(before)
             last = run.step == config.train_steps
-            evaluate = last or run.step % config.eval_period == 0
+            evaluate = period is not None and (last or run.step % period == 0)
             save = last or (run.step % config.checkpoint_period == 0 and self._bad.may_save())
             if not (evaluate or save or self._signal or self._bad.too_many()):
                 continue
@@ -207,6 +208,7 @@ class TrainingLoop:
             instruments.watchdog.alive(f"evaluation of {what} at step {run.step}")
 
         with instruments.goodput.spend("eval"):
+            assert self._evaluation is not None
             results: dict[str, dict[str, Any]] = dict(self._evaluation(run.state.parameters))
             alive("the targets")
             if self._infer_evaluation is not None:

@@ -18,12 +18,16 @@ from switch_jax.data.checks import (
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import mixing_rates
 from switch_jax.errors import UserError
+from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.paths import check_path
+from switch_jax.run_folder import check_run_folder
+from switch_jax.runtime.processes import run_on_all, run_on_first
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.evaluation import check_metric
 from switch_jax.trainer.infer_evaluation import check_infer_evaluation, model_of_run
+from switch_jax.trainer.saved_run import SavedRun, find_saved_run
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
 
@@ -36,36 +40,45 @@ class Prepared:
       config: as it was given.
       mesh: the devices.
       state: shapes, dtypes and shardings of the training state on the mesh.
+      saved: the run that is in its folder, which it goes on with; None: there is none.
       warm_start: the checkpoint whose parameters the run starts from, a folder of ours or one of
         another format; None: it starts from scratch, or continues from a checkpoint of its own.
       teacher: what it is distilled from; None: it is not.
-      train_tasks, validation_tasks: what it reads.
+      train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
     """
 
     config: Config
     mesh: Mesh
     state: TrainState
+    saved: SavedRun | None
     warm_start: Path | Source | None
     teacher: Teacher | None
     train_tasks: OpenedTasks
-    validation_tasks: OpenedTasks
+    validation_tasks: OpenedTasks | None
 
 
 def prepare(config: Config) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Raises:
-      UserError: what does not fit, with the numbers.
+      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
+        is of another model.
     """
     check_paths(config)
     train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
+    run_on_all(lambda: check_run_folder(config.run.model_dir))
+    if config.run.wandb_project is not None:
+        run_on_first(import_wandb)
     check_sizes(config, mesh.shape)
     state = abstract_state(config, mesh)
-    if config.run.infer_eval:
+    if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
-    warm_start, teacher = find_warm_start(config), find_teacher(config, mesh)
-    return Prepared(config, mesh, state, warm_start, teacher, train_tasks, validation_tasks)
+    saved = find_saved_run(config, state)
+    warm_start = find_warm_start(config)
+    is_over = saved is not None and saved.is_over(config)
+    teacher = None if is_over else find_teacher(config, mesh)
+    return Prepared(config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks)
 
 
 def check_paths(config: Config) -> None:
@@ -77,17 +90,19 @@ def check_paths(config: Config) -> None:
         check_path(config.distillation.teacher_dir, "TEACHER_DIR")
 
 
-def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks]:
-    """Opens the tasks that a run trains on, and those that it is validated on.
+def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
+    """Opens the tasks that a run trains on, and those that it is validated on, if it is.
 
     Raises:
       UserError: a task, split, file or rate that is not there; lengths, a vocabulary or a
         BEST_METRIC that does not fit.
     """
     train = open_tasks(config.data)
-    validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+    validation = None
+    if config.run.eval_period is not None:
+        validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+        check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
-    check_metric(config.run.best_metric, validation, config.run.infer_eval)
     check_examples(train)
     check_vocabulary(config.data, config.model.num_embeddings)
     return train, validation

@@ -10,7 +10,7 @@ from typing import Any
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
 from switch_jax.files import atomic_write, explain_write_errors
-from switch_jax.run_folder import RunFolder, RunPhase
+from switch_jax.run_folder import RunFolder, RunPhase, read_status_json
 from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.trainer.signals import Stopped
 
@@ -97,8 +97,9 @@ def _shortened(message: str) -> str:
 def record_early_failure(model_dir: str) -> Iterator[None]:
     """Within, a start that fails before it has a `StatusFile` is recorded in `status.json` too.
 
-    Otherwise a run that crashed, and whose next start is refused, would seem to be running. Nothing
-    is written to a folder without that file, or that another job uses.
+    Otherwise a run that crashed, and whose next start is refused, would seem to be running. A run
+    that has ended keeps its record. Nothing is written to a folder without that file, or that
+    another job uses.
 
     Args:
       model_dir: MODEL_DIR; a folder or bucket that need not be there.
@@ -114,6 +115,6 @@ def record_early_failure(model_dir: str) -> Iterator[None]:
 def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
         folder = RunFolder.local(model_dir)
-        if folder.status.exists():
+        if read_status_json(folder).value.get("state") in (RunPhase.STARTING, RunPhase.RUNNING):
             with contextlib.closing(RunLock(folder)), StatusFile(folder, active=True):
                 raise failure  # StatusFile writes it

@@ -17,7 +17,7 @@ from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
-from switch_jax.trainer.announcement import announcement, config_changes
+from switch_jax.trainer.announcement import announcement, beginning, config_changes, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
@@ -27,9 +27,9 @@ from switch_jax.trainer.prepare import Prepared, prepare
 from switch_jax.trainer.run_facts import run_facts
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import StopSignals
+from switch_jax.trainer.state_memory import describe_memory
 from switch_jax.trainer.status_file import StatusFile
-from switch_jax.trainer.teacher import describe_start, describe_teacher
-from switch_jax.trainer.warm_start import describe_warm_start, origin
+from switch_jax.trainer.warm_start import origin
 
 
 def train(config: Config, config_text: str = "") -> TrainState:
@@ -55,6 +55,9 @@ def train(config: Config, config_text: str = "") -> TrainState:
     """
     config_text = config_text or config.as_gin()
     prepared = prepare(config)
+    for line in describe_memory(prepared):  # before any is allocated
+        if is_first():
+            print(line, flush=True)
     folder = run_on_all(lambda: create_run_folder(config.run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(prepared.mesh):
         lock = run_on_first(lambda: RunLock(folder))
@@ -70,8 +73,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
         closing.push(closed_by(checkpoints.close))
         run = restore(prepared, checkpoints)
         if run.is_over(config):
-            steps = config.run.train_steps
-            print(f"{config.run.model_dir} is at step {run.step} of {steps}: nothing to do")
+            print(nothing_to_do(config, run.step))
             return run.state
         changes = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
         run_on_first(
@@ -83,7 +85,12 @@ def train(config: Config, config_text: str = "") -> TrainState:
             )
         )
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
-        _announce(prepared, run, instruments, changes or [])
+        for line in (
+            *announcement(config, prepared.mesh),
+            *beginning(prepared, run, changes or []),
+            "reading data and compiling",
+        ):
+            instruments.progress.say(line)
         compiled = closing.enter_context(compile_run(prepared, run, instruments))
         stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
         status.running()
@@ -91,46 +98,19 @@ def train(config: Config, config_text: str = "") -> TrainState:
         return loop.train()
 
 
-def _announce(
-    prepared: Prepared, run: RunState, instruments: Instruments, changes: list[str]
-) -> None:
-    """Says what trains, on what, where it starts from, and what it changes in the run's config."""
-    say = instruments.progress.say
-    config, teacher = prepared.config, prepared.teacher
-    for line in announcement(config, prepared.mesh):
-        say(line)
-    if teacher is not None:
-        for line in describe_teacher(config, teacher):
-            say(line)
-    if run.step:
-        say(f"continuing from the checkpoint of step {run.step}")
-        if changes:
-            say(f"this start changes the run's config: {', '.join(changes)}")
-        if run.position.moved:
-            say(
-                "it was saved by a version of switch_jax that read the data in another order: each "
-                "stream goes on at the beginning of its next epoch, in the order of now"
-            )
-    elif prepared.warm_start:
-        say(describe_warm_start(config, prepared.warm_start))
-    elif teacher is not None and config.distillation.initialize_from_teacher:
-        for line in describe_start(config, teacher):
-            say(line)
-    say("reading data and compiling")
-
-
 @contextlib.contextmanager
 def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> Iterator[Compiled]:
     """Compiles, while the first batches are read; stops reading at the end."""
-    config, mesh, infer_evaluation = prepared.config, prepared.mesh, None
+    config, mesh = prepared.config, prepared.mesh
+    evaluation = infer_evaluation = None
     with contextlib.ExitStack() as closing:
         with instruments.goodput.spend("compile"):
-            evaluation = Evaluation(
-                config, mesh, prepared.state.parameters, prepared.validation_tasks
-            )
-            if config.run.infer_eval:
-                model = model_of_run(config, mesh, prepared.state.parameters)
-                infer_evaluation = InferEvaluation(model, prepared.validation_tasks)
+            validation, parameters = prepared.validation_tasks, prepared.state.parameters
+            if validation is not None:
+                evaluation = Evaluation(config, mesh, parameters, validation)
+                if config.run.infer_eval:
+                    model = model_of_run(config, mesh, parameters)
+                    infer_evaluation = InferEvaluation(model, validation)
             rows = rows_on_this_host(mesh, config.run.batch_size)
             batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
             prefetch = Prefetch(device_batches(batches, mesh))

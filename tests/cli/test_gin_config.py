@@ -11,7 +11,7 @@ import typing
 
 import pytest
 
-from switch_jax.cli import gin_config, gin_reading, main
+from switch_jax.cli import gin_config, gin_internals, gin_reading, main
 from switch_jax.errors import TransientError, UserError
 from switch_jax.paths import GIN_DIR
 
@@ -177,6 +177,43 @@ def test_a_mistake_in_a_file_is_one_line_with_its_location(text, message, file, 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(message, error)
+
+
+def test_experts_of_a_dense_model_are_a_mistake(file):
+    """But a run's file may set what only models with experts use."""
+    mine = file("include 'runs/demo_dense.gin'\nNUM_EXPERTS = 8\n")
+    with pytest.raises(
+        UserError, match=r"NUM_EXPERTS = 8 is set, and the model is dense: .*switch"
+    ):
+        _parse(mine)
+    assert _built(file("include 'runs/demo_dense.gin'\nGROUP_SIZE = 8\n")).model.num_experts == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("NUM_EXPERTS_PER_TOKEN", "NUM_SELECTED_EXPERTS"),
+        ("TOP_K", "NUM_SELECTED_EXPERTS"),
+        ("MOE_TOP_K", "NUM_SELECTED_EXPERTS"),
+        ("num_local_experts", "NUM_EXPERTS"),
+        ("SEQUENCE_LENGTH", "TASK_FEATURE_LENGTHS, of inputs and targets"),
+    ],
+)
+def test_names_of_other_frameworks_lead_to_those_of_here(name, here, file):
+    with pytest.raises(UserError, match=f"knows a macro {name}; here it is {here}$"):
+        _parse("runs/demo_switch.gin", bindings=[f"{name}=2"])
+    with pytest.raises(UserError, match=f"nothing uses the macro {name}; here it is {here}$"):
+        _parse(file(f"{DEMO}{name} = 2\n"))
+
+
+def test_what_names_of_other_frameworks_are_here_exists():
+    _parse("models/switch_base.gin", "runs/pretrain.gin")
+    known = gin_internals.macros()
+    macros = [
+        name for here in gin_reading.OF_OTHERS.values() for name in re.findall("[A-Z_]{5,}", here)
+    ]
+    assert set(macros) - {"MODULE"} <= set(known)
+    assert not set(gin_reading.OF_OTHERS) & set(known)
 
 
 def test_a_file_that_is_not_text(file, tmp_path):

@@ -184,6 +184,7 @@ def test_standard_output_is_only_json(capsys, planned):
         "capacity_factor": 1.263,
         "expected_drop": 0.0244,
         "warning": "the decoder drops 2.44 %",
+        "choices": 1,
     }
     (exchange,) = result["collectives"]
     assert {k: exchange[k] for k in ("op", "dtype", "axis", "count", "bytes")} == {

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from switch_jax.cli import gin_config, gin_flags, main
+from switch_jax.cli import train as train_command
 from switch_jax.errors import UserError
 from switch_jax.runtime import host_memory
 from switch_jax.train_step.microbatches import check_batch
@@ -91,8 +93,8 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
     assert main([*command, "--gin.DECODER_GROUP_SIZE=512"]) == 0
     captured = capsys.readouterr()
     # Of 128 tokens 16 come to each of 8 experts: 20 slots.
-    assert "# Routing in the encoder: 128 tokens in a group, 20 slots an expert" in captured.out
-    assert "# Routing in the decoder: 512 tokens in a group, 80 slots an expert" in captured.out
+    assert "# routing in the encoder: 128 tokens in a group, 20 slots an expert" in captured.out
+    assert "# routing in the decoder: 512 tokens in a group, 80 slots an expert" in captured.out
     (warning,) = captured.err.splitlines()
     assert re.search(
         r"warning: .*the encoder drops 1\.\d+ %.*; GROUP_SIZE=4096 drops 0.00 %", warning
@@ -120,6 +122,18 @@ def test_a_teacher_that_is_gone_is_in_the_status(capsys, tmp_path):
     error = _refused(capsys, *student, f"--gin.MODEL_DIR={tmp_path}")
     facts = json.loads((tmp_path / "status.json").read_text())
     assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
+
+
+def test_a_run_that_has_all_its_steps_needs_no_teacher(tmp_path):
+    files, gone = [DEMO.partition("=")[2], "runs/distill.gin"], f"TEACHER_DIR={tmp_path}/gone"
+    gin_config.parse(files, [gone, f"MODEL_DIR={tmp_path}", "TRAIN_STEPS=8"], [])
+    config, args = gin_config.build(), argparse.Namespace(gin_search_paths="")
+    for step in (4, 8):
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+        if step < 8:
+            with pytest.raises(UserError, match="is not the folder of a run"):
+                train_command._with_teacher(args, config)
+    assert train_command._with_teacher(args, config) is config
 
 
 def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):

@@ -8,11 +8,11 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from switch_jax.data import file_chunks
+from switch_jax.data import file_chunks, sources
 from switch_jax.data.file_chunks import TextLines, TFRecords
 from switch_jax.data.position import Cursor
 from switch_jax.data.sources import source_files
-from tests.data.number_tasks import task_examples
+from tests.data.number_tasks import FEATURES, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
 
 SENTENCES = [f"sentence {n} of forty" for n in range(40)]
@@ -101,6 +101,50 @@ def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make, nu
         assert found != expected
     finally:
         seqio.TaskRegistry.remove("of_kind")
+
+
+@pytest.fixture
+def counted():
+    """A task of 40 numbers that Python code makes, and the list of all that it has made."""
+    made = []
+
+    def read(split, shuffle_files, seed=None):
+        def numbers():
+            for number in range(40):
+                made.append(number)
+                yield [number + 2]
+
+        return tf.data.Dataset.from_generator(
+            numbers, output_signature=tf.TensorSpec([1], tf.int32)
+        ).map(lambda number: {"inputs": number, "targets": number})
+
+    source = seqio.FunctionDataSource(read, splits=["train"])
+    yield (
+        seqio.TaskRegistry.add(
+            "counted", source=source, preprocessors=[], output_features=FEATURES
+        ),
+        made,
+    )
+    seqio.TaskRegistry.remove("counted")
+
+
+def _first(task, stream, number):
+    """Numbers and positions of the first examples of one of four streams."""
+    read = task_examples(task, 4).read(stream, Cursor())
+    return [(int(example["inputs"][0]), at) for example, at in itertools.islice(read, number)]
+
+
+def test_what_python_code_makes_is_made_once_for_all_streams_and_epochs(counted, monkeypatch):
+    task, made = counted
+    examples = task_examples(task, 4)
+    kept = []
+    for stream in range(4):
+        read = itertools.islice(examples.read(stream, Cursor()), 60)  # six epochs
+        kept.append([(int(example["inputs"][0]), at) for example, at in read])
+    assert len(made) == 40
+    monkeypatch.setattr(sources, "_MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
+    assert [_first(task, stream, 60) for stream in range(4)] == kept
+    assert len(made) > 4 * 6 * 40
 
 
 def test_files_in_a_bucket_are_read_in_their_order(monkeypatch):

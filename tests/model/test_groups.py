@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -42,9 +43,27 @@ def test_without_a_size_of_its_own_the_decoder_has_the_encoder_s():
     assert _percents(groups) == [2.27, 2.44]
 
 
-@pytest.mark.parametrize("two", [{"num_selected_experts": 2}, {"ntlb_rounds": 2}])
-def test_what_even_routing_drops_is_left_out_where_a_token_has_two_experts(two):
-    model = _model(**two, train_expert_capacity_factor=1.0, group_size=2048)
+def test_with_two_experts_a_token_the_dropped_choices_are_told():
+    """2,048 tokens make 4,096 choices; 2.5 slots a token are enough, and 1 is not."""
+    model = _model(num_selected_experts=2, group_size=2048, train_expert_capacity_factor=1.0)
+    few = training_groups(model, 2048, (512, 114), 128)["encoder"]
+    assert few.slots == 16 and 0.5 < few.expected_drop < 0.51
+    assert str(few) == (
+        "2,048 tokens in a group, 16 slots an expert (capacity factor 1): "
+        f"{100 * few.expected_drop:.2f} % of the choices dropped at even routing"
+    )
+    assert re.search(
+        r"each token has 2 experts, and the encoder 1 slots a token: 50\.\d\d % of evenly routed "
+        r"choices are dropped; TRAIN_EXPERT_CAPACITY_FACTOR=2.5 has room",
+        few.warning,
+    )
+    model = dataclasses.replace(model, train_expert_capacity_factor=2.5)
+    enough = training_groups(model, 2048, (512, 114), 128)["encoder"]
+    assert (enough.slots, enough.warning) == (40, None)
+
+
+def test_what_even_routing_drops_is_left_out_where_a_token_goes_to_its_next_expert():
+    model = _model(ntlb_rounds=2, train_expert_capacity_factor=1.0, group_size=2048)
     groups = training_groups(model, 2048, (512, 114), 128)["encoder"]
     assert (groups.slots, groups.expected_drop, groups.warning) == (16, None, None)
     assert str(groups) == "2,048 tokens in a group, 16 slots an expert (capacity factor 1)"

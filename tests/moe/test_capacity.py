@@ -73,6 +73,16 @@ def test_expected_drop_is_that_of_tokens_which_choose_at_random(tokens, experts,
     assert abs(expected_drop(tokens, experts, slots) - dropped.mean()) < 4 * error
 
 
+def test_expected_drop_of_two_choices_by_hand():
+    """Two tokens, three experts, a slot each: two of three experts each, so one or two in common.
+
+    The second token picks the first one's pair with 1/3 and drops both choices, else one of four.
+    """
+    expected = (2 * 1 / 3 + 1 * 2 / 3) / 4
+    assert expected_drop(2, 3, 1, choices=2) == pytest.approx(expected, abs=1e-15)
+    assert expected_drop(5, 2, 3, choices=2) == pytest.approx(2 / 5, abs=1e-15)  # all pick both
+
+
 def test_expected_drop_of_a_large_group_is_never_below_zero():
     assert 0 <= expected_drop(10**6, 8, 250_000) < 1e-12
 

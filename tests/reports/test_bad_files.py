@@ -207,7 +207,7 @@ def test_a_bad_record_of_evaluation_is_left_out(run, number, path, text, reason,
     begin = f"{run}/eval/metrics.jsonl: 1 of 3 records left out"
     notes, html = report_of(run, capsys)
     assert notes == [f"{begin} (line {number}: {reason})"]
-    assert "<td>2.000 at step 40</td>" in html
+    assert "<td>2.00 % at step 40</td>" in html
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,14 @@ def test_the_label_is_what_the_names_begin_with(names, label):
     assert grouped(runs) == [(label, list(names))]
 
 
+def test_a_run_keeps_its_colour_whatever_the_order_of_the_command_line():
+    runs = [run(name, 8, POINTS) for name in ("c", "a", "b")]
+    colours = [
+        {c.label: c.colour for c in configurations.group_runs(some)} for some in (runs, runs[::-1])
+    ]
+    assert colours[0] == colours[1] and len(set(colours[0].values())) == 3
+
+
 def test_a_study_is_in_the_order_of_experts_with_a_colour_for_each():
     runs = [seed(0, f"experts_{n}", n, POINTS) for n in (16, 2, 8, 4)]
     runs += [seed(i, "dense", 0, POINTS) for i in (0, 1)]

@@ -46,8 +46,8 @@ def test_scores_of_the_run_itself_are_apart_from_those_of_its_checkpoints(make_t
         file.writelines(json.dumps(record) + "\n" for record in of_the_run)
     rows = score_rows(read(folder))
     assert [row for row in rows if "best" in row[0]] == [
-        ("squad (greedy, in the run): em, best", ["60.000 at step 200"]),
-        (f"squad ({GREEDY}): em, best", ["61.000 at step 200"]),
+        ("squad (greedy, in the run): em [%], best", ["60.00 % at step 200"]),
+        (f"squad ({GREEDY}): em [%], best", ["61.00 % at step 200"]),
     ]
 
 
@@ -62,10 +62,10 @@ def test_every_metric_is_reported_at_the_best_of_the_first_and_at_the_last(make_
     assert rows == [
         ("qa: average, best", ["1.000 at step 200", ""]),
         ("qa: average, last", ["1.000", ""]),
-        ("squad: em, best", ["62.500 at step 200", "10.000 at step 50"]),
-        ("squad: em, last", ["61.000", "10.000"]),
-        ("squad: f1, best", ["71.250 at step 200", ""]),
-        ("squad: f1, last", ["72.000", ""]),
+        ("squad: em [%], best", ["62.50 % at step 200", "10.00 % at step 50"]),
+        ("squad: em [%], last", ["61.00 %", "10.00 %"]),
+        ("squad: f1 [%], best", ["71.25 % at step 200", ""]),
+        ("squad: f1 [%], last", ["72.00 %", ""]),
     ]
 
 
@@ -80,12 +80,12 @@ def test_what_differs_is_reported_and_kept_apart(make_tuned):
     ]
     rows = score_rows(read(make_tuned("t", 0, None, lines)))
     assert [(label, *cells) for label, cells in rows if label.endswith("last")] == [
-        (f"squad (validation; {GREEDY}): em, last", "60.000"),
-        ("squad (validation; 4 beams): em, last", "61.000"),
-        (f"squad (test; {GREEDY}): em, last", "62.000"),
-        ("xsum (at most 3 examples): rouge, last", "7.000"),
-        ("xsum (all examples): rouge, last", "8.000"),
-        ("boolq: accuracy, last", "9.000"),
+        (f"squad (validation; {GREEDY}): em [%], last", "60.00 %"),
+        ("squad (validation; 4 beams): em [%], last", "61.00 %"),
+        (f"squad (test; {GREEDY}): em [%], last", "62.00 %"),
+        ("xsum (at most 3 examples): rouge [%], last", "7.00 %"),
+        ("xsum (all examples): rouge [%], last", "8.00 %"),
+        ("boolq: accuracy [%], last", "9.00 %"),
     ]
 
 

@@ -37,7 +37,7 @@ def test_best_scores_lie_over_upstream_quality_with_a_line_for_dense_and_one_for
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dense", "sparse"]
     assert {text.get_text() for text in ax.texts} == {run.name for run in backwards}
     assert ax.get_xlabel() == "upstream neg. log perplexity [nats]"
-    assert ax.get_ylabel() == "best average"
+    assert ax.get_ylabel() == "best average [%]"
 
 
 def test_only_runs_whose_origin_is_known_are_shown(make_tuned, make_pretrained):

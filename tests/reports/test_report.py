@@ -324,17 +324,16 @@ def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp
     page = make_report(*tuned, output=tmp_path / "report.html")
     assert headings(page)[:2] == DOWNSTREAM
     assert "Downstream numbers" in headings(page) and "peed-up" not in page
-    assert "<td>72.500 at step 100</td>" in page and "<td>dense_for_qa, step 8</td>" in page
+    assert "<td>72.50 % at step 100</td>" in page and "<td>dense_for_qa, step 8</td>" in page
     words = charts(page)["qa against upstream quality"]
-    assert {"best average", "dense", "sparse", "switch8_qa"} <= set(words)
+    assert {"best average [%]", "dense", "sparse", "switch8_qa"} <= set(words)
     printed = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    best = printed["qa: average, best"].split("  ")
+    best = printed["qa: average [%], best"].split("  ")
     assert [cell.strip() for cell in best if cell][1:] == [
-        f"{score} at step 100"
-        for score in ("60.000", "65.000", "72.500", "61.000", "63.000", "75.000")
+        f"{score} % at step 100" for score in ("60.00", "65.00", "72.50", "61.00", "63.00", "75.00")
     ]
-    last = printed["qa: average, last"].split()[3:]
-    assert last == ["59.000", "64.000", "70.000", "60.000", "62.000", "74.000"]
+    last = printed["qa: average [%], last"].split()[4::2]
+    assert last == ["59.00", "64.00", "70.00", "60.00", "62.00", "74.00"]
 
 
 def test_fine_tuned_runs_may_have_different_tasks(make_tunings, tmp_path):
@@ -342,7 +341,7 @@ def test_fine_tuned_runs_may_have_different_tasks(make_tunings, tmp_path):
     found = charts(page)
     assert {f"{task} against upstream quality" for task in ("qa", "nli")} <= set(found)
     assert "dense4_nli" not in found["qa against upstream quality"]
-    assert "Evaluated on dense4_nli, unlike other runs." in page
+    assert "Of dense4_nli, unlike other runs." in page
 
 
 def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):

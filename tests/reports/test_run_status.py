@@ -1,14 +1,20 @@
 """Folders written by hand, with answers computed by hand."""
 
+import contextlib
 import json
 import os
 import re
+import socket
+import subprocess
+import sys
 
 import pytest
 
+from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
 from switch_jax.reports.run_status import read_status
 from switch_jax.reports.status_text import health, page, table
+from switch_jax.run_folder import RunFolder
 
 NOW = 1_800_000_000.0
 NOTHING = {"step": 0.0, "data": 0.0, "checkpoint": 0.0, "eval": 0.0, "compile": 0.0, "idle": 0.0}
@@ -130,6 +136,41 @@ def test_a_stall_is_silence_beyond_the_usual(write, lines, silence, state, limit
     assert status.silence_limit == pytest.approx(limit)
     assert (status.state, status.needs_attention) == (state, state == "stalled")
     assert (status.message == "") == (state == "running")
+
+
+@pytest.fixture
+def killed():
+    """The text of the lock that a process of this host had, which is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"process {process.pid} on {socket.gethostname()}\n"
+
+
+def test_a_run_whose_process_was_killed_on_this_host_is_stalled(write, killed):
+    folder = write(steps_of_ten(10, 400), NOW - 1, status_json())
+    assert read_status(folder, NOW).state == "running"
+    (folder / "lock").write_text(killed)
+    status = read_status(folder, NOW)
+    assert (status.state, status.needs_attention) == ("stalled", True)
+    assert status.message == f"{killed.strip()} has ended without a word: start it again"
+    (folder / "status.json").write_text(json.dumps(status_json("finished")))
+    assert read_status(folder, NOW).state == "finished"
+
+
+def test_a_run_that_has_its_lock_or_is_on_another_host_runs(write, killed):
+    folder = write(steps_of_ten(10, 400), NOW - 1, status_json())
+    (folder / "lock").write_text("process 1 on another-host\n")
+    assert read_status(folder, NOW).state == "running"
+    with contextlib.closing(RunLock(RunFolder(folder))):
+        assert read_status(folder, NOW).state == "running"
+    assert read_status(folder, NOW).state == "stalled"
+
+
+def test_waiting_for_data_is_unusual(write):
+    lines = [record(10, {"step": 5.0, "data": 37.0, "idle": 1.0, "compile": 60.0})]
+    # 37 / 43
+    expected = "86.05 % of the time waited for data (small data: fewer DATA_STREAMS)"
+    assert health(read_status(write(lines), NOW)) == [expected]
 
 
 def test_after_a_start_there_is_time_to_compile(write):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder, create_run_folder, write_bad_batch, write_description
+from switch_jax.run_folder import (
+    RunFolder,
+    check_run_folder,
+    create_run_folder,
+    write_bad_batch,
+    write_description,
+)
 from tests.trainer.helpers import random_batch
 
 
@@ -75,6 +81,14 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
         create_run_folder(str(tmp_path / "file" / "run"))
     with pytest.raises(UserError, match="MODEL_DIR 'gs://bucket/run': the bucket is not mo"):
         create_run_folder("gs://bucket/run")
+
+
+def test_a_folder_that_cannot_be_made_is_known_before(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="MODEL_DIR '.*/run' cannot be written: .*/file is a file"):
+        check_run_folder(str(tmp_path / "file" / "run"))
+    check_run_folder(str(tmp_path / "a" / "b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_new_run_is_described_with_the_checkpoint_that_it_starts_from(tmp_path):

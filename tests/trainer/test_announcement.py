@@ -2,7 +2,7 @@
 
 import pytest
 
-from switch_jax.config import MeshConfig, OptimizerConfig
+from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.trainer.announcement import announcement, config_changes
 from tests.trainer.helpers import tiny_config, tiny_model
@@ -21,7 +21,19 @@ def test_a_warm_up_longer_than_the_run_is_told(schedule, warmup, warned):
         "warning: the learning rate rises over WARMUP_STEPS = 11 steps, and the run has 10: it "
         "ends at 0.91 of LEARNING_RATE; set WARMUP_STEPS lower"
     ]
-    assert lines[1:] == expected * warned
+    assert lines[2:] == expected * warned
+    assert lines[1] == "10 steps of 192 tokens: 8 rows of 16 + 8, padding included"
+
+
+@pytest.mark.parametrize(
+    ("factor", "balance", "warned"),
+    [(0.5, "bias", True), (0.5, "none", True), (0.0, "bias", False), (0.5, "loss", False)],
+)
+def test_a_coefficient_that_is_not_used_is_told(factor, balance, warned):
+    config = tiny_config(tiny_model(load_balance=balance), loss=LossConfig(aux_loss_factor=factor))
+    lines = announcement(config, make_mesh(MeshConfig(1, 1, 1)))
+    expected = f"warning: AUX_LOSS_FACTOR = 0.5 is not used with LOAD_BALANCE = {balance!r}: set"
+    assert [line.startswith(expected) for line in lines if "AUX" in line] == [True] * warned
 
 
 def test_what_a_start_changes_in_the_config():

@@ -2,11 +2,12 @@ import dataclasses
 
 import jax
 import pytest
+import seqio
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.data import checks
-from switch_jax.errors import UserError
+from switch_jax.errors import FieldError, UserError
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.trainer.prepare import check_for_slices, prepare
 from tests.trainer import tiny_task  # noqa: F401  registers it
@@ -32,6 +33,34 @@ def test_a_run_is_prepared_and_nothing_is_written(config, tmp_path):
     assert prepared.train_tasks.config.split == "train"
     assert prepared.validation_tasks.config.split == "validation"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_evaluation_no_validation_split_is_looked_for(config, tmp_path):
+    (tmp_path / "train.txt").write_text("one line\n")
+    task = seqio.get_mixture_or_task("tiny_copy")
+    seqio.TaskRegistry.add(
+        "tiny_unvalidated",
+        source=seqio.TextLineDataSource({"train": str(tmp_path / "train.txt")}),
+        preprocessors=task.preprocessors,
+        output_features=task.output_features,
+    )
+    config = config.replace("data", mixture_or_task_name="tiny_unvalidated")
+    try:
+        message = "no split 'validation': .* are train; to train without .* set EVAL_PERIOD to None"
+        with pytest.raises(UserError, match=message):
+            prepare(config)
+        assert prepare(config.replace("run", eval_period=None)).validation_tasks is None
+    finally:
+        seqio.TaskRegistry.remove("tiny_unvalidated")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("best_metric", "accuracy"), ("early_stopping_evals", 3), ("infer_eval", True)],
+)
+def test_what_needs_evaluations_is_refused_without_them(config, name, value):
+    with pytest.raises(FieldError, match=f"{name} = .* needs evaluations, and EVAL_PERIOD = None"):
+        config.replace("run", eval_period=None, **{name: value})
 
 
 def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):

@@ -118,6 +118,14 @@ def test_a_failure_beside_another_job_leaves_what_that_one_says(crashed):
     lock.close()
 
 
+@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
+def test_a_start_that_is_refused_leaves_the_record_of_a_run_that_has_ended(tmp_path, state):
+    record = json.dumps({"state": state, "message": "its own"})
+    (tmp_path / "status.json").write_text(record)
+    fail_early(tmp_path)
+    assert (tmp_path / "status.json").read_text() == record
+
+
 def test_the_first_process_records_an_early_failure(crashed, monkeypatch):
     monkeypatch.setattr(status_file, "process_index_and_count", lambda: (1, 2))
     fail_early(crashed)

@@ -1,0 +1,124 @@
+"""The list of tasks and mixtures, for `switch_jax tasks`: what can be read here, and the rest."""
+
+import functools
+import re
+import textwrap
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from switch_jax.data.registry import names, provider, splits_of, tasks_of, tfds_folders
+from switch_jax.data.sources import check_files_exist
+from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.errors import UserError
+from switch_jax.units import aligned
+
+_FAMILY = 8  # names that begin alike from this number on are shown as one
+
+
+def task_list(pattern: str = "*") -> str:
+    """A table of what can be read here, with kind and splits; then the names of the rest.
+
+    Args:
+      pattern: of the names, as 'glue*'; '*': all, and of a large family one line for all names.
+
+    Raises:
+      UserError: no name is like that.
+    """
+    found = [name for name in names() if fnmatchcase(name, pattern)]
+    if not found:
+        raise UserError(f"no task or mixture is like {pattern!r}: `switch_jax tasks` lists all")
+    splits = {name: _splits_here(name) for name in found}
+    here = [name for name in found if splits[name]]
+    rest = [name for name in found if not splits[name]]
+    folded = _folded if pattern == "*" else _one_by_one
+    lines = []
+    if here:
+        rows = [("can be read here", "kind", "splits")]
+        rows += [
+            (label, _kind(members), ", ".join(sorted(set().union(*(splits[m] for m in members)))))
+            for label, members in folded(here)
+        ]
+        lines += aligned(rows)
+    if rest:
+        lines += ["", f"not here; looked for in {' or '.join(_folders(rest))} (docs/tasks.md):"]
+        shown = ", ".join(
+            label if len(members) == 1 else f"{label} ({len(members)})"
+            for label, members in folded(rest)
+        )
+        lines += textwrap.wrap(shown, 100, break_on_hyphens=False)
+    if pattern == "*":
+        lines += ["", "`switch_jax tasks 'glue*'` lists a family, `switch_jax tasks NAME` examples"]
+    return "\n".join(lines).strip("\n")
+
+
+def _one_by_one(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    return [(name, [name]) for name in names]
+
+
+def _folded(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The names, those of a large family together: ("mc4*", [...])."""
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(re.split(r"[_.]", name)[0], []).append(name)
+    return [
+        entry
+        for family, members in families.items()
+        for entry in (
+            [(f"{family}*", members)] if len(members) >= _FAMILY else _one_by_one(members)
+        )
+    ]
+
+
+def _kind(names: Sequence[str]) -> str:
+    if len(names) > 1:
+        return f"{len(names)} of them"
+    return "mixture" if isinstance(provider(names[0]), seqio.Mixture) else "task"
+
+
+def _splits_here(name: str) -> set[str]:
+    """The splits of a task, or of all tasks of a mixture together; empty where one has no data."""
+    by_task = [_splits_of_task(task) for task in tasks_of(name)]
+    return set().union(*by_task) if all(by_task) else set()
+
+
+def _splits_of_task(task: seqio.Task) -> list[str]:
+    """The splits that can be read here, without a look into the data or at a network."""
+    loader = getattr(task.source, "tfds_dataset", None)
+    if loader is not None:
+        data_set = re.split("[/:]", loader.name or "")[0]
+        if not any(data_set in _data_sets(str(folder)) for folder in tfds_folders(loader)):
+            return []
+        try:
+            return splits_of(task)
+        except UserError:  # another version or config is there
+            return []
+    return [split for split in task.splits if _has_files(task, split)]
+
+
+def _has_files(task: seqio.Task, split: str) -> bool:
+    try:
+        check_files_exist(task, split, use_cached=False)
+    except UserError:
+        return False
+    return True
+
+
+@functools.cache
+def _data_sets(folder: str) -> frozenset[str]:
+    """The names of the TFDS data sets in a folder; none where it is not there."""
+    try:
+        return frozenset(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    except tf.errors.OpError:
+        return frozenset()
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """Where what these tasks read would be looked for."""
+    found: dict[str, None] = {}
+    for task in (task for name in names for task in tasks_of(name)):
+        loader = getattr(task.source, "tfds_dataset", None)
+        for folder in [] if loader is None else tfds_folders(loader):
+            found[f"{folder} (--tfds_data_dir names another)"] = None
+        if loader is None:
+            found["the files that the task names"] = None
+    return list(found)

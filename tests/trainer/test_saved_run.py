@@ -1,0 +1,120 @@
+"""What a start, or a dry run, says of the run in MODEL_DIR; refused starts change nothing."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from switch_jax.config import Config, DataConfig, DistillationConfig, MeshConfig, RunConfig
+from switch_jax.errors import UserError
+from switch_jax.metrics import memory
+from switch_jax.run_folder import RunFolder
+from switch_jax.trainer import state_memory
+from switch_jax.trainer.dry_run import dry_run
+from switch_jax.trainer.prepare import prepare
+from switch_jax.trainer.train import train
+from tests.trainer import tiny_task  # noqa: F401  registers it
+from tests.trainer.helpers import tiny_model
+
+MODEL = tiny_model(
+    num_embeddings=1152, num_experts=0, num_encoder_layers=1, num_decoder_layers=1
+)  # dense
+TEXT = "NUM_EXPERTS = 0\nLEARNING_RATE = {}\n"
+
+
+def test_a_run_without_evaluation_trains_saves_and_goes_on(config, tmp_path):
+    run = {"model_dir": str(tmp_path), "eval_period": None, "checkpoint_period": 1}
+    train(config.replace("run", **run, train_steps=1))
+    train(config.replace("run", **run))
+    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(record)["kind"] for record in records} == {"train"}
+    assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A run that has done its two steps; `replace` makes another start in its folder."""
+    folder = tmp_path_factory.mktemp("run")
+    run = RunConfig(str(folder), train_steps=2, batch_size=8, eval_steps=1)
+    data = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, data_streams=2)
+    config = Config(run, MODEL, data, MeshConfig(1, 1, 1))
+    train(config, TEXT.format(1.0))
+    return config
+
+
+def _files(config):
+    folder = RunFolder.local(config.run.model_dir).path
+    return {p: p.read_bytes() for p in folder.glob("*") if p.is_file()}
+
+
+def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
+    before = _files(config)
+    lines = dry_run(config.replace("run", train_steps=5), TEXT.format(0.5))
+    assert lines[-2:] == [
+        f"continuing from the checkpoint of step 2 in {config.run.model_dir}",
+        "this start changes the run's config: LEARNING_RATE 1.0 -> 0.5",
+    ]
+    assert lines[2] == "5 steps of 384 tokens: 8 rows of 32 + 16, padding included"
+    assert _files(config) == before
+
+
+def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
+    assert dry_run(config, "")[-1] == f"{config.run.model_dir} is at step 2 of 2: nothing to do"
+
+
+def test_a_finished_run_needs_no_teacher(config, capsys):
+    gone = dataclasses.replace(config, distillation=DistillationConfig("/no/such/teacher"))
+    train(gone)
+    assert "step 2 of 2: nothing to do" in capsys.readouterr().out
+
+
+def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
+    new = config.replace("run", model_dir=str(tmp_path / "new"))
+    assert dry_run(new, "")[-1] == f"starting from scratch in {tmp_path}/new"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("model", {"embed_dim": 24}, "step 2 in .* is of another model: .*another MODEL_DIR"),
+        ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
+        ("optimizer", {"optimizer": "adamw"}, "with OPTIMIZER = 'adafactor', and .* 'adamw'"),
+        ("run", {"wandb_project": "mine"}, "WANDB_PROJECT is set but wandb is not installed"),
+    ],
+)
+def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
+    config, monkeypatch, part, changes, message
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    before = _files(config)
+    with pytest.raises(UserError, match=message):
+        dry_run(config.replace(part, **changes), "")
+    with pytest.raises(UserError, match=message):
+        train(config.replace(part, **changes), "changed = True\n")
+    assert _files(config) == before
+    status = json.loads(RunFolder.local(config.run.model_dir).status.read_text())
+    assert status["state"] == "finished"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_else(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"MODEL_DIR '.*/file/run' cannot be written: .*/file is a"):
+        prepare(config.replace("run", model_dir=str(tmp_path / "file" / "run")))
+
+
+@pytest.mark.parametrize(("machine", "warned"), [(2**17, True), (2**40, False)])
+def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned):
+    """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack."""
+    monkeypatch.setattr(memory, "_host_bytes", lambda: machine)
+    prepared = prepare(config)
+    lines = state_memory.describe_memory(prepared)
+    attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
+    parameters = 1152 * 16 + 3 * attention + 2 * feed_forward + norms + 2 * buckets
+    assert state_memory.device_bytes(prepared.state.parameters) == 4 * parameters
+    share = parameters * 4 / 2**20
+    assert f"(parameters {share:.3g} MiB, gradients {share:.3g} MiB, optimiser" in lines[0]
+    assert len(lines) == 1 + warned
+    if warned:
+        assert "and there are 0.125 MiB: the run will be killed or run" in lines[1]
