@@ -16,6 +16,7 @@ from gin import config_parser
 ORIGINS: dict[str, list[str]] = {}
 
 MACRO = "gin.macro"  # gin stores a macro as parameter `value` of this, in a scope of its name
+_BIND_PARAMETER = gin.bind_parameter  # which `setting_recorded` replaces
 
 
 class Import(NamedTuple):
@@ -45,12 +46,12 @@ def read_files_with(
 
 @contextlib.contextmanager
 def setting_recorded(record: Callable[[str], None]) -> Iterator[None]:
-    """Within, `record` gets the name of each macro that a statement of a file sets."""
+    """Within, `record` gets the name of each macro that a statement of a file gives a value."""
     bind = gin.bind_parameter
 
     def recording(key: Any, value: Any) -> None:
-        bind(key, value)
-        if isinstance(key, tuple) and key[1] == MACRO:
+        _BIND_PARAMETER(key, value)
+        if isinstance(key, tuple) and key[1] == MACRO and not is_required(value):
             record(key[0])
 
     gin.bind_parameter = recording
@@ -62,14 +63,19 @@ def setting_recorded(record: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def state_restored() -> Iterator[None]:
-    """Within, any config may be parsed; afterwards gin's state is what it was before."""
+    """Within, any config may be parsed; afterwards gin's state is what it was before.
+
+    It may be entered while a file is read, by a module that the file imports.
+    """
     kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
     kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES, ORIGINS]
     copies = [copy.copy(container) for container in kept]
-    is_locked = gin.config_is_locked()
+    is_locked, bind = gin.config_is_locked(), gin.bind_parameter
+    gin.bind_parameter = _BIND_PARAMETER  # what is set within is not recorded as the file's
     try:
         yield
     finally:
+        gin.bind_parameter = bind
         for container, content in zip(kept, copies, strict=True):
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(content)

@@ -117,7 +117,8 @@ class Reader:
             name = current_name(name)
             key = name if "." in name else (name, gin_internals.MACRO, "value")
             gin.bind_parameter(key, value)
-            self.origins.setdefault(name, []).append(f"--gin.{name}")
+            if "." not in name:
+                self.origins.setdefault(name, []).append(f"--gin.{name}")
         except tokenize.TokenError:
             raise UserError(f"--gin.{name}={text}: a bracket is not closed") from None
         except Exception as error:

@@ -329,13 +329,21 @@ def test_every_config_has_numbers():
 
 
 def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_run(file):
-    name = file(f"{DEMO}NUM_EXPERTS = 4\nMIXTURE_OR_TASK_NAME = '{'x' * 80}'\n")
-    config = _built(name, bindings=["NUM_EXPERTS=16", "TRAIN_STEPS=7"])
+    reads_another = (
+        "from switch_jax.cli import gin_config\ngin_config.read(['runs/demo_dense.gin'])"
+    )
+    file(reads_another, "mine_d.py")
+    task = f"MIXTURE_OR_TASK_NAME = '{'x' * 80}'\n"
+    name = file(f"import mine_d\n{DEMO}NUM_EXPERTS = 4\nMODEL_DIR = %gin.REQUIRED\n{task}")
+    settings = ["NUM_EXPERTS=16", "TRAIN_STEPS=7", "MODEL_DIR=here", "RunConfig.log_period=3"]
+    config = _built(name, bindings=settings)
+    assert "RunConfig.log_period" not in gin_internals.ORIGINS
     gin_config.read(["runs/demo_dense.gin"])  # another config changes nothing
     text = gin_config.explained_config_text()
     earlier = "models/switch_demo.gin, models/switch_base.gin"
     assert f"\nNUM_EXPERTS = 16  # --gin.NUM_EXPERTS, over mine.gin, {earlier}\n" in text
     assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in text
+    assert "\nMODEL_DIR = 'here'  # --gin.MODEL_DIR, over runs/demo_switch.gin\n" in text
     # A long value has a line of its own, and the comment stands behind it.
-    assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin, runs/pretrain.gin\n" in text
+    assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin\n" in text
     assert _built(file(text, "again.gin")) == config

@@ -56,13 +56,25 @@ def test_references_in_bindings_and_macros_are_not_resolved():
 
 def test_macros_are_recorded_as_statements_set_them(tmp_path):
     inner, outer = tmp_path / "inner.gin", tmp_path / "outer.gin"
-    inner.write_text("A = 1\nB = 2\nRunConfig.random_seed = %A\n")
+    inner.write_text("A = 1\nB = 2\nC = %gin.REQUIRED\nRunConfig.random_seed = %A\n")
     outer.write_text(f"B = 3\ninclude '{inner}'\nA = 4\n")
     names, bind = [], gin.bind_parameter
     with gin_internals.setting_recorded(names.append):
         gin.parse_config_file(str(outer))
     assert names == ["B", "A", "B", "A"], CHANGED + "bind_parameter"
     assert gin.bind_parameter is bind
+
+
+def test_macros_that_an_imported_module_sets_for_itself_are_not_recorded():
+    names = []
+    with gin_internals.setting_recorded(names.append):
+        gin.parse_config("A = 1")
+        with gin_internals.state_restored(), gin_internals.setting_recorded([].append):
+            gin.parse_config("B = 2")
+        with gin_internals.state_restored():
+            gin.bind_parameter(("C", gin_internals.MACRO, "value"), 3)
+        gin.parse_config("D = 4")
+    assert names == ["A", "D"]
 
 
 def test_the_state_is_what_it_was_before():
