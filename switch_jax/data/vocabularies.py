@@ -68,14 +68,18 @@ def content_tokens(found: seqio.Vocabulary) -> np.ndarray:
 
 
 def piece(found: seqio.Vocabulary, token: int) -> str:
-    """A token as SentencePiece has it, where "▁" begins a word; of other vocabularies its text.
+    """A token as SentencePiece has it, where "▁" is the space before a word.
 
-    <ID> where the token is no text by itself.
+    Of other vocabularies its text, with "▁" for a space and escapes, as \\n, for what is not
+    printed; <ID> where the token is no text by itself.
     """
     if isinstance(found, seqio.SentencePieceVocabulary):
         name = loaded(found).tokenizer.IdToPiece(token)
         return name.lstrip("▁") if token >= found.vocab_size - sentinels(found) else name
-    return found.decode([token]) or f"<{token}>"
+    text = found.decode([token])
+    if not text or not isinstance(text, str):  # seqio.PassThroughVocabulary gives the ids back
+        return f"<{token}>"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace(" ", "▁"))
 
 
 def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:

@@ -143,3 +143,7 @@ def test_a_token_is_its_piece_of_sentencepiece_or_its_text():
     assert vocabularies.piece(english, 1) == "</s>"
     assert vocabularies.piece(in_bytes, ord("a") + 3) == "a"
     assert vocabularies.piece(in_bytes, 1) == "<1>", "EOS, which is no text"
+    shown = [vocabularies.piece(in_bytes, i) for i in in_bytes.encode(" \n\té")]
+    assert shown == ["▁", r"\n", r"\t", f"<{0xC3 + 3}>", f"<{0xA9 + 3}>"]
+    assert vocabularies.piece(in_bytes, 3 + 256) == "<259>", "a sentinel"
+    assert vocabularies.piece(seqio.PassThroughVocabulary(10), 3) == "<3>"
