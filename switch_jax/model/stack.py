@@ -280,15 +280,15 @@ class Stack(nnx.Module):
         segments: jax.Array,
         memory: jax.Array | None = None,
         memory_segments: Any = None,
-    ) -> ChosenExperts:
-        """The experts of each token by each router, in evaluation.
+    ) -> tuple[jax.Array, ChosenExperts]:
+        """Runs the stack in evaluation, and says which experts each router chooses.
 
         Args:
           x, segments, memory, memory_segments: as for `__call__`.
 
         Returns:
-          [N, B, K, L] int32, N routers, and the gates [N, B, K, L] float32. A token has
-          them whether or not it gets a slot.
+          [B, L, D], the same as `__call__`'s; and the experts [N, B, K, L] int32, N routers, with
+          their gates [N, B, K, L] float32. A token has them whether or not it gets a slot.
         """
         bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
         graph, state = nnx.split(self.blocks)
@@ -299,7 +299,8 @@ class Stack(nnx.Module):
             choices = block.choose_experts(x, *arrays)
             return block(x, *arrays, deterministic=True, key=None, block_index=0)[0], choices
 
-        return _of_routers(jax.lax.scan(body, constrain_batch(x), state)[1])
+        x, chosen = jax.lax.scan(body, constrain_batch(x), state)
+        return self.final_norm(x), _of_routers(chosen)
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.

@@ -116,13 +116,11 @@ class Transformer(nnx.Module):
             `__call__`.
         """
         inputs, targets = self.token_embedding(encoder_tokens, decoder_input_tokens)
-        memory, _ = self.encoder(inputs, encoder_segments, deterministic=True)  # [B, M, D]
-        return {
-            "encoder": self.encoder.choose_experts(inputs, encoder_segments),
-            "decoder": self.decoder.choose_experts(
-                targets, decoder_segments, memory, encoder_segments
-            ),
-        }
+        memory, by_encoder = self.encoder.choose_experts(inputs, encoder_segments)  # [B, M, D]
+        _, by_decoder = self.decoder.choose_experts(
+            targets, decoder_segments, memory, encoder_segments
+        )
+        return {"encoder": by_encoder, "decoder": by_decoder}
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""

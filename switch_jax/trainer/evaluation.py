@@ -28,32 +28,47 @@ GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 METRICS = ("neg_log_perplexity", "accuracy", f"{CONTENT}neg_log_perplexity", f"{CONTENT}accuracy")
 
 
-class Evaluation:
-    """The validation sets of a task, or of each task of a mixture; read once and kept.
+def read_validation_sets(
+    opened: OpenedTasks, batch_size: int, num_batches: int | None
+) -> dict[str, list[Batch]]:
+    """The batches of each task.
 
     Every host reads all of them: they are small, and their batches are the same on every host.
 
-    Attributes:
-      batches: by task.
+    Args:
+      opened: the tasks that are evaluated.
+      batch_size, num_batches: as for `eval_batches`, of each task.
     """
 
-    def __init__(self, config: Config, mesh: Mesh, parameters: Any, opened: OpenedTasks) -> None:
-        """Reads the sets, and compiles.
+    def read(task: str) -> list[Batch]:
+        return list(eval_batches(opened.only(task), batch_size, num_batches))
+
+    # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
+        return dict(zip(opened.names, threads.map(read, opened.names), strict=True))
+
+
+class Evaluation:
+    """Scores a model on the validation sets of a task, or of each task of a mixture."""
+
+    def __init__(
+        self,
+        config: Config,
+        mesh: Mesh,
+        parameters: Any,
+        opened: OpenedTasks,
+        batches: Mapping[str, Sequence[Batch]],
+    ) -> None:
+        """Compiles.
 
         Args:
           config: the run; its data are not read.
           mesh: the devices.
           parameters: `ShapeDtypeStruct`s on the mesh.
           opened: the tasks that are evaluated.
+          batches: of each task, from `read_validation_sets`.
         """
-
-        def read(task: str) -> list[Batch]:
-            run = config.run
-            return list(eval_batches(opened.only(task), run.batch_size, run.eval_steps))
-
-        # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
-            self.batches = dict(zip(opened.names, threads.map(read, opened.names), strict=True))
+        self._batches = batches
         self._mesh = mesh
         # Every host reads the sums.
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
@@ -64,7 +79,7 @@ class Evaluation:
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task, and with several tasks also "all", their mean over all tokens."""
         by_task = {}
-        for task, batches in self.batches.items():
+        for task, batches in self._batches.items():
             on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
             by_task[task] = added(jax.device_get(on_devices))
         if len(by_task) > 1:

@@ -19,7 +19,7 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.announcement import announcement, beginning, config_changes, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
-from switch_jax.trainer.evaluation import Evaluation
+from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
 from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
@@ -107,7 +107,10 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
         with instruments.goodput.spend("compile"):
             validation, parameters = prepared.validation_tasks, prepared.state.parameters
             if validation is not None:
-                evaluation = Evaluation(config, mesh, parameters, validation)
+                sets = read_validation_sets(
+                    validation, config.run.batch_size, config.run.eval_steps
+                )
+                evaluation = Evaluation(config, mesh, parameters, validation, sets)
                 if config.run.infer_eval:
                     model = model_of_run(config, mesh, parameters)
                     infer_evaluation = InferEvaluation(model, validation)
