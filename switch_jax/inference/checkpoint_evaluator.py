@@ -1,5 +1,6 @@
 """Evaluation of a run's checkpoints: teacher-forced on given targets, and by decoding."""
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.checkpointing import load_parameters
+from switch_jax.data.batch import Batch
 from switch_jax.data.configured_tasks import OpenedTasks, vocabularies
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.files import atomic_write, explain_write_errors
@@ -15,9 +17,9 @@ from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
-from switch_jax.run_folder import RecordKind, RunFolder
+from switch_jax.run_folder import RecordKind, RunFolder, record_lines
 from switch_jax.runtime.processes import gather, is_first, run_on_all, run_on_first
-from switch_jax.trainer.evaluation import Evaluation
+from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
 
 
 class CheckpointEvaluator:
@@ -49,7 +51,6 @@ class CheckpointEvaluator:
         self._options: dict[str, dict[str, Any]] = {}  # of the current checkpoint's records
         self._writer = run_on_all(self._open)
         self._task_evaluators: dict[str, TaskEvaluator] = {}
-        self._evaluation: Evaluation | None = None
 
     def _open(self) -> MetricWriter:
         with explain_write_errors(self._folder.path):
@@ -90,6 +91,7 @@ class CheckpointEvaluator:
         self._options = {
             RecordKind.TEACHER_FORCED: options,
             RecordKind.GENERATED: {**options, "decoding": self._trained.decoding.describe()},
+            RecordKind.EXPERT_TOKENS: options,
         }
         with_metrics = [task for task in self._opened if task.metric_objs]
         to_generate = [
@@ -98,14 +100,14 @@ class CheckpointEvaluator:
         to_score = [
             t for t in self._opened if self._find(RecordKind.TEACHER_FORCED, step, t.name) is None
         ]
-        to_route = self._is_to_route(step, to_score)
-        if to_generate or to_score or to_route:
+        is_to_count = bool(self._trained.config.model.num_experts) and not self._is_counted(step)
+        if to_generate or to_score or is_to_count:
             log(f"reading the checkpoint of step {step}")
             parameters = load_parameters(self._trained.model_dir, self._trained.parameters, step)
             if to_score:
                 log(f"step {step}: scoring the targets")
                 self._score_targets(step, parameters)
-            if to_route:
+            if is_to_count:
                 log(f"step {step}: counting the tokens of each expert")
                 self._count_expert_tokens(step, parameters)
             for task in to_generate:
@@ -134,42 +136,49 @@ class CheckpointEvaluator:
         return record or {}
 
     def _score_targets(self, step: int, parameters: Any) -> None:
-        for task, metrics in self._evaluation_of_all()(parameters).items():
+        for task, metrics in self._evaluation(parameters).items():
             self._write(RecordKind.TEACHER_FORCED, step, task, metrics)
 
-    def _evaluation_of_all(self) -> Evaluation:
-        """The batches of all tasks, which are read once."""
-        if self._evaluation is None:
-            config, mesh = self._trained.config, self._trained.mesh
-            num_batches = 10**9
-            if self._num_examples is not None:
-                num_batches = -(-self._num_examples // config.run.batch_size)
-            config = config.replace("run", eval_steps=num_batches)
-            self._evaluation = Evaluation(config, mesh, self._trained.parameters, self._opened)
-        return self._evaluation
+    @functools.cached_property
+    def _evaluation(self) -> Evaluation:
+        trained = self._trained
+        return Evaluation(
+            trained.config, trained.mesh, trained.parameters, self._opened, self._batches
+        )
+
+    @functools.cached_property
+    def _batches(self) -> dict[str, list[Batch]]:
+        """Of all tasks."""
+        batch_size, num_batches = self._trained.config.run.batch_size, None
+        if self._num_examples is not None:
+            num_batches = -(-self._num_examples // batch_size)
+        return read_validation_sets(self._opened, batch_size, num_batches)
 
     def _expert_tokens_file(self, step: int) -> Path:
         return self._folder.expert_tokens_of(
             self._data.mixture_or_task_name, self._data.split, step
         )
 
-    def _is_to_route(self, step: int, to_score: Sequence[seqio.Task]) -> bool:
-        """Whether the tokens of each expert are to be counted: with the scores of the targets."""
-        if not self._trained.config.model.num_experts:
-            return False
-        return bool(to_score) or not gather(self._expert_tokens_file(step).exists())[0]
+    def _is_counted(self, step: int) -> bool:
+        """Whether the first process has the tokens of each expert with the current options."""
+        try:
+            lines = record_lines(self._expert_tokens_file(step).read_bytes())
+        except OSError:  # it is not there, or is written anew
+            lines = []
+        options = self._options[RecordKind.EXPERT_TOKENS].items()
+        fits = [line.record is not None and options <= line.record.items() for line in lines]
+        return gather(bool(fits) and all(fits))[0]
 
     def _count_expert_tokens(self, step: int, parameters: Any) -> None:
         config, data = self._trained.config, self._data
-        batches = itertools.chain.from_iterable(self._evaluation_of_all().batches.values())
+        batches = itertools.chain.from_iterable(self._batches.values())
         counts = count_expert_tokens(config.model, self._trained.mesh, parameters, batches)
         common = {
             "kind": RecordKind.EXPERT_TOKENS,
             "step": step,
             "seconds": 0.0,
             "task": data.mixture_or_task_name,
-            "split": data.split,
-            "max_examples": self._num_examples,
+            **self._options[RecordKind.EXPERT_TOKENS],
         }
         records = expert_records(counts, config.model.routers, vocabularies(data))
         self._write_lines(self._expert_tokens_file(step), [{**common, **r} for r in records])

@@ -1,5 +1,6 @@
 """The tokens that each expert takes of held-out text."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,7 +33,8 @@ def count_expert_tokens(
 ) -> dict[str, list[csr_array]]:
     """How often each expert is chosen for each token; padding does not count.
 
-    A token counts once for each of its experts, whether or not they have a slot for it.
+    These are the router's choices: a token counts once for each of its experts, whether or not
+    they have a slot for it.
 
     Args:
       config: of a Switch model, on this mesh, which is also that of `jax.set_mesh`.
@@ -44,12 +46,15 @@ def count_expert_tokens(
       For each stack and each of its routers [E, V] int64, V token ids.
     """
     choose = expert_chooser(config, mesh)
+    started = ((batch, choose(parameters, put_batch(batch, mesh))) for batch in batches)
     counts: dict[str, list[csr_array]] = {}
-    for batch in batches:
-        chosen = jax.device_get(choose(parameters, put_batch(batch, mesh)))
+    end: list[Any] = [None]
+    # In pairs: the devices have the next batch while this one is counted.
+    for (batch, choices), _ in itertools.pairwise(itertools.chain(started, end)):
+        chosen = jax.device_get({stack: experts for stack, (experts, _) in choices.items()})
         for stack, (tokens, segments, _) in _READ.items():
             is_real = batch[segments] > 0  # [B, L]
-            experts = chosen[stack][0].swapaxes(1, 2)[:, :, is_real]  # [N, K, R], R real tokens
+            experts = chosen[stack].swapaxes(1, 2)[:, :, is_real]  # [N, K, R], R real tokens
             new = [_count(layer, batch[tokens][is_real], config) for layer in experts]
             known = counts.setdefault(stack, new)
             if known is not new:

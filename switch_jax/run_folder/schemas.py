@@ -211,7 +211,7 @@ EXPERT_TOKENS: Mapping[str, Object] = {
             "typical_ratios": list_of(_RATIO),
         },
         optional={"sublayer": string},
-        unchecked=_TRAINING_TIME,
+        unchecked=_SETTINGS,
         consistency=_check_lists,
     )
 }

@@ -40,7 +40,7 @@ def records(run, **wanted):
     return [r for r in found if all(r.get(k) == v for k, v in wanted.items())]
 
 
-def test_eval_writes_every_score_once(run, capsys):
+def test_eval_writes_every_score_once(run, capsys, monkeypatch):
     assert main(["eval", str(run), "--checkpoint=all"]) == 0
     table = capsys.readouterr().out
     first = (run / "eval" / "metrics.jsonl").read_text()
@@ -89,7 +89,9 @@ def test_eval_writes_every_score_once(run, capsys):
     removed = run / "eval" / "expert_tokens" / "answers-validation-2.jsonl"
     content = removed.read_text()
     removed.unlink()  # as of an evaluation by an earlier version
-    assert main(["eval", str(run), "--checkpoint=2"]) == 0
+    with monkeypatch.context() as patch:  # the targets are scored: that program is not compiled
+        patch.setattr("switch_jax.inference.checkpoint_evaluator.Evaluation", None)
+        assert main(["eval", str(run), "--checkpoint=2"]) == 0
     assert removed.read_text() == content
 
 
@@ -112,6 +114,30 @@ def test_a_score_with_other_settings_is_not_reused(run, capsys):
     found = records(run, kind="generated", task="exact_answers", max_examples=5)
     lengths = [json.loads(record["settings"])["lengths"]["inputs"] for record in found]
     assert lengths == [32, 8]
+
+
+def test_the_tokens_of_the_experts_are_those_of_the_evaluation(run):
+    """The scores of the third are there, and the file is that of the second."""
+    file = run / "eval" / "expert_tokens" / "unscored_answers-validation-4.jsonl"
+    arguments = ["eval", str(run), "--task=unscored_answers"]
+    shorter = ["--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 8}", "--gin.GROUP_SIZE=8"]
+    contents = []
+    for options in ([], ["--max_examples=3"], [], shorter, []):
+        assert main([*arguments, *options]) == 0
+        contents.append(file.read_text())
+    whole, of_three, _, short, _ = contents
+    assert contents[2] == contents[4] == whole
+    assert {json.loads(line)["max_examples"] for line in of_three.splitlines()} == {3}
+    (settings,) = {json.loads(line)["settings"] for line in short.splitlines()}
+    assert json.loads(settings)["lengths"]["inputs"] == 8
+    assert len(records(run, kind="teacher_forced", task="unscored_answers", step=4)) == 3
+
+    modified = file.stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert file.stat().st_mtime_ns == modified, "it is not counted again"
+    file.write_text(whole[:-10])  # damaged
+    assert main(arguments) == 0
+    assert file.read_text() == whole
 
 
 def test_a_checkpoint_that_was_saved_again_is_evaluated_again(run, tmp_path):
