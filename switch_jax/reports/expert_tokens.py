@@ -17,7 +17,7 @@ class LayerTokens:
     """What the experts of one Switch layer take.
 
     Attributes:
-      title: the layer, its step, and the text.
+      title: the layer, the text, and the step.
       experts: a record of kind `expert_tokens` for each expert.
     """
 
@@ -25,27 +25,21 @@ class LayerTokens:
     experts: tuple[Record, ...]
 
 
-def newest_expert_tokens(files: Sequence[Sequence[Record]]) -> tuple[LayerTokens, ...]:
-    """The layers at the newest checkpoint.
-
-    Args:
-      files: the records of each file in `eval/expert_tokens`.
-    """
-    records = [record for file in files for record in file]
-    newest = max((record["step"] for record in records), default=None)
-    current = [record for record in records if record["step"] == newest]
-    layers = [record["layer"] for record in current]
-    sublayers = [record.get("sublayer", "feed_forward") for record in current]
-    titles = map(_title, current, router_names(layers, sublayers))
-    by_layer = itertools.groupby(zip(titles, current, strict=True), operator.itemgetter(0))
+def tokens_by_layer(records: Sequence[Record]) -> tuple[LayerTokens, ...]:
+    """The layers, from the records of files in `eval/expert_tokens`, in their order."""
+    layers = [record["layer"] for record in records]
+    sublayers = [record.get("sublayer", "feed_forward") for record in records]
+    titles = map(_title, records, router_names(layers, sublayers))
+    by_layer = itertools.groupby(zip(titles, records, strict=True), operator.itemgetter(0))
     return tuple(
         LayerTokens(title, tuple(record for _, record in experts)) for title, experts in by_layer
     )
 
 
 def _title(record: Record, name: str) -> str:
-    layer = f"{record['stack'].capitalize()} {name}"
-    return f"{layer}: {record['task']} ({record['split']}), step {record['step']:,}"
+    layer, number = f"{record['stack'].capitalize()} {name}", record["max_examples"]
+    part = f", max_examples = {number}" if number else ""
+    return f"{layer}: {record['task']} ({record['split']}{part}), step {record['step']:,}"
 
 
 def expert_tables(name: str, layers: Sequence[LayerTokens]) -> str:
@@ -57,12 +51,15 @@ def expert_tables(name: str, layers: Sequence[LayerTokens]) -> str:
         f"{_table(layer.experts)}</details>"
         for i, layer in enumerate(layers)
     ]
+    sign = " The sign ▁ is the space before a word." if "▁" in "".join(tables) else ""
     return (
         f"<h2>Tokens of the experts: {html.escape(name)}</h2>\n"
-        '<p class="quiet">Share = of the layer&rsquo;s tokens. Most frequent = with their share of '
-        "the expert&rsquo;s tokens. Typical = how many times as frequent they are here as in the "
-        "whole layer, of those that the expert took at least 10 times and that are one in a "
-        "thousand of its tokens. The sign ▁ begins a word.</p>\n" + "\n".join(tables)
+        '<p class="quiet">Tokens are counted for the expert that the router chooses, whether or '
+        "not it has a slot for them; with NTLB_ROUNDS above 1, for the first choice. Share = of "
+        "the layer&rsquo;s tokens. Most frequent = with their share of the expert&rsquo;s tokens. "
+        "Typical = how many times as frequent they are here as in the whole layer, of those with a "
+        "ratio above 1 that are counted here at least 10 times and are at least one in a thousand "
+        f"of the expert&rsquo;s tokens.{sign}</p>\n" + "\n".join(tables)
     )
 
 

@@ -125,7 +125,7 @@ def render(
         "" if threshold is None else _table(*threshold_table(found, task, threshold)),
         _table(HEADS, students) if students else "",
         *(_charts(section) for section in sections),
-        *(expert_tables(c.runs[0].name, c.runs[0].expert_tokens) for c in found),
+        *(expert_tables(run.name, run.expert_tokens) for run in map(_with_experts, found)),
     ]
     parts += [
         "<h2>Final numbers</h2>",
@@ -189,6 +189,12 @@ def _headline(
         notes.append(note)
     quiet = "".join(f'<p class="quiet">Note: {html.escape(note)}</p>' for note in notes)
     return f'{findings}\n{intro}\n<div class="cards">{cards}</div>\n{table}\n{quiet}'
+
+
+def _with_experts(configuration: Configuration) -> Run:
+    """The first run of which the tokens of the experts are known; the first, if there is none."""
+    runs = configuration.runs
+    return next((run for run in runs if run.expert_tokens), runs[0])
 
 
 def _card(configuration: Configuration, task: str | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
-from switch_jax.reports.expert_tokens import LayerTokens, newest_expert_tokens
+from switch_jax.reports.expert_tokens import LayerTokens, tokens_by_layer
 from switch_jax.run_folder import (
     Record,
     RecordKind,
@@ -215,7 +215,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             for task, records in sorted(evals.items())
             if (by_step := {r["step"]: r["generated"] for r in records if r.get("generated")})
         },
-        expert_tokens=newest_expert_tokens([file.value for file in expert_tokens]),
+        expert_tokens=tokens_by_layer([record for file in expert_tokens for record in file.value]),
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -64,6 +65,21 @@ class EvalFolder(MetricsFolder[PathT]):
     def expert_tokens_of(self, task: str, split: str, step: int) -> PathT:
         """A record for each expert of each Switch layer, as JSON lines."""
         return self.expert_tokens / f"{task}-{split}-{step}.jsonl"
+
+    def newest_expert_tokens(self) -> list[PathT]:
+        """The file of the highest step of each task and split, in the order of their names.
+
+        Raises:
+          OSError: the folder cannot be listed.
+        """
+        if not self.expert_tokens.is_dir():
+            return []
+        newest: dict[str, tuple[int, PathT]] = {}
+        for path in self.expert_tokens.iterdir():
+            name = re.fullmatch(r"(.+)-(\d{1,15})\.jsonl", path.name)
+            if name and int(name[2]) >= newest.get(name[1], (0, path))[0]:
+                newest[name[1]] = int(name[2]), path
+        return [path for _, (_, path) in sorted(newest.items())]
 
 
 @dataclasses.dataclass(frozen=True)

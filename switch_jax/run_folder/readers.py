@@ -60,12 +60,13 @@ def read_eval_metrics(folder: RunFolder[PathT]) -> FileContent:
 
 
 def read_expert_tokens(folder: RunFolder[PathT]) -> list[FileContent]:
-    """The records of each file in `eval/expert_tokens`, in the order of the files' names."""
-    files = folder.evaluation.expert_tokens
-    if not files.is_dir():
-        return []
-    names = sorted(path.name for path in files.iterdir() if path.name.endswith(".jsonl"))
-    return [_read_records(files / name, schemas.EXPERT_TOKENS) for name in names]
+    """The records of the newest file of each task and split in `eval/expert_tokens`."""
+    try:
+        files = folder.evaluation.newest_expert_tokens()
+    except OSError as error:
+        reason = f"it cannot be listed ({error.strerror or error})"
+        return [FileContent([], f"{folder.evaluation.expert_tokens} is left out: {reason}")]
+    return [_read_records(file, schemas.EXPERT_TOKENS) for file in files]
 
 
 def record_lines(data: bytes) -> list[RecordLine]:

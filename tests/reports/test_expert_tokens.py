@@ -1,7 +1,11 @@
 """The tables of the experts' tokens."""
 
+import errno
 import json
+import os
 import re
+
+from etils import epath
 
 from switch_jax.reports.runs import read_run
 from tests.reports.test_report import headings, make_report
@@ -27,11 +31,11 @@ def expert(step, layer, number, share=0.5, **changes):
     } | changes
 
 
-def write(run, step, records):
+def write(run, step, records, task="facts"):
     folder = run / "eval" / "expert_tokens"
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / f"facts-validation-{step}.jsonl").write_text(text)
+    (folder / f"{task}-validation-{step}.jsonl").write_text(text)
 
 
 def test_the_page_has_a_table_for_each_layer_of_the_newest_checkpoint(make_run, tmp_path):
@@ -47,6 +51,45 @@ def test_the_page_has_a_table_for_each_layer_of_the_newest_checkpoint(make_run, 
     words = re.sub("<.*?>", " ", rows[0]).split()
     frequent = ["▁&lt;the&gt;", "25.0", "%", "&lt;/s&gt;", "1.5", "%"]
     assert words == ["0", "50.0", "%", *frequent, "▁Kenya", "8.0×"]
+    assert "The sign ▁ is the space before a word." in page
+
+
+def test_only_the_newest_file_of_each_task_is_read(make_run):
+    run = make_run("switch", num_experts=4, steps=40)
+    write(run, 900, [{"kind": "expert_tokens"}])  # would be named as left out
+    write(run, 1000, [expert(1000, 1, 0)])
+    write(run, 50, [expert(50, 1, 0, task="more-facts", max_examples=3)], task="more-facts")
+    (run / "eval" / "expert_tokens" / "notes.txt").write_text("mine")
+    found = read_run(run)
+    assert [layer.title for layer in found.expert_tokens] == [
+        "Encoder layer 1: facts (validation), step 1,000",
+        "Encoder layer 1: more-facts (validation, max_examples = 3), step 50",
+    ]
+    assert found.left_out == ()
+
+
+def test_of_several_seeds_the_first_with_tables_is_shown(make_run, tmp_path):
+    options = {"num_experts": 4, "steps": 40}
+    runs = [make_run(f"seed_{i}", seed=i, **options) for i in range(3)]
+    for run in runs[1:]:
+        write(run, 1000, [expert(1000, 1, 0, frequent=["the", "</s>"], typical=["Kenya"])])
+    page = make_report(*runs, output=tmp_path / "report.html")
+    assert [h for h in headings(page) if "Tokens" in h] == ["Tokens of the experts: seed_1"]
+    assert "The sign ▁" not in page, "no token has it"
+
+
+def test_a_folder_that_cannot_be_listed_is_named(make_run, monkeypatch):
+    run = make_run("switch", num_experts=4, steps=40)
+    write(run, 1000, [expert(1000, 1, 0)])
+    files = run / "eval" / "expert_tokens"
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(type(epath.Path(files)), "iterdir", refuse)
+    found = read_run(run)
+    reason = "it cannot be listed (Permission denied)"
+    assert (found.expert_tokens, found.left_out) == ((), (f"{files} is left out: {reason}",))
 
 
 def test_the_experts_of_attention_have_a_table_of_their_own(make_run):
