@@ -43,6 +43,11 @@ def test_two_processes_give_the_results_of_one(tmp_path):
         assert len(ours) == len(theirs) == 8, "4 experts in each of two layers"
         shares = ([expert["share"] for expert in experts] for experts in (ours, theirs))
         np.testing.assert_allclose(*shares, atol=0.02)  # a tie may go either way
+        for layer in (slice(0, 4), slice(4, 8)):
+            counts = ([expert["tokens"] for expert in experts[layer]] for experts in (ours, theirs))
+            assert len({sum(tokens) for tokens in counts}) == 1
+        same = [(a, b) for a, b in zip(ours, theirs, strict=True) if a["tokens"] == b["tokens"]]
+        assert same and all(a == b for a, b in same), "the lists of experts without such a tie"
     ours, theirs = (lines(tmp_path / f"{f.name}.jsonl") for f in (together, alone))
     assert [r["prediction"] for r in ours] == [r["prediction"] for r in theirs]
     assert len(theirs) == 10 and main(["eval", str(together), "--checkpoint=all"]) == 0
