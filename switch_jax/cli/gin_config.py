@@ -10,7 +10,7 @@ from typing import Any
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
-from switch_jax.cli.gin_reading import Reader, one_line_errors, packaged_files, suggestion
+from switch_jax.cli.gin_reading import Reader, macro_suggestion, one_line_errors, packaged_files
 from switch_jax.config import (
     Config,
     DataConfig,
@@ -238,7 +238,7 @@ def _check_macros() -> None:
     used = _used() | set(re.findall(r"%(\w+)", packaged))
     for name in sorted(gin_internals.macros()):
         if name not in used:
-            raise UserError(f"nothing uses the macro {name}{suggestion(name, sorted(used))}")
+            raise UserError(f"nothing uses the macro {name}{macro_suggestion(name, sorted(used))}")
 
 
 def _where(name: str, known: Sequence[str]) -> str:
@@ -249,7 +249,7 @@ def _where(name: str, known: Sequence[str]) -> str:
         if re.search(rf"^{re.escape(name)}\s*=", (GIN_DIR / file).read_text(), re.MULTILINE)
     ]
     if not having:
-        return suggestion(name, known)
+        return macro_suggestion(name, known)
     return f"; files with one are {', '.join(having[:3])}{', ...' if having[3:] else ''}"
 
 
@@ -272,7 +272,9 @@ def _check_values() -> None:
             )
     macros = gin_internals.macros()
     for name in sorted(_used() - set(macros)):
-        raise UserError(f"no gin file sets the macro {name}{suggestion(name, sorted(macros))}")
+        raise UserError(
+            f"no gin file sets the macro {name}{macro_suggestion(name, sorted(macros))}"
+        )
     sorter = graphlib.TopologicalSorter(
         {name: gin_internals.references(value) for name, value in macros.items()}
     )

@@ -202,10 +202,15 @@ def packaged_files() -> list[str]:
     return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
 
 
-def suggestion(name: str, choices: Sequence[str]) -> str:
-    """The end of a message about an unknown name: its name here, similar names, or all choices."""
+def macro_suggestion(name: str, macros: Sequence[str]) -> str:
+    """The end of a message about an unknown macro: its name here, or as `suggestion`."""
     if name.upper() in OF_OTHERS:
         return f"; here it is {OF_OTHERS[name.upper()]}"
+    return suggestion(name, macros)
+
+
+def suggestion(name: str, choices: Sequence[str]) -> str:
+    """The end of a message about an unknown name: similar names, or all choices."""
     similar = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
     if similar:
         return f"; did you mean {' or '.join(similar)}?"

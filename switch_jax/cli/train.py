@@ -23,7 +23,6 @@ import sys
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
-from switch_jax.run_folder import RunFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config) -> int:
-    config = _with_teacher(args, config)
+    config = with_teacher(config, gin_flags.search_paths(args))
     multihost.connect(args, config.mesh)
 
     from switch_jax.cli import gin_config
@@ -74,7 +73,7 @@ def _check(args: argparse.Namespace, config: Config) -> int:
 
 
 def _train(args: argparse.Namespace, config: Config) -> int:
-    config = _with_teacher(args, config)
+    config = with_teacher(config, gin_flags.search_paths(args))
     multihost.connect(args, config.mesh)
     multihost.enable_compilation_cache()
 
@@ -93,14 +92,6 @@ def _train(args: argparse.Namespace, config: Config) -> int:
     if is_first():
         print(_what_next(config.run.model_dir))
     return 0
-
-
-def _with_teacher(args: argparse.Namespace, config: Config) -> Config:
-    """The config with its teacher's; a run with all its steps needs none, which may be gone."""
-    steps = RunFolder.local(config.run.model_dir).checkpoint_steps()
-    if steps and steps[-1] >= config.run.train_steps:
-        return config
-    return with_teacher(config, gin_flags.search_paths(args))
 
 
 def _what_next(model_dir: str) -> str:

@@ -59,7 +59,6 @@ class Config:
     def __post_init__(self) -> None:
         """Raises UserError where two parts contradict each other."""
         self._check_schedule()
-        self._check_balance()
         self._check_start()
         self._check_teacher()
 
@@ -70,15 +69,6 @@ class Config:
                 f"LR_SCHEDULE = {self.optimizer.lr_schedule!r} has {warmup:,} steps of warm-up and "
                 f"{steps:,} of decay, more than TRAIN_STEPS = {self.run.train_steps:,}: lower "
                 "WARMUP_STEPS" + (" or DECAY_STEPS" if self.optimizer.decay_steps else "")
-            )
-
-    def _check_balance(self) -> None:
-        rate = self.optimizer.router_bias_update_rate
-        default = OptimizerConfig.router_bias_update_rate
-        if rate != default and self.model.load_balance != "bias":
-            raise UserError(
-                f"ROUTER_BIAS_UPDATE_RATE = {rate} is of no use with LOAD_BALANCE = "
-                f"{self.model.load_balance!r}: leave it at {default}, or set LOAD_BALANCE to 'bias'"
             )
 
     def _check_start(self) -> None:

@@ -10,7 +10,8 @@ from switch_jax.data.file_chunks import FileFormat, TextLines, TFRecords
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError
 
-_MAX_KEPT_BYTES = 32 * 2**20  # of a source without files, which is read once and kept
+# Of a source without files, which is read once and kept: its arrays, and what each takes beside.
+_MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 
 
 def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
@@ -117,7 +118,8 @@ def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
     kept, size = dataset.cache(), 0
     for example in kept.as_numpy_iterator():
         arrays = map(np.asarray, tf.nest.flatten(example))
-        size += sum(sum(map(len, x.flat)) if x.dtype == object else x.nbytes for x in arrays)
+        for x in arrays:
+            size += _BYTES_BESIDE + (sum(map(len, x.flat)) if x.dtype == object else x.nbytes)
         if size > _MAX_KEPT_BYTES:
             return dataset
     return kept

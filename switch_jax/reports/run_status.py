@@ -122,6 +122,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     if not run_folder.path.is_dir():
         raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
     now = time.time() if now is None else now
+    gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
     files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
@@ -145,7 +146,6 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     step = max([0, *(record["step"] for record in (last, held_out) if record)])
     train_steps = facts.get("train_steps")
     state, message = _state(status, step, train_steps, silence, limit)
-    gone = process_that_is_gone(run_folder)
     if state in (RunPhase.STARTING, RunPhase.RUNNING) and status and gone:
         state, message = STALLED, f"{gone} has ended without a word: start it again"
     routers = list((last.get("router") or {}).values())

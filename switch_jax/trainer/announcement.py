@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
-from switch_jax.config import Config, LossConfig
+from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.model.flops import parameter_count
 from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.prepare import Prepared
@@ -36,6 +36,15 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         lines.append(
             f"warning: AUX_LOSS_FACTOR = {factor:g} is not used with LOAD_BALANCE = "
             f"{model.load_balance!r}: set LOAD_BALANCE to 'loss' for it, or AUX_LOSS_FACTOR to 0"
+        )
+    rate, default = (
+        config.optimizer.router_bias_update_rate,
+        OptimizerConfig.router_bias_update_rate,
+    )
+    if model.load_balance != "bias" and rate != default:
+        lines.append(
+            f"warning: ROUTER_BIAS_UPDATE_RATE = {rate:g} is not used with LOAD_BALANCE = "
+            f"{model.load_balance!r}: leave it at {default:g}, or set LOAD_BALANCE to 'bias'"
         )
     steps, rates = config.run.train_steps, config.optimizer
     if rates.lr_schedule == "constant" and rates.warmup_steps > steps:

@@ -76,8 +76,7 @@ def prepare(config: Config) -> Prepared:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
     saved = find_saved_run(config, state)
     warm_start = find_warm_start(config)
-    is_over = saved is not None and saved.is_over(config)
-    teacher = None if is_over else find_teacher(config, mesh)
+    teacher = find_teacher(config, mesh)
     return Prepared(config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks)
 
 

@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import re
@@ -8,7 +7,6 @@ import sys
 import pytest
 
 from switch_jax.cli import gin_config, gin_flags, main
-from switch_jax.cli import train as train_command
 from switch_jax.errors import UserError
 from switch_jax.runtime import host_memory
 from switch_jax.train_step.microbatches import check_batch
@@ -122,18 +120,6 @@ def test_a_teacher_that_is_gone_is_in_the_status(capsys, tmp_path):
     error = _refused(capsys, *student, f"--gin.MODEL_DIR={tmp_path}")
     facts = json.loads((tmp_path / "status.json").read_text())
     assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
-
-
-def test_a_run_that_has_all_its_steps_needs_no_teacher(tmp_path):
-    files, gone = [DEMO.partition("=")[2], "runs/distill.gin"], f"TEACHER_DIR={tmp_path}/gone"
-    gin_config.parse(files, [gone, f"MODEL_DIR={tmp_path}", "TRAIN_STEPS=8"], [])
-    config, args = gin_config.build(), argparse.Namespace(gin_search_paths="")
-    for step in (4, 8):
-        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
-        if step < 8:
-            with pytest.raises(UserError, match="is not the folder of a run"):
-                train_command._with_teacher(args, config)
-    assert train_command._with_teacher(args, config) is config
 
 
 def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from switch_jax.cli import gin_config
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
-from switch_jax.errors import FieldError, UserError
+from switch_jax.errors import FieldError
 from tests.trainer.helpers import tiny_model
 
 CONFIG = Config(
@@ -75,14 +75,6 @@ def test_a_router_dtype_that_does_not_exist_is_refused():
 def test_routing_that_cannot_be_is_refused(changes, message):
     with pytest.raises(FieldError, match=message):
         tiny_model(**changes)
-
-
-def test_a_rate_of_biases_that_there_are_not_is_refused():
-    message = "ROUTER_BIAS_UPDATE_RATE = 0.01 is of no use with LOAD_BALANCE = 'loss': leave it at"
-    with pytest.raises(UserError, match=message):
-        CONFIG.replace("optimizer", router_bias_update_rate=0.01)
-    balanced = CONFIG.replace("model", load_balance="bias")
-    assert balanced.replace("optimizer", router_bias_update_rate=0.01)
 
 
 def test_lengths_are_those_of_inputs_and_targets_in_this_order():

@@ -36,6 +36,20 @@ def test_a_coefficient_that_is_not_used_is_told(factor, balance, warned):
     assert [line.startswith(expected) for line in lines if "AUX" in line] == [True] * warned
 
 
+@pytest.mark.parametrize(("rate", "balance"), [(0.01, "loss"), (0.01, "bias"), (0.001, "loss")])
+def test_a_rate_of_biases_that_there_are_not_is_told(rate, balance):
+    model, optimizer = (
+        tiny_model(load_balance=balance),
+        OptimizerConfig(router_bias_update_rate=rate),
+    )
+    lines = announcement(tiny_config(model, optimizer=optimizer), make_mesh(MeshConfig(1, 1, 1)))
+    expected = (
+        "warning: ROUTER_BIAS_UPDATE_RATE = 0.01 is not used with LOAD_BALANCE = 'loss': leave"
+    )
+    warned = [line.startswith(expected) for line in lines if "BIAS" in line]
+    assert warned == [True] * ((rate, balance) == (0.01, "loss"))
+
+
 def test_what_a_start_changes_in_the_config():
     before = (
         "# Macros:\nMODEL_DIR = 'a'\nNUM_EXPERTS = 4\nTASK = \\\n    'one'\nOLD = 1\nf.x = %A\n"

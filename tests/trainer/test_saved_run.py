@@ -1,12 +1,11 @@
 """What a start, or a dry run, says of the run in MODEL_DIR; refused starts change nothing."""
 
-import dataclasses
 import json
 import sys
 
 import pytest
 
-from switch_jax.config import Config, DataConfig, DistillationConfig, MeshConfig, RunConfig
+from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.metrics import memory
 from switch_jax.run_folder import RunFolder
@@ -61,12 +60,6 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
 
 def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
     assert dry_run(config, "")[-1] == f"{config.run.model_dir} is at step 2 of 2: nothing to do"
-
-
-def test_a_finished_run_needs_no_teacher(config, capsys):
-    gone = dataclasses.replace(config, distillation=DistillationConfig("/no/such/teacher"))
-    train(gone)
-    assert "step 2 of 2: nothing to do" in capsys.readouterr().out
 
 
 def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
