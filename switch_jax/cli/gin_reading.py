@@ -204,6 +204,8 @@ def packaged_files() -> list[str]:
 
 def macro_suggestion(name: str, macros: Sequence[str]) -> str:
     """The end of a message about an unknown macro: its name here, or as `suggestion`."""
+    if name.upper() in macros:
+        return f"; did you mean {name.upper()}?"
     if name.upper() in OF_OTHERS:
         return f"; here it is {OF_OTHERS[name.upper()]}"
     return suggestion(name, macros)

@@ -1,7 +1,7 @@
 """The tokens that each expert takes of held-out text."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -85,11 +85,21 @@ def expert_records(
         {"stack": stack, "layer": layer, "sublayer": sublayer, "expert": expert, **listed}
         for stack, of_routers in counts.items()
         for (layer, sublayer), of_experts in zip(routers[stack], of_routers, strict=True)
-        for expert, listed in enumerate(_listed(of_experts, vocabularies[_READ[stack][2]]))
+        for expert, listed in enumerate(_listed(of_experts, _names(stack, vocabularies)))
     ]
 
 
-def _listed(counts: csr_array, vocabulary: seqio.Vocabulary) -> list[dict[str, Any]]:
+def _names(stack: str, vocabularies: Mapping[str, seqio.Vocabulary]) -> Callable[[int], str]:
+    """From a token's id to its text. The decoder's input begins with id 0, before the targets."""
+    vocabulary = vocabularies[_READ[stack][2]]
+
+    def name(token: int) -> str:
+        return "<start>" if stack == "decoder" and token == 0 else piece(vocabulary, token)
+
+    return name
+
+
+def _listed(counts: csr_array, name: Callable[[int], str]) -> list[dict[str, Any]]:
     """Of each expert of a layer: its share, its most frequent tokens, and those typical of it."""
     in_all = counts.sum(axis=0)  # [V]
     total = in_all.sum()
@@ -108,9 +118,9 @@ def _listed(counts: csr_array, vocabulary: seqio.Vocabulary) -> list[dict[str, A
             {
                 "tokens": int(taken.sum()),
                 "share": float(taken.sum() / max(total, 1)),
-                "frequent": [piece(vocabulary, int(t)) for t in tokens[frequent]],
+                "frequent": [name(int(t)) for t in tokens[frequent]],
                 "frequent_counts": taken[frequent].tolist(),
-                "typical": [piece(vocabulary, int(t)) for t in tokens[typical]],
+                "typical": [name(int(t)) for t in tokens[typical]],
                 "typical_ratios": [round(x, 3) for x in ratio[typical].tolist()],
             }
         )

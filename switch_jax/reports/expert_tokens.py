@@ -55,7 +55,8 @@ def expert_tables(name: str, layers: Sequence[LayerTokens]) -> str:
     return (
         f"<h2>Tokens of the experts: {html.escape(name)}</h2>\n"
         '<p class="quiet">Tokens are counted for the expert that the router chooses, whether or '
-        "not it has a slot for them; with NTLB_ROUNDS above 1, for the first choice. Share = of "
+        "not it has a slot for them; with NTLB_ROUNDS above 1, for the first choice. The "
+        "decoder&rsquo;s are those that it reads: &lt;start&gt;, and then the targets. Share = of "
         "the layer&rsquo;s tokens. Most frequent = with their share of the expert&rsquo;s tokens. "
         "Typical = how many times as frequent they are here as in the whole layer, of those with a "
         "ratio above 1 that are counted here at least 10 times and are at least one in a thousand "

@@ -85,9 +85,21 @@ def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]
     return lines
 
 
-def nothing_to_do(config: Config, step: int) -> str:
-    """What is said of a run that has done all its steps, or has stopped early."""
-    return f"{config.run.model_dir} is at step {step} of {config.run.train_steps}: nothing to do"
+def nothing_to_do(config: Config, step: int, changes: Sequence[str]) -> str:
+    """What is said of a run that has done all its steps, or has stopped early.
+
+    Args:
+      config: of the start.
+      step: of the run.
+      changes: what `config_changes` finds.
+    """
+    done = f"{config.run.model_dir} is at step {step} of {config.run.train_steps}: nothing to do"
+    if not changes:
+        return done
+    return (
+        f"{done}, so these changes to the run's config have no effect: {', '.join(changes)}; raise "
+        "TRAIN_STEPS to go on with them, or take another MODEL_DIR"
+    )
 
 
 def config_changes(before: str, after: str) -> list[str]:

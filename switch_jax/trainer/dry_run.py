@@ -20,9 +20,9 @@ def dry_run(config: Config, config_text: str) -> list[str]:
     """
     prepared = prepare(config)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]
-    saved = prepared.saved
+    saved, folder = prepared.saved, RunFolder.local(config.run.model_dir)
+    found = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
+    changes = found or []
     if saved is not None and saved.is_over(config):
-        return [*lines, nothing_to_do(config, saved.step)]
-    folder = RunFolder.local(config.run.model_dir)
-    changes = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
-    return [*lines, *beginning(prepared, saved, changes or [])]
+        return [*lines, nothing_to_do(config, saved.step, changes)]
+    return [*lines, *beginning(prepared, saved, changes)]

@@ -72,10 +72,11 @@ def train(config: Config, config_text: str = "") -> TrainState:
         )
         closing.push(closed_by(checkpoints.close))
         run = restore(prepared, checkpoints)
+        found = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
+        changes = found or []
         if run.is_over(config):
-            print(nothing_to_do(config, run.step))
+            print(nothing_to_do(config, run.step, changes))
             return run.state
-        changes = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
         run_on_first(
             lambda: write_description(
                 folder,
@@ -87,7 +88,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
         for line in (
             *announcement(config, prepared.mesh),
-            *beginning(prepared, run, changes or []),
+            *beginning(prepared, run, changes),
             "reading data and compiling",
         ):
             instruments.progress.say(line)

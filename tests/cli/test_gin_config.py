@@ -206,6 +206,11 @@ def test_names_of_other_frameworks_lead_to_those_of_here(name, here, file):
         _parse(file(f"{DEMO}{name} = 2\n"))
 
 
+def test_a_macro_in_small_letters_is_known():
+    with pytest.raises(UserError, match="knows a macro num_experts; did you mean NUM_EXPERTS"):
+        _parse("runs/demo_switch.gin", bindings=["num_experts=8"])
+
+
 def test_fields_are_not_answered_by_macros(file):
     with pytest.raises(UserError, match=r"'dropout'.*; did you mean dropout_rate"):
         _parse(file(f"{DEMO}ModelConfig.dropout = 0.1\n"))

@@ -99,3 +99,11 @@ def test_the_most_frequent_tokens_and_those_that_are_typical():
     assert (second["frequent"], second["frequent_counts"]) == (["a", "d", "b"], [240, 45, 15])
     assert (second["typical"], second["typical_ratios"]) == (["d", "a"], [1.2, 1.067])
     assert (unused["expert"], unused["share"], unused["frequent"]) == (2, 0.0, [])
+
+
+def test_the_first_token_that_the_decoder_reads_is_no_padding():
+    by_hand = csr_array([[7, 0, 0, 0, 5]])  # the ids 0 and 4, a byte
+    vocabularies = dict.fromkeys(("inputs", "targets"), seqio.ByteVocabulary())
+    counts, routers = {"decoder": [by_hand]}, {"decoder": [(0, "feed_forward")]}
+    (record,) = expert_records(counts, routers, vocabularies)
+    assert record["frequent"] == ["<start>", "\\x01"]

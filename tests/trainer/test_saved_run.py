@@ -59,7 +59,12 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
 
 
 def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
-    assert dry_run(config, "")[-1] == f"{config.run.model_dir} is at step 2 of 2: nothing to do"
+    done = f"{config.run.model_dir} is at step 2 of 2: nothing to do"
+    assert dry_run(config, "")[-1] == done
+    assert dry_run(config, TEXT.format(0.5))[-1] == (
+        f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 1.0 -> 0.5; "
+        "raise TRAIN_STEPS to go on with them, or take another MODEL_DIR"
+    )
 
 
 def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
