@@ -27,12 +27,12 @@ LOG_PERPLEXITY = {"neg_log_perplexity": -2.0, "accuracy": 0.25}
 
 
 class FakeEvaluation:
-    """Teacher-forced metrics of each task; `made` has the number of batches of each instance."""
+    """Teacher-forced metrics of each task; `made` has the batches of each instance."""
 
     made = []
 
-    def __init__(self, config, mesh, parameters, opened):
-        self.made.append(config.run.eval_steps)
+    def __init__(self, config, mesh, parameters, opened, batches):
+        self.made.append(batches)
         self._names = opened.names
 
     def __call__(self, parameters):
@@ -45,6 +45,11 @@ def evaluate(tmp_path, monkeypatch):
     predictor, loaded = FakePredictor(), []
     monkeypatch.setattr(FakeEvaluation, "made", [])
     monkeypatch.setattr(checkpoint_evaluator, "Evaluation", FakeEvaluation)
+    monkeypatch.setattr(
+        checkpoint_evaluator,
+        "read_validation_sets",
+        lambda opened, batch_size, num_batches: f"{num_batches} batches of {batch_size}",
+    )
     monkeypatch.setattr(checkpoint_evaluator, "Predictor", lambda trained: predictor)
     monkeypatch.setattr(
         checkpoint_evaluator, "load_parameters", lambda folder, shapes, step: loaded.append(step)
@@ -125,10 +130,10 @@ def test_only_the_missing_kind_is_computed(evaluate):
     assert [kind for kind, _ in evaluate.predictor.calls] == ["predict", "score"]
 
 
-@pytest.mark.parametrize(("num_examples", "num_batches"), [(3, 1), (4, 1), (5, 2), (None, 10**9)])
+@pytest.mark.parametrize(("num_examples", "num_batches"), [(3, 1), (4, 1), (5, 2), (None, None)])
 def test_targets_are_scored_in_whole_batches(evaluate, num_examples, num_batches):
     (_, generated) = evaluate.run("exact_answers", num_examples=num_examples)
-    assert FakeEvaluation.made == [num_batches]
+    assert FakeEvaluation.made == [f"{num_batches} batches of 4"]
     assert generated["examples"] == (num_examples or 10)
 
 
