@@ -18,6 +18,7 @@ from switch_jax.checkpointing.integrity import (
     check_state,
     damage_of,
     path_name,
+    shapes_and_notes,
     shapes_of,
     try_to_read,
     verify_checksum,
@@ -210,11 +211,7 @@ class Checkpoints:
     def _shapes_and_notes(self, step: int) -> tuple[Shapes, dict[str, Any]]:
         """Shapes of a checkpoint's arrays, and its notes; any exception if they are damaged."""
         check_metadata_readable(self._folder.checkpoint(step))
-        metadata = self._checkpointer.metadata(step)
-        shapes = shapes_of(metadata.metadata)
-        if not shapes:
-            raise ValueError("its description cannot be read")
-        return shapes, verify_checksum(metadata.custom_metadata)["notes"]
+        return shapes_and_notes(self._checkpointer.metadata(step))
 
     def _load(self, step: int, abstract_state: State, lacking: set[str]) -> State:
         """Reads the state, with None for what the checkpoint lacks."""

@@ -57,6 +57,18 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
         )
 
 
+def shapes_and_notes(metadata: Any) -> tuple[Shapes, dict[str, Any]]:
+    """Shapes of a checkpoint's arrays, and its notes; any exception if they are damaged.
+
+    Args:
+      metadata: Orbax's, of the arrays.
+    """
+    shapes = shapes_of(metadata.metadata)
+    if not shapes:
+        raise ValueError("its description cannot be read")
+    return shapes, verify_checksum(metadata.custom_metadata)["notes"]
+
+
 def check_state(
     folder: RunFolder[Path],
     step: int,

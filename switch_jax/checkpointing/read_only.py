@@ -11,6 +11,7 @@ from switch_jax.checkpointing.integrity import (
     Shapes,
     check_metadata_readable,
     check_model,
+    shapes_and_notes,
     shapes_of,
     try_to_read,
     verify_checksum,
@@ -218,11 +219,7 @@ def _saved_shapes(checkpoint: Path, part: str) -> Shapes:
 
 def _shapes_and_notes(checkpoint: Path) -> tuple[Shapes, dict[str, Any]]:
     check_metadata_readable(checkpoint)
-    description = ocp.metadata(checkpoint, ARRAYS)
-    shapes = shapes_of(description.metadata)
-    if not shapes:
-        raise ValueError("its description cannot be read")
-    return shapes, verify_checksum(description.custom_metadata)["notes"]
+    return shapes_and_notes(ocp.metadata(checkpoint, ARRAYS))
 
 
 def _metric(checkpoint: Path) -> float | None:

@@ -7,6 +7,8 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.model.flops import parameter_count
+from switch_jax.run_folder import RunFolder, read_config
+from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.prepare import Prepared
 from switch_jax.trainer.saved_run import SavedRun
@@ -37,10 +39,8 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"warning: AUX_LOSS_FACTOR = {factor:g} is not used with LOAD_BALANCE = "
             f"{model.load_balance!r}: set LOAD_BALANCE to 'loss' for it, or AUX_LOSS_FACTOR to 0"
         )
-    rate, default = (
-        config.optimizer.router_bias_update_rate,
-        OptimizerConfig.router_bias_update_rate,
-    )
+    rate = config.optimizer.router_bias_update_rate
+    default = OptimizerConfig.router_bias_update_rate
     if model.load_balance != "bias" and rate != default:
         lines.append(
             f"warning: ROUTER_BIAS_UPDATE_RATE = {rate:g} is not used with LOAD_BALANCE = "
@@ -100,6 +100,12 @@ def nothing_to_do(config: Config, step: int, changes: Sequence[str]) -> str:
         f"{done}, so these changes to the run's config have no effect: {', '.join(changes)}; raise "
         "TRAIN_STEPS to go on with them, or take another MODEL_DIR"
     )
+
+
+def changes_to_run(config: Config, config_text: str) -> list[str]:
+    """What a start changes in the config of the run in MODEL_DIR; [] but on the first process."""
+    folder = RunFolder.local(config.run.model_dir)
+    return run_on_first(lambda: config_changes(read_config(folder).value, config_text)) or []
 
 
 def config_changes(before: str, after: str) -> list[str]:

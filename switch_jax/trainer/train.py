@@ -12,12 +12,12 @@ from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.partitioning.placing import rows_on_this_host
-from switch_jax.run_folder import create_run_folder, read_config, write_description
+from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
-from switch_jax.trainer.announcement import announcement, beginning, config_changes, nothing_to_do
+from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
 from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
@@ -72,8 +72,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
         )
         closing.push(closed_by(checkpoints.close))
         run = restore(prepared, checkpoints)
-        found = run_on_first(lambda: config_changes(read_config(folder).value, config_text))
-        changes = found or []
+        changes = changes_to_run(config, config_text)
         if run.is_over(config):
             print(nothing_to_do(config, run.step, changes))
             return run.state
