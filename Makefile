@@ -10,7 +10,7 @@ READY := $(VENV)/.ready-$(VERSION)
 TRANSFORMERS := $(VENV)/.transformers-$(VERSION)
 SITE := $(VENV)/.docs-$(VERSION)
 
-.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages study study-core-0 study-core-1 docs lock clean python-version
+.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages languages-mt5 languages-mswitch study study-core-0 study-core-1 docs lock clean python-version
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -98,13 +98,20 @@ downstream-t5 downstream-switch: downstream-%: setup
 	  run "scoring it" eval $$tuned --checkpoint=all; \
 	done; done
 
-languages: setup  ## pretrain a small Switch and its dense twin on 100 languages, and compare them by language
-	@for model in t5 switch; do \
-	  echo "languages: pretraining $$model"; \
-	  $(BIN)/switch_jax train --gin_file=models/$${model}_laptop.gin --gin_file=runs/udhr.gin \
-	    --gin.MODEL_DIR=runs/languages/$$model || exit; done
+languages: setup runs/large_multilingual/af.train.txt.gz  ## mT5 and mSwitch in small, on 100 languages: an hour on two cores, resumable
+	@$(MAKE) --no-print-directory --jobs=2 languages-mt5 languages-mswitch
 	@echo "languages: writing runs/languages/report.html"
-	@$(BIN)/switch_jax report runs/languages/t5 runs/languages/switch --output runs/languages/report.html
+	@$(BIN)/switch_jax report runs/languages/mt5 runs/languages/mswitch --output runs/languages/report.html
+
+languages-mt5: CORE = 0
+languages-mswitch: CORE = 1
+MODEL_mt5 = --gin_file=models/t5_study.gin
+MODEL_mswitch = --gin_file=models/switch_study.gin --gin.NUM_EXPERTS=16
+languages-mt5 languages-mswitch: languages-%: setup
+	@mkdir -p runs/languages; echo "languages: pretraining $* (runs/languages/$*.log)"
+	@$(call ON_CORE,$(CORE)) $(BIN)/switch_jax train $(MODEL_$*) --gin_file=runs/languages.gin \
+	  --gin.MODEL_DIR=runs/languages/$* >> runs/languages/$*.log 2>&1 \
+	  || { tail -n 5 runs/languages/$*.log >&2; exit 1; }
 
 # The study: which runs, and on which core each runs. A name ends in the seed.
 STUDY_CORE_0 := dense_0 experts_32_0 dense_1 dense_large_0
@@ -127,18 +134,29 @@ study-core-0 study-core-1: study-core-%: setup
 	    --gin_file=runs/study.gin $$experts --gin.MODEL_DIR=runs/study/$$run --gin.RANDOM_SEED=$${run##*_} \
 	    >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
 	done
-PACKAGES := anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs \
-  libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc
+
+# Texts that are built from packages of Debian: $(1) is a folder of runs/, $(2) what it is built from.
+define BUILD_TEXT
+@echo "$(1): fetching the text's packages and building runs/$(1) (some minutes)"
+@mkdir -p runs/$(1)/packages
+@cd runs/$(1)/packages && if [ -z "$$(ls)" ]; then \
+  command -v apt-get > /dev/null || { \
+    echo "$(1): there is no apt-get here; put the .deb files of these packages of Debian into" \
+    "runs/$(1)/packages: $(2)" >&2; exit 2; }; \
+  apt-get download --quiet $(2) || { rm -f *.deb; exit 1; }; \
+fi
+@$(BIN)/python tasks/data/build_$(1).py runs/$(1)/packages
+endef
+
 runs/large_english/train.txt.gz: | setup
-	@echo "study: fetching the text's packages and building runs/large_english (a minute or two)"
-	@mkdir -p runs/large_english/packages
-	@cd runs/large_english/packages && if [ -z "$$(ls)" ]; then \
-	  command -v apt-get > /dev/null || { \
-	    echo "study: there is no apt-get here; put the .deb files of these packages of Debian into" \
-	    "runs/large_english/packages: $(PACKAGES)" >&2; exit 2; }; \
-	  apt-get download --quiet $(PACKAGES) || { rm -f *.deb; exit 1; }; \
-	fi
-	@$(BIN)/python tasks/data/build_large_english.py runs/large_english/packages
+	$(call BUILD_TEXT,large_english,anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs \
+	  libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc)
+
+HELP_LANGUAGES := ca cs da de el en-us es et eu fi fr gl hi hu id it ja km ko nl pl pt pt-br ru sl sv tr \
+  vi zh-cn zh-tw
+runs/large_multilingual/af.train.txt.gz: | setup
+	$(call BUILD_TEXT,large_multilingual,debian-handbook gnome-user-docs installation-guide-amd64 \
+	  $(addprefix libreoffice-help-,$(HELP_LANGUAGES)))
 
 $(SITE): requirements-docs.txt $(READY)
 	@echo "docs: installing what builds the site"

@@ -130,16 +130,22 @@ def needed_runs(names: Iterator[str]) -> list[str]:
 
 def train(name: str, seed: int, runs: Path) -> None:
     """Trains one run to its end; a run that has ended only says so."""
-    folder = runs / f"{name}_{seed}"
     model = "switch_demo" if name in SPARSE else "t5_demo"
-    files = [f"models/{model}.gin", "runs/demo.gin"]
-    macros = [f"RANDOM_SEED={seed}", f"MODEL_DIR={folder}", "MESH_EXPERT=1"]
+    files, macros = [], [f"RANDOM_SEED={seed}", *(SPARSE | DISTILLED | {"dense": ()})[name]]
     if name in DISTILLED:
         files.append("runs/distill.gin")
         macros.append(f"TEACHER_DIR={runs / f'switch_{seed}'}")
-    macros += (SPARSE | DISTILLED | {"dense": ()})[name]
+    train_demo(runs / f"{name}_{seed}", model, macros, files)
+
+
+def train_demo(folder: Path, model: str, macros: Sequence[str], files: Sequence[str] = ()) -> None:
+    """Trains a model of the demo, on one device, with other macros and more gin files."""
+    files = [f"models/{model}.gin", "runs/demo.gin", *files]
+    macros = [f"MODEL_DIR={folder}", "MESH_EXPERT=1", *macros]
     print(f"training {folder}", flush=True)
     command = [*(f"--gin_file={file}" for file in files), *(f"--gin.{macro}" for macro in macros)]
+    runs = folder.parent
+    runs.mkdir(parents=True, exist_ok=True)
     with (runs.parent / f"{runs.name}.log").open("a") as log:
         done = subprocess.run(
             [sys.executable, "-m", "switch_jax", "train", *command],

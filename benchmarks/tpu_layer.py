@@ -2,6 +2,7 @@
 
     python benchmarks/tpu_layer.py [--topology v5p-256] [--experts 128] [--tokens 8192]
     python benchmarks/tpu_layer.py --curve          # 8 experts on 8 chips to 2048 on 2048
+    python benchmarks/tpu_layer.py --routing        # other ways to choose experts
     python benchmarks/tpu_layer.py --block          # as in a model: norms, a dense layer before it
 
 Forward and backward pass of a layer alone: d_model 768, gated GELU with d_ff 2048, bfloat16, one
@@ -12,6 +13,7 @@ Switch-Base instead: ReLU, d_ff 3072, 16 rows of 512 tokens a chip in groups of 
 """
 
 import argparse
+import dataclasses
 import functools
 
 import jax
@@ -36,19 +38,31 @@ CURVE = (
 ).split()  # fmt: skip
 
 
-def switch_costs(hardware: Slice, experts: int, tokens: int, factor: float, jitter: float) -> Costs:
-    """Of the Switch layer."""
+# What --routing compares.
+ROUTING = {
+    "one expert": {},
+    "one, drawn": {"router_policy": "sample"},
+    "one, input dropout": {"router_policy": "input_dropout"},
+    "one, balanced by a bias": {},
+    "one, four rounds": {"ntlb_rounds": 4},
+    "two experts": {"num_selected_experts": 2},
+    "two, the second at random": {"num_selected_experts": 2, "second_expert_policy": "random"},
+}
+
+
+def switch_costs(hardware: Slice, config: SwitchConfig, *, has_bias: bool = False) -> Costs:
+    """Of the Switch layer, each chip with one group of tokens."""
     mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
-    config = SwitchConfig(experts, tokens, factor, jitter_noise=jitter)
-    batch = hardware.devices
+    experts, tokens, batch = config.num_experts, config.group_size, hardware.devices
     x = _abstract(mesh, (batch, tokens, D), jnp.bfloat16, PartitionSpec(BATCH))
     over_experts = PartitionSpec(EXPERT if experts >= hardware.devices else None)
     parameters = SwitchWeights(
         router=_abstract(mesh, (D, experts), jnp.float32, PartitionSpec()),
         wi=(_abstract(mesh, (experts, D, F), jnp.bfloat16, over_experts),) * 2,
         wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
+        router_bias=_abstract(mesh, (experts,), jnp.float32, PartitionSpec()) if has_bias else None,
     )
-    key = jax.random.key(0) if jitter else None
+    key = jax.random.key(0) if config.jitter_noise else None
 
     def loss(x, parameters):
         valid = jnp.ones(x.shape[:2], bool)
@@ -137,11 +151,12 @@ def _costs(loss, mesh: Mesh, hardware: Slice, x, weights) -> Costs:
     return costs_of(compiled, mesh, hardware)
 
 
-def row(topology: str, experts: int, tokens: int, factor: float, jitter: float) -> str:
+def row(topology: str, config: SwitchConfig) -> str:
     """A row of the table."""
     hardware = parse_slice(topology)
-    slots = expert_capacity(tokens, experts, factor) * experts
-    switch = switch_costs(hardware, experts, tokens, factor, jitter)
+    experts, tokens = config.num_experts, config.group_size
+    slots = expert_capacity(tokens, experts, config.capacity_factor) * experts
+    switch = switch_costs(hardware, config)
     floor = dense_costs(hardware, slots)
     return (
         "| "
@@ -152,11 +167,29 @@ def row(topology: str, experts: int, tokens: int, factor: float, jitter: float) 
                 f"{switch.estimated_cycles:,}",
                 f"{floor.estimated_cycles:,}",
                 f"{switch.estimated_cycles / floor.estimated_cycles:.2f}",
-                ", ".join(f"{part} {cycles:,}" for part, cycles in switch.cycles_by_part.items()),
+                parts(switch),
             )
         )
         + " |"
     )
+
+
+def print_routing(topology: str, config: SwitchConfig) -> None:
+    """A table with a row for each of ROUTING."""
+    print("| routing | cycles | ratio | parts |\n|---|---|---|---|")
+    first = None
+    for label, options in ROUTING.items():
+        routing = dataclasses.replace(config, jitter_noise=0.01, **options)
+        costs = switch_costs(parse_slice(topology), routing, has_bias="bias" in label)
+        first = first or costs
+        ratio = costs.estimated_cycles / first.estimated_cycles
+        print(
+            f"| {label} | {costs.estimated_cycles:,} | {ratio:.2f} | {parts(costs)} |", flush=True
+        )
+
+
+def parts(costs: Costs) -> str:
+    return ", ".join(f"{part} {cycles:,}" for part, cycles in costs.cycles_by_part.items())
 
 
 def main() -> None:
@@ -169,13 +202,17 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.25, help="the capacity factor")
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--curve", action="store_true", help="from 8 chips to 2048, an expert each")
+    parser.add_argument("--routing", action="store_true", help="other ways to choose experts")
     parser.add_argument("--block", action="store_true", help="with norms, and a dense layer before")
     args = parser.parse_args()
     if args.block:
         hardware = parse_slice(args.topology)
         costs = block_costs(hardware, args.experts or hardware.devices)
-        parts = ", ".join(f"{part} {cycles:,}" for part, cycles in costs.cycles_by_part.items())
-        print(f"{costs.estimated_cycles:,} cycles: {parts}")
+        print(f"{costs.estimated_cycles:,} cycles: {parts(costs)}")
+        return
+    if args.routing:
+        experts = args.experts or parse_slice(args.topology).devices
+        print_routing(args.topology, SwitchConfig(experts, args.tokens, args.factor))
         return
     print(
         "| slice | experts | tokens | slots | estimated cycles | with counted ones | floor | ratio "
@@ -183,7 +220,8 @@ def main() -> None:
     )
     for topology in CURVE if args.curve else [args.topology]:
         experts = args.experts or parse_slice(topology).devices
-        print(row(topology, experts, args.tokens, args.factor, args.jitter), flush=True)
+        config = SwitchConfig(experts, args.tokens, args.factor, jitter_noise=args.jitter)
+        print(row(topology, config), flush=True)
 
 
 if __name__ == "__main__":
