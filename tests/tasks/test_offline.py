@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
-from switch_jax.tasks.english import DATA
+from switch_jax.tasks.english import DATA, read_facts
 from tests.tasks.records import preprocess, score, texts
 from tests.tasks.test_closed_book import TRIVIA
 
@@ -204,6 +204,15 @@ def test_closed_book_answers_can_be_known_from_the_training_text():
                 for passage in passages
             ), record["question"]
             assert record["answer"]["value"] in record["answer"]["aliases"]
+
+
+def test_most_answers_stand_in_the_facts_beside_their_country():
+    facts = [fact.replace('"', " ") for fact in read_facts("train")]
+    found = [
+        any(fact.startswith(f"{country}. ") and f" {other}" in fact for fact in facts)
+        for country, other in map(sides, read("factbook_qa_open", "validation"))
+    ]
+    assert sum(found) / len(found) > 0.8
 
 
 def test_no_fact_is_asked_from_one_side_in_training_and_from_the_other_in_a_test():
