@@ -103,8 +103,9 @@ class Checkpoints:
             others are moved to the folder `discarded`.
           fresh: for parts of the state, by name, a function that makes them. Arrays of such a part
             that the checkpoint lacks, or has in another shape, are taken from there.
-          check: takes the shapes that are saved, by path, and what messages call the checkpoint. It
-            raises UserError where it can say better what differs from `abstract_state`.
+          check: is called where arrays differ from `abstract_state`, with the saved shapes by path,
+            and what messages call the checkpoint. It raises UserError where it can say better what
+            differs.
 
         Returns:
           None where there is no checkpoint.

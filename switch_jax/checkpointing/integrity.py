@@ -44,8 +44,7 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
     Raises:
       UserError: arrays differ; names the first three, with both shapes.
     """
-    differing = sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
-    if differing:
+    if differing := _differing(saved, wanted):
         examples = "; ".join(
             f"{path}: {saved.get(path, 'absent')} in the checkpoint, "
             f"{wanted.get(path, 'absent')} in the config"
@@ -84,8 +83,8 @@ def check_state(
       step: of the checkpoint.
       saved, wanted: shapes in the checkpoint, and those that follow from the config.
       fresh: names of the parts of the state that may differ, since they can be made anew.
-      check: takes `saved`, and what messages call the checkpoint. It raises UserError where it can
-        say better what differs.
+      check: is called where arrays differ, with `saved`, and what messages call the checkpoint. It
+        raises UserError where it can say better what differs.
 
     Raises:
       UserError: arrays differ, or the checkpoint holds parameters alone.
@@ -96,8 +95,15 @@ def check_state(
             f"{name} holds parameters alone, as `switch_jax convert` writes them: to start from "
             f"them set INITIAL_CHECKPOINT_PATH to {folder}, and MODEL_DIR to another folder"
         )
-    check(saved, name)
-    check_model(_without(fresh, saved), _without(fresh, wanted), name, _REMEDY)
+    compared, expected = _without(fresh, saved), _without(fresh, wanted)
+    if _differing(compared, expected):
+        check(saved, name)
+        check_model(compared, expected, name, _REMEDY)
+
+
+def _differing(saved: Shapes, wanted: Shapes) -> list[str]:
+    """Paths of the arrays that have another shape in one of them, or are absent, sorted."""
+    return sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
 
 
 def _parts(shapes: Shapes) -> set[str]:

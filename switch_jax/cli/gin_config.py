@@ -10,7 +10,13 @@ from typing import Any
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals
-from switch_jax.cli.gin_reading import Reader, macro_suggestion, one_line_errors, packaged_files
+from switch_jax.cli.gin_reading import (
+    Reader,
+    macro_suggestion,
+    one_line_errors,
+    packaged_files,
+    packaged_including,
+)
 from switch_jax.config import (
     Config,
     DataConfig,
@@ -70,9 +76,10 @@ def parse(
         _check_order(reader, files)
     gin.clear_config()
     reader.origins.clear()
+    reader.packaged.clear()
     for file in files:
         reader.read(file)
-    _check_macros()
+    _check_macros(reader.packaged)
     macros = sorted(gin_internals.macros())
     for binding in bindings:
         name, equals, value = binding.partition("=")
@@ -82,6 +89,8 @@ def parse(
         if not equals:
             raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
         if "." not in name and name not in macros:
+            if name == "NUM_EXPERTS" and _describes(ModelConfig, gin_internals.bindings()):
+                raise _without_experts(value, reader.packaged)
             raise UserError(f"no gin file knows a macro {name}{_where(name, macros)}")
         reader.set(name, value)
     for name in unneeded:
@@ -222,23 +231,54 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
         earlier_values |= {name: (value, file) for name, value in bindings.items()}
 
 
-def _check_macros() -> None:
+def _check_macros(read: Sequence[str]) -> None:
     """Raises UserError if no value and no packaged file refers to a macro.
 
     Files of runs set macros that only some models use, and may go beside all of them. But nobody
     sets NUM_EXPERTS for a dense model.
+
+    Args:
+      read: the packaged files that were read.
     """
     experts = gin_internals.macros().get("NUM_EXPERTS")
     if experts is not None and "NUM_EXPERTS" not in _used():
-        raise UserError(
-            f"NUM_EXPERTS = {experts} is set, and the model is dense: nothing uses it; take a "
-            "model with experts, as models/switch_base.gin"
-        )
+        raise _without_experts(experts, read)
     packaged = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
     used = _used() | set(re.findall(r"%(\w+)", packaged))
     for name in sorted(gin_internals.macros()):
         if name not in used:
             raise UserError(f"nothing uses the macro {name}{macro_suggestion(name, sorted(used))}")
+
+
+def _without_experts(value: Any, read: Sequence[str]) -> UserError:
+    """The error where NUM_EXPERTS is set for a dense model: which file has its experts.
+
+    Args:
+      value: of NUM_EXPERTS.
+      read: the packaged files that were read, the outermost first.
+    """
+    sparse = "models/switch_base.gin"
+    dense = next((file for file in read if file.startswith("models/")), None)
+    if dense is None:
+        advice = f"the model is dense: include {sparse}, and set what differs"
+    else:
+        with_experts = [sparse, *packaged_including(sparse)]
+        twins = [
+            file
+            for file in packaged_including(dense)
+            if file in with_experts and file.startswith("models/")
+        ]
+        advice = f"{dense} is dense: "
+        if twins:
+            runs = [f for twin in twins for f in packaged_including(twin) if f[:5] == "runs/"]
+            advice += f"take {' or '.join(twins)} in its place"
+            advice += f" (included in {', '.join(runs)})" if runs else ""
+        else:
+            advice += (
+                f"take a gin file in its place with the lines include '{sparse}' and include "
+                f"'{dense}', in this order"
+            )
+    return UserError(f"NUM_EXPERTS = {value} is for a model with experts, and {advice}")
 
 
 def _where(name: str, known: Sequence[str]) -> str:

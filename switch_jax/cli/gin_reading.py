@@ -68,6 +68,7 @@ class Reader:
 
     Attributes:
       origins: for each macro the files and flags that have set it, in their order.
+      packaged: the packaged files that were read; each comes before those that it includes.
     """
 
     def __init__(self, configs: Mapping[str, Any], search_paths: Sequence[str]) -> None:
@@ -84,6 +85,7 @@ class Reader:
         self._folders = [".", *search_paths, str(GIN_DIR)]
         self._open_files: list[str] = []  # each includes the next
         self.origins: dict[str, list[str]] = {}
+        self.packaged: list[str] = []
         gin_internals.read_files_with(self._open, is_file, self._folders)
 
     def read(self, file: str) -> None:
@@ -125,9 +127,8 @@ class Reader:
             raise self._user_error(f"--gin.{name}", error) from error
 
     def _record(self, macro: str) -> None:
-        path = Path(self._open_files[-1])
-        file = path.relative_to(GIN_DIR) if path.is_relative_to(GIN_DIR) else path
-        self.origins.setdefault(macro, []).append(str(file))
+        file = _packaged_name(self._open_files[-1]) or str(Path(self._open_files[-1]))
+        self.origins.setdefault(macro, []).append(file)
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[TextIO]:
@@ -136,6 +137,8 @@ class Reader:
             cycle = " -> ".join([*self._open_files[self._open_files.index(path) :], path])
             raise UserError(f"{cycle}: the files include each other; remove one include")
         self._open_files.append(path)
+        if name := _packaged_name(path):
+            self.packaged.append(name)
         try:
             with open(path, encoding="utf-8") as file:
                 text = io.StringIO(current_names(file.read()))
@@ -200,6 +203,17 @@ class Reader:
 def packaged_files() -> list[str]:
     """Names of the gin files that come with switch_jax."""
     return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
+
+
+def packaged_including(name: str) -> list[str]:
+    """Names of the packaged files with a line that includes this one."""
+    line = re.compile(rf"^include '{re.escape(name)}'", re.MULTILINE)
+    return [file for file in packaged_files() if line.search((GIN_DIR / file).read_text())]
+
+
+def _packaged_name(path: str) -> str | None:
+    """The name of a packaged file, as 'models/t5_base.gin'; None for other files."""
+    return str(Path(path).relative_to(GIN_DIR)) if Path(path).is_relative_to(GIN_DIR) else None
 
 
 def macro_suggestion(name: str, macros: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 """What a run prints before it begins."""
 
-import re
 from collections.abc import Sequence
 
 from jax.sharding import Mesh
@@ -10,6 +9,7 @@ from switch_jax.model.flops import parameter_count
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
+from switch_jax.trainer.config_changes import config_changes
 from switch_jax.trainer.prepare import Prepared
 from switch_jax.trainer.saved_run import SavedRun
 from switch_jax.trainer.teacher import describe_start, describe_teacher
@@ -106,22 +106,3 @@ def changes_to_run(config: Config, config_text: str) -> list[str]:
     """What a start changes in the config of the run in MODEL_DIR; [] but on the first process."""
     folder = RunFolder.local(config.run.model_dir)
     return run_on_first(lambda: config_changes(read_config(folder).value, config_text)) or []
-
-
-def config_changes(before: str, after: str) -> list[str]:
-    """The values that differ between two texts of config.gin, as "NUM_EXPERTS 4 -> 8".
-
-    Left out are MODEL_DIR, and names that only one of them has, as those of other versions.
-    """
-    old, new = _values(before), _values(after)
-    return [
-        f"{name} {old[name]} -> {value}"
-        for name, value in new.items()
-        if old.get(name, value) != value and name != "MODEL_DIR"
-    ]
-
-
-def _values(text: str) -> dict[str, str]:
-    lines = re.sub(r"\\\n\s*", "", text).splitlines()  # gin breaks a long line after a backslash
-    found = [re.fullmatch(r"([\w./]+) = (.*)", line) for line in lines]
-    return {match[1]: match[2] for match in found if match}

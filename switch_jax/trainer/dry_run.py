@@ -16,7 +16,7 @@ def dry_run(config: Config, config_text: str) -> list[str]:
     Raises:
       UserError: something does not fit; see `prepare`.
     """
-    prepared = prepare(config)
+    prepared = prepare(config, config_text)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]
     saved, changes = prepared.saved, changes_to_run(config, config_text)
     if saved is not None and saved.is_over(config):

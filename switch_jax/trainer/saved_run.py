@@ -6,15 +6,16 @@ A start looks here before it writes anything, so one that is refused leaves the 
 import dataclasses
 from collections.abc import Iterable
 
-from switch_jax.checkpointing.integrity import check_state, shapes_of
+from switch_jax.checkpointing.integrity import Shapes, check_state, shapes_of
 from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.train_step.state import TrainState
+from switch_jax.trainer.config_changes import check_same_shapes
 from switch_jax.trainer.evaluation import Best
 
 FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in another form
@@ -44,12 +45,13 @@ class SavedRun:
         return patience is not None and self.best.since >= patience
 
 
-def find_saved_run(config: Config, abstract: TrainState) -> SavedRun | None:
+def find_saved_run(config: Config, abstract: TrainState, config_text: str) -> SavedRun | None:
     """The run in MODEL_DIR, if it has a checkpoint; nothing is written.
 
     Args:
       config: of the start.
       abstract: shapes of its state.
+      config_text: its text, which is compared with the run's where shapes differ.
 
     Raises:
       UserError: the checkpoint does not fit the config.
@@ -58,15 +60,13 @@ def find_saved_run(config: Config, abstract: TrainState) -> SavedRun | None:
     saved = newest_saved(folder)
     if saved is None:
         return None
-    optimizer = config.optimizer.optimizer
-    check_state(
-        folder,
-        saved.step,
-        saved.shapes,
-        shapes_of(abstract),
-        [FRESH],
-        lambda shapes, name: check_optimizer(shapes, name, optimizer),
-    )
+
+    def explain(shapes: Shapes, name: str) -> None:
+        check_optimizer(shapes, name, config.optimizer.optimizer)
+        before = run_on_all(lambda: read_config(folder).value)
+        check_same_shapes(before, config_text, name, folder)
+
+    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
     position = Position.from_json([saved.notes["position"]])
     check_streams_of_run(config, position, saved.step)
     return SavedRun(saved.step, position, Best(**saved.notes["best"]))

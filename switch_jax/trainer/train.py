@@ -54,7 +54,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
       Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
     """
     config_text = config_text or config.as_gin()
-    prepared = prepare(config)
+    prepared = prepare(config, config_text)
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():
             print(line, flush=True)

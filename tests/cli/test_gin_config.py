@@ -179,13 +179,54 @@ def test_a_mistake_in_a_file_is_one_line_with_its_location(text, message, file, 
     assert re.search(message, error)
 
 
-def test_experts_of_a_dense_model_are_a_mistake(file):
-    """But a run's file may set what only models with experts use."""
-    mine = file("include 'runs/demo_dense.gin'\nNUM_EXPERTS = 8\n")
-    with pytest.raises(
-        UserError, match=r"NUM_EXPERTS = 8 is set, and the model is dense: .*switch"
-    ):
-        _parse(mine)
+@pytest.mark.parametrize(
+    ("included", "advice"),
+    [
+        (
+            "runs/demo_dense.gin",
+            "models/t5_demo.gin is dense: take models/switch_demo.gin in its place (included in "
+            "runs/demo_finetune.gin, runs/demo_switch.gin)",
+        ),
+        (
+            "models/t5_base.gin",
+            "models/t5_base.gin is dense: take models/switch_base.gin in its pl",
+        ),
+        (
+            "models/mt5_base.gin",
+            "models/mt5_base.gin is dense: take models/mswitch_base.gin in its",
+        ),
+        (
+            "models/t5_small.gin",
+            "models/t5_small.gin is dense: take a gin file in its place with the lines include "
+            "'models/switch_base.gin' and include 'models/t5_small.gin', in this order",
+        ),
+    ],
+)
+def test_experts_of_a_dense_model_are_a_mistake(file, included, advice):
+    """In the file and on the command line alike; the advice is followed in the test below."""
+    text = f"include '{included}'\n"
+    in_file, on_line = file(text + "NUM_EXPERTS = 8\n"), file(text, "dense.gin")
+    for name, bindings in ((in_file, []), (on_line, ["NUM_EXPERTS=8"])):
+        with pytest.raises(UserError) as refused:
+            _parse(name, bindings=bindings)
+        wanted = f"NUM_EXPERTS = 8 is for a model with experts, and {advice}"
+        assert str(refused.value).startswith(wanted)
+
+
+def test_a_dense_model_of_ones_own_has_no_experts_either(file):
+    sizes = ("num_embeddings", "embed_dim", "mlp_dim", "head_dim", "num_heads")
+    fields = [*sizes, "num_encoder_layers", "num_decoder_layers"]
+    mine = file("".join(f"ModelConfig.{field} = 8\n" for field in fields))
+    with pytest.raises(UserError, match="the model is dense: include models/switch_base.gin, and"):
+        _parse(mine, bindings=["NUM_EXPERTS=8"])
+
+
+def test_a_dense_models_file_after_that_of_switch_base_gives_it_experts(file):
+    """And a run's file may set what only models with experts use."""
+    both = "include 'models/switch_base.gin'\ninclude 'models/t5_small.gin'\n"
+    run = "include 'runs/pretrain.gin'\nMODEL_DIR = 'a'\nMIXTURE_OR_TASK_NAME = 'b'\n"
+    model = _built(file(both + run), bindings=["NUM_EXPERTS=8"]).model
+    assert (model.num_experts, model.embed_dim) == (8, 512)
     assert _built(file("include 'runs/demo_dense.gin'\nGROUP_SIZE = 8\n")).model.num_experts == 0
 
 

@@ -40,7 +40,7 @@ def test_help_is_quick(command):
         ([DEMO, "--gin.NUM_EXPERT=4"], "no gin file knows a macro NUM_EXPERT; did you mean NUM_EX"),
         (
             ["--gin_file=runs/demo_dense.gin", "--gin.NUM_EXPERTS=8"],
-            "no gin file knows a macro NUM_EXPERTS; files with one are models/",
+            "NUM_EXPERTS = 8 is for a model with experts, and models/t5_demo.gin is dense: ",
         ),
         ([DEMO, "--gin.NUM_EXPERTS='x'"], "NUM_EXPERTS = 'x': it must be a whole number"),
     ],

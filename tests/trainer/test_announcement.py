@@ -4,7 +4,7 @@ import pytest
 
 from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.trainer.announcement import announcement, config_changes
+from switch_jax.trainer.announcement import announcement
 from tests.trainer.helpers import tiny_config, tiny_model
 
 
@@ -48,12 +48,3 @@ def test_a_rate_of_biases_that_there_are_not_is_told(rate, balance):
     )
     warned = [line.startswith(expected) for line in lines if "BIAS" in line]
     assert warned == [True] * ((rate, balance) == (0.01, "loss"))
-
-
-def test_what_a_start_changes_in_the_config():
-    before = (
-        "# Macros:\nMODEL_DIR = 'a'\nNUM_EXPERTS = 4\nTASK = \\\n    'one'\nOLD = 1\nf.x = %A\n"
-    )
-    after = "MODEL_DIR = 'b'\nNUM_EXPERTS = 8\nTASK = 'two'\nNEW = 1\nf.x = %A\n"
-    assert config_changes(before, after) == ["NUM_EXPERTS 4 -> 8", "TASK 'one' -> 'two'"]
-    assert config_changes("", after) == config_changes(after, after) == []

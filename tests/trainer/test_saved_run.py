@@ -19,7 +19,7 @@ from tests.trainer.helpers import tiny_model
 MODEL = tiny_model(
     num_embeddings=1152, num_experts=0, num_encoder_layers=1, num_decoder_layers=1
 )  # dense
-TEXT = "NUM_EXPERTS = 0\nLEARNING_RATE = {}\n"
+TEXT = "EMBED_DIM = 16\nLEARNING_RATE = {}\nModelConfig.embed_dim = %EMBED_DIM\n"
 
 
 def test_a_run_without_evaluation_trains_saves_and_goes_on(config, tmp_path):
@@ -76,7 +76,12 @@ def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        ("model", {"embed_dim": 24}, "step 2 in .* is of another model: .*another MODEL_DIR"),
+        (
+            "model",
+            {"embed_dim": 24},
+            r"step 2 in .* is of another model: the run has EMBED_DIM = 16, and this start "
+            r"EMBED_DIM = 24: write --gin_file=.*/config\.gin to go on",
+        ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
         ("optimizer", {"optimizer": "adamw"}, "with OPTIMIZER = 'adafactor', and .* 'adamw'"),
         ("run", {"wandb_project": "mine"}, "WANDB_PROJECT is set but wandb is not installed"),
@@ -90,7 +95,7 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match=message):
         dry_run(config.replace(part, **changes), "")
     with pytest.raises(UserError, match=message):
-        train(config.replace(part, **changes), "changed = True\n")
+        train(config.replace(part, **changes))
     assert _files(config) == before
     status = json.loads(RunFolder.local(config.run.model_dir).status.read_text())
     assert status["state"] == "finished"

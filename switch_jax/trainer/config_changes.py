@@ -1,0 +1,81 @@
+"""What a start changes in the config of the run that is in MODEL_DIR, by their texts."""
+
+import re
+from pathlib import Path
+
+from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
+
+# What the shapes of parameters and of the optimiser's state follow from.
+SHAPING = (
+    *(
+        f"ModelConfig.{field}"
+        for field in (
+            "num_experts", "num_embeddings", "embed_dim", "mlp_dim", "head_dim", "num_heads",
+            "num_encoder_layers", "num_decoder_layers", "sparse_step", "expert_mlp_dim",
+            "shared_expert_mlp_dim", "expert_sublayers", "load_balance", "activation",
+            "tie_embeddings", "relative_position_buckets",
+        )
+    ),
+    "OptimizerConfig.trained_parameters",
+    "OptimizerConfig.min_dim_size_to_factor",
+)  # fmt: skip
+_MOST = 4  # values that a message names
+
+
+def config_changes(before: str, after: str) -> list[str]:
+    """The values that differ between two texts of config.gin, as "NUM_EXPERTS 4 -> 8".
+
+    Left out are MODEL_DIR, and names that only one of them has, as those of other versions.
+    """
+    old, new = _values(before), _values(after)
+    return [
+        f"{name} {old[name]} -> {value}"
+        for name, value in new.items()
+        if old.get(name, value) != value and name != "MODEL_DIR"
+    ]
+
+
+def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path]) -> None:
+    """Raises UserError where two texts of config.gin differ in what shapes follow from.
+
+    Args:
+      before: of the run.
+      after: of the start.
+      name: what the message calls the run's checkpoint.
+      folder: the run's.
+    """
+    old, new = _values(before), _values(after)
+    changed = {}  # the run's value and the start's, by the name that sets it
+    for field in SHAPING:
+        if field in old and field in new:
+            setter, value = _set_by(field, new)
+            earlier_setter, earlier = _set_by(field, old)
+            if value != earlier:
+                changed[setter if "." not in setter else earlier_setter] = earlier, value
+    if not changed:
+        return
+    names = list(changed)[:_MOST]
+    more = f" and {len(changed) - _MOST} more" if len(changed) > _MOST else ""
+    flags = " ".join(f"--gin.{n}={changed[n][0]}" for n in names)
+    if more or not set(names) <= set(new):
+        flags = f"--gin_file={folder.config}"
+    raise UserError(
+        f"{name} is of another model: the run has "
+        f"{', '.join(f'{n} = {changed[n][0]}' for n in names)}{more}, and this start "
+        f"{', '.join(f'{n} = {changed[n][1]}' for n in names)}{more}: write {flags} to go on with "
+        "it, or another MODEL_DIR for a new run"
+    )
+
+
+def _values(text: str) -> dict[str, str]:
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()  # gin breaks a long line after a backslash
+    found = [re.fullmatch(r"([\w./]+) = (.*)", line) for line in lines]
+    return {match[1]: match[2] for match in found if match}
+
+
+def _set_by(name: str, values: dict[str, str]) -> tuple[str, str]:
+    """The macro at the end of the references that a field's value begins, and its value."""
+    while values[name][:1] == "%" and values[name][1:] in values:
+        name = values[name][1:]
+    return name, values[name]
