@@ -110,7 +110,11 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     for argument in argv:
         if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
             parser.error(f"{argument}: write a value after the =")
-    return parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        hint = gin_flags.meant_as_macros(unknown) if hasattr(args, "gin_bindings") else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
 
 
 def _explain_failed_output(name: str, failure: OSError) -> int:

@@ -16,6 +16,7 @@ from switch_jax.cli.gin_reading import (
     one_line_errors,
     packaged_files,
     packaged_including,
+    packaged_macros,
 )
 from switch_jax.config import (
     Config,
@@ -243,8 +244,7 @@ def _check_macros(read: Sequence[str]) -> None:
     experts = gin_internals.macros().get("NUM_EXPERTS")
     if experts is not None and "NUM_EXPERTS" not in _used():
         raise _without_experts(experts, read)
-    packaged = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
-    used = _used() | set(re.findall(r"%(\w+)", packaged))
+    used = _used() | packaged_macros()
     for name in sorted(gin_internals.macros()):
         if name not in used:
             raise UserError(f"nothing uses the macro {name}{macro_suggestion(name, sorted(used))}")

@@ -44,6 +44,26 @@ def expand_bindings(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
 
 
+def meant_as_macros(arguments: Sequence[str]) -> str:
+    """The end of a message about unknown arguments, for macros among them: how they are set.
+
+    Args:
+      arguments: as in ["--num_experts=8"], or ["--num_experts", "8"].
+    """
+    from switch_jax.cli.gin_reading import OF_OTHERS, packaged_macros
+
+    known, meant = packaged_macros(), []
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        macro = OF_OTHERS.get(name.upper(), name.upper())
+        if macro in known:
+            following = arguments[i + 1 : i + 2]
+            if not equals and following and not following[0].startswith("--"):
+                value = following[0]
+            meant.append(f"--gin.{macro}={value or 'VALUE'}")
+    return f"; to set a macro write {' '.join(meant)}" if meant else ""
+
+
 def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> Config:
     """The config that the flags describe.
 

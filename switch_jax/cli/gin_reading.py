@@ -205,6 +205,12 @@ def packaged_files() -> list[str]:
     return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
 
 
+def packaged_macros() -> set[str]:
+    """Names of the macros that the packaged files refer to."""
+    text = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
+    return set(re.findall(r"%(\w+)", text))
+
+
 def packaged_including(name: str) -> list[str]:
     """Names of the packaged files with a line that includes this one."""
     line = re.compile(rf"^include '{re.escape(name)}'", re.MULTILINE)

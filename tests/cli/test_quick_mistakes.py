@@ -36,6 +36,10 @@ def test_help_is_quick(command):
     ("mistake", "message"),
     [
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
+        (
+            [DEMO, "--num_experts=8", "--max_steps", "100"],
+            "--max_steps 100; to set a macro write --gin.NUM_EXPERTS=8 --gin.TRAIN_STEPS=100",
+        ),
         (["--gin_file=no_such.gin"], "no gin file no_such.gin"),
         ([DEMO, "--gin.NUM_EXPERT=4"], "no gin file knows a macro NUM_EXPERT; did you mean NUM_EX"),
         (
