@@ -22,6 +22,7 @@ from switch_jax.errors import UserError
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import decoding_config, prepare_model
+from switch_jax.partitioning.mesh import MeshError
 from switch_jax.paths import is_file, local_path
 from switch_jax.run_folder import RunFolder
 
@@ -71,7 +72,13 @@ def load(
         )
     if batch_size is not None:
         config = config.replace("run", batch_size=batch_size)
-    trained = prepare_model(folder, config, decoding_config(config.data))
+    try:
+        trained = prepare_model(folder, config, decoding_config(config.data))
+    except MeshError as error:  # a process makes its virtual CPU devices once, for its first model
+        data = 1 if jax.default_backend() == "cpu" else None  # None: all there are
+        raise UserError(
+            f'{error}; give gin_bindings=["MESH_DATA={data}", "MESH_EXPERT=1", "MESH_MODEL=1"]'
+        ) from error
     with jax.set_mesh(trained.mesh):
         if source is not None:
             return InteractiveModel(trained, source.load(trained.parameters))

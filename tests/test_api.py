@@ -90,15 +90,27 @@ def test_the_experts_of_a_text(model):
         ends = ("", "</s>") if stack == "encoder" else ("<pad>", "")
         assert found.tokens[0].startswith(ends[0]) and found.tokens[-1].endswith(ends[1])
         own = found.tokens[:-1] if stack == "encoder" else found.tokens[1:]
-        assert own == [vocabularies[name].decode([token]) for token in tokens]
+        assert own == [vocabularies[name].tokenizer.IdToPiece(token) for token in tokens]
+        assert found.cut == 0
         assert found.layers == sparse[stack]
         assert found.experts.shape == found.gates.shape == (len(sparse[stack]), len(tokens) + 1, 1)
         assert 1 / WIDE["num_experts"] < found.gates.min() and found.gates.max() <= 1
         line = str(found).splitlines()[1].split()
         assert line[-2:] == [str(found.experts[-1, 0, 0]), f"({found.gates[-1, 0, 0]:.2f})"]
+    assert "".join(routing["encoder"].tokens) == TEXTS[0].replace(" ", "▁").join(["▁", "</s>"])
     alone = switch_jax.route(model, TEXTS[0])
     assert list(alone) == ["encoder"]
     np.testing.assert_array_equal(alone["encoder"].experts, routing["encoder"].experts)
+
+
+def test_tokens_that_are_cut_off_are_counted(model):
+    long = switch_jax.route(model, "One. " * 20, "Two ▁")
+    pieces = model.vocabularies["inputs"].tokenizer.EncodeAsPieces("One. " * 20)
+    assert long["encoder"].tokens == [*pieces[:15], "</s>"]
+    left = len(pieces) - 15
+    last = f"the text is longer by {left} tokens, which TASK_FEATURE_LENGTHS cuts off"
+    assert long["encoder"].cut == left and str(long["encoder"]).splitlines()[-1] == last
+    assert long["decoder"].cut == 0 and all(t.strip() for t in long["decoder"].tokens)
 
 
 def test_a_hugging_face_folder_answers_as_the_converted_one(model, theirs):
@@ -134,6 +146,14 @@ def test_two_models_in_a_process_and_the_gin_of_the_user(model, run, theirs, tmp
     assert other.generate(TEXTS) != expected
     assert again.generate(TEXTS) == model.generate(TEXTS) == expected
     gin.clear_config()
+
+
+def test_a_mesh_of_more_devices_than_the_process_has_leads_to_gin_bindings(run):
+    with pytest.raises(UserError, match="= 16, but there are 8 cpu devices") as refused:
+        switch_jax.load(run, gin_bindings=["MESH_DATA=4", "MESH_EXPERT=4"])
+    bindings = str(refused.value).partition("; give gin_bindings=")[2]
+    followed = switch_jax.load(run, gin_bindings=json.loads(bindings))
+    assert followed.mesh.devices.size == 1
 
 
 def test_the_example_of_the_docs_runs(run, tmp_path, monkeypatch):

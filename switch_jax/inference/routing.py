@@ -13,6 +13,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.config.model import router_names
 from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.data.vocabularies import piece
 from switch_jax.errors import UserError
 from switch_jax.inference.input_records import as_example, check_characters
 from switch_jax.inference.interactive import InteractiveModel
@@ -29,11 +30,12 @@ class Routing:
     L tokens, N routers, K experts a token (1 in a Switch Transformer).
 
     Attributes:
-      tokens: [L] texts.
+      tokens: [L] texts, as SentencePiece has them: "▁" is the space before a word.
       layers: [N] int, the layer of each router in its stack, counted from 0.
       sublayers: [N] 'feed_forward' or 'attention', which of its sublayers has these experts.
       experts: [N, L, K] int, the best expert first.
       gates: [N, L, K] float, what the experts' outputs are multiplied by (Eq. 2).
+      cut: how many tokens at the end of the text are left out, as the config's length is reached.
     """
 
     tokens: list[str]
@@ -41,9 +43,13 @@ class Routing:
     sublayers: list[str]
     experts: np.ndarray
     gates: np.ndarray
+    cut: int
 
     def __str__(self) -> str:
-        """A line for each token, with its experts and their gates by each router."""
+        """A line for each token, with its experts and their gates by each router.
+
+        A last line says how many tokens are cut off, if any are.
+        """
         rows = [["token", *router_names(self.layers, self.sublayers)]]
         for i, token in enumerate(self.tokens):
             cells = [
@@ -51,7 +57,12 @@ class Routing:
                 for experts, gates in zip(self.experts[:, i], self.gates[:, i], strict=True)
             ]
             rows.append([token, *cells])
-        return "\n".join(aligned(rows))
+        lines = aligned(rows)
+        if self.cut:
+            lines.append(
+                f"the text is longer by {self.cut} tokens, which TASK_FEATURE_LENGTHS cuts off"
+            )
+        return "\n".join(lines)
 
 
 def route(model: InteractiveModel, text: str, target: str | None = None) -> dict[str, Routing]:
@@ -99,7 +110,11 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         tokens = [_text(vocabulary, int(i)) for i in batch[name][0, :length]]
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
         layers, sublayers = map(list, zip(*config.model.routers[stack], strict=True))
-        found[stack] = Routing(tokens, layers, sublayers, experts, gates)
+        # EOS takes the last place.
+        cut = len(vocabulary.encode(record[feature])) - (
+            config.data.task_feature_lengths[feature] - 1
+        )
+        found[stack] = Routing(tokens, layers, sublayers, experts, gates, max(0, cut))
     return found
 
 
@@ -117,4 +132,4 @@ def expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, 
 def _text(vocabulary: seqio.Vocabulary, token: int) -> str:
     if token == vocabulary.eos_id:
         return "</s>"
-    return "<pad>" if token == vocabulary.pad_id else vocabulary.decode([token])
+    return "<pad>" if token == vocabulary.pad_id else piece(vocabulary, token)

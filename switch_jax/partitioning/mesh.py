@@ -20,6 +20,10 @@ BATCH = (DATA, EXPERT)  # the batch is split over both
 MAX_VIRTUAL_CPUS = 1024
 
 
+class MeshError(UserError):
+    """The sizes of the mesh do not multiply up to the number of devices."""
+
+
 def batch_shards(shape: Mapping[str, int]) -> int:
     """The number of parts into which a mesh splits the batch; `shape` is devices by mesh axis."""
     return shape[DATA] * shape[EXPERT]
@@ -36,8 +40,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       devices: the devices to use; None = all.
 
     Raises:
-      UserError: the sizes do not multiply up to the number of devices, or the slices do not divide
-        the data axis.
+      MeshError: the sizes do not multiply up to the number of devices.
+      UserError: the slices do not divide the data axis.
     """
     if devices is None:
         if not jax.distributed.is_initialized():  # `processes.connect` offers each its own
@@ -65,11 +69,12 @@ def mesh_shape(
       platform: of the devices, for the error message.
 
     Raises:
-      UserError: the sizes do not multiply up to `count`, or `slices` does not divide the data axis.
+      MeshError: the sizes do not multiply up to `count`.
+      UserError: `slices` does not divide the data axis.
     """
     shape = data, expert, model = mesh_sizes(config, count)
     if math.prod(shape) != count:
-        raise UserError(
+        raise MeshError(
             f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
             f"there are {count} {platform} devices; the sizes must multiply up to {count}, which "
             "expert x model must divide"
