@@ -12,6 +12,10 @@ from switch_jax.errors import UserError, did_you_mean, storage_error
 from switch_jax.tasks import FAMILIES
 
 
+class NoSplitError(UserError):
+    """None of the tasks has the split."""
+
+
 def names() -> list[str]:
     """The names of all tasks and mixtures, sorted; imports all families of tasks."""
     for family in FAMILIES:
@@ -71,17 +75,14 @@ def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[se
       use_cached: look for splits in the caches of the tasks; their sources may be missing.
 
     Raises:
-      UserError: no task has the split, or the data of a task is missing.
+      NoSplitError: no task has the split.
+      UserError: the data of a task is missing.
     """
     splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
     found = [task for task, own_splits in splits.items() if split in own_splits]
     if not found:
         known = sorted(set().union(*splits.values()))
-        advice = "; to train without evaluation set EVAL_PERIOD to None"
-        raise UserError(
-            f"{name} has no split {split!r}: its splits are {', '.join(known)}"
-            + advice * (split == "validation")
-        )
+        raise NoSplitError(f"{name} has no split {split!r}: its splits are {', '.join(known)}")
     return found
 
 

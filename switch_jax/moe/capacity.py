@@ -123,13 +123,7 @@ def check_divisibility(
     Raises:
       UserError: they do not; the message has the equation with the numbers.
     """
-    devices = mesh_shape[EXPERT]
-    if max(num_experts, devices) % min(num_experts, devices):
-        raise UserError(
-            f"{num_experts} experts do not divide over the expert axis of {devices} devices, nor "
-            f"the devices over the experts ({num_experts} % {devices} = {num_experts % devices}); "
-            "set NUM_EXPERTS or MESH_EXPERT so that one is a multiple of the other"
-        )
+    check_experts(num_experts, mesh_shape)
     groups, tokens = group_shape(batch, length, group_size, macro=macro)
     shards = batch_shards(mesh_shape)
     if groups % shards:
@@ -138,4 +132,20 @@ def check_divisibility(
             f"{groups} groups of {tokens}, which do not divide over data x expert = {shards} "
             f"devices; set {macro} to {max(1, batch // shards) * length} or less: whole rows of "
             f"{length} tokens, or a divisor of {length}"
+        )
+
+
+def check_experts(num_experts: int, mesh_shape: Mapping[str, int]) -> None:
+    """Raises UserError, with the equation, where experts do not divide over the expert axis.
+
+    Args:
+      num_experts: E.
+      mesh_shape: devices by mesh axis.
+    """
+    devices = mesh_shape[EXPERT]
+    if max(num_experts, devices) % min(num_experts, devices):
+        raise UserError(
+            f"{num_experts} experts do not divide over MESH_EXPERT = {devices} devices, nor "
+            f"the devices over the experts ({num_experts} % {devices} = {num_experts % devices}); "
+            "set NUM_EXPERTS or MESH_EXPERT so that one is a multiple of the other"
         )

@@ -12,8 +12,8 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model.groups import MACROS, Groups, training_groups
 from switch_jax.moe import group_shape
-from switch_jax.moe.capacity import check_divisibility
-from switch_jax.partitioning.mesh import batch_shards
+from switch_jax.moe.capacity import check_divisibility, check_experts
+from switch_jax.partitioning.mesh import EXPERT, batch_shards
 
 Batch = dict[str, jax.Array]
 
@@ -50,11 +50,15 @@ def _check_batch(config: Config, mesh_shape: Mapping[str, int], macros: Mapping[
     batch_size, num_microbatches = run.batch_size, run.num_microbatches
     shards = batch_shards(mesh_shape)
     parts = num_microbatches * shards
+    if model.num_experts:
+        check_experts(model.num_experts, mesh_shape)
     if batch_size % parts:
+        expert = mesh_shape[EXPERT]
+        or_mesh = f", or MESH_EXPERT = {expert} to a divisor of {batch_size}"
         raise UserError(
             f"batch size {batch_size} does not divide over data x expert = {shards} devices and "
             f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
-            f"set BATCH_SIZE to a multiple of {parts}"
+            f"set BATCH_SIZE to a multiple of {parts}{or_mesh if batch_size % expert else ''}"
         )
     if not model.num_experts:
         return

@@ -16,7 +16,7 @@ from switch_jax.data.checks import (
     open_tasks,
 )
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
-from switch_jax.data.registry import mixing_rates
+from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
@@ -104,7 +104,11 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     train = open_tasks(config.data)
     validation = None
     if config.run.eval_period is not None:
-        validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+        try:
+            validation = open_tasks(dataclasses.replace(config.data, split="validation"))
+        except NoSplitError as error:
+            advice = "to train without evaluation set EVAL_PERIOD to None"
+            raise UserError(f"{error}; {advice}") from error
         check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
     check_examples(train)

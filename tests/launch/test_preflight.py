@@ -51,7 +51,7 @@ def test_a_run_without_a_mistake_is_shown(capsys):
              "--gin.MESH_EXPERT=32", "--gin.NUM_EXPERTS=32"],
             r"mesh data = 1 does not divide over 2 slices",
         ),
-        (["--gin.NUM_EXPERTS=12"], r"12 experts do not divide over the expert axis of 8"),
+        (["--gin.NUM_EXPERTS=12"], r"12 experts do not divide over MESH_EXPERT = 8"),
         (["--gin.BATCH_SIZE=60"], r"batch size 60 does not divide over data x expert = 16"),
         (["--gin.GROUP_SIZE=1024"], r" GROUP_SIZE = 1024 .* set GROUP_SIZE to 512 or less"),
         (["--gin.DECODER_GROUP_SIZE=256"], r" DECODER_GROUP_SIZE = 256 .* to 128 or less"),

@@ -46,10 +46,12 @@ def test_without_evaluation_no_validation_split_is_looked_for(config, tmp_path):
     )
     config = config.replace("data", mixture_or_task_name="tiny_unvalidated")
     try:
-        message = "no split 'validation': .* are train; to train without .* set EVAL_PERIOD to None"
+        message = "no split 'validation': .* are train; to train without .* EVAL_PERIOD to None$"
         with pytest.raises(UserError, match=message):
             prepare(config)
         assert prepare(config.replace("run", eval_period=None)).validation_tasks is None
+        with pytest.raises(UserError, match="its splits are train$"):  # as `switch_jax eval` says
+            checks.open_tasks(dataclasses.replace(config.data, split="validation"))
     finally:
         seqio.TaskRegistry.remove("tiny_unvalidated")
 
