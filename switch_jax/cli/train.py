@@ -57,24 +57,24 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config) -> int:
-    config = with_teacher(config, gin_flags.search_paths(args))
-    multihost.connect(args, config.mesh)
+    config = _connected(args, config)
 
     from switch_jax.cli import gin_config
     from switch_jax.trainer.dry_run import dry_run
 
-    for line in dry_run(config, gin_config.config_text()):
+    text, explained = gin_config.config_text(), gin_config.explained_config_text()
+    # Later, gin would list the functions of T5 that prepare the example which is read, too.
+    for line in dry_run(config, text):
         if line.startswith("warning: "):
             print(f"switch_jax train: {line}", file=sys.stderr)
         else:
             print(f"# {line}")  # a comment, since the output is a gin file
-    print(gin_config.explained_config_text())
+    print(explained)
     return 0
 
 
 def _train(args: argparse.Namespace, config: Config) -> int:
-    config = with_teacher(config, gin_flags.search_paths(args))
-    multihost.connect(args, config.mesh)
+    config = _connected(args, config)
     multihost.enable_compilation_cache()
 
     from switch_jax.cli import gin_config
@@ -92,6 +92,20 @@ def _train(args: argparse.Namespace, config: Config) -> int:
     if is_first():
         print(_what_next(config.run.model_dir))
     return 0
+
+
+def _connected(args: argparse.Namespace, config: Config) -> Config:
+    """Joins the other processes; the config with its teacher's, which all read or all refuse."""
+    multihost.connect(args, config.mesh)
+
+    def read() -> Config:
+        return with_teacher(config, gin_flags.search_paths(args))
+
+    if not multihost.joined():  # a mistake is told before JAX is loaded
+        return read()
+    from switch_jax.runtime.processes import run_on_all
+
+    return run_on_all(read)
 
 
 def _what_next(model_dir: str) -> str:

@@ -3,6 +3,7 @@
 from switch_jax.config import Config
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.prepare import prepare
+from switch_jax.trainer.saved_run import check_not_all_damaged
 from switch_jax.trainer.state_memory import describe_memory
 
 
@@ -14,9 +15,11 @@ def dry_run(config: Config, config_text: str) -> list[str]:
       config_text: the config as gin text, which is compared with that of a run in MODEL_DIR.
 
     Raises:
-      UserError: something does not fit; see `prepare`.
+      UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
     prepared = prepare(config, config_text)
+    if prepared.saved is None:
+        check_not_all_damaged(config)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]
     saved, changes = prepared.saved, changes_to_run(config, config_text)
     if saved is not None and saved.is_over(config):

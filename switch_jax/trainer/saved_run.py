@@ -72,6 +72,24 @@ def find_saved_run(config: Config, abstract: TrainState, config_text: str) -> Sa
     return SavedRun(saved.step, position, Best(**saved.notes["best"]))
 
 
+def check_not_all_damaged(config: Config) -> None:
+    """Raises UserError where MODEL_DIR has checkpoints, and none that `find_saved_run` can read."""
+
+    def check() -> None:
+        folder = RunFolder.local(config.run.model_dir)
+        steps, damaged = folder.checkpoint_steps(), folder.damaged
+        if not steps and not (damaged.is_dir() and any(damaged.iterdir())):
+            return
+        found = f"those of step {', '.join(map(str, steps))} are damaged, and `train` moves them to"
+        raise UserError(
+            f"no checkpoint in {folder.checkpoints} can be read: "
+            f"{found if steps else 'all were damaged, and are in'} {damaged}; start again in "
+            "another MODEL_DIR"
+        )
+
+    run_on_all(check)
+
+
 def check_streams_of_run(config: Config, position: Position, step: int) -> None:
     """Raises UserError where a checkpoint was made with another number of streams of data."""
     streams, wanted = len(position.streams), config.data.data_streams

@@ -179,6 +179,7 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ModelConfig.num_experts = %NUM_EXPERTS" in done.stdout
+    assert "denoise" not in done.stdout, "a function of T5, which makes the example that is read"
     # What set each macro, and over what; the last one first.
     earlier = "models/switch_demo.gin, models/switch_base.gin"
     assert f"\nNUM_EXPERTS = 4  # configs/mine.gin, over {earlier}\n" in done.stdout

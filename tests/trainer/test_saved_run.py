@@ -1,6 +1,7 @@
 """What a start, or a dry run, says of the run in MODEL_DIR; refused starts change nothing."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -71,6 +72,19 @@ def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
     new = config.replace("run", model_dir=str(tmp_path / "new"))
     assert dry_run(new, "")[-1] == f"starting from scratch in {tmp_path}/new"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged(config, tmp_path):
+    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    for description in tmp_path.glob("run/checkpoints/*/state/_METADATA"):
+        description.write_text("damaged")
+    message = (
+        rf"no checkpoint in {tmp_path}/run/checkpoints can be read: those of step 2 are damaged, "
+        rf"and `train` moves them to {tmp_path}/run/damaged; start again in another MODEL_DIR"
+    )
+    with pytest.raises(UserError, match=message):
+        dry_run(config.replace("run", model_dir=str(tmp_path / "run")), "")
+    assert not (tmp_path / "run/damaged").exists()
 
 
 @pytest.mark.parametrize(
