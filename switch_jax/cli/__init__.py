@@ -1,6 +1,7 @@
 """The command line.
 
-`switch_jax train | launch | plan | tasks | eval | infer | convert | export | status | report`
+`switch_jax train | launch | plan | tasks | eval | infer | convert | export | status | report |
+completion`
 """
 
 import argparse
@@ -26,6 +27,7 @@ COMMANDS = {
     "export": "write a trained model as a program that runs without switch_jax",
     "status": "show the state of runs from the files in their folders",
     "report": "write a page and a picture that compare runs",
+    "completion": "print a script by which a shell completes commands, flags and files",
 }
 
 

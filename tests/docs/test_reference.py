@@ -50,7 +50,7 @@ def test_every_flag_of_every_command_is_on_the_page():
         words = parser.format_help().replace(",", " ").replace("[", " ").replace("]", " ").split()
         flags = {word.partition("=")[0] for word in words if word.startswith("--")}
         own = {f for f in flags if f in parser._option_string_actions and f != "--help"}
-        assert own
+        assert own or name == "completion"
         for flag in own:
             assert f"`{flag}" in sections[name]
 

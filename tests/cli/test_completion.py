@@ -1,0 +1,67 @@
+"""The completion scripts: bash's is run, and those of the other shells name what they complete."""
+
+import shlex
+import subprocess
+
+import pytest
+
+from switch_jax.cli import COMMANDS, completion
+from switch_jax.cli.gin_reading import packaged_files
+
+TRY = """
+COMP_WORDS=({words}) COMP_CWORD={last}
+_switch_jax
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def script():
+    return completion.script("bash")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["t"], ["train", "tasks"]),
+        (["train", "--gin_f"], ["--gin_file"]),
+        (
+            ["train", "--gin_file", "=", "models/t5_l"],
+            ["models/t5_laptop.gin", "models/t5_large.gin"],
+        ),
+        (["train", "--gin_file", "models/t5_sm"], ["models/t5_small.gin"]),
+        (["train", "--gin_file", "=", "a.gin", "--gin_file", "=", "mi"], ["mine.gin"]),
+        (["launch", "--on", "=", "x"], ["xpk"]),
+        (["launch", "--on", "=", "gke", "--sp"], ["--spot"]),
+        (["report", "fol"], ["folder"]),
+        (["completion", "z"], ["zsh"]),
+    ],
+)
+def test_bash_completes(script, tmp_path, words, completed):
+    """`words` are those that bash makes of a line, which it splits at every =."""
+    (tmp_path / "mine.gin").touch()
+    (tmp_path / "mine.txt").touch()
+    (tmp_path / "folder").mkdir()
+    line = ["switch_jax", *words]
+    attempt = TRY.format(words=shlex.join(line), last=len(line) - 1)
+    done = subprocess.run(
+        ["bash", "-c", script + attempt], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout.split(), done.stderr) == (completed, "")
+
+
+def test_after_the_equals_sign_bash_completes_from_the_start(script, tmp_path):
+    attempt = TRY.format(words="switch_jax train --gin_file =", last=3)
+    done = subprocess.run(
+        ["bash", "-c", script + attempt], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.split() == packaged_files()
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_others_name_all_commands_and_packaged_files(shell, script):
+    text = completion.script(shell)
+    for name in (*COMMANDS, *packaged_files()):
+        assert name in text and name in script
+    flag = {"zsh": "--gin_file=[", "fish": "-l gin_file"}[shell]
+    assert flag in text
