@@ -28,14 +28,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also say at which step, and after what time, each run first has this held-out "
         "negative log perplexity, such as -1.5",
     )
+    parser.add_argument(
+        "--serve",
+        type=int,
+        nargs="?",
+        const=8000,
+        metavar="PORT",
+        help="then serve the page to browsers of this machine, and follow the runs, until Ctrl-C "
+        "(default: no; without PORT: %(const)s)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes the page and the picture, and prints the final numbers.
+    """Writes the page and the picture, prints the final numbers, and serves the page if asked to.
 
     Raises:
-      UserError: a run folder cannot be read, or the output is not a .html file.
+      UserError: a run folder cannot be read, the output is not a .html file, or the port is taken.
     """
+    if args.serve is None:
+        print("\n".join(_write(args)))
+        return 0
+
+    from switch_jax.reports.serve import ReportServer
+
+    with ReportServer(args.serve, args.runs, Path(args.output), lambda: _write(args)) as server:
+        print("\n".join(server.write()))
+        print(f"serving:  {server.url} (Ctrl-C ends it)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
+def _write(args: argparse.Namespace) -> list[str]:
+    """Writes the page and the picture; the lines of the final numbers."""
     # matplotlib takes a second to import: not on every `switch_jax --help`.
     from switch_jax.reports import charts, comparison, downstream, figures, page, runs, summary
     from switch_jax.reports.configurations import group_runs, is_study
@@ -77,23 +104,19 @@ def main(args: argparse.Namespace) -> int:
 
     rows = summary.final_numbers(found, task)
     rows += [*downstream.upstream_rows(scores), *downstream.score_rows(scores)]
-    print(summary.text_table([run.name for run in found], rows))
+    lines = [summary.text_table([run.name for run in found], rows)]
     if comparisons:
-        print("\n" + summary.text_table(*summary.comparison_table(comparisons)))
+        lines += ["", summary.text_table(*summary.comparison_table(comparisons))]
     if args.threshold is not None:
-        print(
-            "\n"
-            + summary.text_table(*summary.threshold_table(configurations, task, args.threshold))
-        )
+        reached = summary.threshold_table(configurations, task, args.threshold)
+        lines += ["", summary.text_table(*reached)]
     if students := distillation_table(configurations, task):
-        print("\n" + summary.text_table(HEADS, students))
+        lines += ["", summary.text_table(HEADS, students)]
     for verdict in verdicts(comparisons):
-        print(f"\n{verdict}")
+        lines += ["", verdict]
     pairs = [pair for over_seeds in comparisons for pair in over_seeds.pairs]
     notes = [*comparison.caveats(pairs), *downstream.left_out(found, scores)]
     if note := no_task_in_common(found, task):
         notes.append(note)
-    for note in notes:
-        print(f"note: {note}")
-    print(f"\npage:    {output}\npicture: {output.with_suffix('.png')}")
-    return 0
+    lines += [f"note: {note}" for note in notes]
+    return [*lines, "", f"page:    {output}", f"picture: {output.with_suffix('.png')}"]

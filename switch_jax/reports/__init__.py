@@ -10,6 +10,7 @@ charts             which charts there are   curves        what charts of curves 
 held_out_charts    held-out quality         study_charts  size, and speed-up over training
 downstream_charts  downstream scores        task_charts   many held-out tasks
 figures            the drawing (matplotlib) page          puts it all on one HTML page
+serve              the page while runs go on
 
 run_status         how runs are doing       status_text   the same as text
 """

@@ -1,0 +1,111 @@
+"""The report as a page on this machine, which follows runs while they go on."""
+
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
+
+_POLL_SECONDS = 30  # of an open page; a report takes seconds of a core that a run may need
+_RELOAD = """
+<script>
+setInterval(async () => {
+  const now = await fetch("/version").then((answer) => answer.text(), () => "");
+  if (now && now !== "VERSION") location.reload();
+}, MILLISECONDS);
+</script>
+""".replace("MILLISECONDS", str(1000 * _POLL_SECONDS))
+
+
+class ReportServer(ThreadingHTTPServer):
+    """Answers / with the report, and /version with what changes when its runs do."""
+
+    def __init__(
+        self, port: int, runs: Sequence[str], page: Path, write: Callable[[], list[str]]
+    ) -> None:
+        """Takes the port of this machine's own address, which other machines do not reach.
+
+        Args:
+          port: 0: any that is free.
+          runs: their folders.
+          page: the file of the report.
+          write: writes it from the runs' files as they are; returns lines for the terminal.
+
+        Raises:
+          UserError: the port cannot be taken.
+        """
+        if not 0 <= port < 2**16:
+            raise UserError(f"--serve {port}: write a port from 1 to {2**16 - 1}")
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise UserError(
+                f"--serve {port}: the port cannot be taken ({error.strerror}); write another, as "
+                f"in --serve {port + 1 if port + 1 < 2**16 else 8000}"
+            ) from error
+        self._runs, self._page, self._write = runs, page, write
+        self._lock = threading.Lock()
+        self._written = ""  # the version of the file
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the page."""
+        return f"http://127.0.0.1:{self.server_port}/"
+
+    def version(self) -> str:
+        """Differs where the metrics of a run have changed."""
+        seen = []
+        for run in self._runs:
+            folder = RunFolder.from_url(run)
+            evaluation = folder.evaluation
+            files = [folder.metrics, folder.description, evaluation.metrics]
+            for file in (*files, evaluation.expert_tokens):
+                try:
+                    found = file.stat()
+                    seen.append((found.length, found.mtime))
+                except OSError:  # it is not there, or not yet
+                    seen.append(None)
+        return f"{zlib.crc32(repr(seen).encode()):08x}"
+
+    def current_page(self) -> bytes:
+        """The report; it is written anew where the runs have changed."""
+        with self._lock:
+            if self.version() != self._written:
+                self.write()
+            return self._page.read_bytes() + _RELOAD.replace("VERSION", self._written).encode()
+
+    def write(self) -> list[str]:
+        """Writes the report; returns the lines for the terminal."""
+        version = self.version()  # before: what comes meanwhile is of the next one
+        lines = self._write()
+        self._written = version
+        return lines
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReportServer
+
+    def do_GET(self) -> None:
+        if self.path not in ("/", "/version"):
+            self.send_error(404)
+            return
+        code, kind = 200, "text/html"
+        try:
+            if self.path == "/":
+                content = self.server.current_page()
+            else:
+                content, kind = self.server.version().encode(), "text/plain"
+        except (UserError, OSError) as error:  # a folder that is gone: the page says it
+            code, kind, content = 500, "text/plain", f"{error}\n".encode()
+        self.send_response(code)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing of each request."""

@@ -1,0 +1,107 @@
+"""The report that follows its runs, asked as a browser asks."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.reports.serve import ReportServer
+
+
+class Report:
+    """Stands for the writing of the page; keeps how often it was asked to."""
+
+    def __init__(self, folder):
+        self.run, self.page = folder / "run", folder / "report.html"
+        self.run.mkdir()
+        self.metrics = self.run / "metrics.jsonl"
+        self.written, self.problem = 0, None
+
+    def __call__(self):
+        if self.problem:
+            raise UserError(self.problem)
+        self.written += 1
+        self.page.write_text(f"<h1>page {self.written}</h1>")
+        return [f"line {self.written}"]
+
+
+@pytest.fixture
+def report(tmp_path):
+    return Report(tmp_path)
+
+
+@pytest.fixture
+def server(report):
+    with ReportServer(0, [str(report.run)], report.page, report) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def get(server, path=""):
+    with urllib.request.urlopen(server.url + path, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def test_the_report_is_written_again_only_where_a_run_has_changed(server, report):
+    assert server.write() == ["line 1"]
+    first = get(server)
+    assert first.startswith("<h1>page 1</h1>") and get(server) == first
+    (version,) = re.findall(r'now !== "(\w+)"', first)
+    assert get(server, "version") == version
+    report.metrics.write_text("{}\n")
+    assert get(server, "version") != version, "so that an open page reloads itself"
+    assert report.written == 1, "and nothing is written until it does"
+    assert get(server).startswith("<h1>page 2</h1>")
+    (report.run / "eval").mkdir()
+    (report.run / "eval/metrics.jsonl").write_text("{}\n")
+    assert get(server).startswith("<h1>page 3</h1>") and get(server).startswith("<h1>page 3</h1>")
+
+
+def test_a_run_that_cannot_be_read_any_more_is_told_on_the_page(server, report):
+    report.problem = "run is gone"
+    with pytest.raises(urllib.error.HTTPError) as answer:
+        get(server)
+    assert (answer.value.code, answer.value.read()) == (500, b"run is gone\n")
+    report.problem = None
+    assert get(server).startswith("<h1>page 1</h1>")
+
+
+def test_other_files_are_not_served_and_other_machines_not_answered(server):
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(server, "../run/metrics.jsonl")
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_a_port_that_is_taken_or_none_is_one_line(server, report):
+    port = server.server_port
+    message = rf"--serve {port}: the port cannot be taken \(Address .* use\); .* --serve {port + 1}"
+    with pytest.raises(UserError, match=message):
+        ReportServer(port, [], report.page, report)
+    with pytest.raises(UserError, match="--serve 65536: write a port from 1 to 65535"):
+        ReportServer(65536, [], report.page, report)
+
+
+def test_the_command_serves_until_ctrl_c_and_ends_with_0(make_run, tmp_path):
+    run = make_run("run", num_experts=0, steps=200)
+    command = [sys.executable, "-m", "switch_jax", "report", str(run), "--serve", "0"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    lines = iter(process.stdout.readline, "")
+    url = next(filter(None, (re.search(r"http://\S+", line) for line in lines)))[0]
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        page = answer.read().decode()
+    assert page.startswith((tmp_path / "report.html").read_text()) and "location.reload()" in page
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0].strip() == "" and process.returncode == 0
