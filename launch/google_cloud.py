@@ -19,7 +19,7 @@ class GoogleCloudTarget(abc.ABC):
 
     name: str
     required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
-    optional_flags: tuple[str, ...] = ("service_account", "spot", "reserved")
+    optional_flags: tuple[str, ...] = ("service_account", "spot", "reserved", "env")
     sees_local_folders = False
 
     @abc.abstractmethod
@@ -63,6 +63,12 @@ class GoogleCloudTarget(abc.ABC):
             spot=args.spot,
             reserved=args.reserved,
             max_restarts=args.max_restarts,
+            env=tuple(args.env or ()),
+            secrets=tuple(args.secret or ()),
+            labels=tuple(args.label or ()),
+            network=args.network,
+            subnetwork=args.subnetwork,
+            internal_ips=args.internal_ips,
         )
         self.check_job(job)
         return job

@@ -6,6 +6,7 @@ import re
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
+from switch_jax.launch.environment import environment
 from switch_jax.paths import bucket_path
 
 # Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
@@ -18,6 +19,12 @@ WORD = r"[a-z0-9]([-._a-z0-9]*[a-z0-9])?"  # does not begin with a hyphen, as a 
 _PROJECT = rf"({WORD}:)?[a-z][-a-z0-9]{{4,28}}[a-z0-9]"
 _TAG = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64}"
 _IMAGE = rf"{WORD}(:[0-9]+)?(/{WORD})+({_TAG})"
+_VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
+# Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
+_SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
+_LOOKS_SECRET = r"(?i).*(key|token|secret|password|credential)s?"
+_PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"  # taken by Kubernetes and by Compute Engine
+_NETWORK = rf"{WORD}(/{WORD})*"
 # gcloud reads these characters in a path as patterns, or as a version.
 _PATTERNS = "*?[]#"
 
@@ -42,6 +49,11 @@ class Job:
       spot: use cheaper capacity that may be taken away at any time.
       reserved: use capacity that the project has reserved.
       max_restarts: how often the job starts again after crashes without a new checkpoint.
+      env: environment variables of the trainer, as 'NAME=VALUE'.
+      secrets: names of variables whose values are kept by the cloud, and stand in no command.
+      labels: of the slices or pods, as 'NAME=VALUE'.
+      network, subnetwork: of the hosts; None: the project's default network.
+      internal_ips: the hosts get no address that the internet reaches.
     """
 
     name: str
@@ -58,12 +70,21 @@ class Job:
     spot: bool = False
     reserved: bool = False
     max_restarts: int = 3
+    env: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    network: str | None = None
+    subnetwork: str | None = None
+    internal_ips: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError if Google Cloud would refuse a name, or the hosts cannot use a path."""
         _check_names(self)
         _check_place(self)
         _check_capacity(self)
+        _check_variables(self)
+        _check_labels(self)
+        _check_network(self)
 
     @property
     def hardware(self) -> Slice:
@@ -80,6 +101,12 @@ class Job:
     def command(self) -> tuple[str, ...]:
         """The command that every host runs."""
         return ("switch_jax", "train", "--multihost", *self.train)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the trainer but for the secrets; those of --env win."""
+        given = (variable.split("=", 1) for variable in self.env)
+        return {**environment(self.hardware), **dict(given)}
 
 
 def _check_names(job: Job) -> None:
@@ -156,3 +183,39 @@ def _check_capacity(job: Job) -> None:
             f"--topology={hardware.name}: {hardware.topology} is not a number of whole hosts, of "
             f"{hardware.chips_per_host} chips each"
         )
+
+
+def _check_variables(job: Job) -> None:
+    for variable in job.env:
+        name, equals, value = variable.partition("=")
+        if not re.fullmatch(_VARIABLE, name) or not equals:
+            raise UserError(f"--env={quote(variable)}: write --env=NAME=VALUE")
+        if re.fullmatch(_LOOKS_SECRET, name):
+            raise UserError(
+                f"--env={name}=...: every printed command would show its value; write "
+                f"--secret={name}, which keeps it in the cloud"
+            )
+    for name in job.secrets:
+        if not re.fullmatch(_SECRET, name):
+            raise UserError(
+                f"--secret={quote(name)}: write the name of an environment variable, as in "
+                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first"
+            )
+
+
+def _check_labels(job: Job) -> None:
+    for label in job.labels:
+        if not re.fullmatch(f"(?=[a-z]){_PART}={_PART}", label):
+            raise UserError(
+                f"--label={quote(label)}: write --label=NAME=VALUE, each of at most 63 small "
+                "letters, digits, hyphens and _, a letter first"
+            )
+
+
+def _check_network(job: Job) -> None:
+    for flag, name in (("network", job.network), ("subnetwork", job.subnetwork)):
+        if name is not None and not re.fullmatch(_NETWORK, name):
+            raise UserError(
+                f"--{flag}={quote(name)}: write its name, or for that of another project "
+                f"projects/PROJECT/.../{flag}s/NAME"
+            )

@@ -16,16 +16,19 @@ class Members(NamedTuple):
     Attributes:
       bucket_user: reads and writes the job's buckets.
       image_reader: pulls the image.
+      secret_reader: reads the job's secrets from Secret Manager; None: they are kept elsewhere.
     """
 
     bucket_user: str
     image_reader: str
+    secret_reader: str | None = None
 
 
 def for_every_target(job: Job, members: Members) -> list[Command]:
     """The commands that create the buckets and the image, and give access to them."""
     buckets = [_bucket(job, bucket) for bucket in job.buckets]
-    return [*buckets, *_repository(job), *_roles(job, members), *_image(job)]
+    secrets = _secrets(job) if job.secrets and members.secret_reader else []
+    return [*buckets, *secrets, *_repository(job), *_roles(job, members), *_image(job)]
 
 
 def enable(service: str, project: str) -> Command:
@@ -45,6 +48,22 @@ def _bucket(job: Job, bucket: str) -> Command:
     return once(
         argv, "create the bucket, in the region of the slices; it renames folders in one step"
     )
+
+
+def _secrets(job: Job) -> list[Command]:
+    return [
+        enable("secretmanager.googleapis.com", job.project),
+        *(
+            keep_secret(name, f"gcloud secrets create {name} --data-file=- --project={job.project}")
+            for name in job.secrets
+        ),
+    ]
+
+
+def keep_secret(name: str, command: str) -> Command:
+    """Gives the value of this shell's variable to a command that reads and keeps it."""
+    argv = ("bash", "-c", f': "${{{name}:?}}"; printf %s "${name}" | {command}')
+    return once(argv, f"keep the value of {name}, a variable of this shell (export {name}=...)")
 
 
 def _repository(job: Job) -> list[Command]:
@@ -75,6 +94,10 @@ def _roles(job: Job, members: Members) -> list[Command]:
         for bucket in job.buckets
     ]
     found = [once(argv, "allow the job's account to use the bucket") for argv in buckets]
+    for name in job.secrets if members.secret_reader else ():
+        reader = (f"--member={members.secret_reader}", "--role=roles/secretmanager.secretAccessor")
+        argv = ("gcloud", "secrets", bind, name, *reader, f"--project={job.project}")
+        found.append(once(argv, "allow the hosts to read the secret"))
     where = _registry(job)
     if where:
         argv = (
@@ -97,9 +120,12 @@ def _registry(job: Job) -> dict[str, str] | None:
 
 
 def _image(job: Job) -> list[Command]:
-    build = ("docker", "build", "--file=launch/Dockerfile", f"--tag={job.image}", ".")
+    build = ("docker", "build", "--platform=linux/amd64", "--file=launch/Dockerfile")
     return [
-        once(build, "build the image, from a checkout; docs/launching.md adds your own files"),
+        once(
+            (*build, f"--tag={job.image}", "."),
+            "build the image, from a checkout; docs/launching.md adds your own files",
+        ),
         once(("docker", "push", job.image), "push the image to where the hosts pull it from"),
     ]
 

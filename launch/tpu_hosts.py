@@ -22,7 +22,6 @@ from switch_jax.launch.commands import (
     start_process,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
 from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
 
@@ -47,7 +46,7 @@ job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || tru
 lines=20
 if [ -z "$job" ]; then
   lines=all
-{login}  {run} > /dev/null
+{login}{secrets}  {run} > /dev/null
 elif [ "$job" != {digest} ]; then
   echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
   exit 2
@@ -71,11 +70,22 @@ def script(job: Job) -> File:
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
     google = registry.endswith(("docker.pkg.dev", "gcr.io"))
     digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
-    run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
+    kept = (f"--preserve-env={','.join(job.secrets)}",) if job.secrets else ()
+    run = ("sudo", *kept, "docker", "run", f"--label=job={digest}", *_container(job))
     text = _SCRIPT.format(
-        name=job.name, login=login if google else "", run=shell_lines(run), digest=digest
+        name=job.name,
+        login=login if google else "",
+        secrets="".join(_read_secret(job, name) for name in job.secrets),
+        run=shell_lines(run),
+        digest=digest,
     )
     return File(f"launched/{job.name}.sh", text, "the script that every host runs")
+
+
+def _read_secret(job: Job, name: str) -> str:
+    """Lines of the script that set a variable, or end with 2: another start would fail alike."""
+    read = f"gcloud secrets versions access latest --secret={name} --project={job.project}"
+    return f"  {name}=$({read}) || exit 2\n  export {name}\n"
 
 
 def _container(job: Job) -> tuple[str, ...]:
@@ -88,7 +98,8 @@ def _container(job: Job) -> tuple[str, ...]:
         *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
         f"--stop-timeout={SAVE_SECONDS}",
         "--volume=/var/cache/switch_jax:/var/cache/switch_jax",  # compiled programs
-        *(f"--env={name}={value}" for name, value in environment(job.hardware).items()),
+        *(f"--env={name}={value}" for name, value in job.variables.items()),
+        *(f"--env={name}" for name in job.secrets),
         job.image,
         *with_buckets(job),
     )
@@ -96,8 +107,8 @@ def _container(job: Job) -> tuple[str, ...]:
 
 def copy_script(job: Job, node: str) -> Command:
     """Copies the script to all hosts of a slice."""
-    argv = gcloud(job, "tpu-vm", "scp", f"launched/{job.name}.sh", f"{node}:", "--worker=all")
-    return Command(argv, "copies the script to all hosts")
+    words = (f"launched/{job.name}.sh", f"{node}:", "--worker=all")
+    return Command(_remote(job, "scp", *words), "copies the script to all hosts")
 
 
 def remove_stopped(job: Job, node: str) -> Command:
@@ -127,9 +138,15 @@ def stop(job: Job, node: str) -> Command:
 
 
 def _ssh(job: Job, node: str, command: str) -> tuple[str, ...]:
-    # By default the 65th host would wait until another one has ended.
-    words = ("--worker=all", "--batch-size=all", f"--command={command}")
-    return gcloud(job, "tpu-vm", "ssh", node, *words)
+    return _remote(job, "ssh", node, "--worker=all", "--batch-size=all", f"--command={command}")
+
+
+def _remote(job: Job, verb: str, *words: str) -> tuple[str, ...]:
+    # Of gcloud alpha: the other one has no --batch-size, without which hosts may wait for each
+    # other, and no --tunnel-through-iap.
+    tunnel = ("--tunnel-through-iap",) if job.internal_ips else ()
+    program, *argv = gcloud(job, "tpu-vm", verb, *words, *tunnel)
+    return (program, "alpha", *argv)
 
 
 def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:

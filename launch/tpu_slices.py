@@ -60,6 +60,10 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       give_back: why to delete the slices, for the comment above that command.
     """
 
+    optional_flags = (
+        *google_cloud.GoogleCloudTarget.optional_flags,
+        *("secret", "label", "network", "subnetwork", "internal_ips"),
+    )
     give_back: str
 
     @abc.abstractmethod
@@ -85,18 +89,23 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     def resources(self, job: Job) -> list[Command]:
         """See `GoogleCloudTarget.resources`."""
-        enable = setup_commands.enable("tpu.googleapis.com", job.project)
+        install = ("gcloud", "components", "install", "alpha", "--quiet")
+        why = "install gcloud alpha, which reaches all hosts at once; apt's package has it already"
+        enable = [
+            setup_commands.enable("tpu.googleapis.com", job.project),
+            setup_commands.once(install, why),
+        ]
         own = re.fullmatch(r"(.+)@(.+)\.iam\.gserviceaccount\.com", job.service_account or "")
         if not own:
-            return [enable]
+            return enable
         create = ("gcloud", "iam", "service-accounts", "create", own[1], f"--project={own[2]}")
-        return [enable, setup_commands.once(create, "create the account that the hosts use")]
+        return [*enable, setup_commands.once(create, "create the account that the hosts use")]
 
     def members(self, job: Job) -> setup_commands.Members:
         """See `GoogleCloudTarget.members`."""
         account = job.service_account
         hosts = f"serviceAccount:{account}" if account else setup_commands.DEFAULT_ACCOUNT
-        return setup_commands.Members(bucket_user=hosts, image_reader=hosts)
+        return setup_commands.Members(hosts, image_reader=hosts, secret_reader=hosts)
 
     def commands(self, job: Job) -> list[Step]:
         """See `GoogleCloudTarget.commands`."""
@@ -203,7 +212,20 @@ def _never_ready(job: Job, request: SliceRequest, state: str) -> str:
     )
 
 
-def capacity_flags(job: Job) -> list[str]:
-    """gcloud's flags for the kind of capacity, and for the account of the hosts."""
-    flags = [name for name, given in (("--spot", job.spot), ("--reserved", job.reserved)) if given]
-    return flags + ([f"--service-account={job.service_account}"] if job.service_account else [])
+def slice_flags(job: Job) -> list[str]:
+    """gcloud's flags for the kind of capacity, and for account, network and labels of the hosts."""
+    switches = {
+        "--spot": job.spot,
+        "--reserved": job.reserved,
+        "--internal-ips": job.internal_ips,
+    }
+    values = {
+        "--service-account": job.service_account,
+        "--network": job.network,
+        "--subnetwork": job.subnetwork,
+        "--labels": ",".join(job.labels),
+    }
+    return [
+        *(name for name, given in switches.items() if given),
+        *(f"{name}={value}" for name, value in values.items() if value),
+    ]

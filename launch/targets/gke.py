@@ -12,7 +12,6 @@ import yaml
 from switch_jax.errors import UserError
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, quote, run_command, write_file
-from switch_jax.launch.environment import environment
 from switch_jax.launch.job import LABEL, Job
 from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
 from switch_jax.launch.retries import FINAL, PREEMPTED
@@ -28,6 +27,7 @@ class Gke(JobSetTarget):
     """A JobSet that kubectl applies."""
 
     name = "gke"
+    optional_flags = (*JobSetTarget.optional_flags, "secret", "label")
 
     def check_job(self, job: Job) -> None:
         """See `GoogleCloudTarget.check_job`."""
@@ -48,6 +48,13 @@ class Gke(JobSetTarget):
         mounts = (f"--workload-pool={job.project}.svc.id.goog", "--addons=GcsFuseCsiDriver")
         install = ("kubectl", "apply", "--server-side", f"--filename={_JOBSET}")
         account = ("kubectl", "create", "serviceaccount", str(job.service_account))
+        secrets = (
+            setup_commands.keep_secret(
+                name,
+                f"kubectl create secret generic {_secret(name)} --from-file={name}=/dev/stdin",
+            )
+            for name in job.secrets
+        )
         once = setup_commands.once
         return [
             setup_commands.enable("container.googleapis.com", job.project),
@@ -55,12 +62,14 @@ class Gke(JobSetTarget):
                 (*cluster, *_location(job), *mounts),
                 "create the cluster; its pods can mount buckets",
             ),
+            once(_get_credentials(job).argv, "make it kubectl's current cluster"),
             once(install, "install JobSet, in kubectl's current cluster"),
             *(
                 [once(account, "create the account that the pods use")]
                 if job.service_account
                 else []
             ),
+            *secrets,
             *(_create_node_pool(job, name) for name in _node_pools(job)),
         ]
 
@@ -177,11 +186,23 @@ def manifest(job: Job) -> dict[str, Any]:
 
 
 def _metadata(job: Job) -> dict[str, Any]:
+    named = {"name": job.name} | _labels(job)
     if job.hardware.hosts_per_slice == 1:
-        return {"name": job.name}
+        return named
     # A slice of several hosts is a node pool: all pods of a Job have to be in the same one.
     one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
-    return {"name": job.name, "annotations": one_pool}
+    return named | {"annotations": one_pool}
+
+
+def _labels(job: Job) -> dict[str, Any]:
+    """The metadata with the job's labels; {} where it has none."""
+    labels = dict(label.split("=") for label in job.labels)
+    return {"labels": labels} if labels else {}
+
+
+def _secret(name: str) -> str:
+    """What Kubernetes calls the secret of a variable; its key is the variable's name."""
+    return name.lower().replace("_", "-")
 
 
 def _slice(job: Job) -> dict[str, Any]:
@@ -229,8 +250,6 @@ def _pod(job: Job) -> dict[str, Any]:
         ]
     if job.service_account:
         spec["serviceAccountName"] = job.service_account
-    if not job.buckets:
-        return {"spec": spec}
     spec["volumes"] = [
         {
             "name": f"bucket-{i}",
@@ -243,17 +262,23 @@ def _pod(job: Job) -> dict[str, Any]:
     ]
     # "0" means no limit. Checkpoints are written by the mount's sidecar container.
     limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
-    return {"metadata": {"annotations": {"gke-gcsfuse/volumes": "true"} | limits}, "spec": spec}
+    annotations = {"gke-gcsfuse/volumes": "true"} | limits
+    return {"metadata": _labels(job) | {"annotations": annotations}, "spec": spec}
 
 
 def _container(job: Job) -> dict[str, Any]:
     chips = {"google.com/tpu": str(job.hardware.chips_per_host)}
-    variables = environment(job.hardware).items()
+    env: list[dict[str, Any]] = [
+        {"name": name, "value": escape_variables(value)} for name, value in job.variables.items()
+    ]
+    for name in job.secrets:
+        key = {"secretKeyRef": {"name": _secret(name), "key": name}}
+        env.append({"name": name, "valueFrom": key})
     return {
         "name": CONTAINER,
         "image": job.image,
         "command": [escape_variables(word) for word in job.command],
-        "env": [{"name": name, "value": escape_variables(value)} for name, value in variables],
+        "env": env,
         "resources": {"limits": chips},  # requests are the same
         "volumeMounts": [
             {"name": f"bucket-{i}", "mountPath": f"/gcs/{bucket}"}

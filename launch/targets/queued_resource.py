@@ -33,7 +33,7 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
                 *((f"--node-id={job.name}",) if one else several),
                 f"--accelerator-type={job.hardware.accelerator_type}",
                 f"--runtime-version={job.hardware.generation.cloud.runtime}",
-                *tpu_slices.capacity_flags(job),
+                *tpu_slices.slice_flags(job),
             ),
             delete=command(
                 "delete",

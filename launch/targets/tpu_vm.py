@@ -40,7 +40,7 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
                 "only if there is no slice: creates it",
                 f"--accelerator-type={job.hardware.accelerator_type}",
                 f"--version={job.hardware.generation.cloud.runtime}",
-                *tpu_slices.capacity_flags(job),
+                *tpu_slices.slice_flags(job),
             ),
             delete=command(
                 "delete",

@@ -9,7 +9,6 @@ escaped for Kubernetes.
 from switch_jax.errors import UserError
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import Command, Step, quote, run_command, shell_line
-from switch_jax.launch.environment import environment
 from switch_jax.launch.job import Job
 from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
 
@@ -94,7 +93,7 @@ def _get_credentials(job: Job) -> Command:
 
 
 def _create(job: Job) -> Command:
-    variables = environment(job.hardware).items()
+    variables = job.variables.items()
     argv = (
         *("xpk", "workload", "create", f"--workload={job.name}", *_cluster(job)),
         f"--tpu-type={job.hardware.accelerator_type}",

@@ -5,6 +5,7 @@ import graphlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gin import config as gin
@@ -77,10 +78,10 @@ def parse(
         _check_order(reader, files)
     gin.clear_config()
     reader.origins.clear()
-    reader.packaged.clear()
+    reader.files.clear()
     for file in files:
         reader.read(file)
-    _check_macros(reader.packaged)
+    _check_macros(reader.files)
     macros = sorted(gin_internals.macros())
     for binding in bindings:
         name, equals, value = binding.partition("=")
@@ -91,7 +92,7 @@ def parse(
             raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
         if "." not in name and name not in macros:
             if name == "NUM_EXPERTS" and _describes(ModelConfig, gin_internals.bindings()):
-                raise _without_experts(value, reader.packaged)
+                raise _without_experts(value, reader.files)
             raise UserError(f"no gin file knows a macro {name}{_where(name, macros)}")
         reader.set(name, value)
     for name in unneeded:
@@ -100,6 +101,7 @@ def parse(
     _check_values()
     gin_internals.ORIGINS.clear()
     gin_internals.ORIGINS.update(reader.origins)
+    gin_internals.FILES[:] = reader.files
 
 
 def build() -> Config:
@@ -148,6 +150,17 @@ def read(
     with gin_internals.state_restored():
         parse(files, bindings, search_paths, unneeded)
         return build()
+
+
+def own_files() -> list[str]:
+    """The files of the config that do not come with switch_jax: gin files, and modules here."""
+    here, packaged = Path.cwd(), packaged_files()
+    found = [file for file in gin_internals.FILES if file not in packaged]
+    for module in gin_internals.imported_modules():
+        file = Path(getattr(sys.modules.get(module), "__file__", None) or "/")
+        if file.is_relative_to(here) and not module.startswith("switch_jax."):
+            found.append(str(file.relative_to(here)))
+    return list(dict.fromkeys(found))
 
 
 def config_text() -> str:
@@ -239,7 +252,7 @@ def _check_macros(read: Sequence[str]) -> None:
     sets NUM_EXPERTS for a dense model.
 
     Args:
-      read: the packaged files that were read.
+      read: the files that were read.
     """
     experts = gin_internals.macros().get("NUM_EXPERTS")
     if experts is not None and "NUM_EXPERTS" not in _used():
@@ -255,10 +268,10 @@ def _without_experts(value: Any, read: Sequence[str]) -> UserError:
 
     Args:
       value: of NUM_EXPERTS.
-      read: the packaged files that were read, the outermost first.
+      read: the files that were read, the outermost first.
     """
     sparse = "models/switch_base.gin"
-    dense = next((file for file in read if file.startswith("models/")), None)
+    dense = next((f for f in read if f.startswith("models/") and f in packaged_files()), None)
     if dense is None:
         advice = f"the model is dense: include {sparse}, and set what differs"
     else:

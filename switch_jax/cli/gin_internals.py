@@ -15,6 +15,9 @@ from gin import config_parser
 # For each macro that gin holds, the files and flags that have set it, in their order.
 ORIGINS: dict[str, list[str]] = {}
 
+# The files that were read, in their order; a file comes before those that it includes.
+FILES: list[str] = []
+
 MACRO = "gin.macro"  # gin stores a macro as parameter `value` of this, in a scope of its name
 _BIND_PARAMETER = gin.bind_parameter  # which `setting_recorded` replaces
 
@@ -68,7 +71,7 @@ def state_restored() -> Iterator[None]:
     It may be entered while a file is read, by a module that the file imports.
     """
     kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
-    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES, ORIGINS]
+    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES, ORIGINS, FILES]
     copies = [copy.copy(container) for container in kept]
     is_locked, bind = gin.config_is_locked(), gin.bind_parameter
     gin.bind_parameter = _BIND_PARAMETER  # what is set within is not recorded as the file's
@@ -133,6 +136,11 @@ def references(value: Any) -> list[str]:
     if isinstance(value, gin.ConfigurableReference) and value.selector == MACRO:
         return [value.scoped_selector.rpartition("/")[0]]
     return []
+
+
+def imported_modules() -> list[str]:
+    """Names of the modules that the files import."""
+    return [statement.module for statement in gin._IMPORTS]
 
 
 def is_required(value: Any) -> bool:

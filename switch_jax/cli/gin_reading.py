@@ -68,7 +68,8 @@ class Reader:
 
     Attributes:
       origins: for each macro the files and flags that have set it, in their order.
-      packaged: the packaged files that were read; each comes before those that it includes.
+      files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
+        includes.
     """
 
     def __init__(self, configs: Mapping[str, Any], search_paths: Sequence[str]) -> None:
@@ -85,7 +86,7 @@ class Reader:
         self._folders = [".", *search_paths, str(GIN_DIR)]
         self._open_files: list[str] = []  # each includes the next
         self.origins: dict[str, list[str]] = {}
-        self.packaged: list[str] = []
+        self.files: list[str] = []
         gin_internals.read_files_with(self._open, is_file, self._folders)
 
     def read(self, file: str) -> None:
@@ -127,8 +128,7 @@ class Reader:
             raise self._user_error(f"--gin.{name}", error) from error
 
     def _record(self, macro: str) -> None:
-        file = _packaged_name(self._open_files[-1]) or str(Path(self._open_files[-1]))
-        self.origins.setdefault(macro, []).append(file)
+        self.origins.setdefault(macro, []).append(_name(self._open_files[-1]))
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[TextIO]:
@@ -137,8 +137,7 @@ class Reader:
             cycle = " -> ".join([*self._open_files[self._open_files.index(path) :], path])
             raise UserError(f"{cycle}: the files include each other; remove one include")
         self._open_files.append(path)
-        if name := _packaged_name(path):
-            self.packaged.append(name)
+        self.files.append(_name(path))
         try:
             with open(path, encoding="utf-8") as file:
                 text = io.StringIO(current_names(file.read()))
@@ -217,9 +216,10 @@ def packaged_including(name: str) -> list[str]:
     return [file for file in packaged_files() if line.search((GIN_DIR / file).read_text())]
 
 
-def _packaged_name(path: str) -> str | None:
-    """The name of a packaged file, as 'models/t5_base.gin'; None for other files."""
-    return str(Path(path).relative_to(GIN_DIR)) if Path(path).is_relative_to(GIN_DIR) else None
+def _name(path: str) -> str:
+    """What messages call a file that was opened; a packaged one as 'models/t5_base.gin'."""
+    file = Path(path)
+    return str(file.relative_to(GIN_DIR) if file.is_relative_to(GIN_DIR) else file)
 
 
 def macro_suggestion(name: str, macros: Sequence[str]) -> str:

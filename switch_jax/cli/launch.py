@@ -19,6 +19,7 @@ import argparse
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.cli.teacher import with_teacher
+from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
@@ -50,6 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how often to start again after crashes without a new checkpoint (default 3)",
     )
+    add(
+        "--env",
+        action="append",
+        metavar="NAME=VALUE",
+        help="an environment variable of the hosts; repeat it",
+    )
+    add(
+        "--secret",
+        action="append",
+        metavar="NAME",
+        help="one whose value is kept in the cloud, as WANDB_API_KEY; repeat it; not with xpk",
+    )
+    add("--label", action="append", metavar="NAME=VALUE", help="of what is created; repeat it")
+    add("--network", metavar="NAME", help="network of TPU VMs (default: default)")
+    add("--subnetwork", metavar="NAME", help="subnetwork of TPU VMs")
+    add("--internal_ips", action="store_true", help="TPU VMs without addresses on the internet")
     add("--dry_run", action="store_true", help="print the commands and run nothing")
     add("--skip_plan", action="store_true", help="do not check that the training step fits")
     add(
@@ -74,11 +91,40 @@ def main(args: argparse.Namespace) -> int:
     target.check(job, config)
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
+    if not target.sees_local_folders:
+        for note in _notes(args, config):
+            log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
     if args.dry_run:
         return 0
     target.preflight(job, config, args.skip_storage, args.skip_plan)
     return target.run(job)
+
+
+def _notes(args: argparse.Namespace, config: Config) -> list[str]:
+    """What hosts in a cloud may lack, which this machine has: files, and data sets of TFDS."""
+    from switch_jax.cli import gin_config
+    from switch_jax.data.registry import tasks_of
+
+    notes = []
+    if own := gin_config.own_files():
+        notes.append(
+            f"the hosts have no file of this machine: the image needs {', '.join(own)} (a "
+            f"Dockerfile with FROM IMAGE and COPY {' '.join(own)} /app/; docs/launching.md)"
+        )
+    has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
+    if not has_folder and not config.data.use_cached_tasks:
+        loaders = {
+            task.name: getattr(task.source, "tfds_dataset", None)
+            for task in tasks_of(config.data.mixture_or_task_name)
+        }
+        name = next((n for n, x in loaders.items() if x and x.name and not x.data_dir), None)
+        if name:
+            notes.append(
+                f"{name} reads the TFDS data set {loaders[name].name}, which the hosts look for in "
+                "their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
+            )
+    return notes
 
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:
@@ -94,7 +140,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     _check_no_flags_of_others(args)
     if not 0 <= args.max_restarts <= _MOST_RESTARTS:
         raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MOST_RESTARTS:,}")
-    for argument in _train_arguments(args):
+    for argument in (*_train_arguments(args), *(args.env or ())):
         _check_argument(argument)
     if not target.sees_local_folders:
         _check_data("--tfds_data_dir", args.tfds_data_dir or "")

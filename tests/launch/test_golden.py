@@ -17,6 +17,8 @@ import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
 from switch_jax.cli import main
+from switch_jax.launch.targets import gke
+from tests.launch.jobs import make_job
 
 GOLDEN = Path(__file__).with_name("golden")
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -98,6 +100,8 @@ def schema() -> dict:
 
 def test_the_manifest_fits_the_schemas_of_jobset_and_kubernetes(schema):
     jsonschema.validate(_manifest(), schema)
+    options = {"env": ("A=b",), "secrets": ("A_KEY",), "labels": ("team=nlp",)}
+    jsonschema.validate(gke.manifest(make_job("v5e-16", cluster="pods", **options)), schema)
 
 
 JOB = ["spec", "replicatedJobs", 0, "template", "spec"]

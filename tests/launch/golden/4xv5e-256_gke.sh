@@ -10,6 +10,9 @@ gcloud container clusters create pods \
     --workload-pool=my-project.svc.id.goog \
     --addons=GcsFuseCsiDriver
 
+# once, run it yourself: make it kubectl's current cluster
+gcloud container clusters get-credentials pods --location=us-west4-a --project=my-project
+
 # once, run it yourself: install JobSet, in kubectl's current cluster
 kubectl apply \
     --server-side \
@@ -89,7 +92,11 @@ gcloud artifacts repositories add-iam-policy-binding images \
     --role=roles/artifactregistry.reader
 
 # once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
-docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
+docker build \
+    --platform=linux/amd64 \
+    --file=launch/Dockerfile \
+    --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 \
+    .
 
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1

@@ -47,7 +47,11 @@ gcloud artifacts repositories add-iam-policy-binding images \
     --role=roles/artifactregistry.reader
 
 # once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
-docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
+docker build \
+    --platform=linux/amd64 \
+    --file=launch/Dockerfile \
+    --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 \
+    .
 
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1

@@ -3,6 +3,9 @@
 # once, run it yourself: allow the project to use the service
 gcloud services enable tpu.googleapis.com --project=my-project
 
+# once, run it yourself: install gcloud alpha, which reaches all hosts at once; apt's package has it already
+gcloud components install alpha --quiet
+
 # once, run it yourself: create the account that the hosts use
 gcloud iam service-accounts create trainer --project=my-project
 
@@ -38,7 +41,11 @@ gcloud artifacts repositories add-iam-policy-binding images \
     --role=roles/artifactregistry.reader
 
 # once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
-docker build --file=launch/Dockerfile --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 .
+docker build \
+    --platform=linux/amd64 \
+    --file=launch/Dockerfile \
+    --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 \
+    .
 
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
@@ -123,13 +130,13 @@ gcloud compute tpus queued-resources create base \
     --service-account=trainer@my-project.iam.gserviceaccount.com
 
 # copies the script to all hosts
-gcloud compute tpus tpu-vm scp launched/base.sh base: \
+gcloud alpha compute tpus tpu-vm scp launched/base.sh base: \
     --worker=all \
     --zone=us-east5-a \
     --project=my-project
 
 # removes the containers of earlier attempts, and leaves one that runs
-gcloud compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
     --command='sudo docker container prune --force' \
@@ -137,7 +144,7 @@ gcloud compute tpus tpu-vm ssh base \
     --project=my-project
 
 # starts the job on all hosts, or follows it if it already runs
-gcloud compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
     --command='bash base.sh base' \
@@ -145,7 +152,7 @@ gcloud compute tpus tpu-vm ssh base \
     --project=my-project
 
 # only if a host has failed and others still run after 180 s
-gcloud compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
     --command='sudo docker kill base' \
@@ -156,7 +163,7 @@ gcloud compute tpus tpu-vm ssh base \
 gcloud storage ls gs://my-bucket/runs/base/checkpoints/
 
 # later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
-gcloud compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base \
     --worker=all \
     --batch-size=all \
     --command='sudo docker stop base' \

@@ -1,0 +1,144 @@
+"""Environment variables, secrets, networks and labels of a job, in what each target prints."""
+
+import subprocess
+
+import pytest
+
+from switch_jax.cli import main
+from switch_jax.launch import setup_commands
+from switch_jax.launch.commands import Command
+from switch_jax.launch.targets import TARGETS
+from switch_jax.launch.targets.gke import manifest
+from tests.launch.fakes import put_on_path
+from tests.launch.jobs import make_job
+
+ALL = {
+    "env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"),
+    "secrets": ("WANDB_API_KEY",),
+    "labels": ("team=nlp", "cost-centre=42"),
+}
+NETWORK = {
+    "network": "projects/host-project/global/networks/net",
+    "subnetwork": "pods",
+    "internal_ips": True,
+}
+
+
+def words(on, **fields):
+    """Of each command that the target's job runs."""
+    target, job = TARGETS[on], make_job("v5e-16", cluster="pods", **fields)
+    steps = [*target.commands(job), *target.afterwards(job)]
+    return [step.argv for step in steps if isinstance(step, Command)]
+
+
+@pytest.mark.parametrize("on", ["tpu-vm", "queued-resource"])
+def test_slices_of_tpu_vms_are_made_in_the_network_and_reached_there(on):
+    for argv in words(on, labels=ALL["labels"], **NETWORK):
+        remote = "ssh" in argv or "scp" in argv
+        assert ("--tunnel-through-iap" in argv) == remote == (argv[1] == "alpha")
+        wanted = {
+            "--network=projects/host-project/global/networks/net", "--subnetwork=pods",
+            "--internal-ips", "--labels=team=nlp,cost-centre=42",
+        }  # fmt: skip
+        assert (wanted & set(argv)) == (wanted if "create" in argv else set())
+    assert not any("iap" in word or "network" in word for argv in words(on) for word in argv)
+
+
+def test_a_pod_has_variables_secrets_and_labels():
+    found = manifest(make_job("v5e-16", cluster="pods", **ALL))
+    labels = {"team": "nlp", "cost-centre": "42"}
+    pod = found["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    assert found["metadata"]["labels"] == pod["metadata"]["labels"] == labels
+    assert pod["spec"]["containers"][0]["env"] == [
+        {"name": "JAX_PLATFORMS", "value": "tpu,cpu"},
+        {"name": "HF_HUB_OFFLINE", "value": "1"},
+        {"name": "NOTE", "value": "a=b, $$c"},
+        {
+            "name": "WANDB_API_KEY",
+            "valueFrom": {"secretKeyRef": {"name": "wandb-api-key", "key": "WANDB_API_KEY"}},
+        },
+    ]
+
+
+def test_xpk_gets_variables_and_a_variable_of_ours_can_be_set():
+    (create,) = [argv for argv in words("xpk", env=("JAX_PLATFORMS=tpu",)) if "create" in argv]
+    assert [word for word in create if word.startswith("--env=")] == ["--env=JAX_PLATFORMS=tpu"]
+
+
+@pytest.mark.parametrize(
+    ("on", "kept"),
+    [
+        ("tpu-vm", "gcloud secrets create WANDB_API_KEY --data-file=- --project=my-project"),
+        (
+            "gke",
+            "kubectl create secret generic wandb-api-key --from-file=WANDB_API_KEY=/dev/stdin",
+        ),
+    ],
+)
+def test_a_secret_is_kept_from_a_variable_of_the_shell_and_printed_nowhere(
+    on, kept, monkeypatch, tmp_path
+):
+    calls = put_on_path(monkeypatch, tmp_path, gcloud="cat > value", kubectl="cat > value")
+    job = make_job("v5e-16", cluster="pods", secrets=("WANDB_API_KEY",))
+    (keep,) = [c.argv for c in TARGETS[on].setup(job) if c.argv[0] == "bash"]
+    assert subprocess.run(keep, capture_output=True).returncode != 0, "the shell has no such value"
+    assert calls.read_text() == ""
+    monkeypatch.setenv("WANDB_API_KEY", "s3cret $x")
+    subprocess.run(keep, check=True)
+    assert (tmp_path / "value").read_text() == "s3cret $x"
+    assert calls.read_text().splitlines()[-1] == kept
+    assert "s3cret" not in TARGETS[on].describe(job)
+
+
+def test_the_hosts_may_read_the_secret():
+    account = "me@my-project.iam.gserviceaccount.com"
+    job = make_job("v5e-16", secrets=("WANDB_API_KEY",), service_account=account)
+    commands = [" ".join(command.argv) for command in TARGETS["tpu-vm"].setup(job)]
+    enable = "gcloud services enable secretmanager.googleapis.com --project=my-project"
+    allow = (
+        f"gcloud secrets add-iam-policy-binding WANDB_API_KEY --member=serviceAccount:{account} "
+        "--role=roles/secretmanager.secretAccessor --project=my-project"
+    )
+    kept = next(i for i, command in enumerate(commands) if "gcloud secrets create" in command)
+    assert commands.index(enable) < kept < commands.index(allow)
+
+
+def test_kubectl_has_the_cluster_before_it_changes_something_there():
+    job = make_job("v5e-16", cluster="pods", service_account="trainer", secrets=("A_KEY",))
+    commands = [" ".join(command.argv) for command in TARGETS["gke"].setup(job)]
+    connected = next(i for i, c in enumerate(commands) if "get-credentials pods" in c)
+    assert "clusters create" in commands[connected - 1]
+    assert sum("kubectl" in command for command in commands[connected:]) == 3
+    assert not any("kubectl" in command for command in commands[:connected])
+
+
+def test_the_image_is_for_the_hosts_processor():
+    build = next(c.argv for c in setup_commands._image(make_job("v5e-16")) if "build" in c.argv)
+    assert "--platform=linux/amd64" in build
+
+
+def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
+    (tmp_path / "my_mixture.py").write_text(
+        "import seqio, switch_jax.tasks.c4\n"
+        "seqio.MixtureRegistry.add('launched_c4', [('c4_span_corruption', 1)])\n"
+    )
+    (tmp_path / "mine.gin").write_text(
+        "import my_mixture\ninclude 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
+        "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_c4'\nMESH_DATA = 16\n"
+        "GROUP_SIZE = 512\nDECODER_GROUP_SIZE = 114\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
+    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
+    assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
+    files, data = capsys.readouterr().err.strip().splitlines()[-2:]
+    assert "note: the hosts have no file of this machine: the image needs mine.gin, my_mix" in files
+    assert "COPY mine.gin my_mixture.py /app/" in files
+    assert "c4_span_corruption reads the TFDS data set c4/en" in data
+    assert data.endswith("give --tfds_data_dir=gs://BUCKET/FOLDER")
+    flags += [
+        "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption",
+        "--tfds_data_dir=gs://my-bucket/tfds",
+    ]
+    assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
+    assert "TFDS" not in capsys.readouterr().err
