@@ -95,9 +95,12 @@ def _roles(job: Job, members: Members) -> list[Command]:
     ]
     found = [once(argv, "allow the job's account to use the bucket") for argv in buckets]
     for name in job.secrets if members.secret_reader else ():
-        reader = (f"--member={members.secret_reader}", "--role=roles/secretmanager.secretAccessor")
-        argv = ("gcloud", "secrets", bind, name, *reader, f"--project={job.project}")
-        found.append(once(argv, "allow the hosts to read the secret"))
+        allow = (
+            *("gcloud", "secrets", bind, name),
+            *(f"--member={members.secret_reader}", "--role=roles/secretmanager.secretAccessor"),
+            f"--project={job.project}",
+        )
+        found.append(once(allow, "allow the hosts to read the secret"))
     where = _registry(job)
     if where:
         argv = (

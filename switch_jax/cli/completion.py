@@ -59,7 +59,8 @@ def script(shell: str) -> str:
     from switch_jax.cli import make_parser
     from switch_jax.cli.gin_reading import packaged_files
 
-    parser, with_value = make_parser(), set()
+    parser = make_parser()
+    with_value: set[str] = set()
     for action in _actions(parser):
         if action.dest == "gin_file":
             action.complete = _gin_files(packaged_files())  # type: ignore[attr-defined]

@@ -114,16 +114,14 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
     if not has_folder and not config.data.use_cached_tasks:
-        loaders = {
-            task.name: getattr(task.source, "tfds_dataset", None)
-            for task in tasks_of(config.data.mixture_or_task_name)
-        }
-        name = next((n for n, x in loaders.items() if x and x.name and not x.data_dir), None)
-        if name:
-            notes.append(
-                f"{name} reads the TFDS data set {loaders[name].name}, which the hosts look for in "
-                "their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
-            )
+        for task in tasks_of(config.data.mixture_or_task_name):
+            loader = getattr(task.source, "tfds_dataset", None)
+            if loader and loader.name and not loader.data_dir:
+                notes.append(
+                    f"{task.name} reads the TFDS data set {loader.name}, which the hosts look for "
+                    "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
+                )
+                break
     return notes
 
 

@@ -207,7 +207,7 @@ class ModelConfig:
             raise FieldError(
                 "expert_sublayers",
                 f"= {self.expert_sublayers!r}, and the model is dense (NUM_EXPERTS = 0): leave it "
-                "at 'feed_forward', or set NUM_EXPERTS",
+                "at 'feed_forward', or take a model with experts, as models/switch_base.gin",
             )
         if self.shared_expert_mlp_dim and self.expert_sublayers == "attention":
             raise FieldError(

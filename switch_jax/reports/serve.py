@@ -57,7 +57,7 @@ class ReportServer(ThreadingHTTPServer):
 
     def version(self) -> str:
         """Differs where the metrics of a run have changed."""
-        seen = []
+        seen: list[tuple[int, int] | None] = []
         for run in self._runs:
             folder = RunFolder.from_url(run)
             evaluation = folder.evaluation
