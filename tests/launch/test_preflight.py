@@ -124,7 +124,7 @@ def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
     [
         (
             [],
-            "demo goes on; `gcloud compute tpus tpu-vm ssh demo --worker=all .* ends it; the same",
+            "demo goes on; `gcloud alpha compute tpus tpu-vm ssh demo --worker=all .* ends it; the",
         ),
         (["waits for its slices"], "demo waits for its slices; the same command follows it again"),
     ],

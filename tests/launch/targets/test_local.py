@@ -24,7 +24,8 @@ from tests.trainer.worker_processes import (
 
 CORPUS = [
     "--gin_file=runs/demo_switch.gin", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=2",
-    "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
+    "--gin.BATCH_SIZE=16", "--gin.GROUP_SIZE=64", "--gin.DECODER_GROUP_SIZE=32",
+    "--gin.DATA_STREAMS=4", "--gin.LOG_PERIOD=1",
     "--gin.EVAL_PERIOD=1000", "--gin.EVAL_STEPS=1", "--gin.CHECKPOINT_PERIOD=5",
     "--gin.TRAIN_STEPS=20",
 ]  # fmt: skip
