@@ -60,7 +60,7 @@ setup(
         "matplotlib",  # the pictures in reports
         "tqdm",  # progress bars
         "pyyaml",  # the manifests of jobs on Kubernetes
-        "shtab>=1.7",  # scripts by which shells complete commands
+        "shtab>=1.13",  # scripts by which shells complete commands
     ],
     extras_require={
         "tpu": ["jax[tpu]"],

@@ -1,11 +1,13 @@
 """How processes exit: one of two that fails, and one with a thread that blocks."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
-from switch_jax.cli import multihost
+from switch_jax.cli import multihost, train
+from switch_jax.runtime import processes
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 
 # Replaces `switch_jax tasks` by joining another process; the second fails once both have joined.
@@ -92,3 +94,15 @@ def test_training_exits_with_its_code_though_a_thread_blocks(how, code):
 
 def test_a_process_alone_has_not_joined_others():
     assert not multihost.joined()
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_teacher_is_read_once_the_hosts_are_connected(joined, monkeypatch):
+    """So that all of them tell what is wrong with it, and together."""
+    order = []
+    monkeypatch.setattr(multihost, "connect", lambda args, mesh: order.append("connect"))
+    monkeypatch.setattr(multihost, "joined", lambda: joined)
+    monkeypatch.setattr(processes, "run_on_all", lambda read: (order.append("on all"), read())[1])
+    monkeypatch.setattr(train, "with_teacher", lambda config, paths: order.append("teacher"))
+    train._connected(argparse.Namespace(gin_search_paths=""), argparse.Namespace(mesh=None))
+    assert order == ["connect", *(["on all"] if joined else []), "teacher"]
