@@ -18,7 +18,7 @@ import numpy as np
 from switch_jax.data.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
 from switch_jax.data.file_chunks import ByteRange, FileChunks
 from switch_jax.data.file_watch import FileWatch
-from switch_jax.data.sources import SourceFiles
+from switch_jax.data.sources import Reader, SourceFiles
 from switch_jax.data.tensorflow_setup import tf
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
@@ -64,7 +64,7 @@ class ChunkBlocks(Blocks):
         """`shuffle`: permute the chunks of a group; otherwise they keep their order."""
         self._source, self._order, self._watch, self._shuffle = source, order, watch, shuffle
         self._chunks = functools.cache(self._cut_group)
-        self.to_blocks = tf.function(lambda inputs: inputs.map(self._to_block), autograph=False)
+        self.to_blocks = _chunk_graph(source.read)
 
     def _cut_group(self, group: int) -> FileChunks:
         format, ranges = self._source.format, []
@@ -91,8 +91,15 @@ class ChunkBlocks(Blocks):
             finally:  # its examples were read, or reading was stopped
                 tf.io.gfile.remove(ram_file)
 
-    def _to_block(self, location: tf.Tensor, seed: tf.Tensor, ram_file: tf.Tensor) -> tuple:
-        return location, _block_seed(seed, location[2]), self._source.read(ram_file)
+
+@functools.cache  # the tasks of a large mixture often read their files alike
+def _chunk_graph(read: Reader) -> Any:
+    """`ChunkBlocks.to_blocks` for files that `read` reads."""
+
+    def to_block(location: tf.Tensor, seed: tf.Tensor, ram_file: tf.Tensor) -> tuple:
+        return location, _block_seed(seed, location[2]), read(ram_file)
+
+    return tf.function(lambda inputs: inputs.map(to_block), autograph=False)
 
 
 class SequentialBlocks(Blocks):
@@ -108,10 +115,8 @@ class SequentialBlocks(Blocks):
         self, source: SourceFiles, order: EpochOrder, watch: FileWatch, shuffle: bool
     ) -> None:
         """`shuffle`: shuffle runs of examples in a window; otherwise they keep their order."""
-        self._source, self._order, self._watch, self._shuffle = source, order, watch, shuffle
-        self.to_blocks = tf.function(
-            lambda inputs: inputs.flat_map(self._blocks_of_unit), autograph=False
-        )
+        self._source, self._order, self._watch = source, order, watch
+        self.to_blocks = _sequential_graph(source.read, order.num_parts, shuffle, _BLOCK_SIZE)
 
     def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
         """The first block's location, the seed, the unit's part, and its group of `FileSlice`s."""
@@ -123,8 +128,19 @@ class SequentialBlocks(Blocks):
         location = np.array([unit.epoch, unit.index, first_block])
         yield location, seed, unit.part, paths, skips, takes
 
-    def _blocks_of_unit(
-        self,
+
+@functools.cache  # see _chunk_graph
+def _sequential_graph(read: Reader, num_parts: int, shuffle: bool, block_size: int) -> Any:
+    """`SequentialBlocks.to_blocks` for files that `read` reads.
+
+    Args:
+      read: see `sources.SourceFiles`.
+      num_parts: parts of each group of files.
+      shuffle: shuffle runs of examples in a window.
+      block_size: examples of a block.
+    """
+
+    def blocks_of_unit(
         location: tf.Tensor,
         seed: tf.Tensor,
         part: tf.Tensor,
@@ -134,13 +150,13 @@ class SequentialBlocks(Blocks):
     ) -> tf.data.Dataset:
         files = tf.data.Dataset.from_tensor_slices((paths, skips, takes))
         examples = files.interleave(
-            lambda path, skip, take: self._source.read(path).skip(skip).take(take),
+            lambda path, skip, take: read(path).skip(skip).take(take),
             cycle_length=FILES_PER_GROUP,
             block_length=FILES_PER_GROUP,
         )
-        if self._order.num_parts > 1:
-            examples = examples.shard(self._order.num_parts, part)
-        if self._shuffle:
+        if num_parts > 1:
+            examples = examples.shard(num_parts, part)
+        if shuffle:
             # A window of examples that are dictionaries is a dictionary of data sets.
             runs = examples.window(_RUN_LENGTH).shuffle(_WINDOW_RUNS, seed=seed)
             examples = runs.flat_map(lambda run: tf.data.Dataset.zip(run))
@@ -149,10 +165,12 @@ class SequentialBlocks(Blocks):
             block_location = tf.concat([location[:2], index[None]], 0)
             return block_location, _block_seed(seed, index), tf.data.Dataset.zip(window)
 
-        blocks = examples.window(_BLOCK_SIZE).enumerate().skip(location[2]).map(to_block)
+        blocks = examples.window(block_size).enumerate().skip(location[2]).map(to_block)
         # An empty block at the end shows that the unit was read, even if it has no examples.
         empty = tf.data.Dataset.range(1).map(lambda _: (location, seed, examples.take(0)))
         return blocks.concatenate(empty)
+
+    return tf.function(lambda inputs: inputs.flat_map(blocks_of_unit), autograph=False)
 
 
 def _block_seed(seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,9 @@ from switch_jax.errors import UserError
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 
+# From the path of a file, string [], to all its examples, in their order.
+Reader = Callable[[tf.Tensor], tf.data.Dataset]
+
 
 def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
     """The task's cache or its source, chosen as in `seqio.Task.get_dataset`."""
@@ -51,12 +54,12 @@ class SourceFiles(NamedTuple):
 
     Attributes:
       files: in the order of the source.
-      read: function from the path of a file, string [], to all its examples, in their order.
+      read: how a file is read.
       format: how a file can be cut into chunks that `read` accepts too; None if it cannot.
     """
 
     files: Sequence[FileSlice]
-    read: Callable[[tf.Tensor], tf.data.Dataset]
+    read: Reader
     format: FileFormat | None
 
 

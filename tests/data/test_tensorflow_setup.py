@@ -65,9 +65,13 @@ def test_only_the_set_up_imports_tensorflow_at_the_top_of_a_module():
 @pytest.mark.parametrize("module", ["switch_jax.data.span_corruption", "switch_jax.tasks.offline"])
 def test_a_module_that_needs_tensorflow_is_imported_without_output(module):
     code = (
-        f"import {module}\n"
+        f"import os, sys, {module}\n"
+        "assert not {'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "import matplotlib\n"  # it can be loaded afterwards
         "from switch_jax.data.tensorflow_setup import tf\n"
         "assert not tf.config.get_visible_devices('GPU')\n"
+        "assert os.environ['TF_ENABLE_ONEDNN_OPTS'] == '0'\n"
+        "assert tf.config.optimizer.get_experimental_options()['disable_meta_optimizer']\n"
     )
     assert run(code) == (0, "", "")
 
@@ -90,12 +94,12 @@ def test_messages_are_shown_if_loading_fails():
         "import os, sys\n"
         "class Failing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'seqio':\n"
+        "        if name == 'tensorflow':\n"
         "            os.write(2, b'from C++')\n"
-        "            raise ImportError('no seqio')\n"
+        "            raise ImportError('no tensorflow')\n"
         "sys.meta_path.insert(0, Failing())\n"
         "import switch_jax.data.tensorflow_setup\n"
     )
     code, printed, errors = run(code)
     assert (code, printed) == (1, "")
-    assert errors.startswith("from C++") and errors.rstrip().endswith("ImportError: no seqio")
+    assert errors.startswith("from C++") and errors.rstrip().endswith("ImportError: no tensorflow")
