@@ -8,6 +8,7 @@ Without TensorFlow, and quick to import:
 - `epoch_order`: which files each stream reads in each epoch.
 - `file_chunks`: chunks of whole lines or records of files.
 - `prefetch`: reading ahead in a thread.
+- `stateless_random`: TensorFlow's random numbers, for many seeds at a time.
 
 With TensorFlow:
 
@@ -17,6 +18,7 @@ With TensorFlow:
 - `task_examples`: the training examples of one task, in streams.
 - `blocks`: the source examples that are preprocessed and shuffled together.
 - `preprocessing`: graphs that apply the preprocessing steps of tasks.
+- `span_masking`: T5's span corruption, many rows at a time.
 - `sources`: the files of a task, and how they are read.
 - `reading`: reading with errors that name the damaged file.
 - `file_watch`: noticing files that change during a run.

@@ -9,15 +9,21 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from switch_jax.data import seqio_internals
+from switch_jax.data.batch import Example
+from switch_jax.data.span_masking import SpanMasking, span_masking, without_masking
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError
 
 _GRAPHS: dict[Hashable, Any] = {}
-_GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.Lock()
+# seqio counts the seeds of the steps in a variable of its module: one thread traces at a time.
+_GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.RLock()
 _SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
+_ROWS_AT_ONCE = 128  # that are masked together
 
 
 def preprocessing_key(task: seqio.Task) -> Hashable:
@@ -49,19 +55,42 @@ def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, se
     return _shared_graph(_ordered_graph, task, lengths, cached, seed)
 
 
-def block_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool) -> Any:
+class BlockGraph(NamedTuple):
+    """A graph that preprocesses blocks, and what is left to do with its elements.
+
+    Attributes:
+      graph: function from a data set of (location, seed, block) to one whose elements `examples`
+        takes. The location, int64 [3], is passed through unchanged; the seed is an int64; the block
+        is a data set of the source's examples.
+      masking: how the rows of the elements are masked; None: the elements are examples.
+    """
+
+    graph: Any
+    masking: SpanMasking | None
+
+    def examples(self, elements: Iterator[Any]) -> Iterator[tuple[np.ndarray, int, Example]]:
+        """Location, index and example, from the elements of the graph's data set.
+
+        The index is that of the preprocessed example in its block; the example has the features of
+        `lengths`. Each block ends with the index -1 and an example to be left out.
+        """
+        if self.masking is None:
+            yield from elements
+            return
+        for location, indices, rows in elements:
+            examples = self.masking.examples(rows)
+            for index, example in zip(indices.tolist(), examples, strict=True):
+                yield location, index, example
+
+
+def block_graph(
+    task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool
+) -> BlockGraph:
     """The graph that preprocesses blocks of a source's examples, each with its own random numbers.
 
     Args:
       task, lengths, cached: see `ordered_graph`.
       shuffle: shuffle the examples within each block, if the task allows shuffling.
-
-    Returns:
-      A function from a data set of (location, seed, block) to one of (location, index, example).
-      The location, int64 [3], is passed through unchanged; the seed is an int64; the block is a
-      data set of the source's examples. The index is that of the preprocessed example in its block;
-      the example has the features of `lengths`. Each block ends with the index -1 and an example
-      without tokens.
     """
     return _shared_graph(_block_graph, task, lengths, cached, shuffle)
 
@@ -73,7 +102,7 @@ def _shared_graph(
     with _GRAPHS_LOCK:
         # The graph keeps its task alive, so that no other object can get an id that is in the key.
         if key not in _GRAPHS:
-            _GRAPHS[key] = tf.function(make(task, dict(lengths), *options), autograph=False)
+            _GRAPHS[key] = make(task, dict(lengths), *options)
         return _GRAPHS[key]
 
 
@@ -83,30 +112,39 @@ def _ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed
         dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-    return preprocess
+    return tf.function(preprocess, autograph=False)
 
 
-def _block_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool) -> Any:
+def _block_graph(
+    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool
+) -> BlockGraph:
     features = {name: task.output_features[name] for name in lengths}
+    with _TRACING_LOCK:
+        masking = span_masking(task, lengths)
+    steps = task if masking is None else without_masking(task)
 
     def preprocess_block(
         location: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset
     ) -> tf.data.Dataset:
         with _random_by_block(seed):
-            dataset = _apply_steps(task, block, lengths, cached, 0)
-        dataset = seqio.utils.trim_dataset(dataset, lengths, features)
-        dataset = dataset.map(lambda example: {name: example[name] for name in features})
+            dataset = _apply_steps(steps, block, lengths, cached, 0)
+        if masking is None:
+            dataset = seqio.utils.trim_dataset(dataset, lengths, features)
+            dataset = dataset.map(lambda example: {name: example[name] for name in features})
         if shuffle and task.shuffle_buffer_size:
             dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed)
         end = tf.data.Dataset.from_tensors(
             (tf.constant(-1, tf.int64), _empty_example(dataset.element_spec))
         )
-        return dataset.enumerate().concatenate(end).map(lambda index, ex: (location, index, ex))
+        indexed = dataset.enumerate().concatenate(end)
+        if masking is not None:
+            indexed = indexed.padded_batch(_ROWS_AT_ONCE)
+        return indexed.map(lambda index, ex: (location, index, ex))
 
     def preprocess(blocks: tf.data.Dataset) -> tf.data.Dataset:
         return blocks.flat_map(preprocess_block).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
-    return preprocess
+    return BlockGraph(tf.function(preprocess, autograph=False), masking)
 
 
 def _empty_example(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
@@ -116,9 +154,10 @@ def _empty_example(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
 def _apply_steps(
     task: seqio.Task, dataset: tf.data.Dataset, lengths: dict[str, int], cached: bool, seed: int
 ) -> tf.data.Dataset:
-    if not cached:
-        dataset = task.preprocess_precache(dataset, seed=seed)
-    return task.preprocess_postcache(dataset, lengths, seed=seed)
+    with _TRACING_LOCK:
+        if not cached:
+            dataset = task.preprocess_precache(dataset, seed=seed)
+        return task.preprocess_postcache(dataset, lengths, seed=seed)
 
 
 def _options() -> tf.data.Options:

@@ -3,7 +3,8 @@
 import bisect
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     Raises:
       UserError: the lengths do not fit; the message has lengths that do.
     """
-    arguments = _arguments(task)
+    arguments = span_corruption_arguments(task)
     if arguments is None:
         return
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
@@ -75,13 +76,18 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
         )
 
 
-def _arguments(task: seqio.Task) -> dict[str, float | None] | None:
-    """The arguments of the task's span corruption, or None where it has none."""
+def span_corruption_arguments(task: seqio.Task) -> dict[str, Any] | None:
+    """The arguments of the task's span corruption by name, or None where it has none."""
+    found = (arguments_of(step) for step in task.preprocessors)
+    return next((arguments for arguments in found if arguments is not None), None)
+
+
+def arguments_of(step: Callable[..., Any]) -> dict[str, Any] | None:
+    """The arguments of a step by name; None where it is not t5's `span_corruption`."""
     span_corruption = t5.data.preprocessors.span_corruption
-    for step in task.preprocessors:
-        partial = step if isinstance(step, functools.partial) else functools.partial(step)
-        if partial.func is span_corruption:
-            given = inspect.signature(span_corruption).bind_partial(**partial.keywords)
-            given.apply_defaults()
-            return given.arguments
-    return None
+    partial = step if isinstance(step, functools.partial) else functools.partial(step)
+    if partial.func is not span_corruption:
+        return None
+    given = inspect.signature(span_corruption).bind_partial(**partial.keywords)
+    given.apply_defaults()
+    return given.arguments

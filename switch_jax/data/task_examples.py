@@ -111,7 +111,7 @@ class TaskExamples:
         raise UserError(message)
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
-        """The elements of `block_graph` for the stream, starting with the cursor's block."""
+        """`BlockGraph.examples` of the stream, starting with the cursor's block."""
         check_random_by_block()
         state = _ReadState()
         inputs = tf.data.Dataset.from_generator(
@@ -119,10 +119,11 @@ class TaskExamples:
             output_signature=self._blocks.signature,
         )
         preprocess = block_graph(self._task, self._lengths, self._cached, self._shuffle)
-        dataset = preprocess(self._blocks.to_blocks(inputs))
-        yield from read_examples(
+        dataset = preprocess.graph(self._blocks.to_blocks(inputs))
+        elements = read_examples(
             dataset, self._task, self._split, self._cached, lambda: state.files
         )
+        yield from preprocess.examples(elements)
         assert state.error is not None  # nothing else ends the data set
         raise state.error
 

@@ -21,6 +21,7 @@ WITHOUT_TENSORFLOW = [
     "switch_jax.data.packing",
     "switch_jax.data.position",
     "switch_jax.data.prefetch",
+    "switch_jax.data.stateless_random",
 ]
 
 
