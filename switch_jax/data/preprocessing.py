@@ -24,6 +24,7 @@ _GRAPHS: dict[Hashable, Any] = {}
 _GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.RLock()
 _SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
 _ROWS_AT_ONCE = 128  # that are masked together
+_BATCHES_AHEAD = 4  # of such rows; as many as TensorFlow likes could be blocks of them
 
 
 def preprocessing_key(task: seqio.Task) -> Hashable:
@@ -142,7 +143,8 @@ def _block_graph(
         return indexed.map(lambda index, ex: (location, index, ex))
 
     def preprocess(blocks: tf.data.Dataset) -> tf.data.Dataset:
-        return blocks.flat_map(preprocess_block).prefetch(tf.data.AUTOTUNE).with_options(_options())
+        ahead = tf.data.AUTOTUNE if masking is None else _BATCHES_AHEAD
+        return blocks.flat_map(preprocess_block).prefetch(ahead).with_options(_options())
 
     return BlockGraph(tf.function(preprocess, autograph=False), masking)
 
