@@ -20,7 +20,8 @@ from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError
 
 _GRAPHS: dict[Hashable, Any] = {}
-# seqio counts the seeds of the steps in a variable of its module: one thread traces at a time.
+# One thread traces at a time: `tf.data.Dataset.random`, which is replaced meanwhile, and the next
+# seed, which seqio counts, are globals of the process.
 _GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.RLock()
 _SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
 _ROWS_AT_ONCE = 128  # that are masked together

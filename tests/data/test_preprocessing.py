@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
-from tests.data.helpers import validation
+from tests.data.helpers import assert_same, validation
 
 LENGTHS = {"inputs": 3, "targets": 3}
 VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
@@ -107,6 +109,37 @@ def test_a_task_of_a_mixture_without_examples_is_reported_when_it_is_drawn(tmp_p
     batches = TrainBatches(open_tasks(DataConfig("half_full", LENGTHS)), 8)
     with pytest.raises(UserError, match="^hollow gives no example of its split 'train' at task_f"):
         next(batches)
+
+
+def drawn():
+    """A step that makes a random number of each line, and takes its time over its tracing."""
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def draw(_, seed):
+        number = tf.random.stateless_uniform([1], seed, 2, 10**6, tf.int32)
+        return {"inputs": number, "targets": number}
+
+    def step(dataset):
+        time.sleep(0.05)  # meanwhile the other thread begins
+        return draw(dataset)
+
+    return step
+
+
+def test_random_numbers_of_tasks_that_are_read_in_threads_are_those_of_reading_one_by_one(
+    tmp_path, register
+):
+    (tmp_path / "lines.txt").write_text("a\nb\nc\n")
+    batches = {}
+    for way in ("alone", "together"):
+        names = [f"{way}_{i}" for i in range(4)]
+        for name in names:
+            register(name, tmp_path / "lines.txt", [drawn()])
+        opened = [validation(DataConfig(name, LENGTHS)) for name in names]
+        with ThreadPoolExecutor(1 if way == "alone" else 2) as threads:
+            batches[way] = list(threads.map(lambda tasks: next(eval_batches(tasks, 3)), opened))
+    for one, other in zip(batches["alone"], batches["together"], strict=True):
+        assert_same(one, other)
 
 
 def test_other_threads_draw_as_ever_while_a_graph_is_traced():
