@@ -3,7 +3,7 @@
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +20,40 @@ class ResumableOutput:
     parts. If a job has several processes, all of them make the same calls and the first one writes.
     """
 
-    def __init__(self, path: str | Path, part_size: int, description: Any) -> None:
+    def __init__(self, path: str | Path, part_size: int, description: Mapping[str, Any]) -> None:
         """Creates the folder of parts, or opens that of an earlier job.
 
         Args:
           path: FILE.
           part_size: records of each part; the last one may have fewer.
-          description: what the results depend on, as JSON. Parts with another description are not
-            reused.
+          description: what the results depend on, as JSON. Parts with another description, or of
+            another size, are not reused.
 
         Raises:
-          UserError: the file exists, the folder has parts with another description, or it cannot be
-            written.
+          UserError: the file exists, the folder has parts with another description or of another
+            size, or it cannot be written.
         """
         self.path = Path(path).expanduser().absolute()
         self._folder = self.path.with_name(self.path.name + ".parts")
         self._part_size = part_size
-        text = json.dumps(description, sort_keys=True, indent=1) + "\n"
-        run_on_first(lambda: self._open(text))
+        ours = {**description, "part_size": part_size}
+        run_on_first(lambda: self._open(ours))
 
-    def _open(self, description: str) -> None:
+    def _open(self, description: dict[str, Any]) -> None:
         if self.path.exists():
             raise UserError(f"{self.path} already exists: choose another output, or remove it")
         file = self._folder / "description.json"
+        text = json.dumps(description, sort_keys=True, indent=1) + "\n"
         with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             if not file.exists():
-                atomic_write(file, description)
+                atomic_write(file, text)
             existing = file.read_text()
-        if existing != description:
+        if existing != text:
+            differences = _differences(json.loads(existing), json.loads(text))
             raise UserError(
-                f"{self._folder} holds parts of other results, which its description.json "
-                "describes: choose another output, or remove that folder"
+                f"{self._folder} holds parts of other results ({differences}): write the same "
+                "options again, choose another output, or remove that folder"
             )
 
     def fill(
@@ -87,7 +89,7 @@ class ResumableOutput:
         if missing:
             size = self._part_size
             return sum(min(size, num_records - index * size) for index in missing)
-        run_on_first(lambda: self._join(num_parts))
+        run_on_first(lambda: self._join(num_parts, num_records))
         return 0
 
     def _has_part(self, index: int) -> bool:
@@ -101,15 +103,34 @@ class ResumableOutput:
     def _part_file(self, index: int) -> Path:
         return self._folder / f"{index:06d}.jsonl"
 
-    def _join(self, num_parts: int) -> None:
+    def _join(self, num_parts: int, num_records: int) -> None:
+        num_lines = 0
         try:
             with open_atomic(self.path) as output:
                 for index in range(num_parts):
                     with self._part_file(index).open("rb") as part:
-                        shutil.copyfileobj(part, output)
+                        for line in part:
+                            output.write(line)
+                            num_lines += 1
+                if num_lines != num_records:
+                    raise UserError(
+                        f"{self._folder} has {num_lines} results for {num_records} records: its "
+                        "parts were changed, or the input was; remove that folder, and start again"
+                    )
         except OSError as error:
             if self.path.exists():  # another job has joined and removed the parts
                 return
             message = f"{self.path} cannot be written: {error.strerror}"
             raise storage_error(message, error) from error
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """What differs between two descriptions, as "model, part_size 4 there and 8 here"."""
+    found = []
+    for name in sorted(theirs.keys() | ours.keys()):
+        pair = theirs.get(name), ours.get(name)
+        if pair[0] != pair[1]:
+            long = any(isinstance(value, dict | list) for value in pair)
+            found.append(name if long else f"{name} {pair[0]} there and {pair[1]} here")
+    return ", ".join(found)

@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_parts_and_jobs(tmp_path, part_size, num_jobs):
         return infer.predictions(FakePredictor(with_index), None, chunk, BYTES, first_id)
 
     for job in range(num_jobs):
-        resumable = ResumableOutput(output, part_size, "description")
+        resumable = ResumableOutput(output, part_size, {})
         missing = resumable.fill(examples, compute, job, num_jobs)
         assert (missing == 0) == (job == num_jobs - 1)
     results = [json.loads(line) for line in output.read_text().splitlines()]
