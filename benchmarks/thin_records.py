@@ -4,8 +4,9 @@
     switch_jax report OUTPUT/*
 
 Writes OUTPUT/NAME for each run folder, with what the report reads: `run.json` and `config.gin`
-without absolute paths, and a `metrics.jsonl` with all evaluations, every Nth training record
-without norms, times and memory, and the routing of every few of those. Numbers have six digits.
+without absolute paths, and a `metrics.jsonl` with all evaluations and bad steps, every Nth training
+record without norms, times and memory, and the routing of every few of those. Numbers have six
+digits.
 Scores of `switch_jax eval` are not kept.
 
 Runs that shared their machine with other work were slowed by it, each in another way. `--step_ms`
@@ -21,7 +22,14 @@ from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import drop_lost_attempts
-from switch_jax.run_folder import Record, RunFolder, read_config, read_metrics, read_run_json
+from switch_jax.run_folder import (
+    Record,
+    RecordKind,
+    RunFolder,
+    read_config,
+    read_metrics,
+    read_run_json,
+)
 
 TRAIN_RECORDS = 60  # at most
 ROUTER_RECORDS = 10  # at most
@@ -64,10 +72,12 @@ def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
       UserError: there are no records in the run's folder.
     """
     source, output = RunFolder.from_url(run), RunFolder(target)
-    train, evals = drop_lost_attempts(read_metrics(source).value)
+    written = read_metrics(source).value
+    train, evals = drop_lost_attempts(written)
     if not train and not evals:
         raise UserError(f"{source.metrics} holds no train or eval record")
     records = [*thinned(train), *(record for series in evals.values() for record in series)]
+    records += [r for r in written if r["kind"] in (RecordKind.SKIPPED, RecordKind.ROLLBACK)]
     records.sort(key=lambda record: record["step"])
     if step_ms is not None:
         records = [{**r, "seconds": r["step"] * step_ms / 1000} for r in records]

@@ -196,10 +196,10 @@ def caveats(pairs: Sequence[Comparison]) -> list[str]:
                 f"step {pair.step:,.0f}: the speed-up is at least what is stated."
             )
         notes += [
-            f"{run.name} skipped {run.skipped_steps:,} steps as bad (docs/bad_steps.md), so it "
-            "did not learn from the same batches as others."
+            f"{run.name} {what} (docs/bad_steps.md), so it did not learn from the same batches as "
+            "others."
             for run in (dense, sparse)
-            if run.skipped_steps
+            if (what := _bad_steps(run))
         ]
         for key, what in (
             ("batch_tokens", "tokens per batch differ, so a step is not the same amount of text"),
@@ -215,6 +215,15 @@ def caveats(pairs: Sequence[Comparison]) -> list[str]:
         for (dense, what, values), names in differing.items()
     ]
     return list(dict.fromkeys(notes))
+
+
+def _bad_steps(run: Run) -> str:
+    """What a run's bad steps led to, in words; "" where it had none."""
+    found = [f"skipped {run.skipped_steps:,} steps as bad"] if run.skipped_steps else []
+    if run.rollbacks:
+        times = "once" if run.rollbacks == 1 else f"{run.rollbacks:,} times"
+        found.append(f"returned {times} to a checkpoint and went on with new data")
+    return " and ".join(found)
 
 
 def pairs_of_runs(dense: Configuration, sparse: Configuration) -> list[tuple[Run, Run]]:

@@ -12,10 +12,9 @@ from etils import epath
 
 from switch_jax.errors import UserError
 from switch_jax.reports.held_out import QUALITY, preferred
-from switch_jax.reports.runs import drop_lost_attempts
+from switch_jax.reports.runs import count_rollbacks, count_skipped, drop_lost_attempts
 from switch_jax.run_folder import (
     TIME_CATEGORIES,
-    RecordKind,
     RunFolder,
     RunPhase,
     process_that_is_gone,
@@ -61,7 +60,7 @@ class Status:
       experts, dead_experts: number in all Switch layers, and number that no token chose between the
         last two records.
       dropped: fraction of the tokens that the Switch layers dropped, mean over layers.
-      skipped_steps: number of bad steps, which changed nothing.
+      skipped_steps: number of bad steps, which changed nothing; see `runs.count_skipped`.
       rollbacks: number of returns to a checkpoint after many bad steps.
       damaged_checkpoints: names in the folder `damaged`.
       hanging: files with the stacks of processes that took too long over a step.
@@ -147,7 +146,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     train_steps = facts.get("train_steps")
     state, message = _state(status, step, train_steps, silence, limit)
     if state in (RunPhase.STARTING, RunPhase.RUNNING) and status and gone:
-        state, message = STALLED, f"{gone} has ended without a word: start it again"
+        why = "did not write why (killed, or out of memory): look at its log, then start it again"
+        state, message = STALLED, f"{gone} is gone and {why}"
     routers = list((last.get("router") or {}).values())
     loads = [load for router in routers for load in router["load"]]
     dropped = [x for router in routers for x in router["dropped"] if x is not None]
@@ -173,8 +173,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         experts=sum(map(len, loads)),
         dead_experts=sum(load.count(0) for load in loads),
         dropped=statistics.fmean(dropped) if dropped else None,
-        skipped_steps=sum(record.get("skipped_steps", 0) for record in train),
-        rollbacks=sum(record["kind"] == RecordKind.ROLLBACK for record in records),
+        skipped_steps=count_skipped(records),
+        rollbacks=count_rollbacks(records),
         damaged_checkpoints=_names(run_folder.damaged),
         hanging=[printable(path.name) for path in run_folder.hanging_processes()],
         left_out=left_out,

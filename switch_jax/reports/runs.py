@@ -14,10 +14,12 @@ from switch_jax.run_folder import (
     Record,
     RecordKind,
     RunFolder,
+    RunPhase,
     read_config,
     read_expert_tokens,
     read_metrics,
     read_run_json,
+    read_status_json,
 )
 from switch_jax.run_folder.schemas import STACKS
 from switch_jax.schema import printable
@@ -102,6 +104,9 @@ class Run:
         metric -> value.
       expert_tokens: what `switch_jax eval` found that the experts take, at the newest checkpoint;
         empty where it has not been run.
+      skipped_steps: number of bad steps, which changed nothing; see `count_skipped`.
+      rollbacks: number of returns to a checkpoint after many bad steps.
+      ended: whether the run says that it is finished, after all its steps or early.
     """
 
     name: str
@@ -114,6 +119,9 @@ class Run:
     left_out: tuple[str, ...]
     generated: dict[str, dict[int, dict[str, float]]] = dataclasses.field(default_factory=dict)
     expert_tokens: tuple[LayerTokens, ...] = ()
+    skipped_steps: int = 0
+    rollbacks: int = 0
+    ended: bool = False
 
     @property
     def dense(self) -> bool:
@@ -148,14 +156,9 @@ class Run:
         return max(float(s.seconds[-1]) for s in (self.train, *self.evals.values()) if len(s))
 
     @property
-    def skipped_steps(self) -> int:
-        """Steps that changed nothing because the guard found them bad."""
-        return int(np.nansum(self.train.get("skipped_steps")))
-
-    @property
     def unfinished(self) -> bool:
-        """Whether the run has done fewer steps than run.json plans."""
-        return self.last_step < self.facts.get("train_steps", 0)
+        """Whether the run has done fewer steps than run.json plans, and has not stopped early."""
+        return not self.ended and self.last_step < self.facts.get("train_steps", 0)
 
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
@@ -200,7 +203,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             f"{file} holds no complete train or eval line yet: wait for the first logged step{why}"
         )
     facts, config = read_run_json(run_folder), read_config(run_folder)
-    expert_tokens = read_expert_tokens(run_folder)
+    status, expert_tokens = read_status_json(run_folder), read_expert_tokens(run_folder)
+    files = (metrics, facts, config, status, *expert_tokens)
     return Run(
         name=facts.value.get("name") or printable(path.name),
         folder=str(folder),
@@ -209,13 +213,16 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         train=_series(train),
         evals={task: _series(records) for task, records in sorted(evals.items())},
         layers=tuple(_router_layers(train)),
-        left_out=tuple(x.left_out for x in (metrics, facts, config, *expert_tokens) if x.left_out),
+        left_out=tuple(file.left_out for file in files if file.left_out),
         generated={
             task: by_step
             for task, records in sorted(evals.items())
             if (by_step := {r["step"]: r["generated"] for r in records if r.get("generated")})
         },
         expert_tokens=tokens_by_layer([record for file in expert_tokens for record in file.value]),
+        skipped_steps=count_skipped(metrics.value),
+        rollbacks=count_rollbacks(metrics.value),
+        ended=status.value.get("state") == RunPhase.FINISHED,
     )
 
 
@@ -244,6 +251,20 @@ def drop_lost_attempts(
             evals.setdefault(record.get("task", "all"), {})[step] = record
     kept = {task: _ascending(series) for task, series in evals.items() if series}
     return _ascending(train), kept
+
+
+def count_skipped(records: Iterable[Record]) -> int:
+    """The number of batches that were skipped as bad, in lost attempts too.
+
+    A batch that was skipped again after a restart counts once.
+    """
+    skipped = (record for record in records if record["kind"] == RecordKind.SKIPPED)
+    return len({record.get("batch", record["step"]) for record in skipped})
+
+
+def count_rollbacks(records: Iterable[Record]) -> int:
+    """The number of returns to a checkpoint after many bad steps."""
+    return sum(record["kind"] == RecordKind.ROLLBACK for record in records)
 
 
 def _ascending(records: dict[int, Record]) -> list[Record]:

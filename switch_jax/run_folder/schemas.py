@@ -141,9 +141,9 @@ _EVAL = Object(
 )
 _SKIPPED = Object(
     required=COMMON,
+    optional={"batch": integer},
     unchecked={
         **_TRAINING_TIME,
-        "batch": integer,
         **_numbers("loss", "loss_limit", "gradient_norm", "gradient_norm_limit"),
     },
 )

@@ -78,6 +78,23 @@ def test_a_resume_discards_what_the_lost_attempt_logged_past_it(tmp_path, later)
     assert list(run.evals["t"].step) == [15]
 
 
+def test_bad_steps_of_lost_attempts_count(tmp_path):
+    bad = [{"kind": "skipped", "step": step, "batch": step} for step in (18, 19)]
+    back = {"kind": "rollback", "step": 19, "bad_steps": 2}
+    run = read_run(write(tmp_path, [train(10, -5.0), train(19, -5.0), *bad, back, train(15, -4.0)]))
+    assert list(run.train.step) == [10, 15]
+    assert (run.skipped_steps, run.rollbacks) == (2, 1)
+
+
+@pytest.mark.parametrize("state", ["running", "finished"])
+def test_a_run_that_stopped_early_is_finished(tmp_path, state):
+    folder = write(tmp_path, [train(10, -5.0)])
+    (folder / "run.json").write_text('{"train_steps": 20}')
+    assert read_run(folder).unfinished
+    (folder / "status.json").write_text(json.dumps({"state": state, "time": 0, "started": 0}))
+    assert read_run(folder).unfinished == (state == "running")
+
+
 @pytest.mark.parametrize(
     ("tail", "reason"),
     [

@@ -1,7 +1,5 @@
 import dataclasses
 
-import numpy as np
-
 from switch_jax.reports import summary
 from switch_jax.reports.comparison import caveats, compare, compare_all
 from switch_jax.reports.configurations import group_runs
@@ -13,12 +11,16 @@ DENSE = run("dense", 0, [(100, -6.0), (200, -5.0), (300, -4.0)])
 def test_skipped_steps_are_reported():
     sparse = run("switch", 8, [(50, -9.0), (200, -3.0)])
     assert "Steps skipped as bad" not in dict(summary.final_numbers([DENSE, sparse], "t"))
-    values = {**sparse.train.values, "skipped_steps": np.array([2.0, 1.0])}
-    skipping = dataclasses.replace(sparse, train=dataclasses.replace(sparse.train, values=values))
+    skipping = dataclasses.replace(sparse, skipped_steps=3)
     rows = dict(summary.final_numbers([DENSE, skipping], "t"))
     assert rows["Steps skipped as bad"] == ["0", "3"]
     (note,) = caveats([compare(DENSE, skipping, "t")])
-    assert note.startswith("switch skipped 3 steps as bad")
+    assert note.startswith("switch skipped 3 steps as bad (docs")
+    (note,) = caveats([compare(DENSE, dataclasses.replace(skipping, rollbacks=2), "t")])
+    assert note.startswith(
+        "switch skipped 3 steps as bad and returned 2 times to a checkpoint and went on with new "
+        "data (docs/bad_steps.md), so it did not learn from the same batches"
+    )
 
 
 def test_what_a_run_does_not_state_is_reported_from_what_it_had_not():

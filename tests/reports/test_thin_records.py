@@ -35,12 +35,15 @@ def study(tmp_path, write_run):
 
 
 def test_a_thinned_run_is_small_and_has_the_same_held_out_values(study, tmp_path, monkeypatch):
+    with (study[1] / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "skipped", "step": 70, "batch": 71}\n')
     thin(monkeypatch, *study, tmp_path / "results")
     for folder in study:
         target = tmp_path / "results" / folder.name
         assert sum(file.stat().st_size for file in target.iterdir()) < 60_000
         before, after = read_run(folder), read_run(target)
         assert after.left_out == ()
+        assert after.skipped_steps == before.skipped_steps == int(folder == study[1])
         assert {key: x for key, x in before.facts.items()} == after.facts
         (task,) = before.evals
         for name in ("step", "seconds", "neg_log_perplexity", "accuracy"):
