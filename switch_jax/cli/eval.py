@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_examples",
         type=int,
         metavar="N",
-        help="evaluate only the first N examples of each task, rounded up to whole batches for "
-        "the scores of the targets",
+        help="decode only the first N examples of each task; the scores of the targets are of N "
+        "rows, which hold several examples with PACK, rounded up to whole batches",
     )
     inference_flags.add_inference_flags(parser)
 

@@ -39,8 +39,9 @@ class CheckpointEvaluator:
         Args:
           trained: the run.
           opened: the tasks to evaluate.
-          num_examples: evaluate only this many examples of each task, the first ones;
-            teacher-forced evaluation rounds the number up to whole batches. None = all.
+          num_examples: decode only this many examples of each task, the first ones. Teacher-forced
+            evaluation takes this many rows, which hold several examples with PACK, rounded up to
+            whole batches. None = all.
 
         Raises:
           UserError: the folder cannot be written.
@@ -82,16 +83,13 @@ class CheckpointEvaluator:
         Raises:
           UserError: the checkpoint cannot be read; see also `TaskEvaluator`.
         """
-        options = {
-            "split": self._data.split,
-            "max_examples": self._num_examples,
-            # As text: TensorBoard would show the numbers of a dict as metrics.
-            "settings": json.dumps(settings, sort_keys=True),
-        }
+        # Records of earlier versions, which say nothing of PACK, are of packed rows.
+        of_targets = self._describe(settings if self._data.pack else {**settings, "pack": False})
+        decoding = self._trained.decoding.describe()
         self._options = {
-            RecordKind.TEACHER_FORCED: options,
-            RecordKind.GENERATED: {**options, "decoding": self._trained.decoding.describe()},
-            RecordKind.EXPERT_TOKENS: options,
+            RecordKind.TEACHER_FORCED: of_targets,
+            RecordKind.GENERATED: {**self._describe(settings), "decoding": decoding},
+            RecordKind.EXPERT_TOKENS: of_targets,
         }
         with_metrics = [task for task in self._opened if task.metric_objs]
         to_generate = [
@@ -114,6 +112,15 @@ class CheckpointEvaluator:
                 log(f"step {step}: {task.name}")
                 self._generate(step, task, parameters)
         return list(self._records(step, with_metrics))
+
+    def _describe(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What is written beside a record's metrics, of what they depend on."""
+        return {
+            "split": self._data.split,
+            "max_examples": self._num_examples,
+            # As text: TensorBoard would show the numbers of a dict as metrics.
+            "settings": json.dumps(settings, sort_keys=True),
+        }
 
     def _records(self, step: int, with_metrics: Sequence[seqio.Task]) -> Iterator[dict[str, Any]]:
         for task in self._opened:

@@ -55,8 +55,9 @@ def evaluate(tmp_path, monkeypatch):
         checkpoint_evaluator, "load_parameters", lambda folder, shapes, step: loaded.append(step)
     )
 
-    def run(task="answers", settings=SETTINGS, num_examples=None, **decoding):
-        data = DataConfig(task, {"inputs": 32, "targets": 8}, split="validation")
+    def run(task="answers", settings=SETTINGS, num_examples=None, pack=True, **decoding):
+        lengths = {"inputs": 32, "targets": 8}
+        data = DataConfig(task, lengths, split="validation", pack=pack)
         config = Config(RunConfig("none", train_steps=1, batch_size=4), MODEL, data)
         trained = TrainedModel(tmp_path, config, None, None, DecodingConfig(8, **decoding))
         evaluator = CheckpointEvaluator(trained, open_tasks(data), num_examples)
@@ -128,6 +129,15 @@ def test_only_the_missing_kind_is_computed(evaluate):
     evaluate.run("answers")
     # The examples of exact_answers were decoded once; all tasks of a mixture are scored together.
     assert [kind for kind, _ in evaluate.predictor.calls] == ["predict", "score"]
+
+
+def test_packing_matters_to_scores_of_the_targets_alone(evaluate):
+    (packed, generated) = evaluate.run("exact_answers")
+    assert json.loads(packed["settings"]) == SETTINGS, "as in records of earlier versions"
+    (unpacked, again) = evaluate.run("exact_answers", pack=False)
+    assert json.loads(unpacked["settings"]) == {**SETTINGS, "pack": False}
+    assert len(FakeEvaluation.made) == 2
+    assert again == generated and len(evaluate.predictor.calls) == 1
 
 
 @pytest.mark.parametrize(("num_examples", "num_batches"), [(3, 1), (4, 1), (5, 2), (None, None)])
