@@ -17,6 +17,7 @@ from switch_jax.units import percent, rounded
 
 # Metrics of T5's tasks that count from 0 to 100.
 _PER_CENT = ("accuracy", "average", "bleu", "em", "exact_match", "f1", "sequence_accuracy")
+_IN_RUN = "greedy, in the run"  # the decoding of a run with INFER_EVAL
 _AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
 
 
@@ -28,7 +29,8 @@ class Setting:
       task: a task, or the mixture whose average it is.
       split: of the task.
       decoding: how, in words.
-      max_examples: the number of examples of each task; None: all.
+      max_examples: the number of examples of each task; None: all, or in a run, whose EVAL_STEPS
+        may leave some out, not known.
     """
 
     task: str
@@ -118,6 +120,8 @@ class Downstream:
             if setting.max_examples
             else "all examples",
         }
+        if setting.decoding == _IN_RUN:
+            del details["max_examples"]
         differing = [
             text for name, text in details.items() if len({getattr(s, name) for s in others}) > 1
         ]
@@ -148,7 +152,7 @@ def left_out(runs: Sequence[Run], downstream: Downstream) -> list[str]:
 def _scores_in_run(run: Run) -> dict[Setting, Scores]:
     """What a run with INFER_EVAL found while it trained."""
     return {
-        Setting(task, "validation", "greedy, in the run", None): _columns(by_step)
+        Setting(task, "validation", _IN_RUN, None): _columns(by_step)
         for task, by_step in run.generated.items()
     }
 

@@ -37,7 +37,8 @@ def test_the_newest_record_of_a_checkpoint_counts(make_tuned):
 
 
 def test_scores_of_the_run_itself_are_apart_from_those_of_its_checkpoints(make_tuned):
-    folder = make_tuned("t", 0, None, [generated(200, "squad", em=61.0)])
+    lines = [generated(200, "squad", em=61.0), generated(200, "squad", max_examples=3, em=62.0)]
+    folder = make_tuned("t", 0, None, lines)
     of_the_run = [
         {"kind": "eval", "step": step, "task": "squad", "neg_log_perplexity": -1.0, "generated": g}
         for step, g in ((100, {"em": 50.0}), (200, {"em": 60.0}), (300, {"em": 55.0}))
@@ -47,7 +48,8 @@ def test_scores_of_the_run_itself_are_apart_from_those_of_its_checkpoints(make_t
     rows = score_rows(read(folder))
     assert [row for row in rows if "best" in row[0]] == [
         ("squad (greedy, in the run): em [%], best", ["60.00 % at step 200"]),
-        (f"squad ({GREEDY}): em [%], best", ["61.00 % at step 200"]),
+        (f"squad ({GREEDY}; all examples): em [%], best", ["61.00 % at step 200"]),
+        (f"squad ({GREEDY}; at most 3 examples): em [%], best", ["62.00 % at step 200"]),
     ]
 
 
