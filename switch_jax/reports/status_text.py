@@ -55,7 +55,9 @@ def health(status: Status) -> list[str]:
     training = training_seconds(status.spent) if status.spent else 0.0
     if training and status.spent["data"] > MAX_WAITING * training:
         waiting = percent(status.spent["data"] / training)
-        found.append(f"{waiting} of the time waited for data (small data: fewer DATA_STREAMS)")
+        found.append(
+            f"{waiting} of the time waited for data (small data: fewer DATA_STREAMS in a new run)"
+        )
     if status.skipped_steps:
         found.append(f"bad steps skipped: {status.skipped_steps:,}")
     if status.rollbacks:
