@@ -86,5 +86,6 @@ class EpochOrder:
         """
         order = np.arange(num_chunks)
         if shuffle:
+            # Without the part in the seed: the parts of a group share an order, so none overlap.
             order = np.random.default_rng((*self.seed, unit.epoch, unit.group)).permutation(order)
         return order[unit.part :: self.num_parts]
