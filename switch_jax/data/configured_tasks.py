@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from switch_jax.config import DataConfig
-from switch_jax.data.packing import has_tokens
+from switch_jax.data.packing import has_inputs
 from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import tasks_of, tasks_with_split
@@ -98,7 +98,7 @@ def vocabulary_size(config: DataConfig) -> int:
 
 
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples with tokens of one pass: not shuffled, masked alike whatever the run's seed.
+    """The examples with inputs of one pass: not shuffled, masked alike whatever the run's seed.
 
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
 
@@ -109,5 +109,5 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
     dataset = ordered_graph(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
     for example in read_examples(dataset, task, split, cached):
-        if has_tokens(example, config.task_feature_lengths):
+        if has_inputs(example):
             yield example

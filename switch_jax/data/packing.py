@@ -35,10 +35,10 @@ def pack_rows(
         yield row
 
 
-def has_tokens(example: Example, lengths: Mapping[str, int]) -> bool:
-    """Whether any of the features in `lengths` has a token.
+def has_inputs(example: Example) -> bool:
+    """Whether the inputs have a token; of an example that has no 'inputs' `checks` tells.
 
-    Examples without a token must be left out before packing: they take no space, so a row of them
-    would never be full. seqio's packing drops them too.
+    Others must be left out before packing: their targets would have nothing to attend to in the
+    encoder, and where these are empty, too, a row of them would never be full.
     """
-    return any(len(example.get(name, ())) for name in lengths)
+    return "inputs" not in example or len(example["inputs"]) > 0

@@ -78,5 +78,5 @@ def no_examples_message(name: str, split: str, lengths: dict[str, int]) -> str:
     return (
         f"{name} gives no example of its split {split!r} at task_feature_lengths {lengths}: the "
         "split is empty, or the task's preprocessors drop every example at these lengths (write "
-        "smaller ones) or leave it without a token"
+        "smaller ones) or leave its inputs without a token"
     )

@@ -17,7 +17,7 @@ from switch_jax.data.batch import Example
 from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.epoch_order import EpochOrder
 from switch_jax.data.file_watch import FileWatch
-from switch_jax.data.packing import has_tokens
+from switch_jax.data.packing import has_inputs
 from switch_jax.data.position import Cursor
 from switch_jax.data.preprocessing import block_graph, check_random_by_block
 from switch_jax.data.reading import no_examples_message, read_examples
@@ -94,19 +94,16 @@ class TaskExamples:
             epoch, unit, block = location.tolist()
             if index < 0 and epoch >= last_epoch + max_empty:
                 break
-            if (
-                index >= 0
-                and (epoch, unit, block, index) >= start
-                and has_tokens(example, self._lengths)
-            ):
+            here = (epoch, unit, block, index)
+            if index >= 0 and here >= start and has_inputs(example):
                 last_epoch = epoch
                 yield example, Cursor(epoch, unit, block, int(index) + 1)
         message = no_examples_message(self._task.name, self._split, self._lengths)
         if self._num_streams > 1:
             message = (
                 f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in "
-                f"its share of {self._order.num_groups} files: set DATA_STREAMS lower; or else "
-                f"{message}"
+                f"its share of {self._order.num_groups} groups of files: set DATA_STREAMS lower in "
+                f"a new run; or else {message}"
             )
         raise UserError(message)
 

@@ -40,7 +40,7 @@ def _emptied(example):
 
 def _short_ones_emptied(example):
     keep = tf.cast(tf.size(example["inputs"]) > 4, tf.int32)
-    return {name: ids[: keep * tf.size(ids)] for name, ids in example.items()}
+    return {**example, "inputs": example["inputs"][: keep * tf.size(example["inputs"])]}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,7 +48,7 @@ def toy_tasks():
     """Tasks made from PAIRS, and a mixture.
 
     `toy_pairs` has all pairs, `toy_long` the second and the fourth, `toy_none` none.
-    `toy_some_empty` has all pairs, but tokens only in those of `toy_long`; `toy_empty` has all
+    `toy_some_empty` has all pairs, but inputs only in those of `toy_long`; `toy_empty` has all
     pairs without tokens. `toy_mixture` mixes `toy_pairs` and `toy_long`.
     """
     _register("toy_pairs")

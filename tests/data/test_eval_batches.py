@@ -96,7 +96,7 @@ def test_a_task_without_examples_is_an_error():
         next(eval_batches(validation(config), batch_size=1))
 
 
-def test_examples_without_a_token_are_left_out():
+def test_examples_without_inputs_are_left_out():
     config = dataclasses.replace(TOY, mixture_or_task_name="toy_some_empty")
     inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
     (batch,) = eval_batches(validation(config), batch_size=2)

@@ -153,7 +153,7 @@ def test_a_task_without_examples_is_an_error_and_not_an_endless_wait():
         next(TrainBatches(open_tasks(config), 1))
 
 
-def test_examples_without_a_token_are_left_out():
+def test_examples_without_inputs_are_left_out():
     config = dataclasses.replace(
         TOY, mixture_or_task_name="toy_some_empty", shuffle_train_examples=False, pack=True
     )
