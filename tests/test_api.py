@@ -87,7 +87,7 @@ def test_the_experts_of_a_text(model):
     vocabularies, sparse = model.vocabularies, model.config.model.sparse_layers
     for stack, name, text in ("encoder", "inputs", TEXTS[0]), ("decoder", "targets", TARGETS[0]):
         tokens, found = vocabularies[name].encode(text), routing[stack]
-        ends = ("", "</s>") if stack == "encoder" else ("<pad>", "")
+        ends = ("", "</s>") if stack == "encoder" else ("<start>", "")
         assert found.tokens[0].startswith(ends[0]) and found.tokens[-1].endswith(ends[1])
         own = found.tokens[:-1] if stack == "encoder" else found.tokens[1:]
         assert own == [vocabularies[name].tokenizer.IdToPiece(token) for token in tokens]

@@ -132,4 +132,5 @@ def expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, 
 def _text(vocabulary: seqio.Vocabulary, token: int) -> str:
     if token == vocabulary.eos_id:
         return "</s>"
-    return "<pad>" if token == vocabulary.pad_id else piece(vocabulary, token)
+    # The decoder reads the id of padding first.
+    return "<start>" if token == vocabulary.pad_id else piece(vocabulary, token)
