@@ -1,7 +1,7 @@
 """The layer, the block of layers, and the stack: a scan over blocks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,17 @@ from switch_jax.partitioning.mesh import constrain_batch
 
 KeysAndValues = tuple[jax.Array, jax.Array]
 ChosenExperts = tuple[jax.Array, jax.Array]
-# The random keys that a layer takes for dropout: one within each sublayer, and one after each.
-KEYS_PER_LAYER = 6
+
+
+class DropoutKeys(NamedTuple):
+    """The random keys of a layer's dropout, within each sublayer and after it; None: no dropout."""
+
+    self_attention: jax.Array | None = None
+    after_self_attention: jax.Array | None = None
+    cross_attention: jax.Array | None = None
+    after_cross_attention: jax.Array | None = None
+    feed_forward: jax.Array | None = None
+    after_feed_forward: jax.Array | None = None
 
 
 class Layer(nnx.Module):
@@ -64,21 +73,21 @@ class Layer(nnx.Module):
         `key` is that of the whole stack; `layer_index` makes the layer's noise its own.
         """
         # Only where they are used: making keys takes dozens of tiny operations.
-        keys: list[Any] = [None] * KEYS_PER_LAYER
+        keys = DropoutKeys()
         if key is not None and self.rate > 0:
             layer_key = jax.random.fold_in(key, layer_index)
-            keys = list(jax.random.split(layer_key, KEYS_PER_LAYER))
+            keys = DropoutKeys(*jax.random.split(layer_key, len(DropoutKeys._fields)))
         x, statistics = self._attend(
             x, segments, bias, memory, memory_segments, keys, deterministic, key, layer_index
         )
         y = self.feed_forward_norm(x)
-        noise = {"key": keys[4]}
+        noise = {"key": keys.feed_forward}
         if isinstance(self.feed_forward, SwitchFeedForward):
-            noise = {"key": key, "shared_expert_key": keys[4], "layer_index": layer_index}
+            noise = {"key": key, "shared_expert_key": keys.feed_forward, "layer_index": layer_index}
         y, own = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
         if own is not None:
             statistics.append(own)
-        return constrain_batch(x + dropout(y, self.rate, keys[5])), statistics
+        return constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward)), statistics
 
     def _attend(
         self,
@@ -87,7 +96,7 @@ class Layer(nnx.Module):
         bias: jax.Array,
         memory: Any,
         memory_segments: Any,
-        keys: list[Any],
+        keys: DropoutKeys,
         deterministic: bool = True,
         key: jax.Array | None = None,
         layer_index: Any = 0,
@@ -104,21 +113,23 @@ class Layer(nnx.Module):
                     causal=self.decoder,
                     deterministic=deterministic,
                     key=key,
-                    dropout_key=keys[0],
+                    dropout_key=keys.self_attention,
                     # Past those of feed-forward layers, so that its noise is not theirs.
                     layer_index=self.num_layers + layer_index,
                 )
                 statistics.append(own)
             else:
                 y = self.self_attention(
-                    y, y, segments, segments, bias, causal=self.decoder, key=keys[0]
+                    y, y, segments, segments, bias, causal=self.decoder, key=keys.self_attention
                 )
-        x = constrain_batch(x + dropout(y, self.rate, keys[1]))
+        x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
         if self.decoder:
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
-                y = self.cross_attention(y, memory, segments, memory_segments, key=keys[2])
-            x = constrain_batch(x + dropout(y, self.rate, keys[3]))
+                y = self.cross_attention(
+                    y, memory, segments, memory_segments, key=keys.cross_attention
+                )
+            x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
         return x, statistics
 
     def choose_experts(
@@ -134,8 +145,7 @@ class Layer(nnx.Module):
         if isinstance(self.self_attention, SwitchAttention):
             chosen.append(self.self_attention.choose_experts(self.self_attention_norm(x)))
         if isinstance(self.feed_forward, SwitchFeedForward):
-            keys: list[Any] = [None] * KEYS_PER_LAYER
-            x, _ = self._attend(x, segments, bias, memory, memory_segments, keys)
+            x, _ = self._attend(x, segments, bias, memory, memory_segments, DropoutKeys())
             chosen.append(self.feed_forward.choose_experts(self.feed_forward_norm(x)))
         return chosen
 
