@@ -57,13 +57,15 @@ def judge(
     logs = jnp.log(jnp.maximum(values, 1e-30))
     finite = jnp.isfinite(values).all()
     medians, limits = _limits(guard.recent, config)
-    loss_above, norm_above = values > limits
-    norm_alone = finite & norm_above & ~loss_above
+    is_spike_of_loss, norm_above = values > limits
+    is_spike_of_norm_alone = finite & norm_above & ~is_spike_of_loss
     patience = min(_NORM_PATIENCE, config.max_bad_steps - 1)
-    accepted = norm_alone & (guard.norm_above == patience)
-    bad = ~finite | loss_above | (norm_alone & ~accepted)
+    has_outlasted_patience = is_spike_of_norm_alone & (guard.norm_above == patience)
+    bad = ~finite | is_spike_of_loss | (is_spike_of_norm_alone & ~has_outlasted_patience)
 
-    moved = guard.recent + jnp.where(_IS_NORM & accepted, logs - medians, 0.0)[:, None]
+    # The limit of a norm that is believed moves to the new level.
+    rise = jnp.where(_IS_NORM & has_outlasted_patience, logs - medians, 0.0)  # [2]
+    moved = guard.recent + rise[:, None]
     new = jnp.concatenate([moved[:, 1:], logs[:, None]], axis=1)
     is_remembered = finite & (~bad | (guard.in_a_row == 0))
     return (
@@ -73,7 +75,7 @@ def judge(
             jnp.where(is_remembered, new, guard.recent),
             guard.good + jnp.where(bad, 0, 1),
             jnp.where(bad, guard.in_a_row + 1, 0),
-            jnp.clip(guard.norm_above + jnp.where(norm_alone, 1, -1), 0, patience),
+            jnp.clip(guard.norm_above + jnp.where(is_spike_of_norm_alone, 1, -1), 0, patience),
         ),
     )
 
