@@ -90,7 +90,8 @@ def check_state(
       UserError: arrays differ, or the checkpoint holds parameters alone.
     """
     name = f"the checkpoint of step {step} in {folder.checkpoints}"
-    if _parts(saved) == {"parameters"} != _parts(wanted):
+    only_parameters = _parts(saved) == {"parameters"}
+    if only_parameters and _parts(wanted) != {"parameters"}:
         raise UserError(
             f"{name} holds parameters alone, as `switch_jax convert` writes them: to start from "
             f"them set INITIAL_CHECKPOINT_PATH to {folder}, and MODEL_DIR to another folder"

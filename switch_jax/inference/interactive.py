@@ -51,8 +51,6 @@ class InteractiveModel:
     ) -> list[str]:
         """The best output for each input; greedy by default.
 
-        A program is compiled at the first call with each set of options.
-
         Args:
           inputs: texts; one that is longer than the config's lengths is cut off.
           max_tokens: the most tokens of an output, EOS included; None: the config's length.

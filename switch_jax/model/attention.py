@@ -77,21 +77,23 @@ class Attention(nnx.Module):
     ) -> jax.Array:
         """Cross-attention in decoding, to keys and values that were computed before.
 
+        Beams stand where queries do.
+
         Args:
-          x: [B, L, D] queries.
+          x: [B, beams, D].
           keys, values: [B, M, H * K].
           key_segments: [B, M] int32: 1, or 0 for padding.
 
         Returns:
-          [B, L, D].
+          [B, beams, D].
         """
-        q = x @ self.query[...].astype(x.dtype)  # [B, L, H * K]
-        query_segments = jnp.ones(x.shape[:2], key_segments.dtype)  # [B, L]
+        q = x @ self.query[...].astype(x.dtype)  # [B, beams, H * K]
+        query_segments = jnp.ones(x.shape[:2], key_segments.dtype)  # [B, beams]
         arrays = q, keys, values, None, query_segments, key_segments
         y = dot_product_attention(
             *arrays, num_heads=self.config.num_heads, causal=False
-        )  # [B, L, H * K]
-        return y @ self.out[...].astype(x.dtype)  # [B, L, D]
+        )  # [B, beams, H * K]
+        return y @ self.out[...].astype(x.dtype)  # [B, beams, D]
 
     def step(
         self,

@@ -207,7 +207,7 @@ class SwitchFeedForward(Experts):
         return y, statistics
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """[B, L, D] -> [B, L, D], in decoding, where no token is dropped."""
+        """[B, beams, D] -> [B, beams, D], in decoding, where no token is dropped."""
         y = self._step_through_experts(x, valid)
         if self.config.shared_expert_mlp_dim:
             y += self.shared_expert.step(x, valid)

@@ -20,8 +20,8 @@ class Groups(NamedTuple):
       capacity_factor: the effective factor, slots x experts / tokens. It differs from the config's
         by rounding and by the minimum capacity.
       expected_drop: the fraction of tokens, with several experts a token of their choices, that
-        find their expert full at even routing; see `moe.expected_drop`. None where a token goes to
-        another expert then.
+        find their expert full at even routing; see `moe.expected_drop`. None with
+        No-Token-Left-Behind, where such a token goes to its next expert.
       warning: where more than 1 % of the tokens are dropped, or there is no slot for each choice, a
         line that says so and what to set; else None.
       choices: K, experts of a token.

@@ -143,9 +143,10 @@ def _switch_ffn_local(
     """One device's part: its rows of the batch, its experts, its slice of F."""
     batch, length, dim = x.shape
     groups, tokens = group_shape(batch, length, config.group_size)  # G_local, S
-    # Rows of the batch, or, where a row is several groups, the groups as rows.
-    batch_shape = batch * length // min(length, tokens), min(length, tokens)
-    x = x.reshape(*batch_shape, dim)  # [B_local, L, D]
+    # Rows of the batch or, where a row is several groups, the groups as rows, of S tokens.
+    row_length = min(length, tokens)
+    batch_shape = batch * length // row_length, row_length
+    x = x.reshape(*batch_shape, dim)  # [rows, row_length, D]
     valid = valid.reshape(groups, tokens)  # [G_local, S]
     # The index of the first group in the whole batch: noise depends on it, not on the device.
     device = axis_index(DATA) * lax.axis_size(EXPERT) + axis_index(EXPERT)
@@ -164,7 +165,7 @@ def _switch_ffn_local(
         if key is not None and (jitter > 0 or dropout_rate > 0):
             bits = noise_bits(key, layer_index, first_group, tokens, x.shape)
         router = mark_varying(weights.router, BATCH)  # [D, E]
-        logits = router_logits(x, router, jitter, bits, dropout_rate)  # [B_local, L, E]
+        logits = router_logits(x, router, jitter, bits, dropout_rate)  # [rows, row_length, E]
         logits = logits.reshape(groups, tokens, -1)  # [G_local, S, E]
         bias = weights.router_bias  # [E] or None
         if bias is not None:
@@ -196,7 +197,7 @@ def _switch_ffn_local(
         buffers = all_to_all(buffers)  # [expert_shards, E_local, G_local * C, D]
         slots = buffers.reshape(-1, buffers.shape[-1])  # [E * G_local * C, D]
         gates = tuple(gate.reshape(batch_shape) for gate in by_choice(assignment.gate))
-        y = combine(slots, gates, indices)  # [B_local, L, D]
+        y = combine(slots, gates, indices)  # [rows, row_length, D]
     return y.reshape(batch, length, y.shape[-1]), statistics
 
 
