@@ -87,16 +87,19 @@ class TrainingLoop:
             # The devices have their next step already, so waiting for this one leaves them busy.
             if before is not None:
                 self._finish(before)
+            # `run.step` is the step that was dispatched; `_bad`, `_signal` and `run.position` know
+            # of the one before it, until it is finished.
             last = run.step == config.train_steps
             evaluate = period is not None and (last or run.step % period == 0)
-            save = last or (run.step % config.checkpoint_period == 0 and self._bad.may_save())
-            if not (evaluate or save or self._signal or self._bad.too_many()):
+            due = last or run.step % config.checkpoint_period == 0
+            if not (evaluate or due or self._signal or self._bad.too_many()):
                 continue
             self._finish(dispatched)  # so that a checkpoint is never ahead of the metrics
             dispatched = None
             if self._bad.too_many():
                 self._roll_back()
                 continue
+            save = last or (due and self._bad.may_save())
             instruments.records.flush(run.position.batches)
             value = self._evaluate() if evaluate and not self._undone else None
             if save or self._signal or run.stops_early(self._config):
@@ -149,8 +152,9 @@ class TrainingLoop:
             skipped, in_a_row, signal = jax.device_get(
                 (metrics.skipped, metrics.bad_in_a_row, metrics.signal)
             )
-        self._signal = max(self._signal, int(signal) % NO_STEP)
-        if signal >= NO_STEP:  # a host had no data: the step was not done
+        stop, undone = int(signal) % NO_STEP, signal >= NO_STEP  # two values in one number
+        self._signal = max(self._signal, stop)
+        if undone:  # a host had no data
             self.run.step -= 1
             self._undone = True
             return
@@ -169,6 +173,7 @@ class TrainingLoop:
         run, instruments = self.run, self._instruments
         in_a_row = self._bad.in_a_row
         bad = self._bad.in_words(run.step)
+        instruments.records.flush(run.position.batches)  # the steps that are given up
         self._bad.check_may_go_back(run.step)
         instruments.write(RecordKind.ROLLBACK, run.step, {"bad_steps": in_a_row})
         with instruments.goodput.spend("checkpoint"):

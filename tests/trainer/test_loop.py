@@ -141,11 +141,14 @@ def test_a_run_says_first_what_trains(tmp_path, capsys):
     )
 
 
-def test_a_finished_run_stays_as_it_is(whole, capsys):
+def test_a_finished_run_stays_as_it_is(whole, capsys, monkeypatch):
     folder, state = whole
     again = _train(folder, 6)
     assert "step 6 of 6: nothing to do" in capsys.readouterr().out
     np.testing.assert_array_equal(again.step, state.step)
+    monkeypatch.setattr(train_module, "is_first", lambda: False)
+    _train(folder, 6)
+    assert "nothing to do" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_kept(whole):
@@ -284,8 +287,9 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
     weights = np.zeros((8, 16), np.float32)
     weights[:, 0], weights[:, 1] = 1000, -1000  # sums to 0: divided by 1, of huge gradients
     poison({6}, weights)
-    state = _train(tmp_path, 7, guard=GuardConfig(spike_window=4))
-    assert int(state.guard.good) == 6
+    state = _train(tmp_path, 8, guard=GuardConfig(spike_window=4), checkpoint_period=7)
+    assert int(state.guard.good) == 7
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [7, 8]
     (skipped,) = _records(tmp_path, "skipped")
     norm, limit = skipped["gradient_norm"], skipped["gradient_norm_limit"]
     assert norm > 100 * limit and 0 < skipped["loss_limit"] < 20
@@ -331,11 +335,15 @@ def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_ag
 
 
 def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
-    poison({5, 6, 7, 8})
+    poison({6, 7, 8, 9})
     guard = GuardConfig(max_bad_steps=3)
     state = _train(tmp_path, 9, guard=guard, keep_checkpoints=1)
-    assert "4 bad steps in a row, up to step 8: back to step 3" in capsys.readouterr().out
+    assert "4 bad steps in a row, up to step 9: back to step 3" in capsys.readouterr().out
     assert int(state.step) == 9 and int(state.guard.good) == 9
+    records = [r for r in _records(tmp_path, "train") if r["step"] in (4, 9)]
+    # Step 9, which was given up, has a record of its own, and no part in that of the new step 4.
+    assert [r["step"] for r in records] == [4, 9, 4, 9]
+    assert [r["skipped_steps"] for r in records] == [0, 1, 0, 0]
 
 
 def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, capsys):
@@ -348,6 +356,7 @@ def test_a_return_to_the_beginning_is_not_forgotten(whole, tmp_path, poison, cap
     assert "back to step 0, and on with new data" in capsys.readouterr().out
     poison(set())
     _train(tmp_path, 3, guard=guard)
+    assert f"continuing from the checkpoint of step 0 in {tmp_path}" in capsys.readouterr().out
     assert not set(_hashes(tmp_path)[-3:]) & set(_hashes(whole[0])[:3])
 
 
