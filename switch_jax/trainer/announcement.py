@@ -61,12 +61,12 @@ def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]
 
     Args:
       prepared: the run.
-      saved: where it is; None or step 0: at its beginning.
+      saved: the checkpoint that it goes on from; None: it begins.
       changes: see `config_changes`.
     """
     config, teacher = prepared.config, prepared.teacher
     lines = [] if teacher is None else describe_teacher(config, teacher)
-    if saved is not None and saved.step:
+    if saved is not None:
         folder = config.run.model_dir
         lines.append(f"continuing from the checkpoint of step {saved.step} in {folder}")
         if changes:

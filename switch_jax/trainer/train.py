@@ -74,7 +74,8 @@ def train(config: Config, config_text: str = "") -> TrainState:
         run = restore(prepared, checkpoints)
         changes = changes_to_run(config, config_text)
         if run.is_over(config):
-            print(nothing_to_do(config, run.step, changes))
+            if is_first():
+                print(nothing_to_do(config, run.step, changes))
             return run.state
         run_on_first(
             lambda: write_description(
@@ -87,7 +88,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
         for line in (
             *announcement(config, prepared.mesh),
-            *beginning(prepared, run, changes),
+            *beginning(prepared, run if checkpoints.steps() else None, changes),
             "reading data and compiling",
         ):
             instruments.progress.say(line)
