@@ -10,7 +10,8 @@ and each block has the next examples. Starting at a later block means reading al
 
 import functools
 import itertools
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,7 +65,7 @@ class ChunkBlocks(Blocks):
         """`shuffle`: permute the chunks of a group; otherwise they keep their order."""
         self._source, self._order, self._watch, self._shuffle = source, order, watch, shuffle
         self._chunks = functools.cache(self._cut_group)
-        self.to_blocks = _chunk_graph(source.read)
+        self.to_blocks = _graph(_chunk_graph, source.read)
 
     def _cut_group(self, group: int) -> FileChunks:
         format, ranges = self._source.format, []
@@ -92,7 +93,21 @@ class ChunkBlocks(Blocks):
                 tf.io.gfile.remove(ram_file)
 
 
-@functools.cache  # the tasks of a large mixture often read their files alike
+def _graph(make: Callable[..., Any], read: Reader, *options: Any) -> Any:
+    """The graph that `make` makes; the tasks that one plain function reads share theirs.
+
+    A function that was made for its source, as for TFDS, would only stay in memory with its graph.
+    """
+    if isinstance(read, types.FunctionType) and read.__closure__ is None:
+        return _shared_graph(make, read, *options)
+    return make(read, *options)
+
+
+@functools.cache
+def _shared_graph(make: Callable[..., Any], read: Reader, *options: Any) -> Any:
+    return make(read, *options)
+
+
 def _chunk_graph(read: Reader) -> Any:
     """`ChunkBlocks.to_blocks` for files that `read` reads."""
 
@@ -116,7 +131,9 @@ class SequentialBlocks(Blocks):
     ) -> None:
         """`shuffle`: shuffle runs of examples in a window; otherwise they keep their order."""
         self._source, self._order, self._watch = source, order, watch
-        self.to_blocks = _sequential_graph(source.read, order.num_parts, shuffle, _BLOCK_SIZE)
+        self.to_blocks = _graph(
+            _sequential_graph, source.read, order.num_parts, shuffle, _BLOCK_SIZE
+        )
 
     def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
         """The first block's location, the seed, the unit's part, and its group of `FileSlice`s."""
@@ -129,7 +146,6 @@ class SequentialBlocks(Blocks):
         yield location, seed, unit.part, paths, skips, takes
 
 
-@functools.cache  # see _chunk_graph
 def _sequential_graph(read: Reader, num_parts: int, shuffle: bool, block_size: int) -> Any:
     """`SequentialBlocks.to_blocks` for files that `read` reads.
 

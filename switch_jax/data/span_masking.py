@@ -117,6 +117,7 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
         or inputs.vocabulary != targets.vocabulary
         or arguments["input_feature_key"] != "inputs"
         or arguments["passthrough_feature_keys"]
+        or {"sequence_length", "output_features"} & arguments.keys()
         or not 0 < arguments["noise_density"] <= _MAX_DENSITY
         or arguments["mean_noise_span_length"] < _MIN_MEAN_SPAN
     ):
@@ -152,13 +153,6 @@ def _rows_to_mask(step: Callable[..., Any]) -> Callable[..., tf.data.Dataset]:
         output_features: Mapping[str, seqio.Feature],
     ) -> tf.data.Dataset:
         steps = t5.data.preprocessors
-        tokens, _ = steps.random_spans_helper(
-            inputs_length=sequence_length["inputs"] - (arguments["reserved_for_packing"] or 0),
-            noise_density=arguments["noise_density"],
-            mean_noise_span_length=arguments["mean_noise_span_length"],
-            extra_tokens_per_span_inputs=1,
-            extra_tokens_per_span_targets=1,
-        )
         dataset = steps.select_random_chunk(
             dataset, output_features=output_features, feature_key="targets", max_length=65536
         )
@@ -168,11 +162,23 @@ def _rows_to_mask(step: Callable[..., Any]) -> Callable[..., tf.data.Dataset]:
             dataset,
             feature_key="targets",
             min_tokens_per_segment=None,
-            max_tokens_per_segment=tokens,
+            max_tokens_per_segment=_tokens_of_row(arguments, sequence_length["inputs"]),
         )
         return _with_seed(dataset)
 
     return rows_to_mask
+
+
+def _tokens_of_row(arguments: Mapping[str, Any], inputs_length: int) -> int:
+    """How many tokens of text t5 takes for a row of inputs of this length."""
+    tokens, _ = t5.data.preprocessors.random_spans_helper(
+        inputs_length=inputs_length - (arguments["reserved_for_packing"] or 0),
+        noise_density=arguments["noise_density"],
+        mean_noise_span_length=arguments["mean_noise_span_length"],
+        extra_tokens_per_span_inputs=1,
+        extra_tokens_per_span_targets=1,
+    )
+    return tokens
 
 
 @seqio.map_over_dataset(num_seeds=1)
@@ -183,7 +189,11 @@ def _with_seed(row: dict[str, tf.Tensor], seed: tuple[tf.Tensor, tf.Tensor]) -> 
 
 def _as_t5_does(masking: SpanMasking, task: seqio.Task) -> bool:
     """Whether the examples of some tokens are the same with t5's steps and with `masking`."""
-    tokens = tf.range(2, masking.lengths["inputs"] + 20)  # a row, and some of a second one
+    step, last = task.preprocessors[-2:]
+    arguments = arguments_of(step)
+    assert arguments is not None
+    length = _tokens_of_row(arguments, masking.lengths["inputs"])
+    tokens = tf.range(2, length + 20)  # a row, and some of a second one
     source = tf.data.Dataset.from_tensors({"targets": tokens})
     features = task.output_features
 
@@ -196,7 +206,6 @@ def _as_t5_does(masking: SpanMasking, task: seqio.Task) -> bool:
                 )(dataset)
         return list(dataset.as_numpy_iterator())
 
-    step, last = task.preprocessors[-2:]
     expected = examples(step, last)
     rows = [
         masking.examples({name: array[None] for name, array in row.items()})[0]

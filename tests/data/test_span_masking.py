@@ -115,8 +115,9 @@ def after_masking(dataset):
         BIBLE.replace(preprocessors=BIBLE.preprocessors[:-2]),
         with_arguments(BIBLE, noise_density=0.6),
         with_arguments(BIBLE, mean_noise_span_length=1.0),
+        with_arguments(BIBLE, sequence_length={"inputs": 80, "targets": 64}),
     ],
-    ids=["another_step", "no_masking", "density", "mean_span"],
+    ids=["another_step", "no_masking", "density", "mean_span", "lengths_of_its_own"],
 )
 def test_other_tasks_are_left_to_their_steps(task):
     assert span_masking.span_masking(task, {"inputs": 64, "targets": 64}) is None
