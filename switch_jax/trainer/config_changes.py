@@ -1,6 +1,7 @@
 """What a start changes in the config of the run that is in MODEL_DIR, by their texts."""
 
 import re
+import shlex
 from pathlib import Path
 
 from switch_jax.errors import UserError
@@ -49,17 +50,16 @@ def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path
     changed = {}  # the run's value and the start's, by the name that sets it
     for field in SHAPING:
         if field in old and field in new:
-            setter, value = _set_by(field, new)
-            earlier_setter, earlier = _set_by(field, old)
+            earlier, value = _value(field, old), _value(field, new)
             if value != earlier:
-                changed[setter if "." not in setter else earlier_setter] = earlier, value
+                changed[_setter(field, old, new)] = earlier, value
     if not changed:
         return
     names = list(changed)[:_MOST]
     more = f" and {len(changed) - _MOST} more" if len(changed) > _MOST else ""
     flags = " ".join(f"--gin.{n}={changed[n][0]}" for n in names)
-    if more or not set(names) <= set(new):
-        flags = f"--gin_file={folder.config}"
+    if more or any("." in n for n in names):
+        flags = f"--gin_file={shlex.quote(str(folder.config))}"
     raise UserError(
         f"{name} is of another model: the run has "
         f"{', '.join(f'{n} = {changed[n][0]}' for n in names)}{more}, and this start "
@@ -74,8 +74,23 @@ def _values(text: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def _set_by(name: str, values: dict[str, str]) -> tuple[str, str]:
-    """The macro at the end of the references that a field's value begins, and its value."""
-    while values[name][:1] == "%" and values[name][1:] in values:
-        name = values[name][1:]
-    return name, values[name]
+def _references(name: str, values: dict[str, str]) -> list[str]:
+    """A name, the macro that its value refers to, the one that the macro refers to, and so on."""
+    found = [name]
+    while (value := values[found[-1]])[:1] == "%" and value[1:] in values:
+        found.append(value[1:])
+    return found
+
+
+def _value(name: str, values: dict[str, str]) -> str:
+    """The value at the end of the references."""
+    return values[_references(name, values)[-1]]
+
+
+def _setter(field: str, old: dict[str, str], new: dict[str, str]) -> str:
+    """The macro that sets a field in the new text and has its value in the old one, or the field."""
+    return next(
+        name
+        for name in reversed(_references(field, new))
+        if name in old and _value(name, old) == _value(field, old)
+    )

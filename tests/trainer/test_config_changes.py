@@ -36,7 +36,7 @@ def test_what_a_start_changes_in_the_config():
 
 
 def _check(before, after):
-    check_same_shapes(before, after, "the checkpoint", RunFolder(Path("run")))
+    check_same_shapes(before, after, "the checkpoint", RunFolder(Path("a run")))
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,20 @@ def _check(before, after):
         ),
         (  # a dense model, whose file has no such macro
             {"NUM_EXPERTS = 8\n": "", "%NUM_EXPERTS": "0"},
-            "the checkpoint is of another model: the run has NUM_EXPERTS = 8, and this start "
-            "NUM_EXPERTS = 0: write --gin_file=run/config.gin to go on with it, or another "
+            "the checkpoint is of another model: the run has ModelConfig.num_experts = 8, and this "
+            "start ModelConfig.num_experts = 0: write --gin_file='a run/config.gin' to go on with "
+            "it, or another MODEL_DIR for a new run",
+        ),
+        (  # a macro that both have, with one value, and that sets the field in one of them alone
+            {"expert_mlp_dim = %EXPERT_MLP_DIM": "expert_mlp_dim = None"},
+            "the checkpoint is of another model: the run has ModelConfig.expert_mlp_dim = 64, and "
+            "this start ModelConfig.expert_mlp_dim = None: write --gin_file='a run/config.gin' to "
+            "go on with it, or another MODEL_DIR for a new run",
+        ),
+        (  # the last macro has one value in both, and the one before it two
+            {"EXPERT_MLP_DIM = %MLP_DIM": "EXPERT_MLP_DIM = 32"},
+            "the checkpoint is of another model: the run has EXPERT_MLP_DIM = 64, and this start "
+            "EXPERT_MLP_DIM = 32: write --gin.EXPERT_MLP_DIM=64 to go on with it, or another "
             "MODEL_DIR for a new run",
         ),
         (
@@ -71,7 +83,7 @@ def _check(before, after):
             "the checkpoint is of another model: the run has NUM_EXPERTS = 8, MLP_DIM = 64, LAYERS "
             "= 2, ModelConfig.sparse_step = 2 and 1 more, and this start NUM_EXPERTS = 4, MLP_DIM "
             "= 32, LAYERS = 4, ModelConfig.sparse_step = 1 and 1 more: write "
-            "--gin_file=run/config.gin to go on with it, or another MODEL_DIR for a new run",
+            "--gin_file='a run/config.gin' to go on with it, or another MODEL_DIR for a new run",
         ),
     ],
 )
@@ -93,3 +105,10 @@ def test_other_changes_and_texts_of_other_versions_are_no_other_model():
 def test_the_fields_that_shape_a_model_are_there():
     text = tiny_config(tiny_model()).as_gin()
     assert [name for name in SHAPING if f"\n{name} = " not in text] == []
+
+
+def test_a_value_that_only_the_start_takes_from_a_macro_is_not_called_by_it():
+    """A dense run with MLP_DIM = 64, and a start with experts of that size."""
+    dense = SPARSE.replace("%EXPERT_MLP_DIM", "None").replace("EXPERT_MLP_DIM = %MLP_DIM\n", "")
+    with pytest.raises(UserError, match=r"has ModelConfig\.expert_mlp_dim = None, .*a run/config"):
+        _check(dense, SPARSE)
