@@ -1,5 +1,7 @@
 """The report as a page on this machine, which follows runs while they go on."""
 
+import contextlib
+import html
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -56,12 +58,12 @@ class ReportServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/"
 
     def version(self) -> str:
-        """Differs where the metrics of a run have changed."""
+        """Differs where the files of a run have changed."""
         seen: list[tuple[int, int] | None] = []
         for run in self._runs:
             folder = RunFolder.from_url(run)
             evaluation = folder.evaluation
-            files = [folder.metrics, folder.description, evaluation.metrics]
+            files = [folder.metrics, folder.description, folder.status, evaluation.metrics]
             for file in (*files, evaluation.expert_tokens):
                 try:
                     found = file.stat()
@@ -70,12 +72,21 @@ class ReportServer(ThreadingHTTPServer):
                     seen.append(None)
         return f"{zlib.crc32(repr(seen).encode()):08x}"
 
-    def current_page(self) -> bytes:
-        """The report; it is written anew where the runs have changed."""
+    def current_page(self) -> tuple[int, bytes]:
+        """The HTTP status, and the report; it is written anew where the runs have changed.
+
+        Where it cannot be written the page says why, and reloads itself when they change again.
+        """
         with self._lock:
-            if self.version() != self._written:
-                self.write()
-            return self._page.read_bytes() + _RELOAD.replace("VERSION", self._written).encode()
+            version, status = self.version(), 200
+            try:
+                if version != self._written or not self._page.exists():
+                    self.write()
+                    version = self._written
+                page = self._page.read_bytes()
+            except (UserError, OSError) as error:
+                status, page = 500, f"<p>{html.escape(str(error))}</p>".encode(errors="replace")
+            return status, page + _RELOAD.replace("VERSION", version).encode()
 
     def write(self) -> list[str]:
         """Writes the report; returns the lines for the terminal."""
@@ -88,19 +99,21 @@ class ReportServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the browser has left
+            super().handle()
+
     def do_GET(self) -> None:
-        if self.path not in ("/", "/version"):
+        if self.path == "/":
+            kind = "text/html"
+            status, content = self.server.current_page()
+        elif self.path == "/version":
+            kind = "text/plain"
+            status, content = 200, self.server.version().encode()
+        else:
             self.send_error(404)
             return
-        code, kind = 200, "text/html"
-        try:
-            if self.path == "/":
-                content = self.server.current_page()
-            else:
-                content, kind = self.server.version().encode(), "text/plain"
-        except (UserError, OSError) as error:  # a folder that is gone: the page says it
-            code, kind, content = 500, "text/plain", f"{error}\n".encode()
-        self.send_response(code)
+        self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")

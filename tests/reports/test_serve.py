@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -67,13 +69,52 @@ def test_the_report_is_written_again_only_where_a_run_has_changed(server, report
     assert get(server).startswith("<h1>page 3</h1>") and get(server).startswith("<h1>page 3</h1>")
 
 
-def test_a_run_that_cannot_be_read_any_more_is_told_on_the_page(server, report):
-    report.problem = "run is gone"
+def test_a_run_that_cannot_be_read_is_told_on_a_page_that_comes_back(server, report):
+    report.problem = "no run folder <run>"
     with pytest.raises(urllib.error.HTTPError) as answer:
         get(server)
-    assert (answer.value.code, answer.value.read()) == (500, b"run is gone\n")
+    page = answer.value.read().decode()
+    assert (answer.value.code, answer.value.headers.get_content_type()) == (500, "text/html")
+    assert page.startswith("<p>no run folder &lt;run&gt;</p>") and "location.reload()" in page
+    assert f'now !== "{get(server, "version")}"' in page, "it waits for the runs to change"
     report.problem = None
     assert get(server).startswith("<h1>page 1</h1>")
+
+
+def test_a_page_that_was_removed_is_written_again(server, report):
+    assert get(server).startswith("<h1>page 1</h1>")
+    report.page.unlink()
+    assert get(server).startswith("<h1>page 2</h1>")
+
+
+def test_a_run_that_ends_is_reported_again(server, report):
+    before = get(server, "version")
+    (report.run / "status.json").write_text('{"state": "finished"}')
+    assert get(server, "version") != before
+
+
+def test_a_browser_that_leaves_is_no_error(server, report, capfd):
+    asked, left, ended = threading.Event(), threading.Event(), threading.Event()
+    write, shutdown_request = server.write, server.shutdown_request
+
+    def slow_write():
+        asked.set()
+        left.wait(30)
+        return write()
+
+    def last_of_a_request(request):
+        shutdown_request(request)
+        ended.set()
+
+    server.write, server.shutdown_request = slow_write, last_of_a_request
+    browser = socket.create_connection(server.server_address)
+    browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it resets
+    browser.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert asked.wait(30)
+    browser.close()
+    left.set()
+    assert ended.wait(30)
+    assert capfd.readouterr().err == ""
 
 
 def test_other_files_are_not_served_and_other_machines_not_answered(server):
