@@ -232,23 +232,30 @@ def drop_lost_attempts(
     """The train records that count, and the eval records that count by task.
 
     Of records of the same step the later one counts. A train record of an earlier step than the one
-    before it shows that the run was resumed from a checkpoint. The records past that step are of an
-    attempt that was lost, and would otherwise stand as the run's end until it has caught up.
+    before it shows that the run was resumed from a checkpoint, and a rollback names the step that
+    it returned to. The records past that step are of an attempt that was lost, and would otherwise
+    stand as the run's end until it has caught up, or for good.
     """
     train: dict[int, Record] = {}
     evals: dict[str, dict[int, Record]] = {}
     last_train_step = -1
+
+    def drop_past(step: int) -> None:
+        for series in (train, *evals.values()):
+            for lost in [s for s in series if s > step]:
+                del series[lost]
+
     for record in records:
         kind, step = record["kind"], record["step"]
         if kind == RecordKind.TRAIN:
             if step <= last_train_step:
-                for series in (train, *evals.values()):
-                    for lost in [s for s in series if s > step]:
-                        del series[lost]
+                drop_past(step)
             last_train_step = step
             train[step] = record
         elif kind == RecordKind.EVAL:
             evals.setdefault(record.get("task", "all"), {})[step] = record
+        elif kind == RecordKind.ROLLBACK and "back_to" in record:
+            drop_past(record["back_to"])
     kept = {task: _ascending(series) for task, series in evals.items() if series}
     return _ascending(train), kept
 

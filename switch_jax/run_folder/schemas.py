@@ -147,7 +147,11 @@ _SKIPPED = Object(
         **_numbers("loss", "loss_limit", "gradient_norm", "gradient_norm_limit"),
     },
 )
-_ROLLBACK = Object(required=COMMON, unchecked={**_TRAINING_TIME, "bad_steps": integer})
+_ROLLBACK = Object(
+    required=COMMON,
+    optional={"back_to": integer},  # absent in records of earlier versions
+    unchecked={**_TRAINING_TIME, "bad_steps": integer},
+)
 
 METRICS: Mapping[str, Object] = {
     RecordKind.TRAIN: _TRAIN,

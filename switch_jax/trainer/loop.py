@@ -175,10 +175,11 @@ class TrainingLoop:
         bad = self._bad.in_words(run.step)
         instruments.records.flush(run.position.batches)  # the steps that are given up
         self._bad.check_may_go_back(run.step)
-        instruments.write(RecordKind.ROLLBACK, run.step, {"bad_steps": in_a_row})
         with instruments.goodput.spend("checkpoint"):
             del run.state  # there may be no room for two states
             restored = restore(self._prepared, self._checkpoints, last=run.step - in_a_row)
+            back_to = {"bad_steps": in_a_row, "back_to": restored.step}
+            instruments.write(RecordKind.ROLLBACK, run.step, back_to)
             run.step, run.state, run.best = restored.step, restored.state, restored.best
             self._saved = run.step
             self._bad.went_back()

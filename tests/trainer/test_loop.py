@@ -305,7 +305,7 @@ def test_many_bad_batches_send_the_run_back_and_on_with_new_data(whole, tmp_path
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (rollback,) = _records(tmp_path, "rollback")
     assert problems(rollback, table_of("rollback")) == []
-    assert (rollback["step"], rollback["bad_steps"]) == (6, 2)
+    assert (rollback["step"], rollback["bad_steps"], rollback["back_to"]) == (6, 2, 3)
     assert read_status(tmp_path).rollbacks == 1
     # Batches 1 to 3, the good 4 and the bad 5 and 6; then steps 4 to 6 take 7 to 9.
     assert [r["batches"] for r in _records(tmp_path, "train")][-1] == 9
