@@ -4,6 +4,7 @@ import dataclasses
 import graphlib
 import re
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ CONFIGS: dict[str, Any] = {
     "guard": GuardConfig,
     "distillation": DistillationConfig,
 }
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _CONFIGURABLES = {
     name: gin.external_configurable(config, module="switch_jax") for name, config in CONFIGS.items()
 }
@@ -153,13 +155,21 @@ def read(
 
 
 def own_files() -> list[str]:
-    """The files of the config that do not come with switch_jax: gin files, and modules here."""
+    """The files of the config that do not come with switch_jax: gin files, and modules here.
+
+    A module that is in a package stands for the package's folder, as 'my_package/'. What is
+    installed in an environment here is left out.
+    """
     here, packaged = Path.cwd(), packaged_files()
     found = [file for file in gin_internals.FILES if file not in packaged]
-    for module in gin_internals.imported_modules():
+    for module in sorted(gin_internals.imported_modules()):
         file = Path(getattr(sys.modules.get(module), "__file__", None) or "/")
-        if file.is_relative_to(here) and not module.startswith("switch_jax."):
-            found.append(str(file.relative_to(here)))
+        installed = "site-packages" in file.parts or file.is_relative_to(_STANDARD_LIBRARY)
+        if not file.is_relative_to(here) or installed or module.startswith("switch_jax."):
+            continue
+        depth = module.count(".") + (file.name == "__init__.py")
+        path = file.parents[depth - 1] if depth else file
+        found.append(f"{path.relative_to(here)}{'/' * bool(depth)}")
     return list(dict.fromkeys(found))
 
 

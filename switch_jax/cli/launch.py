@@ -108,9 +108,11 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
 
     notes = []
     if own := gin_config.own_files():
+        below = [file for file in own if file[0] != "/" and ".." not in file.split("/")]
+        copies = "".join(f", COPY {file} {_in_image(file)}" for file in below)
         notes.append(
             f"the hosts have no file of this machine: the image needs {', '.join(own)} (a "
-            f"Dockerfile with FROM IMAGE and COPY {' '.join(own)} /app/; docs/launching.md)"
+            f"Dockerfile with FROM IMAGE{copies}; docs/launching.md)"
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
     if not has_folder and not config.data.use_cached_tasks:
@@ -123,6 +125,11 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
                 )
                 break
     return notes
+
+
+def _in_image(file: str) -> str:
+    """The folder of the image, below its working directory, that a file or 'folder/' goes to."""
+    return f"/app/{file[: file.rfind('/') + 1]}"
 
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:

@@ -133,7 +133,7 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
     files, data = capsys.readouterr().err.strip().splitlines()[-2:]
     assert "note: the hosts have no file of this machine: the image needs mine.gin, my_mix" in files
-    assert "COPY mine.gin my_mixture.py /app/" in files
+    assert "FROM IMAGE, COPY mine.gin /app/, COPY my_mixture.py /app/; docs" in files
     assert "c4_span_corruption reads the TFDS data set c4/en" in data
     assert data.endswith("give --tfds_data_dir=gs://BUCKET/FOLDER")
     flags += [
@@ -142,3 +142,30 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     ]
     assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
     assert "TFDS" not in capsys.readouterr().err
+
+
+def test_each_file_is_copied_to_its_folder_and_nothing_that_is_installed(
+    monkeypatch, tmp_path, capsys
+):
+    modules = ["launched_pkg.tasks_mod", "launched_library", "launched_single"]
+    files = ["launched_pkg/tasks_mod.py", ".venv/lib/python3.11/site-packages/launched_library.py"]
+    for file in (*files, "launched_single.py", "configs/my_run.gin"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "configs/my_run.gin").write_text(
+        "".join(f"import {module}\n" for module in modules) + "include 'models/switch_base.gin'\n"
+        "include 'runs/pretrain.gin'\nMODEL_DIR = 'gs://my-bucket/run'\nMESH_DATA = 16\n"
+        "MIXTURE_OR_TASK_NAME = 'c4_span_corruption'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / files[1].rpartition("/")[0])
+    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
+    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
+    flags += ["--tfds_data_dir=gs://my-bucket/tfds", "--gin_file=configs/my_run.gin"]
+    assert main(["launch", *flags]) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "the image needs" in line]
+    assert note.partition("needs ")[2] == (
+        "configs/my_run.gin, launched_pkg/, launched_single.py (a Dockerfile with FROM IMAGE, COPY "
+        "configs/my_run.gin /app/configs/, COPY launched_pkg/ /app/launched_pkg/, COPY "
+        "launched_single.py /app/; docs/launching.md)"
+    )
