@@ -22,7 +22,7 @@ _IMAGE = rf"{WORD}(:[0-9]+)?(/{WORD})+({_TAG})"
 _VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
 # Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
 _SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
-_LOOKS_SECRET = r"(?i).*(key|token|secret|password|credential)s?"
+_LOOKS_SECRET = r"(?i)(.*_)?((api)?key|token|secret|password|credential)s?"  # as its last word
 _PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"  # taken by Kubernetes and by Compute Engine
 _NETWORK = rf"{WORD}(/{WORD})*"
 # gcloud reads these characters in a path as patterns, or as a version.
@@ -191,9 +191,11 @@ def _check_variables(job: Job) -> None:
         if not re.fullmatch(_VARIABLE, name) or not equals:
             raise UserError(f"--env={quote(variable)}: write --env=NAME=VALUE")
         if re.fullmatch(_LOOKS_SECRET, name):
+            secret = name.upper().strip("_")
+            advice = f"; write --secret={secret}, which keeps it in the cloud (not with xpk)"
             raise UserError(
-                f"--env={name}=...: every printed command would show its value; write "
-                f"--secret={name}, which keeps it in the cloud"
+                f"--env={name}=...: every printed command would show its value"
+                f"{advice if re.fullmatch(_SECRET, secret) else ''}"
             )
     for name in job.secrets:
         if not re.fullmatch(_SECRET, name):

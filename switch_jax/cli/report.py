@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--serve",
-        type=int,
+        type=_port,
         nargs="?",
         const=8000,
         metavar="PORT",
@@ -59,6 +59,16 @@ def main(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print()
     return 0
+
+
+def _port(text: str) -> int:
+    """The number; the type of --serve, which takes a RUN after it for its PORT."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port: write --serve after the runs, or --serve=PORT"
+        ) from None
 
 
 def _write(args: argparse.Namespace) -> list[str]:

@@ -88,7 +88,7 @@ def _value(name: str, values: dict[str, str]) -> str:
 
 
 def _setter(field: str, old: dict[str, str], new: dict[str, str]) -> str:
-    """The macro that sets a field in the new text and has its value in the old one, or the field."""
+    """The macro that sets a field in the new text, if it has its value in the old; or the field."""
     return next(
         name
         for name in reversed(_references(field, new))

@@ -83,6 +83,8 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--env=A"], r"--env=A: write --env=NAME=VALUE"),
         ([VM, "--env=A B=c"], r"--env='A B=c': write --env=NAME=VALUE"),
         ([VM, "--env=WANDB_API_KEY=x1"], r"WANDB_API_KEY=\.\.\.: every .* --secret=WANDB_API"),
+        ([VM, "--env=my_token=x1"], r"my_token=.*; write --secret=MY_TOKEN, .* \(not with xpk"),
+        ([VM, "--env=_1_TOKEN=x1"], r"_1_TOKEN=.* every printed command would show its value$"),
         ([VM, "--secret=a$(b)"], r"--secret='a\$\(b\)': write the name of an environment variable"),
         (["--on=xpk", "--cluster=p", "--secret=A"], r"xpk has no use for --secret \(it is for"),
         ([VM, "--label=Team=a"], r"--label=Team=a: write --label=NAME=VALUE, each of at most 63"),
@@ -102,6 +104,11 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys):
     assert re.search(message, printed.err)
     assert len(printed.err.strip().splitlines()) == 1 or "usage" in printed.err
     assert printed.out == ""
+
+
+def test_a_secret_is_known_by_the_last_word_of_its_name():
+    variables = ("MONKEY=1", "KEY_FILE=/a", "TOKEN_LIMIT=2")
+    assert make_job("v5e-16", env=variables).env == variables
 
 
 def test_buckets_are_those_of_the_run_and_of_what_it_starts_and_learns_from(capsys):

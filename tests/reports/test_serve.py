@@ -13,6 +13,7 @@ import urllib.request
 
 import pytest
 
+from switch_jax.cli import main
 from switch_jax.errors import UserError
 from switch_jax.reports.serve import ReportServer
 
@@ -130,6 +131,13 @@ def test_a_port_that_is_taken_or_none_is_one_line(server, report):
         ReportServer(port, [], report.page, report)
     with pytest.raises(UserError, match="--serve 65536: write a port from 1 to 65535"):
         ReportServer(65536, [], report.page, report)
+
+
+def test_a_run_right_after_the_flag_is_no_port(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", "--serve", "RUN"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("'RUN' is no port: write --serve after the runs, or --serve=PORT")
 
 
 def test_the_command_serves_until_ctrl_c_and_ends_with_0(make_run, tmp_path):
