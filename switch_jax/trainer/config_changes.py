@@ -61,7 +61,7 @@ def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path
     if more or any("." in n for n in names):
         flags = f"--gin_file={shlex.quote(str(folder.config))}"
     raise UserError(
-        f"{name} is of another model: the run has "
+        f"{name} does not fit: the run has "
         f"{', '.join(f'{n} = {changed[n][0]}' for n in names)}{more}, and this start "
         f"{', '.join(f'{n} = {changed[n][1]}' for n in names)}{more}: write {flags} to go on with "
         "it, or another MODEL_DIR for a new run"

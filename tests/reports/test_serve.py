@@ -142,15 +142,24 @@ def test_a_run_right_after_the_flag_is_no_port(capsys):
 
 def test_the_command_serves_until_ctrl_c_and_ends_with_0(make_run, tmp_path):
     run = make_run("run", num_experts=0, steps=200)
-    command = [sys.executable, "-m", "switch_jax", "report", str(run), "--serve", "0"]
+    # Ctrl-C does nothing to what a shell has put into the background, as it may have these tests.
+    code = (
+        "import signal, sys; from switch_jax.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+    )
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-c", code, "report", str(run), "--serve", "0"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )  # fmt: skip
-    lines = iter(process.stdout.readline, "")
-    url = next(filter(None, (re.search(r"http://\S+", line) for line in lines)))[0]
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        page = answer.read().decode()
-    assert page.startswith((tmp_path / "report.html").read_text()) and "location.reload()" in page
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30)[0].strip() == "" and process.returncode == 0
+    try:
+        lines = iter(process.stdout.readline, "")
+        url = next(filter(None, (re.search(r"http://\S+", line) for line in lines)))[0]
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            page = answer.read().decode()
+        assert page.startswith((tmp_path / "report.html").read_text())
+        assert "location.reload()" in page
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0].strip() == "" and process.returncode == 0
+    finally:
+        process.kill()

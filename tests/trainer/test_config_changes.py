@@ -44,31 +44,31 @@ def _check(before, after):
     [
         (
             {"NUM_EXPERTS = 8": "NUM_EXPERTS = 4", "DROPOUT_RATE = 0.1": "DROPOUT_RATE = 0.2"},
-            "the checkpoint is of another model: the run has NUM_EXPERTS = 8, and this start "
+            "the checkpoint does not fit: the run has NUM_EXPERTS = 8, and this start "
             "NUM_EXPERTS = 4: write --gin.NUM_EXPERTS=8 to go on with it, or another MODEL_DIR for "
             "a new run",
         ),
         (  # two fields that follow one macro
             {"MLP_DIM = 64": "MLP_DIM = 32", "NUM_EXPERTS = 8": "NUM_EXPERTS = 4"},
-            "the checkpoint is of another model: the run has NUM_EXPERTS = 8, MLP_DIM = 64, and "
+            "the checkpoint does not fit: the run has NUM_EXPERTS = 8, MLP_DIM = 64, and "
             "this start NUM_EXPERTS = 4, MLP_DIM = 32: write --gin.NUM_EXPERTS=8 --gin.MLP_DIM=64 "
             "to go on with it, or another MODEL_DIR for a new run",
         ),
         (  # a dense model, whose file has no such macro
             {"NUM_EXPERTS = 8\n": "", "%NUM_EXPERTS": "0"},
-            "the checkpoint is of another model: the run has ModelConfig.num_experts = 8, and this "
+            "the checkpoint does not fit: the run has ModelConfig.num_experts = 8, and this "
             "start ModelConfig.num_experts = 0: write --gin_file='a run/config.gin' to go on with "
             "it, or another MODEL_DIR for a new run",
         ),
         (  # a macro that both have, with one value, and that sets the field in one of them alone
             {"expert_mlp_dim = %EXPERT_MLP_DIM": "expert_mlp_dim = None"},
-            "the checkpoint is of another model: the run has ModelConfig.expert_mlp_dim = 64, and "
+            "the checkpoint does not fit: the run has ModelConfig.expert_mlp_dim = 64, and "
             "this start ModelConfig.expert_mlp_dim = None: write --gin_file='a run/config.gin' to "
             "go on with it, or another MODEL_DIR for a new run",
         ),
         (  # the last macro has one value in both, and the one before it two
             {"EXPERT_MLP_DIM = %MLP_DIM": "EXPERT_MLP_DIM = 32"},
-            "the checkpoint is of another model: the run has EXPERT_MLP_DIM = 64, and this start "
+            "the checkpoint does not fit: the run has EXPERT_MLP_DIM = 64, and this start "
             "EXPERT_MLP_DIM = 32: write --gin.EXPERT_MLP_DIM=64 to go on with it, or another "
             "MODEL_DIR for a new run",
         ),
@@ -80,7 +80,7 @@ def _check(before, after):
                 "step = 2": "step = 1",
                 "True": "No",
             },
-            "the checkpoint is of another model: the run has NUM_EXPERTS = 8, MLP_DIM = 64, LAYERS "
+            "the checkpoint does not fit: the run has NUM_EXPERTS = 8, MLP_DIM = 64, LAYERS "
             "= 2, ModelConfig.sparse_step = 2 and 1 more, and this start NUM_EXPERTS = 4, MLP_DIM "
             "= 32, LAYERS = 4, ModelConfig.sparse_step = 1 and 1 more: write "
             "--gin_file='a run/config.gin' to go on with it, or another MODEL_DIR for a new run",

@@ -93,7 +93,7 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
         (
             "model",
             {"embed_dim": 24},
-            r"step 2 in .* is of another model: the run has ModelConfig\.embed_dim = 16, and this "
+            r"step 2 in .* does not fit: the run has ModelConfig\.embed_dim = 16, and this "
             r"start ModelConfig\.embed_dim = 24: write --gin_file=.*/config\.gin to go on",
         ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
