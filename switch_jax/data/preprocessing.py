@@ -25,7 +25,7 @@ _GRAPHS: dict[Hashable, Any] = {}
 _GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.RLock()
 _SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
 _ROWS_AT_ONCE = 128  # that are masked together
-_BATCHES_AHEAD = 4  # of such rows; as many as TensorFlow likes could be blocks of them
+_BATCHES_AHEAD = 4  # batches of rows; TensorFlow itself may read far more ahead, which takes memory
 
 
 def preprocessing_key(task: seqio.Task) -> Hashable:
