@@ -19,6 +19,7 @@ from switch_jax.cli.gin_reading import (
     packaged_files,
     packaged_including,
     packaged_macros,
+    packaged_setting,
 )
 from switch_jax.config import (
     Config,
@@ -33,7 +34,6 @@ from switch_jax.config import (
 )
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import safe_repr, short_repr
-from switch_jax.paths import GIN_DIR
 
 # By field of `Config`.
 CONFIGS: dict[str, Any] = {
@@ -306,11 +306,7 @@ def _without_experts(value: Any, read: Sequence[str]) -> UserError:
 
 def _where(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown macro: packaged files that set it, or similar names."""
-    having = [
-        file
-        for file in packaged_files()
-        if re.search(rf"^{re.escape(name)}\s*=", (GIN_DIR / file).read_text(), re.MULTILINE)
-    ]
+    having = packaged_setting(name)
     if not having:
         return macro_suggestion(name, known)
     return f"; files with one are {', '.join(having[:3])}{', ...' if having[3:] else ''}"

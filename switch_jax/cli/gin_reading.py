@@ -212,7 +212,17 @@ def packaged_macros() -> set[str]:
 
 def packaged_including(name: str) -> list[str]:
     """Names of the packaged files with a line that includes this one."""
-    line = re.compile(rf"^include '{re.escape(name)}'", re.MULTILINE)
+    return _packaged_with(rf"^include '{re.escape(name)}'")
+
+
+def packaged_setting(macro: str) -> list[str]:
+    """Names of the packaged files with a line that sets this macro."""
+    return _packaged_with(rf"^{re.escape(macro)}\s*=")
+
+
+def _packaged_with(pattern: str) -> list[str]:
+    """Names of the packaged files in which the pattern is found; ^ is the beginning of a line."""
+    line = re.compile(pattern, re.MULTILINE)
     return [file for file in packaged_files() if line.search((GIN_DIR / file).read_text())]
 
 
