@@ -123,7 +123,7 @@ def _block_graph(
     features = {name: task.output_features[name] for name in lengths}
     with _TRACING_LOCK:
         masking = span_masking(task, lengths)
-    steps = task if masking is None else without_masking(task)
+    steps = task if masking is None else without_masking(task, masking)
 
     def preprocess_block(
         location: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset

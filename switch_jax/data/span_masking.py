@@ -27,6 +27,8 @@ class SpanMasking(NamedTuple):
       vocab_size: sentinels are counted down from it.
       eos: the id that ends 'inputs' and 'targets'; None ends them with nothing.
       lengths: tokens of 'inputs' and 'targets'.
+      row_length: tokens of text of which a row of these inputs is made.
+      merges: whether examples are put together before they are cut into rows.
     """
 
     noise_density: float
@@ -34,12 +36,14 @@ class SpanMasking(NamedTuple):
     vocab_size: int
     eos: Mapping[str, int | None]
     lengths: Mapping[str, int]
+    row_length: int
+    merges: bool
 
     def examples(self, rows: Mapping[str, np.ndarray]) -> list[Example]:
         """The example of each row.
 
         Args:
-          rows: as `rows_to_mask` makes them, in a padded batch: 'targets' int32 [N, L], 'length'
+          rows: as `rows` makes them, in a padded batch: 'targets' int32 [N, L], 'length'
             int32 [N], 'seed' int64 [N, 2].
         """
         found: list[Example] = [{}] * len(rows["length"])
@@ -52,6 +56,24 @@ class SpanMasking(NamedTuple):
             for row, its_inputs, its_targets in zip(alike, inputs, targets, strict=True):
                 found[row] = {"inputs": its_inputs, "targets": its_targets}
         return found
+
+    def rows(
+        self, dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
+    ) -> tf.data.Dataset:
+        """What t5's `span_corruption` does before it masks; then the seed of each row is kept."""
+        steps = t5.data.preprocessors
+        dataset = steps.select_random_chunk(
+            dataset, output_features=output_features, feature_key="targets", max_length=65536
+        )
+        if self.merges:
+            dataset = steps.reduce_concat_tokens(dataset, feature_key="targets", batch_size=128)
+        dataset = steps.split_tokens(
+            dataset,
+            feature_key="targets",
+            min_tokens_per_segment=None,
+            max_tokens_per_segment=self.row_length,
+        )
+        return _with_seed(dataset)
 
     def noise(self, length: int, seeds: np.ndarray) -> np.ndarray:
         """Which tokens are masked: bool [N, length], for seeds int64 [N, 2].
@@ -122,12 +144,21 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
         or arguments["mean_noise_span_length"] < _MIN_MEAN_SPAN
     ):
         return None
+    row_length, _ = t5.data.preprocessors.random_spans_helper(
+        inputs_length=lengths["inputs"] - (arguments["reserved_for_packing"] or 0),
+        noise_density=arguments["noise_density"],
+        mean_noise_span_length=arguments["mean_noise_span_length"],
+        extra_tokens_per_span_inputs=1,
+        extra_tokens_per_span_targets=1,
+    )
     found = SpanMasking(
         arguments["noise_density"],
         arguments["mean_noise_span_length"],
         targets.vocabulary.vocab_size,
         {"inputs": _eos(inputs), "targets": _eos(targets)},
         dict(lengths),
+        row_length,
+        arguments["merge_examples_to_reduce_padding"],
     )
     return found if _as_t5_does(found, task) else None
 
@@ -136,49 +167,9 @@ def _eos(feature: seqio.Feature) -> int | None:
     return feature.vocabulary.eos_id if feature.add_eos else None
 
 
-def without_masking(task: seqio.Task) -> seqio.Task:
-    """A task with a `span_masking`, whose examples are rows for `SpanMasking.examples`."""
-    *steps, step, _ = task.preprocessors
-    return task.replace(preprocessors=[*steps, _rows_to_mask(step)])
-
-
-def _rows_to_mask(step: Callable[..., Any]) -> Callable[..., tf.data.Dataset]:
-    """What t5's `span_corruption` does before it masks; then the seed of each row is kept."""
-    arguments = arguments_of(step)
-    assert arguments is not None
-
-    def rows_to_mask(
-        dataset: tf.data.Dataset,
-        sequence_length: Mapping[str, int],
-        output_features: Mapping[str, seqio.Feature],
-    ) -> tf.data.Dataset:
-        steps = t5.data.preprocessors
-        dataset = steps.select_random_chunk(
-            dataset, output_features=output_features, feature_key="targets", max_length=65536
-        )
-        if arguments["merge_examples_to_reduce_padding"]:
-            dataset = steps.reduce_concat_tokens(dataset, feature_key="targets", batch_size=128)
-        dataset = steps.split_tokens(
-            dataset,
-            feature_key="targets",
-            min_tokens_per_segment=None,
-            max_tokens_per_segment=_tokens_of_row(arguments, sequence_length["inputs"]),
-        )
-        return _with_seed(dataset)
-
-    return rows_to_mask
-
-
-def _tokens_of_row(arguments: Mapping[str, Any], inputs_length: int) -> int:
-    """How many tokens of text t5 takes for a row of inputs of this length."""
-    tokens, _ = t5.data.preprocessors.random_spans_helper(
-        inputs_length=inputs_length - (arguments["reserved_for_packing"] or 0),
-        noise_density=arguments["noise_density"],
-        mean_noise_span_length=arguments["mean_noise_span_length"],
-        extra_tokens_per_span_inputs=1,
-        extra_tokens_per_span_targets=1,
-    )
-    return tokens
+def without_masking(task: seqio.Task, masking: SpanMasking) -> seqio.Task:
+    """The task whose examples are rows for `masking`, its `span_masking`."""
+    return task.replace(preprocessors=[*task.preprocessors[:-2], masking.rows])
 
 
 @seqio.map_over_dataset(num_seeds=1)
@@ -189,11 +180,7 @@ def _with_seed(row: dict[str, tf.Tensor], seed: tuple[tf.Tensor, tf.Tensor]) -> 
 
 def _as_t5_does(masking: SpanMasking, task: seqio.Task) -> bool:
     """Whether the examples of some tokens are the same with t5's steps and with `masking`."""
-    step, last = task.preprocessors[-2:]
-    arguments = arguments_of(step)
-    assert arguments is not None
-    length = _tokens_of_row(arguments, masking.lengths["inputs"])
-    tokens = tf.range(2, length + 20)  # a row, and some of a second one
+    tokens = tf.range(2, masking.row_length + 20)  # a row, and some of a second one
     source = tf.data.Dataset.from_tensors({"targets": tokens})
     features = task.output_features
 
@@ -206,10 +193,10 @@ def _as_t5_does(masking: SpanMasking, task: seqio.Task) -> bool:
                 )(dataset)
         return list(dataset.as_numpy_iterator())
 
-    expected = examples(step, last)
+    expected = examples(*task.preprocessors[-2:])
     rows = [
         masking.examples({name: array[None] for name, array in row.items()})[0]
-        for row in examples(_rows_to_mask(step))
+        for row in examples(masking.rows)
     ]
     return len(rows) == len(expected) and all(
         np.array_equal(row[name], example[name])

@@ -40,7 +40,9 @@ def test_rows_of_all_lengths_are_masked_as_t5_does(density, mean_span):
     tokens = rng.integers(2, 900, (len(lengths), 190), np.int32)
     seeds = rng.integers(-(2**63), 2**63 - 1, (len(lengths), 2))
     no_limit = dict.fromkeys(LENGTHS, 1000)
-    masking = SpanMasking(density, mean_span, 1100, dict.fromkeys(LENGTHS), no_limit)
+    masking = SpanMasking(
+        density, mean_span, 1100, dict.fromkeys(LENGTHS), no_limit, row_length=1000, merges=True
+    )
     found = masking.examples({"targets": tokens, "length": lengths, "seed": seeds})
     for length, row, seed, example in zip(lengths, tokens, seeds, found, strict=True):
         expected = masked_by_t5(row[:length], seed, density, mean_span)
