@@ -9,7 +9,7 @@ country, from which a small model learns what `factbook_qa_open` asks for.
 import functools
 import gzip
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import seqio
@@ -54,24 +54,34 @@ def read_lines(path: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TextLineDataset(path, compression_type="GZIP")
 
 
-def add_task_of_lines(
-    name: str, files: Mapping[str, str], vocabulary: seqio.Vocabulary = VOCABULARY
+def add_task(
+    name: str,
+    source: seqio.DataSource,
+    vocabulary: seqio.Vocabulary = VOCABULARY,
+    span_corruption: Callable[..., tf.data.Dataset] = t5.data.preprocessors.span_corruption,
 ) -> None:
-    """Registers span corruption of gzipped text, a passage a line; `files` by split."""
+    """Registers span corruption of a source of texts."""
     seqio.TaskRegistry.add(
         name,
-        source=seqio.FileDataSource(read_lines, files),
+        source=source,
         # As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
         preprocessors=[
             as_targets,
             seqio.preprocessors.tokenize,
             seqio.CacheDatasetPlaceholder(),
-            t5.data.preprocessors.span_corruption,
+            span_corruption,
             seqio.preprocessors.append_eos_after_trim,
         ],
         output_features=features(vocabulary),
         metric_fns=[],
     )
+
+
+def add_task_of_lines(
+    name: str, files: Mapping[str, str], vocabulary: seqio.Vocabulary = VOCABULARY
+) -> None:
+    """Registers span corruption of gzipped text, a passage a line; `files` by split."""
+    add_task(name, seqio.FileDataSource(read_lines, files), vocabulary)
 
 
 def read_facts(split: str) -> Iterator[str]:
@@ -90,21 +100,13 @@ def facts_dataset(split: str, shuffle_files: bool, seed: int | None = None) -> t
 
 
 SPLITS = ("train", "validation")
-seqio.TaskRegistry.add(
+add_task(
     "factbook_facts_span_corruption",
-    source=seqio.FunctionDataSource(facts_dataset, splits=SPLITS),
-    preprocessors=[
-        as_targets,
-        seqio.preprocessors.tokenize,
-        seqio.CacheDatasetPlaceholder(),
-        # Not put together: a row that begins within a fact does not say of which country it is.
-        functools.partial(
-            t5.data.preprocessors.span_corruption, merge_examples_to_reduce_padding=False
-        ),
-        seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features=features(VOCABULARY),
-    metric_fns=[],
+    seqio.FunctionDataSource(facts_dataset, splits=SPLITS),
+    # Not put together: a row that begins within a fact does not say of which country it is.
+    span_corruption=functools.partial(
+        t5.data.preprocessors.span_corruption, merge_examples_to_reduce_padding=False
+    ),
 )
 for corpus in CORPORA:
     files = {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in SPLITS}
