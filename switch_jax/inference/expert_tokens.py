@@ -1,5 +1,6 @@
 """The tokens that each expert takes of held-out text."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,20 +13,13 @@ from scipy.sparse import coo_array, csr_array
 from switch_jax.config import ModelConfig
 from switch_jax.data.batch import Batch
 from switch_jax.data.tensorflow_setup import seqio
-from switch_jax.data.vocabularies import piece
-from switch_jax.inference.routing import expert_chooser
+from switch_jax.inference.routing import READ, expert_chooser, token_read
 from switch_jax.partitioning.placing import put_batch
 
 _LISTED = 10  # tokens of an expert that are listed
 # How often an expert takes a token that is called typical of it, at least: so many times, and such
 # a share of its tokens. Of rarer ones the ratio is chance.
 _LEAST_COUNT, _LEAST_SHARE = 10, 0.001
-
-# What each stack reads: the batch's arrays of its tokens and segments, and the vocabulary.
-_READ = {
-    "encoder": ("encoder_tokens", "encoder_segments", "inputs"),
-    "decoder": ("decoder_input_tokens", "decoder_segments", "targets"),
-}
 
 
 def count_expert_tokens(
@@ -52,7 +46,7 @@ def count_expert_tokens(
     # In pairs: the devices have the next batch while this one is counted.
     for (batch, choices), _ in itertools.pairwise(itertools.chain(started, end)):
         chosen = jax.device_get({stack: experts for stack, (experts, _) in choices.items()})
-        for stack, (tokens, segments, _) in _READ.items():
+        for stack, (tokens, segments, _) in READ.items():
             is_real = batch[segments] > 0  # [B, L]
             experts = chosen[stack].swapaxes(1, 2)[:, :, is_real]  # [N, K, R], R real tokens
             new = [_count(layer, batch[tokens][is_real], config) for layer in experts]
@@ -85,18 +79,10 @@ def expert_records(
         {"stack": stack, "layer": layer, "sublayer": sublayer, "expert": expert, **listed}
         for stack, of_routers in counts.items()
         for (layer, sublayer), of_experts in zip(routers[stack], of_routers, strict=True)
-        for expert, listed in enumerate(_listed(of_experts, _names(stack, vocabularies)))
+        for expert, listed in enumerate(
+            _listed(of_experts, functools.partial(token_read, stack, vocabularies[READ[stack][2]]))
+        )
     ]
-
-
-def _names(stack: str, vocabularies: Mapping[str, seqio.Vocabulary]) -> Callable[[int], str]:
-    """From a token's id to its text. The decoder's input begins with id 0, before the targets."""
-    vocabulary = vocabularies[_READ[stack][2]]
-
-    def name(token: int) -> str:
-        return "<start>" if stack == "decoder" and token == 0 else piece(vocabulary, token)
-
-    return name
 
 
 def _listed(counts: csr_array, name: Callable[[int], str]) -> list[dict[str, Any]]:

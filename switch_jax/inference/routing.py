@@ -22,6 +22,12 @@ from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.units import aligned
 
+# By stack: what it reads of a batch, its segments there, and the feature that they are made of.
+READ = {
+    "encoder": ("encoder_tokens", "encoder_segments", "inputs"),
+    "decoder": ("decoder_input_tokens", "decoder_segments", "targets"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Routing:
@@ -101,13 +107,15 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     with jax.set_mesh(model.mesh):
         choose = expert_chooser(config.model, model.mesh)
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
-    read = {"encoder": ("inputs", "encoder_tokens"), "decoder": ("targets", "decoder_input_tokens")}
     found = {}
-    for stack, (feature, name) in read.items():
+    for stack, (name, _, feature) in READ.items():
         if feature not in record:
             continue
         length, vocabulary = len(example[feature]), model.vocabularies[feature]
-        tokens = [_text(vocabulary, int(i)) for i in batch[name][0, :length]]
+        ids = map(int, batch[name][0, :length])
+        tokens = [
+            "</s>" if i == vocabulary.eos_id else token_read(stack, vocabulary, i) for i in ids
+        ]
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
         layers, sublayers = map(list, zip(*config.model.routers[stack], strict=True))
         # EOS takes the last place.
@@ -129,8 +137,6 @@ def expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, 
     return jax.jit(choose, out_shardings=replicated(mesh))
 
 
-def _text(vocabulary: seqio.Vocabulary, token: int) -> str:
-    if token == vocabulary.eos_id:
-        return "</s>"
-    # The decoder reads the id of padding first.
-    return "<start>" if token == vocabulary.pad_id else piece(vocabulary, token)
+def token_read(stack: str, vocabulary: seqio.Vocabulary, token: int) -> str:
+    """The text of a token that a stack reads. The decoder begins with id 0, before the targets."""
+    return "<start>" if stack == "decoder" and token == 0 else piece(vocabulary, token)
