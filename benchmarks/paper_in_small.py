@@ -1,6 +1,6 @@
 """The paper's comparisons with the models of the demo, three seeds each (docs/experiments.md).
 
-    python benchmarks/paper_in_small.py --tables 11 12        # trains what is missing, and prints
+    python benchmarks/paper_in_small.py --tables 11 figure_12 # trains what is missing, and prints
     python benchmarks/paper_in_small.py --runs docs/results/in_small --print_only
 
 A run takes five minutes on a quiet core; all of them take some five hours. A stopped call goes on
@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,7 @@ def main() -> None:
         print(f"\n{table.replace('_', ' ')}\n\n" + "\n".join(lines(rows)), flush=True)
 
 
-def needed_runs(names: Iterator[str]) -> list[str]:
+def needed_runs(names: Iterable[str]) -> list[str]:
     """The runs of a table, teachers first."""
     return sorted(names, key=lambda name: name != "switch")
 

@@ -6,8 +6,7 @@
 Writes OUTPUT/NAME for each run folder, with what the report reads: `run.json` and `config.gin`
 without absolute paths, and a `metrics.jsonl` with all evaluations and bad steps, every Nth training
 record without norms, times and memory, and the routing of every few of those. Numbers have six
-digits.
-Scores of `switch_jax eval` are not kept.
+digits. Scores of `switch_jax eval` are not kept.
 
 Runs that shared their machine with other work were slowed by it, each in another way. `--step_ms`
 counts their time anew, as steps times the milliseconds that benchmarks/step_ratio.py measures.

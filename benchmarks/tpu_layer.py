@@ -38,12 +38,13 @@ CURVE = (
 ).split()  # fmt: skip
 
 
-# What --routing compares.
+BIASED = "one, balanced by a bias"
+# What --routing compares; a bias is no option, but one of the weights.
 ROUTING = {
     "one expert": {},
     "one, drawn": {"router_policy": "sample"},
     "one, input dropout": {"router_policy": "input_dropout"},
-    "one, balanced by a bias": {},
+    BIASED: {},
     "one, four rounds": {"ntlb_rounds": 4},
     "two experts": {"num_selected_experts": 2},
     "two, the second at random": {"num_selected_experts": 2, "second_expert_policy": "random"},
@@ -180,7 +181,7 @@ def print_routing(topology: str, config: SwitchConfig) -> None:
     first = None
     for label, options in ROUTING.items():
         routing = dataclasses.replace(config, jitter_noise=0.01, **options)
-        costs = switch_costs(parse_slice(topology), routing, has_bias="bias" in label)
+        costs = switch_costs(parse_slice(topology), routing, has_bias=label == BIASED)
         first = first or costs
         ratio = costs.estimated_cycles / first.estimated_cycles
         print(
