@@ -23,7 +23,7 @@ from tests.conversion.t5x.checkpoints import t5x_tensors, write_checkpoint
 from tests.conversion.test_convert import WIDE, WIDE_TENSORS
 
 SMALL = ["MESH_DATA=1", "BATCH_SIZE=2", "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}"]
-TEXTS = ["Where is Paris?", "Who wrote it, and when was it first <extra_id_0> printed?", "One."]
+TEXTS = ["Where is Paris?", "Who wrote it, and when <extra_id_0>?", "One."]
 TARGETS = ["In France.", "Nobody", "Two and three"]
 DECODING = {"num_beams": 3, "max_tokens": 5}
 
@@ -111,6 +111,20 @@ def test_tokens_that_are_cut_off_are_counted(model):
     last = f"the text is longer by {left} tokens, which TASK_FEATURE_LENGTHS cuts off"
     assert long["encoder"].cut == left and str(long["encoder"]).splitlines()[-1] == last
     assert long["decoder"].cut == 0 and all(t.strip() for t in long["decoder"].tokens)
+
+
+def test_a_text_that_is_cut_off_is_warned_of(model):
+    encode = model.vocabularies["inputs"].encode
+    long = "One. " * 20
+    with pytest.warns(
+        UserWarning, match=r"inputs\[1\] is longer by (\d+) tokens .*cut off$"
+    ) as warned:
+        model.generate([TEXTS[0], long])
+    assert warned[0].filename == __file__
+    left = len(encode(long)) - 15
+    assert f"by {left} tokens than TASK_FEATURE_LENGTHS = {{'inputs': 16" in str(warned[0].message)
+    with pytest.warns(UserWarning, match=r"inputs\[0\] .* and is cut off, as are 2 more$"):
+        model.score([long, TEXTS[0]], [long, long])
 
 
 def test_a_hugging_face_folder_answers_as_the_converted_one(model, theirs):

@@ -8,7 +8,8 @@
 The input is JSON lines with "inputs" and, to be scored, "targets"; plain text with an input on each
 line; a TFRecord of examples with those features; or the examples of a task. The output is JSON
 lines in the order of the input: "inputs", "prediction" and its log-probability as "score"; with
---score "inputs", "targets" and "score".
+--score "inputs", "targets" and "score". A text that is longer than TASK_FEATURE_LENGTHS is cut off:
+then "cut" has the number of tokens that were left out.
 
 Results are written in parts to OUTPUT.parts, so that the same command continues a stopped job.
 Several jobs share the parts with --num_shards and --shard.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,10 +125,12 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
     with jax.set_mesh(model.mesh), tqdm(unit="example", disable=not is_first()) as progress:
         predictor = Predictor(model)
         parameters = load_parameters(model.model_dir, model.parameters, step)
+        num_cut = 0
 
         def compute(
             chunk: Sequence[infer.InferenceExample], first_id: int
         ) -> Iterator[dict[str, Any]]:
+            nonlocal num_cut
             if args.score:
                 results = infer.scores(predictor, parameters, chunk, first_id)
             else:
@@ -134,13 +138,20 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
                 results = infer.predictions(predictor, parameters, chunk, vocabulary, first_id)
             for result in results:
                 progress.update()
+                num_cut += "cut" in result
                 yield result
 
-        if not args.output:
+        if args.output:
+            missing = output.fill(examples, compute, args.shard, args.num_shards)
+        else:
             _print(examples, batch_size, compute, is_first())
-            return 0
-        missing = output.fill(examples, compute, args.shard, args.num_shards)
-    if is_first():
+    if is_first() and num_cut:
+        print(
+            f"{num_cut} of {progress.n} examples are longer than TASK_FEATURE_LENGTHS = "
+            f'{dict(data.task_feature_lengths)} and cut off: "cut" has the tokens left out',
+            file=sys.stderr,
+        )
+    if is_first() and args.output:
         print(
             f"{missing} results are left to the other jobs" if missing else f"wrote {args.output}"
         )

@@ -10,15 +10,22 @@ from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
-from switch_jax.inference.input_records import Record, as_example, read_records
+from switch_jax.inference.input_records import Record, encode, read_records
 from switch_jax.inference.predictor import Predictor
 
 
 class InferenceExample(NamedTuple):
-    """An example as text, which is repeated in the output, and as ids, which the model takes."""
+    """An example as text, which is repeated in the output, and as ids, which the model takes.
+
+    Attributes:
+      text: 'inputs' and, if there are any, 'targets'.
+      ids: int32 [tokens] by feature.
+      cut: how many tokens of the text are left out of the ids, by feature, where any are.
+    """
 
     text: Record
     ids: Example
+    cut: Mapping[str, int]
 
 
 def examples_of_file(
@@ -26,7 +33,7 @@ def examples_of_file(
 ) -> Iterator[InferenceExample]:
     """The records of a file, see `input_records.read_records`."""
     for record in read_records(path):
-        yield InferenceExample(record, as_example(record, vocabularies, lengths))
+        yield InferenceExample(record, *encode(record, vocabularies, lengths))
 
 
 def examples_of_task(opened: OpenedTasks) -> Iterator[InferenceExample]:
@@ -36,7 +43,7 @@ def examples_of_task(opened: OpenedTasks) -> Iterator[InferenceExample]:
         for example in in_order(task, opened.config):
             ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
-            yield InferenceExample(text, ids)
+            yield InferenceExample(text, ids, {})
 
 
 def predictions(
@@ -46,7 +53,7 @@ def predictions(
     vocabulary: seqio.Vocabulary,
     first_id: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Yields for each example 'inputs', 'prediction' as text, and 'score'.
+    """Yields for each example 'inputs', 'prediction' as text, and 'score'; of a cut one 'cut', too.
 
     Args:
       predictor, parameters: the model.
@@ -61,6 +68,7 @@ def predictions(
             "inputs": example.text["inputs"],
             "prediction": vocabulary.decode(prediction.tokens.tolist()),
             "score": _finite_or_none(prediction.score),
+            **_cut(example, ("inputs",)),
         }
 
 
@@ -71,6 +79,8 @@ def scores(
     first_id: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Yields for each example 'inputs', 'targets' and 'score', the targets' log-probability.
+
+    An example that is cut has 'cut', too.
 
     Args:
       predictor, parameters: the model.
@@ -90,7 +100,14 @@ def scores(
     log_probs = predictor.score(parameters, (example.ids for example in examples))
     for example, log_prob in zip(examples, log_probs, strict=True):
         text = {name: example.text[name] for name in ("inputs", "targets")}
-        yield {**text, "score": _finite_or_none(log_prob)}
+        cut = _cut(example, text)
+        yield {**text, "score": _finite_or_none(log_prob), **cut}
+
+
+def _cut(example: InferenceExample, features: Iterable[str]) -> dict[str, Any]:
+    """Under 'cut' the tokens that are left out of these features; nothing where none is."""
+    cut = {name: example.cut[name] for name in features if name in example.cut}
+    return {"cut": cut} if cut else {}
 
 
 def _finite_or_none(score: float) -> float | None:

@@ -5,7 +5,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -16,6 +16,21 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import SchemaError, parse_json
 
 Record = dict[str, str]
+
+
+class EncodedRecord(NamedTuple):
+    """The ids of a record's texts.
+
+    Attributes:
+      ids: int32 [tokens] by feature, EOS included.
+      cut: how many tokens at the end of a text are left out, by feature; no more than the features
+        that are too long.
+    """
+
+    ids: Example
+    cut: dict[str, int]
+
+
 STANDARD_INPUT = "-"
 _TFRECORD_OVERHEAD = 16  # bytes around the content of a TFRecord: its length and two checksums
 
@@ -118,9 +133,9 @@ def check_characters(text: str, source: str) -> None:
         ) from error
 
 
-def as_example(
+def encode(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
-) -> Example:
+) -> EncodedRecord:
     """The ids of a record's texts, each cut off to leave room for the EOS at its end.
 
     Args:
@@ -128,9 +143,11 @@ def as_example(
       vocabularies: of 'inputs' and 'targets'.
       lengths: the most tokens of each, EOS included.
     """
-    example = {"targets": np.zeros(0, np.int32)}
-    for name in vocabularies.keys() & record.keys():
+    example, cut = {"targets": np.zeros(0, np.int32)}, {}
+    for name in sorted(vocabularies.keys() & record.keys()):
         vocabulary = vocabularies[name]
-        ids = vocabulary.encode(record[name])[: lengths[name] - 1]
-        example[name] = np.array([*ids, vocabulary.eos_id], np.int32)
-    return example
+        ids, most = vocabulary.encode(record[name]), lengths[name] - 1
+        if len(ids) > most:
+            cut[name] = len(ids) - most
+        example[name] = np.array([*ids[:most], vocabulary.eos_id], np.int32)
+    return EncodedRecord(example, cut)

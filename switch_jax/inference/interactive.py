@@ -1,18 +1,20 @@
 """A model in memory that answers lists of texts."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from switch_jax.config import Config
+from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.decoding_memory import check_memory
-from switch_jax.inference.input_records import Record, as_example, check_characters
+from switch_jax.inference.input_records import Record, check_characters, encode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
 
@@ -52,7 +54,7 @@ class InteractiveModel:
         """The best output for each input; greedy by default.
 
         Args:
-          inputs: texts; one that is longer than the config's lengths is cut off.
+          inputs: texts; one that is longer than the config's lengths is cut off, with a warning.
           max_tokens: the most tokens of an output, EOS included; None: the config's length.
           num_beams, length_penalty, temperature, top_k, top_p, seed: as in `DecodingConfig`. What
             is sampled for a text depends on its place in the list and the seed only.
@@ -76,10 +78,10 @@ class InteractiveModel:
         )
         trained = dataclasses.replace(self._trained, decoding=decoding)
         check_memory(trained, decodes=True, scores=False)
+        examples = self._encode([{"inputs": text} for text in inputs])
         decode = self.vocabularies["targets"].decode
         with jax.set_mesh(self.mesh):
             predictor = self._predictor(trained)
-            examples = (self._ids({"inputs": text}) for text in inputs)
             predicted = predictor.predict(self.parameters, examples)
             return [decode(prediction.tokens.tolist()) for prediction in predicted]
 
@@ -87,8 +89,8 @@ class InteractiveModel:
         """The log-probability of each target, EOS included, given its input.
 
         Args:
-          inputs, targets: two lists with as many texts; a longer text is cut off at the config's
-            length.
+          inputs, targets: two lists with as many texts; one that is longer than the config's
+            lengths is cut off, with a warning.
 
         Raises:
           UserError: they are not two lists with as many texts, or a batch does not fit in memory.
@@ -100,10 +102,10 @@ class InteractiveModel:
                 f"{len(inputs)} inputs and {len(targets)} targets: give a target for each input"
             )
         check_memory(self._trained, decodes=False, scores=True)
+        pairs = zip(inputs, targets, strict=True)
+        examples = self._encode([{"inputs": i, "targets": t} for i, t in pairs])
         with jax.set_mesh(self.mesh):
             predictor = self._predictor(self._trained)
-            pairs = zip(inputs, targets, strict=True)
-            examples = (self._ids({"inputs": i, "targets": t}) for i, t in pairs)
             return list(predictor.score(self.parameters, examples))
 
     def _predictor(self, trained: TrainedModel) -> Predictor:
@@ -112,8 +114,20 @@ class InteractiveModel:
             self._predictors[trained.decoding] = Predictor(trained)
         return self._predictors[trained.decoding]
 
-    def _ids(self, texts: Record) -> Any:
-        return as_example(texts, self.vocabularies, self.config.data.task_feature_lengths)
+    def _encode(self, records: Sequence[Record]) -> list[Example]:
+        """Their ids; warns of the first text that is cut off, and says how many are."""
+        lengths = self.config.data.task_feature_lengths
+        encoded = [encode(record, self.vocabularies, lengths) for record in records]
+        cut = [(name, i, n) for i, e in enumerate(encoded) for name, n in e.cut.items()]
+        if cut:
+            name, number, tokens = cut[0]
+            others = f", as are {len(cut) - 1} more" if len(cut) > 1 else ""
+            warnings.warn(
+                f"{name}[{number}] is longer by {tokens} tokens than TASK_FEATURE_LENGTHS = "
+                f"{dict(lengths)} allows, and is cut off{others}",
+                stacklevel=3,
+            )
+        return [ids for ids, _ in encoded]
 
 
 def _check_texts(name: str, texts: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import piece
 from switch_jax.errors import UserError
-from switch_jax.inference.input_records import as_example, check_characters
+from switch_jax.inference.input_records import check_characters, encode
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.model import bind
 from switch_jax.partitioning.mesh import replicated
@@ -101,7 +101,7 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
             raise UserError(f"{name} is of type {type(given).__name__}: write one text")
         check_characters(given, f"{name} has")
     batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
-    example = as_example(record, model.vocabularies, config.data.task_feature_lengths)
+    example, cut = encode(record, model.vocabularies, config.data.task_feature_lengths)
     write_row(batch, 0, [example])
 
     with jax.set_mesh(model.mesh):
@@ -118,11 +118,7 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         ]
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
         layers, sublayers = map(list, zip(*config.model.routers[stack], strict=True))
-        # EOS takes the last place.
-        cut = len(vocabulary.encode(record[feature])) - (
-            config.data.task_feature_lengths[feature] - 1
-        )
-        found[stack] = Routing(tokens, layers, sublayers, experts, gates, max(0, cut))
+        found[stack] = Routing(tokens, layers, sublayers, experts, gates, cut.get(feature, 0))
     return found
 
 

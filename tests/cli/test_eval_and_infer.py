@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.tasks.english import VOCABULARY
 from tests.cli import answers
 from tests.cli.answers import QUESTIONS
 from tests.run_folder.documented import problems, table_of
@@ -240,6 +241,18 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     assert main([*common, "--input=-"]) == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["prediction"] for row in printed] == [row["prediction"] for row in found[:3]]
+
+
+def test_infer_says_which_texts_are_cut_off(run, tmp_path, monkeypatch, capsys):
+    long = "who? " * 20
+    piped = io.BytesIO(f"{QUESTIONS[0]}\n{long}".encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
+    assert main(["infer", str(run), "--max_tokens=6", "--input=-"]) == 0
+    printed, messages = capsys.readouterr()
+    short, cut = map(json.loads, printed.splitlines())
+    left_out = len(VOCABULARY.encode(long)) - 31
+    assert "cut" not in short and cut["cut"] == {"inputs": left_out}
+    assert "1 of 2 examples are longer than TASK_FEATURE_LENGTHS = {" in messages
 
 
 @pytest.mark.parametrize(

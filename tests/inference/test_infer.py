@@ -21,10 +21,10 @@ VOCABULARIES = {"inputs": BYTES, "targets": BYTES}
 LENGTHS = {"inputs": 32, "targets": 8}
 
 
-def example(inputs, **more):
+def example(inputs, cut=(), **more):
     text = {"inputs": inputs, **more}
     ids = {name: np.array(BYTES.encode(value), np.int32) for name, value in text.items()}
-    return infer.InferenceExample(text, ids)
+    return infer.InferenceExample(text, ids, dict(cut))
 
 
 def with_index(inputs, index):
@@ -50,6 +50,15 @@ def test_scores_repeat_inputs_and_targets():
         {"inputs": "a", "targets": "x", "score": 0.0},
         {"inputs": "b", "targets": "", "score": -1.0},
     ]
+
+
+def test_results_of_cut_texts_say_how_much_is_left_out():
+    examples = [example("a", targets="x"), example("b", {"inputs": 3, "targets": 2}, targets="y")]
+    predicted = list(infer.predictions(FakePredictor(with_index), None, examples, BYTES))
+    scored = list(infer.scores(FakePredictor(), None, examples))
+    assert "cut" not in predicted[0] and "cut" not in scored[0]
+    assert predicted[1]["cut"] == {"inputs": 3}, "given targets are not read"
+    assert scored[1]["cut"] == {"inputs": 3, "targets": 2}
 
 
 @pytest.mark.parametrize("score", [-math.inf, math.nan])
@@ -81,6 +90,7 @@ def test_examples_of_a_file(tmp_path):
     first, second = infer.examples_of_file(str(path), VOCABULARIES, {"inputs": 2, "targets": 4})
     assert first.text == {"inputs": "ab", "targets": "c"}, "the text is not cut off"
     assert first.ids["inputs"].tolist() == [ord("a") + 3, 1]
+    assert (first.cut, second.cut) == ({"inputs": 1}, {})
     assert first.ids["targets"].tolist() == [ord("c") + 3, 1]
     assert second.ids["targets"].tolist() == []
 

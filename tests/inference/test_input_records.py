@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.errors import UserError
-from switch_jax.inference.input_records import as_example, read_records
+from switch_jax.inference.input_records import encode, read_records
 
 BYTES = seqio.ByteVocabulary()  # ids are bytes + 3, EOS is 1
 
@@ -135,7 +135,10 @@ def test_a_missing_file(tmp_path):
 
 def test_ids_end_with_eos_and_are_cut_off_before_it():
     vocabularies, lengths = {"inputs": BYTES, "targets": BYTES}, {"inputs": 3, "targets": 9}
-    example = as_example({"inputs": "abc", "targets": "d"}, vocabularies, lengths)
-    assert example["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]
-    assert example["targets"].tolist() == [ord("d") + 3, 1]
-    assert as_example({"inputs": "a"}, vocabularies, lengths)["targets"].tolist() == []
+    ids, cut = encode({"inputs": "abcde", "targets": "d"}, vocabularies, lengths)
+    assert ids["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]
+    assert ids["targets"].tolist() == [ord("d") + 3, 1]
+    assert cut == {"inputs": 3}
+    ids, cut = encode({"inputs": "ab"}, vocabularies, lengths)
+    assert ids["targets"].tolist() == []
+    assert not cut, "the text fits to the last token"
