@@ -137,7 +137,7 @@ _EVAL = Object(
         **_CONTENT,
         "generated": Object(others=number),
     },
-    unchecked=_numbers("cross_entropy", "tokens"),
+    unchecked=_numbers("cross_entropy", "tokens", "dropped"),
 )
 _SKIPPED = Object(
     required=COMMON,
@@ -175,7 +175,7 @@ EVAL_METRICS: Mapping[str, Object] = {
             "metrics": Object(
                 required={"neg_log_perplexity": number},
                 optional=_CONTENT,
-                unchecked=_numbers("cross_entropy", "accuracy", "tokens"),
+                unchecked=_numbers("cross_entropy", "accuracy", "tokens", "dropped"),
             ),
         },
         unchecked=_SETTINGS,

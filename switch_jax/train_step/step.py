@@ -74,11 +74,30 @@ class Metrics(NamedTuple):
     tokens: jax.Array
 
 
+class RoutedTokens(NamedTuple):
+    """What the routers of all layers do with the tokens of a batch; float32 scalars.
+
+    Attributes:
+      tokens: real tokens, counted once for each router that they meet.
+      dropped: those of them that have no slot in any of their experts.
+    """
+
+    tokens: Any
+    dropped: Any
+
+
 class EvalSums(NamedTuple):
-    """What evaluation of a batch gives: sums over all targets, and over those with content."""
+    """What evaluation of a batch gives.
+
+    Attributes:
+      targets: sums over all target tokens.
+      content: over those with content.
+      routed: over the routers; None in a dense model.
+    """
 
     targets: TokenSums
     content: TokenSums
+    routed: RoutedTokens | None
 
 
 class _Sums(NamedTuple):
@@ -258,9 +277,22 @@ def make_eval_step(model: ModelConfig, is_content: np.ndarray) -> Callable[[Any,
         output, all_targets = _forward(model, parameters, batch, deterministic=True, key=None)
         targets = batch["decoder_target_tokens"]
         weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
-        return EvalSums(all_targets, token_sums(output.logits, targets, weights))
+        content = token_sums(output.logits, targets, weights)
+        return EvalSums(all_targets, content, _routed(output, batch))
 
     return eval_step
+
+
+def _routed(output: Output, batch: Batch) -> RoutedTokens | None:
+    """Of the routers of both stacks."""
+    stacks = [(output.encoder, "encoder_segments"), (output.decoder, "decoder_segments")]
+    parts = [(r.dropped, _real(batch[s])) for r, s in stacks if r is not None]  # dropped: [N]
+    if not parts:
+        return None
+    return RoutedTokens(
+        tokens=sum(dropped.size * tokens for dropped, tokens in parts),
+        dropped=sum(dropped.sum() * tokens for dropped, tokens in parts),
+    )
 
 
 def _forward(

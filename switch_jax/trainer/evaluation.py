@@ -25,7 +25,9 @@ from switch_jax.train_step.step import EvalSums, make_eval_step
 ALL = "all"
 CONTENT = "content_"  # prefix of what is measured without EOS and sentinels
 GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
-METRICS = ("neg_log_perplexity", "accuracy", f"{CONTENT}neg_log_perplexity", f"{CONTENT}accuracy")
+_QUALITY = "neg_log_perplexity"
+_NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
+METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
 
 def read_validation_sets(
@@ -98,7 +100,10 @@ def added(parts: Sequence[EvalSums]) -> EvalSums:
 
 def _metrics(sums: EvalSums) -> dict[str, float]:
     content = _per_token(sums.content)
-    return _per_token(sums.targets) | {f"{CONTENT}{name}": x for name, x in content.items()}
+    metrics = _per_token(sums.targets) | {f"{CONTENT}{name}": x for name, x in content.items()}
+    if sums.routed is not None:
+        metrics["dropped"] = sums.routed.dropped / max(sums.routed.tokens, 1.0)
+    return metrics
 
 
 def _per_token(sums: TokenSums) -> dict[str, float]:
@@ -176,6 +181,17 @@ def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:
             f"or with INFER_EVAL = True a metric of its own as TASK/{GENERATED}NAME; "
             f"tasks are {', '.join(tasks)}"
         )
+
+
+def in_words(results: Results, best_metric: str) -> str:
+    """For a message: quality on all tasks, the metric of the best checkpoints, dropped tokens."""
+    held_out = list(results.values())[-1]
+    text = f"held-out negative log perplexity {held_out[_QUALITY]:.4f}"
+    if best_metric != _QUALITY:
+        text += f", {best_metric} {metric_of(results, best_metric):.4f}"
+    if held_out.get("dropped", 0.0) > _NOTABLE_DROP:
+        text += f", {held_out['dropped']:.1%} of the tokens dropped"
+    return text
 
 
 def metric_of(results: Results, name: str) -> float:

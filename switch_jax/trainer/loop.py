@@ -14,14 +14,13 @@ from switch_jax.train_step.state import TrainState
 from switch_jax.train_step.step import NO_STEP, Metrics
 from switch_jax.trainer.bad_steps import BadSteps
 from switch_jax.trainer.device_batches import DeviceBatch
-from switch_jax.trainer.evaluation import Evaluation, metric_of
+from switch_jax.trainer.evaluation import Evaluation, in_words, metric_of
 from switch_jax.trainer.infer_evaluation import InferEvaluation
 from switch_jax.trainer.instruments import Instruments
 from switch_jax.trainer.prepare import Prepared
 from switch_jax.trainer.run_state import RunState, restore
 from switch_jax.trainer.signals import NONE, Stopped, StopSignals
 
-_QUALITY = "neg_log_perplexity"
 # Seconds to wait for data before asking whether the run is to stop.
 _PATIENCE = 1.0
 
@@ -197,12 +196,8 @@ class TrainingLoop:
         results = self._results()
         for task, values in results.items():
             instruments.write(RecordKind.EVAL, run.step, {"task": task, **values})
+        instruments.progress.say(f"step {run.step}: {in_words(results, metric)}")
         value = metric_of(results, metric)
-        held_out = list(results.values())[-1][_QUALITY]
-        others = "" if metric == _QUALITY else f", {metric} {value:.4f}"
-        instruments.progress.say(
-            f"step {run.step}: held-out negative log perplexity {held_out:.4f}{others}"
-        )
         run.best.update(run.step, value)
         return value
 

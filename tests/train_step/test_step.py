@@ -136,6 +136,35 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
     assert float(sums.tokens) == batch["decoder_loss_weights"].sum()
 
 
+def test_evaluation_counts_the_tokens_without_a_slot():
+    """Of the experts that the tokens choose, counted here: groups of 32 have 4 slots an expert."""
+    model = tiny_model(eval_expert_capacity_factor=0.5)
+    batch = random_batch(8)
+    parameters = init_parameters(model, jax.random.key(0))
+    all_ids = np.ones(model.num_embeddings, bool)
+    routed = make_eval_step(model, all_ids)(parameters, batch).routed
+
+    names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"
+    chosen = bind(model, parameters).choose_experts(*(batch[name] for name in names))
+    dropped = tokens = 0
+    for stack in "encoder", "decoder":
+        (experts,) = np.asarray(chosen[stack][0])  # of one Switch layer, [B, 1, L]
+        real = batch[f"{stack}_segments"] != 0
+        groups = zip(experts.reshape(-1, 32), real.reshape(-1, 32), strict=True)
+        load = np.array([np.bincount(e[valid], minlength=4) for e, valid in groups])  # [G, E]
+        dropped += np.maximum(load - 4, 0).sum()
+        tokens += load.sum()
+    assert dropped > 0
+    np.testing.assert_allclose(routed, (tokens, dropped), rtol=1e-6)
+
+    def of(model):
+        parameters = init_parameters(model, jax.random.key(0))
+        return make_eval_step(model, all_ids)(parameters, batch).routed
+
+    assert of(tiny_model(eval_expert_capacity_factor=4.0)).dropped == 0
+    assert of(tiny_model(num_experts=0)) is None
+
+
 def test_evaluation_sums_tokens_with_content_by_themselves():
     model = tiny_model()
     batch = random_batch(8)

@@ -7,7 +7,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
 from switch_jax.errors import UserError
 from switch_jax.train_step.loss import TokenSums
-from switch_jax.trainer.evaluation import Best, added, check_metric, metric_of
+from switch_jax.trainer.evaluation import Best, added, check_metric, in_words, metric_of
 
 LENGTHS = {"inputs": 64, "targets": 20}
 ENGLISH = DataConfig("english_span_corruption", LENGTHS, split="validation")
@@ -38,6 +38,17 @@ def test_sums_over_many_batches_lose_no_token():
     assert added(batches) == TokenSums(2.0**24 + 2, 0.0, 3.0, 2.0**24 + 2)
     diverged = added([TokenSums(np.inf, 0, 0, 1), TokenSums(-np.inf, 0, 0, 1)])
     assert math.isnan(diverged.cross_entropy) and diverged.tokens == 2
+
+
+def test_an_evaluation_in_words():
+    """Of the last entry, which is "all" if there are several tasks."""
+    quality = "neg_log_perplexity"
+    results = {"a": {quality: -9.0}, "all": {quality: -2.5, "accuracy": 0.25, "dropped": 0.02}}
+    said = "held-out negative log perplexity -2.5000"
+    assert in_words(results, quality) == said
+    assert in_words(results, "all/accuracy") == f"{said}, all/accuracy 0.2500"
+    results["all"]["dropped"] = 0.123
+    assert in_words(results, quality) == f"{said}, 12.3% of the tokens dropped"
 
 
 def test_a_metric_of_all_tasks_or_of_one():
