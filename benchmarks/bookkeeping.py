@@ -43,7 +43,7 @@ from switch_jax.config import (  # noqa: E402
 from switch_jax.data.prefetch import Prefetch  # noqa: E402
 from switch_jax.data.train_batches import TrainBatches  # noqa: E402
 from switch_jax.metrics import Goodput, MetricWriter, Progress, memory_in_use  # noqa: E402
-from switch_jax.model import bind  # noqa: E402
+from switch_jax.model import bind, model_inputs  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.optim.schedules import learning_rate_schedule  # noqa: E402
 from switch_jax.run_folder import RunFolder  # noqa: E402
@@ -95,11 +95,7 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
     loss, key = LossConfig(), jax.random.fold_in(jax.random.key(0), state.step)
 
     def loss_of(parameters: Any) -> jax.Array:
-        output = bind(MODEL, parameters)(
-            batch["encoder_tokens"], batch["decoder_input_tokens"],
-            batch["encoder_segments"], batch["decoder_segments"],
-            deterministic=False, key=key,
-        )  # fmt: skip
+        output = bind(MODEL, parameters)(**model_inputs(batch), deterministic=False, key=key)
         weights = batch["decoder_loss_weights"]
         sums = token_sums(output.logits, batch["decoder_target_tokens"], weights)
         value = (sums.cross_entropy + loss.z_loss * sums.z) / weights.sum()

@@ -41,7 +41,7 @@ def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Ite
 
     lengths = {"inputs": inputs, "targets": targets}
     batches = TrainBatches(open_tasks(DataConfig(NAME, lengths, data_streams=streams)), batch_size)
-    return ((b["encoder_segments"], b["decoder_segments"]) for b, _ in batches)
+    return ((b["encoder_segment_ids"], b["decoder_segment_ids"]) for b, _ in batches)
 
 
 def seqio_batches(inputs: int, targets: int, batch_size: int) -> Iterator[tuple]:

@@ -71,11 +71,11 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
         use_one_hot_einsum()
     inputs, targets = tokens()
     batch = {
-        "encoder_tokens": inputs,
-        "encoder_segments": np.ones_like(inputs),
+        "encoder_input_tokens": inputs,
+        "encoder_segment_ids": np.ones_like(inputs),
         "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
         "decoder_target_tokens": targets,
-        "decoder_segments": np.ones_like(targets),
+        "decoder_segment_ids": np.ones_like(targets),
         "decoder_loss_weights": np.ones(targets.shape, np.float32),
     }
     lengths = {"inputs": inputs.shape[1], "targets": targets.shape[1]}

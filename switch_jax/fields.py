@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from switch_jax.errors import FieldError
 
@@ -14,33 +14,35 @@ _MAX_REPR_LENGTH = 60  # characters of a value in an error message
 
 
 class Range(NamedTuple):
-    """The numbers from `least` to `most`, with both ends unless `is_open` excludes one.
+    """The numbers from `least` to `most`.
 
     Attributes:
       least, most: the ends.
-      is_open: 'least' or 'most' if the range does not contain that end.
+      excluded_end: the end that the range does not contain; None: it contains both.
     """
 
     least: float
     most: float
-    is_open: str = ""
+    excluded_end: Literal["least", "most"] | None = None
 
     def problem(self, value: float) -> str | None:
         """Why the number is outside the range, as "it must be at least 1"; None if it is inside."""
         if isinstance(value, float) and not math.isfinite(value):
             return "it must be a finite number"
-        if value < self.least or (value == self.least and self.is_open == "least"):
-            return f"it must be {'above' if self.is_open == 'least' else 'at least'} {self.least:,}"
-        if value > self.most or (value == self.most and self.is_open == "most"):
-            return f"it must be {'below' if self.is_open == 'most' else 'at most'} {self.most:,}"
+        if value < self.least or (value == self.least and self.excluded_end == "least"):
+            bound = "above" if self.excluded_end == "least" else "at least"
+            return f"it must be {bound} {self.least:,}"
+        if value > self.most or (value == self.most and self.excluded_end == "most"):
+            bound = "below" if self.excluded_end == "most" else "at most"
+            return f"it must be {bound} {self.most:,}"
         return None
 
 
 COUNT = Range(1, 2**31 - 1)  # steps and other counts, which are int32
 SEED = Range(0, 2**32 - 1)
-RATE = Range(0, 1, is_open="most")
+RATE = Range(0, 1, excluded_end="most")
 COEFFICIENT = Range(0, 10**6)
-FACTOR = Range(0, 10**6, is_open="least")
+FACTOR = Range(0, 10**6, excluded_end="least")
 
 
 def check_fields(config: Any, **ranges: Range) -> None:

@@ -46,16 +46,16 @@ class Generation:
     """One generation of chips.
 
     Attributes:
-      name: as slices are named after.
+      name: the first part of a slice's name, as 'v5p'.
       devices_per_chip: what JAX calls a device is a chip, or one of a chip's cores.
-      counts_cores: whether the number in a slice's name counts TensorCores, two a chip, or chips.
-      peak_flops: bfloat16, a chip, a second.
+      counts_cores: whether the number in a slice's name counts TensorCores, two per chip, or chips.
+      peak_flops: bfloat16 FLOP/s per chip.
       flops_per_cycle: of a device's matrix units.
       hbm_bytes: of a chip.
-      hbm_bandwidth: bytes a second, of a chip.
-      link_bandwidth: bytes a second in one direction of one inter-chip link.
+      hbm_bandwidth: bytes per second, of a chip.
+      link_bandwidth: bytes per second in one direction of one inter-chip link.
       torus_dimensions: a chip has two links in each.
-      dcn_bandwidth: bytes a second that a chip sends to other slices.
+      dcn_bandwidth: bytes per second that a chip sends to other slices.
       shapes: chips along each dimension of the torus, of slices in common use.
       cloud: what it is called where it is rented.
     """

@@ -19,7 +19,7 @@ class _Config:
     pair: tuple[int, int] | None = None
 
     def __post_init__(self):
-        check_fields(self, steps=COUNT, rate=Range(0, 1, is_open="most"))
+        check_fields(self, steps=COUNT, rate=Range(0, 1, excluded_end="most"))
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_valid_values_pass():
 
 
 def test_an_open_end_is_not_in_the_range():
-    assert Range(0, 1, is_open="least").problem(0) == "it must be above 0"
-    assert Range(0, 1, is_open="least").problem(1) is None
+    assert Range(0, 1, excluded_end="least").problem(0) == "it must be above 0"
+    assert Range(0, 1, excluded_end="least").problem(1) is None
     assert Range(0, 1).problem(0) is None
 
 

@@ -36,8 +36,8 @@ def newest_notes(file: Path, step: int, saved: dict[str, Any]) -> dict[str, Any]
     amended, damage = try_to_read(read)
     if damage is not None and is_first():
         print(
-            f"{file} is damaged ({damage}): the checkpoint of step {step} is used with its own "
-            "notes, so data that a return to it had left out come again",
+            f"{file} is damaged ({damage}): the checkpoint of step {step} is used with the "
+            "notes saved in it, so batches that a rollback skipped are read again",
             flush=True,
         )
     return saved if amended is None or damage is not None else amended

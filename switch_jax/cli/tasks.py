@@ -1,7 +1,7 @@
 """Lists tasks, shows their examples, and makes vocabularies and caches from them.
 
     switch_jax tasks                    lists what can be read here, and the rest by families
-    switch_jax tasks 'glue*'            lists the tasks and mixtures whose names are like that
+    switch_jax tasks 'glue*'            lists the tasks and mixtures whose names match
     switch_jax tasks NAME               shows examples as the model sees them
     switch_jax tasks vocabulary NAME --size 8000 --output FILE
                                         trains a SentencePiece vocabulary on its text

@@ -139,7 +139,7 @@ class ModelConfig:
             num_selected_experts=COUNT,
             ntlb_rounds=COUNT,
             shared_expert_mlp_dim=size,
-            second_expert_threshold=Range(0, 1, is_open="least"),
+            second_expert_threshold=Range(0, 1, excluded_end="least"),
             sparse_step=layers,
             group_size=COUNT,
             decoder_group_size=COUNT,

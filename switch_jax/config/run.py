@@ -23,14 +23,15 @@ class RunConfig:
         as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), one of its
         checkpoints, MODEL_DIR/checkpoints/STEP, the folder of a Hugging Face model, or a
         checkpoint of T5X. Steps, guard and data start anew. None: from scratch.
-      upcycle: the model has experts, and `initial_checkpoint_path` is of the dense model without
-        them, whose feed-forward layers all experts start as copies of. 'copy': the router's gate
-        makes the layer's output smaller at first; 'scaled_copy': the output is that of the dense
-        model; see `conversion.upcycling`. None: the checkpoint is of the model itself.
-      upcycle_noise: standard deviation of what is added to each matrix of each expert then,
-        relative to the root mean square of the matrix.
-      keep_optimizer_state: the optimiser too goes on from `initial_checkpoint_path`, a run's, with
-        its count of updates, which the learning rate follows. False: it starts anew.
+      upcycle: start a model with experts from a dense one: every expert begins as a copy of the
+        dense feed-forward layer in `initial_checkpoint_path`. 'copy': the router's gate makes the
+        layer's output smaller at first; 'scaled_copy': the output is that of the dense model; see
+        `conversion.upcycling`. None: the checkpoint is of the model itself.
+      upcycle_noise: standard deviation of the noise added to each expert matrix, relative to the
+        matrix's root mean square.
+      keep_optimizer_state: also load the optimiser's state from `initial_checkpoint_path`, which
+        must be a run of switch_jax. The count of updates is kept, so the schedule continues. False:
+        the optimiser starts anew.
       random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
         own.
       log_period: steps between records of training.

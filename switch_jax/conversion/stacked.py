@@ -1,7 +1,8 @@
 """How a parameter of ours lies in the tensors of another format.
 
-Other formats have a tensor for each layer, and for each expert of a layer. Ours has one array for a
-layer's place in a block: that of all blocks stacked, and of all their experts (`model.stack`).
+Other formats have a tensor for each layer, and for each expert of a layer. Here one array holds a
+parameter of the same layer of every block, stacked on axis 0, and of every expert, on axis 1
+(`model.stack`).
 """
 
 import dataclasses

@@ -29,6 +29,7 @@ With TensorFlow:
 - `vocabularies`: vocabularies by name or file.
 - `vocabulary_training`: training a SentencePiece vocabulary.
 - `caching`: writing the caches of tasks.
-- `task_preview`: tasks and their examples as text.
+- `task_list`: the registered tasks, as text.
+- `task_preview`: examples of a task, as text.
 - `seqio_internals`: the parts of seqio without a public name.
 """

@@ -12,11 +12,11 @@ def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
     """A batch of padding; `train_batches.TrainBatches` describes its arrays."""
     inputs, targets = ((batch_size, lengths[name]) for name in ("inputs", "targets"))
     return {
-        "encoder_tokens": np.zeros(inputs, np.int32),
-        "encoder_segments": np.zeros(inputs, np.int32),
+        "encoder_input_tokens": np.zeros(inputs, np.int32),
+        "encoder_segment_ids": np.zeros(inputs, np.int32),
         "decoder_input_tokens": np.zeros(targets, np.int32),
         "decoder_target_tokens": np.zeros(targets, np.int32),
-        "decoder_segments": np.zeros(targets, np.int32),
+        "decoder_segment_ids": np.zeros(targets, np.int32),
         "decoder_loss_weights": np.zeros(targets, np.float32),
     }
 
@@ -32,8 +32,8 @@ def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
       examples: each with 'inputs' and 'targets', int32 [L]; what does not fit is cut off.
     """
     features = (
-        ("inputs", "encoder_tokens", "encoder_segments"),
-        ("targets", "decoder_target_tokens", "decoder_segments"),
+        ("inputs", "encoder_input_tokens", "encoder_segment_ids"),
+        ("targets", "decoder_target_tokens", "decoder_segment_ids"),
     )
     for feature, tokens_name, segments_name in features:
         tokens, segments = batch[tokens_name][row], batch[segments_name][row]
@@ -45,4 +45,4 @@ def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
             if feature == "targets":
                 batch["decoder_input_tokens"][row, start + 1 : stop] = ids[:-1]
             start = stop
-    batch["decoder_loss_weights"][row] = batch["decoder_segments"][row] > 0
+    batch["decoder_loss_weights"][row] = batch["decoder_segment_ids"][row] > 0

@@ -92,7 +92,7 @@ def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
 
 def check_streams(config: DataConfig, batch_size: int) -> None:
     """Raises UserError where the batch does not divide over the streams."""
-    if batch_size <= 0 or config.data_streams <= 0 or batch_size % config.data_streams:
+    if batch_size % config.data_streams:
         raise UserError(
             f"batch size {batch_size} does not divide over {config.data_streams} streams of data; "
             f"set DATA_STREAMS to a divisor of {batch_size}"

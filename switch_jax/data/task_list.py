@@ -22,11 +22,11 @@ def task_list(pattern: str = "*") -> str:
       pattern: of the names, as 'glue*'; '*': all, and of a large family one line for all names.
 
     Raises:
-      UserError: no name is like that.
+      UserError: no name matches it.
     """
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
-        raise UserError(f"no task or mixture is like {pattern!r}: `switch_jax tasks` lists all")
+        raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
     splits = {name: _splits_here(name) for name in found}
     here = [name for name in found if splits[name]]
     rest = [name for name in found if not splits[name]]

@@ -16,8 +16,8 @@ from switch_jax.data.task_examples import TaskExamples
 class TrainBatches:
     """The global batches of a run, without end; they do not depend on the hosts and devices.
 
-    A batch is a dictionary of encoder_tokens, encoder_segments int32 [B, L_inputs];
-    decoder_input_tokens, decoder_target_tokens, decoder_segments int32 [B, L_targets];
+    A batch is a dictionary of encoder_input_tokens, encoder_segment_ids int32 [B, L_inputs];
+    decoder_input_tokens, decoder_target_tokens, decoder_segment_ids int32 [B, L_targets];
     decoder_loss_weights float32 [B, L_targets]. Segments number the examples of a row from 1; 0 is
     padding. Stream i of K gives rows i B / K to (i + 1) B / K. A host reads only the streams whose
     rows it needs; the other rows are padding.
@@ -30,7 +30,7 @@ class TrainBatches:
         position: Position | None = None,
         needed_rows: Sequence[int] | None = None,
     ) -> None:
-        """Opens the streams.
+        """Sets up the streams; their files are opened by the first `next`.
 
         Args:
           opened: what to read.

@@ -25,9 +25,9 @@ from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
 class CheckpointEvaluator:
     """Evaluates checkpoints one by one, and reuses the records of earlier evaluations.
 
-    It writes to `MODEL_DIR/eval`: `metrics.jsonl`, TensorBoard, with the inputs, targets and
-    predictions of the examples `predictions/TASK-SPLIT-STEP.jsonl`, and of a Switch model with the
-    tokens of each expert `expert_tokens/TASK-SPLIT-STEP.jsonl`. It does not take the lock of the
+    It writes to `MODEL_DIR/eval`: `metrics.jsonl` and TensorBoard; the inputs, targets and
+    prediction of each example in `predictions/TASK-SPLIT-STEP.jsonl`; for a Switch model, the
+    tokens of each expert in `expert_tokens/TASK-SPLIT-STEP.jsonl`. It does not take the lock of the
     run, which may still be training.
     """
 

@@ -10,7 +10,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
-from switch_jax.model import bind, cast_blocks
+from switch_jax.model import bind, cast_blocks, model_inputs
 from switch_jax.train_step.loss import token_sums
 
 _MAX_TOKENS = 2**20
@@ -141,13 +141,7 @@ def make_score(model: ModelConfig) -> Callable[[Any, dict[str, jax.Array]], jax.
     """
 
     def score(parameters: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        output = bind(model, parameters)(
-            batch["encoder_tokens"],
-            batch["decoder_input_tokens"],
-            batch["encoder_segments"],
-            batch["decoder_segments"],
-            deterministic=True,
-        )
+        output = bind(model, parameters)(**model_inputs(batch), deterministic=True)
         targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
         return -jax.vmap(token_sums)(output.logits, targets, weights).cross_entropy
 

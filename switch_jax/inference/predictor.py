@@ -60,7 +60,7 @@ class Predictor:
         for start, batch, count in self._batches(examples):
             example_ids = first_id + start + np.arange(self._batch_size, dtype=np.int32)
             arrays = put_batch({**batch, "example_ids": example_ids}, self._mesh)
-            names = "encoder_tokens", "encoder_segments", "example_ids"
+            names = "encoder_input_tokens", "encoder_segment_ids", "example_ids"
             decoded = self._decode(parameters, *(arrays[name] for name in names))
             best = decoded.tokens[:count, 0], decoded.scores[:count, 0]  # [count, L], [count]
             for tokens, score in zip(*jax.device_get(best), strict=True):

@@ -17,15 +17,15 @@ from switch_jax.data.vocabularies import piece
 from switch_jax.errors import UserError
 from switch_jax.inference.input_records import check_characters, encode
 from switch_jax.inference.interactive import InteractiveModel
-from switch_jax.model import bind
+from switch_jax.model import bind, model_inputs
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.units import aligned
 
 # By stack: what it reads of a batch, its segments there, and the feature that they are made of.
 READ = {
-    "encoder": ("encoder_tokens", "encoder_segments", "inputs"),
-    "decoder": ("decoder_input_tokens", "decoder_segments", "targets"),
+    "encoder": ("encoder_input_tokens", "encoder_segment_ids", "inputs"),
+    "decoder": ("decoder_input_tokens", "decoder_segment_ids", "targets"),
 }
 
 
@@ -127,8 +127,7 @@ def expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, 
     """`Transformer.choose_experts` as a function of parameters and batch; once compiled, kept."""
 
     def choose(parameters: Any, batch: dict[str, jax.Array]) -> Any:
-        names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"
-        return bind(config, parameters).choose_experts(*(batch[name] for name in names))
+        return bind(config, parameters).choose_experts(**model_inputs(batch))
 
     return jax.jit(choose, out_shardings=replicated(mesh))
 

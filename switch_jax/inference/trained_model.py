@@ -1,4 +1,4 @@
-"""A model with its parameters' place, prepared for inference."""
+"""The config, mesh and parameter shapes of a run, prepared for inference."""
 
 import dataclasses
 from pathlib import Path

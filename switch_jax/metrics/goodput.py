@@ -79,7 +79,7 @@ class InputBound:
             return None
         self._quiet_until = now + self._INTERVAL
         return (
-            f"warning: {data / total:.0%} of the time went into waiting for data; for small data "
-            "set DATA_STREAMS lower in a new run, since each stream begins every epoch by itself; "
-            "else use more host cores, cached tasks (USE_CACHED_TASKS), or larger files"
+            f"warning: {data / total:.0%} of the time went into waiting for data; if the data are "
+            "small, start a new run with fewer DATA_STREAMS (each stream starts every epoch by "
+            "itself); otherwise use more host cores, USE_CACHED_TASKS, or larger files"
         )

@@ -134,8 +134,8 @@ class MetricWriter:
         if invalid and not self._reported_invalid:
             self._reported_invalid = True
             print(
-                f"{self._path}: {len(invalid)} of {lines[-1].number} lines are no records, the "
-                f"first is line {invalid[0]}; they are left as they are, and left out",
+                f"{self._path}: {len(invalid)} of {lines[-1].number} lines are not valid records "
+                f"(first: line {invalid[0]}); they are ignored and stay in the file",
                 file=sys.stderr,
             )
         return [line.record for line in lines if line.record is not None]

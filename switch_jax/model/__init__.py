@@ -7,6 +7,7 @@ from switch_jax.model.functional import (
     cast_blocks,
     init_parameters,
     logical_axes,
+    model_inputs,
 )
 from switch_jax.model.transformer import Transformer
 
@@ -18,4 +19,5 @@ __all__ = [
     "cast_blocks",
     "init_parameters",
     "logical_axes",
+    "model_inputs",
 ]

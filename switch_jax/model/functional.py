@@ -1,6 +1,7 @@
 """The model as functions of its parameters: the nested dict of arrays that checkpoints hold."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -42,6 +43,15 @@ def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
     state = jax.tree.map(lambda leaf: leaf, state)  # a copy
     nnx.replace_by_pure_dict(state, parameters)
     return nnx.merge(graph, state)
+
+
+def model_inputs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The arrays of a batch that the model takes, by the names of its arguments."""
+    names = (
+        "encoder_input_tokens", "decoder_input_tokens",
+        "encoder_segment_ids", "decoder_segment_ids",
+    )  # fmt: skip
+    return {name: batch[name] for name in names}
 
 
 def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:

@@ -36,7 +36,7 @@ class Groups(NamedTuple):
 
     def __str__(self) -> str:
         slots = (
-            f"{self.tokens:,} tokens in a group, {self.slots} slots an expert (capacity factor "
+            f"{self.tokens:,} tokens in a group, {self.slots} slots per expert (capacity factor "
             f"{self.capacity_factor:.4g})"
         )
         if self.expected_drop is None:
@@ -98,7 +98,7 @@ def _warning_of_few_slots(stack: str, groups: Groups) -> str | None:
         return None
     return (
         f"each token has {groups.choices} experts, and the {stack} {groups.capacity_factor:.4g} "
-        f"slots a token: {_percent(groups.expected_drop)} of evenly routed choices are dropped; "
+        f"slots per token: {_percent(groups.expected_drop)} of evenly routed choices are dropped; "
         f"TRAIN_EXPERT_CAPACITY_FACTOR={1.25 * groups.choices:g} has room for them"
     )
 

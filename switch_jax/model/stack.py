@@ -226,7 +226,8 @@ class Stack(nnx.Module):
 
     def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
         self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
-        # A key for each layer: what is not the experts' starts as in the dense model of this seed.
+        # One key for each layer, so that all parameters outside the experts start as in the dense
+        # model with this seed.
         keys = jax.random.split(rngs.params(), num_layers).reshape(-1, config.layers_per_block)
         self.blocks = stacked(lambda keys: Block(config, decoder, keys), keys)
         self.final_norm = RMSNorm(config)
@@ -374,9 +375,9 @@ class Stack(nnx.Module):
 
 
 def _of_routers(by_router: list[Any]) -> Any:
-    """For each router of a block arrays [blocks, ...] -> arrays [blocks x routers of a block, ...].
+    """Joins the results of a block's routers; None where there are none.
 
-    None where there are no routers.
+    A tree for each router, of arrays [blocks, ...] -> one tree, of arrays [blocks * routers, ...].
     """
     if len(by_router) < 2:
         return by_router[0] if by_router else None

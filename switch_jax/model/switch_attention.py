@@ -23,8 +23,8 @@ class SwitchAttention(Experts):
     """
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
-        # As many keys as dense attention takes for query, key and value: what is not the experts'
-        # then starts as in the dense model of this seed.
+        # Draws three keys, as `Attention` does for query, key and value, so that all parameters
+        # outside the experts start as in the dense model with this seed.
         own_key, *_ = (rngs.params() for _ in range(3))
         own_rngs = nnx.Rngs(params=own_key)
         super().__init__(config, decoder, own_rngs)

@@ -64,10 +64,10 @@ class Transformer(nnx.Module):
 
     def __call__(
         self,
-        encoder_tokens: jax.Array,
+        encoder_input_tokens: jax.Array,
         decoder_input_tokens: jax.Array,
-        encoder_segments: jax.Array,
-        decoder_segments: jax.Array,
+        encoder_segment_ids: jax.Array,
+        decoder_segment_ids: jax.Array,
         *,
         deterministic: bool,
         key: jax.Array | None = None,
@@ -75,28 +75,28 @@ class Transformer(nnx.Module):
         """Predicts each target token from the inputs and the target tokens before it.
 
         Args:
-          encoder_tokens: [B, M] int32 ids.
+          encoder_input_tokens: [B, M] int32 ids.
           decoder_input_tokens: [B, L] int32 ids, the targets shifted right.
-          encoder_segments, decoder_segments: [B, M], [B, L] int32, the packed example that a token
-            belongs to, counted from 1; 0 = padding.
+          encoder_segment_ids, decoder_segment_ids: [B, M], [B, L] int32, the packed example that a
+            token belongs to, counted from 1; 0 = padding.
           deterministic: True = evaluation: no dropout, no jitter, the evaluation capacity factor.
           key: for dropout and jitter in training.
         """
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
         inputs, targets = self.token_embedding(
-            encoder_tokens, decoder_input_tokens
+            encoder_input_tokens, decoder_input_tokens
         )  # [B, M, D], [B, L, D]
         memory, encoder_statistics = self.encoder(
             inputs,
-            encoder_segments,
+            encoder_segment_ids,
             deterministic=deterministic,
             key=encoder_key,
         )  # [B, M, D]
         x, decoder_statistics = self.decoder(
             targets,
-            decoder_segments,
+            decoder_segment_ids,
             memory,
-            encoder_segments,
+            encoder_segment_ids,
             deterministic=deterministic,
             key=decoder_key,
         )  # [B, L, D]
@@ -104,21 +104,19 @@ class Transformer(nnx.Module):
 
     def choose_experts(
         self,
-        encoder_tokens: jax.Array,
+        encoder_input_tokens: jax.Array,
         decoder_input_tokens: jax.Array,
-        encoder_segments: jax.Array,
-        decoder_segments: jax.Array,
+        encoder_segment_ids: jax.Array,
+        decoder_segment_ids: jax.Array,
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """The experts of each token and their gates in both stacks; see `Stack.choose_experts`.
 
-        Args:
-          encoder_tokens, decoder_input_tokens, encoder_segments, decoder_segments: as for
-            `__call__`.
+        The arguments are those of `__call__`.
         """
-        inputs, targets = self.token_embedding(encoder_tokens, decoder_input_tokens)
-        memory, by_encoder = self.encoder.choose_experts(inputs, encoder_segments)  # [B, M, D]
+        inputs, targets = self.token_embedding(encoder_input_tokens, decoder_input_tokens)
+        memory, by_encoder = self.encoder.choose_experts(inputs, encoder_segment_ids)  # [B, M, D]
         _, by_decoder = self.decoder.choose_experts(
-            targets, decoder_segments, memory, encoder_segments
+            targets, decoder_segment_ids, memory, encoder_segment_ids
         )
         return {"encoder": by_encoder, "decoder": by_decoder}
 

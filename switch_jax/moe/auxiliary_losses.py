@@ -27,8 +27,8 @@ def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     return per_group.sum() / jnp.maximum(real_tokens.sum(), 1.0)
 
 
-def bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) -> jax.Array:
-    """The load-balancing loss as a number whose only gradient is `excess`, by the router's bias.
+def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) -> jax.Array:
+    """`loss`, with another gradient: `excess` by the router's bias, and 0 by everything else.
 
     So the biases get their update (Wang et al. 2024, arXiv 2408.15664, Algorithm 1) where each
     parameter does, from gradients that are summed over microbatches and devices. The optimiser

@@ -108,7 +108,7 @@ def check_divisibility(
     num_experts: int,
     group_size: int,
     mesh_shape: Mapping[str, int],
-    macro: str = "GROUP_SIZE",
+    macro: str,
 ) -> None:
     """Checks that experts and groups divide over the mesh.
 
@@ -118,7 +118,7 @@ def check_divisibility(
       num_experts: E.
       group_size: the largest number of tokens in a group.
       mesh_shape: devices by mesh axis.
-      macro: the gin macro that sets `group_size`: the encoder has one, the decoder another.
+      macro: what messages call `group_size`: the encoder has one gin macro, the decoder another.
 
     Raises:
       UserError: they do not; the message has the equation with the numbers.

@@ -100,7 +100,7 @@ def switch_ffn(
       valid: [B, L] bool, False on padding, which takes no slot and counts in no statistic.
       weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
         With a `router_bias` the gradient of the statistic `load_balance_loss` is not that of the
-        loss, but what the bias is updated by; see `auxiliary_losses.bias_gradient`.
+        loss, but what the bias is updated by; see `auxiliary_losses.with_bias_gradient`.
       config: see `SwitchConfig`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       key: for the policies, jitter and expert dropout; None = argmax, all choices, and no noise
@@ -117,7 +117,8 @@ def switch_ffn(
     """
     mesh = current_mesh()
     batch, length, _ = x.shape
-    check_divisibility(batch, length, config.num_experts, config.group_size, mesh.shape)
+    size = config.group_size
+    check_divisibility(batch, length, config.num_experts, size, mesh.shape, "group_size")
     rows, whole = PartitionSpec(BATCH), PartitionSpec()
     in_specs = rows, rows, partition_specs(weights, mesh.shape), whole, whole
     layer = jax.shard_map(

@@ -16,9 +16,8 @@ def assign_in_rounds(
     after the last round is dropped. The gate is the probability of the expert that is used; `load`
     counts first choices.
 
-    A slot that an earlier token asks for in a later round may be taken by a later token in an
-    earlier one. So in a decoder, within a group, a token's expert depends on the tokens after it,
-    as in Mesh TensorFlow.
+    A later token can take a slot in round 1 that an earlier token asks for only in round 2. So in a
+    decoder, within a group, a token's expert depends on the tokens after it, as in Mesh TensorFlow.
 
     Args:
       choices: [G, R, S] int32, different experts for each token, one for each round.

@@ -75,6 +75,6 @@ def gumbel(bits: NoiseBits) -> jax.Array:
 
 
 def _hash(x: jax.Array) -> jax.Array:
-    """A hash of 32 bits; the multipliers and shifts are those of MurmurHash3's finaliser."""
+    """MurmurHash3's finaliser without its last shift: `noise` uses the high bits only."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     return (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)

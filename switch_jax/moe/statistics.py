@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from switch_jax.moe.auxiliary_losses import bias_gradient, load_balance_loss, router_z_loss
+from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss, with_bias_gradient
 from switch_jax.moe.routing import Assignment, by_choice, choice_load
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
@@ -46,7 +46,7 @@ def router_statistics(
       valid: [G_local, S] bool, False on padding.
       capacity: C.
       router_bias: [E] float32; where there is one, `load_balance_loss` has the gradient of
-        `bias_gradient` in place of its own.
+        `with_bias_gradient` in place of its own.
     """
     a = assignment
     real_tokens = valid.sum(dtype=jnp.float32)
@@ -63,7 +63,7 @@ def router_statistics(
         choices = by_choice(a.expert_index)  # [G_local, S] each
         chosen = a.load + sum(choice_load(e, load.size, valid) for e in choices[1:])  # [G_local, E]
         all_load = jnp.sum(chosen / (len(choices) * all_real_tokens), axis=0)  # [E]
-        balance_loss = bias_gradient(balance_loss, router_bias, all_load - share / load.size)
+        balance_loss = with_bias_gradient(balance_loss, router_bias, all_load - share / load.size)
     of_this_device = RouterStatistics(
         load=load,
         importance=jnp.sum(a.importance / all_real_tokens, axis=0),  # [E]

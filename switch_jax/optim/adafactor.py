@@ -15,6 +15,11 @@ import optax
 
 from switch_jax.optim.stacked import map_parameters, num_stacked, square_sum
 
+_DECAY_RATE = 0.8  # the moment's decay at update t (from 1) is 1 - t^-0.8
+_CLIPPING_THRESHOLD = 1.0  # largest RMS of an update, before it is scaled
+_EPSILON = 1e-30  # added to squared gradients
+_MIN_SCALE = 1e-3  # lower bound of the parameter's RMS by which updates are scaled
+
 
 class Moment(NamedTuple):
     """Second moment of one parameter: means over rows and columns, or in full.
@@ -48,10 +53,6 @@ def adafactor(
     axes: Any,
     *,
     is_trained: Callable[[tuple[str, ...]], bool] = lambda names: True,
-    decay_rate: float = 0.8,
-    clipping_threshold: float = 1.0,
-    epsilon: float = 1e-30,
-    minimum_scale: float = 1e-3,
     min_dim_size_to_factor: int = 128,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimiser of T5 and of the Switch Transformers.
@@ -64,10 +65,6 @@ def adafactor(
       axes: the parameters' nested dict with a tuple of logical axis names for each.
       is_trained: whether a parameter with these axes is trained; the others get updates of 0, and
         no state.
-      decay_rate: the moment's decay at update t (from 1) is 1 - t^-decay_rate.
-      clipping_threshold: largest RMS of an update, before it is scaled.
-      epsilon: added to squared gradients.
-      minimum_scale: lower bound of the parameter's RMS by which updates are scaled.
       min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
 
@@ -97,29 +94,29 @@ def adafactor(
         if not is_trained(names):
             return jnp.full_like(parameter, -0.0), moment
         own_axes = tuple(range(num_stacked(names), parameter.ndim))
-        decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -decay_rate
+        decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -_DECAY_RATE
         gradient = gradient.astype(jnp.float32)
         square = jnp.square(gradient)
         if moment.full is None:
-            column = decay * moment.column + (1 - decay) * (square.mean(-2) + epsilon)
+            column = decay * moment.column + (1 - decay) * (square.mean(-2) + _EPSILON)
             column_factor = jax.lax.rsqrt(column)[..., None, :]
             # The mean square of the update g / sqrt(row / mean(row) * column), computed from its
             # rows: computed from the update itself, the update would be written out once more.
             weighted = jnp.mean(jnp.square(gradient * column_factor), axis=-1)
-            row = decay * moment.row + (1 - decay) * (square.mean(-1) + epsilon)
+            row = decay * moment.row + (1 - decay) * (square.mean(-1) + _EPSILON)
             full, row_mean = None, row.mean(-1)
             mean_square = row_mean * jnp.mean(weighted / row, axis=-1)
             update = gradient * jax.lax.rsqrt(row)[..., None] * column_factor
             factor = jnp.sqrt(row_mean)
         else:
             row, column = None, None
-            full = decay * moment.full + (1 - decay) * (square + epsilon)
+            full = decay * moment.full + (1 - decay) * (square + _EPSILON)
             update = gradient * jax.lax.rsqrt(full)
             mean_square = jnp.mean(square / full, axis=own_axes)
             factor = jnp.float32(1.0)
-        clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / clipping_threshold)
+        clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / _CLIPPING_THRESHOLD)
         size = float(math.prod(parameter.shape[num_stacked(names) :]))
-        scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), minimum_scale)
+        scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), _MIN_SCALE)
         factor = -learning_rate(count) * scale / clip * factor
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
         update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not

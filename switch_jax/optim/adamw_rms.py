@@ -9,6 +9,8 @@ import optax
 
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
 
+_MIN_RMS = 1e-3  # of a parameter, by which its updates are scaled
+
 
 class ScaledState(NamedTuple):
     """`inner`: of what makes the updates; `square_sum`: [stacked axes] of each parameter."""
@@ -21,7 +23,6 @@ def scale_by_parameter_rms(
     scaled: optax.GradientTransformation,
     finish: optax.GradientTransformation,
     axes: Any,
-    minimum: float = 1e-3,
 ) -> optax.GradientTransformationExtraArgs:
     """The updates of `scaled`, times the RMS of their parameter, and then `finish`.
 
@@ -33,7 +34,6 @@ def scale_by_parameter_rms(
       scaled: such as `optax.scale_by_adam`.
       finish: weight decay and learning rate; the parameters change by what it returns.
       axes: the parameters' logical axes.
-      minimum: lower bound of the RMS.
     """
 
     def init(parameters: Any) -> ScaledState:
@@ -42,7 +42,7 @@ def scale_by_parameter_rms(
 
     def scale(names: Names, update: jax.Array, squares: jax.Array) -> jax.Array:
         own = update.shape[num_stacked(names) :]
-        rms = jnp.maximum(jnp.sqrt(squares / math.prod(own)), minimum)
+        rms = jnp.maximum(jnp.sqrt(squares / math.prod(own)), _MIN_RMS)
         return update * rms.reshape(*rms.shape, *[1] * len(own))
 
     def update(

@@ -92,8 +92,8 @@ def _with_adam(
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW, AdamW scaled by the parameters' RMS, or Muon with AdamW for what is no matrix.
 
-    Weights decay where they are matrices between features: of the embedding, rows of rare tokens
-    would fade between their appearances.
+    Weight decay applies only to matrices between features. In the embedding it would shrink the
+    rows of rare tokens at every step.
     """
     optimizer = config.optimizer
 
@@ -123,7 +123,7 @@ def _with_adam(
 def _skippable(
     inner: optax.GradientTransformationExtraArgs, name: str
 ) -> optax.GradientTransformationExtraArgs:
-    """With `skip`; the state is {name: state}, so that a checkpoint says whose it is."""
+    """Adds `skip`. The state is {name: state}, so a checkpoint names its optimiser."""
 
     def init(parameters: Any) -> Any:
         return {name: inner.init(parameters)}

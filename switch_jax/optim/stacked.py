@@ -22,7 +22,10 @@ def num_stacked(names: Names) -> int:
 
 
 def is_matrix(names: Names) -> bool:
-    """Whether each is a matrix between features, experts and routers too: no table, no logits."""
+    """Whether a layer's or an expert's parameter is a matrix from features to features.
+
+    Those of experts and routers are; the embedding, the logits and the position bias are not.
+    """
     return len(own_names(names)) == 2 and not {"vocab", "relpos_buckets"} & set(names)
 
 

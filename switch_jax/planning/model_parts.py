@@ -12,10 +12,9 @@ MODEL_PARTS = (
     "attention",
     "dense_ffn",
     "logits",
-    "embedding",
     TEACHER,
 )
-OTHER = "other"  # norms, residuals and copies
+OTHER = "other"  # embedding, norms, residuals and copies
 _SCOPES = re.compile("|".join(rf"\b{part}\b" for part in MODEL_PARTS))
 
 

@@ -32,7 +32,7 @@ def table(plan: Plan) -> str:
         _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
         _row("  temporaries", _gib(costs.temporaries_bytes)),
         _row("  program", _gib(costs.program_bytes)),
-        _row("model FLOPs", f"{count(plan.model_flops)} a step, all chips"),
+        _row("model FLOPs", f"{count(plan.model_flops)} per step, all chips"),
         _row(
             "compiled FLOPs",
             f"{count(costs.compiled_flops)}, {costs.compiled_flops / plan.model_flops:.3f} times "
@@ -40,7 +40,7 @@ def table(plan: Plan) -> str:
         ),
         _row(
             "estimated cycles",
-            f"{costs.estimated_cycles:,} a device and step, of which "
+            f"{costs.estimated_cycles:,} per device and step, of which "
             f"{costs.scheduled_cycles:,} are counted in the schedule",
         ),
     ]

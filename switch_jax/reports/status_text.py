@@ -56,7 +56,8 @@ def health(status: Status) -> list[str]:
     if training and status.spent["data"] > MAX_WAITING * training:
         waiting = percent(status.spent["data"] / training)
         found.append(
-            f"{waiting} of the time waited for data (small data: fewer DATA_STREAMS in a new run)"
+            f"{waiting} of the time was spent waiting for data (if they are small: fewer "
+            "DATA_STREAMS in a new run)"
         )
     if status.skipped_steps:
         found.append(f"bad steps skipped: {status.skipped_steps:,}")
@@ -100,7 +101,7 @@ def _speed(status: Status) -> str:
         return "-"
     text = f"{count(status.tokens_per_second)} tokens/s"
     chip = status.tokens_per_second_per_chip
-    return text if chip is None else f"{text}, {count(chip)} a chip"
+    return text if chip is None else f"{text}, {count(chip)} per chip"
 
 
 def _goodput(status: Status) -> str:

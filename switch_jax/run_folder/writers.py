@@ -56,7 +56,7 @@ def write_description(
       facts: the fields of run.json, without `name` and `initial_checkpoint`.
       start: the checkpoint that a new run starts from. Where the run has a checkpoint of its own,
         run.json keeps the one that it names.
-      config_text: the operative gin config; "" leaves the file as it is.
+      config_text: the operative gin config.
 
     Raises:
       UserError: they cannot be written.
@@ -68,8 +68,7 @@ def write_description(
     }
     with explain_write_errors(f"MODEL_DIR {str(folder)!r}"):
         atomic_write(folder.description, json.dumps(description, indent=2) + "\n")
-        if config_text:
-            atomic_write(folder.config, config_text)
+        atomic_write(folder.config, config_text)
 
 
 def _initial_checkpoint(folder: RunFolder[Path], start: Path | None) -> str | None:
@@ -109,7 +108,7 @@ def write_bad_batch(
       UserError: it cannot be written.
     """
     path = folder.bad_batch(number, process)
-    here = batch["encoder_segments"].any(1)
+    here = batch["encoder_segment_ids"].any(1)
     rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
     with explain_write_errors(path):
         path.parent.mkdir(exist_ok=True)

@@ -44,7 +44,8 @@ def connect(
     Args:
       coordinator_address: host:port of process 0. None: `jax.distributed.initialize` finds it, on
         Cloud TPU, GKE, Slurm and Open MPI.
-      process_count, process_index: the same.
+      process_count, process_index: the number of processes and the index of this one. None: found
+        by the platform too.
       local_cpu_devices: virtual CPU devices of this process, if there are only CPUs.
 
     Raises:

@@ -24,21 +24,27 @@ PARAMETERS = load_file(FOLDER / "parameters.safetensors")
 TOKENIZER = SentencePieceProcessor(model_file=str(FOLDER / "spiece.model"))
 
 
-def generate(texts: Sequence[str]) -> list[str]:
-    """An output for each text. Compiles once for each number of rows."""
+def generate(texts: Sequence[str], first_id: int = 0) -> list[str]:
+    """An output for each text. Compiles once for each number of rows.
+
+    What is sampled for a text depends on its id: `first_id` plus its place in `texts`.
+    """
     multiple = SETTINGS["batch_multiple"]
     rows = max(1, -(-len(texts) // multiple)) * multiple
     tokens = np.zeros((rows, SETTINGS["input_length"]), np.int32)  # 0 is padding
     for row, text in zip(tokens, texts, strict=False):
         ids = [*TOKENIZER.encode(text)[: len(row) - 1], TOKENIZER.eos_id()]
         row[: len(ids)] = ids
-    outputs, _ = PREDICT(PARAMETERS, tokens, np.arange(rows, dtype=np.int32))
+    outputs, _ = PREDICT(PARAMETERS, tokens, first_id + np.arange(rows, dtype=np.int32))
     return [TOKENIZER.decode(ids) for ids in np.asarray(outputs)[: len(texts)].tolist()]
 
 
 if __name__ == "__main__":
     lines = (line.rstrip("\n") for line in sys.stdin)
-    while batch := list(itertools.islice(lines, ROWS)):
+    for first_id in itertools.count(0, ROWS):
+        batch = list(itertools.islice(lines, ROWS))
+        if not batch:
+            break
         # Filled up, so that it is compiled once.
-        for output in generate([*batch, *[""] * (ROWS - len(batch))])[: len(batch)]:
+        for output in generate([*batch, *[""] * (ROWS - len(batch))], first_id)[: len(batch)]:
             print(output, flush=True)

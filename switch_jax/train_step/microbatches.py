@@ -94,8 +94,8 @@ def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
     Microbatch i takes every `parts`-th of these groups, from the i-th on. So the rows that a device
     needs of each microbatch are among the rows that it has of the batch.
     """
-    batch_size, length = batch["encoder_tokens"].shape
-    lengths = (length, batch["decoder_segments"].shape[1])
+    batch_size, length = batch["encoder_input_tokens"].shape
+    lengths = (length, batch["decoder_segment_ids"].shape[1])
     rows = math.lcm(*(rows_together(model, batch_size, lengths) for model in models))
 
     def split_array(x: jax.Array) -> jax.Array:

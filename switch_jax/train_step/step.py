@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from switch_jax.config import Config, LossConfig, ModelConfig
-from switch_jax.model import bind, logical_axes
+from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.model.transformer import Output
 from switch_jax.moe import RouterStatistics
 from switch_jax.train_step.bad_step_guard import judge
@@ -19,8 +19,8 @@ from switch_jax.train_step.microbatches import Batch, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
 
-# Added to the signal of a host that has no batch. It passes padding, and all hosts learn from the
-# signal that the step must not be done.
+# A host without a batch passes padding and adds this to its signal. From this value on, every host
+# leaves its state unchanged.
 NO_STEP = 4
 
 
@@ -154,8 +154,8 @@ def make_train_step(
         teacher_logits: jax.Array | None,
     ) -> tuple:
         output, targets = _forward(model, parameters, part, deterministic=False, key=key)
-        encoder_share = _real(part["encoder_segments"]) / totals.encoder
-        decoder_share = _real(part["decoder_segments"]) / totals.decoder
+        encoder_share = _real(part["encoder_segment_ids"]) / totals.encoder
+        decoder_share = _real(part["decoder_segment_ids"]) / totals.decoder
         encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
         decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
         cross_entropy, soft = targets.cross_entropy, None
@@ -196,8 +196,8 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
         totals = _Totals(
             jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
-            jnp.maximum(_real(batch["encoder_segments"]), 1.0),
-            jnp.maximum(_real(batch["decoder_segments"]), 1.0),
+            jnp.maximum(_real(batch["encoder_segment_ids"]), 1.0),
+            jnp.maximum(_real(batch["decoder_segment_ids"]), 1.0),
         )
         if num_microbatches == 1:
             gradients, sums = gradient(state.parameters, teacher, batch, totals, key)
@@ -262,7 +262,7 @@ def batch_hash(batch: Batch) -> jax.Array:
         x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
         return jnp.sum(x ^ (x >> 16), dtype=jnp.uint32)
 
-    return mixed(batch["encoder_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
+    return mixed(batch["encoder_input_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
 
 
 def make_eval_step(model: ModelConfig, is_content: np.ndarray) -> Callable[[Any, Batch], EvalSums]:
@@ -285,7 +285,7 @@ def make_eval_step(model: ModelConfig, is_content: np.ndarray) -> Callable[[Any,
 
 def _routed(output: Output, batch: Batch) -> RoutedTokens | None:
     """Of the routers of both stacks."""
-    stacks = [(output.encoder, "encoder_segments"), (output.decoder, "decoder_segments")]
+    stacks = [(output.encoder, "encoder_segment_ids"), (output.decoder, "decoder_segment_ids")]
     parts = [(r.dropped, _real(batch[s])) for r, s in stacks if r is not None]  # dropped: [N]
     if not parts:
         return None
@@ -310,14 +310,7 @@ def _forward(
 def _output(
     model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
 ) -> Output:
-    return bind(model, parameters)(
-        batch["encoder_tokens"],
-        batch["decoder_input_tokens"],
-        batch["encoder_segments"],
-        batch["decoder_segments"],
-        deterministic=deterministic,
-        key=key,
-    )
+    return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
 
 
 def _real(segments: jax.Array) -> jax.Array:

@@ -74,7 +74,7 @@ def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]
         if saved.position.moved:
             lines.append(
                 "it was saved by a version of switch_jax that read the data in another order: each "
-                "stream goes on at the beginning of its next epoch, in the order of now"
+                "stream goes on at the beginning of its next epoch, in the current order"
             )
     elif prepared.warm_start:
         lines.append(describe_warm_start(config, prepared.warm_start))

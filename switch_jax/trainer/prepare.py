@@ -57,13 +57,12 @@ class Prepared:
     validation_tasks: OpenedTasks | None
 
 
-def prepare(config: Config, config_text: str = "") -> Prepared:
+def prepare(config: Config, config_text: str) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Args:
       config: the run.
-      config_text: the config as gin text with its macros, which messages name; empty: without
-        macros.
+      config_text: the config as gin text, whose macros messages name.
 
     Raises:
       UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
@@ -79,7 +78,7 @@ def prepare(config: Config, config_text: str = "") -> Prepared:
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
-    saved = find_saved_run(config, state, config_text or config.as_gin())
+    saved = find_saved_run(config, state, config_text)
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
     return Prepared(config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks)

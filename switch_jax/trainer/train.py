@@ -32,7 +32,7 @@ from switch_jax.trainer.status_file import StatusFile
 from switch_jax.trainer.warm_start import origin
 
 
-def train(config: Config, config_text: str = "") -> TrainState:
+def train(config: Config, config_text: str | None = None) -> TrainState:
     """Trains from the newest checkpoint in the run's folder, or from the start, to the last step.
 
     A run that was stopped and started again gives the same parameters as one that was not, bit for
@@ -43,7 +43,7 @@ def train(config: Config, config_text: str = "") -> TrainState:
     Args:
       config: the run.
       config_text: the config as gin text with its macros, which is written to the run's folder as
-        `config.gin`; empty: without macros.
+        `config.gin`; None: the config without macros.
 
     Returns:
       The final state.
@@ -53,7 +53,8 @@ def train(config: Config, config_text: str = "") -> TrainState:
         written, or bad steps would not end.
       Stopped: SIGTERM, SIGHUP or SIGINT came; the state is saved.
     """
-    config_text = config_text or config.as_gin()
+    if config_text is None:
+        config_text = config.as_gin()
     prepared = prepare(config, config_text)
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():

@@ -91,8 +91,8 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
     assert main([*command, "--gin.DECODER_GROUP_SIZE=512"]) == 0
     captured = capsys.readouterr()
     # Of 128 tokens 16 come to each of 8 experts: 20 slots.
-    assert "# routing in the encoder: 128 tokens in a group, 20 slots an expert" in captured.out
-    assert "# routing in the decoder: 512 tokens in a group, 80 slots an expert" in captured.out
+    assert "# routing in the encoder: 128 tokens in a group, 20 slots per expert" in captured.out
+    assert "# routing in the decoder: 512 tokens in a group, 80 slots per expert" in captured.out
     (warning,) = captured.err.splitlines()
     assert re.search(
         r"warning: .*the encoder drops 1\.\d+ %.*; GROUP_SIZE=4096 drops 0.00 %", warning

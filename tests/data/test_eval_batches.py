@@ -15,13 +15,13 @@ def test_packed_rows_hold_whole_examples_with_segments():
     (batch,) = eval_batches(validation(TOY), batch_size=4)
     # Examples 1 and 2 share a row; 3 and 4 the next; 5 is alone; the fourth row fills up.
     expected = {
-        "encoder_tokens": [
+        "encoder_input_tokens": [
             [7, 8, 5, 1, 8, 4, 9, 3, 1, 0],
             [6, 1, 2, 2, 2, 2, 2, 2, 1, 0],
             [3, 1, 0, 0, 0, 0, 0, 0, 0, 0],
             [0] * 10,
         ],
-        "encoder_segments": [
+        "encoder_segment_ids": [
             [1, 1, 1, 1, 2, 2, 2, 2, 2, 0],
             [1, 1, 2, 2, 2, 2, 2, 2, 2, 0],
             [1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -39,7 +39,7 @@ def test_packed_rows_hold_whole_examples_with_segments():
             [0, 6, 6, 6, 0, 0, 0],
             [0] * 7,
         ],
-        "decoder_segments": [
+        "decoder_segment_ids": [
             [1, 1, 1, 2, 2, 0, 0],
             [1, 1, 2, 2, 2, 0, 0],
             [1, 1, 1, 1, 0, 0, 0],
@@ -61,11 +61,11 @@ def test_packed_rows_hold_whole_examples_with_segments():
 def test_without_packing_each_example_is_a_row_and_the_last_batch_fills_up_with_zeros():
     config = dataclasses.replace(TOY, pack=False)
     batches = list(eval_batches(validation(config), batch_size=2))
-    assert [batch["encoder_tokens"].shape for batch in batches] == [(2, 10)] * 3
-    np.testing.assert_array_equal(batches[0]["encoder_segments"][0], [1] * 4 + [0] * 6)
+    assert [batch["encoder_input_tokens"].shape for batch in batches] == [(2, 10)] * 3
+    np.testing.assert_array_equal(batches[0]["encoder_segment_ids"][0], [1] * 4 + [0] * 6)
     # The first decoder input is 0 and yet belongs to the example; EOS is the input of nothing.
     np.testing.assert_array_equal(batches[0]["decoder_input_tokens"][0], [0, 3, 9, 0, 0, 0, 0])
-    np.testing.assert_array_equal(batches[0]["decoder_segments"][0], [1, 1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(batches[0]["decoder_segment_ids"][0], [1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(batches[2]["decoder_target_tokens"][0], [6, 6, 6, 1, 0, 0, 0])
     assert all(not array[1].any() for array in batches[2].values())
     assert len(list(eval_batches(validation(config), batch_size=2, num_batches=2))) == 2
@@ -84,7 +84,7 @@ def test_a_mixture_is_evaluated_task_by_task():
     assert opened.names == ["toy_long", "toy_pairs"]
     (batch,) = eval_batches(opened, batch_size=8)
     # The last target before EOS: both of toy_long, the five of toy_pairs, and a row of padding.
-    lengths = batch["decoder_segments"].sum(axis=1)
+    lengths = batch["decoder_segment_ids"].sum(axis=1)
     last = np.take_along_axis(batch["decoder_target_tokens"], lengths[:, None] - 2, axis=1)
     np.testing.assert_array_equal(last[:7, 0], [4, 5, 9, 4, 2, 5, 6])
     assert lengths[7] == 0
@@ -100,4 +100,4 @@ def test_examples_without_inputs_are_left_out():
     config = dataclasses.replace(TOY, mixture_or_task_name="toy_some_empty")
     inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
     (batch,) = eval_batches(validation(config), batch_size=2)
-    np.testing.assert_array_equal(batch["encoder_tokens"], inputs)
+    np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs)

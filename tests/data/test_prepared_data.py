@@ -58,7 +58,7 @@ def test_a_folder_of_an_earlier_version_serves_and_streams(folder):
     seqio.set_tfds_data_dir_override(folder)
     config = DataConfig("mc4.iw", LENGTHS, vocabulary="byte")
     batch, _ = next(TrainBatches(open_tasks(config), 2))
-    assert batch["encoder_tokens"].shape == (2, 64)
+    assert batch["encoder_input_tokens"].shape == (2, 64)
     assert batch["decoder_loss_weights"].any(axis=1).all()
     text = first_examples(dataclasses.replace(config, split="validation"), 1)
     assert text.startswith("mc4.iw, validation")

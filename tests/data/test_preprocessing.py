@@ -71,12 +71,14 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
     found = {
         int(number)
         for batch, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 8)
-        for number in batch["encoder_tokens"][:, 0]
+        for number in batch["encoder_input_tokens"][:, 0]
     }
     assert found == set(range(10, 16))
     assert step.calls == 2  # in blocks
     (batch,) = eval_batches(validation(config), 20)
-    np.testing.assert_array_equal(batch["encoder_tokens"][:18, 0], np.repeat(np.arange(10, 16), 3))
+    np.testing.assert_array_equal(
+        batch["encoder_input_tokens"][:18, 0], np.repeat(np.arange(10, 16), 3)
+    )
     assert step.calls == 2
 
 
@@ -86,8 +88,10 @@ def test_tasks_with_other_steps_share_nothing(tmp_path, register):
         register(f"times_{factor}", tmp_path / "numbers.txt", [counted(factor)])
     for factor in (2, 3):
         config = DataConfig(f"times_{factor}", LENGTHS, pack=False)
-        assert next(TrainBatches(open_tasks(config), 1))[0]["encoder_tokens"][0, 0] == 7 * factor
-        assert next(eval_batches(validation(config), 1))["encoder_tokens"][0, 0] == 7 * factor
+        assert (
+            next(TrainBatches(open_tasks(config), 1))[0]["encoder_input_tokens"][0, 0] == 7 * factor
+        )
+        assert next(eval_batches(validation(config), 1))["encoder_input_tokens"][0, 0] == 7 * factor
 
 
 def test_a_missing_file_of_a_task_of_a_mixture_is_reported_before_reading(tmp_path, register):

@@ -55,7 +55,7 @@ def test_a_family_is_listed_by_a_pattern(folder):
     rows, rest = parts(task_list.task_list("factbook*"))
     known = [name for name in registry.names() if name.startswith("factbook")]
     assert [row[0] for row in rows[1:]] == known and rest == ""
-    with pytest.raises(UserError, match="no task or mixture is like 'no_such\\*'"):
+    with pytest.raises(UserError, match="no task or mixture matches 'no_such\\*'"):
         task_list.task_list("no_such*")
 
 

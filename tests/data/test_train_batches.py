@@ -26,7 +26,7 @@ TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, pack=False)
 def test_a_mixture_keeps_its_rates(numbers):
     config = DataConfig("numbers_mixed", {"inputs": 1, "targets": 1}, data_streams=2)
     batches = itertools.islice(TrainBatches(open_tasks(config), 500), 4)
-    same = [b["encoder_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
+    same = [b["encoder_input_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
     # 2000 draws with p = 3/4: the standard deviation is 0.0097.
     assert np.mean(same) == pytest.approx(0.75, abs=0.04)
 
@@ -59,7 +59,7 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
             own = slice(4 * number, 4 * number + 4)
             expected = {key: array[own] for key, array in batch.items()}
             assert_same({key: array[own] for key, array in found.items()}, expected)
-            others = np.delete(found["encoder_segments"], range(8)[own], axis=0)
+            others = np.delete(found["encoder_segment_ids"], range(8)[own], axis=0)
             assert not others.any()
     # Two hosts stop, and one goes on for both; or one that needs rows of three streams.
     position = Position.from_json(places[-2:])
@@ -71,7 +71,9 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
     odd = TrainBatches(open_tasks(MIXED), 8, position, needed_rows=[1, 2, 7])
     found, _ = next(odd)
     for row in (1, 2, 7):
-        np.testing.assert_array_equal(found["encoder_tokens"][row], whole[2]["encoder_tokens"][row])
+        np.testing.assert_array_equal(
+            found["encoder_input_tokens"][row], whole[2]["encoder_input_tokens"][row]
+        )
 
 
 def test_packed_rows_lose_nothing():
@@ -79,10 +81,10 @@ def test_packed_rows_lose_nothing():
     config = dataclasses.replace(TOY, pack=True, data_streams=1)
     batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)]
     packed = [
-        batch["encoder_tokens"][row][batch["encoder_segments"][row] == segment].tolist()
+        batch["encoder_input_tokens"][row][batch["encoder_segment_ids"][row] == segment].tolist()
         for batch in batches
         for row in range(4)
-        for segment in range(1, batch["encoder_segments"][row].max() + 1)
+        for segment in range(1, batch["encoder_segment_ids"][row].max() + 1)
     ]
     task = task_examples(seqio.TaskRegistry.get("toy_pairs"), length=10)
     read = itertools.islice(task.read(0, Cursor()), len(packed))
@@ -93,13 +95,13 @@ def test_packed_rows_lose_nothing():
 def test_more_streams_than_examples():
     config = dataclasses.replace(TOY, data_streams=8)
     batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 3)]
-    assert all((batch["encoder_segments"][:, 0] == 1).all() for batch in batches)
+    assert all((batch["encoder_segment_ids"][:, 0] == 1).all() for batch in batches)
 
 
 def test_the_seed_decides_the_order():
     def first_rows(seed):
         batch, _ = next(TrainBatches(open_tasks(dataclasses.replace(TOY, random_seed=seed)), 15))
-        return batch["encoder_tokens"]
+        return batch["encoder_input_tokens"]
 
     assert (first_rows(0) == first_rows(0)).all()
     assert (first_rows(0) != first_rows(1)).any()
@@ -144,7 +146,7 @@ def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
     seqio.set_global_cache_dirs([str(tmp_path / "cache")])
     config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached_tasks=True, pack=False)
     batch, _ = next(TrainBatches(open_tasks(config), 1))
-    np.testing.assert_array_equal(batch["encoder_tokens"], [[7, 8, 9, 1, 0, 0]])
+    np.testing.assert_array_equal(batch["encoder_input_tokens"], [[7, 8, 9, 1, 0, 0]])
 
 
 def test_a_task_without_examples_is_an_error_and_not_an_endless_wait():
@@ -161,7 +163,7 @@ def test_examples_without_inputs_are_left_out():
     batches = TrainBatches(open_tasks(config), batch_size=4)
     for _ in range(2):
         batch, position = next(batches)
-        np.testing.assert_array_equal(batch["encoder_tokens"], inputs * 2)
+        np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs * 2)
     assert position.streams[0].draws == 8
 
 

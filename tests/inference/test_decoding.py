@@ -114,12 +114,12 @@ def test_scores_are_sums_over_the_targets(inputs):
     length = rng.integers(1, L + 1, B)
     weights = (np.arange(L) < length[:, None]).astype(np.float32)
     batch = {
-        "encoder_tokens": inputs[0],
-        "encoder_segments": inputs[1],
+        "encoder_input_tokens": inputs[0],
+        "encoder_segment_ids": inputs[1],
         "decoder_input_tokens": np.pad(words, ((0, 0), (1, 0)))[:, :-1],
         "decoder_target_tokens": words,
         "decoder_loss_weights": weights,
-        "decoder_segments": weights.astype(np.int32),
+        "decoder_segment_ids": weights.astype(np.int32),
     }
     scores = jax.jit(make_score(DENSE))(parameters(DENSE), batch)
     all_ = log_probs(DENSE, inputs, words[:, :-1])

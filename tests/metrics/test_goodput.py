@@ -89,7 +89,7 @@ def test_a_tenth_of_waiting_is_no_reason_to_warn(clock):
 
 def test_the_warning_says_how_much_and_what_to_do(clock):
     warning = InputBound(clock).warning(data=5.0, total=20.0)
-    assert "25%" in warning and "for small data set DATA_STREAMS lower" in warning
+    assert "25%" in warning and "start a new run with fewer DATA_STREAMS" in warning
     assert "USE_CACHED_TASKS" in warning and "\n" not in warning
 
 

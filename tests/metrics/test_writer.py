@@ -134,8 +134,8 @@ def test_lines_that_are_no_records_are_left_out_and_said(tmp_path, capsys):
     writer.close()
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(
-        f"{tmp_path}/metrics.jsonl: {len(lines)} of {len(lines) + 2} lines are no records, the "
-        "first is line 1;"
+        f"{tmp_path}/metrics.jsonl: {len(lines)} of {len(lines) + 2} lines are not valid "
+        "records (first: line 1);"
     )
     assert [r["step"] for r in read_metrics(RunFolder(tmp_path)).value] == [1]
 

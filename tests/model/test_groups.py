@@ -30,7 +30,7 @@ def test_each_stack_has_its_own_groups():
     assert groups["decoder"][:3] == (1824, 18, 18 * 128 / 1824)
     assert _percents(groups) == [0.13, 2.44]
     assert str(groups["encoder"]) == (
-        "8,192 tokens in a group, 80 slots an expert (capacity factor 1.25): "
+        "8,192 tokens in a group, 80 slots per expert (capacity factor 1.25): "
         "0.13 % dropped at even routing"
     )
 
@@ -44,16 +44,16 @@ def test_without_a_size_of_its_own_the_decoder_has_the_encoder_s():
 
 
 def test_with_two_experts_a_token_the_dropped_choices_are_told():
-    """2,048 tokens make 4,096 choices; 2.5 slots a token are enough, and 1 is not."""
+    """2,048 tokens make 4,096 choices; 2.5 slots per token are enough, and 1 is not."""
     model = _model(num_selected_experts=2, group_size=2048, train_expert_capacity_factor=1.0)
     few = training_groups(model, 2048, (512, 114), 128)["encoder"]
     assert few.slots == 16 and 0.5 < few.expected_drop < 0.51
     assert str(few) == (
-        "2,048 tokens in a group, 16 slots an expert (capacity factor 1): "
+        "2,048 tokens in a group, 16 slots per expert (capacity factor 1): "
         f"{100 * few.expected_drop:.2f} % of the choices dropped at even routing"
     )
     assert re.search(
-        r"each token has 2 experts, and the encoder 1 slots a token: 50\.\d\d % of evenly routed "
+        r"each token has 2 experts, and the encoder 1 slots per token: 50\.\d\d % of evenly routed "
         r"choices are dropped; TRAIN_EXPERT_CAPACITY_FACTOR=2.5 has room",
         few.warning,
     )
@@ -66,7 +66,7 @@ def test_what_even_routing_drops_is_left_out_where_a_token_goes_to_its_next_expe
     model = _model(ntlb_rounds=2, train_expert_capacity_factor=1.0, group_size=2048)
     groups = training_groups(model, 2048, (512, 114), 128)["encoder"]
     assert (groups.slots, groups.expected_drop, groups.warning) == (16, None, None)
-    assert str(groups) == "2,048 tokens in a group, 16 slots an expert (capacity factor 1)"
+    assert str(groups) == "2,048 tokens in a group, 16 slots per expert (capacity factor 1)"
 
 
 def test_a_dense_model_has_none():

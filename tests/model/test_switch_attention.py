@@ -11,7 +11,7 @@ from flax import nnx
 
 from switch_jax.config import LossConfig, MeshConfig
 from switch_jax.config.model import router_names
-from switch_jax.model import bind, init_parameters
+from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.model.switch_attention import SwitchAttention
 from switch_jax.moe import expert_capacity
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
@@ -177,10 +177,9 @@ def test_attention_comes_first_and_no_two_routers_have_the_same_noise():
 
     @jax.jit
     def statistics(parameters):
-        return bind(model, parameters)(
-            batch["encoder_tokens"], batch["decoder_input_tokens"], batch["encoder_segments"],
-            batch["decoder_segments"], deterministic=False, key=jax.random.key(0),
-        ).encoder  # fmt: skip
+        apply = bind(model, parameters)
+        key = jax.random.key(0)
+        return apply(**model_inputs(batch), deterministic=False, key=key).encoder
 
     is_uniform = np.isclose(statistics(parameters).entropy, np.log(4), atol=1e-6)
     assert is_uniform.tolist() == [False, True, False, True]
@@ -197,22 +196,17 @@ def test_attention_comes_first_and_no_two_routers_have_the_same_noise():
 def test_the_chosen_experts_are_those_that_the_load_counts():
     parameters = init(BOTH, jax.random.key(0))
     batch = random_batch(8)
-    arguments = [
-        batch[name]
-        for name in (
-            "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments",
-        )
-    ]  # fmt: skip
+    arguments = model_inputs(batch)
 
     @jax.jit
     def run(parameters):
         model = bind(BOTH, parameters)
-        return model(*arguments, deterministic=True), model.choose_experts(*arguments)
+        return model(**arguments, deterministic=True), model.choose_experts(**arguments)
 
     output, chosen = run(parameters)
     for stack in ("encoder", "decoder"):
         experts, _ = chosen[stack]  # [N, B, K, L], of which the load counts the first
-        real = batch[f"{stack}_segments"] > 0
+        real = batch[f"{stack}_segment_ids"] > 0
         load = [np.bincount(e[:, 0][real], minlength=4) / real.sum() for e in np.asarray(experts)]
         np.testing.assert_allclose(getattr(output, stack).load, load, rtol=1e-5)
         assert not np.allclose(load[0], load[1])

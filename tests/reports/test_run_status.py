@@ -169,8 +169,8 @@ def test_a_run_that_has_its_lock_or_is_on_another_host_runs(write, killed):
 def test_waiting_for_data_is_unusual(write):
     lines = [record(10, {"step": 5.0, "data": 37.0, "idle": 1.0, "compile": 60.0})]
     # 37 / 43
-    expected = "86.05 % of the time waited for data (small data: fewer DATA_STREAMS in a new run)"
-    assert health(read_status(write(lines), NOW)) == [expected]
+    (found,) = health(read_status(write(lines), NOW))
+    assert found.startswith("86.05 % of the time was spent waiting for data (")
 
 
 def test_after_a_start_there_is_time_to_compile(write):

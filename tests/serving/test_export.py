@@ -38,7 +38,8 @@ for name in ("switch_jax", "tensorflow", "seqio", "flax", "t5", "gin"):
 sys.path.insert(0, sys.argv[1])
 import serve
 texts = json.loads(sys.argv[2])
-print(json.dumps([serve.generate(texts), serve.generate(texts[:2])]))
+rest = serve.generate(texts[2:], first_id=2)
+print(json.dumps([serve.generate(texts), serve.generate(texts[:2]), rest]))
 """
 
 
@@ -64,7 +65,7 @@ def infer(run, folder, flags):
 
 
 def answers(folder):
-    """Those to all texts, and to the first two alone, of a process without switch_jax."""
+    """Those to all texts, to the first two and to the others, of a process without switch_jax."""
     command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(TEXTS)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -86,9 +87,10 @@ def test_the_folder_answers_as_infer_without_switch_jax(flags, run, served, tmp_
         assert main(["export", str(run), str(folder), "--platforms=cpu", *flags]) == 0
     expected = infer(run, tmp_path, flags)
     assert len(set(expected)) > 3, "the model says different things"
-    whole, first_two = answers(folder)
+    whole, first_two, others = answers(folder)
     assert whole == expected
     assert first_two == expected[:2]
+    assert others == expected[2:]
 
 
 def test_the_script_answers_lines(served):

@@ -68,9 +68,9 @@ def given():
 def unpacked(batches):
     """(Inputs, targets) of the examples, in their order."""
     for batch in batches:
-        for row in range(len(batch["encoder_tokens"])):
-            segments = batch["encoder_segments"][row], batch["decoder_segments"][row]
-            tokens = batch["encoder_tokens"][row], batch["decoder_target_tokens"][row]
+        for row in range(len(batch["encoder_input_tokens"])):
+            segments = batch["encoder_segment_ids"][row], batch["decoder_segment_ids"][row]
+            tokens = batch["encoder_input_tokens"][row], batch["decoder_target_tokens"][row]
             assert segments[0].max() == segments[1].max()
             assert all((t[s == 0] == 0).all() for s, t in zip(segments, tokens, strict=True))
             for n in range(1, segments[0].max() + 1):

@@ -11,7 +11,7 @@ import pytest
 
 from switch_jax.config import DistillationConfig, LossConfig, MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.model import bind, init_parameters
+from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.model.flops import training_flops
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.flops import step_flops
@@ -82,11 +82,8 @@ def one_device():
 
 
 def _output(model, parameters, batch, deterministic):
-    return bind(model, parameters)(
-        batch["encoder_tokens"], batch["decoder_input_tokens"],
-        batch["encoder_segments"], batch["decoder_segments"],
-        deterministic=deterministic, key=None if deterministic else jax.random.key(0),
-    )  # fmt: skip
+    key = None if deterministic else jax.random.key(0)
+    return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
 
 
 def _log_softmax(x):
@@ -114,7 +111,7 @@ def test_a_step_is_the_one_written_out(one_device):
     student = _parameters(STUDENT, 0)
     logits, balance = forward_and_back(student, jnp.zeros((16, 8, 64)))[0]
     s, t = np.asarray(logits, np.float64), np.asarray(teacher.logits, np.float64)
-    targets, real = batch["decoder_target_tokens"], batch["decoder_segments"] > 0
+    targets, real = batch["decoder_target_tokens"], batch["decoder_segment_ids"] > 0
     one_hot = np.eye(64)[targets]
     log_z = np.log(np.exp(s).sum(-1))
     p, log_q = np.exp(_log_softmax(t / T)), _log_softmax(s / T)

@@ -61,11 +61,11 @@ def test_a_microbatch_takes_every_second_group_of_rows():
     model = tiny_model(group_size=32, decoder_group_size=8)  # two rows stay together
     rows = np.arange(8)[:, None]
     batch = {
-        "encoder_tokens": np.repeat(rows, 16, 1),
-        "decoder_segments": np.repeat(rows, 8, 1),
+        "encoder_input_tokens": np.repeat(rows, 16, 1),
+        "decoder_segment_ids": np.repeat(rows, 8, 1),
     }
     parts = split([model], batch, 2)
-    assert parts["encoder_tokens"].shape == (2, 4, 16)
+    assert parts["encoder_input_tokens"].shape == (2, 4, 16)
     for array in parts.values():
         assert array[..., 0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
 

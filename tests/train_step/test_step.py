@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
-from switch_jax.model import bind, init_parameters, logical_axes
+from switch_jax.model import bind, init_parameters, logical_axes, model_inputs
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.norms import Norms
@@ -80,13 +80,11 @@ def test_loss_and_gradients_are_those_of_the_formula():
 
     def loss(parameters):
         out = bind(model, parameters)(
-            batch["encoder_tokens"], batch["decoder_input_tokens"],
-            batch["encoder_segments"], batch["decoder_segments"],
-            deterministic=False, key=jax.random.key(0),
-        )  # fmt: skip
+            **model_inputs(batch), deterministic=False, key=jax.random.key(0)
+        )
         log_z = jax.nn.logsumexp(out.logits, -1)
         picked = jnp.take_along_axis(out.logits, batch["decoder_target_tokens"][..., None], -1)
-        real = batch["decoder_segments"] > 0
+        real = batch["decoder_segment_ids"] > 0
         value = jnp.where(real, log_z - picked[..., 0] + 1e-2 * log_z**2, 0).sum() / real.sum()
         assert out.encoder.load_balance_loss.shape == (2,)
         for router in (out.encoder, out.decoder):
@@ -137,19 +135,18 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
 
 
 def test_evaluation_counts_the_tokens_without_a_slot():
-    """Of the experts that the tokens choose, counted here: groups of 32 have 4 slots an expert."""
+    """Of the experts that the tokens choose, counted here: groups of 32 have 4 slots per expert."""
     model = tiny_model(eval_expert_capacity_factor=0.5)
     batch = random_batch(8)
     parameters = init_parameters(model, jax.random.key(0))
     all_ids = np.ones(model.num_embeddings, bool)
     routed = make_eval_step(model, all_ids)(parameters, batch).routed
 
-    names = "encoder_tokens", "decoder_input_tokens", "encoder_segments", "decoder_segments"
-    chosen = bind(model, parameters).choose_experts(*(batch[name] for name in names))
+    chosen = bind(model, parameters).choose_experts(**model_inputs(batch))
     dropped = tokens = 0
     for stack in "encoder", "decoder":
         (experts,) = np.asarray(chosen[stack][0])  # of one Switch layer, [B, 1, L]
-        real = batch[f"{stack}_segments"] != 0
+        real = batch[f"{stack}_segment_ids"] != 0
         groups = zip(experts.reshape(-1, 32), real.reshape(-1, 32), strict=True)
         load = np.array([np.bincount(e[valid], minlength=4) for e, valid in groups])  # [G, E]
         dropped += np.maximum(load - 4, 0).sum()
@@ -238,7 +235,7 @@ def test_the_norms_of_a_step_are_of_its_gradients_parameters_and_updates():
 def _slow_hash(batch) -> int:
     """With Python's integers, token by token."""
     total = 0
-    for salt, name in ((1, "encoder_tokens"), (2, "decoder_target_tokens")):
+    for salt, name in ((1, "encoder_input_tokens"), (2, "decoder_target_tokens")):
         for place, token in enumerate(batch[name].reshape(-1).tolist()):
             x = (token * 0xCC9E2D51 + place * 0x1B873593) % 2**32
             x = ((x ^ salt) * 0x85EBCA6B) % 2**32
@@ -252,7 +249,7 @@ def test_the_hash_of_a_batch_is_of_its_tokens_and_their_places():
     batch = random_batch(16)
     seen = {_slow_hash(batch)}
     assert int(jax.jit(batch_hash)(batch)) == _slow_hash(batch)
-    for name in ("encoder_tokens", "decoder_target_tokens"):
+    for name in ("encoder_input_tokens", "decoder_target_tokens"):
         tokens = batch[name]
         row = int(np.argmax((tokens[:, 0] != tokens[:, 1]) & (tokens[:, 1] > 0)))
         two_tokens, two_rows, one_token = tokens.copy(), tokens.copy(), tokens.copy()

@@ -37,10 +37,10 @@ def random_batch(rows: int, inputs: int = 16, targets: int = 8, seed: int = 0) -
     encoder, decoder = segments(inputs), segments(targets)
     tokens = rng.integers(1, 64, (rows, targets), dtype=np.int32) * decoder
     return {
-        "encoder_tokens": rng.integers(1, 64, (rows, inputs), dtype=np.int32) * encoder,
-        "encoder_segments": encoder,
+        "encoder_input_tokens": rng.integers(1, 64, (rows, inputs), dtype=np.int32) * encoder,
+        "encoder_segment_ids": encoder,
         "decoder_input_tokens": np.pad(tokens, ((0, 0), (1, 0)))[:, :-1],
         "decoder_target_tokens": tokens,
-        "decoder_segments": decoder,
+        "decoder_segment_ids": decoder,
         "decoder_loss_weights": decoder.astype(np.float32),
     }

@@ -278,7 +278,7 @@ def test_a_bad_batch_is_skipped_counted_and_written_out(whole, tmp_path, poison,
     assert _hashes(tmp_path) == _hashes(whole[0])
     written = np.load(tmp_path / "bad_batches" / "batch_4_process_0.npz")
     assert written["rows"].tolist() == list(range(8))
-    assert written["encoder_tokens"].shape == (8, 32)
+    assert written["encoder_input_tokens"].shape == (8, 32)
     assert np.isnan(written["decoder_loss_weights"]).all()
     assert "step 4 is bad and was skipped: loss nan is not finite, grad" in capsys.readouterr().out
 

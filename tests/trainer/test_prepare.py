@@ -24,7 +24,7 @@ def config(tmp_path):
 
 
 def test_a_run_is_prepared_and_nothing_is_written(config, tmp_path):
-    prepared = prepare(config)
+    prepared = prepare(config, "")
     assert prepared.config is config
     assert dict(prepared.mesh.shape) == {"data": 1, "expert": 2, "model": 1}
     assert prepared.state.parameters["token_embedding"]["embedding"].shape == (1152, 16)
@@ -48,8 +48,8 @@ def test_without_evaluation_no_validation_split_is_looked_for(config, tmp_path):
     try:
         message = "no split 'validation': .* are train; to train without .* EVAL_PERIOD to None$"
         with pytest.raises(UserError, match=message):
-            prepare(config)
-        assert prepare(config.replace("run", eval_period=None)).validation_tasks is None
+            prepare(config, "")
+        assert prepare(config.replace("run", eval_period=None), "").validation_tasks is None
         with pytest.raises(UserError, match="its splits are train$"):  # as `switch_jax eval` says
             checks.open_tasks(dataclasses.replace(config.data, split="validation"))
     finally:
@@ -76,7 +76,7 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
 
     counted("check_files_exist")
     counted("in_order")
-    prepare(config)
+    prepare(config, "")
     # Of training and validation; the example is one for training.
     assert calls == [("check_files_exist", "tiny_copy")] * 2 + [("in_order", "tiny_copy")]
 
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     config, tmp_path, part, changes, message
 ):
     with pytest.raises(UserError, match=message):
-        prepare(config.replace(part, **changes))
+        prepare(config.replace(part, **changes), "")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -118,14 +118,14 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_else(config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"MODEL_DIR '.*/file/run' cannot be written: .*/file is a"):
-        prepare(config.replace("run", model_dir=str(tmp_path / "file" / "run")))
+        prepare(config.replace("run", model_dir=str(tmp_path / "file" / "run")), "")
 
 
 @pytest.mark.parametrize(("machine", "warned"), [(2**17, True), (2**40, False)])
 def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned):
     """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack."""
     monkeypatch.setattr(memory, "_host_bytes", lambda: machine)
-    prepared = prepare(config)
+    prepared = prepare(config, config.as_gin())
     lines = state_memory.describe_memory(prepared)
     attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
     parameters = 1152 * 16 + 3 * attention + 2 * feed_forward + norms + 2 * buckets
