@@ -14,6 +14,7 @@ from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
 from switch_jax.conversion.source import Source
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.partitioning.rules import is_axes
 from switch_jax.train_step.norms import parameter_group
 from switch_jax.units import aligned
 
@@ -115,9 +116,7 @@ def _model_text(model: ModelConfig) -> str:
 def _parameter_counts(model: ModelConfig) -> dict[str, int]:
     """The number of parameters by group, as in encoder/experts."""
     counts: dict[str, int] = {}
-    axes = jax.tree_util.tree_leaves_with_path(
-        logical_axes(model), is_leaf=lambda x: type(x) is tuple
-    )
+    axes = jax.tree_util.tree_leaves_with_path(logical_axes(model), is_leaf=is_axes)
     for (path, own_axes), shape in zip(
         axes, jax.tree.leaves(abstract_parameters(model)), strict=True
     ):

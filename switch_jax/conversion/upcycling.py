@@ -17,6 +17,7 @@ from switch_jax.errors import UserError
 from switch_jax.model import init_parameters, logical_axes
 from switch_jax.optim.adafactor import AdafactorState, Moment
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked
+from switch_jax.partitioning.rules import is_axes
 
 # What 'scaled_copy' multiplies the router's first weights by: all its probabilities are then within
 # some per cent of 1 / E, and the choice of the largest is the same.
@@ -170,7 +171,7 @@ def as_experts(model: ModelConfig, dense: Any) -> dict[str, Any]:
         return jax.tree.map(spread, _at(dense, [stack, blocks, "layer_0", *rest]))
 
     axes = logical_axes(model)
-    return jax.tree_util.tree_map_with_path(of, axes, is_leaf=lambda x: type(x) is tuple)
+    return jax.tree_util.tree_map_with_path(of, axes, is_leaf=is_axes)
 
 
 def _at(tree: Any, keys: Sequence[str]) -> Any:

@@ -150,7 +150,8 @@ def _forward_kernel(
                 weights = jnp.exp(scores - highest)  # [M, n]
                 total = jnp.sum(weights, axis=0, keepdims=True)  # [1, n]
                 lse_ref[row, head : head + 1, at] = highest + jnp.log(total)
-                mixed.append(_dot(values[s.own(head)], weights.astype(q.dtype), (1, 0)) / total)
+                weighted = _dot(values[s.own(head)], weights.astype(q.dtype), (1, 0))  # [K, n]
+                mixed.append(weighted / total)
             out_ref[row, at] = jnp.concatenate(mixed).T.astype(out_ref.dtype)
 
         _for_each_tile(one_tile, s)
@@ -183,27 +184,28 @@ def _backward_kernel(
             mask = _mask(
                 key_column, query_segments_ref[row, :, at], tile * s.tile, causal
             )  # [M, n]
-            products = (out_ref[row, at].astype(jnp.float32) * dout.astype(jnp.float32)).T
+            out = out_ref[row, at].astype(jnp.float32)  # [n, width]
+            products = (out * dout.astype(jnp.float32)).T  # [width, n]
             dq: list[jax.Array] = []
             dk: Any = 0.0
             dv: Any = 0.0
             for head in range(s.heads):
                 band = rows_of(head, tile, count, s)
-                lse = lse_ref[row, head : head + 1, at]
+                lse = lse_ref[row, head : head + 1, at]  # [1, n]
                 sees_none = lse < MASKED / 2  # [1, n]
-                masked = jnp.where(sees_none, -math.log(s.memory), MASKED)
-                scores = _scores(keys[head], q, band_ref, band)
-                weights = jnp.exp(jnp.where(mask, scores - lse, masked))
-                dv += _dot(weights.astype(q.dtype), douts[head], (1, 0))
+                masked = jnp.where(sees_none, -math.log(s.memory), MASKED)  # [1, n]
+                scores = _scores(keys[head], q, band_ref, band)  # [M, n]
+                weights = jnp.exp(jnp.where(mask, scores - lse, masked))  # [M, n]
+                dv += _dot(weights.astype(q.dtype), douts[head], (1, 0))  # [M, width]
 
-                mean = jnp.sum(products[s.own(head)], axis=0, keepdims=True)
+                mean = jnp.sum(products[s.own(head)], axis=0, keepdims=True)  # [1, n]
                 dweights = _dot(values[head], dout, (1, 1))  # [M, n]
                 dscores = weights * ((dweights - mean) * jnp.where(sees_none, 0.0, 1.0))  # [M, n]
                 if dband_ref is not None:
                     dband_ref[band] += dscores
                 dscores = dscores.astype(q.dtype)
-                dk += _dot(dscores, queries[head], (1, 0))
-                dq.append(_dot(keys_transposed[s.own(head)], dscores, (1, 0)))
+                dk += _dot(dscores, queries[head], (1, 0))  # [M, width]
+                dq.append(_dot(keys_transposed[s.own(head)], dscores, (1, 0)))  # [K, n]
             dq_ref[row, at] = jnp.concatenate(dq).T.astype(dq_ref.dtype)
             if sums_ref is None:
                 dk_ref[row], dv_ref[row] = dk.astype(dk_ref.dtype), dv.astype(dv_ref.dtype)

@@ -97,15 +97,17 @@ def _kernel(
         load_ref[...] = jnp.zeros_like(load_ref)
         found[...] = jnp.zeros_like(found)
 
-    token = block * BLOCK + lax.broadcasted_iota(jnp.int32, (1, BLOCK), 1)
-    inside = token < tokens  # the last block may reach past the group's end
-    valid = (valid_ref[0] != 0) & inside
+    token = block * BLOCK + lax.broadcasted_iota(jnp.int32, (1, BLOCK), 1)  # [1, BLOCK]
+    inside = token < tokens  # [1, BLOCK]; the last block may reach past the group's end
+    valid = (valid_ref[0] != 0) & inside  # [1, BLOCK]
     logits = jnp.where(inside, logits_ref[0].T, 0.0)  # [E, BLOCK]
     experts = logits.shape[0]
 
     highest = jnp.max(logits, axis=0, keepdims=True)  # [1, BLOCK]
     ids = lax.broadcasted_iota(jnp.int32, (experts, BLOCK), 0)  # [E, BLOCK]
-    expert = jnp.min(jnp.where(logits == highest, ids, experts - 1), axis=0, keepdims=True)
+    expert = jnp.min(
+        jnp.where(logits == highest, ids, experts - 1), axis=0, keepdims=True
+    )  # [1, BLOCK]
     shifted = logits - highest  # [E, BLOCK]
     exp = jnp.exp(shifted)  # [E, BLOCK]
     total = jnp.sum(exp, axis=0, keepdims=True)  # [1, BLOCK]
@@ -116,19 +118,23 @@ def _kernel(
     importance_ref[0] += jnp.sum(exp * jnp.where(valid, gate, 0.0), axis=1, keepdims=True)
 
     chosen = jnp.where((ids == expert) & valid, 1.0, 0.0)  # [E, BLOCK]
-    here = jnp.dot(chosen.astype(jnp.bfloat16), _earlier(BLOCK), preferred_element_type=jnp.float32)
-    rank = jnp.sum(chosen * (here + load_ref[0]), axis=0, keepdims=True).astype(jnp.int32)
+    here = jnp.dot(
+        chosen.astype(jnp.bfloat16), _earlier(BLOCK), preferred_element_type=jnp.float32
+    )  # [E, BLOCK]
+    rank = jnp.sum(chosen * (here + load_ref[0]), axis=0, keepdims=True)  # [1, BLOCK]
+    rank = rank.astype(jnp.int32)  # [1, BLOCK]
     load_ref[0] += jnp.sum(chosen, axis=1, keepdims=True)
     kept = valid & (rank < capacity)  # [1, BLOCK]
     slot_ref[0] = jnp.where(kept, rank, capacity)
     gate_ref[0] = jnp.where(kept, gate, 0.0)
 
-    number = jnp.where(kept, expert * capacity + rank, -1)
-    row = _one_hot(number // LANES, found.shape[1])
-    lane = number % LANES == lax.broadcasted_iota(jnp.int32, (LANES, BLOCK), 0)
+    number = jnp.where(kept, expert * capacity + rank, -1)  # [1, BLOCK], of the slot
+    row = _one_hot(number // LANES, found.shape[1])  # [rows of `found`, BLOCK]
+    lane = number % LANES == lax.broadcasted_iota(jnp.int32, (LANES, BLOCK), 0)  # [LANES, BLOCK]
     for i in range(found.shape[0]):
         digit = ((token + 1) >> 8 * i) & 255
-        digit = jnp.where(lane, digit.astype(jnp.float32), 0.0).astype(jnp.bfloat16)
+        digit = jnp.where(lane, digit.astype(jnp.float32), 0.0)  # [LANES, BLOCK]
+        digit = digit.astype(jnp.bfloat16)  # [LANES, BLOCK]; 255 and less are exact
         found[i] += lax.dot_general(
             row, digit, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
         )
@@ -189,10 +195,10 @@ def _gradient_kernel(
     importance_grad_ref, gradient_ref,
 ) -> None:  # fmt: skip
     probs = jnp.exp(logits_ref[0].T - log_normalizer_ref[0])  # [E, BLOCK]
-    importance = importance_grad_ref[0] * valid_ref[0]
-    mean = jnp.sum(probs * importance, axis=0, keepdims=True)
-    gate_grad = gate_grad_ref[0]
-    chosen = lax.broadcasted_iota(jnp.int32, probs.shape, 0) == expert_ref[0]
+    importance = importance_grad_ref[0] * valid_ref[0]  # [E, BLOCK]
+    mean = jnp.sum(probs * importance, axis=0, keepdims=True)  # [1, BLOCK]
+    gate_grad = gate_grad_ref[0]  # [1, BLOCK]
+    chosen = lax.broadcasted_iota(jnp.int32, probs.shape, 0) == expert_ref[0]  # [E, BLOCK]
     gradient = probs * (importance + (log_normalizer_grad_ref[0] - gate_grad - mean))
     gradient_ref[0] = (gradient + jnp.where(chosen, gate_grad, 0.0)).T
 

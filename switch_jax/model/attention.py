@@ -13,7 +13,7 @@ from switch_jax.kernels.attention_kernel import MASKED, fused_attention
 from switch_jax.kernels.attention_sizes import cut
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout
-from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, tpu_generation
+from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, has_kernels
 
 
 class Attention(nnx.Module):
@@ -222,7 +222,7 @@ def dot_product_attention(
 
 def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool:
     """Whether `fused_attention_on_mesh` can be used for these shapes on the mesh's devices."""
-    if tpu_generation() < 4:  # up to v3, kernels cannot multiply bfloat16
+    if not has_kernels():
         return False
     mesh = current_mesh()
     row_shards, head_shards = batch_shards(mesh.shape), mesh.shape[MODEL]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from switch_jax.config import ModelConfig
 from switch_jax.moe import expected_drop, expert_capacity, group_shape
+from switch_jax.units import percent
 
 # The gin macro that sets the group size of each stack.
 MACROS = {"encoder": "GROUP_SIZE", "decoder": "DECODER_GROUP_SIZE"}
@@ -42,7 +43,7 @@ class Groups(NamedTuple):
         if self.expected_drop is None:
             return slots
         of = "of the choices " if self.choices > 1 else ""
-        return f"{slots}: {_percent(self.expected_drop)} {of}dropped at even routing"
+        return f"{slots}: {percent(self.expected_drop)} {of}dropped at even routing"
 
 
 def training_groups(
@@ -98,7 +99,7 @@ def _warning_of_few_slots(stack: str, groups: Groups) -> str | None:
         return None
     return (
         f"each token has {groups.choices} experts, and the {stack} {groups.capacity_factor:.4g} "
-        f"slots per token: {_percent(groups.expected_drop)} of evenly routed choices are dropped; "
+        f"slots per token: {percent(groups.expected_drop)} of evenly routed choices are dropped; "
         f"TRAIN_EXPERT_CAPACITY_FACTOR={1.25 * groups.choices:g} has room for them"
     )
 
@@ -125,7 +126,7 @@ def _warning(
         if stack == "encoder" and model.decoder_group_size in (None, model.group_size):
             # The decoder takes over the encoder's size, which may not fit its rows.
             size += f" with {MACROS['decoder']}={largest_sizes['decoder']}"
-        size += f" drops {_percent(drop(largest))}"
+        size += f" drops {percent(drop(largest))}"
     else:
         size = "no larger group that fits on a device drops less"
     slots = next(
@@ -135,11 +136,7 @@ def _warning(
     )
     factor = math.ceil(100 * slots * model.num_experts / groups.tokens) / 100
     return (
-        f"of evenly routed tokens the {stack} drops {_percent(drop(groups))}, where the "
+        f"of evenly routed tokens the {stack} drops {percent(drop(groups))}, where the "
         f"paper drops under 1 %; {size}; with these groups TRAIN_EXPERT_CAPACITY_FACTOR={factor} "
         "drops under 1 %"
     )
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"

@@ -42,10 +42,11 @@ def _normalise_backward(epsilon, saved, dy):
         x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
         return x, dy, dy * scale
 
-    wide, wide_dy, scaled = widen(x, dy)
-    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
-    dscale = jnp.sum(wide_dy * wide * inverse, axis=tuple(range(x.ndim - 1)))
-    mean = jnp.mean(scaled * wide, axis=-1, keepdims=True) * inverse**2
+    wide, wide_dy, scaled = widen(x, dy)  # [..., D] each
+    variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)  # [..., 1]
+    inverse = jax.lax.rsqrt(variance + epsilon)  # [..., 1]
+    dscale = jnp.sum(wide_dy * wide * inverse, axis=tuple(range(x.ndim - 1)))  # [D]
+    mean = jnp.mean(scaled * wide, axis=-1, keepdims=True) * inverse**2  # [..., 1]
     wide, _, scaled = widen(*jax.lax.optimization_barrier((x, dy)))
     return ((scaled - wide * mean) * inverse).astype(x.dtype), dscale
 

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.moe.choices import choice_gates, choice_scores, top_choices
 from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
-from switch_jax.moe.router import round_to, router_logits
+from switch_jax.moe.router import round_to, router_logits, router_probabilities
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
 
 MAX_BLOCK_ROWS = 256  # more would not fill a TPU's matrix unit better
@@ -85,13 +85,10 @@ def choose_experts(
       [B, K, L] int32, the best expert first, and the gates [B, K, L] float32; see `choice_gates`.
     """
     logits = router_logits(x, weights.router)  # [B, L, E]
-    rounded = functools.partial(round_to, logits.dtype)
-    logits = logits.astype(jnp.float32)  # [B, L, E]
-    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1, keepdims=True))  # [B, L, 1]
-    router_probs = rounded(jnp.exp(rounded(logits - log_normalizer)))  # [B, L, E]
-    scores = choice_scores(logits, weights.router_bias)  # [B, L, E]
+    *_, router_probs = router_probabilities(logits)  # [B, L, E]
+    scores = choice_scores(logits.astype(jnp.float32), weights.router_bias)  # [B, L, E]
     choices = top_choices(scores, num_selected_experts)  # [B, K, L]
-    return choices, rounded(choice_gates(router_probs, choices))
+    return choices, round_to(logits.dtype, choice_gates(router_probs, choices))
 
 
 def dropless_ffn(

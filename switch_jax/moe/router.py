@@ -81,6 +81,22 @@ def _factor(bits: NoiseBits, jitter: float, dropout_rate: float) -> jax.Array:
     return 1 + jitter * noise(bits)  # [B, L, D]
 
 
+def router_probabilities(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The softmax of the router, each step rounded to the numbers of the logits' dtype.
+
+    Args:
+      logits: [..., E] float32 or bfloat16.
+
+    Returns:
+      logsumexp of the logits [...], log-probabilities [..., E] and probabilities [..., E], float32.
+    """
+    rounded = functools.partial(round_to, logits.dtype)
+    logits = logits.astype(jnp.float32)  # [..., E]
+    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1))  # [...]
+    log_probs = rounded(logits - log_normalizer[..., None])  # [..., E]
+    return log_normalizer, log_probs, rounded(jnp.exp(log_probs))
+
+
 def round_to(dtype: jnp.dtype, x: jax.Array) -> jax.Array:
     """x, float32, rounded to the numbers of a dtype; the result is still float32.
 

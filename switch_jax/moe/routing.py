@@ -13,8 +13,8 @@ from jax import lax
 
 from switch_jax.kernels.routing_kernel import route, route_gradient
 from switch_jax.moe.choices import choice_gates
-from switch_jax.moe.router import round_to
-from switch_jax.partitioning.mesh import tpu_generation
+from switch_jax.moe.router import round_to, router_probabilities
+from switch_jax.partitioning.mesh import has_kernels
 
 
 class Assignment(NamedTuple):
@@ -106,11 +106,9 @@ def assign_choices(
     experts = router_logits.shape[-1]
     if valid is None:
         valid = jnp.ones((groups, tokens), bool)  # [G, S]
+    # [G, S], [G, S, E], [G, S, E]
+    log_normalizer, log_probs, router_probs = router_probabilities(router_logits)
     rounded = functools.partial(round_to, router_logits.dtype)
-    router_logits = router_logits.astype(jnp.float32)  # [G, S, E]
-    log_normalizer = rounded(jax.nn.logsumexp(router_logits, axis=-1))  # [G, S]
-    log_probs = rounded(router_logits - log_normalizer[..., None])  # [G, S, E]
-    router_probs = rounded(jnp.exp(log_probs))  # [G, S, E]
     gate = rounded(choice_gates(router_probs, choices))  # [G, K, S]
 
     is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, K, S]
@@ -177,13 +175,9 @@ def take_slots(
     return position, take(order, source), load
 
 
-def _has_kernels() -> bool:
-    return tpu_generation() >= 4  # up to v3, kernels cannot multiply bfloat16
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _assign(router_logits: jax.Array, valid: jax.Array, capacity: int) -> Assignment:
-    if _has_kernels():
+    if has_kernels():
         return Assignment(*route(router_logits, valid, capacity))
     return _assign_by_sorting(router_logits, valid, capacity)
 
@@ -197,7 +191,7 @@ def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
     """By hand: autodiff would make several passes over [S, E], and split the gate among ties."""
     del capacity
     router_logits, valid, expert_index, gate, log_normalizer = residuals
-    gradient = route_gradient if _has_kernels() else _gradient
+    gradient = route_gradient if has_kernels() else _gradient
     logits_grad = gradient(
         router_logits,
         expert_index,

@@ -16,7 +16,7 @@ from switch_jax.optim.adamw_rms import scale_by_parameter_rms
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
-from switch_jax.partitioning.rules import shardings
+from switch_jax.partitioning.rules import is_axes, shardings
 
 # Of the mean load: a smaller excess is rounding, or a token among a million.
 _BALANCED = 1e-6
@@ -39,7 +39,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
         wanted = optimizer.trained_parameters
         return wanted == "all" or ("expert" in names) == (wanted == "expert")
 
-    if not any(map(is_trained, jax.tree.leaves(axes, is_leaf=lambda x: type(x) is tuple))):
+    if not any(map(is_trained, jax.tree.leaves(axes, is_leaf=is_axes))):
         raise UserError(
             f"trained_parameters = {optimizer.trained_parameters!r}, but the model is dense: it "
             "has no experts; write 'all'"

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from switch_jax.partitioning.rules import STACKED
+from switch_jax.partitioning.rules import STACKED, is_axes
 
 Names = tuple[str, ...]  # the logical names of a parameter's axes
 
@@ -41,4 +41,4 @@ def square_sum(names: Names, p: jax.Array) -> jax.Array:
 
 def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
     """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names."""
-    return jax.tree.map(function, axes, *trees, is_leaf=lambda x: type(x) is tuple)
+    return jax.tree.map(function, axes, *trees, is_leaf=is_axes)

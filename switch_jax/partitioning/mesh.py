@@ -152,6 +152,14 @@ def tpu_generation() -> int:
     return pltpu.get_tpu_info().generation if platform() == "tpu" else 0
 
 
+def has_kernels() -> bool:
+    """Whether the mesh's devices run the kernels of `switch_jax.kernels`: TPUs from v4 on.
+
+    Up to v3, kernels cannot multiply bfloat16.
+    """
+    return tpu_generation() >= 4
+
+
 def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:
     """Splits one axis of an activation over the batch axes of the mesh, and no other axis."""
     mesh = jax.sharding.get_abstract_mesh()

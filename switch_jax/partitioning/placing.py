@@ -1,6 +1,8 @@
-"""Putting the arrays of a batch on the devices of a mesh."""
+"""Putting arrays on the devices of a mesh, and what each device holds of them."""
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +16,14 @@ def rows_on_this_host(mesh: Mesh, batch_size: int) -> list[int]:
     slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
     indices = np.arange(batch_size)
     return sorted({int(i) for slice_ in slices.values() for i in indices[slice_]})
+
+
+def device_bytes(tree: Any) -> int:
+    """Bytes of the part of these `ShapeDtypeStruct`s, with shardings, that each device holds."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

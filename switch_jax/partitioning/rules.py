@@ -29,6 +29,11 @@ STACKED = ("layers", "expert")
 Spec = tuple[str | tuple[str, ...] | None, ...]
 
 
+def is_axes(x: Any) -> bool:
+    """Whether it is the names of an array's axes or a `Spec`: a leaf of a nested dict of them."""
+    return type(x) is tuple  # and no NamedTuple, which may hold such leaves
+
+
 def parameter_specs(
     axes: Any, shapes: Any, mesh: Mesh | AbstractMesh, fully_sharded: bool = False
 ) -> Any:
@@ -67,7 +72,7 @@ def parameter_specs(
             return _over_batch_axes(names, array.shape, by_rule, mesh.shape)
         return by_rule
 
-    return jax.tree.map(spec, axes, shapes, is_leaf=lambda x: type(x) is tuple)
+    return jax.tree.map(spec, axes, shapes, is_leaf=is_axes)
 
 
 def shardings(specs: Any, mesh: Mesh | AbstractMesh) -> Any:
@@ -75,7 +80,7 @@ def shardings(specs: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree.map(
         lambda spec: NamedSharding(mesh, PartitionSpec(*spec)),
         specs,
-        is_leaf=lambda x: type(x) is tuple,
+        is_leaf=is_axes,
     )
 
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config, MeshConfig
@@ -14,6 +13,7 @@ from switch_jax.hardware import Slice
 from switch_jax.model.groups import MACROS
 from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
+from switch_jax.partitioning.placing import device_bytes
 from switch_jax.planning.compiler import devices
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.train_step.microbatches import check_batch
@@ -80,12 +80,12 @@ def search(
     )
 
 
-def changes(config: Config, batch_shards: int) -> Iterator[tuple[str, Config]]:
+def changes(config: Config, num_batch_shards: int) -> Iterator[tuple[str, Config]]:
     """Changes of a run that save memory, those that cost least speed first.
 
     Args:
       config: the run.
-      batch_shards: devices along the data and expert axes.
+      num_batch_shards: devices along the data and expert axes.
 
     Yields:
       The flags of the change, and the changed config.
@@ -96,7 +96,7 @@ def changes(config: Config, batch_shards: int) -> Iterator[tuple[str, Config]]:
         flags = ["--gin.REMAT_POLICY=full"]
         yield " ".join(flags), config
     for factor in (2, 4, 8):
-        more_flags, smaller = _more_microbatches(config, factor, batch_shards)
+        more_flags, smaller = _more_microbatches(config, factor, num_batch_shards)
         yield " ".join([*flags, *more_flags]), smaller
     if not config.mesh.fully_sharded_weights:
         sharded = "--gin.FULLY_SHARDED_WEIGHTS=True"
@@ -107,12 +107,14 @@ def changes(config: Config, batch_shards: int) -> Iterator[tuple[str, Config]]:
         )
 
 
-def _more_microbatches(config: Config, factor: int, batch_shards: int) -> tuple[list[str], Config]:
+def _more_microbatches(
+    config: Config, factor: int, num_batch_shards: int
+) -> tuple[list[str], Config]:
     """Flags and config with `factor` times the microbatches, and routing groups that fit them."""
     num_microbatches = config.run.num_microbatches * factor
     flags = [f"--gin.NUM_MICROBATCHES={num_microbatches}"]
     changed = config.replace("run", num_microbatches=num_microbatches)
-    sizes = _fitting_group_sizes(changed, batch_shards)
+    sizes = _fitting_group_sizes(changed, num_batch_shards)
     if sizes == config.model.group_sizes:
         return flags, changed
     # Both sizes are set, since in a gin file the decoder's may refer to the encoder's.
@@ -122,14 +124,14 @@ def _more_microbatches(config: Config, factor: int, batch_shards: int) -> tuple[
     )
 
 
-def _fitting_group_sizes(config: Config, batch_shards: int) -> dict[str, int]:
+def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int]:
     """The group size of each stack, lowered if `microbatches.check_batch` would refuse it.
 
     A group of whole rows must lie within the rows that a device has in a microbatch, and divide
     them.
     """
     sizes = config.model.group_sizes
-    batch_size, parts = config.run.batch_size, config.run.num_microbatches * batch_shards
+    batch_size, parts = config.run.batch_size, config.run.num_microbatches * num_batch_shards
     if not config.model.num_experts or batch_size % parts:  # refused, whatever the groups
         return sizes
     for (stack, size), length in zip(list(sizes.items()), config.data.lengths, strict=True):
@@ -157,7 +159,7 @@ def _candidate(config: Config, hardware: Slice) -> Candidate | None:
         learnt_from = abstract_model(teacher, config.mesh, mesh) if teacher else {}
     except UserError:
         return None
-    state_bytes = hardware.generation.devices_per_chip * _shard_bytes((state, learnt_from))
+    state_bytes = hardware.generation.devices_per_chip * device_bytes((state, learnt_from))
     return Candidate(config.mesh, state_bytes, _sent_bytes(config, mesh, state))
 
 
@@ -177,14 +179,6 @@ def _reason(config: Config, hardware: Slice) -> str:
     return "the expert axis would have more devices than there are experts"
 
 
-def _shard_bytes(tree: Any) -> int:
-    """Bytes of the arrays' shards on one device."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
-
-
 def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     """Gradients over the batch axes, tokens over the expert axis, activations over the model axis.
 
@@ -199,7 +193,7 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
         "attention": 1 + 2 * model.num_heads * model.head_dim / model.embed_dim,
     }
     rows = sum(both_ways[sublayer] for places in model.routers.values() for _, sublayer in places)
-    gradients = _shard_bytes(state.parameters) * (1 - 1 / shards)
+    gradients = device_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
     expert_bytes = rows * model.train_expert_capacity_factor * activations * remote
     model_bytes = 4 * layers * activations * (1 - 1 / config.mesh.model)

@@ -25,6 +25,7 @@ from switch_jax.errors import UserError
 from switch_jax.files import new_folder, open_atomic
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.model import abstract_parameters, logical_axes
+from switch_jax.partitioning.rules import STACKED, is_axes
 from switch_jax.serving.program import (
     Program,
     export_program,
@@ -106,15 +107,15 @@ def _write_parameters(file: Path, checkpoint: Path, config: Config, progress: Pr
     """Writes the parameters, piece by piece, in the dtypes in which decoding computes with them."""
     shapes = abstract_parameters(config.model)
     stored = parameters_by_name(stored_parameters(config.model))
-    axes = jax.tree.leaves(logical_axes(config.model), is_leaf=lambda x: type(x) is tuple)
+    axes = jax.tree.leaves(logical_axes(config.model), is_leaf=is_axes)
     with storage_errors_explained(f"{checkpoint} cannot be read"):
         arrays = parameters_by_name(open_parameters(checkpoint, shapes))
     total = sum(map(num_bytes, stored.values()))
     with open_atomic(file) as opened, progress(total) as advance:
         opened.write(safetensors_header(stored, {}))
         for (name, array), own_axes in zip(arrays.items(), axes, strict=True):
-            stacked = sum(axis in ("layers", "expert") for axis in own_axes)
-            _write_parameter(opened, array, stored[name].dtype, stacked, checkpoint, advance)
+            stacked_axes = sum(axis in STACKED for axis in own_axes)
+            _write_parameter(opened, array, stored[name].dtype, stacked_axes, checkpoint, advance)
 
 
 def _write_parameter(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.optim.stacked import is_router_bias
+from switch_jax.partitioning.rules import is_axes
 
 # The first of these axes that a parameter has names its group; without any it is a norm's scale.
 _KINDS = {
@@ -31,7 +32,7 @@ class Norms(NamedTuple):
     def of(arrays: Any, axes: Any) -> "Norms":
         """Norms of gradients, parameters or updates; `axes` are the parameters' logical axes."""
         squares: dict[str, Any] = {}
-        names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=lambda x: type(x) is tuple)
+        names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=is_axes)
         for (path, own_axes), array in zip(names, jax.tree.leaves(arrays), strict=True):
             if is_router_bias(own_axes):
                 continue

@@ -154,8 +154,8 @@ def make_train_step(
         teacher_logits: jax.Array | None,
     ) -> tuple:
         output, targets = _forward(model, parameters, part, deterministic=False, key=key)
-        encoder_share = _real(part["encoder_segment_ids"]) / totals.encoder
-        decoder_share = _real(part["decoder_segment_ids"]) / totals.decoder
+        encoder_share = _num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
+        decoder_share = _num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
         encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
         decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
         cross_entropy, soft = targets.cross_entropy, None
@@ -181,7 +181,8 @@ def make_train_step(
         logits = None
         if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
             with jax.named_scope("teacher"):
-                logits = _output(teacher_model, teacher, part, deterministic=True, key=None).logits
+                output = _apply_model(teacher_model, teacher, part, deterministic=True, key=None)
+                logits = output.logits
         gradients, sums = jax.grad(part_loss, has_aux=True)(parameters, part, totals, key, logits)
         if shardings is not None:
             gradients = jax.lax.with_sharding_constraint(gradients, shardings)
@@ -196,8 +197,8 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
         totals = _Totals(
             jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
-            jnp.maximum(_real(batch["encoder_segment_ids"]), 1.0),
-            jnp.maximum(_real(batch["decoder_segment_ids"]), 1.0),
+            jnp.maximum(_num_real_tokens(batch["encoder_segment_ids"]), 1.0),
+            jnp.maximum(_num_real_tokens(batch["decoder_segment_ids"]), 1.0),
         )
         if num_microbatches == 1:
             gradients, sums = gradient(state.parameters, teacher, batch, totals, key)
@@ -286,12 +287,14 @@ def make_eval_step(model: ModelConfig, is_content: np.ndarray) -> Callable[[Any,
 def _routed(output: Output, batch: Batch) -> RoutedTokens | None:
     """Of the routers of both stacks."""
     stacks = [(output.encoder, "encoder_segment_ids"), (output.decoder, "decoder_segment_ids")]
-    parts = [(r.dropped, _real(batch[s])) for r, s in stacks if r is not None]  # dropped: [N]
-    if not parts:
+    routed = [
+        (router, _num_real_tokens(batch[ids])) for router, ids in stacks if router is not None
+    ]
+    if not routed:
         return None
     return RoutedTokens(
-        tokens=sum(dropped.size * tokens for dropped, tokens in parts),
-        dropped=sum(dropped.sum() * tokens for dropped, tokens in parts),
+        tokens=sum(router.dropped.size * tokens for router, tokens in routed),  # dropped: [N]
+        dropped=sum(router.dropped.sum() * tokens for router, tokens in routed),
     )
 
 
@@ -299,7 +302,7 @@ def _forward(
     model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
 ) -> tuple[Output, TokenSums]:
     """The model's output for a batch, and its sums over the target tokens."""
-    output = _output(model, parameters, batch, deterministic=deterministic, key=key)
+    output = _apply_model(model, parameters, batch, deterministic=deterministic, key=key)
     with jax.named_scope("logits"):
         sums = token_sums(
             output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
@@ -307,13 +310,13 @@ def _forward(
     return output, sums
 
 
-def _output(
+def _apply_model(
     model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
 ) -> Output:
     return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
 
 
-def _real(segments: jax.Array) -> jax.Array:
+def _num_real_tokens(segments: jax.Array) -> jax.Array:
     return jnp.sum(segments != 0, dtype=jnp.float32)
 
 

@@ -74,11 +74,10 @@ class BadSteps:
         if not self.may_go_back():
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
-                f"good one since: stopping; {self._last}. The last good checkpoint and the "
-                f"skipped batches (in bad_batches) are in {self._folder}; a lower LEARNING_RATE or "
-                "float32 (ACTIVATION_DTYPE) may help. Where a limit is too low, as for new data that "
-                "are harder, raise SPIKE_SIGMAS, or set it to None: then only what is not finite is "
-                "bad"
+                f"good one since: stopping; {self._last}. The last good checkpoint and the skipped "
+                f"batches (in bad_batches) are in {self._folder}; a lower LEARNING_RATE or float32 "
+                "(ACTIVATION_DTYPE) may help. Where a limit is too low, as for harder data, raise "
+                "SPIKE_SIGMAS, or set it to None: then only what is not finite is bad"
             )
 
     def went_back(self) -> None:

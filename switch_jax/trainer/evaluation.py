@@ -83,13 +83,13 @@ class Evaluation:
         by_task = {}
         for task, batches in self._batches.items():
             on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
-            by_task[task] = added(jax.device_get(on_devices))
+            by_task[task] = summed(jax.device_get(on_devices))
         if len(by_task) > 1:
-            by_task[ALL] = added(list(by_task.values()))
+            by_task[ALL] = summed(list(by_task.values()))
         return {task: _metrics(sums) for task, sums in by_task.items()}
 
 
-def added(parts: Sequence[EvalSums]) -> EvalSums:
+def summed(parts: Sequence[EvalSums]) -> EvalSums:
     """Their sum in double precision: in float32, 2^24 tokens and one more are 2^24.
 
     Args:

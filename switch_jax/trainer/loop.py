@@ -81,7 +81,7 @@ class TrainingLoop:
             try:
                 before, dispatched = dispatched, self._dispatch()
             except UserError:  # of the data
-                self._save_before_the_end(dispatched)
+                self._save_after_data_error(dispatched)
                 raise
             # The devices have their next step already, so waiting for this one leaves them busy.
             if before is not None:
@@ -229,8 +229,11 @@ class TrainingLoop:
         self._instruments.watchdog.alive(f"checkpoint of step {run.step}")
         self._bad.saved()
 
-    def _save_before_the_end(self, dispatched: _Dispatched | None) -> None:
-        """Saves the last step where the data have ended, unless other hosts would have to join."""
+    def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
+        """Saves the last step after an error of the data.
+
+        Not with several hosts: a save needs all of them, and the others do not know of the error.
+        """
         run, instruments = self.run, self._instruments
         if dispatched is not None:
             self._finish(dispatched)

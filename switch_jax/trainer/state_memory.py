@@ -1,12 +1,8 @@
 """The memory that a run's state takes, from its shapes alone, before anything is allocated."""
 
-import math
-from typing import Any
-
-import jax
-
 from switch_jax.hardware import GIB
 from switch_jax.metrics.memory import memory_of
+from switch_jax.partitioning.placing import device_bytes
 from switch_jax.trainer.prepare import Prepared
 
 
@@ -37,14 +33,6 @@ def describe_memory(prepared: Prepared) -> list[str]:
             "what fits a slice"
         )
     return lines
-
-
-def device_bytes(tree: Any) -> int:
-    """Bytes of the part of these `ShapeDtypeStruct`s, with shardings, that each device holds."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
 
 
 def _size(number: int) -> str:

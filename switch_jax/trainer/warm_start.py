@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
 from switch_jax.checkpointing.read_only import check_parameters, check_part, load_parts
@@ -111,34 +112,35 @@ def initial_state(
     Raises:
       UserError: the checkpoint cannot be read.
     """
-    shardings = jax.tree.map(lambda s: s.sharding, abstract)
-    transformation = make_optimizer(config)
     # Steps fold their number into the same key: this is one that no run reaches.
     key = jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1)
-    if checkpoint is None:
-        if teacher is None or not config.distillation.initialize_from_teacher:
-            init = functools.partial(init_state, config, transformation)
-            return jax.jit(init, out_shardings=shardings)(key)
-        weights = TeacherWeights(config.model, teacher.model)
+    if checkpoint is not None:
+        return _from_checkpoint(config, abstract, checkpoint, key)
+    if teacher is not None and config.distillation.initialize_from_teacher:
+        return _from_teacher(config, abstract, teacher, key)
+    init = functools.partial(init_state, config, make_optimizer(config))
+    return jax.jit(init, out_shardings=_shardings(abstract))(key)
 
-        def begin(key: jax.Array, given: Any) -> TrainState:
-            parameters = weights.apply(init_parameters(config.model, key), given)
-            return fresh_state(config, transformation, parameters)
 
-        return jax.jit(begin, out_shardings=shardings)(key, teacher.load_for(weights))
+def _from_teacher(
+    config: Config, abstract: TrainState, teacher: Teacher, key: jax.Array
+) -> TrainState:
+    """Drawn parameters, and in place of them the teacher's wherever both models have the same."""
+    transformation = make_optimizer(config)
+    weights = TeacherWeights(config.model, teacher.model)
 
-    # The state of the model that it starts from, which with UPCYCLE is a dense one.
-    dense = _start_config(config)
-    wanted = abstract_state(dense, abstract.step.sharding.mesh)
-    if isinstance(checkpoint, Source):
-        loaded = {"parameters": checkpoint.load(wanted.parameters)}
-    else:
-        parts = {"parameters": wanted.parameters}
-        if config.run.keep_optimizer_state:
-            parts |= {"optimizer": wanted.optimizer, "guard": {"good": wanted.guard.good}}
-        loaded = load_parts(checkpoint, parts)
+    def start(key: jax.Array, given: Any) -> TrainState:
+        parameters = weights.apply(init_parameters(config.model, key), given)
+        return fresh_state(config, transformation, parameters)
 
-    run, model = config.run, config.model
+    return jax.jit(start, out_shardings=_shardings(abstract))(key, teacher.load_for(weights))
+
+
+def _from_checkpoint(
+    config: Config, abstract: TrainState, checkpoint: Path | Source, key: jax.Array
+) -> TrainState:
+    """The parameters of a checkpoint, with UPCYCLE the experts' from its feed-forward layers."""
+    run, model, transformation = config.run, config.model, make_optimizer(config)
     scaled = run.upcycle == "scaled_copy"
 
     def start(loaded: dict[str, Any], key: jax.Array) -> TrainState:
@@ -155,9 +157,26 @@ def initial_state(
         guard = state.guard._replace(good=loaded["guard"]["good"])
         return state._replace(optimizer=optimizer, guard=guard)
 
+    loaded = _load(config, abstract.step.sharding.mesh, checkpoint)
     # Experts have another shape than what they are copied from, so nothing can be reused.
     donated = "loaded" if run.upcycle is None else None
-    return jax.jit(start, donate_argnames=donated, out_shardings=shardings)(loaded, key)
+    compiled = jax.jit(start, donate_argnames=donated, out_shardings=_shardings(abstract))
+    return compiled(loaded, key)
+
+
+def _load(config: Config, mesh: Mesh, checkpoint: Path | Source) -> dict[str, Any]:
+    """The parts of the checkpoint that the run starts from; with UPCYCLE those of a dense model."""
+    wanted = abstract_state(_start_config(config), mesh)
+    if isinstance(checkpoint, Source):
+        return {"parameters": checkpoint.load(wanted.parameters)}
+    parts = {"parameters": wanted.parameters}
+    if config.run.keep_optimizer_state:
+        parts |= {"optimizer": wanted.optimizer, "guard": {"good": wanted.guard.good}}
+    return load_parts(checkpoint, parts)
+
+
+def _shardings(abstract: TrainState) -> Any:
+    return jax.tree.map(lambda s: s.sharding, abstract)
 
 
 def _start_config(config: Config) -> Config:

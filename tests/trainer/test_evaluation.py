@@ -7,7 +7,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
 from switch_jax.errors import UserError
 from switch_jax.train_step.loss import TokenSums
-from switch_jax.trainer.evaluation import Best, added, check_metric, in_words, metric_of
+from switch_jax.trainer.evaluation import Best, check_metric, in_words, metric_of, summed
 
 LENGTHS = {"inputs": 64, "targets": 20}
 ENGLISH = DataConfig("english_span_corruption", LENGTHS, split="validation")
@@ -35,8 +35,8 @@ def test_evaluations_that_give_no_number_bring_the_early_stop_nearer():
 
 def test_sums_over_many_batches_lose_no_token():
     batches = [TokenSums(*np.float32([x, 0, 1, x])) for x in (2.0**24, 1.0, 1.0)]
-    assert added(batches) == TokenSums(2.0**24 + 2, 0.0, 3.0, 2.0**24 + 2)
-    diverged = added([TokenSums(np.inf, 0, 0, 1), TokenSums(-np.inf, 0, 0, 1)])
+    assert summed(batches) == TokenSums(2.0**24 + 2, 0.0, 3.0, 2.0**24 + 2)
+    diverged = summed([TokenSums(np.inf, 0, 0, 1), TokenSums(-np.inf, 0, 0, 1)])
     assert math.isnan(diverged.cross_entropy) and diverged.tokens == 2
 
 
