@@ -16,8 +16,8 @@ import re
 from switch_jax.errors import UserError, did_you_mean
 
 GIB = 2**30
-_MOST_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
-_MOST_SLICES = 1000
+_MAX_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
+_MAX_SLICES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,10 +314,10 @@ def parse_slice(name: str) -> Slice:
 def _checked(slices: Slice) -> Slice:
     """Raises UserError where there are no such slices."""
     chips = math.prod(slices.shape)
-    if not (1 <= chips <= _MOST_CHIPS and 1 <= slices.count <= _MOST_SLICES):
+    if not (1 <= chips <= _MAX_CHIPS and 1 <= slices.count <= _MAX_SLICES):
         raise UserError(
             f"{slices.name!r} is {slices.count:,} slices of {chips:,} chips: write 1 to "
-            f"{_MOST_SLICES:,} slices of 1 to {_MOST_CHIPS:,} chips"
+            f"{_MAX_SLICES:,} slices of 1 to {_MAX_CHIPS:,} chips"
         )
     return slices
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from switch_jax.errors import UserError, storage_error
 
 # Code in these places is not the user's.
-_STANDARD_LIBRARY = (sysconfig.get_path("stdlib"), str(Path(__file__).parent), "<")
+_NOT_USER_CODE = (sysconfig.get_path("stdlib"), str(Path(__file__).parent), "<")
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
@@ -76,6 +76,6 @@ def _location(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and os.path.exists(error.filename or ""):
         return f" in {error.filename}" + (f", line {error.lineno}" if error.lineno else "")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not (frame.filename.startswith(_STANDARD_LIBRARY) or _INSTALLED.search(frame.filename)):
+        if not (frame.filename.startswith(_NOT_USER_CODE) or _INSTALLED.search(frame.filename)):
             return f" in {frame.filename}, line {frame.lineno}"
     return ""

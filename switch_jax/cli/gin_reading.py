@@ -21,7 +21,7 @@ _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tup
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
 
 # Names of T5X, flaxformer, MaxText and Hugging Face, and what they are here.
-OF_OTHERS = {
+NAMES_ELSEWHERE = {
     "BASE_OUTPUT_DIRECTORY": "MODEL_DIR",
     "CAPACITY_FACTOR": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
     "D_FF": "MLP_DIM",
@@ -236,8 +236,8 @@ def macro_suggestion(name: str, macros: Sequence[str]) -> str:
     """The end of a message about an unknown macro: its name here, or as `suggestion`."""
     if name.upper() in macros:
         return f"; did you mean {name.upper()}?"
-    if name.upper() in OF_OTHERS:
-        return f"; here it is {OF_OTHERS[name.upper()]}"
+    if name.upper() in NAMES_ELSEWHERE:
+        return f"; here it is {NAMES_ELSEWHERE[name.upper()]}"
     return suggestion(name, macros)
 
 

@@ -25,7 +25,7 @@ from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.paths import bucket_path
 
-_MOST_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
+_MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,8 +143,8 @@ def _check_flags(args: argparse.Namespace) -> None:
     if missing:
         raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
     _check_no_flags_of_others(args)
-    if not 0 <= args.max_restarts <= _MOST_RESTARTS:
-        raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MOST_RESTARTS:,}")
+    if not 0 <= args.max_restarts <= _MAX_RESTARTS:
+        raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MAX_RESTARTS:,}")
     for argument in (*_train_arguments(args), *(args.env or ())):
         _check_argument(argument)
     if not target.sees_local_folders:

@@ -105,11 +105,11 @@ def make_decode(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), example_ids)
         transformer = bind(model, cast_blocks(model, parameters))
         memory = transformer.encode(tokens, segments)  # [B, M, D]
-        cache = transformer.start(memory, segments, config.num_beams, config.max_tokens)
+        cache = transformer.init_decoding(memory, segments, config.num_beams, config.max_tokens)
         valid = segments.any(axis=1)  # [B]
         if config.num_beams > 1:
             return beam_search(
-                transformer.step,
+                transformer.decode_step,
                 transformer.reorder,
                 cache,
                 valid,
@@ -119,7 +119,7 @@ def make_decode(
                 length_penalty=config.length_penalty,
             )
         return sample(
-            transformer.step,
+            transformer.decode_step,
             cache,
             valid,
             keys,

@@ -19,7 +19,7 @@ from switch_jax.partitioning.placing import put_batch
 _LISTED = 10  # tokens of an expert that are listed
 # How often an expert takes a token that is called typical of it, at least: so many times, and such
 # a share of its tokens. Of rarer ones the ratio is chance.
-_LEAST_COUNT, _LEAST_SHARE = 10, 0.001
+_MIN_COUNT, _MIN_SHARE = 10, 0.001
 
 
 def count_expert_tokens(
@@ -48,7 +48,7 @@ def count_expert_tokens(
         chosen = jax.device_get({stack: experts for stack, (experts, _) in choices.items()})
         for stack, (tokens, segments, _) in READ.items():
             is_real = batch[segments] > 0  # [B, L]
-            experts = chosen[stack].swapaxes(1, 2)[:, :, is_real]  # [N, K, R], R real tokens
+            experts = chosen[stack].swapaxes(1, 2)[:, :, is_real]  # [N, k, R], R real tokens
             new = [_count(layer, batch[tokens][is_real], config) for layer in experts]
             known = counts.setdefault(stack, new)
             if known is not new:
@@ -57,8 +57,8 @@ def count_expert_tokens(
 
 
 def _count(experts: np.ndarray, tokens: np.ndarray, config: ModelConfig) -> csr_array:
-    """[K, R] experts of [R] tokens -> [E, V]."""
-    places = experts.ravel(), np.tile(tokens, len(experts))  # [K * R] each
+    """[k, R] experts of [R] tokens -> [E, V]."""
+    places = experts.ravel(), np.tile(tokens, len(experts))  # [k * R] each
     shape = config.num_experts, config.num_embeddings
     return coo_array((np.ones(experts.size, np.int64), places), shape).tocsr()
 
@@ -97,7 +97,7 @@ def _listed(counts: csr_array, name: Callable[[int], str]) -> list[dict[str, Any
         ratio = (taken / all_taken) / (in_all[tokens] / total)  # [T]
         frequent = np.lexsort((tokens, -taken))[:_LISTED]
         typical = np.lexsort((tokens, -taken, -ratio))
-        least = max(_LEAST_COUNT, _LEAST_SHARE * all_taken)
+        least = max(_MIN_COUNT, _MIN_SHARE * all_taken)
         is_typical = (taken >= least) & (ratio > 1)  # [T]
         typical = typical[is_typical[typical]][:_LISTED]
         found.append(

@@ -33,14 +33,14 @@ READ = {
 class Routing:
     """The experts of the tokens of one stack; print it to read it.
 
-    L tokens, N routers, K experts a token (1 in a Switch Transformer).
+    L tokens, N routers, k experts a token (1 in a Switch Transformer).
 
     Attributes:
       tokens: [L] texts, as SentencePiece has them: "▁" is the space before a word.
       layers: [N] int, the layer of each router in its stack, counted from 0.
       sublayers: [N] 'feed_forward' or 'attention', which of its sublayers has these experts.
-      experts: [N, L, K] int, the best expert first.
-      gates: [N, L, K] float, what the experts' outputs are multiplied by (Eq. 2).
+      experts: [N, L, k] int, the best expert first.
+      gates: [N, L, k] float, what the experts' outputs are multiplied by (Eq. 2).
       cut: how many tokens at the end of the text are left out, as the config's length is reached.
     """
 

@@ -13,11 +13,11 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from switch_jax.kernels.attention_sizes import Sizes
+from switch_jax.kernels.attention_sizes import Tiling
 from switch_jax.kernels.tiles import LANES
 
 
-def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
+def to_lanes(bias: jax.Array, s: Tiling) -> jax.Array:
     """[H, 2 W] -> [blocks, heads, lanes] with distance 0 in `zero_lane`; both by query minus key.
 
     Where tiles divide W and L = M, nothing is cut or padded; it would have to be done again to the
@@ -28,13 +28,13 @@ def to_lanes(bias: jax.Array, s: Sizes) -> jax.Array:
     """
     first = bias.shape[1] // 2 - s.zero_lane
     if first < 0:
-        raise ValueError(f"a bias of width {bias.shape[1]} is too short for {s.memory} keys")
+        raise ValueError(f"a bias of width {bias.shape[1]} is too short for {s.num_keys} keys")
     lanes = bias[:, first : first + s.bias_lanes].astype(jnp.float32)
     lanes = jnp.pad(lanes, ((0, 0), (0, s.bias_lanes - lanes.shape[1])))
     return lanes.reshape(s.blocks, s.heads, s.bias_lanes)
 
 
-def expand(lanes_ref: Any, band_ref: Any, s: Sizes) -> None:
+def expand(lanes_ref: Any, band_ref: Any, s: Tiling) -> None:
     """band[h, x, c] = the bias of head h at distance c - x + (tiles - 1) * tile."""
     for head in range(s.heads):
         for row in range(0, s.band_rows, LANES):
@@ -48,7 +48,7 @@ def expand(lanes_ref: Any, band_ref: Any, s: Sizes) -> None:
                 band_ref[head, row + x : row + x + 8] = pltpu.roll(eight, x, 1)[:, LANES:]
 
 
-def sum_diagonals(band_ref: Any, lanes_ref: Any, s: Sizes) -> None:
+def sum_diagonals(band_ref: Any, lanes_ref: Any, s: Tiling) -> None:
     """The transpose of `expand`."""
     lanes_ref[...] = jnp.zeros_like(lanes_ref)
     for head in range(s.heads):
@@ -65,12 +65,12 @@ def _roll_left(x: jax.Array, lanes: int) -> jax.Array:
     return pltpu.roll(x, -lanes % x.shape[1], 1)
 
 
-def _window(row: int, s: Sizes) -> slice:
+def _window(row: int, s: Tiling) -> slice:
     """The lanes of the bias that 128 rows of the band consist of."""
     start = s.band_rows - LANES - row
     return slice(start, start + LANES + s.tile)
 
 
-def rows_of(head: int, tile: Any, count: int, s: Sizes) -> tuple[Any, ...]:
+def rows_of(head: int, tile: Any, count: int, s: Tiling) -> tuple[Any, ...]:
     """The index that reads [M, count], the first `count` queries of a tile, from the band."""
-    return head, pl.ds((s.tiles - 1 - tile) * s.tile, s.memory), pl.ds(0, count)
+    return head, pl.ds((s.tiles - 1 - tile) * s.tile, s.num_keys), pl.ds(0, count)

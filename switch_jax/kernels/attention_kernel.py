@@ -23,7 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from switch_jax.kernels.attention_band import expand, rows_of, sum_diagonals, to_lanes
-from switch_jax.kernels.attention_sizes import Sizes, cut
+from switch_jax.kernels.attention_sizes import Tiling, choose_tiling
 from switch_jax.kernels.tiles import LANES
 
 # Rematerialisation saves what carries this name, so that the forward kernel runs once only.
@@ -63,7 +63,7 @@ def fused_attention(
     Returns:
       [B, L, H * K], of q's dtype.
     """
-    sizes = cut(q.shape, k.shape[1], num_heads)
+    sizes = choose_tiling(q.shape, k.shape[1], num_heads)
     # No query has segment -1, so no query sees padding.
     key_segments = jnp.where(key_segments == 0, -1, key_segments)
     band = None if bias is None else to_lanes(bias, sizes)
@@ -77,7 +77,7 @@ def _dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:
     return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
 
 
-def _split_heads(x: jax.Array, s: Sizes) -> list[jax.Array]:
+def _split_heads(x: jax.Array, s: Tiling) -> list[jax.Array]:
     """[n, width] -> for each head the same array with the lanes of all other heads zeroed."""
     if s.heads == 1:
         return [x]
@@ -101,7 +101,7 @@ def _mask(key_column: jax.Array, query_row: jax.Array, first: Any, causal: bool)
     return mask
 
 
-def _for_each_tile(body: Any, s: Sizes) -> None:
+def _for_each_tile(body: Any, s: Tiling) -> None:
     """Calls body(tile, number of queries) for all tiles; the last tile may be short."""
     full = s.length // s.tile
     if full == 1:
@@ -112,7 +112,7 @@ def _for_each_tile(body: Any, s: Sizes) -> None:
         body(full, s.length % s.tile)
 
 
-def _for_each_row(body: Any, s: Sizes) -> None:
+def _for_each_row(body: Any, s: Tiling) -> None:
     if s.rows == 1:
         body(0)
     else:
@@ -127,7 +127,7 @@ def _scores(key: jax.Array, q: jax.Array, band_ref: Any, band: tuple[Any, ...]) 
 
 def _forward_kernel(
     q_ref, k_ref, v_ref, bias_ref, query_segments_ref, key_segments_ref,
-    out_ref, lse_ref, band_ref, *, s: Sizes, causal: bool,
+    out_ref, lse_ref, band_ref, *, s: Tiling, causal: bool,
 ) -> None:  # fmt: skip
     if bias_ref is not None:
         pl.when(pl.program_id(2) == 0)(lambda: expand(bias_ref, band_ref, s))
@@ -150,8 +150,8 @@ def _forward_kernel(
                 weights = jnp.exp(scores - highest)  # [M, n]
                 total = jnp.sum(weights, axis=0, keepdims=True)  # [1, n]
                 lse_ref[row, head : head + 1, at] = highest + jnp.log(total)
-                weighted = _dot(values[s.own(head)], weights.astype(q.dtype), (1, 0))  # [K, n]
-                mixed.append(weighted / total)
+                value = values[s.head_lanes(head)]  # [K, M]
+                mixed.append(_dot(value, weights.astype(q.dtype), (1, 0)) / total)  # [K, n]
             out_ref[row, at] = jnp.concatenate(mixed).T.astype(out_ref.dtype)
 
         _for_each_tile(one_tile, s)
@@ -161,7 +161,7 @@ def _forward_kernel(
 
 def _backward_kernel(
     q_ref, k_ref, v_ref, bias_ref, query_segments_ref, key_segments_ref, out_ref, lse_ref, dout_ref,
-    dq_ref, dk_ref, dv_ref, dbias_ref, band_ref, dband_ref, sums_ref, *, s: Sizes, causal: bool,
+    dq_ref, dk_ref, dv_ref, dbias_ref, band_ref, dband_ref, sums_ref, *, s: Tiling, causal: bool,
 ) -> None:  # fmt: skip
     if bias_ref is not None:
 
@@ -193,19 +193,19 @@ def _backward_kernel(
                 band = rows_of(head, tile, count, s)
                 lse = lse_ref[row, head : head + 1, at]  # [1, n]
                 sees_none = lse < MASKED / 2  # [1, n]
-                masked = jnp.where(sees_none, -math.log(s.memory), MASKED)  # [1, n]
+                masked = jnp.where(sees_none, -math.log(s.num_keys), MASKED)  # [1, n]
                 scores = _scores(keys[head], q, band_ref, band)  # [M, n]
                 weights = jnp.exp(jnp.where(mask, scores - lse, masked))  # [M, n]
                 dv += _dot(weights.astype(q.dtype), douts[head], (1, 0))  # [M, width]
 
-                mean = jnp.sum(products[s.own(head)], axis=0, keepdims=True)  # [1, n]
+                mean = jnp.sum(products[s.head_lanes(head)], axis=0, keepdims=True)  # [1, n]
                 dweights = _dot(values[head], dout, (1, 1))  # [M, n]
                 dscores = weights * ((dweights - mean) * jnp.where(sees_none, 0.0, 1.0))  # [M, n]
                 if dband_ref is not None:
                     dband_ref[band] += dscores
                 dscores = dscores.astype(q.dtype)
                 dk += _dot(dscores, queries[head], (1, 0))  # [M, width]
-                dq.append(_dot(keys_transposed[s.own(head)], dscores, (1, 0)))  # [K, n]
+                dq.append(_dot(keys_transposed[s.head_lanes(head)], dscores, (1, 0)))  # [K, n]
             dq_ref[row, at] = jnp.concatenate(dq).T.astype(dq_ref.dtype)
             if sums_ref is None:
                 dk_ref[row], dv_ref[row] = dk.astype(dk_ref.dtype), dv.astype(dv_ref.dtype)
@@ -254,7 +254,7 @@ def _backward(s, causal, interpret, saved, dout):
     like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v)]
     has_bias = bias is not None
     dbias = jax.ShapeDtypeStruct((s.cores, *bias.shape), jnp.float32) if has_bias else None
-    sums = pltpu.VMEM((2, s.memory, s.width), jnp.float32)
+    sums = pltpu.VMEM((2, s.num_keys, s.width), jnp.float32)
     dq, dk, dv, dbias = _call(
         _backward_kernel,
         s,
@@ -275,9 +275,9 @@ _attention.defvjp(_forward, _backward)
 def _call(kernel, s, causal, interpret, arrays, *, out_shape, products, **options):
     q_spec, k_spec, v_spec = s.specs()
     bias_spec = None if arrays[3] is None else s.bias_spec()
-    segments = s.segments_spec(s.length), s.segments_spec(s.memory)
+    segments = s.segments_spec(s.length), s.segments_spec(s.num_keys)
     saved = [s.spec(s.length), s.statistics_spec(), s.spec(s.length)][: len(arrays) - 6]
-    scores = s.batch * s.blocks * s.heads * s.length * s.memory
+    scores = s.batch * s.blocks * s.heads * s.length * s.num_keys
     traffic = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((arrays, out_shape)))
     has_bias = arrays[3] is not None
     return pl.pallas_call(

@@ -14,11 +14,11 @@ CORES = 2  # of a v4 or v5p chip, which splits the first parallel axis of a grid
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class Tiling:
     """How a call is cut up.
 
     Attributes:
-      batch, length, memory, head_size: B, L, M, K of the whole call.
+      batch, length, num_keys, head_size: B, L, M, K of the whole call.
       heads, blocks: heads in a block of lanes, and the number of blocks.
       cores, steps, rows: the batch is cut into cores x steps x rows.
       tile: queries whose scores are held at once.
@@ -26,7 +26,7 @@ class Sizes:
 
     batch: int
     length: int
-    memory: int
+    num_keys: int
     head_size: int
     heads: int
     blocks: int
@@ -42,12 +42,13 @@ class Sizes:
 
     @property
     def tiles(self) -> int:
+        """How many of the queries' tiles there are."""
         return pl.cdiv(self.length, self.tile)
 
     @property
     def band_rows(self) -> int:
         """Tile i takes M rows from row (tiles - 1 - i) * tile."""
-        return round_up_to_lanes((self.tiles - 1) * self.tile + self.memory)
+        return round_up_to_lanes((self.tiles - 1) * self.tile + self.num_keys)
 
     @property
     def zero_lane(self) -> int:
@@ -56,19 +57,20 @@ class Sizes:
 
     @property
     def bias_lanes(self) -> int:
+        """Lanes of a head's bias, one for each distance."""
         return self.band_rows + self.tile
 
-    def own(self, head: int) -> slice:
+    def head_lanes(self, head: int) -> slice:
         """The lanes of one head."""
         return slice(head * self.head_size, (head + 1) * self.head_size)
 
     def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
         """The memory that the backward kernel, the larger one, may use; `itemsize` is that of q."""
         lanes = round_up_to_lanes(self.width)
-        blocks = 4 * self.rows * (self.length + self.memory) * lanes
+        blocks = 4 * self.rows * (self.length + self.num_keys) * lanes
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
-        sums = 2 * self.memory * lanes * (self.tiles > 1)
-        temporaries = 3 * self.heads * self.tile * self.memory
+        sums = 2 * self.num_keys * lanes * (self.tiles > 1)
+        temporaries = 3 * self.heads * self.tile * self.num_keys
         # Twice the blocks: the next ones are fetched while the present ones are computed with.
         return 2 * blocks * itemsize + 4 * (bands + sums + temporaries) + 2**20
 
@@ -84,7 +86,7 @@ class Sizes:
 
     def specs(self) -> list[pl.BlockSpec]:
         """Of q, k, v."""
-        return [self.spec(self.length), self.spec(self.memory), self.spec(self.memory)]
+        return [self.spec(self.length), self.spec(self.num_keys), self.spec(self.num_keys)]
 
     def segments_spec(self, length: int) -> pl.BlockSpec:
         """Of [B, 1, length]."""
@@ -105,11 +107,12 @@ class Sizes:
         return pl.BlockSpec(shape, lambda c, b, i: (c, b, 0, 0))
 
     def band(self) -> Any:
+        """Scratch memory for the bias of each head, spread out by key and query."""
         return pltpu.VMEM((self.heads, self.band_rows, self.tile), jnp.float32)
 
 
-def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
-    """The sizes for queries of shape [B, L, H * K] and M = `memory` keys."""
+def choose_tiling(shape: tuple[int, ...], num_keys: int, num_heads: int) -> Tiling:
+    """The sizes for queries of shape [B, L, H * K] and M = `num_keys` keys."""
     batch, length, inner = shape
     head_size = inner // num_heads
     width = max(head_size, LANES)
@@ -117,15 +120,15 @@ def cut(shape: tuple[int, ...], memory: int, num_heads: int) -> Sizes:
         width = inner
     cores = CORES if batch % CORES == 0 else 1
     tile = min(
-        round_up_to_lanes(length), max(LANES, TILE_SCORES // round_up_to_lanes(memory) & -LANES)
+        round_up_to_lanes(length), max(LANES, TILE_SCORES // round_up_to_lanes(num_keys) & -LANES)
     )
     # Several short rows form one step of the grid, since each step costs hundreds of cycles.
-    max_rows = max(1, TILE_SCORES // (round_up_to_lanes(length) * round_up_to_lanes(memory)))
+    max_rows = max(1, TILE_SCORES // (round_up_to_lanes(length) * round_up_to_lanes(num_keys)))
     rows = max(n for n in range(1, max_rows + 1) if batch // cores % n == 0)
-    return Sizes(
+    return Tiling(
         batch,
         length,
-        memory,
+        num_keys,
         head_size,
         heads=width // head_size,
         blocks=inner // width,

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
 from switch_jax.kernels.attention_kernel import MASKED, fused_attention
-from switch_jax.kernels.attention_sizes import cut
+from switch_jax.kernels.attention_sizes import choose_tiling
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout
 from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, has_kernels
@@ -229,8 +229,8 @@ def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool
     if q.shape[0] % row_shards or num_heads % head_shards:
         return False
     local_shape = q.shape[0] // row_shards, q.shape[1], q.shape[2] // head_shards
-    sizes = cut(local_shape, k.shape[1], num_heads // head_shards)
-    needed = sizes.vmem_bytes(q.dtype.itemsize, has_bias)
+    tiling = choose_tiling(local_shape, k.shape[1], num_heads // head_shards)
+    needed = tiling.vmem_bytes(q.dtype.itemsize, has_bias)
     return needed <= pltpu.get_tpu_info().vmem_capacity_bytes * 7 // 8
 
 

@@ -102,7 +102,7 @@ class Experts(nnx.Module):
         self.config = config
 
     def choose_experts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, L, D] -> the experts of each token and their gates, [B, K, L] each."""
+        """[B, L, D] -> the experts of each token and their gates, [B, k, L] each."""
         return choose_experts(x, self._weights(), self.config.num_selected_experts)
 
     def _through_experts(

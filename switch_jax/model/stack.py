@@ -140,7 +140,7 @@ class Layer(nnx.Module):
         memory: Any = None,
         memory_segments: Any = None,
     ) -> list[ChosenExperts]:
-        """[B, L, D] -> the experts and gates of each token for each router, [B, K, L] each."""
+        """[B, L, D] -> the experts and gates of each token for each router, [B, k, L] each."""
         chosen = []
         if isinstance(self.self_attention, SwitchAttention):
             chosen.append(self.self_attention.choose_experts(self.self_attention_norm(x)))
@@ -298,8 +298,8 @@ class Stack(nnx.Module):
           x, segments, memory, memory_segments: as for `__call__`.
 
         Returns:
-          [B, L, D], the same as `__call__`'s; and the experts [N, B, K, L] int32, N routers, with
-          their gates [N, B, K, L] float32. A token has them whether or not it gets a slot.
+          [B, L, D], the same as `__call__`'s; and the experts [N, B, k, L] int32, N routers, with
+          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot.
         """
         bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
         graph, state = nnx.split(self.blocks)

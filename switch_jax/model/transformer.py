@@ -28,7 +28,7 @@ class Output(NamedTuple):
     decoder: RouterStatistics | None
 
 
-class Decoding(NamedTuple):
+class DecodingState(NamedTuple):
     """The state that decoding keeps between tokens.
 
     Attributes:
@@ -125,7 +125,9 @@ class Transformer(nnx.Module):
         (x,) = self.token_embedding(tokens)  # [B, M, D]
         return self.encoder(x, segments, deterministic=True)[0]
 
-    def start(self, memory: jax.Array, segments: jax.Array, beams: int, length: int) -> Decoding:
+    def init_decoding(
+        self, memory: jax.Array, segments: jax.Array, beams: int, length: int
+    ) -> DecodingState:
         """The state before the first token.
 
         Args:
@@ -138,16 +140,16 @@ class Transformer(nnx.Module):
         blocks, batch, _, inner = keys_and_values[0][0].shape
         shape = (blocks, batch, beams, length, inner)
         empty = constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
-        return Decoding(
+        return DecodingState(
             bias=self.decoder.relative_position_bias(length),
             segments=segments,
             memory=keys_and_values,
             cache=[(empty, empty) for _ in keys_and_values],
         )
 
-    def step(
-        self, tokens: jax.Array, valid: jax.Array, position: jax.Array, decoding: Decoding
-    ) -> tuple[jax.Array, Decoding]:
+    def decode_step(
+        self, tokens: jax.Array, valid: jax.Array, position: jax.Array, decoding: DecodingState
+    ) -> tuple[jax.Array, DecodingState]:
         """Predicts the next token of each beam.
 
         Args:
@@ -174,7 +176,7 @@ class Transformer(nnx.Module):
         cache = jax.tree.map(append, cache, new)
         return self._logits(x), decoding._replace(cache=cache)
 
-    def reorder(self, decoding: Decoding, beams: jax.Array) -> Decoding:
+    def reorder(self, decoding: DecodingState, beams: jax.Array) -> DecodingState:
         """The state in which beam i of row b continues beam beams[b, i]; [B, beams] int32."""
         index = beams[None, :, :, None, None]  # [1, B, beams, 1, 1]
         cache = jax.tree.map(lambda x: jnp.take_along_axis(x, index, axis=2), decoding.cache)

@@ -85,8 +85,8 @@ def expected_drop(
 ) -> float:
     """The fraction of choices that find their expert full where routing is even on average.
 
-    Each token of a group picks K different experts at random, all with the same probability p =
-    K / E. So the number n of tokens that pick a given expert is binomial(S, p), and the dropped
+    Each token of a group picks k different experts at random, all with the same probability p =
+    k / E. So the number n of tokens that pick a given expert is binomial(S, p), and the dropped
     fraction is E[max(0, n - C)] / (S p). With n P(n) = S p P'(n - 1), where P' is the distribution
     for one token fewer, the sum over n > C becomes two tails: P'(n >= C) - C / (S p) P(n > C).
 
@@ -94,7 +94,7 @@ def expected_drop(
       tokens_per_group: S, all of them real tokens.
       num_experts: E.
       capacity: C, at least 1.
-      choices: K, experts of a token.
+      choices: k, experts of a token.
     """
     share = choices / num_experts
     tail_of_one_fewer = bdtrc(capacity - 1, tokens_per_group - 1, share)

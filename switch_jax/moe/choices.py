@@ -1,6 +1,6 @@
 """Which experts a token asks for, in order of preference, and their gates.
 
-The layer and decoding share these functions. K experts are chosen for each token.
+The layer and decoding share these functions. k experts are chosen for each token.
 """
 
 import jax
@@ -25,30 +25,30 @@ def choice_scores(router_logits: jax.Array, router_bias: jax.Array | None) -> ja
 
 
 def top_choices(scores: jax.Array, number: int) -> jax.Array:
-    """The experts with the highest scores: [..., S, E] -> [..., K, S] int32, the best one first.
+    """The experts with the highest scores: [..., S, E] -> [..., k, S] int32, the best one first.
 
     Among equal scores the expert with the lowest index comes first.
 
     Args:
       scores: [..., S, E] float32, constants to the gradient.
-      number: K, at most E.
+      number: k, at most E.
     """
     scores = lax.stop_gradient(scores)
     if number == 1:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)[..., None, :]  # [..., 1, S]
-    return jnp.swapaxes(lax.top_k(scores, number)[1], -1, -2)  # [..., K, S]
+    return jnp.swapaxes(lax.top_k(scores, number)[1], -1, -2)  # [..., k, S]
 
 
 def choice_gates(router_probs: jax.Array, choices: jax.Array) -> jax.Array:
-    """The gates of chosen experts: [..., S, E] probabilities, [..., K, S] choices -> [..., K, S].
+    """The gates of chosen experts: [..., S, E] probabilities, [..., k, S] choices -> [..., k, S].
 
     One expert's gate is its probability (Eq. 2). Those of several are their probabilities divided
     by the sum of these (Shazeer et al. 2017, Eq. 3 to 5; GShard, Algorithm 1), before any choice
     is dropped.
     """
     experts = jnp.arange(router_probs.shape[-1])  # [E]
-    is_chosen = choices[..., None] == experts  # [..., K, S, E]
-    probs = jnp.sum(jnp.where(is_chosen, router_probs[..., None, :, :], 0.0), -1)  # [..., K, S]
+    is_chosen = choices[..., None] == experts  # [..., k, S, E]
+    probs = jnp.sum(jnp.where(is_chosen, router_probs[..., None, :, :], 0.0), -1)  # [..., k, S]
     if choices.shape[-2] == 1:
         return probs
-    return probs / (probs.sum(-2, keepdims=True) + 1e-9)  # [..., K, S]
+    return probs / (probs.sum(-2, keepdims=True) + 1e-9)  # [..., k, S]

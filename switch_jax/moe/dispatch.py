@@ -19,8 +19,8 @@ class DispatchIndices(NamedTuple):
     without a transposition.
 
     Attributes:
-      token_of_slot: [E * G * C] int32, row in the flattened [K * B * L] tokens: with K > 1 choices
-        all tokens follow each other K times.
+      token_of_slot: [E * G * C] int32, row in the flattened [k * B * L] tokens: with k > 1 choices
+        all tokens follow each other k times.
       slots_of_token: for each choice, [B, L] int32, row in the flattened [E * G * C] slots.
     """
 
@@ -33,7 +33,7 @@ def dispatch_indices(assignment: Assignment, batch_shape: tuple[int, int]) -> Di
     groups, experts, capacity = assignment.token_index.shape
     expert_of_choice = by_choice(assignment.expert_index)  # [G, S] each
     tokens = expert_of_choice[0].shape[1]
-    rows = len(expert_of_choice) * groups * tokens  # K * B * L
+    rows = len(expert_of_choice) * groups * tokens  # k * B * L
     group = jnp.arange(groups, dtype=jnp.int32)[:, None]  # [G, 1]
     token = assignment.token_index  # [G, E, C]
     is_filled = token < len(expert_of_choice) * tokens  # [G, E, C]
@@ -99,7 +99,7 @@ dispatch.defvjp(_dispatch_fwd, _dispatch_bwd)
 def combine(slots: jax.Array, gates: tuple[jax.Array, ...], indices: DispatchIndices) -> jax.Array:
     """[E * G * C, D] slots -> [B, L, D] tokens, each multiplied by its gate (Eq. 2).
 
-    With K > 1 choices, a token is the sum of what its experts give, in float32.
+    With k > 1 choices, a token is the sum of what its experts give, in float32.
 
     Args:
       slots: [E * G * C, D], what the experts computed from the rows that `dispatch` gave.
@@ -130,7 +130,7 @@ def _combine_bwd(residuals, y_grad: jax.Array):
             _times_gate(y_grad, gate).astype(y_grad.dtype).reshape(-1, y_grad.shape[-1])
             for gate in gates
         ]
-    )  # [K * B * L, D]
+    )  # [k * B * L, D]
     is_filled = indices.token_of_slot < len(outputs_grad)  # [E * G * C]
     slots_grad = jnp.where(
         is_filled[:, None], _take_rows(outputs_grad, indices.token_of_slot), 0

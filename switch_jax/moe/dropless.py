@@ -2,7 +2,7 @@
 
 With more experts than tokens, most slots of a capacity would be empty. Here each expert computes
 its own tokens, in blocks of a few rows, and only the blocks that hold tokens are computed. The
-shape letters are those of `switch_jax.moe`; T tokens, K experts for each.
+shape letters are those of `switch_jax.moe`; T tokens, k experts for each.
 """
 
 import functools
@@ -79,15 +79,15 @@ def choose_experts(
     Args:
       x: [B, L, D] activations.
       weights: the router's are used.
-      num_selected_experts: K.
+      num_selected_experts: k.
 
     Returns:
-      [B, K, L] int32, the best expert first, and the gates [B, K, L] float32; see `choice_gates`.
+      [B, k, L] int32, the best expert first, and the gates [B, k, L] float32; see `choice_gates`.
     """
     logits = router_logits(x, weights.router)  # [B, L, E]
     *_, router_probs = router_probabilities(logits)  # [B, L, E]
     scores = choice_scores(logits.astype(jnp.float32), weights.router_bias)  # [B, L, E]
-    choices = top_choices(scores, num_selected_experts)  # [B, K, L]
+    choices = top_choices(scores, num_selected_experts)  # [B, k, L]
     return choices, round_to(logits.dtype, choice_gates(router_probs, choices))
 
 
@@ -107,7 +107,7 @@ def dropless_ffn(
       valid: [B, L] bool; False on padding, for which nothing is computed.
       weights: as for `moe.switch_ffn`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
-      num_selected_experts: K.
+      num_selected_experts: k.
 
     Returns:
       [B, L, D], or as wide as `wo` gives it, 0 on padding.
@@ -140,24 +140,24 @@ def _dropless_ffn_local(
     num_selected_experts: int,
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
-    choices, gates = choose_experts(x, weights, num_selected_experts)  # [B_local, K, L] each
+    choices, gates = choose_experts(x, weights, num_selected_experts)  # [B_local, k, L] each
     num_experts = weights.router.shape[-1]
-    choices = jnp.where(valid[:, None], choices, num_experts)  # [B_local, K, L]
-    expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [K, T]
+    choices = jnp.where(valid[:, None], choices, num_experts)  # [B_local, k, L]
+    expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [k, T]
     tokens = x.reshape(-1, x.shape[-1])  # [T, D]
     if axis:  # each device has few tokens: all of them go to all devices
         tokens = lax.all_gather(tokens, axis, tiled=True)  # [T, D], those of all
-        expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [K, T]
+        expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [k, T]
         experts_here = weights.num_experts
         first_expert = lax.axis_index(axis) * experts_here
         is_here = (expert_index >= first_expert) & (expert_index < first_expert + experts_here)
         expert_index = jnp.where(is_here, expert_index - first_expert, experts_here)
-        y = _experts(tokens, expert_index, weights, activation)  # [K, T, D]
+        y = _experts(tokens, expert_index, weights, activation)  # [k, T, D]
         y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
     else:
-        y = _experts(tokens, expert_index, weights, activation)  # [K, T, D]
-    y = lax.psum(y, MODEL).reshape(-1, *x.shape[:-1], y.shape[-1])  # [K, B_local, L, D]
-    gates = jnp.moveaxis(gates, 1, 0)[..., None]  # [K, B_local, L, 1]
+        y = _experts(tokens, expert_index, weights, activation)  # [k, T, D]
+    y = lax.psum(y, MODEL).reshape(-1, *x.shape[:-1], y.shape[-1])  # [k, B_local, L, D]
+    gates = jnp.moveaxis(gates, 1, 0)[..., None]  # [k, B_local, L, 1]
     return jnp.sum(y.astype(jnp.float32) * gates, axis=0).astype(x.dtype)  # [B_local, L, D]
 
 
@@ -167,18 +167,18 @@ def _experts(
     weights: SwitchWeights,
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
-    """[T, D], [K, T] -> [K, T, D], each token through its experts; 0 for those not here."""
+    """[T, D], [k, T] -> [k, T, D], each token through its experts; 0 for those not here."""
     width, experts_here = weights.wo.shape[-1], weights.num_experts
     shape = (*expert_index.shape, width)
-    tokens = jnp.concatenate([tokens] * shape[0])  # [K * T, D]
-    expert_index = expert_index.reshape(-1)  # [K * T]
+    tokens = jnp.concatenate([tokens] * shape[0])  # [k * T, D]
+    expert_index = expert_index.reshape(-1)  # [k * T]
     count = tokens.shape[0]
     # By the experts of all devices, since those here get only their share of the tokens.
     rows = block_rows(count, weights.router.shape[-1])
     order, first_block, first_row = cut_into_blocks(expert_index, experts_here, rows)
     # The last rows of a block may be the next expert's tokens. That expert's own block comes later
     # and overwrites the results. After the last token there is room for a whole block.
-    sorted_tokens = jnp.pad(tokens[order], ((0, rows), (0, 0)))  # [K * T + rows, D]
+    sorted_tokens = jnp.pad(tokens[order], ((0, rows), (0, 0)))  # [k * T + rows, D]
 
     def compute(block: jax.Array, results: jax.Array) -> jax.Array:
         expert = jnp.searchsorted(first_block, block, side="right") - 1
@@ -193,9 +193,9 @@ def _experts(
 
     results = lax.fori_loop(
         0, first_block[-1], compute, jnp.zeros((sorted_tokens.shape[0], width), tokens.dtype)
-    )  # [K * T + rows, D]
+    )  # [k * T + rows, D]
     # The inverse of `order`.
-    position = jnp.zeros(count, jnp.int32)  # [K * T]
-    position = position.at[order].set(jnp.arange(count, dtype=jnp.int32))  # [K * T]
-    y = jnp.where((expert_index < experts_here)[:, None], results[position], 0)  # [K * T, D]
+    position = jnp.zeros(count, jnp.int32)  # [k * T]
+    position = position.at[order].set(jnp.arange(count, dtype=jnp.int32))  # [k * T]
+    y = jnp.where((expert_index < experts_here)[:, None], results[position], 0)  # [k * T, D]
     return y.reshape(shape)

@@ -47,7 +47,7 @@ class SwitchConfig:
       router_policy: of training (App. C): 'argmax'; 'sample', an expert is drawn from the router's
         softmax; 'input_dropout', the router's input has dropout in place of jitter.
       router_input_dropout_rate: of 'input_dropout'.
-      num_selected_experts: K, the experts of a token.
+      num_selected_experts: k, the experts of a token.
       second_expert_policy: of training, for the second choice and those after it: 'all' are kept,
         or 'random', one is kept with the probability min(1, gate / `second_expert_threshold`), as
         in Mesh TensorFlow.
@@ -225,12 +225,12 @@ def _route(
         scores += gumbel(bits)
     if config.ntlb_rounds > 1:
         return assign_in_rounds(top_choices(scores, config.ntlb_rounds), logits, capacity, valid)
-    choices = top_choices(scores, chosen)  # [G_local, K, S]
+    choices = top_choices(scores, chosen)  # [G_local, k, S]
     least_gate = None
     if key is not None and config.second_expert_policy == "random":
         other_key = jax.random.fold_in(key, 1)
         bits = noise_bits(other_key, layer_index, first_group, tokens, (*logits.shape[:2], chosen))
-        uniform = jnp.swapaxes(noise(bits) + 1, 1, 2) / 2  # [G_local, K, S], in [0, 1)
-        is_later = jnp.arange(chosen)[:, None] > 0  # [K, 1]
+        uniform = jnp.swapaxes(noise(bits) + 1, 1, 2) / 2  # [G_local, k, S], in [0, 1)
+        is_later = jnp.arange(chosen)[:, None] > 0  # [k, 1]
         least_gate = jnp.where(is_later, config.second_expert_threshold * uniform, -1.0)
     return assign_choices(choices, logits, capacity, valid, least_gate)

@@ -1,6 +1,6 @@
 """The routing rule: each token's experts, their gates and slots, and what the losses need.
 
-The shape letters are those of `switch_jax.moe`; K experts are chosen for each token. Nothing here
+The shape letters are those of `switch_jax.moe`; k experts are chosen for each token. Nothing here
 depends on a module or a config.
 """
 
@@ -21,7 +21,7 @@ class Assignment(NamedTuple):
     """The routing of every group, and what the losses and statistics need from the router.
 
     Shapes are those of `assign`, with one expert a token. `assign_choices` gives `expert_index`,
-    `gate` and `position_in_expert` an axis of choices, [G, K, S]; choice k of token s then has the
+    `gate` and `position_in_expert` an axis of choices, [G, k, S]; choice k of token s then has the
     number k * S + s. `by_choice` takes both forms.
 
     Attributes:
@@ -32,7 +32,7 @@ class Assignment(NamedTuple):
       position_in_expert: [G, S] int32, the slot that the token takes in its expert; C where it has
         none or is padding.
       token_index: [G, E, C] int32, the token in each slot, or the number of its choice; S, or
-        K * S, where the slot is empty. The inverse of `expert_index` and `position_in_expert`.
+        k * S, where the slot is empty. The inverse of `expert_index` and `position_in_expert`.
       log_normalizer: [G, S] float32, logsumexp of the logits.
       entropy: [G, S] float32, of the router's distribution, in nats.
       importance: [G, E] float32, the router's probabilities summed over real tokens.
@@ -51,7 +51,7 @@ class Assignment(NamedTuple):
 
 
 def by_choice(array: jax.Array) -> tuple[jax.Array, ...]:
-    """[G, S] or [G, K, S] -> an array [G, S] for each choice."""
+    """[G, S] or [G, k, S] -> an array [G, S] for each choice."""
     return (array,) if array.ndim == 2 else tuple(array[:, k] for k in range(array.shape[1]))
 
 
@@ -82,21 +82,21 @@ def assign_choices(
     valid: jax.Array | None = None,
     least_gate: jax.Array | None = None,
 ) -> Assignment:
-    """Gives each token a slot in each of K given experts, while slots last.
+    """Gives each token a slot in each of k given experts, while slots last.
 
     All first choices take slots before all second ones, and so on; among equal choices the order is
-    that of the tokens. So with K > 1 a token's later choices depend on the tokens after it.
+    that of the tokens. So with k > 1 a token's later choices depend on the tokens after it.
 
     If the logits are bfloat16, the softmax is too (Table 2): what each of its steps gives is
     rounded to bfloat16, and so is each gradient. Counts of tokens are exact in any case.
 
     Args:
-      choices: [G, K, S] int32, different experts for each token, the first choice first; E = none.
+      choices: [G, k, S] int32, different experts for each token, the first choice first; E = none.
       router_logits: [G, S, E] float32 or bfloat16, from which gates, losses and statistics are
         computed.
       capacity: C.
       valid: [G, S] bool, False on padding; None where there is no padding.
-      least_gate: [G, K, S] float32; a choice takes a slot if its gate is above it. None = all do.
+      least_gate: [G, k, S] float32; a choice takes a slot if its gate is above it. None = all do.
 
     Returns:
       An `Assignment` with an axis of choices; gates are those of `choice_gates`. Differentiable as
@@ -109,20 +109,20 @@ def assign_choices(
     # [G, S], [G, S, E], [G, S, E]
     log_normalizer, log_probs, router_probs = router_probabilities(router_logits)
     rounded = functools.partial(round_to, router_logits.dtype)
-    gate = rounded(choice_gates(router_probs, choices))  # [G, K, S]
+    gate = rounded(choice_gates(router_probs, choices))  # [G, k, S]
 
-    is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, K, S]
+    is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, k, S]
     if least_gate is not None:
-        is_wanted &= gate > least_gate  # [G, K, S]
-    expert_of_choice = jnp.where(is_wanted, choices, experts)  # [G, K, S]
+        is_wanted &= gate > least_gate  # [G, k, S]
+    expert_of_choice = jnp.where(is_wanted, choices, experts)  # [G, k, S]
     position, token_index, _ = take_slots(
         expert_of_choice.reshape(groups, -1), experts, capacity
-    )  # [G, K * S], [G, E, C]
-    position = position.reshape(choices.shape)  # [G, K, S]
+    )  # [G, k * S], [G, E, C]
+    position = position.reshape(choices.shape)  # [G, k, S]
     real_probs = router_probs * valid[..., None]  # [G, S, E]
     return Assignment(
         expert_index=choices,
-        gate=jnp.where(position < capacity, gate, 0.0),  # [G, K, S]
+        gate=jnp.where(position < capacity, gate, 0.0),  # [G, k, S]
         position_in_expert=position,
         token_index=token_index,
         log_normalizer=log_normalizer,
@@ -144,28 +144,28 @@ def take_slots(
     """Hands out the slots of each expert in the order of those who choose it, by two sorts.
 
     Args:
-      expert_index: [G, N] int32, the expert that each of N wants; E = none.
+      expert_index: [G, T] int32, the expert that each of T choices wants; E = none.
       experts: E.
       capacity: C.
 
     Returns:
-      [G, N] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, N
+      [G, T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, T
       where nobody does; and [G, E] int32, how many want the expert.
     """
     groups, number = expert_index.shape
     # A position in an expert is the rank among those that want it. The sort is stable: they stay in
     # order.
-    iota = lax.broadcasted_iota(jnp.int32, (groups, number), 1)  # [G, N]
+    iota = lax.broadcasted_iota(jnp.int32, (groups, number), 1)  # [G, T]
     sorted_index, order = lax.sort((expert_index, iota), dimension=1, num_keys=1, is_stable=True)
-    previous = jnp.pad(sorted_index, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, N]
-    first_of_expert = jnp.where(sorted_index != previous, iota, 0)  # [G, N]
-    sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, N]
+    previous = jnp.pad(sorted_index, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, T]
+    first_of_expert = jnp.where(sorted_index != previous, iota, 0)  # [G, T]
+    sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, T]
     # Sorting by the numbers undoes the first sort without a gather.
-    _, rank = lax.sort((order, sorted_rank), dimension=1, num_keys=1, is_stable=False)  # [G, N]
-    position = jnp.where((rank < capacity) & (expert_index < experts), rank, capacity)  # [G, N]
+    _, rank = lax.sort((order, sorted_rank), dimension=1, num_keys=1, is_stable=False)  # [G, T]
+    position = jnp.where((rank < capacity) & (expert_index < experts), rank, capacity)  # [G, T]
 
     # The inverse map: those of an expert are consecutive in `order`, from `start` on.
-    is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, N, E]
+    is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, T, E]
     load = jnp.sum(is_chosen, axis=1, dtype=jnp.int32)  # [G, E]
     start = jnp.cumsum(load, axis=1) - load  # [G, E]
     slot = jnp.arange(capacity, dtype=jnp.int32)  # [C]

@@ -20,7 +20,7 @@ from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
 from switch_jax.reports.study_charts import loss_against_parameters
 
 QUALITY_LABEL = "neg. log perplexity [nats]"
-_MOST_MARKS = 2  # more speed-ups than these have charts of their own and no marks in the curves
+_MAX_MARKS = 2  # more speed-ups than these have charts of their own and no marks in the curves
 
 
 def held_out_charts(found: Sequence[Configuration], task: str | None) -> list[Chart]:
@@ -42,7 +42,7 @@ def quality(found: Sequence[Configuration], task: str | None, axis: XAxis) -> Ch
     lines = curves(found, lambda run: held_out(run, task), QUALITY, axis, markers=True)
     limits, cut = focus(curves(found, lambda run: held_out(run, task), QUALITY, STEPS))
     pairs = [pair for comparison in compare_all(found, task) for pair in comparison.pairs]
-    marked = pairs if len(pairs) <= _MOST_MARKS else []
+    marked = pairs if len(pairs) <= _MAX_MARKS else []
     caption = (
         f"How well each run predicts text it never trained on, against {axis.name}; "
         "higher is better, 0 would be perfect."

@@ -21,7 +21,7 @@ SHAPING = (
     "OptimizerConfig.trained_parameters",
     "OptimizerConfig.min_dim_size_to_factor",
 )  # fmt: skip
-_MOST = 4  # values that a message names
+_MAX_NAMED = 4  # values that a message names
 
 
 def config_changes(before: str, after: str) -> list[str]:
@@ -55,8 +55,8 @@ def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path
                 changed[_setter(field, old, new)] = earlier, value
     if not changed:
         return
-    names = list(changed)[:_MOST]
-    more = f" and {len(changed) - _MOST} more" if len(changed) > _MOST else ""
+    names = list(changed)[:_MAX_NAMED]
+    more = f" and {len(changed) - _MAX_NAMED} more" if len(changed) > _MAX_NAMED else ""
     flags = " ".join(f"--gin.{n}={changed[n][0]}" for n in names)
     if more or any("." in n for n in names):
         flags = f"--gin_file={shlex.quote(str(folder.config))}"

@@ -260,11 +260,10 @@ def test_fields_are_not_answered_by_macros(file):
 def test_what_names_of_other_frameworks_are_here_exists():
     _parse("models/switch_base.gin", "runs/pretrain.gin")
     known = gin_internals.macros()
-    macros = [
-        name for here in gin_reading.OF_OTHERS.values() for name in re.findall("[A-Z_]{5,}", here)
-    ]
+    here = gin_reading.NAMES_ELSEWHERE.values()
+    macros = [name for text in here for name in re.findall("[A-Z_]{5,}", text)]
     assert set(macros) - {"MODULE"} <= set(known)
-    assert not set(gin_reading.OF_OTHERS) & set(known)
+    assert not set(gin_reading.NAMES_ELSEWHERE) & set(known)
 
 
 def test_a_file_that_is_not_text(file, tmp_path):

@@ -36,7 +36,7 @@ def test_bytes_of_keys_and_values(dtype):
         transformer = Transformer(model, nnx.Rngs(0))
         tokens = jnp.ones((BATCH, INPUTS), jnp.int32)
         memory = transformer.encode(tokens, tokens)
-        decoding = transformer.start(memory, tokens, BEAMS, TOKENS)
+        decoding = transformer.init_decoding(memory, tokens, BEAMS, TOKENS)
         return decoding.memory, decoding.cache
 
     arrays = jax.tree.leaves(jax.eval_shape(start))

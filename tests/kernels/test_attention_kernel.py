@@ -107,7 +107,7 @@ def test_other_numbers_of_queries_and_keys(length, memory, with_bias):
 )
 def test_long_sequences_are_worked_on_in_tiles(length, causal, tile, monkeypatch):
     monkeypatch.setattr(attention_sizes, "TILE_SCORES", tile * 384)
-    assert attention_sizes.cut((2, length, 64), length, 1).tile == tile
+    assert attention_sizes.choose_tiling((2, length, 64), length, 1).tile == tile
     case = _case(2, length, length, 1, 64)
     _compare(*case, causal=causal, with_bias=True, tolerance=2e-6)
 

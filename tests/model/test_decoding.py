@@ -61,12 +61,12 @@ def step_by_step(model, batch):
     """Each row as two beams, of which the second has the words of the row before."""
     transformer = bind(model, parameters(model))
     memory = transformer.encode(batch["tokens"], batch["segments"])
-    decoding = transformer.start(memory, batch["segments"], beams=2, length=L)
+    decoding = transformer.init_decoding(memory, batch["segments"], beams=2, length=L)
 
     def step(decoding, position_and_words):
         position, words = position_and_words
         tokens, valid = jnp.stack([words, jnp.roll(words, 1)], axis=1), jnp.ones((B, 2), bool)
-        logits, decoding = transformer.step(tokens, valid, position, decoding)
+        logits, decoding = transformer.decode_step(tokens, valid, position, decoding)
         return decoding, logits
 
     _, logits = jax.lax.scan(step, decoding, (jnp.arange(L), batch["inputs"].T))
@@ -94,7 +94,7 @@ def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
 def test_beams_change_places():
     transformer = bind(DENSE, parameters(DENSE))
     memory, segments = jnp.ones((2, M, DENSE.embed_dim)), jnp.ones((2, M), jnp.int32)
-    decoding = transformer.start(memory, segments, beams=3, length=L)
+    decoding = transformer.init_decoding(memory, segments, beams=3, length=L)
     numbers = jnp.arange(2 * 3, dtype=jnp.float32).reshape(1, 2, 3, 1, 1)
     cache = jax.tree.map(lambda x: x + numbers, decoding.cache)
     moved = transformer.reorder(
