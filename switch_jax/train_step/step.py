@@ -142,38 +142,10 @@ def make_train_step(
       parameters of `config.teacher_model`, if there is one. It returns the new state and the step's
       metrics.
     """
-    model, loss, num_microbatches = config.model, config.loss, config.run.num_microbatches
-    teacher_model, distillation = config.teacher_model, config.distillation
+    model, teacher_model = config.model, config.teacher_model
+    num_microbatches = config.run.num_microbatches
     axes = logical_axes(model)
-
-    def part_loss(
-        parameters: Any,
-        part: Batch,
-        totals: _Totals,
-        key: jax.Array,
-        teacher_logits: jax.Array | None,
-    ) -> tuple:
-        output, targets = _forward(model, parameters, part, deterministic=False, key=key)
-        encoder_share = _num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
-        decoder_share = _num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
-        encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
-        decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
-        cross_entropy, soft = targets.cross_entropy, None
-        if teacher_logits is not None:
-            f, t = distillation.fraction_soft, distillation.temperature
-            weights = part["decoder_loss_weights"]
-            soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
-            cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
-        value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
-        for router in (encoder, decoder):
-            if router is not None:
-                balance_loss = router.load_balance_loss.sum()
-                if model.load_balance == "loss":
-                    value += loss.aux_loss_factor * balance_loss
-                if model.load_balance == "bias":  # adds nothing but the gradient of the biases
-                    value += balance_loss - jax.lax.stop_gradient(balance_loss)
-                value += loss.router_z_loss_factor * router.z_loss.sum()
-        return value, _Sums(value, targets, soft, encoder, decoder)
+    loss_and_sums = functools.partial(_microbatch_loss, config)
 
     def gradient(
         parameters: Any, teacher: Any, part: Batch, totals: _Totals, key: jax.Array
@@ -183,7 +155,9 @@ def make_train_step(
             with jax.named_scope("teacher"):
                 output = _apply_model(teacher_model, teacher, part, deterministic=True, key=None)
                 logits = output.logits
-        gradients, sums = jax.grad(part_loss, has_aux=True)(parameters, part, totals, key, logits)
+        gradients, sums = jax.grad(loss_and_sums, has_aux=True)(
+            parameters, part, totals, key, logits
+        )
         if shardings is not None:
             gradients = jax.lax.with_sharding_constraint(gradients, shardings)
         return gradients, sums
@@ -227,7 +201,7 @@ def make_train_step(
             parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
         metrics = Metrics(
             loss=sums.loss,
-            **_target_metrics(loss, sums, totals),
+            **_target_metrics(config.loss, sums, totals),
             gradient_norm=gradient_norms.all,
             parameter_norm=parameter_norms.all,
             gradient_norms=gradient_norms.groups,
@@ -247,6 +221,39 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _microbatch_loss(
+    config: Config,
+    parameters: Any,
+    part: Batch,
+    totals: _Totals,
+    key: jax.Array,
+    teacher_logits: jax.Array | None,
+) -> tuple[jax.Array, _Sums]:
+    """The microbatch's part of the loss of the whole batch; `teacher_logits`: [B, L, V] float32."""
+    model, loss, distillation = config.model, config.loss, config.distillation
+    output, targets = _forward(model, parameters, part, deterministic=False, key=key)
+    encoder_share = _num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
+    decoder_share = _num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
+    encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
+    decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
+    cross_entropy, soft = targets.cross_entropy, None
+    if teacher_logits is not None:
+        f, t = distillation.fraction_soft, distillation.temperature
+        weights = part["decoder_loss_weights"]
+        soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
+        cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
+    value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
+    for router in (encoder, decoder):
+        if router is not None:
+            balance_loss = router.load_balance_loss.sum()
+            if model.load_balance == "loss":
+                value += loss.aux_loss_factor * balance_loss
+            if model.load_balance == "bias":  # adds nothing but the gradient of the biases
+                value += balance_loss - jax.lax.stop_gradient(balance_loss)
+            value += loss.router_z_loss_factor * router.z_loss.sum()
+    return value, _Sums(value, targets, soft, encoder, decoder)
 
 
 def batch_hash(batch: Batch) -> jax.Array:
