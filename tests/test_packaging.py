@@ -1,6 +1,8 @@
 """What is installed, and what a wheel holds."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,21 @@ def test_every_installed_module_has_one_owner():
                 owners[str(file)].add(distribution.name)
     assert owners["seqio/__init__.py"] == {"seqio"}
     assert {file: names for file, names in owners.items() if len(names) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        *("checkpointing", "conversion", "conversion/hugging_face", "conversion/t5x"),
+        *("data", "reports", "run_folder", "serving"),
+    ],
+)
+def test_a_package_that_lists_its_modules_lists_all(package):
+    """In the docstring of its __init__.py."""
+    init = ROOT / "switch_jax" / package / "__init__.py"
+    words = set(re.findall(r"\w+", ast.get_docstring(ast.parse(init.read_text()))))
+    modules = {file.stem for file in init.parent.glob("*.py")} - {"__init__"}
+    assert modules - words == set()
 
 
 @pytest.fixture(scope="module")
