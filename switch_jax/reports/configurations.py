@@ -13,10 +13,10 @@ from matplotlib.colors import to_hex
 from switch_jax.reports.figures import colours
 from switch_jax.reports.runs import Run, Series
 
-# Bindings of config.gin in which two seeds of a configuration differ, and their lines: gin breaks
-# a long one after a backslash.
-_OF_A_SEED = re.compile(r"^(?:\w+[./])*(?:random_seed|model_dir) =(?:.*\\\n)?.*\n?", re.I | re.M)
+# Bindings of config.gin and facts of run.json in which two seeds of a configuration differ.
+_OF_A_SEED = ("random_seed", "model_dir")
 _FACTS_OF_A_SEED = ("name", "seed")
+_CHECKPOINT = ("initial_checkpoint_path", "initial_checkpoint")  # now, and in earlier versions
 _DENSE_COLOURS = ("#D55E00", "#E69F00", "#222222")
 _MAP = "viridis"
 _LIGHTEST, _DARKEST = 0.72, 0.0  # of the map, for the fewest experts and for the most
@@ -24,7 +24,7 @@ _LIGHTEST, _DARKEST = 0.72, 0.0  # of the map, for the fewest experts and for th
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """One or more runs that differ in nothing but their seed.
+    """One or more runs that differ in nothing but their seed, or that of the run they came from.
 
     Attributes:
       label: what it is called beside its curves.
@@ -131,11 +131,14 @@ def _experts_label(group: Sequence[Run], num_dense: int) -> str:
 
 
 def _common_name(group: Sequence[Run]) -> str:
-    """What the runs' names begin with, without what separates it from the seed."""
+    """What the runs' names begin and end with, without the seed and what separates it from them."""
     if len(group) == 1:
         return group[0].name
     common = os.path.commonprefix([run.name for run in group])
-    return re.sub(r"(?<=.)[\W_]+(seed)?[\W_]*\d*$", "", common) or group[0].name
+    backwards = os.path.commonprefix([run.name[len(common) :][::-1] for run in group])
+    end = re.search(r"[\W_].*", backwards[::-1])
+    begin = re.sub(r"(?<=.)[\W_]+(seed)?[\W_]*\d*$", "", common)
+    return (begin + (end[0] if end else "")).lstrip("_-.") or group[0].name
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
@@ -145,19 +148,41 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
     groups = []
     for group in found.values():
         # Two runs of one seed are not two seeds.
-        if len({run.seed for run in group}) == len(group):
-            groups.append(sorted(group, key=lambda run: run.seed or 0))
+        if len({_seeds(run) for run in group}) == len(group):
+            groups.append(sorted(group, key=_seeds))
         else:
             groups += [[run] for run in group]
     return groups
 
 
+def _seeds(run: Run) -> tuple[int, ...]:
+    """The seed of the run, that of the run it came from, and so on."""
+    earlier = run.origin.run if run.origin else None
+    return (run.seed or 0, *(_seeds(earlier) if earlier else ()))
+
+
 def _identity(run: Run) -> str:
-    """The same text for runs that differ in nothing but their seed."""
+    """The same text for runs that differ in nothing but their seeds.
+
+    Where a run came from a checkpoint of another run, that one's identity and the step stand for
+    the checkpoint; where the other run cannot be read, the path does.
+    """
     if not run.config or run.seed is None:
         return run.folder
     facts = {key: x for key, x in run.facts.items() if key not in _FACTS_OF_A_SEED}
-    return json.dumps(facts, sort_keys=True) + _OF_A_SEED.sub("", run.config)
+    if run.origin is None or run.origin.run is None:
+        return json.dumps(facts, sort_keys=True) + _without(_OF_A_SEED, run.config)
+    facts["initial_checkpoint"] = [_identity(run.origin.run), run.origin.step]
+    return json.dumps(facts, sort_keys=True) + _without(_OF_A_SEED + _CHECKPOINT, run.config)
+
+
+def _without(names: Sequence[str], config: str) -> str:
+    """config.gin without the bindings of some names; gin goes on with a long one in further lines.
+
+    A name is that of a field, as in `RunConfig.model_dir`, or of its macro, `MODEL_DIR`.
+    """
+    binding = rf"^(?:\w+[./])*(?:{'|'.join(names)}) =.*\n?(?: .*\n?)*"
+    return re.sub(binding, "", config, flags=re.I | re.M)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,13 +218,23 @@ def mean_curve(series: Sequence[Series], name: str) -> MeanCurve | None:
     )
     there = np.stack([(step >= s.step[0]) & (step <= s.step[-1]) for s in series])
     mean, mean_seconds = (np.sum(x, axis=0, where=there) / there.sum(0) for x in (values, seconds))
-    low = high = np.full(len(step), np.nan)
-    if len(series) > 1:
-        spread = values.std(0, ddof=1)
-        two = len(series) == 2
-        low = np.where(there.all(0), values.min(0) if two else mean - spread, np.nan)
-        high = np.where(there.all(0), values.max(0) if two else mean + spread, np.nan)
+    low, high = (np.where(there.all(0), edge, np.nan) for edge in band(values))
     return MeanCurve(step, mean_seconds, mean, low, high)
+
+
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high [...] of values [S, ...] over seeds.
+
+    They are the two values, or one standard deviation either side of the mean for three and more;
+    NaN for one.
+    """
+    if len(values) == 1:
+        unknown = np.full(values.shape[1:], np.nan)
+        return unknown, unknown
+    if len(values) == 2:
+        return values.min(0), values.max(0)
+    mean, spread = values.mean(0), values.std(0, ddof=1)
+    return mean - spread, mean + spread
 
 
 def _at(step: np.ndarray, series: Series, values: np.ndarray) -> np.ndarray:

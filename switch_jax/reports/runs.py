@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
@@ -88,6 +89,21 @@ class RouterLayer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+    """The checkpoint MODEL_DIR/checkpoints/STEP that a run started from.
+
+    Attributes:
+      name: of the run that saved it; of its folder, where that cannot be read.
+      step: of the checkpoint.
+      run: that saved it; None where its folder cannot be read: moved, or not of this program.
+    """
+
+    name: str
+    step: int
+    run: "Run | None"
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One run folder.
 
@@ -107,6 +123,8 @@ class Run:
       skipped_steps: number of bad steps, which changed nothing; see `count_skipped`.
       rollbacks: number of returns to a checkpoint after many bad steps.
       ended: whether the run says that it is finished, after all its steps or early.
+      origin: the checkpoint that it started from; None for a run that started from scratch, or
+        where run.json names no run's checkpoint.
     """
 
     name: str
@@ -122,6 +140,7 @@ class Run:
     skipped_steps: int = 0
     rollbacks: int = 0
     ended: bool = False
+    origin: Origin | None = None
 
     @property
     def dense(self) -> bool:
@@ -178,11 +197,16 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
-    """Reads one run folder (MODEL_DIR), local or gs://.
+    """Reads one run folder (MODEL_DIR), local or gs://, and those of the runs it came from.
 
     Raises:
       UserError: the folder or its metrics.jsonl is missing, or holds no valid record.
     """
+    return _read_run(folder, ())
+
+
+def _read_run(folder: str | os.PathLike[str], later: tuple[str, ...]) -> Run:
+    """`read_run`; later: the folders through which it was reached, from checkpoint to run."""
     run_folder = RunFolder.from_url(folder)
     path, file = run_folder.path, run_folder.metrics
     if not path.is_dir():
@@ -223,7 +247,22 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         skipped_steps=count_skipped(metrics.value),
         rollbacks=count_rollbacks(metrics.value),
         ended=status.value.get("state") == RunPhase.FINISHED,
+        origin=_origin(facts.value.get("initial_checkpoint"), later),
     )
+
+
+def _origin(checkpoint: str | None, later: tuple[str, ...]) -> Origin | None:
+    path = epath.Path(checkpoint or "")
+    if not path.name.isdecimal():
+        return None
+    folder, step = path.parent.parent, int(path.name)
+    if str(folder) in later:  # its folder is by now of a run that came from this one
+        return Origin(folder.name, step, None)
+    try:
+        run = _read_run(folder, (*later, str(folder)))
+    except UserError:
+        return Origin(folder.name, step, None)
+    return Origin(run.name, step, run)
 
 
 def drop_lost_attempts(

@@ -1,8 +1,10 @@
 """Runs of a few numbers written by hand."""
 
+import dataclasses
+
 import numpy as np
 
-from switch_jax.reports.runs import Run, Series
+from switch_jax.reports.runs import Origin, Run, Series
 
 
 def series(points, seconds_per_step=1.0, **others):
@@ -27,3 +29,14 @@ def seed(number, name, experts, points, **facts):
         f"RANDOM_SEED = {number}\nRunConfig.random_seed = %RANDOM_SEED\n"
     )
     return run(f"{name}_{number}", experts, points, seed=number, config=config, **facts)
+
+
+def tuned(number, name, start, *, step=3000, path=None, points=((10, -1.0),)):
+    """A run with a config that started from a checkpoint of `start`; None: not to be read."""
+    path = path or f"/a/rather/long/folder/{start.name}/checkpoints/{step}"
+    run = seed(number, name, 8, points, initial_checkpoint=path)
+    config = (
+        f"INITIAL_CHECKPOINT_PATH = \\\n    '{path}'\n{run.config}"
+        "RunConfig.initial_checkpoint_path = %INITIAL_CHECKPOINT_PATH\n"
+    )
+    return dataclasses.replace(run, config=config, origin=Origin("start", step, start))

@@ -5,9 +5,10 @@ import pytest
 
 from switch_jax.reports import configurations
 from switch_jax.reports.configurations import band_caption, group_runs, is_study, mean_curve
-from tests.reports.by_hand import run, seed, series
+from tests.reports.by_hand import run, seed, series, tuned
 
 POINTS = [(100, -4.0)]
+PRETRAINED = [seed(i, "pretrained", 8, POINTS) for i in range(3)]
 
 
 def grouped(runs):
@@ -39,6 +40,81 @@ def test_two_runs_of_one_seed_are_not_two_seeds():
     assert grouped(runs) == [("a_0", ["a_0"]), ("b_0", ["b_0"])]
 
 
+def test_fine_tunings_from_the_seeds_of_a_pretraining_are_one_configuration():
+    runs = [tuned(i, "qa", PRETRAINED[i]) for i in (2, 0, 1)]
+    assert grouped(runs) == [("qa", ["qa_0", "qa_1", "qa_2"])]
+    again = [tuned(i, "again", run, step=200) for i, run in enumerate(runs)]
+    assert grouped(again) == [("again", ["again_0", "again_1", "again_2"])]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "INITIAL_CHECKPOINT_PATH =",
+        "RunConfig.initial_checkpoint_path =",
+        "RunConfig.initial_checkpoint =",
+    ],
+)
+@pytest.mark.parametrize(
+    "value", [" '/x/{}'\n", " \\\n    '/x/{}'\n", " \\\n    ('/x {} '\n     'y {}')\n"]
+)
+def test_the_path_of_the_checkpoint_may_be_bound_in_any_way(before, value):
+    runs = [
+        dataclasses.replace(
+            tuned(i, "qa", PRETRAINED[i]),
+            config=f"A = 1\n{before}{value.format(i, i)}RANDOM_SEED = {i}\nB = 2\n",
+        )
+        for i in range(2)
+    ]
+    assert grouped(runs) == [("qa", ["qa_0", "qa_1"])]
+    other = dataclasses.replace(runs[1], config=runs[1].config.replace("B = 2", "B = 3"))
+    assert [len(c.runs) for c in group_runs([runs[0], other])] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        tuned(1, "qa", PRETRAINED[1], step=1500),
+        tuned(1, "qa", seed(1, "pretrained", 4, POINTS)),
+        tuned(1, "qa", seed(1, "pretrained", 8, POINTS, parameters=7)),
+        tuned(1, "qa", tuned(1, "pretrained", PRETRAINED[1])),
+        tuned(1, "qa", run("pretrained", 8, POINTS)),
+        tuned(1, "qa", None, path="/gone/checkpoints/3000"),
+    ],
+)
+def test_fine_tunings_from_checkpoints_that_differ_in_more_are_not(other):
+    runs = [tuned(0, "qa", PRETRAINED[0]), other]
+    assert [len(c.runs) for c in group_runs(runs)] == [1, 1]
+
+
+def test_where_the_run_before_cannot_be_read_the_path_counts():
+    paths = ["/gone/checkpoints/3000", "/lost/checkpoints/3000"]
+    runs = [tuned(i, "qa", None, path=paths[0]) for i in range(2)]
+    assert [len(c.runs) for c in group_runs(runs)] == [2]
+    runs = [tuned(i, "qa", None, path=path) for i, path in enumerate(paths)]
+    assert [len(c.runs) for c in group_runs(runs)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sizes"),
+    [
+        ([(0, 0), (1, 0)], [2]),  # of fine-tuning, of pretraining
+        ([(0, 0), (0, 1)], [2]),
+        ([(0, 0), (0, 1), (1, 0)], [3]),
+        ([(0, 1), (0, 1)], [1, 1]),
+    ],
+)
+def test_a_seed_is_that_of_fine_tuning_and_that_of_pretraining(seeds, sizes):
+    runs = [
+        dataclasses.replace(tuned(own, "qa", PRETRAINED[before]), folder=str(i))
+        for i, (own, before) in enumerate(seeds)
+    ]
+    found = group_runs(runs[::-1])
+    assert [len(c.runs) for c in found] == sizes
+    if len(sizes) == 1:
+        assert list(found[0].runs) == runs
+
+
 @pytest.mark.parametrize(
     ("names", "label"),
     [
@@ -47,6 +123,10 @@ def test_two_runs_of_one_seed_are_not_two_seeds():
         (("t5-base-1", "t5-base-2"), "t5-base"),
         (("0", "1"), "0"),
         (("experts_8_0", "experts_8_1"), "experts_8"),
+        (("dense_0", "dense_10"), "dense"),
+        (("switch_0_qa_750", "switch_1_qa_750"), "switch_qa_750"),
+        (("t5.seed10.qa", "t5.seed20.qa"), "t5.qa"),
+        (("0_qa", "1_qa"), "qa"),
     ],
 )
 def test_the_label_is_what_the_names_begin_with(names, label):

@@ -174,3 +174,37 @@ def test_a_broken_run_json_is_left_out(tmp_path):
     assert (run.name, run.facts) == (tmp_path.name, {})
     (message,) = run.left_out
     assert message.startswith(f"{tmp_path}/run.json is left out: it is not JSON (")
+
+
+def from_checkpoint(folder, checkpoint):
+    (folder / "run.json").write_text(json.dumps({"initial_checkpoint": str(checkpoint)}))
+    return folder
+
+
+def test_the_run_that_a_run_came_from_is_read_too_and_the_one_before(tmp_path):
+    first, second, third = (write(tmp_path / name, [train(1, -5.0)]) for name in "abc")
+    from_checkpoint(second, first / "checkpoints" / "200")
+    origin = read_run(from_checkpoint(third, second / "checkpoints" / "30")).origin
+    assert (origin.name, origin.step, origin.run.folder) == ("b", 30, str(second))
+    before = origin.run.origin
+    assert (before.name, before.step, before.run.folder) == ("a", 200, str(first))
+    assert before.run.origin is None
+
+
+def test_an_origin_that_is_no_run_is_named_as_far_as_it_is_known(tmp_path):
+    folder = write(tmp_path / "run", [train(1, -5.0)])
+    origin = read_run(from_checkpoint(folder, "/gone/checkpoints/30")).origin
+    assert (origin.name, origin.step, origin.run) == ("gone", 30, None)
+    assert read_run(from_checkpoint(folder, "/x/switch_base_8_hf")).origin is None
+
+
+def test_runs_that_name_each_other_as_their_origin_are_read(tmp_path):
+    """The folder of the first was removed, and a run from the second was written there."""
+    first, second = (write(tmp_path / name, [train(1, -5.0)]) for name in "ab")
+    from_checkpoint(first, second / "checkpoints" / "20")
+    from_checkpoint(second, first / "checkpoints" / "10")
+    run, names = read_run(first), []
+    while run is not None and run.origin is not None:
+        names.append(run.origin.name)
+        run = run.origin.run
+    assert names == ["b", "a", "b"]
