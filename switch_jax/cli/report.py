@@ -115,6 +115,8 @@ def _write(args: argparse.Namespace) -> list[str]:
     rows = summary.final_numbers(found, task)
     rows += [*downstream.upstream_rows(scores), *downstream.score_rows(scores)]
     lines = [summary.text_table([run.name for run in found], rows)]
+    if means := downstream.rows_over_seeds(configurations, scores):
+        lines += ["", summary.text_table([c.title for c in configurations], means)]
     if comparisons:
         lines += ["", summary.text_table(*summary.comparison_table(comparisons))]
     if args.threshold is not None:

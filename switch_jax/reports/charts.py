@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from switch_jax.reports import downstream_charts, study_charts, task_charts
-from switch_jax.reports.configurations import Configuration, colours_of_runs, is_study
+from switch_jax.reports.configurations import Configuration, is_study
 from switch_jax.reports.curves import STEPS, XAxis, curve_chart, curves, focus, time_axis
 from switch_jax.reports.downstream import Downstream
 from switch_jax.reports.figures import GREY, Chart, Line, draw_lines, draw_load, shades, short
@@ -35,16 +35,16 @@ def sections(
     found: Sequence[Configuration], task: str | None, downstream: Downstream
 ) -> list[Section]:
     """All charts in the order of the page; sections with nothing to show are left out."""
-    runs, palette = _runs(found), colours_of_runs(found)
-    upstream = downstream_charts.against_upstream(runs, downstream, palette)
     all_sections = [
-        Section("Downstream against upstream", upstream),
-        Section("Downstream scores", downstream_charts.over_steps(runs, downstream, palette)),
+        Section(
+            "Downstream against upstream", downstream_charts.against_upstream(found, downstream)
+        ),
+        Section("Downstream scores", downstream_charts.over_steps(found, downstream)),
         Section("Held-out quality", held_out_charts(found, task)),
         Section("Speed-up over training", study_charts.speedup_charts(found, task)),
         Section("Held-out quality by task", task_charts.by_task(found)),
     ]
-    if any(len(run.train) for run in runs):
+    if any(len(run.train) for run in _runs(found)):
         axes = (STEPS, time_axis(found))
         training = [_training(found, axis) for axis in axes]
         all_sections.append(Section("Training curves", training))
@@ -68,10 +68,10 @@ def main_charts(
             study_charts.speedup(found, task, STEPS, smallest_dense),
         )
         return [chart for chart in three if chart is not None]
-    runs, palette = _runs(found), colours_of_runs(found)
+    runs = _runs(found)
     charts = [
-        *downstream_charts.against_upstream(runs, downstream, palette)[:1],
-        *downstream_charts.over_steps(runs, downstream, palette)[:1],
+        *downstream_charts.against_upstream(found, downstream)[:1],
+        *downstream_charts.over_steps(found, downstream)[:1],
         *task_charts.by_task(found)[:2],
     ]
     if any(held_out(run, task) for run in runs):

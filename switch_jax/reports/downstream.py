@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
-from switch_jax.errors import UserError
+from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.held_out import QUALITY, preferred
-from switch_jax.reports.runs import Run, read_run
-from switch_jax.reports.summary import Rows
+from switch_jax.reports.runs import Origin, Run
+from switch_jax.reports.summary import Rows, mean_and_deviation
 from switch_jax.run_folder import RecordKind, RunFolder, read_eval_metrics
 from switch_jax.units import percent, rounded
 
@@ -60,6 +59,11 @@ class Scores:
     def best(self) -> int:
         """The index of the checkpoint with the highest first metric; of equal ones the earliest."""
         return int(np.argmax(np.nan_to_num(self.values[self.metric], nan=-np.inf)))
+
+    @property
+    def best_score(self) -> float:
+        """The first metric at that checkpoint; NaN where no checkpoint has it."""
+        return float(self.values[self.metric][self.best])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +142,7 @@ def read_downstream(runs: Sequence[Run]) -> Downstream:
         scores=[
             _scores_in_run(run) | _scores(file.value) for run, file in zip(runs, files, strict=True)
         ],
-        upstream=[_upstream(run.facts.get("initial_checkpoint")) for run in runs],
+        upstream=[_upstream(run.origin) for run in runs],
         left_out=[file.left_out for file in files],
     )
 
@@ -173,19 +177,13 @@ def _columns(by_step: dict[int, dict[str, float]]) -> Scores:
     return Scores(np.array(steps, int), values)
 
 
-def _upstream(checkpoint: str | None) -> Upstream | None:
-    """The quality of a checkpoint MODEL_DIR/checkpoints/STEP, as far as it is known."""
-    if checkpoint is None:
+def _upstream(origin: Origin | None) -> Upstream | None:
+    """The quality of a checkpoint, as far as it is known."""
+    if origin is None:
         return None
-    path = epath.Path(checkpoint)
-    if not path.name.isdecimal():
-        return None
-    folder, step = path.parent.parent, int(path.name)
-    try:
-        run = read_run(folder)
-    except UserError:  # moved, or not a run of this program
-        return Upstream(folder.name, step, {})
-    quality = {}
+    run, step, quality = origin.run, origin.step, {}
+    if run is None:
+        return Upstream(origin.name, step, {})
     for task, curve in run.evals.items():
         values = curve.get(QUALITY)[curve.step <= step]
         if len(values):
@@ -193,12 +191,12 @@ def _upstream(checkpoint: str | None) -> Upstream | None:
     if not quality:
         quality = {
             line["task"]: line["metrics"][QUALITY]
-            for line in read_eval_metrics(RunFolder(folder)).value
+            for line in read_eval_metrics(RunFolder.from_url(run.folder)).value
             if line["kind"] == RecordKind.TEACHER_FORCED
             and (line["step"], line["split"], line["max_examples"]) == (step, "validation", None)
         }
     finite = {task: x for task, x in quality.items() if x is not None and math.isfinite(x)}
-    return Upstream(run.name, step, finite)
+    return Upstream(origin.name, step, finite)
 
 
 def score_rows(downstream: Downstream) -> Rows:
@@ -252,3 +250,36 @@ def upstream_rows(downstream: Downstream) -> Rows:
         ("Started from", [start(u) for u in downstream.upstream]),
         ("Upstream neg. log perplexity [nats]", [quality(u) for u in downstream.upstream]),
     ]
+
+
+def rows_over_seeds(found: Sequence[Configuration], downstream: Downstream) -> Rows:
+    """Upstream quality and best scores, mean ± standard deviation over the seeds.
+
+    Args:
+      found: the configurations.
+      downstream: of their runs, in this order.
+
+    Returns:
+      (what, a text for each configuration); no rows where none has several seeds, or no scores.
+    """
+    if not downstream.settings or all(len(c.runs) == 1 for c in found):
+        return []
+    task = downstream.upstream_task
+
+    def row(of_runs: Sequence[float], form: Callable[[float], str]) -> list[str]:
+        values = iter(of_runs)
+        return [mean_and_deviation([next(values) for _ in c.runs], form) for c in found]
+
+    rows = []
+    if task is not None:
+        quality = [up.quality.get(task, math.nan) if up else math.nan for up in downstream.upstream]
+        rows.append(("Upstream neg. log perplexity [nats]", row(quality, rounded)))
+    for setting in downstream.settings:
+        scores = [run.get(setting) for run in downstream.scores]
+        best = [s.best_score if s else math.nan for s in scores]
+        metric = next(s.metric for s in scores if s)
+        unit, form = "", rounded
+        if downstream.is_per_cent(setting, metric):
+            unit, form = " [%]", "{:.2f}".format
+        rows.append((f"{downstream.title(setting)}: best {metric}{unit}", row(best, form)))
+    return rows

@@ -61,7 +61,7 @@ class Chart:
 class Line:
     """One curve: x and y [T], the text at its end, its look, and what lies around it.
 
-    `band` is two arrays [T], NaN where there is none.
+    `band` is two arrays [T], NaN where there is none; `x_band` likewise, of x.
     """
 
     x: np.ndarray
@@ -71,6 +71,7 @@ class Line:
     dashed: bool = False
     markers: bool = False
     band: tuple[np.ndarray, np.ndarray] | None = None
+    x_band: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def draw_lines(
@@ -109,7 +110,7 @@ def draw_points(
 
     Args:
       ax: where.
-      points: with their labels beside the right edge.
+      points: with their labels beside the right edge; bands are drawn as bars.
       x_label, y_label: of the axes.
       groups: what the legend calls the dashed ones, drawn hollow, and the others.
     """
@@ -129,6 +130,17 @@ def draw_points(
             )
     for point in points:
         inside = "white" if point.dashed else point.colour
+        # `plot` and not `vlines`: the legend keeps clear of it.
+        bar: dict[str, Any] = {
+            "color": point.colour,
+            "linewidth": 3,
+            "alpha": 0.4,
+            "solid_capstyle": "butt",
+        }
+        if point.band is not None:
+            ax.plot(point.x.repeat(2), np.concatenate(point.band), **bar)
+        if point.x_band is not None:
+            ax.plot(np.concatenate(point.x_band), point.y.repeat(2), **bar)
         ax.plot(point.x, point.y, "o", color=point.colour, markersize=7, markerfacecolor=inside)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.08, y=0.1)

@@ -9,7 +9,13 @@ from switch_jax.reports.charts import Section
 from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
 from switch_jax.reports.configurations import Configuration, is_study
 from switch_jax.reports.distillation import HEADS, distillation_table
-from switch_jax.reports.downstream import Downstream, left_out, score_rows, upstream_rows
+from switch_jax.reports.downstream import (
+    Downstream,
+    left_out,
+    rows_over_seeds,
+    score_rows,
+    upstream_rows,
+)
 from switch_jax.reports.expert_tokens import expert_tables
 from switch_jax.reports.figures import svg_data_url
 from switch_jax.reports.held_out import QUALITY, held_out, no_task_in_common, own_task
@@ -117,6 +123,7 @@ def render(
     names = [run.name for run in runs]
     comparisons = compare_all(found, task)
     scores, upstream = score_rows(downstream), upstream_rows(downstream)
+    over_seeds = rows_over_seeds(found, downstream)
     several_tasks = any(set(run.evals) - {task} for run in runs)
     students = distillation_table(found, task)
     parts = [
@@ -132,6 +139,14 @@ def render(
         '<p class="quiet">The last logged value of each, unless it says otherwise.</p>',
         _table(names, final_numbers(runs, task)),
     ]
+    if over_seeds:
+        parts += [
+            "<h2>Downstream over seeds</h2>",
+            '<p class="quiet">Mean ± standard deviation over the seeds of a configuration: of the '
+            "checkpoints that they started from, and of the scores at the best checkpoint of "
+            "each.</p>",
+            _table([configuration.title for configuration in found], over_seeds),
+        ]
     if scores or upstream:
         parts += [
             "<h2>Downstream numbers</h2>",

@@ -147,6 +147,17 @@ def _over_seeds(values: Sequence[float | None], form: Callable[[float], str]) ->
     return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)} seeds"
 
 
+def mean_and_deviation(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """Mean ± standard deviation of the numbers that there are; of how many seeds, likewise."""
+    known = [x for x in values if math.isfinite(x)]
+    if not known:
+        return _NONE
+    text = form(float(np.mean(known)))
+    if len(known) > 1:
+        text += f" ± {form(float(np.std(known, ddof=1)))}"
+    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)} seeds"
+
+
 def task_numbers(runs: Sequence[Run]) -> Rows:
     """Final held-out negative log perplexity and accuracy by task."""
 

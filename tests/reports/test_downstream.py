@@ -6,7 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
-from switch_jax.reports.downstream import Setting, read_downstream, score_rows, upstream_rows
+from switch_jax.reports.configurations import group_runs
+from switch_jax.reports.downstream import (
+    Setting,
+    read_downstream,
+    rows_over_seeds,
+    score_rows,
+    upstream_rows,
+)
 from switch_jax.reports.runs import read_runs
 from tests.reports.evaluated import GREEDY, add_scores, generated, given
 
@@ -131,3 +138,28 @@ def test_upstream_quality_is_compared_on_a_task_that_all_have(make_tuned, make_p
     found = read(*tuned)
     assert found.upstream_task == "web"
     assert upstream_rows(found)[1][1] == ["-3.000", "-2.750"]
+
+
+def over_seeds(folders):
+    found = group_runs(read_runs(folders))
+    return rows_over_seeds(found, read_downstream([run for c in found for run in c.runs]))
+
+
+def test_numbers_over_seeds_are_mean_and_standard_deviation(make_seeds, make_tuned):
+    runs = make_seeds(3)[:6]
+    (runs[4] / "eval" / "metrics.jsonl").unlink()
+    lines = [generated(100, "qa", average=50.0), generated(100, "nli", accuracy=0.75)]
+    scratch = make_tuned("scratch", 0, None, lines)
+    assert over_seeds([*runs, scratch]) == [
+        ("Upstream neg. log perplexity [nats]", ["-1.875 ± 0.125", "-1.625 ± 0.125", "–"]),
+        ("qa: best average [%]", ["62.00 ± 2.00", "67.00 ± 2.83, 2 of 3 seeds", "50.00"]),
+        ("nli: best accuracy", ["–", "–", "0.750"]),
+    ]
+
+
+def test_without_seeds_or_scores_there_are_no_numbers_over_seeds(make_seeds):
+    runs = make_seeds(2)
+    assert over_seeds(runs[::2]) == []
+    for run in runs[:2]:
+        (run / "eval" / "metrics.jsonl").unlink()
+    assert over_seeds(runs[:2]) == []

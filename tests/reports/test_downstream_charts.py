@@ -1,6 +1,7 @@
 from matplotlib.figure import Figure
 
 from switch_jax.reports import downstream_charts
+from switch_jax.reports.configurations import group_runs
 from switch_jax.reports.downstream import read_downstream
 from switch_jax.reports.figures import COLOURS, GREY
 from switch_jax.reports.runs import read_runs
@@ -9,12 +10,17 @@ from tests.reports.evaluated import generated
 
 def drawn(charts, *folders):
     """Title -> axes of the charts of some runs."""
-    runs = read_runs(folders)
     found = {}
-    for chart in charts(runs, read_downstream(runs), COLOURS[: len(runs)]):
+    for chart in made(charts, *folders):
         found[chart.title] = Figure().add_subplot()
         chart.draw(found[chart.title])
     return found
+
+
+def made(charts, *folders):
+    configurations = group_runs(read_runs(folders))
+    runs = [run for configuration in configurations for run in configuration.runs]
+    return charts(configurations, read_downstream(runs))
 
 
 def lines(ax):
@@ -33,7 +39,7 @@ def test_best_scores_lie_over_upstream_quality_with_a_line_for_dense_and_one_for
     assert sparse == [[-1.875, -1.625, -1.25], [61.0, 63.0, 75.0]]
     expected = [(-1.25, 75), (-1.625, 63), (-1.875, 61), (-1.5, 72.5), (-1.75, 65), (-2.0, 60)]
     assert points == [[[x], [y]] for x, y in expected]
-    assert [line.get_color() for line in ax.lines] == [GREY, GREY, *COLOURS[:6]]
+    assert [line.get_color() for line in ax.lines] == [GREY, GREY, *COLOURS[5::-1]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dense", "sparse"]
     assert {text.get_text() for text in ax.texts} == {run.name for run in backwards}
     assert ax.get_xlabel() == "upstream neg. log perplexity [nats]"
@@ -61,3 +67,49 @@ def test_every_metric_has_a_chart_over_steps(make_tunings):
     assert lines(found["qa: average"]) == [[[100, 200], [72.5, 70.0]], [[100, 200], [61.0, 60.0]]]
     assert [line.get_linestyle() for line in found["qa: average"].lines] == ["--", "-"]
     assert lines(found["qa_squad: em"]) == [[[200], [80]], [[200], [40]]]
+
+
+def test_seeds_are_a_point_with_a_bar_in_both_directions(make_seeds):
+    runs = make_seeds(3)
+    found = drawn(downstream_charts.against_upstream, *runs)
+    dense, sparse, *points = lines(found["qa against upstream quality"])
+    assert dense == [[-1.875, -1.625, -1.375], [62.0, 67.0, 74.5]]
+    assert sparse == [[-1.75, -1.5, -1.125], [63.0, 65.0, 77.0]]
+    # Standard deviations of 0, 1/8, 2/8 nats and of 0, 2, 4 are an eighth and 2.
+    expected = [
+        line
+        for x, y in zip(dense[0] + sparse[0], dense[1] + sparse[1], strict=True)
+        for line in ([[x, x], [y - 2, y + 2]], [[x - 1 / 8, x + 1 / 8], [y, y]], [[x], [y]])
+    ]
+    assert points == expected
+    labels = {text.get_text() for text in found["qa against upstream quality"].texts}
+    assert labels == {f"{kind}_{step}k" for kind in ("dense", "switch") for step in (4, 6, 8)}
+    (chart,) = made(downstream_charts.against_upstream, *runs)
+    assert chart.caption.endswith(
+        "Point = mean over seeds; bar = one standard deviation of 3 seeds either side of the mean."
+    )
+
+
+def test_a_seed_without_a_score_leaves_the_point_to_the_others(make_seeds):
+    runs = make_seeds(3)[:3]
+    (runs[1] / "eval" / "metrics.jsonl").unlink()
+    (chart,) = made(downstream_charts.against_upstream, *runs)
+    assert chart.caption.endswith("bar = from the lower to the higher of 2 seeds.")
+    ax = Figure().add_subplot()
+    chart.draw(ax)
+    assert lines(ax)[1:] == [
+        [[-1.875, -1.875], [60.0, 64.0]],
+        [[-2.0, -1.75], [62.0, 62.0]],
+        [[-1.875], [62.0]],
+    ]
+
+
+def test_seeds_are_a_line_over_steps_with_a_band(make_seeds):
+    runs = make_seeds(3)[:6]
+    ax = drawn(downstream_charts.over_steps, *runs)["qa: average"]
+    assert lines(ax) == [[[100, 200], [62.0, 61.0]], [[100, 200], [67.0, 66.0]]]
+    assert {text.get_text() for text in ax.texts} == {"dense_4k", "dense_6k"}
+    corners = {tuple(corner) for corner in ax.collections[0].get_paths()[0].vertices}
+    assert corners == {(100, 60), (200, 59), (200, 63), (100, 64)}
+    (chart,) = made(downstream_charts.over_steps, *runs)
+    assert "Line = mean over seeds; band = one standard deviation of 3 seeds" in chart.caption

@@ -324,6 +324,7 @@ def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp
     page = make_report(*tuned, output=tmp_path / "report.html")
     assert headings(page)[:2] == DOWNSTREAM
     assert "Downstream numbers" in headings(page) and "peed-up" not in page
+    assert "Downstream over seeds" not in headings(page) and "over seeds" not in page
     assert "<td>72.50 % at step 100</td>" in page and "<td>dense_for_qa, step 8</td>" in page
     words = charts(page)["qa against upstream quality"]
     assert {"best average [%]", "dense", "sparse", "switch8_qa"} <= set(words)
@@ -334,6 +335,19 @@ def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp
     ]
     last = printed["qa: average [%], last"].split()[4::2]
     assert last == ["59.00", "64.00", "70.00", "60.00", "62.00", "74.00"]
+
+
+def test_seeds_of_fine_tuned_runs_are_shown_as_one(make_seeds, tmp_path, capsys):
+    page = make_report(*make_seeds(2)[:4], output=tmp_path / "report.html")
+    words = charts(page)["qa against upstream quality"]
+    assert words.count("dense_4k") == 1 and "dense_4k_0" not in words
+    assert "Downstream over seeds" in headings(page)
+    head = [f"dense_{step}k (2 seeds)" for step in (4, 6)]
+    cells = ["61.00 ± 1.41", "66.00 ± 1.41"]
+    assert "".join(f"<th>{name}</th>" for name in head) in page
+    assert f"<tr><th>qa: best average [%]</th><td>{cells[0]}</td><td>{cells[1]}</td></tr>" in page
+    printed = [re.split("  +", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["", *head] in printed and ["qa: best average [%]", *cells] in printed
 
 
 def test_fine_tuned_runs_may_have_different_tasks(make_tunings, tmp_path):
