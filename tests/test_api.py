@@ -202,7 +202,10 @@ def test_the_import_loads_nothing_else():
         (("RUN", "best"), "no checkpoint that was saved at a step with an evaluation"),
         (("BARE",), "bare has no checkpoint"),
         (("THEIRS", "best"), "switch-tiny is one model, without checkpoints: leave out 'best'"),
-        (("THEIRS",), "GROUP_SIZE = 8192 does not fit: a batch of 16 x 512 tokens makes 1 groups"),
+        (
+            ("THEIRS",),
+            "GROUP_SIZE = 8192 does not fit: a batch of 16 x 512 tokens makes 1 group of",
+        ),
     ],
 )
 def test_mistakes_of_loading_are_one_line(arguments, message, run, theirs, tmp_path, monkeypatch):

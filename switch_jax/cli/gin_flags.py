@@ -54,7 +54,7 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
 
     known, meant = packaged_macros(), []
     for i, argument in enumerate(arguments):
-        name, equals, value = argument.removeprefix("--").partition("=")
+        name, equals, value = re.sub("^--(gin_)?", "", argument).partition("=")
         macro = NAMES_ELSEWHERE.get(name.upper(), name.upper())
         if macro in known:
             following = arguments[i + 1 : i + 2]

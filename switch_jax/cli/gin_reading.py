@@ -19,6 +19,7 @@ from switch_jax.paths import GIN_DIR, is_file
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
+_TEXT = r"\w[\w./:-]*"  # what is often written without quotes: a word, a path or a URL
 
 # Names of T5X, flaxformer, MaxText and Hugging Face, and what they are here.
 NAMES_ELSEWHERE = {
@@ -99,11 +100,21 @@ class Reader:
             name = file if file.isprintable() else repr(file)
             raise UserError(
                 f"no gin file {name} in {', '.join(self._folders)}"
-                + suggestion(file, packaged_files())
+                + suggestion(file, [*packaged_files(), *self._files_beside(file)])
             )
         self._open_files.clear()
         with one_line_errors(), gin_internals.setting_recorded(self._record):
             gin.parse_config_file(file)
+
+    def _files_beside(self, file: str) -> list[str]:
+        """The gin files in the folder of a file that is not there, as a user would write them."""
+        parent = Path(file).parent
+        return sorted(
+            str(parent / found.name)
+            for folder in self._folders
+            if (Path(folder) / parent) != GIN_DIR / parent
+            for found in (Path(folder) / parent).glob("*.gin")
+        )
 
     def set(self, name: str, text: str) -> None:
         """Sets a macro or the field of a dataclass.
@@ -166,7 +177,9 @@ class Reader:
         message = first_line(error)
         if isinstance(error, SyntaxError):
             token = re.search(r"Failed to parse token '(.*)'", error.msg)
-            message = f"{token[1][:60]} is not a value" if token else error.msg.split("\n")[0]
+            message = error.msg.split("\n")[0]
+            if token:
+                message = f"{_unquoted_text(error.text) or token[1][:60]} is not a value"
             location = f"{path}, line {error.lineno}"
         else:
             line = re.search(r'In file ".*", line (\d+)', str(error))
@@ -175,11 +188,11 @@ class Reader:
 
     def _advice(self, message: str) -> str:
         """What to write instead, for an error message of gin."""
-        word = re.match(r"(\w+) is not a value", message)
-        if word and word[1].capitalize() in ("True", "False", "None"):
-            return f"; write {word[1].capitalize()}"
-        if word:
-            return f"; write '{word[1]}' if it is a text"
+        text = re.match(rf"({_TEXT}) is not a value", message)
+        if text and text[1].capitalize() in ("True", "False", "None"):
+            return f"; write {text[1].capitalize()}"
+        if text:
+            return f"; write '{text[1]}' if it is a text"
         if re.search(r"Unable to parse value|is not a value", message):
             return f"; a value is {_VALUES}"
         if "Expected ',' or" in message:
@@ -224,6 +237,12 @@ def _packaged_with(pattern: str) -> list[str]:
     """Names of the packaged files in which the pattern is found; ^ is the beginning of a line."""
     line = re.compile(pattern, re.MULTILINE)
     return [file for file in packaged_files() if line.search((GIN_DIR / file).read_text())]
+
+
+def _unquoted_text(line: str | None) -> str | None:
+    """The value in a line of a gin file, if it is a text whose quotes are missing."""
+    value = re.fullmatch(rf"[^=]*=\s*({_TEXT})\s*(?:#.*)?", (line or "").rstrip("\n"))
+    return value[1] if value else None
 
 
 def _name(path: str) -> str:

@@ -122,7 +122,7 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
         output = ResumableOutput(args.output, part_size, _description(args, model, step))
-    with jax.set_mesh(model.mesh), tqdm(unit="example", disable=not is_first()) as progress:
+    with jax.set_mesh(model.mesh), tqdm(unit=" examples", disable=not is_first()) as progress:
         predictor = Predictor(model)
         parameters = load_parameters(model.model_dir, model.parameters, step)
         num_cut = 0

@@ -96,6 +96,11 @@ def main(args: argparse.Namespace) -> int:
             log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
     if args.dry_run:
+        if not target.sees_local_folders and not args.skip_plan:
+            log(
+                "note: a dry run does not look whether the step fits in the chips' memory; "
+                "`switch_jax plan` with the same gin files and --topology does"
+            )
         return 0
     target.preflight(job, config, args.skip_storage, args.skip_plan)
     return target.run(job)

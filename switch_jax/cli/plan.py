@@ -137,16 +137,17 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     from switch_jax.planning.search import changes
 
     needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
-    print(
-        f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying changes that save "
-        "memory",
-        file=sys.stderr,
-    )
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
-    for flags, changed in changes(config, data * expert):
+    tried = list(changes(config, data * expert))
+    print(
+        f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
+        "changes that save memory, until one fits (a smaller BATCH_SIZE is not among them)",
+        file=sys.stderr,
+    )
+    for i, (flags, changed) in enumerate(tried, start=1):
         try:
-            with _compiling(f"the step with {flags}"):
+            with _compiling(f"the step with change {i} of {len(tried)}, {flags}"):
                 plan = make_plan(changed, hardware)
         except UserError as error:  # the batch does not divide over the microbatches
             print(f"cannot use {flags}: {error}", file=sys.stderr)

@@ -127,11 +127,13 @@ def check_divisibility(
     groups, tokens = group_shape(batch, length, group_size, macro=macro)
     shards = batch_shards(mesh_shape)
     if groups % shards:
+        made = "1 group" if groups == 1 else f"{groups} groups"
         raise UserError(
             f"{macro} = {group_size} does not fit: a batch of {batch} x {length} tokens makes "
-            f"{groups} groups of {tokens}, which do not divide over data x expert = {shards} "
-            f"devices; set {macro} to {max(1, batch // shards) * length} or less: whole rows of "
-            f"{length} tokens, or a divisor of {length}"
+            f"{made} of {tokens}, to be divided over data x expert = {shards} devices; set {macro} "
+            f"to {max(1, batch // shards) * length} or less: whole rows of {length} tokens, or a "
+            f"divisor of {length}; or BATCH_SIZE to a multiple of "
+            f"{shards * max(1, group_size // length)}"
         )
 
 

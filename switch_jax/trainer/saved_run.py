@@ -10,6 +10,7 @@ from switch_jax.checkpointing.integrity import Shapes, check_state, shapes_of
 from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
 from switch_jax.config.optimizer import OPTIMIZERS
+from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
@@ -67,6 +68,7 @@ def find_saved_run(config: Config, abstract: TrainState, config_text: str) -> Sa
         check_same_shapes(before, config_text, name, folder)
 
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
+    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data, own_config=None))
     position = Position.from_json([saved.notes["position"]])
     check_streams_of_run(config, position, saved.step)
     return SavedRun(saved.step, position, Best(**saved.notes["best"]))

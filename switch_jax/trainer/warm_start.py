@@ -19,6 +19,7 @@ from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.source import Source
 from switch_jax.conversion.teacher_weights import TeacherWeights
 from switch_jax.conversion.upcycling import dense_twin, upcycled, upcycled_moments
+from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
@@ -73,6 +74,8 @@ def find_warm_start(config: Config) -> Path | Source | None:
         return source
     found = find_checkpoint(start)
     check_parameters(found, abstract_parameters(dense.model), _advice(config))
+    of_run = found.parent.parent
+    run_on_all(lambda: check_vocabularies_of_run(of_run, config.data, own_config=None))
     if run.keep_optimizer_state:
         _check_optimizer(config, found)
     return found

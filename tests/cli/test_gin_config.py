@@ -151,6 +151,7 @@ def test_no_command_line_of_the_docs_is_refused_or_noted(capsys):
         (DEMO + "MODEL_DIR = /tmp\n", r"mine.gin, line 2: Unable to parse value; a value is a num"),
         (DEMO + "PACK = true\n", r"mine.gin, line 2: true is not a value; write True$"),
         (DEMO + "MODEL_DIR = here\n", r"mine.gin, line 2: here is not a value; write 'here' if it"),
+        (DEMO + "MODEL_DIR = runs/a-1  # of mine\n", r"line 2: runs/a-1 is not .* 'runs/a-1' if"),
         (DEMO + "TRAIN_STEPS 5\n", r"mine.gin, line 2: .*; a line is NAME = VALUE, Config.field"),
         (DEMO + "TRAIN_STEPS = @nothing\n", r"mine.gin, line 2: .*'@nothing': a value is not a fu"),
         (DEMO + "TRAIN_STEPS = @RunConfig\n", r"STEPS = @RunConfig: a value must not be a functio"),

@@ -161,7 +161,7 @@ def test_without_a_valid_mesh_the_message_says_why():
 
 def test_changes_are_combined():
     full = "--gin.REMAT_POLICY=full"
-    changes = list(search.changes(CONFIG, batch_shards=1))
+    changes = list(search.changes(CONFIG, num_batch_shards=1))
     assert [flags for flags, _ in changes] == [
         full,
         f"{full} --gin.NUM_MICROBATCHES=2",
@@ -180,7 +180,7 @@ def test_no_change_to_what_a_run_already_has():
     config = CONFIG.replace("model", remat_policy="full", decoder_group_size=16)
     config = config.replace("run", num_microbatches=2)
     config = config.replace("mesh", fully_sharded_weights=True)
-    assert [flags for flags, _ in search.changes(config, batch_shards=1)] == [
+    assert [flags for flags, _ in search.changes(config, num_batch_shards=1)] == [
         f"--gin.NUM_MICROBATCHES={n}" for n in (4, 8, 16)
     ]
 
@@ -190,7 +190,7 @@ def test_groups_of_all_rows_of_a_device_are_lowered_with_the_microbatches():
     config = CONFIG.replace("run", batch_size=32)
     config = config.replace("model", remat_policy="full", group_size=256, decoder_group_size=8)
     config = config.replace("mesh", fully_sharded_weights=True)
-    changes = list(search.changes(config, batch_shards=4))
+    changes = list(search.changes(config, num_batch_shards=4))
     assert [flags for flags, _ in changes] == [
         f"--gin.NUM_MICROBATCHES={n} --gin.GROUP_SIZE={size} --gin.DECODER_GROUP_SIZE=8"
         for n, size in ((2, 128), (4, 64), (8, 32))
@@ -202,7 +202,7 @@ def test_groups_of_all_rows_of_a_device_are_lowered_with_the_microbatches():
 def test_a_decoder_whose_groups_follow_the_encoder_s_gets_its_own_size():
     # Each of 4 devices has 8 rows: groups take 4 rows of 32 inputs, and 8 of 16 targets.
     config = CONFIG.replace("run", batch_size=32).replace("model", group_size=128)
-    flags, changed = list(search.changes(config, batch_shards=4))[1]
+    flags, changed = list(search.changes(config, num_batch_shards=4))[1]
     assert flags.endswith(
         "--gin.NUM_MICROBATCHES=2 --gin.GROUP_SIZE=128 --gin.DECODER_GROUP_SIZE=64"
     )
@@ -211,7 +211,7 @@ def test_a_decoder_whose_groups_follow_the_encoder_s_gets_its_own_size():
 
 def test_a_dense_model_has_no_groups_to_lower():
     dense = CONFIG.replace("model", num_experts=0, remat_policy="full", group_size=512)
-    flags, changed = next(search.changes(dense, batch_shards=8))
+    flags, changed = next(search.changes(dense, num_batch_shards=8))
     assert flags == "--gin.NUM_MICROBATCHES=2"
     assert changed.model == dense.model
 

@@ -96,6 +96,11 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
             r"step 2 in .* does not fit: the run has ModelConfig\.embed_dim = 16, and this "
             r"start ModelConfig\.embed_dim = 24: write --gin_file=.*/config\.gin to go on",
         ),
+        (
+            "data",
+            {"vocabulary": "byte"},
+            r"another vocabulary \(ByteVocabulary.*\) than .* was trained with",
+        ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
         ("optimizer", {"optimizer": "adamw"}, "with OPTIMIZER = 'adafactor', and .* 'adamw'"),
         ("run", {"wandb_project": "mine"}, "WANDB_PROJECT is set but wandb is not installed"),
