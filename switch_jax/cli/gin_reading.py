@@ -19,7 +19,7 @@ from switch_jax.paths import GIN_DIR, is_file
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
-_TEXT = r"\w[\w./:-]*"  # what is often written without quotes: a word, a path or a URL
+_TEXT = r"\w[\w./:-]*"  # often written without quotes: a word, a relative path or a URL
 
 # Names of T5X, flaxformer, MaxText and Hugging Face, and what they are here.
 NAMES_ELSEWHERE = {
@@ -107,14 +107,11 @@ class Reader:
             gin.parse_config_file(file)
 
     def _files_beside(self, file: str) -> list[str]:
-        """The gin files in the folder of a file that is not there, as a user would write them."""
+        """The user's gin files in the folder of a file that is not there, as they are written."""
         parent = Path(file).parent
-        return sorted(
-            str(parent / found.name)
-            for folder in self._folders
-            if (Path(folder) / parent) != GIN_DIR / parent
-            for found in (Path(folder) / parent).glob("*.gin")
-        )
+        places = {Path(folder) / parent for folder in self._folders}
+        found = {str(parent / beside.name) for place in places for beside in place.glob("*.gin")}
+        return sorted(found - set(packaged_files()))
 
     def set(self, name: str, text: str) -> None:
         """Sets a macro or the field of a dataclass.

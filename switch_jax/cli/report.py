@@ -74,10 +74,9 @@ def _port(text: str) -> int:
 def _write(args: argparse.Namespace) -> list[str]:
     """Writes the page and the picture; the lines of the final numbers."""
     # matplotlib takes a second to import: not on every `switch_jax --help`.
-    from switch_jax.reports import charts, comparison, downstream, figures, page, runs, summary
-    from switch_jax.reports.configurations import group_runs, is_study
-    from switch_jax.reports.distillation import HEADS, distillation_table
-    from switch_jax.reports.held_out import held_out_task, no_task_in_common
+    from switch_jax.reports import charts, figures, page
+    from switch_jax.reports.findings import read_findings
+    from switch_jax.reports.text import text_lines
     from switch_jax.reports.verdict import furthest_ahead, verdicts
 
     output = Path(args.output)
@@ -90,45 +89,20 @@ def _write(args: argparse.Namespace) -> list[str]:
             f"--threshold=-{args.threshold:g}"
         )
 
-    read = runs.read_runs(args.runs)
-    task = held_out_task(read)
-    configurations = group_runs(read)
-    found = [run for configuration in configurations for run in configuration.runs]
-    comparisons = comparison.compare_all(configurations, task)
-    scores = downstream.read_downstream(found)
-    study = is_study(configurations)
+    findings = read_findings(args.runs, args.threshold)
+    in_words = furthest_ahead if findings.is_study else verdicts
     picture = figures.picture(
-        charts.main_charts(configurations, task, scores),
-        page.title(configurations),
-        furthest_ahead(comparisons) if study else verdicts(comparisons),
-        width=10.0 if study else 12.0,
+        charts.main_charts(findings.configurations, findings.task, findings.downstream),
+        findings.title,
+        in_words(findings.comparisons),
+        width=10.0 if findings.is_study else 12.0,
     )
-    sections = charts.sections(configurations, task, scores)
-    written = page.render(configurations, task, sections, scores, args.threshold)
+    written = page.render(findings)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(written, encoding="utf-8")
         output.with_suffix(".png").write_bytes(picture)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror}") from error
-
-    rows = summary.final_numbers(found, task)
-    rows += [*downstream.upstream_rows(scores), *downstream.score_rows(scores)]
-    lines = [summary.text_table([run.name for run in found], rows)]
-    if means := downstream.rows_over_seeds(configurations, scores):
-        lines += ["", summary.text_table([c.title for c in configurations], means)]
-    if comparisons:
-        lines += ["", summary.text_table(*summary.comparison_table(comparisons))]
-    if args.threshold is not None:
-        reached = summary.threshold_table(configurations, task, args.threshold)
-        lines += ["", summary.text_table(*reached)]
-    if students := distillation_table(configurations, task):
-        lines += ["", summary.text_table(HEADS, students)]
-    for verdict in verdicts(comparisons):
-        lines += ["", verdict]
-    pairs = [pair for over_seeds in comparisons for pair in over_seeds.pairs]
-    notes = [*comparison.caveats(pairs), *downstream.left_out(found, scores)]
-    if note := no_task_in_common(found, task):
-        notes.append(note)
-    lines += [f"note: {note}" for note in notes]
-    return [*lines, "", f"page:    {output}", f"picture: {output.with_suffix('.png')}"]
+    pages = [f"page:    {output}", f"picture: {output.with_suffix('.png')}"]
+    return [*text_lines(findings), "", *pages]

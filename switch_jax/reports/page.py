@@ -5,20 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from switch_jax.reports.charts import Section
-from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
-from switch_jax.reports.configurations import Configuration, is_study
+from switch_jax.reports.charts import Section, sections
+from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.distillation import HEADS, distillation_table
 from switch_jax.reports.downstream import (
-    Downstream,
-    left_out,
     rows_over_seeds,
     score_rows,
     upstream_rows,
 )
 from switch_jax.reports.expert_tokens import expert_tables
 from switch_jax.reports.figures import svg_data_url
-from switch_jax.reports.held_out import QUALITY, held_out, no_task_in_common, own_task
+from switch_jax.reports.findings import Findings
+from switch_jax.reports.held_out import QUALITY, held_out, own_task
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import (
     Rows,
@@ -94,44 +92,22 @@ _COMPARISON_NOTE = (
 )
 
 
-def title(found: Sequence[Configuration]) -> str:
-    if is_study(found):
-        dense = ", ".join(c.label for c in found if c.dense)
-        experts = ", ".join(str(c.num_experts) for c in found if c.sparse)
-        return f"Training report: {dense}, and {experts} experts"
-    return f"Training report: {', '.join(configuration.title for configuration in found)}"
-
-
-def render(
-    found: Sequence[Configuration],
-    task: str | None,
-    sections: Sequence[Section],
-    downstream: Downstream,
-    threshold: float | None = None,
-) -> str:
-    """The whole page.
-
-    Args:
-      found: the runs, by configuration.
-      task: the held-out task the runs are compared on.
-      sections: the charts.
-      downstream: scores on downstream tasks, of the runs in this order.
-      threshold: a held-out negative log perplexity; when each configuration first has it becomes
-        a table. None = no table.
-    """
-    runs = [run for configuration in found for run in configuration.runs]
+def render(findings: Findings) -> str:
+    """The whole page."""
+    found, task, scores = findings.configurations, findings.task, findings.downstream
+    runs = findings.runs
     names = [run.name for run in runs]
-    comparisons = compare_all(found, task)
-    scores, upstream = score_rows(downstream), upstream_rows(downstream)
-    over_seeds = rows_over_seeds(found, downstream)
+    downstream = [*upstream_rows(scores), *score_rows(scores)]
+    over_seeds = rows_over_seeds(found, scores)
     several_tasks = any(set(run.evals) - {task} for run in runs)
     students = distillation_table(found, task)
+    threshold = findings.threshold
     parts = [
-        f"<h1>{html.escape(title(found))}</h1>",
-        _headline(found, task, comparisons, downstream),
+        f"<h1>{html.escape(findings.title)}</h1>",
+        _headline(findings),
         "" if threshold is None else _table(*threshold_table(found, task, threshold)),
         _table(HEADS, students) if students else "",
-        *(_charts(section) for section in sections),
+        *(_charts(section) for section in sections(found, task, scores)),
         *(expert_tables(run.name, run.expert_tokens) for run in map(_with_experts, found)),
     ]
     parts += [
@@ -147,12 +123,12 @@ def render(
             "each.</p>",
             _table([configuration.title for configuration in found], over_seeds),
         ]
-    if scores or upstream:
+    if downstream:
         parts += [
             "<h2>Downstream numbers</h2>",
             '<p class="quiet">Best: at the checkpoint where the first metric of its task (of a '
             "mixture: the average) is highest. Last: at the last one that was evaluated.</p>",
-            _table(names, [*upstream, *scores]),
+            _table(names, downstream),
         ]
     if several_tasks:
         parts += [
@@ -173,37 +149,27 @@ def render(
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title(found))}</title>\n<style>{_CSS}</style>\n</head>\n"
+        f"<title>{html.escape(findings.title)}</title>\n<style>{_CSS}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
-def _headline(
-    found: Sequence[Configuration],
-    task: str | None,
-    comparisons: Sequence[ComparisonOverSeeds],
-    downstream: Downstream,
-) -> str:
-    runs = [run for configuration in found for run in configuration.runs]
-    pairs = [pair for comparison in comparisons for pair in comparison.pairs]
+def _headline(findings: Findings) -> str:
+    comparisons, task = findings.comparisons, findings.task
     on = f"Held-out task: {html.escape(task)}. " if task else ""
     intro = (
         f'<p class="quiet">{on}Negative log perplexity is the mean log probability the model gives '
         "to the right token, in nats; higher (closer to 0) is better.</p>"
     )
-    findings = "".join(f"<p>{html.escape(verdict)}</p>" for verdict in verdicts(comparisons))
-    if findings:
-        findings = f'<div class="finding">{findings}</div>'
-    cards = "".join(_card(configuration, task) for configuration in found)
+    words = "".join(f"<p>{html.escape(verdict)}</p>" for verdict in verdicts(comparisons))
+    if words:
+        words = f'<div class="finding">{words}</div>'
+    cards = "".join(_card(configuration, task) for configuration in findings.configurations)
     table = ""
     if comparisons:
         table = _table(*comparison_table(comparisons)) + _COMPARISON_NOTE
-    notes = caveats(pairs)
-    notes += [f"{line}." for line in left_out(runs, downstream)]
-    if note := no_task_in_common(runs, task):
-        notes.append(note)
-    quiet = "".join(f'<p class="quiet">Note: {html.escape(note)}</p>' for note in notes)
-    return f'{findings}\n{intro}\n<div class="cards">{cards}</div>\n{table}\n{quiet}'
+    notes = "".join(f'<p class="quiet">Note: {html.escape(note)}</p>' for note in findings.notes)
+    return f'{words}\n{intro}\n<div class="cards">{cards}</div>\n{table}\n{notes}'
 
 
 def _with_experts(configuration: Configuration) -> Run:

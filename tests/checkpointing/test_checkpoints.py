@@ -348,7 +348,7 @@ def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
     _assert_is(checkpoints.restore(ABSTRACT()), 2)  # with the notes that were saved
     (printed,) = capsys.readouterr().out.splitlines()
     assert printed.startswith(f"{path} is damaged (")
-    assert "the checkpoint of step 2 is used with its own notes" in printed
+    assert "the checkpoint of step 2 is used with the notes saved in it" in printed
     assert checkpoints.steps() == [1, 2] and not (folder / "damaged").exists()
 
 

@@ -36,6 +36,7 @@ def test_help_is_quick(command):
     ("mistake", "message"),
     [
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
+        (["--gin_TRAIN_STEPS=3"], "to set a macro write --gin.TRAIN_STEPS=3"),
         (
             [DEMO, "--num_experts=8", "--max_steps", "100"],
             "--max_steps 100; to set a macro write --gin.NUM_EXPERTS=8 --gin.TRAIN_STEPS=100",

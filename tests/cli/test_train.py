@@ -27,6 +27,14 @@ def _refused(capsys, *arguments):
     return error
 
 
+def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_run.gin").touch()
+    monkeypatch.chdir(tmp_path)
+    for file in ("my_rn.gin", str(tmp_path / "my_rn.gin")):
+        error = _refused(capsys, f"--gin_file={file}")
+        assert f"did you mean {file.replace('my_rn', 'my_run')}" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -22,11 +22,11 @@ from tests.launch.jobs import make_job
 
 GOLDEN = Path(__file__).with_name("golden")
 LAUNCH = Path(__file__).parents[2] / "launch"
+BASE = "--gin_file=models/switch_base.gin"
 CLOUD = [
     "--job_name=base",
     "--project=my-project",
     "--image=us-docker.pkg.dev/my-project/images/switch_jax:1",
-    "--gin_file=models/switch_base.gin",
     "--gin_file=runs/pretrain.gin",
     "--gin.MODEL_DIR=gs://my-bucket/runs/base",
     "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption",
@@ -47,14 +47,15 @@ CASES = {
         "--gin.MESH_EXPERT=2", "--gin.GROUP_SIZE=256", "--gin.MODEL_DIR=runs/rehearsal",
     ],
     "v5e-16_tpu-vm": [
-        *CLOUD, "--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--gin.MESH_EXPERT=16",
+        "--gin_file=models/switch_base_16.gin", *CLOUD, "--on=tpu-vm", "--topology=v5e-16",
+        "--zone=us-west4-a", "--gin.BATCH_SIZE=256", "--gin.MESH_EXPERT=16",
     ],
     "v5p-256_queued-resource": [
-        *CLOUD, "--on=queued-resource", "--topology=v5p-256", "--zone=us-east5-a", "--spot",
+        BASE, *CLOUD, "--on=queued-resource", "--topology=v5p-256", "--zone=us-east5-a", "--spot",
         "--service_account=trainer@my-project.iam.gserviceaccount.com", "--gin.MESH_EXPERT=128",
     ],
-    "4xv5e-256_gke": [*CLOUD, "--on=gke", *FOUR_SLICES, "--service_account=trainer"],
-    "4xv5e-256_xpk": [*CLOUD, "--on=xpk", *FOUR_SLICES, "--spot"],
+    "4xv5e-256_gke": [BASE, *CLOUD, "--on=gke", *FOUR_SLICES, "--service_account=trainer"],
+    "4xv5e-256_xpk": [BASE, *CLOUD, "--on=xpk", *FOUR_SLICES, "--spot"],
 }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
     flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
     assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
-    files, data = capsys.readouterr().err.strip().splitlines()[-2:]
+    files, data, _ = capsys.readouterr().err.strip().splitlines()[-3:]
     assert "note: the hosts have no file of this machine: the image needs mine.gin, my_mix" in files
     assert "FROM IMAGE, COPY mine.gin /app/, COPY my_mixture.py /app/; docs" in files
     assert "c4_span_corruption reads the TFDS data set c4/en" in data

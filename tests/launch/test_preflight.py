@@ -32,7 +32,10 @@ def run(capsys, *arguments):
 
 
 def test_a_run_without_a_mistake_is_shown(capsys):
-    assert run(capsys, "--dry_run") == (0, "")
+    code, said = run(capsys, "--dry_run")
+    assert code == 0 and said.count("note: ") == 1
+    assert "note: a dry run does not look whether the step fits" in said
+    assert run(capsys, "--dry_run", "--skip_plan") == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_how_far_a_run_is(write):
         "  step       200 of 1,000, 28 min left",
         "  loss       8",
         "  held out   negative log perplexity -3.5000 of mine at step 200",
-        "  speed      5 k tokens/s, 1.25 k a chip",
+        "  speed      5 k tokens/s, 1.25 k per chip",
         "  goodput    75.00 % of 7 min in steps; data 20 s",
         "  checkpoint none yet",
         "  last write 30 s ago; stalled after 120 s",

@@ -110,11 +110,11 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
     config, monkeypatch, part, changes, message
 ):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    before = _files(config)
+    before, changed = _files(config), config.replace(part, **changes)
     with pytest.raises(UserError, match=message):
-        dry_run(config.replace(part, **changes), "")
+        dry_run(changed, changed.as_gin())
     with pytest.raises(UserError, match=message):
-        train(config.replace(part, **changes))
+        train(changed)
     assert _files(config) == before
     status = json.loads(RunFolder.local(config.run.model_dir).status.read_text())
     assert status["state"] == "finished"

@@ -165,6 +165,9 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     _refused(message, new, 9, folder, model=larger)
     dense = dataclasses.replace(MODEL, num_experts=0)
     _refused("but the model is dense", new, 9, folder, EXPERTS, model=dense)
+    in_bytes = dataclasses.replace(DATA, vocabulary="byte")
+    with pytest.raises(UserError, match=r"another vocabulary \(ByteVocabulary.*was trained with"):
+        find_warm_start(Config(_run(new, 9, folder), MODEL, in_bytes, MeshConfig(1, 1, 1)))
     damaged = tmp_path / "damaged"
     shutil.copytree(folder, damaged)
     (damaged / "checkpoints" / "2" / "state" / "_METADATA").write_bytes(b"{")

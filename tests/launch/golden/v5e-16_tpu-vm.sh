@@ -71,7 +71,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=7f20ad7e \
+    --label=job=77407515 \
     --detach \
     --init \
     --name=base \
@@ -89,14 +89,15 @@ if [ -z "$job" ]; then
     switch_jax \
     train \
     --multihost \
-    --gin_file=models/switch_base.gin \
+    --gin_file=models/switch_base_16.gin \
     --gin_file=runs/pretrain.gin \
     --gin.MODEL_DIR=gs://my-bucket/runs/base \
     --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption \
     --gin.TRAIN_STEPS=100000 \
+    --gin.BATCH_SIZE=256 \
     --gin.MESH_EXPERT=16 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 7f20ad7e ]; then
+elif [ "$job" != 77407515 ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
   exit 2
 fi

@@ -1,0 +1,80 @@
+"""What a report shows: runs, grouped and compared."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
+from switch_jax.reports.configurations import Configuration, group_runs, is_study
+from switch_jax.reports.downstream import Downstream, left_out, read_downstream
+from switch_jax.reports.held_out import held_out_task, no_task_in_common
+from switch_jax.reports.runs import Run, read_runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """The runs of a report and what follows from them.
+
+    Attributes:
+      configurations: the runs; those that differ in their seed alone are one configuration.
+      task: the held-out task that they are compared on; None: they have none in common.
+      comparisons: of sparse configurations with dense ones.
+      downstream: scores on downstream tasks, in the order of `runs`.
+      threshold: a held-out negative log perplexity, in nats; when each configuration first has it
+        becomes a table. None = no table.
+    """
+
+    configurations: list[Configuration]
+    task: str | None
+    comparisons: list[ComparisonOverSeeds]
+    downstream: Downstream
+    threshold: float | None
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for configuration in self.configurations for run in configuration.runs]
+
+    @property
+    def is_study(self) -> bool:
+        """See `configurations.is_study`."""
+        return is_study(self.configurations)
+
+    @property
+    def title(self) -> str:
+        """What the page and the picture are called."""
+        if self.is_study:
+            dense = ", ".join(c.label for c in self.configurations if c.dense)
+            experts = ", ".join(str(c.num_experts) for c in self.configurations if c.sparse)
+            return f"Training report: {dense}, and {experts} experts"
+        return f"Training report: {', '.join(c.title for c in self.configurations)}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the numbers must know."""
+        pairs = [pair for comparison in self.comparisons for pair in comparison.pairs]
+        notes = caveats(pairs)
+        notes += [f"{line}." for line in left_out(self.runs, self.downstream)]
+        note = no_task_in_common(self.runs, self.task)
+        return [*notes, note] if note else notes
+
+
+def read_findings(folders: Sequence[str], threshold: float | None = None) -> Findings:
+    """Reads the runs in these folders and compares them.
+
+    Args:
+      folders: MODEL_DIRs, finished or still going.
+      threshold: see `Findings`.
+
+    Raises:
+      UserError: a folder is not that of a run, or cannot be read.
+    """
+    runs = read_runs(folders)
+    task = held_out_task(runs)
+    configurations = group_runs(runs)
+    in_order = [run for configuration in configurations for run in configuration.runs]
+    return Findings(
+        configurations,
+        task,
+        compare_all(configurations, task),
+        read_downstream(in_order),
+        threshold,
+    )
