@@ -8,8 +8,8 @@
 The input is JSON lines with "inputs" and, to be scored, "targets"; plain text with an input on each
 line; a TFRecord of examples with those features; or the examples of a task. The output is JSON
 lines in the order of the input: "inputs", "prediction" and its log-probability as "score"; with
---score "inputs", "targets" and "score". A text of a file that is longer than TASK_FEATURE_LENGTHS is
-cut off: then "cut" has the number of tokens that were left out.
+--score "inputs", "targets" and "score". A text of a file that is longer than TASK_FEATURE_LENGTHS
+is cut off: then "cut" has the number of tokens that were left out.
 
 Results are written in parts to OUTPUT.parts, so that the same command continues a stopped job.
 Several jobs share the parts with --num_shards and --shard.

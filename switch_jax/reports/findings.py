@@ -51,8 +51,7 @@ class Findings:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
         pairs = [pair for comparison in self.comparisons for pair in comparison.pairs]
-        notes = caveats(pairs)
-        notes += [f"{line}." for line in left_out(self.runs, self.downstream)]
+        notes = [*caveats(pairs), *left_out(self.runs, self.downstream)]
         note = no_task_in_common(self.runs, self.task)
         return [*notes, note] if note else notes
 

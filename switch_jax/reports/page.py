@@ -168,7 +168,8 @@ def _headline(findings: Findings) -> str:
     table = ""
     if comparisons:
         table = _table(*comparison_table(comparisons)) + _COMPARISON_NOTE
-    notes = "".join(f'<p class="quiet">Note: {html.escape(note)}</p>' for note in findings.notes)
+    sentences = [f"Note: {note.removesuffix('.')}." for note in findings.notes]
+    notes = "".join(f'<p class="quiet">{html.escape(sentence)}</p>' for sentence in sentences)
     return f'{words}\n{intro}\n<div class="cards">{cards}</div>\n{table}\n{notes}'
 
 

@@ -98,6 +98,4 @@ def test_a_new_run_is_described_with_the_checkpoint_that_it_starts_from(tmp_path
     assert described["initial_checkpoint"] == f"{tmp_path}/other/checkpoints/7"
     write_description(folder, {}, None, "STEPS = 5\n")
     assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
-    write_description(folder, {}, None, "")
-    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
     assert (tmp_path / "config.gin").read_text() == "STEPS = 5\n"
