@@ -1,7 +1,9 @@
 import jax
 import numpy as np
+import pytest
 
 from switch_jax.config import MeshConfig
+from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.lowering import (
     abstract_batch,
@@ -10,6 +12,7 @@ from switch_jax.train_step.lowering import (
     lower_train_step,
 )
 from switch_jax.train_step.state import abstract_state
+from switch_jax.train_step.step import make_train_step
 from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 CONFIG = tiny_config(tiny_model(group_size=8), mesh=MeshConfig(2, 4, 1))
@@ -26,6 +29,25 @@ def test_the_step_takes_what_training_gives_it_and_gives_back_its_state():
     assert metrics.loss.shape == () and metrics.encoder_router.load.shape == (1, 4)
     donated = [a.donated for a in jax.tree.leaves(lowered.args_info[0][0])]
     assert donated and all(donated)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_step_lowers_for_gpus(dtype):
+    """With the exchanges of experts, products in the activations' dtype, and no kernel of TPUs."""
+    model = tiny_model(group_size=8, activation_dtype=dtype, dropout_rate=0.1, jitter_noise=0.01)
+    config = tiny_config(model, mesh=MeshConfig(2, 2, 2), num_microbatches=2)
+    mesh = make_mesh(config.mesh)
+    state = abstract_state(config, mesh)
+    step = make_train_step(
+        config, make_optimizer(config), jax.tree.map(lambda s: s.sharding, state.parameters)
+    )
+    with jax.set_mesh(mesh):
+        traced = jax.jit(step).trace(state, abstract_batch(config, mesh), abstract_signals(mesh))
+        program = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.all_to_all" in program and "tpu_custom_call" not in program
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    assert sum(f"x{short}>, tensor" in line for line in products) > 20
 
 
 def test_the_shapes_of_a_batch_are_those_of_a_real_one():
