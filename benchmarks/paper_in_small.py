@@ -13,10 +13,11 @@ import argparse
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from switch_jax.errors import UserError
 from switch_jax.reports.comparison import first_reached
@@ -86,6 +87,17 @@ TABLES = {
     "figure_12": {"T5": "dense", "2 experts": "experts_2", "4": "experts_4", "8": "switch"},
 }
 
+TITLES = {
+    "1": "Table 1: Switch, MoE and T5",
+    "2": "Table 2: precision",
+    "3": "Table 3: initial scale",
+    "6": "Table 6: distillation",
+    "10": "Table 10: experts in attention",
+    "11": "Table 11: router policies",
+    "figure_11": "Figure 11: No-Token-Left-Behind",
+    "figure_12": "Figure 12: few experts",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -111,7 +123,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/in_small"))
     parser.add_argument("--print_only", action="store_true", help="do not train")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw the tables")
     args = parser.parse_args()
+    drawn = {}
     for table in args.tables:
         for name in () if args.print_only else needed_runs(TABLES[table].values()):
             for seed in args.seeds:
@@ -121,6 +135,9 @@ def main() -> None:
             for label, name in TABLES[table].items()
         ]
         print(f"\n{table.replace('_', ' ')}\n\n" + "\n".join(lines(rows)), flush=True)
+        drawn[table] = rows
+    if args.picture is not None:
+        draw(drawn).savefig(args.picture, dpi=150)
 
 
 def needed_runs(names: Iterable[str]) -> list[str]:
@@ -177,6 +194,28 @@ def mean_and_deviation(values: np.ndarray, sign: str = "") -> str:
     """[seeds] -> their mean, and their standard deviation where there are several."""
     mean = f"{values.mean():{sign}.3f}"
     return f"{mean} ± {values.std(ddof=1):.3f}" if len(values) > 1 else mean
+
+
+def draw(tables: Mapping[str, Sequence[Row]]) -> Figure:
+    """A panel for each table: its rows' quality, mean and standard deviation over the seeds."""
+    sizes = [len(rows) for rows in tables.values()]
+    height = 0.27 * sum(sizes) + 0.42 * len(sizes) + 0.5  # inches
+    figure = Figure((8.0, height), layout="constrained")
+    panels = figure.subplots(len(sizes), squeeze=False, sharex=True, height_ratios=sizes)[:, 0]
+    for ax, (table, rows) in zip(panels, tables.items(), strict=True):
+        for y, row in enumerate(rows):
+            is_first = row is rows[0]
+            spread = row.last.std(ddof=1) if len(row.last) > 1 else 0.0
+            colour = "#D55E00" if is_first else "#0072B2"
+            ax.errorbar(row.last.mean(), y, xerr=spread, fmt="o", color=colour, capsize=3)
+        ax.axvline(rows[0].last.mean(), color="#D55E00", linewidth=1, linestyle=":")
+        ax.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_title(TITLES[table], loc="left", fontsize=10, fontweight="bold")
+        ax.grid(axis="x", alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("held-out negative log perplexity [nats], higher is better")
+    return figure
 
 
 def sooner(row: Row, first: Row) -> str:
