@@ -89,7 +89,7 @@ class InteractiveModel:
         """The log-probability of each target, EOS included, given its input.
 
         Args:
-          inputs, targets: two lists with as many texts; one that is longer than the config's
+          inputs, targets: two lists of the same length; a text that is longer than the config's
             lengths is cut off, with a warning.
 
         Raises:
