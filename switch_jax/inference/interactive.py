@@ -93,7 +93,7 @@ class InteractiveModel:
             lengths is cut off, with a warning.
 
         Raises:
-          UserError: they are not two lists with as many texts, or a batch does not fit in memory.
+          UserError: they are not two lists of the same length, or a batch does not fit in memory.
         """
         _check_texts("inputs", inputs)
         _check_texts("targets", targets)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from switch_jax.reports import downstream_charts, study_charts, task_charts
-from switch_jax.reports.configurations import Configuration, is_study
+from switch_jax.reports.configurations import Configuration, is_study, runs_of
 from switch_jax.reports.curves import STEPS, XAxis, curve_chart, curves, focus, time_axis
 from switch_jax.reports.downstream import Downstream
 from switch_jax.reports.figures import GREY, Chart, Line, draw_lines, draw_load, shades, short
@@ -44,7 +44,7 @@ def sections(
         Section("Speed-up over training", study_charts.speedup_charts(found, task)),
         Section("Held-out quality by task", task_charts.by_task(found)),
     ]
-    if any(len(run.train) for run in _runs(found)):
+    if any(len(run.train) for run in runs_of(found)):
         axes = (STEPS, time_axis(found))
         training = [_training(found, axis) for axis in axes]
         all_sections.append(Section("Training curves", training))
@@ -68,7 +68,7 @@ def main_charts(
             study_charts.speedup(found, task, STEPS, smallest_dense),
         )
         return [chart for chart in three if chart is not None]
-    runs = _runs(found)
+    runs = runs_of(found)
     charts = [
         *downstream_charts.against_upstream(found, downstream)[:1],
         *downstream_charts.over_steps(found, downstream)[:1],
@@ -91,10 +91,6 @@ def main_charts(
     else:
         charts += _optimisation(found)
     return charts[:6]
-
-
-def _runs(found: Sequence[Configuration]) -> list[Run]:
-    return [run for configuration in found for run in configuration.runs]
 
 
 def _of_routers(found: Sequence[Configuration]) -> list[Section]:

@@ -100,6 +100,11 @@ def is_study(found: Sequence[Configuration]) -> bool:
     return _differ_in_experts([c.runs for c in found])
 
 
+def runs_of(found: Sequence[Configuration]) -> list[Run]:
+    """The runs, in the order of the configurations."""
+    return [run for configuration in found for run in configuration.runs]
+
+
 def colours_of_runs(found: Sequence[Configuration]) -> list[str]:
     """The colour of each run, in the order of the configurations."""
     return [configuration.colour for configuration in found for _ in configuration.runs]

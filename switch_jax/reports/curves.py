@@ -11,6 +11,7 @@ from switch_jax.reports.configurations import (
     MeanCurve,
     band_caption,
     mean_curve,
+    runs_of,
 )
 from switch_jax.reports.figures import Chart, Line, draw_lines, short
 from switch_jax.reports.runs import Run, Series
@@ -36,7 +37,7 @@ STEPS = XAxis("steps", "step")
 
 def time_axis(found: Sequence[Configuration]) -> XAxis:
     """Training time, in the unit that suits the longest run."""
-    seconds = [run.seconds for configuration in found for run in configuration.runs]
+    seconds = [run.seconds for run in runs_of(found)]
     unit, size = time_unit(float(np.fmax.reduce(seconds)))
     return XAxis("time", f"training time [{unit}]", unit, 1 / size)
 

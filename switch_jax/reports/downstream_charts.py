@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from switch_jax.reports.configurations import Configuration, band, band_caption
+from switch_jax.reports.configurations import Configuration, band, band_caption, runs_of
 from switch_jax.reports.curves import XAxis, curve_chart, curves
 from switch_jax.reports.downstream import Downstream, Setting
 from switch_jax.reports.figures import Chart, Line, draw_points, short
@@ -118,7 +118,7 @@ def _point(configuration: Configuration, values: np.ndarray) -> Line:
 
 
 def _folders(found: Sequence[Configuration]) -> list[str]:
-    return [run.folder for configuration in found for run in configuration.runs]
+    return [run.folder for run in runs_of(found)]
 
 
 def _what(setting: Setting) -> str:

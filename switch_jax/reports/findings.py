@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
-from switch_jax.reports.configurations import Configuration, group_runs, is_study
+from switch_jax.reports.configurations import Configuration, group_runs, is_study, runs_of
 from switch_jax.reports.downstream import Downstream, left_out, read_downstream
 from switch_jax.reports.held_out import held_out_task, no_task_in_common
 from switch_jax.reports.runs import Run, read_runs
@@ -31,7 +31,7 @@ class Findings:
 
     @property
     def runs(self) -> list[Run]:
-        return [run for configuration in self.configurations for run in configuration.runs]
+        return runs_of(self.configurations)
 
     @property
     def is_study(self) -> bool:
@@ -69,11 +69,10 @@ def read_findings(folders: Sequence[str], threshold: float | None = None) -> Fin
     runs = read_runs(folders)
     task = held_out_task(runs)
     configurations = group_runs(runs)
-    in_order = [run for configuration in configurations for run in configuration.runs]
     return Findings(
         configurations,
         task,
         compare_all(configurations, task),
-        read_downstream(in_order),
+        read_downstream(runs_of(configurations)),
         threshold,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from switch_jax.reports.comparison import Comparison, compare_all
-from switch_jax.reports.configurations import Configuration, is_study
+from switch_jax.reports.configurations import Configuration, is_study, runs_of
 from switch_jax.reports.curves import (
     STEPS,
     XAxis,
@@ -25,7 +25,7 @@ _MAX_MARKS = 2  # more speed-ups than these have charts of their own and no mark
 
 def held_out_charts(found: Sequence[Configuration], task: str | None) -> list[Chart]:
     """All of them; empty where no run was evaluated."""
-    if not any(held_out(run, task) for configuration in found for run in configuration.runs):
+    if not any(held_out(run, task) for run in runs_of(found)):
         return []
     axes = (STEPS, time_axis(found))
     parameters = loss_against_parameters(found, task) if is_study(found) else None

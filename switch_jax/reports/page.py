@@ -8,11 +8,7 @@ import numpy as np
 from switch_jax.reports.charts import Section, sections
 from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.distillation import HEADS, distillation_table
-from switch_jax.reports.downstream import (
-    rows_over_seeds,
-    score_rows,
-    upstream_rows,
-)
+from switch_jax.reports.downstream import rows_over_seeds, score_rows, upstream_rows
 from switch_jax.reports.expert_tokens import expert_tables
 from switch_jax.reports.figures import svg_data_url
 from switch_jax.reports.findings import Findings

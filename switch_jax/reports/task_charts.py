@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from switch_jax.reports.comparison import compare, pairs_of_runs
-from switch_jax.reports.configurations import Configuration, colours_of_runs
+from switch_jax.reports.configurations import Configuration, colours_of_runs, runs_of
 from switch_jax.reports.figures import GREY, Chart, Line, draw_named, short
 from switch_jax.reports.held_out import QUALITY
 from switch_jax.reports.runs import Run
@@ -29,7 +29,7 @@ def shared_tasks(runs: Sequence[Run]) -> list[str]:
 
 def by_task(found: Sequence[Configuration]) -> list[Chart]:
     """Final quality on each task, and how much sooner sparse runs get there on each."""
-    runs = [run for configuration in found for run in configuration.runs]
+    runs = runs_of(found)
     tasks = shared_tasks(runs)
     if not tasks:
         return []

@@ -197,10 +197,10 @@ def _write_config(folder: Path, experts: int, seed: int, checkpoint: str | None)
 
 @pytest.fixture
 def make_seeds(make_tuned, make_pretrained):
-    """make_seeds(number) writes the runs of TUNINGS, some seeds each, from as many pretrainings.
+    """make_seeds(number) writes the runs of TUNINGS, each with this number of seeds.
 
-    Each seed's upstream quality is an eighth of a nat above that of the one before, and its scores
-    are 2 higher.
+    Each seed came from a pretraining of its own. Its upstream quality is an eighth of a nat above
+    that of the seed before, and its scores are 2 higher.
     """
 
     def make(number):
