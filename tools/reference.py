@@ -2,7 +2,8 @@
 
     python -m tools.reference
 
-`make docs` runs it. Git ignores the pages, since everything on them stands elsewhere.
+`make docs` runs it. The pages are in the repository, so that links lead to them there too; a test
+says when they are out of date.
 """
 
 import argparse

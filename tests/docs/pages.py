@@ -14,10 +14,9 @@ reference = SimpleNamespace(**runpy.run_path(str(ROOT / "tools/reference.py")))
 
 
 def texts() -> dict[str, str]:
-    """The Markdown of every page by its path in the checkout, those made from the code too."""
-    written = [*DOCS.rglob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md"))]
-    made = {f"docs/reference/{name}": page() for name, page in reference.PAGES.items()}
-    return {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in written} | made
+    """The Markdown of every page by its path in the checkout."""
+    pages = [*DOCS.rglob("*.md"), *(ROOT / n for n in ("README.md", "CONTRIBUTING.md"))]
+    return {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in pages}
 
 
 def navigation() -> list[str]:
