@@ -81,10 +81,14 @@ def main(args: argparse.Namespace) -> int:
 
     from switch_jax.planning import picture, plan_text
     from switch_jax.planning.plan import make_plan
-    from switch_jax.planning.search import search
+    from switch_jax.planning.search import ranked, search
 
     if args.search:
-        plans = search(config, hardware, args.search, _compiling)
+        plans = []
+        for plan in search(config, hardware, args.search, _compiling):
+            plans.append(plan)
+            print(f"  {plan_text.in_short(plan)}", file=sys.stderr, flush=True)
+        plans = ranked(plans)
     else:
         with _compiling(f"the step for {hardware.name}"):
             plans = [make_plan(config, hardware)]

@@ -94,6 +94,15 @@ def ranking(plans: Sequence[Plan]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_short(plan: Plan) -> str:
+    """Memory and speed of a mesh, to be read while others are compiled."""
+    memory = f"{_gib(plan.hbm_bytes)} a chip"
+    if plan.costs is None:
+        return f"{memory}: out of memory"
+    step, rate = plan.costs.step_seconds * 1e3, count(plan.tokens_per_second or 0)
+    return f"{memory}, {step:.1f} ms a step, {rate} tokens/s"
+
+
 def _row(name: str, value: str) -> str:
     return f"{name:<36} {value}"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jax.sharding import Mesh
@@ -51,14 +51,17 @@ def candidates(config: Config, hardware: Slice) -> list[Candidate]:
 
 def search(
     config: Config, hardware: Slice, max_compiled: int, compiling: Callable[[str], Any]
-) -> list[Plan]:
-    """Compiles the most promising meshes; ranks those that fit first, by the model of step time.
+) -> Iterator[Plan]:
+    """Compiles the most promising meshes, one after the other.
 
     Args:
       config: the run; its mesh is replaced.
       hardware: the slice.
       max_compiled: the number of meshes to compile.
       compiling: returns the context in which a mesh is compiled, from its description.
+
+    Yields:
+      The plan of each mesh.
 
     Raises:
       UserError: no mesh is valid.
@@ -69,12 +72,16 @@ def search(
             f"the config divides over no mesh of the {hardware.devices} devices of "
             f"{hardware.name}: {_reason(config, hardware)}"
         )
-    plans = []
     compiled = valid[:max_compiled]
     for i, candidate in enumerate(compiled, 1):
         mesh = candidate.mesh
         with compiling(f"mesh {i} of {len(compiled)}: {mesh.data} x {mesh.expert} x {mesh.model}"):
-            plans.append(make_plan(dataclasses.replace(config, mesh=mesh), hardware))
+            plan = make_plan(dataclasses.replace(config, mesh=mesh), hardware)
+        yield plan
+
+
+def ranked(plans: Iterable[Plan]) -> list[Plan]:
+    """Those that fit first, by the model of step time."""
     return sorted(
         plans, key=lambda p: (not p.fits, p.costs.step_seconds if p.costs else p.hbm_bytes)
     )

@@ -268,7 +268,12 @@ def test_search_ranks_meshes_and_shows_the_best(capsys, planned):
     planned.fits = lambda config: config.mesh.expert == 4
     arguments = ["--topology=v5e-8", "--search=3", "--gin.BATCH_SIZE=128"]
     assert main(["plan", *TINY, *arguments]) == 0
-    output = capsys.readouterr().out
+    output, messages = capsys.readouterr()
+    shown = re.findall(r"compiled mesh \d of 3: \d x (\d) x \d .*\n  (.*)\n", messages)
+    assert len(shown) == 3
+    for expert, outcome in shown:
+        assert ("ms a step" in outcome) == (expert == "4")
+        assert ("out of memory" in outcome) == (expert != "4")
     ranking = output.split("\n\n")[0].splitlines()
     assert ranking[0].split() == ["data", "expert", "model", "GiB/chip", "step", "ms", "tokens/s"]
     assert len(ranking) == 1 + 3

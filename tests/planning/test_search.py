@@ -147,7 +147,7 @@ def test_plans_are_ranked_by_time_and_then_by_missing_memory(monkeypatch):
     def compiling(description):
         return contextlib.nullcontext(descriptions.append(description))
 
-    plans = search.search(CONFIG, EIGHT, 4, compiling)
+    plans = search.ranked(search.search(CONFIG, EIGHT, 4, compiling))
     assert tried == first
     assert [p.mesh for p in plans] == [first[3], first[1], first[2], first[0]]
     assert descriptions[0] == "mesh 1 of 4: {} x {} x {}".format(*first[0])
@@ -156,7 +156,7 @@ def test_plans_are_ranked_by_time_and_then_by_missing_memory(monkeypatch):
 def test_without_a_valid_mesh_the_message_says_why():
     config = CONFIG.replace("run", batch_size=7)
     with pytest.raises(UserError, match=r"no mesh of the 8 devices of v5e-8: batch size 7 .*7 % 8"):
-        search.search(config, EIGHT, 4, contextlib.nullcontext)
+        next(search.search(config, EIGHT, 4, contextlib.nullcontext))
 
 
 def test_changes_are_combined():
