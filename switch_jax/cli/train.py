@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check the config and the run in MODEL_DIR, and print what would be done and the "
         "config, with what set each macro",
     )
+    parser.add_argument(
+        "--change_task",
+        action="store_true",
+        help="go on with the run in MODEL_DIR on another MIXTURE_OR_TASK_NAME",
+    )
     multihost.add_process_flags(parser)
 
 
@@ -64,7 +69,7 @@ def _check(args: argparse.Namespace, config: Config) -> int:
 
     text, explained = gin_config.config_text(), gin_config.explained_config_text()
     # Later, gin would list the functions of T5 that prepare the example which is read, too.
-    for line in dry_run(config, text):
+    for line in dry_run(config, text, args.change_task):
         if line.startswith("warning: "):
             print(f"switch_jax train: {line}", file=sys.stderr)
         else:
@@ -85,7 +90,7 @@ def _train(args: argparse.Namespace, config: Config) -> int:
 
     raise_if_interrupted()  # while modules were imported
     try:
-        train(config, gin_config.config_text())
+        train(config, gin_config.config_text(), args.change_task)
     except Stopped as stopped:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code

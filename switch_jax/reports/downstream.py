@@ -244,7 +244,10 @@ def upstream_rows(downstream: Downstream) -> Rows:
     def quality(upstream: Upstream | None) -> str:
         if upstream is None:
             return ""
-        return rounded(upstream.quality[task]) if task in upstream.quality else "not known"
+        own = task or preferred(set(upstream.quality))
+        if own not in upstream.quality:
+            return "not known"
+        return rounded(upstream.quality[own]) + ("" if task else f" of {own}")
 
     return [
         ("Started from", [start(u) for u in downstream.upstream]),

@@ -94,6 +94,9 @@ def draw_lines(
             ax.fill_between(x, low, high, color=line.colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.02)
+    ends = {float(end) for line in lines if len(line.x) for end in (line.x[0], line.x[-1])}
+    if len(ends) == 1 and (only := ends.pop()) > 0:
+        ax.set_xlim(0, 2 * only)  # by itself a single point would make ticks that are no steps
     ax.set_ylim(*y_limits)
     _finish(ax, lines)
 

@@ -40,6 +40,11 @@ def preferred(tasks: set[str]) -> str | None:
     return "all" if "all" in tasks else min(tasks, default=None)
 
 
+def own_held_out(run: Run, task: str | None) -> Series | None:
+    """As `held_out`; without a task that all runs have, the run's own curve."""
+    return held_out(run, own_task(run, task))
+
+
 def held_out(run: Run, task: str | None) -> Series | None:
     """The held-out curve of a run; None where it has not been evaluated yet."""
     return run.evals.get(task) if task else None

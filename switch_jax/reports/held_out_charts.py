@@ -16,7 +16,7 @@ from switch_jax.reports.curves import (
     time_axis,
 )
 from switch_jax.reports.figures import GREY, Chart, draw_lines
-from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
+from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, own_held_out
 from switch_jax.reports.study_charts import loss_against_parameters
 
 QUALITY_LABEL = "neg. log perplexity [nats]"
@@ -25,7 +25,7 @@ _MAX_MARKS = 2  # more speed-ups than these have charts of their own and no mark
 
 def held_out_charts(found: Sequence[Configuration], task: str | None) -> list[Chart]:
     """All of them; empty where no run was evaluated."""
-    if not any(held_out(run, task) for run in runs_of(found)):
+    if not any(own_held_out(run, task) for run in runs_of(found)):
         return []
     axes = (STEPS, time_axis(found))
     parameters = loss_against_parameters(found, task) if is_study(found) else None
@@ -39,8 +39,8 @@ def held_out_charts(found: Sequence[Configuration], task: str | None) -> list[Ch
 
 def quality(found: Sequence[Configuration], task: str | None, axis: XAxis) -> Chart:
     """How well each configuration predicts held-out text, against steps or time."""
-    lines = curves(found, lambda run: held_out(run, task), QUALITY, axis, markers=True)
-    limits, cut = focus(curves(found, lambda run: held_out(run, task), QUALITY, STEPS))
+    lines = curves(found, lambda run: own_held_out(run, task), QUALITY, axis, markers=True)
+    limits, cut = focus(curves(found, lambda run: own_held_out(run, task), QUALITY, STEPS))
     pairs = [pair for comparison in compare_all(found, task) for pair in comparison.pairs]
     marked = pairs if len(pairs) <= _MAX_MARKS else []
     caption = (
@@ -64,7 +64,7 @@ def quality(found: Sequence[Configuration], task: str | None, axis: XAxis) -> Ch
 
 def _content(found: Sequence[Configuration], task: str | None) -> list[Chart]:
     """A chart of the quality without sentinels and EOS, if any run has it."""
-    lines = curves(found, lambda run: held_out(run, task), CONTENT_QUALITY, STEPS, markers=True)
+    lines = curves(found, lambda run: own_held_out(run, task), CONTENT_QUALITY, STEPS, markers=True)
     if not lines:
         return []
     limits, cut = focus(lines)
@@ -80,7 +80,7 @@ def _content(found: Sequence[Configuration], task: str | None) -> list[Chart]:
 
 def _accuracy(found: Sequence[Configuration], task: str | None, axis: XAxis) -> Chart:
     lines = curves(
-        found, lambda run: held_out(run, task), "accuracy", axis, markers=True, scale=100
+        found, lambda run: own_held_out(run, task), "accuracy", axis, markers=True, scale=100
     )
     return curve_chart(
         f"Held-out token accuracy against {axis.name}",

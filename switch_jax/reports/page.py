@@ -12,11 +12,12 @@ from switch_jax.reports.downstream import rows_over_seeds, score_rows, upstream_
 from switch_jax.reports.expert_tokens import expert_tables
 from switch_jax.reports.figures import svg_data_url
 from switch_jax.reports.findings import Findings
-from switch_jax.reports.held_out import QUALITY, held_out, own_task
+from switch_jax.reports.held_out import QUALITY, own_held_out, own_task
 from switch_jax.reports.runs import Run
 from switch_jax.reports.summary import (
     Rows,
     comparison_table,
+    config_differences,
     facts_table,
     final_numbers,
     task_numbers,
@@ -138,8 +139,15 @@ def render(findings: Findings) -> str:
         '<p class="quiet">All fields of run.json.</p>',
         _table(names, [("folder", [printable(run.folder) for run in runs]), *facts_table(runs)]),
         "<h2>Operative gin config</h2>",
-        '<p class="quiet">Every parameter that was in force, defaults included.</p>',
-        *(_config(run) for run in runs),
+    ]
+    if differences := config_differences(runs):
+        parts += [
+            '<p class="quiet">What differs between the runs:</p>',
+            _table(names, differences),
+        ]
+    parts += [
+        '<p class="quiet">Every parameter that was in force, defaults included:</p>',
+        *(_config(run, is_open=len(runs) == 1) for run in runs),
     ]
     body = "\n".join(parts)
     return (
@@ -183,8 +191,7 @@ def _card(configuration: Configuration, task: str | None) -> str:
         f"{run.facts['train_steps']:,}."
         for run in going
     )
-    own = own_task(runs[0], task)
-    curves = [curve for run in runs if (curve := held_out(run, own)) is not None]
+    curves = [curve for run in runs if (curve := own_held_out(run, task)) is not None]
     if not curves:
         value, where = "–", "Not evaluated on held-out text yet."
     else:
@@ -199,7 +206,7 @@ def _card(configuration: Configuration, task: str | None) -> str:
             f"after {duration(float(np.mean([curve.seconds[-1] for curve in furthest])))}."
         )
         if task is None:
-            where += f" Of {own}, unlike other runs."
+            where += f" Of {own_task(runs[0], task)}, unlike other runs."
         if len(last) > 1:
             where += f" Mean of {len(last)} seeds, {rounded(min(last))} to {rounded(max(last))}."
     return (
@@ -236,8 +243,9 @@ def _table(columns: Sequence[str], rows: Rows) -> str:
     )
 
 
-def _config(run: Run) -> str:
+def _config(run: Run, is_open: bool) -> str:
     name = html.escape(run.name)
     if not run.config:
         return f"<p>{name}: no config.gin in the run folder.</p>"
-    return f"<details open><summary>{name}</summary><pre>{html.escape(run.config)}</pre></details>"
+    text = html.escape(run.config)
+    return f"<details{' open' * is_open}><summary>{name}</summary><pre>{text}</pre></details>"

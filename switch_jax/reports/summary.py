@@ -12,8 +12,9 @@ from switch_jax.reports.comparison import (
     in_number,
 )
 from switch_jax.reports.configurations import Configuration
-from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out, own_task
+from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, own_held_out, own_task
 from switch_jax.reports.runs import Run, Series
+from switch_jax.run_folder import config_values
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = list[tuple[str, list[str]]]
@@ -24,7 +25,7 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
     """The last value of the main numbers: (what, one text per run)."""
 
     def quality(run: Run, name: str, form: Callable[[float], str]) -> str:
-        curve = held_out(run, own_task(run, task))
+        curve = own_held_out(run, task)
         if curve is None:
             return "not yet"
         return form(curve.last(name)) if name in curve.values else ""
@@ -45,7 +46,7 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         "Held-out perplexity": lambda run: quality(run, QUALITY, perplexity),
         "Held-out token accuracy [%]": lambda run: quality(run, "accuracy", percent),
     }
-    curves = [held_out(run, own_task(run, task)) for run in runs]
+    curves = [own_held_out(run, task) for run in runs]
     if any(CONTENT_QUALITY in curve.values for curve in curves if curve):
         cells |= {
             "Held-out without sentinels and EOS: neg. log perplexity [nats]": (
@@ -119,7 +120,7 @@ def threshold_table(
     """
     rows = []
     for configuration in found:
-        curves = [held_out(run, task) for run in configuration.runs]
+        curves = [own_held_out(run, task) for run in configuration.runs]
         reached = [None if c is None else _reached(c, threshold) for c in curves]
         bound = "at most " if any(r is not None and r[2] for r in reached) else ""
         cells = [
@@ -179,6 +180,15 @@ def facts_table(runs: Sequence[Run]) -> Rows:
         return "none" if run.facts.get(key, "") is None else as_text(run.facts.get(key))
 
     return [(key, [cell(run, key) for run in runs]) for key in keys]
+
+
+def config_differences(runs: Sequence[Run]) -> Rows:
+    """The macros and parameters whose values differ between the runs; MODEL_DIR is left out."""
+    texts = [config_values(run.config) for run in runs]
+    known = [text for text in texts if text]
+    names = sorted({name for text in known for name in text} - {"MODEL_DIR"})
+    differing = [name for name in names if len({text.get(name) for text in known}) > 1]
+    return [(name, [text.get(name, "") for text in texts]) for name in differing]
 
 
 def text_table(head: Sequence[str], rows: Rows) -> str:

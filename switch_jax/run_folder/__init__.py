@@ -1,12 +1,14 @@
 """A run's folder, MODEL_DIR: the names in it, the schema of its files, reading and writing them.
 
-layout   where everything in the folder is       readers  reads the files, also damaged ones
-schemas  what the JSON files hold, by field      writers  makes the folder and writes its files
+layout       where everything in the folder is     readers  reads the files, also damaged ones
+schemas      what the JSON files hold, by field    writers  makes the folder, writes its files
+config_text  the values in the text of config.gin
 
 No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
 users; a test compares it with the code.
 """
 
+from switch_jax.run_folder.config_text import config_values, references, value_of
 from switch_jax.run_folder.layout import (
     EvalFolder,
     MetricsFolder,
@@ -56,6 +58,7 @@ __all__ = [
     "check_run_folder",
     "checkpoint_steps",
     "checkpoints_url",
+    "config_values",
     "create_run_folder",
     "process_that_is_gone",
     "read_commit_time",
@@ -66,7 +69,9 @@ __all__ = [
     "read_run_json",
     "read_status_json",
     "record_lines",
+    "references",
     "training_seconds",
+    "value_of",
     "write_bad_batch",
     "write_description",
 ]

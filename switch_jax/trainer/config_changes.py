@@ -1,11 +1,10 @@
 """What a start changes in the config of the run that is in MODEL_DIR, by their texts."""
 
-import re
 import shlex
 from pathlib import Path
 
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, config_values, references, value_of
 
 # What the shapes of parameters and of the optimiser's state follow from.
 SHAPING = (
@@ -29,12 +28,31 @@ def config_changes(before: str, after: str) -> list[str]:
 
     Left out are MODEL_DIR, and names that only one of them has, as those of other versions.
     """
-    old, new = _values(before), _values(after)
+    old, new = config_values(before), config_values(after)
     return [
         f"{name} {old[name]} -> {value}"
         for name, value in new.items()
         if old.get(name, value) != value and name != "MODEL_DIR"
     ]
+
+
+def check_same_task(before: str, after: str, model_dir: str) -> None:
+    """Raises UserError where two texts of config.gin have different MIXTURE_OR_TASK_NAMEs.
+
+    Args:
+      before: of the run in `model_dir`.
+      after: of the start.
+      model_dir: what the message calls the run.
+    """
+    field = "DataConfig.mixture_or_task_name"
+    texts = config_values(before), config_values(after)
+    if all(field in text for text in texts):
+        trained, wanted = (value_of(field, text).strip("'\"") for text in texts)
+        if trained != wanted:
+            raise UserError(
+                f"the run in {model_dir} trains on {trained}, and this start on {wanted}: take "
+                "another MODEL_DIR for a new run, or add --change_task to go on with other data"
+            )
 
 
 def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path]) -> None:
@@ -46,11 +64,11 @@ def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path
       name: what the message calls the run's checkpoint.
       folder: the run's.
     """
-    old, new = _values(before), _values(after)
+    old, new = config_values(before), config_values(after)
     changed = {}  # the run's value and the start's, by the name that sets it
     for field in SHAPING:
         if field in old and field in new:
-            earlier, value = _value(field, old), _value(field, new)
+            earlier, value = value_of(field, old), value_of(field, new)
             if value != earlier:
                 changed[_setter(field, old, new)] = earlier, value
     if not changed:
@@ -68,29 +86,10 @@ def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path
     )
 
 
-def _values(text: str) -> dict[str, str]:
-    lines = re.sub(r"\\\n\s*", "", text).splitlines()  # gin breaks a long line after a backslash
-    found = [re.fullmatch(r"([\w./]+) = (.*)", line) for line in lines]
-    return {match[1]: match[2] for match in found if match}
-
-
-def _references(name: str, values: dict[str, str]) -> list[str]:
-    """A name, the macro that its value refers to, the one that the macro refers to, and so on."""
-    found = [name]
-    while (value := values[found[-1]])[:1] == "%" and value[1:] in values:
-        found.append(value[1:])
-    return found
-
-
-def _value(name: str, values: dict[str, str]) -> str:
-    """The value at the end of the references."""
-    return values[_references(name, values)[-1]]
-
-
 def _setter(field: str, old: dict[str, str], new: dict[str, str]) -> str:
     """The macro that sets a field in the new text, if it has its value in the old; or the field."""
     return next(
         name
-        for name in reversed(_references(field, new))
-        if name in old and _value(name, old) == _value(field, old)
+        for name in reversed(references(field, new))
+        if name in old and value_of(name, old) == value_of(field, old)
     )

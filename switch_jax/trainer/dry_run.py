@@ -7,17 +7,18 @@ from switch_jax.trainer.saved_run import check_not_all_damaged
 from switch_jax.trainer.state_memory import describe_memory
 
 
-def dry_run(config: Config, config_text: str) -> list[str]:
+def dry_run(config: Config, config_text: str, change_task: bool = False) -> list[str]:
     """Checks a run as `train` does, and returns the lines that it would begin with.
 
     Args:
       config: the run.
       config_text: the config as gin text, which is compared with that of a run in MODEL_DIR.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than that run.
 
     Raises:
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
-    prepared = prepare(config, config_text)
+    prepared = prepare(config, config_text, change_task)
     if prepared.saved is None:
         check_not_all_damaged(config)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]

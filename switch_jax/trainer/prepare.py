@@ -57,12 +57,13 @@ class Prepared:
     validation_tasks: OpenedTasks | None
 
 
-def prepare(config: Config, config_text: str) -> Prepared:
+def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Args:
       config: the run.
       config_text: the config as gin text, whose macros messages name.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR.
 
     Raises:
       UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
@@ -78,7 +79,7 @@ def prepare(config: Config, config_text: str) -> Prepared:
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
-    saved = find_saved_run(config, state, config_text)
+    saved = find_saved_run(config, state, config_text, change_task)
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
     return Prepared(config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks)

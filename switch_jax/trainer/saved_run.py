@@ -16,7 +16,7 @@ from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.train_step.state import TrainState
-from switch_jax.trainer.config_changes import check_same_shapes
+from switch_jax.trainer.config_changes import check_same_shapes, check_same_task
 from switch_jax.trainer.evaluation import Best
 
 FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in another form
@@ -46,13 +46,16 @@ class SavedRun:
         return patience is not None and self.best.since >= patience
 
 
-def find_saved_run(config: Config, abstract: TrainState, config_text: str) -> SavedRun | None:
+def find_saved_run(
+    config: Config, abstract: TrainState, config_text: str, change_task: bool
+) -> SavedRun | None:
     """The run in MODEL_DIR, if it has a checkpoint; nothing is written.
 
     Args:
       config: of the start.
       abstract: shapes of its state.
-      config_text: its text, which is compared with the run's where shapes differ.
+      config_text: its text, which is compared with the run's.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run.
 
     Raises:
       UserError: the checkpoint does not fit the config.
@@ -62,13 +65,16 @@ def find_saved_run(config: Config, abstract: TrainState, config_text: str) -> Sa
     if saved is None:
         return None
 
+    before = run_on_all(lambda: read_config(folder).value)
+
     def explain(shapes: Shapes, name: str) -> None:
         check_optimizer(shapes, name, config.optimizer.optimizer)
-        before = run_on_all(lambda: read_config(folder).value)
         check_same_shapes(before, config_text, name, folder)
 
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
     run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data, own_config=None))
+    if not change_task:
+        check_same_task(before, config_text, config.run.model_dir)
     position = Position.from_json([saved.notes["position"]])
     check_streams_of_run(config, position, saved.step)
     return SavedRun(saved.step, position, Best(**saved.notes["best"]))

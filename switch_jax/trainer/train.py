@@ -32,7 +32,9 @@ from switch_jax.trainer.status_file import StatusFile
 from switch_jax.trainer.warm_start import origin
 
 
-def train(config: Config, config_text: str | None = None) -> TrainState:
+def train(
+    config: Config, config_text: str | None = None, change_task: bool = False
+) -> TrainState:
     """Trains from the newest checkpoint in the run's folder, or from the start, to the last step.
 
     A run that was stopped and started again gives the same parameters as one that was not, bit for
@@ -44,6 +46,7 @@ def train(config: Config, config_text: str | None = None) -> TrainState:
       config: the run.
       config_text: the config as gin text with its macros, which is written to the run's folder as
         `config.gin`; None: the config without macros.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR.
 
     Returns:
       The final state.
@@ -55,7 +58,7 @@ def train(config: Config, config_text: str | None = None) -> TrainState:
     """
     if config_text is None:
         config_text = config.as_gin()
-    prepared = prepare(config, config_text)
+    prepared = prepare(config, config_text, change_task)
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():
             print(line, flush=True)

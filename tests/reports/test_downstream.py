@@ -130,6 +130,14 @@ def test_where_upstream_is_gone_its_quality_is_not_known(make_tuned, make_pretra
     ]
 
 
+def test_without_a_common_task_each_run_has_the_value_of_its_own(make_tuned, make_pretrained):
+    news, web = make_pretrained("news", {}), make_pretrained("web", {})
+    add_scores(news, [given(400, "news", -2.25)])
+    add_scores(web, [given(400, "web", -2.75)])
+    found = read(*(make_tuned(f"t_{p.name}", 8, f"{p}/checkpoints/400", []) for p in (news, web)))
+    assert upstream_rows(found)[1][1] == ["-2.250 of news", "-2.750 of web"]
+
+
 def test_upstream_quality_is_compared_on_a_task_that_all_have(make_tuned, make_pretrained):
     both = make_pretrained("both", {400: -2.0})
     one = make_pretrained("one", {})

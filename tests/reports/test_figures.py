@@ -54,6 +54,13 @@ def test_a_band_lies_around_its_line_where_there_is_one():
     assert corners == {(1, 0), (2, 1), (2, 3), (1, 2)}
 
 
+def test_a_single_step_stands_in_the_middle_of_the_axis():
+    ax = Figure().add_subplot()
+    lines = [figures.Line(np.array([120.0]), np.array([y]), "a", "red") for y in (1.0, 2.0)]
+    figures.draw_lines(ax, lines, x_label="x", y_label="y")
+    assert ax.get_xlim() == (0, 240)
+
+
 def heat_map(step, load, **size):
     ax = Figure().add_subplot()
     figures.draw_load(ax, np.array(step), np.array(load), **size)

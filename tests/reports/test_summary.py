@@ -28,6 +28,17 @@ def test_what_a_run_does_not_state_is_reported_from_what_it_had_not():
     assert dict(summary.facts_table(runs))["initial_checkpoint"] == ["not stated", "none"]
 
 
+def test_only_the_values_of_the_configs_that_differ_have_a_row():
+    texts = [
+        "A = 1\nB = \\\n    2\nMODEL_DIR = 'x'\n",
+        "A = 1\nB = 3\nMODEL_DIR = 'y'\nC = 4\n",
+        "",
+    ]
+    runs = [dataclasses.replace(DENSE, config=text) for text in texts]
+    assert summary.config_differences(runs) == [("B", ["2", "3", ""]), ("C", ["", "4", ""])]
+    assert summary.config_differences(runs[:1]) == []
+
+
 def test_final_numbers_and_their_text_table():
     dense = run("dense", 0, [(100, -2.0)], train_steps=200, parameters=1_234_567)
     going = run("new", 8, [(50, -3.0)], task=None)

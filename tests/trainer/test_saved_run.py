@@ -20,7 +20,13 @@ from tests.trainer.helpers import tiny_model
 MODEL = tiny_model(
     num_embeddings=1152, num_experts=0, num_encoder_layers=1, num_decoder_layers=1
 )  # dense
-TEXT = "EMBED_DIM = 16\nLEARNING_RATE = {}\nModelConfig.embed_dim = %EMBED_DIM\n"
+TEXT = """\
+EMBED_DIM = 16
+LEARNING_RATE = {}
+TASK = 'tiny_copy'
+DataConfig.mixture_or_task_name = %TASK
+ModelConfig.embed_dim = %EMBED_DIM
+"""
 
 
 def test_a_run_without_evaluation_trains_saves_and_goes_on(config, tmp_path):
@@ -57,6 +63,14 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
     ]
     assert lines[2] == "5 steps of 384 tokens: 8 rows of 32 + 16, padding included"
     assert _files(config) == before
+
+
+def test_a_start_may_change_the_task_if_it_says_so(config):
+    changed = config.replace("data", mixture_or_task_name="factbook_span_corruption")
+    text = TEXT.format(1.0).replace("tiny_copy", "factbook_span_corruption")
+    lines = dry_run(changed.replace("run", train_steps=5), text, change_task=True)
+    change = "TASK 'tiny_copy' -> 'factbook_span_corruption'"
+    assert lines[-1] == f"this start changes the run's config: {change}"
 
 
 def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
@@ -100,6 +114,12 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
             "data",
             {"vocabulary": "byte"},
             r"another vocabulary \(ByteVocabulary.*\) than .* was trained with",
+        ),
+        (
+            "data",
+            {"mixture_or_task_name": "factbook_span_corruption"},
+            r"the run in .* trains on tiny_copy, and this start on factbook_span_corruption: take "
+            r"another MODEL_DIR for a new run, or add --change_task",
         ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
         ("optimizer", {"optimizer": "adamw"}, "with OPTIMIZER = 'adafactor', and .* 'adamw'"),

@@ -1,0 +1,23 @@
+"""The values in the text of a config.gin."""
+
+import re
+
+
+def config_values(text: str) -> dict[str, str]:
+    """What the text sets, by macro or parameter, as it is written there."""
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()  # gin breaks a long line after a backslash
+    found = [re.fullmatch(r"([\w./]+) = (.*)", line) for line in lines]
+    return {match[1]: match[2] for match in found if match}
+
+
+def references(name: str, values: dict[str, str]) -> list[str]:
+    """A name, the macro that its value refers to, the one that the macro refers to, and so on."""
+    found = [name]
+    while (value := values[found[-1]])[:1] == "%" and value[1:] in values:
+        found.append(value[1:])
+    return found
+
+
+def value_of(name: str, values: dict[str, str]) -> str:
+    """The value at the end of the references."""
+    return values[references(name, values)[-1]]
