@@ -2,14 +2,9 @@
 
 tasks/data/README.md has the source and the licence of each corpus. The larger one,
 `large_english_span_corruption`, is not shipped: `tasks/data/build_large_english.py` builds it.
-`factbook_facts_span_corruption` has short facts of the Factbook, each in a row of its own with its
-country, from which a small model learns what `factbook_qa_open` asks for.
 """
 
-import functools
-import gzip
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import seqio
@@ -20,27 +15,6 @@ from switch_jax.tasks.building_blocks import features
 
 DATA = Path(__file__).resolve().parent / "data"
 CORPORA = ("bible", "factbook", "speeches")
-FACT_LENGTH = 100  # characters, at most
-# The fields of a country that say what, and not how much; each with those that begin so.
-FIELDS = (
-    "Capital, name",
-    "Climate",
-    "Country name",
-    "Elevation extremes",
-    "Government type",
-    "Independence",
-    "Internet country code",
-    "Languages",
-    "Location",
-    "National anthem",
-    "National holiday",
-    "National symbol",
-    "Nationality",
-    "Religions",
-    "Terrain",
-)
-# Between two facts of a passage: a fact begins with its name and a colon.
-NEXT_FACT = re.compile(r"(?<=\.) (?=[A-Z][^.:;]*: )")
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "english_1000.model"), extra_ids=100)
 
 
@@ -84,30 +58,7 @@ def add_task_of_lines(
     add_task(name, seqio.FileDataSource(read_lines, files), vocabulary)
 
 
-def read_facts(split: str) -> Iterator[str]:
-    """Short facts of FIELDS, each after its country, as "Kenya. Capital, name: Nairobi."."""
-    with gzip.open(DATA / f"factbook.{split}.txt.gz", "rt", encoding="utf-8") as passages:
-        for passage in passages:
-            country, facts = passage.rstrip("\n").split(". ", 1)
-            for fact in NEXT_FACT.split(facts):
-                line = f"{country}. {fact}"
-                if fact.startswith(FIELDS) and len(line) <= FACT_LENGTH:
-                    yield line
-
-
-def facts_dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices(list(read_facts(split)))
-
-
 SPLITS = ("train", "validation")
-add_task(
-    "factbook_facts_span_corruption",
-    seqio.FunctionDataSource(facts_dataset, splits=SPLITS),
-    # Not put together: a row that begins within a fact does not say of which country it is.
-    span_corruption=functools.partial(
-        t5.data.preprocessors.span_corruption, merge_examples_to_reduce_padding=False
-    ),
-)
 for corpus in CORPORA:
     files = {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in SPLITS}
     add_task_of_lines(f"{corpus}_span_corruption", files)
@@ -120,10 +71,5 @@ add_task_of_lines(
 seqio.MixtureRegistry.add(
     "english_span_corruption",
     [f"{corpus}_span_corruption" for corpus in CORPORA],
-    default_rate=1.0,
-)
-seqio.MixtureRegistry.add(
-    "english_and_facts",
-    ["english_span_corruption", "factbook_facts_span_corruption"],
     default_rate=1.0,
 )

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from switch_jax.data.registry import provider
-from switch_jax.tasks.english import read_facts
 from tests.tasks.records import restore
 
 BIBLE = provider("bible_span_corruption")
@@ -73,28 +72,3 @@ def test_span_corruption_can_be_undone():
     assert restored == text
     masked = sum((ex["targets"] < FIRST_SENTINEL).sum() - 1 for ex in examples)
     assert masked / len(text) == pytest.approx(0.15, abs=0.005)
-
-
-def test_a_row_of_facts_is_one_fact_with_its_country():
-    """Where the rows are long enough for all."""
-    rows = provider("factbook_facts_span_corruption").get_dataset(
-        {"inputs": 72, "targets": 20}, split="validation", shuffle=False, seed=0
-    )
-    restored = [
-        VOCABULARY.decode(restore(row["inputs"], row["targets"], FIRST_SENTINEL))
-        for row in rows.as_numpy_iterator()
-    ]
-    facts = list(read_facts("validation"))
-    assert len(facts) > 100 and max(map(len, facts)) <= 100
-    assert restored == facts
-
-
-def test_facts_of_a_passage_are_told_apart():
-    """A sentence within a fact is no fact, and a number is none that is asked for."""
-    facts = list(read_facts("train"))
-    assert len(set(facts)) == len(facts)
-    assert "Guyana. Capital, name: Georgetown." in facts
-    assert "Guyana. Elevation extremes, highest point: Mount Roraima 2,835 m." in facts
-    assert not [fact for fact in facts if fact.startswith("Guyana. Current account balance")]
-    passages = " ".join(read("factbook", "train"))
-    assert all(fact.split(". ", 1)[1] in passages for fact in facts)

@@ -8,11 +8,12 @@ import socket
 import pytest
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
-from switch_jax.tasks.english import DATA, read_facts
+from switch_jax.tasks.english import DATA
 from tests.tasks.records import preprocess, score, texts
 from tests.tasks.test_closed_book import TRIVIA
 
 TASKS = [
+    "factbook_qa_cloze",
     "factbook_qa_open",
     "factbook_boolq",
     "factbook_cb",
@@ -80,6 +81,19 @@ def test_closed_book_questions_are_those_of_trivia_qa_to_model_and_score():
     ]
     assert score("factbook_qa_open", examples, ["kipling", "a spy kids!"])["em"] == 100
     assert score("factbook_qa_open", examples, ["Kim", "spykids"]) == {"em": 0, "f1": 0}
+
+
+def test_the_same_questions_have_a_form_with_a_mask():
+    data_set = provider("factbook_qa_open").source
+    assert provider("factbook_qa_cloze").source.splits == data_set.splits
+    examples = preprocess("factbook_qa_cloze", TRIVIA, "trivia_qa/unfiltered.nocontext:1.1.0")
+    assert texts(examples) == [
+        ("Who wrote Kim? <extra_id_0>", "<extra_id_0> Rudyard Kipling"),
+        ("Which film won in 1969? <extra_id_0>", "<extra_id_0> The Spy-Kids"),
+    ]
+    answers = ["<extra_id_0> kipling", "a spy kids!"]
+    assert score("factbook_qa_cloze", examples, answers) == {"em": 100, "f1": 100}
+    assert score("factbook_qa_cloze", examples, ["<extra_id_0> Kim", "x"]) == {"em": 0, "f1": 0}
 
 
 def test_boolq():
@@ -204,15 +218,6 @@ def test_closed_book_answers_can_be_known_from_the_training_text():
                 for passage in passages
             ), record["question"]
             assert record["answer"]["value"] in record["answer"]["aliases"]
-
-
-def test_most_answers_stand_in_the_facts_beside_their_country():
-    facts = [fact.replace('"', " ") for fact in read_facts("train")]
-    found = [
-        any(fact.startswith(f"{country}. ") and f" {other}" in fact for fact in facts)
-        for country, other in map(sides, read("factbook_qa_open", "validation"))
-    ]
-    assert sum(found) / len(found) > 0.8
 
 
 def test_no_fact_is_asked_from_one_side_in_training_and_from_the_other_in_a_test():

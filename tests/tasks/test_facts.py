@@ -1,0 +1,58 @@
+"""Facts as questions with a masked answer: what they are, and that they are those that are asked."""
+
+import gzip
+import json
+
+from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.tasks.english import DATA, VOCABULARY
+from switch_jax.tasks.facts import read_facts, read_questions
+
+
+def test_a_row_is_a_question_with_the_answer_masked():
+    task = provider("factbook_facts")
+    assert list(task.splits) == ["train"]
+    rows = task.get_dataset({"inputs": 64, "targets": 48}, split="train", shuffle=False, seed=0)
+    found = [
+        tuple(VOCABULARY.decode(row[name]) for name in ("inputs", "targets"))
+        for row in rows.as_numpy_iterator()
+    ]
+    assert ("what is the capital of Guyana? <extra_id_0>", "<extra_id_0> Georgetown") in found
+    assert (
+        "which country has the capital city Georgetown? <extra_id_0>",
+        "<extra_id_0> Guyana",
+    ) in found
+    expected = [(f"{q} <extra_id_0>", f"<extra_id_0> {a}") for q, a in read_questions()]
+    # SentencePiece writes some characters in another way.
+    assert [row for row in found if row not in expected] == []
+    assert len(found) == len(expected) > 2000
+
+
+def test_a_value_is_without_what_explains_it():
+    facts = set(read_facts())
+    for fact in (
+        ("Guyana", "Elevation extremes, highest point", "Mount Roraima"),
+        ("Serbia", "Capital, name", "Belgrade"),
+        ("Malawi", "Independence", "6 July 1964"),
+        ("Somalia", "Exchange rates", "Somali shillings"),
+    ):
+        assert fact in facts
+
+
+def test_most_questions_of_the_validation_set_are_among_the_facts():
+    known = dict(read_questions())
+    with gzip.open(DATA / "factbook_qa_open.validation.jsonl.gz", "rt", encoding="utf-8") as lines:
+        asked = [json.loads(line) for line in lines]
+    right = [
+        known.get(record["question"].replace("which city is", "what is"))
+        in record["answer"]["aliases"]
+        for record in asked
+    ]
+    assert sum(right) / len(right) > 0.9
+
+
+def test_four_rows_of_facts_for_a_row_of_text():
+    name = "english_and_facts"
+    rates = dict(
+        zip((t.name for t in tasks_of(name)), mixing_rates(name, tasks_of(name)), strict=True)
+    )
+    assert rates["factbook_facts"] == 4 * sum(v for k, v in rates.items() if "span" in k)
