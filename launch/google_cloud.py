@@ -19,7 +19,10 @@ class GoogleCloudTarget(abc.ABC):
 
     name: str
     required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
-    optional_flags: tuple[str, ...] = ("service_account", "spot", "reserved", "env")
+    optional_flags: tuple[str, ...] = (
+        *("service_account", "spot", "reserved", "env"),
+        *("network", "subnetwork", "internal_ips"),
+    )
     sees_local_folders = False
 
     @abc.abstractmethod

@@ -52,7 +52,8 @@ class Job:
       env: environment variables of the trainer, as 'NAME=VALUE'.
       secrets: names of variables whose values are kept by the cloud, and stand in no command.
       labels: of the slices or pods, as 'NAME=VALUE'.
-      network, subnetwork: of the hosts; None: the project's default network.
+      network, subnetwork: of the hosts; None: the project's default network. With a cluster, these
+        and internal_ips are for the commands that create it.
       internal_ips: the hosts get no address that the internet reaches.
     """
 

@@ -6,6 +6,7 @@ The cluster itself starts it again after failures.
 import abc
 import contextlib
 import dataclasses
+import re
 import subprocess
 import time
 
@@ -53,6 +54,14 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
                 "--reserved: on GKE the node pool is created from a reservation, not the job; "
                 "leave it out"
             )
+        for flag, name in (("network", job.network), ("subnetwork", job.subnetwork)):
+            owner = re.match(r"projects/([^/]+)/", name or "")
+            if owner and owner[1] != job.project:
+                raise UserError(
+                    f"--{flag}={name}: a cluster in a network of another project needs the names "
+                    "of its address ranges, too: create the cluster yourself, and leave the flag "
+                    "out"
+                )
         generation = job.hardware.generation
         if generation.cloud.gke_accelerator is None:
             raise UserError(

@@ -37,11 +37,40 @@ def enable(service: str, project: str) -> Command:
     return once(argv, "allow the project to use the service")
 
 
+def network_flags(job: Job) -> list[str]:
+    """gcloud's flags for the network of a cluster."""
+    values = {"--network": job.network, "--subnetwork": job.subnetwork}
+    return [f"{name}={value}" for name, value in values.items() if value]
+
+
+def internet(job: Job) -> list[Command]:
+    """Lets nodes without addresses on the internet fetch JobSet's image from there.
+
+    docs.cloud.google.com/kubernetes-engine/docs/how-to/network-isolation; Cloud NAT also turns on
+    Private Google Access, by which the nodes reach buckets and images.
+    """
+    name = str(job.cluster)
+    routers = ("gcloud", "compute", "routers")
+    place = (f"--region={_region(job)}", f"--project={job.project}")
+    router = (*routers, "create", name, f"--network={job.network or 'default'}", *place)
+    ranges = ("--auto-allocate-nat-external-ips", "--nat-all-subnet-ip-ranges")
+    nat = (*routers, "nats", "create", name, f"--router={name}", *ranges, *place)
+    why = "unless the network has Cloud NAT: "
+    return [
+        once(router, f"{why}create a router for it"),
+        once(nat, f"{why}let hosts reach the internet; it costs money until you delete the router"),
+    ]
+
+
+def _region(job: Job) -> str:
+    """The region of the job's zone."""
+    return re.sub(r"(\d)-\w+$", r"\1", job.zone)
+
+
 def _bucket(job: Job, bucket: str) -> Command:
-    region = re.sub(r"(\d)-\w+$", r"\1", job.zone)
     argv = (
         *("gcloud", "storage", "buckets", "create", f"gs://{bucket}"),
-        f"--location={region}",
+        f"--location={_region(job)}",
         f"--project={job.project}",
         *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
     )

@@ -46,6 +46,7 @@ class Gke(JobSetTarget):
         """See `GoogleCloudTarget.resources`."""
         cluster = ("gcloud", "container", "clusters", "create", str(job.cluster))
         mounts = (f"--workload-pool={job.project}.svc.id.goog", "--addons=GcsFuseCsiDriver")
+        private = ("--enable-private-nodes", "--enable-ip-alias") if job.internal_ips else ()
         install = ("kubectl", "apply", "--server-side", f"--filename={_JOBSET}")
         account = ("kubectl", "create", "serviceaccount", str(job.service_account))
         secrets = (
@@ -58,8 +59,9 @@ class Gke(JobSetTarget):
         once = setup_commands.once
         return [
             setup_commands.enable("container.googleapis.com", job.project),
+            *(setup_commands.internet(job) if job.internal_ips else []),
             once(
-                (*cluster, *_location(job), *mounts),
+                (*cluster, *_location(job), *mounts, *setup_commands.network_flags(job), *private),
                 "create the cluster; its pods can mount buckets",
             ),
             once(_get_credentials(job).argv, "make it kubectl's current cluster"),

@@ -33,14 +33,18 @@ class Xpk(JobSetTarget):
 
     def resources(self, job: Job) -> list[Command]:
         """See `GoogleCloudTarget.resources`."""
+        network = " ".join(setup_commands.network_flags(job))
         argv = (
             *("xpk", "cluster", "create", *_cluster(job)),
             f"--tpu-type={job.hardware.accelerator_type}",
             f"--num-slices={job.hardware.count}",
             "--spot" if job.spot else "--on-demand",
+            *((f"--custom-cluster-arguments={network}",) if network else ()),
+            *(("--private",) if job.internal_ips else ()),
         )
         return [
             setup_commands.enable("container.googleapis.com", job.project),
+            *(setup_commands.internet(job) if job.internal_ips else []),
             setup_commands.once(
                 argv, "create the cluster and its slices, which cost money from now on"
             ),

@@ -64,9 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one whose value is kept in the cloud, as WANDB_API_KEY; repeat it; not with xpk",
     )
     add("--label", action="append", metavar="NAME=VALUE", help="of what is created; repeat it")
-    add("--network", metavar="NAME", help="network of TPU VMs (default: default)")
-    add("--subnetwork", metavar="NAME", help="subnetwork of TPU VMs")
-    add("--internal_ips", action="store_true", help="TPU VMs without addresses on the internet")
+    add(
+        "--network",
+        metavar="NAME",
+        help="network of the hosts (default: default); on gke and xpk, like the next two, only in "
+        "the printed commands that create the cluster",
+    )
+    add("--subnetwork", metavar="NAME", help="subnetwork of the hosts")
+    add("--internal_ips", action="store_true", help="hosts without addresses on the internet")
     add("--dry_run", action="store_true", help="print the commands and run nothing")
     add("--skip_plan", action="store_true", help="do not check that the training step fits")
     add(

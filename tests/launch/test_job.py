@@ -90,7 +90,9 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--label=Team=a"], r"--label=Team=a: write --label=NAME=VALUE, each of at most 63"),
         ([VM, "--label=a=b=c"], r"--label=a=b=c: write --label=NAME=VALUE"),
         ([VM, "--network=-a"], r"--network=-a: write its name, or for that of another project pr"),
-        ([GKE, "--cluster=p", "--internal_ips"], r"--on=gke has no use for --internal_ips"),
+        ([GKE, "--cluster=p", "--network=projects/host/global/networks/n"], r"needs the names of"),
+        (["--on=xpk", "--cluster=p", "--subnetwork=projects/host/x/n"], r"-subnetwork=projects/ho"),
+        (["--on=xpk", "--cluster=p", "--label=a=b"], r"xpk has no use for --label \(it is for"),
         ([VM, "--max_restarts=1000001"], r"--max_restarts=1000001: write 0 to 1,000,000"),
     ],
 )  # fmt: skip

@@ -44,6 +44,57 @@ def test_slices_of_tpu_vms_are_made_in_the_network_and_reached_there(on):
     assert not any("iap" in word or "network" in word for argv in words(on) for word in argv)
 
 
+def made(on, **fields):
+    """Of the target's commands for a person, those before and with the creation of the cluster."""
+    job = make_job("v5e-16", cluster="pods", **fields)
+    commands = [command.argv for command in TARGETS[on].resources(job)]
+    last = next(i for i, argv in enumerate(commands) if {"clusters", "cluster"} & set(argv))
+    return [" ".join(argv) for argv in commands[1 : last + 1]]
+
+
+OWN = {"network": "projects/my-project/global/networks/net", "subnetwork": "pods"}
+
+
+@pytest.mark.parametrize(
+    ("on", "network", "private"),
+    [
+        (
+            "gke",
+            "--network=projects/my-project/global/networks/net --subnetwork=pods",
+            "--enable-private-nodes --enable-ip-alias",
+        ),
+        (
+            "xpk",
+            "--custom-cluster-arguments=--network=projects/my-project/global/networks/net "
+            "--subnetwork=pods",
+            "--private",
+        ),
+    ],
+)
+def test_a_cluster_is_made_in_the_network_and_the_job_is_the_same(on, network, private):
+    (plain,) = made(on)
+    assert made(on, **OWN) == [f"{plain} {network}"]
+    router, nat, cluster = made(on, **OWN, internal_ips=True)
+    assert cluster == f"{plain} {network} {private}"
+    assert made(on, internal_ips=True)[2] == f"{plain} {private}"
+    assert router == (
+        "gcloud compute routers create pods --network=projects/my-project/global/networks/net "
+        "--region=us-west4 --project=my-project"
+    )
+    assert "--network=default " in made(on, internal_ips=True)[0]
+    assert nat == (
+        "gcloud compute routers nats create pods --router=pods --auto-allocate-nat-external-ips "
+        "--nat-all-subnet-ip-ranges --region=us-west4 --project=my-project"
+    )
+    assert words(on, **OWN, internal_ips=True) == words(on)
+
+
+def test_xpk_s_cluster_arguments_are_one_word_of_the_shell():
+    job = make_job("v5e-16", cluster="pods", network="net", subnetwork="pods")
+    printed = TARGETS["xpk"].describe(job)
+    assert "--custom-cluster-arguments='--network=net --subnetwork=pods'" in printed
+
+
 def test_a_pod_has_variables_secrets_and_labels():
     found = manifest(make_job("v5e-16", cluster="pods", **ALL))
     labels = {"team": "nlp", "cost-centre": "42"}
