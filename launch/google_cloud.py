@@ -20,7 +20,7 @@ class GoogleCloudTarget(abc.ABC):
     name: str
     required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
     optional_flags: tuple[str, ...] = (
-        *("service_account", "spot", "reserved", "env"),
+        *("service_account", "spot", "reserved", "env", "secret"),
         *("network", "subnetwork", "internal_ips"),
     )
     sees_local_folders = False

@@ -193,7 +193,7 @@ def _check_variables(job: Job) -> None:
             raise UserError(f"--env={quote(variable)}: write --env=NAME=VALUE")
         if re.fullmatch(_LOOKS_SECRET, name):
             secret = name.upper().strip("_")
-            advice = f"; write --secret={secret}, which keeps it in the cloud (not with xpk)"
+            advice = f"; write --secret={secret}, which keeps it in the cloud"
             raise UserError(
                 f"--env={name}=...: every printed command would show its value"
                 f"{advice if re.fullmatch(_SECRET, secret) else ''}"

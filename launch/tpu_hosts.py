@@ -46,7 +46,7 @@ job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || tru
 lines=20
 if [ -z "$job" ]; then
   lines=all
-{login}{secrets}  {run} > /dev/null
+{login}  {run} > /dev/null
 elif [ "$job" != {digest} ]; then
   echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
   exit 2
@@ -59,9 +59,14 @@ exit "$code"
 _EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
-def with_buckets(job: Job) -> tuple[str, ...]:
-    """The command of the container: with_gcs.sh mounts the buckets and runs the job's command."""
-    return ("with_gcs", *job.buckets, "--", *job.command)
+def container_command(job: Job) -> tuple[str, ...]:
+    """The command of a privileged container.
+
+    with_gcs.sh mounts the buckets, with_secrets.py reads the secrets, and then the job's command
+    runs.
+    """
+    secrets = ("with_secrets", job.project, *job.secrets, "--") if job.secrets else ()
+    return ("with_gcs", *job.buckets, "--", *secrets, *job.command)
 
 
 def script(job: Job) -> File:
@@ -70,22 +75,14 @@ def script(job: Job) -> File:
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
     google = registry.endswith(("docker.pkg.dev", "gcr.io"))
     digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
-    kept = (f"--preserve-env={','.join(job.secrets)}",) if job.secrets else ()
-    run = ("sudo", *kept, "docker", "run", f"--label=job={digest}", *_container(job))
+    run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
     text = _SCRIPT.format(
         name=job.name,
         login=login if google else "",
-        secrets="".join(_read_secret(job, name) for name in job.secrets),
         run=shell_lines(run),
         digest=digest,
     )
     return File(f"launched/{job.name}.sh", text, "the script that every host runs")
-
-
-def _read_secret(job: Job, name: str) -> str:
-    """Lines of the script that set a variable, or end with 2: another start would fail alike."""
-    read = f"gcloud secrets versions access latest --secret={name} --project={job.project}"
-    return f"  {name}=$({read}) || exit 2\n  export {name}\n"
 
 
 def _container(job: Job) -> tuple[str, ...]:
@@ -99,9 +96,8 @@ def _container(job: Job) -> tuple[str, ...]:
         f"--stop-timeout={SAVE_SECONDS}",
         "--volume=/var/cache/switch_jax:/var/cache/switch_jax",  # compiled programs
         *(f"--env={name}={value}" for name, value in job.variables.items()),
-        *(f"--env={name}" for name in job.secrets),
         job.image,
-        *with_buckets(job),
+        *container_command(job),
     )
 
 

@@ -60,7 +60,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       give_back: why to delete the slices, for the comment above that command.
     """
 
-    optional_flags = (*google_cloud.GoogleCloudTarget.optional_flags, "secret", "label")
+    optional_flags = (*google_cloud.GoogleCloudTarget.optional_flags, "label")
     give_back: str
 
     @abc.abstractmethod

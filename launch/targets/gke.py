@@ -27,7 +27,7 @@ class Gke(JobSetTarget):
     """A JobSet that kubectl applies."""
 
     name = "gke"
-    optional_flags = (*JobSetTarget.optional_flags, "secret", "label")
+    optional_flags = (*JobSetTarget.optional_flags, "label")
 
     def check_job(self, job: Job) -> None:
         """See `GoogleCloudTarget.check_job`."""

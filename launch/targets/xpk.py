@@ -1,9 +1,11 @@
 """A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
 xpk writes the manifest itself. Every restart counts, also after a preemption. The containers are
-privileged and mount their buckets themselves, as on TPU VMs. xpk copies --command into a script in
-the manifest (src/xpk/core/docker_container.py), so it has to be one line, quoted for bash and
-escaped for Kubernetes.
+privileged, and mount their buckets and read their secrets themselves, as on TPU VMs. (A secret in
+xpk's --env would stand in the manifest.) Pods are on the network of their node and have its
+account, with the scope cloud-platform that Secret Manager asks for (src/xpk/core/nodepool.py). xpk
+copies --command into a script in the manifest (src/xpk/core/docker_container.py), so it has to be
+one line, quoted for bash and escaped for Kubernetes.
 """
 
 from switch_jax.errors import UserError
@@ -53,7 +55,7 @@ class Xpk(JobSetTarget):
     def members(self, job: Job) -> setup_commands.Members:
         """See `GoogleCloudTarget.members`."""
         nodes = setup_commands.DEFAULT_ACCOUNT
-        return setup_commands.Members(bucket_user=nodes, image_reader=nodes)
+        return setup_commands.Members(nodes, image_reader=nodes, secret_reader=nodes)
 
     def jobset(self, job: Job) -> JobSet:
         """See `JobSetTarget.jobset`."""
@@ -109,6 +111,6 @@ def _create(job: Job) -> Command:
         f"--restart-on-exit-codes={_RESTARTING}",
         f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
         *(f"--env={name}={escape_variables(value)}" for name, value in variables),
-        f"--command={escape_variables(shell_line(tpu_hosts.with_buckets(job)))}",
+        f"--command={escape_variables(shell_line(tpu_hosts.container_command(job)))}",
     )
     return Command(argv, "only if kubectl finds no JobSet: xpk makes and applies it")

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--secret",
         action="append",
         metavar="NAME",
-        help="one whose value is kept in the cloud, as WANDB_API_KEY; repeat it; not with xpk",
+        help="one whose value is kept in the cloud, as WANDB_API_KEY; repeat it",
     )
     add("--label", action="append", metavar="NAME=VALUE", help="of what is created; repeat it")
     add(

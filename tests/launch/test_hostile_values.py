@@ -133,7 +133,7 @@ XPK_CONTAINER = """
 
 
 def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("2xv5e-16", cluster="pods", train=TRAIN)
+    job = make_job("2xv5e-16", cluster="pods", train=TRAIN, secrets=("A_KEY",))
     _bash(commands.render("base", [*Xpk().commands(job), *Xpk().afterwards(job)]))
     given = _argv(stand_ins, "xpk")
     (command,) = [word.removeprefix("--command=") for word in given if "--command=" in word]
@@ -142,7 +142,7 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
     (container,) = yaml.safe_load(XPK_CONTAINER.format(env=env, command=command))
     _, _, script = _pod(container)
     _bash(script)
-    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(tpu_hosts.with_buckets(job))
+    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(tpu_hosts.container_command(job))
 
 
 def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):

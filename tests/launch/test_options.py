@@ -12,6 +12,7 @@ from switch_jax.launch.targets.gke import manifest
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
+MINE = "me@my-project.iam.gserviceaccount.com"
 ALL = {
     "env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"),
     "secrets": ("WANDB_API_KEY",),
@@ -111,6 +112,14 @@ def test_a_pod_has_variables_secrets_and_labels():
     ]
 
 
+def test_xpk_is_given_the_names_of_secrets_alone():
+    (create,) = [argv for argv in words("xpk", secrets=("A_KEY", "B_KEY")) if "create" in argv]
+    (command,) = [word for word in create if word.startswith("--command=")]
+    reads = "with_secrets my-project A_KEY B_KEY -- switch_jax train "
+    assert command.startswith(f"--command=with_gcs my-bucket -- {reads}")
+    assert sum("_KEY" in word for word in create) == 1
+
+
 def test_xpk_gets_variables_and_a_variable_of_ours_can_be_set():
     (create,) = [argv for argv in words("xpk", env=("JAX_PLATFORMS=tpu",)) if "create" in argv]
     assert [word for word in create if word.startswith("--env=")] == ["--env=JAX_PLATFORMS=tpu"]
@@ -120,6 +129,7 @@ def test_xpk_gets_variables_and_a_variable_of_ours_can_be_set():
     ("on", "kept"),
     [
         ("tpu-vm", "gcloud secrets create WANDB_API_KEY --data-file=- --project=my-project"),
+        ("xpk", "gcloud secrets create WANDB_API_KEY --data-file=- --project=my-project"),
         (
             "gke",
             "kubectl create secret generic wandb-api-key --from-file=WANDB_API_KEY=/dev/stdin",
@@ -141,10 +151,16 @@ def test_a_secret_is_kept_from_a_variable_of_the_shell_and_printed_nowhere(
     assert "s3cret" not in TARGETS[on].describe(job)
 
 
-def test_the_hosts_may_read_the_secret():
-    account = "me@my-project.iam.gserviceaccount.com"
-    job = make_job("v5e-16", secrets=("WANDB_API_KEY",), service_account=account)
-    commands = [" ".join(command.argv) for command in TARGETS["tpu-vm"].setup(job)]
+@pytest.mark.parametrize(
+    ("on", "own", "account"),
+    [
+        ("tpu-vm", MINE, MINE),
+        ("xpk", None, "PROJECT_NUMBER-compute@developer.gserviceaccount.com"),
+    ],
+)
+def test_the_hosts_may_read_the_secret(on, own, account):
+    job = make_job("v5e-16", cluster="pods", secrets=("WANDB_API_KEY",), service_account=own)
+    commands = [" ".join(command.argv) for command in TARGETS[on].setup(job)]
     enable = "gcloud services enable secretmanager.googleapis.com --project=my-project"
     allow = (
         f"gcloud secrets add-iam-policy-binding WANDB_API_KEY --member=serviceAccount:{account} "
