@@ -41,7 +41,7 @@ END_OF_VALUE = re.compile(r" \(|[;,]| note\b| -?[\d,.]+ m\b")
 
 
 def read_facts() -> Iterator[tuple[str, str, str]]:
-    """(Country, field, value) of every fact of QUESTIONS, as ("Kenya", "Capital, name", "Nairobi")."""
+    """Every fact of QUESTIONS as ("Kenya", "Capital, name", "Nairobi")."""
     with gzip.open(DATA / "factbook.train.txt.gz", "rt", encoding="utf-8") as passages:
         for passage in passages:
             country, facts = passage.rstrip("\n").split(". ", 1)
@@ -61,7 +61,7 @@ def read_questions() -> Iterator[tuple[str, str]]:
 
 
 def facts_dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-    """Rows of `inputs` and `targets`, both text; the arguments are seqio's, and there is one file."""
+    """Rows of `inputs` and `targets`, both text; the arguments are seqio's."""
     questions, answers = zip(*read_questions(), strict=True)
     return tf.data.Dataset.from_tensor_slices(
         {

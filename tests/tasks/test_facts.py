@@ -1,11 +1,17 @@
-"""Facts as questions with a masked answer: what they are, and that they are those that are asked."""
+"""Facts as questions with a masked answer: their rows, and that they are those that are asked."""
 
 import gzip
 import json
 
+import pytest
+
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.tasks.english import DATA, VOCABULARY
 from switch_jax.tasks.facts import read_facts, read_questions
+
+
+def through_vocabulary(text):
+    return VOCABULARY.decode(VOCABULARY.encode(text))
 
 
 def test_a_row_is_a_question_with_the_answer_masked():
@@ -21,10 +27,15 @@ def test_a_row_is_a_question_with_the_answer_masked():
         "which country has the capital city Georgetown? <extra_id_0>",
         "<extra_id_0> Guyana",
     ) in found
-    expected = [(f"{q} <extra_id_0>", f"<extra_id_0> {a}") for q, a in read_questions()]
     # SentencePiece writes some characters in another way.
-    assert [row for row in found if row not in expected] == []
-    assert len(found) == len(expected) > 2000
+    assert found == [
+        (
+            through_vocabulary(f"{question} <extra_id_0>"),
+            through_vocabulary(f"<extra_id_0> {answer}"),
+        )
+        for question, answer in read_questions()
+    ]
+    assert len(found) > 2000
 
 
 def test_a_value_is_without_what_explains_it():
@@ -51,8 +62,11 @@ def test_most_questions_of_the_validation_set_are_among_the_facts():
 
 
 def test_four_rows_of_facts_for_a_row_of_text():
-    name = "english_and_facts"
-    rates = dict(
-        zip((t.name for t in tasks_of(name)), mixing_rates(name, tasks_of(name)), strict=True)
-    )
-    assert rates["factbook_facts"] == 4 * sum(v for k, v in rates.items() if "span" in k)
+    tasks = tasks_of("english_and_facts")
+    rates = mixing_rates("english_and_facts", tasks)
+    by_name = {task.name: rate for task, rate in zip(tasks, rates, strict=True)}
+    facts = by_name.pop("factbook_facts")
+    assert set(by_name) == {
+        f"{corpus}_span_corruption" for corpus in ("bible", "factbook", "speeches")
+    }
+    assert facts == pytest.approx(4 * sum(by_name.values()))

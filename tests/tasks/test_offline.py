@@ -13,7 +13,6 @@ from tests.tasks.records import preprocess, score, texts
 from tests.tasks.test_closed_book import TRIVIA
 
 TASKS = [
-    "factbook_qa_cloze",
     "factbook_qa_open",
     "factbook_boolq",
     "factbook_cb",
