@@ -9,8 +9,7 @@ model, a batch of its run file, and how many devices along data and expert share
 from switch_jax.cli import gin_config
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 
-PRETRAIN, DEMO, FACTBOOK = "runs/pretrain.gin", "runs/demo.gin", "runs/factbook_pretrain.gin"
-STUDY = "runs/study.gin"
+PRETRAIN, DEMO, STUDY = "runs/pretrain.gin", "runs/demo.gin", "runs/study.gin"
 BASE = ["switch_base", "switch_base_geglu", "mswitch_base"]
 FACTOR_1 = ["TRAIN_EXPERT_CAPACITY_FACTOR=1.0"]
 # What the row is called, devices along data and expert, models, run file, bindings.
@@ -30,7 +29,6 @@ ROWS = [
     ("switch_c, switch_c_2048", 128, ["switch_c", "switch_c_2048"], PRETRAIN, []),
     ("switch_demo", 2, ["switch_demo"], DEMO, []),
     ("switch_study", 1, ["switch_study"], STUDY, []),
-    ("switch_laptop", 1, ["switch_laptop"], FACTBOOK, []),
 ]
 
 

@@ -26,8 +26,8 @@ def script():
         (["t"], ["train", "tasks"]),
         (["train", "--gin_f"], ["--gin_file"]),
         (
-            ["train", "--gin_file", "=", "models/t5_l"],
-            ["models/t5_laptop.gin", "models/t5_large.gin"],
+            ["train", "--gin_file", "=", "models/t5_st"],
+            ["models/t5_study.gin", "models/t5_study_large.gin"],
         ),
         (["train", "--gin_file", "models/t5_sm"], ["models/t5_small.gin"]),
         (["train", "--gin_file", "=", "a.gin", "--gin_file", "=", "mi"], ["mine.gin"]),
