@@ -6,7 +6,7 @@
 Writes OUTPUT/NAME for each run folder, with what the report reads: `run.json` and `config.gin`
 without absolute paths, and a `metrics.jsonl` with all evaluations and bad steps, every Nth training
 record without norms, times and memory, and the routing of every few of those. Numbers have six
-digits. Scores of `switch_jax eval` are not kept.
+digits. `eval/metrics.jsonl` has the scores of generated text that `switch_jax eval` found.
 
 Runs that shared their machine with other work were slowed by it, each in another way. `--step_ms`
 counts their time anew, as steps times the milliseconds that benchmarks/step_ratio.py measures.
@@ -26,6 +26,7 @@ from switch_jax.run_folder import (
     RecordKind,
     RunFolder,
     read_config,
+    read_eval_metrics,
     read_metrics,
     read_run_json,
 )
@@ -56,7 +57,7 @@ def main() -> None:
             thin(run, target, args.step_ms)
         except UserError as error:
             parser.error(str(error))
-        print(f"{target}: {sum(f.stat().st_size for f in target.iterdir()) / 1000:.0f} KB")
+        print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*')) / 1000:.0f} KB")
 
 
 def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
@@ -86,6 +87,11 @@ def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
     facts = json.dumps(read_run_json(source).value, indent=2)
     output.description.write_text(without_folders(facts) + "\n")
     output.config.write_text(without_folders(read_config(source).value))
+    scores = [r for r in read_eval_metrics(source).value if r["kind"] == RecordKind.GENERATED]
+    if scores:
+        output.evaluation.metrics.parent.mkdir(exist_ok=True)
+        lines = [json.dumps(rounded(score | {"settings": ""})) + "\n" for score in scores]
+        output.evaluation.metrics.write_text("".join(lines))
 
 
 def thinned(train: list[Record]) -> list[Record]:

@@ -247,15 +247,19 @@ def _read_run(folder: str | os.PathLike[str], later: tuple[str, ...]) -> Run:
         skipped_steps=count_skipped(metrics.value),
         rollbacks=count_rollbacks(metrics.value),
         ended=status.value.get("state") == RunPhase.FINISHED,
-        origin=_origin(facts.value.get("initial_checkpoint"), later),
+        origin=_origin(facts.value.get("initial_checkpoint"), path, later),
     )
 
 
-def _origin(checkpoint: str | None, later: tuple[str, ...]) -> Origin | None:
+def _origin(
+    checkpoint: str | None, run_folder: epath.Path, later: tuple[str, ...]
+) -> Origin | None:
     path = epath.Path(checkpoint or "")
     if not path.name.isdecimal():
         return None
     folder, step = path.parent.parent, int(path.name)
+    if not folder.is_dir():  # both runs may have been moved
+        folder = run_folder.parent / folder.name
     if str(folder) in later:  # its folder is by now of a run that came from this one
         return Origin(folder.name, step, None)
     try:

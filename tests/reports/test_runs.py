@@ -198,6 +198,15 @@ def test_an_origin_that_is_no_run_is_named_as_far_as_it_is_known(tmp_path):
     assert read_run(from_checkpoint(folder, "/x/switch_base_8_hf")).origin is None
 
 
+def test_an_origin_that_was_moved_with_its_run_is_found(tmp_path):
+    (tmp_path / "old").mkdir()
+    pretrained, tuned = (write(tmp_path / "old" / name, [train(1, -5.0)]) for name in "ab")
+    from_checkpoint(tuned, pretrained / "checkpoints" / "20")
+    (tmp_path / "old").rename(tmp_path / "new")
+    origin = read_run(tmp_path / "new" / "b").origin
+    assert (origin.name, origin.run.folder) == ("a", str(tmp_path / "new" / "a"))
+
+
 def test_runs_that_name_each_other_as_their_origin_are_read(tmp_path):
     """The folder of the first was removed, and a run from the second was written there."""
     first, second = (write(tmp_path / name, [train(1, -5.0)]) for name in "ab")

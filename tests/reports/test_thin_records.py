@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from switch_jax.reports.comparison import compare
 from switch_jax.reports.configurations import group_runs
+from switch_jax.reports.downstream import read_downstream, score_rows, upstream_rows
 from switch_jax.reports.runs import read_run, read_runs
 
 SCRIPT = str(Path(__file__).parents[2] / "benchmarks/thin_records.py")
@@ -55,6 +57,19 @@ def test_a_thinned_run_is_small_and_has_the_same_held_out_values(study, tmp_path
         if before.layers:
             assert 8 <= len(after.layers[0].step) <= 10
             assert after.layers[0].load[-1] == pytest.approx(before.layers[0].load[-1], rel=1e-5)
+
+
+def test_downstream_charts_can_be_drawn_again(make_tunings, tmp_path, monkeypatch):
+    tuned = [Path(folder) for folder in make_tunings()]
+    before = read_downstream(read_runs(tuned))
+    pretrained = {Path(run.origin.run.folder) for run in read_runs(tuned)}
+    thin(monkeypatch, *tuned, *pretrained, tmp_path / "results")
+    for folder in (*tuned, *pretrained):
+        shutil.rmtree(folder)
+    after = read_downstream(read_runs([tmp_path / "results" / folder.name for folder in tuned]))
+    assert before.settings and after.settings == before.settings
+    assert upstream_rows(after) == upstream_rows(before)
+    assert score_rows(after) == score_rows(before)
 
 
 def test_time_can_be_counted_anew(study, tmp_path, monkeypatch):
