@@ -102,6 +102,11 @@ def legend(found: Sequence[Configuration], lines: Sequence[Line]) -> str:
     return f"{dashed} {band_caption(found)}".strip()
 
 
+def _lowest(step: np.ndarray, values: np.ndarray, start: float) -> float:
+    """The lowest value from a step on; between two steps a curve is taken as straight."""
+    return float(min(np.interp(start, step, values), *values[step >= start]))
+
+
 def focus(lines: Sequence[Line]) -> tuple[tuple[float | None, float | None], bool]:
     """Limits of y that leave out the steep start, and whether they leave anything out.
 
@@ -110,7 +115,7 @@ def focus(lines: Sequence[Line]) -> tuple[tuple[float | None, float | None], boo
     finite = [(line, np.isfinite(line.y)) for line in lines]
     known = [(line.x[ok], line.y[ok]) for line, ok in finite]
     start = _FIRST_PART * max((step[-1] for step, _ in known), default=0)
-    low = min((float(np.interp(start, *curve)) for curve in known), default=0)
+    low = min((_lowest(*curve, start) for curve in known), default=0)
     high = max((float(values.max()) for _, values in known), default=0)
     if not low < high:
         return (None, None), False

@@ -1,0 +1,23 @@
+"""What part of the curves a chart of quality shows."""
+
+import numpy as np
+import pytest
+
+from switch_jax.reports.curves import focus
+from switch_jax.reports.figures import Line
+
+STEPS = np.array([0.0, 25.0, 50.0, 100.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high", "cut"),
+    [
+        ([-8.0, -4.0, -3.0, -2.0], -4.0, -2.0, True),  # without the steep start
+        ([-2.5, -2.75, -3.0, -2.875], -3.0, -2.5, False),  # a curve that falls stays in it
+    ],
+)
+def test_the_first_quarter_of_the_steps_does_not_set_the_limits(values, low, high, cut):
+    (bottom, top), is_cut = focus([Line(STEPS, np.array(values), "a", "red")])
+    assert bottom == pytest.approx(low - 0.05 * (high - low))
+    assert top == pytest.approx(high + 0.08 * (high - low))
+    assert is_cut == cut
