@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from switch_jax.config import Config, DataConfig
+from switch_jax.data import seqio_internals
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import (
     OpenedTasks,
@@ -13,12 +14,12 @@ from switch_jax.data.configured_tasks import (
     tasks_to_read,
     vocabulary_size,
 )
-from switch_jax.data.preprocessing import preprocessing_key
+from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
 from switch_jax.data.reading import no_examples_message
 from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.data.tensorflow_setup import seqio
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
 
 
@@ -52,14 +53,14 @@ def check_examples(opened: OpenedTasks) -> None:
     """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
 
     Raises:
-      UserError: a file that cannot be read, no example at these lengths, or examples without
-        inputs or targets.
+      UserError: a file that cannot be read, a preprocessing step that fails, no example at these
+        lengths, or examples without inputs or targets.
     """
     kinds = set()
     for task in opened:
         if preprocessing_key(task) not in kinds:
             kinds.add(preprocessing_key(task))
-            _check_example(next(in_order(task, opened.config), None), task, opened.config)
+            _check_example(_first_example(task, opened.config), task, opened.config)
 
 
 def check_config(config: DataConfig) -> None:
@@ -97,6 +98,37 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
             f"batch size {batch_size} does not divide over {config.data_streams} streams of data; "
             f"set DATA_STREAMS to a divisor of {batch_size}"
         )
+
+
+def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:
+    try:
+        return next(in_order(task, config), None)
+    except UserError:
+        raise
+    except Exception as error:  # of a step, while the graph of the steps is made
+        raise storage_error(
+            f"the examples of {task.name} cannot be preprocessed: {_failure(task, error)}", error
+        ) from error
+
+
+def _failure(task: seqio.Task, error: Exception) -> str:
+    """Which step fails, with what message, and what to write instead."""
+    step = seqio_internals.failed_step(error)
+    name = getattr(step, "__name__", type(step).__name__)
+    reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
+    failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    if step is not None:
+        failure = f"the step {name} fails: {failure}"
+    index = tokenize_index(task)
+    if index is None:
+        place = "among its steps" if step is None else f"before {name}"
+        return f"{failure}; if the task reads text, put seqio.preprocessors.tokenize {place}"
+    if step is seqio_internals.without_partial(task.preprocessors[index]):
+        return (
+            f"{failure}; begin with a step like switch_jax.tasks.english.as_targets, which names "
+            "the text 'targets'"
+        )
+    return failure
 
 
 def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:

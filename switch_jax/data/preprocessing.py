@@ -41,6 +41,13 @@ def preprocessing_key(task: seqio.Task) -> Hashable:
     return (*map(id, steps), *features, task.shuffle_buffer_size)
 
 
+def tokenize_index(task: seqio.Task) -> int | None:
+    """The index of the step that makes ids of text; None: the task has no such step of seqio's."""
+    tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
+    steps = map(seqio_internals.without_partial, task.preprocessors)
+    return next((index for index, step in enumerate(steps) if step in tokenizers), None)
+
+
 def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: int) -> Any:
     """The graph that preprocesses the examples of a source in their order.
 

@@ -3,6 +3,8 @@
 A new release of seqio may move any of them; tests/data/test_seqio_internals.py then says which one.
 """
 
+import functools
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,3 +68,16 @@ def validate_and_trim(
 ) -> tf.data.Dataset:
     """Checks preprocessed examples against the task's features and trims them to `lengths`."""
     return task._trim_output_features(task._validate_preprocessing(dataset), lengths)
+
+
+def failed_step(error: BaseException) -> Callable[..., Any] | None:
+    """The preprocessing step that has raised an error, without set arguments; None: unknown."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is seqio.Task._preprocess_dataset.__code__:
+            return without_partial(frame.f_locals.get("prep_fn"))
+    return None
+
+
+def without_partial(step: Any) -> Any:
+    """A preprocessing step without its set arguments, as it stands in its module."""
+    return without_partial(step.func) if isinstance(step, functools.partial) else step

@@ -1,6 +1,5 @@
 """Trains SentencePiece vocabularies on the text of a task or mixture."""
 
-import functools
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -8,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import sentencepiece
 
 from switch_jax.data import seqio_internals
+from switch_jax.data.preprocessing import tokenize_index
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
@@ -41,14 +41,13 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
 
 
 def _steps_before_tokens(task: seqio.Task) -> list:
-    tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
-    for index, step in enumerate(task.preprocessors):
-        if (step.func if isinstance(step, functools.partial) else step) in tokenizers:
-            return list(task.preprocessors[:index])
-    raise UserError(
-        f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
-        "read: give a task or a mixture that has one"
-    )
+    index = tokenize_index(task)
+    if index is None:
+        raise UserError(
+            f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
+            "read: give a task or a mixture that has one"
+        )
+    return list(task.preprocessors[:index])
 
 
 def _lines_of(text: object) -> list[str]:

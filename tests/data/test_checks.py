@@ -1,10 +1,16 @@
 import pytest
 import seqio
+from t5.data import preprocessors
 
 from switch_jax.config import DataConfig
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.errors import UserError
 from switch_jax.tasks import english
+
+
+@seqio.map_over_dataset
+def _with_wrong_key(example):
+    return {"targets": example["text"]}
 
 
 def test_a_wrong_split_is_reported_with_the_right_ones():
@@ -43,6 +49,52 @@ def test_a_task_without_inputs_is_refused():
     config = DataConfig("targets_alone", {"inputs": 8, "targets": 8})
     with pytest.raises(UserError, match="targets_alone have targets.*no inputs: an encoder-dec"):
         check_examples(open_tasks(config))
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "message"),
+    [
+        (
+            "no_first_step",
+            [seqio.preprocessors.tokenize, preprocessors.span_corruption],
+            r"the step tokenize fails: AttributeError: .*; begin with a step like "
+            r"switch_jax\.tasks\.english\.as_targets",
+        ),
+        (
+            "no_tokenize",
+            [english.as_targets, preprocessors.span_corruption],
+            r"the step span_corruption fails: ValueError: slice index 0 of dimension 0 out of "
+            r"bounds\.; if the task reads text, put seqio\.preprocessors\.tokenize before "
+            r"span_corruption",
+        ),
+        (
+            "text_alone",
+            [english.as_targets],
+            r"ValueError: .*; if the task reads text, put seqio\.preprocessors\.tokenize among its "
+            r"steps",
+        ),
+        (
+            "wrong_key",
+            [english.as_targets, seqio.preprocessors.tokenize, _with_wrong_key],
+            r"the step _with_wrong_key fails: KeyError: 'text'$",
+        ),
+    ],
+)
+def test_a_step_that_fails_is_named_with_what_is_missing(name, steps, message):
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
+        preprocessors=steps,
+        output_features={
+            feature: seqio.Feature(english.VOCABULARY, required=feature == "targets")
+            for feature in ("inputs", "targets")
+        },
+    )
+    opened = open_tasks(DataConfig(name, {"inputs": 16, "targets": 8}))
+    with pytest.raises(
+        UserError, match=f"^the examples of {name} cannot be preprocessed: {message}"
+    ):
+        check_examples(opened)
 
 
 @pytest.mark.parametrize("name", ["toy_none", "toy_empty"])

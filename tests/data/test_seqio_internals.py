@@ -59,3 +59,15 @@ def test_steps_and_lengths():
         task, ids, {"inputs": 2, "targets": 3}
     ).as_numpy_iterator()
     assert (cut["inputs"].tolist(), cut["targets"].tolist()) == ([5, 6], [8, 9, 1])
+
+
+def test_the_step_that_has_raised_an_error():
+    def fails(dataset, output_features):
+        raise ValueError(output_features["targets"])
+
+    task = provider("bible_span_corruption")
+    lines = tf.data.Dataset.from_tensors("judge my vow")
+    with pytest.raises(ValueError) as raised:  # the step gets the features by a partial
+        seqio_internals.preprocess(task, lines, [english.as_targets, fails])
+    assert seqio_internals.failed_step(raised.value) is fails
+    assert seqio_internals.failed_step(ValueError()) is None
