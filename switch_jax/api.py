@@ -23,7 +23,7 @@ from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import decoding_config, prepare_model
 from switch_jax.partitioning.mesh import MeshError
-from switch_jax.paths import is_file, local_path
+from switch_jax.paths import is_file, local_path, no_model_there
 from switch_jax.run_folder import RunFolder
 
 __all__ = ["load", "route"]
@@ -53,10 +53,7 @@ def load(
     """
     folder = local_path(path, "path").absolute()
     if not os.path.exists(folder):
-        raise UserError(
-            f"there is no folder {path}: give a MODEL_DIR, or the folder of a Hugging Face or T5X "
-            "model"
-        )
+        raise no_model_there(path)
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
     if source is not None:
         if checkpoint != "latest":

@@ -65,6 +65,15 @@ def check_path(name: str, what: str = "") -> None:
         home_path(name, what)
 
 
+def no_model_there(name: str | Path) -> UserError:
+    """The error that the folder to take a model from is not there."""
+    return UserError(
+        f"there is no folder {name} to take a model from: give the MODEL_DIR of a run, or the "
+        "folder of a Hugging Face or T5X model; `hf download NAME --local-dir FOLDER` brings one "
+        "of Hugging Face to this machine"
+    )
+
+
 def _is_in_bucket(name: str, what: str) -> bool:
     """Whether the name is a gs:// URL; raises UserError if it is a URL of another kind."""
     kind, separator, _ = name.partition("://")

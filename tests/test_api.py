@@ -195,7 +195,7 @@ def test_the_import_loads_nothing_else():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("none",), "there is no folder none: give a MODEL_DIR, or the folder of a Hugging Face"),
+        (("none",), "there is no folder none to take a model from: give the MODEL_DIR"),
         (("EMPTY",), "empty holds no model: a MODEL_DIR has a config.gin, a Hugging Face"),
         (("RUN", 7), "has no checkpoint of step 7: there are 0"),
         (("RUN", "newest"), "checkpoint = 'newest': write latest, best, or the number of a step"),

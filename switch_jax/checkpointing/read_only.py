@@ -18,7 +18,7 @@ from switch_jax.checkpointing.integrity import (
 )
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
-from switch_jax.paths import local_path
+from switch_jax.paths import local_path, no_model_there
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
 
@@ -193,7 +193,7 @@ def check_part(checkpoint: Path, name: str, abstract: Any, advice: str = "") -> 
 def _found(path: str | Path, step: int | None) -> Path:
     given = local_path(path).absolute()
     if not given.is_dir():
-        raise UserError(f"there is no folder {path} to take parameters from")
+        raise no_model_there(path)
     if step is None and (given / ARRAYS).is_dir():
         return given
     folder = RunFolder(given)

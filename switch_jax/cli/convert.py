@@ -18,7 +18,7 @@ from typing import Any
 
 from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
-from switch_jax.paths import is_file, local_path
+from switch_jax.paths import is_file, local_path, no_model_there
 from switch_jax.run_folder import RunFolder
 
 # What a converted model is evaluated on where nothing else is named: text that comes with us.
@@ -53,10 +53,7 @@ def main(args: argparse.Namespace) -> int:
     """Converts, or describes."""
     path = local_path(args.source, "SOURCE").absolute()
     if not path.exists():
-        raise UserError(
-            f"there is no folder {args.source}: download the model first, for example with "
-            "`hf download NAME --local-dir FOLDER`"
-        )
+        raise no_model_there(args.source)
     if args.inspect == bool(args.target):
         raise UserError("write --inspect SOURCE to describe it, or SOURCE TARGET to convert it")
     from switch_jax.conversion.formats import open_source

@@ -108,7 +108,9 @@ def test_a_damaged_one_is_refused_and_left_as_it_is(run, tmp_path, file):
 
 
 def test_what_is_not_there_is_named(run, tmp_path):
-    with pytest.raises(UserError, match=r"no folder .*/absent to take parameters from"):
+    with pytest.raises(
+        UserError, match=r"no folder .*/absent to take a model from: give.*`hf down"
+    ):
         find_checkpoint(tmp_path / "absent")
     with pytest.raises(UserError, match=r"has no checkpoint: give the MODEL_DIR of a run .*STEP"):
         find_checkpoint(tmp_path)

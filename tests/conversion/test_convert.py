@@ -182,7 +182,7 @@ def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
     damaged = write_folder(tmp_path / "damaged")
     (damaged / "spiece.model").write_text("no model")
     for arguments, message in (
-        ((tmp_path / "absent", target), "there is no folder .*absent: download the model first"),
+        ((tmp_path / "absent", target), "there is no folder .*absent to take a model from: give"),
         ((theirs,), "write --inspect SOURCE to describe it, or SOURCE TARGET to convert it"),
         ((theirs, target, "--inspect"), "write --inspect SOURCE to describe it, or SOURCE TARG"),
         (

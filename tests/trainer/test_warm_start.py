@@ -156,7 +156,7 @@ def _refused(match, *arguments, **keywords):
 
 def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretrained, tmp_path):
     folder, new = pretrained[0], tmp_path / "new"
-    _refused(r"no folder .*absent to take parameters from", new, 9, tmp_path / "absent")
+    _refused(r"no folder .*absent to take a model from", new, 9, tmp_path / "absent")
     _refused(r"has no checkpoint: give the MODEL_DIR", new, 9, tmp_path)
     for own in (folder, folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
         _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
