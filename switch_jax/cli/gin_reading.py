@@ -19,7 +19,8 @@ from switch_jax.paths import GIN_DIR, is_file
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
-_TEXT = r"\w[\w./:-]*"  # often written without quotes: a word, a relative path or a URL
+# Often written without quotes: a word, a path or a URL, also with spaces.
+_TEXT = r"""[^\s\d'"@%#$()\[\]{}+-][^'"#$()\[\]{}]*"""
 
 # Names of T5X, flaxformer, MaxText and Hugging Face, and what they are here.
 NAMES_ELSEWHERE = {
@@ -175,8 +176,11 @@ class Reader:
         if isinstance(error, SyntaxError):
             token = re.search(r"Failed to parse token '(.*)'", error.msg)
             message = error.msg.split("\n")[0]
-            if token:
-                message = f"{_unquoted_text(error.text) or token[1][:60]} is not a value"
+            text = _unquoted_text(error.text)
+            if text and (token or message.startswith("Unable to parse value")):
+                message = f"{text} is not a value"
+            elif token:
+                message = f"{token[1][:60]} is not a value"
             location = f"{path}, line {error.lineno}"
         else:
             line = re.search(r'In file ".*", line (\d+)', str(error))
@@ -189,7 +193,7 @@ class Reader:
         if text and text[1].capitalize() in ("True", "False", "None"):
             return f"; write {text[1].capitalize()}"
         if text:
-            return f"; write '{text[1]}' if it is a text"
+            return f"; write {text[1]!r} if it is a text"
         if re.search(r"Unable to parse value|is not a value", message):
             return f"; a value is {_VALUES}"
         if "Expected ',' or" in message:
@@ -237,9 +241,9 @@ def _packaged_with(pattern: str) -> list[str]:
 
 
 def _unquoted_text(line: str | None) -> str | None:
-    """The value in a line of a gin file, if it is a text whose quotes are missing."""
-    value = re.fullmatch(rf"[^=]*=\s*({_TEXT})\s*(?:#.*)?", (line or "").rstrip("\n"))
-    return value[1] if value else None
+    """The value or file in a line of a gin file, if it is a text whose quotes are missing."""
+    value = re.fullmatch(rf"(?:[^=]*=|\s*include\s)\s*({_TEXT})(?:#.*)?", (line or "").rstrip("\n"))
+    return value[1].rstrip() if value else None
 
 
 def _name(path: str) -> str:
