@@ -1,5 +1,6 @@
-"""The memory that a run's state takes, from its shapes alone, before anything is allocated."""
+"""The memory that a run takes at least, from its shapes alone, before anything is allocated."""
 
+from switch_jax.config import Config
 from switch_jax.hardware import GIB
 from switch_jax.metrics.memory import memory_of
 from switch_jax.partitioning.placing import device_bytes
@@ -9,7 +10,8 @@ from switch_jax.trainer.prepare import Prepared
 def describe_memory(prepared: Prepared) -> list[str]:
     """What parameters, gradients, optimiser state and teacher take; a warning if it is too much.
 
-    All processes must call it together. Activations, which come in addition, are not counted.
+    All processes must call it together. Of the activations, which come in addition, the logits
+    alone are counted, in a warning: those of a microbatch are there at once, in float32.
     """
     state, mesh = prepared.state, prepared.mesh
     sizes = {
@@ -23,16 +25,37 @@ def describe_memory(prepared: Prepared) -> list[str]:
     parts = ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
     lines = [f"memory of a device without activations: {_size(one)} ({parts})"]
     needed, memory = one * mesh.size, memory_of(mesh)
+    rows, logits = _rows_at_once(prepared.config), _logits_bytes(prepared.config)
+    with_logits = needed - sizes["gradients"] * mesh.size + logits  # they follow the logits
+    devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
+    problem = f"and there are {_size(memory)}: the run will be killed or run out of memory"
     if needed > memory:
-        on_all = f"{_size(needed)} on {mesh.size} devices" if mesh.size > 1 else _size(needed)
         lines.append(
-            f"warning: parameters, gradients and optimiser state alone take {on_all}, and there "
-            f"are {_size(memory)}: the run will be killed or run out of memory; take fewer experts "
-            "(NUM_EXPERTS), a smaller model's file, more devices (MESH_EXPERT), or "
-            "FULLY_SHARDED_WEIGHTS = True with REMAT_POLICY = 'minimal'; `switch_jax plan` says "
-            "what fits a slice"
+            f"warning: parameters, gradients and optimiser state alone take {_size(needed)}"
+            f"{devices}, {problem}; take fewer experts (NUM_EXPERTS), a smaller model's file, more "
+            "devices (MESH_EXPERT), or FULLY_SHARDED_WEIGHTS = True with REMAT_POLICY = 'minimal'; "
+            "`switch_jax plan` says what fits a slice"
+        )
+    elif with_logits > memory:
+        lines.append(
+            f"warning: parameters, optimiser state and the logits of {rows} rows ({_size(logits)}) "
+            f"take {_size(with_logits)}{devices}, {problem}; write a smaller BATCH_SIZE, or a "
+            "larger NUM_MICROBATCHES with EVAL_PERIOD = None: an evaluation takes a whole batch at "
+            "once"
         )
     return lines
+
+
+def _rows_at_once(config: Config) -> int:
+    """Rows whose logits are in memory together; an evaluation has no microbatches."""
+    run = config.run
+    return run.batch_size // (run.num_microbatches if run.eval_period is None else 1)
+
+
+def _logits_bytes(config: Config) -> int:
+    """Bytes of the logits that are in memory together: float32 [B, L, V], on all devices."""
+    length = config.data.task_feature_lengths["targets"]
+    return _rows_at_once(config) * length * config.model.num_embeddings * 4
 
 
 def _size(number: int) -> str:

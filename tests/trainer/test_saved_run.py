@@ -160,3 +160,22 @@ def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned
     assert len(lines) == 1 + warned
     if warned:
         assert "and there are 0.125 MiB: the run will be killed or run" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("run", "rows"),
+    [({}, 8), ({"num_microbatches": 4}, 8), ({"num_microbatches": 4, "eval_period": None}, 2)],
+)
+def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
+    """By hand: rows x 16 targets x 1152 ids in float32; an evaluation takes all 8 rows at once."""
+    prepared = prepare(config.replace("run", **run), "")
+    state = prepared.state
+    least = sum(map(state_memory.device_bytes, (state.parameters, state.optimizer)))
+    least += rows * 16 * 1152 * 4
+    for machine, warned in ((least, False), (least - 1, True)):
+        monkeypatch.setattr(memory, "_host_bytes", lambda size=machine: size)
+        lines = state_memory.describe_memory(prepared)
+        assert len(lines) == 1 + warned
+    size = f"{rows * 16 * 1152 * 4 / 2**20:.3g} MiB"
+    assert f"the logits of {rows} rows ({size}) take " in lines[1]
+    assert "write a smaller BATCH_SIZE, or a larger NUM_MICROBATCHES" in lines[1]
