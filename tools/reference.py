@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from switch_jax.cli import make_parser
+from switch_jax.cli import commands_of, make_parser
 from switch_jax.cli.gin_config import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,12 +33,12 @@ def main() -> None:
         (REFERENCE / name).write_text(page(), encoding="utf-8")
 
 
-# Commands, from their parsers. argparse has no public way to list what a parser takes.
+# Commands, from their parsers.
 
 
 def commands_page() -> str:
     """Every command with its help and its flags."""
-    parsers = _commands(make_parser())
+    parsers = commands_of(make_parser())
     lines = [
         "# Commands",
         "",
@@ -55,11 +55,6 @@ def commands_page() -> str:
                 lines += [f"{(group.title or '').capitalize()}:", ""] if is_named else []
                 lines += _stacked(_table(["flag", "default", "what it does"], rows))
     return "\n".join(lines)
-
-
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return commands.choices
 
 
 def _flag_row(action: argparse.Action) -> list[str]:

@@ -5,6 +5,7 @@ completion`
 """
 
 import argparse
+import difflib
 import importlib
 import re
 import signal
@@ -107,16 +108,42 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands; argparse has no public way to list what a parser takes."""
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return commands.choices
+
+
 def _parsed(argv: list[str]) -> argparse.Namespace:
     parser = make_parser()
     for argument in argv:
         if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
             parser.error(f"{argument}: write a value after the =")
+    command = next((argument for argument in argv if not argument.startswith("-")), None)
+    if command in COMMANDS:  # first: for argparse the flag that was meant is missing
+        _check_spelling(parser, commands_of(parser)[command], argv)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         hint = gin_flags.meant_as_macros(unknown) if hasattr(args, "gin_bindings") else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return args
+
+
+def _check_spelling(
+    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
+) -> None:
+    """Exits with an error where a flag is unknown and close to one that the command has."""
+    known = [name[2:] for name in command._option_string_actions if name.startswith("--")]
+    for argument in argv:
+        flag = argument.partition("=")[0]
+        # argparse takes the beginning of a flag, too.
+        if not flag.startswith("--") or any(name.startswith(flag[2:]) for name in known):
+            continue
+        if "gin_bindings" in known and gin_flags.meant_as_macros([argument]):
+            continue
+        near = difflib.get_close_matches(flag[2:].replace("-", "_"), known, n=1, cutoff=0.7)
+        if near:
+            parser.error(f"unrecognized arguments: {argument}; did you mean --{near[0]}?")
 
 
 def _explain_failed_output(name: str, failure: OSError) -> int:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from switch_jax.cli import COMMANDS
+from switch_jax.cli import COMMANDS, main
 
 PROGRAM = """
 import sys
@@ -54,3 +54,27 @@ def test_a_mistake_is_quick(command, mistake, message):
     *lines, last = _last_lines(*command, *mistake)
     assert message in lines[-1]
     assert last == "exit code 2 loaded []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["train", DEMO, "--dry-run"], "--dry-run; did you mean --dry_run?"),
+        (["train", DEMO, "--dryrun"], "--dryrun; did you mean --dry_run?"),
+        (["train", "--gin-file=a.gin"], "--gin-file=a.gin; did you mean --gin_file?"),
+        (["report", "runs/a", "--threshhold=-1.5"], "--threshhold=-1.5; did you mean --threshold?"),
+        (["status", "runs/a", "--jsn"], "--jsn; did you mean --json?"),
+        (["infer", "runs/a", "--num-beams", "4"], "--num-beams; did you mean --num_beams?"),
+        # The flag is required, and so is one of --input and --task.
+        (["plan", DEMO, "--topolgy=v5p-8"], "--topolgy=v5p-8; did you mean --topology?"),
+        (["infer", "runs/a", "--imput=-"], "--imput=-; did you mean --input?"),
+        # No flag of the command is near, or it is the beginning of one.
+        (["status", "runs/a", "--output=b"], "--output=b"),
+        (["plan", DEMO, "--topol=v5p-8", "--no_such"], "--no_such"),
+    ],
+)
+def test_a_flag_that_is_near_is_suggested(arguments, meant, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {meant}\n")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 import switch_jax
-from switch_jax.cli import COMMANDS, gin_config, gin_internals, make_parser, plan
+from switch_jax.cli import COMMANDS, commands_of, gin_config, gin_internals, make_parser, plan
 from switch_jax.errors import TransientError, UserError
 from switch_jax.trainer import signals
 from tests.docs.pages import DOCS, reference
@@ -46,7 +46,7 @@ def test_every_flag_of_every_command_is_on_the_page():
     page = reference.commands_page()
     sections = dict(part.split("\n", 1) for part in page.split("\n## switch_jax ")[1:])
     assert list(sections) == list(COMMANDS)
-    for name, parser in reference._commands(make_parser()).items():
+    for name, parser in commands_of(make_parser()).items():
         words = parser.format_help().replace(",", " ").replace("[", " ").replace("]", " ").split()
         flags = {word.partition("=")[0] for word in words if word.startswith("--")}
         own = {f for f in flags if f in parser._option_string_actions and f != "--help"}
