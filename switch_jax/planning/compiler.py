@@ -5,8 +5,10 @@ import dataclasses
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ def devices(hardware: Slice) -> list[Any]:
       UserError: libtpu is not installed, or has no such slice.
     """
     _prepare()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         topology = topologies.get_topology_desc(
             platform="tpu", topology_name=hardware.compiler_name, **_options(hardware)
@@ -88,6 +91,9 @@ def devices(hardware: Slice) -> list[Any]:
     except Exception as error:  # the plugin's own exception types are not public
         first_line = str(error).strip().split("\n")[0]
         raise UserError(f"libtpu has no slice {hardware.compiler_name}: {first_line}") from error
+    finally:  # libtpu puts handlers of its own there, which print a stack trace
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
     return list(topology.devices)
 
 

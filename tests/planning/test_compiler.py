@@ -1,8 +1,14 @@
 """Errors of the TPU's compiler."""
 
+import contextlib
+import signal
+import types
+
 import jax
 import pytest
 
+from switch_jax.errors import UserError
+from switch_jax.hardware import parse_slice
 from switch_jax.planning import compiler
 from switch_jax.planning.compiler import OutOfMemory
 
@@ -36,6 +42,22 @@ def test_another_error_of_the_compiler_is_raised(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL: something else"):
         compiler.compile_program(_Refusing("INTERNAL: something else"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_request_to_terminate_is_handled_as_before_libtpu(fails, monkeypatch, tmp_path):
+    def get_topology_desc(**_):
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        if fails:
+            raise ValueError("no such slice")
+        return types.SimpleNamespace(devices=["chip"])
+
+    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
+    monkeypatch.setattr(compiler.topologies, "get_topology_desc", get_topology_desc)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UserError) if fails else contextlib.nullcontext():
+        assert compiler.devices(parse_slice("v5p-8")) == ["chip"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 class _Refusing:
