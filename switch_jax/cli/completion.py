@@ -4,8 +4,8 @@
     source <(switch_jax completion zsh)                   # in ~/.zshrc, after compinit
     switch_jax completion fish | source                   # in ~/.config/fish/config.fish
 
-It completes what --help lists, and after --gin_file the gin files of this folder and those that
-come with switch_jax.
+It completes what --help lists, after --gin_file the gin files of this folder and those that come
+with switch_jax, and after --gin. their macros.
 """
 
 import argparse
@@ -22,7 +22,8 @@ _FISH_PATHS = (
     "(__fish_complete_path (string replace --regex '^--[a-z_]+=' '' -- (commandline -ct)))"
 )
 
-# bash splits --gin_file=FILE into three words, of which shtab's function expects the outer two.
+# bash splits --gin_file=FILE into three words, of which shtab's function expects the outer two. The
+# macros, with the = that follows each, come when the word begins with --gin.
 _BASH = """
 _switch_jax() {
   local i words=() current=$COMP_CWORD
@@ -37,6 +38,20 @@ _switch_jax() {
   done
   local COMP_WORDS=("${words[@]}") COMP_CWORD=$current
   _shtab_switch_jax
+  local word found=()
+  for word in "${COMPREPLY[@]}"; do
+    if [[ $word != --gin.* ]]; then
+      found+=("$word")
+    elif [[ ${COMP_WORDS[COMP_CWORD]} == --gin.* ]]; then
+      found+=("$word=")
+    elif [[ " ${found[*]} " != *" --gin. "* ]]; then
+      found+=("--gin.")
+    fi
+  done
+  COMPREPLY=("${found[@]}")
+  if [[ ${#found[@]} == 1 && ${found[0]} == --gin.* ]]; then
+    compopt -o nospace 2> /dev/null
+  fi
 }
 complete -o bashdefault -o default -F _switch_jax switch_jax"""
 
@@ -56,10 +71,14 @@ def script(shell: str) -> str:
     """The completion script of all commands for one of SHELLS."""
     import shtab
 
-    from switch_jax.cli import make_parser
-    from switch_jax.cli.gin_reading import packaged_files
+    from switch_jax.cli import commands_of, make_parser
+    from switch_jax.cli.gin_reading import packaged_files, packaged_macros
 
     parser = make_parser()
+    for command in commands_of(parser).values():
+        if "--gin_bindings" in command._option_string_actions:
+            for macro in sorted(packaged_macros()):
+                command.add_argument(f"--gin.{macro}", metavar="VALUE", help="sets this macro")
     with_value: set[str] = set()
     for action in _actions(parser):
         if action.dest == "gin_file":

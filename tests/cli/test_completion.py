@@ -30,6 +30,11 @@ def script():
             ["models/t5_study.gin", "models/t5_study_large.gin"],
         ),
         (["train", "--gin_file", "models/t5_sm"], ["models/t5_small.gin"]),
+        (["train", "--gin.TRAIN_S"], ["--gin.TRAIN_STEPS="]),
+        (["plan", "--gin.MESH"], ["--gin.MESH_DATA=", "--gin.MESH_EXPERT=", "--gin.MESH_MODEL="]),
+        (["train", "--gin"], ["--gin_file", "--gin_search_paths", "--gin_bindings", "--gin."]),
+        (["train", "--gin.PACK", "=", "False", "--dry"], ["--dry_run"]),
+        (["status", "--gin."], []),
         (["train", "--gin_file", "=", "a.gin", "--gin_file", "=", "mi"], ["mine.gin"]),
         (["launch", "--on", "=", "x"], ["xpk"]),
         (["launch", "--on", "=", "gke", "--sp"], ["--spot"]),
@@ -63,5 +68,5 @@ def test_the_others_name_all_commands_and_packaged_files(shell, script):
     text = completion.script(shell)
     for name in (*COMMANDS, *packaged_files()):
         assert name in text and name in script
-    flag = {"zsh": "--gin_file=[", "fish": "-l gin_file"}[shell]
-    assert flag in text
+    for flag in ("gin_file", "gin.TRAIN_STEPS"):
+        assert {"zsh": f"--{flag}=[", "fish": f"-l {flag}"}[shell] in text
