@@ -152,7 +152,15 @@ def _row(macro: Macro) -> list[str]:
 # Messages, from the statements that raise them.
 
 
-ERRORS = ("UserError", "FieldError", "TransientError", "LostHostError", "storage_error")
+ERRORS = (
+    "UserError",
+    "FieldError",
+    "TransientError",
+    "LostHostError",
+    "NoSplitError",
+    "MeshError",
+    "storage_error",
+)
 
 
 def messages_page() -> str:
