@@ -132,7 +132,7 @@ def build() -> Config:
                 fields[name] = configurable()
             except FieldError as error:
                 raise _with_gin_name(config, error) from error
-    return Config(**fields)
+    return Config(**fields, imports=tuple(sorted(gin_internals.imported_modules())))
 
 
 def read(

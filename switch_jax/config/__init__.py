@@ -15,6 +15,7 @@ from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
 
 __all__ = [
     "Config",
@@ -28,10 +29,30 @@ __all__ = [
     "RunConfig",
 ]
 
+# The macros that are not called as the field that they set.
+_MACROS = {
+    "MeshConfig.data": "MESH_DATA",
+    "MeshConfig.expert": "MESH_EXPERT",
+    "MeshConfig.model": "MESH_MODEL",
+    "DistillationConfig.fraction_soft": "DISTILLATION_FRACTION_SOFT",
+    "DistillationConfig.temperature": "DISTILLATION_TEMPERATURE",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run is configured by.
+
+        config = switch_jax.Config(
+            run=switch_jax.RunConfig("runs/small", train_steps=1000, batch_size=64),
+            model=switch_jax.ModelConfig(
+                num_embeddings=1152, embed_dim=64, mlp_dim=128, head_dim=16, num_heads=4,
+                num_encoder_layers=2, num_decoder_layers=2, num_experts=4, group_size=64,
+            ),
+            data=switch_jax.DataConfig("english_span_corruption", {"inputs": 32, "targets": 8}),
+        )
+        config.model.num_experts  # 4
+        config = config.replace("run", train_steps=2000)  # the same, but for this field
 
     Attributes:
       run: how long it is, what it is called, how often it evaluates and saves.
@@ -44,6 +65,11 @@ class Config:
       distillation: the teacher that it learns from, if there is one.
       teacher: the config of the teacher's run, which is read from its folder: no part of this one's
         gin text. None: there is no teacher.
+      imports: modules that register its tasks, as ("my_tasks",): the `import` lines of gin files.
+
+    Raises:
+      UserError: two parts contradict each other; `FieldError`, a kind of it: a field of a part has
+        another type, or is out of range.
     """
 
     run: RunConfig
@@ -55,9 +81,15 @@ class Config:
     guard: GuardConfig = GuardConfig()
     distillation: DistillationConfig = DistillationConfig()
     teacher: "Config | None" = None
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises UserError where two parts contradict each other."""
+        if isinstance(self.imports, str):
+            raise UserError(
+                f"imports = {short_repr(self.imports)}: write a tuple of names of modules, as "
+                '("my_tasks",)'
+            )
         self._check_schedule()
         self._check_start()
         self._check_teacher()
@@ -115,17 +147,23 @@ class Config:
         return self.run.batch_size * sum(self.data.lengths)
 
     def as_gin(self) -> str:
-        """Gin text that describes this config, without macros."""
-        lines = []
+        """Gin text that describes this config: a macro for each field, and the field with it."""
+        macros: dict[str, object] = {}
+        settings = []
         for part in dataclasses.fields(self):
-            if part.name == "teacher":
+            if part.name in ("teacher", "imports"):
                 continue
             values = getattr(self, part.name)
             for field in dataclasses.fields(values):
                 value = getattr(values, field.name)
                 value = dict(value) if isinstance(value, Mapping) else value
-                lines.append(f"{type(values).__name__}.{field.name} = {value!r}\n")
-        return "".join(lines)
+                name = f"{type(values).__name__}.{field.name}"
+                macro = _MACROS.get(name, field.name.upper())
+                is_shared = macros.setdefault(macro, value) == value  # RANDOM_SEED has two fields
+                settings.append(f"{name} = %{macro}" if is_shared else f"{name} = {value!r}")
+        imports = [f"import {module}" for module in self.imports]
+        values_of_macros = [f"{macro} = {value!r}" for macro, value in macros.items()]
+        return "\n".join([*imports, *values_of_macros, *settings, ""])
 
     def replace(self, part: str, **changes: object) -> "Config":
         """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`."""

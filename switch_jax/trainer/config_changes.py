@@ -32,7 +32,10 @@ def config_changes(before: str, after: str) -> list[str]:
     return [
         f"{name} {old[name]} -> {value}"
         for name, value in new.items()
-        if old.get(name, value) != value and name != "MODEL_DIR"
+        if old.get(name, value) != value
+        and value_of(name, old)
+        != value_of(name, new)  # one may have a macro, and the other its value
+        and name != "MODEL_DIR"
     ]
 
 

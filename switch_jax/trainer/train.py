@@ -43,7 +43,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
     Args:
       config: the run.
       config_text: the config as gin text with its macros, which is written to the run's folder as
-        `config.gin`; None: the config without macros.
+        `config.gin`; None: `config.as_gin()`.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR.
 
     Returns:

@@ -1,10 +1,12 @@
 import dataclasses
+import re
 
 import pytest
 
 from switch_jax.cli import gin_config
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
-from switch_jax.errors import FieldError
+from switch_jax.errors import FieldError, UserError
+from switch_jax.paths import GIN_DIR
 from tests.trainer.helpers import tiny_model
 
 CONFIG = Config(
@@ -87,10 +89,30 @@ def test_a_config_cannot_be_changed_in_place():
         CONFIG.run = None
 
 
+def _read(text, folder, *bindings):
+    file = folder / "config.gin"
+    file.write_text(text)
+    return gin_config.read([str(file)], bindings)
+
+
 def test_its_gin_text_gives_it_again(tmp_path):
     config = CONFIG.replace("run", profile_steps=(3, 5), model_dir="it's\\a run", random_seed=7)
     config = config.replace("guard", spike_sigmas=None).replace("mesh", fully_sharded_weights=True)
-    file = tmp_path / "config.gin"
-    file.write_text(config.as_gin())
-    gin_config.parse([str(file)], [], [])
-    assert gin_config.build() == config
+    config = dataclasses.replace(config, imports=("tests.cli.answers", "tests.trainer.tiny_task"))
+    assert _read(config.as_gin(), tmp_path) == config
+
+
+def test_its_gin_text_has_the_macros_of_the_gin_files(tmp_path):
+    text = CONFIG.as_gin()
+    for file in GIN_DIR.rglob("*.gin"):
+        for setting in re.findall(r"^\w+Config\.\w+ = %\w+$", file.read_text(), re.MULTILINE):
+            assert f"\n{setting}\n" in text, f"{file}: {setting}"
+    changed = _read(text, tmp_path, "MESH_EXPERT=2", "RANDOM_SEED=3")
+    assert (changed.mesh.expert, changed.run.random_seed, changed.data.random_seed) == (2, 3, 3)
+    seeds = _read(CONFIG.replace("data", random_seed=5).as_gin(), tmp_path, "RANDOM_SEED=3")
+    assert (seeds.run.random_seed, seeds.data.random_seed) == (3, 5)
+
+
+def test_imports_are_a_tuple_of_names():
+    with pytest.raises(UserError, match=r"imports = 'my_tasks': write a tuple of names of modul"):
+        dataclasses.replace(CONFIG, imports="my_tasks")

@@ -35,6 +35,14 @@ def test_what_a_start_changes_in_the_config():
     assert config_changes("", after) == config_changes(after, after) == []
 
 
+def test_a_macro_that_follows_another_is_not_changed_by_its_own_value():
+    """As where a run goes on from Python, whose text has each value."""
+    written = "EXPERT_MLP_DIM = 64\nMLP_DIM = 64\nModelConfig.mlp_dim = %MLP_DIM\n"
+    assert config_changes(SPARSE, written) == []
+    changed = config_changes(SPARSE, written.replace("64", "32"))
+    assert changed == ["EXPERT_MLP_DIM %MLP_DIM -> 32", "MLP_DIM 64 -> 32"]
+
+
 def _check(before, after):
     check_same_shapes(before, after, "the checkpoint", RunFolder(Path("a run")))
 

@@ -107,8 +107,8 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
         (
             "model",
             {"embed_dim": 24},
-            r"step 2 in .* does not fit: the run has ModelConfig\.embed_dim = 16, and this "
-            r"start ModelConfig\.embed_dim = 24: write --gin_file=.*/config\.gin to go on",
+            r"step 2 in .* does not fit: the run has EMBED_DIM = 16, and this start "
+            r"EMBED_DIM = 24: write --gin\.EMBED_DIM=16 to go on",
         ),
         (
             "data",
