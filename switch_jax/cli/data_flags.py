@@ -1,8 +1,6 @@
 """The flags for the folders of prepared data, with the names that they have in t5x."""
 
 import argparse
-import os
-from typing import Any
 
 from switch_jax.paths import bucket_path, home_path
 
@@ -28,19 +26,6 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
     return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
 
 
-def data_locations(args: argparse.Namespace) -> dict[str, Any]:
-    """Where data is looked for, as JSON: the data that is read depends on it.
-
-    Raises:
-      UserError: a value cannot be a folder.
-    """
-    tfds = args.tfds_data_dir or os.environ.get("TFDS_DATA_DIR")
-    return {
-        "tfds_data_dir": tfds and _absolute("--tfds_data_dir", tfds),
-        "seqio_additional_cache_dirs": [_absolute(*folder) for folder in _cache_dirs(args)],
-    }
-
-
 def apply(args: argparse.Namespace) -> None:
     """Sets the folders in seqio, also for tasks that are registered already.
 
@@ -61,10 +46,6 @@ def _cache_dirs(args: argparse.Namespace) -> list[tuple[str, str]]:
     """For each folder the name of its flag, and the folder."""
     folders = args.seqio_additional_cache_dirs.split(",")
     return [("--seqio_additional_cache_dirs", folder) for folder in folders if folder]
-
-
-def _absolute(flag: str, folder: str) -> str:
-    return folder if "://" in folder else os.path.abspath(_expanded(flag, folder))
 
 
 def _expanded(flag: str, folder: str) -> str:

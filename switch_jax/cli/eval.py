@@ -13,13 +13,10 @@ there are not computed again, so the command can be repeated during a run.
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from switch_jax.cli import data_flags, inference_flags
-from switch_jax.errors import UserError
+from switch_jax.cli import inference_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,55 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
-    if args.max_examples is not None and not 1 <= args.max_examples <= 10**9:
-        raise UserError(f"--max_examples {args.max_examples}: it must be at least 1, at most 10^9")
     model = inference_flags.open_trained_model(args)
-    steps = _checkpoint_steps(model.model_dir, args.checkpoint)
 
-    import jax
-
-    from switch_jax.data.checks import check_examples, open_tasks
-    from switch_jax.inference.checkpoint_evaluator import CheckpointEvaluator
-    from switch_jax.inference.decoding_memory import check_memory
+    from switch_jax.inference.evaluate import evaluate_checkpoints
     from switch_jax.run_folder import RunFolder
-    from switch_jax.runtime.processes import gather, is_first
+    from switch_jax.runtime.processes import is_first
 
-    def log(text: str) -> None:
-        if is_first():
-            print(text, file=sys.stderr, flush=True)
-
-    opened = open_tasks(model.config.data)
-    has_metrics = any(task.metric_objs for task in opened)
-    check_memory(model, decodes=has_metrics, scores=True)
-    check_examples(opened)
-    with jax.set_mesh(model.mesh):
-        evaluator = CheckpointEvaluator(model, opened, args.max_examples)
-        records = []
-        for step in steps:
-            if step in gather(RunFolder(model.model_dir).checkpoint_steps())[0]:
-                settings = {**model.settings(step), "places": data_flags.data_locations(args)}
-                records += evaluator.evaluate(step, settings, log)
-            else:
-                log(f"the run has removed the checkpoint of step {step} meanwhile")
-        evaluator.close()
+    with inference_flags.fields_named_as_flags():
+        records = evaluate_checkpoints(model, args.checkpoint, args.max_examples)
     if is_first():
         print("\n".join(table(records)))
         print(f"written to {RunFolder(model.model_dir).evaluation}")
         if model.config.model.num_experts:
             print(f"tables of the tokens of each expert:  switch_jax report {args.model_dir}")
     return 0
-
-
-def _checkpoint_steps(model_dir: Path, choice: str) -> list[int]:
-    """The steps of the checkpoints that --checkpoint selects."""
-    from switch_jax.checkpointing import find_checkpoint
-    from switch_jax.run_folder import RunFolder
-    from switch_jax.runtime.processes import gather
-
-    if choice != "all":
-        return [inference_flags.checkpoint_step(model_dir, choice)]
-    find_checkpoint(model_dir)  # raises UserError if there is none
-    return gather(RunFolder(model_dir).checkpoint_steps())[0]
 
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from switch_jax.cli import data_flags, inference_flags
+from switch_jax.cli import inference_flags
 from switch_jax.errors import UserError
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
@@ -172,8 +172,10 @@ def _print(
 
 def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> dict[str, Any]:
     """What the results depend on."""
+    from switch_jax.data.sources import data_locations
+
     if args.task is not None:
-        source = {"task": args.task, "split": args.split, "places": data_flags.data_locations(args)}
+        source = {"task": args.task, "split": args.split, "places": data_locations()}
     else:
         file = Path(args.input).resolve()
         state = file.stat() if file.exists() else None  # reading a missing file raises the error

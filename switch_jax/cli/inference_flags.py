@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -114,10 +115,8 @@ def read_run(args: argparse.Namespace) -> Run:
     args.gin_file = args.gin_file or [str(config_gin)]
     config = gin_flags.build(args, unneeded=["MODEL_DIR"])
     if args.batch_size is not None:
-        try:
+        with fields_named_as_flags():
             config = config.replace("run", batch_size=args.batch_size)
-        except FieldError as error:
-            raise UserError(f"--{error}") from None
     return Run(model_dir, config, own_config)
 
 
@@ -138,11 +137,9 @@ def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
     from switch_jax.inference import trained_model
 
     options = ("max_tokens", "num_beams", "length_penalty", "temperature", "top_k", "top_p", "seed")
-    try:
-        given = {name: getattr(args, name) for name in options}
+    given = {name: getattr(args, name) for name in options}
+    with fields_named_as_flags():
         return trained_model.decoding_config(config.data, **given)
-    except FieldError as error:  # the fields are named like the flags
-        raise UserError(f"--{error}") from None
 
 
 def checkpoint_step(model_dir: Path, choice: str) -> int:
@@ -153,7 +150,14 @@ def checkpoint_step(model_dir: Path, choice: str) -> int:
     """
     from switch_jax.checkpointing import chosen_step
 
-    try:
+    with fields_named_as_flags():
         return chosen_step(model_dir, choice)
+
+
+@contextlib.contextmanager
+def fields_named_as_flags() -> Iterator[None]:
+    """Within, the error of a field names the flag, which is called like it."""
+    try:
+        yield
     except FieldError as error:
         raise UserError(f"--{error}") from None

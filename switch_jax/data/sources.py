@@ -1,5 +1,6 @@
 """The data source of a task: its files, and how they are read."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,12 +10,30 @@ from switch_jax.data import seqio_internals
 from switch_jax.data.file_chunks import FileFormat, TextLines, TFRecords
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError
+from switch_jax.paths import home_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 
 # From the path of a file, string [], to all its examples, in their order.
 Reader = Callable[[tf.Tensor], tf.data.Dataset]
+
+
+def data_locations() -> dict[str, Any]:
+    """Where seqio looks for data, as JSON: the data that is read depends on it.
+
+    Raises:
+      UserError: $TFDS_DATA_DIR cannot be a folder.
+    """
+
+    def absolute(folder: str) -> str:
+        return folder if "://" in folder else os.path.abspath(home_path(folder, "TFDS_DATA_DIR"))
+
+    tfds_dir = seqio_internals.tfds_data_dir() or os.environ.get("TFDS_DATA_DIR")
+    return {
+        "tfds_data_dir": tfds_dir and absolute(tfds_dir),
+        "seqio_additional_cache_dirs": list(map(absolute, seqio.get_global_cache_dirs())),
+    }
 
 
 def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:

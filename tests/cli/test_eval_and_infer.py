@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import seqio
 
 from switch_jax.cli import main
 from switch_jax.tasks.english import VOCABULARY
@@ -30,6 +31,13 @@ def run(tmp_path_factory):
     )
     assert main(["train", f"--gin_file={gin}", f"--gin.MODEL_DIR={folder / 'run'}"]) == 0
     return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def each_command_in_a_process(monkeypatch):
+    """As far as the folders of data are concerned, which a command tells seqio."""
+    monkeypatch.setattr(seqio.utils, "_TFDS_DATA_DIR_OVERRIDE", None)
+    monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [])
 
 
 def lines(path):
@@ -293,7 +301,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         (["eval", "RUN", "--checkpoint=new"], "--checkpoint = 'new': write latest, best, or"),
         (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
         (["eval", "RUN", "--split=tests"], "answers has no split 'tests': its splits are train, v"),
-        (["eval", "RUN", "--max_examples=0"], "--max_examples 0: it must be at least 1"),
+        (["eval", "RUN", "--max_examples=0"], "--max_examples = 0: it must be at least 1"),
         (["eval", "RUN", "--batch_size=0"], "--batch_size = 0: it must be at least 1"),
         (["eval", "RUN", "--max_tokens=0"], "--max_tokens = 0: it must be at least 1"),
         (["eval", "RUN", "--temperature=1", "--seed=-1"], "--seed = -1: write a number from 0"),
@@ -324,7 +332,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
             "GiB: set max_tokens or num_beams lower",
         ),
         (["infer", "RUN", "--input=in.txt", f"--part_size={10**30}"], "from 1 to 1000000000"),
-        (["eval", "RUN", f"--max_examples={10**30}"], "it must be at least 1, at most 10^9"),
+        (["eval", "RUN", f"--max_examples={10**30}"], "it must be at most 1,000,000,000"),
         (["eval", "RUN", "--checkpoint=" + "9" * 5000], "write latest, best, or the number"),
         (
             ["eval", "RUN", "--gin.VOCABULARY='byte'"],
