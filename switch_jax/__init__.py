@@ -1,23 +1,71 @@
 """Pretraining of Switch Transformers in JAX, from a laptop to TPU pods.
 
-From Python, `switch_jax.load(PATH)` returns a model that answers texts, and
-`switch_jax.route(model, TEXT)` says which experts its tokens go to (docs/evaluating.md).
+From Python, `load_config` reads a run's config from gin files, `train` trains it, `evaluate` scores
+it, `load` returns a model that answers texts, and `route` says which experts the tokens of a text
+go to (docs/python.md). The names of `__all__` are kept stable; everything else may change.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from switch_jax.api import load, route
+    from switch_jax.api import evaluate, load, load_config, route, train
+    from switch_jax.config import (
+        Config,
+        DataConfig,
+        DistillationConfig,
+        GuardConfig,
+        LossConfig,
+        MeshConfig,
+        ModelConfig,
+        OptimizerConfig,
+        RunConfig,
+    )
+    from switch_jax.errors import UserError
+    from switch_jax.inference.interactive import InteractiveModel
+    from switch_jax.inference.routing import Routing
+    from switch_jax.trainer.signals import Stopped
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load", "route"]
+__all__ = [
+    "Config",
+    "DataConfig",
+    "DistillationConfig",
+    "GuardConfig",
+    "InteractiveModel",
+    "LossConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Routing",
+    "RunConfig",
+    "Stopped",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_config",
+    "route",
+    "train",
+]
+
+# Where the names are that are in none of `config` and `api`; `config` loads neither JAX nor gin.
+_MODULES = {
+    "InteractiveModel": "inference.interactive",
+    "Routing": "inference.routing",
+    "Stopped": "trainer.signals",
+    "UserError": "errors",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Imports `switch_jax.api`, which loads JAX and TensorFlow, once it is used."""
-    if name in ("load", "route"):
-        from switch_jax import api
+    """Imports a public name once it is used: most load JAX and TensorFlow."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULES.get(name, "config" if name.endswith("Config") else "api")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,26 +7,136 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from switch_jax import imports
 from switch_jax.checkpointing import chosen_step, load_parameters
 from switch_jax.cli import gin_config
 from switch_jax.cli.convert import gin_of_source
+from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
+from switch_jax.inference.evaluate import evaluate_checkpoints
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
-from switch_jax.inference.trained_model import decoding_config, prepare_model
+from switch_jax.inference.trained_model import TrainedModel, decoding_config, prepare_model
 from switch_jax.partitioning.mesh import MeshError
 from switch_jax.paths import is_file, local_path, no_model_there
 from switch_jax.run_folder import RunFolder
+from switch_jax.trainer.status_file import record_early_failure
+from switch_jax.trainer.train import train as train_run
 
-__all__ = ["load", "route"]
+__all__ = ["evaluate", "load", "load_config", "route", "train"]
+
+
+def load_config(
+    gin_files: str | Path | Sequence[str | Path], gin_bindings: Sequence[str] = ()
+) -> Config:
+    """Reads the config of a run from gin files and bindings; later ones win.
+
+        config = switch_jax.load_config(
+            ["models/switch_base.gin", "runs/pretrain.gin"],
+            ["MODEL_DIR=runs/base", "MIXTURE_OR_TASK_NAME=english_span_corruption"],
+        )
+
+    Args:
+      gin_files: one file or several, of the current directory or of those that come with
+        switch_jax, as `--gin_file` of the commands.
+      gin_bindings: macros and fields to set, as in ["TRAIN_STEPS=100"]: `--gin.TRAIN_STEPS=100` of
+        the commands.
+
+    Raises:
+      UserError: a file is not there or is no gin, a name is unknown, or a value is missing or out
+        of range.
+    """
+    files = [gin_files] if isinstance(gin_files, str | Path) else gin_files
+    return gin_config.read(list(map(str, files)), _checked(gin_bindings))
+
+
+def train(config: Config, *, change_task: bool = False) -> None:
+    """Trains to the last step, from the newest checkpoint in the run's folder or from the start.
+
+        config = switch_jax.load_config("runs/demo_switch.gin", ["MODEL_DIR=runs/mine"])
+        switch_jax.train(config)
+
+    It prints and writes what `switch_jax train` does: `config.run.model_dir` has the checkpoints
+    and the records. With several processes, which `jax.distributed.initialize` has connected, all
+    of them call this.
+
+    Args:
+      config: of the run; the modules in `config.imports` are imported.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in its folder.
+
+    Raises:
+      UserError: something in the config does not fit together, the folder is in use or cannot be
+        written, or bad steps would not end.
+      Stopped: Ctrl-C, SIGTERM or SIGHUP came. The state is saved: the same call goes on.
+    """
+    if not isinstance(config, Config):
+        raise UserError(
+            f"config is of type {type(config).__name__}: make one with switch_jax.load_config or "
+            "switch_jax.Config"
+        )
+    for module in config.imports:
+        imports.import_module(module)
+    with record_early_failure(config.run.model_dir):
+        train_run(with_teacher(config, []), change_task=change_task)
+
+
+def evaluate(
+    path: str | Path,
+    task: str | None = None,
+    checkpoint: str | int = "latest",
+    *,
+    split: str = "validation",
+    max_examples: int | None = None,
+    batch_size: int | None = None,
+    gin_bindings: Sequence[str] = (),
+    **decoding: Any,
+) -> list[dict[str, Any]]:
+    """Evaluates checkpoints of a run on a task, as `switch_jax eval`.
+
+        for record in switch_jax.evaluate("runs/tuned", "squad_v010_allanswers"):
+            print(record["step"], record["task"], record["kind"], record["metrics"])
+
+    Args:
+      path: the MODEL_DIR of a run; the results are written to its folder `eval`, too.
+      task: name of a task or a mixture; None: the run's.
+      checkpoint: 'latest', 'best', 'all', or a step.
+      split: of the task.
+      max_examples: decode only this many examples of each task, the first ones; None: all. The
+        scores of the targets are of as many rows, rounded up to whole batches.
+      batch_size: number of examples that are computed together; None: BATCH_SIZE of the config.
+      gin_bindings: changes of the config, as in ["MESH_DATA=1"].
+      decoding: keywords of `InteractiveModel.generate`, as in num_beams=4.
+
+    Returns:
+      The records that docs/run_folder.md describes. Of each checkpoint and task there is one of
+      kind 'teacher_forced', whose "metrics" are of the given targets ('neg_log_perplexity',
+      'accuracy'); if the task has metrics, one of kind 'generated' with their values; and if
+      several have, one with their 'average'. A score that is in `eval` already is not computed
+      again.
+
+    Raises:
+      UserError: there is no such run, task or checkpoint, an option is out of range, or the config
+        does not fit this machine.
+    """
+    folder = local_path(path, "path").absolute()
+    if not is_file(RunFolder(folder).config):
+        raise UserError(f"{path} is not the folder of a run: it has no config.gin")
+    config = _config_of_run(folder, gin_bindings).replace("data", split=split)
+    if task is not None:
+        config = config.replace("data", mixture_or_task_name=task)
+    trained = _prepare(folder, config, batch_size, decoding)
+    check_vocabularies_of_run(folder, config.data, lambda: _config_of_run(folder, ()))
+    return evaluate_checkpoints(trained, str(checkpoint), max_examples)
 
 
 def load(
@@ -67,15 +177,7 @@ def load(
             f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
             "config.json, and a T5X checkpoint a file named checkpoint"
         )
-    if batch_size is not None:
-        config = config.replace("run", batch_size=batch_size)
-    try:
-        trained = prepare_model(folder, config, decoding_config(config.data))
-    except MeshError as error:  # a process makes its virtual CPU devices once, for its first model
-        data = 1 if jax.default_backend() == "cpu" else None  # None: all there are
-        raise UserError(
-            f'{error}; give gin_bindings=["MESH_DATA={data}", "MESH_EXPERT=1", "MESH_MODEL=1"]'
-        ) from error
+    trained = _prepare(folder, config, batch_size, {})
     with jax.set_mesh(trained.mesh):
         if source is not None:
             return InteractiveModel(trained, source.load(trained.parameters))
@@ -84,9 +186,34 @@ def load(
         return InteractiveModel(trained, load_parameters(folder, trained.parameters, step))
 
 
+def _prepare(
+    folder: Path, config: Config, batch_size: int | None, decoding: dict[str, Any]
+) -> TrainedModel:
+    """The model on this machine's devices; raises UserError if it does not fit them."""
+    if batch_size is not None:
+        config = config.replace("run", batch_size=batch_size)
+    try:
+        return prepare_model(folder, config, decoding_config(config.data, **decoding))
+    except MeshError as error:  # a process makes its virtual CPU devices once, for its first model
+        data = 1 if jax.default_backend() == "cpu" else None  # None: all there are
+        raise UserError(
+            f'{error}; give gin_bindings=["MESH_DATA={data}", "MESH_EXPERT=1", "MESH_MODEL=1"]'
+        ) from error
+
+
+def _checked(gin_bindings: Sequence[str]) -> list[str]:
+    """Raises UserError if they are no list of texts."""
+    if isinstance(gin_bindings, str) or not all(isinstance(b, str) for b in gin_bindings):
+        raise UserError(
+            f"gin_bindings = {short_repr(gin_bindings)}: write a list of texts, as in "
+            '["MESH_DATA=1"]'
+        )
+    return list(gin_bindings)
+
+
 def _config_of_run(folder: Path, bindings: Sequence[str]) -> Config:
     file = str(RunFolder(folder).config)
-    return gin_config.read([file], bindings, unneeded=["MODEL_DIR"])
+    return gin_config.read([file], _checked(bindings), unneeded=["MODEL_DIR"])
 
 
 def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
@@ -94,7 +221,7 @@ def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
     file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
     name = str(file) if file else source.vocabulary
     files, own_bindings = gin_of_source(source, source.path, name)
-    config = gin_config.read(files, [*own_bindings, *bindings])
+    config = gin_config.read(files, [*own_bindings, *_checked(bindings)])
     if not file and config.data.vocabulary == name:
         warnings.warn(
             f"{source.folder} has no spiece.model, so VOCABULARY is {name!r}: check that the model "

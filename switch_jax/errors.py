@@ -9,6 +9,11 @@ from collections.abc import Sequence
 class UserError(Exception):
     """A problem that the user can fix: a name, a size, a path.
 
+        try:
+            model = switch_jax.load("runs/tuned")
+        except switch_jax.UserError as error:
+            print(error)  # there is no folder runs/tuned to take a model from: ...
+
     The message is one line: what is wrong, with the numbers, and what to write instead. The command
     line prints it without a stack trace and exits with `exit_code`. Line breaks and other
     unprintable characters in the message are escaped, as in 'a\\nb'.

@@ -1,7 +1,8 @@
-"""`switch_jax.load` and what it returns, against `switch_jax infer` and Hugging Face folders."""
+"""The functions of `switch_jax`, against the commands and Hugging Face folders."""
 
+import dataclasses
 import json
-import re
+import shutil
 import subprocess
 import sys
 
@@ -12,20 +13,37 @@ import switch_jax
 from gin import config as gin
 from switch_jax.cli import main
 from switch_jax.errors import UserError
-from tests.conversion.folders import (
-    REPOSITORY,
-    VOCABULARY,
-    convert,
-    with_vocabulary,
-    write_folder,
-)
+from switch_jax.run_folder import RunFolder
+from tests.conversion.folders import VOCABULARY, convert, with_vocabulary, write_folder
 from tests.conversion.t5x.checkpoints import t5x_tensors, write_checkpoint
 from tests.conversion.test_convert import WIDE, WIDE_TENSORS
+from tests.docs.pages import DOCS, blocks
 
 SMALL = ["MESH_DATA=1", "BATCH_SIZE=2", "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}"]
 TEXTS = ["Where is Paris?", "Who wrote it, and when <extra_id_0>?", "One."]
 TARGETS = ["In France.", "Nobody", "Two and three"]
 DECODING = {"num_beams": 3, "max_tokens": 5}
+# The examples of the docs, in their order.
+WHOLE, CONFIG, ASKING, ROUTING = blocks((DOCS / "python.md").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What the first two examples of the docs define, with a run of the second one's config.
+
+    It is shorter than there, and imports a module of tasks.
+    """
+    reading, train, rest = WHOLE.partition("switch_jax.train(config)\n")
+    names, folder = {}, tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(reading, names)  # noqa: S102
+        names["from_gin"] = names["config"]
+        exec(CONFIG, names)  # noqa: S102
+        config = names["config"].replace("run", train_steps=4, eval_steps=1)
+        names["config"] = dataclasses.replace(config, imports=("tests.cli.answers",))
+        exec(train + rest, names)  # noqa: S102
+    return {**names, "run": folder / "runs/small"}
 
 
 @pytest.fixture(scope="module")
@@ -170,24 +188,142 @@ def test_a_mesh_of_more_devices_than_the_process_has_leads_to_gin_bindings(run):
     assert followed.mesh.devices.size == 1
 
 
-def test_the_example_of_the_docs_runs(run, tmp_path, monkeypatch):
-    text = (REPOSITORY / "docs/evaluating.md").read_text()
-    (example,) = re.findall(r"^    import switch_jax\n(?:(?:    .*)?\n)*", text, re.MULTILINE)
+def test_the_examples_of_asking_run(run, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/tuned").symlink_to(run)
     monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(re.sub("^    ", "", example, flags=re.MULTILINE), names)  # noqa: S102
+    names = {"switch_jax": switch_jax}
+    exec(ASKING + ROUTING, names)  # noqa: S102
     assert isinstance(names["answers"][0], str) and names["scores"][0] < 0
 
 
-def test_the_import_loads_nothing_else():
+def test_a_config_from_gin_and_one_without(trained):
+    from_gin, config = trained["from_gin"], trained["config"]
+    assert isinstance(from_gin, switch_jax.Config)
+    assert from_gin.run == dataclasses.replace(
+        switch_jax.load_config("runs/demo_switch.gin").run, model_dir="runs/small", train_steps=200
+    )
+    assert (from_gin.model.num_experts, from_gin.imports) == (16, ())
+    assert isinstance(config.model, switch_jax.ModelConfig) and config.model.num_experts == 4
+    files = ["models/t5_base.gin", "runs/pretrain.gin"]
+    several = switch_jax.load_config(files, ["MODEL_DIR=x", "MIXTURE_OR_TASK_NAME=answers"])
+    assert (several.model.num_experts, several.data.mixture_or_task_name) == (0, "answers")
+
+
+def test_a_trained_run_is_that_of_the_command(trained, monkeypatch, capsys):
+    """It goes on with it: the config is read as it was, its module of tasks included."""
+    run, config = trained["run"], trained["config"]
+    assert RunFolder(run).checkpoint_steps() == [4]
+    monkeypatch.chdir(run.parents[1])
+    assert switch_jax.load_config(run / "config.gin") == config
+    assert main(["train", f"--gin_file={run / 'config.gin'}", "--dry_run"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing to do" in told and "->" not in told, "and nothing is changed"
+
+
+def _lines(folder):
+    return [json.loads(line) for line in (folder / "eval/metrics.jsonl").read_text().splitlines()]
+
+
+def test_evaluate_gives_what_eval_writes_and_prints(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    copy = tmp_path / "copy"
+    shutil.copytree(trained["run"], copy, ignore=shutil.ignore_patterns("eval"))
+    flags = ["--task=exact_answers", "--checkpoint=all", "--max_examples=3", "--max_tokens=4"]
+    flags += ["--batch_size=8", "--gin.GROUP_SIZE=64"]
+    assert main(["eval", str(copy), *flags]) == 0
+    table = capsys.readouterr().out
+
+    def evaluate(folder):
+        options = {"max_examples": 3, "max_tokens": 4, "batch_size": 8}
+        return switch_jax.evaluate(
+            folder, "exact_answers", "all", gin_bindings=["GROUP_SIZE=64"], **options
+        )
+
+    records = evaluate(trained["run"])
+    written = _lines(copy)
+    assert records == written and [r["kind"] for r in records] == ["teacher_forced", "generated"]
+    assert all(record in _lines(trained["run"]) for record in records)
+    for name, value in records[0]["metrics"].items():
+        (printed,) = [row[-1] for row in map(str.split, table.splitlines()) if row[-2] == name]
+        assert printed == f"{value:,.4g}"
+    assert evaluate(copy) == written == _lines(copy), "what eval has computed is found"
+    with monkeypatch.context() as patch:  # other data, which may have other scores
+        patch.setattr("seqio.utils._TFDS_DATA_DIR_OVERRIDE", str(tmp_path))
+        patch.setattr("switch_jax.inference.evaluate.CheckpointEvaluator.evaluate", _settings)
+        assert evaluate(copy) == [{"tfds_data_dir": str(tmp_path)}]
+
+
+def _settings(self, step, settings, log):
+    return [{"tfds_data_dir": settings["places"]["tfds_data_dir"]}]
+
+
+def test_bindings_change_a_run_that_was_trained_from_python(trained):
+    model = switch_jax.load(trained["run"], gin_bindings=["BATCH_SIZE=16", "GROUP_SIZE=128"])
+    assert (model.config.run.batch_size, model.config.model.group_size) == (16, 128)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s, run: s.load_config("none.gin"), "no gin file none.gin in "),
+        (lambda s, run: s.load_config([]), "no --gin_file: give one, for example "),
+        (
+            lambda s, run: s.load_config("runs/demo_switch.gin", "TRAIN_STEPS=3"),
+            "gin_bindings = 'TRAIN_STEPS=3': write a list of texts, as in ",
+        ),
+        (
+            lambda s, run: s.load_config("runs/demo_switch.gin", ["TRAIN_STEP=3"]),
+            "no gin file knows a macro TRAIN_STEP; did you mean TRAIN_STEPS",
+        ),
+        (lambda s, run: s.load(run, gin_bindings=[3]), "gin_bindings = [3]: write a list of texts"),
+        (lambda s, run: s.RunConfig("x", 0, 8), "train_steps = 0: it must be at least 1"),
+        (
+            lambda s, run: s.train("runs/demo_switch.gin"),
+            "config is of type str: make one with swi",
+        ),
+        (
+            lambda s, run: s.train(
+                dataclasses.replace(s.load_config("runs/demo_switch.gin"), imports=("no_tasks",))
+            ),
+            "cannot import 'no_tasks' (No module named 'no_tasks')",
+        ),
+        (lambda s, run: s.evaluate("none"), "none is not the folder of a run: it has no config.gi"),
+        (lambda s, run: s.evaluate(run, "exact_answer"), "did you mean exact_answers"),
+        (lambda s, run: s.evaluate(run, checkpoint=3), "has no checkpoint of step 3: there are 4"),
+        (lambda s, run: s.evaluate(run, checkpoint="new"), "checkpoint = 'new': write latest, b"),
+        (lambda s, run: s.evaluate(run, max_examples=0), "max_examples = 0: it must be at least 1"),
+        (lambda s, run: s.evaluate(run, batch_size=0), "batch_size = 0: it must be at least 1"),
+        (lambda s, run: s.evaluate(run, num_beams=0), "num_beams = 0: it must be at least 1"),
+        (lambda s, run: s.evaluate(run, split="tests"), "has no split 'tests': its splits are "),
+        (
+            lambda s, run: s.evaluate(run, gin_bindings=["MESH_DATA=16"]),
+            'give gin_bindings=["MESH_DATA=1", ',
+        ),
+    ],
+)
+def test_mistakes_of_configs_training_and_evaluating_are_one_line(call, message, trained):
+    with pytest.raises(switch_jax.UserError) as error:
+        call(switch_jax, trained["run"])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_import_and_the_config_load_nothing_else():
     program = (
         "import sys, switch_jax\n"
-        "print(sorted({'jax', 'numpy', 'tensorflow', 'gin', 'switch_jax.api'} & set(sys.modules)))"
+        "names = {'jax', 'numpy', 'tensorflow', 'gin', 'switch_jax.api'}\n"
+        "print(sorted(names & set(sys.modules)))\n"
+        "switch_jax.Config, switch_jax.RunConfig, switch_jax.UserError\n"
+        "print(sorted(names & set(sys.modules)))"
     )
     command = [sys.executable, "-c", program]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n[]\n"
+
+
+def test_its_names_are_there_and_no_others():
+    for name in switch_jax.__all__:
+        assert name in dir(switch_jax) and getattr(switch_jax, name) is not None
+    assert switch_jax.UserError is UserError
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):
         switch_jax.lode  # noqa: B018
 

@@ -22,11 +22,15 @@ from switch_jax.inference.trained_model import TrainedModel, decoding_config
 class InteractiveModel:
     """A model with its parameters on the devices; `switch_jax.load` returns one.
 
+        model = switch_jax.load("runs/tuned", batch_size=8)
+        model.generate(["Where is Paris?"], num_beams=4)  # as ["In France."]
+        model.score(["Where is Paris?"], ["In France."])  # as [-1.25]
+
     It gives what `switch_jax infer` gives for the same texts and the same batch size.
 
     Attributes:
       config: of the model; `config.run.batch_size` texts are computed together.
-      parameters: nested dict of arrays, on the mesh.
+      parameters: nested dict of float32 arrays, on the mesh.
       vocabularies: seqio's, of 'inputs' and 'targets'.
       mesh: the devices.
     """
@@ -61,6 +65,9 @@ class InteractiveModel:
 
         A program is compiled for each new combination of options, `seed` included, and kept.
 
+        Returns:
+          A text for each input, in their order.
+
         Raises:
           UserError: `inputs` is no list of texts, an option is out of range or contradicts another,
             or a batch does not fit in memory.
@@ -91,6 +98,9 @@ class InteractiveModel:
         Args:
           inputs, targets: two lists of the same length; a text that is longer than the config's
             lengths is cut off, with a warning.
+
+        Returns:
+          A number for each pair, in nats: the sum over the target's tokens.
 
         Raises:
           UserError: they are not two lists of the same length, or a batch does not fit in memory.

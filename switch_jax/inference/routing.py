@@ -33,6 +33,9 @@ READ = {
 class Routing:
     """The experts of the tokens of one stack; print it to read it.
 
+        routing = switch_jax.route(model, "some text")["encoder"]
+        collections.Counter(routing.experts[0, :, 0])  # tokens of each expert of the first router
+
     L tokens, N routers, k experts a token (1 in a Switch Transformer).
 
     Attributes:

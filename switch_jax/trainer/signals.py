@@ -30,6 +30,11 @@ _MEANINGS = {
 class Stopped(Exception):
     """The run was asked to stop. Its state is saved, and it continues when it is started again.
 
+        try:
+            switch_jax.train(config)
+        except switch_jax.Stopped as stopped:
+            sys.exit(stopped.exit_code)
+
     Attributes:
       exit_code: of the process: 75 after SIGTERM and SIGHUP, so that a launcher starts it again;
         130 after SIGINT.

@@ -64,9 +64,13 @@ def test_messages_have_what_is_written_in_them_and_dots_for_what_varies():
 
 
 def test_every_public_name_is_on_the_page_of_python():
-    page = (DOCS / "reference/python.md").read_text()
+    page, configs = ((DOCS / f"reference/{name}.md").read_text() for name in ("python", "configs"))
     for name in set(switch_jax.__all__) - {"__version__"}:
-        assert f"::: switch_jax.{name}\n" in page
+        if name.endswith("Config"):
+            assert f"`{name}`" in page.replace("switch_jax.", "")
+            assert f"::: switch_jax.config.{name}\n" in configs
+        else:
+            assert f"::: switch_jax.{name}\n" in page
 
 
 def test_the_page_of_exit_codes_has_those_of_the_code():
