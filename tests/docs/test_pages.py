@@ -92,6 +92,10 @@ def test_every_command_is_understood(page, capsys):
             pytest.fail(f"{line}: {capsys.readouterr().err}")
 
 
+def test_the_readme_is_read_in_two_minutes():
+    assert len(TEXTS["README.md"].splitlines()) <= 120
+
+
 def test_every_page_is_in_the_navigation():
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert set(navigation()) == pages
