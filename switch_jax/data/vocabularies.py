@@ -99,7 +99,7 @@ def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
         )
         raise storage_error(
             f"no SentencePiece model is found at {path} ({reason}): set VOCABULARY to the path of "
-            f"one, for example of a copy, or to {', '.join(map(repr, _NAMED))}",
+            "one on this machine, for example of a copy, or to 'byte'",
             error,
         ) from error
     return found
