@@ -5,8 +5,11 @@ place in the data, without being saved again.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from switch_jax.checkpointing.integrity import add_checksum, try_to_read, verify_checksum
 from switch_jax.files import atomic_write
@@ -35,9 +38,9 @@ def newest_notes(file: Path, step: int, saved: dict[str, Any]) -> dict[str, Any]
 
     amended, damage = try_to_read(read)
     if damage is not None and is_first():
-        print(
+        tqdm.write(  # above a progress bar, if there is one
             f"{file} is damaged ({damage}): the checkpoint of step {step} is used with the "
-            "notes saved in it, so batches that a rollback skipped are read again",
-            flush=True,
+            "notes saved in it, so batches that a rollback skipped are read again"
         )
+        sys.stdout.flush()
     return saved if amended is None or damage is not None else amended

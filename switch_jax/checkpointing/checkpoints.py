@@ -1,6 +1,7 @@
 """Checkpoints of one run: asynchronous, the newest few kept, restored onto any mesh."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 from orbax.checkpoint import v1 as ocp
+from tqdm import tqdm
 
 from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.amended_notes import newest_notes, write_amended_notes
@@ -298,8 +300,7 @@ def _write_on_first(path: Path, write: Callable[[], Any]) -> None:
 
 
 def _print_damaged(step: int | str, damage: str, place: Path, consequence: str = "") -> None:
-    print(
-        f"the checkpoint of step {step} is damaged ({damage}): it was moved to {place}"
-        f"{consequence}",
-        flush=True,
+    tqdm.write(  # above a progress bar, if there is one
+        f"the checkpoint of step {step} is damaged ({damage}): it was moved to {place}{consequence}"
     )
+    sys.stdout.flush()

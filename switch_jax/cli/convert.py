@@ -180,8 +180,8 @@ def _model_bindings(architecture: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def progress_bar(size: int) -> Iterator[Callable[[int], object]]:
-    """A bar of the bytes that are written."""
+    """A bar of the bytes that are written, on a terminal."""
     from tqdm import tqdm
 
-    with tqdm(total=size, unit="B", unit_scale=True) as bar:
+    with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
         yield bar.update

@@ -122,15 +122,17 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
         output = ResumableOutput(args.output, part_size, _description(args, model, step))
-    with jax.set_mesh(model.mesh), tqdm(unit=" examples", disable=not is_first()) as progress:
+    # On a terminal, from the first result on; answers on standard output show the progress.
+    no_bar = None if is_first() and args.output else True
+    num_done = num_cut = 0
+    with jax.set_mesh(model.mesh), tqdm(unit=" examples", delay=1e-3, disable=no_bar) as progress:
         predictor = Predictor(model)
         parameters = load_parameters(model.model_dir, model.parameters, step)
-        num_cut = 0
 
         def compute(
             chunk: Sequence[infer.InferenceExample], first_id: int
         ) -> Iterator[dict[str, Any]]:
-            nonlocal num_cut
+            nonlocal num_done, num_cut
             if args.score:
                 results = infer.scores(predictor, parameters, chunk, first_id)
             else:
@@ -138,6 +140,7 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
                 results = infer.predictions(predictor, parameters, chunk, vocabulary, first_id)
             for result in results:
                 progress.update()
+                num_done += 1
                 num_cut += "cut" in result
                 yield result
 
@@ -147,7 +150,7 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
             _print(examples, batch_size, compute, is_first())
     if is_first() and num_cut:
         print(
-            f"{num_cut} of {progress.n} examples are longer than TASK_FEATURE_LENGTHS = "
+            f"{num_cut} of {num_done} examples are longer than TASK_FEATURE_LENGTHS = "
             f'{dict(data.task_feature_lengths)} and cut off: "cut" has the tokens left out',
             file=sys.stderr,
         )

@@ -136,7 +136,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     training.check_new(output)
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)
-    text = list(tqdm(lines, desc=f"reading {name}", unit=" lines"))
+    text = list(tqdm(lines, desc=f"reading {name}", unit=" lines", disable=None))
     print(f"training {args.size} pieces on {sum(map(len, text))} characters")
     training.write(training.train(text, args.size, args.byte_fallback), output)
     print(

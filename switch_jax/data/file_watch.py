@@ -2,6 +2,8 @@
 
 import sys
 
+from tqdm import tqdm
+
 from switch_jax.data.reading import tensorflow_message
 from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import UserError, storage_error
@@ -44,10 +46,9 @@ class FileWatch:
             )
         if now.mtime_nsec != modified and path not in self._warned:
             self._warned.add(path)
-            print(
+            tqdm.write(  # above a progress bar, if there is one
                 f"{self._task}: {path} was rewritten during the run, with the same size: the run "
                 "continues with its new content",
                 file=sys.stderr,
-                flush=True,
             )
         return size

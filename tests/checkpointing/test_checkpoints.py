@@ -3,6 +3,7 @@
 import functools
 import gc
 import logging
+import re
 import shutil
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from tqdm import tqdm
 
 from switch_jax.checkpointing import Checkpoints, load_parameters
 from switch_jax.config import MeshConfig
@@ -357,9 +359,12 @@ def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, t
     shutil.copytree(two, folder)
     _refuse(folder / "checkpoints" / "1")
     checkpoints = Checkpoints(RunFolder(folder), 3)
-    _assert_is(checkpoints.restore(ABSTRACT()), 2)
+    with tqdm(total=2):
+        _assert_is(checkpoints.restore(ABSTRACT()), 2)
     (place,) = (folder / "damaged").iterdir()
-    (said,) = capsys.readouterr().out.splitlines()
+    printed, bars = capsys.readouterr()
+    (said,) = printed.splitlines()
+    assert re.search(r"\r +\r", bars), "the bar is wiped away for the line"
     assert said.startswith("the checkpoint of step 1 is damaged (")
     assert said.endswith(f"): it was moved to {place}")
     checkpoints.close()

@@ -2,9 +2,11 @@
 
 import gzip
 import os
+import re
 
 import pytest
 import seqio
+from tqdm import tqdm
 
 from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.position import Cursor
@@ -69,3 +71,15 @@ def test_a_file_that_is_rewritten_is_reported_once(tmp_path, capsys):
     reported = capsys.readouterr().err
     assert reported.count("\n") == 1
     assert reported.startswith(f"changing: {file} was rewritten during the run, with the same size")
+
+
+def test_a_progress_bar_is_wiped_away_for_the_report(tmp_path, capsys):
+    file = tmp_path / "numbers.txt"
+    file.write_text(TEXT)
+    watch = FileWatch("changing")
+    watch.size(str(file))
+    os.utime(file, (1, 1))
+    with tqdm(total=2):
+        watch.size(str(file))
+    bar, reported, bar_again = re.split("(changing: .*\n)", capsys.readouterr().err)
+    assert re.search(r"0/2 .*\r +\r$", bar) and "0/2" in bar_again
