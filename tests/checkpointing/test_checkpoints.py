@@ -358,8 +358,8 @@ def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, t
     folder = tmp_path / "run"
     shutil.copytree(two, folder)
     _refuse(folder / "checkpoints" / "1")
-    checkpoints = Checkpoints(RunFolder(folder), 3)
     with tqdm(total=2):
+        checkpoints = Checkpoints(RunFolder(folder), 3)
         _assert_is(checkpoints.restore(ABSTRACT()), 2)
     (place,) = (folder / "damaged").iterdir()
     printed, bars = capsys.readouterr()

@@ -254,19 +254,18 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
 
 def test_infer_has_a_bar_on_a_terminal_from_the_first_result_on(run, tmp_path, capsys, monkeypatch):
     (tmp_path / "in.txt").write_text(QUESTIONS[0])
-    output = f"--output={tmp_path / 'out.jsonl'}"
     infer = ["infer", str(run), "--max_tokens=2"]
     piped = io.BytesIO(QUESTIONS[0].encode())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     for arguments, bar in (
-        ([f"--input={tmp_path / 'none'}", output], False),
+        ([f"--input={tmp_path / 'none'}", f"--output={tmp_path / 'none.jsonl'}"], False),
         (["--input=-"], False),  # the answers may be on the terminal, too
-        ([f"--input={tmp_path / 'in.txt'}", output], True),
+        ([f"--input={tmp_path / 'in.txt'}", f"--output={tmp_path / 'out.jsonl'}"], True),
     ):
         main([*infer, *arguments])
         shown = capsys.readouterr().err
-        assert ("1 examples" in shown) == bar and "0 examples" not in shown
+        assert ("\r1 examples" in shown) == bar and "\r0 examples" not in shown
 
 
 def test_infer_says_which_texts_are_cut_off(run, tmp_path, monkeypatch, capsys):
