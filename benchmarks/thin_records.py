@@ -57,7 +57,7 @@ def main() -> None:
             thin(run, target, args.step_ms)
         except UserError as error:
             parser.error(str(error))
-        print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*')) / 1000:.0f} KB")
+        print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*.*')) / 1000:.0f} KB")
 
 
 def thin(run: Path, target: Path, step_ms: float | None = None) -> None:

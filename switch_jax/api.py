@@ -13,7 +13,7 @@ import jax
 
 from switch_jax import imports
 from switch_jax.checkpointing import chosen_step, load_parameters
-from switch_jax.cli import gin_config
+from switch_jax.cli import gin_config, multihost
 from switch_jax.cli.convert import gin_of_source
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
@@ -30,6 +30,7 @@ from switch_jax.inference.trained_model import TrainedModel, decoding_config, pr
 from switch_jax.partitioning.mesh import MeshError
 from switch_jax.paths import is_file, local_path, no_model_there
 from switch_jax.run_folder import RunFolder
+from switch_jax.runtime.processes import run_on_all
 from switch_jax.trainer.status_file import record_early_failure
 from switch_jax.trainer.train import train as train_run
 
@@ -68,7 +69,7 @@ def train(config: Config, *, change_task: bool = False) -> None:
 
     It prints and writes what `switch_jax train` does: `config.run.model_dir` has the checkpoints
     and the records. With several processes, which `jax.distributed.initialize` has connected, all
-    of them call this.
+    of them call this, with the same config.
 
     Args:
       config: of the run; the modules in `config.imports` are imported.
@@ -84,10 +85,15 @@ def train(config: Config, *, change_task: bool = False) -> None:
             f"config is of type {type(config).__name__}: make one with switch_jax.load_config or "
             "switch_jax.Config"
         )
-    for module in config.imports:
-        imports.import_module(module)
+
+    def read() -> Config:
+        for module in config.imports:
+            imports.import_module(module)
+        return with_teacher(config, [])
+
     with record_early_failure(config.run.model_dir):
-        train_run(with_teacher(config, []), change_task=change_task)
+        whole = run_on_all(read) if multihost.joined() else read()
+        train_run(whole, change_task=change_task)
 
 
 def evaluate(

@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--subnetwork", metavar="NAME", help="subnetwork of the hosts")
     add("--internal_ips", action="store_true", help="hosts without addresses on the internet")
+    add(
+        "--change_task",
+        action="store_true",
+        help="as of `switch_jax train`: go on with the run in MODEL_DIR on another task",
+    )
     add("--dry_run", action="store_true", help="print the commands and run nothing")
     add("--skip_plan", action="store_true", help="do not check that the training step fits")
     add(
@@ -143,7 +148,8 @@ def _in_image(file: str) -> str:
 
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:
-    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args)]
+    change_task = ["--change_task"] if args.change_task else []
+    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *change_task]
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -103,7 +103,7 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
 def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:
     try:
         return next(in_order(task, config), None)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # of a step, while the graph of the steps is made
         raise storage_error(

@@ -23,16 +23,18 @@ def data_locations() -> dict[str, Any]:
     """Where seqio looks for data, as JSON: the data that is read depends on it.
 
     Raises:
-      UserError: $TFDS_DATA_DIR cannot be a folder.
+      UserError: one of them cannot be a folder.
     """
 
-    def absolute(folder: str) -> str:
-        return folder if "://" in folder else os.path.abspath(home_path(folder, "TFDS_DATA_DIR"))
+    def absolute(folder: str, what: str) -> str:
+        return folder if "://" in folder else os.path.abspath(home_path(folder, what))
 
     tfds_dir = seqio_internals.tfds_data_dir() or os.environ.get("TFDS_DATA_DIR")
     return {
-        "tfds_data_dir": tfds_dir and absolute(tfds_dir),
-        "seqio_additional_cache_dirs": list(map(absolute, seqio.get_global_cache_dirs())),
+        "tfds_data_dir": tfds_dir and absolute(tfds_dir, "TFDS_DATA_DIR"),
+        "seqio_additional_cache_dirs": [
+            absolute(folder, "a folder of cached tasks") for folder in seqio.get_global_cache_dirs()
+        ],
     }
 
 

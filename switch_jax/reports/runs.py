@@ -258,13 +258,19 @@ def _origin(
     if not path.name.isdecimal():
         return None
     folder, step = path.parent.parent, int(path.name)
-    if not folder.is_dir():  # both runs may have been moved
+    is_moved = not folder.is_dir()
+    if is_moved:  # perhaps with this run
         folder = run_folder.parent / folder.name
-    if str(folder) in later:  # its folder is by now of a run that came from this one
+    if str(folder) in (
+        *later,
+        str(run_folder),
+    ):  # its folder is by now of a run that came from this one
         return Origin(folder.name, step, None)
     try:
         run = _read_run(folder, (*later, str(folder)))
     except UserError:
+        return Origin(folder.name, step, None)
+    if is_moved and run.last_step < step:  # another run of this name
         return Origin(folder.name, step, None)
     return Origin(run.name, step, run)
 

@@ -14,7 +14,7 @@ from switch_jax.reports.comparison import (
 from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, own_held_out, own_task
 from switch_jax.reports.runs import Run, Series
-from switch_jax.run_folder import config_values
+from switch_jax.run_folder import config_values, value_of
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = list[tuple[str, list[str]]]
@@ -183,12 +183,20 @@ def facts_table(runs: Sequence[Run]) -> Rows:
 
 
 def config_differences(runs: Sequence[Run]) -> Rows:
-    """The macros and parameters whose values differ between the runs; MODEL_DIR is left out."""
+    """The fields, as "ModelConfig.num_experts", whose values differ between the runs.
+
+    Left out are the folders, and fields that only some have, as those of other versions.
+    """
     texts = [config_values(run.config) for run in runs]
     known = [text for text in texts if text]
-    names = sorted({name for text in known for name in text} - {"MODEL_DIR"})
-    differing = [name for name in names if len({text.get(name) for text in known}) > 1]
-    return [(name, [text.get(name, "") for text in texts]) for name in differing]
+    if not known:
+        return []
+    fields = {name for name in set.intersection(*map(set, known)) if "." in name}
+    rows = [
+        (name, [value_of(name, text) if text else "" for text in texts])
+        for name in sorted(fields - {"RunConfig.model_dir"})
+    ]
+    return [(name, values) for name, values in rows if len({*values} - {""}) > 1]
 
 
 def text_table(head: Sequence[str], rows: Rows) -> str:

@@ -54,7 +54,8 @@ def check_same_task(before: str, after: str, model_dir: str) -> None:
         if trained != wanted:
             raise UserError(
                 f"the run in {model_dir} trains on {trained}, and this start on {wanted}: take "
-                "another MODEL_DIR for a new run, or add --change_task to go on with other data"
+                "another MODEL_DIR for a new run, or to go on with other data add --change_task "
+                "(change_task=True in Python)"
             )
 
 

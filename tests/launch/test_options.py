@@ -207,8 +207,10 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
         "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption",
         "--tfds_data_dir=gs://my-bucket/tfds",
     ]
-    assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
-    assert "TFDS" not in capsys.readouterr().err
+    assert main(["launch", *flags, "--gin_file=mine.gin", "--change_task"]) == 0
+    commands, messages = capsys.readouterr()
+    assert "TFDS" not in messages
+    assert "--change_task" in commands  # of the run on the hosts
 
 
 def test_each_file_is_copied_to_its_folder_and_nothing_that_is_installed(

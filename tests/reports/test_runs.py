@@ -201,10 +201,20 @@ def test_an_origin_that_is_no_run_is_named_as_far_as_it_is_known(tmp_path):
 def test_an_origin_that_was_moved_with_its_run_is_found(tmp_path):
     (tmp_path / "old").mkdir()
     pretrained, tuned = (write(tmp_path / "old" / name, [train(1, -5.0)]) for name in "ab")
-    from_checkpoint(tuned, pretrained / "checkpoints" / "20")
+    from_checkpoint(tuned, pretrained / "checkpoints" / "1")
     (tmp_path / "old").rename(tmp_path / "new")
     origin = read_run(tmp_path / "new" / "b").origin
     assert (origin.name, origin.run.folder) == ("a", str(tmp_path / "new" / "a"))
+
+
+@pytest.mark.parametrize("case", ["itself", "another run of the name"])
+def test_a_run_beside_it_that_is_not_its_origin_is_not_taken_for_it(tmp_path, case):
+    run = write(tmp_path / "a", [train(1, -5.0)])
+    if case == "another run of the name":
+        write(tmp_path / "b", [train(10, -5.0)])
+    name = "a" if case == "itself" else "b"
+    origin = read_run(from_checkpoint(run, f"/gone/{name}/checkpoints/30")).origin
+    assert (origin.name, origin.step, origin.run) == (name, 30, None)
 
 
 def test_runs_that_name_each_other_as_their_origin_are_read(tmp_path):

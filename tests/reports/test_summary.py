@@ -30,12 +30,12 @@ def test_what_a_run_does_not_state_is_reported_from_what_it_had_not():
 
 def test_only_the_values_of_the_configs_that_differ_have_a_row():
     texts = [
-        "A = 1\nB = \\\n    2\nMODEL_DIR = 'x'\n",
-        "A = 1\nB = 3\nMODEL_DIR = 'y'\nC = 4\n",
+        "A = 1\nM.a = %A\nM.b = \\\n    2\nM.c = 1\nRunConfig.model_dir = 'x'\n",
+        "M.a = 1\nM.b = 3\nM.c = %C\nC = 4\nM.new = 5\nRunConfig.model_dir = 'y'\n",
         "",
     ]
     runs = [dataclasses.replace(DENSE, config=text) for text in texts]
-    assert summary.config_differences(runs) == [("B", ["2", "3", ""]), ("C", ["", "4", ""])]
+    assert summary.config_differences(runs) == [("M.b", ["2", "3", ""]), ("M.c", ["1", "4", ""])]
     assert summary.config_differences(runs[:1]) == []
 
 

@@ -119,7 +119,7 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
             "data",
             {"mixture_or_task_name": "factbook_span_corruption"},
             r"the run in .* trains on tiny_copy, and this start on factbook_span_corruption: take "
-            r"another MODEL_DIR for a new run, or add --change_task",
+            r"another MODEL_DIR for a new run, or to go on with other data add --change_task",
         ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
         ("optimizer", {"optimizer": "adamw"}, "with OPTIMIZER = 'adafactor', and .* 'adamw'"),
