@@ -175,9 +175,7 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
 
 
 def test_other_parameters_to_train_are_refused_in_a_run_that_is_under_way(tuned, pretrained):
-    message = (
-        r"step 2 .* does not fit: the run has .*\.trained_parameters = 'expert', and this start"
-    )
+    message = r"step 2 .* does not fit: the run has TRAINED_PARAMETERS = 'expert', and this start"
     with pytest.raises(UserError, match=message):
         _train(tuned[0], 9, pretrained[0], OTHERS)
 
