@@ -75,7 +75,7 @@ ON_CORE = $(if $(PINS),taskset --cpu-list $(1))
 PINS := $(shell taskset --cpu-list 0 true 2>/dev/null && taskset --cpu-list 1 true 2>/dev/null && echo yes)
 
 SEEDS := 0 1 2
-downstream: setup  ## what a small Switch and its dense twin know, over three seeds: 40 minutes on two cores, resumable
+downstream: setup  ## what a small Switch and its dense twin know, over three seeds: 50 minutes on two cores, resumable
 	@$(MAKE) --no-print-directory --jobs=2 downstream-t5 downstream-switch
 	@echo "downstream: writing runs/downstream/report.html"
 	@$(BIN)/switch_jax report --output runs/downstream/report.html \
