@@ -118,7 +118,7 @@ def evaluate(
       checkpoint: 'latest', 'best', 'all', or a step.
       split: of the task.
       max_examples: decode only this many examples of each task, the first ones; None: all. The
-        targets are scored on as many rows, which hold several examples each if PACK is True.
+        targets are scored on this many rows. With PACK a row holds several examples.
       batch_size: number of examples that are computed together; None: BATCH_SIZE of the config.
       gin_bindings: changes of the config, as in ["MESH_DATA=1"].
       decoding: keywords of `InteractiveModel.generate`, as in num_beams=4.

@@ -4,7 +4,7 @@ tasks/data/README.md has the source and the licence of each corpus. The larger o
 `large_english_span_corruption`, is not shipped: `tasks/data/build_large_english.py` builds it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import seqio
@@ -28,34 +28,24 @@ def read_lines(path: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TextLineDataset(path, compression_type="GZIP")
 
 
-def add_task(
-    name: str,
-    source: seqio.DataSource,
-    vocabulary: seqio.Vocabulary = VOCABULARY,
-    span_corruption: Callable[..., tf.data.Dataset] = t5.data.preprocessors.span_corruption,
+def add_task_of_lines(
+    name: str, files: Mapping[str, str], vocabulary: seqio.Vocabulary = VOCABULARY
 ) -> None:
-    """Registers span corruption of a source of texts."""
+    """Registers span corruption of gzipped text, a passage a line; `files` by split."""
     seqio.TaskRegistry.add(
         name,
-        source=source,
+        source=seqio.FileDataSource(read_lines, files),
         # As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
         preprocessors=[
             as_targets,
             seqio.preprocessors.tokenize,
             seqio.CacheDatasetPlaceholder(),
-            span_corruption,
+            t5.data.preprocessors.span_corruption,
             seqio.preprocessors.append_eos_after_trim,
         ],
         output_features=features(vocabulary),
         metric_fns=[],
     )
-
-
-def add_task_of_lines(
-    name: str, files: Mapping[str, str], vocabulary: seqio.Vocabulary = VOCABULARY
-) -> None:
-    """Registers span corruption of gzipped text, a passage a line; `files` by split."""
-    add_task(name, seqio.FileDataSource(read_lines, files), vocabulary)
 
 
 SPLITS = ("train", "validation")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import seqio
 import tensorflow as tf
 
-from switch_jax.tasks.building_blocks import features
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features
 from switch_jax.tasks.english import DATA, VOCABULARY
 
 # By field of the Factbook: the question about a country.
@@ -74,11 +74,7 @@ def facts_dataset(split: str, shuffle_files: bool, seed: int | None = None) -> t
 seqio.TaskRegistry.add(
     "factbook_facts",
     source=seqio.FunctionDataSource(facts_dataset, splits=("train",)),
-    preprocessors=[
-        seqio.preprocessors.tokenize,
-        seqio.CacheDatasetPlaceholder(),
-        seqio.preprocessors.append_eos_after_trim,
-    ],
+    preprocessors=[*TEXT_TO_TEXT],
     output_features=features(VOCABULARY),
     metric_fns=[],
 )

@@ -261,10 +261,8 @@ def _origin(
     is_moved = not folder.is_dir()
     if is_moved:  # perhaps with this run
         folder = run_folder.parent / folder.name
-    if str(folder) in (
-        *later,
-        str(run_folder),
-    ):  # its folder is by now of a run that came from this one
+    # Its folder may by now be of a run that came from this one.
+    if str(folder) in (*later, str(run_folder)):
         return Origin(folder.name, step, None)
     try:
         run = _read_run(folder, (*later, str(folder)))

@@ -32,9 +32,9 @@ def config_changes(before: str, after: str) -> list[str]:
     return [
         f"{name} {old[name]} -> {value}"
         for name, value in new.items()
+        # One may have a macro, and the other its value.
         if old.get(name, value) != value
-        and value_of(name, old)
-        != value_of(name, new)  # one may have a macro, and the other its value
+        and value_of(name, old) != value_of(name, new)
         and name != "MODEL_DIR"
     ]
 
