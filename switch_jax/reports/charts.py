@@ -12,7 +12,7 @@ from switch_jax.reports.configurations import Configuration, is_study, runs_of
 from switch_jax.reports.curves import STEPS, XAxis, curve_chart, curves, focus, time_axis
 from switch_jax.reports.downstream import Downstream
 from switch_jax.reports.figures import GREY, Chart, Line, draw_lines, draw_load, shades, short
-from switch_jax.reports.held_out import QUALITY, held_out
+from switch_jax.reports.held_out import QUALITY, own_held_out
 from switch_jax.reports.held_out_charts import QUALITY_LABEL, held_out_charts, quality
 from switch_jax.reports.runs import RouterLayer, Run
 from switch_jax.units import percent
@@ -74,7 +74,7 @@ def main_charts(
         *downstream_charts.over_steps(found, downstream)[:1],
         *task_charts.by_task(found)[:2],
     ]
-    if any(held_out(run, task) for run in runs):
+    if any(own_held_out(run, task) for run in runs):
         charts += [quality(found, task, axis) for axis in (STEPS, time_axis(found))]
     if any(len(run.train) for run in runs):
         charts.append(_training(found, STEPS))

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import os
 import re
+import zlib
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
-from switch_jax.reports.figures import colours
+from switch_jax.reports.figures import COLOURS
 from switch_jax.reports.runs import Run, Series
 
 # Bindings of config.gin and facts of run.json in which two seeds of a configuration differ.
@@ -73,12 +74,9 @@ def group_runs(runs: Sequence[Run]) -> list[Configuration]:
             name if names.count(name) == 1 else group[0].name
             for name, group in zip(names, groups, strict=True)
         ]
-        # By the names and not the order of the command line, so that a run keeps its colour.
-        by_name = sorted(range(len(groups)), key=lambda i: (labels[i], groups[i][0].folder))
-        colour_of = dict(zip(by_name, colours(len(groups)), strict=True))
         return [
-            Configuration(label, colour_of[i], tuple(group))
-            for i, (label, group) in enumerate(zip(labels, groups, strict=True))
+            Configuration(label, colour, tuple(group))
+            for label, colour, group in zip(labels, _colours_of_names(labels), groups, strict=True)
         ]
     groups.sort(key=lambda group: (_experts(group), group[0].facts.get("parameters", 0)))
     dense = [group for group in groups if not _experts(group)]
@@ -108,6 +106,24 @@ def runs_of(found: Sequence[Configuration]) -> list[Run]:
 def colours_of_runs(found: Sequence[Configuration]) -> list[str]:
     """The colour of each run, in the order of the configurations."""
     return [configuration.colour for configuration in found for _ in configuration.runs]
+
+
+def _colours_of_names(names: Sequence[str]) -> list[str]:
+    """A colour for each name, most often the same whatever other names there are.
+
+    The name chooses it. Where two names choose the same one, the first in the alphabet gets it, and
+    the other one takes the next that is free.
+    """
+    taken: list[int] = []
+    colour_of = {}
+    for i in sorted(range(len(names)), key=lambda i: names[i]):
+        first = zlib.crc32(names[i].encode())
+        if len(taken) == len(COLOURS):  # more names than colours: each may come again
+            taken.clear()
+        free = (n % len(COLOURS) for n in range(first, first + len(COLOURS)))
+        taken.append(next(n for n in free if n not in taken))
+        colour_of[i] = COLOURS[taken[-1]]
+    return [colour_of[i] for i in range(len(names))]
 
 
 def _differ_in_experts(groups: Sequence[Sequence[Run]]) -> bool:

@@ -313,11 +313,6 @@ def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
     return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
 
 
-def colours(number: int) -> list[str]:
-    """One colour per run, the same everywhere."""
-    return [COLOURS[i % len(COLOURS)] for i in range(number)]
-
-
 def short(name: str) -> str:
     """A name that fits beside a chart."""
     return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"

@@ -1,4 +1,5 @@
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -136,12 +137,26 @@ def test_the_label_is_what_the_names_begin_with(names, label):
     assert grouped(runs) == [(label, list(names))]
 
 
+def colours_of(names):
+    found = configurations.group_runs([run(name, 8, POINTS) for name in names])
+    return {c.label: c.colour for c in found}
+
+
 def test_a_run_keeps_its_colour_whatever_the_order_of_the_command_line():
-    runs = [run(name, 8, POINTS) for name in ("c", "a", "b")]
-    colours = [
-        {c.label: c.colour for c in configurations.group_runs(some)} for some in (runs, runs[::-1])
-    ]
-    assert colours[0] == colours[1] and len(set(colours[0].values())) == 3
+    colours = colours_of(["c", "a", "b"])
+    assert colours == colours_of(["b", "a", "c"]) and len(set(colours.values())) == 3
+
+
+def test_a_run_keeps_its_colour_when_one_is_added_that_chooses_another():
+    before, after = colours_of(["dense", "switch"]), colours_of(["base", "dense", "switch"])
+    assert before.items() < after.items()
+
+
+def test_seven_runs_have_seven_colours_and_more_have_them_again():
+    assert len(set(colours_of("abcdefg").values())) == 7
+    assert Counter(colours_of("abcdefghijklmn").values()) == dict.fromkeys(
+        colours_of("abcdefg").values(), 2
+    )
 
 
 def test_a_study_is_in_the_order_of_experts_with_a_colour_for_each():

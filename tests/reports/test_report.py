@@ -372,6 +372,8 @@ def test_the_picture_has_upstream_and_scores_first(make_tunings):
     charts = main_charts(group_runs(found), None, read_downstream(found))
     titles = [chart.title for chart in charts]
     assert titles[:2] == ["qa against upstream quality", "qa: average"]
+    # Each fine-tuned run has its own held-out task: the page has their curves, and so the picture.
+    assert "Held-out quality against steps" in titles
 
 
 @pytest.mark.parametrize("output", ["report", "report.png"])
