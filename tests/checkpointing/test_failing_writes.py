@@ -12,7 +12,7 @@ import pytest
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.errors import TransientError, UserError
 from switch_jax.run_folder import RunFolder
-from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
+from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
 
 
 def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
@@ -36,16 +36,16 @@ sys.path.insert(0, sys.argv[2])
 import tests.conftest  # eight devices
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.errors import UserError
-from tests.checkpointing.test_checkpoints import ABSTRACT, _assert_is, _notes, _saved, _state
+from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
 
 folder = Path(sys.argv[1])
-checkpoints = _saved(folder, [1])
+checkpoints = save_steps(folder, [1])
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 {break_it}
 for attempt in range(2):
     try:
-        checkpoints.save(2, _state(2), _notes(2), None)
+        checkpoints.save(2, state_of(2), notes_of(2), None)
         checkpoints.wait()
         print("written")
     except UserError as error:
@@ -58,13 +58,13 @@ except UserError as error:
 print("end", flush=True)
 """
 RESTORE = """
-_assert_is(checkpoints.restore(ABSTRACT()), 1)
+assert_is(checkpoints.restore(ABSTRACT()), 1)
 assert checkpoints.steps() == [1]
 """
 SAVE_AGAIN = """
-checkpoints.save(2, _state(2), _notes(2), None)
+checkpoints.save(2, state_of(2), notes_of(2), None)
 checkpoints.wait()
-_assert_is(checkpoints.restore(ABSTRACT()), 2)
+assert_is(checkpoints.restore(ABSTRACT()), 2)
 """
 
 
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_written_is_reported_and_the_checkpoint_before_it_
     for line in lines:
         assert line.startswith(f"checkpoints cannot be written to {tmp_path}/checkpoints: ")
         assert "File too large" in line and line.endswith("what was saved before is still there")
-    _assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 2)
+    assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 2)
 
 
 def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
@@ -105,7 +105,7 @@ def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
         assert "Not a directory" in line
     (tmp_path / "checkpoints").unlink()
     (tmp_path / "away").rename(tmp_path / "checkpoints")
-    _assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
+    assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
 
 
 def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(tmp_path):
@@ -115,15 +115,15 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(tmp_path):
     try:
         lines, _ = _fail(tmp_path, "", RESTORE)
         assert len(lines) == 2 and all("No space left on device" in line for line in lines)
-        _assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
+        assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def test_notes_that_cannot_be_amended_are_reported(tmp_path):
-    checkpoints = _saved(tmp_path, [1])
+    checkpoints = save_steps(tmp_path, [1])
     (tmp_path / "amended").touch()
     with pytest.raises(UserError, match=r"amended/1.json cannot be written: (Not|File)"):
         checkpoints.amend(1, {})
     with pytest.raises(UserError, match=r"amended/2.json cannot be written: Not a directory"):
-        checkpoints.save(2, _state(2), _notes(2), None)
+        checkpoints.save(2, state_of(2), notes_of(2), None)
