@@ -273,22 +273,30 @@ def batch_hash(batch: Batch) -> jax.Array:
     return mixed(batch["encoder_input_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
 
 
-def make_eval_step(model: ModelConfig, is_content: np.ndarray) -> Callable[[Any, Batch], EvalSums]:
+def make_eval_step(
+    model: ModelConfig, is_content: np.ndarray, num_microbatches: int = 1
+) -> Callable[[Any, Batch], EvalSums]:
     """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens.
 
     Args:
       model: its config.
       is_content: bool [V'], V' <= V, by token id; ids beyond V' are never a target.
+      num_microbatches: parts that are computed one after another, for less memory at once.
     """
 
-    def eval_step(parameters: Any, batch: Batch) -> EvalSums:
+    def of_part(parameters: Any, batch: Batch) -> EvalSums:
         output, all_targets = _forward(model, parameters, batch, deterministic=True, key=None)
         targets = batch["decoder_target_tokens"]
         weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
         content = token_sums(output.logits, targets, weights)
         return EvalSums(all_targets, content, _routed(output, batch))
 
-    return eval_step
+    def eval_step(parameters: Any, batch: Batch) -> EvalSums:
+        parts = split([model], batch, num_microbatches)
+        sums = jax.lax.map(functools.partial(of_part, parameters), parts)
+        return jax.tree.map(lambda x: x.sum(axis=0), sums)  # [parts] -> scalar
+
+    return of_part if num_microbatches == 1 else eval_step
 
 
 def _routed(output: Output, batch: Batch) -> RoutedTokens | None:

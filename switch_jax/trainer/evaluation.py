@@ -64,7 +64,7 @@ class Evaluation:
         """Compiles.
 
         Args:
-          config: the run; its data are not read.
+          config: the run; its data are not read. A batch is computed in its microbatches.
           mesh: the devices.
           parameters: `ShapeDtypeStruct`s on the mesh.
           opened: the tasks that are evaluated.
@@ -74,9 +74,11 @@ class Evaluation:
         self._mesh = mesh
         # Every host reads the sums.
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
-        step = jax.jit(make_eval_step(config.model, is_content), out_shardings=replicated(mesh))
-        shapes = abstract_batch(config, mesh)
-        self._step = step.lower(parameters, shapes).compile()
+        step = make_eval_step(config.model, is_content, config.run.num_microbatches)
+        lowered = jax.jit(step, out_shardings=replicated(mesh)).lower(
+            parameters, abstract_batch(config, mesh)
+        )
+        self._step = lowered.compile()
 
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task, and with several tasks also "all", their mean over all tokens."""

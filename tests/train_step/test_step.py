@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -160,6 +161,23 @@ def test_evaluation_counts_the_tokens_without_a_slot():
 
     assert of(tiny_model(eval_expert_capacity_factor=4.0)).dropped == 0
     assert of(tiny_model(num_experts=0)) is None
+
+
+def test_evaluation_in_microbatches_gives_the_same_sums_with_fewer_logits_at_once():
+    model = tiny_model(eval_expert_capacity_factor=0.5)
+    batch = random_batch(8)
+    parameters = init_parameters(model, jax.random.key(0))
+    is_content = np.arange(model.num_embeddings) % 3 != 0
+    whole, parts = (make_eval_step(model, is_content, number) for number in (1, 2))
+    sums = whole(parameters, batch)
+    assert sums.routed.dropped > 0
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-6), parts(parameters, batch), sums
+    )
+    length = batch["decoder_target_tokens"].shape[1]
+    logits = f"8x{length}x{model.num_embeddings}xf32"
+    texts = [jax.jit(step).lower(parameters, batch).as_text() for step in (whole, parts)]
+    assert [logits in text for text in texts] == [True, False]
 
 
 def test_evaluation_sums_tokens_with_content_by_themselves():
