@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+_MEMORY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+
 
 def perplexity(neg_log_perplexity: float) -> str:
     """exp of the cross-entropy; "inf" where that overflows."""
@@ -27,6 +29,13 @@ def count(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{suffix}"
     return f"{value:.3g}"
+
+
+def memory_size(size: float) -> str:
+    """Bytes: 3 * 2**30 -> "3.0 GiB", 50_000_000 -> "47.7 MiB"."""
+    large_enough = (unit for unit in _MEMORY_UNITS if size >= unit[1] / 10)
+    name, of_unit = next(large_enough, _MEMORY_UNITS[-1])
+    return f"{size / of_unit:,.1f} {name}"
 
 
 def as_text(value: object) -> str:

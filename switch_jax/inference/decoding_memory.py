@@ -4,10 +4,10 @@ import jax.numpy as jnp
 
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
-from switch_jax.hardware import GIB
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics.memory import memory_of
+from switch_jax.units import memory_size
 
 
 def check_memory(trained: TrainedModel, *, decodes: bool, scores: bool) -> None:
@@ -41,8 +41,8 @@ def check_decoding(
     if batch_size * row > memory:
         raise UserError(
             f"decoding {batch_size} rows of {config.max_tokens} tokens and {config.num_beams} "
-            f"beams needs at least {_gib(batch_size * row)}, and the devices have {_gib(memory)}: "
-            f"set {_fewer_rows(memory // row)}max_tokens or num_beams lower"
+            f"beams needs at least {memory_size(batch_size * row)}, and the devices have "
+            f"{memory_size(memory)}: set {_fewer_rows(memory // row)}max_tokens or num_beams lower"
         )
 
 
@@ -59,7 +59,7 @@ def check_scoring(model: ModelConfig, batch_size: int, target_length: int, memor
     if batch_size * row > memory:
         raise UserError(
             f"scoring {batch_size} rows of {target_length} tokens needs at least "
-            f"{_gib(batch_size * row)}, and the devices have {_gib(memory)}: set "
+            f"{memory_size(batch_size * row)}, and the devices have {memory_size(memory)}: set "
             f"{_fewer_rows(memory // row)}the length of targets lower"
         )
 
@@ -74,7 +74,3 @@ def decoding_bytes(model: ModelConfig, config: DecodingConfig, input_length: int
 
 def _fewer_rows(rows: int) -> str:
     return f"batch_size to {rows} or less, or " if rows else ""
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:,.1f} GiB"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from switch_jax.planning.plan import Plan
-from switch_jax.units import count, percent
+from switch_jax.units import count, memory_size, percent
 
 
 def table(plan: Plan) -> str:
@@ -12,14 +12,14 @@ def table(plan: Plan) -> str:
     lines = [
         _row("slice", f"{slice_.name}: {slice_.chips} chips, {slice_.devices} devices"),
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
-        _row("parameters", f"{count(plan.parameters)}, {_gib(plan.parameter_bytes)} in total"),
-        _row("optimiser", f"{_gib(plan.optimizer_bytes)} in total"),
-        *([_row("teacher", f"{_gib(plan.teacher_bytes)} in total")] if plan.teacher_bytes else []),
+        _row("parameters", f"{count(plan.parameters)}, {_in_total(plan.parameter_bytes)}"),
+        _row("optimiser", _in_total(plan.optimizer_bytes)),
+        *([_row("teacher", _in_total(plan.teacher_bytes))] if plan.teacher_bytes else []),
         *(_row(f"routing, {stack}", str(groups)) for stack, groups in plan.groups.items()),
         *(_row("warning", groups.warning) for groups in plan.groups.values() if groups.warning),
         _row(
             "memory of a chip",
-            f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_limit_bytes)}: "
+            f"{memory_size(plan.hbm_bytes)} of {memory_size(plan.hbm_limit_bytes)}: "
             + ("it fits" if plan.fits else "OUT OF MEMORY"),
         ),
     ]
@@ -28,10 +28,10 @@ def table(plan: Plan) -> str:
         return "\n".join(lines)
     inputs = "state, batch and teacher" if plan.teacher_bytes else "state and batch"
     lines += [
-        _row("  arguments", f"{_gib(costs.arguments_bytes)} ({inputs})"),
-        _row("  outputs", f"{_gib(costs.outputs_bytes)} beside the state"),
-        _row("  temporaries", _gib(costs.temporaries_bytes)),
-        _row("  program", _gib(costs.program_bytes)),
+        _row("  arguments", f"{memory_size(costs.arguments_bytes)} ({inputs})"),
+        _row("  outputs", f"{memory_size(costs.outputs_bytes)} beside the state"),
+        _row("  temporaries", memory_size(costs.temporaries_bytes)),
+        _row("  program", memory_size(costs.program_bytes)),
         _row("model FLOPs", f"{count(plan.model_flops)} per step, all chips"),
         _row(
             "compiled FLOPs",
@@ -96,7 +96,7 @@ def ranking(plans: Sequence[Plan]) -> str:
 
 def in_short(plan: Plan) -> str:
     """Memory and speed of a mesh, to be read while others are compiled."""
-    memory = f"{_gib(plan.hbm_bytes)} a chip"
+    memory = f"{memory_size(plan.hbm_bytes)} a chip"
     if plan.costs is None:
         return f"{memory}: out of memory"
     step, rate = plan.costs.step_seconds * 1e3, count(plan.tokens_per_second or 0)
@@ -107,9 +107,9 @@ def _row(name: str, value: str) -> str:
     return f"{name:<36} {value}"
 
 
+def _in_total(size: int) -> str:
+    return f"{memory_size(size)} in total"
+
+
 def _bytes(size: int) -> str:
     return f"{size} B" if size < 1000 else f"{count(size)}B"
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"

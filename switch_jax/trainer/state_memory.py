@@ -1,10 +1,10 @@
 """The memory that a run takes at least, from its shapes alone, before anything is allocated."""
 
 from switch_jax.config import Config
-from switch_jax.hardware import GIB
 from switch_jax.metrics.memory import memory_of
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.trainer.prepare import Prepared
+from switch_jax.units import memory_size
 
 
 def describe_memory(prepared: Prepared) -> list[str]:
@@ -22,41 +22,35 @@ def describe_memory(prepared: Prepared) -> list[str]:
     if prepared.teacher is not None and prepared.config.teacher_model is not None:
         sizes["teacher"] = device_bytes(prepared.teacher.parameters)
     one = sum(sizes.values())
-    parts = ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
-    lines = [f"memory of a device without activations: {_size(one)} ({parts})"]
+    parts = ", ".join(f"{name} {memory_size(size)}" for name, size in sizes.items())
+    lines = [f"memory of a device without activations: {memory_size(one)} ({parts})"]
     needed, memory = one * mesh.size, memory_of(mesh)
     rows, logits = _rows_at_once(prepared.config), _logits_bytes(prepared.config)
     with_logits = needed - sizes["gradients"] * mesh.size + logits  # they follow the logits
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
-    problem = f"and there are {_size(memory)}: the run will be killed or run out of memory"
+    problem = f"and there are {memory_size(memory)}: the run will be killed or run out of memory"
     if needed > memory:
         lines.append(
-            f"warning: parameters, gradients and optimiser state alone take {_size(needed)}"
+            f"warning: parameters, gradients and optimiser state alone take {memory_size(needed)}"
             f"{devices}, {problem}; take fewer experts (NUM_EXPERTS), a smaller model's file, more "
             "devices (MESH_EXPERT), or FULLY_SHARDED_WEIGHTS = True with REMAT_POLICY = 'minimal'; "
             "`switch_jax plan` says what fits a slice"
         )
     elif with_logits > memory:
         lines.append(
-            f"warning: parameters, optimiser state and the logits of {rows} rows ({_size(logits)}) "
-            f"take {_size(with_logits)}{devices}, {problem}; write a smaller BATCH_SIZE, or a "
-            "larger NUM_MICROBATCHES with EVAL_PERIOD = None: an evaluation takes a whole batch at "
-            "once"
+            f"warning: parameters, optimiser state and the logits of {rows} rows "
+            f"({memory_size(logits)}) take {memory_size(with_logits)}{devices}, {problem}; write a "
+            "smaller BATCH_SIZE or a larger NUM_MICROBATCHES"
         )
     return lines
 
 
 def _rows_at_once(config: Config) -> int:
-    """Rows whose logits are in memory together; an evaluation has no microbatches."""
-    run = config.run
-    return run.batch_size // (run.num_microbatches if run.eval_period is None else 1)
+    """Rows of a microbatch, whose logits are in memory together."""
+    return config.run.batch_size // config.run.num_microbatches
 
 
 def _logits_bytes(config: Config) -> int:
     """Bytes of the logits that are in memory together: float32 [B, L, V], on all devices."""
     length = config.data.task_feature_lengths["targets"]
     return _rows_at_once(config) * length * config.model.num_embeddings * 4
-
-
-def _size(number: int) -> str:
-    return f"{number / GIB:.3g} GiB" if number >= GIB else f"{number / 2**20:.3g} MiB"

@@ -155,19 +155,19 @@ def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned
     attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
     parameters = 1152 * 16 + 3 * attention + 2 * feed_forward + norms + 2 * buckets
     assert state_memory.device_bytes(prepared.state.parameters) == 4 * parameters
-    share = parameters * 4 / 2**20
-    assert f"(parameters {share:.3g} MiB, gradients {share:.3g} MiB, optimiser" in lines[0]
+    share = f"{parameters * 4 / 2**10:.1f} KiB"
+    assert f"(parameters {share}, gradients {share}, optimiser" in lines[0]
     assert len(lines) == 1 + warned
     if warned:
-        assert "and there are 0.125 MiB: the run will be killed or run" in lines[1]
+        assert "and there are 0.1 MiB: the run will be killed or run" in lines[1]
 
 
 @pytest.mark.parametrize(
     ("run", "rows"),
-    [({}, 8), ({"num_microbatches": 4}, 8), ({"num_microbatches": 4, "eval_period": None}, 2)],
+    [({}, 8), ({"num_microbatches": 4}, 2)],
 )
 def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
-    """By hand: rows x 16 targets x 1152 ids in float32; an evaluation takes all 8 rows at once."""
+    """By hand: rows of a microbatch x 16 targets x 1152 ids in float32."""
     prepared = prepare(config.replace("run", **run), "")
     state = prepared.state
     least = sum(map(state_memory.device_bytes, (state.parameters, state.optimizer)))
@@ -176,6 +176,6 @@ def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
         monkeypatch.setattr(memory, "_host_bytes", lambda size=machine: size)
         lines = state_memory.describe_memory(prepared)
         assert len(lines) == 1 + warned
-    size = f"{rows * 16 * 1152 * 4 / 2**20:.3g} MiB"
+    size = f"{rows * 16 * 1152 * 4 / 2**20:.1f} MiB"
     assert f"the logits of {rows} rows ({size}) take " in lines[1]
-    assert "write a smaller BATCH_SIZE, or a larger NUM_MICROBATCHES" in lines[1]
+    assert "write a smaller BATCH_SIZE or a larger NUM_MICROBATCHES" in lines[1]
