@@ -2,7 +2,7 @@
 
 The task of a language is `udhr.<code>`, with its code in mC4: its Universal Declaration of Human
 Rights, which only Sindhi lacks. Articles 28 to 30 are for validation in every language, so the
-training text has no translation of them. `large_multilingual.<code>` adds manuals, in 38 languages
+training text has no translation of them. `large_multilingual.<code>` adds manuals, in 39 languages
 more than 100,000 characters; it is not shipped: `tasks/data/build_large_multilingual.py` builds it.
 The mixtures `udhr` and
 `large_multilingual` have rates as in mC4. tasks/data/README.md has sources and licences.
