@@ -115,7 +115,10 @@ languages-mt5 languages-mswitch: languages-%: setup
 # The study: which runs, and on which core each runs. A name ends in the seed.
 STUDY_CORE_0 := dense_0 experts_32_0 dense_1 dense_large_0
 STUDY_CORE_1 := experts_8_0 experts_16_0 experts_8_1 experts_4_0 experts_2_0
-study: setup runs/large_english/train.txt.gz  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
+# More flags for each run. With another task in them the text is not built.
+STUDY_FLAGS ?=
+STUDY_TEXT := $(if $(findstring MIXTURE_OR_TASK_NAME,$(STUDY_FLAGS)),,runs/large_english/train.txt.gz)
+study: setup $(STUDY_TEXT)  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
 	@$(MAKE) --no-print-directory --jobs=2 study-core-0 study-core-1
 	@echo "study: writing runs/study/report.html"
 	@$(BIN)/switch_jax report $(addprefix runs/study/,$(STUDY_CORE_0) $(STUDY_CORE_1)) \
@@ -131,7 +134,7 @@ study-core-0 study-core-1: study-core-%: setup
 	  esac; \
 	  $(call ON_CORE,$*) $(BIN)/switch_jax train --gin_file=models/$${model}_study$${size}.gin \
 	    --gin_file=runs/study.gin $$experts --gin.MODEL_DIR=runs/study/$$run --gin.RANDOM_SEED=$${run##*_} \
-	    >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
+	    $(STUDY_FLAGS) >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
 	done
 
 # Texts that are built from packages of Debian: $(1) is a folder of runs/, $(2) what it is built from.
