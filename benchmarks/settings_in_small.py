@@ -5,10 +5,10 @@
 
 A table for each optimiser, by learning rate, at equal steps: half as many as the demo's, with its
 schedule. The one of Adafactor, the paper's optimiser, has more numbers of experts, and
-`2500_steps` its rates at the demo's length. The table of dropout reads one small corpus
-more than twelve times. A run takes three to six minutes on a quiet core; all of them take two and a half hours.
-Two calls with other tables go side by side, each under `taskset --cpu-list`. A stopped call goes on
-where it was. The seed is one that the docs report nowhere else.
+`2500_steps` its rates at the demo's length. The table of dropout reads one small corpus more than
+twelve times. A run takes three to six minutes on a quiet core; all of them take two and a half
+hours. Two calls with other tables go side by side, each under `taskset --cpu-list`. A stopped call
+goes on where it was. The seed is one that the docs report nowhere else.
 """
 
 import argparse
