@@ -11,11 +11,12 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
+from switch_jax.reports.config_fields import config_fields
 from switch_jax.reports.figures import COLOURS
 from switch_jax.reports.runs import Run, Series
 
 # Bindings of config.gin and facts of run.json in which two seeds of a configuration differ.
-_OF_A_SEED = ("random_seed", "model_dir")
+_OF_A_SEED = ("random_seed", "seed", "model_dir")  # the second one in earlier versions
 _FACTS_OF_A_SEED = ("name", "seed")
 _CHECKPOINT = ("initial_checkpoint_path", "initial_checkpoint")  # now, and in earlier versions
 _DENSE_COLOURS = ("#D55E00", "#E69F00", "#222222")
@@ -185,16 +186,22 @@ def _seeds(run: Run) -> tuple[int, ...]:
 def _identity(run: Run) -> str:
     """The same text for runs that differ in nothing but their seeds.
 
-    Where a run came from a checkpoint of another run, that one's identity and the step stand for
-    the checkpoint; where the other run cannot be read, the path does.
+    They may be of several versions: a fact that one lacks is as one that is null. Where a run came
+    from a checkpoint of another run, that one's identity and the step stand for the checkpoint;
+    where the other run cannot be read, the path does.
     """
     if not run.config or run.seed is None:
         return run.folder
-    facts = {key: x for key, x in run.facts.items() if key not in _FACTS_OF_A_SEED}
-    if run.origin is None or run.origin.run is None:
-        return json.dumps(facts, sort_keys=True) + _without(_OF_A_SEED, run.config)
-    facts["initial_checkpoint"] = [_identity(run.origin.run), run.origin.step]
-    return json.dumps(facts, sort_keys=True) + _without(_OF_A_SEED + _CHECKPOINT, run.config)
+    facts = {
+        key: x for key, x in run.facts.items() if key not in _FACTS_OF_A_SEED and x is not None
+    }
+    left_out: tuple[str, ...] = _OF_A_SEED
+    if run.origin is not None and run.origin.run is not None:
+        facts["initial_checkpoint"] = [_identity(run.origin.run), run.origin.step]
+        left_out += _CHECKPOINT
+    fields = config_fields(_without(left_out, run.config))
+    imports = re.findall(r"^import .*", run.config, re.M)
+    return json.dumps([facts, fields, imports], sort_keys=True)
 
 
 def _without(names: Sequence[str], config: str) -> str:

@@ -11,10 +11,10 @@ from switch_jax.reports.comparison import (
     first_reached,
     in_number,
 )
+from switch_jax.reports.config_fields import config_fields
 from switch_jax.reports.configurations import Configuration
 from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, own_held_out, own_task
 from switch_jax.reports.runs import Run, Series
-from switch_jax.run_folder import config_values, value_of
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = list[tuple[str, list[str]]]
@@ -185,17 +185,14 @@ def facts_table(runs: Sequence[Run]) -> Rows:
 def config_differences(runs: Sequence[Run]) -> Rows:
     """The fields, as "ModelConfig.num_experts", whose values differ between the runs.
 
-    Left out are the folders, and fields that only some have, as those of other versions.
+    Left out are the folders, and fields of other versions that only some have.
     """
-    texts = [config_values(run.config) for run in runs]
-    known = [text for text in texts if text]
+    configs = [config_fields(run.config) for run in runs]
+    known = [config for config in configs if config]
     if not known:
         return []
-    fields = {name for name in set.intersection(*map(set, known)) if "." in name}
-    rows = [
-        (name, [value_of(name, text) if text else "" for text in texts])
-        for name in sorted(fields - {"RunConfig.model_dir"})
-    ]
+    fields = set.intersection(*map(set, known)) - {"RunConfig.model_dir"}
+    rows = [(name, [config.get(name, "") for config in configs]) for name in sorted(fields)]
     return [(name, values) for name, values in rows if len({*values} - {""}) > 1]
 
 

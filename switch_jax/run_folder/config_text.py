@@ -5,7 +5,8 @@ import re
 
 def config_values(text: str) -> dict[str, str]:
     """What the text sets, by macro or parameter, as it is written there."""
-    lines = re.sub(r"\\\n\s*", "", text).splitlines()  # gin breaks a long line after a backslash
+    # Gin begins a long value in a new line after a backslash, and goes on in further ones.
+    lines = re.sub(r"( \\)?\n +", " ", text).splitlines()
     found = [re.fullmatch(r"([\w./]+) = (.*)", line) for line in lines]
     return {match[1]: match[2] for match in found if match}
 
@@ -19,5 +20,9 @@ def references(name: str, values: dict[str, str]) -> list[str]:
 
 
 def value_of(name: str, values: dict[str, str]) -> str:
-    """The value at the end of the references."""
-    return values[references(name, values)[-1]]
+    """The value, with those of the macros that it refers to in their place."""
+
+    def value(reference: re.Match[str]) -> str:
+        return value_of(reference[1], values) if reference[1] in values else reference[0]
+
+    return re.sub(r"%([\w./]+)", value, values[name])

@@ -1,13 +1,16 @@
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from switch_jax.reports import configurations
 from switch_jax.reports.configurations import band_caption, group_runs, is_study, mean_curve
+from switch_jax.reports.runs import read_runs
 from tests.reports.by_hand import run, seed, series, tuned
 
+RESULTS = Path(__file__).parents[2] / "docs/results/in_small"
 POINTS = [(100, -4.0)]
 PRETRAINED = [seed(i, "pretrained", 8, POINTS) for i in range(3)]
 
@@ -25,7 +28,9 @@ def test_runs_that_differ_in_seed_and_folder_are_one_configuration():
 @pytest.mark.parametrize(
     "change",
     [
-        {"config": "NUM_EXPERTS = 8\nLEARNING_RATE = 0.1\n"},
+        {"config": "NUM_EXPERTS = 8\nOptimizerConfig.learning_rate = 0.1\n"},
+        {"config": "NUM_EXPERTS = 8\nmy_tasks.blanks.share = 0.1\n"},
+        {"config": "import my_tasks\nNUM_EXPERTS = 8\n"},
         {"facts": {"num_experts": 8, "seed": 1, "device": "TPU v5e x 8"}},
         {"config": ""},
     ],
@@ -34,6 +39,51 @@ def test_runs_that_differ_in_more_are_not(change):
     first = seed(0, "switch", 8, POINTS)
     other = dataclasses.replace(seed(1, "switch", 8, POINTS), **change)
     assert [len(c.runs) for c in group_runs([first, other])] == [1, 1]
+
+
+def of_configs(*configs):
+    """How many seeds each configuration has, of runs of these configs with seeds 0, 1, ..."""
+    runs = [seed(i, "switch", 8, POINTS) for i in range(len(configs))]
+    pairs = zip(runs, configs, strict=True)
+    found = group_runs([dataclasses.replace(r, config=config) for r, config in pairs])
+    return [len(c.runs) for c in found]
+
+
+def test_seeds_of_versions_that_write_a_config_in_other_words_are_one_configuration():
+    assert of_configs(
+        # An earlier version: another name, and without a field that came later.
+        "D_MODEL = 64\nSEED = 0\nModelConfig.d_model = %D_MODEL\nRunConfig.seed = %SEED\n"
+        "RunConfig.watchdog_seconds = 1800.0\nLossConfig.z_loss = 0.1\n",
+        "EMBED_DIM = 64\nEXPERT_SUBLAYERS = 'feed_forward'\nRANDOM_SEED = 1\nZ = 0.1\n"
+        "LossConfig.z_loss = %Z\nModelConfig.embed_dim = %EMBED_DIM\n"
+        "ModelConfig.expert_sublayers = %EXPERT_SUBLAYERS\nRunConfig.random_seed = %RANDOM_SEED\n"
+        "RunConfig.watchdog_seconds = 1800\n",
+        "ModelConfig.embed_dim = 64\nLossConfig.z_loss = 0.1\nRunConfig.random_seed = 2\n",
+    ) == [3]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "A = 1\nModelConfig.embed_dim = 64\nModelConfig.expert_sublayers = 'both'\n",
+        "A = 1\nModelConfig.embed_dim = 65\n",
+        "A = 1\n",
+        "ModelConfig.embed_dim = 64\nModelConfig.jitter_noise = %A\nA = 1\n",
+    ],
+)
+def test_a_field_of_another_value_makes_another_configuration(other):
+    assert of_configs("A = 1\nModelConfig.embed_dim = 64\n", other) == [1, 1]
+
+
+def test_a_fact_that_a_version_did_not_state_is_as_none():
+    runs = [seed(0, "switch", 8, POINTS), seed(1, "switch", 8, POINTS, teacher_checkpoint=None)]
+    assert [len(c.runs) for c in group_runs(runs)] == [2]
+
+
+def test_the_committed_seeds_of_two_versions_are_one_configuration_each():
+    names = [f"{model}_{i}" for model in ("switch", "dense") for i in range(3)]
+    found = group_runs(read_runs([RESULTS / name for name in names]))
+    assert [c.title for c in found] == ["switch (3 seeds)", "dense (3 seeds)"]
 
 
 def test_two_runs_of_one_seed_are_not_two_seeds():
@@ -63,12 +113,12 @@ def test_the_path_of_the_checkpoint_may_be_bound_in_any_way(before, value):
     runs = [
         dataclasses.replace(
             tuned(i, "qa", PRETRAINED[i]),
-            config=f"A = 1\n{before}{value.format(i, i)}RANDOM_SEED = {i}\nB = 2\n",
+            config=f"my.a = 1\n{before}{value.format(i, i)}RANDOM_SEED = {i}\nmy.b = 2\n",
         )
         for i in range(2)
     ]
     assert grouped(runs) == [("qa", ["qa_0", "qa_1"])]
-    other = dataclasses.replace(runs[1], config=runs[1].config.replace("B = 2", "B = 3"))
+    other = dataclasses.replace(runs[1], config=runs[1].config.replace("b = 2", "b = 3"))
     assert [len(c.runs) for c in group_runs([runs[0], other])] == [1, 1]
 
 
