@@ -32,6 +32,9 @@ class Comparison:
       lead_step: [T] float, steps after 0 where both curves are known, ascending.
       lead: [T], the sparse run's value there less the dense run's, nats; positive: it is ahead.
       content_lead: at the last step of both, without sentinels and EOS; NaN where it is not known.
+      best_of_both: the highest value that both reach.
+      time_ratio: time of the dense run to that value over time of the sparse run; NaN where one of
+        them has it at its first evaluation.
       curve: the speed-up in the course of the sparse run.
     """
 
@@ -47,6 +50,8 @@ class Comparison:
     lead_step: np.ndarray
     lead: np.ndarray
     content_lead: float
+    best_of_both: float
+    time_ratio: float
     curve: "SpeedupCurve"
 
     @property
@@ -56,6 +61,12 @@ class Comparison:
     @property
     def time_speedup(self) -> float | None:
         return self.dense_seconds / self.seconds if self.seconds else None
+
+    @property
+    def same_flops(self) -> bool:
+        """Whether a token costs both the same, so that a step of one is a step of the other."""
+        dense, sparse = (run.facts.get("flops_per_token") for run in (self.dense, self.sparse))
+        return bool(dense == sparse)
 
     @property
     def final_lead(self) -> float:
@@ -133,6 +144,7 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
     reached = first_reached(curve, target)
     lead_step, lead = _lead(reference, curve, QUALITY)
     _, content_lead = _lead(reference, curve, CONTENT_QUALITY)
+    best_of_both, time_ratio = _best_of_both(reference, curve)
     return Comparison(
         dense=dense,
         sparse=sparse,
@@ -146,6 +158,8 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
         lead_step=lead_step,
         lead=lead,
         content_lead=float(content_lead[-1]) if len(content_lead) else math.nan,
+        best_of_both=best_of_both,
+        time_ratio=time_ratio,
         curve=_speedup_curve(reference, curve),
     )
 
@@ -245,6 +259,17 @@ def _lead(dense: Series, sparse: Series, name: str) -> tuple[np.ndarray, np.ndar
     steps = steps[(steps >= first) & (steps <= last)].astype(float)
     lead = np.interp(steps, sparse_step, sparse_value) - np.interp(steps, dense_step, dense_value)
     return steps, lead
+
+
+def _best_of_both(dense: Series, sparse: Series) -> tuple[float, float]:
+    """The highest value that both reach, and the dense run's time to it over the sparse run's."""
+    known = [s.get(QUALITY)[_known(s, QUALITY)] for s in (dense, sparse)]
+    if not all(map(len, known)):
+        return math.nan, math.nan
+    best = min(float(values.max()) for values in known)
+    reached = [first_reached(series, best) for series in (dense, sparse)]
+    seconds = [math.nan if r is None or r[2] else r[1] for r in reached]
+    return best, seconds[0] / seconds[1]
 
 
 def _known(series: Series, name: str) -> np.ndarray:

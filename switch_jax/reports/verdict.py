@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds, in_number
+from switch_jax.units import rounded
 
 _LEVEL = 0.0005  # nats; a smaller lead is none
 
@@ -45,6 +46,9 @@ def _verdict(pairs: Sequence[Comparison], sparse: str, dense: str) -> str:
         text += f", {joint} {_end(overlapping, going)}. {_in_front(overlapping, going)}"
     else:
         text += "."
+    timed = [pair for pair in pairs if np.isfinite(pair.time_ratio)]
+    if len(reached) < len(pairs) and timed and not any(pair.same_flops for pair in timed):
+        text += f" {_in_time(timed, dense, going)}"
     if len(pairs) > 1:
         text += f" These are means over {in_number(pairs)}, with the range."
     return text
@@ -74,6 +78,16 @@ def _share(shares: np.ndarray) -> str:
     return f"{mean} %" if low == high else f"{mean} % ({low} to {high} %)"
 
 
+def _in_time(pairs: Sequence[Comparison], dense: str, going: bool) -> str:
+    """What the larger computation costs; without it a lead at equal steps would say little."""
+    best = rounded(float(np.mean([pair.best_of_both for pair in pairs])))
+    ratios = np.array([pair.time_ratio for pair in pairs])
+    mean, low, high = (f"{x:.2g}" for x in (ratios.mean(), ratios.min(), ratios.max()))
+    between = "" if low == high else f" ({low} to {high})"
+    both = f"the best value that both {'have ' * going}reached"
+    return f"To {best}, {both}, {dense} took {mean} times{between} as long."
+
+
 def _end(pairs: Sequence[Comparison], going: bool) -> str:
     leads = [pair.final_lead for pair in pairs]
     by = _by(float(np.mean(leads)))
@@ -90,7 +104,7 @@ def _end(pairs: Sequence[Comparison], going: bool) -> str:
 
 
 def _nats(lead: float) -> str:
-    return f"{abs(round(lead, 3)):.2g}"
+    return f"{abs(lead):.2g}"
 
 
 def _by(lead: float) -> str:

@@ -57,6 +57,49 @@ def test_level():
     assert ", and ended level. It was behind throughout." in verdict([(100, -7.0), (300, -4.0001)])
 
 
+def test_a_lead_is_rounded_once():
+    # 0.14506 to two digits is 0.15, and 0.145 would be 0.14.
+    assert "ended 0.15 nats ahead" in verdict([(100, -7.0), (300, -4 + 0.14506)])
+    assert "ended 0.0014 nats behind" in verdict([(100, -7.0), (300, -4 - 0.0014)])
+
+
+def of_other_flops(*curves, dense=((0, -8.0), *DENSE)):
+    """The verdict on seeds of a sparse model beside a dense one of 3 times the FLOPs."""
+    runs = [
+        seed(i, "dense", 0, dense, flops_per_token=3.0, seconds_per_step=2.0)
+        for i in range(len(curves))
+    ]
+    runs += [seed(i, "switch", 8, points, flops_per_token=1.0) for i, points in enumerate(curves)]
+    (text,) = verdicts(compare_all(group_runs(runs), "t"))
+    return text
+
+
+def test_beside_a_model_of_more_flops_the_verdict_says_how_long_each_takes():
+    # The sparse run has its best value, -4.5, at step 200, in 200 s. The dense one has it halfway
+    # between steps 200 and 300, of 2 s each: in 500 s.
+    points = [(0, -8.0), (100, -7.0), (200, -4.5), (300, -4.6)]
+    assert of_other_flops(points) == (
+        "Switch with 8 experts did not reach the dense model's final quality, and ended 0.6 nats "
+        "behind. It was behind from step 245 on. To -4.500, the best value that both reached, the "
+        "dense model took 2.5 times as long."
+    )
+    # Another seed: -4.75 at step 300, in 300 s; the dense run at step 225, in 450 s.
+    assert of_other_flops(points, [(0, -8.0), (300, -4.75)]).endswith(
+        "To -4.625, the best value that both reached, the dense model took 2 times (1.5 to 2.5) "
+        "as long. These are means over 2 seeds, with the range."
+    )
+
+
+def test_how_long_each_takes_is_left_out_where_it_is_said_or_not_known():
+    assert "as long" not in of_other_flops([(0, -8.0), (200, -4.0), (300, -3.5)])
+    # Without step 0, the first evaluation is an upper bound.
+    assert "as long" not in of_other_flops([(200, -4.5)])
+    assert "as long" not in of_other_flops(
+        [(0, -8.0), (300, -5.0)], dense=[(100, -5.0), (300, -4.0)]
+    )
+    assert "as long" not in verdict([(0, -8.0), (300, -4.5)])  # of the same FLOPs
+
+
 def test_unequal_lengths_are_compared_at_the_last_step_of_both():
     assert verdict([(100, -7.0), (200, -4.5)]) == (
         "Switch with 8 experts did not reach the dense model's final quality, but was 0.5 nats "
