@@ -56,18 +56,19 @@ def sections(
 def main_charts(
     found: Sequence[Configuration], task: str | None, downstream: Downstream
 ) -> list[Chart]:
-    """Those of the picture: three of a study of experts, otherwise up to six.
+    """Those of the picture: four of a study of experts, otherwise up to six.
 
     The six are a downstream score, curves, and the routing of the first sparse run.
     """
     if is_study(found):
         smallest_dense = found[0]  # that of the same FLOPs, if a larger one is among them
-        three = (
+        four = (
             quality(found, task, STEPS),
+            quality(found, task, time_axis(found)),
             study_charts.loss_against_parameters(found, task),
             study_charts.speedup(found, task, STEPS, smallest_dense),
         )
-        return [chart for chart in three if chart is not None]
+        return [chart for chart in four if chart is not None]
     runs = runs_of(found)
     charts = [
         *downstream_charts.against_upstream(found, downstream)[:1],

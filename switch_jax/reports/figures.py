@@ -334,6 +334,8 @@ def picture(
 ) -> bytes:
     """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row.
 
+    Four of them are two in a row.
+
     Args:
       charts: at least one.
       title: in the first line.
@@ -347,16 +349,17 @@ def picture(
     head = first + 0.1 + 0.2 * len(text.splitlines())
     wide = [chart for chart in charts if chart.wide]
     others = [chart for chart in charts if not chart.wide]
-    rows = len(wide) + math.ceil(len(others) / 3)
+    columns = 2 if len(others) == 4 else 3
+    rows = len(wide) + math.ceil(len(others) / columns)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, head + height * rows), layout="constrained")
         halves = figure.add_gridspec(2, 1, height_ratios=[head, height * rows])
         top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
         top.text(0.01, 1 - 0.12 / head, title, va="top", fontsize=13, weight="bold")
         top.text(0.01, 1 - first / head, text, va="top", fontsize=10, linespacing=1.35)
-        grid = body.add_gridspec(rows, 3)
+        grid = body.add_gridspec(rows, columns)
         cells = [grid[row, :] for row in range(len(wide))]
-        cells += [grid[len(wide) + i // 3, i % 3] for i in range(len(others))]
+        cells += [grid[len(wide) + i // columns, i % columns] for i in range(len(others))]
         # A subfigure each: one chart's long labels must not push the others about.
         for cell, chart in zip(cells, [*wide, *others], strict=True):
             ax = body.add_subfigure(cell).add_subplot()

@@ -96,6 +96,19 @@ def test_shades_go_from_light_to_dark():
     assert [sum(t) for t in tints] == sorted((sum(t) for t in tints), reverse=True)
 
 
+@pytest.mark.parametrize(("charts", "rows"), [(3, [3]), (4, [2, 2]), (5, [3, 2]), (6, [3, 3])])
+def test_a_row_of_the_picture_has_three_charts_and_four_charts_are_two_by_two(charts, rows):
+    corners = []
+
+    def draw(ax):
+        corners.append((round(-ax.figure.bbox.y0), round(ax.figure.bbox.x0)))
+
+    figures.picture([figures.Chart(f"Chart {i}", "", draw) for i in range(charts)], "title", [])
+    assert corners == sorted(corners)  # as one reads
+    heights = [y for y, _ in corners]
+    assert [heights.count(y) for y in dict.fromkeys(heights)] == rows
+
+
 @pytest.mark.parametrize("name", ["dense", "a_very_long_name_of_a_run_with_128_experts"])
 def test_names_beside_charts_are_short(name):
     assert len(figures.short(name)) <= 16

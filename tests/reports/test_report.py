@@ -311,6 +311,7 @@ def test_the_picture_of_a_study_has_quality_size_and_speed_up(study):
     shown = main_charts(group_runs(found), "facts_span_corruption", read_downstream(found))
     assert [chart.title for chart in shown] == [
         "Held-out quality against steps",
+        "Held-out quality against time",
         "Held-out loss against parameters",
         "Speed-up in steps over training",
     ]
