@@ -9,7 +9,8 @@ record without norms, times and memory, and the routing of every few of those. N
 digits. `eval/metrics.jsonl` has the scores of generated text that `switch_jax eval` found.
 
 Runs that shared their machine with other work were slowed by it, each in another way. `--step_ms`
-counts their time anew, as steps times the milliseconds that benchmarks/step_ratio.py measures.
+counts their time anew, as steps times the milliseconds that benchmarks/step_ratio.py measures. Then
+`run.json` has these, which the report notes, and the records have no tokens per second nor goodput.
 """
 
 import argparse
@@ -33,6 +34,8 @@ from switch_jax.run_folder import (
 
 TRAIN_RECORDS = 60  # at most
 ROUTER_RECORDS = 10  # at most
+# Of records whose time is counted anew: what the other work slowed, too.
+_SLOWED = ("tokens_per_second", "tokens_per_second_per_chip", "goodput")
 # A quoted absolute path or URL; kept is its last name, and of a checkpoint RUN/checkpoints/STEP.
 _ABSOLUTE = re.compile(
     r"""(['"])(?:[/~]|\w+://)(?:[^'"]*?/)??((?:[^'"/]+/checkpoints/)?[^'"/]+)/?\1"""
@@ -79,13 +82,14 @@ def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
     records = [*thinned(train), *(record for series in evals.values() for record in series)]
     records += [r for r in written if r["kind"] in (RecordKind.SKIPPED, RecordKind.ROLLBACK)]
     records.sort(key=lambda record: record["step"])
+    facts = read_run_json(source).value
     if step_ms is not None:
-        records = [{**r, "seconds": r["step"] * step_ms / 1000} for r in records]
+        records = [counted_anew(record, step_ms) for record in records]
+        facts["step_ms"] = step_ms
     target.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(rounded(record)) + "\n" for record in records]
     output.metrics.write_text("".join(lines))
-    facts = json.dumps(read_run_json(source).value, indent=2)
-    output.description.write_text(without_folders(facts) + "\n")
+    output.description.write_text(without_folders(json.dumps(facts, indent=2)) + "\n")
     output.config.write_text(without_folders(read_config(source).value))
     scores = [r for r in read_eval_metrics(source).value if r["kind"] == RecordKind.GENERATED]
     if scores:
@@ -107,6 +111,12 @@ def thinned(train: list[Record]) -> list[Record]:
             record["router"] = group[-1]["router"]
         kept.append(record)
     return kept
+
+
+def counted_anew(record: Record, step_ms: float) -> Record:
+    """The record with the time of its steps at this many milliseconds each."""
+    kept = {name: x for name, x in record.items() if name not in _SLOWED}
+    return kept | {"seconds": record["step"] * step_ms / 1000}
 
 
 def rounded(value: Any) -> Any:

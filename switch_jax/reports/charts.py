@@ -128,11 +128,15 @@ def _training(found: Sequence[Configuration], axis: XAxis) -> Chart:
 
 
 def _optimisation(found: Sequence[Configuration]) -> list[Chart]:
-    def chart(name: str, title: str, caption: str, y_label: str, low: float | None) -> Chart:
+    """Charts of numbers in the training records, of those that some run has."""
+
+    def chart(name: str, title: str, caption: str, y_label: str, low: float | None) -> Chart | None:
         lines = curves(found, lambda run: run.train, name, STEPS)
+        if not lines:
+            return None
         return curve_chart(title, caption, found, lines, STEPS, y_label, (low, None))
 
-    return [
+    charts = [
         chart(
             "loss",
             "Training loss",
@@ -165,6 +169,7 @@ def _optimisation(found: Sequence[Configuration]) -> list[Chart]:
             0,
         ),
     ]
+    return [chart for chart in charts if chart is not None]
 
 
 def _load(layer: RouterLayer, columns: int) -> Chart:

@@ -9,6 +9,8 @@ from switch_jax.reports.downstream import Downstream, left_out, read_downstream
 from switch_jax.reports.held_out import held_out_task, no_task_in_common
 from switch_jax.reports.runs import Run, read_runs
 
+_UNEVEN = 1.25  # times as long for a step as another seed: more than chance
+
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
@@ -52,8 +54,32 @@ class Findings:
         """What a reader of the numbers must know."""
         pairs = [pair for comparison in self.comparisons for pair in comparison.pairs]
         notes = [*caveats(pairs), *left_out(self.runs, self.downstream)]
-        note = no_task_in_common(self.runs, self.task)
-        return [*notes, note] if note else notes
+        notes += [note for c in self.configurations if (note := _uneven_time(c))]
+        others = no_task_in_common(self.runs, self.task), _counted_anew(self.configurations)
+        return [*notes, *(note for note in others if note)]
+
+
+def _uneven_time(configuration: Configuration) -> str | None:
+    """A note on seeds that took different times for the same steps; None where they did not."""
+    times = [1000 * run.seconds / run.last_step for run in configuration.runs if run.last_step]
+    if not times or not max(times) > _UNEVEN * min(times):
+        return None
+    return (
+        f"a step of {configuration.label} took {min(times):,.0f} to {max(times):,.0f} ms, by the "
+        "seed, though all compute the same: compare steps, not time"
+    )
+
+
+def _counted_anew(found: Sequence[Configuration]) -> str | None:
+    """A note on runs whose time no clock measured; None where there are none."""
+    times = {c.label: c.runs[0].facts.get("step_ms") for c in found}
+    counted = [f"{label} {ms:g}" for label, ms in times.items() if ms is not None]
+    if not counted:
+        return None
+    return (
+        "training time is counted anew, as steps times the milliseconds of a step, which were "
+        f"measured apart: {', '.join(counted)}"
+    )
 
 
 def read_findings(folders: Sequence[str], threshold: float | None = None) -> Findings:

@@ -34,6 +34,10 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         planned = run.facts.get("train_steps")
         return f"{run.last_step:,}" + (f" of {planned:,}" if planned else "")
 
+    def throughput(run: Run) -> str:
+        median = run.train.median("tokens_per_second")
+        return count(median) if math.isfinite(median) else ""
+
     def routing(run: Run, name: str, form: Callable[[float], str]) -> str:
         last = [getattr(layer, name)[-1] for layer in run.layers]
         return form(float(np.mean(last))) if last else ""
@@ -60,7 +64,10 @@ def final_numbers(runs: Sequence[Run], task: str | None) -> Rows:
         "Training neg. log perplexity [nats]": lambda run: rounded(run.train.last(QUALITY)),
         "Steps": steps,
         "Training time": lambda run: duration(run.seconds),
-        "Throughput, median [tokens/s]": lambda run: count(run.train.median("tokens_per_second")),
+    }
+    if any(math.isfinite(run.train.median("tokens_per_second")) for run in runs):
+        cells["Throughput, median [tokens/s]"] = throughput
+    cells |= {
         "Parameters": lambda run: as_text(run.facts.get("parameters")),
         "Experts per sparse layer (0 = dense)": lambda run: as_text(run.facts.get("num_experts")),
     }

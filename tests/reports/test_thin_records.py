@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import runpy
 import shutil
@@ -6,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from switch_jax.reports.charts import sections
 from switch_jax.reports.comparison import compare
 from switch_jax.reports.configurations import group_runs
 from switch_jax.reports.downstream import read_downstream, score_rows, upstream_rows
+from switch_jax.reports.findings import read_findings
 from switch_jax.reports.runs import read_run, read_runs
+from switch_jax.reports.summary import final_numbers
+from tests.reports.by_hand import series
 
 SCRIPT = str(Path(__file__).parents[2] / "benchmarks/thin_records.py")
 FUNCTIONS = runpy.run_path(SCRIPT)
@@ -76,8 +81,29 @@ def test_time_can_be_counted_anew(study, tmp_path, monkeypatch):
     thin(monkeypatch, "--step_ms=250", study[1], tmp_path / "results")
     run = read_run(tmp_path / "results" / study[1].name)
     (task,) = run.evals
-    for series in (run.train, run.evals[task]):
-        assert series.seconds.tolist() == [step / 4 for step in series.step]
+    for numbers in (run.train, run.evals[task]):
+        assert numbers.seconds.tolist() == [step / 4 for step in numbers.step]
+    assert read_run(study[1]).facts | {"step_ms": 250} == run.facts
+    # What the slowed machine did is in no record, and so in no chart and no table.
+    slowed = {"tokens_per_second", "tokens_per_second_per_chip", "goodput"}
+    assert not slowed & {*run.train.values}
+    findings = read_findings([run.folder])
+    (note,) = findings.notes
+    assert note.endswith("the milliseconds of a step, which were measured apart: switch_0 250")
+    page = sections(findings.configurations, task, findings.downstream)
+    shown = [chart.title for section in page for chart in section.charts]
+    assert "Training loss" in shown and "Throughput" not in shown
+    assert not [row for row, _ in final_numbers([run], task) if "Throughput" in row]
+
+
+def test_without_it_the_time_is_that_of_the_records(study, tmp_path, monkeypatch):
+    thin(monkeypatch, study[1], tmp_path / "results")
+    run = read_run(tmp_path / "results" / study[1].name)
+    assert "step_ms" not in run.facts and "tokens_per_second" in run.train.values
+    assert read_findings([run.folder]).notes == []
+    both = final_numbers([run, dataclasses.replace(run, train=series([(1, -4.0)]))], None)
+    (cells,) = [cells for row, cells in both if "Throughput" in row]
+    assert cells[0] != "" and cells[1] == ""
 
 
 def test_thinned_runs_are_compared_and_grouped_as_before(study, tmp_path, monkeypatch):
