@@ -33,8 +33,8 @@ class Comparison:
       lead: [T], the sparse run's value there less the dense run's, nats; positive: it is ahead.
       content_lead: at the last step of both, without sentinels and EOS; NaN where it is not known.
       best_of_both: the highest value that both reach.
-      time_ratio: time of the dense run to that value over time of the sparse run; NaN where one of
-        them has it at its first evaluation.
+      time_ratio: time of the dense run to that value over time of the sparse run; NaN where it is
+        not known, as where one of them has the value at its first evaluation.
       curve: the speed-up in the course of the sparse run.
     """
 
@@ -268,8 +268,8 @@ def _best_of_both(dense: Series, sparse: Series) -> tuple[float, float]:
         return math.nan, math.nan
     best = min(float(values.max()) for values in known)
     reached = [first_reached(series, best) for series in (dense, sparse)]
-    seconds = [math.nan if r is None or r[2] else r[1] for r in reached]
-    return best, seconds[0] / seconds[1]
+    dense_seconds, seconds = (math.nan if r is None or r[2] else r[1] for r in reached)
+    return best, dense_seconds / seconds if seconds else math.nan
 
 
 def _known(series: Series, name: str) -> np.ndarray:

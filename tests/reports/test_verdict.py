@@ -98,6 +98,8 @@ def test_how_long_each_takes_is_left_out_where_it_is_said_or_not_known():
         [(0, -8.0), (300, -5.0)], dense=[(100, -5.0), (300, -4.0)]
     )
     assert "as long" not in verdict([(0, -8.0), (300, -4.5)])  # of the same FLOPs
+    without_time = {"seconds_per_step": 0.0, "flops_per_token": 1.0}
+    assert "as long" not in verdict([(0, -8.0), (300, -4.5)], **without_time)
 
 
 def test_unequal_lengths_are_compared_at_the_last_step_of_both():
