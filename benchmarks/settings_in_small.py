@@ -31,8 +31,8 @@ MODELS = {
 # By optimiser: the rates that are tried.
 RATES = {
     "adafactor": (0.015, 0.03, 0.06, 0.12),
-    "adamw": (0.001, 0.003, 0.01),
-    "adamw_rms": (0.01, 0.02, 0.04),
+    "adamw": (0.001, 0.003, 0.01, 0.03),
+    "adamw_rms": (0.02, 0.04, 0.08),
     "muon": (0.003, 0.01, 0.03),
 }
 BIBLE = ("MIXTURE_OR_TASK_NAME=bible_span_corruption",)
