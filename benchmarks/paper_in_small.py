@@ -44,8 +44,6 @@ SPARSE = {
     "experts_4": ("NUM_EXPERTS=4",),
     "attention": ("EXPERT_SUBLAYERS=attention",),
     "both": ("EXPERT_SUBLAYERS=both",),
-    "no_z_loss": ("ROUTER_Z_LOSS_FACTOR=0.0",),
-    "z_loss_0.004": ("ROUTER_Z_LOSS_FACTOR=0.004",),
 }
 DISTILLED = {
     "distilled": ("DISTILLATION_FRACTION_SOFT=1.0", "INITIALIZE_FROM_TEACHER=False"),
@@ -85,7 +83,6 @@ TABLES = {
         "input dropout": "input_dropout",
         "input jitter": "switch",
     },
-    "router_z_loss": {"0.001": "switch", "0": "no_z_loss", "0.004": "z_loss_0.004"},
     "figure_11": {"top-1": "switch", "No-Token-Left-Behind": "four_rounds"},
     "figure_12": {"T5": "dense", "2 experts": "experts_2", "4": "experts_4", "8": "switch"},
 }
@@ -97,7 +94,6 @@ TITLES = {
     "6": "Table 6: distillation",
     "10": "Table 10: experts in attention",
     "11": "Table 11: router policies",
-    "router_z_loss": "ST-MoE's z-loss of the router, factor",
     "figure_11": "Figure 11: No-Token-Left-Behind",
     "figure_12": "Figure 12: few experts",
 }

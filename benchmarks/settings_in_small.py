@@ -60,7 +60,10 @@ def of_rate(optimizer: str, rate: float, steps: int = STEPS) -> tuple[str, ...]:
 # By table: its models and its settings.
 TABLES = {name: (("dense", "experts_8"), of_optimizer(name)) for name in RATES}
 TABLES["adafactor"] = (tuple(MODELS), of_optimizer("adafactor"))
-OF_THE_DEMO = {f"2500_steps_{rate:g}": of_rate("adafactor", rate, 2500) for rate in (0.03, 0.06)}
+OF_THE_DEMO = {
+    f"2500_steps_{optimizer}_{rate:g}": of_rate(optimizer, rate, 2500)
+    for optimizer, rate in (("adafactor", 0.03), ("adafactor", 0.06), ("adamw_rms", 0.04))
+}
 TABLES["2500_steps"] = (("dense", "experts_8"), OF_THE_DEMO)
 TABLES["dropout"] = (("dense", "experts_8"), DROPOUT)
 
