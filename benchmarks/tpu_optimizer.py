@@ -39,11 +39,11 @@ def row(name: str) -> str:
 
     def update(parameters, state, gradients, bad):
         norm = Norms.of(gradients, axes).all
-        updates, state = optimizer.update(
-            gradients, state, parameters, skip=bad | ~(norm < 1e9), gradient_norm=norm
-        )
-        parameters = optax.apply_updates(parameters, updates)
-        return parameters, state, (norm, Norms.of(parameters, axes), Norms.of(updates, axes))
+        skip = bad | ~(norm < 1e9)
+        updates, state = optimizer.update(gradients, state, parameters, skip=skip)
+        new = optax.apply_updates(parameters, updates)
+        changes = jax.tree.map(jnp.subtract, new, parameters)
+        return new, state, (norm, Norms.of(new, axes), Norms.of(changes, axes))
 
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)

@@ -9,8 +9,9 @@ from switch_jax.fields import COUNT, FACTOR, Range, check_fields
 class GuardConfig:
     """When a step is bad, and what follows from many.
 
-    A step is bad if its loss or gradient norm is not finite or above its limit. A bad step changes
-    neither parameters nor the optimiser's state.
+    A step is bad if its loss or gradient norm is not finite or above its limit. The norm is that of
+    the gradients of all parameters together, frozen ones too, before they are clipped. A bad step
+    changes neither parameters nor the optimiser's state.
 
     The limits come from the logarithms of loss and norm in the last `spike_window` steps, without
     the newest quarter of these, so that a rise does not lift its own limit. A limit lies

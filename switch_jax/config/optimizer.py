@@ -42,7 +42,8 @@ class OptimizerConfig:
       weight_decay: this times the rate times the parameter is subtracted too; matrices only, see
         `optim.optimizer`.
       adam_b1, adam_b2: decay of the means of gradients and of their squares, in AdamW.
-      gradient_clip_norm: gradients of a larger global norm are scaled down to it; None: never.
+      gradient_clip_norm: gradients of a larger global norm are scaled down to it; None: never. The
+        norm is of the trained parameters alone.
       trained_parameters: 'all'; 'expert', those with a logical axis 'expert', or 'non_expert', all
         others, the router too. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the

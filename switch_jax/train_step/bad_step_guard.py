@@ -47,7 +47,7 @@ def init_guard(config: GuardConfig) -> Guard:
 def judge(
     guard: Guard, config: GuardConfig, loss: jax.Array, gradient_norm: jax.Array
 ) -> tuple[jax.Array, jax.Array, Guard]:
-    """Judges a step by its loss and gradient norm, float32 scalars.
+    """Judges a step by its loss and the norm of all gradients before clipping, float32 scalars.
 
     Returns:
       Whether it is bad, bool; the limits of loss and norm, [2] float32, infinite where there are

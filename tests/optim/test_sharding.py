@@ -36,8 +36,7 @@ def _update(optimizer, mesh, steps=2):
     places = jax.tree.map(lambda s: s.sharding, (abstract.parameters, abstract.optimizer))
 
     def update(parameters, state, gradients):
-        norm = optax.tree.norm(gradients)
-        updates, state = made.update(gradients, state, parameters, gradient_norm=norm)
+        updates, state = made.update(gradients, state, parameters)
         return optax.apply_updates(parameters, updates), state
 
     with jax.set_mesh(devices):
