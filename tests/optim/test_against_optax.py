@@ -1,5 +1,6 @@
 """Each optimiser against optax's own, given each layer and each expert as an array of its own."""
 
+import dataclasses
 import functools
 
 import jax
@@ -20,10 +21,10 @@ OPTIMIZERS = ["adafactor", "adamw", "adamw_rms", "muon"]
 MATRICES = ("query", "key", "value", "out", "wi_0", "wo")  # and routers, which decay too
 
 
-def _config(optimizer, **changes):
+def _config(optimizer, model=MODEL, **changes):
     adam = {"weight_decay": DECAY, "adam_b1": B1, "adam_b2": B2}
     return tiny_config(
-        MODEL,
+        model,
         optimizer=OptimizerConfig(
             optimizer=optimizer,
             learning_rate=RATE,
@@ -145,12 +146,19 @@ def test_clipping_takes_the_norm_of_what_is_trained_as_optax_given_that_alone(op
     _assert_close(ours, _theirs(optimizer, CLIP, is_expert))
 
 
-def _assert_close(ours, theirs):
+def test_muon_in_bfloat16_is_near_optax_in_float32():
+    ours, _ = _ours("muon", model=dataclasses.replace(MODEL, activation_dtype="bfloat16"))
+    _assert_close(ours, _theirs("muon", clip=None), tolerance=0.1)
+
+
+def _assert_close(ours, theirs, tolerance=2e-4):
+    """Of the largest change of each array of `theirs`."""
     ours, start = _apart(ours), _apart(_parameters())
     for name, expected in theirs.items():
         moved = float(jnp.abs(expected - start[name]).max())
         assert moved > 0, name
-        np.testing.assert_allclose(ours[name], expected, rtol=2e-6, atol=2e-4 * moved, err_msg=name)
+        atol = tolerance * moved
+        np.testing.assert_allclose(ours[name], expected, rtol=2e-6, atol=atol, err_msg=name)
 
 
 def _bits(tree):
