@@ -6,7 +6,7 @@ from switch_jax.errors import FieldError, check_choice
 from switch_jax.fields import COEFFICIENT, COUNT, FACTOR, RATE, Range, check_fields
 
 OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
-SCHEDULES = ("rsqrt", "constant", "cosine", "linear", "wsd")
+SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
 
 _WITH_ADAM = ("adamw", "adamw_rms", "muon")
@@ -34,9 +34,10 @@ class OptimizerConfig:
         them. 1e-3, constant, in its fine-tuning.
       warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. The others:
         it rises linearly up to this step; 1 = the full rate from the first step on.
-      lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'constant'; 'cosine' and
-        'linear', which fall from the end of the warm-up to the end of the run; or 'wsd' (warm-up,
-        stable, decay), which is constant and falls linearly over the last `decay_steps`.
+      lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'warmup_rsqrt', the same
+        after a linear rise; 'constant'; 'cosine' and 'linear', which fall from the end of the
+        warm-up to the end of the run; or 'wsd' (warm-up, stable, decay), which is constant and
+        falls linearly over the last `decay_steps`.
       final_lr_fraction: 'cosine', 'linear' and 'wsd' end at this fraction of `learning_rate`.
       decay_steps: of 'wsd'; None: a tenth of the run.
       weight_decay: this times the rate times the parameter is subtracted too; matrices only, see

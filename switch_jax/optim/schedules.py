@@ -10,7 +10,8 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
     """The rate as a function of the updates done, which bad steps do not count among.
 
     'rsqrt': constant, then inverse square root of the step, as T5 pretrains: 1 / sqrt(max(step,
-    1e4)). 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: T5X
+    1e4)). 'warmup_rsqrt': the same times a linear rise to it, as T5X's "constant * linear_warmup *
+    rsqrt_decay". 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: T5X
     continues with the optimiser state of pretraining, but a run from another run's checkpoint
     begins with a fresh state, whose second moments rest on a few batches during its first steps.
     'cosine', 'linear' and 'wsd' (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395) rise as
@@ -23,13 +24,19 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
         step = jnp.maximum(jnp.asarray(count, jnp.float32), warmup)
         return peak / jnp.sqrt(step)
 
+    def risen(count):
+        return jnp.minimum((jnp.asarray(count, jnp.float32) + 1) / warmup, 1.0)
+
+    def warmup_rsqrt(count):
+        return risen(count) * rsqrt(count)
+
     def constant(count):
-        risen = (jnp.asarray(count, jnp.float32) + 1) / warmup
-        return peak * jnp.minimum(risen, 1.0)
+        return peak * risen(count)
 
     name = config.optimizer.lr_schedule
-    if name in ("rsqrt", "constant"):
-        return {"rsqrt": rsqrt, "constant": constant}[name]
+    endless = {"rsqrt": rsqrt, "warmup_rsqrt": warmup_rsqrt, "constant": constant}
+    if name in endless:
+        return endless[name]
     steps, final = config.lr_decay_steps, config.optimizer.final_lr_fraction
     if name == "cosine":
         decay = optax.cosine_decay_schedule(peak, steps, final)

@@ -47,11 +47,11 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"{model.load_balance!r}: leave it at {default:g}, or set LOAD_BALANCE to 'bias'"
         )
     steps, rates = config.run.train_steps, config.optimizer
-    if rates.lr_schedule == "constant" and rates.warmup_steps > steps:
+    if rates.lr_schedule in ("warmup_rsqrt", "constant") and rates.warmup_steps > steps:
         lines.append(
             f"warning: the learning rate rises over WARMUP_STEPS = {rates.warmup_steps:,} steps, "
             f"and the run has {steps:,}: it ends at {steps / rates.warmup_steps:.2g} of "
-            "LEARNING_RATE; set WARMUP_STEPS lower"
+            "its peak; set WARMUP_STEPS lower"
         )
     return lines
 

@@ -193,12 +193,11 @@ def _start_config(config: Config) -> Config:
 
 def _check_optimizer(config: Config, checkpoint: Path) -> None:
     """Raises UserError where a run cannot go on with the optimiser's state of a checkpoint."""
-    schedule = config.optimizer.lr_schedule
-    if schedule not in ("rsqrt", "constant"):
+    if config.lr_decay_steps:
         raise UserError(
             f"KEEP_OPTIMIZER_STATE = True goes on with the count of updates, and LR_SCHEDULE = "
-            f"{schedule!r} ends with TRAIN_STEPS: take 'rsqrt' or 'constant', or leave "
-            "KEEP_OPTIMIZER_STATE at False"
+            f"{config.optimizer.lr_schedule!r} ends with TRAIN_STEPS: take 'rsqrt', 'warmup_rsqrt' "
+            "or 'constant', or leave KEEP_OPTIMIZER_STATE at False"
         )
     optimizer, trained = config.optimizer.optimizer, config.optimizer.trained_parameters
     if config.run.upcycle is not None and (optimizer, trained) != ("adafactor", "all"):

@@ -13,7 +13,7 @@ from tests.trainer.helpers import tiny_config, tiny_model
             {"optimizer": "adam"},
             r"optimizer = 'adam' is not known; write one of adafactor, adamw",
         ),
-        ({"lr_schedule": "step"}, r"lr_schedule = 'step' is not known; write one of rsqrt, const"),
+        ({"lr_schedule": "step"}, r"lr_schedule = 'step' is not known; write one of rsqrt, warmup"),
         ({"trained_parameters": "experts"}, r"'experts' is not known; write one of all, expert, n"),
         ({"learning_rate": 0.0}, r"learning_rate = 0.0.*above 0"),
         ({"gradient_clip_norm": 0.0}, r"gradient_clip_norm = 0.0: it must be above 0, or None"),

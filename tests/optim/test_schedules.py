@@ -21,6 +21,14 @@ def test_rsqrt_is_constant_then_inverse_square_root(step, rate):
 
 
 @pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 1e-6), (4_999, 0.005), (9_999, 0.01), (10_000, 0.01), (40_000, 0.005), (10**6, 0.001)],
+)
+def test_warmup_rsqrt_rises_linearly_to_the_rate_of_rsqrt(step, rate):
+    np.testing.assert_allclose(_rates([step], lr_schedule="warmup_rsqrt"), rate, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("step", "rate"), [(0, 2e-6), (249, 5e-4), (499, 1e-3), (500, 1e-3), (10**6, 1e-3)]
 )
 def test_constant_rises_linearly_and_stays(step, rate):

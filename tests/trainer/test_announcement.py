@@ -10,7 +10,12 @@ from tests.trainer.helpers import tiny_config, tiny_model
 
 @pytest.mark.parametrize(
     ("schedule", "warmup", "warned"),
-    [("constant", 11, True), ("constant", 10, False), ("rsqrt", 1000, False)],
+    [
+        ("constant", 11, True),
+        ("constant", 10, False),
+        ("warmup_rsqrt", 11, True),
+        ("rsqrt", 1000, False),
+    ],
 )
 def test_a_warm_up_longer_than_the_run_is_told(schedule, warmup, warned):
     """The run has 10 steps; under 'rsqrt' the rate is constant in the warm-up."""
@@ -19,7 +24,7 @@ def test_a_warm_up_longer_than_the_run_is_told(schedule, warmup, warned):
     lines = announcement(config, make_mesh(MeshConfig(1, 1, 1)))
     expected = [
         "warning: the learning rate rises over WARMUP_STEPS = 11 steps, and the run has 10: it "
-        "ends at 0.91 of LEARNING_RATE; set WARMUP_STEPS lower"
+        "ends at 0.91 of its peak; set WARMUP_STEPS lower"
     ]
     assert lines[2:] == expected * warned
     assert lines[1] == "10 steps of 192 tokens: 8 rows of 16 + 8, padding included"
