@@ -9,6 +9,7 @@ model: norms, a skipped step's choice, update, new parameters. A minute each, Mu
 import sys
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from switch_jax.cli import gin_config

@@ -38,7 +38,8 @@ class Metrics(NamedTuple):
       load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
       gradient_norm: L2, of all gradients together, those of frozen parameters too; not clipped.
       parameter_norm: L2, after the update.
-      gradient_norms, parameter_norms, update_norms: L2, by group of parameters.
+      gradient_norms, parameter_norms, update_norms: L2, by group of parameters; an update is new
+        minus old parameters.
       loss_limit, gradient_norm_limit: the step is bad above them; infinite where there is no limit.
       skipped: 1 if the step was bad and changed nothing, else 0.
       bad_in_a_row: int32, number of bad steps in a row up to this one.
@@ -194,7 +195,9 @@ def make_train_step(
             parameters = optax.apply_updates(state.parameters, updates)
             step = state.step + done.astype(jnp.int32)
             new = TrainState(step, parameters, optimizer_state, guarded)
-            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
+            # For norms of `updates` a TPU would write these out, and read them to add them.
+            changes = jax.tree.map(jnp.subtract, parameters, state.parameters)
+            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(changes, axes)
         metrics = Metrics(
             loss=sums.loss,
             **_target_metrics(config.loss, sums, totals),
