@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import numpy as np
 import pytest
 
 from switch_jax.config import (
@@ -10,6 +11,7 @@ from switch_jax.config import (
     DataConfig,
     MeshConfig,
     ModelConfig,
+    OptimizerConfig,
     RunConfig,
 )
 from switch_jax.config.model import REMAT_POLICIES
@@ -25,7 +27,9 @@ N, E, D, F, WAYS = 2, 8, 128, 384, 4
 
 
 @functools.cache
-def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Program:
+def _compiled(
+    policy: str, scan_layers: bool, experts: int = E, optimizer: str = "adafactor"
+) -> compiler.Program:
     """The step of a model of N layers in each stack, two experts on each of four chips."""
     pytest.importorskip("libtpu")
     model = ModelConfig(
@@ -35,7 +39,8 @@ def _compiled(policy: str, scan_layers: bool, experts: int = E) -> compiler.Prog
     )  # fmt: skip
     data = DataConfig("unread", {"inputs": 128, "targets": 32})
     run = RunConfig("unwritten", 1, batch_size=512)
-    config = Config(run, model, data, MeshConfig(1, WAYS, 1))
+    chosen = OptimizerConfig(optimizer)
+    config = Config(run, model, data, MeshConfig(1, WAYS, 1), chosen)
     mesh = make_mesh(config.mesh, compiler.devices(parse_slice("v5p:2x2x1")))
     with jax.set_mesh(mesh):
         step = lower_train_step(config, mesh, abstract_state(config, mesh))
@@ -91,3 +96,16 @@ def test_expert_kernels_stay_where_they_are(collectives):
     sizes = [set(sizes) for _, _, found in collectives for _, sizes in found]
     assert sizes
     assert not [s for s in sizes if {D, F} <= s and s & {E, N * E}]
+
+
+def test_adamw_writes_means_and_parameters_in_one_pass():
+    """Norms are summed where their arrays are made, and no array of updates is written there."""
+    program = _compiled("full", scan_layers=True, experts=0, optimizer="adamw")
+    written = [
+        [sizes for _, sizes in arrays(o.shape) if np.prod(sizes) >= D * D]
+        for o in program.operations
+        if "optimizer" in o.op_name and ("f32", ()) in arrays(o.shape)
+    ]
+    passes = [sizes for sizes in written if sizes]
+    assert len(passes) > 10
+    assert {len(sizes) for sizes in passes} == {3}, passes
