@@ -13,6 +13,7 @@ from switch_jax.config import Config, LossConfig, ModelConfig
 from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.model.transformer import Output
 from switch_jax.moe import RouterStatistics
+from switch_jax.partitioning.mesh import platform
 from switch_jax.train_step.bad_step_guard import judge
 from switch_jax.train_step.loss import TokenSums, soft_cross_entropy, token_sums
 from switch_jax.train_step.microbatches import Batch, split
@@ -38,8 +39,7 @@ class Metrics(NamedTuple):
       load_balance_loss, router_z_loss: summed over Switch layers, without their coefficients.
       gradient_norm: L2, of all gradients together, those of frozen parameters too; not clipped.
       parameter_norm: L2, after the update.
-      gradient_norms, parameter_norms, update_norms: L2, by group of parameters; an update is new
-        minus old parameters.
+      gradient_norms, parameter_norms, update_norms: L2, by group of parameters.
       loss_limit, gradient_norm_limit: the step is bad above them; infinite where there is no limit.
       skipped: 1 if the step was bad and changed nothing, else 0.
       bad_in_a_row: int32, number of bad steps in a row up to this one.
@@ -195,9 +195,12 @@ def make_train_step(
             parameters = optax.apply_updates(state.parameters, updates)
             step = state.step + done.astype(jnp.int32)
             new = TrainState(step, parameters, optimizer_state, guarded)
-            # For norms of `updates` a TPU would write these out, and read them to add them.
-            changes = jax.tree.map(jnp.subtract, parameters, state.parameters)
-            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(changes, axes)
+            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
+            if platform() == "tpu":
+                # For norms of `updates` it would write these out, and read them to add them. Other
+                # platforms would copy the old parameters for norms of the difference.
+                changes = jax.tree.map(jnp.subtract, parameters, state.parameters)
+                update_norms = Norms.of(changes, axes)
         metrics = Metrics(
             loss=sums.loss,
             **_target_metrics(config.loss, sums, totals),

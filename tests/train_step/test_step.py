@@ -240,14 +240,11 @@ def test_the_norms_of_a_step_are_of_its_gradients_parameters_and_updates():
     state, metrics = _step(model, random_batch(8), 1, optimizer=optimizer)
     gradients = Norms.of(state.optimizer[0], logical_axes(model))
     parameters = Norms.of(state.parameters, logical_axes(model))
-    start = init_parameters(model, jax.random.key(1))
-    updates = Norms.of(jax.tree.map(np.subtract, state.parameters, start), logical_axes(model))
     np.testing.assert_allclose(metrics.gradient_norm, gradients.all, rtol=1e-6)
     np.testing.assert_allclose(metrics.parameter_norm, parameters.all, rtol=1e-6)
     for group, norm in gradients.groups.items():
         np.testing.assert_allclose(metrics.gradient_norms[group], norm, rtol=1e-6)
-        np.testing.assert_allclose(metrics.update_norms[group], updates.groups[group], rtol=1e-6)
-        np.testing.assert_allclose(metrics.update_norms[group], 0.5 * norm, rtol=1e-4)
+        np.testing.assert_allclose(metrics.update_norms[group], 0.5 * norm, rtol=1e-6)
         np.testing.assert_allclose(
             metrics.parameter_norms[group], parameters.groups[group], rtol=1e-6
         )
