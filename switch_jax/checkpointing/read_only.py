@@ -212,7 +212,7 @@ def _found(path: str | Path, step: int | None) -> Path:
 def _saved_shapes(checkpoint: Path, part: str) -> Shapes:
     check_metadata_readable(checkpoint)
     state = ocp.metadata(checkpoint, ARRAYS).metadata
-    if not shapes_of(state["parameters"]):
+    if not state or not shapes_of(state["parameters"]):
         raise ValueError("its description cannot be read")
     return shapes_of(state.get(part, {}))
 

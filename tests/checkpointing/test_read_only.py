@@ -107,6 +107,16 @@ def test_a_damaged_one_is_refused_and_left_as_it_is(run, tmp_path, file):
     _assert_is(load_parameters(folder, _abstract((1, 1, 1)), step=3), 3)
 
 
+@pytest.mark.parametrize("file", ["_METADATA", "_sharding"])
+def test_a_description_that_is_cut_off_is_named_without_an_error_of_python(run, tmp_path, file):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "10" / "state" / file
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match=r"checkpoints/10 cannot be read \(.+\)") as refused:
+        load_parameters(tmp_path / "run", _abstract((1, 1, 1)))
+    assert "NoneType" not in str(refused.value)
+
+
 def test_what_is_not_there_is_named(run, tmp_path):
     with pytest.raises(
         UserError, match=r"no folder .*/absent to take a model from: give.*`hf down"

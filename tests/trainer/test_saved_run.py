@@ -101,6 +101,20 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
     assert not (tmp_path / "run/damaged").exists()
 
 
+def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
+    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/4"
+    shutil.copytree(tmp_path / "run/checkpoints/2", newest)
+    (newest / "state/_METADATA").write_text("damaged")
+    run = {"model_dir": str(tmp_path / "run"), "train_steps": 6}
+    warning = (
+        "warning: of step 4 the checkpoint is damaged: `train` moves it to "
+        f"{tmp_path}/run/damaged, and computes what came after step 2 again"
+    )
+    assert warning in dry_run(config.replace("run", **run), "")
+    assert newest.exists()
+
+
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
