@@ -240,5 +240,6 @@ def _read(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
 def _damaged(checkpoint: Path, reason: str) -> str:
     return (
         f"the checkpoint {checkpoint} cannot be read ({reason}): it is damaged, or its run has "
-        "removed it; nothing was changed there; choose another one, MODEL_DIR/checkpoints/STEP"
+        "removed it; nothing was changed there; choose another one: --checkpoint=STEP, or as an "
+        "INITIAL_CHECKPOINT_PATH MODEL_DIR/checkpoints/STEP"
     )

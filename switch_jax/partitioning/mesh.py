@@ -77,7 +77,7 @@ def mesh_shape(
         raise MeshError(
             f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
             f"there are {count} {platform} devices; the sizes must multiply up to {count}, which "
-            "expert x model must divide"
+            "expert x model must divide: set MESH_DATA, MESH_EXPERT and MESH_MODEL"
         )
     if data % slices:
         raise UserError(
