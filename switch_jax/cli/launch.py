@@ -139,6 +139,11 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
                     "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
                 )
                 break
+    if config.run.wandb_project is not None:
+        notes.append(
+            "WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile does not install "
+            "(docs/launching.md)"
+        )
     return notes
 
 

@@ -206,10 +206,12 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     flags += [
         "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption",
         "--tfds_data_dir=gs://my-bucket/tfds",
+        "--gin.WANDB_PROJECT=mine",
     ]
     assert main(["launch", *flags, "--gin_file=mine.gin", "--change_task"]) == 0
     commands, messages = capsys.readouterr()
     assert "TFDS" not in messages
+    assert "note: WANDB_PROJECT is set: the image needs wandb" in messages
     assert "--change_task" in commands  # of the run on the hosts
 
 
