@@ -18,6 +18,7 @@ from pathlib import Path
 from paper_in_small import QUALITY, train_demo
 
 from switch_jax.errors import UserError
+from switch_jax.reports.held_out import preferred
 from switch_jax.reports.runs import read_run
 
 SEED, STEPS, WARMUP = 10, 1250, 400
@@ -108,7 +109,8 @@ def lines(
             if (name := f"{model}_{setting}") not in trained:
                 cells.append("")
                 continue
-            quality = read_run(folder / name).evals["all"].last(QUALITY)
+            run = read_run(folder / name)
+            quality = run.evals[preferred(set(run.evals))].last(QUALITY)
             best[model] = max(best[model], quality)
             cells.append(f"{quality:.3f}")
         yield f"| {setting.replace('_', ' ')} | " + " | ".join(cells) + " |"
