@@ -6,6 +6,7 @@ configurations  joins runs of several seeds, and names and colours them
 comparison      speed-ups and leads         verdict       the same in plain words
 downstream      scores of `switch_jax eval` summary       tables
 expert_tokens   which tokens experts take     distillation  what a student keeps of the gain
+config_fields   what config.gin means, whichever version wrote it
 
 charts             which charts there are   curves        what charts of curves have in common
 held_out_charts    held-out quality         study_charts  size, and speed-up over training

@@ -75,7 +75,12 @@ def step_by_step(model, batch):
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH, TWO_EXPERTS, BOTH],
+    [
+        pytest.param(DENSE, marks=pytest.mark.slow),
+        SWITCH,
+        pytest.param(TWO_EXPERTS, marks=pytest.mark.slow),
+        BOTH,
+    ],
     ids=["dense", "switch", "two", "both"],
 )
 def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
