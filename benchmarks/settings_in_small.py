@@ -3,12 +3,13 @@
     python benchmarks/settings_in_small.py --tables adamw muon  # trains what is missing, and prints
     python benchmarks/settings_in_small.py --runs docs/results/settings --print_only
 
-A table for each optimiser, by learning rate, at equal steps: half as many as the demo's, with its
-schedule. The one of Adafactor, the paper's optimiser, has more numbers of experts, and
-`2500_steps` its rates at the demo's length. The table of dropout reads one small corpus more than
-twelve times. A run takes three to six minutes on a quiet core; all of them take two and a half
-hours. Two calls with other tables go side by side, each under `taskset --cpu-list`. A stopped call
-goes on where it was. The seed is one that the docs report nowhere else.
+A table for each optimiser, by learning rate, after 1,250 steps with the demo's schedule. That of
+Adafactor, the paper's optimiser, has more numbers of experts. `2500_steps` is as long as the demo.
+The runs of `dropout` read one small corpus more than twelve times.
+
+A run takes three to six minutes on a quiet core; all of them take two and a half hours. Two calls
+with other tables go side by side, each under `taskset --cpu-list`. A stopped call goes on where it
+was. The seed is one that the docs report nowhere else.
 """
 
 import argparse
