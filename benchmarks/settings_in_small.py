@@ -13,7 +13,7 @@ was. The seed is one that the docs report nowhere else.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from paper_in_small import QUALITY, train_demo
@@ -78,10 +78,9 @@ def main() -> None:
     parser.add_argument("--print_only", action="store_true", help="do not train")
     args = parser.parse_args()
     for table in args.tables:
-        models, settings = TABLES[table]
         for folder, gin_model, macros in () if args.print_only else runs(table):
             train_demo(args.runs / folder, gin_model, macros)
-        print("\n".join(lines(table, models, settings, args.runs)), flush=True)
+        print("\n".join(lines(table, args.runs)), flush=True)
 
 
 def runs(table: str) -> Iterator[tuple[str, str, list[str]]]:
@@ -96,10 +95,9 @@ def runs(table: str) -> Iterator[tuple[str, str, list[str]]]:
             yield f"{model}_{setting}", gin_model, [*of_model, *changed, f"RANDOM_SEED={SEED}"]
 
 
-def lines(
-    table: str, models: Sequence[str], settings: Mapping[str, Sequence[str]], folder: Path
-) -> Iterator[str]:
+def lines(table: str, folder: Path) -> Iterator[str]:
     """The table in Markdown: held-out negative log perplexities after the last step."""
+    models, settings = TABLES[table]
     trained = {name for name, _, _ in runs(table)}
     yield f"\n| {table} | " + " | ".join(models).replace("_", " ") + " |"
     yield "|---" * (1 + len(models)) + "|"

@@ -195,12 +195,11 @@ def make_train_step(
             parameters = optax.apply_updates(state.parameters, updates)
             step = state.step + done.astype(jnp.int32)
             new = TrainState(step, parameters, optimizer_state, guarded)
-            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
             if platform() == "tpu":
                 # For norms of `updates` it would write these out, and read them to add them. Other
                 # platforms would copy the old parameters for norms of the difference.
-                changes = jax.tree.map(jnp.subtract, parameters, state.parameters)
-                update_norms = Norms.of(changes, axes)
+                updates = jax.tree.map(jnp.subtract, parameters, state.parameters)
+            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
         metrics = Metrics(
             loss=sums.loss,
             **_target_metrics(config.loss, sums, totals),
