@@ -36,8 +36,8 @@ REVERSED = {
 VALUE_LENGTH = 40  # characters, at most
 # Between two facts of a passage: a fact begins with its name and a colon.
 NEXT_FACT = re.compile(r"(?<=\.) (?=[A-Z][^.:;]*: )")
-# What follows the value of a fact: an explanation, another value, or a height in metres.
-END_OF_VALUE = re.compile(r" \(|[;,]| note\b| -?[\d,.]+ m\b")
+# A title in quotes, or else what stands before an explanation, another value or a height in metres.
+VALUE = re.compile(r'"(?P<title>.+?)"(?!\w)|(?P<value>.+?)(?= \(|[;:,]| note\b| -?[\d,.]+ m\b|$)')
 
 
 def read_facts() -> Iterator[tuple[str, str, str]]:
@@ -47,9 +47,10 @@ def read_facts() -> Iterator[tuple[str, str, str]]:
             country, facts = passage.rstrip("\n").split(". ", 1)
             for fact in NEXT_FACT.split(facts):
                 field, _, text = fact.rstrip(".").partition(": ")
-                value = END_OF_VALUE.split(text)[0].strip('"')
-                if field in QUESTIONS and len(value) <= VALUE_LENGTH:
-                    yield country, field, value
+                if field in QUESTIONS and (found := VALUE.match(text)):
+                    value = found["title"] or found["value"]
+                    if len(value) <= VALUE_LENGTH:
+                        yield country, field, value
 
 
 def read_questions() -> Iterator[tuple[str, str]]:
