@@ -12,6 +12,7 @@ from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, Step, check_programs, render, shell_line
 from switch_jax.launch.console import log
 from switch_jax.launch.job import Job
+from switch_jax.units import counted
 
 
 class GoogleCloudTarget(abc.ABC):
@@ -91,7 +92,8 @@ class GoogleCloudTarget(abc.ABC):
         from switch_jax.launch import preflight
 
         slices = job.hardware
-        title = f"{job.name}: {slices.chips} chips, {slices.hosts} hosts ({job.topology})"
+        size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
+        title = f"{job.name}: {size} ({job.topology})"
         before = [*self.setup(job), preflight.ask_bucket_layout(job)]
         return render(title, [*before, *self.commands(job), *self.afterwards(job)])
 

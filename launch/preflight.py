@@ -13,6 +13,7 @@ from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
+from switch_jax.units import counted
 
 _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
@@ -30,7 +31,7 @@ def check(config: Config, hardware: Slice) -> None:
     try:
         shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
-        raise UserError(f"{hardware.name} is {hardware.chips} chips: {error}") from None
+        raise UserError(f"{hardware.name} is {counted(hardware.chips, 'chip')}: {error}") from None
     _check_on(config, shape)
 
 

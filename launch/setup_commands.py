@@ -34,7 +34,7 @@ def for_every_target(job: Job, members: Members) -> list[Command]:
 def enable(service: str, project: str) -> Command:
     """Allows the project to use a service of Google Cloud."""
     argv = ("gcloud", "services", "enable", service, f"--project={project}")
-    return once(argv, "allow the project to use the service")
+    return once(argv, f"allow the project to use {service}")
 
 
 def network_flags(job: Job) -> list[str]:

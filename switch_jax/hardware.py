@@ -14,6 +14,7 @@ import math
 import re
 
 from switch_jax.errors import UserError, did_you_mean
+from switch_jax.units import counted
 
 GIB = 2**30
 _MAX_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
@@ -316,8 +317,8 @@ def _checked(slices: Slice) -> Slice:
     chips = math.prod(slices.shape)
     if not (1 <= chips <= _MAX_CHIPS and 1 <= slices.count <= _MAX_SLICES):
         raise UserError(
-            f"{slices.name!r} is {slices.count:,} slices of {chips:,} chips: write 1 to "
-            f"{_MAX_SLICES:,} slices of 1 to {_MAX_CHIPS:,} chips"
+            f"{slices.name!r} is {counted(slices.count, 'slice')} of {counted(chips, 'chip')}: "
+            f"write 1 to {_MAX_SLICES:,} slices of 1 to {_MAX_CHIPS:,} chips"
         )
     return slices
 

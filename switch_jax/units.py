@@ -31,6 +31,11 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def counted(number: int, noun: str) -> str:
+    """(1, "chip") -> "1 chip", (1024, "chip") -> "1,024 chips"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def memory_size(size: float) -> str:
     """Bytes: 3 * 2**30 -> "3.0 GiB", 50_000_000 -> "47.7 MiB"."""
     large_enough = (unit for unit in _MEMORY_UNITS if size >= unit[1] / 10)

@@ -26,6 +26,11 @@ def test_count(value, text):
     assert units.count(value) == text
 
 
+@pytest.mark.parametrize(("number", "text"), [(1, "1 chip"), (0, "0 chips"), (1024, "1,024 chips")])
+def test_counted(number, text):
+    assert units.counted(number, "chip") == text
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(109.0, "109 s"), (5400.0, "90 min")])
 def test_duration(seconds, text):
     assert units.duration(seconds) == text

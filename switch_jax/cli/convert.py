@@ -150,9 +150,13 @@ def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> No
 def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
     """The config of a run, and the checkpoint that --checkpoint names."""
     from switch_jax.checkpointing import find_checkpoint
+    from switch_jax.checkpointing.read_only import ARRAYS
     from switch_jax.cli import inference_flags
 
     config_gin = RunFolder(source).config
+    if (source / ARRAYS).is_dir():
+        written = f"{source.parents[1]} --checkpoint={source.name}"
+        raise UserError(f"{args.source} is a checkpoint of a run: write {written}")
     if not is_file(config_gin):
         raise UserError(
             f"{args.source} holds no model: a Hugging Face folder has a config.json, a T5X "

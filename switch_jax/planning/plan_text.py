@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 
 from switch_jax.planning.plan import Plan
-from switch_jax.units import count, memory_size, percent
+from switch_jax.units import count, counted, memory_size, percent
 
 
 def table(plan: Plan) -> str:
     """A line for each figure of a plan."""
     slice_, generation = plan.topology, plan.topology.generation
     lines = [
-        _row("slice", f"{slice_.name}: {slice_.chips} chips, {slice_.devices} devices"),
+        _row(
+            "slice",
+            f"{slice_.name}: {counted(slice_.chips, 'chip')}, {counted(slice_.devices, 'device')}",
+        ),
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
         _row("parameters", f"{count(plan.parameters)}, {_in_total(plan.parameter_bytes)}"),
         _row("optimiser", _in_total(plan.optimizer_bytes)),

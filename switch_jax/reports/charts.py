@@ -149,7 +149,7 @@ def _optimisation(found: Sequence[Configuration]) -> list[Chart]:
             "learning_rate",
             "Learning rate",
             "The size of the optimiser's steps, as the schedule sets it; "
-            "runs to be compared should have the same.",
+            "runs of one optimiser that are to be compared should have the same.",
             "learning rate",
             0,
         ),

@@ -55,7 +55,11 @@ class Findings:
         pairs = [pair for comparison in self.comparisons for pair in comparison.pairs]
         notes = [*caveats(pairs), *left_out(self.runs, self.downstream)]
         notes += [note for c in self.configurations if (note := _uneven_time(c))]
-        others = no_task_in_common(self.runs, self.task), _counted_anew(self.configurations)
+        others = (
+            no_task_in_common(self.runs, self.task),
+            _without_dense(self.configurations),
+            _counted_anew(self.configurations),
+        )
         return [*notes, *(note for note in others if note)]
 
 
@@ -67,6 +71,16 @@ def _uneven_time(configuration: Configuration) -> str | None:
     return (
         f"a step of {configuration.label} took {min(times):,.0f} to {max(times):,.0f} ms, by the "
         "seed, though all compute the same: compare steps, not time"
+    )
+
+
+def _without_dense(found: Sequence[Configuration]) -> str | None:
+    """A note on several Switch runs without a dense one beside them; None for others."""
+    if len(found) < 2 or not all(configuration.sparse for configuration in found):
+        return None
+    return (
+        "no run is dense, so nothing says how much sooner one is: add a run of a dense model "
+        "(models/t5_*.gin) with the same batches"
     )
 
 

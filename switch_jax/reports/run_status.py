@@ -144,10 +144,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     limit = _silence_limit(train, no_record_yet)
     step = max([0, *(record["step"] for record in (last, held_out) if record)])
     train_steps = facts.get("train_steps")
-    state, message = _state(status, step, train_steps, silence, limit)
-    if state in (RunPhase.STARTING, RunPhase.RUNNING) and status and gone:
-        why = "did not write why (killed, or out of memory): look at its log, then start it again"
-        state, message = STALLED, f"{gone} is gone and {why}"
+    state, message = _state(status, step, train_steps, gone, silence, limit)
     routers = list((last.get("router") or {}).values())
     loads = [load for router in routers for load in router["load"]]
     dropped = [x for router in routers for x in router["dropped"] if x is not None]
@@ -182,13 +179,19 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 
 
 def _state(
-    status: dict[str, Any], step: int, train_steps: int | None, silence: float, limit: float
+    status: dict[str, Any],
+    step: int,
+    train_steps: int | None,
+    gone: str | None,
+    silence: float,
+    limit: float,
 ) -> tuple[str, str]:
     """The state, and why.
 
     Args:
       status: the content of status.json; empty for a run of a version that did not write it.
       step, train_steps: steps done and planned.
+      gone: see `process_that_is_gone`.
       silence, limit: seconds.
     """
     state = status.get("state", RunPhase.RUNNING)
@@ -196,6 +199,11 @@ def _state(
         return state, status.get("message", "")
     if not status and train_steps is not None and step >= train_steps:
         return RunPhase.FINISHED, ""
+    if status and gone:
+        return STALLED, (
+            f"{gone} is gone and did not write why (killed, or out of memory; or this folder is a "
+            "copy): look at its log, then start it again"
+        )
     if silence > limit:
         return STALLED, f"nothing was written for {silence:.0f} s, more than {limit:.0f} s"
     return state, ""

@@ -193,6 +193,7 @@ def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
         ((run, theirs), "switch-tiny is there already: name a folder that is not, or an empty"),
         ((small, target), "spiece.model has 1100 ids, and the model's embedding 128 rows: it is"),
         ((damaged, target), "no SentencePiece model is found at .*damaged/spiece.model"),
+        ((run / "checkpoints/0", target), "0 is a checkpoint of a run: write .*run --checkpoint=0"),
         ((run, target, "--checkpoint=7"), "has no checkpoint of step 7: there are 0"),
         (
             (run, target, "--checkpoint=all"),

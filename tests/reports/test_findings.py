@@ -29,6 +29,13 @@ def test_seeds_that_took_different_times_for_a_step_are_noted():
     assert notes_on(without, uneven[1]) == []
 
 
+def test_switch_runs_without_a_dense_one_are_noted():
+    eight, sixteen = run("eight", 8, POINTS), run("sixteen", 16, POINTS)
+    (note,) = notes_on(eight, sixteen)
+    assert note.startswith("no run is dense, so nothing says how much sooner one is: add a run of")
+    assert notes_on(eight) == [] and notes_on(eight, sixteen, run("dense", 0, POINTS)) == []
+
+
 def test_time_that_is_counted_anew_is_noted_by_configuration():
     runs = [seed(i, "dense", 0, POINTS, step_ms=158.1) for i in range(2)]
     runs += [run("switch", 8, POINTS, step_ms=183), run("by_clock", 8, POINTS)]

@@ -153,6 +153,7 @@ def test_a_run_whose_process_was_killed_on_this_host_is_stalled(write, killed):
     status = read_status(folder, NOW)
     assert (status.state, status.needs_attention) == ("stalled", True)
     assert status.message.startswith(f"{killed.strip()} is gone and did not write why (killed, or")
+    assert read_status(folder, NOW + 1e6).message == status.message, "not that it is silent"
     (folder / "status.json").write_text(json.dumps(status_json("finished")))
     assert read_status(folder, NOW).state == "finished"
 

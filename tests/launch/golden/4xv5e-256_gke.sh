@@ -1,6 +1,6 @@
-# base: 1024 chips, 256 hosts (4xv5e-256)
+# base: 1,024 chips, 256 hosts (4xv5e-256)
 
-# once, run it yourself: allow the project to use the service
+# once, run it yourself: allow the project to use container.googleapis.com
 gcloud services enable container.googleapis.com --project=my-project
 
 # once, run it yourself: create the cluster; its pods can mount buckets
@@ -64,7 +64,7 @@ gcloud storage buckets create gs://my-bucket \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
 
-# once, run it yourself: allow the project to use the service
+# once, run it yourself: allow the project to use artifactregistry.googleapis.com
 gcloud services enable artifactregistry.googleapis.com --project=my-project
 
 # once, run it yourself: create the repository for the image

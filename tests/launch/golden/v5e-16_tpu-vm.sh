@@ -1,6 +1,6 @@
 # base: 16 chips, 4 hosts (v5e-16)
 
-# once, run it yourself: allow the project to use the service
+# once, run it yourself: allow the project to use tpu.googleapis.com
 gcloud services enable tpu.googleapis.com --project=my-project
 
 # once, run it yourself: install gcloud alpha, which reaches all hosts at once; apt's package has it already
@@ -13,7 +13,7 @@ gcloud storage buckets create gs://my-bucket \
     --uniform-bucket-level-access \
     --enable-hierarchical-namespace
 
-# once, run it yourself: allow the project to use the service
+# once, run it yourself: allow the project to use artifactregistry.googleapis.com
 gcloud services enable artifactregistry.googleapis.com --project=my-project
 
 # once, run it yourself: create the repository for the image
