@@ -55,6 +55,8 @@ class Job:
       network, subnetwork: of the hosts; None: the project's default network. With a cluster, these
         and internal_ips are for the commands that create it.
       internal_ips: the hosts get no address that the internet reaches.
+      own_files: gin files and task modules that the image needs, relative to this folder; those
+        that end in '/' are folders.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Job:
     network: str | None = None
     subnetwork: str | None = None
     internal_ips: bool = False
+    own_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises UserError if Google Cloud would refuse a name, or the hosts cannot use a path."""

@@ -1,6 +1,7 @@
 """Commands that a person runs once, before the first job. The launcher prints them only."""
 
 import re
+import shlex
 from typing import NamedTuple
 
 from switch_jax.launch.commands import Command
@@ -152,14 +153,28 @@ def _registry(job: Job) -> dict[str, str] | None:
 
 
 def _image(job: Job) -> list[Command]:
-    build = ("docker", "build", "--platform=linux/amd64", "--file=launch/Dockerfile")
-    return [
+    """The image of switch_jax and, on top of it, one with the job's own files."""
+    base = f"{job.image}-base" if job.own_files else job.image
+    build = ("docker", "build", "--platform=linux/amd64")
+    commands = [
         once(
-            (*build, f"--tag={job.image}", "."),
-            "build the image, from a checkout; docs/launching.md adds your own files",
-        ),
-        once(("docker", "push", job.image), "push the image to where the hosts pull it from"),
+            (*build, "--file=launch/Dockerfile", f"--tag={base}", "."),
+            "build the image of switch_jax, from a checkout",
+        )
     ]
+    if job.own_files:
+        # Each file goes to the folder that it has here, below the image's working directory.
+        copies = [f"COPY {file} /app/{file[: file.rfind('/') + 1]}" for file in job.own_files]
+        dockerfile = shlex.join([f"FROM {base}", *copies])
+        own = shlex.join([*build, f"--tag={job.image}", "--file=-", "."])
+        commands.append(
+            once(
+                ("bash", "-c", f"printf '%s\\n' {dockerfile} | {own}"),
+                "build one with your files on top of it, from the folder that has them",
+            )
+        )
+    push = ("docker", "push", job.image)
+    return [*commands, once(push, "push the image to where the hosts pull it from")]
 
 
 def once(argv: tuple[str, ...], why: str) -> Command:

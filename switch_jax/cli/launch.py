@@ -16,6 +16,7 @@ Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """
 
 import argparse
+import dataclasses
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.cli.teacher import with_teacher
@@ -98,6 +99,8 @@ def main(args: argparse.Namespace) -> int:
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
     job = target.job(args, _train_arguments(args), config)
+    if not target.sees_local_folders:
+        job = dataclasses.replace(job, own_files=tuple(_own_files()[0]))
     target.check(job, config)
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
@@ -116,18 +119,26 @@ def main(args: argparse.Namespace) -> int:
     return target.run(job)
 
 
-def _notes(args: argparse.Namespace, config: Config) -> list[str]:
-    """What hosts in a cloud may lack, which this machine has: files, and data sets of TFDS."""
+def _own_files() -> tuple[list[str], list[str]]:
+    """The gin files and task modules of the user: those in or below this folder, and others."""
     from switch_jax.cli import gin_config
+
+    own = gin_config.own_files()
+    outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
+    return [file for file in own if file not in outside], outside
+
+
+def _notes(args: argparse.Namespace, config: Config) -> list[str]:
+    """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
     from switch_jax.data.registry import tasks_of
 
-    notes = []
-    if own := gin_config.own_files():
-        below = [file for file in own if file[0] != "/" and ".." not in file.split("/")]
-        copies = "".join(f", COPY {file} {_in_image(file)}" for file in below)
+    why = "the hosts have no file of this machine: the image needs"
+    below, outside = _own_files()
+    notes = [f"{why} {', '.join(below)}, as the commands below build it"] if below else []
+    if outside:
         notes.append(
-            f"the hosts have no file of this machine: the image needs {', '.join(own)} (a "
-            f"Dockerfile with FROM IMAGE{copies}; docs/launching.md)"
+            f"{why} {', '.join(outside)} at that place, which those commands do not put there: "
+            "start `launch` from a folder that has all files"
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
     if not has_folder and not config.data.use_cached_tasks:
@@ -145,11 +156,6 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
             "(docs/launching.md)"
         )
     return notes
-
-
-def _in_image(file: str) -> str:
-    """The folder of the image, below its working directory, that a file or 'folder/' goes to."""
-    return f"/app/{file[: file.rfind('/') + 1]}"
 
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:

@@ -1,5 +1,6 @@
 """Environment variables, secrets, networks and labels of a job, in what each target prints."""
 
+import os
 import subprocess
 
 import pytest
@@ -198,9 +199,9 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
     flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
     assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
-    files, data, _ = capsys.readouterr().err.strip().splitlines()[-3:]
+    _, messages = capsys.readouterr()
+    files, data, _ = messages.strip().splitlines()[-3:]
     assert "note: the hosts have no file of this machine: the image needs mine.gin, my_mix" in files
-    assert "FROM IMAGE, COPY mine.gin /app/, COPY my_mixture.py /app/; docs" in files
     assert "c4_span_corruption reads the TFDS data set c4/en" in data
     assert data.endswith("give --tfds_data_dir=gs://BUCKET/FOLDER")
     flags += [
@@ -215,7 +216,7 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     assert "--change_task" in commands  # of the run on the hosts
 
 
-def test_each_file_is_copied_to_its_folder_and_nothing_that_is_installed(
+def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
     monkeypatch, tmp_path, capsys
 ):
     modules = ["launched_pkg.tasks_mod", "launched_library", "launched_single"]
@@ -234,9 +235,52 @@ def test_each_file_is_copied_to_its_folder_and_nothing_that_is_installed(
     flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
     flags += ["--tfds_data_dir=gs://my-bucket/tfds", "--gin_file=configs/my_run.gin"]
     assert main(["launch", *flags]) == 0
-    (note,) = [line for line in capsys.readouterr().err.splitlines() if "the image needs" in line]
+    script, messages = capsys.readouterr()
+    (note,) = [line for line in messages.splitlines() if "the image needs" in line]
     assert note.partition("needs ")[2] == (
-        "configs/my_run.gin, launched_pkg/, launched_single.py (a Dockerfile with FROM IMAGE, COPY "
-        "configs/my_run.gin /app/configs/, COPY launched_pkg/ /app/launched_pkg/, COPY "
-        "launched_single.py /app/; docs/launching.md)"
+        "configs/my_run.gin, launched_pkg/, launched_single.py, as the commands below build it"
     )
+    image = "us-docker.pkg.dev/my-project/images/mine:1"
+    _, built, pushed = _run_with_docker(script, tmp_path / "bin")
+    assert built == (
+        f"build --platform=linux/amd64 --tag={image} --file=- .\n"
+        f"FROM {image}-base\n"
+        "COPY configs/my_run.gin /app/configs/\n"
+        "COPY launched_pkg/ /app/launched_pkg/\n"
+        "COPY launched_single.py /app/\n"
+    )
+    assert pushed == f"push {image}\n"
+
+
+def _run_with_docker(script, folder):
+    """What docker is given by the steps that build and push: arguments, and standard input."""
+    folder.mkdir()
+    docker = folder / "docker"
+    docker.write_text('#!/bin/bash\necho "$@"\n[[ "$*" != *--file=-* ]] || cat\n')
+    docker.chmod(0o755)
+    steps = [
+        step for step in script.split("\n\n") if "docker build" in step or "docker push" in step
+    ]
+    path = f"{folder}:{os.environ['PATH']}"
+    return [
+        subprocess.run(
+            ["bash", "-c", step], env={"PATH": path}, capture_output=True, text=True, check=True
+        ).stdout
+        for step in steps
+    ]
+
+
+def test_files_outside_of_the_folder_of_the_image_are_named(monkeypatch, tmp_path, capsys):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "outside.gin").write_text(
+        "include 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
+        "MODEL_DIR = 'gs://my-bucket/run'\nMESH_DATA = 16\n"
+        "MIXTURE_OR_TASK_NAME = 'english_span_corruption'\n"
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
+    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
+    assert main(["launch", *flags, "--gin_file=../outside.gin"]) == 0
+    script, messages = capsys.readouterr()
+    assert "the image needs ../outside.gin at that place, which those commands do not" in messages
+    assert "mine:1-base" not in script

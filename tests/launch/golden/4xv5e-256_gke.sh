@@ -91,7 +91,7 @@ gcloud artifacts repositories add-iam-policy-binding images \
     --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
     --role=roles/artifactregistry.reader
 
-# once, run it yourself: build the image, from a checkout; docs/launching.md adds your own files
+# once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
     --platform=linux/amd64 \
     --file=launch/Dockerfile \
