@@ -6,7 +6,8 @@
 Each is `switch_jax plan` on a model of gin/models/ with runs/pretrain.gin: lengths 512 and 114,
 batch 2048 unless the row says otherwise, optimiser and all. "Of peak" is the model's FLOPs, without
 empty expert slots, over what the matrix units could do in the estimated cycles; "FLOPs" are the
-compiled ones over the model's, with empty slots; "ms" are of computation and of exchanges.
+compiled ones over the model's, with empty slots; "ms" are of computation and of exchanges. In
+brackets is what a part would take at least (docs/planning.md).
 """
 
 import argparse
@@ -69,7 +70,10 @@ def row(name: str) -> str:
     memory = f"{p['hbm_bytes_per_chip'] / 2**30:.1f} of {p['hbm_limit_bytes'] / 2**30:.0f}"
     if not p["fits"]:
         return f"| {name} | {p['topology']} | {mesh} | out of memory | | | {memory} | | |"
-    parts = ", ".join(f"{k} {v / 1e6:.2f}" for k, v in p["cycles_by_part"].items())
+    floors = p["floor_by_part"]
+    parts = ", ".join(
+        f"{k} {v / 1e6:.2f} ({floors[k] / 1e6:.2f})" for k, v in p["cycles_by_part"].items()
+    )
     return (
         f"| {name} | {p['topology']} | {mesh} | {p['estimated_cycles'] / 1e6:.2f}M "
         f"| {p['utilisation']:.1%} "
@@ -92,7 +96,8 @@ def main() -> None:
     unknown = [name for name in names if name not in STEPS]
     if unknown:
         parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
-    print("| step | slice | mesh | cycles | of peak | FLOPs | GiB a chip | ms | M cycles by part |")
+    heads = "step | slice | mesh | cycles | of peak | FLOPs | GiB a chip | ms"
+    print(f"| {heads} | M cycles by part (at least) |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in names:
         print(row(name), flush=True)

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.hardware import Slice
+from switch_jax.hardware import Generation, Slice
 from switch_jax.model import abstract_parameters
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
@@ -39,6 +39,8 @@ class Costs:
       scheduled_cycles: the part of them that comes from the schedule.
       uncounted: the number of operations with neither, by opcode.
       cycles_by_part: estimated cycles by part of the model.
+      floor_by_part: the same if each operation took only as long as its matrix products take at the
+        chip's peak, or as its operands and results take to and from HBM, whichever is longer.
       collectives: the exchanges.
       compute_seconds: cycles divided by the clock frequency.
       collective_seconds: in the model of `collective_costs.seconds_of`.
@@ -53,6 +55,7 @@ class Costs:
     scheduled_cycles: int
     uncounted: Mapping[str, int]
     cycles_by_part: Mapping[str, int]
+    floor_by_part: Mapping[str, int]
     collectives: list[Collective]
     compute_seconds: float
     collective_seconds: float
@@ -150,6 +153,7 @@ class Plan:
             "scheduled_cycles": costs and costs.scheduled_cycles,
             "uncounted_operations": costs and dict(costs.uncounted),
             "cycles_by_part": costs and dict(costs.cycles_by_part),
+            "floor_by_part": costs and dict(costs.floor_by_part),
             "utilisation": self.utilisation,
             "collectives": costs and [dataclasses.asdict(c) for c in costs.collectives],
             "compute_seconds_model": costs and costs.compute_seconds,
@@ -209,6 +213,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
     """Sums the costs of a compiled program's operations."""
     scheduled = 0
     by_part: dict[str, int] = {}
+    floors: dict[str, float] = {}
     uncounted: dict[str, int] = {}
     schedule = _ScheduledCycles(compiled)
     for operation in compiled.operations:
@@ -222,9 +227,12 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
             continue
         part = model_part(operation.op_name)
         by_part[part] = by_part.get(part, 0) + cycles * operation.count
+        floor = min(cycles, _floor(operation, hardware.generation))
+        floors[part] = floors.get(part, 0.0) + floor * operation.count
     exchanges = collectives(compiled.operations, mesh, hardware)
     per_chip = hardware.generation.devices_per_chip
     total = sum(by_part.values())
+    by_part = dict(sorted(by_part.items(), key=lambda item: -item[1]))
     return Costs(
         arguments_bytes=per_chip * compiled.arguments,
         outputs_bytes=per_chip * (compiled.outputs - compiled.aliased),
@@ -236,11 +244,19 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         estimated_cycles=total,
         scheduled_cycles=scheduled,
         uncounted=uncounted,
-        cycles_by_part=dict(sorted(by_part.items(), key=lambda item: -item[1])),
+        cycles_by_part=by_part,
+        floor_by_part={part: round(floors[part]) for part in by_part},
         collectives=exchanges,
         compute_seconds=total / hardware.generation.clock,
         collective_seconds=sum(c.seconds for c in exchanges),
     )
+
+
+def _floor(operation: Operation, generation: Generation) -> float:
+    """Cycles that its products or its traffic alone take."""
+    bytes_per_cycle = generation.hbm_bandwidth / generation.devices_per_chip / generation.clock
+    products = operation.flops / generation.flops_per_cycle
+    return max(products, operation.hbm_bytes / bytes_per_cycle)
 
 
 class _ScheduledCycles:

@@ -48,7 +48,8 @@ def table(plan: Plan) -> str:
         ),
     ]
     for part, cycles in costs.cycles_by_part.items():
-        lines.append(_row(f"  {part}", f"{cycles:,} ({percent(cycles / costs.estimated_cycles)})"))
+        share, floor = percent(cycles / costs.estimated_cycles), costs.floor_by_part[part]
+        lines.append(_row(f"  {part}", f"{cycles:,} ({share}), at least {floor:,}"))
     if costs.uncounted:
         listed = ", ".join(f"{number} {opcode}" for opcode, number in costs.uncounted.items())
         lines.append(_row("  not counted", f"{listed}: the compiler has no figure for these"))

@@ -54,6 +54,7 @@ def _plan(hardware, mesh, fits=True):
         scheduled_cycles=1000,
         uncounted={"sort": 2},
         cycles_by_part=cycles,
+        floor_by_part={"attention": 1_500_000, "experts": 800_000},
         collectives=exchanges,
         compute_seconds=0.002,
         collective_seconds=0.0005,

@@ -1,5 +1,7 @@
 """Operations, loops and shapes of a printed program."""
 
+import dataclasses
+
 from switch_jax.planning.hlo import arrays, operations
 
 TEXT = """\
@@ -48,6 +50,14 @@ def test_operations_of_a_loop_count_by_its_condition():
     assert by_name["fusion.7"].op_name == "jit(step)/jvp()/while/body/attention/dot_general"
     assert by_name["copy.3"].count == 1
     assert by_name["copy.3"].cycles == 50
+
+
+def test_bytes_of_operands_and_results_in_hbm():
+    by_name = {o.name: o for o in operations(TEXT)}
+    assert by_name["kernel.5"].hbm_bytes == 2 * 8 * 32 * 2  # %p, and the result
+    assert by_name["custom-call.6"].hbm_bytes == 2 * 8 * 32 * 2  # %p twice; the result is in VMEM
+    mixed = dataclasses.replace(by_name["copy.3"], shape="(pred[8]{0}, f32[2,3]{1,0:S(1)}, s4[6])")
+    assert mixed.hbm_bytes == 8 + 3  # `%g` is not in the text
 
 
 def test_unknown_cycles_and_free_operations():

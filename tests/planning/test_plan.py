@@ -85,6 +85,18 @@ def test_cycles_by_part_include_loop_iterations(costs):
     assert list(costs.cycles_by_part) == ["attention", "dispatch", "experts", "other"]
 
 
+def test_the_floor_of_a_part_is_by_products_or_traffic(costs):
+    # v5p reads 2765 GB/s at 1.751 GHz: 1579 bytes a cycle. The attention fusion and the kernels
+    # have no products, and 2 kB results; `%a` and `%b` are not in the text. An all-to-all: 1 kB.
+    per_cycle = 2765e9 / (459e12 / 262144)
+    assert costs.floor_by_part == {
+        "attention": round(12 * 2048 / per_cycle),
+        "dispatch": round(24 * 2048 / per_cycle),
+        "experts": round(12 * 1024 / per_cycle),
+        "other": round(2 * 2048 / per_cycle),  # a copy: read and written
+    }
+
+
 def test_cycles_from_the_schedule_are_a_figure_of_their_own(costs):
     assert costs.scheduled_cycles == 4800 + 360
 
