@@ -15,6 +15,7 @@ from switch_jax.runtime.processes import gather, run_on_all
 
 Shapes = dict[str, tuple[int, ...]]
 
+_JSON_FILES = ("_CHECKPOINT_METADATA", "_METADATA", "_sharding")  # Orbax's
 _REMEDY = (
     "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
     "MODEL_DIR"
@@ -146,14 +147,24 @@ def check_metadata_readable(checkpoint: Path) -> None:
 
     Raises:
       OSError: the storage failed.
+      ValueError: a file that Orbax needs is not JSON.
     """
     for file in (*checkpoint.glob("*"), *checkpoint.glob("*/*")):
         try:
-            if not file.is_dir():
-                file.read_bytes()
+            content = b"" if file.is_dir() else file.read_bytes()
         except OSError as error:
             error.filename = str(file)  # an error of reading does not name it
             raise
+        if file.name in _JSON_FILES and not _is_json(content):
+            raise ValueError(f"{file.relative_to(checkpoint)} is not JSON")
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
 
 
 def damage_of(error: Exception) -> str:

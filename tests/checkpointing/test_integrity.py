@@ -94,6 +94,17 @@ def test_no_damage_to_any_file_gives_wrong_values(two, tmp_path, capsys, caplog,
         assert step_of[needed] == 1, step_of
 
 
+@pytest.mark.parametrize("file", ["state/_METADATA", "state/_sharding"])
+def test_a_file_that_is_cut_off_is_named(two, tmp_path, capsys, file):
+    folder = tmp_path / "run"
+    shutil.copytree(two, folder)
+    _damage(folder / "checkpoints" / "2" / file, DAMAGES["half"])
+    with pytest.raises(UserError, match=rf"checkpoints/2 cannot be read \({file} is not JSON\)"):
+        load_parameters(folder, {})
+    Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())
+    assert f"the checkpoint of step 2 is damaged ({file} is not JSON)" in capsys.readouterr().out
+
+
 def test_a_flipped_bit_in_the_notes_is_found(two, tmp_path, capsys, caplog):
     """Digits turn into digits, and names into names: all of it still is JSON."""
     content = (two / "checkpoints" / "2" / "_CHECKPOINT_METADATA").read_bytes()
