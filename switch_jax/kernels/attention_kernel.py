@@ -2,10 +2,14 @@
 
 How it is done (letters as in the model: B batch, L queries, M keys, H heads, K head size):
 - Scores are computed transposed, [M, L]: keys on sublanes, queries on lanes. The softmax then sums
-  over sublanes, and of the five products of the backward pass one alone meets a transposed array.
-- A program takes the heads that share a block of 128 lanes as they lie in [B, L, H * K]. It
-  separates them by zeroing the lanes of the other heads, without moving any: multiplying the zeros
-  takes no time, since that part of a matrix unit 128 wide would otherwise be idle.
+  over sublanes.
+- A program takes the heads that share a block of 128 lanes as they lie in [B, L, H * K]. For the
+  scores it separates them by zeroing the lanes of the other heads, without moving any: multiplying
+  the zeros takes no time, since that part of a matrix unit 128 wide would otherwise be idle.
+- All other products are transposed, too: the matrix unit holds scores, and the K rows of a head
+  pass through it. If scores passed through it, a head would use K of the unit's 128 columns.
+- The products that make scores are written first, for all heads. So the matrix unit works on one
+  head while the exponentials of another are taken.
 - The bias depends only on query minus key. So all tiles of queries read the same band of rows, tile
   i from an offset of its own. The band is expanded once for all batch rows of a program's heads;
   its gradient is accumulated in a second band, which is summed along diagonals once.
@@ -119,10 +123,15 @@ def _for_each_row(body: Any, s: Tiling) -> None:
         lax.fori_loop(0, s.rows, lambda row, _: body(row), None)
 
 
-def _scores(key: jax.Array, q: jax.Array, band_ref: Any, band: tuple[Any, ...]) -> jax.Array:
-    """[M, n] float32."""
-    scores = _dot(key, q, (1, 1))
-    return scores if band_ref is None else scores + band_ref[band]
+def _scores(
+    keys: list[jax.Array], q: jax.Array, band_ref: Any, tile: Any, s: Tiling
+) -> list[jax.Array]:
+    """[M, n] float32 for each head, not masked."""
+    scores = [_dot(key, q, (1, 1)) for key in keys]
+    if band_ref is None:
+        return scores
+    bands = [band_ref[rows_of(head, tile, q.shape[0], s)] for head in range(s.heads)]
+    return [x + band for x, band in zip(scores, bands, strict=True)]
 
 
 def _forward_kernel(
@@ -143,8 +152,7 @@ def _forward_kernel(
                 key_column, query_segments_ref[row, :, at], tile * s.tile, causal
             )  # [M, n]
             mixed = []
-            for head in range(s.heads):
-                scores = _scores(keys[head], q, band_ref, rows_of(head, tile, count, s))
+            for head, scores in enumerate(_scores(keys, q, band_ref, tile, s)):
                 scores = jnp.where(mask, scores, MASKED)  # [M, n]
                 highest = jnp.max(scores, axis=0, keepdims=True)  # [1, n]
                 weights = jnp.exp(scores - highest)  # [M, n]
@@ -180,42 +188,41 @@ def _backward_kernel(
         def one_tile(tile, count):
             at = pl.ds(tile * s.tile, count)
             q, dout = q_ref[row, at], dout_ref[row, at]
-            queries, douts = _split_heads(q, s), _split_heads(dout, s)
+            queries, douts = q.T, dout.T  # [width, n]
             mask = _mask(
                 key_column, query_segments_ref[row, :, at], tile * s.tile, causal
             )  # [M, n]
             out = out_ref[row, at].astype(jnp.float32)  # [n, width]
             products = (out * dout.astype(jnp.float32)).T  # [width, n]
-            dq: list[jax.Array] = []
-            dk: Any = 0.0
-            dv: Any = 0.0
+            dq, dk, dv = [], [], []
+            scores = _scores(keys, q, band_ref, tile, s)
+            dweights = [_dot(value, dout, (1, 1)) for value in values]  # [M, n] each
             for head in range(s.heads):
-                band = rows_of(head, tile, count, s)
+                lanes = s.head_lanes(head)
                 lse = lse_ref[row, head : head + 1, at]  # [1, n]
                 sees_none = lse < MASKED / 2  # [1, n]
                 masked = jnp.where(sees_none, -math.log(s.num_keys), MASKED)  # [1, n]
-                scores = _scores(keys[head], q, band_ref, band)  # [M, n]
-                weights = jnp.exp(jnp.where(mask, scores - lse, masked))  # [M, n]
-                dv += _dot(weights.astype(q.dtype), douts[head], (1, 0))  # [M, width]
+                weights = jnp.exp(jnp.where(mask, scores[head] - lse, masked))  # [M, n]
+                dv.append(_dot(douts[lanes], weights.astype(q.dtype), (1, 1)))  # [K, M]
 
-                mean = jnp.sum(products[s.head_lanes(head)], axis=0, keepdims=True)  # [1, n]
-                dweights = _dot(values[head], dout, (1, 1))  # [M, n]
-                dscores = weights * ((dweights - mean) * jnp.where(sees_none, 0.0, 1.0))  # [M, n]
+                mean = jnp.sum(products[lanes], axis=0, keepdims=True)  # [1, n]
+                seen = jnp.where(sees_none, 0.0, 1.0)  # [1, n]
+                dscores = weights * ((dweights[head] - mean) * seen)  # [M, n]
                 if dband_ref is not None:
-                    dband_ref[band] += dscores
+                    dband_ref[rows_of(head, tile, count, s)] += dscores
                 dscores = dscores.astype(q.dtype)
-                dk += _dot(dscores, queries[head], (1, 0))  # [M, width]
-                dq.append(_dot(keys_transposed[s.head_lanes(head)], dscores, (1, 0)))  # [K, n]
+                dk.append(_dot(queries[lanes], dscores, (1, 1)))  # [K, M]
+                dq.append(_dot(keys_transposed[lanes], dscores, (1, 0)))  # [K, n]
             dq_ref[row, at] = jnp.concatenate(dq).T.astype(dq_ref.dtype)
-            if sums_ref is None:
-                dk_ref[row], dv_ref[row] = dk.astype(dk_ref.dtype), dv.astype(dv_ref.dtype)
-            else:
-                sums_ref[0] += dk
-                sums_ref[1] += dv
+            for i, (ref, gradient) in enumerate(((dk_ref, dk), (dv_ref, dv))):
+                if sums_ref is None:
+                    ref[row] = jnp.concatenate(gradient).astype(ref.dtype).T  # [M, width]
+                else:
+                    sums_ref[i] += jnp.concatenate(gradient)  # [width, M]
 
         _for_each_tile(one_tile, s)
         if sums_ref is not None:
-            dk_ref[row], dv_ref[row] = (sums_ref[i].astype(dk_ref.dtype) for i in range(2))
+            dk_ref[row], dv_ref[row] = (sums_ref[i].astype(dk_ref.dtype).T for i in range(2))
 
     _for_each_row(one_row, s)
     if bias_ref is not None:
@@ -254,7 +261,7 @@ def _backward(s, causal, interpret, saved, dout):
     like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v)]
     has_bias = bias is not None
     dbias = jax.ShapeDtypeStruct((s.cores, *bias.shape), jnp.float32) if has_bias else None
-    sums = pltpu.VMEM((2, s.num_keys, s.width), jnp.float32)
+    sums = pltpu.VMEM((2, s.width, s.num_keys), jnp.float32)
     dq, dk, dv, dbias = _call(
         _backward_kernel,
         s,

@@ -3,11 +3,18 @@
 The TPU's compiler can write the instruction bundles of each operation, with the exit test of each
 loop. A bundle takes one cycle if nothing stalls. So the sum of bundles, times iterations in loops,
 is right for kernels that compute in VMEM, and a lower bound for those that wait for memory.
+
+A kernel does some work only at the first or at the last step of a dimension of its grid
+(`pl.when`), and branches around it in all others. The compiler's comments name the counters of the
+grid; where such a branch compares one, what it skips counts for the steps that do not. All other
+branches count as if nothing were skipped.
 """
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Collection
+from fractions import Fraction
 from pathlib import Path
 
 # A branch takes effect after this many bundles.
@@ -23,6 +30,15 @@ class _Loop:
     iterations: int
 
 
+@dataclasses.dataclass
+class _Skipped:
+    """Bundles from `first` to `last` run in `share` of the iterations of the loop around them."""
+
+    first: int
+    last: int
+    share: Fraction
+
+
 def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
     """Cycles of those of the named operations whose schedule is in the folder, by name."""
     cycles = {}
@@ -36,15 +52,18 @@ def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
 def count_cycles(text: str) -> int:
     """Bundles times iterations; a loop whose iterations depend on data counts once."""
     bundles = _bundles(text)
-    loops = _loops(bundles)
-    total = 0
+    loops, skipped = _loops(bundles), _skipped(bundles)
+    total = Fraction(0)
     for address, _, _ in bundles:
-        iterations = 1
+        iterations = Fraction(1)
         for loop in loops:
             if loop.first <= address <= loop.last:
                 iterations *= loop.iterations
+        for part in skipped:
+            if part.first <= address <= part.last:
+                iterations *= part.share
         total += iterations
-    return total
+    return round(total)
 
 
 def _bundles(text: str) -> list[tuple[int, str, str]]:
@@ -102,3 +121,46 @@ def _iterations(body: str, test: str, initial: dict[str, int]) -> int:
     phi = re.search(re.escape(previous) + r" = sphi (%\w+),", body)
     start = initial.get(phi.group(1), 0) if phi else 0
     return max(1, -(-(bound - start) // increment))
+
+
+def _skipped(bundles: list[tuple[int, str, str]]) -> list[_Skipped]:
+    """What is branched around at all steps of a dimension of the grid but one, or at that one."""
+    program = " ".join(text for _, _, text in bundles)
+    sizes = _grid_sizes(program)
+    starts = {
+        region: address
+        for address, _, text in bundles
+        for region in re.findall(r"Start(?:/End empty)? region (\d+)", text)
+    }
+    found = []
+    for address, _, text in bundles:
+        for negated, test, region in re.findall(
+            r"sbr\.rel \((!?)(%\w+)\) target = \$region(\d+)", text
+        ):
+            comparison = re.search(
+                re.escape(test) + r" = scmp\.(ne|eq)\.s32\.totalorder (%\w+), \d+", program
+            )
+            target = starts.get(region, 0)
+            if target > address and comparison and comparison.group(2) in sizes:
+                share = Fraction(1, sizes[comparison.group(2)])
+                at_one_step = (comparison.group(1) == "ne") != bool(negated)
+                first = address + DELAY_SLOTS + 1
+                found.append(_Skipped(first, target - 1, share if at_one_step else 1 - share))
+    return found
+
+
+def _grid_sizes(program: str) -> dict[str, int]:
+    """By register that holds a counter of the grid: the steps of its dimension."""
+    dimensions = dict(re.findall(r"(%\w+) = sphi [^;}]*iter bound = (\d+)", program))
+    stores = re.findall(r"sst \[smem:\[#(\w+_spill)\]\] (%\w+)", program)
+    stores_to = Counter(slot for slot, _ in stores)
+    for slot, register in stores:
+        if register in dimensions and stores_to[slot] == 1:  # other registers are loaded from there
+            loads = re.findall(rf"(%\w+) = sld \[smem:\[#{slot}\]\]", program)
+            dimensions |= dict.fromkeys(loads, dimensions[register])
+    sizes = {}
+    for following, register in re.findall(r"(%\w+) = sadd\.s32 1, (%\w+)", program):
+        bound = re.search(re.escape(following) + r", (\d+)", program)
+        if register in dimensions and bound:
+            sizes[dimensions[register]] = int(bound.group(1))
+    return {register: sizes[name] for register, name in dimensions.items() if name in sizes}
