@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from switch_jax.cli import gin_config
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.tasks.english import DATA, VOCABULARY
 from switch_jax.tasks.facts import read_facts, read_questions
@@ -59,6 +60,19 @@ def test_the_questions_of_the_validation_set_are_among_the_facts():
     for record in asked:
         question = record["question"].replace("which city is", "what is")
         assert known[question] in record["answer"]["aliases"]
+
+
+def test_no_question_or_answer_is_cut():
+    gin_config.parse(
+        ["models/t5_demo.gin", "runs/facts.gin"],
+        ["MODEL_DIR=unwritten", "INITIAL_CHECKPOINT_PATH=unread"],
+        [],
+    )
+    lengths = gin_config.build().data.task_feature_lengths
+    for question, answer in read_questions():
+        texts = {"inputs": f"{question} <extra_id_0>", "targets": f"<extra_id_0> {answer}"}
+        for feature, text in texts.items():
+            assert len(VOCABULARY.encode(text)) + 1 <= lengths[feature], text  # and EOS
 
 
 def test_four_rows_of_facts_for_a_row_of_text():
