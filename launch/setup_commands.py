@@ -1,5 +1,6 @@
 """Commands that a person runs once, before the first job. The launcher prints them only."""
 
+import json
 import re
 import shlex
 from typing import NamedTuple
@@ -153,7 +154,12 @@ def _registry(job: Job) -> dict[str, str] | None:
 
 
 def _image(job: Job) -> list[Command]:
-    """The image of switch_jax and, on top of it, one with the job's own files."""
+    """The image of switch_jax and, on top of it, one with the job's own files.
+
+    An image that is named by its digest is there already.
+    """
+    if "@" in job.image:
+        return []
     base = f"{job.image}-base" if job.own_files else job.image
     build = ("docker", "build", "--platform=linux/amd64")
     commands = [
@@ -164,7 +170,9 @@ def _image(job: Job) -> list[Command]:
     ]
     if job.own_files:
         # Each file goes to the folder that it has here, below the image's working directory.
-        copies = [f"COPY {file} /app/{file[: file.rfind('/') + 1]}" for file in job.own_files]
+        folders = [f"/app/{file[: file.rfind('/') + 1]}" for file in job.own_files]
+        pairs = zip(job.own_files, folders, strict=True)
+        copies = [f"COPY {json.dumps(pair)}" for pair in pairs]
         dockerfile = shlex.join([f"FROM {base}", *copies])
         own = shlex.join([*build, f"--tag={job.image}", "--file=-", "."])
         commands.append(

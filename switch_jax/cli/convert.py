@@ -153,9 +153,9 @@ def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
     from switch_jax.checkpointing.read_only import ARRAYS
     from switch_jax.cli import inference_flags
 
-    config_gin = RunFolder(source).config
-    if (source / ARRAYS).is_dir():
-        written = f"{source.parents[1]} --checkpoint={source.name}"
+    config_gin, of_checkpoint = (RunFolder(x).config for x in (source, source.parent.parent))
+    if (source / ARRAYS).is_dir() and is_file(of_checkpoint):
+        written = f"{of_checkpoint.parent} --checkpoint={source.name}"
         raise UserError(f"{args.source} is a checkpoint of a run: write {written}")
     if not is_file(config_gin):
         raise UserError(

@@ -134,11 +134,12 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
 
     why = "the hosts have no file of this machine: the image needs"
     below, outside = _own_files()
-    notes = [f"{why} {', '.join(below)}, as the commands below build it"] if below else []
+    built = "" if "@" in args.image else ", as the commands below build it"
+    notes = [f"{why} {', '.join(below)}{built}"] if below else []
     if outside:
         notes.append(
-            f"{why} {', '.join(outside)} at that place, which those commands do not put there: "
-            "start `launch` from a folder that has all files"
+            f"{why} {', '.join(outside)}, which the commands below do not copy: name files "
+            "relative to a folder that has all of them, and start `launch` there"
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
     if not has_folder and not config.data.use_cached_tasks:

@@ -59,10 +59,9 @@ def count_cycles(text: str) -> int:
         for loop in loops:
             if loop.first <= address <= loop.last:
                 iterations *= loop.iterations
-        for part in skipped:
-            if part.first <= address <= part.last:
-                iterations *= part.share
-        total += iterations
+        # Of branches around each other the rarest counts: they may be on the same counter.
+        around = [part.share for part in skipped if part.first <= address <= part.last]
+        total += iterations * min(around, default=1)
     return round(total)
 
 
@@ -152,15 +151,17 @@ def _skipped(bundles: list[tuple[int, str, str]]) -> list[_Skipped]:
 def _grid_sizes(program: str) -> dict[str, int]:
     """By register that holds a counter of the grid: the steps of its dimension."""
     dimensions = dict(re.findall(r"(%\w+) = sphi [^;}]*iter bound = (\d+)", program))
-    stores = re.findall(r"sst \[smem:\[#(\w+_spill)\]\] (%\w+)", program)
+    stores = re.findall(r"sst \[smem:\[#(\w+_spill)\]\] (?:\([^)]*\), )?(%\w+)", program)
     stores_to = Counter(slot for slot, _ in stores)
     for slot, register in stores:
         if register in dimensions and stores_to[slot] == 1:  # other registers are loaded from there
             loads = re.findall(rf"(%\w+) = sld \[smem:\[#{slot}\]\]", program)
             dimensions |= dict.fromkeys(loads, dimensions[register])
-    sizes = {}
+    sizes: dict[str, set[int]] = {}
     for following, register in re.findall(r"(%\w+) = sadd\.s32 1, (%\w+)", program):
-        bound = re.search(re.escape(following) + r", (\d+)", program)
-        if register in dimensions and bound:
-            sizes[dimensions[register]] = int(bound.group(1))
-    return {register: sizes[name] for register, name in dimensions.items() if name in sizes}
+        if register in dimensions:
+            test = rf"scmp\.ge\.s32\.totalorder {re.escape(following)}, (\d+)"
+            found = sizes.setdefault(dimensions[register], set())
+            found.update(int(bound) for bound in re.findall(test, program))
+    known = {name: found.pop() for name, found in sizes.items() if len(found) == 1}
+    return {register: known[name] for register, name in dimensions.items() if name in known}

@@ -79,8 +79,8 @@ def _without_dense(found: Sequence[Configuration]) -> str | None:
     if len(found) < 2 or not all(configuration.sparse for configuration in found):
         return None
     return (
-        "no run is dense, so nothing says how much sooner one is: add a run of a dense model "
-        "(models/t5_*.gin) with the same batches"
+        "no run is dense, so nothing says how much sooner these are than a dense one: add a run of "
+        "a dense model (models/t5_*.gin) with the same batches"
     )
 
 

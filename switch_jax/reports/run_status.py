@@ -201,8 +201,8 @@ def _state(
         return RunPhase.FINISHED, ""
     if status and gone:
         return STALLED, (
-            f"{gone} is gone and did not write why (killed, or out of memory; or this folder is a "
-            "copy): look at its log, then start it again"
+            f"{gone} is gone and did not write why (killed, or out of memory): look at its log, "
+            "then start it again, unless this folder is a copy of one where it goes on"
         )
     if silence > limit:
         return STALLED, f"nothing was written for {silence:.0f} s, more than {limit:.0f} s"

@@ -185,6 +185,12 @@ def test_the_image_is_for_the_hosts_processor():
     assert "--platform=linux/amd64" in build
 
 
+def test_an_image_that_is_named_by_its_digest_is_not_built():
+    image = "ghcr.io/me/switch_jax@sha256:" + 64 * "0"
+    commands = TARGETS["tpu-vm"].setup(make_job("v5e-16", image=image, own_files=("mine.gin",)))
+    assert not any("docker" in word for command in commands for word in command.argv)
+
+
 def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     (tmp_path / "my_mixture.py").write_text(
         "import seqio, switch_jax.tasks.c4\n"
@@ -245,9 +251,9 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
     assert built == (
         f"build --platform=linux/amd64 --tag={image} --file=- .\n"
         f"FROM {image}-base\n"
-        "COPY configs/my_run.gin /app/configs/\n"
-        "COPY launched_pkg/ /app/launched_pkg/\n"
-        "COPY launched_single.py /app/\n"
+        'COPY ["configs/my_run.gin", "/app/configs/"]\n'
+        'COPY ["launched_pkg/", "/app/launched_pkg/"]\n'
+        'COPY ["launched_single.py", "/app/"]\n'
     )
     assert pushed == f"push {image}\n"
 
@@ -282,5 +288,5 @@ def test_files_outside_of_the_folder_of_the_image_are_named(monkeypatch, tmp_pat
     flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
     assert main(["launch", *flags, "--gin_file=../outside.gin"]) == 0
     script, messages = capsys.readouterr()
-    assert "the image needs ../outside.gin at that place, which those commands do not" in messages
+    assert "the image needs ../outside.gin, which the commands below do not copy: name" in messages
     assert "mine:1-base" not in script

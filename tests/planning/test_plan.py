@@ -87,7 +87,7 @@ def test_cycles_by_part_include_loop_iterations(costs):
 
 def test_the_floor_of_a_part_is_by_products_or_traffic(costs):
     # v5p reads 2765 GB/s at 1.751 GHz: 1579 bytes a cycle. The attention fusion and the kernels
-    # have no products, and 2 kB results; `%a` and `%b` are not in the text. An all-to-all: 1 kB.
+    # have 2 kB results; `%a` and `%b` are not in the text. An all-to-all has 1 kB.
     per_cycle = 2765e9 / (459e12 / 262144)
     assert costs.floor_by_part == {
         "attention": round(12 * 2048 / per_cycle),
@@ -95,6 +95,19 @@ def test_the_floor_of_a_part_is_by_products_or_traffic(costs):
         "experts": round(12 * 1024 / per_cycle),
         "other": round(2 * 2048 / per_cycle),  # a copy: read and written
     }
+
+
+@pytest.mark.parametrize(
+    ("flops", "floor"),
+    [(0, 2 * 2048 / 1579), (262144 * 17, 17), (262144 * 5000, 50)],  # the copy takes 50 cycles
+)
+def test_the_floor_of_an_operation_is_the_longer_of_both_and_no_more_than_it_takes(
+    mesh, flops, floor
+):
+    copy = next(o for o in PROGRAM.operations if o.name == "copy.1")
+    program = dataclasses.replace(PROGRAM, operations=[dataclasses.replace(copy, flops=flops)])
+    costs = plan.costs_of(program, mesh, parse_slice("v5p:2x2x1"))
+    assert costs.floor_by_part == {"other": round(floor)}
 
 
 def test_cycles_from_the_schedule_are_a_figure_of_their_own(costs):

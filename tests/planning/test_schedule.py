@@ -72,6 +72,10 @@ def test_work_at_one_step_of_a_dimension_counts_for_those_steps_alone():
     assert count_cycles(GRID) == 6 * (15 - 2) + 2 * 2 + 1
     at_all_others = GRID.replace("scmp.ne", "scmp.eq")
     assert count_cycles(at_all_others) == 6 * (15 - 2) + 4 * 2 + 1
+    twice = GRID.replace(
+        "0x6   : > { %14", "0x6   : > { %21 = sbr.rel (%p13) target = $region3  ;;  %14"
+    )
+    assert count_cycles(twice) == count_cycles(GRID)
     negated = GRID.replace("sbr.rel (%p13)", "sbr.rel (!%p13)")
     assert count_cycles(negated) == count_cycles(at_all_others)
 
@@ -82,6 +86,9 @@ def test_a_branch_on_anything_else_skips_nothing():
         GRID.replace("iter bound = 1", "some bound"),
         # Two values are kept in the same place: which one is loaded is not known.
         GRID.replace("{ %p17", "{ %19 = sst [smem:[#allocation7_spill]] %s4  ;;  %p17"),
+        GRID.replace("{ %p17", "{ %19 = sst [smem:[#allocation7_spill]] (%p11), %s4  ;;  %p17"),
+        # Two loops whose counters have the same name, and go around at different sizes.
+        GRID.replace("{ %p17", "{ %p20 = scmp.ge.s32.totalorder %s9, 7  ;;  %p17"),
     ):
         assert count_cycles(changed) == 6 * 15 + 1
 

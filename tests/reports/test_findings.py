@@ -32,7 +32,7 @@ def test_seeds_that_took_different_times_for_a_step_are_noted():
 def test_switch_runs_without_a_dense_one_are_noted():
     eight, sixteen = run("eight", 8, POINTS), run("sixteen", 16, POINTS)
     (note,) = notes_on(eight, sixteen)
-    assert note.startswith("no run is dense, so nothing says how much sooner one is: add a run of")
+    assert note.startswith("no run is dense, so nothing says how much sooner these are than a")
     assert notes_on(eight) == [] and notes_on(eight, sixteen, run("dense", 0, POINTS)) == []
 
 
