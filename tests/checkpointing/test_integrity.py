@@ -76,7 +76,7 @@ def _check_damaged(folder, capsys, caplog) -> int:
         pytest.param("half", marks=pytest.mark.slow),
         "flipped bit",
         pytest.param("empty", marks=pytest.mark.slow),
-        "absent",
+        pytest.param("absent", marks=pytest.mark.slow),
     ],
 )
 def test_no_damage_to_any_file_gives_wrong_values(two, tmp_path, capsys, caplog, damage):

@@ -77,7 +77,7 @@ def step_by_step(model, batch):
     "model",
     [
         pytest.param(DENSE, marks=pytest.mark.slow),
-        SWITCH,
+        pytest.param(SWITCH, marks=pytest.mark.slow),
         pytest.param(TWO_EXPERTS, marks=pytest.mark.slow),
         BOTH,
     ],
