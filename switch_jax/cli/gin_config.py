@@ -1,5 +1,6 @@
 """Gin's entry point: the only module that registers the config dataclasses and builds them."""
 
+import ast
 import dataclasses
 import graphlib
 import re
@@ -157,20 +158,34 @@ def read(
 def own_files() -> list[str]:
     """The files of the config that do not come with switch_jax: gin files, and modules here.
 
-    A module that is in a package stands for the package's folder, as 'my_package/'. What is
-    installed in an environment here is left out.
+    Of modules those that gin files import, and those that these import. A module that is in a
+    package stands for the package's folder, as 'my_package/'. What is installed in an environment
+    here is left out.
     """
     here, packaged = Path.cwd(), packaged_files()
     found = [file for file in gin_internals.FILES if file not in packaged]
-    for module in sorted(gin_internals.imported_modules()):
+    modules = sorted(gin_internals.imported_modules())
+    for module in modules:  # grows meanwhile
         file = Path(getattr(sys.modules.get(module), "__file__", None) or "/")
         installed = "site-packages" in file.parts or file.is_relative_to(_STANDARD_LIBRARY)
         if not file.is_relative_to(here) or installed or module.startswith("switch_jax."):
             continue
+        modules += [name for name in _imports_of(file) if name not in modules]
         depth = module.count(".") + (file.name == "__init__.py")
         path = file.parents[depth - 1] if depth else file
         found.append(f"{path.relative_to(here)}{'/' * bool(depth)}")
     return list(dict.fromkeys(found))
+
+
+def _imports_of(file: Path) -> list[str]:
+    """Names of the modules that a loaded module's file imports, but for relative imports."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name in sys.modules]
 
 
 def config_text() -> str:

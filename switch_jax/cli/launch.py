@@ -3,7 +3,8 @@
     switch_jax launch --on=local --process_count=2 --gin_file=runs/demo_switch.gin
     switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
         --image=us-docker.pkg.dev/my-project/images/switch_jax:1 --job_name=base \\
-        --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
+        --gin_file=models/switch_base_8.gin --gin_file=runs/pretrain.gin --gin.MESH_EXPERT=8 \\
+        --gin.BATCH_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
 
 It checks the run and prints every command and file. With --dry_run it ends there, and needs no
@@ -24,7 +25,7 @@ from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
-from switch_jax.paths import bucket_path
+from switch_jax.paths import bucket_path, is_file
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
@@ -100,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
     data_flags.apply(args)
     job = target.job(args, _train_arguments(args), config)
     if not target.sees_local_folders:
-        job = dataclasses.replace(job, own_files=tuple(_own_files()[0]))
+        job = dataclasses.replace(job, own_files=tuple(_own_files(config)[0]))
     target.check(job, config)
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
@@ -119,11 +120,13 @@ def main(args: argparse.Namespace) -> int:
     return target.run(job)
 
 
-def _own_files() -> tuple[list[str], list[str]]:
-    """The gin files and task modules of the user: those in or below this folder, and others."""
+def _own_files(config: Config) -> tuple[list[str], list[str]]:
+    """The user's gin files, task modules and vocabulary: in or below this folder, and others."""
     from switch_jax.cli import gin_config
 
     own = gin_config.own_files()
+    if config.data.vocabulary and is_file(config.data.vocabulary):
+        own.append(config.data.vocabulary)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
     return [file for file in own if file not in outside], outside
 
@@ -133,7 +136,7 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
     from switch_jax.data.registry import tasks_of
 
     why = "the hosts have no file of this machine: the image needs"
-    below, outside = _own_files()
+    below, outside = _own_files(config)
     built = "" if "@" in args.image else ", as the commands below build it"
     notes = [f"{why} {', '.join(below)}{built}"] if below else []
     if outside:

@@ -115,7 +115,8 @@ def focus(lines: Sequence[Line]) -> tuple[tuple[float | None, float | None], boo
     finite = [(line, np.isfinite(line.y)) for line in lines]
     known = [(line.x[ok], line.y[ok]) for line, ok in finite]
     start = _FIRST_PART * max((step[-1] for step, _ in known), default=0)
-    low = min((_lowest(*curve, start) for curve in known), default=0)
+    long_enough = [(step, values) for step, values in known if step[-1] >= start]
+    low = min((_lowest(*curve, start) for curve in long_enough), default=0)
     high = max((float(values.max()) for _, values in known), default=0)
     if not low < high:
         return (None, None), False

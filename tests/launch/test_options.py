@@ -10,6 +10,7 @@ from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.targets.gke import manifest
+from switch_jax.tasks.english import DATA
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
@@ -230,10 +231,13 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
     for file in (*files, "launched_single.py", "configs/my_run.gin"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
+    (tmp_path / "launched_single.py").write_text("from launched_helpers import SIZE\n")
+    (tmp_path / "launched_helpers.py").write_text("SIZE = 1\n")
+    (tmp_path / "my.model").write_bytes((DATA / "english_1000.model").read_bytes())
     (tmp_path / "configs/my_run.gin").write_text(
         "".join(f"import {module}\n" for module in modules) + "include 'models/switch_base.gin'\n"
         "include 'runs/pretrain.gin'\nMODEL_DIR = 'gs://my-bucket/run'\nMESH_DATA = 16\n"
-        "MIXTURE_OR_TASK_NAME = 'c4_span_corruption'\n"
+        "MIXTURE_OR_TASK_NAME = 'c4_span_corruption'\nVOCABULARY = 'my.model'\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / files[1].rpartition("/")[0])
@@ -244,7 +248,8 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
     script, messages = capsys.readouterr()
     (note,) = [line for line in messages.splitlines() if "the image needs" in line]
     assert note.partition("needs ")[2] == (
-        "configs/my_run.gin, launched_pkg/, launched_single.py, as the commands below build it"
+        "configs/my_run.gin, launched_pkg/, launched_single.py, launched_helpers.py, my.model, as "
+        "the commands below build it"
     )
     image = "us-docker.pkg.dev/my-project/images/mine:1"
     _, built, pushed = _run_with_docker(script, tmp_path / "bin")
@@ -254,6 +259,8 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
         'COPY ["configs/my_run.gin", "/app/configs/"]\n'
         'COPY ["launched_pkg/", "/app/launched_pkg/"]\n'
         'COPY ["launched_single.py", "/app/"]\n'
+        'COPY ["launched_helpers.py", "/app/"]\n'
+        'COPY ["my.model", "/app/"]\n'
     )
     assert pushed == f"push {image}\n"
 

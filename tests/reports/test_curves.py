@@ -21,3 +21,11 @@ def test_the_first_quarter_of_the_steps_does_not_set_the_limits(values, low, hig
     assert bottom == pytest.approx(low - 0.05 * (high - low))
     assert top == pytest.approx(high + 0.08 * (high - low))
     assert is_cut == cut
+
+
+def test_a_run_that_ends_before_the_limits_begin_does_not_set_them():
+    long = Line(STEPS, np.array([-8.0, -4.0, -3.0, -2.0]), "a", "red")
+    just_begun = Line(np.array([0.0]), np.array([-8.0]), "b", "blue")
+    limits, is_cut = focus([long, just_begun])
+    assert (limits, is_cut) == focus([long])
+    assert focus([just_begun, just_begun]) == ((None, None), False)
