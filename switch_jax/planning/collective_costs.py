@@ -9,10 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.hardware import Slice
-from switch_jax.planning.hlo import COLLECTIVES, Operation, arrays
+from switch_jax.planning.hlo import COLLECTIVES, Operation, array_bytes, arrays
 from switch_jax.planning.hlo_text import require_match
 
-_BITS = {"pred": 8, "bf16": 16}
 # An exchange between slices, which goes through the hosts.
 _ACROSS_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 BETWEEN_SLICES = "data between slices"
@@ -119,8 +118,7 @@ def _bytes_by_dtype(operation: Operation, op: str, group_size: int) -> dict[str,
     is_shard = op == ("all-gather" if operation.opcode == "send" else "reduce-scatter")
     sizes: dict[str, int] = {}
     for dtype, dimensions in shapes:
-        bits = _BITS.get(dtype) or int(require_match(r"\d+", dtype).group())
-        size = math.prod(dimensions) * bits // 8
+        size = array_bytes(dtype, dimensions)
         sizes[dtype] = sizes.get(dtype, 0) + size * (group_size if is_shard else 1)
     return sizes
 

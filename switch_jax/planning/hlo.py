@@ -29,8 +29,8 @@ TRANSFERS = ("send", "recv")  # between slices
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
-_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\](\{[^}]*\})?")
-_OTHER_MEMORY = re.compile(r"S\(\d+\)")  # in a layout: the array is in VMEM or SMEM, not in HBM
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+_NOT_IN_HBM = re.compile(r"\w+\[[\d,]*\]\{[^}]*S\(\d+\)[^}]*\}")  # but in VMEM or SMEM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Operation:
 
         An operand of which it reads a part alone, as a layer of a stack, counts in full.
         """
-        return sum(_hbm_bytes(shape) for shape in (self.shape, *self.operands))
+        shapes = " ".join((self.shape, *self.operands))
+        return sum(array_bytes(*array) for array in arrays(_NOT_IN_HBM.sub("", shapes)))
 
     @property
     def is_free(self) -> bool:
@@ -109,17 +110,14 @@ def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
     """(dtype, dimensions) of each array in a printed shape, which may be a tuple."""
     return [
         (dtype, tuple(int(n) for n in sizes.split(",") if n))
-        for dtype, sizes, _ in _ARRAY.findall(shape)
+        for dtype, sizes in _ARRAY.findall(shape)
     ]
 
 
-def _hbm_bytes(shape: str) -> int:
-    bits = 0
-    for dtype, sizes, layout in _ARRAY.findall(shape):
-        if not _OTHER_MEMORY.search(layout):
-            size = 8 if dtype == "pred" else int(require_match(r"[a-z]+(\d+)", dtype).group(1))
-            bits += size * math.prod(int(n) for n in sizes.split(",") if n)
-    return bits // 8
+def array_bytes(dtype: str, dimensions: tuple[int, ...]) -> int:
+    """Bytes of an array, by its dtype as printed."""
+    bits = 8 if dtype == "pred" else int(require_match(r"\d+", dtype).group())
+    return math.prod(dimensions) * bits // 8
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
