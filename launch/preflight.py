@@ -12,8 +12,10 @@ from switch_jax.hardware import Slice
 from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
+from switch_jax.partitioning.placing import device_bytes
+from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
-from switch_jax.units import counted
+from switch_jax.units import counted, memory_size
 
 _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
@@ -32,7 +34,7 @@ def check(config: Config, hardware: Slice) -> None:
         shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
         raise UserError(f"{hardware.name} is {counted(hardware.chips, 'chip')}: {error}") from None
-    _check_on(config, shape)
+    _check_state(config, hardware, _check_on(config, shape))
 
 
 def check_rehearsal(config: Config, process_count: int) -> None:
@@ -61,9 +63,24 @@ def check_rehearsal(config: Config, process_count: int) -> None:
     open_data(config)
 
 
-def _check_on(config: Config, shape: tuple[int, int, int]) -> None:
+def _check_on(config: Config, shape: tuple[int, int, int]) -> AbstractMesh:
+    """Checks the run on devices of this shape, and returns them."""
     devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
     check_for_slices(config, devices)
+    return devices
+
+
+def _check_state(config: Config, hardware: Slice, devices: AbstractMesh) -> None:
+    """Raises UserError if a chip has no room for its part of the state alone."""
+    needed = device_bytes(abstract_state(config, devices)) * hardware.generation.devices_per_chip
+    limit = hardware.generation.hbm_bytes
+    if needed > limit:
+        raise UserError(
+            f"parameters and optimiser state alone take {memory_size(needed)} of each chip of "
+            f"{hardware.name}, which has {memory_size(limit)}: split the experts (MESH_EXPERT) or "
+            "the model (MESH_MODEL) over more chips, write FULLY_SHARDED_WEIGHTS = True with "
+            "REMAT_POLICY = 'minimal', or take a larger slice"
+        )
 
 
 def check_storage(config: Config) -> None:

@@ -80,6 +80,7 @@ class Plan:
       hbm_limit_bytes: memory that each chip has for programs.
       model_flops: of a step on all chips together; see `train_step.flops.step_flops`.
       slot_flops: the same, with the empty slots of experts.
+      train_steps: of the run.
       tokens: input and target tokens of a step, padding included.
       input_tokens: input tokens of a step.
       groups: the routing groups of each stack; empty for a dense model.
@@ -97,6 +98,7 @@ class Plan:
     hbm_limit_bytes: int
     model_flops: float
     slot_flops: float
+    train_steps: int
     tokens: int
     input_tokens: int
     groups: Mapping[str, Groups]
@@ -115,10 +117,16 @@ class Plan:
 
     @property
     def days(self) -> float | None:
-        """Days to train on the paper's number of input tokens, in the model of the step's time."""
-        if not self.costs:
-            return None
-        return PAPER_TOKENS / self.input_tokens * self.costs.step_seconds / 86400
+        """Days that the run's steps take, in the model of the step's time."""
+        return self._days(self.train_steps)
+
+    @property
+    def paper_days(self) -> float | None:
+        """The same for steps that read the paper's number of input tokens."""
+        return self._days(PAPER_TOKENS / self.input_tokens)
+
+    def _days(self, steps: float) -> float | None:
+        return steps * self.costs.step_seconds / 86400 if self.costs else None
 
     @property
     def utilisation(self) -> float | None:
@@ -162,7 +170,9 @@ class Plan:
             "tokens_per_step": self.tokens,
             "input_tokens_per_step": self.input_tokens,
             "tokens_per_second": self.tokens_per_second,
-            "days_to_576e9_tokens": costs and self.days,
+            "train_steps": self.train_steps,
+            "days": self.days,
+            "days_to_576e9_tokens": self.paper_days,
             "compile_seconds": self.compile_seconds,
         }
 
@@ -201,6 +211,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         hbm_limit_bytes=hbm_limit,
         model_flops=step_flops(config),
         slot_flops=step_flops(config, slots),
+        train_steps=config.run.train_steps,
         tokens=config.tokens_per_step,
         input_tokens=config.run.batch_size * config.data.lengths[0],
         groups=groups,

@@ -75,10 +75,8 @@ def table(plan: Plan) -> str:
         ),
         _row("", f"links of {generation.link_bandwidth / 1e9:.0f} GB/s each way"),
         _row("tokens a second", count(plan.tokens_per_second or 0)),
-        _row(
-            "576B input tokens",
-            f"{plan.days:.3g} days (what the paper pretrains on)",
-        ),
+        _row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", f"{plan.days:.3g} days"),
+        _row("576B input tokens", f"{plan.paper_days:.3g} days (what the paper pretrains on)"),
         _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
     ]
     return "\n".join(lines)

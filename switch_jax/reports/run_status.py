@@ -64,7 +64,8 @@ class Status:
       rollbacks: number of returns to a checkpoint after many bad steps.
       damaged_checkpoints: names in the folder `damaged`.
       hanging: files with the stacks of processes that took too long over a step.
-      left_out: one line for each file with content that is not valid, and was left out.
+      left_out: one line for each file that is missing, or with content that is not valid, and was
+        left out.
     """
 
     folder: str
@@ -131,6 +132,9 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
             "; ".join(left_out)
             or f"{folder} is no folder of a run: it has no {', '.join(names[:-1])} or {names[-1]}"
         )
+    if records and not (facts or files[0].left_out):
+        missing = run_folder.description
+        left_out.append(f"there is no {missing}, which says how many steps are planned")
     train, evals = drop_lost_attempts(records)
     last = train[-1] if train else {}
     task = preferred(set(evals))

@@ -56,8 +56,8 @@ def health(status: Status) -> list[str]:
     if training and status.spent["data"] > MAX_WAITING * training:
         waiting = percent(status.spent["data"] / training)
         found.append(
-            f"{waiting} of the time was spent waiting for data (if they are small: fewer "
-            "DATA_STREAMS in a new run)"
+            f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
+            "waiting for data (if they are small: fewer DATA_STREAMS in a new run)"
         )
     if status.skipped_steps:
         found.append(f"bad steps skipped: {status.skipped_steps:,}")

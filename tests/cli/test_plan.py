@@ -70,6 +70,7 @@ def _plan(hardware, mesh, fits=True):
         hbm_limit_bytes=16 * GIB,
         model_flops=2e12,
         slot_flops=2.5e12,
+        train_steps=550_000,
         tokens=40_000,
         input_tokens=32_000,
         groups=GROUPS,
@@ -216,6 +217,7 @@ def test_the_table(capsys, planned):
         r"all-to-all over expert +8 x bf16, 12 MB a device, 0.50 ms",
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms of exchanges",
         r"tokens a second +16 M",
+        r"550,000 steps \(TRAIN_STEPS\) +0.0159 days",
     ):
         assert re.search(rf"^{line}", output, re.M), line
 

@@ -21,6 +21,9 @@ RUN = [
     "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64",
 ]  # fmt: skip
 
+# 2^24 rows of 256 float32 numbers are 16 GiB; the other parameters are a few MiB.
+LARGE_TABLE = ["--gin.NUM_EMBEDDINGS=16777216", "--gin.EMBED_DIM=256"]
+
 
 def run(capsys, *arguments):
     """Exit code and standard error."""
@@ -68,6 +71,7 @@ def test_a_run_without_a_mistake_is_shown(capsys):
         (["--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
         (["--gin.INITIAL_CHECKPOINT_PATH=runs/a"], r"INITIAL_CHECKPOINT_PATH = 'runs/a': .*gs://"),
         (["--gin_file=runs/distill.gin", "--gin.TEACHER_DIR=runs/a"], r"TEACHER_DIR = 'runs/a'"),
+        (LARGE_TABLE, r"state alone take 16\.\d GiB of each chip of v5e-16, which has 16\.0 GiB"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_run_is_one_clear_line(arguments, message, capsys):
@@ -75,6 +79,11 @@ def test_a_mistake_in_the_run_is_one_clear_line(arguments, message, capsys):
     assert code == 2
     assert re.search(message, told), told
     assert len(told.strip().splitlines()) == 1
+
+
+def test_a_state_that_fits_when_it_is_split_is_not_refused(capsys):
+    split = ["--gin.MESH_DATA=1", "--gin.MESH_MODEL=2"]
+    assert run(capsys, "--dry_run", "--skip_plan", *split, *LARGE_TABLE) == (0, "")
 
 
 @pytest.fixture

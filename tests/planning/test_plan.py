@@ -212,7 +212,8 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.tokens_per_second == pytest.approx(768 / seconds)
     assert made.as_json()["input_tokens_per_step"] == 16 * 32
     assert made.as_json()["hbm_program_bytes"] == 60
-    assert made.days == pytest.approx(576e9 / 512 * seconds / 86400)
+    assert made.days == pytest.approx(CONFIG.run.train_steps * seconds / 86400)
+    assert made.paper_days == pytest.approx(576e9 / 512 * seconds / 86400)
     assert made.utilisation == pytest.approx(made.model_flops / 8 / (16850 * 131072))
 
 

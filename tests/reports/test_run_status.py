@@ -171,7 +171,7 @@ def test_waiting_for_data_is_unusual(write):
     lines = [record(10, {"step": 5.0, "data": 37.0, "idle": 1.0, "compile": 60.0})]
     # 37 / 43
     (found,) = health(read_status(write(lines), NOW))
-    assert found.startswith("86.05 % of the time was spent waiting for data (")
+    assert found.startswith("86.05 % of the time without compilation, evaluations and checkpoints ")
 
 
 def test_after_a_start_there_is_time_to_compile(write):
@@ -254,6 +254,16 @@ def test_what_went_wrong_on_the_way(write):
         "damaged checkpoints: 30_2, 40_1",
         "steps that took too long: hanging_process_3.txt",
     ]
+
+
+def test_a_folder_without_run_json_says_what_is_not_known(write):
+    folder = write(steps_of_ten(10, 60))
+    assert read_status(folder, NOW).left_out == []
+    (folder / "run.json").unlink()
+    status = read_status(folder, NOW)
+    assert status.train_steps is None and "  step       60" in page(status)
+    (note,) = status.left_out
+    assert note == f"there is no {folder}/run.json, which says how many steps are planned"
 
 
 def test_a_line_for_each_of_several(write):
