@@ -1,7 +1,7 @@
 """Print a script by which a shell completes commands, flags and files.
 
     source <(switch_jax completion bash)                  # in ~/.bashrc
-    source <(switch_jax completion zsh)                   # in ~/.zshrc, after compinit
+    eval "$(switch_jax completion zsh)"                   # in ~/.zshrc, after compinit
     switch_jax completion fish | source                   # in ~/.config/fish/config.fish
 
 It completes what --help lists, after --gin_file the gin files of this folder and those that come

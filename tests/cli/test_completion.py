@@ -1,6 +1,7 @@
-"""The completion scripts: bash's is run, and those of the other shells name what they complete."""
+"""The completion scripts: those of shells that are installed are run."""
 
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -70,3 +71,41 @@ def test_the_others_name_all_commands_and_packaged_files(shell, script):
         assert name in text and name in script
     for flag in ("gin_file", "gin.TRAIN_STEPS"):
         assert {"zsh": f"--{flag}=[", "fish": f"-l {flag}"}[shell] in text
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("switch_jax t", ["tasks", "train"]),
+        (
+            "switch_jax train --gin_file=models/t5_st",
+            ["--gin_file=models/t5_study.gin", "--gin_file=models/t5_study_large.gin"],
+        ),
+        ("switch_jax train --gin_file=a.gin --gin_file=mi", ["--gin_file=mine.gin"]),
+        ("switch_jax plan --gin.MESH_", [f"--gin.MESH_{x}" for x in ("DATA", "EXPERT", "MODEL")]),
+        ("switch_jax launch --on=x", ["--on=xpk"]),
+    ],
+)
+def test_fish_completes(tmp_path, line, completed):
+    (tmp_path / "mine.gin").touch()
+    asked = f"source; complete -C {shlex.quote(line)}"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", asked],
+        input=completion.script("fish"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    found = [shown.split("\t")[0] for shown in done.stdout.splitlines()]
+    assert (found, done.stderr) == (completed, "")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_takes_the_script_from_eval():
+    """As `switch_jax completion zsh` says to use it; its own completion needs a terminal."""
+    made = 'autoload -Uz compinit; compinit -u -D; eval "$(cat)"; echo ${_comps[switch_jax]}'
+    done = subprocess.run(
+        ["zsh", "-f", "-c", made], input=completion.script("zsh"), capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("_shtab_switch_jax\n", "")
