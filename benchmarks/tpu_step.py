@@ -6,8 +6,9 @@
 Each is `switch_jax plan` on a model of gin/models/ with runs/pretrain.gin: lengths 512 and 114,
 batch 2048 unless the row says otherwise, optimiser and all. "Of peak" is the model's FLOPs, without
 empty expert slots, over what the matrix units could do in the estimated cycles; "FLOPs" are the
-compiled ones over the model's, with empty slots; "ms" are of computation and of exchanges. In
-brackets is what a part would take at least (docs/planning.md).
+compiled ones over the model's, with empty slots; "ms" are of computation, and of waiting for
+exchanges, with what all exchanges take. In brackets is what a part would take at least
+(docs/planning.md).
 """
 
 import argparse
@@ -78,7 +79,8 @@ def row(name: str) -> str:
         f"| {name} | {p['topology']} | {mesh} | {p['estimated_cycles'] / 1e6:.2f}M "
         f"| {p['utilisation']:.1%} "
         f"| {p['compiled_flops'] / p['model_flops_with_empty_slots']:.3f} | {memory} "
-        f"| {p['compute_seconds_model'] * 1e3:.1f} + {p['collective_seconds_model'] * 1e3:.1f} "
+        f"| {p['compute_seconds_model'] * 1e3:.1f} + {p['waiting_seconds_model'] * 1e3:.1f} "
+        f"of {p['collective_seconds_model'] * 1e3:.1f} "
         f"| {parts} |"
     )
 

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from switch_jax.hardware import Slice
 from switch_jax.planning.hlo import COLLECTIVES, Operation, array_bytes, arrays
 from switch_jax.planning.hlo_text import require_match
+from switch_jax.planning.overlap import waiting_seconds
 
 # An exchange between slices, which goes through the hosts.
 _ACROSS_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
@@ -28,6 +30,8 @@ class Collective:
       count: exchanges in a step.
       bytes: of the results, for each device and step; of the operand for a reduce-scatter.
       seconds: the sum of their times in the model of `seconds_of`.
+      waiting_seconds: the part of them in which the device does nothing else, in the model of
+        `overlap.waiting_seconds`.
     """
 
     op: str
@@ -36,33 +40,75 @@ class Collective:
     count: int
     bytes: int
     seconds: float
+    waiting_seconds: float
 
 
-def collectives(operations: Iterable[Operation], mesh: Mesh, hardware: Slice) -> list[Collective]:
-    """All collectives of a step, the slowest first."""
+class _Exchange(NamedTuple):
+    """One operation that sends: its op, its axis, and bytes and seconds of a step by dtype."""
+
+    op: str
+    axis: str
+    bytes: dict[str, int]
+    seconds: dict[str, float]
+
+
+def collectives(
+    operations: Sequence[Operation], mesh: Mesh, hardware: Slice, computing: Sequence[float]
+) -> list[Collective]:
+    """All collectives of a step, the slowest first.
+
+    Args:
+      operations: all of the program, in their order.
+      mesh: the devices, with their coordinates.
+      hardware: the slice.
+      computing: seconds that each operation computes in a step.
+    """
+    exchanges = [_exchange(operation, mesh, hardware) for operation in operations]
+    whole = [sum(exchange.seconds.values()) if exchange else 0.0 for exchange in exchanges]
+    waits = waiting_seconds(operations, computing, whole)
     totals: dict[tuple[str, str, str], list[float]] = {}
-    for operation in operations:
-        across = operation.opcode == "send" and _ACROSS_SLICES.search(operation.attributes)
-        if across:
-            op, axis = across.group(1).lower().replace("_", "-"), BETWEEN_SLICES
-            group = _first_of_each_slice(mesh)
-        elif operation.opcode.removesuffix("-start") in COLLECTIVES:
-            op = operation.opcode.removesuffix("-start")
-            group = _first_group(operation)
-            axis = _varying_axes(group, mesh)
-        else:
+    for index, exchange in enumerate(exchanges):
+        if exchange is None:
             continue
-        if len(group) < 2:
-            continue
-        for i, (dtype, size) in enumerate(_bytes_by_dtype(operation, op, len(group)).items()):
-            total = totals.setdefault((op, dtype, axis), [0, 0, 0.0])
-            total[0] += operation.count if i == 0 else 0  # one exchange, whatever its dtypes
-            total[1] += size * operation.count
-            total[2] += seconds_of(op, size, group, mesh, hardware) * operation.count
+        count = operations[index].count
+        waiting = waits[index] / whole[index] if whole[index] else 0.0
+        for dtype, seconds in exchange.seconds.items():
+            total = totals.setdefault((exchange.op, dtype, exchange.axis), [0, 0, 0.0, 0.0])
+            total[0] += count
+            total[1] += exchange.bytes[dtype]
+            total[2] += seconds
+            total[3] += seconds * waiting
+            count = 0  # one exchange, whatever its dtypes
     return [
-        Collective(*key, int(count), int(size), seconds)
-        for key, (count, size, seconds) in sorted(totals.items(), key=lambda t: -t[1][2])
+        Collective(*key, int(count), int(size), seconds, waiting)
+        for key, (count, size, seconds, waiting) in sorted(totals.items(), key=lambda t: -t[1][2])
     ]
+
+
+def _exchange(operation: Operation, mesh: Mesh, hardware: Slice) -> _Exchange | None:
+    """None for an operation that sends nothing."""
+    across = operation.opcode == "send" and _ACROSS_SLICES.search(operation.attributes)
+    if across:
+        op, axis = across.group(1).lower().replace("_", "-"), BETWEEN_SLICES
+        group = _first_of_each_slice(mesh)
+    elif operation.opcode.removesuffix("-start") in COLLECTIVES:
+        op = operation.opcode.removesuffix("-start")
+        group = _first_group(operation)
+        axis = _varying_axes(group, mesh)
+    else:
+        return None
+    if len(group) < 2:
+        return None
+    sizes = _bytes_by_dtype(operation, op, len(group))
+    return _Exchange(
+        op,
+        axis,
+        {dtype: size * operation.count for dtype, size in sizes.items()},
+        {
+            dtype: seconds_of(op, size, group, mesh, hardware) * operation.count
+            for dtype, size in sizes.items()
+        },
+    )
 
 
 def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware: Slice) -> float:
@@ -110,10 +156,10 @@ def _bytes_by_dtype(operation: Operation, op: str, group_size: int) -> dict[str,
     shapes = arrays(operation.shape)
     if operation.opcode == "send":
         shapes = shapes[:1]  # the data, a context and a token
-    elif operation.opcode == "collective-permute-start":
-        shapes = shapes[1:2]  # operand, result, and two contexts
     elif operation.opcode.endswith("-start") and op != "all-reduce":
-        shapes = shapes[len(shapes) // 2 :]  # operands, then results
+        # Operands, then results; some have two contexts, which are scalars, after them.
+        shapes = [shape for shape in shapes if shape != ("u32", ())]
+        shapes = shapes[len(shapes) // 2 :]
     # The printed shape is 1 / n of the bytes: a send has its operand, the others their result.
     is_shard = op == ("all-gather" if operation.opcode == "send" else "reduce-scatter")
     sizes: dict[str, int] = {}

@@ -26,6 +26,7 @@ COLLECTIVES = (
     "reduce-scatter",
 )
 TRANSFERS = ("send", "recv")  # between slices
+_STARTS = ("async-start", "call-start")  # of computations, on a SparseCore for example
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
@@ -46,6 +47,7 @@ class Operation:
       flops: of the matrix products of one execution.
       op_name: its scopes in the Python program, separated by '/'.
       operands: the operands' shapes, with layout, as printed.
+      started_by: name of the operation that starts it in the background; "": none does.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Operation:
     flops: int
     op_name: str
     operands: tuple[str, ...] = ()
+    started_by: str = ""
 
     @functools.cached_property
     def cycles(self) -> int | None:
@@ -64,6 +67,11 @@ class Operation:
         if not estimate or int(estimate.group(1)) == UNKNOWN_CYCLES:
             return None
         return int(estimate.group(1))
+
+    @property
+    def operand_names(self) -> list[str]:
+        """Names of the operations that it takes the results of."""
+        return _operand_names(self.attributes)
 
     @property
     def hbm_bytes(self) -> int:
@@ -90,7 +98,11 @@ class Operation:
         The time of collectives is in the model of exchanges, including the additions of an
         all-reduce. An all-to-all also takes time of a core, which moves the blocks within memory.
         """
-        is_background = self.opcode.endswith(("-start", "-done")) or self.opcode in TRANSFERS
+        is_background = (
+            self.opcode.endswith(("-start", "-done"))
+            or self.opcode in TRANSFERS
+            or self.started_by != ""
+        )
         is_exchange = self.opcode.startswith(COLLECTIVES) and self.opcode != "all-to-all"
         is_scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(self.shape))
         return not (self.is_free or is_background or is_exchange or is_scalar)
@@ -145,13 +157,14 @@ def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator
             body = _called(operation, "body")
             trips = _trips(computations[_called(operation, "condition")])
             yield from _walk(computations, body, count * trips)
-        elif operation.opcode in ("call", "conditional", "async-start", "fusion"):
+        elif operation.opcode in ("call", "conditional", "fusion", *_STARTS):
             for callee in _callees(operation):
-                inner = _walk(computations, callee, count)
-                if operation.opcode != "fusion":  # counts all branches of a conditional
-                    yield from inner
-                else:  # a fusion is one operation, but its collectives are counted
-                    yield from (o for o in inner if o.opcode.startswith(COLLECTIVES))
+                inner = _walk(computations, callee, count)  # counts all branches of a conditional
+                if operation.opcode == "fusion":  # one operation, but its collectives are counted
+                    inner = (o for o in inner if o.opcode.startswith(COLLECTIVES))
+                elif operation.opcode in _STARTS:
+                    inner = (dataclasses.replace(o, started_by=operation.name) for o in inner)
+                yield from inner
 
 
 def _name_and_shape(line: str) -> tuple[str, str]:
@@ -169,17 +182,20 @@ def _parse(line: str, count: int, flops: int, shapes: Mapping[str, str]) -> Oper
     start = opcode.start() - 1
     op_name = re.search(r'op_name="([^"]*)"', named.group(2))
     attributes = named.group(2)[opcode.end() - 1 :]
-    operands = re.findall(r"%([\w.<>\-]+)", attributes.split(")")[0])
     return Operation(
         name=named.group(1),
         opcode=opcode.group(1),
         shape=named.group(2)[: max(start, 0)].strip(),
         attributes=attributes,
-        operands=tuple(shapes.get(operand, "") for operand in operands),
+        operands=tuple(shapes.get(name, "") for name in _operand_names(attributes)),
         count=count,
         flops=flops,
         op_name=op_name.group(1) if op_name else "",
     )
+
+
+def _operand_names(attributes: str) -> list[str]:
+    return re.findall(r"%([\w.<>\-]+)", attributes.split(")")[0])
 
 
 def _callees(operation: Operation) -> list[str]:

@@ -61,7 +61,7 @@ def _times(plan: Plan) -> dict[str, float]:
         for part in (*MODEL_PARTS, OTHER)
         if part in plan.costs.cycles_by_part
     }
-    return {**parts, _EXCHANGES: plan.costs.collective_seconds * 1e3}
+    return {**parts, _EXCHANGES: plan.costs.waiting_seconds * 1e3}
 
 
 def _memories(plan: Plan) -> dict[str, float]:

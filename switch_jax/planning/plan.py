@@ -43,7 +43,8 @@ class Costs:
         chip's peak, or as its operands and results take to and from HBM, whichever is longer.
       collectives: the exchanges.
       compute_seconds: cycles divided by the clock frequency.
-      collective_seconds: in the model of `collective_costs.seconds_of`.
+      collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
+      waiting_seconds: the part of them in which a device does nothing else.
     """
 
     arguments_bytes: int
@@ -59,11 +60,12 @@ class Costs:
     collectives: list[Collective]
     compute_seconds: float
     collective_seconds: float
+    waiting_seconds: float
 
     @property
     def step_seconds(self) -> float:
-        """The model of the step's time: computation, then exchanges, without overlap."""
-        return self.compute_seconds + self.collective_seconds
+        """The model of the step's time: computation, and waiting for exchanges."""
+        return self.compute_seconds + self.waiting_seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +168,7 @@ class Plan:
             "collectives": costs and [dataclasses.asdict(c) for c in costs.collectives],
             "compute_seconds_model": costs and costs.compute_seconds,
             "collective_seconds_model": costs and costs.collective_seconds,
+            "waiting_seconds_model": costs and costs.waiting_seconds,
             "step_seconds_model": costs and costs.step_seconds,
             "tokens_per_step": self.tokens,
             "input_tokens_per_step": self.input_tokens,
@@ -226,12 +229,14 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
     by_part: dict[str, int] = {}
     floors: dict[str, float] = {}
     uncounted: dict[str, int] = {}
+    computing: list[float] = []  # seconds of each operation
     schedule = _ScheduledCycles(compiled)
     for operation in compiled.operations:
         cycles = operation.cycles
         if cycles is None:
             cycles = schedule.cycles(operation)
             scheduled += (cycles or 0) * operation.count
+        computing.append((cycles or 0) * operation.count / hardware.generation.clock)
         if cycles is None:
             if operation.is_timed:
                 uncounted[operation.opcode] = uncounted.get(operation.opcode, 0) + 1
@@ -240,7 +245,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         by_part[part] = by_part.get(part, 0) + cycles * operation.count
         floor = min(cycles, _floor(operation, hardware.generation))
         floors[part] = floors.get(part, 0.0) + floor * operation.count
-    exchanges = collectives(compiled.operations, mesh, hardware)
+    exchanges = collectives(compiled.operations, mesh, hardware, computing)
     per_chip = hardware.generation.devices_per_chip
     total = sum(by_part.values())
     by_part = dict(sorted(by_part.items(), key=lambda item: -item[1]))
@@ -260,6 +265,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         collectives=exchanges,
         compute_seconds=total / hardware.generation.clock,
         collective_seconds=sum(c.seconds for c in exchanges),
+        waiting_seconds=sum(c.waiting_seconds for c in exchanges),
     )
 
 

@@ -60,20 +60,20 @@ def table(plan: Plan) -> str:
         lines.append(
             _row(
                 f"{c.op} over {c.axis}",
-                f"{c.count} x {c.dtype}, {_bytes(c.bytes)} a device, {c.seconds * 1e3:.2f} ms",
+                f"{c.count} x {c.dtype}, {_bytes(c.bytes)} a device, {c.seconds * 1e3:.2f} ms, "
+                f"the devices wait for {c.waiting_seconds * 1e3:.2f}",
             )
         )
     lines += [
         _row(
             "step-time model",
             f"{costs.step_seconds * 1e3:.1f} ms = {costs.compute_seconds * 1e3:.1f} ms of cycles "
-            f"at {generation.clock / 1e9:.2f} GHz + {costs.collective_seconds * 1e3:.1f} ms of "
-            "exchanges",
+            f"at {generation.clock / 1e9:.2f} GHz + {costs.waiting_seconds * 1e3:.1f} ms waiting",
         ),
-        _row(
-            "", "a model, not a measurement: no overlap of exchanges and computation, no latency,"
-        ),
-        _row("", f"links of {generation.link_bandwidth / 1e9:.0f} GB/s each way"),
+        _row("", f"for exchanges, {costs.collective_seconds * 1e3:.1f} ms in all; a model, not a"),
+        _row("", "measurement: one exchange after the other, beside computation where the"),
+        _row("", "compiler has split it into a start and an end, over links of"),
+        _row("", f"{generation.link_bandwidth / 1e9:.0f} GB/s each way, without latency"),
         _row("tokens a second", count(plan.tokens_per_second or 0)),
         _row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", f"{plan.days:.3g} days"),
         _row("576B input tokens", f"{plan.paper_days:.3g} days (what the paper pretrains on)"),

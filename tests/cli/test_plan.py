@@ -43,7 +43,7 @@ CONTRACT = (
 def _plan(hardware, mesh, fits=True):
     """A plan of a step that takes 3 GiB and 2 ms of cycles on v5p, or 30 GiB."""
     cycles = {"attention": 2_626_495, "experts": 875_498}  # 1.5 ms and 0.5 ms of 1.751 GHz
-    exchanges = [Collective("all-to-all", "bf16", "expert", 8, 12_000_000, 0.0005)]
+    exchanges = [Collective("all-to-all", "bf16", "expert", 8, 12_000_000, 0.0008, 0.0005)]
     costs = plan.Costs(
         arguments_bytes=GIB,
         outputs_bytes=0,
@@ -57,7 +57,8 @@ def _plan(hardware, mesh, fits=True):
         floor_by_part={"attention": 1_500_000, "experts": 800_000},
         collectives=exchanges,
         compute_seconds=0.002,
-        collective_seconds=0.0005,
+        collective_seconds=0.0008,
+        waiting_seconds=0.0005,
     )
     return plan.Plan(
         topology=hardware,
@@ -214,8 +215,9 @@ def test_the_table(capsys, planned):
         r"compiled FLOPs +3 T, 1.500 times the model's, 1.200 times",
         r"  attention +2,626,495 \(75.00 %\)",
         r"  not counted +2 sort",
-        r"all-to-all over expert +8 x bf16, 12 MB a device, 0.50 ms",
-        r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms of exchanges",
+        r"all-to-all over expert +8 x bf16, 12 MB a device, 0.80 ms, the devices wait for 0.50",
+        r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
+        r" +for exchanges, 0.8 ms in all; a model,",
         r"tokens a second +16 M",
         r"550,000 steps \(TRAIN_STEPS\) +0.0159 days",
     ):

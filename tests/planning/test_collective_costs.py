@@ -22,6 +22,11 @@ def mesh():
     return FakeMesh(devices)
 
 
+def found_in(operations, mesh, name):
+    """The collectives of a program that computes nothing."""
+    return collectives(operations, mesh, parse_slice(name), [0.0] * len(operations))
+
+
 def _operation(opcode, shape, groups, count=1):
     return Operation("o", opcode, shape, f"(%x), replica_groups={groups}", count, 0, "")
 
@@ -36,7 +41,7 @@ def test_kinds_axes_counts_and_bytes(mesh):
         _operation("all-reduce", "f32[]{:T(128)}", "{{0},{1}}"),  # alone: sends nothing
         _operation("add", "f32[8]{0}", expert),
     ]
-    result = collectives(operations, mesh, parse_slice("v5p:4x4x8"))
+    result = found_in(operations, mesh, "v5p:4x4x8")
     by_axis = {(c.op, c.axis): c for c in result}
     assert set(by_axis) == {("all-to-all", "expert"), ("all-reduce", "data")}
     exchange = by_axis["all-to-all", "expert"]
@@ -47,7 +52,7 @@ def test_kinds_axes_counts_and_bytes(mesh):
 
 def test_a_tuple_is_one_exchange_with_all_its_bytes(mesh):
     tuple_ = _operation("all-reduce", "(bf16[10]{0}, f32[5]{0})", "[16,8]<=[8,16]T(1,0)")
-    found = collectives([tuple_], mesh, parse_slice("v5p:4x4x8"))
+    found = found_in([tuple_], mesh, "v5p:4x4x8")
     assert {(c.dtype, c.bytes) for c in found} == {("bf16", 20), ("f32", 20)}
     assert sum(c.count for c in found) == 1
 
@@ -93,14 +98,14 @@ def test_between_slices_the_network_is_the_limit(mesh):
 def test_groups_written_as_axes_of_a_mesh(mesh, groups, axis, members):
     # The bytes of a reduce-scatter are those of its operand, and so show the size of the group.
     operation = _operation("reduce-scatter", "bf16[100]{0}", groups)
-    (found,) = collectives([operation], mesh, parse_slice("v5p:4x4x8"))
+    (found,) = found_in([operation], mesh, "v5p:4x4x8")
     assert found.axis == axis
     assert found.bytes == 200 * members
 
 
 def test_a_group_along_an_axis_of_one_device_sends_nothing(mesh):
     alone = _operation("all-reduce", "f32[8]{0}", "mesh['axis_0'=128,'axis_1'=1] {'axis_1'}")
-    assert collectives([alone], mesh, parse_slice("v5p:4x4x8")) == []
+    assert found_in([alone], mesh, "v5p:4x4x8") == []
 
 
 def test_exchanges_between_slices(mesh):
@@ -118,7 +123,7 @@ def test_exchanges_between_slices(mesh):
     )
     done = dataclasses.replace(across, name="send-done.1", opcode="send-done", shape="token[]")
     to_the_host = dataclasses.replace(across, attributes="(%x), is_host_transfer=true")
-    (found,) = collectives([across, done, to_the_host], mesh, parse_slice("2xv5p:4x4x4"))
+    (found,) = found_in([across, done, to_the_host], mesh, "2xv5p:4x4x4")
     assert (found.op, found.dtype, found.axis) == ("all-reduce", "f32", BETWEEN_SLICES)
     assert (found.count, found.bytes) == (3, 3 * 1000 * 8 * 4)
     # Half of the bytes in each of two rounds, 50 Gbit/s for each chip.
@@ -128,7 +133,7 @@ def test_exchanges_between_slices(mesh):
 def test_a_group_that_cannot_be_read_is_an_error(mesh):
     unknown = _operation("all-reduce", "f32[8]{0}", "something new")
     with pytest.raises(ValueError, match="cannot be read.*something new"):
-        collectives([unknown], mesh, parse_slice("v5p:4x4x8"))
+        found_in([unknown], mesh, "v5p:4x4x8")
 
 
 @pytest.mark.parametrize(
@@ -136,11 +141,28 @@ def test_a_group_that_cannot_be_read_is_an_error(mesh):
     [
         ("all-gather-start", "(bf16[4], bf16[32])", {("bf16", 64)}),  # operand, result
         ("all-reduce-start", "(f32[1000], f32[10])", {("f32", 4040)}),  # two results
+        ("all-to-all-start", "((bf16[8,4]), bf16[8,4], u32[]{:S(2)}, u32[])", {("bf16", 64)}),
         ("collective-permute-start", "(bf16[8,128], bf16[8,128], u32[], u32[])", {("bf16", 2048)}),
         ("reduce-scatter", "f32[10]", {("f32", 320)}),  # an eighth of the operand
     ],
 )
 def test_bytes_of_exchanges_in_the_background(mesh, opcode, shape, sent):
     operation = _operation(opcode, shape, "[16,8]<=[8,16]T(1,0)")
-    found = collectives([operation], mesh, parse_slice("v5p:4x4x8"))
+    found = found_in([operation], mesh, "v5p:4x4x8")
     assert {(c.dtype, c.bytes) for c in found} == sent
+
+
+def test_what_is_exchanged_beside_computation_is_not_waited_for(mesh):
+    groups = "[16,8]<=[8,16]T(1,0)"
+    start = _operation("all-reduce-start", "(f32[1000], bf16[1000])", groups, count=2)
+    start = dataclasses.replace(start, name="start")
+    compute = _operation("fusion", "f32[8]", "")
+    done = dataclasses.replace(compute, opcode="all-reduce-done", attributes="(%start)")
+    hardware = parse_slice("v5p:4x4x8")
+    whole = seconds_of("all-reduce", 6000, range(0, 128, 16), mesh, hardware) * 2
+    for computing, waiting in ((0.25, 0.75), (2.0, 0.0)):
+        found = collectives([start, compute, done], mesh, hardware, [0.0, computing * whole, 0.0])
+        assert {c.dtype: c.count for c in found} == {"f32": 2, "bf16": 0}
+        assert sum(c.seconds for c in found) == pytest.approx(whole)
+        for exchange in found:
+            assert exchange.waiting_seconds == pytest.approx(waiting * exchange.seconds)

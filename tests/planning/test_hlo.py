@@ -18,6 +18,11 @@ HloModule jit_step, is_scheduled=true
   ROOT %all-gather.3 = f32[8]{0} all-gather(%p), replica_groups={{0,1}}, dimensions={0}
 }
 
+%exchanging (p: bf16[8,32]) -> bf16[8,32] {
+  %p = bf16[8,32]{1,0} parameter(0)
+  ROOT %all-to-all.5 = bf16[8,32]{1,0} all-to-all(%p), replica_groups={{0,1}}, dimensions={0}
+}, execution_thread="sparsecore"
+
 %body.1 (t: (s32[], bf16[8,32])) -> (s32[], bf16[8,32]) {
   %t = (s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)S(1)}) parameter(0)
   %fusion.7 = bf16[8,32]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused_product, metadata={op_name="jit(step)/jvp()/while/body/attention/dot_general"}, backend_config={"window_config":{"estimated_cycles":"1000"}}
@@ -38,6 +43,8 @@ ENTRY %main.9 (p: bf16[8,32]) -> bf16[8,32] {
   %custom-call.4 = bf16[2]{0} custom-call(), custom_call_target="AllocateBuffer"
   %custom-call.6 = bf16[8,32]{1,0:S(1)} custom-call(%p, %p), custom_call_target="ConcatBitcast"
   %kernel.5 = bf16[8,32]{1,0} custom-call(%p), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"cost_estimate":{"flops":"77"}}}
+  %call-start.6 = ((bf16[8,32]{1,0}), bf16[8,32]{1,0}) call-start(%p), async_execution_thread="sparsecore", to_apply=%exchanging
+  %call-done.6 = bf16[8,32]{1,0} call-done(%call-start.6)
   ROOT %copy.3 = bf16[8,32]{1,0} copy(%g), backend_config={"estimated_cycles":"50"}
 }
 """  # noqa: E501
@@ -79,6 +86,16 @@ def test_flops_of_fused_products_and_of_kernels_with_an_estimate():
 def test_a_collective_inside_a_fusion_is_found():
     gathers = [o for o in operations(TEXT) if o.opcode == "all-gather"]
     assert [(o.name, o.count) for o in gathers] == [("all-gather.3", 12)]
+
+
+def test_what_another_core_does_takes_no_time_of_this_one():
+    by_name = {o.name: o for o in operations(TEXT)}
+    assert by_name["all-to-all.5"].started_by == "call-start.6"
+    assert by_name["call-done.6"].operand_names == ["call-start.6"]
+    for name in ("all-to-all.5", "call-start.6", "call-done.6"):
+        assert not by_name[name].is_timed
+    on_this_core = dataclasses.replace(by_name["all-to-all.5"], started_by="")
+    assert on_this_core.is_timed
 
 
 def test_arrays_of_a_printed_shape():

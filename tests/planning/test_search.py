@@ -126,7 +126,7 @@ def test_bytes_of_the_state_by_hand(optimizer, arrays):
 
 
 def _plan(mesh, seconds, needed=1):
-    costs = seconds and Costs(0, 0, 0, 0, 1.0, 1, 0, {}, {}, {}, [], seconds, 0.0)
+    costs = seconds and Costs(0, 0, 0, 0, 1.0, 1, 0, {}, {}, {}, [], seconds, 0.0, 0.0)
     values = dict.fromkeys((f.name for f in dataclasses.fields(Plan)), 1)
     return Plan(**values | {"mesh": mesh, "hbm_bytes": needed, "costs": costs or None})
 
