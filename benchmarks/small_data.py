@@ -1,6 +1,6 @@
 """A task of few rows, read in one and in several streams.
 
-    python benchmarks/small_data.py [--rows 400]    # two minutes
+    python benchmarks/small_data.py [--rows 400]    # four minutes
 
 The task reads JSON lines with a Python function, as tasks of one's own often do, and has the ids of
 bytes. Each number of streams has a process of its own; they take turns. The figures are real
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.read:
-        read(args.read, args.streams)
+        return read(args.read, args.streams)
     totals = {streams: [0.0, 0.0, 0.0] for streams in STREAMS}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"

@@ -50,6 +50,9 @@ STEPS = {
     "--gin.REMAT_POLICY=minimal",
     "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192" + SCANNED,
+    "switch_c_large_groups": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
+    "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192 --gin.GROUP_SIZE=8192 "
+    "--gin.DECODER_GROUP_SIZE=1824" + FACTOR + "1.25" + SCANNED,
 }
 
 

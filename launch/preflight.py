@@ -2,6 +2,7 @@
 
 import math
 import uuid
+from typing import Any
 
 from etils import epath
 from jax.sharding import AbstractMesh, AxisType
@@ -13,7 +14,7 @@ from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.partitioning.placing import device_bytes
-from switch_jax.train_step.state import abstract_state
+from switch_jax.train_step.state import abstract_model, abstract_state
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
 from switch_jax.units import counted, memory_size
 
@@ -72,14 +73,17 @@ def _check_on(config: Config, shape: tuple[int, int, int]) -> AbstractMesh:
 
 def _check_state(config: Config, hardware: Slice, devices: AbstractMesh) -> None:
     """Raises UserError if a chip has no room for its part of the state alone."""
-    needed = device_bytes(abstract_state(config, devices)) * hardware.generation.devices_per_chip
+    held: list[Any] = [abstract_state(config, devices)]
+    if config.teacher_model is not None:
+        held.append(abstract_model(config.teacher_model, config.mesh, devices))
+    needed = device_bytes(held) * hardware.generation.devices_per_chip
     limit = hardware.generation.hbm_bytes
     if needed > limit:
         raise UserError(
             f"parameters and optimiser state alone take {memory_size(needed)} of each chip of "
-            f"{hardware.name}, which has {memory_size(limit)}: split the experts (MESH_EXPERT) or "
-            "the model (MESH_MODEL) over more chips, write FULLY_SHARDED_WEIGHTS = True with "
-            "REMAT_POLICY = 'minimal', or take a larger slice"
+            f"{hardware.name}, which has {memory_size(limit)}: take a larger slice, or split them "
+            "over more chips by MESH_EXPERT (of a model with experts), MESH_MODEL, or "
+            "FULLY_SHARDED_WEIGHTS = True with REMAT_POLICY = 'minimal'"
         )
 
 

@@ -30,8 +30,8 @@ class Collective:
       count: exchanges in a step.
       bytes: of the results, for each device and step; of the operand for a reduce-scatter.
       seconds: the sum of their times in the model of `seconds_of`.
-      waiting_seconds: the part of them in which the device does nothing else, in the model of
-        `overlap.waiting_seconds`.
+      waiting_seconds: those in which the device waits for them, and for exchanges before them on
+        the links, in the model of `overlap.waiting_seconds`.
     """
 
     op: str

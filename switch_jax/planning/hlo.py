@@ -96,7 +96,8 @@ class Operation:
         """Whether it takes time of a core, unlike copies and sends in the background.
 
         The time of collectives is in the model of exchanges, including the additions of an
-        all-reduce. An all-to-all also takes time of a core, which moves the blocks within memory.
+        all-reduce. An all-to-all also takes time of a core, which moves the blocks within memory;
+        of one that is split into start and done the compiler does not say how much.
         """
         is_background = (
             self.opcode.endswith(("-start", "-done"))

@@ -21,28 +21,31 @@ def waiting_seconds(
       exchanging: seconds that each exchanges, of a pair at its start; 0: it sends nothing.
 
     Returns:
-      For each operation the seconds that the device waits for its exchange.
+      For each operation the seconds that the device waits for its exchange, and for those before it
+      on the links. All together are the time in which it does nothing else.
     """
     now = 0.0
     waits = [0.0] * len(operations)
-    under_way: dict[str, tuple[int, float]] = {}  # by name of the start: index, and its end
+    under_way: dict[int, tuple[str, float]] = {}  # by index: name of the start, and the end
     for index, operation in enumerate(operations):
         now += computing[index]
         seconds = exchanging[index]
         if operation.started_by or operation.opcode.endswith("-start"):
             if seconds:
                 begin = max([now, *(end for _, end in under_way.values())])
-                under_way[operation.started_by or operation.name] = index, begin + seconds
+                under_way[index] = operation.started_by or operation.name, begin + seconds
         elif operation.opcode.endswith("-done"):
-            for name in under_way.keys() & operation.operand_names:
-                of, end = under_way.pop(name)
+            starts = operation.operand_names
+            for of in [of for of, (start, _) in under_way.items() if start in starts]:
+                _, end = under_way.pop(of)
                 waits[of] = max(0.0, end - now)
                 now = max(now, end)
         elif seconds:
             waits[index] = seconds
-            for name, (of, end) in under_way.items():
-                under_way[name] = of, end + seconds * (end > now)
+            for of, (start, end) in under_way.items():
+                under_way[of] = start, end + seconds * (end > now)
             now += seconds
-    for of, end in under_way.values():  # the program ends when they have
+    for of, (_, end) in under_way.items():  # the program ends when they have
         waits[of] = max(0.0, end - now)
+        now = max(now, end)
     return waits

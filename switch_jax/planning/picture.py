@@ -9,7 +9,7 @@ from switch_jax.planning.model_parts import MODEL_PARTS, OTHER
 from switch_jax.planning.plan import Plan
 from switch_jax.reports.figures import COLOURS, GREY
 
-_EXCHANGES = "exchanges"
+_EXCHANGES = "waiting for exchanges"
 
 
 def draw(plans: Sequence[Plan], path: str) -> None:
@@ -30,7 +30,7 @@ def draw(plans: Sequence[Plan], path: str) -> None:
                 fontsize=8,
                 color=GREY,
             )
-    time.set_title("Time of a step in the model: cycles of each part, then exchanges", loc="left")
+    time.set_title("Time of a step in the model: each part, then waiting for exchanges", loc="left")
     time.set_xlabel("ms")
     _bars(memory, names, [_memories(plan) for plan in plans], "GiB")
     limit = min(plan.hbm_limit_bytes for plan in plans) / 2**30

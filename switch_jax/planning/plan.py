@@ -44,7 +44,8 @@ class Costs:
       collectives: the exchanges.
       compute_seconds: cycles divided by the clock frequency.
       collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
-      waiting_seconds: the part of them in which a device does nothing else.
+      waiting_seconds: the part of them in which a device does nothing else, in the model of
+        `overlap.waiting_seconds`.
     """
 
     arguments_bytes: int
@@ -232,7 +233,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
     computing: list[float] = []  # seconds of each operation
     schedule = _ScheduledCycles(compiled)
     for operation in compiled.operations:
-        cycles = operation.cycles
+        cycles = None if operation.started_by else operation.cycles
         if cycles is None:
             cycles = schedule.cycles(operation)
             scheduled += (cycles or 0) * operation.count

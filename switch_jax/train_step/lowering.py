@@ -53,7 +53,8 @@ def compiler_options() -> dict[str, Any]:
     """Options for the compiler of the mesh's devices, beyond its defaults."""
     if platform() != "tpu":
         return {}
-    # Tokens go to their experts and back beside what does not need them.
+    # Tokens go to their experts and back beside computation where the compiler finds some that does
+    # not need them: docs/performance.md says how much.
     options: dict[str, Any] = {"xla_tpu_enable_async_all_to_all": True}
     if pltpu.get_tpu_info().vmem_capacity_bytes >= _MUCH_VMEM:
         # Tiles half as large again as by default: a Switch and a dense layer on v5p take 2 % fewer

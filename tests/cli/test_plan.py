@@ -35,8 +35,8 @@ GROUPS = {
 }
 CONTRACT = (
     "topology mesh parameters hbm_bytes_per_chip hbm_limit_bytes fits model_flops compiled_flops "
-    "estimated_cycles cycles_by_part collectives step_seconds_model tokens_per_second "
-    "compile_seconds"
+    "estimated_cycles cycles_by_part floor_by_part collectives step_seconds_model "
+    "tokens_per_second train_steps days compile_seconds"
 ).split()
 
 
@@ -187,12 +187,14 @@ def test_standard_output_is_only_json(capsys, planned):
         "choices": 1,
     }
     (exchange,) = result["collectives"]
-    assert {k: exchange[k] for k in ("op", "dtype", "axis", "count", "bytes")} == {
+    assert exchange == {
         "op": "all-to-all",
         "dtype": "bf16",
         "axis": "expert",
         "count": 8,
         "bytes": 12_000_000,
+        "seconds": 0.0008,
+        "waiting_seconds": 0.0005,
     }
     assert result["step_seconds_model"] == pytest.approx(0.0025)
     assert result["tokens_per_second"] == pytest.approx(40_000 / 0.0025)

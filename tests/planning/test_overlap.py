@@ -33,6 +33,8 @@ def test_another_core_exchanges_in_the_background():
     inner = dataclasses.replace(op("inner", "all-reduce", "%p"), started_by="s")
     found = waits((start, 0.0, 0.0), (inner, 0.0, 10.0), (WORK, 4.0, 0.0), (done, 0.0, 0.0))
     assert found == [0.0, 6.0, 0.0, 0.0]
+    found = waits((start, 0.0, 0.0), (inner, 0.0, 10.0), (inner, 0.0, 2.0), (done, 0.0, 0.0))
+    assert found == [0.0, 10.0, 2.0, 0.0]
 
 
 @pytest.mark.parametrize(("computing", "waiting"), [(0.0, 10.0), (4.0, 6.0), (11.0, 0.0)])

@@ -51,9 +51,9 @@ def _compiled(
 
 @pytest.fixture(params=[(p, scan) for p in REMAT_POLICIES for scan in (True, False)])
 def collectives(request):
-    """Of the Switch model: (opcode, times in a step, arrays of the result)."""
+    """Of the Switch model: (opcode, times in a step, arrays of the result, without contexts)."""
     return [
-        (o.opcode.removesuffix("-start"), o.count, arrays(o.shape))
+        (o.opcode, o.count, [array for array in arrays(o.shape) if array != ("u32", ())])
         for o in _compiled(*request.param).operations
         if o.opcode.removesuffix("-start") in COLLECTIVES
     ]
@@ -83,12 +83,14 @@ def _flops(program: compiler.Program) -> int:
 
 
 def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):
-    times = sum(times for opcode, times, _ in collectives if opcode == "all-to-all")
-    assert times == 2 * N * (2 + 2)
+    split = sum(times for opcode, times, _ in collectives if opcode == "all-to-all-start")
+    whole = sum(times for opcode, times, _ in collectives if opcode == "all-to-all")
+    assert split + whole == 2 * N * (2 + 2)
+    assert split > whole  # the compiler may leave some of them whole
 
 
 def test_all_to_alls_carry_bfloat16(collectives):
-    dtypes = {d for opcode, _, found in collectives if opcode == "all-to-all" for d, _ in found}
+    dtypes = {d for opcode, _, found in collectives if "all-to-all" in opcode for d, _ in found}
     assert dtypes == {"bf16"}
 
 
