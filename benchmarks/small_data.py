@@ -78,6 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.read:
         return read(args.read, args.streams)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # of the processes that read
     totals = {streams: [0.0, 0.0, 0.0] for streams in STREAMS}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
