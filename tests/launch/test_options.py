@@ -199,7 +199,7 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     )
     (tmp_path / "mine.gin").write_text(
         "import my_mixture\ninclude 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
-        "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_c4'\nMESH_DATA = 16\n"
+        "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_c4'\nMESH_EXPERT = 16\n"
         "GROUP_SIZE = 512\nDECODER_GROUP_SIZE = 114\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -236,7 +236,7 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
     (tmp_path / "my.model").write_bytes((DATA / "english_1000.model").read_bytes())
     (tmp_path / "configs/my_run.gin").write_text(
         "".join(f"import {module}\n" for module in modules) + "include 'models/switch_base.gin'\n"
-        "include 'runs/pretrain.gin'\nMODEL_DIR = 'gs://my-bucket/run'\nMESH_DATA = 16\n"
+        "include 'runs/pretrain.gin'\nMODEL_DIR = 'gs://my-bucket/run'\nMESH_EXPERT = 16\n"
         "MIXTURE_OR_TASK_NAME = 'c4_span_corruption'\nVOCABULARY = 'my.model'\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -287,7 +287,7 @@ def test_files_outside_of_the_folder_of_the_image_are_named(monkeypatch, tmp_pat
     (tmp_path / "here").mkdir()
     (tmp_path / "outside.gin").write_text(
         "include 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
-        "MODEL_DIR = 'gs://my-bucket/run'\nMESH_DATA = 16\n"
+        "MODEL_DIR = 'gs://my-bucket/run'\nMESH_EXPERT = 16\n"
         "MIXTURE_OR_TASK_NAME = 'english_span_corruption'\n"
     )
     monkeypatch.chdir(tmp_path / "here")
