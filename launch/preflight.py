@@ -2,7 +2,6 @@
 
 import math
 import uuid
-from typing import Any
 
 from etils import epath
 from jax.sharding import AbstractMesh, AxisType
@@ -13,8 +12,6 @@ from switch_jax.hardware import Slice
 from switch_jax.launch.commands import Command, output
 from switch_jax.launch.job import Job
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
-from switch_jax.partitioning.placing import device_bytes
-from switch_jax.train_step.state import abstract_model, abstract_state
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
 from switch_jax.units import counted, memory_size
 
@@ -35,7 +32,7 @@ def check(config: Config, hardware: Slice) -> None:
         shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
         raise UserError(f"{hardware.name} is {counted(hardware.chips, 'chip')}: {error}") from None
-    _check_state(config, hardware, _check_on(config, shape))
+    _check_memory(_check_on(config, shape), hardware)
 
 
 def check_rehearsal(config: Config, process_count: int) -> None:
@@ -64,19 +61,14 @@ def check_rehearsal(config: Config, process_count: int) -> None:
     open_data(config)
 
 
-def _check_on(config: Config, shape: tuple[int, int, int]) -> AbstractMesh:
-    """Checks the run on devices of this shape, and returns them."""
-    devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
-    check_for_slices(config, devices)
-    return devices
+def _check_on(config: Config, shape: tuple[int, int, int]) -> int:
+    """Checks the run on devices of this shape; returns the bytes that each holds of its state."""
+    return check_for_slices(config, AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3))
 
 
-def _check_state(config: Config, hardware: Slice, devices: AbstractMesh) -> None:
-    """Raises UserError if a chip has no room for its part of the state alone."""
-    held: list[Any] = [abstract_state(config, devices)]
-    if config.teacher_model is not None:
-        held.append(abstract_model(config.teacher_model, config.mesh, devices))
-    needed = device_bytes(held) * hardware.generation.devices_per_chip
+def _check_memory(held: int, hardware: Slice) -> None:
+    """Raises UserError if a chip has no room for what its devices hold of the state alone."""
+    needed = held * hardware.generation.devices_per_chip
     limit = hardware.generation.hbm_bytes
     if needed > limit:
         raise UserError(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import AbstractMesh, Mesh
 
@@ -20,6 +21,7 @@ from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.placing import device_bytes
 from switch_jax.paths import check_path
 from switch_jax.run_folder import check_run_folder
 from switch_jax.runtime.processes import run_on_all, run_on_first
@@ -116,8 +118,11 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     return train, validation
 
 
-def check_for_slices(config: Config, devices: AbstractMesh) -> None:
+def check_for_slices(config: Config, devices: AbstractMesh) -> int:
     """Checks a run that other machines will make, without a network.
+
+    Returns:
+      The bytes that each device holds of the state, and of a teacher that the step runs.
 
     Raises:
       UserError: what does not fit, with the numbers.
@@ -126,9 +131,12 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> None:
         check_config(config.data)
         check_vocabulary(config.data, config.model.num_embeddings)
     check_sizes(config, devices.shape)
-    abstract_state(config, devices)
+    held: list[Any] = [abstract_state(config, devices)]
     if config.teacher is not None:
-        abstract_model(config.teacher.model, config.mesh, devices)
+        teacher = abstract_model(config.teacher.model, config.mesh, devices)
+        if config.teacher_model is not None:  # the step runs it
+            held.append(teacher)
+    return device_bytes(held)
 
 
 def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:
