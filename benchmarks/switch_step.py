@@ -47,6 +47,7 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
     from switch_jax.optim.optimizer import make_optimizer
     from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
+    from switch_jax.train_step.lowering import compiler_options
     from switch_jax.train_step.state import init_state
     from switch_jax.train_step.step import make_train_step
 
@@ -84,7 +85,8 @@ def our_step(experts: int, layer: str) -> Callable[[], float]:
     optimizer = make_optimizer(config)
     state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
     step = make_train_step(config, optimizer)
-    step = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+    step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    step = step.lower(state, batch).compile()
     return_freed_memory()  # as `switch_jax train` does
 
     def run() -> float:

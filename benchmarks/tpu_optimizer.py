@@ -9,13 +9,12 @@ model: norms, a skipped step's choice, update, new parameters. A minute each, Mu
 import sys
 
 import jax
-import jax.numpy as jnp
-import optax
 
 from switch_jax.cli import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.hardware import parse_slice
 from switch_jax.model import logical_axes
+from switch_jax.optim.apply import sum_of_squares
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.compiler import Program, compile_program, devices
@@ -39,12 +38,10 @@ def row(name: str) -> str:
     optimizer = make_optimizer(config)
 
     def update(parameters, state, gradients, bad):
-        norm = Norms.of(gradients, axes).all
-        skip = bad | ~(norm < 1e9)
-        updates, state = optimizer.update(gradients, state, parameters, skip=skip)
-        new = optax.apply_updates(parameters, updates)
-        changes = jax.tree.map(jnp.subtract, new, parameters)
-        return new, state, (norm, Norms.of(new, axes), Norms.of(changes, axes))
+        norm = Norms.of(jax.tree.map(sum_of_squares, gradients), axes).all
+        updated, state = optimizer.step(gradients, state, parameters, bad | ~(norm < 1e9))
+        norms = (Norms.of(squares, axes) for squares in updated[1:])
+        return updated.parameter, state, (norm, *norms)
 
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)

@@ -12,7 +12,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.kernels.attention_kernel import MASKED, fused_attention
 from switch_jax.kernels.attention_sizes import choose_tiling
 from switch_jax.model import parameters
-from switch_jax.model.layers import dropout
+from switch_jax.model.layers import dropout, project
 from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, has_kernels
 
 
@@ -61,15 +61,15 @@ class Attention(nnx.Module):
         Returns:
           [B, L, D].
         """
-        q = x @ self.query[...].astype(x.dtype)  # [B, L, H * K]
+        q = project(x, self.query[...])  # [B, L, H * K]
         k, v = self.keys_and_values(memory)  # [B, M, H * K]
         arrays = q, k, v, bias, query_segments, key_segments
         y = attend(self.config, *arrays, causal=causal, key=key)  # [B, L, H * K]
-        return y @ self.out[...].astype(x.dtype)  # [B, L, D]
+        return project(y, self.out[...])  # [B, L, D]
 
     def keys_and_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[..., D] -> keys and values, each [..., H * K]."""
-        k, v = (memory @ kernel[...].astype(memory.dtype) for kernel in (self.key, self.value))
+        k, v = (project(memory, kernel[...]) for kernel in (self.key, self.value))
         return k, v
 
     def step_cross(
@@ -87,13 +87,13 @@ class Attention(nnx.Module):
         Returns:
           [B, beams, D].
         """
-        q = x @ self.query[...].astype(x.dtype)  # [B, beams, H * K]
+        q = project(x, self.query[...])  # [B, beams, H * K]
         query_segments = jnp.ones(x.shape[:2], key_segments.dtype)  # [B, beams]
         arrays = q, keys, values, None, query_segments, key_segments
         y = dot_product_attention(
             *arrays, num_heads=self.config.num_heads, causal=False
         )  # [B, beams, H * K]
-        return y @ self.out[...].astype(x.dtype)  # [B, beams, D]
+        return project(y, self.out[...])  # [B, beams, D]
 
     def step(
         self,
@@ -118,9 +118,9 @@ class Attention(nnx.Module):
         """
         del valid
         k, v = self.keys_and_values(x)  # [B, beams, H * K]
-        q = x @ self.query[...].astype(x.dtype)  # [B, beams, H * K]
+        q = project(x, self.query[...])  # [B, beams, H * K]
         y = attend_to_cache(self.config, q, k, v, keys, values, bias, position)
-        return y @ self.out[...].astype(x.dtype), (k, v)
+        return project(y, self.out[...]), (k, v)
 
 
 def attend(

@@ -9,7 +9,7 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
-from switch_jax.model.layers import dropout
+from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
     RouterStatistics,
     SwitchConfig,
@@ -70,10 +70,10 @@ class DenseFeedForward(nnx.Module):
         del valid, deterministic
         kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
         with jax.named_scope("dense_ffn"):
-            projections = [x @ kernel[...].astype(x.dtype) for kernel in kernels]  # [B, L, F] each
+            projections = [project(x, kernel[...]) for kernel in kernels]  # [B, L, F] each
             hidden = activation(self.config.activation)(*projections)  # [B, L, F]
             hidden = dropout(hidden, self.config.dropout_rate, key)  # [B, L, F]
-            return hidden @ self.wo[...].astype(x.dtype), None  # [B, L, D]
+            return project(hidden, self.wo[...]), None  # [B, L, D]
 
     def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, D], in decoding."""

@@ -10,6 +10,7 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model import parameters
+from switch_jax.partitioning.mesh import platform
 
 
 class RMSNorm(nnx.Module):
@@ -22,6 +23,16 @@ class RMSNorm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D] of the same dtype."""
         return _rms_norm(x, self.scale[...], self.epsilon)
+
+
+def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[..., D] x [D, F] -> [..., F], in x's dtype."""
+    kernel = kernel.astype(x.dtype)
+    if platform() == "tpu":  # it does not fuse across a reshape, even if that moves nothing
+        return x @ kernel
+    # As one matrix of rows: a CPU's compiler would transpose the gradient of the result, to sum it
+    # over the batch and the length.
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:

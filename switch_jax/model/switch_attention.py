@@ -10,6 +10,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
 from switch_jax.model.attention import attend, attend_to_cache
 from switch_jax.model.feed_forward import Experts
+from switch_jax.model.layers import project
 from switch_jax.moe import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_heads
 
@@ -75,7 +76,7 @@ class SwitchAttention(Experts):
         y = attend(
             self.config, q, k, k, bias, segments, segments, causal=causal, key=dropout_key
         )  # [B, L, H * K]
-        return y @ self.out[...].astype(x.dtype), statistics
+        return project(y, self.out[...]), statistics
 
     def step(
         self,
@@ -93,7 +94,7 @@ class SwitchAttention(Experts):
         y = self._step_through_experts(x, valid)  # [B, beams, 2 H K]
         q, k = jnp.split(y, 2, axis=-1)  # [B, beams, H * K]
         y = attend_to_cache(self.config, q, k, k, keys, values, bias, position)
-        return y @ self.out[...].astype(x.dtype), (k, k)
+        return project(y, self.out[...]), (k, k)
 
     def _wo(self) -> jax.Array:
         return jnp.concatenate([self.query_wo[...], self.key_wo[...]], axis=-1)  # [E, F, 2 H K]

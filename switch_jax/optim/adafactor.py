@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from switch_jax.optim.stacked import map_parameters, num_stacked, square_sum
+from switch_jax.optim import matrix_by_matrix
+from switch_jax.optim.apply import Optimizer, Updated, add, by_field
+from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
+from switch_jax.partitioning.rules import is_axes
 
 _DECAY_RATE = 0.8  # the moment's decay at update t (from 1) is 1 - t^-0.8
 _CLIPPING_THRESHOLD = 1.0  # largest RMS of an update, before it is scaled
@@ -52,13 +55,10 @@ def adafactor(
     learning_rate: optax.Schedule,
     axes: Any,
     *,
-    is_trained: Callable[[tuple[str, ...]], bool] = lambda names: True,
+    is_trained: Callable[[Names], bool] = lambda names: True,
     min_dim_size_to_factor: int = 128,
-) -> optax.GradientTransformationExtraArgs:
+) -> Optimizer:
     """The optimiser of T5 and of the Switch Transformers.
-
-    `update` also takes `skip`, a bool scalar: where it is true, updates are 0 and the state stays
-    as it is, even if gradients are not finite.
 
     Args:
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
@@ -68,7 +68,7 @@ def adafactor(
       min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
 
-    def init_moment(names: tuple[str, ...], p: jax.Array) -> Moment:
+    def init_moment(names: Names, p: jax.Array) -> Moment:
         if not is_trained(names):
             return Moment(None, None, None, None)
         own = p.shape[num_stacked(names) :]
@@ -84,14 +84,14 @@ def adafactor(
         return AdafactorState(jnp.zeros([], jnp.int32), moments)
 
     def update_one(
-        names: tuple[str, ...],
+        names: Names,
         gradient: jax.Array,
         moment: Moment,
         parameter: jax.Array,
         count: jax.Array,
         skip: jax.Array | bool,
     ) -> tuple[jax.Array, Moment]:
-        if not is_trained(names):
+        if moment.square_sum is None:  # not trained
             return jnp.full_like(parameter, -0.0), moment
         own_axes = tuple(range(num_stacked(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -_DECAY_RATE
@@ -132,18 +132,36 @@ def adafactor(
         skip: jax.Array | bool = False,
         **unused: Any,
     ) -> tuple[Any, AdafactorState]:
-        def one(names, gradient, moment, parameter):
+        def one(names: Names, gradient: Any, moment: Moment, parameter: Any) -> tuple:
             return update_one(names, gradient, moment, parameter, state.updates, skip)
 
-        pairs = map_parameters(one, axes, gradients, state.moments, parameters)
-        updates, moments = (
-            jax.tree.map(lambda pair, i=i: pair[i], pairs, is_leaf=lambda x: type(x) is tuple)
-            for i in (0, 1)
-        )
-        done = state.updates + jnp.where(skip, 0, 1)
-        return updates, AdafactorState(done, moments)
+        trees = axes, gradients, state.moments, parameters
+        updates, moments = by_field(one, *trees, is_leaf=is_axes)
+        return updates, AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    def step(
+        gradients: Any, state: AdafactorState, parameters: Any, skip: jax.Array | bool
+    ) -> tuple[Updated, AdafactorState]:
+        def one(
+            names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
+        ) -> tuple[Updated, Moment]:
+            update, new = update_one(names, gradient, moment, parameter, state.updates, skip)
+            return add(parameter, update), new
+
+        def one_or_each(
+            names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
+        ) -> tuple:
+            if moment.row is not None and matrix_by_matrix.pays(names, parameter):
+                updated, new = matrix_by_matrix.update_each(one, names, gradient, moment, parameter)
+            else:
+                updated, new = one(names, gradient, moment, parameter)
+            return *updated, new
+
+        trees = axes, gradients, state.moments, parameters
+        *updated, moments = by_field(one_or_each, *trees, is_leaf=is_axes)
+        return Updated(*updated), AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
+
+    return Optimizer(init, update, step)
 
 
 def moment_axes(axes: Any, moments: Any) -> Any:

@@ -13,6 +13,7 @@ from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.adamw_rms import scale_by_parameter_rms
+from switch_jax.optim.apply import Optimizer, with_step
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
@@ -22,11 +23,8 @@ from switch_jax.partitioning.rules import is_axes, shardings
 _BALANCED = 1e-6
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(config: Config) -> Optimizer:
     """The optimiser of a run.
-
-    Its `update` takes `skip`, a bool scalar: where it is true, updates are -0.0 and the state stays
-    as it is, even if gradients are not finite.
 
     Raises:
       UserError: the model has no parameter of those that are to be trained.
@@ -55,11 +53,12 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
             min_dim_size_to_factor=optimizer.min_dim_size_to_factor,
         )
     else:
-        made = _skippable(_with_adam(config, rate, axes, has_gradient), optimizer.optimizer)
+        adam = _with_adam(config, rate, axes, has_gradient)
+        made = with_step(_skippable(adam, optimizer.optimizer))
     if optimizer.gradient_clip_norm is not None:
         made = _clipped(made, map_parameters(has_gradient, axes), optimizer.gradient_clip_norm)
     if config.model.load_balance == "bias" and optimizer.trained_parameters != "expert":
-        made = _with_router_biases(made, axes, optimizer.router_bias_update_rate)
+        made = with_step(_with_router_biases(made, axes, optimizer.router_bias_update_rate))
     return made
 
 
@@ -143,7 +142,7 @@ def _skippable(
 
 
 def _with_router_biases(
-    inner: optax.GradientTransformationExtraArgs, axes: Any, rate: float
+    inner: Optimizer, axes: Any, rate: float
 ) -> optax.GradientTransformationExtraArgs:
     """Moves each router bias by `rate` against the sign of its gradient, load minus mean load.
 
@@ -171,22 +170,21 @@ def _with_router_biases(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _clipped(
-    inner: optax.GradientTransformationExtraArgs, is_trained: Any, limit: float
-) -> optax.GradientTransformationExtraArgs:
+def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
     """Gradients of a larger global norm are scaled down to `limit`. The state is the inner one's.
 
     As `optax.clip_by_global_norm` on the trained parameters alone. `is_trained`: a bool for each
     parameter. The step sums the same squares for its metrics, and the compiler does so only once.
     """
 
-    def update(
-        gradients: Any, state: Any, parameters: Any = None, **others: Any
-    ) -> tuple[Any, Any]:
+    def clip(gradients: Any) -> Any:
         pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(is_trained), strict=True)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g, trained in pairs if trained))
         factor = jnp.minimum(1.0, limit / norm)
-        gradients = jax.tree.map(lambda g: g * factor, gradients)
-        return inner.update(gradients, state, parameters, **others)
+        return jax.tree.map(lambda g: g * factor, gradients)
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+    return Optimizer(
+        inner.init,
+        lambda gradients, *args, **others: inner.update(clip(gradients), *args, **others),
+        lambda gradients, *args: inner.step(clip(gradients), *args),
+    )

@@ -29,17 +29,21 @@ class Norms(NamedTuple):
     groups: dict[str, jax.Array]
 
     @staticmethod
-    def of(arrays: Any, axes: Any) -> "Norms":
-        """Norms of gradients, parameters or updates; `axes` are the parameters' logical axes."""
-        squares: dict[str, Any] = {}
+    def of(squares: Any, axes: Any) -> "Norms":
+        """From the sum of squares of each gradient, parameter or update.
+
+        Args:
+          squares: the parameters' nested dict with float32 scalars.
+          axes: the same with their logical axes.
+        """
+        sums: dict[str, Any] = {}
         names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=is_axes)
-        for (path, own_axes), array in zip(names, jax.tree.leaves(arrays), strict=True):
+        for (path, own_axes), square in zip(names, jax.tree.leaves(squares), strict=True):
             if is_router_bias(own_axes):
                 continue
             group = parameter_group(jax.tree_util.keystr(path[:1], simple=True), own_axes)
-            square = jnp.sum(jnp.square(array.astype(jnp.float32)))
-            squares[group] = squares.get(group, 0.0) + square
-        return Norms(jnp.sqrt(sum(squares.values())), {k: jnp.sqrt(v) for k, v in squares.items()})
+            sums[group] = sums.get(group, 0.0) + square
+        return Norms(jnp.sqrt(sum(sums.values())), {k: jnp.sqrt(v) for k, v in sums.items()})
 
 
 def parameter_group(part: str, axes: tuple[str, ...]) -> str:

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from switch_jax.config import Config, LossConfig, ModelConfig
 from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.model.transformer import Output
 from switch_jax.moe import RouterStatistics
-from switch_jax.partitioning.mesh import platform
+from switch_jax.optim.apply import Optimizer, sum_of_squares
 from switch_jax.train_step.bad_step_guard import judge
 from switch_jax.train_step.loss import TokenSums, soft_cross_entropy, token_sums
 from switch_jax.train_step.microbatches import Batch, split
@@ -121,7 +120,7 @@ class _Totals(NamedTuple):
 
 def make_train_step(
     config: Config,
-    optimizer: optax.GradientTransformationExtraArgs,
+    optimizer: Optimizer,
     shardings: Any = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
@@ -132,10 +131,8 @@ def make_train_step(
 
     Args:
       config: the run.
-      optimizer: its `update` takes `skip`, a bool scalar: where it is true, updates are 0 and the
-        optimiser's state stays. The optimiser does this itself because choosing between old and new
-        arrays afterwards would be one more pass over all of them, 5 % of a step of T5-Base on a
-        TPU.
+      optimizer: leaves out a bad step itself, because choosing between old and new arrays
+        afterwards would be one more pass over all of them, 5 % of a step of T5-Base on a TPU.
       shardings: of the parameters, and so of their gradients; None leaves those to the compiler.
 
     Returns:
@@ -184,22 +181,18 @@ def make_train_step(
                 functools.partial(gradient, state.parameters, teacher), parts, totals, key
             )
         with jax.named_scope("optimizer"):
-            gradient_norms = Norms.of(gradients, axes)
+            gradient_norms = Norms.of(jax.tree.map(sum_of_squares, gradients), axes)
             bad, limits, guarded = judge(state.guard, config.guard, sums.loss, gradient_norms.all)
             signal = jnp.int32(0) if signals is None else signals.max()
             done = signal < NO_STEP
             guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
-            updates, optimizer_state = optimizer.update(
-                gradients, state.optimizer, state.parameters, skip=bad | ~done
+            updated, optimizer_state = optimizer.step(
+                gradients, state.optimizer, state.parameters, bad | ~done
             )
-            parameters = optax.apply_updates(state.parameters, updates)
             step = state.step + done.astype(jnp.int32)
-            new = TrainState(step, parameters, optimizer_state, guarded)
-            if platform() == "tpu":
-                # For norms of `updates` it would write these out, and read them to add them. Other
-                # platforms would copy the old parameters for norms of the difference.
-                updates = jax.tree.map(jnp.subtract, parameters, state.parameters)
-            parameter_norms, update_norms = Norms.of(parameters, axes), Norms.of(updates, axes)
+            new = TrainState(step, updated.parameter, optimizer_state, guarded)
+            parameter_norms = Norms.of(updated.square_sum, axes)
+            update_norms = Norms.of(updated.update_square_sum, axes)
         metrics = Metrics(
             loss=sums.loss,
             **_target_metrics(config.loss, sums, totals),

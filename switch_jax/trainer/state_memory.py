@@ -28,7 +28,7 @@ def describe_memory(prepared: Prepared) -> list[str]:
     rows, logits = _rows_at_once(prepared.config), _logits_bytes(prepared.config)
     with_logits = needed - sizes["gradients"] * mesh.size + logits  # they follow the logits
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
-    problem = f"and there are {memory_size(memory)}: the run will be killed or run out of memory"
+    problem = f"and here are {memory_size(memory)}: a run here is killed or runs out of memory"
     if needed > memory:
         lines.append(
             f"warning: parameters, gradients and optimiser state alone take {memory_size(needed)}"

@@ -13,7 +13,13 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.model.attention import Attention, bias_by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, relu
-from switch_jax.model.layers import Embedding, RMSNorm, dropout, relative_position_bucket
+from switch_jax.model.layers import (
+    Embedding,
+    RMSNorm,
+    dropout,
+    project,
+    relative_position_bucket,
+)
 
 
 def _config(**sizes):
@@ -239,3 +245,28 @@ def test_relu_gradient_passes_where_the_input_is_positive():
     x = jnp.array([-2.0, -0.0, 0.0, 0.5, 3.0])
     np.testing.assert_array_equal(relu(x), [0, 0, 0, 0.5, 3])
     np.testing.assert_array_equal(jax.vjp(relu, x)[1](2 * jnp.ones(5))[0], [0, 0, 0, 2, 2])
+
+
+def test_a_projection_is_the_product_of_each_token():
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 5, 8), (8, 6)))
+    y, gradients = jax.vjp(project, jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(np.float32), np.einsum("bld,df->blf", x, kernel), atol=0.1)
+    y, gradients = jax.vjp(project, x, kernel)
+    np.testing.assert_allclose(y, np.einsum("bld,df->blf", x, kernel), rtol=1e-5, atol=1e-6)
+    for_x, for_kernel = gradients(y)
+    np.testing.assert_allclose(for_x, np.einsum("blf,df->bld", y, kernel), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(for_kernel, np.einsum("bld,blf->df", x, y), rtol=1e-5, atol=1e-5)
+
+
+def test_a_cpu_transposes_nothing_for_the_gradient_of_a_kernel():
+    """It sums over the first axis of both factors, in the layout that they have."""
+
+    def loss(x, kernel):
+        return jnp.square(project(x, kernel)).sum()
+
+    shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 64, 128), (128, 256)))
+    program = jax.jit(jax.grad(loss, argnums=1)).lower(*shapes).compile().as_text()
+    contracted = re.findall(r"lhs_contracting_dims={(.*?)}, rhs_contracting_dims={(.*?)}", program)
+    assert sorted(contracted) == [("0", "0"), ("1", "0")], "of the gradient, and of the product"

@@ -5,7 +5,6 @@ import functools
 
 import jax
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -18,7 +17,7 @@ from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.state import abstract_model, init_state
 from switch_jax.train_step.step import make_train_step
 from tests.moe import reference
-from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import SGD, random_batch, tiny_config, tiny_model
 
 B, L, D, F, E, H, K = 8, 8, 12, 16, 4, 2, 4
 CONFIG = tiny_model(
@@ -31,7 +30,6 @@ BOTH = tiny_model(
     group_size=8, sparse_step=1, num_decoder_layers=1,
 )  # fmt: skip
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
-SGD = optax.with_extra_args_support(optax.sgd(1.0))
 
 init = jax.jit(init_parameters, static_argnums=0)
 

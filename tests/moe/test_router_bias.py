@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
@@ -18,7 +17,7 @@ from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import make_train_step
 from tests.moe import reference
 from tests.moe.test_several_experts import CASES, E, L, in_order, inputs
-from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
 
 BIAS = np.linspace(-0.2, 0.3, E).astype(np.float32)
 
@@ -138,12 +137,8 @@ def test_the_gradient_of_a_step_is_the_load_of_the_whole_batch():
     config = tiny_config(
         MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0, aux_loss_factor=5.0)
     )
-    gradients = optax.GradientTransformationExtraArgs(
-        init=lambda parameters: parameters,
-        update=lambda gradients, state, parameters, **unused: (gradients, gradients),
-    )
-    state = jax.jit(lambda key: init_state(config, gradients, key))(jax.random.key(1))
-    new, metrics = jax.jit(make_train_step(config, gradients))(state, random_batch(16))
+    state = jax.jit(lambda key: init_state(config, GRADIENTS, key))(jax.random.key(1))
+    new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, random_batch(16))
     np.testing.assert_allclose(metrics.loss, metrics.cross_entropy, rtol=1e-6)
     assert metrics.load_balance_loss > 2  # two layers, and no even load
     found = _biases(new.optimizer)

@@ -77,7 +77,7 @@ def answers(folder):
     [
         [],
         pytest.param(["--num_beams=3", "--max_tokens=6"], marks=pytest.mark.slow),
-        ["--temperature=1.5", "--top_p=0.9", "--seed=5"],
+        pytest.param(["--temperature=1.5", "--top_p=0.9", "--seed=5"], marks=pytest.mark.slow),
     ],
     ids=["greedy", "beams", "sampling"],
 )

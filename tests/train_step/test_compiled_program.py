@@ -107,7 +107,9 @@ def _step(
 
 
 @pytest.mark.parametrize(("scan_layers", "times"), [(True, 1), (False, N)])
-@pytest.mark.parametrize("policy", REMAT_POLICIES)
+@pytest.mark.parametrize(
+    "policy", ["none", pytest.param("minimal", marks=pytest.mark.slow), "full"]
+)
 def test_two_all_to_alls_a_layer_forward_and_two_backward(policy, scan_layers, times):
     """Of scanned layers, each of the 4 stands once in the text for each stack."""
     found = [c for c in collectives(_step(policy, scan_layers).hlo) if c.name == "all-to-all"]
@@ -144,7 +146,11 @@ def test_each_policy_takes_less_memory_than_the_one_before():
 # gives is saved, since it was exchanged. A decoder's layer has two attentions.
 @pytest.mark.parametrize(
     ("experts", "policy", "repeated"),
-    [(0, "minimal", 3 * 2), (0, "full", 3 * 6 + 2), (E, "full", 3 * 6 + 2 * 2)],
+    [
+        (0, "minimal", 3 * 2),
+        pytest.param(0, "full", 3 * 6 + 2, marks=pytest.mark.slow),
+        (E, "full", 3 * 6 + 2 * 2),
+    ],
 )
 @pytest.mark.parametrize(
     ("scan_layers", "times"), [pytest.param(True, 1, marks=pytest.mark.slow), (False, N)]

@@ -6,7 +6,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from switch_jax.config import DistillationConfig, LossConfig, MeshConfig
@@ -19,7 +18,7 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_model, abstract_state, fresh_state
 from switch_jax.train_step.step import make_train_step
-from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
 
 # A layer in each stack, with experts. The teacher has few slots in evaluation, noise in training,
 # and groups of 2 rows; the student groups of 1.
@@ -34,11 +33,6 @@ TEACHER = tiny_model(
 )
 STUDENT = tiny_model(**ONE_LAYER, group_size=16, decoder_group_size=8, jitter_noise=0.0)
 F, T = 0.25, 2.0
-# An optimiser whose state is the gradients.
-GRADIENTS = optax.GradientTransformationExtraArgs(
-    init=lambda parameters: parameters,
-    update=lambda gradients, state, parameters, **unused: (gradients, gradients),
-)
 
 
 def _config(student=STUDENT, teacher=TEACHER, fraction_soft=F, **changes):

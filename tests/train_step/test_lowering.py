@@ -69,4 +69,4 @@ def test_each_device_has_a_signal_of_its_own():
 
 def test_cpus_get_no_options_of_tpus():
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1))):
-        assert compiler_options() == {}
+        assert [name for name in compiler_options() if not name.startswith("xla_cpu_")] == []

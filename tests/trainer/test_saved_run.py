@@ -173,7 +173,7 @@ def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned
     assert f"(parameters {share}, gradients {share}, optimiser" in lines[0]
     assert len(lines) == 1 + warned
     if warned:
-        assert "and there are 0.1 MiB: the run will be killed or run" in lines[1]
+        assert "and here are 0.1 MiB: a run here is killed or runs" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""An optimiser as the training step uses it: one that applies its updates itself."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from switch_jax.partitioning.mesh import platform
+
+
+class Updated(NamedTuple):
+    """A parameter after its update; or, for all of them, a tree of each.
+
+    Attributes:
+      parameter: its new value.
+      square_sum: the sum of squares of that, a float32 scalar.
+      update_square_sum: the same of what was added.
+    """
+
+    parameter: Any
+    square_sum: Any
+    update_square_sum: Any
+
+
+class Optimizer(NamedTuple):
+    """A transformation of optax's, with a step that applies what it returns.
+
+    Attributes:
+      init: parameters -> state.
+      update: as optax's. Where its bool argument `skip` is true, updates are -0.0 and the state
+        stays as it is, even if gradients are not finite.
+      step: gradients, state, parameters, skip -> `Updated` of all parameters, and the new state.
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+    step: Callable[[Any, Any, Any, jax.Array | bool], tuple[Updated, Any]]
+
+
+def with_step(transformation: optax.GradientTransformationExtraArgs) -> Optimizer:
+    """An optimiser whose step adds the updates to the parameters once all are known."""
+
+    def step(
+        gradients: Any, state: Any, parameters: Any, skip: jax.Array | bool
+    ) -> tuple[Updated, Any]:
+        updates, state = transformation.update(gradients, state, parameters, skip=skip)
+        return Updated(*by_field(add, parameters, updates)), state
+
+    return Optimizer(transformation.init, transformation.update, step)
+
+
+def add(parameter: jax.Array, update: jax.Array) -> Updated:
+    """A parameter after its update."""
+    new = parameter + update
+    if platform() == "tpu":
+        # For the norm of `update` it would write that out, and read it to add it. Other platforms
+        # would copy the old parameter for the norm of the difference.
+        update = new - parameter
+    return Updated(new, sum_of_squares(new), sum_of_squares(update))
+
+
+def sum_of_squares(array: jax.Array) -> jax.Array:
+    """A float32 scalar."""
+    return jnp.sum(jnp.square(array.astype(jnp.float32)))
+
+
+def by_field(function: Callable[..., tuple], *trees: Any, is_leaf: Any = None) -> tuple:
+    """Maps over nested dicts a function that returns a tuple; one dict for each of its elements."""
+    mapped = jax.tree.map(function, *trees, is_leaf=is_leaf)
+    leaves, structure = jax.tree.flatten(mapped, is_leaf=lambda x: isinstance(x, tuple))
+    return tuple(jax.tree.unflatten(structure, field) for field in zip(*leaves, strict=True))
