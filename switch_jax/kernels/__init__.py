@@ -1,1 +1,4 @@
-"""Pallas kernels for TPU: functions of arrays that know nothing of models, configs or meshes."""
+"""Pallas kernels for TPU, and products for a CPU.
+
+Functions of arrays that know nothing of models, configs or meshes.
+"""

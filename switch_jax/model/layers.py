@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.kernels import cpu_matmul
 from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model import parameters
 from switch_jax.partitioning.mesh import platform
@@ -28,11 +29,12 @@ class RMSNorm(nnx.Module):
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """[..., D] x [D, F] -> [..., F], in x's dtype."""
     kernel = kernel.astype(x.dtype)
-    if platform() == "tpu":  # it does not fuse across a reshape, even if that moves nothing
+    if platform() != "cpu":  # a TPU does not fuse across a reshape, even if that moves nothing
         return x @ kernel
     # As one matrix of rows: a CPU's compiler would transpose the gradient of the result, to sum it
     # over the batch and the length.
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+    rows = x.reshape(-1, x.shape[-1])  # [B * L, D]
+    return cpu_matmul.matmul(rows, kernel).reshape(*x.shape[:-1], -1)
 
 
 def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:

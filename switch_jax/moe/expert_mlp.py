@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe import cpu_matmul
+from switch_jax.kernels import cpu_matmul
 from switch_jax.moe.expert_weights import SwitchWeights
 from switch_jax.partitioning.collectives import axis_index, mark_varying, psum
 from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, platform
@@ -54,5 +54,5 @@ def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     if x.shape[0] == 1:  # a batch axis of 1 makes a TPU copy the weights into another layout
         return (x[0] @ w[0])[None]
     if platform() == "cpu":
-        return cpu_matmul.expert_matmul(x, w)
+        return cpu_matmul.matmul(x, w)
     return jnp.einsum("erd,edf->erf", x, w)

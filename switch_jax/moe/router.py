@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.moe.router_noise import NoiseBits, noise
+from switch_jax.partitioning.mesh import platform
 
 
 def router_logits(
@@ -61,7 +62,9 @@ def _project_bwd(jitter, dropout_rate, residuals, logits_grad):
     if bits is not None:
         x_grad = x_grad * _factor(bits, jitter, dropout_rate)  # [B, L, D]
     x_noisy = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
-    kernel_grad = jnp.einsum("bld,ble->de", x_noisy, logits_grad)  # [D, E]
+    if platform() == "cpu":  # as in `model.layers.project`
+        x_noisy, logits_grad = (y.reshape(-1, y.shape[-1]) for y in (x_noisy, logits_grad))
+    kernel_grad = jnp.einsum("...d,...e->de", x_noisy, logits_grad)  # [D, E]
     return x_grad.astype(x.dtype), None, kernel_grad
 
 

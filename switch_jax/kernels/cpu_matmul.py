@@ -1,0 +1,40 @@
+"""The matrix product for a CPU, with gradients in the forms that its compiler computes fast."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Fewer rows times a transposed matrix take a CPU up to five times as long as the product itself.
+_FEW_ROWS = 64
+
+
+@jax.custom_vjp
+def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """[rows, D] x [D, F] -> [rows, F]; or [E, rows, D] x [E, D, F] -> [E, rows, F]."""
+    return x @ w
+
+
+def _forward(x: jax.Array, w: jax.Array):
+    return x @ w, (x, w)
+
+
+def _backward(residuals: tuple[jax.Array, jax.Array], y_grad: jax.Array):
+    x, w = residuals
+    rows, (dim, hidden) = x.shape[-2], w.shape[-2:]
+    if rows < _FEW_ROWS:
+        x_grad = _transposed(jnp.einsum("...df,...rf->...dr", w, y_grad))  # [..., rows, D]
+    else:
+        x_grad = jnp.einsum("...rf,...df->...rd", y_grad, w)  # [..., rows, D]
+    if hidden < dim < rows:  # a narrow result takes half as long again as a wide one
+        w_grad = _transposed(jnp.einsum("...rf,...rd->...fd", y_grad, x))  # [..., D, F]
+    else:
+        w_grad = jnp.einsum("...rd,...rf->...df", x, y_grad)  # [..., D, F]
+    return x_grad, w_grad
+
+
+def _transposed(product: jax.Array) -> jax.Array:
+    """Behind a barrier: without it the compiler would swap the factors, and not transpose."""
+    return jnp.swapaxes(lax.optimization_barrier(product), -1, -2)
+
+
+matmul.defvjp(_forward, _backward)
