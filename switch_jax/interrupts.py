@@ -1,8 +1,10 @@
-"""Handling of Ctrl-C from the start of a command until there is a checkpoint to save."""
+"""Handling of Ctrl-C while there is no checkpoint to save."""
 
 import contextlib
 import os
 import signal
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -35,3 +37,38 @@ def raise_if_interrupted() -> None:
     handler = signal.getsignal(signal.SIGINT)
     if isinstance(handler, InterruptHandler) and handler.received:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def ended_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C ends the process with code 130, also within code of a library that takes minutes.
+
+    Python's own handler has to wait until such code returns. A compiler is such code.
+
+    Args:
+      clean_up: called before the end, in another thread; nothing else is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+
+    def watch() -> None:
+        while received := os.read(read, 1):
+            if received[0] == signal.SIGINT:
+                clean_up()
+                with contextlib.suppress(OSError):
+                    os.write(2, b"\nstopped\n")
+                os._exit(130)
+
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(write)
+        watcher.join()
+        os.close(read)

@@ -165,7 +165,10 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
 
 @contextlib.contextmanager
 def _compiling(what: str) -> Iterator[None]:
-    """Prints to standard error what is being compiled, and for how long."""
+    """Prints to standard error what is being compiled, and for how long; Ctrl-C ends it at once."""
+    from switch_jax.interrupts import ended_at_once
+    from switch_jax.planning.compiler import remove_schedules
+
     start, done = time.monotonic(), threading.Event()
     on_terminal = sys.stderr.isatty()
 
@@ -182,7 +185,8 @@ def _compiling(what: str) -> Iterator[None]:
     thread.start()
     compiled = False
     try:
-        yield
+        with ended_at_once(remove_schedules):
+            yield
         compiled = True
     finally:
         done.set()

@@ -156,7 +156,7 @@ def _prepare() -> Path:
             "checkout: .venv/bin/pip install -c requirements.txt 'jax[tpu]'"
         ) from None
     _schedules = Path(tempfile.mkdtemp(prefix="switch_jax_plan_"))
-    atexit.register(shutil.rmtree, _schedules, ignore_errors=True)
+    atexit.register(remove_schedules)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     flags = (
@@ -166,6 +166,12 @@ def _prepare() -> Path:
     os.environ["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {flags}"
     jax.config.update("jax_platforms", "cpu")
     return _schedules
+
+
+def remove_schedules() -> None:
+    """Removes what the compiler wrote; Python does so, too, where it ends by itself."""
+    if _schedules is not None:
+        shutil.rmtree(_schedules, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:

@@ -75,8 +75,10 @@ def table(plan: Plan) -> str:
         _row("", "compiler has split it into a start and an end, over links of"),
         _row("", f"{generation.link_bandwidth / 1e9:.0f} GB/s each way, without latency"),
         _row("tokens a second", count(plan.tokens_per_second or 0)),
-        _row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", f"{plan.days:.3g} days"),
-        _row("576B input tokens", f"{plan.paper_days:.3g} days (what the paper pretrains on)"),
+        _row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", _duration(plan.days or 0)),
+        _row(
+            "576B input tokens", f"{_duration(plan.paper_days or 0)} (what the paper pretrains on)"
+        ),
         _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
     ]
     return "\n".join(lines)
@@ -107,6 +109,10 @@ def in_short(plan: Plan) -> str:
 
 def _row(name: str, value: str) -> str:
     return f"{name:<36} {value}"
+
+
+def _duration(days: float) -> str:
+    return f"{days:.3g} days" if days >= 1 else f"{24 * days:.2g} hours"
 
 
 def _in_total(size: int) -> str:

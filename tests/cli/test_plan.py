@@ -221,7 +221,7 @@ def test_the_table(capsys, planned):
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
         r" +for exchanges, 0.8 ms in all; a model,",
         r"tokens a second +16 M",
-        r"550,000 steps \(TRAIN_STEPS\) +0.0159 days",
+        r"550,000 steps \(TRAIN_STEPS\) +0.38 hours",
     ):
         assert re.search(rf"^{line}", output, re.M), line
 

@@ -210,6 +210,13 @@ def test_a_run_of_before_there_was_a_status_file(write):
     assert read_status(folder, NOW).state == "stalled"
 
 
+def test_a_folder_that_convert_made_is_not_running(write):
+    folder = write([])
+    (folder / "metrics.jsonl").unlink()
+    status = read_status(folder, NOW)
+    assert (status.state, status.message) == ("stopped", "nothing has been trained in it yet")
+
+
 def test_the_last_checkpoint_and_its_age(write):
     folder = write(steps_of_ten(10, 200), NOW - 300, status_json())
     for step, age in ((90, 10.0), (100, 60.0)):
