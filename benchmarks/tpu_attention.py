@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig
+from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.kernels.attention_kernel import fused_attention
 from switch_jax.partitioning.mesh import BATCH, make_mesh
@@ -105,4 +106,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from error

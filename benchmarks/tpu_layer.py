@@ -22,6 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig, ModelConfig
+from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
@@ -226,4 +227,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from error

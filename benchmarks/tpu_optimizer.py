@@ -12,6 +12,7 @@ import jax
 
 from switch_jax.cli import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
+from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
 from switch_jax.model import logical_axes
 from switch_jax.optim.apply import sum_of_squares
@@ -64,5 +65,8 @@ def row(name: str) -> str:
 
 if __name__ == "__main__":
     print("| optimiser | cycles | GiB of state |\n|---|---|---|")
-    for each in OPTIMIZERS:
-        print(row(each), flush=True)
+    try:
+        for each in OPTIMIZERS:
+            print(row(each), flush=True)
+    except UserError as error:
+        raise SystemExit(str(error)) from error

@@ -1,7 +1,7 @@
 """Convert a checkpoint of Hugging Face or T5X into ours, or ours into a Hugging Face folder.
 
     switch_jax convert switch-base-8 runs/switch_base_8      # Hugging Face's folder -> a MODEL_DIR
-    switch_jax convert checkpoint_500100 runs/switch_base_8  # T5X's folder -> a MODEL_DIR
+    switch_jax convert checkpoint_500100 runs/from_t5x       # T5X's folder -> a MODEL_DIR
     switch_jax convert runs/tuned tuned_hugging_face         # the newest checkpoint -> a folder
     switch_jax convert --inspect switch-base-8               # what is in there
 

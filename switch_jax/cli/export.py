@@ -1,7 +1,7 @@
 """Export a trained model for serving: a program of jax.export, which runs without switch_jax.
 
     switch_jax export runs/tuned served                           # greedy decoding
-    switch_jax export runs/tuned served --num_beams=4 --platforms=tpu
+    switch_jax export runs/tuned served_tpu --num_beams=4 --platforms=tpu
     python served/serve.py < questions.txt                        # an answer to each line
 
 TARGET is a new folder: predict.bin, the program that decodes as these flags say;

@@ -1,7 +1,7 @@
 """Shows how runs are doing, from the files in their folders.
 
     switch_jax status runs/demo/switch
-    switch_jax status runs/*/ gs://bucket/runs/large          # a line for each
+    switch_jax status runs/demo/*/ gs://bucket/runs/large     # a line for each
     switch_jax status --json gs://bucket/runs/large           # a JSON object a line, for programs
 
 Exit codes: 0; 2: a folder is not that of a run; 4: a run is stalled or has failed, and does not go
