@@ -1,5 +1,6 @@
 """Reads checkpoints of a run that may still be going on, and writes nothing to its folder."""
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from switch_jax.checkpointing.integrity import (
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.paths import local_path, no_model_there
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, checkpoint_steps
 from switch_jax.runtime.processes import gather, run_on_all
 
 Parameters = TypeVar("Parameters")
@@ -238,8 +239,13 @@ def _read(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _damaged(checkpoint: Path, reason: str) -> str:
+    others: list[int] = []
+    with contextlib.suppress(OSError):
+        others = checkpoint_steps(path.name for path in checkpoint.parent.iterdir())
+    there = ", ".join(str(step) for step in others if str(step) != checkpoint.name)
     return (
         f"the checkpoint {checkpoint} cannot be read ({reason}): it is damaged, or its run has "
         "removed it; nothing was changed there; choose another one: --checkpoint=STEP, or as an "
-        "INITIAL_CHECKPOINT_PATH MODEL_DIR/checkpoints/STEP"
+        "INITIAL_CHECKPOINT_PATH MODEL_DIR/checkpoints/STEP "
+        + (f"(there are those of step {there})" if there else "(there is no other in this folder)")
     )
