@@ -43,13 +43,15 @@ def raise_if_interrupted() -> None:
 def ended_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C ends the process with code 130, also within code of a library that takes minutes.
 
-    Python's own handler has to wait until such code returns. A compiler is such code.
+    Python's own handler has to wait until such code returns. A compiler is such code. It has to let
+    other threads of Python run meanwhile, as JAX's does. Outside of the main thread, which gets
+    signals, nothing changes.
 
     Args:
       clean_up: called before the end, in another thread; nothing else is.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -57,14 +59,15 @@ def ended_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
     def watch() -> None:
         while received := os.read(read, 1):
             if received[0] == signal.SIGINT:
-                clean_up()
-                with contextlib.suppress(OSError):
+                try:
+                    clean_up()
                     os.write(2, b"\nstopped\n")
-                os._exit(130)
+                finally:
+                    os._exit(130)
 
-    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
         yield
     finally:

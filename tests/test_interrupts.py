@@ -7,8 +7,9 @@ from switch_jax.interrupts import ended_at_once
 
 # Derives a key for hours, without a look at Python's signals.
 PROGRAM = """
-import hashlib, pathlib, sys
+import hashlib, pathlib, signal, sys
 from switch_jax.interrupts import ended_at_once
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 with ended_at_once(lambda: pathlib.Path(sys.argv[1]).touch()):
     print("begun", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
@@ -19,10 +20,13 @@ def test_ctrl_c_ends_code_that_python_cannot_interrupt(tmp_path):
     cleaned = tmp_path / "cleaned"
     command = [sys.executable, "-c", PROGRAM, str(cleaned)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, error) == (130, "\nstopped\n")
     assert cleaned.exists()
 

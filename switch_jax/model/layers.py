@@ -34,7 +34,7 @@ def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
     # As one matrix of rows: a CPU's compiler would transpose the gradient of the result, to sum it
     # over the batch and the length.
     rows = x.reshape(-1, x.shape[-1])  # [B * L, D]
-    return cpu_matmul.matmul(rows, kernel).reshape(*x.shape[:-1], -1)
+    return cpu_matmul.matmul(rows, kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:

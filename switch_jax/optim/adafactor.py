@@ -167,7 +167,7 @@ def adafactor(
 def moment_axes(axes: Any, moments: Any) -> Any:
     """Logical axes of the arrays in `AdafactorState.moments`, to shard them as the parameters."""
 
-    def one(names: tuple[str, ...], moment: Moment) -> Moment:
+    def one(names: Names, moment: Moment) -> Moment:
         if moment.square_sum is None:
             return moment
         stacked = names[: moment.square_sum.ndim]

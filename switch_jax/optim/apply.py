@@ -25,7 +25,9 @@ class Updated(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """A transformation of optax's, with a step that applies what it returns.
+    """A transformation as optax's, with a step that applies what it returns.
+
+    It cannot be a part of `optax.chain`, which would drop the step, and `skip`.
 
     Attributes:
       init: parameters -> state.
@@ -53,7 +55,7 @@ def with_step(transformation: optax.GradientTransformationExtraArgs) -> Optimize
 
 def add(parameter: jax.Array, update: jax.Array) -> Updated:
     """A parameter after its update."""
-    new = parameter + update
+    new = (parameter + update).astype(parameter.dtype)
     if platform() == "tpu":
         # For the norm of `update` it would write that out, and read it to add it. Other platforms
         # would copy the old parameter for the norm of the difference.

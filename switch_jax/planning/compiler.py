@@ -170,8 +170,9 @@ def _prepare() -> Path:
 
 def remove_schedules() -> None:
     """Removes what the compiler wrote; Python does so, too, where it ends by itself."""
-    if _schedules is not None:
-        shutil.rmtree(_schedules, ignore_errors=True)
+    if _schedules is not None and _schedules.is_dir():
+        # Under another name first, so that a compiler that goes on finds no folder to write to.
+        shutil.rmtree(_schedules.rename(f"{_schedules}_"), ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:

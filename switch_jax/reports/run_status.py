@@ -42,7 +42,8 @@ class Status:
 
     Attributes:
       folder: as the user wrote it.
-      state: 'starting', 'running', 'stalled', 'stopped' (by a signal), 'failed' or 'finished'.
+      state: 'starting', 'running', 'stalled', 'stopped' (by a signal, or never
+        trained), 'failed' or 'finished'.
       message: why it failed, stopped or counts as stalled.
       step, train_steps: steps done, and steps planned.
       loss: of the last record, the auxiliary losses included.
@@ -149,8 +150,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     step = max([0, *(record["step"] for record in (last, held_out) if record)])
     train_steps = facts.get("train_steps")
     state, message = _state(status, step, train_steps, gone, silence, limit)
-    if not (metrics.exists() or run_folder.status.exists()):  # as `switch_jax convert` makes it
-        state, message = RunPhase.STOPPED, "nothing has been trained in it yet"
+    if written is None and not run_folder.status.exists():  # as `switch_jax convert` makes it
+        state, message = RunPhase.STOPPED, "it has no record of any training"
     routers = list((last.get("router") or {}).values())
     loads = [load for router in routers for load in router["load"]]
     dropped = [x for router in routers for x in router["dropped"] if x is not None]

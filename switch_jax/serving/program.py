@@ -46,7 +46,7 @@ def export_program(
     B a multiple of them. So a row's result is the same in any batch in which its group is.
 
     It is traced for a CPU, where none of the kernels for TPU are used, and so any platform's
-    compiler takes it.
+    compiler takes it. Its products are in the form for a CPU, too.
 
     Args:
       config: of the run.

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config, MeshConfig, ModelConfig
 from switch_jax.model import abstract_parameters, init_parameters, logical_axes
+from switch_jax.optim.apply import Optimizer
 from switch_jax.optim.optimizer import make_optimizer, state_shardings
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.rules import parameter_specs, shardings
@@ -31,16 +31,12 @@ class TrainState(NamedTuple):
     guard: Guard
 
 
-def init_state(
-    config: Config, optimizer: optax.GradientTransformation, key: jax.Array
-) -> TrainState:
+def init_state(config: Config, optimizer: Optimizer, key: jax.Array) -> TrainState:
     """The state before the first step, with parameters drawn from `key`."""
     return fresh_state(config, optimizer, init_parameters(config.model, key))
 
 
-def fresh_state(
-    config: Config, optimizer: optax.GradientTransformation, parameters: Any
-) -> TrainState:
+def fresh_state(config: Config, optimizer: Optimizer, parameters: Any) -> TrainState:
     """The state before the first step, with these parameters."""
     step = jnp.zeros([], jnp.int32)
     return TrainState(step, parameters, optimizer.init(parameters), init_guard(config.guard))

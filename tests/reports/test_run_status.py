@@ -214,7 +214,7 @@ def test_a_folder_that_convert_made_is_not_running(write):
     folder = write([])
     (folder / "metrics.jsonl").unlink()
     status = read_status(folder, NOW)
-    assert (status.state, status.message) == ("stopped", "nothing has been trained in it yet")
+    assert (status.state, status.message) == ("stopped", "it has no record of any training")
 
 
 def test_the_last_checkpoint_and_its_age(write):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from switch_jax.model import init_parameters, logical_axes
+from switch_jax.optim.apply import sum_of_squares
 from switch_jax.train_step.norms import Norms
 from tests.trainer.helpers import tiny_model
 
@@ -36,7 +37,7 @@ def test_norms_are_those_of_the_arrays_of_each_group(experts):
             group = f"{name.split('/')[0]}/{kind}"
         squares[group] += float(np.sum(array.astype(np.float64) ** 2))
 
-    norms = Norms.of(parameters, logical_axes(model))
+    norms = Norms.of(jax.tree.map(sum_of_squares, parameters), logical_axes(model))
     assert set(norms.groups) == set(squares)
     for group, square in squares.items():
         np.testing.assert_allclose(norms.groups[group], square**0.5, rtol=1e-6, err_msg=group)

@@ -231,7 +231,8 @@ def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next()
 
 def test_the_norms_of_a_step_are_of_its_gradients_parameters_and_updates():
     model = tiny_model(jitter_noise=0.0)
-    optimizer = with_step(optax.chain(GRADIENTS, optax.scale(-0.5)))
+    kept = optax.GradientTransformationExtraArgs(GRADIENTS.init, GRADIENTS.update)
+    optimizer = with_step(optax.chain(kept, optax.scale(-0.5)))
     state, metrics = _step(model, random_batch(8), 1, optimizer=optimizer)
     gradients, parameters = (
         Norms.of(jax.tree.map(lambda x: np.sum(np.square(x)), arrays), logical_axes(model))

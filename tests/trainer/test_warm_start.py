@@ -171,7 +171,9 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     damaged = tmp_path / "damaged"
     shutil.copytree(folder, damaged)
     (damaged / "checkpoints" / "2" / "state" / "_METADATA").write_bytes(b"{")
-    message = r"checkpoints/2 cannot be read .*damaged, or its run.*\(there (is no|are those of step)"
+    message = (
+        r"checkpoints/2 cannot be read .*damaged, or its run.*\(there (is no|are those of step)"
+    )
     _refused(message, new, 9, damaged)
 
 
