@@ -5,7 +5,6 @@ import functools
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from switch_jax.config import LossConfig, MeshConfig
@@ -15,7 +14,7 @@ from switch_jax.partitioning.rules import parameter_specs
 from switch_jax.partitioning.rules import shardings as shardings_of
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import make_train_step
-from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
 
 # Groups of 16 tokens (a row of inputs, two of targets), 16 experts with 2 slots each: 2 or more
 # experts a device; dropout and jitter on; rows with much and with little padding.
@@ -23,11 +22,6 @@ MODEL = tiny_model(num_experts=16, group_size=16, dropout_rate=0.2, jitter_noise
 # A row of inputs a group, and one of targets.
 TWO_SIZES = dataclasses.replace(MODEL, decoder_group_size=8)
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
-# An optimiser whose state is the gradients.
-GRADIENTS = optax.GradientTransformationExtraArgs(
-    init=lambda parameters: parameters,
-    update=lambda gradients, state, parameters, **unused: (gradients, gradients),
-)
 
 
 @functools.cache
