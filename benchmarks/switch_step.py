@@ -17,85 +17,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import numpy as np  # noqa: E402  after the flags
+from step_models import Sizes, hugging_face_step, our_step  # noqa: E402
 
-VOCABULARY, D_MODEL, D_FF, HEADS, LAYERS = 32128, 256, 1024, 8, 4
-BATCH, INPUTS, TARGETS = 8, 128, 32
-CAPACITY_FACTOR = 1.25
-# Of both sides' Adafactor: T5's during its warm-up. It does not change what a step costs.
-LEARNING_RATE = 0.01
-
-
-def tokens() -> tuple[np.ndarray, np.ndarray]:
-    """Random input and target tokens, no padding."""
-    rng = np.random.default_rng(0)
-    shapes = (BATCH, INPUTS), (BATCH, TARGETS)
-    inputs, targets = (rng.integers(1, 32000, shape, dtype=np.int32) for shape in shapes)
-    return inputs, targets
-
-
-def our_step(experts: int, layer: str) -> Callable[[], float]:
-    """A step of our model; each call runs it and returns the loss."""
-    import jax
-
-    from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
-    from switch_jax.optim.optimizer import make_optimizer
-    from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
-    from switch_jax.train_step.lowering import compiler_options
-    from switch_jax.train_step.state import init_state
-    from switch_jax.train_step.step import make_train_step
-
-    keep_freed_memory()  # as `switch_jax train` does
-    # One group for the whole batch; not scanned, as Hugging Face's layers are not.
-    model = ModelConfig(
-        num_embeddings=VOCABULARY,
-        embed_dim=D_MODEL,
-        mlp_dim=D_FF,
-        head_dim=D_MODEL // HEADS,
-        num_heads=HEADS,
-        num_encoder_layers=LAYERS,
-        num_decoder_layers=LAYERS,
-        num_experts=experts,
-        group_size=BATCH * INPUTS,
-        train_expert_capacity_factor=CAPACITY_FACTOR,
-        min_expert_capacity=1,
-        scan_layers=False,
-        activation_dtype="float32",
-    )
-    if layer == "einsum":
-        use_one_hot_einsum()
-    inputs, targets = tokens()
-    batch = {
-        "encoder_input_tokens": inputs,
-        "encoder_segment_ids": np.ones_like(inputs),
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": targets,
-        "decoder_segment_ids": np.ones_like(targets),
-        "decoder_loss_weights": np.ones(targets.shape, np.float32),
-    }
-    lengths = {"inputs": inputs.shape[1], "targets": targets.shape[1]}
-    run_config = RunConfig("unwritten", train_steps=1, batch_size=len(inputs))
-    config = Config(run_config, model, DataConfig("unread", lengths))
-    optimizer = make_optimizer(config)
-    state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
-    step = make_train_step(config, optimizer)
-    step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
-    step = step.lower(state, batch).compile()
-    return_freed_memory()  # as `switch_jax train` does
-
-    def run() -> float:
-        nonlocal state
-        state, metrics = step(state, batch)
-        jax.block_until_ready(state)
-        return float(metrics.loss)
-
-    return run
+SIZES = Sizes(d_model=256, d_ff=1024, heads=8, layers=4, rows=8, inputs=128, targets=32)
 
 
 def use_one_hot_einsum() -> None:
@@ -144,61 +74,17 @@ def use_one_hot_einsum() -> None:
     feed_forward.switch_ffn = switch_ffn
 
 
-def hugging_face_step(experts: int) -> Callable[[], float]:
-    """A step of Hugging Face's model; each call runs it and returns the loss."""
-    import torch
-    from transformers import (
-        SwitchTransformersConfig,
-        SwitchTransformersForConditionalGeneration,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
-    from transformers.optimization import Adafactor
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    sizes = dict(
-        vocab_size=VOCABULARY, d_model=D_MODEL, d_ff=D_FF, d_kv=D_MODEL // HEADS, num_heads=HEADS,
-        num_layers=LAYERS, num_decoder_layers=LAYERS, dropout_rate=0.0, feed_forward_proj="relu",
-        decoder_start_token_id=0, use_cache=False,
-    )  # fmt: skip
-    if experts:
-        # Theirs is the number of tokens an expert takes of one row.
-        capacity = -(-int(INPUTS * CAPACITY_FACTOR) // experts)
-        config = SwitchTransformersConfig(
-            **sizes, num_experts=experts, expert_capacity=capacity, output_router_logits=True,
-            num_sparse_encoder_layers=LAYERS // 2, num_sparse_decoder_layers=LAYERS // 2,
-        )  # fmt: skip
-        model = SwitchTransformersForConditionalGeneration(config)
-        # Theirs starts so wide that most tokens go to a few experts; ours, as the paper's, even.
-        for name, parameter in model.named_parameters():
-            if "router" in name:
-                torch.nn.init.normal_(parameter, std=D_MODEL**-0.5)
-    else:
-        model = T5ForConditionalGeneration(T5Config(**sizes))
-    model.train()
-    # T5's: relative to each parameter's scale, clipped, not warmed up; as ours.
-    optimizer = Adafactor(
-        model.parameters(), lr=LEARNING_RATE, relative_step=False, scale_parameter=True
-    )
-    inputs, targets = (torch.from_numpy(t.astype(np.int64)) for t in tokens())
-
-    def run() -> float:
-        loss = model(input_ids=inputs, labels=targets).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    return run
-
-
 def serve(kind: str, experts: int) -> None:
     """A model's process: for each line read, a step and its CPU seconds; at the end, its peak."""
     if kind == "torch":
-        run = hugging_face_step(experts)
+        import torch
+
+        torch.set_num_threads(1)
+        run = hugging_face_step(SIZES, experts)
     else:
-        run = our_step(experts, kind)
+        if kind == "einsum":
+            use_one_hot_einsum()
+        run = our_step(SIZES, experts)
     for _ in range(2):  # compilation, and the first touch of the memory
         run()
     print("ready", flush=True)

@@ -1,12 +1,11 @@
-"""TPU generations and slices, and GPUs: the one table of what a chip has and what it is called.
+"""TPU generations and slices: the one table of what a chip has and what it is called.
 
 Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
 pages v3, v4, v5e, v5p, v6e, tpu7x), which have chips per host and accelerator types too; its page
 runtimes has the runtime versions, and says that tpu7x is GKE's alone. [GKE] the tables of
 docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus: accelerator labels, machine types.
 [v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too. Clocks follow from peak bf16 FLOP/s
-and the size and number of matrix units. [NVIDIA] the data sheets of A100, H100 SXM and H200 SXM,
-bfloat16 without sparsity.
+and the size and number of matrix units. GPUs are in gpus.py.
 """
 
 import dataclasses
@@ -14,6 +13,7 @@ import math
 import re
 
 from switch_jax.errors import UserError, did_you_mean
+from switch_jax.gpus import GPUS
 from switch_jax.units import counted
 
 GIB = 2**30
@@ -217,7 +217,6 @@ _TPU_KINDS = {
     "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p",
     "TPU v5p": "v5p", "TPU v6 lite": "v6e", "TPU v6e": "v6e", "TPU7x": "tpu7x",
 }  # fmt: skip
-_GPU_PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}  # [NVIDIA]
 
 
 def device_peak_flops(kind: str) -> float | None:
@@ -225,7 +224,7 @@ def device_peak_flops(kind: str) -> float | None:
     if kind in _TPU_KINDS:
         generation = GENERATIONS[_TPU_KINDS[kind]]
         return generation.peak_flops / generation.devices_per_chip
-    return next((peak for name, peak in _GPU_PEAKS.items() if name in kind), None)
+    return next((gpu.peak_flops for gpu in GPUS.values() if gpu.device_kind in kind), None)
 
 
 def devices_per_chip(kind: str) -> int:

@@ -1,13 +1,15 @@
 """Plan the memory and time of a training step on a TPU slice, without a TPU.
 
+GPUs are planned, too, for their memory alone: --topology=h100-8.
+
     switch_jax plan --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
         --topology=v5p-256 --mesh=1,128,1
     switch_jax plan --gin_file=models/switch_large.gin --gin_file=runs/pretrain.gin \\
         --topology=v5p-256 --search
 
 The training step is compiled for the slice by the TPU's compiler on this machine, which takes some
-minutes. Exit codes: 0 the step fits in memory; 3 it does not; 2 a mistake in the flags or the
-config.
+minutes; for GPUs by XLA's. Exit codes: 0 the step fits in memory; 3 it does not; 2 a mistake in the
+flags or the config.
 """
 
 from __future__ import annotations
@@ -15,20 +17,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from switch_jax.cli import gin_flags
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
-from switch_jax.hardware import Slice
+from switch_jax.gpus import GpuCluster, is_gpu_name, parse_cluster
+from switch_jax.hardware import Slice, parse_slice
 
-if TYPE_CHECKING:  # it loads JAX
+if TYPE_CHECKING:  # they load JAX
+    from switch_jax.planning.gpu_plan import GpuPlan
     from switch_jax.planning.plan import Plan
 
 DOES_NOT_FIT = 3
@@ -41,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology",
         required=True,
         metavar="SLICE",
-        help="for example v3-32, v5e-256, v5p-256; several slices as 2xv5e-256",
+        help="for example v3-32, v5e-256, v5p-256; several slices as 2xv5e-256; GPUs as h100-8",
     )
     parser.add_argument(
         "--mesh",
@@ -64,13 +69,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Plans; returns 0 or DOES_NOT_FIT."""
-    from switch_jax.hardware import parse_slice
+    hardware = _hardware(args)
+    config = _config(args, hardware)
 
-    hardware = parse_slice(args.topology)
-    mesh = _mesh(args.mesh)
-    if args.search is not None and (mesh or args.search < 1):
+    from switch_jax.planning import picture, plan_text
+
+    searched = []
+    if args.search and isinstance(hardware, Slice):
+        searched = _searched(config, hardware, args.search)
+        best: Plan | GpuPlan = searched[0]
+    else:
+        best = _planned(config, hardware, f"the step for {hardware.name}")
+    advice = None if best.fits else _nearest_change(config, hardware, best)
+    if args.json:
+        result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
+        if searched:
+            result["search"] = [plan.as_json() for plan in searched]
+        print(json.dumps(result, indent=2))
+    else:
+        if searched:
+            print(plan_text.ranking(searched))
+        print(plan_text.table(best))
+        if not best.fits:
+            print(f"nearest change that fits: {advice or 'none of those tried'}")
+    if args.picture:
+        picture.draw(searched or [cast("Plan", best)], args.picture)  # refused with GPUs
+        print(f"picture: {args.picture}", file=sys.stderr)
+    return 0 if best.fits else DOES_NOT_FIT
+
+
+def _hardware(args: argparse.Namespace) -> Slice | GpuCluster:
+    """What is planned for; raises UserError on flags that do not go with it."""
+    on_gpus = is_gpu_name(args.topology)
+    hardware = parse_cluster(args.topology) if on_gpus else parse_slice(args.topology)
+    if args.search is not None and (_mesh(args.mesh) or args.search < 1):
         raise UserError("--search takes a number of at least 1, and excludes --mesh")
+    if on_gpus and (args.search or args.picture):
+        raise UserError(
+            f"--topology={args.topology}: of GPUs only the memory is planned; leave out --search "
+            "and --picture, which show the time of TPUs"
+        )
     _check_picture(args.picture)
+    return hardware
+
+
+def _config(args: argparse.Namespace, hardware: Slice | GpuCluster) -> Config:
+    mesh = _mesh(args.mesh)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
     config = gin_flags.build(args, unneeded=unneeded)
     config = with_teacher(config, gin_flags.search_paths(args))
@@ -78,37 +122,37 @@ def main(args: argparse.Namespace) -> int:
         config = config.replace("mesh", **mesh)
     except FieldError as error:
         raise UserError(f"--mesh={args.mesh}: {error}") from error
+    count = math.prod(mesh.values())
+    if mesh and count != hardware.devices:
+        raise UserError(
+            f"--mesh={args.mesh}: {' x '.join(map(str, mesh.values()))} = {count}, but "
+            f"{hardware.name} has {hardware.devices} devices; the three must multiply up to "
+            f"{hardware.devices}"
+        )
+    return config
 
-    from switch_jax.planning import picture, plan_text
+
+def _planned(config: Config, hardware: Slice | GpuCluster, what: str) -> Plan | GpuPlan:
+    """The plan for the config's mesh; `what` is compiled, in words."""
+    from switch_jax.planning.gpu_plan import make_gpu_plan
     from switch_jax.planning.plan import make_plan
+
+    with _compiling(what):
+        if isinstance(hardware, GpuCluster):
+            return make_gpu_plan(config, hardware)
+        return make_plan(config, hardware)
+
+
+def _searched(config: Config, hardware: Slice, number: int) -> list[Plan]:
+    """The plans of so many meshes, the best first."""
+    from switch_jax.planning import plan_text
     from switch_jax.planning.search import ranked, search
 
-    if args.search:
-        plans = []
-        for plan in search(config, hardware, args.search, _compiling):
-            plans.append(plan)
-            print(f"  {plan_text.in_short(plan)}", file=sys.stderr, flush=True)
-        plans = ranked(plans)
-    else:
-        with _compiling(f"the step for {hardware.name}"):
-            plans = [make_plan(config, hardware)]
-    best = plans[0]
-    advice = None if best.fits else _nearest_change(config, hardware, best)
-    if args.json:
-        result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
-        if args.search:
-            result["search"] = [plan.as_json() for plan in plans]
-        print(json.dumps(result, indent=2))
-    else:
-        if args.search:
-            print(plan_text.ranking(plans))
-        print(plan_text.table(best))
-        if not best.fits:
-            print(f"nearest change that fits: {advice or 'none of those tried'}")
-    if args.picture:
-        picture.draw(plans, args.picture)
-        print(f"picture: {args.picture}", file=sys.stderr)
-    return 0 if best.fits else DOES_NOT_FIT
+    plans = []
+    for plan in search(config, hardware, number, _compiling):
+        plans.append(plan)
+        print(f"  {plan_text.in_short(plan)}", file=sys.stderr, flush=True)
+    return ranked(plans)
 
 
 def _check_picture(file: str | None) -> None:
@@ -135,15 +179,16 @@ def _mesh(text: str | None) -> dict[str, int]:
     return {"data": data, "expert": expert, "model": model}
 
 
-def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None:
+def _nearest_change(
+    config: Config, hardware: Slice | GpuCluster, failed: Plan | GpuPlan
+) -> str | None:
     """Flags and memory of the first change with which the step fits; None if there is none."""
-    from switch_jax.planning.plan import make_plan
     from switch_jax.planning.search import changes
 
     needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
-    tried = list(changes(config, data * expert))
+    tried = list(changes(config, data * expert, on_gpus=isinstance(hardware, GpuCluster)))
     print(
         f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
         "changes that save memory, until one fits (a smaller BATCH_SIZE is not among them)",
@@ -151,8 +196,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     )
     for i, (flags, changed) in enumerate(tried, start=1):
         try:
-            with _compiling(f"the step with change {i} of {len(tried)}, {flags}"):
-                plan = make_plan(changed, hardware)
+            plan = _planned(changed, hardware, f"the step with change {i} of {len(tried)}, {flags}")
         except UserError as error:  # the batch does not divide over the microbatches
             print(f"cannot use {flags}: {error}", file=sys.stderr)
             continue

@@ -1,19 +1,15 @@
 """T5's multi-head attention: scores are not scaled, and relative positions are an additive bias."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
-from switch_jax.kernels.attention_kernel import MASKED, fused_attention
-from switch_jax.kernels.attention_sizes import choose_tiling
+from switch_jax.kernels.attention_kernel import MASKED
 from switch_jax.model import parameters
-from switch_jax.model.layers import dropout, project
-from switch_jax.partitioning.mesh import BATCH, MODEL, batch_shards, current_mesh, has_kernels
+from switch_jax.model.dot_product_attention import dot_product_attention
+from switch_jax.model.fused_attention import fused_kernel, on_mesh
+from switch_jax.model.layers import project
 
 
 class Attention(nnx.Module):
@@ -142,8 +138,8 @@ def attend(
     rate = 0.0 if key is None else config.dropout_rate
     arrays = q, k, v, bias, query_segments, key_segments
     heads = config.num_heads
-    if rate == 0 and can_fuse(q, k, heads, bias is not None):
-        return fused_attention_on_mesh(*arrays, num_heads=heads, causal=causal)
+    if rate == 0 and (kernel := fused_kernel(config, q, k, bias is not None)):
+        return on_mesh(kernel)(*arrays, num_heads=heads, causal=causal)
     return dot_product_attention(
         *arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key
     )
@@ -189,107 +185,3 @@ def attend_to_cache(
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, beams, H, L + 1]
     cached = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
     return (cached + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]
-
-
-def dot_product_attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    bias: jax.Array | None,
-    query_segments: jax.Array,
-    key_segments: jax.Array,
-    *,
-    num_heads: int,
-    causal: bool,
-    dropout_rate: float = 0.0,
-    key: jax.Array | None = None,
-) -> jax.Array:
-    """As `kernels.attention_kernel.fused_attention`, for any platform, and with dropout."""
-    batch, length, _ = q.shape
-    q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]
-    scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)  # [B, H, L, M]
-    if bias is not None:
-        scores = scores + bias_by_pair(bias, length, k.shape[1])  # [B, H, L, M]
-    mask = segment_mask(query_segments, key_segments)  # [B, L, M]
-    if causal:
-        mask &= causal_mask(length)  # [B, L, M]
-    scores = jnp.where(mask[:, None], scores, MASKED)  # [B, H, L, M]
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, H, L, M]
-    weights = dropout(weights, dropout_rate, key)  # [B, H, L, M]
-    y = jnp.einsum("bhlm,bmhk->blhk", weights, v)  # [B, L, H, K]
-    return y.reshape(batch, length, -1)  # [B, L, H * K]
-
-
-def can_fuse(q: jax.Array, k: jax.Array, num_heads: int, has_bias: bool) -> bool:
-    """Whether `fused_attention_on_mesh` can be used for these shapes on the mesh's devices."""
-    if not has_kernels():
-        return False
-    mesh = current_mesh()
-    row_shards, head_shards = batch_shards(mesh.shape), mesh.shape[MODEL]
-    if q.shape[0] % row_shards or num_heads % head_shards:
-        return False
-    local_shape = q.shape[0] // row_shards, q.shape[1], q.shape[2] // head_shards
-    tiling = choose_tiling(local_shape, k.shape[1], num_heads // head_shards)
-    needed = tiling.vmem_bytes(q.dtype.itemsize, has_bias)
-    return needed <= pltpu.get_tpu_info().vmem_capacity_bytes * 7 // 8
-
-
-def fused_attention_on_mesh(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    bias: jax.Array | None,
-    query_segments: jax.Array,
-    key_segments: jax.Array,
-    *,
-    num_heads: int,
-    causal: bool,
-    interpret: bool = False,
-) -> jax.Array:
-    """`fused_attention`, by each device for its own batch rows and heads."""
-    mesh = current_mesh()
-    attend = functools.partial(
-        fused_attention,
-        num_heads=num_heads // mesh.shape[MODEL],
-        causal=causal,
-        interpret=interpret,
-    )
-    rows, heads = PartitionSpec(BATCH), PartitionSpec(MODEL)
-    both = PartitionSpec(BATCH, None, MODEL)
-    return jax.shard_map(
-        attend,
-        mesh=mesh,
-        in_specs=(both, both, both, heads, rows, rows),
-        out_specs=both,
-        check_vma=False,  # a Pallas call does not say over which axes its results vary
-    )(q, k, v, bias, query_segments, key_segments)
-
-
-def bias_by_pair(bias: jax.Array, length: int, memory: int) -> jax.Array:
-    """[H, 2 W] by query-minus-key distance, from -W to W - 1 -> [H, L, M] by query and key.
-
-    Each row of the result is the row before it, moved right by one key. No gather is used, since
-    its gradient would be a scatter. Instead, one row of n distances and a padding element is
-    repeated L times, end to end, and cut again into rows of n: each starts one element earlier.
-    """
-    start = bias.shape[1] // 2 - length
-    if start < 0 or bias.shape[1] < 2 * memory:
-        raise ValueError(f"a bias of width {bias.shape[1]} is too short for {length} x {memory}")
-    bias = bias[:, ::-1][:, start : start + length + memory - 1]  # [H, n], n = L + M - 1
-    heads, distances = bias.shape
-    rows = jnp.pad(bias, ((0, 0), (0, 1)))[:, None]  # [H, 1, n + 1]
-    rows = jnp.broadcast_to(rows, (heads, length, distances + 1)).reshape(heads, -1)  # [H, L(n+1)]
-    rows = rows[:, length - 1 : length - 1 + length * distances]  # [H, L * n]
-    return rows.reshape(heads, length, distances)[:, :, :memory]  # [H, L, M]
-
-
-def segment_mask(query_segments: jax.Array, key_segments: jax.Array) -> jax.Array:
-    """[B, L], [B, M] segments -> [B, L, M] bool: the same segment, and not 0 (padding)."""
-    is_same = query_segments[:, :, None] == key_segments[:, None, :]  # [B, L, M]
-    return is_same & (key_segments != 0)[:, None, :]  # [B, L, M]
-
-
-def causal_mask(length: int) -> jax.Array:
-    """[1, L, L] bool: the key is not to the right of the query."""
-    position = jnp.arange(length)
-    return (position[:, None] >= position[None, :])[None]

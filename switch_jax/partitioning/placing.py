@@ -26,6 +26,11 @@ def device_bytes(tree: Any) -> int:
     )
 
 
+def total_bytes(tree: Any) -> int:
+    """Bytes of one copy of these arrays, however they are sharded."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Arrays [B, ...] over the batch axes of the mesh; each host gives the rows of its devices."""
     sharding = batch_sharding(mesh)

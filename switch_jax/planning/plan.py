@@ -13,6 +13,7 @@ from switch_jax.model import abstract_parameters
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.placing import total_bytes
 from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation
@@ -208,9 +209,9 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         topology=hardware,
         mesh=mesh.devices.shape,
         parameters=parameter_count(config.model),
-        parameter_bytes=_total_bytes(state.parameters),
-        optimizer_bytes=_total_bytes(state.optimizer),
-        teacher_bytes=0 if teacher is None else _total_bytes(abstract_parameters(teacher)),
+        parameter_bytes=total_bytes(state.parameters),
+        optimizer_bytes=total_bytes(state.optimizer),
+        teacher_bytes=0 if teacher is None else total_bytes(abstract_parameters(teacher)),
         hbm_bytes=hbm_bytes,
         hbm_limit_bytes=hbm_limit,
         model_flops=step_flops(config),
@@ -295,7 +296,3 @@ class _ScheduledCycles:
 
 def _kind(operation: Operation) -> tuple[Any, ...]:
     return operation.opcode, operation.name.split(".")[0], operation.shape, operation.operands
-
-
-def _total_bytes(arrays: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))

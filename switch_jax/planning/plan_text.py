@@ -2,36 +2,31 @@
 
 from collections.abc import Sequence
 
+from switch_jax.planning.gpu_plan import GpuPlan
 from switch_jax.planning.plan import Plan
 from switch_jax.units import count, counted, memory_size, percent
 
 
-def table(plan: Plan) -> str:
+def table(plan: Plan | GpuPlan) -> str:
     """A line for each figure of a plan."""
+    return _gpu_table(plan) if isinstance(plan, GpuPlan) else _tpu_table(plan)
+
+
+def _tpu_table(plan: Plan) -> str:
     slice_, generation = plan.topology, plan.topology.generation
     lines = [
         _row(
             "slice",
             f"{slice_.name}: {counted(slice_.chips, 'chip')}, {counted(slice_.devices, 'device')}",
         ),
-        _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
-        _row("parameters", f"{count(plan.parameters)}, {_in_total(plan.parameter_bytes)}"),
-        _row("optimiser", _in_total(plan.optimizer_bytes)),
-        *([_row("teacher", _in_total(plan.teacher_bytes))] if plan.teacher_bytes else []),
-        *(_row(f"routing, {stack}", str(groups)) for stack, groups in plan.groups.items()),
-        *(_row("warning", groups.warning) for groups in plan.groups.values() if groups.warning),
-        _row(
-            "memory of a chip",
-            f"{memory_size(plan.hbm_bytes)} of {memory_size(plan.hbm_limit_bytes)}: "
-            + ("it fits" if plan.fits else "OUT OF MEMORY"),
-        ),
+        *_sizes(plan),
+        _row("memory of a chip", _memory(plan)),
     ]
     costs = plan.costs
     if costs is None:
         return "\n".join(lines)
-    inputs = "state, batch and teacher" if plan.teacher_bytes else "state and batch"
     lines += [
-        _row("  arguments", f"{memory_size(costs.arguments_bytes)} ({inputs})"),
+        _row("  arguments", f"{memory_size(costs.arguments_bytes)} ({_inputs(plan)})"),
         _row("  outputs", f"{memory_size(costs.outputs_bytes)} beside the state"),
         _row("  temporaries", memory_size(costs.temporaries_bytes)),
         _row("  program", memory_size(costs.program_bytes)),
@@ -82,6 +77,50 @@ def table(plan: Plan) -> str:
         _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
     ]
     return "\n".join(lines)
+
+
+def _gpu_table(plan: GpuPlan) -> str:
+    cluster, memory = plan.cluster, plan.memory
+    servers = f" in {counted(cluster.servers, 'server')}" if cluster.servers > 1 else ""
+    attention = f"{memory.cudnn_calls} calls of cuDNN" if memory.cudnn_calls else "XLA's"
+    lines = [
+        _row("GPUs", f"{cluster.devices} x NVIDIA {cluster.gpu.device_kind}{servers}"),
+        *_sizes(plan),
+        _row("memory of a GPU", _memory(plan)),
+        _row("  arguments", f"{memory_size(memory.arguments)} ({_inputs(plan)})"),
+        _row("  outputs", f"{memory_size(memory.outputs - memory.aliased)} beside the state"),
+        _row("  temporaries", memory_size(memory.temporaries)),
+    ]
+    if plan.needs_fraction:
+        lines.append(_row("", "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95: JAX takes 0.75 by default"))
+    lines += [
+        _row("attention", attention),
+        _row("model FLOPs", f"{count(plan.model_flops)} per step, all GPUs"),
+        _row("a step takes at least", f"{plan.least_seconds * 1e3:.1f} ms, at the GPUs' peak"),
+        _row("compiled in", f"{memory.seconds:.0f} s on this machine"),
+    ]
+    return "\n".join(lines)
+
+
+def _sizes(plan: Plan | GpuPlan) -> list[str]:
+    """The mesh, what the state takes, and the routing groups."""
+    return [
+        _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
+        _row("parameters", f"{count(plan.parameters)}, {_in_total(plan.parameter_bytes)}"),
+        _row("optimiser", _in_total(plan.optimizer_bytes)),
+        *([_row("teacher", _in_total(plan.teacher_bytes))] if plan.teacher_bytes else []),
+        *(_row(f"routing, {stack}", str(groups)) for stack, groups in plan.groups.items()),
+        *(_row("warning", groups.warning) for groups in plan.groups.values() if groups.warning),
+    ]
+
+
+def _memory(plan: Plan | GpuPlan) -> str:
+    needed, limit = memory_size(plan.hbm_bytes), memory_size(plan.hbm_limit_bytes)
+    return f"{needed} of {limit}: {'it fits' if plan.fits else 'OUT OF MEMORY'}"
+
+
+def _inputs(plan: Plan | GpuPlan) -> str:
+    return "state, batch and teacher" if plan.teacher_bytes else "state and batch"
 
 
 def ranking(plans: Sequence[Plan]) -> str:

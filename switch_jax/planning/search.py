@@ -87,20 +87,27 @@ def ranked(plans: Iterable[Plan]) -> list[Plan]:
     )
 
 
-def changes(config: Config, num_batch_shards: int) -> Iterator[tuple[str, Config]]:
+def changes(
+    config: Config, num_batch_shards: int, *, on_gpus: bool = False
+) -> Iterator[tuple[str, Config]]:
     """Changes of a run that save memory, those that cost least speed first.
 
     Args:
       config: the run.
       num_batch_shards: devices along the data and expert axes.
+      on_gpus: cuDNN's attention is among the changes.
 
     Yields:
       The flags of the change, and the changed config.
     """
     flags: list[str] = []
+    if on_gpus and config.model.gpu_attention != "cudnn":
+        config = config.replace("model", gpu_attention="cudnn")
+        flags = ["--gin.GPU_ATTENTION=cudnn"]
+        yield " ".join(flags), config
     if config.model.remat_policy != "full":
         config = config.replace("model", remat_policy="full")
-        flags = ["--gin.REMAT_POLICY=full"]
+        flags = [*flags, "--gin.REMAT_POLICY=full"]
         yield " ".join(flags), config
     for factor in (2, 4, 8):
         more_flags, smaller = _more_microbatches(config, factor, num_batch_shards)

@@ -111,7 +111,7 @@ def _refused(capsys, *arguments):
     ("arguments", "message"),
     [
         (["--topology=v5p-100"], r"no TPU topology 'v5p-100'; known are v5p-8, .*v5p-256"),
-        (["--topology=h100"], r"no TPU topology 'h100'; known are v3-8.*v5e-256.*tpu7x-128"),
+        (["--topology=gpu"], r"no TPU topology 'gpu'; known are v3-8.*v5e-256.*tpu7x-128"),
         (["--topology=v5p-8", "--mesh=4,1"], r"--mesh=4,1: write three numbers.*--mesh=1,128,1"),
         (["--topology=v5p-8", "--mesh=1,0,1"], r"--mesh=1,0,1: expert = 0: it must be at least 1"),
         (
@@ -139,11 +139,17 @@ def test_without_a_topology_argparse_says_so(capsys):
 
 
 @pytest.mark.parametrize("mesh", ["3,1,1", "1,8,1"])
-def test_a_mesh_that_does_not_multiply_up_to_the_slice(mesh, capsys, monkeypatch):
+def test_a_mesh_that_does_not_multiply_up_to_the_slice(mesh, capsys, planned):
+    line = _refused(capsys, *TINY, "--topology=v5p-8", f"--mesh={mesh}")
+    assert re.search(rf"--mesh={mesh}: .* = [38], but v5p-8 has 4 devices", line)
+    assert not planned.made
+
+
+def test_the_gin_files_mesh_does_not_multiply_up_to_the_slice(capsys, monkeypatch):
     chips = [types.SimpleNamespace(platform="tpu")] * 4
     monkeypatch.setattr(plan, "devices", lambda _: chips)
-    line = _refused(capsys, *TINY, "--topology=v5p-8", f"--mesh={mesh}")
-    assert re.search(r"= [38], but there are 4 tpu devices; the sizes must multiply up to 4", line)
+    line = _refused(capsys, *TINY, "--topology=v5p-8", "--gin.MESH_EXPERT=8")
+    assert re.search(r"= 8, but there are 4 tpu devices; the sizes must multiply up to 4", line)
 
 
 def test_a_batch_that_does_not_divide(capsys, monkeypatch):

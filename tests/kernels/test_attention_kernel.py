@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 from switch_jax.config import MeshConfig
 from switch_jax.kernels import attention_sizes
 from switch_jax.kernels.attention_kernel import fused_attention
-from switch_jax.model.attention import dot_product_attention, fused_attention_on_mesh
+from switch_jax.model.dot_product_attention import dot_product_attention
+from switch_jax.model.fused_attention import on_mesh
 from switch_jax.partitioning.mesh import BATCH, MODEL, make_mesh
 
 
@@ -153,10 +154,8 @@ def test_each_device_attends_for_its_rows_and_heads():
         segments = [jax.device_put(x, rows) for x in segments]
 
         def run(arrays, segments, cotangent):
-            value, pullback = jax.vjp(
-                lambda *a: fused_attention_on_mesh(*a, *segments, **options, interpret=True),
-                *arrays,
-            )
+            attend = on_mesh(functools.partial(fused_attention, interpret=True))
+            value, pullback = jax.vjp(lambda *a: attend(*a, *segments, **options), *arrays)
             return value, *pullback(cotangent)
 
         inputs = placed, segments, jax.device_put(cotangent, both)

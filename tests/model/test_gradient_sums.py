@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.attention import bias_by_pair
+from switch_jax.model.dot_product_attention import bias_by_pair
 from switch_jax.model.layers import Embedding, RMSNorm
 from switch_jax.moe import assign, router_logits
 from switch_jax.moe.dispatch import combine, dispatch_indices

@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.attention import Attention, bias_by_pair, causal_mask, segment_mask
+from switch_jax.model.attention import Attention
+from switch_jax.model.dot_product_attention import bias_by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, relu
 from switch_jax.model.layers import (
     Embedding,

@@ -1,0 +1,140 @@
+"""cuDNN's attention on GPUs that are not there: its arguments, and the program it stands in."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax._src.cudnn import fused_attention_stablehlo
+
+from switch_jax.config import MeshConfig
+from switch_jax.model import fused_attention
+from switch_jax.model.fused_attention import cudnn_attention, fused_kernel
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.lowering import abstract_batch, abstract_signals
+from switch_jax.train_step.state import abstract_state
+from switch_jax.train_step.step import make_train_step
+from tests.trainer.helpers import tiny_config, tiny_model
+
+HEADS, SIZE = 4, 8
+
+
+def reference(q, k, v, bias, query_segments, key_segments, causal):
+    """Softmax attention in NumPy, float64, a pair at a time."""
+    q, k, v = (np.asarray(x, np.float64).reshape(*x.shape[:2], HEADS, SIZE) for x in (q, k, v))
+    batch, length, memory = *q.shape[:2], k.shape[1]
+    y = np.zeros_like(q)
+    for b, h, i in np.ndindex(batch, HEADS, length):
+        scores = np.full(memory, -np.inf)
+        for j in range(memory):
+            seen = query_segments[b, i] == key_segments[b, j] != 0 and not (causal and j > i)
+            if seen:
+                scores[j] = q[b, i, h] @ k[b, j, h]
+                if bias is not None:
+                    scores[j] += bias[h, bias.shape[1] // 2 + i - j]
+        if np.isinf(scores).all():
+            scores[:] = 0  # it sees none: the mean of all values
+        weights = np.exp(scores - scores.max())
+        y[b, i, h] = weights / weights.sum() @ v[b, :, h]
+    return y.reshape(batch, length, -1)
+
+
+def _arrays(length, memory, with_bias):
+    rng = np.random.default_rng(length)
+    q, k, v = (rng.normal(size=(3, n, HEADS * SIZE)) for n in (length, memory, memory))
+    bias = rng.normal(size=(HEADS, 2 * 16)) if with_bias else None
+    segments = [np.sort(rng.integers(0, 3, (3, n)))[:, ::-1] for n in (length, memory)]
+    segments[0][0], segments[1][0] = 1, 2  # no query of the first row sees a key
+    return (q, k, v, bias), segments if length != memory else [segments[0]] * 2
+
+
+@pytest.mark.parametrize(
+    "length, memory, causal, with_bias",
+    [(12, 12, False, True), (8, 8, True, True), (6, 14, False, False)],
+)
+def test_bias_and_segments_give_the_weighted_sums_of_t5(length, memory, causal, with_bias):
+    """With what XLA makes of the same call, in float32, in the place of cuDNN."""
+    arrays, segments = _arrays(length, memory, with_bias)
+    short = [None if x is None else jnp.asarray(x, jnp.float32) for x in arrays]
+    y = cudnn_attention(
+        *short, *map(jnp.asarray, segments), num_heads=HEADS, causal=causal, implementation="xla"
+    )
+    np.testing.assert_allclose(y, reference(*arrays, *segments, causal), atol=2e-5)
+
+
+def test_pairs_that_are_not_seen_pass_no_gradient_to_the_bias():
+    (q, k, v, bias), _ = _arrays(8, 8, with_bias=True)
+    segments = jnp.array([[1, 1, 2, 2, 2, 2, 0, 0]] * 3)
+
+    def total(bias):
+        attend = functools.partial(cudnn_attention, num_heads=HEADS, causal=True)
+        y = attend(*map(jnp.asarray, (q, k, v)), bias, segments, segments, implementation="xla")
+        return (y * np.arange(8)[:, None]).sum()
+
+    gradient = np.asarray(jax.grad(total)(jnp.asarray(bias)))
+    zero = bias.shape[1] // 2  # distances 0 to 3 are seen, by the longest example
+    assert np.abs(gradient[:, zero : zero + 4]).min() > 0
+    assert not gradient[:, :zero].any() and not gradient[:, zero + 4 :].any()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The mesh's devices are taken for GPUs with a cuDNN that is new enough."""
+    monkeypatch.setattr(fused_attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91801)
+
+
+CUDNN = {"gpu_attention": "cudnn", "activation_dtype": "bfloat16", "head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    "changes, dtype, lengths",
+    [
+        ({"gpu_attention": "xla"}, "bfloat16", (8, 8)),
+        ({}, "float32", (8, 8)),
+        ({"head_dim": 12}, "bfloat16", (8, 8)),
+        ({"head_dim": 256}, "bfloat16", (8, 8)),
+        ({}, "bfloat16", (7, 8)),
+        ({}, "bfloat16", (8, 7)),
+    ],
+)
+def test_what_cudnn_does_not_know_is_left_to_xla(gpu, changes, dtype, lengths):
+    def chosen(changes, dtype, lengths):
+        model = tiny_model(**{**CUDNN, **changes})
+        q, k = (jnp.zeros((2, n, model.num_heads * model.head_dim), dtype) for n in lengths)
+        return fused_kernel(model, q, k, has_bias=True)
+
+    assert chosen({}, "bfloat16", (8, 8)) is cudnn_attention
+    assert chosen(changes, dtype, lengths) is None
+
+
+def _program(model, sizes):
+    """The training step, lowered for CUDA."""
+    config = tiny_config(model, mesh=MeshConfig(*sizes))
+    mesh = make_mesh(config.mesh)
+    state = abstract_state(config, mesh)
+    shardings = jax.tree.map(lambda s: s.sharding, state.parameters)
+    step = make_train_step(config, make_optimizer(config), shardings)
+    with jax.set_mesh(mesh):
+        traced = jax.jit(step).trace(state, abstract_batch(config, mesh), abstract_signals(mesh))
+        return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def _calls(program):
+    """How often cuDNN is called forward and backward."""
+    calls = [line for line in program.splitlines() if "@__cudnn$fmhaScaleBiasSoftmax" in line]
+    backward = sum("Backward" in line for line in calls)
+    return len(calls) - backward, backward
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
+def test_the_step_calls_cudnn_for_each_attention(gpu, sizes):
+    """Encoder, decoder and cross-attention, of both layers of the block that is scanned."""
+    model = tiny_model(**CUDNN, group_size=8)
+    assert _calls(_program(model, sizes)) == (6, 6)
+
+
+def test_attention_with_dropout_is_left_to_xla(gpu):
+    assert _calls(_program(tiny_model(**CUDNN, dropout_rate=0.1), (1, 1, 1))) == (0, 0)
