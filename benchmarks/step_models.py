@@ -68,8 +68,13 @@ def our_config(sizes: Sizes, experts: int, **changes):
     return Config(run, model, DataConfig("unread", lengths))
 
 
-def our_step(sizes: Sizes, experts: int, **changes) -> Callable[[], float]:
-    """A step of our model; each call runs it and returns the loss. `changes`: see `our_config`."""
+def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> Callable[[], float]:
+    """A step of our model; each call runs it and returns the loss.
+
+    Args:
+      sizes, experts, changes: see `our_config`.
+      packed: a row is two examples and, in its last eighth, padding.
+    """
     import jax
 
     from switch_jax.optim.optimizer import make_optimizer
@@ -80,13 +85,15 @@ def our_step(sizes: Sizes, experts: int, **changes) -> Callable[[], float]:
 
     keep_freed_memory()  # as `switch_jax train` does
     inputs, targets = sizes.tokens()
+    segments = [_segments(*tokens.shape, packed) for tokens in (inputs, targets)]
+    inputs, targets = inputs * (segments[0] > 0), targets * (segments[1] > 0)
     batch = {
         "encoder_input_tokens": inputs,
-        "encoder_segment_ids": np.ones_like(inputs),
+        "encoder_segment_ids": segments[0],
         "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
         "decoder_target_tokens": targets,
-        "decoder_segment_ids": np.ones_like(targets),
-        "decoder_loss_weights": np.ones(targets.shape, np.float32),
+        "decoder_segment_ids": segments[1],
+        "decoder_loss_weights": (segments[1] > 0).astype(np.float32),
     }
     config = our_config(sizes, experts, **changes)
     optimizer = make_optimizer(config)
@@ -103,6 +110,15 @@ def our_step(sizes: Sizes, experts: int, **changes) -> Callable[[], float]:
         return float(metrics.loss)
 
     return run
+
+
+def _segments(rows: int, length: int, packed: bool) -> np.ndarray:
+    """[rows, length] int32: 1 for all, or 1, 2 and 0 for two examples and padding."""
+    segments = np.ones((rows, length), np.int32)
+    if packed:
+        segments[:, length // 2 :] = 2
+        segments[:, length - length // 8 :] = 0
+    return segments
 
 
 def hugging_face_step(sizes: Sizes, experts: int, device: str = "cpu") -> Callable[[], float]:

@@ -21,7 +21,7 @@ class Gpu:
 
     Attributes:
       name: the first part of a cluster's name, as 'h100'.
-      device_kind: what JAX calls all of its forms, or a part of it.
+      device_kind: what JAX calls it, or the part of this that all its forms share.
       peak_flops: bfloat16 FLOP/s.
       memory_bytes, memory_bandwidth: bytes, and bytes per second.
       compute_capability: its major number.
@@ -106,7 +106,8 @@ class GpuCluster:
 
 def is_gpu_name(name: str) -> bool:
     """Whether this is meant as the name of a cluster, and not of a TPU slice."""
-    return re.match(r"[a-z][0-9]{2,3}(-|$)", name) is not None
+    is_slice = re.match("([0-9]+x)?(v|tpu)", name.lower())
+    return not is_slice and re.search("[0-9]", name) is not None
 
 
 def parse_cluster(name: str) -> GpuCluster:

@@ -21,6 +21,8 @@ def test_names_that_people_use(name, kind, devices, servers):
         ("h10-8", "no GPUs 'h10-8'; did you mean h100"),
         ("h100-0", "no GPUs 'h100-0'"),
         ("h100-eight", "no GPUs 'h100-eight'"),
+        ("H100-8", "no GPUs 'H100-8'; did you mean h100"),
+        ("2xh100-8", "no GPUs '2xh100-8'; did you mean h100"),
         ("h100-12", "'h100-12': a server has 8 GPUs; write 1 to 8, or a multiple of 8"),
         ("h100-99992", "or a multiple of 8 up to 8192"),
     ],
@@ -31,8 +33,8 @@ def test_a_name_that_is_none(name, message):
 
 
 def test_gpus_and_slices_are_told_apart_by_their_names():
-    assert all(map(is_gpu_name, ["h100", "h100-8", "a100-1", "b200-8"]))
-    slices = ["v5p-256", "2xv5e-256", "tpu7x-128", "v4-8", "v5e:4x4", "gpu"]
+    assert all(map(is_gpu_name, ["h100", "h100-8", "a100-1", "b200-8", "l40s-8", "H100-8"]))
+    slices = ["v5p-256", "2xv5e-256", "tpu7x-128", "v4-8", "v32", "v5e:4x4", "gpu"]
     assert not any(map(is_gpu_name, slices))
 
 

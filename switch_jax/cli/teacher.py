@@ -31,9 +31,10 @@ def with_teacher(config: Config, search_paths: list[str]) -> Config:
             "Hugging Face or T5X model)"
         )
     teacher = gin_config.read([str(file)], (), search_paths, unneeded=["MODEL_DIR"])
-    sizes = {
+    changes = {
+        "gpu_attention": config.model.gpu_attention,
         "group_size": distillation.teacher_group_size,
         "decoder_group_size": distillation.teacher_decoder_group_size,
     }
-    changed = {name: size for name, size in sizes.items() if size is not None}
+    changed = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(config, teacher=teacher.replace("model", **changed))

@@ -13,7 +13,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
-from switch_jax.kernels.attention_kernel import MASKED, fused_attention
+from switch_jax.kernels.attention_kernel import fused_attention
 from switch_jax.kernels.attention_sizes import choose_tiling
 from switch_jax.model.dot_product_attention import bias_by_pair, causal_mask, segment_mask
 from switch_jax.partitioning.mesh import (
@@ -21,8 +21,8 @@ from switch_jax.partitioning.mesh import (
     MODEL,
     batch_shards,
     current_mesh,
+    device_kind,
     has_kernels,
-    platform,
 )
 
 
@@ -46,12 +46,21 @@ def fused_kernel(
         needed = tiling.vmem_bytes(q.dtype.itemsize, has_bias)
         fits = needed <= pltpu.get_tpu_info().vmem_capacity_bytes * 7 // 8
         return fused_attention if fits else None
-    if platform() == "gpu" and config.gpu_attention == "cudnn":
-        # What cuDNN has no gradient for, or none for all GPUs since Ampere.
-        odd = q.shape[1] % 2 or k.shape[1] % 2
-        known = q.dtype == jnp.bfloat16 and config.head_dim % 8 == 0 and config.head_dim <= 128
-        return cudnn_attention if known and not odd else None
+    if config.gpu_attention == "cudnn" and "NVIDIA" in device_kind():
+        return cudnn_attention if suits_cudnn(config, q.shape[1], k.shape[1]) else None
     return None
+
+
+def suits_cudnn(config: ModelConfig, length: int, num_keys: int) -> bool:
+    """Whether cuDNN has this attention, with its gradients, on all GPUs since Ampere.
+
+    With 64 keys beyond a multiple of 128, H100s with some versions of cuDNN give NaN for queries
+    whose scores are all very low (NVIDIA/cudnn-frontend pull request 628).
+    """
+    has_gradients = length % 2 == 0 and num_keys % 2 == 0
+    known_head = config.head_dim % 8 == 0 and config.head_dim <= 128
+    short = config.activation_dtype == "bfloat16"
+    return has_gradients and known_head and short and num_keys % 128 != 64
 
 
 def on_mesh(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -95,31 +104,33 @@ def cudnn_attention(
     causal: bool,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
-    """`fused_attention` by cuDNN: bfloat16, L and M even, K a multiple of 8 and at most 128.
+    """`fused_attention` by cuDNN, for what `suits_cudnn`.
 
     cuDNN takes bias and masks as one array [B, H, L, M], here in bfloat16, and gives its gradient
     in the same form; the scores, and their gradients, stay on the chip. A query that sees no key
-    gets the mean of all values here, too. Its gradient reaches q and k; in the model it is zero,
-    since nothing depends on such a query.
+    sees them all here, with equal scores, since cuDNN has no gradients for one whose keys are all
+    masked.
 
     Args:
       implementation: of `jax.nn.dot_product_attention`; 'xla' runs on any device, for tests.
     """
     batch, length, _ = q.shape
     q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]
-    pairs = jnp.zeros((1, length, k.shape[1]))  # [1 or H, L, M]
-    if bias is not None:
-        pairs = bias_by_pair(bias, length, k.shape[1])
     mask = segment_mask(query_segments, key_segments)  # [B, L, M]
     if causal:
         mask &= causal_mask(length)  # [B, L, M]
-    pairs = jnp.where(mask[:, None], pairs, MASKED)  # [B, 1 or H, L, M]
+    sees = mask.any(-1)  # [B, L]
+    q = jnp.where(sees[:, :, None, None], q, 0)  # [B, L, H, K]
+    if bias is not None:
+        bias = bias_by_pair(bias, length, k.shape[1])  # [H, L, M]
+        bias = jnp.where(sees[:, None, :, None], bias, 0)  # [B, H, L, M]
+        bias = bias.astype(q.dtype)  # in float32 its gradients would be NaN (jax issue 32242)
     y = jax.nn.dot_product_attention(
         q,
         k,
         v,
-        # With a bias in float32 its gradients are NaN (jax issue 32242).
-        pairs.astype(q.dtype),
+        bias,
+        (mask | ~sees[:, :, None])[:, None],  # [B, 1, L, M]
         scale=1.0,
         implementation=implementation,
     )  # [B, L, H, K]

@@ -7,7 +7,7 @@ import jax
 from switch_jax.kernels.attention_kernel import ATTENDED
 from switch_jax.moe.exchange import EXCHANGED
 
-# Never computed again: that would repeat an all-to-all, or the attention kernel.
+# Never computed again: that would repeat an all-to-all, or the TPU's attention kernel.
 SAVED = (EXCHANGED, ATTENDED)
 
 

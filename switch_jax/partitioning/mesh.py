@@ -147,6 +147,12 @@ def platform() -> str:
     return jax.devices()[0].platform if device is None else device.platform
 
 
+def device_kind() -> str:
+    """What JAX calls the devices of the mesh set by `jax.set_mesh`, as 'NVIDIA H100 80GB HBM3'."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.devices()[0].device_kind if device is None else device.device_kind
+
+
 def tpu_generation() -> int:
     """The TPU generation of the mesh's devices: 5 for v5e and v5p; 0 if they are not TPUs."""
     return pltpu.get_tpu_info().generation if platform() == "tpu" else 0

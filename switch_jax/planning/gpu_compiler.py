@@ -50,7 +50,7 @@ def devices(cluster: GpuCluster) -> list[Any]:
     Raises:
       UserError: jax's CUDA plugin is not installed.
     """
-    if importlib.util.find_spec("jax_cuda12_plugin") is None:
+    if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
         raise UserError(
             "planning for GPUs needs jax's CUDA plugin, but no GPU, and it is not installed: "
             f"{sys.executable} -m pip install 'switch_jax[cuda]', or in the pinned set-up of a "

@@ -11,7 +11,7 @@ from switch_jax.gpus import GpuCluster
 from switch_jax.model import abstract_parameters
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
-from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.mesh import make_mesh, mesh_shape
 from switch_jax.partitioning.placing import total_bytes
 from switch_jax.planning.gpu_compiler import GpuMemory, compile_for_memory, devices
 from switch_jax.train_step.flops import step_flops
@@ -105,6 +105,8 @@ def make_gpu_plan(config: Config, cluster: GpuCluster) -> GpuPlan:
     Raises:
       UserError: the config does not fit the cluster, or jax's CUDA plugin is missing.
     """
+    # In a run each server is what JAX calls a slice. These devices say that they are one slice.
+    mesh_shape(config.mesh, cluster.devices, cluster.servers, "gpu")
     mesh = make_mesh(config.mesh, devices(cluster))
     check_batch(config, mesh.shape)
     with jax.set_mesh(mesh):

@@ -82,9 +82,14 @@ def _tpu_table(plan: Plan) -> str:
 def _gpu_table(plan: GpuPlan) -> str:
     cluster, memory = plan.cluster, plan.memory
     servers = f" in {counted(cluster.servers, 'server')}" if cluster.servers > 1 else ""
-    attention = f"{memory.cudnn_calls} calls of cuDNN" if memory.cudnn_calls else "XLA's"
+    calls = f"{memory.cudnn_calls} calls of cuDNN, without the memory that they work in"
+    attention = calls if memory.cudnn_calls else "XLA's"
     lines = [
-        _row("GPUs", f"{cluster.devices} x NVIDIA {cluster.gpu.device_kind}{servers}"),
+        _row(
+            "GPUs",
+            f"{cluster.devices} x NVIDIA {cluster.gpu.device_kind}, "
+            f"{memory_size(cluster.gpu.memory_bytes)} each{servers}",
+        ),
         *_sizes(plan),
         _row("memory of a GPU", _memory(plan)),
         _row("  arguments", f"{memory_size(memory.arguments)} ({_inputs(plan)})"),

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from switch_jax.config import Config, MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
+from switch_jax.model.fused_attention import suits_cudnn
 from switch_jax.model.groups import MACROS
 from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
@@ -95,19 +96,17 @@ def changes(
     Args:
       config: the run.
       num_batch_shards: devices along the data and expert axes.
-      on_gpus: cuDNN's attention is among the changes.
+      on_gpus: cuDNN's attention is among the changes, where it is known to save memory.
 
     Yields:
       The flags of the change, and the changed config.
     """
     flags: list[str] = []
-    if on_gpus and config.model.gpu_attention != "cudnn":
-        config = config.replace("model", gpu_attention="cudnn")
-        flags = ["--gin.GPU_ATTENTION=cudnn"]
-        yield " ".join(flags), config
+    if on_gpus and _cudnn_saves_memory(config):
+        yield "--gin.GPU_ATTENTION=cudnn", config.replace("model", gpu_attention="cudnn")
     if config.model.remat_policy != "full":
         config = config.replace("model", remat_policy="full")
-        flags = [*flags, "--gin.REMAT_POLICY=full"]
+        flags = ["--gin.REMAT_POLICY=full"]
         yield " ".join(flags), config
     for factor in (2, 4, 8):
         more_flags, smaller = _more_microbatches(config, factor, num_batch_shards)
@@ -119,6 +118,13 @@ def changes(
             " ".join([*flags, *more_flags, sharded]),
             smaller.replace("mesh", fully_sharded_weights=True),
         )
+
+
+def _cudnn_saves_memory(config: Config) -> bool:
+    """Whether the encoder's scores are in memory, and would not be with cuDNN's attention."""
+    model, inputs = config.model, config.data.lengths[0]
+    saved = model.gpu_attention != "cudnn" and model.remat_policy == "none"
+    return saved and model.dropout_rate == 0 and suits_cudnn(model, inputs, inputs)
 
 
 def _more_microbatches(

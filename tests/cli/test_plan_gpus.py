@@ -60,11 +60,11 @@ def test_the_table(capsys, planned):
     assert main(["plan", *H100, "--gin.GPU_ATTENTION=cudnn"]) == 0
     table = capsys.readouterr().out
     for line in (
-        r"GPUs +4 x NVIDIA H100 80GB HBM3\n",
+        r"GPUs +4 x NVIDIA H100 80GB HBM3, 79.1 GiB each\n",
         r"mesh +data 1 x expert 4 x model 1\n",
         r"memory of a GPU +70.0 GiB of 75.2 GiB: it fits\n",
         r"temporaries +70.0 GiB\n +set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95",
-        r"attention +12 calls of cuDNN\n",
+        r"attention +12 calls of cuDNN, without the memory that they work in\n",
         r"a step takes at least +1.0 ms, at the GPUs' peak\n",  # 3.956e12 / 4 / 989e12
     ):
         assert re.search(line, table), line
@@ -77,6 +77,14 @@ def test_cudnns_attention_is_the_first_change_that_is_tried(capsys, planned):
     assert result["nearest_change"] == "--gin.GPU_ATTENTION=cudnn (70.0 GiB a chip)"
 
 
+@pytest.mark.parametrize(
+    "change", ["DROPOUT_RATE=0.1", "REMAT_POLICY=minimal", "ACTIVATION_DTYPE=float32"]
+)
+def test_where_cudnn_would_save_nothing_it_is_not_tried(change, capsys, planned):
+    assert main(["plan", *H100, f"--gin.{change}"]) == 3
+    assert {config.model.gpu_attention for config in planned} == {"xla"}
+
+
 def test_without_the_plugin_the_message_names_the_extra(capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     line = _refused(capsys, *H100)
@@ -87,7 +95,8 @@ def test_without_the_plugin_the_message_names_the_extra(capsys, monkeypatch):
 @pytest.mark.parametrize("attention, calls", [("xla", 0), ("cudnn", 2 * 3 * 2)])
 def test_a_switch_model_compiled_for_four_gpus(attention, calls, capsys):
     """Encoder, decoder and cross-attention of two layers each, forward and backward."""
-    pytest.importorskip("jax_cuda12_plugin")
+    if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
+        pytest.skip("jax's CUDA plugin is not installed")
     assert main(["plan", *H100, "--json", f"--gin.GPU_ATTENTION={attention}"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["cudnn_calls"] == calls

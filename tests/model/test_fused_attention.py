@@ -10,6 +10,7 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from switch_jax.config import MeshConfig
 from switch_jax.model import fused_attention
+from switch_jax.model.dot_product_attention import dot_product_attention, segment_mask
 from switch_jax.model.fused_attention import cudnn_attention, fused_kernel
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
@@ -50,10 +51,10 @@ def _arrays(length, memory, with_bias):
     return (q, k, v, bias), segments if length != memory else [segments[0]] * 2
 
 
-@pytest.mark.parametrize(
-    "length, memory, causal, with_bias",
-    [(12, 12, False, True), (8, 8, True, True), (6, 14, False, False)],
-)
+CASES = [(12, 12, False, True), (8, 8, True, True), (6, 14, False, False)]
+
+
+@pytest.mark.parametrize("length, memory, causal, with_bias", CASES)
 def test_bias_and_segments_give_the_weighted_sums_of_t5(length, memory, causal, with_bias):
     """With what XLA makes of the same call, in float32, in the place of cuDNN."""
     arrays, segments = _arrays(length, memory, with_bias)
@@ -64,25 +65,46 @@ def test_bias_and_segments_give_the_weighted_sums_of_t5(length, memory, causal, 
     np.testing.assert_allclose(y, reference(*arrays, *segments, causal), atol=2e-5)
 
 
-def test_pairs_that_are_not_seen_pass_no_gradient_to_the_bias():
-    (q, k, v, bias), _ = _arrays(8, 8, with_bias=True)
+@pytest.mark.parametrize("length, memory, causal, with_bias", CASES)
+def test_gradients_are_those_of_xlas_attention(length, memory, causal, with_bias):
+    """Nothing depends on the output of queries that see no key, so their cotangent is zero."""
+    arrays, segments = _arrays(length, memory, with_bias)
+    arrays = [None if x is None else jnp.asarray(x, jnp.float32) for x in arrays]
+    segments = [jnp.asarray(x) for x in segments]
+    sees = segment_mask(*segments)
+    if causal:
+        sees &= np.tri(length, dtype=bool)
+    cotangent = np.random.default_rng(1).normal(size=arrays[0].shape) * sees.any(-1)[..., None]
+
+    def gradients(attend, **options):
+        attend = functools.partial(attend, num_heads=HEADS, causal=causal, **options)
+        _, pullback = jax.vjp(lambda *a: attend(*a, *segments), *arrays)
+        return pullback(jnp.asarray(cotangent, jnp.float32))
+
+    expected = gradients(dot_product_attention)
+    got = gradients(cudnn_attention, implementation="xla")
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert np.abs(b).max() > 0.1
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_a_query_that_sees_no_key_passes_no_gradient():
+    """Whatever its cotangent is: cuDNN would give NaN for one whose keys are all masked."""
+    (q, k, v, bias), segments = _arrays(8, 8, with_bias=True)
     segments = jnp.array([[1, 1, 2, 2, 2, 2, 0, 0]] * 3)
 
-    def total(bias):
+    def of_padding(q, k, bias):
         attend = functools.partial(cudnn_attention, num_heads=HEADS, causal=True)
-        y = attend(*map(jnp.asarray, (q, k, v)), bias, segments, segments, implementation="xla")
-        return (y * np.arange(8)[:, None]).sum()
+        return attend(q, k, v, bias, segments, segments, implementation="xla")[:, 6:].sum()
 
-    gradient = np.asarray(jax.grad(total)(jnp.asarray(bias)))
-    zero = bias.shape[1] // 2  # distances 0 to 3 are seen, by the longest example
-    assert np.abs(gradient[:, zero : zero + 4]).min() > 0
-    assert not gradient[:, :zero].any() and not gradient[:, zero + 4 :].any()
+    gradients = jax.grad(of_padding, argnums=(0, 1, 2))(*map(jnp.asarray, (q, k, bias)))
+    assert not any(np.any(g) for g in gradients)
 
 
 @pytest.fixture
 def gpu(monkeypatch):
     """The mesh's devices are taken for GPUs with a cuDNN that is new enough."""
-    monkeypatch.setattr(fused_attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(fused_attention, "device_kind", lambda: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91801)
 
 
@@ -93,11 +115,13 @@ CUDNN = {"gpu_attention": "cudnn", "activation_dtype": "bfloat16", "head_dim": 8
     "changes, dtype, lengths",
     [
         ({"gpu_attention": "xla"}, "bfloat16", (8, 8)),
-        ({}, "float32", (8, 8)),
+        ({"activation_dtype": "float32"}, "float32", (8, 8)),
         ({"head_dim": 12}, "bfloat16", (8, 8)),
         ({"head_dim": 256}, "bfloat16", (8, 8)),
         ({}, "bfloat16", (7, 8)),
         ({}, "bfloat16", (8, 7)),
+        ({}, "bfloat16", (8, 64)),
+        ({}, "bfloat16", (8, 320)),
     ],
 )
 def test_what_cudnn_does_not_know_is_left_to_xla(gpu, changes, dtype, lengths):

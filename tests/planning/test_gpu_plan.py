@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
+from switch_jax.errors import UserError
 from switch_jax.gpus import parse_cluster
 from switch_jax.model.flops import parameter_count
 from switch_jax.planning import gpu_plan
@@ -37,6 +38,12 @@ def test_what_the_plan_says_of_the_run(made):
     assert made.hbm_bytes == 10 * GIB
     np.testing.assert_allclose(made.least_seconds, made.model_flops / 8 / 989e12)
     assert made.as_json()["hbm_outputs_bytes"] == 1000
+
+
+def test_each_server_is_a_slice_that_only_data_crosses():
+    config = CONFIG.replace("mesh", data=1, expert=16)
+    with pytest.raises(UserError, match="mesh data = 1 does not divide over 2 slices"):
+        gpu_plan.make_gpu_plan(config, parse_cluster("h100-16"))
 
 
 @pytest.mark.parametrize(
