@@ -155,7 +155,7 @@ def load(
     """Loads a model onto this machine's devices.
 
         model = switch_jax.load("runs/tuned")
-        model.generate(["trivia question: ..."])
+        model.generate(["trivia_qa question: ..."])
         model.score(["..."], ["..."])
 
     Args:

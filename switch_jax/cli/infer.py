@@ -3,7 +3,7 @@
     switch_jax infer runs/tuned --task=my_task --output=predictions.jsonl
     switch_jax infer runs/tuned --input=questions.txt --output=answers.jsonl --num_beams=4
     switch_jax infer runs/tuned --input=pairs.jsonl --output=scores.jsonl --score
-    echo "trivia question: ..." | switch_jax infer runs/tuned --input=-
+    echo "trivia_qa question: ..." | switch_jax infer runs/tuned --input=-
 
 The input is JSON lines with "inputs" and, to be scored, "targets"; plain text with an input on each
 line; a TFRecord of examples with those features; or the examples of a task. The output is JSON

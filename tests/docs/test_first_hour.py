@@ -29,7 +29,7 @@ def test_every_command_of_the_first_hour_runs(tmp_path):
         command = ["bash", "-eu", "-c", block]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
         assert done.returncode == 0, f"{block}\n{done.stdout.decode()}\n{done.stderr.decode()}"
-    for run in ("first", "mine", "eight"):
+    for run in ("first", "own_text", "own_text_8"):
         assert (RunFolder(tmp_path / "runs" / run).checkpoints / "60").exists()
     assert b"prediction" in done.stdout  # the last command asks the model
     assert (tmp_path / "runs/report.html").stat().st_size > 10_000
