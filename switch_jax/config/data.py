@@ -21,8 +21,9 @@ class DataConfig:
       pack: put several short examples into one row.
       shuffle_train_examples: shuffle the training examples.
       random_seed: of the order, the mixing and the masked spans.
-      data_streams: number K of independent streams, each of which gives B / K rows of a batch. Up
-        to K hosts share the reading. The order of the data depends on K, so a run keeps its number.
+      data_streams: the number of independent streams, each of which gives an equal part of the rows
+        of a batch. Up to this many hosts share the reading. The order of the data depends on it, so
+        a run keeps its number.
       use_cached_tasks: read the caches that `switch_jax tasks cache` wrote instead of the sources.
       vocabulary: 't5', 'mt5', 'byte' or the path of a SentencePiece model, for all features; None
         keeps the vocabularies of the task.

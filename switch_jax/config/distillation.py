@@ -22,8 +22,9 @@ class DistillationConfig:
         in its encoder and its decoder; None: as in its own config.
       fraction_soft: f; 0: the teacher gives initial weights at most, and is not run.
       temperature: T.
-      initialize_from_teacher: a run that has no checkpoint of its own starts with the teacher's
-        weights wherever both models have the same one, but for those of experts.
+      initialize_from_teacher: a run that has no checkpoint of its own takes each parameter that
+        both models have with the same name, shape and meaning, except the experts'; see
+        `conversion.teacher_weights`.
     """
 
     teacher_dir: str | None = None

@@ -14,8 +14,9 @@ class MeshConfig:
       expert: ways in which the experts are split; the batch is split over these devices too.
       model: ways in which mlp_dim, the heads and the vocabulary are split.
       fully_sharded_weights: split the weights, their gradients and the optimiser's state over data
-        and expert too (experts' own over data); each layer's weights are gathered as it computes,
-        and again in its backward pass, which takes a remat_policy other than 'none'.
+        and expert too (experts' own over data). Each layer's weights are gathered when it computes,
+        and again in its backward pass. Needs a remat_policy other than 'none', which would save the
+        gathered weights of all layers.
     """
 
     data: int | None = None

@@ -32,15 +32,15 @@ class ModelConfig:
       num_experts: E of every Switch layer; 0 = dense.
       expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense
         model.
-      num_selected_experts: K, the experts of a token: 1 in a Switch Transformer, 2 in the MoE of
+      num_selected_experts: k, the experts of a token: 1 in a Switch Transformer, 2 in the MoE of
         Table 1. The gates of several are renormalised; see `moe.choices`.
-      second_expert_policy: in training 'all' choices take slots, or with 'random' the second one,
-        and those after it, with the probability min(1, gate / second_expert_threshold), as in Mesh
-        TensorFlow.
+      second_expert_policy: which choices after the first ask for a slot in training: 'all'; or
+        'random', each with the probability min(1, gate / second_expert_threshold), as in Mesh
+        TensorFlow. In evaluation all do.
       second_expert_threshold: of 'random'.
-      ntlb_rounds: with more than 1, a token that finds its expert full goes to its next most
-        probable expert, and so on, this number of experts in all (No-Token-Left-Behind, App. B;
-        Mesh TensorFlow has 4). In training and evaluation; cached decoding drops no token.
+      ntlb_rounds: how many experts a token may ask for, the most probable first, until one has a
+        free slot (No-Token-Left-Behind, App. B; Mesh TensorFlow has 4); 1 = only the first. In
+        training and evaluation; cached decoding drops no token.
       shared_expert_mlp_dim: F of a dense layer beside the experts of each Switch layer, which all
         tokens go through; None = there is none. Experts in attention have none.
       sparse_step: a layer in this many has experts: 2 = layers 1, 3, 5, ... counted from 0 ("expert
@@ -80,8 +80,10 @@ class ModelConfig:
         of it (1.3 times for T5-Base on TPU v5p), but takes several times longer to compile.
       remat_policy: which activations of a block are saved for the backward pass; the others are
         computed again. 'none' = nothing is computed again; 'minimal' = products with weight
-        matrices are saved; 'full' = only the block's input is saved. The results of all-to-alls
-        are always saved, so that nothing is exchanged twice.
+        matrices are saved, but not those of experts where a device has several; 'full' = only the
+        block's input is saved. With both, the tokens that go to the experts and come back, and the
+        results of the TPU's attention kernel, are saved too, so that no all-to-all and no kernel
+        runs twice.
       gpu_attention: on NVIDIA GPUs 'xla' writes the scores of attention to memory, in float32;
         'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. Elsewhere it
         changes nothing.

@@ -156,7 +156,11 @@ def route_gradient(
     *,
     interpret: bool = False,
 ) -> jax.Array:
-    """The gradient of the logits; see `switch_jax.moe.routing.assign`.
+    """The gradient of the logits of `switch_jax.moe.routing.assign`.
+
+    With p the softmax and i the chosen expert: d gate / d logit_j = gate ([j = i] - p_j),
+    d log_normalizer / d logit_j = p_j, and d p_e / d logit_j = p_e ([j = e] - p_j), which
+    `importance` sums over real tokens.
 
     Args:
       logits: [G, S, E] float32.

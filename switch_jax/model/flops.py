@@ -85,8 +85,8 @@ def _self_attention_and_feed_forward(
     Args:
       config: the model.
       stack: 'encoder' or 'decoder'.
-      slots: experts that a token counts for.
-      router: matrix parameters of a router.
+      slots: the experts, or expert slots, counted for each token.
+      router: parameters of one router; 0 leaves routers out.
     """
     dim, inner, hidden = (
         config.embed_dim,

@@ -54,13 +54,15 @@ def fused_kernel(
 def suits_cudnn(config: ModelConfig, length: int, num_keys: int) -> bool:
     """Whether cuDNN has this attention, with its gradients, on all GPUs since Ampere.
 
-    With 64 keys beyond a multiple of 128, H100s with some versions of cuDNN give NaN for queries
-    whose scores are all very low (NVIDIA/cudnn-frontend pull request 628).
+    As `jax.nn.dot_product_attention` checks: bfloat16, a head size of at most 128 and a multiple of
+    8, and even lengths, which the gradient of a bias needs. With 64 keys beyond a multiple of 128,
+    H100s with some versions of cuDNN give NaN for queries whose scores are all very low
+    (NVIDIA/cudnn-frontend pull request 628).
     """
-    has_gradients = length % 2 == 0 and num_keys % 2 == 0
-    known_head = config.head_dim % 8 == 0 and config.head_dim <= 128
-    short = config.activation_dtype == "bfloat16"
-    return has_gradients and known_head and short and num_keys % 128 != 64
+    is_bfloat16 = config.activation_dtype == "bfloat16"
+    is_head_size_known = config.head_dim % 8 == 0 and config.head_dim <= 128
+    are_lengths_even = length % 2 == 0 and num_keys % 2 == 0
+    return is_bfloat16 and is_head_size_known and are_lengths_even and num_keys % 128 != 64
 
 
 def on_mesh(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

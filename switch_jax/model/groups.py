@@ -25,7 +25,7 @@ class Groups(NamedTuple):
         No-Token-Left-Behind, where such a token goes to its next expert.
       warning: where more than 1 % of the tokens are dropped, or there is no slot for each choice, a
         line that says so and what to set; else None.
-      choices: K, experts of a token.
+      choices: k, the experts of a token.
     """
 
     tokens: int

@@ -54,7 +54,7 @@ class Layer(nnx.Module):
             self.feed_forward = DenseFeedForward(config, rngs)
         self.rate = config.dropout_rate
         self.decoder = decoder
-        self.num_layers = config.num_decoder_layers if decoder else config.num_encoder_layers
+        self.num_stack_layers = config.num_decoder_layers if decoder else config.num_encoder_layers
 
     def __call__(
         self,
@@ -115,7 +115,7 @@ class Layer(nnx.Module):
                     key=key,
                     dropout_key=keys.self_attention,
                     # Past those of feed-forward layers, so that its noise is not theirs.
-                    layer_index=self.num_layers + layer_index,
+                    layer_index=self.num_stack_layers + layer_index,
                 )
                 statistics.append(own)
             else:
@@ -157,14 +157,15 @@ class Layer(nnx.Module):
         position: jax.Array,
         memory_segments: jax.Array,
         *,
-        memory: KeysAndValues,
+        cross_cache: KeysAndValues,
         cache: KeysAndValues,
     ) -> tuple[jax.Array, KeysAndValues]:
         """One new token of each beam, in the decoder; see `Stack.step`."""
         y = self.self_attention_norm(x)
         y, new = self.self_attention.step(y, valid, *cache, bias, position)
         x = constrain_batch(x + y)
-        y = self.cross_attention.step_cross(self.cross_attention_norm(x), *memory, memory_segments)
+        y = self.cross_attention_norm(x)
+        y = self.cross_attention.step_cross(y, *cross_cache, memory_segments)
         x = constrain_batch(x + y)
         y = self.feed_forward.step(self.feed_forward_norm(x), valid)
         return constrain_batch(x + y), new
@@ -187,6 +188,7 @@ class Block(nnx.Module):
         """The same as `Layer`."""
         statistics: list[RouterStatistics] = []
         for i, layer in enumerate(self._layers()):
+            # Only the last layer has routers: the statistics of those before it are empty.
             x, statistics = layer(
                 x,
                 *args,
@@ -208,12 +210,12 @@ class Block(nnx.Module):
         return [layer.cross_attention.keys_and_values(memory) for layer in self._layers()]
 
     def step(
-        self, x: jax.Array, *args, memory: list[KeysAndValues], cache: list[KeysAndValues]
+        self, x: jax.Array, *args, cross_cache: list[KeysAndValues], cache: list[KeysAndValues]
     ) -> tuple[jax.Array, list[KeysAndValues]]:
-        """The same as `Layer.step`, with the memory and the cache of each layer."""
+        """The same as `Layer.step`, with the caches of each layer."""
         new = []
-        for layer, layer_memory, layer_cache in zip(self._layers(), memory, cache, strict=True):
-            x, keys_and_values = layer.step(x, *args, memory=layer_memory, cache=layer_cache)
+        for layer, of_memory, own in zip(self._layers(), cross_cache, cache, strict=True):
+            x, keys_and_values = layer.step(x, *args, cross_cache=of_memory, cache=own)
             new.append(keys_and_values)
         return x, new
 
@@ -338,7 +340,7 @@ class Stack(nnx.Module):
         position: jax.Array,
         memory_segments: jax.Array,
         *,
-        memory: list[KeysAndValues],
+        cross_cache: list[KeysAndValues],
         cache: list[KeysAndValues],
     ) -> tuple[jax.Array, list[KeysAndValues]]:
         """Runs the decoder on one new token of each beam.
@@ -349,7 +351,7 @@ class Stack(nnx.Module):
           bias: [H, 2 W] float32, from `RelativePositionBias` for length L.
           position: scalar int32, that of the new tokens.
           memory_segments: [B, M] int32.
-          memory: the result of `cross_keys_and_values`.
+          cross_cache: the result of `cross_keys_and_values`.
           cache: for each layer of a block the keys and values of the tokens before, each
             [blocks, B, beams, L, H * K].
 
@@ -360,13 +362,13 @@ class Stack(nnx.Module):
         graph, state = nnx.split(self.blocks)
 
         def body(x, scanned):
-            block_state, block_memory, block_cache = scanned
+            block_state, of_memory, own = scanned
             block = self._block(graph, block_state)
             return block.step(
-                x, valid, bias, position, memory_segments, memory=block_memory, cache=block_cache
+                x, valid, bias, position, memory_segments, cross_cache=of_memory, cache=own
             )
 
-        x, new = jax.lax.scan(body, constrain_batch(x), (state, memory, cache))
+        x, new = jax.lax.scan(body, constrain_batch(x), (state, cross_cache, cache))
         return self.final_norm(x), new
 
     def _block(self, graph: nnx.GraphDef, state: nnx.State) -> Any:

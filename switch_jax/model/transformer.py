@@ -34,7 +34,7 @@ class DecodingState(NamedTuple):
     Attributes:
       bias: [H, 2 W] float32, the decoder's relative position bias.
       segments: [B, M] int32, of the encoder's tokens.
-      memory: for each layer of a block, keys and values of the encoder's tokens, each
+      cross_cache: for each layer of a block, keys and values of the encoder's tokens, each
         [blocks, B, M, H * K].
       cache: for each layer of a block, keys and values of the decoder's tokens so far, each
         [blocks, B, beams, L, H * K].
@@ -42,7 +42,7 @@ class DecodingState(NamedTuple):
 
     bias: jax.Array
     segments: jax.Array
-    memory: list[KeysAndValues]
+    cross_cache: list[KeysAndValues]
     cache: list[KeysAndValues]
 
 
@@ -143,7 +143,7 @@ class Transformer(nnx.Module):
         return DecodingState(
             bias=self.decoder.relative_position_bias(length),
             segments=segments,
-            memory=keys_and_values,
+            cross_cache=keys_and_values,
             cache=[(empty, empty) for _ in keys_and_values],
         )
 
@@ -157,15 +157,15 @@ class Transformer(nnx.Module):
             sequence.
           valid: [B, beams] bool, False for a beam that has ended.
           position: scalar int32, the position of these tokens.
-          decoding: the result of `start` or of the step before.
+          decoding: the result of `init_decoding` or of the step before.
 
         Returns:
           Logits [B, beams, V] float32, and the state for the next step.
         """
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
-        bias, segments, memory, cache = decoding
+        bias, segments, cross_cache, cache = decoding
         x, new = self.decoder.step(
-            x, valid, bias, position, segments, memory=memory, cache=cache
+            x, valid, bias, position, segments, cross_cache=cross_cache, cache=cache
         )  # [B, beams, D], each [blocks, B, beams, H * K]
 
         def append(cache: jax.Array, new: jax.Array) -> jax.Array:

@@ -5,7 +5,8 @@ The letters for the axes, here and everywhere:
     B batch          L length           D d_model        F d_ff
     G routing groups S tokens per group E experts        C slots per expert and group (capacity)
     H heads          K head size        V vocabulary     N layers
-    M keys           k experts of a token: 1 in a Switch Transformer
+    M keys           W half the width of the position bias
+    k experts of a token: 1 in a Switch Transformer
 
 `switch_ffn` is the layer. A token passes through it like this:
 

@@ -8,10 +8,10 @@ from jax import lax
 def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
 
-    f_i is the fraction of a group's tokens that chose expert i, counted before any token is
-    dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups are
-    averaged in proportion to their real tokens, so that the loss of a batch is the token-weighted
-    mean of the losses of its parts, however it is split.
+    f_i is the fraction of a group's tokens whose first choice is expert i, counted before any token
+    is dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups
+    are averaged in proportion to their real tokens, so that the loss of a batch is the
+    token-weighted mean of the losses of its parts, however it is split.
 
     Args:
       importance: [G, E] float32, as in `Assignment`: P times the group's real tokens.
@@ -23,8 +23,10 @@ def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     load = lax.stop_gradient(load)
     real_tokens = load.sum(-1)  # [G]
     num_experts = load.shape[-1]
-    per_group = num_experts * jnp.sum(load * importance, -1) / jnp.maximum(real_tokens, 1.0)  # [G]
-    return per_group.sum() / jnp.maximum(real_tokens.sum(), 1.0)
+    # load * importance holds the group's real tokens twice. Divided by them once, this is the loss
+    # of each group times its real tokens.
+    weighted = num_experts * jnp.sum(load * importance, -1) / jnp.maximum(real_tokens, 1.0)  # [G]
+    return weighted.sum() / jnp.maximum(real_tokens.sum(), 1.0)
 
 
 def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) -> jax.Array:
@@ -37,7 +39,8 @@ def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Arra
     Args:
       loss: float32 scalar.
       router_bias: [E] float32.
-      excess: [E] float32, load of the expert minus the mean load, of all choices.
+      excess: [E] float32, this device's part of the fraction of the batch's choices that are the
+        expert, minus 1 / E.
     """
     by_bias = jnp.sum(router_bias * lax.stop_gradient(excess))
     return lax.stop_gradient(loss) + by_bias - lax.stop_gradient(by_bias)

@@ -37,7 +37,7 @@ def dispatch_indices(assignment: Assignment, batch_shape: tuple[int, int]) -> Di
     group = jnp.arange(groups, dtype=jnp.int32)[:, None]  # [G, 1]
     token = assignment.token_index  # [G, E, C]
     is_filled = token < len(expert_of_choice) * tokens  # [G, E, C]
-    if len(expert_of_choice) > 1:  # number k * S + s in a group is row (k * G + g) * S + s of all
+    if len(expert_of_choice) > 1:  # number c * S + s, of choice c, is row (c * G + g) * S + s
         token += token // tokens * ((groups - 1) * tokens)  # [G, E, C]
     token_of_slot = jnp.where(is_filled, token + group[..., None] * tokens, rows)  # [G, E, C]
 
@@ -54,10 +54,7 @@ def dispatch_indices(assignment: Assignment, batch_shape: tuple[int, int]) -> Di
 
 
 def _take_rows(array: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows of a matrix. An index past the last row gives the last row; there are no negative ones.
-
-    [M, D], [N] -> [N, D].
-    """
+    """Rows [n, D] of a matrix [rows, D] by index [n]; an index past the end gives the last row."""
     return array.at[index].get(mode="clip", wrap_negative_indices=False)
 
 

@@ -2,7 +2,8 @@
 
 With more experts than tokens, most slots of a capacity would be empty. Here each expert computes
 its own tokens, in blocks of a few rows, and only the blocks that hold tokens are computed. The
-shape letters are those of `switch_jax.moe`; T tokens, k experts for each.
+shape letters are those of `switch_jax.moe`; T tokens of all the devices that share out the experts,
+with k experts for each: k * T choices.
 """
 
 import functools
@@ -24,13 +25,13 @@ MAX_BLOCK_ROWS = 256  # more would not fill a TPU's matrix unit better
 
 
 class ExpertBlocks(NamedTuple):
-    """Tokens sorted by expert, and cut into blocks of rows, each of one expert.
+    """Choices sorted by expert, and cut into blocks of rows, each of one expert.
 
     Attributes:
-      order: [T] int32, the tokens, those of the first expert first; those of no expert last.
+      order: [k * T] int32, the choices, those of the first expert first; those of no expert last.
       first_block: [E + 1] int32, index of each expert's first block; at the end the number of
         blocks.
-      first_row: [E] int32, position in `order` of each expert's first token.
+      first_row: [E] int32, position in `order` of each expert's first choice.
     """
 
     order: jax.Array
@@ -38,34 +39,34 @@ class ExpertBlocks(NamedTuple):
     first_row: jax.Array
 
 
-def block_rows(tokens: int, num_experts: int) -> int:
+def block_rows(choices: int, num_experts: int) -> int:
     """The rows of a block: the tokens of an expert at balance, from 1 to 256.
 
-    So fewer than 2 T rows are computed in all. In an exported program T may be a symbol; there a
-    block has 8 rows, which each expert with tokens then computes at least.
+    So fewer than 2 k T rows are computed in all. In an exported program the number of choices may
+    be a symbol; there a block has 8 rows, which each expert with tokens then computes at least.
 
     Args:
-      tokens: T, of all devices that share out the experts.
+      choices: k * T, of all devices that share out the experts.
       num_experts: E, of all those devices.
     """
-    if export.is_symbolic_dim(tokens):
+    if export.is_symbolic_dim(choices):
         return SUBLANES
-    return min(MAX_BLOCK_ROWS, max(1, tokens // num_experts))
+    return min(MAX_BLOCK_ROWS, max(1, choices // num_experts))
 
 
 def cut_into_blocks(expert_index: jax.Array, num_experts: int, rows: int) -> ExpertBlocks:
-    """Sorts the tokens by expert and cuts them into blocks.
+    """Sorts the choices by expert and cuts them into blocks.
 
     Args:
-      expert_index: [T] int32, each token's expert; E or more for a token of no expert here.
+      expert_index: [k * T] int32, the expert of each choice; E or more for one that is not here.
       num_experts: E.
       rows: of a block; an expert's last block may have fewer tokens.
     """
-    is_chosen = expert_index[:, None] == jnp.arange(num_experts)  # [T, E]
+    is_chosen = expert_index[:, None] == jnp.arange(num_experts)  # [k * T, E]
     load = jnp.sum(is_chosen, axis=0, dtype=jnp.int32)  # [E]
     blocks = -(-load // rows)  # [E]
     return ExpertBlocks(
-        order=jnp.argsort(expert_index, stable=True).astype(jnp.int32),  # [T]
+        order=jnp.argsort(expert_index, stable=True).astype(jnp.int32),  # [k * T]
         first_block=jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(blocks)]),  # [E + 1]
         first_row=jnp.cumsum(load) - load,  # [E]
     )
@@ -143,10 +144,10 @@ def _dropless_ffn_local(
     choices, gates = choose_experts(x, weights, num_selected_experts)  # [B_local, k, L] each
     num_experts = weights.router.shape[-1]
     choices = jnp.where(valid[:, None], choices, num_experts)  # [B_local, k, L]
-    expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [k, T]
-    tokens = x.reshape(-1, x.shape[-1])  # [T, D]
+    expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [k, B_local * L]
+    tokens = x.reshape(-1, x.shape[-1])  # [B_local * L, D]
     if axis:  # each device has few tokens: all of them go to all devices
-        tokens = lax.all_gather(tokens, axis, tiled=True)  # [T, D], those of all
+        tokens = lax.all_gather(tokens, axis, tiled=True)  # [T, D]
         expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [k, T]
         experts_here = weights.num_experts
         first_expert = lax.axis_index(axis) * experts_here

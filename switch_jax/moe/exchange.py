@@ -31,7 +31,7 @@ def all_to_all(buffers: jax.Array) -> jax.Array:
       buffers: [expert shards, E_local, G_local * C, D].
     """
     devices, expert_shards = lax.axis_size(EXPERT), buffers.shape[0]
-    if devices == 1:
+    if devices == 1:  # named here too, so that the same arrays are saved on every mesh
         return checkpoint_name(buffers, EXCHANGED)
     shape = buffers.shape
     if shape[-2] % SUBLANES and shape[-1] % LANES == 0:

@@ -48,12 +48,12 @@ class SwitchConfig:
         softmax; 'input_dropout', the router's input has dropout in place of jitter.
       router_input_dropout_rate: of 'input_dropout'.
       num_selected_experts: k, the experts of a token.
-      second_expert_policy: of training, for the second choice and those after it: 'all' are kept,
-        or 'random', one is kept with the probability min(1, gate / `second_expert_threshold`), as
-        in Mesh TensorFlow.
+      second_expert_policy: which choices after the first ask for a slot in training: 'all'; or
+        'random', each with the probability min(1, gate / `second_expert_threshold`), as in Mesh
+        TensorFlow. In evaluation all do.
       second_expert_threshold: of 'random'.
-      ntlb_rounds: with more than 1, tokens that found their expert full go to their next choices,
-        so many in all (No-Token-Left-Behind, App. B).
+      ntlb_rounds: how many experts a token may ask for, one after another, until one has a free
+        slot (No-Token-Left-Behind, App. B); 1 = only the first.
       expert_dropout_rate: of dropout on the hidden activation in the experts (section 2.4).
     """
 
@@ -114,6 +114,7 @@ def switch_ffn(
     Raises:
       UserError: the experts or the groups do not divide over the mesh, or `group_size` does not
         fit the rows.
+      ValueError: B does not divide over data x expert devices (from `jax.shard_map`).
     """
     mesh = current_mesh()
     batch, length, _ = x.shape

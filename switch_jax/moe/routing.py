@@ -21,8 +21,8 @@ class Assignment(NamedTuple):
     """The routing of every group, and what the losses and statistics need from the router.
 
     Shapes are those of `assign`, with one expert a token. `assign_choices` gives `expert_index`,
-    `gate` and `position_in_expert` an axis of choices, [G, k, S]; choice k of token s then has the
-    number k * S + s. `by_choice` takes both forms.
+    `gate` and `position_in_expert` an axis of choices, [G, k, S]; choice c of token s, both counted
+    from 0, then has the number c * S + s. `by_choice` takes both forms.
 
     Attributes:
       expert_index: [G, S] int32, the chosen expert of each token (ties go to the lowest index).
@@ -31,8 +31,9 @@ class Assignment(NamedTuple):
         padding. With one expert it is the expert's probability, not renormalised (Eq. 2).
       position_in_expert: [G, S] int32, the slot that the token takes in its expert; C where it has
         none or is padding.
-      token_index: [G, E, C] int32, the token in each slot, or the number of its choice; S, or
-        k * S, where the slot is empty. The inverse of `expert_index` and `position_in_expert`.
+      token_index: [G, E, C] int32, the token in each slot, or the number of its choice; S where the
+        slot is empty, with an axis of choices k * S. The inverse of `expert_index` and
+        `position_in_expert`.
       log_normalizer: [G, S] float32, logsumexp of the logits.
       entropy: [G, S] float32, of the router's distribution, in nats.
       importance: [G, E] float32, the router's probabilities summed over real tokens.
@@ -52,7 +53,7 @@ class Assignment(NamedTuple):
 
 def by_choice(array: jax.Array) -> tuple[jax.Array, ...]:
     """[G, S] or [G, k, S] -> an array [G, S] for each choice."""
-    return (array,) if array.ndim == 2 else tuple(array[:, k] for k in range(array.shape[1]))
+    return (array,) if array.ndim == 2 else tuple(array[:, c] for c in range(array.shape[1]))
 
 
 def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> Assignment:
@@ -68,7 +69,8 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
       valid: [G, S] bool, False on padding; None where there is no padding.
 
     Returns:
-      An `Assignment`. `gate`, `log_normalizer` and `importance` are differentiable.
+      An `Assignment`. `gate`, `log_normalizer` and `importance` are differentiable; the gradient of
+      the other fields is 0.
     """
     if valid is None:
         valid = jnp.ones(router_logits.shape[:2], bool)  # [G, S]
@@ -79,7 +81,7 @@ def assign_choices(
     choices: jax.Array,
     router_logits: jax.Array,
     capacity: int,
-    valid: jax.Array | None = None,
+    valid: jax.Array,
     least_gate: jax.Array | None = None,
 ) -> Assignment:
     """Gives each token a slot in each of k given experts, while slots last.
@@ -95,17 +97,15 @@ def assign_choices(
       router_logits: [G, S, E] float32 or bfloat16, from which gates, losses and statistics are
         computed.
       capacity: C.
-      valid: [G, S] bool, False on padding; None where there is no padding.
+      valid: [G, S] bool, False on padding.
       least_gate: [G, k, S] float32; a choice takes a slot if its gate is above it. None = all do.
 
     Returns:
       An `Assignment` with an axis of choices; gates are those of `choice_gates`. Differentiable as
       that of `assign`.
     """
-    groups, _, tokens = choices.shape
+    groups = choices.shape[0]
     experts = router_logits.shape[-1]
-    if valid is None:
-        valid = jnp.ones((groups, tokens), bool)  # [G, S]
     # [G, S], [G, S, E], [G, S, E]
     log_normalizer, log_probs, router_probs = router_probabilities(router_logits)
     rounded = functools.partial(round_to, router_logits.dtype)
@@ -126,7 +126,7 @@ def assign_choices(
         position_in_expert=position,
         token_index=token_index,
         log_normalizer=log_normalizer,
-        entropy=rounded(-jnp.sum(router_probs * log_probs, axis=-1)),  # [G, S]
+        entropy=lax.stop_gradient(rounded(-jnp.sum(router_probs * log_probs, axis=-1))),  # [G, S]
         importance=rounded(jnp.sum(real_probs, axis=1)),  # [G, E]
         load=choice_load(choices[:, 0], experts, valid),  # [G, E]
     )
@@ -213,7 +213,7 @@ def _gradient(
     importance_grad,
     valid,
 ):
-    """The same as `route_gradient`."""
+    """The gradient of the logits, as `route_gradient` computes it."""
     router_probs = jnp.exp(router_logits - log_normalizer[..., None])  # [G, S, E]
     probs_grad = jnp.where(valid[..., None], importance_grad[:, None], 0.0)  # [G, S, E]
     mean = jnp.sum(router_probs * probs_grad, axis=-1)  # [G, S]

@@ -97,27 +97,28 @@ def adafactor(
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -_DECAY_RATE
         gradient = gradient.astype(jnp.float32)
         square = jnp.square(gradient)
+        # [...] are the stacked axes, [R, C] is a matrix of one layer and expert.
         if moment.full is None:
-            column = decay * moment.column + (1 - decay) * (square.mean(-2) + _EPSILON)
-            column_factor = jax.lax.rsqrt(column)[..., None, :]
+            column = decay * moment.column + (1 - decay) * (square.mean(-2) + _EPSILON)  # [..., C]
+            column_factor = jax.lax.rsqrt(column)[..., None, :]  # [..., 1, C]
             # The mean square of the update g / sqrt(row / mean(row) * column), computed from its
             # rows: computed from the update itself, the update would be written out once more.
-            weighted = jnp.mean(jnp.square(gradient * column_factor), axis=-1)
-            row = decay * moment.row + (1 - decay) * (square.mean(-1) + _EPSILON)
-            full, row_mean = None, row.mean(-1)
-            mean_square = row_mean * jnp.mean(weighted / row, axis=-1)
-            update = gradient * jax.lax.rsqrt(row)[..., None] * column_factor
-            factor = jnp.sqrt(row_mean)
+            weighted = jnp.mean(jnp.square(gradient * column_factor), axis=-1)  # [..., R]
+            row = decay * moment.row + (1 - decay) * (square.mean(-1) + _EPSILON)  # [..., R]
+            full, row_mean = None, row.mean(-1)  # [...]
+            mean_square = row_mean * jnp.mean(weighted / row, axis=-1)  # [...]
+            update = gradient * jax.lax.rsqrt(row)[..., None] * column_factor  # [..., R, C]
+            normalizer = jnp.sqrt(row_mean)  # [...]
         else:
             row, column = None, None
             full = decay * moment.full + (1 - decay) * (square + _EPSILON)
             update = gradient * jax.lax.rsqrt(full)
-            mean_square = jnp.mean(square / full, axis=own_axes)
-            factor = jnp.float32(1.0)
-        clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / _CLIPPING_THRESHOLD)
+            mean_square = jnp.mean(square / full, axis=own_axes)  # [...]
+            normalizer = jnp.float32(1.0)
+        clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / _CLIPPING_THRESHOLD)  # [...]
         size = float(math.prod(parameter.shape[num_stacked(names) :]))
-        scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), _MIN_SCALE)
-        factor = -learning_rate(count) * scale / clip * factor
+        scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), _MIN_SCALE)  # [...]
+        factor = -learning_rate(count) * scale / clip * normalizer  # [...]
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
         update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not
         new = Moment(row, column, full, moment.square_sum)

@@ -153,17 +153,12 @@ def device_kind() -> str:
     return jax.devices()[0].device_kind if device is None else device.device_kind
 
 
-def tpu_generation() -> int:
-    """The TPU generation of the mesh's devices: 5 for v5e and v5p; 0 if they are not TPUs."""
-    return pltpu.get_tpu_info().generation if platform() == "tpu" else 0
-
-
 def has_kernels() -> bool:
     """Whether the mesh's devices run the kernels of `switch_jax.kernels`: TPUs from v4 on.
 
     Up to v3, kernels cannot multiply bfloat16.
     """
-    return tpu_generation() >= 4
+    return platform() == "tpu" and pltpu.get_tpu_info().generation >= 4
 
 
 def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:

@@ -57,8 +57,8 @@ def judge(
     logs = jnp.log(jnp.maximum(values, 1e-30))
     finite = jnp.isfinite(values).all()
     medians, limits = _limits(guard.recent, config)
-    is_spike_of_loss, norm_above = values > limits
-    is_spike_of_norm_alone = finite & norm_above & ~is_spike_of_loss
+    is_spike_of_loss, is_spike_of_norm = values > limits
+    is_spike_of_norm_alone = finite & is_spike_of_norm & ~is_spike_of_loss
     patience = min(_NORM_PATIENCE, config.max_bad_steps - 1)
     has_outlasted_patience = is_spike_of_norm_alone & (guard.norm_above == patience)
     bad = ~finite | is_spike_of_loss | (is_spike_of_norm_alone & ~has_outlasted_patience)

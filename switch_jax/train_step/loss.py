@@ -30,12 +30,12 @@ def token_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Tok
       targets: [B, L] int32.
       weights: [B, L] float32, 1 on real tokens and 0 on padding.
     """
-    z = jax.nn.logsumexp(logits, axis=-1)
+    z = jax.nn.logsumexp(logits, axis=-1)  # [B, L]
     # A masked sum, not a look-up, because the vocabulary may be split over the mesh.
-    is_target = targets[..., None] == jnp.arange(logits.shape[-1])
-    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    is_target = targets[..., None] == jnp.arange(logits.shape[-1])  # [B, L, V]
+    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)  # [B, L]
     # logsumexp has computed the maximum; an argmax would be one more pass over [B, L, V].
-    correct = target_logit == logits.max(-1)
+    correct = target_logit == logits.max(-1)  # [B, L]
     return TokenSums(
         cross_entropy=jnp.sum((z - target_logit) * weights),
         z=jnp.sum(jnp.square(z) * weights),
@@ -49,8 +49,9 @@ def soft_cross_entropy(
 ) -> jax.Array:
     """Sum over the real target tokens of -sum_v softmax(t / T)_v log softmax(s / T)_v, nats.
 
-    As in Mesh TensorFlow's StudentTeacher, which multiplies it by T^2, so that its gradients are
-    about as large at every temperature (Hinton et al. 2015, section 2.1).
+    Without the factor T^2, by which the caller multiplies it, as Mesh TensorFlow's StudentTeacher
+    does: so its gradients are about as large at every temperature (Hinton et al. 2015, section
+    2.1).
 
     Args:
       logits: s, [B, L, V] float32.
@@ -58,7 +59,7 @@ def soft_cross_entropy(
       weights: [B, L] float32, 1 on real tokens and 0 on padding.
       temperature: T.
     """
-    logits = logits / temperature
-    teacher = jax.nn.softmax(teacher_logits / temperature)
-    expected_logit = jnp.sum(teacher * logits, axis=-1)
+    logits = logits / temperature  # [B, L, V]
+    teacher = jax.nn.softmax(teacher_logits / temperature)  # [B, L, V]
+    expected_logit = jnp.sum(teacher * logits, axis=-1)  # [B, L]
     return jnp.sum((jax.nn.logsumexp(logits, axis=-1) - expected_logit) * weights)

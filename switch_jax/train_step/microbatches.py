@@ -99,7 +99,9 @@ def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
     rows = math.lcm(*(rows_together(model, batch_size, lengths) for model in models))
 
     def split_array(x: jax.Array) -> jax.Array:
-        x = x.reshape(batch_size // (parts * rows), parts, rows, *x.shape[1:])
-        return jnp.swapaxes(x, 0, 1).reshape(parts, batch_size // parts, *x.shape[3:])
+        groups = batch_size // (parts * rows)
+        x = x.reshape(groups, parts, rows, *x.shape[1:])  # [groups, parts, rows, ...]
+        x = jnp.swapaxes(x, 0, 1)  # [parts, groups, rows, ...]
+        return x.reshape(parts, batch_size // parts, *x.shape[3:])  # [parts, B / parts, ...]
 
     return jax.tree.map(split_array, batch)

@@ -12,7 +12,7 @@ from switch_jax.partitioning.rules import is_axes
 _KINDS = {
     "expert": "experts",
     "router": "router",
-    "vocab": "embedding",
+    "vocab": "embedding",  # and the output projection of an untied model
     "mlp": "mlp",
     "relpos_buckets": "position_bias",
     "heads": "attention",

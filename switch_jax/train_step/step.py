@@ -19,8 +19,9 @@ from switch_jax.train_step.microbatches import Batch, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
 
-# A host without a batch passes padding and adds this to its signal. From this value on, every host
-# leaves its state unchanged.
+# Each device brings the code of the signal that its host got, from 0 to 2 (trainer.signals). A host
+# without a batch brings padding, and adds NO_STEP to its code. If the largest code is NO_STEP or
+# more, no host does the step: the state stays as it is.
 NO_STEP = 4
 
 

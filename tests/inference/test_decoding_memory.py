@@ -37,7 +37,7 @@ def test_bytes_of_keys_and_values(dtype):
         tokens = jnp.ones((BATCH, INPUTS), jnp.int32)
         memory = transformer.encode(tokens, tokens)
         decoding = transformer.init_decoding(memory, tokens, BEAMS, TOKENS)
-        return decoding.memory, decoding.cache
+        return decoding.cross_cache, decoding.cache
 
     arrays = jax.tree.leaves(jax.eval_shape(start))
     cached = sum(array.size * array.dtype.itemsize for array in arrays)
