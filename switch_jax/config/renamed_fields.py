@@ -48,6 +48,7 @@ _ADDED = (
     "shared_expert_mlp_dim",
     "load_balance",
     "expert_sublayers",
+    "gpu_attention",
 )
 
 
