@@ -144,7 +144,7 @@ def _planned(config: Config, hardware: Slice | GpuCluster, what: str) -> Plan | 
 
 
 def _searched(config: Config, hardware: Slice, number: int) -> list[Plan]:
-    """The plans of so many meshes, the best first."""
+    """The plans of the `number` most promising meshes, the fastest that fits first."""
     from switch_jax.planning import plan_text
     from switch_jax.planning.search import ranked, search
 

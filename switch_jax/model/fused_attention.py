@@ -68,17 +68,7 @@ def suits_cudnn(config: ModelConfig, length: int, num_keys: int) -> bool:
 def on_mesh(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """The kernel, run by each device for its own batch rows and heads."""
 
-    def attend(
-        q: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
-        bias: jax.Array | None,
-        query_segments: jax.Array,
-        key_segments: jax.Array,
-        *,
-        num_heads: int,
-        causal: bool,
-    ) -> jax.Array:
+    def attend(*arrays: jax.Array | None, num_heads: int, causal: bool) -> jax.Array:
         mesh = current_mesh()
         local = functools.partial(kernel, num_heads=num_heads // mesh.shape[MODEL], causal=causal)
         rows, heads = PartitionSpec(BATCH), PartitionSpec(MODEL)
@@ -89,7 +79,7 @@ def on_mesh(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
             in_specs=(both, both, both, heads, rows, rows),
             out_specs=both,
             check_vma=False,  # a kernel does not say over which axes its results vary
-        )(q, k, v, bias, query_segments, key_segments)
+        )(*arrays)
 
     return attend
 
@@ -126,7 +116,7 @@ def cudnn_attention(
     if bias is not None:
         bias = bias_by_pair(bias, length, k.shape[1])  # [H, L, M]
         bias = jnp.where(sees[:, None, :, None], bias, 0)  # [B, H, L, M]
-        bias = bias.astype(q.dtype)  # in float32 its gradients would be NaN (jax issue 32242)
+        bias = bias.astype(q.dtype)  # with one in float32 cuDNN gives NaN gradients
     y = jax.nn.dot_product_attention(
         q,
         k,
