@@ -80,7 +80,7 @@ def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> 
     from switch_jax.optim.optimizer import make_optimizer
     from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
     from switch_jax.train_step.lowering import compiler_options
-    from switch_jax.train_step.state import init_state
+    from switch_jax.train_step.state import init_state, state_of_step
     from switch_jax.train_step.step import make_train_step
 
     keep_freed_memory()  # as `switch_jax train` does
@@ -97,7 +97,10 @@ def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> 
     }
     config = our_config(sizes, experts, **changes)
     optimizer = make_optimizer(config)
-    state = jax.jit(lambda key: init_state(config, optimizer, key))(jax.random.key(0))
+    init = jax.jit(
+        lambda key: init_state(config, optimizer, key), compiler_options=compiler_options()
+    )
+    state = state_of_step(config, init(jax.random.key(0)), free=True)
     step = make_train_step(config, optimizer)
     step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
     step = step.lower(state, batch).compile()

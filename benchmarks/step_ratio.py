@@ -32,7 +32,7 @@ from switch_jax.partitioning.mesh import make_mesh  # noqa: E402
 from switch_jax.partitioning.placing import put_batch  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
 from switch_jax.train_step.lowering import abstract_signals, lower_train_step  # noqa: E402
-from switch_jax.train_step.state import abstract_state, init_state  # noqa: E402
+from switch_jax.train_step.state import abstract_state, init_state, state_of_step  # noqa: E402
 
 STEPS_A_TURN = 5
 
@@ -62,6 +62,7 @@ def turn_of(config: Config) -> Callable[[], float]:
         shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
         init = functools.partial(init_state, config, optimizer)
         state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
+        state = state_of_step(config, state, free=True)
         on_devices = put_batch(batch, mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
 

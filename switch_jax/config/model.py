@@ -77,7 +77,7 @@ class ModelConfig:
       activation_dtype: 'bfloat16' or 'float32', of activations; parameters are float32.
       scan_layers: compile one block, and run it in a loop over the blocks. False compiles each
         block by itself: the program is faster, since no activation is copied into a stack and out
-        of it (1.3 times for T5-Base on TPU v5p), but takes several times longer to compile.
+        of it (1.4 times for T5-Base on TPU v5p), but takes longer to compile.
       remat_policy: which activations of a block are saved for the backward pass; the others are
         computed again. 'none' = nothing is computed again; 'minimal' = products with weight
         matrices are saved, but not those of experts where a device has several; 'full' = only the

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.model.layers_apart import stack_layers
 from switch_jax.model.parameters import is_cast
 from switch_jax.model.transformer import Transformer
 
@@ -38,10 +39,10 @@ def logical_axes(config: ModelConfig) -> Parameters:
 
 
 def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
-    """The module with these parameters."""
+    """The module with these parameters, whose layers may be apart; see `layers_apart`."""
     graph, state = _abstract(config)
     state = jax.tree.map(lambda leaf: leaf, state)  # a copy
-    nnx.replace_by_pure_dict(state, parameters)
+    nnx.replace_by_pure_dict(state, stack_layers(parameters))
     return nnx.merge(graph, state)
 
 

@@ -16,7 +16,6 @@ import optax
 from switch_jax.optim import matrix_by_matrix
 from switch_jax.optim.apply import Optimizer, Updated, add, by_field
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
-from switch_jax.partitioning.rules import is_axes
 
 _DECAY_RATE = 0.8  # the moment's decay at update t (from 1) is 1 - t^-0.8
 _CLIPPING_THRESHOLD = 1.0  # largest RMS of an update, before it is scaled
@@ -136,8 +135,8 @@ def adafactor(
         def one(names: Names, gradient: Any, moment: Moment, parameter: Any) -> tuple:
             return update_one(names, gradient, moment, parameter, state.updates, skip)
 
-        trees = axes, gradients, state.moments, parameters
-        updates, moments = by_field(one, *trees, is_leaf=is_axes)
+        trees = gradients, state.moments, parameters
+        updates, moments = by_field(map_parameters(one, axes, *trees))
         return updates, AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
 
     def step(
@@ -158,8 +157,8 @@ def adafactor(
                 updated, new = one(names, gradient, moment, parameter)
             return *updated, new
 
-        trees = axes, gradients, state.moments, parameters
-        *updated, moments = by_field(one_or_each, *trees, is_leaf=is_axes)
+        trees = gradients, state.moments, parameters
+        *updated, moments = by_field(map_parameters(one_or_each, axes, *trees))
         return Updated(*updated), AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
 
     return Optimizer(init, update, step)

@@ -48,7 +48,7 @@ def with_step(transformation: optax.GradientTransformationExtraArgs) -> Optimize
         gradients: Any, state: Any, parameters: Any, skip: jax.Array | bool
     ) -> tuple[Updated, Any]:
         updates, state = transformation.update(gradients, state, parameters, skip=skip)
-        return Updated(*by_field(add, parameters, updates)), state
+        return Updated(*by_field(jax.tree.map(add, parameters, updates))), state
 
     return Optimizer(transformation.init, transformation.update, step)
 
@@ -68,8 +68,7 @@ def sum_of_squares(array: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(array.astype(jnp.float32)))
 
 
-def by_field(function: Callable[..., tuple], *trees: Any, is_leaf: Any = None) -> tuple:
-    """Maps over nested dicts a function that returns a tuple; one dict for each of its elements."""
-    mapped = jax.tree.map(function, *trees, is_leaf=is_leaf)
+def by_field(mapped: Any) -> tuple:
+    """A tree of tuples of the same length as one tree for each of their elements."""
     leaves, structure = jax.tree.flatten(mapped, is_leaf=lambda x: isinstance(x, tuple))
     return tuple(jax.tree.unflatten(structure, field) for field in zip(*leaves, strict=True))

@@ -178,8 +178,9 @@ def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
     """
 
     def clip(gradients: Any) -> Any:
-        pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(is_trained), strict=True)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g, trained in pairs if trained))
+        # None is no leaf.
+        counted = jax.tree.map(lambda trained, g: g if trained else None, is_trained, gradients)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(counted)))
         factor = jnp.minimum(1.0, limit / norm)
         return jax.tree.map(lambda g: g * factor, gradients)
 

@@ -40,5 +40,14 @@ def square_sum(names: Names, p: jax.Array) -> jax.Array:
 
 
 def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
-    """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names."""
-    return jax.tree.map(function, axes, *trees, is_leaf=is_axes)
+    """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names.
+
+    Where the layers of a stack are apart, in each tree a list, it is called for each layer.
+    """
+
+    def each(names: Names, *values: Any) -> Any:
+        if values and isinstance(values[0], list):
+            return [function(names, *layer) for layer in zip(*values, strict=True)]
+        return function(names, *values)
+
+    return jax.tree.map(each, axes, *trees, is_leaf=is_axes)

@@ -11,7 +11,7 @@ from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
-from switch_jax.train_step.state import TrainState, abstract_model
+from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
 from switch_jax.train_step.step import make_train_step
 
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
@@ -20,14 +20,16 @@ _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stages.Lowered:
     """The step with its optimiser, microbatches and rematerialisation, ready to be compiled.
 
-    It takes state, batch and signals, and returns the new state and the step's `Metrics`. Where the
-    config has a `teacher_model`, it takes its parameters, too, by the name `teacher`.
+    It takes a state as `state_of_step` makes it, batch and signals, and returns the new state and
+    the step's `Metrics`. Where the config has a `teacher_model`, it takes its parameters, too, by
+    the name `teacher`.
 
     Args:
       config: the run.
       mesh: of the config; it must be set with `jax.set_mesh` too.
       state: shapes and shardings, see `abstract_state`; its memory is given to the new state.
     """
+    state = state_of_step(config, state)
     shardings = jax.tree.map(lambda s: s.sharding, state)
     optimizer = make_optimizer(config)
     step = make_train_step(config, optimizer, shardings.parameters)

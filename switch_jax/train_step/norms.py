@@ -1,5 +1,7 @@
 """Norms by group of parameters; the logical axes of a parameter decide its group."""
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -33,17 +35,22 @@ class Norms(NamedTuple):
         """From the sum of squares of each gradient, parameter or update.
 
         Args:
-          squares: the parameters' nested dict with float32 scalars.
+          squares: the parameters' nested dict with a float32 scalar, or one for each layer.
           axes: the same with their logical axes.
         """
         sums: dict[str, Any] = {}
+        totals = jax.tree.map(lambda _, each: _total(each), axes, squares, is_leaf=is_axes)
         names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=is_axes)
-        for (path, own_axes), square in zip(names, jax.tree.leaves(squares), strict=True):
+        for (path, own_axes), square in zip(names, jax.tree.leaves(totals), strict=True):
             if is_router_bias(own_axes):
                 continue
             group = parameter_group(jax.tree_util.keystr(path[:1], simple=True), own_axes)
             sums[group] = sums.get(group, 0.0) + square
         return Norms(jnp.sqrt(sum(sums.values())), {k: jnp.sqrt(v) for k, v in sums.items()})
+
+
+def _total(squares: Any) -> jax.Array:
+    return functools.reduce(operator.add, jax.tree.leaves(squares))
 
 
 def parameter_group(part: str, axes: tuple[str, ...]) -> str:

@@ -8,9 +8,10 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.batch import empty_batch
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
+from switch_jax.model.layers_apart import stack_layers
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.run_folder import RecordKind
-from switch_jax.train_step.state import TrainState
+from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.train_step.step import NO_STEP, Metrics
 from switch_jax.trainer.bad_steps import BadSteps
 from switch_jax.trainer.device_batches import DeviceBatch
@@ -109,7 +110,7 @@ class TrainingLoop:
         if run.stops_early(self._config):
             instruments.progress.say(f"{run.best.in_words(config.best_metric)}: stopping early")
         self._checkpoints.wait()
-        return run.state
+        return stack_layers(run.state, free=True)
 
     def _dispatch(self) -> _Dispatched:
         """Gives the devices one more step."""
@@ -186,7 +187,7 @@ class TrainingLoop:
             if run.step in self._checkpoints.steps():
                 self._checkpoints.amend(run.step, run.notes())
             else:
-                self._checkpoints.save(run.step, run.state, run.notes(), None)
+                self._write_checkpoint(None)
         instruments.progress.back_to(run.step)
         instruments.progress.say(f"{bad}: back to step {run.step}, and on with new data")
 
@@ -213,7 +214,7 @@ class TrainingLoop:
             results: dict[str, dict[str, Any]] = dict(self._evaluation(run.state.parameters))
             alive("the targets")
             if self._infer_evaluation is not None:
-                generated = self._infer_evaluation(run.state.parameters, alive)
+                generated = self._infer_evaluation(stack_layers(run.state.parameters), alive)
                 for task, metrics in generated.items():
                     results[task]["generated"] = metrics
         return results
@@ -224,10 +225,18 @@ class TrainingLoop:
         if run.step == self._saved:
             return
         with self._instruments.goodput.spend("checkpoint"):
-            self._checkpoints.save(run.step, run.state, run.notes(), value)
+            self._write_checkpoint(value)
         self._saved = run.step
         self._instruments.watchdog.alive(f"checkpoint of step {run.step}")
         self._bad.saved()
+
+    def _write_checkpoint(self, value: float | None) -> None:
+        """Saves the state with stacks of layers, as all checkpoints have it."""
+        run = self.run
+        run.state = stack_layers(run.state, free=True)
+        self._checkpoints.save(run.step, run.state, run.notes(), value)
+        if not (self._signal or run.is_over(self._config)):  # another step follows
+            run.state = state_of_step(self._config, run.state, free=True)
 
     def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
         """Saves the last step after an error of the data.

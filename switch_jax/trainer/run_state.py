@@ -9,7 +9,7 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.position import Position
 from switch_jax.runtime.processes import gather
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
-from switch_jax.train_step.state import TrainState
+from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.evaluation import Best
 from switch_jax.trainer.prepare import Prepared
 from switch_jax.trainer.saved_run import FRESH, SavedRun, check_optimizer, check_streams_of_run
@@ -21,7 +21,8 @@ class RunState(SavedRun):
     """What a run continues from; a checkpoint holds all of it.
 
     Attributes:
-      state: parameters, optimiser and guard, on the devices.
+      state: parameters, optimiser and guard, on the devices, as a step takes them; see
+        `state_of_step`.
     """
 
     state: TrainState
@@ -52,10 +53,11 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
     )
     if restored is None:
         state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
-        return RunState(0, Position(0, {}), Best(), state)
+        return RunState(0, Position(0, {}), Best(), state_of_step(config, state, free=True))
     position = Position.from_json([restored.notes["position"]])
     check_streams_of_run(config, position, restored.step)
-    return RunState(restored.step, position, Best(**restored.notes["best"]), restored.state)
+    state = state_of_step(config, restored.state, free=True)
+    return RunState(restored.step, position, Best(**restored.notes["best"]), state)
 
 
 def _fresh_guard(prepared: Prepared) -> Guard:

@@ -11,12 +11,13 @@ from switch_jax.checkpointing import Checkpoints, RunLock
 from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
+from switch_jax.model.layers_apart import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
-from switch_jax.train_step.state import TrainState
+from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
@@ -78,7 +79,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
         if run.is_over(config):
             if is_first():
                 print(nothing_to_do(config, run.step, changes))
-            return run.state
+            return stack_layers(run.state, free=True)
         run_on_first(
             lambda: write_description(
                 folder,
@@ -108,20 +109,21 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
     evaluation = infer_evaluation = None
     with contextlib.ExitStack() as closing:
         with instruments.goodput.spend("compile"):
-            validation, parameters = prepared.validation_tasks, prepared.state.parameters
+            validation, abstract = prepared.validation_tasks, prepared.state
             if validation is not None:
                 sets = read_validation_sets(
                     validation, config.run.batch_size, config.run.eval_steps
                 )
+                parameters = state_of_step(config, abstract).parameters
                 evaluation = Evaluation(config, mesh, parameters, validation, sets)
                 if config.run.infer_eval:
-                    model = model_of_run(config, mesh, parameters)
+                    model = model_of_run(config, mesh, abstract.parameters)
                     infer_evaluation = InferEvaluation(model, validation)
             rows = rows_on_this_host(mesh, config.run.batch_size)
             batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
             prefetch = Prefetch(device_batches(batches, mesh))
             closing.callback(prefetch.close)
-            train_step: Any = lower_train_step(config, mesh, prepared.state).compile()
+            train_step: Any = lower_train_step(config, mesh, abstract).compile()
             if prepared.teacher is not None and config.teacher_model is not None:
                 train_step = functools.partial(train_step, teacher=prepared.teacher.load())
             barrier("compiled")

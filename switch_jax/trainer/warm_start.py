@@ -26,6 +26,7 @@ from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
 from switch_jax.trainer.teacher import Teacher
 
@@ -122,7 +123,8 @@ def initial_state(
     if teacher is not None and config.distillation.initialize_from_teacher:
         return _from_teacher(config, abstract, teacher, key)
     init = functools.partial(init_state, config, make_optimizer(config))
-    return jax.jit(init, out_shardings=_shardings(abstract))(key)
+    options = compiler_options()  # by default, drawing takes more memory than a step
+    return jax.jit(init, out_shardings=_shardings(abstract), compiler_options=options)(key)
 
 
 def _from_teacher(

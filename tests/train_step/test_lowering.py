@@ -31,6 +31,24 @@ def test_the_step_takes_what_training_gives_it_and_gives_back_its_state():
     assert donated and all(donated)
 
 
+@pytest.mark.parametrize(
+    ("scan_layers", "policy", "microbatches", "stacks"),
+    [(True, "none", 1, True), (False, "none", 1, False), (False, "full", 2, False)],
+)
+def test_on_a_cpu_no_stack_of_layers_is_made_where_they_are_not_scanned(
+    scan_layers, policy, microbatches, stacks
+):
+    """Neither of weights nor of gradients: each would be a copy of all layers."""
+    sizes = {"embed_dim": 24, "mlp_dim": 40, "num_encoder_layers": 6, "num_decoder_layers": 6}
+    model = tiny_model(group_size=8, scan_layers=scan_layers, remat_policy=policy, **sizes)
+    config = tiny_config(model, num_microbatches=microbatches)
+    mesh = make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        compiled = lower_train_step(config, mesh, abstract_state(config, mesh)).compile()
+    # Three blocks: [3, E, D, F] of the experts, [3, D, F] of the dense layers.
+    assert [shape in compiled.as_text() for shape in ("[3,4,24,40]", "[3,24,40]")] == [stacks] * 2
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_step_lowers_for_gpus(dtype):
     """With the exchanges of experts, products in the activations' dtype, and no kernel of TPUs."""

@@ -37,8 +37,8 @@ from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
 DATA = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, data_streams=2)
-MODEL = tiny_model(num_embeddings=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1,
-                   group_size=64, dropout_rate=0.1)  # fmt: skip
+MODEL = tiny_model(num_embeddings=1152, sparse_step=1, num_encoder_layers=2, num_decoder_layers=1,
+                   group_size=64, dropout_rate=0.1, scan_layers=False)  # fmt: skip
 
 
 def _train(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, guard=None, **changes):
