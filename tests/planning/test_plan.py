@@ -110,6 +110,24 @@ def test_the_floor_of_an_operation_is_the_longer_of_both_and_no_more_than_it_tak
     assert costs.floor_by_part == {"other": round(floor)}
 
 
+@pytest.mark.parametrize(
+    ("result", "estimate", "counted"),
+    [
+        ("bf16[12,16,512,768]{3,2,1,0}", 946720, round((12 * 16 * 512 * 768 * 2 + 2) / 1579.1)),
+        ("bf16[8,128]{1,0}", 2139, 2100),  # what the smallest operations take
+        ("bf16[8,128]{1,0}", 50, 50),
+    ],
+)
+def test_filling_an_array_takes_as_long_as_its_bytes(mesh, result, estimate, counted):
+    line = f"  %fill.1 = {result} broadcast(%zero), dimensions={{}}, "
+    line += f'backend_config={{"estimated_cycles":"{estimate}"}}'
+    zero = "  %zero = bf16[] constant(0)"
+    text = f"ENTRY %main () -> {result} {{\n{zero}\n{line}\n}}\n"
+    program = dataclasses.replace(PROGRAM, operations=operations(text))
+    costs = plan.costs_of(program, mesh, parse_slice("v5p:2x2x1"))
+    assert costs.estimated_cycles == pytest.approx(counted, rel=1e-4)
+
+
 def test_cycles_from_the_schedule_are_a_figure_of_their_own(costs):
     assert costs.scheduled_cycles == 4800 + 360
 
