@@ -10,10 +10,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
+from switch_jax.partitioning.mesh import batch_sharding, device_kind, platform, replicated
 from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
 from switch_jax.train_step.step import make_train_step
 
+_V5E = "TPU v5 lite"
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 
 
@@ -59,9 +60,12 @@ def compiler_options() -> dict[str, Any]:
         return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
     if platform() != "tpu":
         return {}
-    # All-to-alls run while other operations compute, where there are some that do not need their
-    # result: docs/performance.md says how much that saves.
-    options: dict[str, Any] = {"xla_tpu_enable_async_all_to_all": True}
+    options: dict[str, Any] = {}
+    if device_kind() != _V5E:
+        # All-to-alls run while other operations compute, where there are some that do not need
+        # their result: docs/performance.md says how much that saves. For a v5e the compiler refuses
+        # this where the expert axis is not all devices of one slice.
+        options["xla_tpu_enable_async_all_to_all"] = True
     if pltpu.get_tpu_info().vmem_capacity_bytes >= _MUCH_VMEM:
         # Tiles half as large again as by default: a Switch and a dense layer on v5p take 2 % fewer
         # estimated cycles. With still larger tiles there is less room to prefetch.

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from switch_jax.config import MeshConfig
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step import lowering
 from switch_jax.train_step.lowering import (
     abstract_batch,
     abstract_signals,
@@ -41,7 +44,7 @@ def test_on_a_cpu_no_stack_of_layers_is_made_where_they_are_not_scanned(
     """Neither of weights nor of gradients: each would be a copy of all layers."""
     sizes = {"embed_dim": 24, "mlp_dim": 40, "num_encoder_layers": 6, "num_decoder_layers": 6}
     model = tiny_model(group_size=8, scan_layers=scan_layers, remat_policy=policy, **sizes)
-    config = tiny_config(model, num_microbatches=microbatches)
+    config = tiny_config(model, mesh=MeshConfig(1, 1, 1), num_microbatches=microbatches)
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         compiled = lower_train_step(config, mesh, abstract_state(config, mesh)).compile()
@@ -83,6 +86,15 @@ def test_each_device_has_a_signal_of_its_own():
     signals = abstract_signals(make_mesh(MeshConfig(2, 2, 2)))
     assert (signals.shape, signals.dtype) == ((8,), np.int32)
     assert signals.sharding.shard_shape(signals.shape) == (1,)
+
+
+@pytest.mark.parametrize(("kind", "split"), [("TPU v5 lite", False), ("TPU v5", True)])
+def test_all_to_alls_are_split_where_the_compiler_can_do_that(monkeypatch, kind, split):
+    monkeypatch.setattr(lowering, "platform", lambda: "tpu")
+    monkeypatch.setattr(lowering, "device_kind", lambda: kind)
+    info = types.SimpleNamespace(vmem_capacity_bytes=128 * 2**20)
+    monkeypatch.setattr(lowering.pltpu, "get_tpu_info", lambda: info)
+    assert compiler_options().get("xla_tpu_enable_async_all_to_all", False) is split
 
 
 def test_cpus_get_no_options_of_tpus():
