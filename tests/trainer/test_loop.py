@@ -95,7 +95,7 @@ def test_what_a_run_leaves_behind(whole):
     # Every 2 steps, and before each checkpoint (3, 6): none is ahead of the metrics.
     assert [r["step"] for r in records] == [2, 3, 4, 6]
     router = records[-1]["router"]["encoder"]
-    assert (router["layers"], router["sublayers"]) == ([0], ["feed_forward"])
+    assert (router["layers"], router["sublayers"]) == ([0, 1], ["feed_forward"] * 2)
     np.testing.assert_allclose(np.sum(router["load"], 1), 1.0, rtol=1e-5)
     assert 0 <= router["dropped"][0] < 1 and 0 < router["entropy"][0] <= np.log(4)
     assert records[-1]["neg_log_perplexity"] == -records[-1]["cross_entropy"]
@@ -126,7 +126,7 @@ def test_what_the_status_of_a_run_says(whole):
         "finished", 6, 6, 6
     )  # fmt: skip
     last = _records(whole[0], "train")[-1]
-    assert (status.loss, status.spent, status.experts) == (last["loss"], last["spent"], 2 * 4)
+    assert (status.loss, status.spent, status.experts) == (last["loss"], last["spent"], 3 * 4)
     assert status.held_out == _records(whole[0], "eval")[-1]["neg_log_perplexity"]
     assert 0 <= status.checkpoint_age < 3600
 
@@ -219,7 +219,8 @@ def test_a_run_goes_on_with_another_window_of_the_guard(whole, tmp_path, capsys)
     _train(tmp_path, 3)
     resumed = _train(tmp_path, 6, guard=GuardConfig(spike_window=16))
     for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
-        np.testing.assert_array_equal(a, b)
+        # Another window makes another program, whose rounding may differ.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert int(resumed.guard.good) == 6 and resumed.guard.recent.shape == (2, 16)
     earlier = GuardConfig().spike_window
     changed = f"this start changes the run's config: SPIKE_WINDOW {earlier} -> 16\n"
