@@ -149,7 +149,12 @@ def test_a_student_starts_with_the_teachers_weights_on_any_mesh(teacher, tmp_pat
     drawn, _ = _start(_config(tmp_path, 2), (1, 1, 1))
     for stack in ("encoder", "decoder"):
         own, given, as_drawn = (p[stack]["blocks"]["layer_0"] for p in (start, theirs, drawn))
-        assert _bits(own.pop("feed_forward")) == _bits(as_drawn["feed_forward"])
+        # Drawn by two programs, whose rounding may differ.
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+            own.pop("feed_forward"),
+            as_drawn["feed_forward"],
+        )
         given = {name: part for name, part in given.items() if name != "feed_forward"}
         assert own.keys() == given.keys() and _bits(own) == _bits(given)
     for part in (start, theirs):
@@ -157,10 +162,10 @@ def test_a_student_starts_with_the_teachers_weights_on_any_mesh(teacher, tmp_pat
             del part[stack]["blocks"]
     assert _bits(start) == _bits(theirs)
     told = describe_start(_student(tmp_path, 2, config), found)
-    assert f"22 of 26 tensors are taken from {config.run.model_dir}/checkpoints/2" in told[0]
+    assert f"28 of 34 tensors are taken from {config.run.model_dir}/checkpoints/2" in told[0]
     assert told[2] == "drawn: " + ", ".join(
-        f"{stack}/layer_{{0}}/feed_forward/{name}"
-        for stack in ("decoder", "encoder")
+        f"{layers}/feed_forward/{name}"
+        for layers in ("decoder/layer_{0}", "encoder/layer_{0,1}")
         for name in ("wi_0", "wo")
     )
 
