@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-from importlib.metadata import version
 
 import pytest
 
@@ -16,9 +15,6 @@ os.environ["XLA_FLAGS"] = (
     # Unoptimised machine code: the tests compile much and compute little.
     + " --xla_backend_optimization_level=0"
 )
-if version("jaxlib").startswith("0.10."):  # jaxlib 0.12 does not know the flag
-    # An earlier way of generating code, which takes half as long to compile.
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # Runs that are stopped and started again compile the same programs again and again.
