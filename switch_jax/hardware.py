@@ -219,17 +219,22 @@ _TPU_KINDS = {
 }  # fmt: skip
 
 
+def tpu_generation(kind: str) -> Generation | None:
+    """The generation of a device, by its `device_kind`; None for one that is no known TPU."""
+    return GENERATIONS[_TPU_KINDS[kind]] if kind in _TPU_KINDS else None
+
+
 def device_peak_flops(kind: str) -> float | None:
     """bfloat16 FLOP a second of a device, by its `device_kind`; None for one that is not known."""
-    if kind in _TPU_KINDS:
-        generation = GENERATIONS[_TPU_KINDS[kind]]
+    if generation := tpu_generation(kind):
         return generation.peak_flops / generation.devices_per_chip
     return next((gpu.peak_flops for gpu in GPUS.values() if gpu.device_kind in kind), None)
 
 
 def devices_per_chip(kind: str) -> int:
     """How many devices of JAX's a chip is; 1 where the kind is not known."""
-    return GENERATIONS[_TPU_KINDS[kind]].devices_per_chip if kind in _TPU_KINDS else 1
+    generation = tpu_generation(kind)
+    return generation.devices_per_chip if generation else 1
 
 
 @dataclasses.dataclass(frozen=True)

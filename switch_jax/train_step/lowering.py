@@ -9,12 +9,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
+from switch_jax.hardware import tpu_generation
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, device_kind, platform, replicated
 from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
 from switch_jax.train_step.step import make_train_step
 
-_V5E = "TPU v5 lite"
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 
 
@@ -61,7 +61,8 @@ def compiler_options() -> dict[str, Any]:
     if platform() != "tpu":
         return {}
     options: dict[str, Any] = {}
-    if device_kind() != _V5E:
+    generation = tpu_generation(device_kind())
+    if generation is None or generation.name != "v5e":
         # All-to-alls run while other operations compute, where there are some that do not need
         # their result: docs/performance.md says how much that saves. For a v5e the compiler refuses
         # this where the expert axis is not all devices of one slice.

@@ -88,7 +88,9 @@ def test_each_device_has_a_signal_of_its_own():
     assert signals.sharding.shard_shape(signals.shape) == (1,)
 
 
-@pytest.mark.parametrize(("kind", "split"), [("TPU v5 lite", False), ("TPU v5", True)])
+@pytest.mark.parametrize(
+    ("kind", "split"), [("TPU v5 lite", False), ("TPU v5e", False), ("TPU v5", True)]
+)
 def test_all_to_alls_are_split_where_the_compiler_can_do_that(monkeypatch, kind, split):
     monkeypatch.setattr(lowering, "platform", lambda: "tpu")
     monkeypatch.setattr(lowering, "device_kind", lambda: kind)
