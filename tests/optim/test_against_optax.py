@@ -180,7 +180,9 @@ def test_a_skipped_step_changes_no_bit_whatever_its_gradients_are(optimizer):
 @pytest.mark.parametrize(
     ("optimizer", "trained"), [*((o, "expert") for o in OPTIMIZERS), ("muon", "non_expert")]
 )
-def test_what_is_not_trained_keeps_its_bits_and_has_no_state(optimizer, trained):
+def test_what_is_not_trained_keeps_its_bits_and_has_no_state(
+    optimizer, trained, code_as_by_default
+):
     some, state = _ours(optimizer, trained_parameters=trained)
     everything = _ours(optimizer, gradient_clip_norm=None)[0]
     names = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)

@@ -143,7 +143,9 @@ def _start(config, mesh):
     return jax.device_get(state.parameters), teacher
 
 
-def test_a_student_starts_with_the_teachers_weights_on_any_mesh(teacher, tmp_path):
+def test_a_student_starts_with_the_teachers_weights_on_any_mesh(
+    teacher, code_as_by_default, tmp_path
+):
     config, theirs = teacher[0], copy.deepcopy(teacher[1])
     start, found = _start(_student(tmp_path, 2, config), (2, 2, 2))
     drawn, _ = _start(_config(tmp_path, 2), (1, 1, 1))
