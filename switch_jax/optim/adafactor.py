@@ -16,6 +16,7 @@ import optax
 from switch_jax.optim import matrix_by_matrix
 from switch_jax.optim.apply import Optimizer, Updated, add, by_field
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
+from switch_jax.partitioning.mesh import platform
 
 _DECAY_RATE = 0.8  # the moment's decay at update t (from 1) is 1 - t^-0.8
 _CLIPPING_THRESHOLD = 1.0  # largest RMS of an update, before it is scaled
@@ -89,9 +90,10 @@ def adafactor(
         parameter: jax.Array,
         count: jax.Array,
         skip: jax.Array | bool,
-    ) -> tuple[jax.Array, Moment]:
+    ) -> tuple[jax.Array, Moment, jax.Array]:
+        """The update, the new moment, and the sum of the update's squares."""
         if moment.square_sum is None:  # not trained
-            return jnp.full_like(parameter, -0.0), moment
+            return jnp.full_like(parameter, -0.0), moment, jnp.float32(0)
         own_axes = tuple(range(num_stacked(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -_DECAY_RATE
         gradient = gradient.astype(jnp.float32)
@@ -102,7 +104,7 @@ def adafactor(
             column_factor = jax.lax.rsqrt(column)[..., None, :]  # [..., 1, C]
             # The mean square of the update g / sqrt(row / mean(row) * column), computed from its
             # rows: computed from the update itself, the update would be written out once more.
-            weighted = jnp.mean(jnp.square(gradient * column_factor), axis=-1)  # [..., R]
+            weighted = _row_means(square, 1 / column)  # [..., R]
             row = decay * moment.row + (1 - decay) * (square.mean(-1) + _EPSILON)  # [..., R]
             full, row_mean = None, row.mean(-1)  # [...]
             mean_square = row_mean * jnp.mean(weighted / row, axis=-1)  # [...]
@@ -117,12 +119,16 @@ def adafactor(
         clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / _CLIPPING_THRESHOLD)  # [...]
         size = float(math.prod(parameter.shape[num_stacked(names) :]))
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), _MIN_SCALE)  # [...]
-        factor = -learning_rate(count) * scale / clip * normalizer  # [...]
+        rate = -learning_rate(count) * scale / clip  # [...]
+        # Not from the update itself, which would be read once more.
+        update_square_sum = jnp.where(skip, 0.0, jnp.sum(mean_square * size * jnp.square(rate)))
+        factor = rate * normalizer  # [...]
         update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
         update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not
         new = Moment(row, column, full, moment.square_sum)
         kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
-        return update, kept._replace(square_sum=square_sum(names, parameter + update))
+        kept = kept._replace(square_sum=square_sum(names, parameter + update))
+        return update, kept, update_square_sum
 
     def update(
         gradients: Any,
@@ -133,7 +139,7 @@ def adafactor(
         **unused: Any,
     ) -> tuple[Any, AdafactorState]:
         def one(names: Names, gradient: Any, moment: Moment, parameter: Any) -> tuple:
-            return update_one(names, gradient, moment, parameter, state.updates, skip)
+            return update_one(names, gradient, moment, parameter, state.updates, skip)[:2]
 
         trees = gradients, state.moments, parameters
         updates, moments = by_field(map_parameters(one, axes, *trees))
@@ -145,8 +151,11 @@ def adafactor(
         def one(
             names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
         ) -> tuple[Updated, Moment]:
-            update, new = update_one(names, gradient, moment, parameter, state.updates, skip)
-            return add(parameter, update), new
+            update, new, update_square_sum = update_one(
+                names, gradient, moment, parameter, state.updates, skip
+            )
+            updated = add(parameter, update)
+            return updated._replace(update_square_sum=update_square_sum), new
 
         def one_or_each(
             names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
@@ -176,3 +185,10 @@ def moment_axes(axes: Any, moments: Any) -> Any:
         return Moment(names[:-1], (*names[:-2], names[-1]), None, stacked)
 
     return map_parameters(one, axes, moments)
+
+
+def _row_means(square: jax.Array, weights: jax.Array) -> jax.Array:
+    """Means over the rows of [..., R, C] squares, with weights [..., C]."""
+    if platform() == "cpu":  # a product reads the squares once, and writes nothing of their size
+        return jnp.einsum("...rc,...c->...r", square, weights) / square.shape[-1]
+    return jnp.mean(square * weights[..., None, :], axis=-1)
