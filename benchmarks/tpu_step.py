@@ -19,6 +19,7 @@ import sys
 # By name: what `switch_jax plan` gets. 128 v5p chips with 16 rows, 8192 input tokens, each:
 BASE = "--topology=v5p-256 --gin_file=models/{}.gin "
 SCANNED = " --gin.SCAN_LAYERS=True"
+SHARDED = " --gin.FULLY_SHARDED_WEIGHTS=True"
 RUN = "--gin_file=runs/pretrain.gin"
 FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
 T5 = BASE.format("t5_base") + "--mesh=128,1,1"
@@ -26,8 +27,11 @@ SWITCH = BASE.format("switch_base") + "--mesh=1,128,1"
 V4, V6E = ("v5p-256", "v4-256"), ("v5p-256", "v6e-128")
 STEPS = {
     "t5_base": T5,
+    "t5_base_sharded": T5 + SHARDED,
     "t5_base_scanned": T5 + SCANNED,
+    "t5_base_scanned_sharded": T5 + SCANNED + SHARDED,
     "switch_base": SWITCH,
+    "switch_base_sharded": SWITCH + SHARDED,
     "switch_base_factor_1": SWITCH + FACTOR + "1.0",
     "switch_base_factor_2": SWITCH + FACTOR + "2.0",
     "switch_base_scanned": SWITCH + SCANNED,
@@ -42,7 +46,9 @@ STEPS = {
     "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
     "--mesh=4,128,1 --gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=512" + SCANNED,
     "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
+    "t5_large_sharded": BASE.format("t5_large") + "--mesh=128,1,1" + SHARDED,
     "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
+    "switch_large_sharded": BASE.format("switch_large") + "--mesh=1,128,1" + SHARDED,
     "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1" + SCANNED,
     "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
     "--gin.BATCH_SIZE=1024",

@@ -15,8 +15,8 @@ class MeshConfig:
       model: ways in which mlp_dim, the heads and the vocabulary are split.
       fully_sharded_weights: split the weights, their gradients and the optimiser's state over data
         and expert too (experts' own over data). Each layer's weights are gathered when it computes,
-        and again in its backward pass. Needs a remat_policy other than 'none', which would save the
-        gathered weights of all layers.
+        in the activations' dtype. With a remat_policy other than 'none' they are gathered again in
+        its backward pass; with 'none' those of all layers are kept until then.
     """
 
     data: int | None = None

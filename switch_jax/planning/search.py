@@ -104,20 +104,17 @@ def changes(
     flags: list[str] = []
     if on_gpus and _cudnn_saves_memory(config):
         yield "--gin.GPU_ATTENTION=cudnn", config.replace("model", gpu_attention="cudnn")
+    if num_batch_shards > 1 and not config.mesh.fully_sharded_weights:
+        config = config.replace("mesh", fully_sharded_weights=True)
+        flags = ["--gin.FULLY_SHARDED_WEIGHTS=True"]
+        yield " ".join(flags), config
     if config.model.remat_policy != "full":
         config = config.replace("model", remat_policy="full")
-        flags = ["--gin.REMAT_POLICY=full"]
+        flags.append("--gin.REMAT_POLICY=full")
         yield " ".join(flags), config
     for factor in (2, 4, 8):
         more_flags, smaller = _more_microbatches(config, factor, num_batch_shards)
         yield " ".join([*flags, *more_flags]), smaller
-    if not config.mesh.fully_sharded_weights:
-        sharded = "--gin.FULLY_SHARDED_WEIGHTS=True"
-        yield " ".join([*flags, sharded]), config.replace("mesh", fully_sharded_weights=True)
-        yield (
-            " ".join([*flags, *more_flags, sharded]),
-            smaller.replace("mesh", fully_sharded_weights=True),
-        )
 
 
 def _cudnn_saves_memory(config: Config) -> bool:

@@ -148,9 +148,3 @@ def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:
     """
     check_batch(config, mesh_shape)
     check_streams(config.data, config.run.batch_size)
-    if config.mesh.fully_sharded_weights and config.model.remat_policy == "none":
-        raise UserError(
-            "with REMAT_POLICY = 'none' the gathered weights of all layers are saved for the "
-            "backward pass, so FULLY_SHARDED_WEIGHTS = True would save no memory; set REMAT_POLICY "
-            "to 'minimal' or 'full'"
-        )

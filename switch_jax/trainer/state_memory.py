@@ -33,8 +33,8 @@ def describe_memory(prepared: Prepared) -> list[str]:
         lines.append(
             f"warning: parameters, gradients and optimiser state alone take {memory_size(needed)}"
             f"{devices}, {problem}; take fewer experts (NUM_EXPERTS), a smaller model's file, more "
-            "devices (MESH_EXPERT), or FULLY_SHARDED_WEIGHTS = True with REMAT_POLICY = 'minimal'; "
-            "`switch_jax plan` says what fits a slice"
+            "devices (MESH_EXPERT), or FULLY_SHARDED_WEIGHTS = True; `switch_jax plan` says what "
+            "fits a slice"
         )
     elif with_logits > memory:
         lines.append(

@@ -75,7 +75,6 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
         ([DEMO, "--gin.MODEL_DIR=gs://my-bucket/run"], r"my-bucket/run': the bucket is not m"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
-        ([DEMO, "--gin.FULLY_SHARDED_WEIGHTS=True"], r"set REMAT_POLICY to 'minimal' or 'full'"),
         ([DEMO, "--gin.REMAT_POLICY=most"], r"'most' is not known; write one of none, minimal"),
         ([DEMO, "--gin.DATA_STREAMS=3"], r"batch size 256 .* over 3 streams of data; set DATA_STR"),
         ([DEMO, "--gin.BEST_METRIC=loss"], r"best_metric = 'loss': write neg_log_perplexity or"),

@@ -160,20 +160,27 @@ def test_without_a_valid_mesh_the_message_says_why():
 
 
 def test_changes_are_combined():
-    full = "--gin.REMAT_POLICY=full"
-    changes = list(search.changes(CONFIG, num_batch_shards=1))
+    sharded = "--gin.FULLY_SHARDED_WEIGHTS=True"
+    full = f"{sharded} --gin.REMAT_POLICY=full"
+    config = CONFIG.replace("run", batch_size=32)  # rows for all microbatches
+    changes = list(search.changes(config, num_batch_shards=2))
     assert [flags for flags, _ in changes] == [
+        sharded,
         full,
         f"{full} --gin.NUM_MICROBATCHES=2",
         f"{full} --gin.NUM_MICROBATCHES=4",
         f"{full} --gin.NUM_MICROBATCHES=8",
-        f"{full} --gin.FULLY_SHARDED_WEIGHTS=True",
-        f"{full} --gin.NUM_MICROBATCHES=8 --gin.FULLY_SHARDED_WEIGHTS=True",
     ]
     for flags, config in changes:
-        assert config.model.remat_policy == "full"
+        assert (config.model.remat_policy == "full") == ("REMAT" in flags)
         assert f"MICROBATCHES={config.run.num_microbatches}" in flags or "MICRO" not in flags
-        assert config.mesh.fully_sharded_weights == ("SHARDED" in flags)
+        assert config.mesh.fully_sharded_weights
+
+
+def test_one_device_has_nothing_to_share_the_weights_with():
+    flags = [flags for flags, _ in search.changes(CONFIG, num_batch_shards=1)]
+    assert flags[0] == "--gin.REMAT_POLICY=full"
+    assert not any("SHARDED" in each for each in flags)
 
 
 def test_no_change_to_what_a_run_already_has():
@@ -202,7 +209,7 @@ def test_groups_of_all_rows_of_a_device_are_lowered_with_the_microbatches():
 def test_a_decoder_whose_groups_follow_the_encoder_s_gets_its_own_size():
     # Each of 4 devices has 8 rows: groups take 4 rows of 32 inputs, and 8 of 16 targets.
     config = CONFIG.replace("run", batch_size=32).replace("model", group_size=128)
-    flags, changed = list(search.changes(config, num_batch_shards=4))[1]
+    flags, changed = list(search.changes(config, num_batch_shards=4))[2]
     assert flags.endswith(
         "--gin.NUM_MICROBATCHES=2 --gin.GROUP_SIZE=128 --gin.DECODER_GROUP_SIZE=64"
     )
@@ -211,6 +218,7 @@ def test_a_decoder_whose_groups_follow_the_encoder_s_gets_its_own_size():
 
 def test_a_dense_model_has_no_groups_to_lower():
     dense = CONFIG.replace("model", num_experts=0, remat_policy="full", group_size=512)
+    dense = dense.replace("mesh", fully_sharded_weights=True)
     flags, changed = next(search.changes(dense, num_batch_shards=8))
     assert flags == "--gin.NUM_MICROBATCHES=2"
     assert changed.model == dense.model

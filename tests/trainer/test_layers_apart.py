@@ -16,9 +16,9 @@ DATA = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, data_streams=2)
 
 
 def _config(folder, steps, *, scan_layers=False) -> Config:
-    """A run with two blocks of layers in each stack, over the expert axis."""
+    """A run with two blocks of layers in the encoder, over the expert axis."""
     model = tiny_model(
-        num_embeddings=1152, group_size=32, num_encoder_layers=4, num_decoder_layers=4,
+        num_embeddings=1152, group_size=32, num_encoder_layers=4, num_decoder_layers=2,
         scan_layers=scan_layers,
     )  # fmt: skip
     run = RunConfig(

@@ -99,7 +99,6 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
         ("model", {"group_size": 256}, "GROUP_SIZE = 256 does not fit"),
         ("data", {"mixture_or_task_name": "tiny_copi"}, "tiny_copi"),
         ("data", {"split": "no_split"}, "no split 'no_split'"),
-        ("mesh", {"fully_sharded_weights": True}, "set REMAT_POLICY to 'minimal' or 'full'"),
         ("mesh", {"data": 8, "expert": 4}, "32"),
     ],
 )
