@@ -75,7 +75,7 @@ def _check_memory(held: int, hardware: Slice) -> None:
             f"parameters and optimiser state alone take {memory_size(needed)} of each chip of "
             f"{hardware.name}, which has {memory_size(limit)}: take a larger slice, or split them "
             "over more chips by MESH_EXPERT (of a model with experts), MESH_MODEL, or "
-            "FULLY_SHARDED_WEIGHTS = True with REMAT_POLICY = 'minimal'"
+            "FULLY_SHARDED_WEIGHTS = True"
         )
 
 

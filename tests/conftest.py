@@ -38,7 +38,10 @@ def drop_compiled_programs():
 
 @pytest.fixture
 def code_as_by_default(monkeypatch):
-    """Programs compiled as for users: then two that differ a little compute the same bits."""
+    """Programs compiled as for users: then two that differ a little compute the same bits.
+
+    Those that a module jits when it is imported are not.
+    """
     if not HAS_EARLIER_CODE:
         return
     import jax

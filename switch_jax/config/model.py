@@ -80,10 +80,10 @@ class ModelConfig:
         of it (1.4 times for T5-Base on TPU v5p), but takes longer to compile.
       remat_policy: which activations of a block are saved for the backward pass; the others are
         computed again. 'none' = nothing is computed again; 'minimal' = products with weight
-        matrices are saved, but not those of experts where a device has several; 'full' = only the
-        block's input is saved. With both, the tokens that go to the experts and come back, and the
-        results of the TPU's attention kernel, are saved too, so that no all-to-all and no kernel
-        runs twice.
+        matrices are saved, but not those of experts where a device has several (on a CPU: and each
+        has 64 rows or more); 'full' = only the block's input is saved. With both, the tokens that
+        go to the experts and come back, and the results of the TPU's attention kernel, are saved
+        too, so that no all-to-all and no kernel runs twice.
       gpu_attention: on NVIDIA GPUs 'xla' writes the scores of attention to memory, in float32;
         'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. Elsewhere it
         changes nothing.

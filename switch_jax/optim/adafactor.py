@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from switch_jax.optim import matrix_by_matrix
-from switch_jax.optim.apply import Optimizer, Updated, add, by_field
+from switch_jax.optim.apply import Optimizer, Updated, by_field, sum_of_squares
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
 from switch_jax.partitioning.mesh import platform
 
@@ -154,8 +154,8 @@ def adafactor(
             update, new, update_square_sum = update_one(
                 names, gradient, moment, parameter, state.updates, skip
             )
-            updated = add(parameter, update)
-            return updated._replace(update_square_sum=update_square_sum), new
+            parameter = (parameter + update).astype(parameter.dtype)
+            return Updated(parameter, sum_of_squares(parameter), update_square_sum), new
 
         def one_or_each(
             names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
@@ -189,6 +189,6 @@ def moment_axes(axes: Any, moments: Any) -> Any:
 
 def _row_means(square: jax.Array, weights: jax.Array) -> jax.Array:
     """Means over the rows of [..., R, C] squares, with weights [..., C]."""
-    if platform() == "cpu":  # a product reads the squares once, and writes nothing of their size
+    if platform() == "cpu":  # a product writes no weighted squares
         return jnp.einsum("...rc,...c->...r", square, weights) / square.shape[-1]
     return jnp.mean(square * weights[..., None, :], axis=-1)

@@ -16,7 +16,7 @@ class Updated(NamedTuple):
     Attributes:
       parameter: its new value.
       square_sum: the sum of squares of that, a float32 scalar.
-      update_square_sum: the same of what was added.
+      update_square_sum: the same of what was added, to rounding.
     """
 
     parameter: Any

@@ -91,7 +91,7 @@ def ranked(plans: Iterable[Plan]) -> list[Plan]:
 def changes(
     config: Config, num_batch_shards: int, *, on_gpus: bool = False
 ) -> Iterator[tuple[str, Config]]:
-    """Changes of a run that save memory, those that cost least speed first.
+    """Changes of a run that save memory, each with those before it; first what costs least speed.
 
     Args:
       config: the run.

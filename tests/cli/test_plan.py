@@ -246,14 +246,14 @@ def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned)
     captured = capsys.readouterr()
     assert re.search(r"memory of a chip +30.0 GiB of 16.0 GiB: OUT OF MEMORY", captured.out)
     # Each of 4 devices has 16 rows; so have groups of 114 targets, of which a microbatch has 4.
-    flags = "--gin.REMAT_POLICY=full --gin.NUM_MICROBATCHES=4"
+    flags = "--gin.FULLY_SHARDED_WEIGHTS=True --gin.REMAT_POLICY=full --gin.NUM_MICROBATCHES=4"
     flags += " --gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=456"
     assert f"nearest change that fits: {flags} (3.0 GiB a chip)" in captured.out
     assert (
-        "the step does not fit: 30.0 of 16.0 GiB a chip; trying 6 changes that save memory"
+        "the step does not fit: 30.0 of 16.0 GiB a chip; trying 5 changes that save memory"
         in captured.err
     )
-    assert captured.err.count("compiling the step with change ") == 3
+    assert captured.err.count("compiling the step with change ") == 4
     # Changes are tried on the mesh that was asked for.
     assert {(c.mesh.data, c.mesh.expert, c.mesh.model) for c in planned.made} == {(1, 4, 1)}
 
@@ -265,7 +265,8 @@ def test_out_of_memory_in_json(capsys, planned):
     assert result["fits"] is False
     assert result["hbm_bytes_per_chip"] == 30 * GIB
     assert result["step_seconds_model"] is None
-    assert result["nearest_change"] == "--gin.REMAT_POLICY=full (3.0 GiB a chip)"
+    flags = "--gin.FULLY_SHARDED_WEIGHTS=True --gin.REMAT_POLICY=full"
+    assert result["nearest_change"] == f"{flags} (3.0 GiB a chip)"
 
 
 def test_where_no_change_fits(capsys, planned):

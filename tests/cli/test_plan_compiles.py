@@ -101,7 +101,7 @@ def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
     arguments += ["--topology=v5e:2x2", "--mesh=4,1,1", "--json"]
     assert main(arguments) == 3
     flags, memory = json.loads(capsys.readouterr().out)["nearest_change"].split(" (")
-    assert flags.split()[0] == "--gin.REMAT_POLICY=full"
+    assert "--gin.REMAT_POLICY=full" in flags.split()
     assert main([*arguments, *flags.split()]) == 0
     bytes_needed = json.loads(capsys.readouterr().out)["hbm_bytes_per_chip"]
     assert memory == f"{bytes_needed / GIB:.1f} GiB a chip)"

@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from switch_jax.optim import adafactor as module
 from switch_jax.optim.adafactor import adafactor, moment_axes
 
 
@@ -96,3 +98,27 @@ def test_what_is_not_trained_keeps_its_bits_and_the_rest_is_updated_as_if_alone(
     assert (everything["wi"] != parameters["wi"]).any()
     np.testing.assert_array_equal(updated["scale"], everything["scale"])
     np.testing.assert_array_equal(state.moments["scale"].full, whole_state.moments["scale"].full)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_an_update_and_its_norm_are_those_written_out_on_every_platform(monkeypatch, platform):
+    """The first update of a stack of factored matrices, in NumPy's float64."""
+    monkeypatch.setattr(module, "platform", lambda: platform)
+    shape, rate = (2, 128, 130), 0.1
+    parameters, gradients = (_tree({"w": shape}, seed=i) for i in (0, 1))
+    gradients["w"] *= jnp.asarray([[[1e-3]], [[30.0]]])  # each matrix is clipped by itself
+    optimizer = adafactor(lambda _: rate, {"w": ("layers", "embed", "mlp")})
+    updated, _ = jax.jit(optimizer.step)(gradients, optimizer.init(parameters), parameters, False)
+
+    w, g = (np.asarray(tree["w"], np.float64) for tree in (parameters, gradients))
+    squares = g**2 + 1e-30  # the decay of the first update is 0
+    row, column = squares.mean(2, keepdims=True), squares.mean(1, keepdims=True)
+    update = g / np.sqrt(row / row.mean(1, keepdims=True) * column)
+
+    def rms(x):
+        return np.sqrt((x**2).mean((1, 2), keepdims=True))
+
+    update *= rate * np.maximum(rms(w), 1e-3) / np.maximum(1.0, rms(update))
+    np.testing.assert_allclose(updated.parameter["w"], w - update, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(updated.update_square_sum["w"], (update**2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(updated.square_sum["w"], ((w - update) ** 2).sum(), rtol=1e-5)

@@ -183,6 +183,7 @@ def test_a_skipped_step_changes_no_bit_whatever_its_gradients_are(optimizer):
 def test_what_is_not_trained_keeps_its_bits_and_has_no_state(
     optimizer, trained, code_as_by_default
 ):
+    _ours.cache_clear()  # of other tests, compiled otherwise
     some, state = _ours(optimizer, trained_parameters=trained)
     everything = _ours(optimizer, gradient_clip_norm=None)[0]
     names = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)

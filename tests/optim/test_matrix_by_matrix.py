@@ -100,6 +100,7 @@ def test_a_skipped_step_changes_no_bit(small_cache):
     for old, new in ((parameters, updated.parameter), (state, after)):
         for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert all(sum_ == 0 for sum_ in jax.tree.leaves(updated.update_square_sum))
 
 
 def test_with_experts_alone_trained_only_they_change(small_cache):

@@ -19,7 +19,7 @@ from switch_jax.train_step.state import abstract_state
 from switch_jax.train_step.step import make_train_step
 from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
-# An expert has 24 rows, so no other size is 24: shapes in a program tell what an array is.
+# D is not 24, the rows of an expert: the shapes in a program tell what an array is.
 N, E, D, F, WAYS = 3, 8, 28, 40, 4
 COLLECTIVES = "all-to-all|all-gather|all-reduce|reduce-scatter|collective-permute"
 
@@ -171,8 +171,10 @@ def test_rematerialisation_repeats_the_products_that_it_does_not_save(
 @pytest.mark.parametrize("policy", ["none", "minimal"])
 def test_fully_sharded_state_takes_its_share_of_the_memory(policy):
     """Matrices over all 8 devices; without, the experts' own over 4 and the others over none."""
-    state = _step(policy, fully_sharded=True).arguments
-    assert _step().arguments > 2 * state
+    program, whole = _step(policy, fully_sharded=True), _step(policy)
+    state = program.arguments
+    assert whole.arguments > 2 * state
+    assert whole.arguments + whole.temporaries > program.arguments + program.temporaries
     parameters = abstract_parameters(
         tiny_model(
             num_experts=E, embed_dim=D, mlp_dim=F, sparse_step=1,

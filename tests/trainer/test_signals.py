@@ -75,17 +75,19 @@ def _pipe_that_nobody_reads():
 
 def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, and some CI, ignore it
-    with StopSignals(MESH, lambda: None) as signals:
-        terminal, ours = pty.openpty()
-        with _in_place_of(1, ours):
-            os.close(terminal)
-            with pytest.raises(OSError, match="Input/output error"):
-                os.write(1, b"x")
-            _send(signal.SIGHUP)
-            os.write(1, b"x")  # to nobody
-        np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    signal.signal(signal.SIGHUP, before)
+    try:
+        with StopSignals(MESH, lambda: None) as signals:
+            terminal, ours = pty.openpty()
+            with _in_place_of(1, ours):
+                os.close(terminal)
+                with pytest.raises(OSError, match="Input/output error"):
+                    os.write(1, b"x")
+                _send(signal.SIGHUP)
+                os.write(1, b"x")  # to nobody
+            np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored():
