@@ -54,6 +54,8 @@ STEPS = {
     "--gin.BATCH_SIZE=1024",
     "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
     "--gin.REMAT_POLICY=minimal",
+    "switch_xxl_sharded": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4"
+    + SHARDED,
     "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192" + SCANNED,
     "switch_c_large_groups": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
