@@ -41,7 +41,8 @@ $(TRANSFORMERS): requirements-transformers.txt $(READY)
 	@PIP_RETRIES=1 $(BIN)/pip install -qq --disable-pip-version-check --no-deps --requirement $< \
 	  && touch $@ || echo "test: they cannot be installed here, so the tests that need them are skipped"
 
-# loadfile: the tests of a file share what it sets up, so they stay in one process.
+# loadfile: the tests of a file share what it sets up, so they stay in one process. Files keep the
+# order of tests/conftest.py.
 test: setup $(TRANSFORMERS)  ## lint, types and the fast tests
 	@PIP_RETRIES=1 $(MAKE) --silent $(SITE) \
 	  || echo "test: what builds the site cannot be installed here, so its test is skipped"
@@ -50,7 +51,7 @@ test: setup $(TRANSFORMERS)  ## lint, types and the fast tests
 	@echo "test: mypy"
 	@$(BIN)/mypy switch_jax tasks launch tools
 	@echo "test: pytest, all but the slow tests"
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: setup  ## the tests that take minutes
 	@echo "test-slow: pytest, the slow tests"

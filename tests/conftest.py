@@ -28,6 +28,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Whole runs come first: at the end no process waits for another's long file."""
+    items.sort(key=lambda item: "trainer" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def drop_compiled_programs():
     """After each file: JAX keeps all that it has compiled, which adds up to gigabytes."""
