@@ -185,9 +185,8 @@ def test_one_device_has_nothing_to_share_the_weights_with():
 
 def test_no_change_to_what_a_run_already_has():
     config = CONFIG.replace("model", remat_policy="full", decoder_group_size=16)
-    config = config.replace("run", num_microbatches=2)
+    config = config.replace("run", num_microbatches=2, batch_size=32)
     config = config.replace("mesh", fully_sharded_weights=True)
-    config = config.replace("run", batch_size=32)
     assert [flags for flags, _ in search.changes(config, num_batch_shards=2)] == [
         f"--gin.NUM_MICROBATCHES={n}" for n in (4, 8, 16)
     ]

@@ -216,10 +216,9 @@ def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
 
 
 def test_a_run_goes_on_with_another_window_of_the_guard(code_as_by_default, tmp_path, capsys):
-    model = dataclasses.replace(MODEL, num_experts=0, num_encoder_layers=1)
-    whole = _train(tmp_path / "whole", 6, model=model)
-    _train(tmp_path / "run", 3, model=model)
-    resumed = _train(tmp_path / "run", 6, model=model, guard=GuardConfig(spike_window=16))
+    whole = _train(tmp_path / "whole", 6)
+    _train(tmp_path / "run", 3)
+    resumed = _train(tmp_path / "run", 6, guard=GuardConfig(spike_window=16))
     for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[:3]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert int(resumed.guard.good) == 6 and resumed.guard.recent.shape == (2, 16)
