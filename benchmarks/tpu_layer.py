@@ -169,6 +169,7 @@ def row(topology: str, config: SwitchConfig) -> str:
                 f"{switch.estimated_cycles:,}",
                 f"{floor.estimated_cycles:,}",
                 f"{switch.estimated_cycles / floor.estimated_cycles:.2f}",
+                waiting(switch),
                 parts(switch),
             )
         )
@@ -178,7 +179,7 @@ def row(topology: str, config: SwitchConfig) -> str:
 
 def print_routing(topology: str, config: SwitchConfig) -> None:
     """A table with a row for each of ROUTING."""
-    print("| routing | cycles | ratio | parts |\n|---|---|---|---|")
+    print("| routing | cycles | ratio | ms of waiting | parts |\n|---|---|---|---|---|")
     first = None
     for label, options in ROUTING.items():
         routing = dataclasses.replace(config, jitter_noise=0.01, **options)
@@ -186,8 +187,15 @@ def print_routing(topology: str, config: SwitchConfig) -> None:
         first = first or costs
         ratio = costs.estimated_cycles / first.estimated_cycles
         print(
-            f"| {label} | {costs.estimated_cycles:,} | {ratio:.2f} | {parts(costs)} |", flush=True
+            f"| {label} | {costs.estimated_cycles:,} | {ratio:.2f} | {waiting(costs)} "
+            f"| {parts(costs)} |",
+            flush=True,
         )
+
+
+def waiting(costs: Costs) -> str:
+    """Milliseconds of waiting for exchanges, of those that exchanges take."""
+    return f"{costs.waiting_seconds * 1e3:.3f} of {costs.collective_seconds * 1e3:.3f}"
 
 
 def parts(costs: Costs) -> str:
@@ -218,7 +226,7 @@ def main() -> None:
         return
     print(
         "| slice | experts | tokens | slots | estimated cycles | with counted ones | floor | ratio "
-        "| parts |\n|---|---|---|---|---|---|---|---|---|"
+        "| ms of waiting | parts |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     for topology in CURVE if args.curve else [args.topology]:
         experts = args.experts or parse_slice(topology).devices

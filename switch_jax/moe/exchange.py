@@ -5,7 +5,11 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from switch_jax.kernels.tiles import LANES, SUBLANES
+from switch_jax.partitioning.collectives import has_async_all_to_all
 from switch_jax.partitioning.mesh import EXPERT
+
+# With fewer rows of an expert, reading its weights again takes more than a sixth of its products.
+MIN_ROWS_OF_CHUNK = 1024
 
 # Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
 EXCHANGED = "exchanged_tokens"
@@ -20,6 +24,27 @@ def num_expert_shards(num_experts: int) -> int:
     return min(num_experts, lax.axis_size(EXPERT))
 
 
+def num_chunks(expert_shards: int, rows: int) -> int:
+    """Into how many chunks the slots are cut, which are exchanged one after another: 1 or 2.
+
+    With two, the experts compute the first chunk while the second is on its way to them, and the
+    second while the first is on its way back; docs/performance.md has what that saves. For the
+    second chunk an expert's weights are read once more, and a gradient is added to theirs. With
+    few rows of an expert that takes longer.
+
+    Args:
+      expert_shards: see `num_expert_shards`.
+      rows: G_local * C, the slots of an expert on each device.
+    """
+    is_worth_it = (
+        expert_shards > 1
+        and has_async_all_to_all()
+        and rows % (2 * SUBLANES) == 0
+        and expert_shards * rows >= 2 * MIN_ROWS_OF_CHUNK
+    )
+    return 2 if is_worth_it else 1
+
+
 def all_to_all(buffers: jax.Array) -> jax.Array:
     """Swaps block i of axis 0 with the device that has shard i of the experts; its own inverse.
 
@@ -28,7 +53,7 @@ def all_to_all(buffers: jax.Array) -> jax.Array:
     are exchanged as rows of 128 numbers, of which there are more.
 
     Args:
-      buffers: [expert shards, E_local, G_local * C, D].
+      buffers: [expert shards, E_local, rows, D].
     """
     devices, expert_shards = lax.axis_size(EXPERT), buffers.shape[0]
     if devices == 1:  # named here too, so that the same arrays are saved on every mesh

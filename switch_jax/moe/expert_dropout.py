@@ -12,7 +12,7 @@ from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL
 
 def expert_dropout(
     rate: float,
-    key: jax.Array | None,
+    key: jax.Array,
     layer_index: jax.Array,
     *,
     expert_shards: int,
@@ -25,8 +25,8 @@ def expert_dropout(
     of F. So it is the same on every mesh.
 
     Args:
-      rate: in [0, 1), the probability that an element is zeroed; the others are scaled.
-      key: None = no dropout.
+      rate: in (0, 1), the probability that an element is zeroed; the others are scaled.
+      key: of the step.
       layer_index: integer scalar; layers have different masks.
       expert_shards: the number of devices that the rows came from.
       groups: G_local, the groups of one device.
@@ -35,8 +35,6 @@ def expert_dropout(
     Returns:
       A function of hidden activations [E_local, expert_shards * G_local * C, F_local].
     """
-    if key is None or rate == 0:
-        return lambda hidden: hidden
     # Complemented, since the model itself folds in the layer indices as they are.
     layer_key = jax.random.fold_in(key, ~layer_index)
 

@@ -16,17 +16,18 @@ def expert_mlp(
     buffers: jax.Array,
     weights: SwitchWeights,
     activation: Callable[..., jax.Array],
-    dropout: Callable[[jax.Array], jax.Array],
+    dropout: Callable[[jax.Array], jax.Array] | None,
 ) -> jax.Array:
     """E_i(x): each row through the two layers of its expert, within `jax.shard_map`.
 
     Args:
-      buffers: [expert shards, E_local, G_local * C, D]: shard i came from the i-th of the devices
-        that share out the experts.
+      buffers: [expert shards, E_local, rows, D]: shard i came from the i-th of the devices that
+        share out the experts. The rows are the G_local * C slots of a group of experts, or a chunk
+        of them.
       weights: this device's: [E_local, D, F_local] and [E_local, F_local, D]; with fewer experts
         than devices on the expert axis, those of all experts.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
-      dropout: of the hidden activation [E_local, expert shards * G_local * C, F_local].
+      dropout: of the hidden activation [E_local, expert shards * rows, F_local]; None = none.
 
     Returns:
       The shape of `buffers`, or rows as wide as `wo` gives them.
@@ -43,7 +44,9 @@ def expert_mlp(
     x = mark_varying(buffers, (MODEL,))
     x = jnp.swapaxes(x, 0, 1).reshape(experts, shards * rows, dim)  # [E_local, shards * rows, D]
     hidden = activation(*[_matmul(x, w) for w in wi])  # [E_local, shards * rows, F_local]
-    y = _matmul(dropout(hidden), wo)  # [E_local, shards * rows, D], the part of this device's F
+    if dropout is not None:
+        hidden = dropout(hidden)  # [E_local, shards * rows, F_local]
+    y = _matmul(hidden, wo)  # [E_local, shards * rows, D], the part of this device's F
     y = psum(y, (MODEL,))  # [E_local, shards * rows, D]
     y = y.reshape(experts, shards, rows, y.shape[-1])  # [E_local, shards, rows, D]
     return jnp.swapaxes(y, 0, 1)  # [shards, E_local, rows, D]

@@ -9,9 +9,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
-from switch_jax.hardware import tpu_generation
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import batch_sharding, device_kind, platform, replicated
+from switch_jax.partitioning.collectives import has_async_all_to_all
+from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
 from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
 from switch_jax.train_step.step import make_train_step
 
@@ -61,11 +61,9 @@ def compiler_options() -> dict[str, Any]:
     if platform() != "tpu":
         return {}
     options: dict[str, Any] = {}
-    generation = tpu_generation(device_kind())
-    if generation is None or generation.name != "v5e":
+    if has_async_all_to_all():
         # All-to-alls run while other operations compute, where there are some that do not need
-        # their result: docs/performance.md says how much that saves. For a v5e the compiler refuses
-        # this where the expert axis is not all devices of one slice.
+        # their result: docs/performance.md says how much that saves.
         options["xla_tpu_enable_async_all_to_all"] = True
     if pltpu.get_tpu_info().vmem_capacity_bytes >= _MUCH_VMEM:
         # Tiles half as large again as by default: a Switch and a dense layer on v5p take 2 % fewer

@@ -5,7 +5,7 @@ import pytest
 
 from switch_jax.config import MeshConfig
 from switch_jax.config.model import ROUTER_POLICIES
-from switch_jax.moe import SwitchConfig, SwitchWeights, expert_capacity, switch_ffn
+from switch_jax.moe import SwitchConfig, SwitchWeights, expert_capacity, layer, switch_ffn
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
 
@@ -82,6 +82,30 @@ def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size, policy):
     gradient = jax.value_and_grad(loss, argnums=(0, 1))
     expected = _on_mesh((1, 1, 1), gradient, x, p)
     got = _on_mesh(mesh, gradient, x, p)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(("mesh", "chosen"), [((1, 8, 1), 1), ((1, 4, 2), 1), ((2, 4, 1), 2)])
+def test_two_chunks_of_slots_give_what_one_gives(mesh, chosen, monkeypatch):
+    x, valid, p = _inputs()
+    config = _config(jitter_noise=0.1, num_selected_experts=chosen, expert_capacity_multiple=2)
+    exchanges = []
+
+    def loss(x, p):
+        y, s = switch_ffn(x, valid, p, config, jax.nn.relu, jax.random.key(0))
+        return jnp.sum(y**3) + s.load_balance_loss
+
+    def chunks(expert_shards, rows):
+        exchanges.append((expert_shards, rows))
+        return 2
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1))
+    expected = _on_mesh((1, 1, 1), gradient, x, p)
+    monkeypatch.setattr(layer, "num_chunks", chunks)
+    got = _on_mesh(mesh, gradient, x, p)
+    slots = expert_capacity(L, E, 1.25, multiple=2)
+    assert exchanges[0] == (mesh[1], B // (mesh[0] * mesh[1]) * slots)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 

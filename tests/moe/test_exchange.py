@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from switch_jax.config import MeshConfig
+from switch_jax.moe import SwitchConfig, SwitchWeights, exchange, switch_ffn
+from switch_jax.partitioning.mesh import make_mesh
+
+
+@pytest.mark.parametrize(
+    ("expert_shards", "rows", "has_async", "chunks"),
+    [
+        (128, 80, True, 2),
+        (128, 80, False, 1),  # nothing would be computed meanwhile
+        (1, 10_240, True, 1),  # nothing is exchanged
+        (128, 18, True, 1),  # 9 rows are not whole tiles of 8
+        (8, 256, True, 2),  # 1024 rows of each expert in a chunk
+        (8, 240, True, 1),
+        (2048, 5, True, 1),
+    ],
+)
+def test_slots_are_cut_where_that_hides_an_exchange(
+    expert_shards, rows, has_async, chunks, monkeypatch
+):
+    monkeypatch.setattr(exchange, "has_async_all_to_all", lambda: has_async)
+    assert exchange.num_chunks(expert_shards, rows) == chunks
+
+
+@pytest.mark.parametrize(("dropout", "number"), [(0.0, 4), (0.5, 2)])
+def test_a_layer_exchanges_each_chunk_by_itself(dropout, number, monkeypatch):
+    """Not with expert dropout, which is drawn for all slots at once."""
+    monkeypatch.setattr(exchange, "has_async_all_to_all", lambda: True)
+    monkeypatch.setattr(exchange, "MIN_ROWS_OF_CHUNK", 1)
+    weights = SwitchWeights(jnp.ones((8, 4)), (jnp.ones((4, 8, 8)),), jnp.ones((4, 8, 8)))
+    config = SwitchConfig(4, 64, 1.0, expert_dropout_rate=dropout)
+
+    def layer(x, key):
+        return switch_ffn(x, jnp.ones(x.shape[:2], bool), weights, config, jax.nn.relu, key)[0]
+
+    with jax.set_mesh(make_mesh(MeshConfig(1, 4, 1))):
+        x = jax.ShapeDtypeStruct((4, 64, 8), jnp.float32)
+        text = jax.jit(layer).lower(x, jax.random.key(0)).as_text()
+    assert text.count("stablehlo.all_to_all") == number
