@@ -1,5 +1,6 @@
 """Decoding and scoring of any number of examples, batch by batch, on any mesh."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from switch_jax.inference.decoding import make_decode, make_score
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
+from switch_jax.train_step.lowering import compiler_options
 
 
 class Prediction(NamedTuple):
@@ -42,9 +44,13 @@ class Predictor:
         config, model = trained.config, trained.config.model
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
         self._mesh, self._eos_id = trained.mesh, trained.decoding.eos_id
-        on_all_hosts = replicated(trained.mesh)  # since every host reads the results
-        self._decode = jax.jit(make_decode(model, trained.decoding), out_shardings=on_all_hosts)
-        self._score = jax.jit(make_score(model), out_shardings=on_all_hosts)
+        jit = functools.partial(
+            jax.jit,
+            out_shardings=replicated(trained.mesh),  # since every host reads the results
+            compiler_options=compiler_options(),
+        )
+        self._decode = jit(make_decode(model, trained.decoding))
+        self._score = jit(make_score(model))
 
     def predict(
         self, parameters: Any, examples: Iterable[Example], first_id: int = 0

@@ -18,9 +18,9 @@ class DispatchIndices(NamedTuple):
     the rows of one expert lie together for all groups, and the all-to-all moves whole blocks
     without a transposition.
 
-    The slots may be cut into chunks, which are exchanged one after another. Each has the same
-    number of an expert's G * C slots, and R slots of all experts; the order is then that of the
-    chunks, and within a chunk [E, R / E].
+    Each expert's G * C slots may be cut into equal chunks, which are exchanged one after another.
+    Chunk i has the i-th part of every expert's slots, R in all, in the order [E, R / E]; the chunks
+    follow each other.
 
     Attributes:
       token_of_slot: for each chunk, [R] int32, row in the flattened [k * B * L] tokens: with k > 1
@@ -58,9 +58,8 @@ def dispatch_indices(
     def slot_of_token(expert: jax.Array, slot: jax.Array) -> jax.Array:
         slot_of_expert = group * capacity + slot  # [G, S]
         chunk = slot_of_expert // slots_in_chunk  # [G, S]
-        slot_of_token = (
-            chunk * experts + expert
-        ) * slots_in_chunk + slot_of_expert % slots_in_chunk  # [G, S]
+        block = chunk * experts + expert  # [G, S]
+        slot_of_token = block * slots_in_chunk + slot_of_expert % slots_in_chunk  # [G, S]
         is_kept = slot < capacity  # [G, S]
         slot_of_token = jnp.where(is_kept, slot_of_token, experts * groups * capacity)  # [G, S]
         return slot_of_token.reshape(batch_shape)  # [B, L]

@@ -21,7 +21,7 @@ from switch_jax.moe.choices import choice_scores, top_choices
 from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices
 from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
-from switch_jax.moe.expert_mlp import expert_mlp
+from switch_jax.moe.expert_mlp import expert_mlp, experts_here
 from switch_jax.moe.expert_weights import SwitchWeights, cast, partition_specs
 from switch_jax.moe.no_token_left_behind import assign_in_rounds
 from switch_jax.moe.router import router_logits
@@ -161,18 +161,10 @@ def _switch_ffn_local(
         min_capacity=config.min_expert_capacity,
         multiple=config.expert_capacity_multiple,
     )
-    dropout = None
-    if key is not None and config.expert_dropout_rate > 0:
-        dropout = expert_dropout(
-            config.expert_dropout_rate,
-            key,
-            layer_index,
-            expert_shards=expert_shards,
-            groups=groups,
-            capacity=capacity,
-        )
-    # Dropout is drawn for all slots of an expert at once.
-    chunks = 1 if dropout else num_chunks(expert_shards, groups * capacity)
+    dropout_key = key if config.expert_dropout_rate > 0 else None
+    chunks = num_chunks(expert_shards, groups * capacity)
+    if dropout_key is not None:
+        chunks = 1  # dropout is drawn for all slots of an expert at once
 
     with jax.named_scope("router"):
         jitter, dropout_rate, bits = config.jitter_noise, config.input_dropout_rate, None
@@ -190,21 +182,32 @@ def _switch_ffn_local(
     with jax.named_scope("dispatch"):
         indices = dispatch_indices(assignment, batch_shape, chunks)
         # Block i of axis 0 is for the experts of the i-th device.
-        shape = (
-            *(expert_shards, config.num_experts // expert_shards),
-            *(groups * capacity // chunks, dim),
-        )
+        rows = groups * capacity // chunks
+        shape = expert_shards, config.num_experts // expert_shards, rows, dim
+        # After the exchange, block i of axis 0 is from the i-th device.
         buffers = [
-            all_to_all(slots.reshape(shape))  # block i of axis 0 is now from the i-th device
-            for slots in dispatch(x, indices)
+            all_to_all(slots.reshape(shape)) for slots in dispatch(x, indices)
         ]  # [expert_shards, E_local, G_local * C / chunks, D] each
 
     with jax.named_scope("experts"):
+        dropout = None
+        if dropout_key is not None:
+            dropout = expert_dropout(
+                config.expert_dropout_rate,
+                dropout_key,
+                layer_index,
+                expert_shards=expert_shards,
+                groups=groups,
+                capacity=capacity,
+            )
+        weights = experts_here(weights, expert_shards)
         buffers = [expert_mlp(chunk, weights, activation, dropout) for chunk in buffers]
 
     with jax.named_scope("dispatch"):
         buffers = [all_to_all(chunk) for chunk in buffers]
-        slots = tuple(chunk.reshape(-1, chunk.shape[-1]) for chunk in buffers)
+        slots = tuple(
+            chunk.reshape(-1, chunk.shape[-1]) for chunk in buffers
+        )  # [E * G_local * C / chunks, D] each
         gates = tuple(gate.reshape(batch_shape) for gate in by_choice(assignment.gate))
         y = combine(slots, gates, indices)  # [rows, row_length, D]
     return y.reshape(batch, length, y.shape[-1]), statistics

@@ -10,9 +10,6 @@ import jax
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from switch_jax.hardware import tpu_generation
-from switch_jax.partitioning.mesh import device_kind, platform
-
 
 def psum(x: jax.Array, axes: Iterable[str]) -> jax.Array:
     """The sum of x over the devices along the axes."""
@@ -23,17 +20,6 @@ def psum(x: jax.Array, axes: Iterable[str]) -> jax.Array:
 def axis_index(axis: str) -> jax.Array | int:
     """The position of this device along the axis."""
     return lax.axis_index(axis) if lax.axis_size(axis) > 1 else 0
-
-
-def has_async_all_to_all() -> bool:
-    """Whether the devices of the mesh compute while an all-to-all runs: TPUs, but not a v5e.
-
-    For a v5e the compiler refuses this where the expert axis is not all devices of one slice.
-    """
-    if platform() != "tpu":
-        return False
-    generation = tpu_generation(device_kind())
-    return generation is None or generation.name != "v5e"
 
 
 def mark_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:

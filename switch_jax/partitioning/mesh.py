@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
+from switch_jax.hardware import tpu_generation
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
@@ -159,6 +160,18 @@ def has_kernels() -> bool:
     Up to v3, kernels cannot multiply bfloat16.
     """
     return platform() == "tpu" and pltpu.get_tpu_info().generation >= 4
+
+
+def has_async_all_to_all() -> bool:
+    """Whether the mesh's devices can compute while an all-to-all runs: TPUs, but not a v5e.
+
+    For a v5e the compiler refuses this where the expert axis is not all devices of one slice.
+    Programs need the options of `train_step.lowering.compiler_options` for it.
+    """
+    if platform() != "tpu":
+        return False
+    generation = tpu_generation(device_kind())
+    return generation is None or generation.name != "v5e"
 
 
 def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:

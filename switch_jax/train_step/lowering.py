@@ -10,8 +10,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from switch_jax.config import Config
 from switch_jax.data.batch import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.collectives import has_async_all_to_all
-from switch_jax.partitioning.mesh import batch_sharding, platform, replicated
+from switch_jax.partitioning.mesh import (
+    batch_sharding,
+    has_async_all_to_all,
+    platform,
+    replicated,
+)
 from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
 from switch_jax.train_step.step import make_train_step
 

@@ -19,7 +19,7 @@ from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.loss import TokenSums
-from switch_jax.train_step.lowering import abstract_batch
+from switch_jax.train_step.lowering import abstract_batch, compiler_options
 from switch_jax.train_step.step import EvalSums, make_eval_step
 
 ALL = "all"
@@ -75,9 +75,8 @@ class Evaluation:
         # Every host reads the sums.
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
         step = make_eval_step(config.model, is_content, config.run.num_microbatches)
-        lowered = jax.jit(step, out_shardings=replicated(mesh)).lower(
-            parameters, abstract_batch(config, mesh)
-        )
+        jitted = jax.jit(step, out_shardings=replicated(mesh), compiler_options=compiler_options())
+        lowered = jitted.lower(parameters, abstract_batch(config, mesh))
         self._step = lowered.compile()
 
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import SwitchConfig, SwitchWeights, exchange, switch_ffn
+from switch_jax.moe import SwitchConfig, SwitchWeights, exchange, layer, switch_ffn
 from switch_jax.partitioning.mesh import make_mesh
 
 
@@ -26,6 +26,26 @@ def test_slots_are_cut_where_that_hides_an_exchange(
     assert exchange.num_chunks(expert_shards, rows) == chunks
 
 
+@pytest.mark.parametrize(("mesh", "experts"), [((2, 4, 1), 4), ((1, 8, 1), 4)])
+def test_the_gradients_of_both_chunks_are_summed_over_devices_at_once(mesh, experts, monkeypatch):
+    config = SwitchConfig(experts, 64, 1.0)
+
+    def all_reduces(chunks):
+        monkeypatch.setattr(layer, "num_chunks", lambda *_: chunks)
+
+        def loss(x, wi, wo):
+            weights = SwitchWeights(jnp.ones((8, experts)), (wi,), wo)
+            return switch_ffn(x, x[..., 0] > 0, weights, config, jax.nn.relu)[0].sum()
+
+        shapes = (8, 64, 8), (experts, 8, 16), (experts, 16, 8)
+        with jax.set_mesh(make_mesh(MeshConfig(*mesh))):
+            arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+            text = jax.jit(jax.grad(loss, argnums=(1, 2))).lower(*arguments).as_text()
+        return text.count("stablehlo.all_reduce")
+
+    assert all_reduces(2) == all_reduces(1) > 0
+
+
 @pytest.mark.parametrize(("dropout", "number"), [(0.0, 4), (0.5, 2)])
 def test_a_layer_exchanges_each_chunk_by_itself(dropout, number, monkeypatch):
     """Not with expert dropout, which is drawn for all slots at once."""
@@ -34,10 +54,10 @@ def test_a_layer_exchanges_each_chunk_by_itself(dropout, number, monkeypatch):
     weights = SwitchWeights(jnp.ones((8, 4)), (jnp.ones((4, 8, 8)),), jnp.ones((4, 8, 8)))
     config = SwitchConfig(4, 64, 1.0, expert_dropout_rate=dropout)
 
-    def layer(x, key):
+    def apply(x, key):
         return switch_ffn(x, jnp.ones(x.shape[:2], bool), weights, config, jax.nn.relu, key)[0]
 
     with jax.set_mesh(make_mesh(MeshConfig(1, 4, 1))):
         x = jax.ShapeDtypeStruct((4, 64, 8), jnp.float32)
-        text = jax.jit(layer).lower(x, jax.random.key(0)).as_text()
+        text = jax.jit(apply).lower(x, jax.random.key(0)).as_text()
     assert text.count("stablehlo.all_to_all") == number

@@ -86,10 +86,21 @@ def test_gradients_and_noise_are_the_same_on_every_mesh(mesh, size, policy):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
-@pytest.mark.parametrize(("mesh", "chosen"), [((1, 8, 1), 1), ((1, 4, 2), 1), ((2, 4, 1), 2)])
-def test_two_chunks_of_slots_give_what_one_gives(mesh, chosen, monkeypatch):
+@pytest.mark.parametrize(
+    ("mesh", "experts", "chosen", "size"),
+    [
+        *(((1, 8, 1), 8, 1, L), ((1, 4, 2), 8, 1, L), ((2, 4, 1), 8, 2, L)),
+        *(((2, 2, 1), 8, 1, 2 * L), ((2, 2, 1), 8, 1, L // 2)),  # two rows a group, and half of one
+        *(((1, 8, 1), 2, 1, L), ((1, 4, 2), 2, 1, L)),  # fewer experts than devices
+    ],
+)
+def test_two_chunks_of_slots_give_what_one_gives(mesh, experts, chosen, size, monkeypatch):
     x, valid, p = _inputs()
-    config = _config(jitter_noise=0.1, num_selected_experts=chosen, expert_capacity_multiple=2)
+    p = SwitchWeights(p.router[:, :experts], (p.wi[0][:experts],), p.wo[:experts])
+    config = _config(
+        num_experts=experts, jitter_noise=0.1, num_selected_experts=chosen, group_size=size,
+        capacity_factor=2.0,
+    )  # fmt: skip
     exchanges = []
 
     def loss(x, p):
@@ -104,8 +115,9 @@ def test_two_chunks_of_slots_give_what_one_gives(mesh, chosen, monkeypatch):
     expected = _on_mesh((1, 1, 1), gradient, x, p)
     monkeypatch.setattr(layer, "num_chunks", chunks)
     got = _on_mesh(mesh, gradient, x, p)
-    slots = expert_capacity(L, E, 1.25, multiple=2)
-    assert exchanges[0] == (mesh[1], B // (mesh[0] * mesh[1]) * slots)
+    slots = expert_capacity(size, experts, 2.0)
+    groups = B * L // size // (mesh[0] * mesh[1])
+    assert exchanges[0] == (min(mesh[1], experts), groups * slots)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 

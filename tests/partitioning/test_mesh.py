@@ -9,7 +9,7 @@ import pytest
 
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.mesh import has_async_all_to_all, make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,3 +107,16 @@ def test_more_virtual_cpus_than_a_process_can_make_are_refused(sizes):
 def test_sizes_that_no_mesh_has(size):
     with pytest.raises(UserError, match="expert = "):
         MeshConfig(expert=size)
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "expected"),
+    [
+        *(("tpu", "TPU v5 lite", False), ("tpu", "TPU v5e", False), ("tpu", "TPU v5", True)),
+        *(("tpu", "TPU of tomorrow", True), ("cpu", "cpu", False), ("gpu", "NVIDIA H100", False)),
+    ],
+)
+def test_tpus_but_v5e_compute_while_an_all_to_all_runs(platform, kind, expected, monkeypatch):
+    monkeypatch.setattr("switch_jax.partitioning.mesh.platform", lambda: platform)
+    monkeypatch.setattr("switch_jax.partitioning.mesh.device_kind", lambda: kind)
+    assert has_async_all_to_all() is expected
