@@ -7,8 +7,8 @@ Each is `switch_jax plan` on a model of gin/models/ with runs/pretrain.gin: leng
 batch 2048 unless the row says otherwise, optimiser and all. "Of peak" is the model's FLOPs, without
 empty expert slots, over what the matrix units could do in the estimated cycles; "FLOPs" are the
 compiled ones over the model's, with empty slots; "ms" are of computation, and of waiting for
-exchanges, with what all exchanges take. In brackets is what a part would take at least
-(docs/planning.md).
+exchanges, with what all exchanges take; "s" are of compilation on this machine. In brackets is what
+a part would take at least (docs/planning.md).
 """
 
 import argparse
@@ -56,8 +56,12 @@ STEPS = {
     "--gin.REMAT_POLICY=minimal",
     "switch_xxl_sharded": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4"
     + SHARDED,
+    "switch_xxl_scanned": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
+    "--gin.REMAT_POLICY=minimal" + SCANNED,
     "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192" + SCANNED,
+    "switch_c_one_by_one": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
+    "--gin.BATCH_SIZE=8192",
     "switch_c_large_groups": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192 --gin.GROUP_SIZE=8192 "
     "--gin.DECODER_GROUP_SIZE=1824" + FACTOR + "1.25" + SCANNED,
@@ -81,7 +85,7 @@ def row(name: str) -> str:
     mesh = " x ".join(map(str, p["mesh"].values()))
     memory = f"{p['hbm_bytes_per_chip'] / 2**30:.1f} of {p['hbm_limit_bytes'] / 2**30:.0f}"
     if not p["fits"]:
-        return f"| {name} | {p['topology']} | {mesh} | out of memory | | | {memory} | | |"
+        return f"| {name} | {p['topology']} | {mesh} | out of memory | | | {memory} | | | |"
     floors = p["floor_by_part"]
     parts = ", ".join(
         f"{k} {v / 1e6:.2f} ({floors[k] / 1e6:.2f})" for k, v in p["cycles_by_part"].items()
@@ -91,7 +95,7 @@ def row(name: str) -> str:
         f"| {p['utilisation']:.1%} "
         f"| {p['compiled_flops'] / p['model_flops_with_empty_slots']:.3f} | {memory} "
         f"| {p['compute_seconds_model'] * 1e3:.1f} + {p['waiting_seconds_model'] * 1e3:.1f} "
-        f"of {p['collective_seconds_model'] * 1e3:.1f} "
+        f"of {p['collective_seconds_model'] * 1e3:.1f} | {p['compile_seconds']:.0f} "
         f"| {parts} |"
     )
 
@@ -109,9 +113,9 @@ def main() -> None:
     unknown = [name for name in names if name not in STEPS]
     if unknown:
         parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
-    heads = "step | slice | mesh | cycles | of peak | FLOPs | GiB a chip | ms"
+    heads = "step | slice | mesh | cycles | of peak | FLOPs | GiB a chip | ms | s to compile"
     print(f"| {heads} | M cycles by part (at least) |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name in names:
         print(row(name), flush=True)
 
