@@ -100,7 +100,7 @@ def test_gate():
     slots, terms = _bfloat16(2 * rows, dim, mean=0.5), _bfloat16(1, rows, dim, mean=0.5)
 
     def weighted(gate):
-        return jnp.sum(combine(slots, (gate,), maps).astype(jnp.float32) * terms)
+        return jnp.sum(combine((slots,), (gate,), maps).astype(jnp.float32) * terms)
 
     fetched = _wide(slots)[np.asarray(maps.slots_of_token[0])[0]]
     expected = (fetched * _wide(terms)[0]).sum(-1)
