@@ -122,6 +122,8 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     command = next((argument for argument in argv if not argument.startswith("-")), None)
     if command in COMMANDS:  # first: for argparse the flag that was meant is missing
         _check_spelling(parser, commands_of(parser)[command], argv)
+    elif near := difflib.get_close_matches(command or "", COMMANDS, n=1):
+        parser.error(f"there is no command {command}; did you mean {near[0]}?")
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         hint = gin_flags.meant_as_macros(unknown) if hasattr(args, "gin_bindings") else ""

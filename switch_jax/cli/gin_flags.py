@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
+from switch_jax.cli import names_elsewhere
 from switch_jax.config import Config
 
 
@@ -50,12 +51,12 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
     Args:
       arguments: as in ["--num_experts=8"], or ["--num_experts", "8"].
     """
-    from switch_jax.cli.gin_reading import NAMES_ELSEWHERE, packaged_macros
+    from switch_jax.cli.gin_reading import packaged_macros
 
     known, meant = packaged_macros(), []
     for i, argument in enumerate(arguments):
         name, equals, value = re.sub("^--(gin_)?", "", argument).partition("=")
-        macro = NAMES_ELSEWHERE.get(name.upper(), name.upper())
+        macro = names_elsewhere.MACROS.get(name.upper(), name.upper())
         if macro in known:
             following = arguments[i + 1 : i + 2]
             if not equals and following and not following[0].startswith("--"):

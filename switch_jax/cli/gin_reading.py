@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from gin import config as gin
 from switch_jax import imports
-from switch_jax.cli import gin_internals
+from switch_jax.cli import gin_internals, names_elsewhere
 from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR, is_file
@@ -21,46 +21,6 @@ _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tup
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
 # Often written without quotes: a word, a path or a URL, also with spaces.
 _TEXT = r"""[^\s\d'"@%#$()\[\]{}+-][^'"#$()\[\]{}]*"""
-
-# Names of T5X, flaxformer, MaxText and Hugging Face, and what they are here.
-NAMES_ELSEWHERE = {
-    "BASE_OUTPUT_DIRECTORY": "MODEL_DIR",
-    "CAPACITY_FACTOR": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
-    "D_FF": "MLP_DIM",
-    "D_KV": "HEAD_DIM",
-    "D_MODEL": "EMBED_DIM",
-    "DROPOUT": "DROPOUT_RATE",
-    "DTYPE": "ACTIVATION_DTYPE",
-    "EVAL_INTERVAL": "EVAL_PERIOD",
-    "EXPERT_CAPACITY": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
-    "GRADIENT_ACCUMULATION_STEPS": "NUM_MICROBATCHES",
-    "HIDDEN_SIZE": "EMBED_DIM",
-    "LOAD_BALANCE_LOSS_WEIGHT": "AUX_LOSS_FACTOR",
-    "LOGGING_STEPS": "LOG_PERIOD",
-    "MAX_STEPS": "TRAIN_STEPS",
-    "MAX_TARGET_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
-    "MIXTURE_OR_TASK_MODULE": "the line `import MODULE` in a gin file",
-    "MOE_TOP_K": "NUM_SELECTED_EXPERTS",
-    "NUM_DECODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
-    "NUM_ENCODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
-    "NUM_EXPERT_PARTITIONS": "MESH_EXPERT",
-    "NUM_EXPERTS_PER_TOK": "NUM_SELECTED_EXPERTS",
-    "NUM_EXPERTS_PER_TOKEN": "NUM_SELECTED_EXPERTS",
-    "NUM_LOCAL_EXPERTS": "NUM_EXPERTS",
-    "NUM_MODEL_PARTITIONS": "MESH_MODEL",
-    "OUTPUT_DIR": "MODEL_DIR",
-    "PER_DEVICE_BATCH_SIZE": "BATCH_SIZE, of all devices together",
-    "PER_DEVICE_TRAIN_BATCH_SIZE": "BATCH_SIZE, of all devices together",
-    "ROUTER_AUX_LOSS_COEF": "AUX_LOSS_FACTOR",
-    "ROUTER_JITTER_NOISE": "JITTER_NOISE",
-    "ROUTER_Z_LOSS_COEF": "ROUTER_Z_LOSS_FACTOR",
-    "SAVE_STEPS": "CHECKPOINT_PERIOD",
-    "SEED": "RANDOM_SEED",
-    "SEQUENCE_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
-    "STEPS": "TRAIN_STEPS",
-    "TOP_K": "NUM_SELECTED_EXPERTS",
-    "VOCAB_SIZE": "NUM_EMBEDDINGS",
-}
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
 
@@ -164,6 +124,13 @@ class Reader:
         """The UserError for an exception that was raised while the file was read."""
         statement = gin_internals.failed_import(error)
         if statement:
+            if statement.module.split(".")[0] in names_elsewhere.PACKAGES:
+                return UserError(
+                    f"{path}, line {statement.line}: gin files that import {statement.module} are "
+                    "not read; take a model and a run file of switch_jax, as in --gin_file="
+                    "models/switch_base.gin --gin_file=runs/pretrain.gin, and set the macros that "
+                    "docs/coming_from.md lists"
+                )
             failure = imports.import_failure(statement.module, error)
             return type(failure)(f"{path}, line {statement.line}: {failure}")
         if isinstance(error, tokenize.TokenError):
@@ -204,6 +171,9 @@ class Reader:
             return f": a value is not a function, but {_VALUES}"
         unknown = re.search(r"No configurable matching '([^']+)'", message)
         if unknown:
+            name = unknown.group(1).split(".")[-1]
+            if name in names_elsewhere.CONFIGURABLES:
+                return f", which is T5X's; here set {names_elsewhere.CONFIGURABLES[name]}"
             return suggestion(unknown.group(1).split(".")[0], list(self._fields))
         parameter = re.search(
             r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
@@ -256,8 +226,8 @@ def macro_suggestion(name: str, macros: Sequence[str]) -> str:
     """The end of a message about an unknown macro: its name here, or as `suggestion`."""
     if name.upper() in macros:
         return f"; did you mean {name.upper()}?"
-    if name.upper() in NAMES_ELSEWHERE:
-        return f"; here it is {NAMES_ELSEWHERE[name.upper()]}"
+    if name.upper() in names_elsewhere.MACROS:
+        return f"; here it is {names_elsewhere.MACROS[name.upper()]}"
     return suggestion(name, macros)
 
 

@@ -134,13 +134,17 @@ def _config(args: argparse.Namespace, hardware: Slice | GpuCluster) -> Config:
 
 def _planned(config: Config, hardware: Slice | GpuCluster, what: str) -> Plan | GpuPlan:
     """The plan for the config's mesh; `what` is compiled, in words."""
+    from switch_jax.partitioning.mesh import MeshError
     from switch_jax.planning.gpu_plan import make_gpu_plan
     from switch_jax.planning.plan import make_plan
 
-    with _compiling(what):
-        if isinstance(hardware, GpuCluster):
-            return make_gpu_plan(config, hardware)
-        return make_plan(config, hardware)
+    try:
+        with _compiling(what):
+            if isinstance(hardware, GpuCluster):
+                return make_gpu_plan(config, hardware)
+            return make_plan(config, hardware)
+    except MeshError as error:
+        raise UserError(f"{error}, or give --mesh=DATA,EXPERT,MODEL") from error
 
 
 def _searched(config: Config, hardware: Slice, number: int) -> list[Plan]:

@@ -11,7 +11,7 @@ import typing
 
 import pytest
 
-from switch_jax.cli import gin_config, gin_internals, gin_reading, main
+from switch_jax.cli import gin_config, gin_internals, gin_reading, main, names_elsewhere
 from switch_jax.errors import TransientError, UserError
 from switch_jax.paths import GIN_DIR
 
@@ -266,10 +266,33 @@ def test_fields_are_not_answered_by_macros(file):
 def test_what_names_of_other_frameworks_are_here_exists():
     _parse("models/switch_base.gin", "runs/pretrain.gin")
     known = gin_internals.macros()
-    here = gin_reading.NAMES_ELSEWHERE.values()
+    tables = names_elsewhere.MACROS, names_elsewhere.CONFIGURABLES
+    here = [text for table in tables for text in table.values()]
     macros = [name for text in here for name in re.findall("[A-Z_]{5,}", text)]
     assert set(macros) - {"MODULE"} <= set(known)
-    assert not set(gin_reading.NAMES_ELSEWHERE) & set(known)
+    assert not set(names_elsewhere.MACROS) & set(known)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("train.stats_period", "'train', which is T5X's; here set TRAIN_STEPS, LOG_PERIOD, EVAL_"),
+        ("trainer.Trainer.num_microbatches", "which is T5X's; here set NUM_MICROBATCHES$"),
+        ("train/utils.DatasetConfig.batch_size", "which is T5X's; here set .*, BATCH_SIZE and"),
+        ("utils.NothingOfTheirs.period", "'utils.NothingOfTheirs'; known are RunConfig"),
+    ],
+)
+def test_bindings_of_t5x_lead_to_macros(binding, message, file):
+    with pytest.raises(UserError, match=f"^--gin.{binding}: .*{message}"):
+        _parse("runs/demo_switch.gin", bindings=[f"{binding}=2"])
+    with pytest.raises(UserError, match=f"mine.gin, line .*{message}"):
+        _parse(file(f"{DEMO}{binding} = 2\n"))
+
+
+def test_a_gin_file_of_t5x_is_told_from_one_of_here(file):
+    theirs = file("from __gin__ import dynamic_registration\n\nfrom t5x import models\n")
+    with pytest.raises(UserError, match=r"line 3: gin files that import t5x.models are not read"):
+        _parse(theirs)
 
 
 def test_a_file_that_is_not_text(file, tmp_path):

@@ -156,11 +156,18 @@ def test_fields_may_be_set_directly():
     assert (config.model.mlp_dim, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
 
 
-def test_an_unknown_subcommand_is_refused(capsys):
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("trian", "there is no command trian; did you mean train?"),
+        ("xyz", "invalid choice: 'xyz' (choose from"),
+    ],
+)
+def test_an_unknown_subcommand_is_refused(command, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["trian"])
+        main([command, "--gin_file=a.gin"])
     assert stop.value.code == 2
-    assert "invalid choice: 'trian'" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):

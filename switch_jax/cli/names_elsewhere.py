@@ -1,0 +1,64 @@
+"""Names of other frameworks, and what they are called here; docs/coming_from.md has them, too."""
+
+# Macros and settings of T5X, flaxformer, MaxText and Hugging Face.
+MACROS = {
+    "BASE_OUTPUT_DIRECTORY": "MODEL_DIR",
+    "CAPACITY_FACTOR": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
+    "D_FF": "MLP_DIM",
+    "D_KV": "HEAD_DIM",
+    "D_MODEL": "EMBED_DIM",
+    "DROPOUT": "DROPOUT_RATE",
+    "DTYPE": "ACTIVATION_DTYPE",
+    "EVAL_INTERVAL": "EVAL_PERIOD",
+    "EXPERT_CAPACITY": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
+    "GRADIENT_ACCUMULATION_STEPS": "NUM_MICROBATCHES",
+    "HIDDEN_SIZE": "EMBED_DIM",
+    "LOAD_BALANCE_LOSS_WEIGHT": "AUX_LOSS_FACTOR",
+    "LOGGING_STEPS": "LOG_PERIOD",
+    "MAX_STEPS": "TRAIN_STEPS",
+    "MAX_TARGET_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
+    "LOSS_NORMALIZING_FACTOR": "always the number of real target tokens",
+    "MIXTURE_OR_TASK_MODULE": "the line `import MODULE` in a gin file",
+    "MOE_TOP_K": "NUM_SELECTED_EXPERTS",
+    "NUM_DECODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
+    "NUM_ENCODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
+    "NUM_EXPERT_PARTITIONS": "MESH_EXPERT",
+    "NUM_EXPERTS_PER_TOK": "NUM_SELECTED_EXPERTS",
+    "NUM_EXPERTS_PER_TOKEN": "NUM_SELECTED_EXPERTS",
+    "NUM_LOCAL_EXPERTS": "NUM_EXPERTS",
+    "NUM_MODEL_PARTITIONS": "MESH_MODEL",
+    "OUTPUT_DIR": "MODEL_DIR",
+    "PER_DEVICE_BATCH_SIZE": "BATCH_SIZE, of all devices together",
+    "PER_DEVICE_TRAIN_BATCH_SIZE": "BATCH_SIZE, of all devices together",
+    "ROUTER_AUX_LOSS_COEF": "AUX_LOSS_FACTOR",
+    "ROUTER_JITTER_NOISE": "JITTER_NOISE",
+    "ROUTER_Z_LOSS_COEF": "ROUTER_Z_LOSS_FACTOR",
+    "SAVE_STEPS": "CHECKPOINT_PERIOD",
+    "SEED": "RANDOM_SEED",
+    "SEQUENCE_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
+    "STEPS": "TRAIN_STEPS",
+    "TOP_K": "NUM_SELECTED_EXPERTS",
+    "VOCAB_SIZE": "NUM_EMBEDDINGS",
+}
+
+# What T5X's and flaxformer's gin files configure, without the module.
+CONFIGURABLES = {
+    "CheckpointConfig": "CHECKPOINT_PERIOD, KEEP_CHECKPOINTS and INITIAL_CHECKPOINT_PATH",
+    "DatasetConfig": "MIXTURE_OR_TASK_NAME, TASK_FEATURE_LENGTHS, BATCH_SIZE and PACK",
+    "EncoderDecoderModel": "Z_LOSS and OPTIMIZER",
+    "ModelBasedPjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
+    "MoeEncoderDecoderModel": "AUX_LOSS_FACTOR, ROUTER_Z_LOSS_FACTOR, Z_LOSS and OPTIMIZER",
+    "MoeLayer": "NUM_EXPERTS, GROUP_SIZE and TRAIN_EXPERT_CAPACITY_FACTOR",
+    "MoePjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
+    "MoeTrainer": "NUM_MICROBATCHES",
+    "PjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
+    "RestoreCheckpointConfig": "INITIAL_CHECKPOINT_PATH",
+    "SaveCheckpointConfig": "CHECKPOINT_PERIOD and KEEP_CHECKPOINTS",
+    "T5Config": "EMBED_DIM, MLP_DIM, NUM_HEADS, HEAD_DIM and NUM_ENCODER_LAYERS",
+    "Trainer": "NUM_MICROBATCHES",
+    "create_learning_rate_scheduler": "LEARNING_RATE, LR_SCHEDULE and WARMUP_STEPS",
+    "train": "TRAIN_STEPS, LOG_PERIOD, EVAL_PERIOD, EVAL_STEPS and RANDOM_SEED",
+}
+
+# Packages that their gin files import.
+PACKAGES = ("t5x", "flaxformer", "mesh_tensorflow")
