@@ -181,7 +181,7 @@ def test_two_models_in_a_process_and_the_gin_of_the_user(model, run, theirs, tmp
 
 
 def test_a_mesh_of_more_devices_than_the_process_has_leads_to_gin_bindings(run):
-    with pytest.raises(UserError, match="= 16, but there are 8 cpu devices") as refused:
+    with pytest.raises(UserError, match="= 16, but the number of cpu devices is 8") as refused:
         switch_jax.load(run, gin_bindings=["MESH_DATA=4", "MESH_EXPERT=4"])
     bindings = str(refused.value).partition("; give gin_bindings=")[2]
     followed = switch_jax.load(run, gin_bindings=json.loads(bindings))

@@ -77,9 +77,8 @@ def mesh_shape(
     if math.prod(shape) != count:
         raise MeshError(
             f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
-            f"there {f'are {count}' if count > 1 else 'is 1'} {platform} "
-            f"device{'s' if count > 1 else ''}; the sizes must multiply up to {count}, which "
-            "expert x model must divide: set MESH_DATA, MESH_EXPERT and MESH_MODEL"
+            f"the number of {platform} devices is {count}; the sizes must multiply up to {count}, "
+            "which expert x model must divide: set MESH_DATA, MESH_EXPERT and MESH_MODEL"
         )
     if data % slices:
         raise UserError(

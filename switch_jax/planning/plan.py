@@ -10,18 +10,15 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.hardware import Generation, Slice
-from switch_jax.model import abstract_parameters
-from switch_jax.model.flops import parameter_count
-from switch_jax.model.groups import Groups
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.partitioning.placing import total_bytes
 from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation, arrays
 from switch_jax.planning.model_parts import model_part
+from switch_jax.planning.step_sizes import StepSizes, step_sizes
 from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.lowering import lower_train_step
-from switch_jax.train_step.microbatches import check_batch, routing_groups
+from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
 
 # What the compiler estimates for the smallest operations.
@@ -74,41 +71,26 @@ class Costs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """The plan for one mesh on one slice.
+class Plan(StepSizes):
+    """The plan for one mesh on one slice, with the sizes of its step (`StepSizes`).
 
     Attributes:
       topology: the slice.
-      mesh: devices along (data, expert, model).
-      parameters: their number in the whole model.
-      parameter_bytes, optimizer_bytes: of one copy, however it is sharded.
-      teacher_bytes: of one copy of the teacher's parameters; 0: there is no teacher.
       hbm_bytes: memory that each chip needs.
       hbm_limit_bytes: memory that each chip has for programs.
-      model_flops: of a step on all chips together; see `train_step.flops.step_flops`.
-      slot_flops: the same, with the empty slots of experts.
+      slot_flops: `model_flops` with the empty slots of experts.
       train_steps: of the run.
-      tokens: input and target tokens of a step, padding included.
       input_tokens: input tokens of a step.
-      groups: the routing groups of each stack; empty for a dense model.
       compile_seconds: on this machine.
       costs: None if it does not fit.
     """
 
     topology: Slice
-    mesh: tuple[int, int, int]
-    parameters: int
-    parameter_bytes: int
-    optimizer_bytes: int
-    teacher_bytes: int
     hbm_bytes: int
     hbm_limit_bytes: int
-    model_flops: float
     slot_flops: float
     train_steps: int
-    tokens: int
     input_tokens: int
-    groups: Mapping[str, Groups]
     compile_seconds: float
     costs: Costs | None
 
@@ -148,12 +130,7 @@ class Plan:
         costs = self.costs
         return {
             "topology": self.topology.name,
-            "mesh": dict(zip(("data", "expert", "model"), self.mesh, strict=True)),
-            "parameters": self.parameters,
-            "parameter_bytes": self.parameter_bytes,
-            "optimizer_bytes": self.optimizer_bytes,
-            "teacher_bytes": self.teacher_bytes,
-            "routing_groups": {stack: groups._asdict() for stack, groups in self.groups.items()},
+            **self.sizes_as_json(),
             "hbm_bytes_per_chip": self.hbm_bytes,
             "hbm_limit_bytes": self.hbm_limit_bytes,
             "fits": self.fits,
@@ -161,7 +138,6 @@ class Plan:
             "hbm_outputs_bytes": costs and costs.outputs_bytes,
             "hbm_temporaries_bytes": costs and costs.temporaries_bytes,
             "hbm_program_bytes": costs and costs.program_bytes,
-            "model_flops": self.model_flops,
             "model_flops_with_empty_slots": self.slot_flops,
             "compiled_flops": costs and costs.compiled_flops,
             "estimated_cycles": costs and costs.estimated_cycles,
@@ -175,7 +151,6 @@ class Plan:
             "collective_seconds_model": costs and costs.collective_seconds,
             "waiting_seconds_model": costs and costs.waiting_seconds,
             "step_seconds_model": costs and costs.step_seconds,
-            "tokens_per_step": self.tokens,
             "input_tokens_per_step": self.input_tokens,
             "tokens_per_second": self.tokens_per_second,
             "train_steps": self.train_steps,
@@ -196,9 +171,9 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)
         compiled = compile_program(lower_train_step(config, mesh, state))
-    groups = routing_groups(config, mesh.shape)
+    sizes = step_sizes(config, mesh, state)
     slots = None
-    if groups:
+    if groups := sizes["groups"]:
         slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
@@ -207,22 +182,14 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     else:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
         costs = None
-    teacher = config.teacher_model
     return Plan(
+        **sizes,
         topology=hardware,
-        mesh=mesh.devices.shape,
-        parameters=parameter_count(config.model),
-        parameter_bytes=total_bytes(state.parameters),
-        optimizer_bytes=total_bytes(state.optimizer),
-        teacher_bytes=0 if teacher is None else total_bytes(abstract_parameters(teacher)),
         hbm_bytes=hbm_bytes,
         hbm_limit_bytes=hbm_limit,
-        model_flops=step_flops(config),
         slot_flops=step_flops(config, slots),
         train_steps=config.run.train_steps,
-        tokens=config.tokens_per_step,
         input_tokens=config.run.batch_size * config.data.lengths[0],
-        groups=groups,
         compile_seconds=compiled.seconds,
         costs=costs,
     )

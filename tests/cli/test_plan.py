@@ -149,7 +149,9 @@ def test_the_gin_files_mesh_does_not_multiply_up_to_the_slice(capsys, monkeypatc
     chips = [types.SimpleNamespace(platform="tpu")] * 4
     monkeypatch.setattr(plan, "devices", lambda _: chips)
     line = _refused(capsys, *TINY, "--topology=v5p-8", "--gin.MESH_EXPERT=8")
-    assert re.search(r"= 8, but there are 4 tpu devices; the sizes must multiply up to 4", line)
+    assert re.search(
+        r"= 8, but the number of tpu devices is 4; the sizes must multiply up to 4", line
+    )
     assert line.endswith("MESH_EXPERT and MESH_MODEL, or give --mesh=DATA,EXPERT,MODEL")
 
 

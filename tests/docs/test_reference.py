@@ -57,7 +57,9 @@ def test_messages_have_what_is_written_in_them_and_dots_for_what_varies():
     page = reference.messages_page()
     assert "- no --gin\\_file: give one, for example --gin\\_file=runs/demo\\_switch.gin" in page
     assert "- … has no split …: its splits are …" in page
-    assert "- mesh data x expert x model = … x … x … = …, but there are … … devices; " in page
+    assert (
+        "- mesh data x expert x model = … x … x … = …, but the number of … devices is …; " in page
+    )
     assert "checkpoints cannot be written to …: …; what was saved before is still there" in page
 
 

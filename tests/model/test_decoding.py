@@ -83,17 +83,17 @@ def step_by_step(model, batch):
     ],
     ids=["dense", "switch", "two", "both"],
 )
-def test_the_same_logits_as_at_once_on_every_mesh(model, batch):
+@pytest.mark.parametrize("mesh", [pytest.param((1, 1, 1), marks=pytest.mark.slow), (2, 2, 2)])
+def test_the_same_logits_as_at_once_on_every_mesh(mesh, model, batch):
     whole = jax.jit(lambda batch: at_once(model, batch))
     expected = whole(batch)
     expected_of_second = whole({**batch, "inputs": np.roll(batch["inputs"], 1, axis=0)})
     assert np.abs(expected).max() > 2
-    for mesh in (1, 1, 1), (2, 2, 2):
-        devices = jax.devices()[: int(np.prod(mesh))]
-        with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
-            found = jax.device_get(jax.jit(lambda: step_by_step(model, batch))())
-        np.testing.assert_allclose(found[:, 0], expected, atol=1e-4)
-        np.testing.assert_allclose(found[:, 1], expected_of_second, atol=1e-4)
+    devices = jax.devices()[: int(np.prod(mesh))]
+    with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
+        found = jax.device_get(jax.jit(lambda: step_by_step(model, batch))())
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(found[:, 1], expected_of_second, atol=1e-4)
 
 
 def test_beams_change_places():

@@ -81,7 +81,7 @@ def test_slices_lie_along_data_alone(shape):
     [
         (MeshConfig(1, 512, 1), 2, r"mesh data = 1 does not divide over 2 slices \(1 % 2 = 1\)"),
         (MeshConfig(4, 192, 1), 3, r"data = 4 does not divide over 3 slices .*a multiple of 3"),
-        (MeshConfig(2, 64, 1), 1, r"2 x 64 x 1 = 128, but there are 256 tpu devices"),
+        (MeshConfig(2, 64, 1), 1, r"2 x 64 x 1 = 128, but the number of tpu devices is 256"),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(config, slices, message):
@@ -92,7 +92,7 @@ def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(config, slices, me
 def test_virtual_cpus_are_all_used_or_as_many_as_the_sizes_ask_for():
     assert make_mesh(MeshConfig(expert=2)).devices.shape == (4, 2, 1)
     assert make_mesh(MeshConfig(1, 2, 2)).devices.shape == (1, 2, 2)
-    with pytest.raises(UserError, match=r"3 x 4 x 1 = 12, but there are 8 cpu devices"):
+    with pytest.raises(UserError, match=r"3 x 4 x 1 = 12, but the number of cpu devices is 8"):
         make_mesh(MeshConfig(3, 4, 1))
     assert make_mesh(MeshConfig(1, 2, 1), jax.devices()[4:]).devices.ravel()[0].id == 4
 

@@ -109,7 +109,7 @@ def _step(
 
 @pytest.mark.parametrize(("scan_layers", "times"), [(True, 1), (False, N)])
 @pytest.mark.parametrize(
-    "policy", ["none", pytest.param("minimal", marks=pytest.mark.slow), "full"]
+    "policy", ["none", *(pytest.param(p, marks=pytest.mark.slow) for p in ("minimal", "full"))]
 )
 def test_two_all_to_alls_a_layer_forward_and_two_backward(policy, scan_layers, times):
     """Of scanned layers, each of the 4 stands once in the text for each stack."""

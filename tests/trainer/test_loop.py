@@ -215,6 +215,7 @@ def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
     assert np.isinf(resumed.guard.recent[:, :-3]).all()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_window_of_the_guard(code_as_by_default, tmp_path, capsys):
     whole = _train(tmp_path / "whole", 6)
     _train(tmp_path / "run", 3)
