@@ -23,13 +23,13 @@ python-version:
 	  "PYTHON=$(PYTHON) is $(VERSION). Try: make setup PYTHON=python3.11" >&2; exit 2 ;; esac
 
 # The constraints hold setuptools to its pin where pip builds a package from source. pip compiles
-# Python files on one core; compileall does on all, and a few test files of packages do not compile.
+# Python files on one core, compileall on all. Some test files of packages do not compile: `|| true`.
 $(LOCKED): requirements.txt | python-version
 	@echo "setup: installing requirements.txt into $(VENV) with Python $(VERSION) (about two minutes)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@PIP_CONSTRAINT=$< PIP_BUILD_CONSTRAINT=$< \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --requirement $<
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
+	@$(BIN)/python -W ignore -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 	@touch $@
 
 $(READY): $(LOCKED) setup.py pyproject.toml

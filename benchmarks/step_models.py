@@ -78,11 +78,7 @@ def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> 
     import jax
 
     from switch_jax.optim.optimizer import make_optimizer
-    from switch_jax.runtime.host_memory import (
-        drop_programs,
-        keep_freed_memory,
-        return_freed_memory,
-    )
+    from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
     from switch_jax.train_step.lowering import compiler_options
     from switch_jax.train_step.state import init_state, state_of_step
     from switch_jax.train_step.step import make_train_step
@@ -106,7 +102,7 @@ def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> 
     )
     state = state_of_step(config, init(jax.random.key(0)), free=True)
     del init
-    drop_programs()  # here and below as `switch_jax train` does
+    return_freed_memory()  # here and below as `switch_jax train` does
     step = make_train_step(config, optimizer)
     step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
     step = step.lower(state, batch).compile()

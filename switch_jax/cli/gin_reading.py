@@ -124,7 +124,8 @@ class Reader:
         """The UserError for an exception that was raised while the file was read."""
         statement = gin_internals.failed_import(error)
         if statement:
-            if statement.module.split(".")[0] in names_elsewhere.PACKAGES:
+            package = statement.module.split(".")[0]
+            if package in names_elsewhere.PACKAGES and isinstance(error, ModuleNotFoundError):
                 return UserError(
                     f"{path}, line {statement.line}: gin files that import {statement.module} are "
                     "not read; take a model and a run file of switch_jax, as in --gin_file="
@@ -173,7 +174,8 @@ class Reader:
         if unknown:
             name = unknown.group(1).split(".")[-1]
             if name in names_elsewhere.CONFIGURABLES:
-                return f", which is T5X's; here set {names_elsewhere.CONFIGURABLES[name]}"
+                macros = f"macros such as {names_elsewhere.CONFIGURABLES[name]}"
+                return f", a name of T5X or flaxformer; set {macros} (docs/coming_from.md)"
             return suggestion(unknown.group(1).split(".")[0], list(self._fields))
         parameter = re.search(
             r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message

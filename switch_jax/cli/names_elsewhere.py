@@ -15,9 +15,9 @@ MACROS = {
     "HIDDEN_SIZE": "EMBED_DIM",
     "LOAD_BALANCE_LOSS_WEIGHT": "AUX_LOSS_FACTOR",
     "LOGGING_STEPS": "LOG_PERIOD",
+    "LOSS_NORMALIZING_FACTOR": "always the number of real target tokens",
     "MAX_STEPS": "TRAIN_STEPS",
     "MAX_TARGET_LENGTH": "TASK_FEATURE_LENGTHS, of inputs and targets",
-    "LOSS_NORMALIZING_FACTOR": "always the number of real target tokens",
     "MIXTURE_OR_TASK_MODULE": "the line `import MODULE` in a gin file",
     "MOE_TOP_K": "NUM_SELECTED_EXPERTS",
     "NUM_DECODER_SPARSE_LAYERS": "SPARSE_STEP, a Switch layer in this many",
@@ -41,10 +41,10 @@ MACROS = {
     "VOCAB_SIZE": "NUM_EMBEDDINGS",
 }
 
-# What T5X's and flaxformer's gin files configure, without the module.
+# What gin files of T5X and flaxformer configure, without the module: some of the macros for it.
 CONFIGURABLES = {
     "CheckpointConfig": "CHECKPOINT_PERIOD, KEEP_CHECKPOINTS and INITIAL_CHECKPOINT_PATH",
-    "DatasetConfig": "MIXTURE_OR_TASK_NAME, TASK_FEATURE_LENGTHS, BATCH_SIZE and PACK",
+    "DatasetConfig": "MIXTURE_OR_TASK_NAME, TASK_FEATURE_LENGTHS, BATCH_SIZE and USE_CACHED_TASKS",
     "EncoderDecoderModel": "Z_LOSS and OPTIMIZER",
     "ModelBasedPjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
     "MoeEncoderDecoderModel": "AUX_LOSS_FACTOR, ROUTER_Z_LOSS_FACTOR, Z_LOSS and OPTIMIZER",
@@ -54,7 +54,7 @@ CONFIGURABLES = {
     "PjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
     "RestoreCheckpointConfig": "INITIAL_CHECKPOINT_PATH",
     "SaveCheckpointConfig": "CHECKPOINT_PERIOD and KEEP_CHECKPOINTS",
-    "T5Config": "EMBED_DIM, MLP_DIM, NUM_HEADS, HEAD_DIM and NUM_ENCODER_LAYERS",
+    "T5Config": "EMBED_DIM, MLP_DIM, NUM_HEADS, NUM_ENCODER_LAYERS and DROPOUT_RATE",
     "Trainer": "NUM_MICROBATCHES",
     "create_learning_rate_scheduler": "LEARNING_RATE, LR_SCHEDULE and WARMUP_STEPS",
     "train": "TRAIN_STEPS, LOG_PERIOD, EVAL_PERIOD, EVAL_STEPS and RANDOM_SEED",

@@ -86,4 +86,4 @@ def make_gpu_plan(config: Config, cluster: GpuCluster) -> GpuPlan:
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)
         memory = compile_for_memory(lower_train_step(config, mesh, state))
-    return GpuPlan(**step_sizes(config, mesh, state), cluster=cluster, memory=memory)
+    return GpuPlan(**vars(step_sizes(config, mesh, state)), cluster=cluster, memory=memory)

@@ -173,7 +173,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         compiled = compile_program(lower_train_step(config, mesh, state))
     sizes = step_sizes(config, mesh, state)
     slots = None
-    if groups := sizes["groups"]:
+    if groups := sizes.groups:
         slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
@@ -183,7 +183,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
         costs = None
     return Plan(
-        **sizes,
+        **vars(sizes),
         topology=hardware,
         hbm_bytes=hbm_bytes,
         hbm_limit_bytes=hbm_limit,

@@ -53,8 +53,8 @@ class StepSizes:
         }
 
 
-def step_sizes(config: Config, mesh: Mesh, state: TrainState) -> dict[str, Any]:
-    """The fields of `StepSizes`.
+def step_sizes(config: Config, mesh: Mesh, state: TrainState) -> StepSizes:
+    """The sizes of a run's training step.
 
     Args:
       config: the run.
@@ -62,7 +62,7 @@ def step_sizes(config: Config, mesh: Mesh, state: TrainState) -> dict[str, Any]:
       state: shapes and shardings, see `abstract_state`.
     """
     teacher = config.teacher_model
-    return dict(
+    return StepSizes(
         mesh=mesh.devices.shape,
         parameters=parameter_count(config.model),
         parameter_bytes=total_bytes(state.parameters),

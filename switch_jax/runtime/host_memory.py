@@ -1,7 +1,6 @@
 """The C library's memory, which holds the arrays of a step when the devices are CPUs."""
 
 import ctypes
-import gc
 import platform
 from pathlib import Path
 
@@ -31,17 +30,6 @@ def return_freed_memory() -> None:
     """Returns the memory that is kept now to the system, as after compilation, which takes much."""
     if _uses_glibc_memory():
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def drop_programs() -> None:
-    """Frees the programs of functions that JAX keeps for further calls, if there are only CPUs.
-
-    Those that made the state of a run do not run again. Call this before threads use JAX.
-    """
-    if _uses_glibc_memory():
-        jax.clear_caches()
-        gc.collect()
-        return_freed_memory()
 
 
 def _uses_glibc_memory() -> bool:

@@ -14,7 +14,7 @@ from switch_jax.data.train_batches import TrainBatches
 from switch_jax.model.layers_apart import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
-from switch_jax.runtime.host_memory import drop_programs, return_freed_memory
+from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
@@ -75,7 +75,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
         )
         closing.push(closed_by(checkpoints.close))
         run = restore(prepared, checkpoints)
-        drop_programs()
+        return_freed_memory()
         changes = changes_to_run(config, config_text)
         if run.is_over(config):
             if is_first():

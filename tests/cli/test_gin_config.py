@@ -276,9 +276,12 @@ def test_what_names_of_other_frameworks_are_here_exists():
 @pytest.mark.parametrize(
     ("binding", "message"),
     [
-        ("train.stats_period", "'train', which is T5X's; here set TRAIN_STEPS, LOG_PERIOD, EVAL_"),
-        ("trainer.Trainer.num_microbatches", "which is T5X's; here set NUM_MICROBATCHES$"),
-        ("train/utils.DatasetConfig.batch_size", "which is T5X's; here set .*, BATCH_SIZE and"),
+        (
+            "train.stats_period",
+            "'train', a name of T5X or flaxformer; set macros such as TRAIN",
+        ),
+        ("trainer.Trainer.num_microbatches", "; set macros such as NUM_MICROBATCHES .docs"),
+        ("train/utils.DatasetConfig.batch_size", "; set macros such as MIXTURE_.*, BATCH_SIZE and"),
         ("utils.NothingOfTheirs.period", "'utils.NothingOfTheirs'; known are RunConfig"),
     ],
 )

@@ -51,15 +51,6 @@ def test_a_thread_gets_the_memory_back_that_another_freed_until_it_is_returned()
     assert after < before - 200
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_programs_are_dropped_and_made_again_at_the_next_call():
-    traced = []
-    function = jax.jit(lambda x: traced.append(x) or x + 1)
-    assert [int(function(1)), int(function(2)), len(traced)] == [2, 3, 1]
-    host_memory.drop_programs()
-    assert [int(function(1)), len(traced)] == [2, 2]
-
-
 @pytest.mark.parametrize("platforms, only", [("cpu", True), ("tpu,cpu", False), ("cuda", False)])
 def test_the_platforms_that_jax_is_told_to_use_decide(platforms, only):
     before = jax.config.jax_platforms
