@@ -18,7 +18,13 @@ MODEL = tiny_model(num_encoder_layers=4, num_decoder_layers=4, scan_layers=False
 
 
 @pytest.mark.parametrize("trained", ["all", "expert"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith("adamw") else [])
+        for name in OPTIMIZERS
+    ],
+)
 def test_an_update_of_layers_is_that_of_their_stacks(optimizer, trained):
     factored = {"min_dim_size_to_factor": 16} if optimizer == "adafactor" else {}
     chosen = OptimizerConfig(

@@ -77,7 +77,7 @@ def test_each_stack_has_its_own_groups_on_every_mesh():
         pytest.param((8, 1, 1), marks=pytest.mark.slow),
         pytest.param((2, 4, 1), marks=pytest.mark.slow),
         (2, 2, 2),
-        (1, 4, 2),
+        pytest.param((1, 4, 2), marks=pytest.mark.slow),
     ],
 )
 def test_fully_sharded_weights_change_no_number(mesh):

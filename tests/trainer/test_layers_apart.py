@@ -52,6 +52,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(whole, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_layers_scanned(whole, tmp_path):
     train(_config(tmp_path, 2))
     scanned = train(_config(tmp_path, 4, scan_layers=True))
