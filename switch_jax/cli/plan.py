@@ -31,6 +31,7 @@ from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
 from switch_jax.gpus import GpuCluster, is_gpu_name, parse_cluster
 from switch_jax.hardware import Slice, parse_slice
+from switch_jax.units import counted
 
 if TYPE_CHECKING:  # they load JAX
     from switch_jax.planning.gpu_plan import GpuPlan
@@ -125,9 +126,9 @@ def _config(args: argparse.Namespace, hardware: Slice | GpuCluster) -> Config:
     count = math.prod(mesh.values())
     if mesh and count != hardware.devices:
         raise UserError(
-            f"--mesh={args.mesh}: {' x '.join(map(str, mesh.values()))} = {count}, but "
-            f"{hardware.name} has {hardware.devices} devices; the three must multiply up to "
-            f"{hardware.devices}"
+            f"--mesh={args.mesh}: data x expert x model = {' x '.join(map(str, mesh.values()))} = "
+            f"{count}, but {hardware.name} has {counted(hardware.devices, 'device')}; the three "
+            f"must multiply up to {hardware.devices}"
         )
     return config
 
