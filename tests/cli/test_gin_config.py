@@ -11,7 +11,7 @@ import typing
 
 import pytest
 
-from switch_jax.cli import gin_config, gin_internals, gin_reading, main, names_elsewhere
+from switch_jax.cli import gin_config, gin_internals, gin_reading, main
 from switch_jax.errors import TransientError, UserError
 from switch_jax.paths import GIN_DIR
 
@@ -236,23 +236,6 @@ def test_a_dense_models_file_after_that_of_switch_base_gives_it_experts(file):
     assert _built(file("include 'runs/demo_dense.gin'\nGROUP_SIZE = 8\n")).model.num_experts == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "here"),
-    [
-        ("NUM_EXPERTS_PER_TOKEN", "NUM_SELECTED_EXPERTS"),
-        ("TOP_K", "NUM_SELECTED_EXPERTS"),
-        ("MOE_TOP_K", "NUM_SELECTED_EXPERTS"),
-        ("num_local_experts", "NUM_EXPERTS"),
-        ("SEQUENCE_LENGTH", "TASK_FEATURE_LENGTHS, of inputs and targets"),
-    ],
-)
-def test_names_of_other_frameworks_lead_to_those_of_here(name, here, file):
-    with pytest.raises(UserError, match=f"knows a macro {name}; here it is {here}$"):
-        _parse("runs/demo_switch.gin", bindings=[f"{name}=2"])
-    with pytest.raises(UserError, match=f"nothing uses the macro {name}; here it is {here}$"):
-        _parse(file(f"{DEMO}{name} = 2\n"))
-
-
 def test_a_macro_in_small_letters_is_known():
     with pytest.raises(UserError, match="knows a macro num_experts; did you mean NUM_EXPERTS"):
         _parse("runs/demo_switch.gin", bindings=["num_experts=8"])
@@ -261,41 +244,6 @@ def test_a_macro_in_small_letters_is_known():
 def test_fields_are_not_answered_by_macros(file):
     with pytest.raises(UserError, match=r"'dropout'.*; did you mean dropout_rate"):
         _parse(file(f"{DEMO}ModelConfig.dropout = 0.1\n"))
-
-
-def test_what_names_of_other_frameworks_are_here_exists():
-    _parse("models/switch_base.gin", "runs/pretrain.gin")
-    known = gin_internals.macros()
-    tables = names_elsewhere.MACROS, names_elsewhere.CONFIGURABLES
-    here = [text for table in tables for text in table.values()]
-    macros = [name for text in here for name in re.findall("[A-Z_]{5,}", text)]
-    assert set(macros) - {"MODULE"} <= set(known)
-    assert not set(names_elsewhere.MACROS) & set(known)
-
-
-@pytest.mark.parametrize(
-    ("binding", "message"),
-    [
-        (
-            "train.stats_period",
-            "'train', a name of T5X or flaxformer; set macros such as TRAIN",
-        ),
-        ("trainer.Trainer.num_microbatches", "; set macros such as NUM_MICROBATCHES .docs"),
-        ("train/utils.DatasetConfig.batch_size", "; set macros such as MIXTURE_.*, BATCH_SIZE and"),
-        ("utils.NothingOfTheirs.period", "'utils.NothingOfTheirs'; known are RunConfig"),
-    ],
-)
-def test_bindings_of_t5x_lead_to_macros(binding, message, file):
-    with pytest.raises(UserError, match=f"^--gin.{binding}: .*{message}"):
-        _parse("runs/demo_switch.gin", bindings=[f"{binding}=2"])
-    with pytest.raises(UserError, match=f"mine.gin, line .*{message}"):
-        _parse(file(f"{DEMO}{binding} = 2\n"))
-
-
-def test_a_gin_file_of_t5x_is_told_from_one_of_here(file):
-    theirs = file("from __gin__ import dynamic_registration\n\nfrom t5x import models\n")
-    with pytest.raises(UserError, match=r"line 3: gin files that import t5x.models are not read"):
-        _parse(theirs)
 
 
 def test_a_file_that_is_not_text(file, tmp_path):
