@@ -6,7 +6,6 @@ import errno
 import math
 import os
 import re
-import sys
 import typing
 
 import pytest
@@ -17,19 +16,6 @@ from switch_jax.paths import GIN_DIR
 
 UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
 DEMO = "include 'runs/demo_switch.gin'\n"
-
-
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    """Writes a gin file into the current directory; returns its name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def write(text, name="mine.gin"):
-        (tmp_path / name).write_text(text)
-        return name
-
-    return write
 
 
 def _parse(*files, bindings=()):

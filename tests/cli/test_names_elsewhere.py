@@ -1,7 +1,6 @@
 """Users of other frameworks type their names, and are told what these are called here."""
 
 import re
-import sys
 
 import pytest
 
@@ -10,19 +9,6 @@ from switch_jax.errors import UserError
 
 UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME")
 DEMO = "include 'runs/demo_switch.gin'\n"
-
-
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    """Writes mine.gin into the current directory; returns its name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def write(text):
-        (tmp_path / "mine.gin").write_text(text)
-        return "mine.gin"
-
-    return write
 
 
 def _parse(*files, bindings=()):

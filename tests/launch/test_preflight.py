@@ -46,8 +46,14 @@ def test_a_run_without_a_mistake_is_shown(capsys):
     [
         (["--gin_file=nowhere.gin"], r"no gin file nowhere\.gin in"),
         (["--gin.NUM_EXPERTS='many'"], r"NUM_EXPERTS = 'many': it must be a whole number"),
-        (["--gin.MESH_EXPERT=4"], r"= 2 x 4 x 1 = 8, but the number of TPU devices is 16"),
-        (["--topology=v5p-256"], r"v5p-256 is 128 chips: .* = 16, but .* TPU devices is 128"),
+        (
+            ["--gin.MESH_EXPERT=4"],
+            r"data x expert x model = 2 x 4 x 1 = 8, but the number of TPU devices is 16",
+        ),
+        (
+            ["--topology=v5p-256"],
+            r"v5p-256 is 128 chips: .* = 16, but the number of TPU devices is 128",
+        ),
         (["--process_count=4"], r"--on=tpu-vm has no use for --process_count"),
         (["--on=local"], r"--on=local has no use for --topology --job_name --project --zone --im"),
         (["--tfds_data_dir=/data/tfds"], r"_dir '/data/tfds': the hosts.* write gs://BUCKET"),
