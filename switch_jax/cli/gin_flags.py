@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from switch_jax.cli import names_elsewhere
 from switch_jax.config import Config
+from switch_jax.config.rates import rate_problem
+from switch_jax.errors import UserError
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
@@ -79,3 +81,19 @@ def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> Config:
 
     gin_config.parse(args.gin_file, args.gin_bindings, search_paths(args), unneeded)
     return gin_config.build()
+
+
+def build_to_train(args: argparse.Namespace) -> Config:
+    """The config of a run that is going to train.
+
+    Raises:
+      UserError: see `build`; or the optimiser does not train with such a rate, and no flag sets it.
+    """
+    config = build(args)
+    problem, names = rate_problem(config), {text.partition("=")[0] for text in args.gin_bindings}
+    if problem and not names & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:
+        raise UserError(
+            f"{problem}; to train with it all the same, write "
+            f"--gin.LEARNING_RATE={config.optimizer.learning_rate}"
+        )
+    return config

@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> int:
     _check_flags(args)
     if not args.dry_run:
         log("reading the config")
-    config = gin_flags.build(args)
+    config = gin_flags.build_to_train(args)
     if target.sees_local_folders:
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)

@@ -1,6 +1,7 @@
 """How the parameters are updated."""
 
 import dataclasses
+import math
 
 from switch_jax.errors import FieldError, check_choice
 from switch_jax.fields import COEFFICIENT, COUNT, FACTOR, RATE, Range, check_fields
@@ -97,3 +98,10 @@ class OptimizerConfig:
                     f"= {value!r} is of no use with {by.upper()} = {user!r}: leave it at "
                     f"{defaults[name]!r}, or set {by.upper()} to {' or '.join(users)}",
                 )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The highest rate of the schedule."""
+        if self.lr_schedule in ("rsqrt", "warmup_rsqrt"):
+            return self.learning_rate / math.sqrt(self.warmup_steps)
+        return self.learning_rate

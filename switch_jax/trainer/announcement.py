@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jax.sharding import Mesh
 
 from switch_jax.config import Config, LossConfig, OptimizerConfig
+from switch_jax.config.rates import rate_problem
 from switch_jax.model.flops import parameter_count
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
@@ -53,6 +54,8 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"and the run has {steps:,}: it ends at {steps / rates.warmup_steps:.2g} of "
             "its peak; set WARMUP_STEPS lower"
         )
+    if problem := rate_problem(config):
+        lines.append(f"warning: {problem}")
     return lines
 
 

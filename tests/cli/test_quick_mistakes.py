@@ -56,6 +56,19 @@ def test_a_mistake_is_quick(command, mistake, message):
     assert last == "exit code 2 loaded []"
 
 
+@pytest.mark.parametrize("command", [["train"], ["launch", "--on=local"]])
+def test_a_rate_of_another_optimizer_is_refused_quickly(command):
+    flags = ["--gin.OPTIMIZER=muon", "--gin.LR_SCHEDULE=cosine"]
+    *lines, last = _last_lines(*command, DEMO, *flags, "--dry_run")
+    assert lines[-1].endswith(
+        "the learning rate is 0.6 at its peak (LR_SCHEDULE = 'cosine' with LEARNING_RATE = 0.6), "
+        "and OPTIMIZER = 'muon' trains with 3e-05 to 0.1: add --gin_file=runs/muon.gin after the "
+        "file of the run, or set LEARNING_RATE; to train with it all the same, write "
+        "--gin.LEARNING_RATE=0.6"
+    )
+    assert last == "exit code 2 loaded []"
+
+
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [

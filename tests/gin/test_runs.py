@@ -4,6 +4,8 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.cli import gin_config
+from switch_jax.config.optimizer import OPTIMIZERS
+from switch_jax.config.rates import rate_problem
 from switch_jax.data.registry import tasks_of
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import expert_capacity, group_shape
@@ -140,3 +142,27 @@ def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(nam
         check_for_slices(config, one)
         flops.add(forward_flops(config.model, *config.data.lengths))
     assert len(flops) == 1
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("files", "warmup"),
+    [(["models/t5_base.gin", "runs/pretrain.gin"], 10_000), (["runs/demo_switch.gin"], 400)],
+)
+def test_a_recipe_gives_a_run_the_rate_of_its_optimizer(files, warmup, optimizer):
+    published = {"adafactor": 0.01, "adamw": 4e-4, "adamw_rms": 0.02, "muon": 4e-4}[optimizer]
+    bindings = BINDINGS[: 2 if len(files) > 1 else 0]
+    gin_config.parse([*files, f"runs/{optimizer}.gin"], bindings, [])
+    config = gin_config.build()
+    assert config.optimizer.optimizer == optimizer
+    schedule = learning_rate_schedule(config)
+    rates = [float(schedule(step)) for step in (0, warmup - 1, config.run.train_steps)]
+    assert rates == pytest.approx([published / warmup, published, 0.0], abs=1e-9)
+    assert rate_problem(config) is None
+
+
+@pytest.mark.parametrize("run", ["pretrain", "finetune", "demo", "facts", "languages", "study"])
+def test_the_rate_of_a_run_is_one_of_its_optimizer(run):
+    files = ["models/t5_demo.gin", f"runs/{run}.gin"]
+    gin_config.parse(files, BINDINGS[:2], [], ["INITIAL_CHECKPOINT_PATH"])
+    assert rate_problem(gin_config.build()) is None

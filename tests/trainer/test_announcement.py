@@ -53,3 +53,10 @@ def test_a_rate_of_biases_that_there_are_not_is_told(rate, balance):
     )
     warned = [line.startswith(expected) for line in lines if "BIAS" in line]
     assert warned == [True] * ((rate, balance) == (0.01, "loss"))
+
+
+def test_a_rate_that_does_not_train_is_told():
+    optimizer = OptimizerConfig(learning_rate=1.0, lr_schedule="constant", warmup_steps=1)
+    config = tiny_config(tiny_model(num_experts=0), optimizer=optimizer)
+    (warning,) = announcement(config, make_mesh(MeshConfig(1, 1, 1)))[2:]
+    assert warning.startswith("warning: the learning rate is 1 at its peak (LR_SCHEDULE = 'constan")
