@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
-    config = gin_flags.build(args)
+    config = gin_flags.build_to_train(args)
     data_flags.apply(args)
     if args.dry_run:
         return _check(args, config)
@@ -84,6 +84,8 @@ def _train(args: argparse.Namespace, config: Config) -> int:
 
     from switch_jax.cli import gin_config
     from switch_jax.interrupts import raise_if_interrupted
+    from switch_jax.reports.run_status import read_status
+    from switch_jax.reports.status_text import loss_rise
     from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
@@ -96,6 +98,8 @@ def _train(args: argparse.Namespace, config: Config) -> int:
         return stopped.exit_code
     if is_first():
         print(_what_next(config.run.model_dir))
+        if rise := read_status(config.run.model_dir).loss_rise:
+            print(f"switch_jax train: warning: {loss_rise(*rise)}", file=sys.stderr)
     return 0
 
 

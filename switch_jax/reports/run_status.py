@@ -33,6 +33,9 @@ _RECENT = 20
 _MIN_LIMIT = 120.0
 # Seconds in addition until the first record of a start: a large model compiles for long.
 _START_LIMIT = 1800.0
+# The records at each end by which the loss has risen, at least two, and by how much it has to.
+_ENDS = 5
+_RISE = 1.1
 STALLED = "stalled"  # the state of a run that has not ended, and does not go on
 
 
@@ -47,6 +50,9 @@ class Status:
       message: why it failed, stopped or counts as stalled.
       step, train_steps: steps done, and steps planned.
       loss: of the last record, the auxiliary losses included.
+      loss_rise: the mean losses of the first and of the last five records (of the first and last
+        half if there are fewer than ten), where it has risen by more than a tenth; None: it has
+        not, or there are fewer than four records.
       held_out: last negative log perplexity of a validation set, nats.
       held_out_task, held_out_step: its task and step.
       tokens_per_second, tokens_per_second_per_chip: of the last record.
@@ -75,6 +81,7 @@ class Status:
     step: int
     train_steps: int | None
     loss: float | None
+    loss_rise: tuple[float, float] | None
     held_out: float | None
     held_out_task: str | None
     held_out_step: int | None
@@ -162,6 +169,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         step=step,
         train_steps=train_steps,
         loss=last.get("loss"),
+        loss_rise=_loss_rise(train),
         held_out=held_out.get(QUALITY),
         held_out_task=task,
         held_out_step=held_out.get("step"),
@@ -214,6 +222,15 @@ def _state(
     if silence > limit:
         return STALLED, f"nothing was written for {silence:.0f} s, more than {limit:.0f} s"
     return state, ""
+
+
+def _loss_rise(train: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
+    losses = [record["loss"] for record in train if record.get("loss") is not None]
+    count = min(_ENDS, len(losses) // 2)
+    if count < 2:
+        return None
+    first, last = statistics.fmean(losses[:count]), statistics.fmean(losses[-count:])
+    return (first, last) if last > _RISE * first else None
 
 
 def _silence_limit(train: Sequence[dict[str, Any]], no_record_yet: bool) -> float:

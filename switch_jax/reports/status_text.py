@@ -48,6 +48,8 @@ def table(found: Sequence[Status]) -> list[str]:
 def health(status: Status) -> list[str]:
     """What is unusual about a run; empty if nothing is."""
     found = []
+    if status.loss_rise:
+        found.append(loss_rise(*status.loss_rise))
     if status.dead_experts:
         found.append(f"{status.dead_experts:,} of {status.experts:,} experts got no token")
     if status.dropped is not None and status.dropped > 0.1:
@@ -68,6 +70,11 @@ def health(status: Status) -> list[str]:
     if status.hanging:
         found.append(f"steps that took too long: {', '.join(status.hanging)}")
     return found
+
+
+def loss_rise(first: float, last: float) -> str:
+    """That the loss has risen since the start of the run; see `Status.loss_rise`."""
+    return f"the loss has risen from {first:.4g} to {last:.4g}: is LEARNING_RATE too high?"
 
 
 def _state(status: Status) -> str:

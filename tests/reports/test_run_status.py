@@ -174,6 +174,22 @@ def test_waiting_for_data_is_unusual(write):
     assert found.startswith("86.05 % of the time without compilation, evaluations and checkpoints ")
 
 
+@pytest.mark.parametrize(
+    ("losses", "rise"),
+    [
+        ((6, 7, 8, 9), "the loss has risen from 6.5 to 8.5: is LEARNING_RATE too high?"),
+        ((6, 8, 9), None),  # too few to tell
+        ((10, 10, 10.9, 10.9), None),  # less than a tenth
+        ((2, 2, 2, 2, 2, 1, 1, 9, 3, 3, None, 3, 3, 3), "the loss has risen from 2 to 3: is"),
+        ((6, 6, 6, 6, 6, 90, 90, 5, 5, 5, 5, 5), None),
+    ],
+)
+def test_a_loss_that_has_risen_is_unusual(write, losses, rise):
+    lines = [record(10 * i, {}, loss=loss) for i, loss in enumerate(losses, 1)]
+    found = health(read_status(write(lines), NOW))
+    assert [text.startswith(rise) for text in found] == [True] if rise else found == []
+
+
 def test_after_a_start_there_is_time_to_compile(write):
     lines = [record(10, {"step": 20.0, "compile": 900.0}), *steps_of_ten(20, 40)]
     folder = write(lines, NOW - 9000, status_json("starting", started=NOW - 2000, at=NOW - 2000))
