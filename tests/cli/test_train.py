@@ -10,6 +10,7 @@ from switch_jax.cli import gin_config, gin_flags, main
 from switch_jax.errors import UserError
 from switch_jax.runtime import host_memory
 from switch_jax.train_step.microbatches import check_batch
+from switch_jax.trainer import train as training
 
 DEMO = "--gin_file=runs/demo_switch.gin"
 
@@ -140,6 +141,19 @@ def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
     monkeypatch.setattr(gin_flags, "build", build)
     assert main(["train", DEMO]) == 2
     assert called == ["keep", "build"]
+
+
+def test_a_rate_that_a_flag_sets_is_meant_and_its_end_is_told(tmp_path, monkeypatch, capsys):
+    configs = []
+    monkeypatch.setattr(training, "train", lambda config, *rest: configs.append(config))
+    records = [{"kind": "train", "step": i, "loss": x} for i, x in enumerate((2, 2, 3, 3), 1)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    flags = [f"--gin.{x}" for x in (f"MODEL_DIR={tmp_path}", "OPTIMIZER=muon", "LEARNING_RATE=20")]
+    assert main(["train", DEMO, *flags]) == 0
+    assert [config.optimizer.peak_learning_rate for config in configs] == [1.0]  # 20 / sqrt(400)
+    assert capsys.readouterr().err == (
+        "switch_jax train: warning: the loss has risen from 2 to 3: is LEARNING_RATE too high?\n"
+    )
 
 
 def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
