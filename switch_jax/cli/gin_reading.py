@@ -225,11 +225,15 @@ def _name(path: str) -> str:
 
 
 def macro_suggestion(name: str, macros: Sequence[str]) -> str:
-    """The end of a message about an unknown macro: its name here, or as `suggestion`."""
+    """The end of a message about an unknown macro: its name here, what to do instead of it, or as
+    `suggestion`."""
     if name.upper() in macros:
         return f"; did you mean {name.upper()}?"
     if name.upper() in names_elsewhere.MACROS:
         return f"; here it is {names_elsewhere.MACROS[name.upper()]}"
+    if name.upper() in names_elsewhere.ABSENT:
+        instead = names_elsewhere.ABSENT[name.upper()]
+        return f"; there is no such thing here: {instead} (docs/coming_from.md)"
     return suggestion(name, macros)
 
 

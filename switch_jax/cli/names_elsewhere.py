@@ -41,6 +41,29 @@ MACROS = {
     "VOCAB_SIZE": "NUM_EMBEDDINGS",
 }
 
+# Macros and settings of theirs for which there is none here, and what to do instead.
+ABSENT = {
+    "ATTN_IMPLEMENTATION": "on GPUs GPU_ATTENTION = 'cudnn'; on TPUs attention is always a kernel",
+    "BATCH_PRIORITIZED_ROUTING": "tokens take slots in their order; where many are dropped, raise "
+    "TRAIN_EXPERT_CAPACITY_FACTOR, or set NTLB_ROUNDS = 4",
+    "DECODER_SPARSE_LAYOUT": "every SPARSE_STEP-th layer has experts, in both stacks",
+    "DEEPSPEED": "MESH_DATA, MESH_EXPERT, MESH_MODEL and FULLY_SHARDED_WEIGHTS split a model",
+    "ENCODER_SPARSE_LAYOUT": "every SPARSE_STEP-th layer has experts, in both stacks",
+    "EXPERTS_CHOOSE": "tokens choose; for an even load set LOAD_BALANCE = 'bias', or AUX_LOSS_FACTOR",
+    "ICI_CONTEXT_PARALLELISM": "rows are not split; split the batch with MESH_DATA",
+    "ICI_PIPELINE_PARALLELISM": "layers are not split over devices; use MESH_EXPERT and MESH_MODEL",
+    "ICI_SEQUENCE_PARALLELISM": "rows are not split; split the batch with MESH_DATA",
+    "LABEL_SMOOTHING": "the paper trains without it; Z_LOSS keeps logits small",
+    "LOAD_IN_8BIT": "weights are float32 or, exported, bfloat16; nothing is quantised",
+    "LORA": "all weights are trained, or those that TRAINED_PARAMETERS names",
+    "MEGABLOX": "experts have a capacity in training; decoding drops no token",
+    "MODEL_PARALLEL_SUBMESH": "MESH_MODEL splits the matrices; JAX places the mesh on the slice",
+    "QUANTIZATION": "weights are float32 or, exported, bfloat16; nothing is quantised",
+    "ROUTER_TYPE": "tokens choose; see ROUTER_POLICY and NUM_SELECTED_EXPERTS",
+    "SPARSE_MATMUL": "experts have a capacity in training; decoding drops no token",
+    "USE_HARDWARE_RNG": "a batch's random numbers are the same on every mesh",
+}
+
 # What gin files of T5X and flaxformer configure, without the module: some of the macros for it.
 CONFIGURABLES = {
     "CheckpointConfig": "CHECKPOINT_PERIOD, KEEP_CHECKPOINTS and INITIAL_CHECKPOINT_PATH",

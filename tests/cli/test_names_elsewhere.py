@@ -32,14 +32,24 @@ def test_names_of_other_frameworks_lead_to_those_of_here(name, here, file):
         _parse(file(f"{DEMO}{name} = 2\n"))
 
 
+@pytest.mark.parametrize("name", ["BATCH_PRIORITIZED_ROUTING", "experts_choose", "LORA"])
+def test_what_is_not_here_is_answered_with_what_to_do_instead(name, file):
+    instead = f"; there is no such thing here: {names_elsewhere.ABSENT[name.upper()]} .docs"
+    with pytest.raises(UserError, match=f"knows a macro {name}{instead}"):
+        _parse("runs/demo_switch.gin", bindings=[f"{name}=True"])
+    with pytest.raises(UserError, match=f"nothing uses the macro {name}{instead}"):
+        _parse(file(f"{DEMO}{name} = True\n"))
+
+
 def test_what_names_of_other_frameworks_are_here_exists():
     _parse("models/switch_base.gin", "runs/pretrain.gin")
     known = gin_internals.macros()
-    tables = names_elsewhere.MACROS, names_elsewhere.CONFIGURABLES
+    tables = names_elsewhere.MACROS, names_elsewhere.CONFIGURABLES, names_elsewhere.ABSENT
     here = [text for table in tables for text in table.values()]
     macros = [name for text in here for name in re.findall("[A-Z_]{5,}", text)]
     assert set(macros) - {"MODULE"} <= set(known)
-    assert not set(names_elsewhere.MACROS) & set(known)
+    assert not {*names_elsewhere.MACROS, *names_elsewhere.ABSENT} & set(known)
+    assert not set(names_elsewhere.MACROS) & set(names_elsewhere.ABSENT)
 
 
 @pytest.mark.parametrize(
