@@ -10,11 +10,11 @@ READY := $(VENV)/.ready-$(VERSION)
 TRANSFORMERS := $(VENV)/.transformers-$(VERSION)
 SITE := $(VENV)/.docs-$(VERSION)
 
-.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages languages-mt5 languages-mswitch study study-core-0 study-core-1 docs lock clean python-version
+.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages languages-mt5 languages-mswitch study study-core-0 study-core-1 long_study long_study-core-0 long_study-core-1 docs lock clean python-version
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: python-version $(READY)  ## make .venv with the pinned requirements and switch_jax, editable
 
@@ -118,27 +118,45 @@ languages-mt5 languages-mswitch: languages-%: setup
 # The study: which runs, and on which core each runs. A name ends in the seed.
 STUDY_CORE_0 := dense_0 experts_32_0 dense_1 dense_large_0
 STUDY_CORE_1 := experts_8_0 experts_16_0 experts_8_1 experts_4_0 experts_2_0
+LONG_STUDY_CORE_0 := dense_0 dense_large_0 dense_1
+LONG_STUDY_CORE_1 := experts_32_0 experts_8_0 experts_64_0 experts_32_1
 # More flags for each run. With another task in them the text is not built.
 STUDY_FLAGS ?=
-STUDY_TEXT := $(if $(findstring MIXTURE_OR_TASK_NAME,$(STUDY_FLAGS)),,runs/large_english/train.txt.gz)
-study: setup $(STUDY_TEXT)  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
-	@$(MAKE) --no-print-directory --jobs=2 study-core-0 study-core-1
-	@echo "study: writing runs/study/report.html"
-	@$(BIN)/switch_jax report $(addprefix runs/study/,$(STUDY_CORE_0) $(STUDY_CORE_1)) \
-	  --output runs/study/report.html
+STUDY_TEXT = $(if $(findstring MIXTURE_OR_TASK_NAME,$(STUDY_FLAGS)),,runs/$(1))
+study: setup $(call STUDY_TEXT,large_english/train.txt.gz)  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
+	$(call REPORT_STUDY,study,$(STUDY_CORE_0) $(STUDY_CORE_1))
 
-# The runs of one core, one after the other. What they print is in runs/study/RUN.log.
+long_study: setup $(call STUDY_TEXT,large_code/train.txt)  ## the study with 40,000 steps, on C code: NNN hours on two cores, resumable
+	$(call REPORT_STUDY,long_study,$(LONG_STUDY_CORE_0) $(LONG_STUDY_CORE_1))
+
+# $(1): folder of runs/, $(2): its runs.
+define REPORT_STUDY
+@$(MAKE) --no-print-directory --jobs=2 $(1)-core-0 $(1)-core-1
+@echo "$(1): writing runs/$(1)/report.html"
+@$(BIN)/switch_jax report $(addprefix runs/$(1)/,$(2)) --output runs/$(1)/report.html
+endef
+
 study-core-0 study-core-1: study-core-%: setup
-	@mkdir -p runs/study; set -e; for run in $(STUDY_CORE_$*); do \
-	  echo "study: core $*, $$run"; model=t5; size=; experts=; \
-	  case $$run in \
-	    dense_large_*) size=_large ;; \
-	    experts_*) model=switch; experts=$${run#experts_}; experts=--gin.NUM_EXPERTS=$${experts%_*} ;; \
-	  esac; \
-	  $(call ON_CORE,$*) $(BIN)/switch_jax train --gin_file=models/$${model}_study$${size}.gin \
-	    --gin_file=runs/study.gin $$experts --gin.MODEL_DIR=runs/study/$$run --gin.RANDOM_SEED=$${run##*_} \
-	    $(STUDY_FLAGS) >> runs/study/$$run.log 2>&1 || { tail -n 5 runs/study/$$run.log >&2; exit 1; }; \
-	done
+	$(call TRAIN_STUDY,study,$*,$(STUDY_CORE_$*))
+
+# What has experts or is larger soon passes what the dense model reaches, and needs no more steps.
+long_study-core-0 long_study-core-1: long_study-core-%: setup
+	$(call TRAIN_STUDY,long_study,$*,$(LONG_STUDY_CORE_$*),--gin.TRAIN_STEPS=15000)
+
+# The runs of one core, one after the other. What they print is in runs/STUDY/RUN.log. $(1): the
+# study, $(2): the core, $(3): its runs, $(4): flags for all but the dense models of equal FLOPs.
+define TRAIN_STUDY
+@mkdir -p runs/$(1); set -e; for run in $(3); do \
+  echo "$(1): core $(2), $$run"; model=t5; size=; flags=; \
+  case $$run in \
+    dense_large_*) size=_large; flags="$(4)" ;; \
+    experts_*) model=switch; experts=$${run#experts_}; flags="--gin.NUM_EXPERTS=$${experts%_*} $(4)" ;; \
+  esac; \
+  $(call ON_CORE,$(2)) $(BIN)/switch_jax train --gin_file=models/$${model}_study$${size}.gin \
+    --gin_file=runs/$(1).gin $$flags --gin.MODEL_DIR=runs/$(1)/$$run --gin.RANDOM_SEED=$${run##*_} \
+    $(STUDY_FLAGS) >> runs/$(1)/$$run.log 2>&1 || { tail -n 5 runs/$(1)/$$run.log >&2; exit 1; }; \
+done
+endef
 
 # Texts that are built from packages of Debian: $(1) is a folder of runs/, $(2) what it is built from.
 define BUILD_TEXT
@@ -156,6 +174,9 @@ endef
 runs/large_english/train.txt.gz: | setup
 	$(call BUILD_TEXT,large_english,anarchism debian-handbook dict-foldoc dict-gcide gnome-user-docs \
 	  libreoffice-help-en-us linux-doc-6.12 postgresql-doc-17 python3.13-doc sqlite3-doc)
+
+runs/large_code/train.txt: | setup
+	$(call BUILD_TEXT,large_code,linux-source-6.12)
 
 HELP_LANGUAGES := ca cs da de el en-us es et eu fi fr gl hi hu id it ja km ko nl pl pt pt-br ru sl sv tr \
   vi zh-cn zh-tw

@@ -24,6 +24,16 @@ def as_targets(line: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"targets": line}
 
 
+# As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
+STEPS_OF_LINES = (
+    as_targets,
+    seqio.preprocessors.tokenize,
+    seqio.CacheDatasetPlaceholder(),
+    t5.data.preprocessors.span_corruption,
+    seqio.preprocessors.append_eos_after_trim,
+)
+
+
 def read_lines(path: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TextLineDataset(path, compression_type="GZIP")
 
@@ -35,14 +45,7 @@ def add_task_of_lines(
     seqio.TaskRegistry.add(
         name,
         source=seqio.FileDataSource(read_lines, files),
-        # As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
-        preprocessors=[
-            as_targets,
-            seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            t5.data.preprocessors.span_corruption,
-            seqio.preprocessors.append_eos_after_trim,
-        ],
+        preprocessors=STEPS_OF_LINES,
         output_features=features(vocabulary),
         metric_fns=[],
     )

@@ -57,12 +57,14 @@ def chapter_sentences(document: dict[str, str]) -> list[str]:
     return sentences({"text": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", document["text"])})
 
 
-def passages(units: list[str], heading: str) -> Iterator[str]:
-    """Joins units into passages of at least PASSAGE_CHARACTERS; only the last may be shorter."""
+def passages(
+    units: list[str], heading: str, characters: int = PASSAGE_CHARACTERS
+) -> Iterator[str]:
+    """Joins units into passages of at least `characters`; only the last may be shorter."""
     passage = heading
     for unit in units:
         passage = " ".join(f"{passage} {unit}".split())
-        if len(passage) >= PASSAGE_CHARACTERS:
+        if len(passage) >= characters:
             yield passage
             passage = heading
     if passage != heading:

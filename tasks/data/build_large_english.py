@@ -94,11 +94,17 @@ def dictionary_entries(text: str) -> Iterator[str]:
         yield re.sub(r"[{}]", "", entry).replace(" ,", ",")
 
 
-def files_of_packages(packages: Path, name: str, pattern: str) -> list[tuple[str, str]]:
-    """Path and text of the files that match, in all packages whose names begin with `name`."""
+def find_packages(packages: Path, name: str) -> list[Path]:
+    """The packages in the folder whose names begin with `name`, sorted."""
     found = sorted(packages.glob(f"{name}*.deb"))
     if not found:
         raise SystemExit(f"{packages} has no {name}*.deb; the first lines say how to get it")
+    return found
+
+
+def files_of_packages(packages: Path, name: str, pattern: str) -> list[tuple[str, str]]:
+    """Path and text of the files that match, in all packages whose names begin with `name`."""
+    found = find_packages(packages, name)
     files = [file for package in found for file in files_of(package, pattern)]
     if not files:
         raise SystemExit(f"{found[0]} has no {pattern}: it is another package, or version")
