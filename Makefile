@@ -126,7 +126,7 @@ STUDY_TEXT = $(if $(findstring MIXTURE_OR_TASK_NAME,$(STUDY_FLAGS)),,runs/$(1))
 study: setup $(call STUDY_TEXT,large_english/train.txt.gz)  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
 	$(call REPORT_STUDY,study,$(STUDY_CORE_0) $(STUDY_CORE_1))
 
-long_study: setup $(call STUDY_TEXT,large_code/train.txt)  ## the study with 40,000 steps, on C code: NNN hours on two cores, resumable
+long_study: setup $(call STUDY_TEXT,large_code/train.txt)  ## the study with 40,000 steps, on C code: a night on two cores, resumable
 	$(call REPORT_STUDY,long_study,$(LONG_STUDY_CORE_0) $(LONG_STUDY_CORE_1))
 
 # $(1): folder of runs/, $(2): its runs.

@@ -57,9 +57,7 @@ def chapter_sentences(document: dict[str, str]) -> list[str]:
     return sentences({"text": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", document["text"])})
 
 
-def passages(
-    units: list[str], heading: str, characters: int = PASSAGE_CHARACTERS
-) -> Iterator[str]:
+def passages(units: list[str], heading: str, characters: int = PASSAGE_CHARACTERS) -> Iterator[str]:
     """Joins units into passages of at least `characters`; only the last may be shorter."""
     passage = heading
     for unit in units:

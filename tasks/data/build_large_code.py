@@ -24,7 +24,9 @@ PASSAGE_CHARACTERS = 500  # about 240 pieces of the 1000-piece vocabulary
 # A third of all C code: generated definitions of registers, one like the other.
 GENERATED = "/drivers/gpu/drm/amd/include/"
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-LICENCE = re.compile(r"copyright|licen[cs]e|redistribut|warranty|all rights reserved", re.IGNORECASE)
+LICENCE = re.compile(
+    r"copyright|licen[cs]e|redistribut|warranty|all rights reserved", re.IGNORECASE
+)
 
 
 def c_files(package: Path) -> Iterator[tuple[str, str]]:

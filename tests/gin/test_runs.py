@@ -166,3 +166,18 @@ def test_the_rate_of_a_run_is_one_of_its_optimizer(run):
     files = ["models/t5_demo.gin", f"runs/{run}.gin"]
     gin_config.parse(files, BINDINGS[:2], [], ["INITIAL_CHECKPOINT_PATH"])
     assert rate_problem(gin_config.build()) is None
+
+
+def test_the_long_study_is_the_study_with_ten_times_the_steps_on_text_for_them():
+    configs = []
+    for run in ("study", "long_study"):
+        files = ["models/switch_study.gin", f"runs/{run}.gin"]
+        gin_config.parse(files, ["MODEL_DIR=/run", "NUM_EXPERTS=64"], [])
+        configs.append(gin_config.build())
+    study, long = configs
+    assert (study.run.train_steps, long.run.train_steps) == (4_000, 40_000)
+    assert (study.model, study.optimizer) == (long.model, long.optimizer)
+    assert (study.run.batch_size, study.data.lengths) == (long.run.batch_size, long.data.lengths)
+    assert long.data.mixture_or_task_name == "large_code_span_corruption"
+    (task,) = tasks_of(long.data.mixture_or_task_name)
+    assert task.output_features["targets"].vocabulary.vocab_size <= long.model.num_embeddings

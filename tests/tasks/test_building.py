@@ -14,15 +14,20 @@ from switch_jax.tasks.english import DATA
 LONG = "This sentence of a manual has more than the sixty characters that a paragraph needs. "
 
 
-def write_package(path: Path, files: dict[str, str]) -> None:
-    """A .deb of text files: an ar archive with a data.tar.gz, behind a member of odd length."""
+def tar(files: dict[str, str | bytes], compression: str) -> bytes:
     data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for name, text in files.items():
+    with tarfile.open(fileobj=data, mode=f"w:{compression}") as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
             member = tarfile.TarInfo(name)
-            member.size = len(text.encode())
-            archive.addfile(member, io.BytesIO(text.encode()))
-    members = (("control.tar", b"odd"), ("data.tar.gz", data.getvalue()))
+            content = content.encode() if isinstance(content, str) else content
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return data.getvalue()
+
+
+def write_package(path: Path, files: dict[str, str | bytes]) -> None:
+    """A .deb of files: an ar archive with a data.tar.gz, behind a member of odd length."""
+    members = (("control.tar", b"odd"), ("data.tar.gz", tar(files, "gz")))
     archive = b"!<arch>\n"
     for name, content in members:
         archive += f"{name:<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(content):<10}`\n".encode()
@@ -146,3 +151,65 @@ def test_a_package_without_the_files_that_are_read_is_an_error(tmp_path):
     result = build("build_large_english.py", tmp_path, tmp_path / "built")
     assert result.returncode == 1
     assert "anarchism_15.deb has no ./usr/share/doc/anarchism/*.html" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    """The passages by split that are built from a package of sources."""
+    packages = tmp_path_factory.mktemp("sources")
+    function = "static int probe(struct device *dev)\n{\n\tif (!dev)\n\t\treturn -EINVAL;\n"
+    files: dict[str, str | bytes] = {
+        f"linux/drivers/d{i}/{name}.c": f"/* {name} */\n{function}\treturn {i};\n}}\n"
+        for i in range(60)
+        for name in ("first", "second")
+    }
+    files["linux/lib/a.c"] = (
+        "// SPDX-License-Identifier: GPL-2.0\n/*\n * Copyright (C) by the author\n */\n"
+        f"/* Kept, café. */\n{function}}}\n"
+    )
+    files["linux/lib/copy.h"] = files["linux/lib/a.c"]
+    files["linux/lib/long.c"] = "\tcall(argument);\n" * 20 + "\tanother(argument);\n" * 40
+    files["linux/lib/latin1.c"] = f"/* caf\xe9 */ {function}".encode("latin-1")
+    files["linux/drivers/gpu/drm/amd/include/regs.h"] = "#define REGISTER 0x1\n" * 10
+    files["linux/README"] = LONG
+    sources = {"./usr/src/linux.tar.xz": tar(files, "xz"), "./usr/share/doc/copyright": LONG}
+    write_package(packages / "linux-source-6_1.deb", sources)
+    result = build("build_large_code.py", packages, packages / "built")
+    assert result.returncode == 0, result.stderr
+    return {
+        split: (packages / "built" / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        for split in ("train", "validation")
+    }
+
+
+def test_code_is_without_licences_and_keeps_its_lines_in_order(code):
+    passages = code["train"] + code["validation"]
+    kept = "/* Kept, café. */ static int probe(struct device *dev) { if (!dev) return -EINVAL; }"
+    assert passages.count(kept) == 1  # it stands in two files
+    assert not [p for p in passages if "SPDX" in p or "Copyright" in p or "caf\ufffd" in p]
+    assert not [p for p in passages if "REGISTER" in p or LONG.strip() in p]
+
+
+def test_code_is_cut_into_passages_at_line_ends(code):
+    passages = code["train"] + code["validation"]
+    # Lines of 16 characters and then of 19, with the spaces: a passage ends at the first line after
+    # 500. The last three lines are shorter than a passage may be.
+    assert " ".join(["call(argument);"] * 20 + ["another(argument);"] * 10) in passages
+    assert " ".join(["another(argument);"] * 27) in passages
+    assert len([p for p in passages if "argument" in p]) == 2
+
+
+def test_the_files_of_a_folder_of_code_are_in_the_same_split(code):
+    def folders(name: str, split: str) -> set[str]:
+        return {p.split()[-2] for p in code[split] if p.startswith(f"/* {name} */")}
+
+    held_out = folders("first", "validation")
+    assert held_out == folders("second", "validation") and 0 < len(held_out) < 15
+    assert held_out.isdisjoint(folders("first", "train"))
+    assert len(held_out) + len(folders("first", "train")) == 60
+
+
+def test_without_the_sources_of_linux_no_code_is_built(tmp_path):
+    result = build("build_large_code.py", tmp_path, tmp_path / "built")
+    assert result.returncode == 1
+    assert f"{tmp_path} has no linux-source*.deb" in result.stderr
