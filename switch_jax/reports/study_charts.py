@@ -21,18 +21,19 @@ from switch_jax.reports.figures import (
     short,
 )
 from switch_jax.reports.held_out import QUALITY, held_out
+from switch_jax.reports.power_law import checked_fit
 from switch_jax.reports.runs import Series
 from switch_jax.units import count
 
 _FIRST_PART = 1 / 10  # of the longest run; the speed-up before its end does not set the range of y
+_FARTHEST = 3  # times the steps of a dense curve, to which it is continued
 
 
 def loss_against_parameters(found: Sequence[Configuration], task: str | None) -> Chart | None:
     """A point for each configuration, at the last step that all have; None for fewer than two."""
     known = []
     for configuration in found:
-        series = [s for run in configuration.runs if (s := held_out(run, task)) is not None]
-        curve = mean_curve(series, QUALITY)
+        curve = _held_out_curve(configuration, task)
         if curve is not None and configuration.parameters:
             known.append((configuration, configuration.parameters, curve))
     step = last_common_step([curve for *_, curve in known])
@@ -83,25 +84,26 @@ def speedup(
 ) -> Chart | None:
     """How much sooner each sparse configuration has its value than a dense one, over training."""
     comparisons = compare_all([dense, *(c for c in found if c.sparse)], task)
-    lines, counted = [], []
-    for comparison in comparisons:
-        curve = _mean_speedup(comparison, in_time=bool(axis.second))
-        if curve is not None:
-            label, colour = short(comparison.sparse.label), comparison.sparse.colour
-            band = (curve.low, curve.high)
-            lines.append(Line(axis.of(curve), curve.mean, label, colour, markers=True, band=band))
-            counted.append(curve)
-    if not lines:
+    in_time = bool(axis.second)
+    curves = [(c.sparse, _mean_speedup(c, in_time)) for c in comparisons]
+    measured = [(sparse, curve) for sparse, curve in curves if curve is not None]
+    if not measured:
         return None
-    what = "time" if axis.second else "steps"
+    fitted, note = _fitted_speedups(dense, measured, task, in_time)
+    lines = [
+        Line(axis.of(c), c.mean, short(s.label), s.colour, markers=True, band=(c.low, c.high))
+        for s, c in measured
+    ]
+    lines += [Line(axis.of(c), c.mean, "fit", s.colour, dashed=True) for s, c in fitted]
+    what = "time" if in_time else "steps"
     caption = (
         f"At each evaluation of a sparse run: {what} that {dense.label} takes to the same held-out "
         f"value / {what} of the sparse run. Above 1 the sparse run is ahead. A curve ends where "
-        f"{dense.label} never gets to its value."
+        f"{dense.label} never gets to its value.{note}"
     )
     if any(len(c.pairs) > 1 for c in comparisons):
         caption += f" {band_caption([c.sparse for c in comparisons])}"
-    limits = _limits(counted)
+    limits = _limits([curve for _, curve in (*measured, *fitted)])
 
     def draw(ax: Axes) -> None:
         draw_lines(ax, lines, x_label=axis.label, y_label=f"speed-up in {what}", y_limits=limits)
@@ -113,12 +115,50 @@ def speedup(
     return Chart(title, caption, draw)
 
 
-def _mean_speedup(comparison: ComparisonOverSeeds, *, in_time: bool) -> MeanCurve | None:
+def _mean_speedup(comparison: ComparisonOverSeeds, in_time: bool) -> MeanCurve | None:
     curves = [pair.curve for pair in comparison.pairs]
     series = [
         Series(c.step, c.seconds, {"ratio": c.in_time if in_time else c.in_steps}) for c in curves
     ]
     return mean_curve(series, "ratio")
+
+
+def _fitted_speedups(
+    dense: Configuration,
+    measured: Sequence[tuple[Configuration, MeanCurve]],
+    task: str | None,
+    in_time: bool,
+) -> tuple[list[tuple[Configuration, MeanCurve]], str]:
+    """The speed-ups where measured ones end, over a power law through the dense curve; a note."""
+    reference = _held_out_curve(dense, task)
+    if reference is None or (found := checked_fit(reference.step, -reference.mean)) is None:
+        return [], ""
+    law, miss = found
+    last = int(reference.step[-1])
+    seconds_per_step = float(reference.seconds[-1]) / last
+    fitted = []
+    for sparse, known in measured:
+        curve = _held_out_curve(sparse, task)
+        assert curve is not None  # its speed-up was measured
+        dense_step = law.step(-curve.mean)
+        later = curve.step > max(known.step[np.isfinite(known.mean)], default=0)
+        later &= dense_step <= _FARTHEST * last
+        if later.any():
+            step, seconds, dense_step = (x[later] for x in (curve.step, curve.seconds, dense_step))
+            ratio = dense_step * seconds_per_step / seconds if in_time else dense_step / step
+            fitted.append((sparse, MeanCurve(step, seconds, ratio, ratio, ratio)))
+    note = (
+        f" Dashed (fit): its steps by a power law, loss = {law}, through its values from step "
+        f"{law.first_step:,} on, up to {_FARTHEST} times its steps. The same law through the first "
+        f"half of its steps is {abs(miss):.3f} nats too {'high' if miss > 0 else 'low'} at step "
+        f"{last:,}."
+    )
+    return fitted, note if fitted else ""
+
+
+def _held_out_curve(configuration: Configuration, task: str | None) -> MeanCurve | None:
+    series = [s for run in configuration.runs if (s := held_out(run, task)) is not None]
+    return mean_curve(series, QUALITY)
 
 
 def _limits(curves: Sequence[MeanCurve]) -> tuple[float | None, float | None]:

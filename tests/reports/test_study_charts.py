@@ -104,6 +104,28 @@ def test_the_first_steps_do_not_set_the_range_of_the_speed_up():
     assert 1.0 < ax.get_ylim()[1] < 1.2
 
 
+def test_beyond_what_a_dense_run_reaches_the_speed_up_is_of_a_power_law():
+    def loss(step):
+        return 1.5 + 0.8 * (step / 1000) ** -0.4
+
+    steps = range(100, 6001, 100)
+    dense = run("dense", 0, [(0, -9.0), *((s, -loss(s)) for s in steps)])
+    sparse = run(
+        "sparse", 8, [(0, -9.0), *((s, -loss(4.1 * s)) for s in steps)], seconds_per_step=1.6
+    )
+    found = group_runs([dense, sparse])
+    for axis, ratio, second in ((STEPS, 4.1, 1.0), (time_axis(found), 4.1 / 1.6, 1.6 / 60)):
+        chart = speedup(found, "t", axis, found[0])
+        ax = drawn(chart)
+        dashed = ax.lines[1].get_xydata()
+        # The dense run ends at the value of step 6000 / 4.1 = 1463, the law at that of 18000 / 4.1.
+        np.testing.assert_allclose(dashed[:, 0], second * np.arange(1500, 4301, 100))
+        np.testing.assert_allclose(dashed[:, 1], ratio, rtol=1e-3)
+        assert "fit" in [text.get_text() for text in ax.texts]
+        assert "through its values from step 2,000 on" in chart.caption
+        assert "0.000 nats too" in chart.caption and "at step 6,000" in chart.caption
+
+
 def test_without_pairs_there_is_no_speed_up():
     assert speedup_charts(group_runs([run("dense", 0, [(100, -4.0)])]), "t") == []
     late = [run("dense", 0, [(100, -4.0)]), run("sparse", 8, [(100, -3.0)])]
