@@ -6,6 +6,7 @@ xla/backends/gpu/target_config/specs).
 """
 
 import dataclasses
+import importlib.util
 import math
 import re
 
@@ -104,10 +105,14 @@ class GpuCluster:
         return math.ceil(self.devices / GPUS_OF_A_SERVER)
 
 
+def has_cuda_plugin() -> bool:
+    """Whether jax's plugin for NVIDIA's GPUs is installed; there may be no GPU."""
+    return any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin")))
+
+
 def is_gpu_name(name: str) -> bool:
     """Whether this is meant as the name of a cluster, and not of a TPU slice."""
-    is_slice = re.match("([0-9]+x)?(v|tpu)", name.lower())
-    return not is_slice and re.search("[0-9]", name) is not None
+    return re.match("([0-9]+x)?(?!v|tpu)[a-z].*[0-9]", name.lower()) is not None
 
 
 def parse_cluster(name: str) -> GpuCluster:

@@ -11,6 +11,7 @@ and the size and number of matrix units. GPUs are in gpus.py.
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.gpus import GPUS
@@ -19,6 +20,8 @@ from switch_jax.units import counted
 GIB = 2**30
 _MAX_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
 _MAX_SLICES = 1000
+_DEVICES = Path("/dev")
+_ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +238,11 @@ def devices_per_chip(kind: str) -> int:
     """How many devices of JAX's a chip is; 1 where the kind is not known."""
     generation = tpu_generation(kind)
     return generation.devices_per_chip if generation else 1
+
+
+def has_accelerator() -> bool:
+    """Whether this machine has device files of TPUs, or of NVIDIA's or AMD's GPUs."""
+    return any(match for pattern in _ACCELERATORS for match in _DEVICES.glob(pattern))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,8 +33,8 @@ def test_a_name_that_is_none(name, message):
 
 
 def test_gpus_and_slices_are_told_apart_by_their_names():
-    assert all(map(is_gpu_name, ["h100", "h100-8", "a100-1", "b200-8", "l40s-8", "H100-8"]))
-    slices = ["v5p-256", "2xv5e-256", "tpu7x-128", "v4-8", "v32", "v5e:4x4", "gpu"]
+    assert all(map(is_gpu_name, ["h100", "h100-8", "a100-1", "b200-8", "2xh100-8", "H100-8"]))
+    slices = ["v5p-256", "2xv5e-256", "tpu7x-128", "v4-8", "v32", "v5e:4x4", "5e-256", "gpu"]
     assert not any(map(is_gpu_name, slices))
 
 

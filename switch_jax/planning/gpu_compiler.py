@@ -1,7 +1,6 @@
 """XLA's compiler for NVIDIA GPUs on a machine without one: devices of a cluster, and memory."""
 
 import dataclasses
-import importlib.util
 import os
 import sys
 import time
@@ -11,7 +10,7 @@ import jax
 from jax.experimental import topologies
 
 from switch_jax.errors import UserError
-from switch_jax.gpus import GPUS_OF_A_SERVER, Gpu, GpuCluster
+from switch_jax.gpus import GPUS_OF_A_SERVER, Gpu, GpuCluster, has_cuda_plugin
 
 # What is tried out on a GPU, to find the fastest form of a product, is not tried here.
 _OPTIONS: dict[str, str | bool] = {
@@ -50,7 +49,7 @@ def devices(cluster: GpuCluster) -> list[Any]:
     Raises:
       UserError: jax's CUDA plugin is not installed.
     """
-    if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
+    if not has_cuda_plugin():
         raise UserError(
             "planning for GPUs needs jax's CUDA plugin, but no GPU, and it is not installed: "
             f"{sys.executable} -m pip install 'switch_jax[cuda]', or in the pinned set-up of a "

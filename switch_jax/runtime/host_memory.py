@@ -2,15 +2,13 @@
 
 import ctypes
 import platform
-from pathlib import Path
 
 import jax
 
+from switch_jax.hardware import has_accelerator
+
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-# Device files of TPUs and of NVIDIA's and AMD's GPUs.
-_DEVICES = Path("/dev")
-_ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
 
 
 def keep_freed_memory() -> None:
@@ -40,4 +38,4 @@ def _only_cpus() -> bool:
     platforms = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time
     if platforms:
         return platforms == "cpu"
-    return not any(match for pattern in _ACCELERATORS for match in _DEVICES.glob(pattern))
+    return not has_accelerator()

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.gpus import has_cuda_plugin
 from switch_jax.model.groups import Groups
 from switch_jax.planning import gpu_compiler, gpu_plan
 from tests.cli.test_plan import GIB, SWITCH, TINY, _refused
@@ -95,7 +96,7 @@ def test_without_the_plugin_the_message_names_the_extra(capsys, monkeypatch):
 @pytest.mark.parametrize("attention, calls", [("xla", 0), ("cudnn", 2 * 3 * 2)])
 def test_a_switch_model_compiled_for_four_gpus(attention, calls, capsys):
     """Encoder, decoder and cross-attention of two layers each, forward and backward."""
-    if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
+    if not has_cuda_plugin():
         pytest.skip("jax's CUDA plugin is not installed")
     assert main(["plan", *H100, "--json", f"--gin.GPU_ATTENTION={attention}"]) == 0
     result = json.loads(capsys.readouterr().out)

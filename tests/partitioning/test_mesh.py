@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -120,3 +123,40 @@ def test_tpus_but_v5e_compute_while_an_all_to_all_runs(platform, kind, expected,
     monkeypatch.setattr("switch_jax.partitioning.mesh.platform", lambda: platform)
     monkeypatch.setattr("switch_jax.partitioning.mesh.device_kind", lambda: kind)
     assert has_async_all_to_all() is expected
+
+
+# As jax's plugin for CUDA, which fails where CUDA would be used and has no driver.
+PLUGIN = """
+import jax
+def initialize():
+    if "cuda" in (jax.config.jax_platforms or "cuda"):
+        raise RuntimeError("operation cuInit(0) failed")
+"""
+PROGRAM = """
+import sys
+from pathlib import Path
+from switch_jax import hardware
+
+hardware._DEVICES = Path(sys.argv[1])
+
+from switch_jax.config import MeshConfig
+from switch_jax.partitioning.mesh import make_mesh
+
+print(make_mesh(MeshConfig(1, 2, 1)).devices.shape)
+"""
+
+
+@pytest.mark.parametrize("device", [None, "nvidia0"])
+def test_gpus_are_looked_for_only_on_a_machine_that_has_accelerators(device, tmp_path):
+    for module in ("jax_cuda12_plugin/__init__.py", "jax_plugins/xla_cuda12/__init__.py"):
+        (tmp_path / module).parent.mkdir(parents=True)
+        (tmp_path / module).write_text(PLUGIN)
+    if device:
+        (tmp_path / device).touch()
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path],
+        env=dict(os.environ, PYTHONPATH=str(tmp_path), JAX_PLATFORMS=""),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.stdout == "(1, 2, 1)\n"
+    assert ("cuInit" in run.stderr) == (device is not None), run.stderr
