@@ -7,6 +7,7 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
 from switch_jax.launch.environment import environment
+from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.paths import bucket_path
 
 # Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
@@ -22,7 +23,6 @@ _IMAGE = rf"{WORD}(:[0-9]+)?(/{WORD})+({_TAG})"
 _VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
 # Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
 _SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
-_LOOKS_SECRET = r"(?i)(.*_)?((api)?key|token|secret|password|credential)s?"  # as its last word
 _PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"  # taken by Kubernetes and by Compute Engine
 _NETWORK = rf"{WORD}(/{WORD})*"
 # gcloud reads these characters in a path as patterns, or as a version.
@@ -192,20 +192,22 @@ def _check_capacity(job: Job) -> None:
 def _check_variables(job: Job) -> None:
     for variable in job.env:
         name, equals, value = variable.partition("=")
+        shown = without_value(variable)
         if not re.fullmatch(_VARIABLE, name) or not equals:
-            raise UserError(f"--env={quote(variable)}: write --env=NAME=VALUE")
-        if re.fullmatch(_LOOKS_SECRET, name):
+            raise UserError(f"--env={shown}: write --env=NAME=VALUE")
+        if looks_secret(name, value):
             secret = name.upper().strip("_")
-            advice = f"; write --secret={secret}, which keeps it in the cloud"
+            advice = f"; write --secret={secret} in its place, which keeps it in the cloud"
             raise UserError(
-                f"--env={name}=...: every printed command would show its value"
+                f"--env={shown}: this looks like a secret, and every printed command would show it"
                 f"{advice if re.fullmatch(_SECRET, secret) else ''}"
             )
     for name in job.secrets:
         if not re.fullmatch(_SECRET, name):
             raise UserError(
-                f"--secret={quote(name)}: write the name of an environment variable, as in "
-                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first"
+                f"--secret={without_value(name)}: write the name alone, as in "
+                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first; the value "
+                "is read from a variable of your shell"
             )
 
 

@@ -26,6 +26,7 @@ from switch_jax.errors import UserError
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.paths import bucket_path, is_file
+from switch_jax.launch.variables import without_value
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
@@ -176,8 +177,10 @@ def _check_flags(args: argparse.Namespace) -> None:
     _check_no_flags_of_others(args)
     if not 0 <= args.max_restarts <= _MAX_RESTARTS:
         raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MAX_RESTARTS:,}")
-    for argument in (*_train_arguments(args), *(args.env or ())):
-        _check_argument(argument)
+    for argument in _train_arguments(args):
+        _check_argument(argument, repr(argument))
+    for variable in args.env or ():
+        _check_argument(variable, f"--env={without_value(variable)}")
     if not target.sees_local_folders:
         _check_data("--tfds_data_dir", args.tfds_data_dir or "")
         for folder in args.seqio_additional_cache_dirs.split(","):
@@ -197,14 +200,14 @@ def _check_no_flags_of_others(args: argparse.Namespace) -> None:
         raise UserError(f"--on={args.on} has no use for {flags}{for_takers}: leave it out")
 
 
-def _check_argument(argument: str) -> None:
-    """Raises UserError if a program or a manifest cannot take the argument."""
+def _check_argument(argument: str, shown: str) -> None:
+    """Raises UserError, which names it as `shown`, if no program or manifest takes the argument."""
     try:
         argument.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{argument!r}: this is not UTF-8; write it in UTF-8") from None
+        raise UserError(f"{shown}: this is not UTF-8; write it in UTF-8") from None
     if "\0" in argument:
-        raise UserError(f"{argument!r}: no argument of a program holds a NUL character")
+        raise UserError(f"{shown}: no argument of a program holds a NUL character")
 
 
 def _check_data(flag: str, folder: str) -> None:

@@ -80,12 +80,14 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--topology=v5e:999x999"], r"is 1 slice of 998,001 chips: .* of 1 to 9,216 chips"),
         ([VM, "--topology=v5e:0x4"], r"'v5e:0x4' is 1 slice of 0 chips: write 1 to 1,000 slices"),
         ([VM, f"--topology=v5e-{'9' * 5000}"], r"no TPU topology 'v5e-9+'"),
-        ([VM, "--env=A"], r"--env=A: write --env=NAME=VALUE"),
-        ([VM, "--env=A B=c"], r"--env='A B=c': write --env=NAME=VALUE"),
-        ([VM, "--env=WANDB_API_KEY=x1"], r"WANDB_API_KEY=\.\.\.: every .* --secret=WANDB_API"),
-        ([VM, "--env=my_token=x1"], r"my_token=.*; write --secret=MY_TOKEN, which keeps"),
-        ([VM, "--env=_1_TOKEN=x1"], r"_1_TOKEN=.* every printed command would show its value$"),
-        ([VM, "--secret=a$(b)"], r"--secret='a\$\(b\)': write the name of an environment variable"),
+        ([VM, "--env=A"], r"--env=\.\.\.: write --env=NAME=VALUE"),
+        ([VM, "--env=A B=c"], r"--env='A B'=\.\.\.: write --env=NAME=VALUE"),
+        ([VM, "--env=A=\udcff"], r"--env=A=\.\.\.: this is not UTF-8; write it in UTF-8$"),
+        ([VM, "--env=WANDB_API_KEY=x1"], r"WANDB_API_KEY=\.\.\.: .* --secret=WANDB_API_KEY in its"),
+        ([VM, "--env=my_token=x1"], r"my_token=.*; write --secret=MY_TOKEN in its place, which"),
+        ([VM, "--env=_1_TOKEN=x1"], r"_1_TOKEN=.* every printed command would show it$"),
+        ([VM, "--secret=A_KEY=x1"], r"--secret=A_KEY=\.\.\.: write the name alone, as in --sec"),
+        ([VM, "--secret=a$(b)"], r"--secret=\.\.\.: write the name alone, as in --secret=WAND"),
         ([VM, "--label=Team=a"], r"--label=Team=a: write --label=NAME=VALUE, each of at most 63"),
         ([VM, "--label=a=b=c"], r"--label=a=b=c: write --label=NAME=VALUE"),
         ([VM, "--network=-a"], r"--network=-a: write its name, or for that of another project pr"),
@@ -105,11 +107,6 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys):
     assert re.search(message, printed.err)
     assert len(printed.err.strip().splitlines()) == 1 or "usage" in printed.err
     assert printed.out == ""
-
-
-def test_a_secret_is_known_by_the_last_word_of_its_name():
-    variables = ("MONKEY=1", "KEY_FILE=/a", "TOKEN_LIMIT=2")
-    assert make_job("v5e-16", env=variables).env == variables
 
 
 def test_buckets_are_those_of_the_run_and_of_what_it_starts_and_learns_from(capsys):

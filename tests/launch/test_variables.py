@@ -1,0 +1,58 @@
+"""Which variables hold secrets, and that no message repeats what may be one."""
+
+import pytest
+
+from switch_jax.errors import UserError
+from switch_jax.launch.variables import looks_secret
+from tests.launch.jobs import make_job
+
+SECRET = """
+HF_TOKEN WANDB_API_KEY my_token KEY API_KEYS GITHUB_PAT NPM_AUTH AUTH BASIC_AUTH AUTHORIZATION
+DB_PASS DB_PASS_2 MYSQL_PWD DB_PASSWD PGPASSWORD SSHPASS GPG_PASSPHRASE PASSWORD_DB CREDENTIALS
+GCP_CREDENTIALS CREDENTIALS_JSON GOOGLE_CREDS CLIENT_SECRET SECRET_KEY_BASE OPENAI_APIKEY
+PRIVATE_KEY TLS_PRIVATE_KEY_PEM SSH_PRIVATE_KEY_BASE64 AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+AWS_SESSION_TOKEN BEARER BEARER_TOKEN SESSION_COOKIE COOKIE SIGNATURE SENTRY_DSN ID_JWT
+AUTH_HEADER SLACK_WEBHOOK_URL _1_TOKEN
+""".split()
+SHOWN = """
+COMPASS MONKEY KEYBOARD TOKENIZERS_PARALLELISM PATH XLA_FLAGS PWD OLDPWD BYPASS PATTERN AUTHOR
+GOOGLE_APPLICATION_CREDENTIALS AWS_SHARED_CREDENTIALS_FILE WANDB_API_KEY_FILE KEY_FILE PASSWORD_PATH
+TOKEN_LIMIT SSH_PUBLIC_KEY SECRETARY AUTHORS_NAME LIBTPU_INIT_ARGS SPATIAL HF_HUB_OFFLINE
+""".split()
+SECRET_VALUES = [
+    "postgres://me:s3cret@db:5432/x", "me:s3cret@tcp(db:3306)/x", "redis://:s3cret@cache",
+    "http://me:s3cret@proxy:3128", "https://s3cret@github.com/me/data",
+    "-----BEGIN RSA PRIVATE KEY-----\ns3cret", "Authorization=Bearer s3cret",
+    "AccountName=me;AccountKey=s3cret", "host=db password=s3cret", "https://x/y?access_token=s3cret",
+]  # fmt: skip
+SHOWN_VALUES = [
+    "postgres://me@db/x", "https://pypi.org/simple", "ssh://git@github.com/me/x", "me@my.org",
+    "gs://bucket/x@2", "localhost:8476", "--xla_dump_to=/tmp/x --xla_a=1", "a=b, $c", "12:30", "",
+]  # fmt: skip
+
+
+def test_a_name_that_says_so_is_a_secret_unless_it_is_a_switch():
+    assert [name for name in SECRET if not looks_secret(name, "x1")] == []
+    assert [name for name in SHOWN if looks_secret(name, "x1")] == []
+    switches = ("", "0", "1", "true", "False")
+    assert not any(looks_secret(name, switch) for name in SECRET for switch in switches)
+
+
+def test_a_value_with_a_password_is_a_secret_under_any_name():
+    assert [value for value in SECRET_VALUES if not looks_secret("ANY", value)] == []
+    assert [value for value in SHOWN_VALUES if looks_secret("ANY", value)] == []
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"env": ("DB_PASS=s3cret",)}, {"env": ("ANY=redis://:s3cret@cache",)},
+        {"env": ("MY-NAME=s3cret",)}, {"env": ("s3cret",)}, {"env": ("_1_TOKEN=s3cret",)},
+        {"secrets": ("WANDB_API_KEY=s3cret",)}, {"secrets": ("s3cret",)},
+    ],
+)  # fmt: skip
+def test_no_message_repeats_a_value(mistake):
+    with pytest.raises(UserError) as error:
+        make_job("v5e-16", **mistake)
+    assert "s3cret" not in str(error.value)
+    assert str(error.value).startswith("--secret=" if "secrets" in mistake else "--env=")
