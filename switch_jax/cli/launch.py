@@ -23,10 +23,11 @@ from switch_jax.cli import data_flags, gin_flags
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.errors import UserError
+from switch_jax.gpus import is_gpu_name
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
-from switch_jax.paths import bucket_path, is_file
 from switch_jax.launch.variables import without_value
+from switch_jax.paths import bucket_path, is_file
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
@@ -85,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--skip_storage",
         action="store_true",
-        help="do not check that this machine can read the data and write to MODEL_DIR, and that "
-        "its bucket can rename folders",
+        help="do not check that hosts find the files of the task, that this machine can read the "
+        "data and write to MODEL_DIR, and that its bucket can rename folders",
     )
 
 
@@ -104,6 +105,11 @@ def main(args: argparse.Namespace) -> int:
     if not target.sees_local_folders:
         job = dataclasses.replace(job, own_files=tuple(_own_files(config)[0]))
     target.check(job, config)
+    if not target.sees_local_folders and not args.skip_storage:
+        from switch_jax.launch import task_files  # loads TensorFlow
+
+        validation = ["validation"] if config.run.eval_period is not None else []
+        task_files.check(job, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
     if not target.sees_local_folders:
@@ -135,6 +141,7 @@ def _own_files(config: Config) -> tuple[list[str], list[str]]:
 def _notes(args: argparse.Namespace, config: Config) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
     from switch_jax.data.registry import tasks_of
+    from switch_jax.launch.task_files import made_by_own_functions
 
     why = "the hosts have no file of this machine: the image needs"
     below, outside = _own_files(config)
@@ -146,15 +153,21 @@ def _notes(args: argparse.Namespace, config: Config) -> list[str]:
             "relative to a folder that has all of them, and start `launch` there"
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
-    if not has_folder and not config.data.use_cached_tasks:
-        for task in tasks_of(config.data.mixture_or_task_name):
-            loader = getattr(task.source, "tfds_dataset", None)
-            if loader and loader.name and not loader.data_dir:
-                notes.append(
-                    f"{task.name} reads the TFDS data set {loader.name}, which the hosts look for "
-                    "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
-                )
-                break
+    tasks = [] if config.data.use_cached_tasks else tasks_of(config.data.mixture_or_task_name)
+    for task in tasks if not has_folder else ():
+        loader = getattr(task.source, "tfds_dataset", None)
+        if loader and loader.name and not loader.data_dir:
+            notes.append(
+                f"{task.name} reads the TFDS data set {loader.name}, which the hosts look for "
+                "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
+            )
+            break
+    if made := made_by_own_functions(tasks):
+        notes.append(
+            f"the examples of {', '.join(made[:3])}{', ...' if made[3:] else ''} are made by a "
+            "function of yours (seqio.FunctionDataSource): the hosts need what it reads, which is "
+            "not checked"
+        )
     if config.run.wandb_project is not None:
         notes.append(
             "WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile does not install "
@@ -170,6 +183,13 @@ def _train_arguments(args: argparse.Namespace) -> list[str]:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
+    if args.topology and is_gpu_name(args.topology):
+        raise UserError(
+            f"--topology={args.topology}: `launch` starts jobs on TPUs; on GPUs start `switch_jax "
+            "train` yourself, as it is on one machine, and on each of several with "
+            "--coordinator_address=HOST:PORT --process_count=N --process_index=I, or by Slurm with "
+            "`srun --ntasks-per-node=8 switch_jax train ... --multihost` (docs/gpu.md)"
+        )
     target = TARGETS[args.on]
     missing = [f"--{name}" for name in target.required_flags if not getattr(args, name)]
     if missing:

@@ -22,6 +22,7 @@ LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})
         (SOURCE, "_reader"),
         (SOURCE, "_split_to_filepattern"),
         (seqio.TextLineDataSource({"train": "x"}), "_skip_header_lines"),
+        (provider("factbook_facts").source, "_dataset_fn"),
         (seqio.dataset_providers, "_CachedDataSource"),
         (LOADER, "_map_split"),
         (LOADER, "_get_builder"),

@@ -1,0 +1,86 @@
+"""Files of this machine that the tasks of a run read, and that hosts in a cloud do not have."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from switch_jax.config import DataConfig
+from switch_jax.data import seqio_internals
+from switch_jax.data.configured_tasks import all_tasks
+from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.errors import UserError
+from switch_jax.launch.job import Job
+from switch_jax.tasks.english import DATA
+from switch_jax.units import counted, memory_size
+
+_MOST_NAMED = 8
+
+
+def made_by_own_functions(tasks: Sequence[seqio.Task]) -> list[str]:
+    """Names of the tasks whose examples a function of the user makes: what it reads is unknown."""
+    made = [task for task in tasks if isinstance(task.source, seqio.FunctionDataSource)]
+    modules = {t.name: seqio_internals.source_function(t.source).__module__ for t in made}
+    return [name for name, module in modules.items() if not module.startswith("switch_jax.")]
+
+
+def check(job: Job, data: DataConfig, splits: Sequence[str]) -> None:
+    """Checks that hosts find what the tasks name: data, caches, vocabularies. Uses no network.
+
+    Args:
+      job: the run on hosts.
+      data: what it reads.
+      splits: those of the tasks that it reads.
+
+    Raises:
+      UserError: files that are neither in a bucket nor in the image, with their sizes.
+    """
+    named = dict.fromkeys(p for t in all_tasks(data) for p in _patterns(t, data, splits))
+    missing = [_with_size(path) for path in named if not _is_on_hosts(path, job)]
+    if missing:
+        more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
+        raise UserError(
+            "the hosts have no file of this machine, and the tasks of this run read "
+            f"{', '.join([*missing[:_MOST_NAMED], *more])}: copy them to a bucket, and write "
+            "gs://BUCKET/... in the task; small ones can lie in the folder of the package that "
+            "registers it, which the image gets; --skip_storage starts the job without this check"
+        )
+
+
+def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iterator[str]:
+    """The files and folders that a task names, as patterns."""
+    loader = getattr(task.source, "tfds_dataset", None)
+    if data.use_cached_tasks and task.supports_caching:
+        in_bucket = any("://" in folder for folder in seqio.get_global_cache_dirs())
+        if not in_bucket and task.cache_dir:
+            yield task.cache_dir
+    elif isinstance(task.source, seqio.FileDataSource):
+        for split in (split for split in splits if split in task.source.splits):
+            found = seqio_internals.file_pattern(task.source, split)
+            yield from map(str, [found] if isinstance(found, str) else found)
+    elif loader and loader.name and not seqio_internals.tfds_data_dir() and loader.data_dir:
+        yield os.path.join(loader.data_dir, re.split("[/:]", loader.name)[0])
+    for feature in task.output_features.values():
+        yield str(getattr(feature.vocabulary, "sentencepiece_model_file", ""))
+
+
+def _is_on_hosts(path: str, job: Job) -> bool:
+    """Whether the path is in a bucket that they see, or in the image."""
+    if not path or "://" in path or "site-packages" in Path(path).parts:
+        return True
+    mounted = (Path("/gcs", bucket) for bucket in job.buckets)
+    folders = [DATA, *map(Path, job.own_files), *mounted]
+    return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)
+
+
+def _with_size(pattern: str) -> str:
+    """The pattern, with the number and size of its files and of those in its folders."""
+    found = glob.glob(pattern)
+    for folder in filter(os.path.isdir, [*found]):
+        found += glob.glob(f"{glob.escape(folder)}/**", recursive=True)
+    files = [file for file in found if os.path.isfile(file)]
+    if not files:
+        return f"{pattern} (not here)"
+    count = "" if files == [pattern] else f"{counted(len(files), 'file')}, "
+    return f"{pattern} ({count}{memory_size(sum(map(os.path.getsize, files)))})"

@@ -1,0 +1,120 @@
+"""Files of this machine that a run's tasks read, which hosts in a cloud do not have."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import seqio
+
+from switch_jax.cli import main
+from switch_jax.config import DataConfig
+from switch_jax.data.registry import provider
+from switch_jax.errors import UserError
+from switch_jax.launch import task_files
+from switch_jax.tasks.building_blocks import features
+from switch_jax.tasks.english import DATA, VOCABULARY, as_targets
+from tests.launch.jobs import make_job
+
+DATA_CONFIG = DataConfig("launched_files", {"inputs": 64, "targets": 16})
+PACKAGED = {"train": str(DATA / "bible.train.txt.gz"), "validation": "gs://my-data/valid.txt"}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
+    """The current folder, with four files: of 3 MiB, 1 MiB, 1 MiB and 0.5 MiB."""
+    monkeypatch.chdir(tmp_path)
+    for file, size in (("a.txt", 6), ("r/1.rec", 2), ("r/2.rec", 2), ("my.model", 1)):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(bytes(size * 2**19))
+    yield tmp_path
+    seqio.TaskRegistry.remove("launched_files")
+
+
+def add_task(source, vocabulary=VOCABULARY, steps=(as_targets,)):
+    seqio.TaskRegistry.add(
+        "launched_files",
+        source=source,
+        preprocessors=[*steps, seqio.preprocessors.tokenize],
+        output_features=features(vocabulary),
+    )
+
+
+def missing(splits=("train", "validation"), data=DATA_CONFIG, **job):
+    """What the message names, with the sizes."""
+    try:
+        task_files.check(make_job("v5e-16", **job), data, splits)
+    except UserError as error:
+        return str(error).partition("tasks of this run read ")[2].partition(": copy them")[0]
+    return ""
+
+
+def test_files_are_named_with_their_sizes_of_the_splits_that_are_read():
+    files = {"train": "a.txt", "validation": ["r/*.rec", "none/*"], "test": "of_no_run.txt"}
+    add_task(seqio.TextLineDataSource(files), seqio.SentencePieceVocabulary("my.model"))
+    assert missing() == (
+        "a.txt (3.0 MiB), r/*.rec (2 files, 2.0 MiB), none/* (not here), my.model (0.5 MiB)"
+    )
+    assert missing(["train"]) == "a.txt (3.0 MiB), my.model (0.5 MiB)"
+
+
+def test_what_hosts_have_is_not_named(here):
+    lies_in = {
+        "a package of the image": (here / "r/1.rec", {"own_files": ("r/",)}),
+        "the image": ("a.txt", {"own_files": ("./a.txt",)}),
+        "a mounted bucket": ("/gcs/my-bucket/x.txt", {}),
+        "an installed package": ("/usr/lib/python3/site-packages/x/y.txt", {}),
+    }
+    for place, (file, job) in lies_in.items():
+        add_task(seqio.TextLineDataSource(PACKAGED | {"train": str(file)}))
+        assert missing(**job) == "", place
+        seqio.TaskRegistry.remove("launched_files")
+    add_task(seqio.TextLineDataSource(PACKAGED | {"train": "/gcs/other/x.txt"}))
+    assert missing() == "/gcs/other/x.txt (not here)"
+
+
+def test_a_tfds_data_set_in_a_folder_of_the_task_is_named(here):
+    (here / "tfds/glue/cola").mkdir(parents=True)
+    (here / "tfds/glue/cola/x.tfrecord").write_bytes(bytes(2**20))
+    source = seqio.TfdsDataSource("glue/cola:2.0.0", tfds_data_dir="tfds", splits=("train",))
+    add_task(source)
+    assert missing() == "tfds/glue (1 file, 1.0 MiB)"
+
+
+def test_a_cache_is_named_in_place_of_the_source(here, monkeypatch):
+    monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [])
+    source = seqio.TextLineDataSource(PACKAGED | {"train": "a.txt"})
+    add_task(source, steps=(as_targets, seqio.CacheDatasetPlaceholder()))
+    cached = dataclasses.replace(DATA_CONFIG, use_cached_tasks=True)
+    seqio.add_global_cache_dirs(["caches"])
+    assert missing() == "a.txt (3.0 MiB)"
+    assert missing(data=cached) == "", "there is no cache"
+    (here / "caches/launched_files").mkdir(parents=True)
+    (here / "caches/launched_files/COMPLETED").write_bytes(bytes(2**20))
+    assert missing(data=cached) == "caches/launched_files (1 file, 1.0 MiB)"
+    seqio.add_global_cache_dirs(["gs://my-data/caches"])
+    assert missing(data=cached) == "", "hosts look for it in the bucket"
+
+
+def test_tasks_that_a_function_of_the_user_makes_are_known():
+    add_task(seqio.FunctionDataSource(lambda split, shuffle_files: None, ["train"]))
+    names = ("launched_files", "factbook_facts", "wordnet_wic", "bible_span_corruption")
+    assert task_files.made_by_own_functions([*map(provider, names)]) == ["launched_files"]
+
+
+def test_launch_refuses_them_for_a_cloud_alone(here, capsys):
+    Path("launched_text.py").write_text(
+        "import seqio\nfrom tests.launch.test_task_files import add_task\n"
+        "add_task(seqio.TextLineDataSource({'train': 'a.txt', 'validation': 'a.txt'}))\n"
+    )
+    Path("mine.gin").write_text(
+        "import launched_text\ninclude 'runs/demo_switch.gin'\nGROUP_SIZE = 64\nMESH_DATA = 8\n"
+        "MIXTURE_OR_TASK_NAME = 'launched_files'\nMODEL_DIR = 'gs://my-bucket/runs/x'\n"
+    )
+    cloud = ["launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=x", "--project=my-project"]
+    cloud += ["--zone=us-west4-a", "--image=ghcr.io/me/x:1", "--dry_run", "--gin_file=mine.gin"]
+    assert main(cloud) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert "the tasks of this run read a.txt (3.0 MiB): copy them to a bucket" in line
+    assert printed.out == ""
+    assert main([*cloud, "--skip_storage"]) == 0
