@@ -90,8 +90,9 @@ def build_to_train(args: argparse.Namespace) -> Config:
       UserError: see `build`; or the optimiser does not train with such a rate, and no flag sets it.
     """
     config = build(args)
-    problem, names = rate_problem(config), {text.partition("=")[0] for text in args.gin_bindings}
-    if problem and not names & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:
+    problem = rate_problem(config)
+    set_by_flags = {binding.partition("=")[0].strip() for binding in args.gin_bindings}
+    if problem and not set_by_flags & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:
         raise UserError(
             f"{problem}; to train with it all the same, write "
             f"--gin.LEARNING_RATE={config.optimizer.learning_rate}"

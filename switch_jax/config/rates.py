@@ -2,8 +2,8 @@
 
 from switch_jax.config import Config
 
-# Lowest and highest peak: a tenth of the least that pretrains large models, and five to ten times
-# the best for the demo's small ones (docs/training_small_models.md).
+# Lowest and highest peak, with a wide margin: less than a tenth of the recipes' in gin/runs/, and
+# three to ten times the best for the demo's small models (docs/training_small_models.md).
 _PEAKS = {
     "adafactor": (3e-4, 0.3),
     "adamw": (3e-5, 0.1),
