@@ -45,7 +45,7 @@ class Blocks(Protocol):
         """What `to_blocks` needs for a unit, from one of its blocks on.
 
         Args:
-          unit: a group of files or a part of one.
+          unit: a group of files or a part of a file.
           first_block: index of the first block that is read.
           seed: of the unit.
 
@@ -75,7 +75,7 @@ class ChunkBlocks(Blocks):
             begin = min(format.offset(path, skip), size) if skip else 0
             end = min(format.offset(path, skip + take), size) if take >= 0 else size
             ranges.append(ByteRange(path, begin, end))
-        return FileChunks(ranges, format, self._order.num_parts)
+        return FileChunks(ranges, format, self._order.parts_of(group))
 
     def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
         """For each block its location, the seed, and a file in TensorFlow's memory."""
@@ -122,7 +122,7 @@ class SequentialBlocks(Blocks):
 
     signature = (
         *_LOCATION_AND_SEED,
-        tf.TensorSpec([], tf.int64),
+        tf.TensorSpec([2], tf.int64),
         *(tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.int64, tf.int64)),
     )
 
@@ -131,27 +131,25 @@ class SequentialBlocks(Blocks):
     ) -> None:
         """`shuffle`: shuffle runs of examples in a window; otherwise they keep their order."""
         self._source, self._order, self._watch = source, order, watch
-        self.to_blocks = _graph(
-            _sequential_graph, source.read, order.num_parts, shuffle, _BLOCK_SIZE
-        )
+        self.to_blocks = _graph(_sequential_graph, source.read, shuffle, _BLOCK_SIZE)
 
     def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
-        """The first block's location, the seed, the unit's part, and its group of `FileSlice`s."""
+        """The first block's location, the seed, [parts of the group, part], and its `FileSlice`s."""
         files = self._source.files[self._order.files_of(unit.group)]
         for file in files:
             if file.path:
                 self._watch.size(file.path)
         paths, skips, takes = zip(*files, strict=True)
         location = np.array([unit.epoch, unit.index, first_block])
-        yield location, seed, unit.part, paths, skips, takes
+        parts = np.array([self._order.parts_of(unit.group), unit.part])
+        yield location, seed, parts, paths, skips, takes
 
 
-def _sequential_graph(read: Reader, num_parts: int, shuffle: bool, block_size: int) -> Any:
+def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:
     """`SequentialBlocks.to_blocks` for files that `read` reads.
 
     Args:
       read: see `sources.SourceFiles`.
-      num_parts: parts of each group of files.
       shuffle: shuffle runs of examples in a window.
       block_size: examples of a block.
     """
@@ -159,7 +157,7 @@ def _sequential_graph(read: Reader, num_parts: int, shuffle: bool, block_size: i
     def blocks_of_unit(
         location: tf.Tensor,
         seed: tf.Tensor,
-        part: tf.Tensor,
+        parts: tf.Tensor,
         paths: tf.Tensor,
         skips: tf.Tensor,
         takes: tf.Tensor,
@@ -169,9 +167,7 @@ def _sequential_graph(read: Reader, num_parts: int, shuffle: bool, block_size: i
             lambda path, skip, take: read(path).skip(skip).take(take),
             cycle_length=FILES_PER_GROUP,
             block_length=FILES_PER_GROUP,
-        )
-        if num_parts > 1:
-            examples = examples.shard(num_parts, part)
+        ).shard(*tf.unstack(parts))
         if shuffle:
             # A window of examples that are dictionaries is a dictionary of data sets.
             runs = examples.window(_RUN_LENGTH).shuffle(_WINDOW_RUNS, seed=seed)

@@ -1,7 +1,8 @@
 """Which files of a task each stream reads in each epoch, and in which order; without TensorFlow.
 
-The files form groups. In each epoch a permutation deals the groups out to the streams or, if there
-are fewer groups than streams, parts of each group. What a stream gets is its units of the epoch.
+Most files form groups, equally many for each stream. The files that are left over, fewer than the
+streams, are cut into parts, again equally many for each stream. In each epoch a permutation deals
+groups and parts out to the streams, as their units of the epoch.
 """
 
 import itertools
@@ -17,7 +18,7 @@ _MAX_UNSHUFFLED_GROUPS = 256
 
 @dataclass(frozen=True)
 class Unit:
-    """A group of files or a part of one; `index` counts the units of a stream in an epoch."""
+    """A group of files or a part of a file; `index` counts the units of a stream in an epoch."""
 
     epoch: int
     index: int
@@ -42,33 +43,64 @@ class EpochOrder:
     shuffle: bool
 
     @property
+    def _num_whole(self) -> int:
+        """Groups that are not cut; each of the other groups is a single file."""
+        per_stream = self.num_files // self.num_streams
+        if self.shuffle:
+            return self.num_streams * -(-per_stream // FILES_PER_GROUP)
+        return self.num_streams * min(
+            per_stream, max(_MAX_UNSHUFFLED_GROUPS // self.num_streams, 1)
+        )
+
+    @property
     def num_groups(self) -> int:
-        if not self.shuffle:
-            return min(self.num_files, _MAX_UNSHUFFLED_GROUPS)
-        return max(-(-self.num_files // FILES_PER_GROUP), min(self.num_files, self.num_streams))
+        return self._num_whole + self.num_files % self.num_streams
 
     @property
     def num_parts(self) -> int:
-        """Parts of each group: the smallest number that gives all streams equally many parts."""
-        if self.num_groups >= self.num_streams:
-            return 1
-        return self.num_streams // math.gcd(self.num_groups, self.num_streams)
+        """Parts of a file that is cut: the smallest number that gives all streams equally many."""
+        return self.num_streams // math.gcd(self.num_files, self.num_streams)
+
+    def parts_of(self, group: int) -> int:
+        """Number of parts of a group; 1: it is not cut."""
+        return 1 if group < self._num_whole else self.num_parts
 
     def files_of(self, group: int) -> slice:
         """Where the files of a group are in the list of all files."""
-        return slice(group, None, self.num_groups)
+        rest = self.num_files - self.num_files % self.num_streams
+        if group < self._num_whole:
+            return slice(group, rest, self._num_whole)
+        file = rest + group - self._num_whole
+        return slice(file, file + 1)
+
+    @property
+    def same_in_order_2(self) -> bool:
+        """Whether ORDER_VERSION 2 had the same units: it had where all streams had as many files."""
+        if self.num_files < self.num_streams:
+            return True
+        groups = min(self.num_files, _MAX_UNSHUFFLED_GROUPS)
+        if self.shuffle:
+            groups = max(-(-self.num_files // FILES_PER_GROUP), self.num_streams)
+        larger = self.num_files % groups  # groups with a file more; a permutation dealt them out
+        if self.shuffle and self.num_streams > 1 and larger:
+            return False
+        return groups % self.num_streams == larger % self.num_streams == 0
 
     def units(self, stream: int, first_epoch: int, first_unit: int) -> Iterator[Unit]:
         """The units of a stream, epoch after epoch without end, from one of the first epoch on."""
+        places = [(g, part) for g in range(self.num_groups) for part in range(self.parts_of(g))]
+        files = range(self.num_files)
+        sizes = np.array([len(files[self.files_of(g)]) / self.parts_of(g) for g, _ in places])
         for epoch in itertools.count(first_epoch):
-            order = np.arange(self.num_groups * self.num_parts)
+            order = np.arange(len(places))
             if self.shuffle:
                 order = np.random.default_rng((*self.seed, epoch)).permutation(order)
-            own = order[stream :: self.num_streams].tolist()
+            # There are as many units of each size for each stream. It reads its own as permuted.
+            own = np.sort(np.argsort(sizes[order], kind="stable")[stream :: self.num_streams])
             for index in range(first_unit, len(own)):
                 # Without adding the epoch, a stream could get an empty part in every epoch.
-                group, part = divmod(own[index], self.num_parts)
-                yield Unit(epoch, index, group, (part + epoch) % self.num_parts)
+                group, part = places[order[own[index]]]
+                yield Unit(epoch, index, group, (part + epoch) % self.parts_of(group))
             first_unit = 0
 
     def unit_seed(self, unit: Unit) -> np.int64:
@@ -80,7 +112,7 @@ class EpochOrder:
         """Which chunks of its group a unit reads, in this order: indices, int64 [N].
 
         Args:
-          unit: a group of files or a part of one.
+          unit: a group of files or a part of a file.
           num_chunks: number of chunks of the group.
           shuffle: permute the chunks of the group, differently in each epoch.
         """
@@ -88,4 +120,4 @@ class EpochOrder:
         if shuffle:
             # Without the part in the seed: the parts of a group share an order, so none overlap.
             order = np.random.default_rng((*self.seed, unit.epoch, unit.group)).permutation(order)
-        return order[unit.part :: self.num_parts]
+        return order[unit.part :: self.parts_of(unit.group)]

@@ -1,5 +1,6 @@
-"""Files dealt out to streams: in each epoch all parts of all groups once, and no stream without."""
+"""Files dealt out to streams: in each epoch all of them once, and to each stream equally many."""
 
+import collections
 import itertools
 
 import numpy as np
@@ -18,35 +19,120 @@ def first_epochs(order, stream, count):
 
 
 @pytest.mark.parametrize(
-    ("files", "streams", "shuffle", "groups", "parts"),
+    ("files", "streams", "shuffle", "whole", "cut", "parts"),
     [
-        (1, 1, True, 1, 1),
-        (1, 4, True, 1, 4),
-        (6, 4, True, 4, 1),  # a group for each stream at least
-        (6, 9, True, 6, 3),  # 18 parts: two for each stream
-        (100, 4, True, 7, 1),  # groups of up to 16 files
-        (6, 4, False, 6, 1),
-        (1000, 4, False, 256, 1),
+        (1, 1, True, 1, 0, 1),
+        (1, 4, True, 0, 1, 4),
+        (6, 4, True, 4, 2, 2),
+        (6, 9, True, 0, 6, 3),  # 18 parts: two for each stream
+        (100, 4, True, 8, 0, 1),  # groups of up to 16 files: two for each stream
+        (103, 4, True, 8, 3, 4),
+        (6, 4, False, 4, 2, 2),
+        (1000, 4, False, 256, 0, 1),
     ],
 )
-def test_the_streams_share_all_parts_of_all_groups(files, streams, shuffle, groups, parts):
+def test_the_streams_share_all_parts_of_all_groups(files, streams, shuffle, whole, cut, parts):
     order = EpochOrder(files, streams, (0,), shuffle)
-    assert (order.num_groups, order.num_parts) == (groups, parts)
+    assert [order.parts_of(group) for group in range(order.num_groups)] == [1] * whole + [
+        parts
+    ] * cut
     of_streams = [first_epochs(order, stream, 3) for stream in range(streams)]
     for epoch in range(3):
         units = [unit for stream in of_streams for unit in stream[epoch]]
         dealt = sorted((unit.group, unit.part) for unit in units)
-        assert dealt == list(itertools.product(range(groups), range(parts)))
+        assert dealt == [
+            *itertools.product(range(whole), [0]),
+            *itertools.product(range(whole, whole + cut), range(parts)),
+        ]
         assert all(stream[epoch] for stream in of_streams)
         for stream in of_streams:
             assert [unit.index for unit in stream[epoch]] == list(range(len(stream[epoch])))
 
 
+def times_seen(sizes, streams, shuffle, first_epoch):
+    """How often each example is read while each stream reads its share of one epoch's worth.
+
+    Args:
+      sizes: number of examples of each file; each is a chunk of its own.
+    """
+    order = EpochOrder(len(sizes), streams, (0,), shuffle)
+    ends = np.cumsum(sizes)
+    examples = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    seen = collections.Counter(range(ends[-1]))
+    for stream in range(streams):
+        left = ends[-1] // streams
+        for unit in order.units(stream, first_epoch, 0):
+            group = np.concatenate(examples[order.files_of(unit.group)])
+            read = group[order.chunks_of(unit, len(group), shuffle)][:left]
+            seen.update(read.tolist())
+            left -= len(read)
+            if not left:
+                break
+    return {count - 1 for count in seen.values()}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("sizes", "streams"),
+    [
+        ([1] * 192, 8),
+        ([1] * 1536, 64),
+        ([1] * 400, 16),
+        ([4] * 50, 8),
+        ([8] * 20, 16),
+        ([3] * 7, 3),
+        ([64] * 100, 64),
+        ([5] * 300, 3),
+        ([6] * 8 + [24], 8),  # a larger file that all streams share
+        ([72], 9),
+    ],
+)
+def test_all_examples_are_read_once_before_any_is_read_again(sizes, streams, shuffle):
+    for first_epoch in (0, 1, 7):
+        assert times_seen(sizes, streams, shuffle, first_epoch) == {1}
+
+
+@pytest.mark.parametrize(
+    ("files", "streams", "shuffle", "groups", "parts"),
+    [
+        (1024, 8, True, 64, 1),
+        (1024, 64, True, 64, 1),
+        (100, 1, True, 7, 1),
+        (3, 4, True, 3, 4),
+        (6, 9, False, 6, 3),
+        (600, 2, False, 256, 1),
+    ],
+)
+def test_what_was_even_in_order_2_is_as_it_was(files, streams, shuffle, groups, parts):
+    order = EpochOrder(files, streams, (5,), shuffle)
+    assert order.same_in_order_2
+    for stream, epoch in itertools.product({0, streams - 1}, (0, 3)):
+        dealt = np.arange(groups * parts)
+        if shuffle:
+            dealt = np.random.default_rng((5, epoch)).permutation(groups * parts)
+        expected = [
+            (index, place // parts, (place % parts + epoch) % parts)
+            for index, place in enumerate(dealt[stream::streams])
+        ]
+        units = first_epochs(order, stream, epoch + 1)[epoch]
+        assert [(unit.index, unit.group, unit.part) for unit in units] == expected
+    for group in range(groups):
+        assert [*range(files)[order.files_of(group)]] == [*range(group, files, groups)]
+
+
+@pytest.mark.parametrize(
+    ("files", "streams", "shuffle"),
+    [(192, 8, True), (400, 16, True), (20, 8, True), (34, 2, True), (50, 2, True), (6, 4, False)],
+)
+def test_what_was_uneven_in_order_2_differs(files, streams, shuffle):
+    assert not EpochOrder(files, streams, (5,), shuffle).same_in_order_2
+
+
 def test_the_groups_have_all_files():
-    order = EpochOrder(100, 4, (0,), True)
-    grouped = [range(100)[order.files_of(group)] for group in range(order.num_groups)]
+    order = EpochOrder(103, 4, (0,), True)
+    grouped = [range(103)[order.files_of(group)] for group in range(order.num_groups)]
     assert max(map(len, grouped)) <= 16
-    assert sorted(itertools.chain(*grouped)) == list(range(100))
+    assert sorted(itertools.chain(*grouped)) == list(range(103))
 
 
 def test_the_order_depends_on_the_epoch_and_on_the_seed():
@@ -61,7 +147,7 @@ def test_the_order_depends_on_the_epoch_and_on_the_seed():
 
 
 def test_units_resume_in_the_middle_of_an_epoch():
-    order = EpochOrder(100, 2, (0,), True)
+    order = EpochOrder(101, 2, (0,), True)
     whole = list(itertools.islice(order.units(1, 0, 0), 12))
     for start, unit in enumerate(whole):
         resumed = order.units(1, unit.epoch, unit.index)
