@@ -9,7 +9,6 @@ and each block has the next examples. Starting at a later block means reading al
 """
 
 import functools
-import itertools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -19,12 +18,11 @@ import numpy as np
 from switch_jax.data.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
 from switch_jax.data.file_chunks import ByteRange, FileChunks
 from switch_jax.data.file_watch import FileWatch
-from switch_jax.data.sources import Reader, SourceFiles
+from switch_jax.data.sources import Reader, SourceFiles, in_memory
 from switch_jax.data.tensorflow_setup import tf
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
 _RUN_LENGTH, _WINDOW_RUNS = 32, 256  # examples of a run, and runs that are shuffled at a time
-_RAM_FILE_NUMBERS = itertools.count()
 # The location (epoch, unit, block), and the seed of the unit.
 _LOCATION_AND_SEED = (tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.int64))
 
@@ -81,16 +79,15 @@ class ChunkBlocks(Blocks):
         """For each block its location, the seed, and a file in TensorFlow's memory."""
         chunks = self._chunks(unit.group)
         blocks = chunks.blocks(self._order.chunks_of(unit, len(chunks), self._shuffle))
-        ram_file = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
-        for block, indices in enumerate(blocks[first_block:], first_block):
+
+        def read(indices: list[int]) -> bytes:
             for path in set(map(chunks.file, indices)):
                 self._watch.size(path)
-            with tf.io.gfile.GFile(ram_file, "wb") as file:
-                file.write(b"".join(map(chunks.read, indices)))
-            try:
-                yield np.array([unit.epoch, unit.index, block]), seed, ram_file
-            finally:  # its examples were read, or reading was stopped
-                tf.io.gfile.remove(ram_file)
+            return chunks.read_block(indices)
+
+        ram_files = in_memory(map(read, blocks[first_block:]))
+        for block, ram_file in enumerate(ram_files, first_block):
+            yield np.array([unit.epoch, unit.index, block]), seed, ram_file
 
 
 def _graph(make: Callable[..., Any], read: Reader, *options: Any) -> Any:
@@ -134,7 +131,7 @@ class SequentialBlocks(Blocks):
         self.to_blocks = _graph(_sequential_graph, source.read, shuffle, _BLOCK_SIZE)
 
     def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
-        """The first block's location, the seed, [parts of the group, part], and its `FileSlice`s."""
+        """The first block's location, seed, [parts of the group, part], and its `FileSlice`s."""
         files = self._source.files[self._order.files_of(unit.group)]
         for file in files:
             if file.path:

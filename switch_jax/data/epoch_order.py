@@ -75,7 +75,7 @@ class EpochOrder:
 
     @property
     def same_in_order_2(self) -> bool:
-        """Whether ORDER_VERSION 2 had the same units: it had where all streams had as many files."""
+        """Whether ORDER_VERSION 2 had these units: it had where all streams had as many files."""
         if self.num_files < self.num_streams:
             return True
         groups = min(self.num_files, _MAX_UNSHUFFLED_GROUPS)

@@ -19,6 +19,7 @@ _MIN_CHUNKS_PER_PART = 32  # in small files chunks are smaller
 _CHUNKS_PER_BLOCK = 8  # more where chunks are small
 _READ_AHEAD = 8 * 1024  # bytes first read beyond a chunk, to find where the next one begins
 _HEADER = 12  # bytes of a TFRecord's header: the length of its data (8), the length's checksum (4)
+_CHECKSUM = 4  # bytes after its data
 
 
 class FileFormat(Protocol):
@@ -29,6 +30,14 @@ class FileFormat(Protocol):
 
     def terminated(self, chunk: bytes) -> bytes:
         """The chunk in a form to which another chunk may be appended."""
+
+    def damage(self, chunk: bytes, offset: int) -> str | None:
+        """What is wrong with a chunk, which TensorFlow must not read then.
+
+        Args:
+          chunk: whole examples.
+          offset: of the chunk in its file.
+        """
 
     def offset(self, file: str, index: int) -> int:
         """Number of bytes before the example with this index in a file."""
@@ -43,6 +52,9 @@ class TextLines(FileFormat):
 
     def terminated(self, chunk: bytes) -> bytes:
         return chunk if chunk.endswith(b"\n") or not chunk else chunk + b"\n"
+
+    def damage(self, chunk: bytes, offset: int) -> str | None:
+        return None
 
     def offset(self, file: str, index: int) -> int:
         with open(file, "rb") as lines:
@@ -65,13 +77,27 @@ class TFRecords(FileFormat):
     def terminated(self, chunk: bytes) -> bytes:
         return chunk
 
+    def damage(self, chunk: bytes, offset: int) -> str | None:
+        begin = end = length = 0
+        while end < len(chunk):
+            begin, length = end, int.from_bytes(chunk[end : end + 8], "little")
+            end += _HEADER + length + _CHECKSUM
+        header = np.frombuffer(chunk[begin : begin + _HEADER].ljust(_HEADER), np.uint8)
+        if end == len(chunk) or _masked_checksum(header[None, :8]).tobytes() != bytes(header[8:]):
+            return None  # TensorFlow says where a header is damaged
+        # It would allocate this length, whatever it is, and end the process where it cannot.
+        return (
+            f"the record at byte {offset + begin} is shorter than the {length} bytes that its "
+            "header says"
+        )
+
     def offset(self, file: str, index: int) -> int:
         offset = 0
         with open(file, "rb") as records:
             for _ in range(index):
                 records.seek(offset)
                 length = int.from_bytes(records.read(8), "little")
-                offset += _HEADER + length + 4  # the data is followed by its checksum
+                offset += _HEADER + length + _CHECKSUM
         return offset
 
 
@@ -138,25 +164,36 @@ class FileChunks:
         """The file that has a chunk."""
         return self.ranges[self._range_of(chunk)].file
 
+    def read_block(self, chunks: Sequence[int]) -> bytes:
+        """The lines or records of several chunks; see `read`."""
+        return b"".join(map(self.read, chunks))
+
     def read(self, chunk: int) -> bytes:
         """The lines or records that begin in the bytes of a chunk; there may be none.
 
         Raises:
-          OSError: the file cannot be read, or ends before its range does.
+          OSError: the file cannot be read, ends before its range does, or is damaged.
         """
         index = self._range_of(chunk)
         range_ = self.ranges[index]
         start = range_.begin + (chunk - int(self._first_chunks[index])) * self._size
         with open(range_.file, "rb", buffering=0) as opened:
-            return self._format.terminated(self._read_from(opened.fileno(), range_, start))
+            offset, data = self._read_from(opened.fileno(), range_, start)
+        damage = self._format.damage(data, offset)
+        if damage:
+            raise OSError(errno.EBADMSG, damage, range_.file)
+        return self._format.terminated(data)
 
-    def _read_from(self, opened: int, range_: ByteRange, start: int) -> bytes:
+    def _read_from(self, opened: int, range_: ByteRange, start: int) -> tuple[int, bytes]:
         """Reads from the first example that begins in a chunk to the first after the chunk.
 
         Args:
           opened: file descriptor.
           range_: what is read of the file.
           start: first byte of the chunk; its first example may begin later.
+
+        Returns:
+          Where its first example begins in the file, and the bytes.
         """
         file, begin, end = range_
         stop = min(start + self._size, end)
@@ -164,15 +201,15 @@ class FileChunks:
         data = _read_bytes(opened, file, base, min(stop + _READ_AHEAD, end))
         first = 0 if start == begin else self._format.next_start(data, start - base)
         if not 0 <= first < stop - base:
-            return b""
+            return start, b""
         while base + len(data) < end:
             last = self._format.next_start(data, stop - base)
             if last >= 0:
-                return data[first:last]
+                return base + first, data[first:last]
             position = base + len(data)
             data += _read_bytes(opened, file, position, min(position + len(data), end))
         last = self._format.next_start(data, stop - base) if stop < end else -1
-        return data[first:] if last < 0 else data[first:last]
+        return base + first, data[first:] if last < 0 else data[first:last]
 
 
 def _read_bytes(opened: int, file: str, start: int, stop: int) -> bytes:

@@ -11,6 +11,12 @@ from switch_jax.errors import is_transient, storage_error
 _TENSORFLOW_OPERATIONS = re.compile(
     r"\{\{function_node [^}]*\}\}|Error in user-defined function passed to .* with iterator: \S+: "
 )
+_MEANINGS = {
+    "Invalid formatting on input": "not UTF-8",
+    "Could not parse example input": "a record that is no tf.Example",
+}
+# The second one is raised for a message that quotes bytes of the data.
+_READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 def read_examples(
@@ -39,38 +45,49 @@ def read_examples(
             element = next(iterator)
         except StopIteration:
             return
-        except tf.errors.OpError as error:
+        except _READ_ERRORS as error:
             found = source_files(source_of(task, split, use_cached), split)
             reason = _reason(error, found, current_files() if current_files else None)
             raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
         yield element  # outside the `try`, which would also catch errors of the caller
 
 
-def _reason(error: tf.errors.OpError, found: SourceFiles, files: Sequence[str] | None) -> str:
+def _reason(error: Exception, found: SourceFiles, files: Sequence[str] | None) -> str:
     if is_transient(error):  # the files may be readable again, so no damage would be found
         return f"cannot be read: {tensorflow_message(error)}"
     paths = [file.path for file in found.files if file.path] if files is None else files
-    damage = _find_damage(paths, found.read)
+    damage = _find_damage(paths, found)
     return damage or f"a step of the task fails: {tensorflow_message(error)}"
 
 
-def _find_damage(files: Sequence[str], read: Callable[[tf.Tensor], tf.data.Dataset]) -> str | None:
+def _find_damage(files: Sequence[str], found: SourceFiles) -> str | None:
     """Reads the files one by one and describes the first damage; None if there is none."""
     for file in files:
         num_read = 0
         try:
-            for _ in read(tf.constant(file)).as_numpy_iterator():
+            for _ in found.content(file) if found.format else ():
+                pass
+            for _ in found.read(tf.constant(file)).as_numpy_iterator():
                 num_read += 1
-        except tf.errors.OpError as error:
+        except OSError as error:
+            return f"{file}: {error.strerror}"
+        except _READ_ERRORS as error:
             return f"{file}, after {num_read} examples: {tensorflow_message(error)}"
     return None
 
 
-def tensorflow_message(error: tf.errors.OpError) -> str:
-    """TensorFlow's message without the names of its own operations."""
-    message = _TENSORFLOW_OPERATIONS.sub("", error.message).strip().split("\n")[0]
+def tensorflow_message(error: Exception) -> str:
+    """TensorFlow's message without the names of its own operations, and without data."""
+    if isinstance(error, UnicodeDecodeError):
+        message = error.object.decode(errors="replace")
+    else:
+        message = error.message
+    message = _TENSORFLOW_OPERATIONS.sub("", message).strip().split("\n")[0]
     message = message.split("[Op:")[0].strip()
-    return "not UTF-8" if message.startswith("Invalid formatting on input") else message
+    for beginning, meaning in _MEANINGS.items():
+        if message.startswith(beginning):
+            return meaning
+    return message
 
 
 def no_examples_message(name: str, split: str, lengths: dict[str, int]) -> str:

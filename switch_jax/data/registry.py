@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -165,9 +166,28 @@ def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
     Args:
       name: a registered task or mixture.
       tasks: its tasks, or variants of them with the same names.
+
+    Raises:
+      UserError: a rate is no finite number of at least 0, or all are 0.
     """
     found = provider(name)
     if not isinstance(found, seqio.Mixture):
         return [1.0 for _ in tasks]
     registered = {task.name: task for task in found.tasks}
-    return [found.get_rate(registered[task.name]) for task in tasks]
+    rates = [_rate(found, registered[task.name]) for task in tasks]
+    if not any(rates):
+        names = ", ".join(task.name for task in tasks)
+        raise UserError(f"the rates of {names} in {name} are all 0: give one a rate above 0")
+    return rates
+
+
+def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
+    problem = f"the rate of {task.name} in {mixture.name} is"
+    advice = "give it a finite number of at least 0, or a function that returns one"
+    try:
+        rate = mixture.get_rate(task)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{problem} no number ({error}): {advice}") from error
+    if not (math.isfinite(rate) and rate >= 0):
+        raise UserError(f"{problem} {rate}: {advice}")
+    return rate

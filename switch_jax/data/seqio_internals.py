@@ -36,6 +36,14 @@ def num_header_lines(source: seqio.TextLineDataSource) -> int:
     return source._skip_header_lines
 
 
+def files_at_once(source: seqio.DataSource, split: str) -> tuple[int, int]:
+    """From how many files in turn a source reads in its order, and how many examples of each."""
+    if isinstance(source, seqio.FileDataSource):
+        return source._cycle_length, source._block_length
+    ordered = tfds_builder(source.tfds_dataset, split).info.disable_shuffling
+    return 1 if ordered else 16, 16  # TFDS's own
+
+
 def file_pattern(source: seqio.FileDataSource, split: str) -> Any:
     """The pattern or patterns of the names of a split's files."""
     return source._split_to_filepattern[split]

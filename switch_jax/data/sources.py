@@ -1,19 +1,21 @@
 """The data source of a task: its files, and how they are read."""
 
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_jax.data import seqio_internals
-from switch_jax.data.file_chunks import FileFormat, TextLines, TFRecords
+from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextLines, TFRecords
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError
 from switch_jax.paths import home_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
+_RAM_FILE_NUMBERS = itertools.count()
 
 # From the path of a file, string [], to all its examples, in their order.
 Reader = Callable[[tf.Tensor], tf.data.Dataset]
@@ -49,8 +51,12 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
     """The examples in the order of the source.
 
     A line of text that is not UTF-8 is an error of TensorFlow. Without this check, SentencePiece
-    would read a question mark for each invalid byte.
+    would read a question mark for each invalid byte. TFRecords are looked at before TensorFlow
+    reads them, since a wrong length could end the process.
     """
+    found = source_files(source, split)
+    if isinstance(found.format, TFRecords):
+        return _open_records(found, seqio_internals.files_at_once(source, split))
     dataset = source.get_dataset(split, shuffle=False, seed=seed)
     return dataset.map(_check_utf_8) if isinstance(source, seqio.TextLineDataSource) else dataset
 
@@ -82,6 +88,44 @@ class SourceFiles(NamedTuple):
     files: Sequence[FileSlice]
     read: Reader
     format: FileFormat | None
+
+    def content(self, path: str) -> Iterator[bytes]:
+        """A file that can be cut, in blocks of whole examples.
+
+        Raises:
+          OSError: it cannot be read, or is damaged.
+        """
+        assert self.format is not None
+        chunks = FileChunks([ByteRange(path, 0, os.path.getsize(path))], self.format, num_parts=1)
+        return map(chunks.read_block, chunks.blocks(np.arange(len(chunks))))
+
+
+def in_memory(contents: Iterable[bytes]) -> Iterator[str]:
+    """The path of a file in TensorFlow's memory that has one content after the other."""
+    path = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
+    for content in contents:
+        with tf.io.gfile.GFile(path, "wb") as file:
+            file.write(content)
+        try:
+            yield path
+        finally:  # its examples were read, or reading was stopped
+            tf.io.gfile.remove(path)
+
+
+def _open_records(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data.Dataset:
+    """The examples of TFRecords, some of each of several files in turn as seqio and TFDS do."""
+
+    def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+        ram_files = tf.data.Dataset.from_generator(
+            lambda path: in_memory(found.content(path.decode())),
+            args=(path,),
+            output_signature=tf.TensorSpec([], tf.string),
+        )
+        return ram_files.flat_map(found.read).skip(skip).take(take)
+
+    paths, skips, takes = zip(*found.files, strict=True)
+    files = tf.data.Dataset.from_tensor_slices((list(paths), np.int64(skips), np.int64(takes)))
+    return files.interleave(read, *files_at_once, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
@@ -158,13 +202,21 @@ def _num_taken(file: Any) -> int:
 
 
 def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
-    """Checks that a task has files and that the first of them exists, without reading it.
+    """Checks that a task has files, and that they can be read more than once; reads none of them.
 
     Raises:
-      UserError: a file is missing.
+      UserError: a file is missing, or one is no ordinary file.
     """
     source = source_of(task, split, use_cached)
+    if not isinstance(source, seqio.FileDataSource):
+        return
     files = source.list_shards(split)
-    if isinstance(source, seqio.FileDataSource) and not (files and tf.io.gfile.exists(files[0])):
+    if not (files and tf.io.gfile.exists(files[0])):
         missing = files[0] if files else seqio_internals.file_pattern(source, split)
         raise UserError(f"{task.name}, split {split!r}: there is no file {missing}")
+    for file in files:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise UserError(
+                f"{task.name}, split {split!r}: {file} is a folder, a pipe or a device: write what "
+                "is to be read to an ordinary file"
+            )

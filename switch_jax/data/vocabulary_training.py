@@ -8,7 +8,9 @@ import sentencepiece
 
 from switch_jax.data import seqio_internals
 from switch_jax.data.preprocessing import tokenize_index
+from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
+from switch_jax.data.sources import check_files_exist, open_source
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 
@@ -26,16 +28,19 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
       examples: maximum number of source examples; the tasks of a mixture share it by their rates.
 
     Raises:
-      UserError: unknown name or split, missing data, or a task that does not tokenise text.
+      UserError: unknown name or split, missing or damaged data, or a task that does not tokenise
+        text.
     """
     tasks = tasks_with_split(name, split)
+    for task in tasks:
+        check_files_exist(task, split, use_cached=False)
     rates = mixing_rates(name, tasks)
     steps = [_steps_before_tokens(task) for task in tasks]
     for task, before, rate in zip(tasks, steps, rates, strict=True):
         with seqio.map_seed_manager(0):
-            dataset = task.source.get_dataset(split, shuffle=False)
-            dataset = seqio_internals.preprocess(task, dataset, before)
-        for example in dataset.take(round(examples * rate / sum(rates))).as_numpy_iterator():
+            dataset = seqio_internals.preprocess(task, open_source(task.source, split), before)
+        dataset = dataset.take(round(examples * rate / sum(rates)))
+        for example in read_examples(dataset, task, split, use_cached=False):
             for feature in task.output_features:
                 yield from _lines_of(example.get(feature))
 

@@ -1,6 +1,9 @@
 """Damaged data is reported in one line with the file and the position of the damage."""
 
 import gzip
+import os
+import re
+import struct
 
 import pytest
 import seqio
@@ -85,6 +88,73 @@ def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
     assert main(["tasks", *arguments, f"--tfds_data_dir={tmp_path}"]) == 2
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1 and "after 30 examples: corrupted record at" in printed
+
+
+# The length, and its CRC-32C as TFRecords mask it.
+TOO_LONG = struct.pack("<QI", 2**60, 0x8E4E23C4)
+
+
+@pytest.fixture
+def examples(tmp_path):
+    """A task of 40 tf.Examples of 40 bytes, and its file."""
+    path = tmp_path / "x.tfrecord"
+    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
+    example = tf.train.Example(
+        features=tf.train.Features(feature={name: feature for name in LENGTHS})
+    )
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for _ in range(40):
+            file.write(example.SerializeToString())
+    files = {"train": str(path), "validation": str(path)}
+    described = {name: tf.io.FixedLenFeature([1], tf.int64) for name in LENGTHS}
+    seqio.TaskRegistry.add(
+        "examples",
+        source=seqio.TFExampleDataSource(files, described),
+        preprocessors=[
+            seqio.map_over_dataset(lambda ex: {key: tf.cast(ex[key], tf.int32) for key in ex})
+        ],
+        output_features={key: seqio.Feature(english.VOCABULARY, add_eos=False) for key in LENGTHS},
+    )
+    yield path
+    seqio.TaskRegistry.remove("examples")
+
+
+def assert_one_line(message, capfd):
+    """Checks that training and evaluation on `examples` end with a message, and `tasks` too."""
+    config = DataConfig("examples", LENGTHS)
+    with pytest.raises(UserError, match=f"^examples, split 'train': {message}"):
+        next(TrainBatches(open_tasks(config), 1000))
+    with pytest.raises(UserError, match=f"^examples, split 'validation': {message}"):
+        list(eval_batches(validation(config), 1000))
+    capfd.readouterr()
+    assert main(["tasks", "examples", "--examples=40"]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert re.search(message, printed.err)
+
+
+@pytest.mark.parametrize("number", [0, 30])
+def test_a_record_with_a_length_that_no_memory_has(examples, number, capfd):
+    written = bytearray(examples.read_bytes())
+    begin = number * (len(written) // 40)
+    written[begin : begin + 12] = TOO_LONG
+    examples.write_bytes(written)
+    message = f"record at byte {begin} is shorter than the {2**60} bytes that its header says"
+    assert_one_line(f".*{examples}[:;] the {message}", capfd)
+
+
+def test_a_record_that_is_no_example(examples, capfd):
+    with tf.io.TFRecordWriter(str(examples)) as file:
+        file.write(bytes(range(128, 256)))  # TensorFlow's message quotes them
+    assert_one_line(f"{examples}, after 0 examples: a record that is no tf.Example", capfd)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_data_file_is_an_ordinary_file(examples, make):
+    examples.unlink()
+    make(examples)
+    with pytest.raises(UserError, match=f"{examples} is a folder, a pipe or a device: write what"):
+        open_tasks(DataConfig("examples", LENGTHS))
 
 
 def test_a_damaged_archive(tmp_path):

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from switch_jax.data import file_chunks, sources
 from switch_jax.data.file_chunks import TextLines, TFRecords
 from switch_jax.data.position import Cursor
-from switch_jax.data.sources import source_files
+from switch_jax.data.sources import open_source, source_files
 from tests.data.number_tasks import FEATURES, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
 
@@ -101,6 +101,36 @@ def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make, nu
         assert found != expected
     finally:
         seqio.TaskRegistry.remove("of_kind")
+
+
+def many_examples(folder):
+    """20 files of 17 to 36 examples, of which 16 are read at a time, 16 examples of each in turn."""
+    for number in range(20):
+        with tf.io.TFRecordWriter(str(folder / f"x{number:02}.tfrecord")) as file:
+            for index in range(17 + number):
+                value = tf.train.Feature(
+                    int64_list=tf.train.Int64List(value=[100 * number + index])
+                )
+                features = tf.train.Features(feature={"number": value})
+                file.write(tf.train.Example(features=features).SerializeToString())
+    described = {"number": tf.io.FixedLenFeature([], tf.int64)}
+    return seqio.TFExampleDataSource({"train": str(folder / "x*.tfrecord")}, described)
+
+
+def tfds_shards(folder):
+    records = [ANLI_RECORD | {"uid": str(n)} for n in range(400)]
+    prepare(folder, "anli", "r3", "0.1.0", {"train": records}, num_shards=20)
+    return seqio.TfdsDataSource("anli/r3:0.1.0", str(folder), {"train": "train[30:-10]"})
+
+
+@pytest.mark.parametrize(
+    "make", [many_examples, tfds_shards, lambda f: tfds_slice(f)[0], lambda f: protos(f)[0]]
+)
+def test_records_come_in_the_order_of_seqio_and_tfds(tmp_path, monkeypatch, make):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)  # blocks of some kilobytes
+    source = make(tmp_path)
+    expected = list(source.get_dataset("train", shuffle=False).as_numpy_iterator())
+    assert list(open_source(source, "train").as_numpy_iterator()) == expected
 
 
 @pytest.fixture
