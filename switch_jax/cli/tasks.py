@@ -13,11 +13,15 @@ Tasks of your own are found by --import. Nothing is downloaded.
 
 import argparse
 import os
+from collections.abc import Mapping
 
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
 from switch_jax.fields import COUNT, Range, short_repr
 from switch_jax.imports import import_module
+
+_LEAST_WITH_BYTES = 2048  # pieces of a vocabulary; of fewer, bytes would be more than an eighth
+_MAX_SHOWN = 20  # characters that a vocabulary does not know
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     make.add_argument(
         "--byte_fallback",
-        action="store_true",
-        help="encode rare characters as bytes instead of as unknown; for many languages",
+        action=argparse.BooleanOptionalAction,
+        help="encode rare characters as bytes, which are 256 of the pieces, instead of as unknown; "
+        f"default: from {_LEAST_WITH_BYTES} pieces on",
     )
 
 
@@ -137,12 +142,35 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)
     text = list(tqdm(lines, desc=f"reading {name}", unit=" lines", disable=None))
-    print(f"training {args.size} pieces on {sum(map(len, text))} characters")
-    training.write(training.train(text, args.size, args.byte_fallback), output)
+    characters = sum(map(len, text))
+    print(f"training {args.size} pieces on {characters} characters")
+    with_bytes = args.byte_fallback
+    if with_bytes is None:
+        with_bytes = args.size >= _LEAST_WITH_BYTES
+    model = training.train(text, args.size, with_bytes)
+    training.write(model, output)
+    if not with_bytes:
+        print(_what_is_unknown(training.unknown_characters(model, text), characters))
     print(
         f"wrote {args.output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
         f"{args.size + SENTINELS} or more (with T5's sentinels)"
     )
+
+
+def _what_is_unknown(unknown: Mapping[str, int], characters: int) -> str:
+    """A line on a vocabulary without bytes.
+
+    Args:
+      unknown: how often each character that it does not know occurs in its text.
+      characters: number of them in its text.
+    """
+    found = "it knows all characters of this text, and no others"
+    if unknown:
+        shown = [c if c.isprintable() else f"U+{ord(c):04X}" for c in [*unknown][:_MAX_SHOWN]]
+        shown += ["..."] * (len(unknown) > _MAX_SHOWN)
+        share = f"{100 * sum(unknown.values()) / characters:.2g} % of the text"
+        found = f"{len(unknown)} characters, {share}, are unknown to it: {' '.join(shown)}"
+    return f"without bytes, {found}; --byte_fallback makes 256 of the pieces bytes"
 
 
 def _cache(name: str, args: argparse.Namespace) -> None:

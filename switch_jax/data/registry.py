@@ -182,12 +182,14 @@ def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
 
 
 def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
-    problem = f"the rate of {task.name} in {mixture.name} is"
-    advice = "give it a finite number of at least 0, or a function that returns one"
     try:
         rate = mixture.get_rate(task)
+        if math.isfinite(rate) and rate >= 0:
+            return rate
+        found = str(rate)
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{problem} no number ({error}): {advice}") from error
-    if not (math.isfinite(rate) and rate >= 0):
-        raise UserError(f"{problem} {rate}: {advice}")
-    return rate
+        found = f"no number ({error})"
+    raise UserError(
+        f"the rate of {task.name} in {mixture.name} is {found}: give it a finite number of at "
+        "least 0, or a function that returns one"
+    )

@@ -1,6 +1,8 @@
 """Trains SentencePiece vocabularies on the text of a task or mixture."""
 
+import collections
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -61,7 +63,7 @@ def _lines_of(text: object) -> list[str]:
     return [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
 
 
-def train(text: Sequence[str], size: int, byte_fallback: bool = False) -> bytes:
+def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:
     """Trains a SentencePiece unigram model; the same text gives the same model.
 
     Args:
@@ -69,8 +71,7 @@ def train(text: Sequence[str], size: int, byte_fallback: bool = False) -> bytes:
       size: number of pieces, including padding (0), EOS (1) and unknown (2). There is no piece for
         the beginning of a sequence. T5's 100 sentinels are not included: VOCABULARY adds them.
       byte_fallback: encode rare characters as bytes, each of which is a piece, instead of as
-        unknown. Rare are the characters of the last 0.001 % of the text, as for mT5, instead of
-        0.05 %.
+        unknown. Rare are the characters of the last 0.001 % of the text, as for mT5.
 
     Returns:
       The content of the model's file.
@@ -88,7 +89,7 @@ def train(text: Sequence[str], size: int, byte_fallback: bool = False) -> bytes:
             model_type="unigram",
             vocab_size=size,
             byte_fallback=byte_fallback,
-            character_coverage=0.99999 if byte_fallback else 0.9995,
+            character_coverage=0.99999,
             pad_id=seqio.PAD_ID,
             eos_id=1,
             unk_id=2,
@@ -97,17 +98,33 @@ def train(text: Sequence[str], size: int, byte_fallback: bool = False) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(_explanation(str(error), size)) from error
+        raise UserError(_explanation(str(error), size, byte_fallback)) from error
     return model.getvalue()
 
 
-def _explanation(reason: str, size: int) -> str:
+def unknown_characters(model: bytes, text: Sequence[str]) -> dict[str, int]:
+    """The characters of a text that a model does not know, and how often each occurs.
+
+    Args:
+      model: the content of its file.
+      text: lines.
+
+    Returns:
+      The most frequent character first.
+    """
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    counts = collections.Counter(itertools.chain.from_iterable(text))
+    return {c: n for c, n in counts.most_common() if processor.unk_id() in processor.encode(c)}
+
+
+def _explanation(reason: str, size: int, byte_fallback: bool) -> str:
     most = re.search(r"value <= (\d+)", reason)
     least = re.search(r"required_chars\. \d+ vs (\d+)", reason)
     if most:
         return f"{size} pieces are more than this text gives: write --size {most[1]} or less"
     if least:
-        return f"{size} pieces are too few, the characters of this text take {least[1]}: write more"
+        taking = "the 256 bytes and " * byte_fallback + "the characters of this text"
+        return f"{size} pieces are too few, {taking} take {least[1]}: write more"
     return f"SentencePiece cannot train {size} pieces: {reason.strip().splitlines()[-1]}"
 
 

@@ -1,7 +1,8 @@
 import pytest
 
-from switch_jax.cli import main
+from switch_jax.cli import main, tasks
 from switch_jax.data.vocabularies import vocabulary
+from switch_jax.errors import UserError
 
 
 def test_without_a_name_lists_the_tasks(capsys):
@@ -49,12 +50,36 @@ def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
     path = str(tmp_path / "new" / "own.model")
     arguments = ["bible_span_corruption", "--size", "300", "--examples", "60", "--output", path]
     assert main(["tasks", "vocabulary", *arguments]) == 0
-    assert "NUM_EMBEDDINGS to 400 or more" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "NUM_EMBEDDINGS to 400 or more" in printed
+    assert "without bytes, it knows all characters of this text, and no others; --byte" in printed
     assert vocabulary(path).vocab_size == 300 + 100
     assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
     assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
     assert main(["tasks", "vocabulary", *arguments]) == 2
     assert f"{path} exists already" in capsys.readouterr().err
+
+
+def test_what_a_vocabulary_does_not_know():
+    unknown = {"@": 3, "\x07": 1}
+    assert tasks._what_is_unknown(unknown, 20_000).startswith(
+        "without bytes, 2 characters, 0.02 % of the text, are unknown to it: @ U+0007;"
+    )
+    assert " ...;" in tasks._what_is_unknown({chr(i): 1 for i in range(65, 90)}, 100)
+
+
+def test_bytes_are_the_default_but_in_small_vocabularies(monkeypatch, tmp_path):
+    trained = []
+
+    def train(text, size, byte_fallback):
+        trained.append(byte_fallback)
+        raise UserError("trained")
+
+    monkeypatch.setattr("switch_jax.data.vocabulary_training.train", train)
+    arguments = ["bible_span_corruption", "--examples=1", "--output", str(tmp_path / "own")]
+    for more in (["8000"], ["2047"], ["2047", "--byte_fallback"], ["8000", "--no-byte_fallback"]):
+        assert main(["tasks", "vocabulary", *arguments, "--size", *more]) == 2
+    assert trained == [True, False, True, False]
 
 
 def test_help_shows_the_vocabulary(capsys):

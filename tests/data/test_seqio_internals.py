@@ -20,6 +20,8 @@ LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})
         (provider("bible_span_corruption"), "_trim_output_features"),
         (provider("bible_span_corruption"), "_validate_preprocessing"),
         (SOURCE, "_reader"),
+        (SOURCE, "_cycle_length"),
+        (SOURCE, "_block_length"),
         (SOURCE, "_split_to_filepattern"),
         (seqio.TextLineDataSource({"train": "x"}), "_skip_header_lines"),
         (provider("factbook_facts").source, "_dataset_fn"),
@@ -38,6 +40,7 @@ def test_what_the_functions_return():
     pattern = str(english.DATA / "bible.train.txt.gz")
     assert seqio_internals.file_pattern(SOURCE, "train") == pattern
     assert seqio_internals.file_reader(SOURCE) is english.read_lines
+    assert seqio_internals.files_at_once(SOURCE, "train") == (16, 16)
     assert seqio_internals.num_header_lines(seqio.TextLineDataSource({"train": "x"}, 3)) == 3
     assert seqio_internals.tfds_split(LOADER, "dev") == "validation"
     assert seqio_internals.tfds_decoders(LOADER) is None

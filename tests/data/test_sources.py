@@ -104,7 +104,7 @@ def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make, nu
 
 
 def many_examples(folder):
-    """20 files of 17 to 36 examples, of which 16 are read at a time, 16 examples of each in turn."""
+    """20 files of 17 to 36 examples; 16 files are read at a time, 16 examples of each in turn."""
     for number in range(20):
         with tf.io.TFRecordWriter(str(folder / f"x{number:02}.tfrecord")) as file:
             for index in range(17 + number):

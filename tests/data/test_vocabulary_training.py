@@ -55,7 +55,7 @@ def test_a_shipped_corpus_is_read_unchanged():
 
 
 def test_ids_and_size():
-    model = sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, 34))
+    model = sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, 34, False))
     assert (model.pad_id(), model.eos_id(), model.unk_id(), model.bos_id()) == (0, 1, 2, -1)
     assert model.get_piece_size() == 34
     assert model.decode(model.encode("black wizards")) == "black wizards"
@@ -69,23 +69,34 @@ def test_byte_fallback_knows_every_character():
 
 
 def test_the_same_text_gives_the_same_model():
-    assert training.train(TEXT, 34) == training.train(list(TEXT), 34)
-    assert training.train(TEXT, 34) != training.train(TEXT, 35)
+    model = training.train(TEXT, 34, False)
+    assert training.train(list(TEXT), 34, False) == model
+    assert training.train(TEXT, 35, False) != model
+
+
+def test_a_character_that_is_in_the_text_once_is_known_or_said_to_be_unknown():
+    text = ["the five boxing wizards jump"] * 20_000 + ["Q! Q?", "Z"]  # 560,000 characters
+    text[0] += " @@@@"  # 4 of them; Q, Z, ! and ? are beyond the 0.001 %
+    model = training.train(text, 28, False)
+    assert training.unknown_characters(model, text) == {"Q": 2, "!": 1, "?": 1, "Z": 1}
+    assert training.unknown_characters(training.train(text, 284, True), text) == {}
 
 
 def test_impossible_sizes_are_reported():
     with pytest.raises(
         UserError, match=r"9999 pieces are more than .* write --size (\d+) or less"
     ) as e:
-        training.train(TEXT, 9999)
+        training.train(TEXT, 9999, False)
     most = int(re.search(r"--size (\d+)", str(e.value))[1])
-    sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, most))
+    sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, most, False))
     # Every character, the space among them, and padding, EOS and unknown.
     needed = len(set("".join(TEXT))) + 3
     with pytest.raises(UserError, match=f"5 pieces are too few, .* take {needed}:"):
-        training.train(TEXT, 5)
+        training.train(TEXT, 5, False)
+    with pytest.raises(UserError, match=f"99 .* too few, the 256 bytes and .* {needed + 256}:"):
+        training.train(TEXT, 99, True)
     with pytest.raises(UserError, match="no text"):
-        training.train([], 34)
+        training.train([], 34, False)
 
 
 def test_a_task_that_does_not_tokenise_text_is_reported():
