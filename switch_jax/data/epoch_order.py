@@ -73,19 +73,6 @@ class EpochOrder:
         file = rest + group - self._num_whole
         return slice(file, file + 1)
 
-    @property
-    def same_in_order_2(self) -> bool:
-        """Whether ORDER_VERSION 2 had these units: it had where all streams had as many files."""
-        if self.num_files < self.num_streams:
-            return True
-        groups = min(self.num_files, _MAX_UNSHUFFLED_GROUPS)
-        if self.shuffle:
-            groups = max(-(-self.num_files // FILES_PER_GROUP), self.num_streams)
-        larger = self.num_files % groups  # groups with a file more; a permutation dealt them out
-        if self.shuffle and self.num_streams > 1 and larger:
-            return False
-        return groups % self.num_streams == larger % self.num_streams == 0
-
     def units(self, stream: int, first_epoch: int, first_unit: int) -> Iterator[Unit]:
         """The units of a stream, epoch after epoch without end, from one of the first epoch on."""
         places = [(g, part) for g in range(self.num_groups) for part in range(self.parts_of(g))]

@@ -3,13 +3,12 @@
 It consists of a few numbers for each stream and does not depend on the hosts.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 # Version of the order in which examples are read. Increase it with any change to that order: a
 # position is valid only in the order in which it was saved.
 ORDER_VERSION = 3
-_VALID_FOR_SOME = 2  # a version whose order is the current one for `EpochOrder.same_in_order_2`
 
 
 class Cursor(NamedTuple):
@@ -43,31 +42,16 @@ class Position(NamedTuple):
       streams: positions by index of the stream; only streams that this host reads.
       moved: the position was saved by a version of switch_jax with another order of the examples,
         so each cursor was moved to the beginning of its next epoch.
-      order: version of the order in which the position is valid.
     """
 
     batches: int
     streams: Mapping[int, StreamPosition]
     moved: bool = False
-    order: int = ORDER_VERSION
 
     def stream(self, index: int, tasks: Sequence[str]) -> tuple[int, list[Cursor]]:
         """Draws and cursors of one stream; tasks without a saved cursor start at the beginning."""
         draws, cursors = self.streams.get(index, StreamPosition(0, {}))
         return draws, [cursors.get(task, Cursor()) for task in tasks]
-
-    def in_current_order(self, same: Collection[str] = ()) -> "Position":
-        """Moves the cursors to the next epoch, but for tasks whose order is the same as before.
-
-        There no example is repeated; the rest of the saved epoch is not read.
-        """
-        streams = {
-            index: StreamPosition(
-                draws, {task: c if task in same else Cursor(c.epoch + 1) for task, c in old.items()}
-            )
-            for index, (draws, old) in self.streams.items()
-        }
-        return self._replace(streams=streams, order=ORDER_VERSION)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON value from which `from_json` restores the position."""
@@ -75,21 +59,22 @@ class Position(NamedTuple):
             str(index): {"draws": draws, "tasks": {task: list(c) for task, c in cursors.items()}}
             for index, (draws, cursors) in self.streams.items()
         }
-        return {"batches": self.batches, "streams": streams, "order": self.order}
+        return {"batches": self.batches, "streams": streams, "order": ORDER_VERSION}
 
     @staticmethod
     def from_json(parts: Sequence[Mapping[str, Any]]) -> "Position":
         """Combines the positions that several hosts saved after the same batch."""
+        moved = any(part.get("order") != ORDER_VERSION for part in parts)
+
+        def cursor(saved: Sequence[int]) -> Cursor:
+            # In the next epoch no example is repeated; the rest of the saved epoch is not read.
+            return Cursor(saved[0] + 1) if moved else Cursor(*saved)
+
         streams = {
             int(index): StreamPosition(
-                stream["draws"], {task: Cursor(*c) for task, c in stream["tasks"].items()}
+                stream["draws"], {task: cursor(c) for task, c in stream["tasks"].items()}
             )
             for part in parts
             for index, stream in part["streams"].items()
         }
-        orders = {part.get("order") for part in parts}
-        position = Position(parts[0]["batches"], streams)
-        if orders == {_VALID_FOR_SOME}:
-            return position._replace(order=_VALID_FOR_SOME)
-        moved = orders != {ORDER_VERSION}
-        return position.in_current_order()._replace(moved=True) if moved else position
+        return Position(parts[0]["batches"], streams, moved)

@@ -68,15 +68,14 @@ class TaskExamples:
         return source_files(source_of(self._task, self._split, self._cached), self._split)
 
     @functools.cached_property
-    def order(self) -> EpochOrder:
-        """Which files each stream reads in each epoch; lists the files."""
+    def _order(self) -> EpochOrder:
         return EpochOrder(len(self._source.files), self._num_streams, self._seed, self._shuffle)
 
     @functools.cached_property
     def _blocks(self) -> Blocks:
         kind = ChunkBlocks if self._source.format else SequentialBlocks
         shuffle = self._shuffle and bool(self._task.shuffle_buffer_size)
-        return kind(self._source, self.order, self._watch, shuffle)
+        return kind(self._source, self._order, self._watch, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
         """The examples of a stream without end, each with the position after it.
@@ -89,7 +88,7 @@ class TaskExamples:
           UserError: there is no example in many epochs, or the source cannot be read.
         """
         # With several streams, a stream gets another share of the examples in the next epoch.
-        max_empty = 2 if self._num_streams == 1 else self.order.num_parts + _MAX_EMPTY_EPOCHS
+        max_empty = 2 if self._num_streams == 1 else self._order.num_parts + _MAX_EMPTY_EPOCHS
         last_epoch, start = cursor.epoch, tuple(cursor)
         for location, index, example in self._preprocessed(stream, cursor):
             epoch, unit, block = location.tolist()
@@ -103,7 +102,7 @@ class TaskExamples:
         if self._num_streams > 1:
             message = (
                 f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in "
-                f"its share of {self.order.num_groups} groups of files: set DATA_STREAMS lower in "
+                f"its share of {self._order.num_groups} groups of files: set DATA_STREAMS lower in "
                 f"a new run; or else {message}"
             )
         raise UserError(message)
@@ -128,11 +127,11 @@ class TaskExamples:
     def _block_inputs(self, stream: int, cursor: Cursor, state: "_ReadState") -> Iterator[tuple]:
         """The inputs of the stream's blocks without end; runs in a thread of TensorFlow."""
         try:
-            for unit in self.order.units(stream, cursor.epoch, cursor.unit):
-                files = self._source.files[self.order.files_of(unit.group)]
+            for unit in self._order.units(stream, cursor.epoch, cursor.unit):
+                files = self._source.files[self._order.files_of(unit.group)]
                 state.files = [file.path for file in files if file.path]
                 first_block = cursor.block if (unit.epoch, unit.index) == cursor[:2] else 0
-                yield from self._blocks.inputs(unit, first_block, self.order.unit_seed(unit))
+                yield from self._blocks.inputs(unit, first_block, self._order.unit_seed(unit))
         except OSError as error:
             message = f"{self._task.name}, split {self._split!r}: cannot be read"
             state.error = storage_error(f"{message}: {error.filename}; {error.strerror}", error)

@@ -1,17 +1,14 @@
 """Training batches: the packed examples of a task or mixture, without end."""
 
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from tqdm import tqdm
 
 from switch_jax.data.batch import Batch, empty_batch, write_row
 from switch_jax.data.checks import check_streams
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.mixed_stream import MixedStream
-from switch_jax.data.position import ORDER_VERSION, Position, StreamPosition
+from switch_jax.data.position import Position, StreamPosition
 from switch_jax.data.registry import mixing_rates
 from switch_jax.data.task_examples import TaskExamples
 
@@ -64,17 +61,8 @@ class TrainBatches:
             for task in opened
         ]
         rates = mixing_rates(config.mixture_or_task_name, opened.tasks)
-        self._names = opened.names
         start = position or Position(0, {})
-        if start.order != ORDER_VERSION:
-            same = [
-                name
-                for name, task in zip(self._names, tasks, strict=True)
-                if task.order.same_in_order_2
-            ]
-            start = start.in_current_order(same)
-            if 0 in here and len(same) < len(self._names):
-                _say_moved(sorted({*self._names} - {*same}))
+        self._names = opened.names
         self._batches = start.batches
         self._streams = {
             i: MixedStream(tasks, rates, i, config.random_seed, *start.stream(i, self._names))
@@ -104,12 +92,3 @@ class TrainBatches:
             for i, stream in self._streams.items()
         }
         return batch, Position(self._batches, positions)
-
-
-def _say_moved(tasks: Sequence[str]) -> None:
-    tqdm.write(  # above a progress bar, if there is one
-        "the checkpoint was saved by a version of switch_jax that read the files of "
-        f"{', '.join(tasks)} in another order: each stream goes on at the beginning of its next "
-        "epoch, in the current order",
-        file=sys.stderr,
-    )

@@ -103,9 +103,8 @@ def test_all_examples_are_read_once_before_any_is_read_again(sizes, streams, shu
         (600, 2, False, 256, 1),
     ],
 )
-def test_what_was_even_in_order_2_is_as_it_was(files, streams, shuffle, groups, parts):
+def test_even_groups_are_dealt_out_by_a_permutation(files, streams, shuffle, groups, parts):
     order = EpochOrder(files, streams, (5,), shuffle)
-    assert order.same_in_order_2
     for stream, epoch in itertools.product({0, streams - 1}, (0, 3)):
         dealt = np.arange(groups * parts)
         if shuffle:
@@ -118,14 +117,6 @@ def test_what_was_even_in_order_2_is_as_it_was(files, streams, shuffle, groups, 
         assert [(unit.index, unit.group, unit.part) for unit in units] == expected
     for group in range(groups):
         assert [*range(files)[order.files_of(group)]] == [*range(group, files, groups)]
-
-
-@pytest.mark.parametrize(
-    ("files", "streams", "shuffle"),
-    [(192, 8, True), (400, 16, True), (20, 8, True), (34, 2, True), (50, 2, True), (6, 4, False)],
-)
-def test_what_was_uneven_in_order_2_differs(files, streams, shuffle):
-    assert not EpochOrder(files, streams, (5,), shuffle).same_in_order_2
 
 
 def test_the_groups_have_all_files():

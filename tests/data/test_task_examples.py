@@ -38,7 +38,7 @@ def test_in_each_epoch_the_streams_share_out_every_example_once(
         order = [n for stream in streams for n in stream[epoch]]
         assert sorted(order) == list(range(2, 62))
         orders.append(order)
-    assert (orders[0] != orders[1]) == (shuffle or task.order.num_parts > 1)
+    assert (orders[0] != orders[1]) == (shuffle or task._order.num_parts > 1)
     if not shuffle and num_streams == 1:
         assert orders[0] == list(range(2, 62))
 

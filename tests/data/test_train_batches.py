@@ -76,29 +76,6 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
         )
 
 
-@pytest.mark.parametrize(("task", "moved"), [("numbers_1", False), ("numbers_6", True)])
-def test_a_position_in_order_2_is_moved_where_its_files_were_shared_out_unevenly(
-    numbers, task, moved, capsys
-):
-    config = dataclasses.replace(MIXED, mixture_or_task_name=task)
-
-    def position(order, cursor):
-        streams = {str(i): {"draws": 40, "tasks": {task: cursor}} for i in range(4)}
-        return Position.from_json([{"batches": 7, "streams": streams, "order": order}])
-
-    saved = position(2, [1, 0, 0, 3])
-    assert position(2, [1, 0, 0, 3]) == Position.from_json([saved.as_json()])  # not read yet
-    expected = position(3, [2, 0, 0, 0] if moved else [1, 0, 0, 3])
-    assert capsys.readouterr().err == ""
-    (found, after), (batch, place) = (
-        next(TrainBatches(open_tasks(config), 8, start)) for start in (saved, expected)
-    )
-    assert_same(found, batch)
-    assert after.as_json() == place.as_json() and after.order == 3
-    line = f"read the files of {task} in another order: each stream goes on at the beginning of its"
-    assert (line in capsys.readouterr().err) == moved
-
-
 def test_packed_rows_lose_nothing():
     """The rows of a stream hold its examples in their order, whole."""
     config = dataclasses.replace(TOY, pack=True, data_streams=1)
