@@ -58,6 +58,11 @@ def load_config(
         of range.
     """
     files = [gin_files] if isinstance(gin_files, str | Path) else gin_files
+    if not _are_all(files, str | Path):
+        raise UserError(
+            f"gin_files = {short_repr(gin_files)}: write the path of a file, or a list of paths, "
+            'as in ["models/switch_base.gin", "runs/pretrain.gin"]'
+        )
     return gin_config.read(list(map(str, files)), _checked(gin_bindings))
 
 
@@ -209,12 +214,17 @@ def _prepare(
 
 def _checked(gin_bindings: Sequence[str]) -> list[str]:
     """Raises UserError if they are no list of texts."""
-    if isinstance(gin_bindings, str) or not all(isinstance(b, str) for b in gin_bindings):
+    if isinstance(gin_bindings, str) or not _are_all(gin_bindings, str):
         raise UserError(
             f"gin_bindings = {short_repr(gin_bindings)}: write a list of texts, as in "
             '["MESH_DATA=1"]'
         )
     return list(gin_bindings)
+
+
+def _are_all(items: Any, kind: Any) -> bool:
+    """Whether it is a sequence of items of this kind, which can be gone through twice."""
+    return isinstance(items, Sequence) and all(isinstance(item, kind) for item in items)
 
 
 def _config_of_run(folder: Path, bindings: Sequence[str]) -> Config:

@@ -1,4 +1,4 @@
-"""Type and range checks for the fields of config dataclasses."""
+"""Type and range checks for the fields of config dataclasses, which are then frozen."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from switch_jax.errors import FieldError
 
@@ -45,8 +45,23 @@ COEFFICIENT = Range(0, 10**6)
 FACTOR = Range(0, 10**6, excluded_end="least")
 
 
+class FrozenDict(dict[Any, Any]):
+    """A dict that cannot be changed in place; it can be copied, pickled and written as JSON."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("a config cannot be changed in place: make another one with replace")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
 def check_fields(config: Any, **ranges: Range) -> None:
-    """Checks the fields of a dataclass against their annotations and ranges.
+    """Checks the fields of a frozen dataclass against their annotations and ranges.
+
+    What was checked stays as it is: a list becomes a tuple, and a dict a `FrozenDict`.
 
     Args:
       config: an instance of a dataclass.
@@ -63,6 +78,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
             if hint is int and isinstance(value, float) and value.is_integer():
                 wanted += f": write {value:.0f}"
             raise FieldError(name, f"= {short_repr(value)}: {wanted}")
+        object.__setattr__(config, name, _frozen(value))
     for name, allowed in ranges.items():
         value = getattr(config, name)
         problem = None if value is None else allowed.problem(value)
@@ -71,6 +87,15 @@ def check_fields(config: Any, **ranges: Range) -> None:
             raise FieldError(
                 name, f"= {short_repr(value)}: {problem}" + (", or None" if can_be_none else "")
             )
+
+
+def _frozen(value: Any) -> Any:
+    """The same, unchangeable, and printed by repr as gin reads it."""
+    if isinstance(value, Mapping):
+        return FrozenDict(value)
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(value, float) else value  # NumPy's prints its type
 
 
 def short_repr(value: Any) -> str:
@@ -100,7 +125,11 @@ def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is Mapping:
         return "a dict, as in {'inputs': 512, 'targets': 114}"
     if typing.get_origin(hint) is tuple:
+        if ... in typing.get_args(hint):
+            return 'a tuple of names of modules, as ("my_tasks",)'
         return "a pair, as in (10, 20)"
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return f"of type {hint.__name__}"
     kinds = {
         bool: "True or False",
         int: "a whole number",
@@ -122,11 +151,11 @@ def _is_a(value: Any, hint: Any) -> bool:
         )
     if typing.get_origin(hint) is tuple:
         choices = typing.get_args(hint)
-        return (
-            isinstance(value, tuple | list)
-            and len(value) == len(choices)
-            and all(_is_a(v, choice) for v, choice in zip(value, choices, strict=True))
-        )
+        if not isinstance(value, tuple | list):
+            return False
+        if ... in choices:
+            return all(_is_a(v, choices[0]) for v in value)
+        return len(value) == len(choices) and all(map(_is_a, value, choices))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -269,6 +269,22 @@ def test_bindings_change_a_run_that_was_trained_from_python(trained):
         (lambda s, run: s.load_config("none.gin"), "no gin file none.gin in "),
         (lambda s, run: s.load_config([]), "no --gin_file: give one, for example "),
         (
+            lambda s, run: s.load_config(None),
+            "gin_files = None: write the path of a file, or a lis",
+        ),
+        (
+            lambda s, run: s.load_config([5]),
+            "gin_files = [5]: write the path of a file, or a list ",
+        ),
+        (
+            lambda s, run: s.load_config("runs/demo_switch.gin", None),
+            "gin_bindings = None: write a list of texts, as in ",
+        ),
+        (
+            lambda s, run: s.load_config("runs/demo_switch.gin", iter(["TRAIN_STEPS=3"])),
+            "gin_bindings = <list_iterator object at ",
+        ),
+        (
             lambda s, run: s.load_config("runs/demo_switch.gin", "TRAIN_STEPS=3"),
             "gin_bindings = 'TRAIN_STEPS=3': write a list of texts, as in ",
         ),
@@ -363,6 +379,7 @@ def test_mistakes_of_loading_are_one_line(arguments, message, run, theirs, tmp_p
         (lambda m: m.score(["a", "b"], ["c"]), "2 inputs and 1 targets: give a target for each"),
         (lambda m: m.generate("a"), "inputs is one text: write a list of texts, for example inp"),
         (lambda m: m.score(["a"], "c"), "targets is one text: write a list of texts, for example"),
+        (lambda m: switch_jax.route(None, "a"), "model is of type NoneType: give what switch_jax"),
         (lambda m: switch_jax.route(m, ["a"]), "text is of type list: write one text"),
         (lambda m: switch_jax.route(m, "a", "a\ud800"), r"target has, at 1, '\ud800', half of a"),
         (lambda m: m.generate(iter("a")), "inputs is of type str_ascii_iterator: write a list"),

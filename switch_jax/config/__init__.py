@@ -4,7 +4,6 @@ Nothing here loads JAX, TensorFlow or gin.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 from switch_jax.config.data import DataConfig
 from switch_jax.config.distillation import DistillationConfig
@@ -14,8 +13,8 @@ from switch_jax.config.mesh import MeshConfig
 from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
-from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
+from switch_jax.errors import UserError, check_choice, did_you_mean
+from switch_jax.fields import check_fields, short_repr
 
 __all__ = [
     "Config",
@@ -68,8 +67,8 @@ class Config:
       imports: modules that register its tasks, as ("my_tasks",): the `import` lines of gin files.
 
     Raises:
-      UserError: two parts contradict each other; `FieldError`, a kind of it: a field of a part has
-        another type, or is out of range.
+      UserError: two parts contradict each other; `FieldError`, a kind of it: a part, or a field of
+        one, has another type, or is out of range.
     """
 
     run: RunConfig
@@ -84,12 +83,14 @@ class Config:
     imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises UserError where two parts contradict each other."""
-        if isinstance(self.imports, str):
-            raise UserError(
-                f"imports = {short_repr(self.imports)}: write a tuple of names of modules, as "
-                '("my_tasks",)'
-            )
+        """Raises UserError where a part is none, or two contradict each other."""
+        check_fields(self)
+        for module in self.imports:
+            if not all(map(str.isidentifier, module.split("."))):
+                raise UserError(
+                    f"imports = {short_repr(self.imports)}: {short_repr(module)} is no name of a "
+                    "module, as my_tasks or my_package.tasks"
+                )
         self._check_schedule()
         self._check_start()
         self._check_teacher()
@@ -156,7 +157,6 @@ class Config:
             values = getattr(self, part.name)
             for field in dataclasses.fields(values):
                 value = getattr(values, field.name)
-                value = dict(value) if isinstance(value, Mapping) else value
                 name = f"{type(values).__name__}.{field.name}"
                 macro = _MACROS.get(name, field.name.upper())
                 is_shared = macros.setdefault(macro, value) == value  # RANDOM_SEED has two fields
@@ -165,7 +165,20 @@ class Config:
         values_of_macros = [f"{macro} = {value!r}" for macro, value in macros.items()]
         return "\n".join([*imports, *values_of_macros, *settings, ""])
 
-    def replace(self, part: str, **changes: object) -> "Config":
-        """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`."""
-        changed = dataclasses.replace(getattr(self, part), **changes)
-        return dataclasses.replace(self, **{part: changed})
+    def replace(self, part: str, /, **changes: object) -> "Config":
+        """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`.
+
+        Raises:
+          UserError: there is no such part or field, or the value is refused as by the part itself.
+        """
+        parts = [f.name for f in dataclasses.fields(self) if f.name not in ("teacher", "imports")]
+        check_choice("part", part, parts)
+        values = getattr(self, part)
+        known = [field.name for field in dataclasses.fields(values)]
+        for name in changes:
+            if name not in known:
+                raise UserError(
+                    f"{type(values).__name__} has no field {name}: {did_you_mean(name, known)}its "
+                    f"fields are {', '.join(known)}"
+                )
+        return dataclasses.replace(self, **{part: dataclasses.replace(values, **changes)})

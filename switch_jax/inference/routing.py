@@ -95,6 +95,10 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     Raises:
       UserError: the model is dense, or what is given is not a text.
     """
+    if not isinstance(model, InteractiveModel):
+        raise UserError(
+            f"model is of type {type(model).__name__}: give what switch_jax.load returned"
+        )
     config = model.config
     if not config.model.num_experts:
         raise UserError("the model is dense: it has no experts to route to")

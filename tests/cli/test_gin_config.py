@@ -309,6 +309,10 @@ def test_a_value_of_the_command_line_is_one_value(binding, message):
 def test_a_path_with_a_newline_stays_one_value():
     config = _built("runs/demo_switch.gin", bindings=["MODEL_DIR=/tmp/a\nTRAIN_STEPS = 5"])
     assert (config.run.model_dir, config.run.train_steps) == ("/tmp/a\nTRAIN_STEPS = 5", 2500)
+    quoted = _built(
+        "runs/demo_switch.gin", bindings=["MODEL_DIR='a\\nb'\nimport tests.cli.answers"]
+    )
+    assert quoted.run.model_dir == "'a\\nb'\nimport tests.cli.answers" and quoted.imports == ()
 
 
 # Every number of every config.

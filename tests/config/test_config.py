@@ -1,6 +1,10 @@
+import copy
 import dataclasses
+import json
+import pickle
 import re
 
+import numpy as np
 import pytest
 
 from switch_jax.cli import gin_config
@@ -87,6 +91,35 @@ def test_lengths_are_those_of_inputs_and_targets_in_this_order():
 def test_a_config_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         CONFIG.run = None
+    given = {"inputs": 32, "targets": 4}
+    lengths = DataConfig("task", given).task_feature_lengths
+    given["inputs"] = 5
+    for change in (
+        lambda: lengths.update(inputs=5),
+        lambda: lengths.__setitem__("inputs", 5),
+        lambda: lengths.__ior__(given),
+        lambda: lengths.pop("inputs"),
+        lengths.popitem,
+        lengths.clear,
+    ):
+        with pytest.raises(TypeError, match="cannot be changed in place"):
+            change()
+    assert lengths == {"inputs": 32, "targets": 4}
+    assert CONFIG.replace("run", profile_steps=[3, 5]).run.profile_steps == (3, 5)
+
+
+@pytest.mark.parametrize(
+    "copy", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copies_are_equal_and_cannot_be_changed_either(copy):
+    copied = copy(CONFIG)
+    assert copied == CONFIG and dataclasses.asdict(copied) == dataclasses.asdict(CONFIG)
+    assert json.loads(json.dumps(dataclasses.asdict(copied)["data"]))["task_feature_lengths"] == {
+        "inputs": 32,
+        "targets": 4,
+    }
+    with pytest.raises(TypeError, match="cannot be changed in place"):
+        copied.data.task_feature_lengths["inputs"] = 5
 
 
 def _read(text, folder, *bindings):
@@ -98,6 +131,7 @@ def _read(text, folder, *bindings):
 def test_its_gin_text_gives_it_again(tmp_path):
     config = CONFIG.replace("run", profile_steps=(3, 5), model_dir="it's\\a run", random_seed=7)
     config = config.replace("guard", spike_sigmas=None).replace("mesh", fully_sharded_weights=True)
+    config = config.replace("optimizer", learning_rate=np.float64(0.1))
     config = dataclasses.replace(config, imports=("tests.cli.answers", "tests.trainer.tiny_task"))
     assert _read(config.as_gin(), tmp_path) == config
 
@@ -114,5 +148,40 @@ def test_its_gin_text_has_the_macros_of_the_gin_files(tmp_path):
 
 
 def test_imports_are_a_tuple_of_names():
-    with pytest.raises(UserError, match=r"imports = 'my_tasks': write a tuple of names of modul"):
-        dataclasses.replace(CONFIG, imports="my_tasks")
+    for imports in ("my_tasks", 5, (5,)):
+        with pytest.raises(
+            FieldError, match="imports = .*: it must be a tuple of names of modules"
+        ):
+            dataclasses.replace(CONFIG, imports=imports)
+    for name in ("my_tasks\nTRAIN_STEPS = 5", "my-tasks", "", ".tasks"):  # no gin file can say it
+        with pytest.raises(UserError, match=f"{re.escape(repr(name))} is no name of a module"):
+            dataclasses.replace(CONFIG, imports=("a", name))
+    assert dataclasses.replace(CONFIG, imports=["a", "b.c"]).imports == ("a", "b.c")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda: CONFIG.replace("runs", batch_size=4),
+            "part = 'runs' is not known; write one of ru",
+        ),
+        (lambda: CONFIG.replace("teacher", run=4), "part = 'teacher' is not known; write one of"),
+        (lambda: CONFIG.replace(None), "part = None is not known"),
+        (
+            lambda: CONFIG.replace("model", num_expert=4),
+            "ModelConfig has no field num_expert: did you mean num_experts",
+        ),
+        (lambda: CONFIG.replace("run", part="mesh"), "RunConfig has no field part: "),
+        (lambda: dataclasses.replace(CONFIG, run=5), "run = 5: it must be of type RunConfig$"),
+        (lambda: dataclasses.replace(CONFIG, mesh=CONFIG.run), "mesh = Run.* of type MeshConfig$"),
+        (
+            lambda: dataclasses.replace(CONFIG, teacher=5),
+            "teacher = 5: it must be of type Config, o",
+        ),
+    ],
+    ids=range(8),
+)
+def test_parts_and_fields_that_there_are_not(change, message):
+    with pytest.raises(UserError, match=message):
+        change()
