@@ -16,7 +16,7 @@ GIN_DIR = _PACKAGE / "gin" if (_PACKAGE / "gin").is_dir() else _PACKAGE.parent /
 # Where hosts mount gs://BUCKET, by Cloud Storage FUSE: Vertex AI's custom training does so too.
 BUCKETS_DIR = Path("/gcs")
 
-_MAX_NAME_BYTES = 255  # of a file, on all usual file systems
+MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 # docs.cloud.google.com/storage/docs/buckets#naming; names with dots may have 222 characters, and
 # their parts 63. Names that Google reserves (goog...) are not refused: such a bucket may exist.
@@ -145,9 +145,9 @@ def _checked(text: str, what: str) -> str:
             "rename the folder"
         ) from None
     longest = max(len(part.encode()) for part in text.split("/"))
-    if longest > _MAX_NAME_BYTES:
+    if longest > MAX_NAME_BYTES:
         raise UserError(
-            f"{named}: a name in it has {longest:,} bytes; a disk takes {_MAX_NAME_BYTES} at most"
+            f"{named}: a name in it has {longest:,} bytes; a disk takes {MAX_NAME_BYTES} at most"
         )
     return named
 

@@ -11,10 +11,11 @@ from sentencepiece import SentencePieceProcessor
 from switch_jax.checkpointing.read_only import check_parameters
 from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
-from switch_jax.conversion.source import Source
+from switch_jax.conversion.source import Source, read_small_file
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.partitioning.rules import is_axes
+from switch_jax.paths import is_file
 from switch_jax.train_step.norms import parameter_group
 from switch_jax.units import aligned
 
@@ -79,13 +80,14 @@ def run_checkpoint(checkpoint: Path, config: Config) -> Checkpoint:
 
 
 def _sentencepiece_text(file: Path) -> str:
-    if not file.is_file():
+    if not is_file(file):
         return f"no {file.name} in the folder"
+    processor = SentencePieceProcessor()
     try:
-        pieces = SentencePieceProcessor(model_file=str(file)).GetPieceSize()
-    except (OSError, RuntimeError) as error:
+        processor.LoadFromSerializedProto(read_small_file(file))
+    except RuntimeError as error:
         raise UserError(f"{file} is not a SentencePiece model: copy it again") from error
-    return f"{file.name}, {pieces:,} pieces"
+    return f"{file.name}, {processor.GetPieceSize():,} pieces"
 
 
 def _model_text(model: ModelConfig) -> str:

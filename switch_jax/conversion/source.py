@@ -1,6 +1,7 @@
 """A checkpoint of another format, opened: every tensor is accounted for, and none is read yet."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +10,14 @@ import numpy as np
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
+from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
+from switch_jax.paths import MAX_NAME_BYTES
 from switch_jax.runtime.processes import run_on_all
 
 _FLOATS = ("float32", "bfloat16", "float16")
+_MAX_SMALL_FILE = 2**28  # bytes; the index of Switch-C has 10 MB
 
 
 class Copy(NamedTuple):
@@ -154,27 +158,76 @@ def _effective(model: ModelConfig, name: str) -> Any:
     return getattr(model, name)
 
 
-def check_tensors(
-    path: Path, model: ModelConfig, names: Any, tensors: dict[str, Tensor], described_by: str
-) -> None:
+def read_small_file(file: Path) -> bytes:
+    """The content of a file that holds no tensors: a config, an index, a tokenizer.
+
+    Raises:
+      UserError: it cannot be read, or is far too large.
+    """
+    try:
+        size = file.stat().st_size
+        if size <= _MAX_SMALL_FILE:
+            return file.read_bytes()
+    except OSError as error:
+        raise storage_error(f"{file} cannot be read: {error.strerror}", error) from error
+    raise UserError(
+        f"{file} has {size:,} bytes, and at most {_MAX_SMALL_FILE:,} are read: copy it again"
+    )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path in a folder of what a checkpoint names, whatever folders come before its name.
+
+    Raises:
+      UserError: no file can have that name.
+    """
+    last = Path(name).name
+    if last in ("", "..") or "\0" in last or len(last.encode(errors="replace")) > MAX_NAME_BYTES:
+        raise UserError(
+            f"{folder} should hold {short_repr(name)}, which cannot be the name of a file: copy it "
+            "again"
+        )
+    return folder / last
+
+
+def account_for(
+    tensors: dict[str, Tensor],
+    path: Path,
+    model: ModelConfig,
+    tensor_names: Callable[[ModelConfig, Any], Any],
+    described_by: str,
+) -> Any:
     """Accounts for every tensor.
 
     Args:
+      tensors: by name.
       path: named in errors.
       model: whose parameters they should be.
-      names: a `TensorNames` for each of them, nested.
-      tensors: by name.
+      tensor_names: from a model and its abstract parameters, a `TensorNames` for each of these.
       described_by: what says which model it is.
+
+    Returns:
+      Those `TensorNames`, nested.
 
     Raises:
       UserError: a tensor is missing, left over, or of another shape or dtype.
     """
+    layers = model.num_encoder_layers + model.num_decoder_layers
+    sparse = sum(map(len, model.sparse_layers.values()))
+    # Before the names are made: a few bytes may describe a model that no memory holds the names of.
+    if layers + sparse * model.num_experts > len(tensors):
+        raise UserError(
+            f"{path}: its tensors are not those of {described_by}: {len(tensors):,} are too few "
+            f"for {layers:,} layers, {sparse:,} of them with {model.num_experts:,} experts each"
+        )
+    parameters = abstract_parameters(model)
+    names = tensor_names(model, parameters)
     wanted: dict[str, tuple[int, ...]] = {}
     layouts = jax.tree.leaves(names, is_leaf=is_names)
-    for layout, parameter in zip(layouts, jax.tree.leaves(abstract_parameters(model)), strict=True):
+    for layout, parameter in zip(layouts, jax.tree.leaves(parameters), strict=True):
         wanted |= dict.fromkeys(layout.names.flat, layout.shape_of_each(parameter.shape))
     missing = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    left_over = [f"{name} is left over" for name in tensors.keys() - wanted.keys()]
+    left_over = [f"{name:.200} is left over" for name in tensors.keys() - wanted.keys()]
     other = [
         f"{name} is {list(tensors[name].shape)} and should be {list(shape)}"
         for name, shape in wanted.items()
@@ -191,11 +244,13 @@ def check_tensors(
             raise UserError(
                 f"{path}: {name} is {tensor.dtype}; parameters are read as {', '.join(_FLOATS)}"
             )
+    return names
 
 
 def other_placement(theirs: dict[str, list[int]]) -> UserError:
     """The error where other layers have experts than SPARSE_STEP can say, by stack."""
+    encoder, decoder = (short_repr(theirs[stack]) for stack in ("encoder", "decoder"))
     return UserError(
-        f"the layers with experts are {theirs['encoder']} in the encoder and {theirs['decoder']} "
-        "in the decoder; ours are the last of each SPARSE_STEP layers, with the same step in both"
+        f"the layers with experts are {encoder} in the encoder and {decoder} in the decoder; ours "
+        "are the last of each SPARSE_STEP layers, with the same step in both"
     )

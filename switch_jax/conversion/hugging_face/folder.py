@@ -18,10 +18,9 @@ from switch_jax.conversion.hugging_face.tensor_names import (
     UNUSED,
     tensor_names,
 )
-from switch_jax.conversion.source import Copy, Source, check_tensors
+from switch_jax.conversion.source import Copy, Source, account_for, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError
-from switch_jax.model import abstract_parameters
 from switch_jax.paths import is_file
 
 SENTENCEPIECE = "spiece.model"  # the tokenizer's file
@@ -51,7 +50,7 @@ def read_architecture(path: Path) -> dict[str, Any]:
 def vocabulary_name(path: Path) -> str:
     """VOCABULARY for a folder without a SentencePiece model: that of the released models."""
     file = path / TOKENIZER_CONFIG
-    if file.is_file() and b"ByT5Tokenizer" in file.read_bytes():
+    if is_file(file) and b"ByT5Tokenizer" in read_small_file(file):
         return "byte"
     return "mt5" if read_config(path)["model_type"] == "mt5" else "t5"
 
@@ -72,8 +71,7 @@ def open_folder(path: Path) -> Source:
             f"{path} has no {LOGITS}, so its logits are those of the token table, and by {CONFIG} "
             "they are not scaled by d_model^-0.5: a model of ours has either both or neither"
         )
-    names = tensor_names(model, abstract_parameters(model))
-    check_tensors(path, model, names, tensors, f"its {CONFIG}")
+    names = account_for(tensors, path, model, tensor_names, f"its {CONFIG}")
     return Source(
         path=path,
         folder=path,

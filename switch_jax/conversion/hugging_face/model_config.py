@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.conversion.source import other_placement
-from switch_jax.errors import UserError, storage_error
+from switch_jax.conversion.source import other_placement, read_small_file
+from switch_jax.errors import UserError
 from switch_jax.moe import expert_capacity
+from switch_jax.paths import is_file
 from switch_jax.schema import (
     Object,
     SchemaError,
@@ -65,22 +66,20 @@ def read_config(folder: Path) -> dict[str, Any]:
       UserError: there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
     """
     file = folder / CONFIG
+    if not is_file(file):
+        raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")
     try:
-        content = parse_json(file.read_bytes())
+        content = parse_json(read_small_file(file))
         model_type = _MODEL_TYPE.valid_object("", content)["model_type"]
         if model_type not in ARCHITECTURES:
             raise UserError(
-                f"{file} describes a model of the type {model_type}; those that can be converted "
-                f"are {', '.join(ARCHITECTURES)}"
+                f"{file} describes a model of the type {model_type:.60}; those that can be "
+                f"converted are {', '.join(ARCHITECTURES)}"
             )
         schema = _SWITCH if model_type == "switch_transformers" else _T5
         return schema.valid_object("", content)
     except SchemaError as error:
         raise UserError(f"{file} does not describe a model: {error}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}") from error
-    except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror}", error) from error
 
 
 def class_name(folder: Path) -> str:
@@ -125,13 +124,13 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         "sparse_step": max(1, layers // max(1, sparse)),
         "expert_mlp_dim": config["d_ff"],
     }
+    model = ModelConfig(**fields)  # first: it bounds the number of layers
     theirs = {
         "encoder": _sparse_layers(layers, sparse),
         "decoder": _sparse_layers(
             fields["num_decoder_layers"], config["num_sparse_decoder_layers"]
         ),
     }
-    model = ModelConfig(**fields)
     if theirs != model.sparse_layers:
         raise other_placement(theirs)
     return fields
@@ -144,7 +143,7 @@ def _activation(config: Mapping[str, Any]) -> str:
     if name == "gelu_new" and config.get("is_gated_act"):
         name = "gated-gelu"
     if name not in ("relu", "gated-gelu"):
-        raise UserError(f"the activation {name} is none of ours, relu and gated-gelu")
+        raise UserError(f"the activation {name:.60} is none of ours, relu and gated-gelu")
     return name
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from switch_jax.conversion.source import inside, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError, storage_error
+from switch_jax.paths import is_file
 from switch_jax.schema import Object, SchemaError, parse_json, string
 
 SAFETENSORS = "model.safetensors"
@@ -68,7 +70,7 @@ def tensor_files(folder: Path) -> list[Path]:
     Raises:
       UserError: there are none, one that the index names is not there, or the index is damaged.
     """
-    first = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    first = next((folder / name for name in _FILES if is_file(folder / name)), None)
     if first is None:
         raise UserError(
             f"{folder} has none of the files {', '.join(_FILES)}: download the model's tensors, too"
@@ -76,13 +78,11 @@ def tensor_files(folder: Path) -> list[Path]:
     if first.suffix != ".json":
         return [first]
     try:
-        weight_map = _INDEX.valid_object("", parse_json(first.read_bytes()))["weight_map"]
+        weight_map = _INDEX.valid_object("", parse_json(read_small_file(first)))["weight_map"]
     except SchemaError as error:
         raise UserError(f"{first} is not an index of tensor files: {error}") from error
-    except OSError as error:
-        raise storage_error(f"{first} cannot be read: {error.strerror}", error) from error
-    files = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
-    missing = [file.name for file in files if not file.is_file()]
+    files = [inside(folder, name) for name in sorted(set(weight_map.values()))]
+    missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(files)} tensor files that {first} names are not there: "
@@ -147,4 +147,12 @@ def _open_bin(file: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} holds something else than tensors by name: it is not a model's file"
         )
+    for name, tensor in content.items():
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        is_plain = is_plain and not (tensor.is_quantized or tensor.is_nested)
+        if not is_plain or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise UserError(
+                f"{file}: {name} is a tensor without a number in the file for each of its "
+                f"{tensor.numel():,} elements: save it as a contiguous one"
+            )
     return {str(name): TorchTensor(tensor) for name, tensor in content.items()}

@@ -7,10 +7,12 @@ from typing import Any
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_CONFIG
 from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
+from switch_jax.conversion.source import read_small_file
 from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.data.vocabularies import identity, loaded, vocabulary
 from switch_jax.errors import UserError
+from switch_jax.paths import is_file
 
 # Of padding, end and unknown in all T5 models.
 _IDS = (0, 1, 2)
@@ -27,8 +29,9 @@ def sentencepiece_file(folder: Path, rows: int) -> Path | None:
       UserError: it is damaged, or has more ids than the embedding has rows.
     """
     file = folder / SENTENCEPIECE
-    if not file.is_file():
+    if not is_file(file):
         return None
+    read_small_file(file)  # first: the vocabulary would take a file of any size
     ids = vocabulary(str(file)).vocab_size
     if ids > rows:
         raise UserError(

@@ -63,7 +63,7 @@ def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 def _layers(tensors: dict[str, Tensor], stack: str, part: str) -> list[int]:
     """The numbers of a stack's layers that have this part."""
-    pattern = re.compile(rf"{stack}/layers_(\d+)/{part}")
+    pattern = re.compile(rf"{stack}/layers_(\d{{1,9}})/{part}")
     return sorted({int(match[1]) for name in tensors if (match := pattern.match(name))})
 
 

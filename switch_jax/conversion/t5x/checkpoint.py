@@ -4,15 +4,18 @@ import contextlib
 import re
 from pathlib import Path
 
+import numpy as np
+
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.source import Copy, Source, check_tensors
+from switch_jax.conversion.source import Copy, Source, account_for
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.architecture import architecture
 from switch_jax.conversion.t5x.msgpack_file import find_file, read_file
 from switch_jax.conversion.t5x.tensor_names import relative_bias, tensor_names
 from switch_jax.conversion.t5x.tensors import one_for_each, open_tensors
 from switch_jax.errors import UserError
-from switch_jax.model import abstract_parameters
+from switch_jax.fields import short_repr
+from switch_jax.schema import MAX_INTEGER
 
 # VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
@@ -38,14 +41,13 @@ def open_checkpoint(path: Path) -> Source:
         raise UserError(f"{path} is no T5X checkpoint: it has no file named checkpoint")
     content = read_file(file)
     opened = open_tensors(file.parent, content.parameters)
-    tensors, copies = _split_copies(one_for_each(opened))
     try:
+        tensors, copies = _split_copies(one_for_each(opened))
         fields = architecture(tensors)
         model = ModelConfig(**fields)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    names = tensor_names(model, abstract_parameters(model))
-    check_tensors(file, model, names, tensors, "a model of its sizes")
+    names = account_for(tensors, file, model, tensor_names, "a model of its sizes")
     state = "with the optimiser's state, which is left out"
     if not content.has_optimizer_state:
         state = "without state of an optimiser"
@@ -82,12 +84,23 @@ def _split_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[C
 
 
 def _step(file: Path, leaf: object) -> int | None:
-    """The step by the optimiser's state, or by the folder's name."""
+    """The step by the optimiser's state, or by the folder's name.
+
+    Raises:
+      UserError: what the state has is no step.
+    """
+    step = None
     if leaf is not None:
         with contextlib.suppress(UserError):  # it lies with the state, which may not be there
             (tensor,) = open_tensors(file.parent, {"state/step": leaf}).values()
-            if not tensor.shape:
-                return int(tensor[()])
+            step = np.asarray(tensor[()]) if not tensor.shape else None
+    if step is not None:
+        is_real = step.dtype.kind in "iuf"
+        if not (is_real and 0 <= step <= MAX_INTEGER and step % 1 == 0):
+            raise UserError(
+                f"{file}: its step is {short_repr(step.item())}, not a whole number from 0 to 10^15"
+            )
+        return int(step)
     folder = file.parent.parent if file.parent.name == "state" else file.parent
     match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
     return int(match[1]) if match else None

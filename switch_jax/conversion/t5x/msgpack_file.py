@@ -94,7 +94,7 @@ def read_file(file: Path) -> Content:
     outer = {} if wrapper is None else {k: v for k, v in content.items() if k != wrapper}
     inner = content if wrapper is None else content[wrapper]
     parameters = dict(_leaves(inner.get("target", {})))
-    if not parameters:
+    if not parameters or "" in parameters:  # no dict
         raise UserError(f"{file} holds no parameters: a T5X checkpoint has them under 'target'")
     others = {k: v for k, v in {**outer, **inner}.items() if k not in ("target", *_LEFT_OUT)}
     for name, _ in _leaves(others):
@@ -106,7 +106,9 @@ def read_file(file: Path) -> Content:
 
 def is_spec(leaf: Any) -> bool:
     """Whether it is the spec of a TensorStore."""
-    return isinstance(leaf, dict) and "driver" in leaf and isinstance(leaf.get("kvstore"), dict)
+    if not isinstance(leaf, dict):
+        return False
+    return isinstance(leaf.get("driver"), str) and isinstance(leaf.get("kvstore"), dict)
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

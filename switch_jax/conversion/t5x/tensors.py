@@ -1,6 +1,9 @@
 """The arrays of a T5X checkpoint: those within its msgpack file, and those in folders of Zarr."""
 
 import dataclasses
+import itertools
+import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +13,19 @@ import numpy as np
 import tensorstore as ts
 
 from switch_jax.checkpointing.in_pieces import storage_errors_explained
+from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 2**29}}
 _PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
+# The most that a chunk becomes smaller by: zstd makes zeros 30,000 times smaller, and gzip 1,000.
+_MAX_COMPRESSION = 2**16
+_MAX_HEADER = 2**20  # bytes of .zarray, which lies beside the chunks
+_MAX_TENSORS = 2**18  # counting each layer and expert; Switch-C has 62,000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +109,13 @@ def _open(folder: Path, name: str, leaf: Any, context: ts.Context) -> Tensor:
     if is_spec(leaf):
         # The path is a key of its own in a bucket's spec. Bucket and folders before it are those
         # where the checkpoint was written.
-        path = leaf.get("path") or leaf["kvstore"].get("path", "")
+        paths = (leaf.get("path"), leaf["kvstore"].get("path"))
+        path = next((path for path in paths if isinstance(path, str) and path), None)
         described = {key: leaf[key] for key in ("dtype", "metadata") if key in leaf}
-        if leaf["driver"] == "zarr" and path:
-            return _open_zarr(folder / Path(path).name, described, context)
+        if leaf["driver"] == "zarr" and path is not None:
+            return _open_zarr(inside(folder, path), described, context)
     elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
-        return _open_zarr(folder / Path(leaf).name, {}, context)
+        return _open_zarr(inside(folder, leaf.removeprefix(_PLACEHOLDER)), {}, context)
     raise UserError(f"{folder}: {name} is neither an array nor the description of a Zarr array")
 
 
@@ -122,6 +131,7 @@ def _open_zarr(folder: Path, described: dict[str, Any], context: ts.Context) -> 
         if (folder.parent / "manifest.ocdbt").is_file():
             hint = "it lies in an OCDBT database, which is not read: save it with T5X's own format"
         raise UserError(f"{folder.parent} has no folder {folder.name}: {hint}")
+    sizes = _file_sizes(folder)
     spec = {
         "driver": "zarr",
         "kvstore": {"driver": "file", "path": f"{folder}/"},
@@ -134,7 +144,36 @@ def _open_zarr(folder: Path, described: dict[str, Any], context: ts.Context) -> 
         store = ts.open(
             spec, open=True, read=True, assume_metadata=without_header, context=context
         ).result()
+    array, chunk = (
+        math.prod(shape) * store.dtype.numpy_dtype.itemsize
+        for shape in (store.shape, store.chunk_layout.read_chunk_template.shape)
+    )
+    largest = max(sizes, default=0)
+    if array > _MAX_COMPRESSION * sum(sizes) or largest > 2 * chunk + _MAX_HEADER:
+        raise UserError(
+            f"{folder} is {list(store.shape)} by its header, of {array:,} bytes in chunks of "
+            f"{chunk:,}, and has {len(sizes):,} files of {sum(sizes):,} bytes: copy the whole "
+            "folder of the checkpoint"
+        )
     return ZarrTensor(folder, store)
+
+
+def _file_sizes(folder: Path) -> list[int]:
+    """The bytes of each file in the folder of an array.
+
+    Raises:
+      UserError: something else lies there, as a named pipe, which would not end.
+    """
+    sizes = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_file():
+                    raise UserError(f"{entry.path} is no ordinary file: copy the checkpoint again")
+                sizes.append(entry.stat().st_size)
+    except OSError as error:
+        raise storage_error(f"{folder} cannot be read: {error.strerror}", error) from error
+    return sizes
 
 
 def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -143,15 +182,28 @@ def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     T5X stacks the layers that it scans over on axis 1, under encoder/encoder or decoder/decoder; in
     sparse models these are blocks of layers, subblock_0, subblock_1, ... They get the names that
     layers have otherwise, encoder/layers_3/...; the kernels of experts have a number behind theirs.
+
+    Raises:
+      UserError: these are more than a model has.
     """
-    return dict(_of_experts(dict(_of_layers(tensors))))
+    return _limited(_of_experts(_limited(_of_layers(tensors))))
+
+
+def _limited(tensors: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    found = list(itertools.islice(tensors, _MAX_TENSORS + 1))
+    if len(found) > _MAX_TENSORS:
+        raise UserError(
+            f"it has more than {_MAX_TENSORS:,} tensors, counting each layer and expert: no model "
+            "of T5X has"
+        )
+    return dict(found)
 
 
 def _of_layers(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     scanned = {
         name: match
         for name, tensor in tensors.items()
-        if (match := re.fullmatch(r"(encoder|decoder)/\1/(?:subblock_(\d+)/)?(.+)", name))
+        if (match := re.fullmatch(r"(encoder|decoder)/\1/(?:subblock_(\d{1,9})/)?(.+)", name))
         and len(tensor.shape) > 1
     }
     places: dict[str, set[int]] = {}  # of layers in a block, by stack
