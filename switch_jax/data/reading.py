@@ -52,7 +52,9 @@ def read_examples(
         yield element  # outside the `try`, which would also catch errors of the caller
 
 
-def _reason(error: Exception, found: SourceFiles, files: Sequence[str] | None) -> str:
+def _reason(
+    error: tf.errors.OpError | UnicodeDecodeError, found: SourceFiles, files: Sequence[str] | None
+) -> str:
     if is_transient(error):  # the files may be readable again, so no damage would be found
         return f"cannot be read: {tensorflow_message(error)}"
     paths = [file.path for file in found.files if file.path] if files is None else files
@@ -76,7 +78,7 @@ def _find_damage(files: Sequence[str], found: SourceFiles) -> str | None:
     return None
 
 
-def tensorflow_message(error: Exception) -> str:
+def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """TensorFlow's message without the names of its own operations, and without data."""
     if isinstance(error, UnicodeDecodeError):
         message = error.object.decode(errors="replace")

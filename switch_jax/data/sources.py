@@ -123,8 +123,8 @@ def _open_records(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data
         )
         return ram_files.flat_map(found.read).skip(skip).take(take)
 
-    paths, skips, takes = zip(*found.files, strict=True)
-    files = tf.data.Dataset.from_tensor_slices((list(paths), np.int64(skips), np.int64(takes)))
+    paths, skips, takes = map(np.asarray, zip(*found.files, strict=True))
+    files = tf.data.Dataset.from_tensor_slices((paths, skips.astype(int), takes.astype(int)))
     return files.interleave(read, *files_at_once, num_parallel_calls=tf.data.AUTOTUNE)
 
 
