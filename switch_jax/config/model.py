@@ -62,9 +62,10 @@ class ModelConfig:
       router_input_dropout_rate: of 'input_dropout'.
       load_balance: what evens out the load of the experts. 'loss': the load-balancing loss, with
         the coefficient `LossConfig.aux_loss_factor` (Eq. 4). 'bias': a bias for each expert, which
-        is added to its probability in the choice of experts, never in the gate, and which each step
-        moves up or down by `OptimizerConfig.router_bias_update_rate`, as in DeepSeek-V3. 'none'.
-        The loss is recorded in any case.
+        is added to a token's standardised logits in the choice of experts (`moe.choices`), never in
+        the gate, and which each step moves up or down by
+        `OptimizerConfig.router_bias_update_rate`, after DeepSeek-V3. 'none'. The loss is recorded
+        in any case.
       router_dtype: in which the router computes, from its input to what its losses take: 'float32',
         whatever activation_dtype is (selective precision, section 2.4), or 'bfloat16' (Table 2).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.

@@ -50,9 +50,11 @@ class OptimizerConfig:
         others, the router too. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the
         norm of all gradients.
-      router_bias_update_rate: with `ModelConfig.load_balance` = 'bias', how much each step moves
-        the bias of an expert: up where its load is below the mean, else down. DeepSeek-V3 has
-        0.001. Neither learning rate nor weight decay nor clipping applies to biases.
+      router_bias_update_rate: with `ModelConfig.load_balance` = 'bias', how much a step raises the
+        bias of an expert without tokens, and lowers that of one with twice the mean load; others in
+        proportion. In standard deviations of a token's logits, so one rate suits any number of
+        experts and any scale of a router. Neither learning rate nor weight decay nor clipping
+        applies to biases.
       min_dim_size_to_factor: 'adafactor': a matrix has a factored second moment if both its sides
         are at least this long.
     """
@@ -68,7 +70,7 @@ class OptimizerConfig:
     adam_b2: float = 0.999
     gradient_clip_norm: float | None = None
     trained_parameters: str = "all"
-    router_bias_update_rate: float = 1e-3
+    router_bias_update_rate: float = 0.03
     min_dim_size_to_factor: int = 128
 
     def __post_init__(self) -> None:

@@ -32,9 +32,8 @@ def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
 def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) -> jax.Array:
     """`loss`, with another gradient: `excess` by the router's bias, and 0 by everything else.
 
-    So the biases get their update (Wang et al. 2024, arXiv 2408.15664, Algorithm 1) where each
-    parameter does, from gradients that are summed over microbatches and devices. The optimiser
-    takes their sign.
+    So the biases get their update (Wang et al. 2024, arXiv 2408.15664) where each parameter does,
+    from gradients that are summed over microbatches and devices.
 
     Args:
       loss: float32 scalar.

@@ -11,8 +11,10 @@ from jax import lax
 def choice_scores(router_logits: jax.Array, router_bias: jax.Array | None) -> jax.Array:
     """What the experts of a token are chosen by: [..., S, E] logits -> [..., S, E] float32.
 
-    With biases it is probability plus bias (DeepSeek-V3, arXiv 2412.19437, Eq. 16, which adds them
-    to sigmoids); the gates are those of the probabilities alone.
+    With biases: each token's logits, standardised over the experts to mean 0 and deviation 1, plus
+    the bias. So one rate of update suits routers of any scale, with any number of experts.
+    DeepSeek-V3 (arXiv 2412.19437, Eq. 16) adds the bias to sigmoids of the logits, whose spread is
+    that of the logits. The gates are the probabilities, without bias.
 
     Args:
       router_logits: float32 or bfloat16.
@@ -21,7 +23,9 @@ def choice_scores(router_logits: jax.Array, router_bias: jax.Array | None) -> ja
     router_logits = router_logits.astype(jnp.float32)
     if router_bias is None:
         return router_logits
-    return jax.nn.softmax(router_logits, axis=-1) + router_bias
+    variance = jnp.var(router_logits, axis=-1, keepdims=True)  # [..., S, 1]
+    # The epsilon is for equal logits; it is far below the variance of any router's.
+    return jax.nn.standardize(router_logits, variance=variance, epsilon=1e-12) + router_bias
 
 
 def top_choices(scores: jax.Array, number: int) -> jax.Array:

@@ -17,7 +17,7 @@ class SwitchWeights(NamedTuple):
       router: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
       wi: one or two (gated) of [E, D, F].
       wo: [E, F, D], or with another width than D, as in attention.
-      router_bias: [E] float32, added to the probabilities when experts are chosen, to even out
+      router_bias: [E] float32, added to standardised logits when experts are chosen, to even out
         their load; None = nothing is added.
     """
 

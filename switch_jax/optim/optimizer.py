@@ -19,9 +19,6 @@ from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
 from switch_jax.partitioning.rules import is_axes, shardings
 
-# Of the mean load: a smaller excess is rounding, or a token among a million.
-_BALANCED = 1e-6
-
 
 def make_optimizer(config: Config) -> Optimizer:
     """The optimiser of a run.
@@ -144,10 +141,11 @@ def _skippable(
 def _with_router_biases(
     inner: Optimizer, axes: Any, rate: float
 ) -> optax.GradientTransformationExtraArgs:
-    """Moves each router bias by `rate` against the sign of its gradient, load minus mean load.
+    """Adds `rate` times 1 - load / mean load to each router bias, whose gradient is load - mean.
 
-    At balance it stays. There the gradient is 0 or what rounding leaves, whose sign would depend on
-    the mesh. The state is the inner one's, which leaves these parameters alone.
+    Wang et al. 2024 (arXiv 2408.15664) compare this with its sign, of Algorithm 1. By the sign, an
+    expert with most of the tokens keeps them for hundreds of steps. The state is the inner one's,
+    which leaves these parameters alone.
     """
 
     def update(
@@ -161,8 +159,7 @@ def _with_router_biases(
         def one(names: Names, update: jax.Array, gradient: jax.Array) -> jax.Array:
             if not is_router_bias(names):
                 return update
-            is_balanced = jnp.abs(gradient) * gradient.shape[-1] < _BALANCED
-            return jnp.where(skip | is_balanced, -0.0, -rate * jnp.sign(gradient))
+            return jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient)
 
         updates, state = inner.update(gradients, state, parameters, skip=skip, **others)
         return map_parameters(one, axes, updates, gradients), state

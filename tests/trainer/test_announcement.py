@@ -41,7 +41,7 @@ def test_a_coefficient_that_is_not_used_is_told(factor, balance, warned):
     assert [line.startswith(expected) for line in lines if "AUX" in line] == [True] * warned
 
 
-@pytest.mark.parametrize(("rate", "balance"), [(0.01, "loss"), (0.01, "bias"), (0.001, "loss")])
+@pytest.mark.parametrize(("rate", "balance"), [(0.02, "loss"), (0.02, "bias"), (0.03, "loss")])
 def test_a_rate_of_biases_that_there_are_not_is_told(rate, balance):
     model, optimizer = (
         tiny_model(load_balance=balance),
@@ -49,10 +49,10 @@ def test_a_rate_of_biases_that_there_are_not_is_told(rate, balance):
     )
     lines = announcement(tiny_config(model, optimizer=optimizer), make_mesh(MeshConfig(1, 1, 1)))
     expected = (
-        "warning: ROUTER_BIAS_UPDATE_RATE = 0.01 is not used with LOAD_BALANCE = 'loss': leave"
+        "warning: ROUTER_BIAS_UPDATE_RATE = 0.02 is not used with LOAD_BALANCE = 'loss': leave"
     )
     warned = [line.startswith(expected) for line in lines if "BIAS" in line]
-    assert warned == [True] * ((rate, balance) == (0.01, "loss"))
+    assert warned == [True] * ((rate, balance) == (0.02, "loss"))
 
 
 def test_a_rate_that_does_not_train_is_told():
