@@ -76,9 +76,7 @@ class CheckpointEvaluator:
         Returns:
           For each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
           for each task with metrics one of kind 'generated' with their values; if there are
-          several such tasks, one for the mixture, whose 'average' is the mean over tasks of each
-          task's mean metric. SuperGLUE defines its score like this (GLUE does too, but counts the
-          two validation sets of MNLI as one task).
+          several such tasks, one for the mixture, whose 'average' is that of `average_of_tasks`.
 
         Raises:
           UserError: the checkpoint cannot be read; see also `TaskEvaluator`.
@@ -137,7 +135,8 @@ class CheckpointEvaluator:
         mixture = self._data.mixture_or_task_name
         record = self._find(RecordKind.GENERATED, step, mixture)
         if record is None:
-            average = average_of_tasks([r["metrics"] for r in generated])  # null in JSON is NaN
+            metrics = {r["task"]: r["metrics"] for r in generated}  # null in JSON is NaN
+            average = average_of_tasks(metrics)
             self._write(RecordKind.GENERATED, step, mixture, {"average": average})
             record = self._find(RecordKind.GENERATED, step, mixture)
         return record or {}

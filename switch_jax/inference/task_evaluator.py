@@ -1,7 +1,7 @@
 """Evaluation of a task by seqio: the task's own postprocessor and metrics."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,15 +135,20 @@ def _registered(task: seqio.Task) -> Iterator[str]:
         seqio.TaskRegistry.remove(name)
 
 
-def average_of_tasks(metrics: Sequence[Mapping[str, float | None]]) -> float:
-    """The mean over tasks of each task's mean metric, as SuperGLUE defines its score.
+def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:
+    """The mean over tasks of each task's mean metric, as GLUE and SuperGLUE define their scores.
 
-    GLUE does too, but counts the two validation sets of MNLI as one task.
+    The two validation sets of MNLI, `..mnli_matched..` and `..mnli_mismatched..`, count as one task
+    with the mean of both, as in `t5.evaluation.eval_utils.compute_avg_glue`.
 
     Args:
-      metrics: of each task, by name; None is NaN.
+      metrics: values by name, of each task by its name; None is NaN.
     """
-    return float(np.mean([np.mean(np.array(list(task.values()), float)) for task in metrics]))
+    sets: dict[str, list[np.floating]] = {}
+    for name, values in metrics.items():
+        task = name.replace("mnli_mismatched", "mnli_matched")
+        sets.setdefault(task, []).append(np.mean(np.array(list(values.values()), float)))
+    return float(np.mean([np.mean(means) for means in sets.values()]))
 
 
 def _as_floats(metrics: Mapping[str, Any], task: str) -> dict[str, float]:

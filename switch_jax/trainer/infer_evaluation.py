@@ -62,7 +62,7 @@ class InferEvaluation:
             metrics[task], _ = evaluator.evaluate(self._predictor, parameters)
             finished(task)
         if self._is_mixture:
-            metrics[ALL] = {"average": average_of_tasks(list(metrics.values()))}
+            metrics[ALL] = {"average": average_of_tasks(metrics)}
         return metrics
 
 

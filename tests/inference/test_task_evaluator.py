@@ -5,7 +5,7 @@ import seqio
 
 from switch_jax.data.vocabularies import with_vocabulary
 from switch_jax.errors import UserError
-from switch_jax.inference.task_evaluator import TaskEvaluator
+from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
 
@@ -47,6 +47,17 @@ def test_metrics_and_rows_of_scores():
     assert metrics == {"log_prob": -sum(range(10)), "longest": 2}
     assert [row["score"] for row in rows] == [-float(i) for i in range(10)]
     assert [kind for kind, _ in predictor.calls] == ["score"]
+
+
+def test_the_average_is_that_of_glue_which_counts_mnli_once():
+    metrics = {
+        "glue_cola_v002": {"matthews_corrcoef": 60.0},
+        "glue_mrpc_v002": {"f1": 92.0, "accuracy": 88.0},  # 90
+        "glue_mnli_matched_v002": {"accuracy": 80.0},
+        "glue_wnli_v002": {"accuracy": 56.0},
+        "glue_mnli_mismatched_v002": {"accuracy": 84.0},  # 82 with the matched ones
+    }
+    assert average_of_tasks(metrics) == pytest.approx((60 + 90 + 82 + 56) / 4)
 
 
 def test_only_the_first_examples():

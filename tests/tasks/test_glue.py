@@ -7,6 +7,7 @@ import seqio
 
 from switch_jax.data.registry import mixing_rates, tasks_of
 from switch_jax.errors import UserError
+from switch_jax.inference.task_evaluator import average_of_tasks
 
 # The tasks that the paper lists, by their names in TFDS.
 LISTED = {
@@ -46,6 +47,13 @@ def test_glue_has_the_tasks_of_the_paper():
     rates = mixing_rates(name, tasks_of(name))
     assert trained_on(name, rates) == LISTED["glue"]
     assert dict(zip([t.name for t in tasks_of(name)], rates, strict=True))["glue_wnli_v002"] == 635
+
+
+def test_the_average_of_glue_is_over_its_nine_tasks():
+    tasks = [t for t in tasks_of("glue_with_wnli") if t.metric_objs]
+    names = {t.name for t in tasks} - {"glue_mnli_v002"}  # which has no split "validation"
+    assert len(names) == 10
+    assert average_of_tasks({name: {"accuracy": 9.0 * ("mnli" in name)} for name in names}) == 1
 
 
 @pytest.mark.parametrize("benchmark", LISTED)
