@@ -49,7 +49,7 @@ ABSENT = {
     "DECODER_SPARSE_LAYOUT": "every SPARSE_STEP-th layer has experts, in both stacks",
     "DEEPSPEED": "MESH_DATA, MESH_EXPERT, MESH_MODEL and FULLY_SHARDED_WEIGHTS split a model",
     "ENCODER_SPARSE_LAYOUT": "every SPARSE_STEP-th layer has experts, in both stacks",
-    "EXPERTS_CHOOSE": "tokens choose; for an even load set LOAD_BALANCE = 'bias', or AUX_LOSS_FACTOR",
+    "EXPERTS_CHOOSE": "tokens choose; for an even load set LOAD_BALANCE = 'bias'",
     "ICI_CONTEXT_PARALLELISM": "rows are not split; split the batch with MESH_DATA",
     "ICI_PIPELINE_PARALLELISM": "layers are not split over devices; use MESH_EXPERT and MESH_MODEL",
     "ICI_SEQUENCE_PARALLELISM": "rows are not split; split the batch with MESH_DATA",
