@@ -76,6 +76,7 @@ class Checkpoints:
                 preservation_policy=self._policy,
                 cleanup_tmp_directories=True,
             )
+        self._saving: Any = None  # Orbax's response of the save that is under way
         for step in self.steps():
             with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
                 metadata = self._checkpointer.metadata(step).custom_metadata
@@ -171,9 +172,13 @@ class Checkpoints:
         _write_on_first(amended, make_room)
         self._policy.metrics[step] = metric
         record = add_checksum({"notes": notes, "value": metric})
-        self._write_on_all(
-            lambda: self._checkpointer.save_async(step, state, custom_metadata=record, force=True)
-        )
+
+        def start() -> None:
+            self._saving = self._checkpointer.save_async(
+                step, state, custom_metadata=record, force=True
+            )
+
+        self._write_on_all(start)
 
     def amend(self, step: int, notes: dict[str, Any]) -> None:
         """Gives the checkpoint of a step other notes, if there is one; all or nothing is written.
@@ -191,12 +196,22 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        self._write_on_all(self._checkpointer.wait)
+        self._write_on_all(self._finish_saving)
 
     def close(self) -> None:
         """Waits until everything is written; raises UserError if it could not be."""
         with _explained(self._folder.checkpoints):
-            self._checkpointer.close()
+            try:
+                self._finish_saving()
+            finally:
+                self._checkpointer.close()
+
+    def _finish_saving(self) -> None:
+        """Waits for the save that is under way, and for what Orbax removes after it."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()  # ends its thread and closes its event loop, which nothing else does
+        self._checkpointer.wait()
 
     def _write_on_all(self, write: Callable[[], Any]) -> None:
         """Raises UserError on every process where it fails on any."""

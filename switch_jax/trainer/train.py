@@ -15,6 +15,7 @@ from switch_jax.model.layers_apart import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
+from switch_jax.runtime.open_files import raise_limit_of_open_files
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
@@ -57,6 +58,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
     """
     if config_text is None:
         config_text = config.as_gin()
+    raise_limit_of_open_files()
     prepared = prepare(config, config_text, change_task)
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():

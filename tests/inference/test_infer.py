@@ -15,6 +15,7 @@ from switch_jax.inference.predictor import Prediction
 from switch_jax.inference.resumable_output import ResumableOutput
 from tests.cli import answers  # registers tasks
 from tests.inference.fakes import FakePredictor
+from tests.leaks import left_open
 
 BYTES = seqio.ByteVocabulary()
 VOCABULARIES = {"inputs": BYTES, "targets": BYTES}
@@ -119,3 +120,15 @@ def test_results_do_not_depend_on_parts_and_jobs(tmp_path, part_size, num_jobs):
         assert (missing == 0) == (job == num_jobs - 1)
     results = [json.loads(line) for line in output.read_text().splitlines()]
     assert [r["prediction"] for r in results] == [f"question {i}{i}" for i in range(8)]
+
+
+def test_no_file_that_is_answered_stays_open(tmp_path):
+    (tmp_path / "texts.txt").write_text("a\n" * 40)
+    predictor = FakePredictor(with_index)
+
+    def answer():
+        examples = infer.examples_of_file(str(tmp_path / "texts.txt"), VOCABULARIES, LENGTHS)
+        assert len(list(infer.predictions(predictor, None, examples, BYTES))) == 40
+
+    files, threads = left_open(answer, times=30)
+    assert files < 10 and threads < 10

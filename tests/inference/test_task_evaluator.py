@@ -8,6 +8,7 @@ from switch_jax.errors import UserError
 from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
+from tests.leaks import left_open
 
 LENGTHS = {"inputs": 32, "targets": 8}
 EXACT = seqio.TaskRegistry.get("exact_answers")
@@ -97,3 +98,9 @@ def test_a_metric_that_fails_names_the_task(worth, message, monkeypatch):
     monkeypatch.setattr(answers, "worth", worth)
     with pytest.raises(UserError, match=message):
         TaskEvaluator(EXACT, LENGTHS, num_examples=2).evaluate(FakePredictor(), None)
+
+
+def test_no_evaluation_leaves_a_file_open_or_a_thread():
+    evaluator, predictor = TaskEvaluator(EXACT, LENGTHS), answer_even(VOCABULARY)
+    files, threads = left_open(lambda: evaluator.evaluate(predictor, None), times=8)
+    assert files < 5 and threads < 5

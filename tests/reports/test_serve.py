@@ -16,6 +16,7 @@ import pytest
 from switch_jax.cli import main
 from switch_jax.errors import UserError
 from switch_jax.reports.serve import ReportServer
+from tests.leaks import left_open
 
 
 class Report:
@@ -163,3 +164,8 @@ def test_the_command_serves_until_ctrl_c_and_ends_with_0(make_run, tmp_path):
         assert process.communicate(timeout=30)[0].strip() == "" and process.returncode == 0
     finally:
         process.kill()
+
+
+def test_no_request_leaves_a_file_open_or_a_thread(server):
+    files, threads = left_open(lambda: get(server), times=50)
+    assert files < 10 and threads < 10
