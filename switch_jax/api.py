@@ -78,7 +78,8 @@ def train(config: Config, *, change_task: bool = False) -> None:
 
     Args:
       config: of the run; the modules in `config.imports` are imported.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in its folder.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in its folder, or
+        other data files.
 
     Raises:
       UserError: something in the config does not fit together, the folder is in use or cannot be

@@ -26,7 +26,7 @@ from switch_jax.checkpointing.integrity import (
     verify_checksum,
 )
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
-from switch_jax.checkpointing.preservation import NewestAndBest
+from switch_jax.checkpointing.preservation import Metric, NewestAndBest
 from switch_jax.checkpointing.set_aside import empty_older, place_of, set_aside
 from switch_jax.errors import UserError, storage_error
 from switch_jax.files import explain_write_errors
@@ -80,7 +80,7 @@ class Checkpoints:
         for step in self.steps():
             with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
                 metadata = self._checkpointer.metadata(step).custom_metadata
-                self._policy.metrics[step] = verify_checksum(metadata)["value"]
+                self._policy.metrics[step] = Metric.of_record(verify_checksum(metadata))
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -147,7 +147,9 @@ class Checkpoints:
                 self._raise_all_damaged()
         return None
 
-    def save(self, step: int, state: Any, notes: dict[str, Any], metric: float | None) -> None:
+    def save(
+        self, step: int, state: Any, notes: dict[str, Any], metric: float | None, of: Any = None
+    ) -> None:
         """Copies the state off the devices and writes it in the background.
 
         Args:
@@ -156,6 +158,7 @@ class Checkpoints:
           notes: JSON values that belong to it.
           metric: the number that the best are chosen by, larger is better; None: this checkpoint
             cannot be among them.
+          of: what the metric is of, a JSON value; see `preservation.comparable`.
 
         Raises:
           UserError: this or the save before it failed, on this process or another.
@@ -170,8 +173,8 @@ class Checkpoints:
                 empty_older(folder, self._keep_set_aside)
 
         _write_on_first(amended, make_room)
-        self._policy.metrics[step] = metric
-        record = add_checksum({"notes": notes, "value": metric})
+        self._policy.metrics[step] = Metric(metric, of)
+        record = add_checksum({"notes": notes, "value": metric, "value_of": of})
 
         def start() -> None:
             self._saving = self._checkpointer.save_async(

@@ -1,8 +1,34 @@
 """Which checkpoints stay when a newer one is saved."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Metric(NamedTuple):
+    """What the best checkpoints are chosen by; `of` what, as JSON; larger is better.
+
+    With None or NaN the checkpoint cannot be among the best.
+    """
+
+    value: float | None
+    of: Any = None
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> "Metric":
+        """As `Checkpoints.save` wrote it; earlier versions did not write what it is of."""
+        return Metric(record["value"], record.get("value_of"))
+
+
+def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
+    """The numbers by step that are of the same as the newest number."""
+    numbers = {
+        step: (metric.value, metric.of)
+        for step, metric in metrics.items()
+        if metric is not None and metric.value is not None and not math.isnan(metric.value)
+    }
+    _, newest = numbers[max(numbers)] if numbers else (None, None)
+    return {step: value for step, (value, of) in numbers.items() if of == newest}
 
 
 class NewestAndBest:
@@ -11,19 +37,17 @@ class NewestAndBest:
     Of equal ones the earliest are the best, as for `best_step` and `trainer.evaluation.Best`.
 
     Attributes:
-      metrics: by step, the number that the best are chosen by, larger is better; None or NaN: the
-        checkpoint cannot be among the best.
+      metrics: by step.
     """
 
     def __init__(self, keep_newest: int, keep_best: int) -> None:
         self._keep_newest, self._keep_best = keep_newest, keep_best
-        self.metrics: dict[int, float | None] = {}
+        self.metrics: dict[int, Metric] = {}
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Of each checkpoint whether it stays; Orbax calls it after each save."""
         steps = sorted(checkpoint.step for checkpoint in checkpoints)
-        metrics = {step: self.metrics.get(step) for step in steps}
-        known = {step: x for step, x in metrics.items() if x is not None and not math.isnan(x)}
+        known = comparable({step: self.metrics.get(step) for step in steps})
         ascending = sorted(known, key=lambda step: (known[step], -step))
         best = ascending[-self._keep_best :] if self._keep_best else []
         kept = {*steps[-self._keep_newest :], *best}

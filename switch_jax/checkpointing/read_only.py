@@ -1,13 +1,13 @@
 """Reads checkpoints of a run that may still be going on, and writes nothing to its folder."""
 
 import contextlib
-import math
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
+from switch_jax.checkpointing.amended_notes import newest_notes
 from switch_jax.checkpointing.integrity import (
     Shapes,
     check_metadata_readable,
@@ -17,6 +17,7 @@ from switch_jax.checkpointing.integrity import (
     try_to_read,
     verify_checksum,
 )
+from switch_jax.checkpointing.preservation import Metric, comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.paths import local_path, no_model_there
@@ -39,12 +40,15 @@ class Saved(NamedTuple):
 def best_step(model_dir: str | Path) -> int:
     """The step of the checkpoint with the largest BEST_METRIC, the earliest of equal ones.
 
+    Where the run has changed what that is of, the checkpoints since then count.
+
     Raises:
       UserError: no checkpoint was saved at a step with an evaluation.
     """
     folder = RunFolder.local(model_dir)
-    metrics = {s: _metric(folder.checkpoint(s)) for s in gather(folder.checkpoint_steps())[0]}
-    known = {step: x for step, x in metrics.items() if x is not None and not math.isnan(x)}
+    known = comparable(
+        {s: _metric(folder.checkpoint(s)) for s in gather(folder.checkpoint_steps())[0]}
+    )
     if not known:
         raise UserError(
             f"{model_dir} has no checkpoint that was saved at a step with an evaluation, so none "
@@ -119,7 +123,8 @@ def newest_saved(folder: RunFolder[Path]) -> Saved | None:
     for step in reversed(gather(run_on_all(folder.checkpoint_steps))[0]):
         saved, _ = try_to_read(_shapes_and_notes, folder.checkpoint(step))
         if saved is not None:
-            return Saved(step, *saved)
+            shapes, notes = saved
+            return Saved(step, shapes, newest_notes(folder.amended_notes(step), step, notes))
     return None
 
 
@@ -223,12 +228,12 @@ def _shapes_and_notes(checkpoint: Path) -> tuple[Shapes, dict[str, Any]]:
     return shapes_and_notes(ocp.metadata(checkpoint, ARRAYS))
 
 
-def _metric(checkpoint: Path) -> float | None:
-    """The number that the best are chosen by; None: there was no evaluation, or it is damaged."""
+def _metric(checkpoint: Path) -> Metric | None:
+    """What the best are chosen by; None: the checkpoint is damaged."""
     record, _ = try_to_read(
         lambda: verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
     )
-    return record and record["value"]
+    return record and Metric.of_record(record)
 
 
 def _read(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--change_task",
         action="store_true",
-        help="as of `switch_jax train`: go on with the run in MODEL_DIR on another task",
+        help="as of `switch_jax train`: go on with the run in MODEL_DIR on other data",
     )
     add("--dry_run", action="store_true", help="print the commands and run nothing")
     add("--skip_plan", action="store_true", help="do not check that the training step fits")

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--change_task",
         action="store_true",
-        help="go on with the run in MODEL_DIR on another MIXTURE_OR_TASK_NAME",
+        help="go on with the run in MODEL_DIR on another MIXTURE_OR_TASK_NAME, or with other data "
+        "files",
     )
     multihost.add_process_flags(parser)
 

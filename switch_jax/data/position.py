@@ -3,7 +3,7 @@
 It consists of a few numbers for each stream and does not depend on the hosts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 # Version of the order in which examples are read. Increase it with any change to that order: a
@@ -52,6 +52,17 @@ class Position(NamedTuple):
         """Draws and cursors of one stream; tasks without a saved cursor start at the beginning."""
         draws, cursors = self.streams.get(index, StreamPosition(0, {}))
         return draws, [cursors.get(task, Cursor()) for task in tasks]
+
+    def at_next_epoch(self, tasks: Collection[str]) -> "Position":
+        """The same, with these tasks at the beginning of the next epoch of each stream."""
+        streams = {
+            index: StreamPosition(
+                draws,
+                {task: Cursor(c.epoch + 1) if task in tasks else c for task, c in cursors.items()},
+            )
+            for index, (draws, cursors) in self.streams.items()
+        }
+        return self._replace(streams=streams)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON value from which `from_json` restores the position."""

@@ -74,11 +74,7 @@ def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]
         lines.append(f"continuing from the checkpoint of step {saved.step} in {folder}")
         if changes:
             lines.append(f"this start changes the run's config: {', '.join(changes)}")
-        if saved.position.moved:
-            lines.append(
-                "it was saved by a version of switch_jax that read the data in another order: each "
-                "stream goes on at the beginning of its next epoch, in the current order"
-            )
+        lines += saved.anew
     elif prepared.warm_start:
         lines.append(describe_warm_start(config, prepared.warm_start))
     elif teacher is not None and config.distillation.initialize_from_teacher:

@@ -14,7 +14,8 @@ def dry_run(config: Config, config_text: str, change_task: bool = False) -> list
     Args:
       config: the run.
       config_text: the config as gin text, which is compared with that of a run in MODEL_DIR.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME than that run.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other data files, than that
+        run.
 
     Raises:
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.

@@ -13,9 +13,11 @@ from jax.sharding import Mesh
 from switch_jax.config import Config
 from switch_jax.data.batch import Batch
 from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.vocabularies import content_tokens
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.loss import TokenSums
@@ -26,6 +28,7 @@ ALL = "all"
 CONTENT = "content_"  # prefix of what is measured without EOS and sentinels
 GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
+_SETS = "validation sets"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
@@ -131,11 +134,13 @@ class Best:
       step: of the best evaluation.
       since: evaluations since the best one, including those that gave NaN; all, if there is no
         best.
+      of: what the values are of, see `measured`; None: not known, as an earlier version saved it.
     """
 
     value: float | None = None
     step: int = 0
     since: int = 0
+    of: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.value is not None and math.isnan(
@@ -159,6 +164,47 @@ class Best:
     def as_json(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return dataclasses.asdict(self)
+
+
+def measured(config: Config, files: Mapping[str, FilesOfTask] | None) -> dict[str, Any] | None:
+    """What the values of BEST_METRIC are of, as JSON: values of other things are not compared.
+
+    Args:
+      config: the run.
+      files: of the validation sets; None: there are no evaluations, so it returns None, too.
+    """
+    if files is None:
+        return None
+    run, data = config.run, config.data
+    task = run.best_metric.rpartition("/")[0]
+    sets = [task] if task in files else files  # otherwise the metric is over all of them
+    return {
+        "BEST_METRIC": run.best_metric,
+        "EVAL_STEPS * BATCH_SIZE": run.eval_steps * run.batch_size,
+        "TASK_FEATURE_LENGTHS": dict(data.task_feature_lengths),
+        "PACK": data.pack,
+        "EVAL_EXPERT_CAPACITY_FACTOR": config.model.eval_expert_capacity_factor,
+        _SETS: {name: files[name]._asdict() for name in sets},
+    }
+
+
+def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+    """What differs between two values of `measured`, as "BEST_METRIC 'accuracy' -> ..."."""
+    if now is None:
+        return []
+    if before is None:
+        return ["the checkpoint does not say of what its best evaluation was"]
+    changes = [
+        f"{name} {before.get(name)!r} -> {value!r}"
+        for name, value in now.items()
+        if name != _SETS and before.get(name) != value
+    ]
+    old, new = (
+        {task: FilesOfTask(**files) for task, files in of[_SETS].items()} for of in (before, now)
+    )
+    if old.keys() != new.keys():
+        changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
+    return changes + [f"{task} {change}" for task, change in changed_files(old, new).items()]
 
 
 def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:

@@ -234,7 +234,7 @@ class TrainingLoop:
         """Saves the state with stacks of layers, as all checkpoints have it."""
         run = self.run
         run.state = stack_layers(run.state, free=True)
-        self._checkpoints.save(run.step, run.state, run.notes(), value)
+        self._checkpoints.save(run.step, run.state, run.notes(), value, run.best.of)
         if not (self._signal or run.is_over(self._config)):  # another step follows
             run.state = state_of_step(self._config, run.state, free=True)
 

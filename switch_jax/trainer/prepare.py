@@ -28,8 +28,9 @@ from switch_jax.runtime.processes import run_on_all, run_on_first
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.evaluation import check_metric
+from switch_jax.trainer.host_files import files_of_all_hosts
 from switch_jax.trainer.infer_evaluation import check_infer_evaluation, model_of_run
-from switch_jax.trainer.saved_run import SavedRun, find_saved_run
+from switch_jax.trainer.saved_run import RunFiles, SavedRun, find_saved_run
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
 
@@ -47,6 +48,7 @@ class Prepared:
         another format; None: it starts from scratch, or continues from a checkpoint of its own.
       teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
+      files: of these tasks, the same on all hosts.
     """
 
     config: Config
@@ -57,6 +59,7 @@ class Prepared:
     teacher: Teacher | None
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None
+    files: RunFiles
 
 
 def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:
@@ -65,7 +68,8 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
     Args:
       config: the run.
       config_text: the config as gin text, whose macros messages name.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
+        other data files.
 
     Raises:
       UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
@@ -81,10 +85,16 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
-    saved = find_saved_run(config, state, config_text, change_task)
+    files = RunFiles(
+        files_of_all_hosts(train_tasks),
+        None if validation_tasks is None else files_of_all_hosts(validation_tasks),
+    )
+    saved = find_saved_run(config, state, files, config_text, change_task)
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
-    return Prepared(config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks)
+    return Prepared(
+        config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files
+    )
 
 
 def check_paths(config: Config) -> None:

@@ -1,18 +1,20 @@
 """Where a run is: restored from its newest checkpoint, or as it begins."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from switch_jax.checkpointing import Checkpoints
+from switch_jax.data.data_files import FilesOfTask
 from switch_jax.data.position import Position
 from switch_jax.runtime.processes import gather
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
 from switch_jax.train_step.state import TrainState, state_of_step
-from switch_jax.trainer.evaluation import Best
+from switch_jax.trainer.evaluation import Best, measured
 from switch_jax.trainer.prepare import Prepared
-from switch_jax.trainer.saved_run import FRESH, SavedRun, check_optimizer, check_streams_of_run
+from switch_jax.trainer.saved_run import FRESH, SavedRun, check_optimizer, saved_run
 from switch_jax.trainer.warm_start import initial_state
 
 
@@ -21,16 +23,22 @@ class RunState(SavedRun):
     """What a run continues from; a checkpoint holds all of it.
 
     Attributes:
+      files: the data files of each task, which the position is one in.
       state: parameters, optimiser and guard, on the devices, as a step takes them; see
         `state_of_step`.
     """
 
+    files: Mapping[str, FilesOfTask]
     state: TrainState
 
     def notes(self) -> dict[str, Any]:
         """What a checkpoint holds beside the state. Every process has to call this."""
         positions = gather(self.position.as_json())  # each host knows its own streams
-        return {"position": Position.from_json(positions).as_json(), "best": self.best.as_json()}
+        return {
+            "position": Position.from_json(positions).as_json(),
+            "files": {task: files._asdict() for task, files in self.files.items()},
+            "best": self.best.as_json(),
+        }
 
 
 def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = None) -> RunState:
@@ -44,7 +52,7 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
     Raises:
       UserError: the checkpoint cannot be read, or does not fit the config.
     """
-    config = prepared.config
+    config, files = prepared.config, prepared.files
     restored = checkpoints.restore(
         prepared.state,
         last,
@@ -53,11 +61,12 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
     )
     if restored is None:
         state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
-        return RunState(0, Position(0, {}), Best(), state_of_step(config, state, free=True))
-    position = Position.from_json([restored.notes["position"]])
-    check_streams_of_run(config, position, restored.step)
-    state = state_of_step(config, restored.state, free=True)
-    return RunState(restored.step, position, Best(**restored.notes["best"]), state)
+        run = SavedRun(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
+    else:
+        state = restored.state
+        run = saved_run(config, files, restored.step, restored.notes)
+    state = state_of_step(config, state, free=True)
+    return RunState(run.step, run.position, run.best, run.anew, files.train, state)
 
 
 def _fresh_guard(prepared: Prepared) -> Guard:

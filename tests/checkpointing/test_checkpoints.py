@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from switch_jax.checkpointing import Checkpoints
+from switch_jax.checkpointing import Checkpoints, best_step
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
@@ -62,6 +62,16 @@ def test_the_newest_stay_and_besides_the_best_also_after_opening_again(tmp_path)
         expected = sorted({*range(max(1, step - 1), step + 1), *best})
         assert sorted(int(f.name) for f in folders.iterdir()) == expected
     assert checkpoints.steps() == [1, 4, 7, 8]
+
+
+def test_what_a_metric_is_of_is_remembered(tmp_path):
+    for steps, of in (((1, 2, 3), {"metric": "accuracy"}), ((4, 5), {"metric": "loss"})):
+        checkpoints = Checkpoints(RunFolder(tmp_path), keep=1, keep_best=1)
+        for step in steps:
+            checkpoints.save(step, {"x": jnp.arange(3.0)}, {}, -float(step), of)
+        checkpoints.close()
+        assert best_step(tmp_path) == steps[0]
+        assert checkpoints.steps() == [steps[0], steps[-1]]
 
 
 def test_without_best_only_the_newest_stay(tmp_path):

@@ -59,6 +59,7 @@ def test_training_goes_on(run, capsys):
     assert main(["train", *flags, "--gin.TRAIN_STEPS=8"]) == 0
     output = capsys.readouterr().out
     assert "continuing from the checkpoint of step 6" in output
+    assert "anew (the checkpoint does not say of what its best evaluation was)" in output
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir())[-1] == 8
     assert main(["status", str(folder)]) == 0
     assert "finished" in capsys.readouterr().out

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -5,9 +6,19 @@ import pytest
 
 from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
+from switch_jax.data.data_files import FilesOfTask
 from switch_jax.errors import UserError
 from switch_jax.train_step.loss import TokenSums
-from switch_jax.trainer.evaluation import Best, check_metric, in_words, metric_of, summed
+from switch_jax.trainer.evaluation import (
+    Best,
+    check_metric,
+    differences,
+    in_words,
+    measured,
+    metric_of,
+    summed,
+)
+from tests.trainer.helpers import tiny_config, tiny_model
 
 LENGTHS = {"inputs": 64, "targets": 20}
 ENGLISH = DataConfig("english_span_corruption", LENGTHS, split="validation")
@@ -78,3 +89,39 @@ def test_a_metric_of_generated_text():
 def test_a_metric_that_is_not_there_is_refused(name):
     with pytest.raises(UserError, match=f"best_metric = '{name}': write neg_log.*bible_span_corr"):
         check_metric(name, open_tasks(ENGLISH), infer_eval=True)
+
+
+CONFIG = tiny_config(tiny_model(), eval_steps=2, best_metric="accuracy")
+SETS = {name: FilesOfTask(2, 7, "names of " + name, "sizes") for name in ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("run", {}, []),
+        ("run", {"train_steps": 99, "random_seed": 5, "num_microbatches": 2}, []),
+        ("run", {"best_metric": "b/accuracy"}, ["BEST_METRIC 'accuracy' -> 'b/accuracy'",
+                                                "validation sets ['a', 'b'] -> ['b']"]),
+        ("run", {"eval_steps": 1, "batch_size": 16}, []),
+        ("run", {"eval_steps": 1}, ["EVAL_STEPS * BATCH_SIZE 16 -> 8"]),
+        ("data", {"pack": False}, ["PACK True -> False"]),
+        ("data", {"task_feature_lengths": {"inputs": 16, "targets": 4}},
+         ["TASK_FEATURE_LENGTHS {'inputs': 16, 'targets': 8} -> {'inputs': 16, 'targets': 4}"]),
+        ("model", {"eval_expert_capacity_factor": 1.0}, ["EVAL_EXPERT_CAPACITY_FACTOR 2.0 -> 1.0"]),
+    ],
+)  # fmt: skip
+def test_what_makes_the_values_of_evaluations_other_values(part, changes, said):
+    before = json.loads(json.dumps(measured(CONFIG, SETS)))
+    assert differences(before, measured(CONFIG.replace(part, **changes), SETS)) == said
+
+
+def test_other_validation_sets_make_them_other_values_where_the_metric_is_of_them():
+    of_a = CONFIG.replace("run", best_metric="a/accuracy")
+    others = {**SETS, "b": SETS["b"]._replace(files=3, names="others")}
+    assert differences(measured(of_a, SETS), measured(of_a, others)) == []
+    said = "b had 2 files of 7 bytes, and has 3 files of 7 bytes"
+    assert differences(measured(CONFIG, SETS), measured(CONFIG, others)) == [said]
+    only = {"a": SETS["a"]}
+    said = "validation sets ['a', 'b'] -> ['a']"
+    assert differences(measured(CONFIG, SETS), measured(CONFIG, only)) == [said]
+    assert differences(measured(CONFIG, SETS), measured(CONFIG, None)) == [], "no evaluations now"

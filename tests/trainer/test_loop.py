@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.checkpointing import Checkpoints, RunLock
+from switch_jax.checkpointing import Checkpoints, RunLock, chosen_step
 from switch_jax.config import (
     Config,
     DataConfig,
@@ -375,6 +375,26 @@ def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [1, 4]
     _train(tmp_path, 50, early_stopping_evals=3, **changes)
     assert "at step 4 of 50: nothing to do" in capsys.readouterr().out
+
+
+def test_the_best_is_sought_anew_where_another_metric_chooses_it(tmp_path, monkeypatch, capsys):
+    """Else -2.5 would not be better than the accuracy 0.4, and would not stay beside it."""
+    scores = iter([(-9, 0.1), (-8, 0.4), (-7, 0.2), (-2.5, 0), (-1.5, 0), (-2.0, 0)])
+
+    def evaluate(self, state):
+        return {"mine": dict(zip(("neg_log_perplexity", "accuracy"), next(scores), strict=True))}
+
+    monkeypatch.setattr(Evaluation, "__call__", evaluate)
+    changes = {
+        "eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1, "early_stopping_evals": 2
+    }  # fmt: skip
+    _train(tmp_path, 2, best_metric="accuracy", **changes)
+    assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
+    _train(tmp_path, 5, **changes)
+    said = "sought anew (BEST_METRIC 'accuracy' -> 'neg_log_perplexity'): evaluations and checkpoi"
+    assert said in capsys.readouterr().out
+    assert RunFolder(tmp_path).checkpoint_steps() == [4, 5]
+    assert chosen_step(tmp_path, "best") == 4
 
 
 def test_other_streams_are_refused(whole):

@@ -115,6 +115,33 @@ def test_a_signal_to_one_stops_both_while_the_data_of_the_other_stall(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_host_that_lacks_a_file_is_named_by_all_and_so_is_a_change(tmp_path, monkeypatch):
+    monkeypatch.setenv("FILES_BY_HOST", str(tmp_path / "data"))
+    for host, numbers in ((0, range(1, 6)), (1, (1, 2, 4, 5))):
+        (tmp_path / f"data/{host}").mkdir(parents=True)
+        for number in numbers:
+            text = f"line of file {number}\n" * 40
+            (tmp_path / f"data/{host}/part{number}.txt").write_text(text)
+    task = tmp_path / "task.gin"
+    task.write_text("import tests.trainer.files_by_host\nMIXTURE_OR_TASK_NAME = 'files_by_host'\n")
+    flags = [f"--gin_file={task}", "--gin.TRAIN_STEPS=2"]
+    lacking, changed = tmp_path / "lacking", tmp_path / "changed"
+    assert finish(start(2, lacking, *flags), lacking) == [2, 2]
+    said = "process 1 has other files of files_by_host than process 0: it lacks part3.txt, and has"
+    assert output(lacking).count(f"{said} 4 files in place of 5; give all hosts the same") == 2
+    assert not lacking.exists()
+
+    run(1, changed, *flags)
+    (tmp_path / "data/0/part3.txt").unlink()
+    assert finish(start(1, changed, *flags), changed) == [2]
+    size = len("line of file 3\n") * 40
+    said = f"(files_by_host had 5 files of {5 * size:,} bytes, and has 4 files of {4 * size:,} b"
+    assert said in output(changed)
+    run(1, changed, *flags, "--change_task", "--gin.TRAIN_STEPS=3")
+    assert "each stream goes on with them at the beginning of its next epoch" in output(changed)
+
+
+@pytest.mark.slow
 def test_four_processes_give_the_losses_of_one(alone, tmp_path):
     folder = tmp_path / "run"
     run(4, folder)

@@ -1,16 +1,21 @@
 """What a start, or a dry run, says of the run in MODEL_DIR; refused starts change nothing."""
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
+from switch_jax.data.checks import open_tasks
+from switch_jax.data.data_files import DataFile, data_files
+from switch_jax.data.position import Cursor
 from switch_jax.errors import UserError
 from switch_jax.metrics import memory
 from switch_jax.run_folder import RunFolder
-from switch_jax.trainer import state_memory
+from switch_jax.trainer import host_files, state_memory
 from switch_jax.trainer.dry_run import dry_run
 from switch_jax.trainer.prepare import prepare
 from switch_jax.trainer.train import train
@@ -70,7 +75,43 @@ def test_a_start_may_change_the_task_if_it_says_so(config):
     text = TEXT.format(1.0).replace("tiny_copy", "factbook_span_corruption")
     lines = dry_run(changed.replace("run", train_steps=5), text, change_task=True)
     change = "TASK 'tiny_copy' -> 'factbook_span_corruption'"
-    assert lines[-1] == f"this start changes the run's config: {change}"
+    assert lines[-2:] == [
+        f"this start changes the run's config: {change}",
+        "the best evaluation is sought anew (validation sets ['tiny_copy'] -> "
+        "['factbook_span_corruption']): evaluations and checkpoints from before are not compared "
+        "with those to come",
+    ]
+
+
+def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monkeypatch):
+    position = prepare(config, "").saved.position
+    saved = RunFolder(Path(config.run.model_dir)).checkpoint(2)
+    (own,) = data_files(open_tasks(config.data)).values()
+
+    def with_one_more(opened):
+        more = [DataFile("more.txt", 0, -1, 1000)] if opened.config.split == "train" else []
+        return {task: [*files, *more] for task, files in data_files(opened).items()}
+
+    monkeypatch.setattr(host_files, "data_files", with_one_more)
+    size = own[0].size
+    change = f"tiny_copy had 1 file of {size:,} bytes, and has 2 files of {size + 1000:,} bytes"
+    message = (
+        f"the checkpoint of step 2 in {saved.parent} was made with other data files ({change}): "
+        "bring them back, or to go on with these at the beginning of the next epoch add --change_"
+    )
+    before, longer = _files(config), config.replace("run", train_steps=5)
+    for start in (dry_run, train):
+        with pytest.raises(UserError, match=re.escape(message)):
+            start(longer, longer.as_gin())
+    assert _files(config) == before
+    assert dry_run(longer, TEXT.format(1.0), change_task=True)[-1] == (
+        f"the data files have changed ({change}): each stream goes on with them at the beginning "
+        "of its next epoch"
+    )
+    changed = prepare(config, "", change_task=True).saved.position
+    for stream in (0, 1):
+        draws, (cursor,) = position.stream(stream, ["tiny_copy"])
+        assert changed.stream(stream, ["tiny_copy"]) == (draws, [Cursor(cursor.epoch + 1)])
 
 
 def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
