@@ -40,7 +40,11 @@ class FileFormat(Protocol):
         """
 
     def offset(self, file: str, index: int) -> int:
-        """Number of bytes before the example with this index in a file."""
+        """Number of bytes before the example with this index in a file.
+
+        Raises:
+          OSError: the file cannot be read, or is damaged.
+        """
 
 
 class TextLines(FileFormat):
@@ -86,19 +90,22 @@ class TFRecords(FileFormat):
         if end == len(chunk) or _masked_checksum(header[None, :8]).tobytes() != bytes(header[8:]):
             return None  # TensorFlow says where a header is damaged
         # It would allocate this length, whatever it is, and end the process where it cannot.
-        return (
-            f"the record at byte {offset + begin} is shorter than the {length} bytes that its "
-            "header says"
-        )
+        return _too_long(offset + begin, length)
 
     def offset(self, file: str, index: int) -> int:
-        offset = 0
+        offset, size = 0, os.path.getsize(file)
         with open(file, "rb") as records:
             for _ in range(index):
-                records.seek(offset)
+                begin = records.seek(offset)
                 length = int.from_bytes(records.read(8), "little")
                 offset += _HEADER + length + _CHECKSUM
+                if offset > size:
+                    raise OSError(errno.EBADMSG, _too_long(begin, length), file)
         return offset
+
+
+def _too_long(begin: int, length: int) -> str:
+    return f"the record at byte {begin} is shorter than the {length} bytes that its header says"
 
 
 def _checksums_of_bytes() -> np.ndarray:

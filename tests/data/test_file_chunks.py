@@ -77,6 +77,11 @@ def test_where_a_record_begins(tmp_path):
     # 8 bytes of length, 4 of its checksum, the data, 4 of theirs.
     starts = [TFRecords().offset(str(tmp_path / "records"), index) for index in range(4)]
     assert starts == [0, 21, 37, 353]
+    with open(tmp_path / "records", "r+b") as file:
+        file.seek(21)
+        file.write(b"\xff" * 8)
+    with pytest.raises(OSError, match=f"record at byte 21 is shorter than the {2**64 - 1} bytes"):
+        TFRecords().offset(str(tmp_path / "records"), 2)
 
 
 def test_a_long_line_is_read_only_with_the_chunk_in_which_it_begins(tmp_path, monkeypatch):
