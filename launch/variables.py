@@ -22,12 +22,16 @@ _SECRET_VALUE = re.compile(
     r"|https?://[^\s/@]+@"  # token@host
     r"|(password|pwd|secret|token|(access|account|api)[-_]?key)=\S|\bbearer \S|private key-----"
 )
+_COUNT = re.compile(r"(?i).*(tokens|keys)")
 _SWITCH = re.compile(r"(?i)[01]?|true|false|yes|no|on|off")
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Whether a variable seems to hold a secret, by its name or its value; a switch never does."""
-    if _SWITCH.fullmatch(value):
+    """Whether a variable seems to hold a secret, by its name or its value.
+
+    A switch never does, nor a number of tokens or keys.
+    """
+    if _SWITCH.fullmatch(value) or (_COUNT.fullmatch(name) and value.isdecimal()):
         return False
     return bool(_SECRET_NAME.fullmatch(name) or _SECRET_VALUE.search(value))
 

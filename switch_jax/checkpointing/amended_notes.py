@@ -22,22 +22,25 @@ def write_amended_notes(file: Path, notes: dict[str, Any]) -> None:
     atomic_write(file, json.dumps(add_checksum(notes)))
 
 
-def newest_notes(file: Path, step: int, saved: dict[str, Any]) -> dict[str, Any]:
+def newest_notes(
+    file: Path, step: int, saved: dict[str, Any], say_damage: bool = True
+) -> dict[str, Any]:
     """The amended notes; those that were saved with the checkpoint where there are none.
 
-    A damaged file is named, and the saved notes are taken. All processes call this together.
+    Of a damaged file the saved notes are taken. All processes call this together.
 
     Args:
       file: of the amended notes.
       step: of the checkpoint.
       saved: with the checkpoint.
+      say_damage: print that the file is damaged.
     """
 
     def read() -> dict[str, Any] | None:
         return verify_checksum(json.loads(file.read_text())) if file.exists() else None
 
     amended, damage = try_to_read(read)
-    if damage is not None and is_first():
+    if damage is not None and say_damage and is_first():
         tqdm.write(  # above a progress bar, if there is one
             f"{file} is damaged ({damage}): the checkpoint of step {step} is used with the "
             "notes saved in it, so batches that a rollback skipped are read again"

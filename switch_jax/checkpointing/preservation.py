@@ -21,7 +21,7 @@ class Metric(NamedTuple):
 
 
 def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
-    """The numbers by step that are of the same as the newest number."""
+    """The values by step that are of the same thing as the newest one."""
     numbers = {
         step: (metric.value, metric.of)
         for step, metric in metrics.items()

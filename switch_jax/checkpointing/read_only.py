@@ -124,7 +124,9 @@ def newest_saved(folder: RunFolder[Path]) -> Saved | None:
         saved, _ = try_to_read(_shapes_and_notes, folder.checkpoint(step))
         if saved is not None:
             shapes, notes = saved
-            return Saved(step, shapes, newest_notes(folder.amended_notes(step), step, notes))
+            # A start that goes on with it says what is damaged when it restores the state.
+            notes = newest_notes(folder.amended_notes(step), step, notes, say_damage=False)
+            return Saved(step, shapes, notes)
     return None
 
 

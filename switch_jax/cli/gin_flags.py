@@ -8,6 +8,8 @@ from switch_jax.cli import names_elsewhere
 from switch_jax.config import Config
 from switch_jax.config.rates import rate_problem
 from switch_jax.errors import UserError
+from switch_jax.paths import home_path, is_file
+from switch_jax.run_folder import RunFolder
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +89,13 @@ def build_to_train(args: argparse.Namespace) -> Config:
     """The config of a run that is going to train.
 
     Raises:
-      UserError: see `build`; or the optimiser does not train with such a rate, and no flag sets it.
+      UserError: see `build`; or the optimiser does not train with such a rate, and neither a flag
+        sets it nor a run goes on with it.
     """
     config = build(args)
     problem = rate_problem(config)
+    if problem and is_file(RunFolder(home_path(config.run.model_dir)).config):
+        return config
     set_by_flags = {binding.partition("=")[0].strip() for binding in args.gin_bindings}
     if problem and not set_by_flags & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:
         raise UserError(

@@ -15,11 +15,14 @@ _PEAKS = {
 def rate_problem(config: Config) -> str | None:
     """What is wrong with the peak of the learning rate, if its optimiser does not train with it.
 
-    A run from a checkpoint may have any low rate.
+    A run that starts from a checkpoint or from its teacher may have any low rate.
     """
     optimizer, peak = config.optimizer, config.optimizer.peak_learning_rate
     least, most = _PEAKS[optimizer.optimizer]
-    is_too_low = peak < least and config.run.initial_checkpoint_path is None
+    distillation = config.distillation
+    from_teacher = distillation.teacher_dir is not None and distillation.initialize_from_teacher
+    starts_anew = config.run.initial_checkpoint_path is None and not from_teacher
+    is_too_low = peak < least and starts_anew
     if not is_too_low and peak <= most:
         return None
     warmup = ""

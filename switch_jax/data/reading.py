@@ -1,9 +1,11 @@
 """Reads the examples of a task; an error names the file and how far it could be read."""
 
+import collections
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from switch_jax.data.file_chunks import TFRecords
 from switch_jax.data.sources import SourceFiles, source_files, source_of
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import is_transient, storage_error
@@ -67,8 +69,8 @@ def _find_damage(files: Sequence[str], found: SourceFiles) -> str | None:
     for file in files:
         num_read = 0
         try:
-            for _ in found.content(file) if found.format else ():
-                pass
+            if isinstance(found.format, TFRecords):
+                collections.deque(found.content(file), maxlen=0)  # raises where a length is wrong
             for _ in found.read(tf.constant(file)).as_numpy_iterator():
                 num_read += 1
         except OSError as error:

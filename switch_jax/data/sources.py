@@ -1,7 +1,9 @@
 """The data source of a task: its files, and how they are read."""
 
+import contextlib
 import itertools
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -55,7 +57,7 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
     reads them, since a wrong length could end the process.
     """
     found = source_files(source, split)
-    if isinstance(found.format, TFRecords):
+    if found.files and isinstance(found.format, TFRecords):
         return _open_records(found, seqio_internals.files_at_once(source, split))
     dataset = source.get_dataset(split, shuffle=False, seed=seed)
     return dataset.map(_check_utf_8) if isinstance(source, seqio.TextLineDataSource) else dataset
@@ -161,7 +163,11 @@ def _files_and_format(source: seqio.DataSource, split: str) -> SourceFiles:
         decoders = seqio_internals.tfds_decoders(loader)
         whole = not isinstance(decoders, tfds.decode.PartialDecoding)
         if whole and info.file_format == tfds.core.FileFormat.TFRECORD:
-            files = [FileSlice(f.filename, f.skip, _num_taken(f)) for f in loader.files(split)]
+            try:
+                shards = loader.files(split)
+            except ValueError as error:  # it has several configs, and the name has none
+                raise UserError(f"the data set {loader.name!r} of TFDS: {error}") from error
+            files = [FileSlice(f.filename, f.skip, _num_taken(f)) for f in shards]
 
             def read_records(path: tf.Tensor) -> tf.data.Dataset:
                 return tf.data.TFRecordDataset(path).map(
@@ -215,8 +221,9 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
         missing = files[0] if files else seqio_internals.file_pattern(source, split)
         raise UserError(f"{task.name}, split {split!r}: there is no file {missing}")
     for file in files:
-        if os.path.exists(file) and not os.path.isfile(file):
-            raise UserError(
-                f"{task.name}, split {split!r}: {file} is a folder, a pipe or a device: write what "
-                "is to be read to an ordinary file"
-            )
+        with contextlib.suppress(OSError):  # it is in a bucket, or gone
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                raise UserError(
+                    f"{task.name}, split {split!r}: {file} is a folder, a pipe or a device: write "
+                    "what is to be read to an ordinary file"
+                )

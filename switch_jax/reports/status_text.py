@@ -74,7 +74,10 @@ def health(status: Status) -> list[str]:
 
 def loss_rise(first: float, last: float) -> str:
     """That the loss has risen since the start of the run; see `Status.loss_rise`."""
-    return f"the loss has risen from {first:.4g} to {last:.4g}: is LEARNING_RATE too high?"
+    return (
+        f"the loss has risen from {first:.4g} to {last:.4g}: is LEARNING_RATE too high, or is the "
+        "data another one?"
+    )
 
 
 def _state(status: Status) -> str:

@@ -152,7 +152,8 @@ def test_a_rate_that_a_flag_sets_is_meant_and_its_end_is_told(tmp_path, monkeypa
     assert main(["train", DEMO, *flags]) == 0
     assert [config.optimizer.peak_learning_rate for config in configs] == [1.0]  # 20 / sqrt(400)
     assert capsys.readouterr().err == (
-        "switch_jax train: warning: the loss has risen from 2 to 3: is LEARNING_RATE too high?\n"
+        "switch_jax train: warning: the loss has risen from 2 to 3: is LEARNING_RATE too high, "
+        "or is the data another one?\n"
     )
 
 

@@ -34,6 +34,7 @@ SHOWN_VALUES = [
 def test_a_name_that_says_so_is_a_secret_unless_it_is_a_switch():
     assert [name for name in SECRET if not looks_secret(name, "x1")] == []
     assert [name for name in SHOWN if looks_secret(name, "x1")] == []
+    assert not looks_secret("MAX_TOKENS", "512") and looks_secret("DB_PASS", "512")
     switches = ("", "0", "1", "true", "False")
     assert not any(looks_secret(name, switch) for name in SECRET for switch in switches)
 
