@@ -229,8 +229,9 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
     """Checks which of the files replace values of earlier ones.
 
     A file that describes a whole model, itself or by its includes, must come before the files that
-    change the model. The file of a run may replace values of the model's file. All other
-    replacements are printed, one file on each line.
+    change the model. The file of a run may replace values of the model's file, and a packaged file
+    that describes neither, such as runs/muon.gin, those of both. All other replacements are
+    printed, one file on each line.
 
     Raises:
       UserError: a model's file comes after a file whose values it would replace.
@@ -241,7 +242,8 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
         gin.clear_config()
         reader.read(file)
         bindings = gin_internals.bindings()
-        is_model = _describes(ModelConfig, bindings)
+        is_model, is_run = (_describes(config, bindings) for config in (ModelConfig, RunConfig))
+        is_recipe = file in packaged_files() and not (is_model or is_run)
         replaced: dict[str, list[str]] = {}  # by the earlier file
         for name, value in bindings.items():
             old, earlier = earlier_values.get(name, (value, file))
@@ -261,11 +263,11 @@ def _check_order(reader: Reader, files: Sequence[str]) -> None:
                     f"{note}; the file with the model goes first: write --gin_file={file} "
                     f"--gin_file={earlier}"
                 )
-            if earlier not in models or earlier in runs:
+            if not is_recipe and (earlier not in models or earlier in runs):
                 print(f"note: {note}", file=sys.stderr)
         if is_model:
             models.add(file)
-        if _describes(RunConfig, bindings):
+        if is_run:
             runs.add(file)
         earlier_values |= {name: (value, file) for name, value in bindings.items()}
 

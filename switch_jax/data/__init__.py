@@ -21,6 +21,7 @@ With TensorFlow:
 - `span_masking`: T5's span corruption, many rows at a time.
 - `sources`: the files of a task, and how they are read.
 - `reading`: reading with errors that name the damaged file.
+- `data_files`: which files each task is read from, in short.
 - `file_watch`: noticing files that change during a run.
 - `registry`: registered tasks and mixtures, their splits and rates.
 - `configured_tasks`: the tasks that a config names, with its vocabulary.

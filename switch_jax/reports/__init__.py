@@ -11,6 +11,7 @@ config_fields   what config.gin means, whichever version wrote it
 charts             which charts there are   curves        what charts of curves have in common
 held_out_charts    held-out quality         study_charts  size, and speed-up over training
 downstream_charts  downstream scores        task_charts   many held-out tasks
+power_law          how a loss curve goes on
 figures            the drawing (matplotlib) page          puts it all on one HTML page
 serve              the page while runs go on  text        the numbers as lines
 

@@ -157,7 +157,7 @@ def _from_checkpoint(
             return state
         optimizer = loaded["optimizer"]
         if run.upcycle is not None:
-            optimizer = upcycled_moments(model, state.optimizer, optimizer, scaled=scaled)
+            optimizer = upcycled_moments(model, state.optimizer, optimizer)
         # The guard counts the updates that metrics.jsonl tells the learning rate of.
         guard = state.guard._replace(good=loaded["guard"]["good"])
         return state._replace(optimizer=optimizer, guard=guard)

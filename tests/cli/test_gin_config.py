@@ -3,6 +3,7 @@
 import builtins
 import dataclasses
 import errno
+import itertools
 import math
 import os
 import re
@@ -102,8 +103,9 @@ def _documented():
     for page in [root / "README.md", root / "Makefile", *sorted((root / "docs").glob("*.md"))]:
         text = re.sub(r"\\\n\s*", " ", page.read_text())
         for command in re.split(r"\n|\b(?:train|plan|launch)\b", text):
-            for model in ("t5", "switch"):
+            for model, study in itertools.product(("t5", "switch"), ("study", "long_study")):
                 named = re.sub(r"\$\*|\$\$\{model\}", model, command).replace("$${size}", "")
+                named = named.replace("$(1)", study)
                 files = re.findall(r"--gin_file=(\S+)", named)
                 of_a_run = any(file.endswith("/config.gin") for file in files)  # not there
                 if len(files) > 1 and not of_a_run:

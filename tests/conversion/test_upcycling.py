@@ -157,33 +157,42 @@ def test_the_dense_model_of_a_switch_model():
         dense_twin(narrow)
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_the_moments_of_each_expert_are_those_of_the_layer(scaled):
-    """One update more: experts with the dense layer's gradients move as it does."""
-    optimizer = OptimizerConfig(learning_rate=0.01, warmup_steps=1, lr_schedule="constant")
+@pytest.mark.parametrize("updates", [3, 550_000])
+def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer(updates):
+    """By its rate times their size; all else goes on from the dense model's moments."""
+    rate = 0.01
+    optimizer = OptimizerConfig(learning_rate=rate, warmup_steps=1, lr_schedule="constant")
     dense, switch = (
         make_optimizer(tiny_config(model, optimizer=optimizer)) for model in (DENSE, SWITCH)
     )
-    gradients = jax.tree.map(lambda p: jnp.sin(100 * p), PARAMETERS)
-    first, state = dense.update(gradients, dense.init(PARAMETERS), PARAMETERS)
-    trained = jax.tree.map(jnp.add, PARAMETERS, first)
-    wanted, _ = dense.update(gradients, state, trained)
 
-    def of_experts(tree, out_scale):
-        """For each expert; what belongs to its scaled output projection times `out_scale`."""
-        spread = as_experts(SWITCH, tree)
-        for feed_forward in _switch_layers(spread):
-            feed_forward["wo"] *= out_scale if scaled else 1
-            feed_forward["router"] = jnp.zeros((len(feed_forward["wo"]), DENSE.embed_dim, E))
-        return spread
+    def noise(seed):
+        rng = np.random.default_rng(seed)
+        return jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), PARAMETERS)
 
-    parameters = upcycled(SWITCH, trained, KEY, scaled=scaled, noise=0.0)
-    carried = upcycled_moments(SWITCH, switch.init(parameters), state, scaled=scaled)
+    state = dense.init(PARAMETERS)
+    for seed in range(3):
+        _, state = dense.update(noise(seed), state, PARAMETERS)
+    state = state._replace(updates=jnp.int32(updates))
+    parameters = _upcycled(scaled=True)
+    carried = upcycled_moments(SWITCH, switch.init(parameters), state)
     assert jax.tree.structure(carried) == jax.tree.structure(switch.init(parameters))
-    # The gradient of E x wo is that of wo over E, and its step E times as large.
-    updates, _ = switch.update(of_experts(gradients, 1 / E), carried, parameters)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-8),
-        updates,
-        of_experts(wanted, E),
-    )
+
+    # A mean over all tokens to which 1 / E of them contribute noise.
+    gradients = as_experts(SWITCH, noise(3))
+    for feed_forward in _switch_layers(gradients):
+        feed_forward["wi_0"] *= E**-0.5
+        feed_forward["wo"] *= E**-0.5 / E  # the parameter is E times the dense layer's
+        feed_forward["router"] = jnp.ones((len(feed_forward["wo"]), DENSE.embed_dim, E))
+    moved, _ = switch.update(gradients, carried, parameters)
+    for update, feed_forward in zip(_switch_layers(moved), _switch_layers(parameters), strict=True):
+        for name in ("wi_0", "wo"):
+            sizes = (np.square(x[name]).mean((-2, -1)) for x in (update, feed_forward))
+            np.testing.assert_allclose(np.sqrt(np.divide(*sizes)), rate, rtol=0.1)  # [blocks, E]
+
+    as_dense, _ = dense.update(noise(3), state, PARAMETERS)
+    as_dense = as_experts(SWITCH, as_dense)
+    for feed_forward in (*_switch_layers(moved), *_switch_layers(as_dense)):
+        feed_forward.clear()
+    assert len(jax.tree.leaves(moved)) > 20
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, as_dense)
