@@ -33,7 +33,9 @@ def files_of_all_hosts(opened: OpenedTasks) -> dict[str, FilesOfTask]:
     return hosts[0]  # on all: one may know sizes that another does not
 
 
-def _difference(ours: Sequence[Sequence], theirs: Sequence[Sequence]) -> str:
+def _difference(
+    ours: Sequence[tuple[str, int | None]], theirs: Sequence[tuple[str, int | None]]
+) -> str:
     """The first file that only one process has, or that has another size; names and sizes."""
     sizes, other_sizes = dict(ours), dict(theirs)
     for name in {**sizes, **other_sizes}:
