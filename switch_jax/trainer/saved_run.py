@@ -118,8 +118,8 @@ def saved_run(config: Config, files: RunFiles, step: int, notes: Mapping[str, An
         if best.value is not None or best.since:
             anew.append(
                 f"the best evaluation is sought anew ({', '.join(changes)}): evaluations and "
-                "checkpoints from before are not compared with those to come, and are removed as "
-                "others are"
+                "checkpoints from before are not compared with those to come; copy one that you "
+                "want to keep"
             )
         best = Best(of=now)
     return SavedRun(step, position, best, anew)

@@ -79,7 +79,7 @@ def test_a_start_may_change_the_task_if_it_says_so(config):
         f"this start changes the run's config: {change}",
         "the best evaluation is sought anew (validation sets ['tiny_copy'] -> "
         "['factbook_span_corruption']): evaluations and checkpoints from before are not compared "
-        "with those to come, and are removed as others are",
+        "with those to come; copy one that you want to keep",
     ]
 
 
