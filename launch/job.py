@@ -8,7 +8,7 @@ from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
 from switch_jax.launch.environment import environment
 from switch_jax.launch.variables import looks_secret, without_value
-from switch_jax.paths import bucket_path
+from switch_jax.storage import bucket_path
 
 # Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
 _LONGEST_NAME = 40

@@ -28,9 +28,9 @@ from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import TrainedModel, decoding_config, prepare_model
 from switch_jax.partitioning.mesh import MeshError
-from switch_jax.paths import is_file, local_path, no_model_there
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.storage import is_file, no_model_there, storage_path
 from switch_jax.trainer.status_file import record_early_failure
 from switch_jax.trainer.train import train as train_run
 
@@ -140,7 +140,7 @@ def evaluate(
       UserError: there is no such run, task or checkpoint, an option is out of range, or the config
         does not fit this machine.
     """
-    folder = local_path(path, "path").absolute()
+    folder = storage_path(path, "path").absolute()
     if not is_file(RunFolder(folder).config):
         raise UserError(f"{path} is not the folder of a run: it has no config.gin")
     config = _config_of_run(folder, gin_bindings).replace("data", split=split)
@@ -173,7 +173,7 @@ def load(
     Raises:
       UserError: there is no such model, or its config does not fit this machine.
     """
-    folder = local_path(path, "path").absolute()
+    folder = storage_path(path, "path").absolute()
     if not os.path.exists(folder):
         raise no_model_there(path)
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from importlib.metadata import version
 
 import pytest
@@ -58,3 +59,33 @@ def code_as_by_default(monkeypatch):
         return jit(function, compiler_options=compiler_options, **options)
 
     monkeypatch.setattr(jax, "jit", jit_as_by_default)
+
+
+@pytest.fixture(scope="session")
+def gcs_server():
+    """The URL of a server of Cloud Storage's protocol, for all tests of a process."""
+    from tests.storage import gcs_server
+
+    # One for all: clients in this process keep the address that they were first given.
+    with gcs_server.serve() as url:
+        before = gcs_server.set_environment(url)
+        yield url
+        gcs_server.restore_environment(before)
+
+
+@pytest.fixture
+def bucket_path(gcs_server):
+    """A folder in a bucket, empty and each test's own."""
+    from etils import epath
+
+    return epath.Path("gs://bucket") / uuid.uuid4().hex
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def storage(request):
+    """An empty folder, on the disk and in a bucket: the test runs on both."""
+    from etils import epath
+
+    if request.param == "disk":
+        return epath.Path(request.getfixturevalue("tmp_path"))
+    return request.getfixturevalue("bucket_path")

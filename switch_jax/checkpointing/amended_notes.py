@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from switch_jax.checkpointing.integrity import add_checksum, try_to_read, verify_checksum
-from switch_jax.files import atomic_write
 from switch_jax.runtime.processes import is_first
+from switch_jax.storage import atomic_write
 
 
 def write_amended_notes(file: Path, notes: dict[str, Any]) -> None:

@@ -29,9 +29,9 @@ from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
 from switch_jax.checkpointing.preservation import Metric, NewestAndBest
 from switch_jax.checkpointing.set_aside import empty_older, place_of, set_aside
 from switch_jax.errors import UserError, storage_error
-from switch_jax.files import explain_write_errors
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
+from switch_jax.storage import explain_write_errors
 
 State = TypeVar("State")
 

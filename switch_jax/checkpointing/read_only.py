@@ -20,9 +20,9 @@ from switch_jax.checkpointing.integrity import (
 from switch_jax.checkpointing.preservation import Metric, comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
-from switch_jax.paths import local_path, no_model_there
 from switch_jax.run_folder import RunFolder, checkpoint_steps
 from switch_jax.runtime.processes import gather, run_on_all
+from switch_jax.storage import no_model_there, storage_path
 
 Parameters = TypeVar("Parameters")
 
@@ -199,7 +199,7 @@ def check_part(checkpoint: Path, name: str, abstract: Any, advice: str = "") -> 
 
 
 def _found(path: str | Path, step: int | None) -> Path:
-    given = local_path(path).absolute()
+    given = storage_path(path).absolute()
     if not given.is_dir():
         raise no_model_there(path)
     if step is None and (given / ARRAYS).is_dir():

@@ -18,8 +18,8 @@ from typing import Any
 
 from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
-from switch_jax.paths import is_file, local_path, no_model_there
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import is_file, no_model_there, storage_path
 
 # What a converted model is evaluated on where nothing else is named: text that comes with us.
 _TASK = "english_span_corruption"
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Converts, or describes."""
-    path = local_path(args.source, "SOURCE").absolute()
+    path = storage_path(args.source, "SOURCE").absolute()
     if not path.exists():
         raise no_model_there(args.source)
     if args.inspect == bool(args.target):
@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
     if args.inspect:
         print("\n".join(_description(args, path, source)))
         return 0
-    target = local_path(args.target, "TARGET").absolute()
+    target = storage_path(args.target, "TARGET").absolute()
     if source is not None:
         _to_run(args, source, target)
     else:

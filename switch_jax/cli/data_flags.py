@@ -2,7 +2,7 @@
 
 import argparse
 
-from switch_jax.paths import bucket_path, home_path
+from switch_jax.storage import bucket_path, home_path
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:

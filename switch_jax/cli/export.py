@@ -14,7 +14,7 @@ import argparse
 
 from switch_jax.cli import inference_flags
 from switch_jax.cli.convert import progress_bar
-from switch_jax.paths import local_path
+from switch_jax.storage import storage_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Exports, and says how to use it."""
-    target = local_path(args.target, "TARGET").absolute()
+    target = storage_path(args.target, "TARGET").absolute()
     run = inference_flags.read_run(args)
 
     import jax

@@ -8,8 +8,8 @@ from switch_jax.cli import names_elsewhere
 from switch_jax.config import Config
 from switch_jax.config.rates import rate_problem
 from switch_jax.errors import UserError
-from switch_jax.paths import home_path, is_file
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import home_path, is_file
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:

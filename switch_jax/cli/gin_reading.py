@@ -15,7 +15,8 @@ from switch_jax import imports
 from switch_jax.cli import gin_internals, names_elsewhere
 from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
-from switch_jax.paths import GIN_DIR, is_file
+from switch_jax.paths import GIN_DIR
+from switch_jax.storage import is_file
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"

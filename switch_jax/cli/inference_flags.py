@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
-from switch_jax.paths import is_file, local_path
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import is_file, storage_path
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import DecodingConfig
@@ -103,7 +103,7 @@ class Run(NamedTuple):
 
 def read_run(args: argparse.Namespace) -> Run:
     """The run at MODEL_DIR; raises UserError if there is none, or a flag does not fit it."""
-    model_dir = local_path(args.model_dir, "MODEL_DIR")
+    model_dir = storage_path(args.model_dir, "MODEL_DIR")
     config_gin = RunFolder(model_dir).config
     if not args.gin_file:
         if not is_file(config_gin):

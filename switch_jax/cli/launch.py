@@ -27,7 +27,7 @@ from switch_jax.gpus import is_gpu_name
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.variables import without_value
-from switch_jax.paths import bucket_path, is_file
+from switch_jax.storage import bucket_path, is_file
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 

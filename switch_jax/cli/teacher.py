@@ -4,8 +4,8 @@ import dataclasses
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
-from switch_jax.paths import is_file, local_path
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import is_file, storage_path
 
 
 def with_teacher(config: Config, search_paths: list[str]) -> Config:
@@ -23,7 +23,7 @@ def with_teacher(config: Config, search_paths: list[str]) -> Config:
         return config
     from switch_jax.cli import gin_config
 
-    file = RunFolder(local_path(distillation.teacher_dir, "TEACHER_DIR").absolute()).config
+    file = RunFolder(storage_path(distillation.teacher_dir, "TEACHER_DIR").absolute()).config
     if not is_file(file):
         raise UserError(
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "

@@ -15,7 +15,7 @@ from switch_jax.conversion.source import Source, read_small_file
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.partitioning.rules import is_axes
-from switch_jax.paths import is_file
+from switch_jax.storage import is_file
 from switch_jax.train_step.norms import parameter_group
 from switch_jax.units import aligned
 

@@ -13,8 +13,8 @@ from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
 from switch_jax.errors import UserError, storage_error
 from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
-from switch_jax.paths import MAX_NAME_BYTES
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.storage import MAX_NAME_BYTES
 
 _FLOATS = ("float32", "bfloat16", "float16")
 _MAX_SMALL_FILE = 2**28  # bytes; the index of Switch-C has 10 MB

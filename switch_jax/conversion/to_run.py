@@ -17,9 +17,9 @@ from switch_jax.checkpointing.in_pieces import (
 )
 from switch_jax.config import Config
 from switch_jax.conversion.stacked import StackedTensors
-from switch_jax.files import new_folder
 from switch_jax.model.flops import flops_per_token
 from switch_jax.run_folder import RunFolder, write_description
+from switch_jax.storage import new_folder
 
 # From the number of bytes in all, a context of the function that is told of each number of bytes.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]

@@ -13,7 +13,7 @@ from switch_jax.data import seqio_internals
 from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextLines, TFRecords
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError
-from switch_jax.paths import home_path
+from switch_jax.storage import home_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100

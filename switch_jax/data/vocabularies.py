@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
-from switch_jax.paths import check_path
+from switch_jax.storage import check_path
 
 SENTINELS = 100
 # T5's 32,000 pieces (section 3.1.3 of https://arxiv.org/abs/1910.10683) and its sentinels.

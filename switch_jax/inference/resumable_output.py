@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.files import atomic_write, explain_write_errors, open_atomic
 from switch_jax.runtime.processes import gather, run_on_first
+from switch_jax.storage import atomic_write, explain_write_errors, open_atomic
 
 
 class ResumableOutput:

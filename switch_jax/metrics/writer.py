@@ -13,9 +13,9 @@ from clu import metric_writers
 
 from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import storage_error
-from switch_jax.files import explain_write_errors
 from switch_jax.metrics.wandb_run import start_wandb
 from switch_jax.run_folder import MetricsFolder, Record, RecordKind, record_lines
+from switch_jax.storage import explain_write_errors
 
 
 class MetricWriter:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from etils import epath
 
 from switch_jax.errors import storage_error
-from switch_jax.paths import local_path
+from switch_jax.storage import storage_path
 
 # pathlib's paths are on this machine; etils' may also be gs:// URLs.
 PathT = TypeVar("PathT", Path, epath.Path)
@@ -93,7 +93,7 @@ class RunFolder(MetricsFolder[PathT]):
         Raises:
           UserError: there can be no such path, or its bucket is not mounted.
         """
-        return RunFolder(local_path(model_dir, "MODEL_DIR").absolute())
+        return RunFolder(storage_path(model_dir, "MODEL_DIR").absolute())
 
     @staticmethod
     def from_url(model_dir: str | os.PathLike[str]) -> "RunFolder[epath.Path]":

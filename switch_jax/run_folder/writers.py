@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from switch_jax.errors import UserError
-from switch_jax.files import atomic_write, explain_write_errors
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.schema import SchemaError, parse_json
+from switch_jax.storage import atomic_write, explain_write_errors
 
 
 def create_run_folder(model_dir: str) -> RunFolder[Path]:

@@ -22,7 +22,6 @@ from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import identity
 from switch_jax.errors import UserError
-from switch_jax.files import new_folder, open_atomic
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.partitioning.rules import STACKED, is_axes
@@ -32,6 +31,7 @@ from switch_jax.serving.program import (
     parameters_by_name,
     stored_parameters,
 )
+from switch_jax.storage import new_folder, open_atomic
 
 PROGRAM, PARAMETERS = "predict.bin", "parameters.safetensors"
 TOKENIZER, SETTINGS, SCRIPT = "spiece.model", "settings.json", "serve.py"

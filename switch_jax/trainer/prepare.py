@@ -22,9 +22,9 @@ from switch_jax.errors import UserError
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.partitioning.placing import device_bytes
-from switch_jax.paths import check_path
 from switch_jax.run_folder import check_run_folder
 from switch_jax.runtime.processes import run_on_all, run_on_first
+from switch_jax.storage import check_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.evaluation import check_metric

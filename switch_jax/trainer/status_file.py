@@ -9,9 +9,9 @@ from typing import Any
 
 from switch_jax.checkpointing import RunLock
 from switch_jax.errors import UserError
-from switch_jax.files import atomic_write, explain_write_errors
 from switch_jax.run_folder import RunFolder, RunPhase, read_status_json
 from switch_jax.runtime.processes import process_index_and_count
+from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
 
 # Bytes of a message in JSON with which the file stays within the smallest block of a disk, 512.

@@ -12,9 +12,9 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.teacher_weights import TeacherWeights, in_words
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
-from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.storage import storage_path
 from switch_jax.train_step.state import abstract_model
 
 
@@ -105,8 +105,8 @@ def describe_start(config: Config, teacher: Teacher) -> list[str]:
 
 def _checked_folder(config: Config, folder: str) -> Path:
     """TEACHER_DIR on this machine: another run's, with a checkpoint and the same vocabulary."""
-    teacher_dir = local_path(folder, "TEACHER_DIR").absolute()
-    if teacher_dir.resolve() == local_path(config.run.model_dir, "MODEL_DIR").resolve():
+    teacher_dir = storage_path(folder, "TEACHER_DIR").absolute()
+    if teacher_dir.resolve() == storage_path(config.run.model_dir, "MODEL_DIR").resolve():
         raise UserError(
             f"TEACHER_DIR {folder!r} is MODEL_DIR itself: write another MODEL_DIR for the student"
         )

@@ -23,9 +23,9 @@ from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.paths import local_path
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.storage import storage_path
 from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
 from switch_jax.trainer.teacher import Teacher
@@ -51,8 +51,8 @@ def find_warm_start(config: Config) -> Path | Source | None:
         return None
     own, given = run_on_all(
         lambda: (
-            local_path(run.model_dir, "MODEL_DIR").resolve(),
-            local_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),
+            storage_path(run.model_dir, "MODEL_DIR").resolve(),
+            storage_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),
         )
     )
     if own == given or RunFolder(own).checkpoints == given.parent:

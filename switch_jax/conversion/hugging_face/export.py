@@ -22,8 +22,8 @@ from switch_jax.conversion.hugging_face.tensor_names import TABLE_ALIASES, tenso
 from switch_jax.conversion.safetensors_header import num_bytes, safetensors_header
 from switch_jax.conversion.stacked import TensorNames, is_names
 from switch_jax.conversion.to_run import Progress
-from switch_jax.files import new_folder, open_atomic
 from switch_jax.model import abstract_parameters
+from switch_jax.storage import new_folder, open_atomic
 
 GENERATION_CONFIG = "generation_config.json"
 MAX_SHARD_BYTES = 5 * 10**9  # of a file, unless one tensor is larger

@@ -21,7 +21,7 @@ from switch_jax.conversion.hugging_face.tensor_names import (
 from switch_jax.conversion.source import Copy, Source, account_for, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError
-from switch_jax.paths import is_file
+from switch_jax.storage import is_file
 
 SENTENCEPIECE = "spiece.model"  # the tokenizer's file
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -8,7 +8,6 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.source import other_placement, read_small_file
 from switch_jax.errors import UserError
 from switch_jax.moe import expert_capacity
-from switch_jax.paths import is_file
 from switch_jax.schema import (
     Object,
     SchemaError,
@@ -20,6 +19,7 @@ from switch_jax.schema import (
     parse_json,
     string,
 )
+from switch_jax.storage import is_file
 
 CONFIG = "config.json"
 ARCHITECTURES = {

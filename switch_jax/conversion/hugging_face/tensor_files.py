@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from switch_jax.conversion.source import inside, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError, storage_error
-from switch_jax.paths import is_file
 from switch_jax.schema import Object, SchemaError, parse_json, string
+from switch_jax.storage import is_file
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.

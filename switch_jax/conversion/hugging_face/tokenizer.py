@@ -12,7 +12,7 @@ from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.data.vocabularies import identity, loaded, vocabulary
 from switch_jax.errors import UserError
-from switch_jax.paths import is_file
+from switch_jax.storage import is_file
 
 # Of padding, end and unknown in all T5 models.
 _IDS = (0, 1, 2)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from flax.serialization import msgpack_restore
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.paths import is_file
+from switch_jax.storage import is_file
 
 _FILE = "checkpoint"
 _FOLDER = r"checkpoint_\d+"

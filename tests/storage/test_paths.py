@@ -1,59 +1,29 @@
-import os
-from pathlib import Path
-
 import pytest
+from etils import epath
 
-from switch_jax import paths
 from switch_jax.errors import UserError
-from switch_jax.paths import check_path, local_path
+from switch_jax.storage import check_path, storage_path
 
 
-@pytest.fixture
-def gcs(tmp_path, monkeypatch):
-    """Stands for /gcs, in which `mounted` is mounted and `empty` is a folder alone."""
-    for name in ("mounted", "empty"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setattr(paths, "BUCKETS_DIR", tmp_path)
-    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "mounted")
-    return tmp_path
-
-
-def test_a_path_of_this_machine_stays_one(monkeypatch):
+def test_a_path_of_this_machine_becomes_absolute(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/me")
-    assert local_path("runs/mine") == Path("runs/mine")
-    assert local_path("~/runs") == local_path(Path("~/runs")) == Path("/home/me/runs")
+    monkeypatch.chdir(tmp_path)
+    assert storage_path("runs/mine") == epath.Path(tmp_path / "runs/mine")
+    for name in ("~/runs", epath.Path("~/runs")):
+        assert str(storage_path(name)) == "/home/me/runs"
 
 
-def test_a_bucket_is_read_where_it_is_mounted(gcs):
-    assert local_path("gs://mounted/runs/mine") == gcs / "mounted/runs/mine"
-    assert local_path("gs://mounted") == local_path("gs://mounted/") == gcs / "mounted"
-
-
-def test_all_buckets_may_be_mounted_at_once(gcs, monkeypatch):
-    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == gcs)
-    assert local_path("gs://empty/runs") == gcs / "empty/runs"
-    with pytest.raises(UserError, match="not mounted"):
-        local_path("gs://absent/runs")
-
-
-@pytest.mark.parametrize("bucket", ["empty", "absent"])
-def test_a_bucket_that_is_not_mounted_is_reported_how_to(gcs, bucket):
-    with pytest.raises(UserError) as error:
-        local_path(f"gs://{bucket}/runs", "MODEL_DIR")
-    assert str(error.value) == (
-        f"MODEL_DIR 'gs://{bucket}/runs': the bucket is not mounted at {gcs}/{bucket} on this "
-        f"machine; mount it on every host: mkdir -p {gcs}/{bucket} && "
-        f"gcsfuse --implicit-dirs --rename-dir-limit=200000 {bucket} {gcs}/{bucket}; the "
-        "bucket of a MODEL_DIR must have a hierarchical namespace, since in others a folder is not "
-        "renamed at once, and a checkpoint may be saved by half"
-    )
+def test_the_path_of_a_bucket_is_its_url():
+    assert str(storage_path("gs://mounted/runs/mine")) == "gs://mounted/runs/mine"
+    assert str(storage_path("s3://mounted/runs/mine/") / "x") == "s3://mounted/runs/mine/x"
+    assert str(storage_path("gs://mounted")) == str(storage_path("gs://mounted/")) == "gs://mounted"
 
 
 def test_other_places_are_refused():
-    with pytest.raises(UserError, match="^MODEL_DIR 's3://bucket/x': write a path of this mach"):
-        local_path("s3://bucket/x", "MODEL_DIR")
+    with pytest.raises(UserError, match="^MODEL_DIR 'az://bucket/x': write a path of this mach"):
+        storage_path("az://bucket/x", "MODEL_DIR")
     with pytest.raises(UserError, match="^'gs://': no bucket has the name ''"):
-        local_path("gs://")
+        storage_path("gs://")
 
 
 @pytest.mark.parametrize(
@@ -85,8 +55,8 @@ def test_other_places_are_refused():
         (f"gs://{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 31}/x", r"no bucket has the name"),
     ],
 )
-def test_paths_that_cannot_be_are_refused(name, message, gcs):
-    for refuses in (check_path, local_path):
+def test_paths_that_cannot_be_are_refused(name, message):
+    for refuses in (check_path, storage_path):
         with pytest.raises(UserError, match=f"^MODEL_DIR .*{message}") as error:
             refuses(name, "MODEL_DIR")
         assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,115 @@
+"""Writing files that are complete or not there, and errors of the storage as one line."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import BinaryIO, cast
+
+from etils import epath
+
+from switch_jax.errors import UserError, storage_error
+from switch_jax.storage.clients import file_system
+from switch_jax.storage.paths import in_bucket
+
+
+@contextlib.contextmanager
+def explain_write_errors(what: PurePath | str) -> Iterator[None]:
+    """Within, an OSError becomes the UserError that `what` cannot be written; see `storage_error`.
+
+    Args:
+      what: the file or folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(
+            f"{what} cannot be written: {error.strerror or error}", error
+        ) from error
+
+
+def atomic_write(file: PurePath, text: str) -> None:
+    """Writes all of a file, or nothing: a process that is killed leaves the old one.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with open_atomic(file) as new:
+        new.write(text.encode())
+
+
+@contextlib.contextmanager
+def open_atomic(file: PurePath) -> Iterator[BinaryIO]:
+    """A new file to write to, which replaces `file` at the end, and is removed after an error.
+
+    Other processes, of other machines too, may do the same at the same time.
+    """
+    write = _open_object if in_bucket(file) else _open_and_rename
+    with write(epath.Path(file)) as new:
+        yield new
+
+
+@contextlib.contextmanager
+def _open_and_rename(file: epath.Path) -> Iterator[BinaryIO]:
+    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        with open(unfinished, "wb") as new:
+            yield new
+            new.flush()
+            os.fsync(new.fileno())
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
+    """An object in a bucket appears as a whole, at the end of its upload."""
+    new = file_system(file).open(str(file), "wb", autocommit=False)
+    try:
+        with new:
+            yield cast(BinaryIO, new)
+    except BaseException:
+        new.discard()
+        raise
+    new.commit()
+
+
+@contextlib.contextmanager
+def new_folder(path: PurePath) -> Iterator[epath.Path]:
+    """An empty folder to write to, which becomes `path` at the end; after an error it is removed.
+
+    A bucket without folders moves the objects one by one, without copying their bytes.
+
+    Raises:
+      UserError: `path` is there already, or cannot be made.
+    """
+    folder = epath.Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: name a folder that is not, or an empty one")
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
+    with explain_write_errors(folder):
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            move_folder(unfinished, folder)
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.rmtree(missing_ok=True)
+
+
+def move_folder(folder: epath.Path, target: epath.Path) -> None:
+    """Moves a folder to another name in the same folder or bucket; no bytes are copied.
+
+    Args:
+      folder: what is moved.
+      target: it is not there, or on a disk an empty folder. The folder above it is there.
+
+    Raises:
+      OSError: it cannot be moved.
+    """
+    if in_bucket(folder):
+        file_system(folder).mv(str(folder), str(target), recursive=True)
+    else:
+        os.replace(folder, target)
