@@ -2,8 +2,8 @@
 
 paths        paths as users write them        files          files that are whole or not there
 folders      listing, reading, renaming       appended       files that grow
-spool        files of programs that write     clients        which clients talk to buckets
-             to disks alone                   cloud_storage  the client of gs://
+spool        files for programs that know     clients        which clients talk to buckets
+             disks alone                      cloud_storage  the client of gs://
 holding      one job for each folder, by      conditional    writing what nobody has changed since
              file_lock or by lease            weather        requests that failed and were repeated
 """
@@ -12,6 +12,7 @@ from switch_jax.storage.appended import AppendedFile, appended_file, read_append
 from switch_jax.storage.clients import choose_clients, file_system
 from switch_jax.storage.files import atomic_write, explain_write_errors, new_folder, open_atomic
 from switch_jax.storage.folders import (
+    file_states,
     has_folders,
     list_complete,
     list_names,
@@ -25,11 +26,13 @@ from switch_jax.storage.paths import (
     bucket_path,
     check_path,
     home_path,
+    in_bucket,
     is_file,
     no_model_there,
+    resolved,
     storage_path,
 )
-from switch_jax.storage.spool import Spool
+from switch_jax.storage.spool import Spool, local_copy
 from switch_jax.storage.weather import WEATHER
 
 __all__ = [
@@ -46,11 +49,14 @@ __all__ = [
     "check_path",
     "choose_clients",
     "explain_write_errors",
+    "file_states",
     "file_system",
     "hold",
     "holder_gone",
     "home_path",
+    "in_bucket",
     "is_file",
+    "local_copy",
     "list_complete",
     "list_names",
     "move_folder",
@@ -59,6 +65,7 @@ __all__ = [
     "open_atomic",
     "read_appended",
     "read_files",
+    "resolved",
     "has_folders",
     "storage_path",
 ]
