@@ -6,6 +6,7 @@ spool        files for programs that know     clients        which clients talk 
              disks alone                      cloud_storage  the client of gs://
 holding      one job for each folder, by      conditional    writing what nobody has changed since
              file_lock or by lease            weather        requests that failed and were repeated
+listing      many files and their sizes       ranges         byte ranges of files
 """
 
 from switch_jax.storage.appended import AppendedFile, appended_file, read_appended
@@ -21,6 +22,7 @@ from switch_jax.storage.folders import (
 )
 from switch_jax.storage.holding import hold, holder_gone
 from switch_jax.storage.lease import HeldError, LostLeaseError, check_lease
+from switch_jax.storage.listing import file_sizes, file_version, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
@@ -39,6 +41,7 @@ __all__ = [
     "MAX_NAME_BYTES",
     "WEATHER",
     "AppendedFile",
+    "Bytes",
     "HeldError",
     "LostLeaseError",
     "Spool",
@@ -49,23 +52,27 @@ __all__ = [
     "check_path",
     "choose_clients",
     "explain_write_errors",
+    "file_sizes",
     "file_states",
     "file_system",
+    "file_version",
+    "has_folders",
     "hold",
     "holder_gone",
     "home_path",
     "in_bucket",
     "is_file",
-    "local_copy",
     "list_complete",
     "list_names",
+    "local_copy",
+    "matching",
     "move_folder",
     "new_folder",
     "no_model_there",
     "open_atomic",
     "read_appended",
     "read_files",
+    "read_range",
     "resolved",
-    "has_folders",
     "storage_path",
 ]
