@@ -2,11 +2,11 @@
 
 paths        paths as users write them        files          files that are whole or not there
 folders      listing, reading, renaming       appended       files that grow
+listing      many files and their sizes       ranges         byte ranges of files
 spool        files for programs that know     clients        which clients talk to buckets
              disks alone                      cloud_storage  the client of gs://
 holding      one job for each folder, by      conditional    writing what nobody has changed since
              file_lock or by lease            weather        requests that failed and were repeated
-listing      many files and their sizes       ranges         byte ranges of files
 """
 
 from switch_jax.storage.appended import AppendedFile, appended_file, read_appended
@@ -34,6 +34,7 @@ from switch_jax.storage.paths import (
     resolved,
     storage_path,
 )
+from switch_jax.storage.ranges import Bytes, read_range
 from switch_jax.storage.spool import Spool, local_copy
 from switch_jax.storage.weather import WEATHER
 

@@ -64,7 +64,7 @@ def _store_and_key(path: str) -> tuple[Any, str]:
 
 
 @functools.cache
-def key_valuekey_value_store(kind: str, bucket: str) -> Any:
+def key_value_store(kind: str, bucket: str) -> Any:
     """TensorStore's store of a bucket; of this machine's files where the kind is "file"."""
     import tensorstore as ts
 

@@ -48,6 +48,7 @@ class SlowProxy:
       faults: of the requests from now on.
       requests: all so far, as "GET /path?query".
       bytes_sent: of all answers so far, without headers.
+      num_faults: requests so far that were refused or cut.
     """
 
     url: str
@@ -55,6 +56,7 @@ class SlowProxy:
     faults: Faults = Faults()
     requests: list[str] = field(default_factory=list)
     bytes_sent: int = 0
+    num_faults: int = 0
     chance: random.Random = field(default_factory=lambda: random.Random(0))
 
 
@@ -105,6 +107,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         proxy.requests.append(f"{self.command} {self.path}")
         time.sleep(faults.delay + (faults.late_delay if happens() < faults.late else 0))
         if happens() < faults.refused:
+            proxy.num_faults += 1
             self._answer(faults.status, {}, b"{}")
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
@@ -147,6 +150,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", length or str(len(body)))
         self.end_headers()
         body = body[: len(body) // 2] if cut else body
+        self._proxy.num_faults += cut
         self._proxy.bytes_sent += len(body)
         self.wfile.write(body)
         self.wfile.flush()
