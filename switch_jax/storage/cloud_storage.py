@@ -42,7 +42,7 @@ class CloudStorage(GCSFileSystem):
                     raise _as_of_a_disk(error) from error
                 wait = next(waits, None)
                 if wait is None:
-                    raise TimeoutError(errno.ETIMEDOUT, f"Cloud Storage: {_text(error)}") from error
+                    raise OSError(errno.EIO, f"Cloud Storage: {_text(error)}") from error
                 WEATHER.failed(f"Cloud Storage: {_text(error)}")
                 await asyncio.sleep(wait)
 

@@ -45,9 +45,9 @@ def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(gcs_server, tmp_path, mo
         epath.Path(f"gs://bucket/{uuid.uuid4().hex}/run"),
     )
     run(1, undisturbed, *flags)
-    with slow_proxy.serve(gcs_server) as proxy:
+    with slow_proxy.serve(gcs_server) as proxy, monkeypatch.context() as of_the_run:
         for name, value in environment(proxy.url).items():
-            monkeypatch.setenv(name, value)
+            of_the_run.setenv(name, value)
         proxy.faults = Faults(delay=0.003, refused=0.05, cut=0.05)
         run(1, folder, *flags)
         with capsys.disabled():
