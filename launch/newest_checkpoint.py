@@ -1,4 +1,4 @@
-"""The newest checkpoint of a run in a bucket, which is not mounted on this machine."""
+"""The newest checkpoint of a run in a bucket, as gcloud lists it."""
 
 from switch_jax.errors import UserError
 from switch_jax.launch.commands import Command, output
