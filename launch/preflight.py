@@ -92,8 +92,8 @@ def check_storage(job: Job, config: Config) -> None:
         roles = setup_commands.bucket_roles(job, "user:ADDRESS")
         allow = " and ".join(f"`{shell_line(role)}`" for role in roles)
         raise UserError(
-            f"{error}; `gcloud auth application-default login` chooses this machine's account, "
-            f"{allow} gives it the rights; --skip_storage leaves this check out"
+            f"{error}; this machine's account (`gcloud auth application-default login` chooses it) "
+            f"gets its rights by {allow}; --skip_storage leaves this check out"
         ) from error
 
 

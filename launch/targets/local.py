@@ -164,6 +164,6 @@ def _free_port() -> int:
 
 def _new_logs(logs: Path | epath.Path) -> str:
     """The path of the next attempt's logs, without the number of a process."""
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
     earlier = [int(file.name.split("_")[1]) for file in logs.glob("attempt_*_process_0.log")]
     return str(logs / f"attempt_{max(earlier, default=0) + 1}_process_")

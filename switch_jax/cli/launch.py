@@ -82,7 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="as of `switch_jax train`: go on with the run in MODEL_DIR on other data",
     )
-    add("--dry_run", action="store_true", help="print the commands, check, and run nothing")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="print the commands, check MODEL_DIR and the data, and start nothing",
+    )
     add("--skip_plan", action="store_true", help="do not check that the training step fits")
     add(
         "--skip_storage",

@@ -30,7 +30,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--image=us-docker.pkg.dev/p/i/switch_jax"], r"write HOST/PATH:TAG or HOST/PATH@sha"),
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
         ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR 'runs/demo': .*gs://BUCKET/FOLDER"),
-        ([VM, "--gin.MODEL_DIR=s3://a-bucket/x"], r"MODEL_DIR 's3.*use Google Cloud's buckets alone"),
+        ([VM, "--gin.MODEL_DIR=s3://a-bucket/x"], r"MODEL_DIR 's3.*use Google Cloud's buckets"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket"], r"write a folder of the bucket, as in gs://my-b"),
         ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"no bucket has the name 'My_Bucket'"),
         ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17'; known are v5e-1, v5e-4"),

@@ -7,8 +7,8 @@ import pytest
 from switch_jax.cli import main
 from switch_jax.errors import UserError
 from switch_jax.launch import google_cloud, preflight
-from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.launch.preflight import check_storage
+from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
 
 RUN = [
@@ -179,10 +179,10 @@ def test_folder_and_data_are_looked_at_before_anything_is_made(monkeypatch, caps
     assert (code, started) == (2, [])
     give = "gcloud storage buckets add-iam-policy-binding gs://{} --member=user:ADDRESS --role={}"
     assert told.splitlines()[-1].partition("MODEL_DIR")[2] == (
-        " 'gs://my-bucket/runs/demo' cannot be written: 403; `gcloud auth application-default "
-        "login` chooses this machine's account, "
+        " 'gs://my-bucket/runs/demo' cannot be written: 403; this machine's account (`gcloud auth "
+        "application-default login` chooses it) gets its rights by "
         f"`{give.format('my-bucket', 'roles/storage.objectUser')}` and "
-        f"`{give.format('other', 'roles/storage.objectViewer')}` gives it the rights; "
+        f"`{give.format('other', 'roles/storage.objectViewer')}`; "
         "--skip_storage leaves this check out"
     )
     assert run(capsys, *flags, "--skip_storage")[0] == 0

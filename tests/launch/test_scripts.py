@@ -44,9 +44,7 @@ def test_a_host_starts_the_container_and_ends_with_its_code(calls):
     ended = _run(make_job("2xv5e-16"))
     assert (ended.returncode, ended.stdout) == (75, LINES)
     (run,) = [line for line in calls.read_text().splitlines() if line.startswith("docker run")]
-    assert run.endswith(
-        " ghcr.io/me/switch_jax:1 switch_jax train --multihost --gin_file=x.gin"
-    )
+    assert run.endswith(" ghcr.io/me/switch_jax:1 switch_jax train --multihost --gin_file=x.gin")
     for flag in ("--detach", "--init", "--name=base", "--privileged", "--net=host"):
         assert f" {flag} " in run
     assert "gcloud" not in calls.read_text()  # the image is not on Google's registry
