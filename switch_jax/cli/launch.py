@@ -99,34 +99,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Checks the run, shows what will be done, and does it unless --dry_run is given."""
     target = TARGETS[args.on]
+    in_cloud = not target.sees_local_folders
     _check_flags(args)
     if not args.dry_run:
         log("reading the config")
     config = gin_flags.build_to_train(args)
-    if target.sees_local_folders:
+    if not in_cloud:
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
     job = target.job(args, _train_arguments(args), config)
-    if not target.sees_local_folders:
+    if in_cloud:
         job = dataclasses.replace(job, own_files=tuple(_own_files(config)[0]))
     target.check(job, config)
-    if not target.sees_local_folders and not args.skip_storage:
+    if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
 
         validation = ["validation"] if config.run.eval_period is not None else []
         task_files.check(job, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
-    if not target.sees_local_folders:
-        for note in _notes(args, config):
-            log(f"note: {note}")
+    for note in _notes(args, config) if in_cloud else ():
+        log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
-    if not target.sees_local_folders and not args.skip_storage:
+    if in_cloud and not args.skip_storage:
         from switch_jax.launch import preflight  # loads JAX
 
         preflight.check_storage(job, config)
     if args.dry_run:
-        if not target.sees_local_folders and not args.skip_plan:
+        if in_cloud and not args.skip_plan:
             log(
                 "note: a dry run does not look whether the step fits in the chips' memory; "
                 "`switch_jax plan` with the same gin files and --topology does"
