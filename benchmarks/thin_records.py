@@ -74,7 +74,7 @@ def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
     Raises:
       UserError: there are no records in the run's folder.
     """
-    source, output = RunFolder.from_url(run), RunFolder(target)
+    source, output = RunFolder.at(run), RunFolder(target)
     written = read_metrics(source).value
     train, evals = drop_lost_attempts(written)
     if not train and not evals:

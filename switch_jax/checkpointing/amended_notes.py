@@ -6,9 +6,9 @@ place in the data, without being saved again.
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from tqdm import tqdm
 
 from switch_jax.checkpointing.integrity import add_checksum, try_to_read, verify_checksum
@@ -16,14 +16,14 @@ from switch_jax.runtime.processes import is_first
 from switch_jax.storage import atomic_write
 
 
-def write_amended_notes(file: Path, notes: dict[str, Any]) -> None:
+def write_amended_notes(file: epath.Path, notes: dict[str, Any]) -> None:
     """Writes all of the file, or nothing; OSError if it cannot be written."""
     file.parent.mkdir(exist_ok=True)
     atomic_write(file, json.dumps(add_checksum(notes)))
 
 
 def newest_notes(
-    file: Path, step: int, saved: dict[str, Any], say_damage: bool = True
+    file: epath.Path, step: int, saved: dict[str, Any], say_damage: bool = True
 ) -> dict[str, Any]:
     """The amended notes; those that were saved with the checkpoint where there are none.
 
@@ -37,7 +37,11 @@ def newest_notes(
     """
 
     def read() -> dict[str, Any] | None:
-        return verify_checksum(json.loads(file.read_text())) if file.exists() else None
+        try:
+            text = file.read_text()
+        except FileNotFoundError:
+            return None
+        return verify_checksum(json.loads(text))
 
     amended, damage = try_to_read(read)
     if damage is not None and say_damage and is_first():

@@ -4,10 +4,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
@@ -31,7 +31,7 @@ from switch_jax.checkpointing.set_aside import empty_older, place_of, set_aside
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
-from switch_jax.storage import explain_write_errors
+from switch_jax.storage import check_lease, explain_write_errors, list_names
 
 State = TypeVar("State")
 
@@ -50,7 +50,7 @@ class Checkpoints:
     @orbax_patches.without_logs()
     def __init__(
         self,
-        folder: RunFolder[Path],
+        folder: RunFolder,
         keep: int,
         keep_best: int = 0,
         keep_set_aside: int = 1,
@@ -121,7 +121,7 @@ class Checkpoints:
         fresh = fresh or {}
         self.wait()  # a save that is under way would look damaged
         damaged = self._folder.damaged
-        if not self.steps() and damaged.is_dir() and any(damaged.iterdir()):
+        if not self.steps() and list_names(damaged):
             self._raise_all_damaged()
         now = time.time_ns()
         if last is not None and self.steps():
@@ -167,6 +167,7 @@ class Checkpoints:
         amended = self._folder.amended_notes(step)
 
         def make_room() -> None:
+            check_lease(self._folder.checkpoints)
             amended.unlink(missing_ok=True)
             # Only once there is something to save: where all checkpoints seem damaged, all stay.
             for folder in (self._folder.discarded, self._folder.damaged):
@@ -252,19 +253,18 @@ class Checkpoints:
 
         def move() -> None:
             now = time.time_ns()
-            for path in self._folder.checkpoints.glob("*"):
-                if not path.name.isdecimal():  # Orbax clears its temporary folders itself
-                    continue
+            for step in self._folder.checkpoint_steps():
+                path = self._folder.checkpoint(step)
                 try:
                     orbax_patches.check_metadata(path)
                 except Exception as error:  # the file may hold anything
                     damage = damage_of(error)
                     place = set_aside(path, self._folder.damaged, now)
-                    _print_damaged(path.name, damage, place)
+                    _print_damaged(step, damage, place)
 
         _write_on_first(self._folder.checkpoints, move)
 
-    def _set_aside(self, step: int, folder: Path, now: int) -> Path:
+    def _set_aside(self, step: int, folder: epath.Path, now: int) -> epath.Path:
         """Moves a checkpoint to `discarded` or `damaged`; returns where it is then."""
         checkpoint = self._folder.checkpoint(step)
         place = place_of(checkpoint, folder, now)
@@ -295,7 +295,7 @@ def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[],
 
 
 @contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
+def _explained(directory: epath.Path) -> Iterator[None]:
     """Within, an error of writing becomes a UserError with its first cause."""
     try:
         yield
@@ -307,7 +307,7 @@ def _explained(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_on_first(path: Path, write: Callable[[], Any]) -> None:
+def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> None:
     """Has one process change the disk; raises UserError on every process if it cannot."""
 
     def attempt() -> None:
@@ -317,7 +317,7 @@ def _write_on_first(path: Path, write: Callable[[], Any]) -> None:
     run_on_first(attempt)
 
 
-def _print_damaged(step: int | str, damage: str, place: Path, consequence: str = "") -> None:
+def _print_damaged(step: int, damage: str, place: epath.Path, consequence: str = "") -> None:
     tqdm.write(  # above a progress bar, if there is one
         f"the checkpoint of step {step} is damaged ({damage}): it was moved to {place}{consequence}"
     )

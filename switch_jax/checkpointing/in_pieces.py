@@ -8,12 +8,12 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tensorstore as ts
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
@@ -25,7 +25,7 @@ from switch_jax.errors import storage_error
 _CONTENT = "parameters"
 
 
-def create_checkpoint(checkpoint: Path, abstract_parameters: Any, stacked_axes: Any) -> None:
+def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_axes: Any) -> None:
     """Makes a checkpoint that holds parameters alone, all of them zero.
 
     Args:
@@ -56,7 +56,9 @@ def create_checkpoint(checkpoint: Path, abstract_parameters: Any, stacked_axes: 
         ocp.save(checkpoint, {_CONTENT: zeros}, custom_metadata=notes)
 
 
-def open_parameters(checkpoint: Path, abstract_parameters: Any, *, write: bool = False) -> Any:
+def open_parameters(
+    checkpoint: epath.Path, abstract_parameters: Any, *, write: bool = False
+) -> Any:
     """The parameters as TensorStore has them, nested, to read parts of them, or to write them too.
 
     Args:

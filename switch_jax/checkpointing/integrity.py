@@ -3,15 +3,17 @@
 import json
 import zlib
 from collections.abc import Callable, Collection
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import jax
+from etils import epath
 
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
+from switch_jax.storage import read_files
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -70,7 +72,7 @@ def shapes_and_notes(metadata: Any) -> tuple[Shapes, dict[str, Any]]:
 
 
 def check_state(
-    folder: RunFolder[Path],
+    folder: RunFolder,
     step: int,
     saved: Shapes,
     wanted: Shapes,
@@ -139,7 +141,7 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
     return result, next((d for d in gather(damage) if d is not None), None)
 
 
-def check_metadata_readable(checkpoint: Path) -> None:
+def check_metadata_readable(checkpoint: epath.Path) -> None:
     """Reads all metadata files: Orbax takes one that the storage fails to read for an empty one.
 
     Args:
@@ -149,14 +151,9 @@ def check_metadata_readable(checkpoint: Path) -> None:
       OSError: the storage failed.
       ValueError: a file that Orbax needs is not JSON.
     """
-    for file in (*checkpoint.glob("*"), *checkpoint.glob("*/*")):
-        try:
-            content = b"" if file.is_dir() else file.read_bytes()
-        except OSError as error:
-            error.filename = str(file)  # an error of reading does not name it
-            raise
-        if file.name in _JSON_FILES and not _is_json(content):
-            raise ValueError(f"{file.relative_to(checkpoint)} is not JSON")
+    for file, content in read_files(checkpoint).items():
+        if PurePosixPath(file).name in _JSON_FILES and not _is_json(content):
+            raise ValueError(f"{file} is not JSON")
 
 
 def _is_json(content: bytes) -> bool:

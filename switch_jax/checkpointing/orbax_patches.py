@@ -7,14 +7,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 from etils import epath
 from orbax.checkpoint._src import asyncio_utils
 from orbax.checkpoint._src.futures import future, synchronization
+from orbax.checkpoint._src.path import atomicity, gcs_utils
 from orbax.checkpoint._src.path import step as step_folders
 from orbax.checkpoint._src.serialization import tensorstore_utils
+
+from switch_jax.storage import check_lease
 
 # Seconds to wait for the other reads and writes after one has failed.
 _OTHERS_TIMEOUT = 60
@@ -24,6 +26,8 @@ def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
     _wait_for_other_tasks()
+    _check_lease_before_commits()
+    _need_no_right_to_see_the_bucket()
     logging.getLogger("absl").addFilter(_without_stack_trace)
 
 
@@ -75,6 +79,40 @@ async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
         raise
 
 
+def _check_lease_before_commits() -> None:
+    """Has Orbax commit nothing in a folder that another job has taken over."""
+    temporary = atomicity.CommitFileTemporaryPath
+    finalize = temporary.finalize
+    if getattr(finalize, "checks", False):
+        return
+
+    async def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.to_thread(check_lease, self.get_final())
+        return await finalize(self, *args, **kwargs)
+
+    checked.checks = True  # type: ignore[attr-defined]
+    temporary.finalize = checked
+
+
+def _need_no_right_to_see_the_bucket() -> None:
+    """Has Orbax take a bucket for one without folders where it may not ask what kind it is.
+
+    It asks before it removes a checkpoint; the role for objects alone does not allow that.
+    """
+    ask = gcs_utils.is_hierarchical_namespace_enabled
+    if getattr(ask, "needs_no_right", False):
+        return
+
+    def has_folders(path: Any) -> bool:
+        try:
+            return ask(path)
+        except Exception:
+            return False
+
+    has_folders.needs_no_right = True  # type: ignore[attr-defined]
+    gcs_utils.is_hierarchical_namespace_enabled = has_folders
+
+
 def _without_stack_trace(record: logging.LogRecord) -> bool:
     """False for the stack traces, thousands of lines, that Orbax logs of errors it also raises."""
     return not (record.exc_info and "orbax" in record.pathname)
@@ -97,7 +135,7 @@ def without_logs() -> Iterator[None]:
             logger.removeFilter(is_not_from_orbax)
 
 
-def check_metadata(checkpoint: Path) -> None:
+def check_metadata(checkpoint: epath.Path) -> None:
     """Raises any exception for a checkpoint with which Orbax refuses to open all the others."""
     _ = step_folders.Metadata(step=0, path=epath.Path(checkpoint)).commit_timestamp
 

@@ -1,9 +1,10 @@
 """Reads checkpoints of a run that may still be going on, and writes nothing to its folder."""
 
 import contextlib
-from pathlib import Path
+import os
 from typing import Any, NamedTuple, TypeVar
 
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
@@ -22,7 +23,7 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.run_folder import RunFolder, checkpoint_steps
 from switch_jax.runtime.processes import gather, run_on_all
-from switch_jax.storage import no_model_there, storage_path
+from switch_jax.storage import list_complete, no_model_there, storage_path
 
 Parameters = TypeVar("Parameters")
 
@@ -37,7 +38,7 @@ class Saved(NamedTuple):
     notes: dict[str, Any]
 
 
-def best_step(model_dir: str | Path) -> int:
+def best_step(model_dir: str | os.PathLike[str]) -> int:
     """The step of the checkpoint with the largest BEST_METRIC, the earliest of equal ones.
 
     Where the run has changed what that is of, the checkpoints since then count.
@@ -45,7 +46,7 @@ def best_step(model_dir: str | Path) -> int:
     Raises:
       UserError: no checkpoint was saved at a step with an evaluation.
     """
-    folder = RunFolder.local(model_dir)
+    folder = RunFolder.at(model_dir)
     known = comparable(
         {s: _metric(folder.checkpoint(s)) for s in gather(folder.checkpoint_steps())[0]}
     )
@@ -57,7 +58,7 @@ def best_step(model_dir: str | Path) -> int:
     return max(known, key=known.__getitem__)
 
 
-def chosen_step(model_dir: str | Path, checkpoint: str) -> int:
+def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
     """The step of one checkpoint of a run.
 
     Args:
@@ -79,7 +80,7 @@ def chosen_step(model_dir: str | Path, checkpoint: str) -> int:
     return int(find_checkpoint(model_dir, int(checkpoint)).name)
 
 
-def commit_time(checkpoint: Path) -> int:
+def commit_time(checkpoint: epath.Path) -> int:
     """When a checkpoint was saved, in nanoseconds since the epoch.
 
     It distinguishes two checkpoints of the same step, of before and after a return to an earlier
@@ -94,7 +95,7 @@ def commit_time(checkpoint: Path) -> int:
     return saved
 
 
-def find_checkpoint(path: str | Path, step: int | None = None) -> Path:
+def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> epath.Path:
     """The folder of a checkpoint, the same on every process.
 
     Args:
@@ -105,10 +106,10 @@ def find_checkpoint(path: str | Path, step: int | None = None) -> Path:
       UserError: there is no such checkpoint.
     """
     first, *_ = gather(run_on_all(lambda: str(_found(path, step))))
-    return Path(first)
+    return epath.Path(first)
 
 
-def newest_saved(folder: RunFolder[Path]) -> Saved | None:
+def newest_saved(folder: RunFolder) -> Saved | None:
     """What the newest checkpoint of a run that can be read says of itself; its arrays stay unread.
 
     With several processes all of them call this.
@@ -131,7 +132,7 @@ def newest_saved(folder: RunFolder[Path]) -> Saved | None:
 
 
 def load_parameters(
-    path: str | Path, abstract_parameters: Parameters, step: int | None = None
+    path: str | os.PathLike[str], abstract_parameters: Parameters, step: int | None = None
 ) -> Parameters:
     """Reads a checkpoint's parameters alone, onto any mesh and any number of processes.
 
@@ -156,7 +157,7 @@ def load_parameters(
     return load_parts(checkpoint, {"parameters": abstract_parameters})["parameters"]
 
 
-def load_parts(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
+def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
     """Reads parts of the training state, whose shapes are checked already.
 
     Args:
@@ -169,12 +170,12 @@ def load_parts(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, An
     return parts
 
 
-def check_parameters(checkpoint: Path, abstract_parameters: Any, advice: str = "") -> None:
+def check_parameters(checkpoint: epath.Path, abstract_parameters: Any, advice: str = "") -> None:
     """Checks that a checkpoint has parameters of these shapes; see `check_part`."""
     check_part(checkpoint, "parameters", abstract_parameters, advice)
 
 
-def check_part(checkpoint: Path, name: str, abstract: Any, advice: str = "") -> None:
+def check_part(checkpoint: epath.Path, name: str, abstract: Any, advice: str = "") -> None:
     """Checks that a part of the state in a checkpoint has these shapes.
 
     Args:
@@ -198,8 +199,8 @@ def check_part(checkpoint: Path, name: str, abstract: Any, advice: str = "") -> 
     check_model(saved, shapes_of(abstract), f"the checkpoint {checkpoint}", remedy)
 
 
-def _found(path: str | Path, step: int | None) -> Path:
-    given = storage_path(path).absolute()
+def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
+    given = storage_path(path)
     if not given.is_dir():
         raise no_model_there(path)
     if step is None and (given / ARRAYS).is_dir():
@@ -217,7 +218,7 @@ def _found(path: str | Path, step: int | None) -> Path:
     return folder.checkpoint(steps[-1] if step is None else step)
 
 
-def _saved_shapes(checkpoint: Path, part: str) -> Shapes:
+def _saved_shapes(checkpoint: epath.Path, part: str) -> Shapes:
     check_metadata_readable(checkpoint)
     state = ocp.metadata(checkpoint, ARRAYS).metadata
     if not state or not shapes_of(state["parameters"]):
@@ -225,12 +226,12 @@ def _saved_shapes(checkpoint: Path, part: str) -> Shapes:
     return shapes_of(state.get(part, {}))
 
 
-def _shapes_and_notes(checkpoint: Path) -> tuple[Shapes, dict[str, Any]]:
+def _shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
     check_metadata_readable(checkpoint)
     return shapes_and_notes(ocp.metadata(checkpoint, ARRAYS))
 
 
-def _metric(checkpoint: Path) -> Metric | None:
+def _metric(checkpoint: epath.Path) -> Metric | None:
     """What the best are chosen by; None: the checkpoint is damaged."""
     record, _ = try_to_read(
         lambda: verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
@@ -238,17 +239,17 @@ def _metric(checkpoint: Path) -> Metric | None:
     return record and Metric.of_record(record)
 
 
-def _read(checkpoint: Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
+def _read(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
     context = ocp.Context()
     context.pytree.loading.partial_load = True
     with context:
         return ocp.load(checkpoint, abstract_parts, checkpointable_name=ARRAYS)
 
 
-def _damaged(checkpoint: Path, reason: str) -> str:
+def _damaged(checkpoint: epath.Path, reason: str) -> str:
     others: list[int] = []
     with contextlib.suppress(OSError):
-        others = checkpoint_steps(path.name for path in checkpoint.parent.iterdir())
+        others = checkpoint_steps(list_complete(checkpoint.parent))
     there = ", ".join(str(step) for step in others if str(step) != checkpoint.name)
     return (
         f"the checkpoint {checkpoint} cannot be read ({reason}): it is damaged, or its run has "

@@ -5,12 +5,14 @@ Each is in a folder of its own, STEP_TIME, with the time in nanoseconds since th
 
 import contextlib
 import re
-import shutil
-from pathlib import Path
+
+from etils import epath
+
+from switch_jax.storage import list_names, move_folder
 
 
-def set_aside(checkpoint: Path, folder: Path, now: int) -> Path:
-    """Moves the folder of a checkpoint.
+def set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
+    """Moves the folder of a checkpoint; no bytes are copied.
 
     Args:
       checkpoint: MODEL_DIR/checkpoints/STEP.
@@ -25,32 +27,33 @@ def set_aside(checkpoint: Path, folder: Path, now: int) -> Path:
     """
     place = place_of(checkpoint, folder, now)
     folder.mkdir(exist_ok=True)
-    checkpoint.rename(place)
+    move_folder(checkpoint, place)
     return place
 
 
-def place_of(checkpoint: Path, folder: Path, now: int) -> Path:
+def place_of(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
     """Where `set_aside` moves a checkpoint."""
     return folder / f"{checkpoint.name}_{now}"
 
 
-def empty_older(folder: Path, keep: int) -> None:
+def empty_older(folder: epath.Path, keep: int) -> None:
     """Empties all but the newest `keep` checkpoints in a folder of those set aside.
 
-    The empty folders stay, so that a later start knows that there were checkpoints. What others
-    have put there under other names stays as it is.
+    Each keeps a file `emptied`, so that a later start knows that there were checkpoints. What
+    others have put there under other names stays as it is.
     """
-    paths = sorted(filter(_is_named_by_us, folder.glob("*")), key=_time_and_step)
-    for path in paths[: max(0, len(paths) - keep)]:
+    names = sorted(filter(_is_named_by_us, list_names(folder)), key=_time_and_step)
+    for name in names[: max(0, len(names) - keep)]:
         with contextlib.suppress(OSError):  # the next save tries again
-            shutil.rmtree(path)
-            path.mkdir()
+            (folder / name).rmtree()
+            (folder / name).mkdir()
+            (folder / name / "emptied").write_text("its files were removed\n")
 
 
-def _is_named_by_us(path: Path) -> bool:
-    return re.fullmatch("[0-9]+_[0-9]+", path.name) is not None
+def _is_named_by_us(name: str) -> bool:
+    return re.fullmatch("[0-9]+_[0-9]+", name) is not None
 
 
-def _time_and_step(path: Path) -> tuple[int, int]:
-    step, time = map(int, path.name.split("_"))
+def _time_and_step(name: str) -> tuple[int, int]:
+    step, time = map(int, name.split("_"))
     return time, step

@@ -1,7 +1,6 @@
 """Weights & Biases, which is optional: no other module imports it."""
 
 import uuid
-from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError
@@ -20,7 +19,7 @@ def import_wandb() -> Any:
     return wandb
 
 
-def start_wandb(folder: MetricsFolder[Path], project: str, config_text: str) -> Any:
+def start_wandb(folder: MetricsFolder, project: str, config_text: str) -> Any:
     """The W&B run of this folder: a new one, or the one of an earlier start of the run.
 
     Log with the number "step" among the values, not with the argument `step`: W&B drops values with

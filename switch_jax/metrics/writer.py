@@ -5,7 +5,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
 from switch_jax.run_folder import MetricsFolder, Record, RecordKind, record_lines
-from switch_jax.storage import explain_write_errors
+from switch_jax.storage import Spool, appended_file, explain_write_errors, read_appended
 
 
 class MetricWriter:
@@ -23,7 +22,7 @@ class MetricWriter:
 
     def __init__(
         self,
-        folder: MetricsFolder[Path],
+        folder: MetricsFolder,
         wandb_project: str | None = None,
         config_text: str = "",
         active: bool = True,
@@ -44,13 +43,15 @@ class MetricWriter:
         self._reported_invalid = not active
         if not active:
             return
-        if self._path.exists() and not self._read().endswith(b"\n"):
+        self._file = appended_file(self._path)
+        earlier = self._read()
+        if earlier and not earlier.endswith(b"\n"):
             self._append("\n")  # after half a line, from a run that was killed
         # TensorFlow's error for a file in the folder's place does not name it.
         with explain_write_errors(folder.tensorboard):
-            folder.tensorboard.mkdir(exist_ok=True)
+            self._spool = Spool(folder.tensorboard)
         with self._explain_tensorflow_errors():
-            self._tensorboard = metric_writers.SummaryWriter(str(folder.tensorboard))
+            self._tensorboard = metric_writers.SummaryWriter(str(self._spool.local))
         self._wandb = start_wandb(folder, wandb_project, config_text) if wandb_project else None
 
     def last_record(self, kind: RecordKind, step: int) -> Record | None:
@@ -90,6 +91,7 @@ class MetricWriter:
             self._tensorboard.write_scalars(step, scalars)
             self._tensorboard.write_histograms(step, histograms)
             self._tensorboard.flush()
+            self._spool.send()
         if self._wandb is not None:
             self._wandb.log({**scalars, "step": step})
 
@@ -99,6 +101,7 @@ class MetricWriter:
             return
         with self._explain_tensorflow_errors():
             self._tensorboard.close()
+            self._spool.close()
         if self._wandb is not None:
             self._wandb.finish()
 
@@ -111,25 +114,34 @@ class MetricWriter:
             raise storage_error(
                 f"metrics cannot be written to {self._folder.tensorboard}: {reason}", error
             ) from error
+        except OSError as error:
+            raise storage_error(
+                f"metrics cannot be written to {self._folder.tensorboard}: "
+                f"{error.strerror or error}",
+                error,
+            ) from error
 
     def _append(self, text: str) -> None:
         try:
-            with self._path.open("a") as file:
-                file.write(text)
+            self._file.append(text.encode())
         except OSError as error:
             raise storage_error(
-                f"metrics cannot be written to {self._path}: {error.strerror}", error
+                f"metrics cannot be written to {self._path}: {error.strerror or error}", error
             ) from error
 
     def _read(self) -> bytes:
+        """The file's content; empty where it is not there."""
         try:
-            return self._path.read_bytes()
+            return read_appended(self._path)
+        except FileNotFoundError:
+            return b""
         except OSError as error:
-            raise storage_error(f"{self._path} cannot be read: {error.strerror}", error) from error
+            reason = error.strerror or error
+            raise storage_error(f"{self._path} cannot be read: {reason}", error) from error
 
     def _records(self) -> list[Record]:
         """The valid records so far, in their order; the first call reports invalid lines."""
-        lines = record_lines(self._read()) if self._path.exists() else []
+        lines = record_lines(self._read())
         invalid = [line.number for line in lines if line.problem is not None]
         if invalid and not self._reported_invalid:
             self._reported_invalid = True

@@ -137,7 +137,7 @@ def read_downstream(runs: Sequence[Run]) -> Downstream:
 
     Of records of the same checkpoint and setting the newest counts.
     """
-    files = [read_eval_metrics(RunFolder.from_url(run.folder)) for run in runs]
+    files = [read_eval_metrics(RunFolder.at(run.folder)) for run in runs]
     return Downstream(
         scores=[
             _scores_in_run(run) | _scores(file.value) for run, file in zip(runs, files, strict=True)
@@ -191,7 +191,7 @@ def _upstream(origin: Origin | None) -> Upstream | None:
     if not quality:
         quality = {
             line["task"]: line["metrics"][QUALITY]
-            for line in read_eval_metrics(RunFolder.from_url(run.folder)).value
+            for line in read_eval_metrics(RunFolder.at(run.folder)).value
             if line["kind"] == RecordKind.TEACHER_FORCED
             and (line["step"], line["split"], line["max_examples"]) == (step, "validation", None)
         }

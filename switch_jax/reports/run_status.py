@@ -126,7 +126,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     Raises:
       UserError: it is no folder of a run.
     """
-    run_folder = RunFolder.from_url(folder)
+    run_folder = RunFolder.at(folder)
     if not run_folder.path.is_dir():
         raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
     now = time.time() if now is None else now

@@ -207,7 +207,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 def _read_run(folder: str | os.PathLike[str], later: tuple[str, ...]) -> Run:
     """`read_run`; later: the folders through which it was reached, from checkpoint to run."""
-    run_folder = RunFolder.from_url(folder)
+    run_folder = RunFolder.at(folder)
     path, file = run_folder.path, run_folder.metrics
     if not path.is_dir():
         raise UserError(

@@ -61,7 +61,7 @@ class ReportServer(ThreadingHTTPServer):
         """Differs where the files of a run have changed."""
         seen: list[tuple[int, int] | None] = []
         for run in self._runs:
-            folder = RunFolder.from_url(run)
+            folder = RunFolder.at(run)
             evaluation = folder.evaluation
             files = [folder.metrics, folder.description, folder.status, evaluation.metrics]
             for file in (*files, evaluation.expert_tokens):

@@ -5,109 +5,100 @@ import os
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from pathlib import Path
-from typing import Generic, TypeVar
 
 from etils import epath
 
 from switch_jax.errors import storage_error
-from switch_jax.storage import storage_path
-
-# pathlib's paths are on this machine; etils' may also be gs:// URLs.
-PathT = TypeVar("PathT", Path, epath.Path)
+from switch_jax.storage import list_complete, list_names, storage_path
 
 _CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
-class MetricsFolder(Generic[PathT]):
+class MetricsFolder:
     """A folder that a `MetricWriter` writes: a run's folder, or `eval` in it."""
 
-    path: PathT
+    path: epath.Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", epath.Path(self.path))  # also of one of pathlib's
 
     def __str__(self) -> str:
         return str(self.path)
 
     @property
-    def metrics(self) -> PathT:
+    def metrics(self) -> epath.Path:
         """Records as JSON lines."""
         return self.path / "metrics.jsonl"
 
     @property
-    def tensorboard(self) -> PathT:
+    def tensorboard(self) -> epath.Path:
         """TensorBoard's event files, and profiler traces."""
         return self.path / "tensorboard"
 
     @property
-    def wandb_run_id(self) -> PathT:
+    def wandb_run_id(self) -> epath.Path:
         """The id of the run at Weights & Biases; there where WANDB_PROJECT was set."""
         return self.path / "wandb_run_id"
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalFolder(MetricsFolder[PathT]):
+class EvalFolder(MetricsFolder):
     """What `switch_jax eval` writes."""
 
     @property
-    def predictions(self) -> PathT:
+    def predictions(self) -> epath.Path:
         """Files of predictions."""
         return self.path / "predictions"
 
-    def predictions_of(self, task: str, split: str, step: int) -> PathT:
+    def predictions_of(self, task: str, split: str, step: int) -> epath.Path:
         """Inputs, targets and predictions of a task's examples, as JSON lines."""
         return self.predictions / f"{task}-{split}-{step}.jsonl"
 
     @property
-    def expert_tokens(self) -> PathT:
+    def expert_tokens(self) -> epath.Path:
         """Files of the tokens that each expert takes."""
         return self.path / "expert_tokens"
 
-    def expert_tokens_of(self, task: str, split: str, step: int) -> PathT:
+    def expert_tokens_of(self, task: str, split: str, step: int) -> epath.Path:
         """A record for each expert of each Switch layer, as JSON lines."""
         return self.expert_tokens / f"{task}-{split}-{step}.jsonl"
 
-    def newest_expert_tokens(self) -> list[PathT]:
+    def newest_expert_tokens(self) -> list[epath.Path]:
         """The file of the highest step of each task and split, in the order of their names.
 
         Raises:
           OSError: the folder cannot be listed.
         """
-        if not self.expert_tokens.is_dir():
-            return []
-        newest: dict[str, tuple[int, PathT]] = {}
-        for path in self.expert_tokens.iterdir():
-            name = re.fullmatch(r"(.+)-(\d{1,15})\.jsonl", path.name)
-            if name and int(name[2]) >= newest.get(name[1], (0, path))[0]:
-                newest[name[1]] = int(name[2]), path
+        newest: dict[str, tuple[int, epath.Path]] = {}
+        for file in list_names(self.expert_tokens):
+            name = re.fullmatch(r"(.+)-(\d{1,15})\.jsonl", file)
+            if name and int(name[2]) >= newest.get(name[1], (0, self.path))[0]:
+                newest[name[1]] = int(name[2]), self.expert_tokens / file
         return [path for _, (_, path) in sorted(newest.items())]
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFolder(MetricsFolder[PathT]):
+class RunFolder(MetricsFolder):
     """A run's folder, MODEL_DIR. Nothing need be there."""
 
     @staticmethod
-    def local(model_dir: str | Path) -> "RunFolder[Path]":
-        """The folder as this machine's file system has it: ~ is expanded, gs:// must be mounted.
+    def at(model_dir: str | os.PathLike[str]) -> "RunFolder":
+        """The folder at a path or URL as a user writes it.
 
         Raises:
-          UserError: there can be no such path, or its bucket is not mounted.
+          UserError: there can be no such path.
         """
-        return RunFolder(storage_path(model_dir, "MODEL_DIR").absolute())
-
-    @staticmethod
-    def from_url(model_dir: str | os.PathLike[str]) -> "RunFolder[epath.Path]":
-        """The folder for reading alone: gs:// is read from Cloud Storage, without a mount."""
-        return RunFolder(epath.Path(model_dir).expanduser())
+        return RunFolder(storage_path(model_dir, "MODEL_DIR"))
 
     # Checkpoints.
 
     @property
-    def checkpoints(self) -> PathT:
+    def checkpoints(self) -> epath.Path:
         """A folder for each complete checkpoint, and temporary ones of Orbax."""
         return self.path / _CHECKPOINTS
 
-    def checkpoint(self, step: int) -> PathT:
+    def checkpoint(self, step: int) -> epath.Path:
         """The folder of a step's checkpoint."""
         return self.checkpoints / str(step)
 
@@ -117,64 +108,61 @@ class RunFolder(MetricsFolder[PathT]):
         Raises:
           UserError: the folder cannot be read.
         """
-        if not self.checkpoints.is_dir():
-            return []
         try:
-            # Not glob: in a bucket it lists everything below the folder.
-            return checkpoint_steps(path.name for path in self.checkpoints.iterdir())
+            return checkpoint_steps(list_complete(self.checkpoints))
         except OSError as error:
-            reason = f"{self.checkpoints} cannot be read: {error.strerror}"
+            reason = f"{self.checkpoints} cannot be read: {error.strerror or error}"
             raise storage_error(reason, error) from error
 
     @property
-    def discarded(self) -> PathT:
+    def discarded(self) -> epath.Path:
         """Checkpoints after the one that a run with bad steps went back to, as STEP_TIME."""
         return self.path / "discarded"
 
     @property
-    def damaged(self) -> PathT:
+    def damaged(self) -> epath.Path:
         """Checkpoints that cannot be read, as STEP_TIME."""
         return self.path / "damaged"
 
-    def amended_notes(self, step: int) -> PathT:
+    def amended_notes(self, step: int) -> epath.Path:
         """Notes in place of those that were saved with a step's checkpoint."""
         return self.path / "amended" / f"{step}.json"
 
     # What the run is and how it is doing.
 
     @property
-    def config(self) -> PathT:
+    def config(self) -> epath.Path:
         """The operative gin config."""
         return self.path / "config.gin"
 
     @property
-    def vocabulary(self) -> PathT:
+    def vocabulary(self) -> epath.Path:
         """The SentencePiece model of a model that `switch_jax convert` brought in."""
         return self.path / "spiece.model"
 
     @property
-    def description(self) -> PathT:
+    def description(self) -> epath.Path:
         """Facts about the run, as JSON."""
         return self.path / "run.json"
 
     @property
-    def status(self) -> PathT:
+    def status(self) -> epath.Path:
         """The state of the newest start, as JSON."""
         return self.path / "status.json"
 
     @property
-    def lock(self) -> PathT:
+    def lock(self) -> epath.Path:
         """Locked by the process that trains here."""
         return self.path / "lock"
 
     @property
-    def evaluation(self) -> EvalFolder[PathT]:
+    def evaluation(self) -> EvalFolder:
         """What `switch_jax eval` writes."""
         return EvalFolder(self.path / "eval")
 
     # What to look at when something goes wrong.
 
-    def bad_batch(self, batch: int, process: int) -> PathT:
+    def bad_batch(self, batch: int, process: int) -> epath.Path:
         """The rows of a skipped step's batch that a process has, for `numpy.load`.
 
         Args:
@@ -183,17 +171,17 @@ class RunFolder(MetricsFolder[PathT]):
         """
         return self.path / "bad_batches" / f"batch_{batch}_process_{process}.npz"
 
-    def hanging_process(self, process: int) -> PathT:
+    def hanging_process(self, process: int) -> epath.Path:
         """Stacks of all threads of a process whose step took too long."""
         return self.path / f"hanging_process_{process}.txt"
 
-    def hanging_processes(self) -> list[PathT]:
+    def hanging_processes(self) -> list[epath.Path]:
         """The files of that kind that are there."""
-        names = (path.name for path in self.path.iterdir())
-        return [self.path / n for n in sorted(names) if fnmatch(n, "hanging_process_*.txt")]
+        names = list_names(self.path)
+        return [self.path / name for name in names if fnmatch(name, "hanging_process_*.txt")]
 
     @property
-    def logs(self) -> PathT:
+    def logs(self) -> epath.Path:
         """What the processes printed that `switch_jax launch --on=local` started."""
         return self.path / "logs"
 

@@ -5,17 +5,17 @@ since. What does not fit the schema is left out, and one line says how much and 
 read.
 """
 
-import fcntl
-import re
-import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from etils import epath
+
 from switch_jax.run_folder import schemas
-from switch_jax.run_folder.layout import PathT, RunFolder
+from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.schemas import Record
 from switch_jax.schema import Object, SchemaError, parse_json, printable, string
+from switch_jax.storage import holder_gone, read_appended
 
 _KIND = Object({"kind": string})
 
@@ -49,17 +49,17 @@ class RecordLine(NamedTuple):
     problem: str | None = None
 
 
-def read_metrics(folder: RunFolder[PathT]) -> FileContent:
+def read_metrics(folder: RunFolder) -> FileContent:
     """The records of `metrics.jsonl` in their order, with the fields that readers use."""
     return _read_records(folder.metrics, schemas.METRICS)
 
 
-def read_eval_metrics(folder: RunFolder[PathT]) -> FileContent:
+def read_eval_metrics(folder: RunFolder) -> FileContent:
     """The records of `eval/metrics.jsonl`, likewise."""
     return _read_records(folder.evaluation.metrics, schemas.EVAL_METRICS)
 
 
-def read_expert_tokens(folder: RunFolder[PathT]) -> list[FileContent]:
+def read_expert_tokens(folder: RunFolder) -> list[FileContent]:
     """The records of the newest file of each task and split in `eval/expert_tokens`."""
     try:
         files = folder.evaluation.newest_expert_tokens()
@@ -74,17 +74,17 @@ def record_lines(data: bytes) -> list[RecordLine]:
     return _record_lines(data, schemas.METRICS, Object(schemas.COMMON))
 
 
-def read_run_json(folder: RunFolder[PathT]) -> FileContent:
+def read_run_json(folder: RunFolder) -> FileContent:
     """The object in `run.json`."""
     return _read_object(folder.description, schemas.RUN_JSON)
 
 
-def read_status_json(folder: RunFolder[PathT]) -> FileContent:
+def read_status_json(folder: RunFolder) -> FileContent:
     """The object in `status.json`: state, message, and the times when it was written and begun."""
     return _read_object(folder.status, schemas.STATUS_JSON)
 
 
-def read_config(folder: RunFolder[PathT]) -> FileContent:
+def read_config(folder: RunFolder) -> FileContent:
     """The text of `config.gin`; bytes that are not UTF-8 are shown as U+FFFD."""
     data, problem = _read_bytes(folder.config)
     if data is None:
@@ -99,40 +99,34 @@ def read_config(folder: RunFolder[PathT]) -> FileContent:
     return FileContent(text)
 
 
-def read_commit_time(checkpoint: PathT) -> float | None:
+def read_commit_time(checkpoint: epath.Path) -> float | None:
     """When a checkpoint was saved, in seconds since the epoch; None where it does not say."""
     found = _read_object(checkpoint / "_CHECKPOINT_METADATA", schemas.CHECKPOINT_METADATA).value
     return found["commit_timestamp_nsecs"] / 1e9 if found else None
 
 
-def process_that_is_gone(folder: RunFolder[PathT]) -> str | None:
+def process_that_is_gone(folder: RunFolder) -> str | None:
     """The process of this host that trained here last and is gone, as "process 7 on HOST".
 
     None where one still has the lock, or it was on another host.
     """
     data, _ = _read_bytes(folder.lock)
-    holder = (data or b"").decode(errors="replace").strip()
-    if not re.fullmatch(rf"process \d+ on {re.escape(socket.gethostname())}", holder):
-        return None
-    try:
-        with open(str(folder.lock), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # it is locked, or this file system has no locks
-        return None
-    return holder
+    return holder_gone(folder.lock, data) if data else None
 
 
-def _read_bytes(path: PathT) -> tuple[bytes | None, str | None]:
+def _read_bytes(
+    path: epath.Path, read: Callable[[epath.Path], bytes] = epath.Path.read_bytes
+) -> tuple[bytes | None, str | None]:
     """The content of a file, and why it cannot be read; both None where it is not there."""
     try:
-        return path.read_bytes(), None
+        return read(path), None
     except (FileNotFoundError, NotADirectoryError):
         return None, None
     except OSError as error:
         return None, f"{path} is left out: it cannot be read ({error.strerror or error})"
 
 
-def _read_object(path: PathT, schema: Object) -> FileContent:
+def _read_object(path: epath.Path, schema: Object) -> FileContent:
     data, problem = _read_bytes(path)
     if data is None:
         return FileContent({}, problem)
@@ -147,8 +141,8 @@ def _read_object(path: PathT, schema: Object) -> FileContent:
     return FileContent(valid, f"{path}: {count} left out ({errors[0]})")
 
 
-def _read_records(path: PathT, kinds: Mapping[str, Object]) -> FileContent:
-    data, problem = _read_bytes(path)
+def _read_records(path: epath.Path, kinds: Mapping[str, Object]) -> FileContent:
+    data, problem = _read_bytes(path, read_appended)
     if data is None:
         return FileContent([], problem)
     lines = _record_lines(data, kinds, other_kinds=_KIND)

@@ -1,44 +1,49 @@
 """Makes a run's folder, and writes the files that describe the run and its bad batches."""
 
+import io
 import json
 import os
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.schema import SchemaError, parse_json
-from switch_jax.storage import atomic_write, explain_write_errors
+from switch_jax.storage import atomic_write, explain_write_errors, has_folders
 
 
-def create_run_folder(model_dir: str) -> RunFolder[Path]:
+def create_run_folder(model_dir: str) -> RunFolder:
     """The folder MODEL_DIR, made where it is not there.
 
     Raises:
-      UserError: it cannot be written, or is in a bucket that is not mounted.
+      UserError: it cannot be written.
     """
-    folder = RunFolder.local(model_dir)
+    folder = RunFolder.at(model_dir)
     with explain_write_errors(f"MODEL_DIR {model_dir!r}"):
         folder.path.mkdir(parents=True, exist_ok=True)
-        probe = folder.path / f".writable-{uuid.uuid4().hex}"  # all processes do so at once
-        probe.touch()
-        probe.unlink()
+        _write_and_remove(folder.path / f".writable-{uuid.uuid4().hex}")  # all processes at once
     return folder
 
 
 def check_run_folder(model_dir: str) -> None:
-    """Checks that MODEL_DIR is there or can be made, and can be written; changes nothing.
+    """Checks that MODEL_DIR is there or can be made, and can be written.
+
+    On a disk this changes nothing. In a bucket it writes an object and removes it.
 
     Raises:
-      UserError: it cannot, or is in a bucket that is not mounted.
+      UserError: it cannot.
     """
-    path = RunFolder.local(model_dir).path
+    path = RunFolder.at(model_dir).path
     what = f"MODEL_DIR {model_dir!r}"
     with explain_write_errors(what):
+        if not has_folders(path):
+            _write_and_remove(path / f".writable-{uuid.uuid4().hex}")
+            return
         found = next(folder for folder in (path, *path.parents) if folder.exists())
     if not found.is_dir():
         raise UserError(f"{what} cannot be written: {found} is a file, no folder")
@@ -46,8 +51,13 @@ def check_run_folder(model_dir: str) -> None:
         raise UserError(f"{what} cannot be written: there is no permission to write to {found}")
 
 
+def _write_and_remove(file: epath.Path) -> None:
+    file.write_bytes(b"")
+    file.unlink()
+
+
 def write_description(
-    folder: RunFolder[Path], facts: Mapping[str, Any], start: Path | None, config_text: str
+    folder: RunFolder, facts: Mapping[str, Any], start: PurePath | None, config_text: str
 ) -> None:
     """Writes `run.json` and `config.gin`.
 
@@ -71,7 +81,7 @@ def write_description(
         atomic_write(folder.config, config_text)
 
 
-def _initial_checkpoint(folder: RunFolder[Path], start: Path | None) -> str | None:
+def _initial_checkpoint(folder: RunFolder, start: PurePath | None) -> str | None:
     if not folder.checkpoint_steps():
         return str(start) if start else None
     try:
@@ -91,8 +101,8 @@ def _initial_checkpoint(folder: RunFolder[Path], start: Path | None) -> str | No
 
 
 def write_bad_batch(
-    folder: RunFolder[Path], number: int, process: int, batch: Mapping[str, np.ndarray]
-) -> Path:
+    folder: RunFolder, number: int, process: int, batch: Mapping[str, np.ndarray]
+) -> epath.Path:
     """Writes the rows of a batch that this process has, for inspection with `numpy.load`.
 
     Args:
@@ -112,5 +122,6 @@ def write_bad_batch(
     rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
     with explain_write_errors(path):
         path.parent.mkdir(exist_ok=True)
-        np.savez(path, rows=np.flatnonzero(here), **rows)
+        np.savez(content := io.BytesIO(), rows=np.flatnonzero(here), **rows)
+        path.write_bytes(content.getvalue())
     return path

@@ -1,11 +1,25 @@
 """Local disks and buckets (gs://, s3://) behind the same functions; no other room tells them apart.
 
-paths    paths as users write them         files  files and folders that are whole or not there
-clients  which clients talk to buckets
+paths        paths as users write them        files          files that are whole or not there
+folders      listing, reading, renaming       appended       files that grow
+spool        files of programs that write     clients        which clients talk to buckets
+             to disks alone                   cloud_storage  the client of gs://
+holding      one job for each folder, by      conditional    writing what nobody has changed since
+             file_lock or by lease            weather        requests that failed and were repeated
 """
 
-from switch_jax.storage.clients import choose_clients
+from switch_jax.storage.appended import AppendedFile, appended_file, read_appended
+from switch_jax.storage.clients import choose_clients, file_system
 from switch_jax.storage.files import atomic_write, explain_write_errors, new_folder, open_atomic
+from switch_jax.storage.folders import (
+    has_folders,
+    list_complete,
+    list_names,
+    move_folder,
+    read_files,
+)
+from switch_jax.storage.holding import hold, holder_gone
+from switch_jax.storage.lease import HeldError, LostLeaseError, check_lease
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
@@ -15,19 +29,36 @@ from switch_jax.storage.paths import (
     no_model_there,
     storage_path,
 )
-
-choose_clients()
+from switch_jax.storage.spool import Spool
+from switch_jax.storage.weather import WEATHER
 
 __all__ = [
     "MAX_NAME_BYTES",
+    "WEATHER",
+    "AppendedFile",
+    "HeldError",
+    "LostLeaseError",
+    "Spool",
+    "appended_file",
     "atomic_write",
     "bucket_path",
+    "check_lease",
     "check_path",
+    "choose_clients",
     "explain_write_errors",
+    "file_system",
+    "hold",
+    "holder_gone",
     "home_path",
     "is_file",
+    "list_complete",
+    "list_names",
+    "move_folder",
     "new_folder",
     "no_model_there",
     "open_atomic",
+    "read_appended",
+    "read_files",
+    "has_folders",
     "storage_path",
 ]

@@ -1,32 +1,33 @@
-"""Which clients talk to buckets, by the environment variables that they read.
+"""Which clients talk to buckets: fsspec's file systems, for this package and for others.
 
-etils.epath, which Orbax and TFDS use too, has gcsfs and s3fs for folders and small objects. The
-caller's environment comes first.
+etils.epath, which Orbax and TFDS use too, takes them for folders and small objects.
 """
 
+import functools
 import os
 import pathlib
-import sys
 from typing import Any
 
 
+@functools.cache
 def choose_clients() -> None:
-    """Sets the variables; clients read them when they are first used."""
+    """Sets which clients all packages of this process use; the caller's environment comes first."""
+    import fsspec
+
     # TensorFlow has a client for gs:// of its own, which cannot be pointed at another server.
     os.environ.setdefault("EPATH_USE_TF", "0")
-    # Otherwise gcsfs asks for the kind of each bucket, which takes a right that jobs rarely have.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    # A kept listing would hide what other hosts have written since.
-    for variable in ("FSSPEC_GCS", "FSSPEC_S3"):
-        os.environ.setdefault(variable, '{"use_listings_cache": false}')
-    if "fsspec" in sys.modules:  # it has read the variables already
-        import fsspec.config
-
-        fsspec.config.set_conf_env(fsspec.config.conf)
+    for protocol in ("gs", "gcs"):
+        fsspec.register_implementation(
+            protocol, "switch_jax.storage.cloud_storage.CloudStorage", clobber=True
+        )
+    for protocol in ("gs", "gcs", "s3"):
+        # A kept listing would hide what other hosts have written since.
+        fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
 
 
 def file_system(path: pathlib.PurePath) -> Any:
     """The file system of fsspec that has the path."""
     import fsspec.core
 
+    choose_clients()
     return fsspec.core.url_to_fs(str(path))[0]

@@ -11,7 +11,8 @@ from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.paths import in_bucket
+from switch_jax.storage.folders import has_folders, move_folder
+from switch_jax.storage.lease import check_lease
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ def open_atomic(file: PurePath) -> Iterator[BinaryIO]:
 
     Other processes, of other machines too, may do the same at the same time.
     """
-    write = _open_object if in_bucket(file) else _open_and_rename
+    write = _open_and_rename if has_folders(file) else _open_object
     with write(epath.Path(file)) as new:
         yield new
 
@@ -66,6 +67,7 @@ def _open_and_rename(file: epath.Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
     """An object in a bucket appears as a whole, at the end of its upload."""
+    check_lease(file)
     new = file_system(file).open(str(file), "wb", autocommit=False)
     try:
         with new:
@@ -73,6 +75,7 @@ def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
     except BaseException:
         new.discard()
         raise
+    check_lease(file)
     new.commit()
 
 
@@ -97,19 +100,3 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
         finally:
             with contextlib.suppress(OSError):
                 unfinished.rmtree(missing_ok=True)
-
-
-def move_folder(folder: epath.Path, target: epath.Path) -> None:
-    """Moves a folder to another name in the same folder or bucket; no bytes are copied.
-
-    Args:
-      folder: what is moved.
-      target: it is not there, or on a disk an empty folder. The folder above it is there.
-
-    Raises:
-      OSError: it cannot be moved.
-    """
-    if in_bucket(folder):
-        file_system(folder).mv(str(folder), str(target), recursive=True)
-    else:
-        os.replace(folder, target)

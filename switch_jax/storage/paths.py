@@ -9,6 +9,7 @@ import stat
 from etils import epath
 
 from switch_jax.errors import UserError, storage_error
+from switch_jax.storage.clients import choose_clients
 
 BUCKET_SCHEMES = ("gs", "s3")  # Cloud Storage; S3, and services with its protocol
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
@@ -33,6 +34,7 @@ def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
     if not _is_in_bucket(text, what):
         return home_path(text, what).absolute()
     bucket, folder = bucket_path(text, what)
+    choose_clients()
     return epath.Path(f"{text.partition('://')[0]}://{bucket}") / folder
 
 

@@ -103,5 +103,5 @@ def nothing_to_do(config: Config, step: int, changes: Sequence[str]) -> str:
 
 def changes_to_run(config: Config, config_text: str) -> list[str]:
     """What a start changes in the config of the run in MODEL_DIR; [] but on the first process."""
-    folder = RunFolder.local(config.run.model_dir)
+    folder = RunFolder.at(config.run.model_dir)
     return run_on_first(lambda: config_changes(read_config(folder).value, config_text)) or []

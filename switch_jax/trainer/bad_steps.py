@@ -1,7 +1,6 @@
 """Bad steps on the host: counts those that the bad-step guard skipped, and decides to roll back."""
 
 import math
-from pathlib import Path
 
 import jax
 
@@ -27,7 +26,7 @@ class BadSteps:
       rollbacks: returns to a checkpoint since the last good checkpoint.
     """
 
-    def __init__(self, config: GuardConfig, folder: RunFolder[Path]) -> None:
+    def __init__(self, config: GuardConfig, folder: RunFolder) -> None:
         """Starts at 0; `folder`: the run's folder, where bad batches are written."""
         self._config, self._folder = config, folder
         self.in_a_row = self.rollbacks = 0

@@ -1,7 +1,6 @@
 """What a start changes in the config of the run that is in MODEL_DIR, by their texts."""
 
 import shlex
-from pathlib import Path
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, config_values, references, value_of
@@ -59,7 +58,7 @@ def check_same_task(before: str, after: str, model_dir: str) -> None:
             )
 
 
-def check_same_shapes(before: str, after: str, name: str, folder: RunFolder[Path]) -> None:
+def check_same_shapes(before: str, after: str, name: str, folder: RunFolder) -> None:
     """Raises UserError where two texts of config.gin differ in what shapes follow from.
 
     Args:

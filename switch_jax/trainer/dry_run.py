@@ -34,7 +34,7 @@ def dry_run(config: Config, config_text: str, change_task: bool = False) -> list
 
 def _newer_that_are_damaged(config: Config, step: int) -> list[str]:
     """A warning of checkpoints newer than `step`, the newest that can be read; empty: none."""
-    folder = RunFolder.local(config.run.model_dir)
+    folder = RunFolder.at(config.run.model_dir)
     newer = [str(other) for other in folder.checkpoint_steps() if other > step]
     if not newer:
         return []

@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,9 +28,7 @@ class Instruments(contextlib.ExitStack):
       watchdog: reports a step that hangs.
     """
 
-    def __init__(
-        self, config: Config, folder: RunFolder[Path], step: int, config_text: str
-    ) -> None:
+    def __init__(self, config: Config, folder: RunFolder, step: int, config_text: str) -> None:
         """Opens them.
 
         Args:

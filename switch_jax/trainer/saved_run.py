@@ -17,6 +17,7 @@ from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.storage import list_names
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.config_changes import check_same_shapes, check_same_task
 from switch_jax.trainer.evaluation import Best, differences, measured
@@ -73,7 +74,7 @@ def find_saved_run(
     Raises:
       UserError: the checkpoint does not fit the config.
     """
-    folder = run_on_all(lambda: RunFolder.local(config.run.model_dir))
+    folder = run_on_all(lambda: RunFolder.at(config.run.model_dir))
     saved = newest_saved(folder)
     if saved is None:
         return None
@@ -151,9 +152,9 @@ def check_not_all_damaged(config: Config) -> None:
     """Raises UserError where MODEL_DIR has checkpoints, and none that `find_saved_run` can read."""
 
     def check() -> None:
-        folder = RunFolder.local(config.run.model_dir)
+        folder = RunFolder.at(config.run.model_dir)
         steps, damaged = folder.checkpoint_steps(), folder.damaged
-        if not steps and not (damaged.is_dir() and any(damaged.iterdir())):
+        if not steps and not list_names(damaged):
             return
         found = f"those of step {', '.join(map(str, steps))} are damaged, and `train` moves them to"
         raise UserError(

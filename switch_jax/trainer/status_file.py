@@ -4,7 +4,6 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from switch_jax.checkpointing import RunLock
@@ -25,7 +24,7 @@ class StatusFile:
     signal) or 'failed'. A process that is killed leaves the state that it had.
     """
 
-    def __init__(self, folder: RunFolder[Path], active: bool) -> None:
+    def __init__(self, folder: RunFolder, active: bool) -> None:
         """Writes 'starting'.
 
         Args:
@@ -114,7 +113,7 @@ def record_early_failure(model_dir: str) -> Iterator[None]:
 
 def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
-        folder = RunFolder.local(model_dir)
+        folder = RunFolder.at(model_dir)
         if read_status_json(folder).value.get("state") in (RunPhase.STARTING, RunPhase.RUNNING):
             with contextlib.closing(RunLock(folder)), StatusFile(folder, active=True):
                 raise failure  # StatusFile writes it

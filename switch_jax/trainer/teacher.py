@@ -121,7 +121,7 @@ def _checked_folder(config: Config, folder: str) -> Path:
 
 def _recorded_checkpoint(config: Config) -> Path | None:
     """The teacher's checkpoint that a run began with, if it has one of its own to go on from."""
-    own = RunFolder.local(config.run.model_dir)
+    own = RunFolder.at(config.run.model_dir)
     if not own.checkpoint_steps():
         return None
     facts, left_out = read_run_json(own)

@@ -1,7 +1,6 @@
 """What is saved comes back, on any mesh, and the right ones stay."""
 
 import itertools
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import list_names
 from tests.checkpointing.small_state import (
     ABSTRACT,
     abstract,
@@ -26,12 +26,12 @@ from tests.checkpointing.small_state import (
 from tests.leaks import left_open
 
 
-def test_state_step_and_notes_come_back(tmp_path):
-    assert Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()) is None
-    checkpoints = save_steps(tmp_path, [4, 7])
+def test_state_step_and_notes_come_back(storage):
+    assert Checkpoints(RunFolder(storage), 3).restore(ABSTRACT()) is None
+    checkpoints = save_steps(storage, [4, 7])
     assert_is(checkpoints.restore(ABSTRACT()), 7)
     checkpoints.close()
-    again = Checkpoints(RunFolder(tmp_path), 3)
+    again = Checkpoints(RunFolder(storage), 3)
     assert again.steps() == [4, 7]
     assert_is(again.restore(ABSTRACT()), 7)
 
@@ -46,21 +46,21 @@ def test_a_checkpoint_comes_back_on_another_mesh(tmp_path, shape):
         assert a.sharding == b.sharding
 
 
-def test_the_newest_stay_and_besides_the_best_also_after_opening_again(tmp_path):
+def test_the_newest_stay_and_besides_the_best_also_after_opening_again(storage):
     small = {"x": jnp.arange(3.0)}
     values = [5.0, None, 1.0, 9.0, 2.0, float("nan"), 3.0, 0.0]
-    folders = tmp_path / "checkpoints"
-    checkpoints = Checkpoints(RunFolder(tmp_path), keep=2, keep_best=2)
+    folders = storage / "checkpoints"
+    checkpoints = Checkpoints(RunFolder(storage), keep=2, keep_best=2)
     for step, value in enumerate(values, 1):
         if step == 6:  # the values must be remembered
             checkpoints.close()
-            checkpoints = Checkpoints(RunFolder(tmp_path), keep=2, keep_best=2)
+            checkpoints = Checkpoints(RunFolder(storage), keep=2, keep_best=2)
         checkpoints.save(step, small, {}, value)
         checkpoints.wait()
         known = [s for s in range(1, step + 1) if values[s - 1] is not None and values[s - 1] > -1]
         best = sorted(known, key=lambda s: values[s - 1])[-2:]
         expected = sorted({*range(max(1, step - 1), step + 1), *best})
-        assert sorted(int(f.name) for f in folders.iterdir()) == expected
+        assert sorted(int(name) for name in list_names(folders)) == expected
     assert checkpoints.steps() == [1, 4, 7, 8]
 
 
@@ -82,11 +82,11 @@ def test_without_best_only_the_newest_stay(tmp_path):
     assert checkpoints.steps() == [3, 4]
 
 
-def test_later_checkpoints_are_discarded_and_can_be_saved_again(tmp_path):
-    checkpoints = save_steps(tmp_path, [2, 4, 6])
+def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
+    checkpoints = save_steps(storage, [2, 4, 6])
     assert_is(checkpoints.restore(ABSTRACT(), last=3), 2)
     assert checkpoints.steps() == [2]
-    discarded = sorted(f.name.split("_")[0] for f in (tmp_path / "discarded").iterdir())
+    discarded = sorted(name.split("_")[0] for name in list_names(storage / "discarded"))
     assert discarded == ["4", "6"]
     checkpoints.save(4, state_of(40), notes_of(40), None)
     checkpoints.wait()
@@ -98,34 +98,36 @@ def test_later_checkpoints_are_discarded_and_can_be_saved_again(tmp_path):
 
 def _full(folder):
     """Names of the checkpoints in a folder that are not empty, without the time."""
-    return sorted(path.name.split("_")[0] for path in folder.iterdir() if any(path.iterdir()))
+    return sorted(
+        path.name.split("_")[0] for path in folder.iterdir() if list_names(path) != ["emptied"]
+    )
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"]), (3, ["2", "3", "4"])])
-def test_of_those_set_aside_the_newest_stay(tmp_path, keep, expected):
+def test_of_those_set_aside_the_newest_stay(storage, keep, expected):
     state = {"x": jnp.arange(3.0)}
-    checkpoints = Checkpoints(RunFolder(tmp_path), 9, keep_set_aside=keep)
+    checkpoints = Checkpoints(RunFolder(storage), 9, keep_set_aside=keep)
     for step in range(1, 8):
         checkpoints.save(step, state, {}, None)
     for last in (4, 1):  # steps 2 to 4 are set aside after 5 to 7
         checkpoints.restore(abstract(state), last=last)
-    own = tmp_path / "discarded" / "my_best"
-    shutil.copytree(tmp_path / "checkpoints" / "1", own)
-    assert _full(tmp_path / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
+    (storage / "discarded" / "my_best").mkdir()
+    (storage / "discarded" / "my_best" / "file").write_text("x")
+    assert _full(storage / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
     checkpoints.save(2, state, {}, None)
-    assert _full(tmp_path / "discarded") == [*expected, "my"], "what somebody put there stays"
-    assert len(list((tmp_path / "discarded").iterdir())) == 7, "the names stay"
+    assert _full(storage / "discarded") == [*expected, "my"], "what somebody put there stays"
+    assert len(list((storage / "discarded").iterdir())) == 7, "the names stay"
     checkpoints.close()
 
 
-def test_amended_notes_come_back_until_the_step_is_saved_again(tmp_path):
-    checkpoints = save_steps(tmp_path, [1, 2])
+def test_amended_notes_come_back_until_the_step_is_saved_again(storage):
+    checkpoints = save_steps(storage, [1, 2])
     amended = {"position": {"batches": 99}}
     checkpoints.amend(2, amended)
     checkpoints.amend(5, {"no": "such step"})
     assert_is(checkpoints.restore(ABSTRACT()), 2, notes=amended)
     checkpoints.close()
-    again = Checkpoints(RunFolder(tmp_path), 3)
+    again = Checkpoints(RunFolder(storage), 3)
     assert_is(again.restore(ABSTRACT()), 2, notes=amended)
     assert_is(again.restore(ABSTRACT(), last=1), 1)
     again.save(2, state_of(2), notes_of(2), None)
@@ -184,8 +186,8 @@ def test_what_is_not_in_a_checkpoint_comes_fresh_where_that_is_allowed(tmp_path)
         checkpoints.restore({**wanted, "large": new["added"]}, fresh={"nested": lambda: new})
 
 
-def test_another_model_is_refused_by_name_and_its_checkpoint_stays(tmp_path):
-    checkpoints = save_steps(tmp_path, [1, 2])
+def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):
+    checkpoints = save_steps(storage, [1, 2])
     wanted = {**ABSTRACT(), "extra": jax.ShapeDtypeStruct((3,), jnp.float32)}
     wanted["large"] = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     message = (
@@ -194,7 +196,7 @@ def test_another_model_is_refused_by_name_and_its_checkpoint_stays(tmp_path):
     )
     with pytest.raises(UserError, match=message):
         checkpoints.restore(wanted)
-    assert checkpoints.steps() == [1, 2] and not (tmp_path / "damaged").exists()
+    assert checkpoints.steps() == [1, 2] and not (storage / "damaged").exists()
     assert_is(checkpoints.restore(ABSTRACT()), 2)
 
 

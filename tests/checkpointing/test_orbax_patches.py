@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import inspect
 import logging
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -41,7 +42,7 @@ def test_they_are_used_in_one_module():
     package = orbax_patches.__file__.rpartition("/checkpointing/")[0]
     users = [
         str(path)
-        for path in orbax_patches.Path(package).rglob("*.py")
+        for path in Path(package).rglob("*.py")
         if "orbax.checkpoint._src" in path.read_text()
     ]
     assert users == [orbax_patches.__file__]

@@ -258,7 +258,7 @@ def test_a_fault_of_the_storage_may_pass(tmp_path, monkeypatch):
 
     writer = MetricWriter(RunFolder(tmp_path))
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "open", fail)
+        broken.setattr(writer._file, "append", fail)
         with pytest.raises(TransientError, match="metrics.jsonl: words; this may pass"):
             writer.write("train", 1, 1.0, {"loss": 2.0})
     monkeypatch.setattr(writer._tensorboard, "flush", fail_in_tensorflow)

@@ -1,8 +1,6 @@
-from pathlib import Path
-
 import pytest
+from etils import epath
 
-from switch_jax import paths
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, checkpoint_steps, checkpoints_url
 
@@ -10,19 +8,17 @@ from switch_jax.run_folder import RunFolder, checkpoint_steps, checkpoints_url
 def test_a_local_folder_is_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    assert RunFolder.local("runs/mine").path == tmp_path / "runs/mine"
-    assert RunFolder.local("~/runs").path == Path("/home/me/runs")
-    monkeypatch.setattr(paths.os.path, "ismount", lambda path: True)
-    assert RunFolder.local("gs://bucket/runs").path == Path("/gcs/bucket/runs")
+    assert RunFolder.at("runs/mine").path == epath.Path(tmp_path / "runs/mine")
+    assert RunFolder.at("~/runs").path == epath.Path("/home/me/runs")
 
 
 def test_a_folder_that_cannot_be_is_refused():
-    with pytest.raises(UserError, match="^MODEL_DIR 's3://bucket/x': write a path"):
-        RunFolder.local("s3://bucket/x")
+    with pytest.raises(UserError, match="^MODEL_DIR 'ftp://bucket/x': write a path"):
+        RunFolder.at("ftp://bucket/x")
 
 
 def test_a_bucket_is_read_without_a_mount():
-    folder = RunFolder.from_url("gs://bucket/runs")
+    folder = RunFolder.at("gs://bucket/runs")
     assert str(folder.metrics) == "gs://bucket/runs/metrics.jsonl"
     assert str(folder.checkpoint(12)) == "gs://bucket/runs/checkpoints/12"
 
@@ -33,8 +29,18 @@ def test_the_steps_of_complete_checkpoints_ascend(tmp_path):
     for name in ("90", "100", "110.orbax-checkpoint-tmp", "9_copy"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert folder.checkpoint_steps() == [90, 100]
-    assert RunFolder.from_url(tmp_path).checkpoint_steps() == [90, 100]
+    assert RunFolder.at(tmp_path).checkpoint_steps() == [90, 100]
     assert checkpoint_steps([]) == []
+
+
+def test_in_a_bucket_a_checkpoint_is_complete_when_its_last_file_is_there(bucket_path):
+    folder = RunFolder(bucket_path)
+    assert folder.checkpoint_steps() == []
+    for step in (90, 100, 110):
+        (folder.checkpoint(step) / "state" / "x").write_text("x")
+    for step in (90, 100):
+        (folder.checkpoint(step) / "commit_success.txt").write_text("")
+    assert folder.checkpoint_steps() == [90, 100]
 
 
 @pytest.mark.parametrize("model_dir", ["gs://bucket/runs/mine", "gs://bucket/runs/mine/"])
@@ -42,9 +48,9 @@ def test_the_url_of_checkpoints_ends_with_one_slash(model_dir):
     assert checkpoints_url(model_dir) == "gs://bucket/runs/mine/checkpoints/"
 
 
-def test_files_of_hanging_processes_are_found_among_others(tmp_path):
-    folder = RunFolder(tmp_path)
+def test_files_of_hanging_processes_are_found_among_others(storage):
+    folder = RunFolder(storage)
     for path in (folder.hanging_process(3), folder.hanging_process(0), folder.lock):
-        path.touch()
-    (tmp_path / "hanging_process_1.txt.swp").touch()
+        path.write_text("x")
+    (storage / "hanging_process_1.txt.swp").write_text("x")
     assert folder.hanging_processes() == [folder.hanging_process(0), folder.hanging_process(3)]

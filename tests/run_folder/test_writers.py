@@ -1,9 +1,10 @@
+import io
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import (
@@ -25,12 +26,12 @@ def _batch_of_one_process(here):
     return whole, partly
 
 
-def test_a_bad_batch_holds_the_rows_that_this_process_has(tmp_path):
+def test_a_bad_batch_holds_the_rows_that_this_process_has(storage):
     here = [2, 3, 6]
     whole, partly = _batch_of_one_process(here)
-    path = write_bad_batch(RunFolder(tmp_path), 17, 0, partly)
-    assert path == tmp_path / "bad_batches" / "batch_17_process_0.npz"
-    with np.load(path) as written:  # refuses pickles by default
+    path = write_bad_batch(RunFolder(storage), 17, 0, partly)
+    assert path == storage / "bad_batches" / "batch_17_process_0.npz"
+    with np.load(io.BytesIO(path.read_bytes())) as written:  # refuses pickles by default
         assert set(written.files) == {"rows", *whole}
         np.testing.assert_array_equal(written["rows"], here)
         for name, array in whole.items():
@@ -67,20 +68,26 @@ def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
 
 
 def test_no_two_processes_try_a_folder_by_the_same_file(tmp_path, monkeypatch):
-    touched, touch = [], Path.touch
+    written, write = [], epath.Path.write_bytes
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
-    monkeypatch.setattr(Path, "touch", lambda path: touched.append(path) or touch(path))
+    monkeypatch.setattr(
+        epath.Path, "write_bytes", lambda path, data: written.append(path) or write(path, data)
+    )
     create_run_folder(str(tmp_path))
     create_run_folder(str(tmp_path))
-    assert len({path.name for path in touched}) == 2
+    assert len({path.name for path in written}) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="MODEL_DIR '.*file/run' cannot be written: Not a dir"):
         create_run_folder(str(tmp_path / "file" / "run"))
-    with pytest.raises(UserError, match="MODEL_DIR 'gs://bucket/run': the bucket is not mo"):
-        create_run_folder("gs://bucket/run")
+
+
+def test_a_bucket_that_is_not_there_is_reported(gcs_server):
+    for use in (create_run_folder, check_run_folder):
+        with pytest.raises(UserError, match="MODEL_DIR 'gs://absent/run' cannot be written: Bucket does"):
+            use("gs://absent/run")
 
 
 def test_a_folder_that_cannot_be_made_is_known_before(tmp_path):

@@ -40,7 +40,7 @@ def test_the_final_state_and_the_checkpoint_have_stacks_of_layers(whole):
     with jax.set_mesh(state.step.sharding.mesh):
         shapes = abstract_state(_config(folder, 4), state.step.sharding.mesh)
     assert jax.tree.map(lambda s: s.shape, state) == jax.tree.map(lambda s: s.shape, shapes)
-    saved = newest_saved(RunFolder.local(folder))
+    saved = newest_saved(RunFolder.at(folder))
     assert saved.step == 4
     wi = saved.shapes["parameters/encoder/blocks/layer_1/feed_forward/wi_0"]
     assert tuple(wi) == (2, 4, 16, 32)

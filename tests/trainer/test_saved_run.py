@@ -55,7 +55,7 @@ def config(tmp_path_factory):
 
 
 def _files(config):
-    folder = RunFolder.local(config.run.model_dir).path
+    folder = RunFolder.at(config.run.model_dir).path
     return {p: p.read_bytes() for p in folder.glob("*") if p.is_file()}
 
 
@@ -191,7 +191,7 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match=message):
         train(changed)
     assert _files(config) == before
-    status = json.loads(RunFolder.local(config.run.model_dir).status.read_text())
+    status = json.loads(RunFolder.at(config.run.model_dir).status.read_text())
     assert status["state"] == "finished"
 
 

@@ -1,0 +1,93 @@
+"""A file that grows: on a disk by appending; in a bucket in parts, since objects are written whole.
+
+The parts of FILE are FILE, FILE.000001, FILE.000002 and so on. An addition rewrites the last one,
+or begins the next where that has grown to `PART_BYTES`, so it costs the same however long the file
+is. A reader joins the parts, and sees whole additions only.
+"""
+
+from typing import Protocol
+
+from etils import epath
+
+from switch_jax.storage.clients import file_system
+from switch_jax.storage.conditional import Version, shared_object
+from switch_jax.storage.folders import has_folders, list_names
+from switch_jax.storage.lease import LostLeaseError, check_lease
+
+PART_BYTES = 256 * 1024
+
+
+class AppendedFile(Protocol):
+    """A file to which this process alone appends."""
+
+    def append(self, data: bytes) -> None:
+        """Writes all of it at the end; raises OSError or LostLeaseError if it cannot."""
+
+
+def appended_file(path: epath.Path) -> AppendedFile:
+    """The file to append to; it need not be there, but its folder must."""
+    return _OfDisk(path) if has_folders(path) else _OfBucket(path)
+
+
+def read_appended(path: epath.Path) -> bytes:
+    """The content of a file that may be in parts.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      OSError: it cannot be read.
+    """
+    if has_folders(path):
+        return path.read_bytes()
+    parts = _parts(path)
+    if not parts:
+        return path.read_bytes()
+    files = file_system(path)
+    contents = files.cat([str(path), *parts])
+    return b"".join(contents[files._strip_protocol(str(part))] for part in (path, *parts))
+
+
+def _parts(path: epath.Path) -> list[epath.Path]:
+    """The parts after the first."""
+    start = f"{path.name}."
+    names = [name for name in list_names(path.parent) if name.startswith(start)]
+    return [path.parent / name for name in names if name.removeprefix(start).isdecimal()]
+
+
+class _OfDisk(AppendedFile):
+    def __init__(self, path: epath.Path) -> None:
+        self._path = path
+
+    def append(self, data: bytes) -> None:
+        with open(self._path, "ab") as file:
+            file.write(data)
+
+
+class _OfBucket(AppendedFile):
+    """Each write depends on the last one, so that two processes never mix."""
+
+    def __init__(self, path: epath.Path) -> None:
+        self._path = path
+        self._number: int | None = None  # of the part that is written; None: it is not known yet
+        self._last = Version(None, None)
+
+    def append(self, data: bytes) -> None:
+        check_lease(self._path)
+        if self._number is None:
+            self._open(len(_parts(self._path)))
+        elif len(self._last.content or b"") >= PART_BYTES:
+            self._open(self._number + 1)
+        content = (self._last.content or b"") + data
+        written = self._object.write(content, self._last)
+        if written is None:  # an answer may have been lost, and the repeated request refused
+            written = self._object.read()
+            if written.content != content:
+                raise LostLeaseError(
+                    f"{self._path} was changed by another process while this one wrote it: give "
+                    "each job a folder of its own"
+                )
+        self._last = written
+
+    def _open(self, number: int) -> None:
+        path = self._path.with_name(f"{self._path.name}.{number:06}") if number else self._path
+        self._object = shared_object(path)
+        self._number, self._last = number, self._object.read()

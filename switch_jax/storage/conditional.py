@@ -1,0 +1,95 @@
+"""Writing an object on the condition that nobody else has changed it since it was read."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from etils import epath
+
+from switch_jax.storage.clients import file_system
+from switch_jax.storage.paths import bucket_path
+
+
+class Version(NamedTuple):
+    """An object's content, None where it is not there, and what its next write depends on."""
+
+    content: bytes | None
+    token: Any
+
+
+class SharedObject(Protocol):
+    """An object that several processes write, each only what it has read before."""
+
+    def read(self) -> Version:
+        """Raises OSError if it cannot be read."""
+
+    def write(self, content: bytes, last: Version) -> Version | None:
+        """Writes it.
+
+        Args:
+          content: the new content.
+          last: what it must still be.
+
+        Returns:
+          The new version; None: somebody else has changed it.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+
+
+def shared_object(path: epath.Path) -> SharedObject:
+    """The object at a path in a bucket."""
+    return _OfCloudStorage(path) if str(path).startswith("gs://") else _OfS3(path)
+
+
+class _OfCloudStorage(SharedObject):
+    """By its generation, which grows with each write; 0: it is not there."""
+
+    def __init__(self, path: epath.Path) -> None:
+        self._client, (self._bucket, self._name) = file_system(path), bucket_path(str(path))
+
+    def read(self) -> Version:
+        return Version(*self._client.read_object(self._bucket, self._name))
+
+    def write(self, content: bytes, last: Version) -> Version | None:
+        try:
+            token = self._client.write_object(self._bucket, self._name, content, last.token)
+        except FileExistsError:
+            return None
+        return Version(content, token)
+
+
+class _OfS3(SharedObject):
+    """By its ETag; TensorStore's for an object that is not there is a token of its own."""
+
+    def __init__(self, path: epath.Path) -> None:
+        import tensorstore as ts
+
+        bucket, self._name = bucket_path(str(path))
+        spec = {"driver": "s3", "bucket": bucket}
+        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            spec |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
+        self._store = ts.KvStore.open(spec).result()
+
+    def read(self) -> Version:
+        with _errors_of_a_disk():
+            found = self._store.read(self._name).result()
+        content = found.value if found.state == "value" else None
+        return Version(content, found.stamp.generation)
+
+    def write(self, content: bytes, last: Version) -> Version | None:
+        with _errors_of_a_disk():
+            stamp = self._store.write(self._name, content, if_equal=last.token).result()
+        return Version(content, stamp.generation) if stamp.generation else None
+
+
+@contextlib.contextmanager
+def _errors_of_a_disk() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # TensorStore's, after its own tries
+        raise OSError(errno.EIO, str(error).splitlines()[0][:300]) from error

@@ -1,0 +1,31 @@
+"""One job for each folder: by a lock of a file on a disk, by a lease in a bucket."""
+
+from etils import epath
+
+from switch_jax.storage.file_lock import FileLock, locker_that_is_gone
+from switch_jax.storage.folders import has_folders
+from switch_jax.storage.lease import Lease, holder_that_is_gone
+
+
+def hold(file: epath.Path) -> FileLock | Lease:
+    """Holds the folder of a file for this process, which writes the file.
+
+    Where the last holder of a folder in a bucket may be gone, this waits for a minute.
+
+    Raises:
+      HeldError: another process has it.
+      OSError: the file cannot be written.
+    """
+    return FileLock(file) if has_folders(file) else Lease(file.parent, file.name)
+
+
+def holder_gone(file: epath.Path, content: bytes) -> str | None:
+    """The process of this host that had the folder and is gone, as "process 7 on HOST".
+
+    Args:
+      file: see `hold`.
+      content: of the file.
+    """
+    if has_folders(file):
+        return locker_that_is_gone(file, content)
+    return holder_that_is_gone(content)

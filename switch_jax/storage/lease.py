@@ -1,0 +1,229 @@
+"""One job for each folder, also where there are no locks of files: a lease.
+
+The holder renews an object in the folder, each time on the condition that it is still its own. Who
+finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same condition. No
+two clocks are compared. A holder that could not renew it in time, since it was stopped or cut off,
+writes nothing more: each write in the folder checks that first.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from etils import epath
+from tqdm import tqdm
+
+from switch_jax.errors import TransientError, UserError
+from switch_jax.storage.conditional import Version, shared_object
+
+LEASE_SECONDS = 60.0
+_RENEWALS = 4  # in that time
+_MARGIN = 0.75  # of the time after a renewal in which its holder writes
+
+_held: set["Lease"] = set()
+
+# A forked child does not renew what its parent holds.
+os.register_at_fork(after_in_child=_held.clear)
+
+
+class _Holder(NamedTuple):
+    """What the object says of who has the lease: "" for nobody, the boot of a machine, seconds."""
+
+    name: str = ""
+    boot: str = ""
+    seconds: float = LEASE_SECONDS
+
+    @staticmethod
+    def read(content: bytes | None) -> "_Holder":
+        try:
+            found = json.loads(content or b"{}")
+            return _Holder(*(kind(found[f]) for f, kind in _Holder.__annotations__.items()))
+        except (ValueError, KeyError, TypeError):
+            # Nothing is there, or something else has written it.
+            return _Holder("an unknown process" if content else "")
+
+    def is_gone(self) -> bool:
+        """Whether it was a process of this host, and is not there any more."""
+        host = f" on {socket.gethostname()}"
+        if self.boot != _boot() or not self.name.endswith(host):
+            return False
+        if self.name == process_name():  # a container's process may have the number of its last
+            return not _held
+        try:
+            os.kill(int(self.name.split()[1]), 0)
+        except ProcessLookupError:
+            return True
+        except (ValueError, OSError):
+            return False
+        return False
+
+
+def now() -> float:
+    """Seconds, also of the time in which the process or the machine was stopped."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class LostLeaseError(TransientError):
+    """Another job has taken the folder over."""
+
+
+class HeldError(UserError):
+    """Another job has the folder; `holder` says which."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+class Lease:
+    """Holds a folder for this process until it is closed."""
+
+    def __init__(
+        self,
+        folder: epath.Path,
+        name: str,
+        seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = now,
+    ) -> None:
+        """Takes the lease; waits where its last holder may be gone.
+
+        Args:
+          folder: in a bucket.
+          name: of the object in it.
+          seconds: after how long without a renewal another job takes it over.
+          clock: of this process, in seconds.
+
+        Raises:
+          HeldError: another job has it.
+          OSError: the object cannot be read or written.
+        """
+        if any(lease.covers(folder) for lease in _held):
+            raise HeldError(process_name())
+        self._folder, self._seconds, self._clock = folder, seconds, clock
+        self._object = shared_object(folder / name)
+        self._renewed, self._lost, self._lock = clock(), False, threading.Lock()
+        self._version = self._take()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+        _held.add(self)
+
+    def covers(self, path: PurePath) -> bool:
+        """Whether a path is in the folder."""
+        return path.is_relative_to(self._folder)
+
+    def check(self) -> None:
+        """Renews the lease where it is nearly over.
+
+        Raises:
+          LostLeaseError: another job has it, or may have it.
+        """
+        if self._is_nearly_over():
+            self._renew()
+        if self._lost or self._is_nearly_over():
+            raise LostLeaseError(
+                f"{self._folder} was taken over by another job, since this one did not renew its "
+                f"lease for {self._seconds:.0f} s: it writes nothing more there"
+            )
+
+    def close(self) -> None:
+        """Gives the folder back."""
+        _held.discard(self)
+        self._closing.set()
+        self._thread.join()
+        if not self._lost:
+            with contextlib.suppress(OSError):  # then others wait until it is over
+                self._write(self._version, holder="")
+
+    def _is_nearly_over(self) -> bool:
+        return self._clock() > self._renewed + _MARGIN * self._seconds
+
+    def _take(self) -> Version:
+        """The version that makes this process the holder."""
+        found, since, said = self._object.read(), self._clock(), False
+        while True:
+            holder = _Holder.read(found.content)
+            if not holder.name or holder.is_gone() or self._clock() - since >= holder.seconds:
+                self._renewed = self._clock()
+                if (written := self._write(found, process_name())) is not None:
+                    return written
+            elif not said:
+                said = True
+                _print(
+                    f"{self._folder}: waiting {holder.seconds:.0f} s at most to see whether "
+                    f"{holder.name} is still there"
+                )
+            time.sleep(min(1.0, holder.seconds / 20))
+            last, found = found, self._object.read()
+            if found.token != last.token:  # it was renewed, or another job was first
+                if name := _Holder.read(found.content).name:
+                    raise HeldError(name)
+                since = self._clock()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(self._seconds / _RENEWALS):
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._lost:
+                return
+            start = self._clock()
+            try:
+                written = self._write(self._version, process_name())
+            except OSError:  # it is tried again, until the time is nearly over
+                return
+            if written is None:
+                self._lost = True
+            else:
+                self._version, self._renewed = written, start
+
+    def _write(self, last: Version, holder: str) -> Version | None:
+        """Writes on the condition that the object is as it was; None: it is not."""
+        content = {"holder": holder, "boot": _boot(), "seconds": self._seconds}
+        text = json.dumps({**content, "write": uuid.uuid4().hex}).encode()
+        written = self._object.write(text, last)
+        if written is None:  # an answer may have been lost, and the repeated request refused
+            found = self._object.read()
+            written = found if found.content == text else None
+        return written
+
+
+def check_lease(path: PurePath) -> None:
+    """Raises LostLeaseError if this process had a lease of the path's folder, and has lost it."""
+    for lease in list(_held):
+        if lease.covers(path):
+            lease.check()
+
+
+def process_name() -> str:
+    """This process, as others see it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def holder_that_is_gone(content: bytes) -> str | None:
+    """The process of this host that has the lease in a bucket's object and is gone, if it is."""
+    holder = _Holder.read(content)
+    return holder.name if holder.is_gone() else None
+
+
+@functools.cache
+def _boot() -> str:
+    """Names this start of this machine; hosts may share a name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(uuid.getnode())
+
+
+def _print(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,53 @@
+"""Files of programs that write to disks alone, brought to a bucket while they grow."""
+
+import tempfile
+from pathlib import Path
+
+from etils import epath
+
+from switch_jax.storage.appended import AppendedFile, appended_file
+from switch_jax.storage.folders import has_folders
+
+
+class Spool:
+    """A folder of this machine whose files become those of a folder of any storage.
+
+    Attributes:
+      local: where to write; the files must only grow.
+    """
+
+    def __init__(self, folder: epath.Path) -> None:
+        """`folder`: where the files are to be; one of a disk is written to directly.
+
+        Raises:
+          OSError: it cannot be made.
+        """
+        self._folder, self._temporary = folder, None
+        self._sent: dict[Path, tuple[AppendedFile, int]] = {}
+        if has_folders(folder):
+            folder.mkdir(exist_ok=True)
+            self.local = Path(folder)
+        else:
+            self._temporary = tempfile.TemporaryDirectory(prefix="switch_jax_")
+            self.local = Path(self._temporary.name)
+
+    def send(self) -> None:
+        """Brings what is new to the folder; raises OSError if it cannot be written."""
+        if self._temporary is None:
+            return
+        for file in sorted(path for path in self.local.rglob("*") if path.is_file()):
+            target = self._folder / file.relative_to(self.local).as_posix()
+            sent, size = self._sent.get(file) or (appended_file(target), 0)
+            with file.open("rb") as opened:
+                opened.seek(size)
+                if new := opened.read():
+                    sent.append(new)
+            self._sent[file] = sent, size + len(new)
+
+    def close(self) -> None:
+        """Sends the rest, and removes the local files where they were only passing through."""
+        try:
+            self.send()
+        finally:
+            if self._temporary is not None:
+                self._temporary.cleanup()
