@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 from etils import epath
@@ -162,7 +161,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _new_logs(logs: Path | epath.Path) -> str:
+def _new_logs(logs: epath.Path) -> str:
     """The path of the next attempt's logs, without the number of a process."""
     logs.mkdir(parents=True, exist_ok=True)
     earlier = [int(file.name.split("_")[1]) for file in logs.glob("attempt_*_process_0.log")]

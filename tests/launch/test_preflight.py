@@ -5,7 +5,6 @@ import re
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.errors import UserError
 from switch_jax.launch import google_cloud, preflight
 from switch_jax.launch.preflight import check_storage
 from switch_jax.launch.targets.tpu_vm import TpuVm
@@ -159,31 +158,38 @@ def test_a_dry_run_checks_the_storage_unless_it_is_told_not_to(checked, capsys):
     assert checked == ["demo"]
 
 
-def refused(model_dir):
-    raise UserError(f"MODEL_DIR {model_dir!r} cannot be written: 403")
-
-
-def test_folder_and_data_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
-    started, written = [], []
+def test_folder_and_data_are_looked_at_before_anything_is_made(
+    monkeypatch, capsys, tmp_path, bucket_path
+):
+    started = []
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: started.append(job.name) or 0)
     monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
     monkeypatch.setattr(preflight, "check_storage", check_storage)
-    monkeypatch.setattr(preflight, "create_run_folder", written.append)
-    flags = ["--skip_plan", "--gin.MIXTURE_OR_TASK_NAME=anli_r1"]
-    code, told = run(capsys, *flags)
-    assert (code, started, written) == (2, [], ["gs://my-bucket/runs/demo"])
-    assert "anli/r1:0.1.0, which is not in " in told.splitlines()[-1]
-    monkeypatch.setattr(preflight, "create_run_folder", refused)
-    code, told = run(capsys, *flags, "--gin.INITIAL_CHECKPOINT_PATH=gs://other/run", "--dry_run")
+    here = f"--gin.MODEL_DIR={bucket_path}"
+    assert run(capsys, "--dry_run", here)[0] == 0
+    data = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
+    code, told = run(capsys, "--skip_plan", here, data)
     assert (code, started) == (2, [])
-    give = "gcloud storage buckets add-iam-policy-binding gs://{} --member=user:ADDRESS --role={}"
-    assert told.splitlines()[-1].partition("MODEL_DIR")[2] == (
-        " 'gs://my-bucket/runs/demo' cannot be written: 403; this machine's account (`gcloud auth "
-        "application-default login` chooses it) gets its rights by "
-        f"`{give.format('my-bucket', 'roles/storage.objectUser')}` and "
-        f"`{give.format('other', 'roles/storage.objectViewer')}`; "
-        "--skip_storage leaves this check out"
-    )
-    assert run(capsys, *flags, "--skip_storage")[0] == 0
+    assert "anli/r1:0.1.0, which is not in " in told.splitlines()[-1]
+    assert not bucket_path.exists()
+    assert run(capsys, "--skip_plan", "--skip_storage", here, data)[0] == 0
     assert started == ["demo"]
+
+
+def test_what_this_machine_may_not_do_is_told_with_the_command_that_allows_it(
+    monkeypatch, capsys, gcs_server
+):
+    monkeypatch.setattr(preflight, "check_storage", check_storage)
+    flags = ["--gin.MODEL_DIR=gs://no-such-bucket/a", "--gin.INITIAL_CHECKPOINT_PATH=gs://other/b"]
+    code, told = run(capsys, "--dry_run", *flags)
+    assert code == 2
+    (line,) = [line for line in told.splitlines() if "note: " not in line]
+    give = "gcloud storage buckets add-iam-policy-binding gs://{} --member=user:ADDRESS --role={}"
+    assert "MODEL_DIR 'gs://no-such-bucket/a' cannot be written: " in line
+    assert line.endswith(
+        "; this machine's account (`gcloud auth application-default login` chooses it) gets its "
+        f"rights by `{give.format('no-such-bucket', 'roles/storage.objectUser')}` and "
+        f"`{give.format('other', 'roles/storage.objectViewer')}`; --skip_storage leaves this check "
+        "out"
+    )

@@ -146,9 +146,6 @@ gcloud alpha compute tpus tpu-vm ssh base \
     --zone=us-west4-a \
     --project=my-project
 
-# before each restart: lists the checkpoints, to see whether there is a new one
-gcloud storage ls gs://my-bucket/runs/base/checkpoints/
-
 # later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
 gcloud alpha compute tpus tpu-vm ssh base \
     --worker=all \
