@@ -167,7 +167,8 @@ def test_folder_and_data_are_looked_at_before_anything_is_made(
     monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
     monkeypatch.setattr(preflight, "check_storage", check_storage)
     here = f"--gin.MODEL_DIR={bucket_path}"
-    assert run(capsys, "--dry_run", here)[0] == 0
+    code, told = run(capsys, "--dry_run", here)
+    assert code == 0, told
     data = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
     code, told = run(capsys, "--skip_plan", here, data)
     assert (code, started) == (2, [])
