@@ -6,10 +6,10 @@ As in `cli`, gin is read here. What it had parsed before is put back afterwards.
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from switch_jax import imports
 from switch_jax.checkpointing import chosen_step, load_parameters
@@ -38,7 +38,8 @@ __all__ = ["evaluate", "load", "load_config", "route", "train"]
 
 
 def load_config(
-    gin_files: str | Path | Sequence[str | Path], gin_bindings: Sequence[str] = ()
+    gin_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    gin_bindings: Sequence[str] = (),
 ) -> Config:
     """Reads the config of a run from gin files and bindings; later ones win.
 
@@ -57,8 +58,8 @@ def load_config(
       UserError: a file is not there or is no gin, a name is unknown, or a value is missing or out
         of range.
     """
-    files = [gin_files] if isinstance(gin_files, str | Path) else gin_files
-    if not _are_all(files, str | Path):
+    files = [gin_files] if isinstance(gin_files, str | os.PathLike) else gin_files
+    if not _are_all(files, str | os.PathLike):
         raise UserError(
             f"gin_files = {short_repr(gin_files)}: write the path of a file, or a list of paths, "
             'as in ["models/switch_base.gin", "runs/pretrain.gin"]'
@@ -103,7 +104,7 @@ def train(config: Config, *, change_task: bool = False) -> None:
 
 
 def evaluate(
-    path: str | Path,
+    path: str | os.PathLike[str],
     task: str | None = None,
     checkpoint: str | int = "latest",
     *,
@@ -140,7 +141,7 @@ def evaluate(
       UserError: there is no such run, task or checkpoint, an option is out of range, or the config
         does not fit this machine.
     """
-    folder = storage_path(path, "path").absolute()
+    folder = storage_path(path, "path")
     if not is_file(RunFolder(folder).config):
         raise UserError(f"{path} is not the folder of a run: it has no config.gin")
     config = _config_of_run(folder, gin_bindings).replace("data", split=split)
@@ -152,7 +153,7 @@ def evaluate(
 
 
 def load(
-    path: str | Path,
+    path: str | os.PathLike[str],
     checkpoint: str | int = "latest",
     *,
     batch_size: int | None = None,
@@ -173,8 +174,8 @@ def load(
     Raises:
       UserError: there is no such model, or its config does not fit this machine.
     """
-    folder = storage_path(path, "path").absolute()
-    if not os.path.exists(folder):
+    folder = storage_path(path, "path")
+    if not folder.exists():
         raise no_model_there(path)
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
     if source is not None:
@@ -199,7 +200,7 @@ def load(
 
 
 def _prepare(
-    folder: Path, config: Config, batch_size: int | None, decoding: dict[str, Any]
+    folder: epath.Path, config: Config, batch_size: int | None, decoding: dict[str, Any]
 ) -> TrainedModel:
     """The model on this machine's devices; raises UserError if it does not fit them."""
     if batch_size is not None:
@@ -228,7 +229,7 @@ def _are_all(items: Any, kind: Any) -> bool:
     return isinstance(items, Sequence) and all(isinstance(item, kind) for item in items)
 
 
-def _config_of_run(folder: Path, bindings: Sequence[str]) -> Config:
+def _config_of_run(folder: epath.Path, bindings: Sequence[str]) -> Config:
     file = str(RunFolder(folder).config)
     return gin_config.read([file], _checked(bindings), unneeded=["MODEL_DIR"])
 

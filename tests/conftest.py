@@ -64,11 +64,13 @@ def code_as_by_default(monkeypatch):
 @pytest.fixture(scope="session")
 def gcs_server():
     """The URL of a server of Cloud Storage's protocol, for all tests of a process."""
+    from switch_jax.storage import choose_clients
     from tests.storage import gcs_server
 
     # One for all: clients in this process keep the address that they were first given.
     with gcs_server.serve() as url:
         before = gcs_server.set_environment(url)
+        choose_clients()
         yield url
         gcs_server.restore_environment(before)
 

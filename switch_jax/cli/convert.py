@@ -13,8 +13,9 @@ folder, and complete once it is there. docs/converting.md says what differs betw
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Converts, or describes."""
-    path = storage_path(args.source, "SOURCE").absolute()
+    path = storage_path(args.source, "SOURCE")
     if not path.exists():
         raise no_model_there(args.source)
     if args.inspect == bool(args.target):
@@ -62,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     if args.inspect:
         print("\n".join(_description(args, path, source)))
         return 0
-    target = storage_path(args.target, "TARGET").absolute()
+    target = storage_path(args.target, "TARGET")
     if source is not None:
         _to_run(args, source, target)
     else:
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _description(args: argparse.Namespace, path: Path, source: Any) -> list[str]:
+def _description(args: argparse.Namespace, path: epath.Path, source: Any) -> list[str]:
     from switch_jax.conversion import inspect
 
     if source is not None:
@@ -80,7 +81,7 @@ def _description(args: argparse.Namespace, path: Path, source: Any) -> list[str]
     return inspect.run_checkpoint(checkpoint, config).lines()
 
 
-def _to_run(args: argparse.Namespace, source: Any, target: Path) -> None:
+def _to_run(args: argparse.Namespace, source: Any, target: epath.Path) -> None:
     """Writes a run.
 
     Args:
@@ -114,7 +115,9 @@ def _to_run(args: argparse.Namespace, source: Any, target: Path) -> None:
     write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)
 
 
-def gin_of_source(source: Any, model_dir: Path, vocabulary: str) -> tuple[list[str], list[str]]:
+def gin_of_source(
+    source: Any, model_dir: epath.Path, vocabulary: str
+) -> tuple[list[str], list[str]]:
     """The gin files and bindings that describe a model of another format.
 
     Args:
@@ -134,7 +137,7 @@ def gin_of_source(source: Any, model_dir: Path, vocabulary: str) -> tuple[list[s
     return [model_file, "runs/pretrain.gin"], bindings
 
 
-def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> None:
+def _to_hugging_face(args: argparse.Namespace, source: epath.Path, target: epath.Path) -> None:
     from switch_jax.conversion.hugging_face.export import write_folder
     from switch_jax.conversion.hugging_face.model_config import config_json
     from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
@@ -147,7 +150,7 @@ def _to_hugging_face(args: argparse.Namespace, source: Path, target: Path) -> No
     write_folder(target, checkpoint, config.model, described, tokenizer, progress_bar)
 
 
-def _open_run(args: argparse.Namespace, source: Path) -> tuple[Any, Path]:
+def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.Path]:
     """The config of a run, and the checkpoint that --checkpoint names."""
     from switch_jax.checkpointing import find_checkpoint
     from switch_jax.checkpointing.read_only import ARRAYS

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Exports, and says how to use it."""
-    target = storage_path(args.target, "TARGET").absolute()
+    target = storage_path(args.target, "TARGET")
     run = inference_flags.read_run(args)
 
     import jax

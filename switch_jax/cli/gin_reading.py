@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from switch_jax.cli import gin_internals, names_elsewhere
 from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR
-from switch_jax.storage import is_file
+from switch_jax.storage import in_bucket, is_file, local_copy
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
@@ -50,7 +51,7 @@ class Reader:
         self._open_files: list[str] = []  # each includes the next
         self.origins: dict[str, list[str]] = {}
         self.files: list[str] = []
-        gin_internals.read_files_with(self._open, is_file, self._folders)
+        gin_internals.read_files_with(self._open, is_file, ["", *self._folders])
 
     def read(self, file: str) -> None:
         """Sets the values of a file.
@@ -58,7 +59,7 @@ class Reader:
         Raises:
           UserError: it does not exist, is not valid gin, has an unknown name, or a failing import.
         """
-        if not any(is_file(Path(folder) / file) for folder in self._folders):
+        if not any(is_file(place) for place in self._places(file)):
             name = file if file.isprintable() else repr(file)
             raise UserError(
                 f"no gin file {name} in {', '.join(self._folders)}"
@@ -67,6 +68,10 @@ class Reader:
         self._open_files.clear()
         with one_line_errors(), gin_internals.setting_recorded(self._record):
             gin.parse_config_file(file)
+
+    def _places(self, file: str) -> list[str]:
+        """Where a file is looked for; the URL of one in a bucket stays as it is."""
+        return [os.path.join("" if in_bucket(file) else folder, file) for folder in self._folders]
 
     def _files_beside(self, file: str) -> list[str]:
         """The user's gin files in the folder of a file that is not there, as they are written."""
@@ -109,7 +114,7 @@ class Reader:
         self._open_files.append(path)
         self.files.append(_name(path))
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(local_copy(path), encoding="utf-8") as file:
                 text = io.StringIO(current_names(file.read()))
             if _IMPORT.search(text.getvalue()):  # the user's tasks will import TensorFlow
                 from switch_jax.data import tensorflow_setup  # noqa: F401
@@ -266,7 +271,7 @@ def first_line(error: BaseException) -> str:
 def _unclosed(path: str) -> int:
     """The line number of the bracket or quote that is not closed in a gin file."""
     lines = []
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(local_copy(path)).read_text(encoding="utf-8")
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.string in ("(", "[", "{"):

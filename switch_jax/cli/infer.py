@@ -22,11 +22,11 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import inference_flags
 from switch_jax.errors import UserError
+from switch_jax.storage import file_states, resolved, storage_path
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import infer
@@ -180,12 +180,12 @@ def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> di
     if args.task is not None:
         source = {"task": args.task, "split": args.split, "places": data_locations()}
     else:
-        file = Path(args.input).resolve()
-        state = file.stat() if file.exists() else None  # reading a missing file raises the error
-        source = {"input": str(file), "state": state and [state.st_size, state.st_mtime_ns]}
+        file = resolved(storage_path(args.input))
+        state = file_states(file.parent).get(file.name)  # reading a missing file raises the error
+        source = {"input": str(file), "state": state and list(state)}
     method = {"score": True} if args.score else vars(model.decoding)
     return {
-        "run": str(model.model_dir.resolve()),
+        "run": str(resolved(model.model_dir)),
         **source,
         **method,
         **model.settings(step),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from etils import epath
 
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.config import Config
@@ -96,7 +97,7 @@ class Run(NamedTuple):
       own_config: reads the config without them; None: --gin_file replaces config.gin.
     """
 
-    model_dir: Path
+    model_dir: epath.Path
     config: Config
     own_config: Callable[[], Config] | None
 
@@ -120,7 +121,7 @@ def read_run(args: argparse.Namespace) -> Run:
     return Run(model_dir, config, own_config)
 
 
-def _own_config(args: argparse.Namespace, config_gin: Path) -> Callable[[], Config]:
+def _own_config(args: argparse.Namespace, config_gin: epath.Path) -> Callable[[], Config]:
     """Reads the config of a run as it was trained, without the changes of the flags."""
 
     def read() -> Config:
@@ -142,7 +143,7 @@ def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
         return trained_model.decoding_config(config.data, **given)
 
 
-def checkpoint_step(model_dir: Path, choice: str) -> int:
+def checkpoint_step(model_dir: epath.Path, choice: str) -> int:
     """The step of the checkpoint that --checkpoint selects: 'latest', 'best' or a step.
 
     Raises:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from switch_jax.storage import choose_clients
+
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
     """--multihost, or --coordinator_address, --process_count and --process_index."""
@@ -76,3 +78,4 @@ def enable_compilation_cache() -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         folder = Path(cache).expanduser() / "switch_jax" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+    choose_clients()  # the folder of that variable may be in a bucket

@@ -22,8 +22,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+from etils import epath
 
 from switch_jax.cli import gin_flags
 from switch_jax.cli.teacher import with_teacher
@@ -164,7 +165,7 @@ def _check_picture(file: str | None) -> None:
     """Raises UserError if the picture cannot be written, before minutes of compiling."""
     if file is None:
         return
-    path = Path(file)
+    path = epath.Path(file)
     if path.suffix not in (".png", ".svg"):
         raise UserError(f"--picture={file}: give a file that ends in .png or .svg")
     if not path.parent.is_dir():

@@ -1,9 +1,9 @@
 """`switch_jax report`: the curves and numbers of one or more runs on one HTML page."""
 
 import argparse
-from pathlib import Path
 
 from switch_jax.errors import UserError
+from switch_jax.storage import storage_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,9 @@ def main(args: argparse.Namespace) -> int:
 
     from switch_jax.reports.serve import ReportServer
 
-    with ReportServer(args.serve, args.runs, Path(args.output), lambda: _write(args)) as server:
+    with ReportServer(
+        args.serve, args.runs, storage_path(args.output, "--output"), lambda: _write(args)
+    ) as server:
         print("\n".join(server.write()))
         print(f"serving:  {server.url} (Ctrl-C ends it)", flush=True)
         try:
@@ -79,7 +81,7 @@ def _write(args: argparse.Namespace) -> list[str]:
     from switch_jax.reports.text import text_lines
     from switch_jax.reports.verdict import furthest_ahead, verdicts
 
-    output = Path(args.output)
+    output = storage_path(args.output, "--output")
     if output.suffix != ".html":
         raise UserError(f"--output {args.output}: the page needs a name that ends in .html")
 
@@ -100,9 +102,11 @@ def _write(args: argparse.Namespace) -> list[str]:
     written = page.render(findings)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(written, encoding="utf-8")
+        output.write_bytes(written.encode())
         output.with_suffix(".png").write_bytes(picture)
     except OSError as error:
-        raise UserError(f"--output {args.output} cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"--output {args.output} cannot be written: {error.strerror or error}"
+        ) from error
     pages = [f"page:    {output}", f"picture: {output.with_suffix('.png')}"]
     return [*text_lines(findings), "", *pages]

@@ -23,7 +23,7 @@ def with_teacher(config: Config, search_paths: list[str]) -> Config:
         return config
     from switch_jax.cli import gin_config
 
-    file = RunFolder(storage_path(distillation.teacher_dir, "TEACHER_DIR").absolute()).config
+    file = RunFolder(storage_path(distillation.teacher_dir, "TEACHER_DIR")).config
     if not is_file(file):
         raise UserError(
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "

@@ -1,12 +1,12 @@
 """The other formats: which one a path is of."""
 
-from pathlib import Path
+from etils import epath
 
 from switch_jax.conversion import hugging_face, t5x
 from switch_jax.conversion.source import Source
 
 
-def open_source(path: Path) -> Source | None:
+def open_source(path: epath.Path) -> Source | None:
     """Opens a checkpoint of another format, by its headers alone.
 
     Returns:

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from etils import epath
 from sentencepiece import SentencePieceProcessor
 
 from switch_jax.checkpointing.read_only import check_parameters
@@ -63,7 +63,7 @@ def other_checkpoint(source: Source) -> Checkpoint:
     )
 
 
-def run_checkpoint(checkpoint: Path, config: Config) -> Checkpoint:
+def run_checkpoint(checkpoint: epath.Path, config: Config) -> Checkpoint:
     """What a checkpoint of ours holds.
 
     Args:
@@ -79,7 +79,7 @@ def run_checkpoint(checkpoint: Path, config: Config) -> Checkpoint:
     return Checkpoint("switch_jax", config.model, ["float32"], int(checkpoint.name), vocabulary)
 
 
-def _sentencepiece_text(file: Path) -> str:
+def _sentencepiece_text(file: epath.Path) -> str:
     if not is_file(file):
         return f"no {file.name} in the folder"
     processor = SentencePieceProcessor()

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
@@ -53,8 +53,8 @@ class Source:
       copies: tensors that are left out, as others hold the same.
     """
 
-    path: Path
-    folder: Path
+    path: epath.Path
+    folder: epath.Path
     format: str
     details: str
     step: int | None
@@ -158,7 +158,7 @@ def _effective(model: ModelConfig, name: str) -> Any:
     return getattr(model, name)
 
 
-def read_small_file(file: Path) -> bytes:
+def read_small_file(file: epath.Path) -> bytes:
     """The content of a file that holds no tensors: a config, an index, a tokenizer.
 
     Raises:
@@ -175,13 +175,13 @@ def read_small_file(file: Path) -> bytes:
     )
 
 
-def inside(folder: Path, name: str) -> Path:
+def inside(folder: epath.Path, name: str) -> epath.Path:
     """The path in a folder of what a checkpoint names, whatever folders come before its name.
 
     Raises:
       UserError: no file can have that name.
     """
-    last = Path(name).name
+    last = epath.Path(name).name
     if last in ("", "..") or "\0" in last or len(last.encode(errors="replace")) > MAX_NAME_BYTES:
         raise UserError(
             f"{folder} should hold {short_repr(name)}, which cannot be the name of a file: copy it "
@@ -192,7 +192,7 @@ def inside(folder: Path, name: str) -> Path:
 
 def account_for(
     tensors: dict[str, Tensor],
-    path: Path,
+    path: epath.Path,
     model: ModelConfig,
     tensor_names: Callable[[ModelConfig, Any], Any],
     described_by: str,

@@ -4,11 +4,11 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from switch_jax.checkpointing.in_pieces import (
     create_checkpoint,
@@ -28,12 +28,12 @@ STEP = 0  # of the checkpoint: no step of ours made it
 
 
 def write_run(
-    model_dir: Path,
+    model_dir: epath.Path,
     parameters: Any,
     config: Config,
     config_text: str,
-    origin: Path,
-    vocabulary_file: Path | None,
+    origin: epath.Path,
+    vocabulary_file: epath.Path | None,
     identities: Mapping[str, str],
     progress: Progress,
 ) -> None:

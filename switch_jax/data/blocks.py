@@ -10,7 +10,7 @@ and each block has the next examples. Starting at a later block means reading al
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from switch_jax.data.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
 from switch_jax.data.file_chunks import ByteRange, FileChunks
 from switch_jax.data.file_watch import FileWatch
+from switch_jax.data.read_ahead import at_once, read_ahead
 from switch_jax.data.sources import Reader, SourceFiles, in_memory
 from switch_jax.data.tensorflow_setup import tf
 
@@ -39,13 +40,12 @@ class Blocks(Protocol):
     signature: tuple[tf.TensorSpec, ...]
     to_blocks: Any
 
-    def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
-        """What `to_blocks` needs for a unit, from one of its blocks on.
+    def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
+        """What `to_blocks` needs for some units, with the unit.
 
         Args:
-          unit: a group of files or a part of a file.
-          first_block: index of the first block that is read.
-          seed: of the unit.
+          units: groups of files or parts of a file, each with the index of the first block that is
+            read. They may be taken from it before they are needed.
 
         Raises:
           OSError, UserError: a file cannot be read, or has changed.
@@ -66,28 +66,34 @@ class ChunkBlocks(Blocks):
         self.to_blocks = _graph(_chunk_graph, source.read)
 
     def _cut_group(self, group: int) -> FileChunks:
-        format, ranges = self._source.format, []
+        format, files = self._source.format, self._source.files[self._order.files_of(group)]
         assert format is not None
-        for path, skip, take in self._source.files[self._order.files_of(group)]:
-            size = self._watch.size(path)
-            begin = min(format.offset(path, skip), size) if skip else 0
-            end = min(format.offset(path, skip + take), size) if take >= 0 else size
-            ranges.append(ByteRange(path, begin, end))
-        return FileChunks(ranges, format, self._order.parts_of(group))
+        sizes = self._watch.sizes([file.path for file in files])
+        ranges = at_once(
+            [
+                functools.partial(
+                    format.part, ByteRange(path, 0, size), skip, take, self._watch.read
+                )
+                for (path, skip, take), size in zip(files, sizes, strict=True)
+            ]
+        )
+        return FileChunks(ranges, format, self._order.parts_of(group), self._watch.read)
 
-    def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
-        """For each block its location, the seed, and a file in TensorFlow's memory."""
-        chunks = self._chunks(unit.group)
-        blocks = chunks.blocks(self._order.chunks_of(unit, len(chunks), self._shuffle))
+    def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
+        """For each block its location, the unit's seed, and a file in TensorFlow's memory."""
+        for (unit, block), ram_file in in_memory(read_ahead(self._planned(units))):
+            location = np.array([unit.epoch, unit.index, block])
+            yield unit, (location, self._order.unit_seed(unit), ram_file)
 
-        def read(indices: list[int]) -> bytes:
-            for path in set(map(chunks.file, indices)):
-                self._watch.size(path)
-            return chunks.read_block(indices)
-
-        ram_files = in_memory(map(read, blocks[first_block:]))
-        for block, ram_file in enumerate(ram_files, first_block):
-            yield np.array([unit.epoch, unit.index, block]), seed, ram_file
+    def _planned(
+        self, units: Iterable[tuple[Unit, int]]
+    ) -> Iterator[tuple[tuple[Unit, int], list[Callable[[], bytes]]]]:
+        """Each block, as a unit and an index, and what reads its chunks."""
+        for unit, first_block in units:
+            chunks = self._chunks(unit.group)
+            blocks = chunks.blocks(self._order.chunks_of(unit, len(chunks), self._shuffle))
+            for block in range(first_block, len(blocks)):
+                yield (unit, block), chunks.reads(blocks[block])
 
 
 def _graph(make: Callable[..., Any], read: Reader, *options: Any) -> Any:
@@ -130,16 +136,17 @@ class SequentialBlocks(Blocks):
         self._source, self._order, self._watch = source, order, watch
         self.to_blocks = _graph(_sequential_graph, source.read, shuffle, _BLOCK_SIZE)
 
-    def inputs(self, unit: Unit, first_block: int, seed: np.int64) -> Iterator[tuple]:
+    def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
         """The first block's location, seed, [parts of the group, part], and its `FileSlice`s."""
-        files = self._source.files[self._order.files_of(unit.group)]
-        for file in files:
-            if file.path:
-                self._watch.size(file.path)
-        paths, skips, takes = zip(*files, strict=True)
-        location = np.array([unit.epoch, unit.index, first_block])
-        parts = np.array([self._order.parts_of(unit.group), unit.part])
-        yield location, seed, parts, paths, skips, takes
+        for unit, first_block in units:
+            files = self._source.files[self._order.files_of(unit.group)]
+            for file in files:
+                if file.path:
+                    self._watch.look(file.path)
+            paths, skips, takes = zip(*files, strict=True)
+            location = np.array([unit.epoch, unit.index, first_block])
+            parts = np.array([self._order.parts_of(unit.group), unit.part])
+            yield unit, (location, self._order.unit_seed(unit), parts, paths, skips, takes)
 
 
 def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:

@@ -61,5 +61,6 @@ def _check(task: seqio.Task) -> None:
     splits_of(task)
     for feature in task.output_features.values():
         loaded(feature.vocabulary)
-    if task.cache_dir:
-        raise UserError(f"{task.name} has a cache in {task.cache_dir} already: remove it first")
+    folder = seqio_internals.cache_folder(task)
+    if folder:
+        raise UserError(f"{task.name} has a cache in {folder} already: remove it first")

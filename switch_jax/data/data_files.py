@@ -1,8 +1,7 @@
 """Which files each task is read from: a position in the data is one in these files, in their order.
 
 A file is known by its name without the folder, which may move, and by its size. The names are those
-that the source has listed to be opened at all. The sizes cost a call to the operating system for
-each file; in a bucket each would be a request, so there the names alone are compared.
+that the source has listed to be opened at all.
 """
 
 import hashlib
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.sources import source_files, source_of
 from switch_jax.errors import storage_error
+from switch_jax.storage import file_sizes
 
 
 class DataFile(NamedTuple):
@@ -22,13 +22,13 @@ class DataFile(NamedTuple):
     Attributes:
       name: without the folder.
       skip, take: what is read of it, see `FileSlice`.
-      size: in bytes; None: it is in a bucket.
+      size: in bytes.
     """
 
     name: str
     skip: int
     take: int
-    size: int | None
+    size: int
 
 
 class FilesOfTask(NamedTuple):
@@ -36,7 +36,7 @@ class FilesOfTask(NamedTuple):
 
     Attributes:
       files: their number.
-      size: bytes in all; None: they are in a bucket.
+      size: bytes in all; None: an earlier version did not know it, as they were in a bucket.
       names, sizes: digests of the lists, in the order of the source.
     """
 
@@ -61,28 +61,23 @@ def data_files(opened: OpenedTasks) -> dict[str, list[DataFile]]:
     for task in opened:
         source = source_of(task, split, opened.config.use_cached_tasks)
         files = [file for file in source_files(source, split).files if file.path]
+        try:
+            sizes = file_sizes([file.path for file in files])
+        except OSError as error:
+            message = f"{task.name}: {error.filename} cannot be read: {error.strerror}"
+            raise storage_error(message, error) from error
         found[task.name] = [
-            DataFile(os.path.basename(path), skip, take, _size(task.name, path))
-            for path, skip, take in files
+            DataFile(os.path.basename(path), skip, take, size)
+            for (path, skip, take), size in zip(files, sizes, strict=True)
         ]
     return found
 
 
-def _size(task: str, path: str) -> int | None:
-    if "://" in path:
-        return None
-    try:
-        return os.stat(path).st_size
-    except OSError as error:
-        raise storage_error(f"{task}: {path} cannot be read: {error.strerror}", error) from error
-
-
 def summary(files: Sequence[DataFile]) -> FilesOfTask:
     """Of the files of a task."""
-    sizes = [file.size for file in files if file.size is not None]
     return FilesOfTask(
         len(files),
-        sum(sizes) if len(sizes) == len(files) else None,
+        sum(file.size for file in files),
         _digest([(file.name, file.skip, file.take) for file in files]),
         _digest([file.size for file in files]),
     )

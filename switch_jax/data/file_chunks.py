@@ -6,20 +6,34 @@ loads no TensorFlow.
 """
 
 import errno
-import itertools
-import os
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-MAX_CHUNK_BYTES = 32 * 1024
+from switch_jax.storage import read_range
+
+MAX_CHUNK_BYTES = 128 * 1024
 _MAX_CHUNKS = 2**20  # of all files together; beyond it chunks are larger
 _MIN_CHUNKS_PER_PART = 32  # in small files chunks are smaller
-_CHUNKS_PER_BLOCK = 8  # more where chunks are small
-_READ_AHEAD = 8 * 1024  # bytes first read beyond a chunk, to find where the next one begins
+_CHUNKS_PER_BLOCK = 4  # more where chunks are small
+_READ_BEYOND = 8 * 1024  # bytes first read beyond a chunk, to find where the next one begins
+_READ_TO_COUNT = 256 * 1024  # bytes read at a time where examples are counted
 _HEADER = 12  # bytes of a TFRecord's header: the length of its data (8), the length's checksum (4)
 _CHECKSUM = 4  # bytes after its data
+
+
+# From a file, the first byte and that after the last one to these bytes; raises OSError.
+ReadBytes = Callable[[str, int, int], bytes]
+
+
+class ByteRange(NamedTuple):
+    """The bytes of the file `name` from `begin` up to `end`, which is not included."""
+
+    name: str
+    begin: int
+    end: int
 
 
 class FileFormat(Protocol):
@@ -39,12 +53,23 @@ class FileFormat(Protocol):
           offset: of the chunk in its file.
         """
 
-    def offset(self, file: str, index: int) -> int:
-        """Number of bytes before the example with this index in a file.
+    def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
+        """Number of bytes before the example with this index, at most the file's size.
+
+        Args:
+          file: the whole file.
+          index: of the example.
+          read: reads bytes of a file.
 
         Raises:
           OSError: the file cannot be read, or is damaged.
         """
+
+    def part(self, file: ByteRange, skip: int, take: int, read: ReadBytes) -> ByteRange:
+        """`take` examples of a whole file after the first `skip`; -1 takes all. See `offset`."""
+        begin = self.offset(file, skip, read) if skip else 0
+        end = self.offset(file, skip + take, read) if take >= 0 else file.end
+        return ByteRange(file.name, begin, end)
 
 
 class TextLines(FileFormat):
@@ -60,9 +85,13 @@ class TextLines(FileFormat):
     def damage(self, chunk: bytes, offset: int) -> str | None:
         return None
 
-    def offset(self, file: str, index: int) -> int:
-        with open(file, "rb") as lines:
-            return sum(map(len, itertools.islice(lines, index)))
+    def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
+        for begin in range(0, file.end, _READ_TO_COUNT):
+            data = read(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
+            if index <= data.count(b"\n"):
+                return begin + sum(len(line) + 1 for line in data.split(b"\n", index)[:index])
+            index -= data.count(b"\n")
+        return file.end
 
 
 class TFRecords(FileFormat):
@@ -92,15 +121,18 @@ class TFRecords(FileFormat):
         # It would allocate this length, whatever it is, and end the process where it cannot.
         return _too_long(offset + begin, length)
 
-    def offset(self, file: str, index: int) -> int:
-        offset, size = 0, os.path.getsize(file)
-        with open(file, "rb") as records:
-            for _ in range(index):
-                begin = records.seek(offset)
-                length = int.from_bytes(records.read(8), "little")
-                offset += _HEADER + length + _CHECKSUM
-                if offset > size:
-                    raise OSError(errno.EBADMSG, _too_long(begin, length), file)
+    def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
+        offset = begin = 0
+        data = b""  # from `begin` on
+        for _ in range(index):
+            if offset + 8 > begin + len(data) and offset < file.end:
+                begin = offset
+                data = read(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
+            length = int.from_bytes(data[offset - begin : offset - begin + 8], "little")
+            end = offset + _HEADER + length + _CHECKSUM
+            if end > file.end:
+                raise OSError(errno.EBADMSG, _too_long(offset, length), file.name)
+            offset = end
         return offset
 
 
@@ -128,18 +160,21 @@ def _masked_checksum(rows: np.ndarray) -> np.ndarray:
     return ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
 
 
-class ByteRange(NamedTuple):
-    """The bytes of a file from `begin` up to `end`, which is not included."""
-
-    file: str
-    begin: int
-    end: int
+def read_bytes(file: str, begin: int, end: int) -> bytes:
+    """The bytes of a file, wherever it is; see `storage.read_range`."""
+    return read_range(file, begin, end).data
 
 
 class FileChunks:
     """The chunks of some files, numbered in the order of the files."""
 
-    def __init__(self, ranges: Sequence[ByteRange], format: FileFormat, num_parts: int) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[ByteRange],
+        format: FileFormat,
+        num_parts: int,
+        read: ReadBytes = read_bytes,
+    ) -> None:
         """Opens no file.
 
         Args:
@@ -147,8 +182,9 @@ class FileChunks:
           format: of the files.
           num_parts: number of parts that the chunks will be shared out to. Small files are cut into
             smaller chunks, so that each part has several.
+          read: reads bytes of a file.
         """
-        self.ranges, self._format = ranges, format
+        self._ranges, self._format, self._read_bytes = ranges, format, read
         total = sum(r.end - r.begin for r in ranges)
         largest = max(MAX_CHUNK_BYTES, total // _MAX_CHUNKS)
         self._size = max(1, min(largest, total // (_MIN_CHUNKS_PER_PART * num_parts)))
@@ -167,13 +203,9 @@ class FileChunks:
     def _range_of(self, chunk: int) -> int:
         return int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
 
-    def file(self, chunk: int) -> str:
-        """The file that has a chunk."""
-        return self.ranges[self._range_of(chunk)].file
-
-    def read_block(self, chunks: Sequence[int]) -> bytes:
-        """The lines or records of several chunks; see `read`."""
-        return b"".join(map(self.read, chunks))
+    def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
+        """A call of `read` for each of several chunks; they may run at the same time."""
+        return [functools.partial(self.read, chunk) for chunk in chunks]
 
     def read(self, chunk: int) -> bytes:
         """The lines or records that begin in the bytes of a chunk; there may be none.
@@ -181,21 +213,19 @@ class FileChunks:
         Raises:
           OSError: the file cannot be read, ends before its range does, or is damaged.
         """
-        index = self._range_of(chunk)
-        range_ = self.ranges[index]
+        index = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
+        range_ = self._ranges[index]
         start = range_.begin + (chunk - int(self._first_chunks[index])) * self._size
-        with open(range_.file, "rb", buffering=0) as opened:
-            offset, data = self._read_from(opened.fileno(), range_, start)
+        offset, data = self._read_from(range_, start)
         damage = self._format.damage(data, offset)
         if damage:
-            raise OSError(errno.EBADMSG, damage, range_.file)
+            raise OSError(errno.EBADMSG, damage, range_.name)
         return self._format.terminated(data)
 
-    def _read_from(self, opened: int, range_: ByteRange, start: int) -> tuple[int, bytes]:
+    def _read_from(self, range_: ByteRange, start: int) -> tuple[int, bytes]:
         """Reads from the first example that begins in a chunk to the first after the chunk.
 
         Args:
-          opened: file descriptor.
           range_: what is read of the file.
           start: first byte of the chunk; its first example may begin later.
 
@@ -205,7 +235,7 @@ class FileChunks:
         file, begin, end = range_
         stop = min(start + self._size, end)
         base = max(start - 1, begin)  # the byte before shows whether a line begins at `start`
-        data = _read_bytes(opened, file, base, min(stop + _READ_AHEAD, end))
+        data = self._read_bytes(file, base, min(stop + _READ_BEYOND, end))
         first = 0 if start == begin else self._format.next_start(data, start - base)
         if not 0 <= first < stop - base:
             return start, b""
@@ -214,19 +244,6 @@ class FileChunks:
             if last >= 0:
                 return base + first, data[first:last]
             position = base + len(data)
-            data += _read_bytes(opened, file, position, min(position + len(data), end))
+            data += self._read_bytes(file, position, min(position + len(data), end))
         last = self._format.next_start(data, stop - base) if stop < end else -1
         return base + first, data[first:] if last < 0 else data[first:last]
-
-
-def _read_bytes(opened: int, file: str, start: int, stop: int) -> bytes:
-    data = b""
-    while len(data) < stop - start:
-        try:
-            part = os.pread(opened, stop - start - len(data), start + len(data))
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, file) from error
-        if not part:
-            raise OSError(errno.ENODATA, f"it ends at byte {start + len(data)}", file)
-        data += part
-    return data

@@ -1,54 +1,109 @@
 """Notices when data files change while a run reads them."""
 
+import errno
 import sys
+from collections.abc import Hashable, Sequence
 
 from tqdm import tqdm
 
-from switch_jax.data.reading import tensorflow_message
-from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import UserError, storage_error
+from switch_jax.storage import file_sizes, file_version, read_range
 
 
 class FileWatch:
-    """Remembers the size and the modification time that files had when a run first read them."""
+    """Remembers the sizes and the versions that files had when a run first read them.
+
+    What is read comes with the version of its file. So a change is noticed without a look at the
+    file for each read, which would be one more request to a bucket.
+    """
 
     def __init__(self, task: str) -> None:
         """`task`: name of the task that reads the files, for messages."""
         self._task = task
-        self._first_seen: dict[str, tuple[int, int]] = {}  # bytes, modification time
+        self._sizes: dict[str, int] = {}
+        self._versions: dict[str, Hashable] = {}
         self._warned: set[str] = set()
 
-    def size(self, path: str) -> int:
-        """The size of a file in bytes, which must be the same in every call.
+    def sizes(self, paths: Sequence[str]) -> list[int]:
+        """The sizes of files in bytes, as the run first saw them.
+
+        Raises:
+          UserError: one cannot be read, or was removed since.
+          TransientError: the storage failed.
+        """
+        try:
+            for path, size in zip(paths, file_sizes(paths), strict=True):
+                self._sizes.setdefault(path, size)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return [self._sizes[path] for path in paths]
+
+    def read(self, path: str, begin: int, end: int) -> bytes:
+        """The bytes of a file from `begin` up to `end`, which is not included.
 
         A file that was rewritten with the same size is reported once on standard error.
+
+        Args:
+          path: one that was given to `sizes`.
+          begin, end: begin < end.
 
         Raises:
           UserError: the file is gone or its size has changed, so its examples are no longer those
             with which the run was started.
-          TransientError: the storage failed.
+          OSError: the file cannot be read.
         """
         try:
-            now = tf.io.gfile.stat(path)
-        except tf.errors.OpError as error:
-            gone = isinstance(error, tf.errors.NotFoundError) and path in self._first_seen
-            reason = (
-                "no longer exists, but did when the run began"
-                if gone
-                else f"cannot be read: {tensorflow_message(error)}"
-            )
-            raise storage_error(f"{self._task}: {path} {reason}", error) from error
-        size, modified = self._first_seen.setdefault(path, (now.length, now.mtime_nsec))
-        if now.length != size:
+            data, version = read_range(path, begin, end)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODATA):
+                self._check_size(path)
+            raise
+        if self._is_new(path, version):
+            self._check_size(path)
+            self._report(path)
+        return data
+
+    def look(self, path: str) -> None:
+        """Checks a file whose bytes are read elsewhere; a change is reported as in `read`.
+
+        Raises:
+          UserError, TransientError: as in `sizes` and `read`.
+        """
+        if self._is_new(path, self._check_size(path)):
+            self._report(path)
+
+    def _check_size(self, path: str) -> Hashable:
+        """The version of a file now, after a check that it has its size of before."""
+        try:
+            size, version = file_version(path)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        before = self._sizes.setdefault(path, size)
+        if size != before:
             raise UserError(
-                f"{self._task}: {path} has changed during the run: it had {size} bytes, and now "
-                f"has {now.length}; restore it, and start again"
+                f"{self._task}: {path} has changed during the run: it had {before} bytes, and now "
+                f"has {size}; restore it, and start again"
             )
-        if now.mtime_nsec != modified and path not in self._warned:
+        return version
+
+    def _is_new(self, path: str, version: Hashable) -> bool:
+        before, self._versions[path] = self._versions.get(path, version), version
+        return before != version
+
+    def _report(self, path: str) -> None:
+        if path not in self._warned:
             self._warned.add(path)
             tqdm.write(  # above a progress bar, if there is one
                 f"{self._task}: {path} was rewritten during the run, with the same size: the run "
                 "continues with its new content",
                 file=sys.stderr,
             )
-        return size
+
+    def _unreadable(self, error: OSError) -> UserError:
+        gone = error.errno == errno.ENOENT and error.filename in self._sizes
+        reason = (
+            "no longer exists, but did when the run began"
+            if gone
+            else f"cannot be read: {error.strerror}"
+        )
+        return storage_error(f"{self._task}: {error.filename} {reason}", error)

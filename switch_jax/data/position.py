@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 # Version of the order in which examples are read. Increase it with any change to that order: a
 # position is valid only in the order in which it was saved.
-ORDER_VERSION = 3
+ORDER_VERSION = 4
 
 
 class Cursor(NamedTuple):

@@ -1,11 +1,9 @@
 """Reads the examples of a task; an error names the file and how far it could be read."""
 
-import collections
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from switch_jax.data.file_chunks import TFRecords
 from switch_jax.data.sources import SourceFiles, source_files, source_of
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import is_transient, storage_error
@@ -69,10 +67,9 @@ def _find_damage(files: Sequence[str], found: SourceFiles) -> str | None:
     for file in files:
         num_read = 0
         try:
-            if isinstance(found.format, TFRecords):
-                collections.deque(found.content(file), maxlen=0)  # raises where a length is wrong
-            for _ in found.read(tf.constant(file)).as_numpy_iterator():
-                num_read += 1
+            for path in found.blocks(file) if found.format else [file]:
+                for _ in found.read(tf.constant(path)).as_numpy_iterator():
+                    num_read += 1
         except OSError as error:
             return f"{file}: {error.strerror}"
         except _READ_ERRORS as error:

@@ -99,8 +99,8 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
             return _splits_in_cache(task)
         if loader is not None and loader.name:
             return _splits_in_tfds(task, loader)
-    except tf.errors.OpError as error:  # from a bucket
-        reason = " ".join(error.message.split())
+    except (OSError, tf.errors.OpError) as error:  # from a bucket
+        reason = " ".join((getattr(error, "message", None) or str(error)).split())
         raise storage_error(
             f"the data of {task.name} cannot be reached: {reason}", error
         ) from error
@@ -136,7 +136,7 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
 
 
 def _splits_in_cache(task: seqio.Task) -> list[str]:
-    if not task.cache_dir:
+    if not seqio_internals.cache_folder(task):
         folders = " or ".join(seqio.get_global_cache_dirs())
         raise UserError(
             f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "

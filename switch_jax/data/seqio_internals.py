@@ -3,17 +3,74 @@
 A new release of seqio may move any of them; tests/data/test_seqio_internals.py then says which one.
 """
 
+import contextlib
 import functools
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.storage import file_sizes, in_bucket, matching, read_range
+
+# The caches that are in buckets, by where seqio finds a copy of their descriptions.
+_CACHES_IN_BUCKETS: dict[str, str] = {}
+_glob = seqio.utils._list_files_for_glob
+
+
+def _glob_anywhere(pattern: str) -> list[str]:
+    """In the place of seqio's function, which asks TensorFlow's client for gs:// and has no s3://.
+
+    Raises:
+      OSError: the bucket cannot be listed.
+    """
+    return _matching(pattern) if in_bucket(pattern) else _glob(pattern)
+
+
+_matching = functools.lru_cache(maxsize=1024)(matching)  # as seqio keeps what it has found
+seqio.utils._list_files_for_glob = _glob_anywhere
+
+
+def cache_folder(task: seqio.Task) -> str | None:
+    """The folder of the task's cache, from now on known to seqio; None: it has none.
+
+    Raises:
+      OSError: a folder where it could be cannot be read.
+    """
+    if not task._cache_dir:
+        name = seqio.get_task_dir_from_name(task.name)
+        places = (f"{folder.rstrip('/')}/{name}" for folder in seqio.get_global_cache_dirs())
+        place = next(filter(_is_finished, places), None)
+        task._cache_dir = _with_descriptions_here(place) if place else None
+    return _CACHES_IN_BUCKETS.get(task._cache_dir, task._cache_dir)
+
+
+def _is_finished(cache: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return bool(file_sizes([f"{cache}/COMPLETED"], again=True))
+    return False
+
+
+def _with_descriptions_here(cache: str) -> str:
+    """A folder that has the JSON files of a cache where TensorFlow can read them."""
+    if not in_bucket(cache):
+        return cache
+    copy = f"ram://switch_jax/caches/{cache.replace('://', '/')}"
+    tf.io.gfile.makedirs(copy)
+    for kind in ("info", "stats"):
+        for file in matching(f"{cache}/{kind}.*.json"):
+            with tf.io.gfile.GFile(f"{copy}/{file.rpartition('/')[2]}", "wb") as copied:
+                copied.write(read_range(file, 0, *file_sizes([file])).data)
+    _CACHES_IN_BUCKETS[copy] = cache
+    return copy
 
 
 def cached_source(task: seqio.Task, split: str) -> seqio.DataSource:
     """The data source that reads a split from the task's cache."""
-    return task._get_cached_source(split)
+    folder = cache_folder(task)
+    source = task._get_cached_source(split)
+    pattern = file_pattern(source, split).replace(str(task._cache_dir), str(folder), 1)
+    source._split_to_filepattern = {split: pattern}
+    return source
 
 
 def is_cache(source: seqio.DataSource) -> bool:

@@ -1,19 +1,19 @@
 """The data source of a task: its files, and how they are read."""
 
-import contextlib
+import errno
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from switch_jax.data import seqio_internals
 from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextLines, TFRecords
+from switch_jax.data.read_ahead import read_ahead
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
-from switch_jax.errors import UserError
-from switch_jax.storage import home_path
+from switch_jax.errors import UserError, storage_error
+from switch_jax.storage import file_sizes, in_bucket, storage_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
@@ -21,6 +21,7 @@ _RAM_FILE_NUMBERS = itertools.count()
 
 # From the path of a file, string [], to all its examples, in their order.
 Reader = Callable[[tf.Tensor], tf.data.Dataset]
+Label = TypeVar("Label")
 
 
 def data_locations() -> dict[str, Any]:
@@ -31,7 +32,8 @@ def data_locations() -> dict[str, Any]:
     """
 
     def absolute(folder: str, what: str) -> str:
-        return folder if "://" in folder else os.path.abspath(home_path(folder, what))
+        path = str(storage_path(folder, what))
+        return path if in_bucket(path) else os.path.normpath(path)
 
     tfds_dir = seqio_internals.tfds_data_dir() or os.environ.get("TFDS_DATA_DIR")
     return {
@@ -57,10 +59,9 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
     reads them, since a wrong length could end the process.
     """
     found = source_files(source, split)
-    if found.files and isinstance(found.format, TFRecords):
-        return _open_records(found, seqio_internals.files_at_once(source, split))
-    dataset = source.get_dataset(split, shuffle=False, seed=seed)
-    return dataset.map(_check_utf_8) if isinstance(source, seqio.TextLineDataSource) else dataset
+    if found.files and found.format:
+        return _open_in_order(found, seqio_internals.files_at_once(source, split))
+    return source.get_dataset(split, shuffle=False, seed=seed)
 
 
 def _check_utf_8(line: tf.Tensor) -> tf.Tensor:
@@ -91,35 +92,38 @@ class SourceFiles(NamedTuple):
     read: Reader
     format: FileFormat | None
 
-    def content(self, path: str) -> Iterator[bytes]:
-        """A file that can be cut, in blocks of whole examples.
+    def blocks(self, path: str) -> Iterator[str]:
+        """A file that can be cut, in blocks of whole examples, as paths that `read` takes.
 
         Raises:
           OSError: it cannot be read, or is damaged.
         """
         assert self.format is not None
-        chunks = FileChunks([ByteRange(path, 0, os.path.getsize(path))], self.format, num_parts=1)
-        return map(chunks.read_block, chunks.blocks(np.arange(len(chunks))))
+        (size,) = file_sizes([path])
+        chunks = FileChunks([ByteRange(path, 0, size)], self.format, num_parts=1)
+        blocks = chunks.blocks(np.arange(len(chunks)))
+        contents = read_ahead((None, chunks.reads(block)) for block in blocks)
+        return (ram_file for _, ram_file in in_memory(contents))
 
 
-def in_memory(contents: Iterable[bytes]) -> Iterator[str]:
-    """The path of a file in TensorFlow's memory that has one content after the other."""
+def in_memory(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, str]]:
+    """Labels, and the path of a file in TensorFlow's memory with one content after the other."""
     path = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
-    for content in contents:
+    for label, content in contents:
         with tf.io.gfile.GFile(path, "wb") as file:
             file.write(content)
         try:
-            yield path
+            yield label, path
         finally:  # its examples were read, or reading was stopped
             tf.io.gfile.remove(path)
 
 
-def _open_records(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data.Dataset:
-    """The examples of TFRecords, some of each of several files in turn as seqio and TFDS do."""
+def _open_in_order(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data.Dataset:
+    """The examples of files that can be cut, some of each of several in turn as in seqio, TFDS."""
 
     def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
         ram_files = tf.data.Dataset.from_generator(
-            lambda path: in_memory(found.content(path.decode())),
+            lambda path: found.blocks(path.decode()),
             args=(path,),
             output_signature=tf.TensorSpec([], tf.string),
         )
@@ -133,16 +137,10 @@ def _open_records(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data
 def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
     """The files of a split, which together give the examples of `source.get_dataset`.
 
-    Files can be cut into chunks if they are in a file system and known to consist of plain lines or
-    TFRecords: those of seqio's `TextLineDataSource`, `TFExampleDataSource`, `ProtoDataSource` and
-    caches, and those that TFDS has prepared.
+    Files can be cut into chunks if they are known to consist of plain lines or TFRecords: those of
+    seqio's `TextLineDataSource`, `TFExampleDataSource`, `ProtoDataSource` and caches, and those
+    that TFDS has prepared.
     """
-    found = _files_and_format(source, split)
-    remote = any("://" in file.path for file in found.files)
-    return found._replace(format=None) if remote else found
-
-
-def _files_and_format(source: seqio.DataSource, split: str) -> SourceFiles:
     kind = type(source)
     if kind is seqio.TextLineDataSource:
         header = seqio_internals.num_header_lines(source)
@@ -216,14 +214,21 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
     source = source_of(task, split, use_cached)
     if not isinstance(source, seqio.FileDataSource):
         return
-    files = source.list_shards(split)
-    if not (files and tf.io.gfile.exists(files[0])):
-        missing = files[0] if files else seqio_internals.file_pattern(source, split)
-        raise UserError(f"{task.name}, split {split!r}: there is no file {missing}")
-    for file in files:
-        with contextlib.suppress(OSError):  # it is in a bucket, or gone
-            if not stat.S_ISREG(os.stat(file).st_mode):
-                raise UserError(
-                    f"{task.name}, split {split!r}: {file} is a folder, a pipe or a device: write "
-                    "what is to be read to an ordinary file"
-                )
+    where = f"{task.name}, split {split!r}"
+    try:
+        files = source.list_shards(split)
+        if not files:
+            missing = seqio_internals.file_pattern(source, split)
+            raise UserError(f"{where}: there is no file {missing}")
+        file_sizes(files, again=True)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            message = f"{where}: there is no file {error.filename}"
+        elif error.errno == errno.EISDIR:
+            message = (
+                f"{where}: {error.filename} is a folder, a pipe or a device: write what is to be "
+                "read to an ordinary file"
+            )
+        else:
+            message = f"{where}: {error.filename} cannot be read: {error.strerror}"
+        raise storage_error(message, error) from error

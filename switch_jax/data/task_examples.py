@@ -126,12 +126,15 @@ class TaskExamples:
 
     def _block_inputs(self, stream: int, cursor: Cursor, state: "_ReadState") -> Iterator[tuple]:
         """The inputs of the stream's blocks without end; runs in a thread of TensorFlow."""
+        units = (
+            (unit, cursor.block if (unit.epoch, unit.index) == cursor[:2] else 0)
+            for unit in self._order.units(stream, cursor.epoch, cursor.unit)
+        )
         try:
-            for unit in self._order.units(stream, cursor.epoch, cursor.unit):
+            for unit, inputs in self._blocks.inputs(units):
                 files = self._source.files[self._order.files_of(unit.group)]
                 state.files = [file.path for file in files if file.path]
-                first_block = cursor.block if (unit.epoch, unit.index) == cursor[:2] else 0
-                yield from self._blocks.inputs(unit, first_block, self._order.unit_seed(unit))
+                yield inputs
         except OSError as error:
             message = f"{self._task.name}, split {self._split!r}: cannot be read"
             state.error = storage_error(f"{message}: {error.filename}; {error.strerror}", error)

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import check_path
+from switch_jax.storage import check_path, local_copy, storage_path
 
 SENTINELS = 100
 # T5's 32,000 pieces (section 3.1.3 of https://arxiv.org/abs/1910.10683) and its sentinels.
@@ -38,14 +38,18 @@ def vocabulary(name: str) -> seqio.Vocabulary:
     if name in _NAMED:
         return _NAMED[name]
     check_path(name, "VOCABULARY")
-    found = loaded(seqio.SentencePieceVocabulary(name))
+    try:
+        path = local_copy(storage_path(name, "VOCABULARY")) if "://" in name else name
+    except OSError as error:
+        raise _not_found(name, "it cannot be read", error) from error
+    found = loaded(seqio.SentencePieceVocabulary(path))
     if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
         raise UserError(
             f"the vocabulary {name} has padding {found.tokenizer.pad_id()} and EOS "
             f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS; `switch_jax "
             "tasks vocabulary` trains a vocabulary that fits"
         )
-    return found if sentinels(found) else seqio.SentencePieceVocabulary(name, SENTINELS)
+    return found if sentinels(found) else seqio.SentencePieceVocabulary(path, SENTINELS)
 
 
 def sentinels(found: seqio.Vocabulary) -> int:
@@ -97,12 +101,16 @@ def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
             if isinstance(error, tf.errors.OpError)
             else "it is not such a model"
         )
-        raise storage_error(
-            f"no SentencePiece model is found at {path} ({reason}): set VOCABULARY to the path of "
-            "one on this machine, for example of a copy, or to 'byte'",
-            error,
-        ) from error
+        raise _not_found(path, reason, error) from error
     return found
+
+
+def _not_found(path: str, reason: str, error: Exception) -> UserError:
+    return storage_error(
+        f"no SentencePiece model is found at {path} ({reason}): set VOCABULARY to the path of "
+        "one on this machine, for example of a copy, or to 'byte'",
+        error,
+    )
 
 
 def identity(found: seqio.Vocabulary) -> str:

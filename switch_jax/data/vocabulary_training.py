@@ -13,8 +13,9 @@ from switch_jax.data.preprocessing import tokenize_index
 from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.sources import check_files_exist, open_source
-from switch_jax.data.tensorflow_setup import seqio, tf
-from switch_jax.errors import UserError, storage_error
+from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.errors import UserError
+from switch_jax.storage import explain_write_errors, open_atomic, storage_path
 
 MAX_PIECES = 2**20
 # In bytes; SentencePiece skips longer lines. Its default is 4192.
@@ -138,7 +139,7 @@ def check_size(size: int) -> None:
 
 def check_new(path: str) -> None:
     """Raises UserError if the file exists: a run may use it, and its ids would change."""
-    if tf.io.gfile.exists(path):
+    if storage_path(path).exists():
         raise UserError(f"{path} exists already, and runs may use it: choose another name")
 
 
@@ -148,11 +149,8 @@ def write(model: bytes, path: str) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    unfinished = f"{path}.unfinished"
-    try:
-        tf.io.gfile.makedirs(path.rpartition("/")[0] or ".")
-        with tf.io.gfile.GFile(unfinished, "wb") as file:
-            file.write(model)
-        tf.io.gfile.rename(unfinished, path)
-    except tf.errors.OpError as error:
-        raise storage_error(f"cannot write {path}: {error.message}", error) from error
+    file = storage_path(path)
+    with explain_write_errors(path):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open_atomic(file) as new:
+            new.write(model)

@@ -4,8 +4,9 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.batch import Batch
@@ -160,7 +161,7 @@ class CheckpointEvaluator:
             num_batches = -(-self._num_examples // batch_size)
         return read_validation_sets(self._opened, batch_size, num_batches)
 
-    def _expert_tokens_file(self, step: int) -> Path:
+    def _expert_tokens_file(self, step: int) -> epath.Path:
         return self._folder.expert_tokens_of(
             self._data.mixture_or_task_name, self._data.split, step
         )
@@ -209,7 +210,7 @@ class CheckpointEvaluator:
         values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
         run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
 
-    def _write_lines(self, file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    def _write_lines(self, file: epath.Path, rows: Sequence[dict[str, Any]]) -> None:
         """Writes JSON lines, on the first process."""
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
 

@@ -1,10 +1,10 @@
 """Evaluation of checkpoints of a run: what `switch_jax eval` and `switch_jax.evaluate` do."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from switch_jax.checkpointing import chosen_step, find_checkpoint
 from switch_jax.data.checks import check_examples, open_tasks
@@ -56,7 +56,7 @@ def evaluate_checkpoints(
     return records
 
 
-def _steps(model_dir: Path, checkpoint: str) -> list[int]:
+def _steps(model_dir: epath.Path, checkpoint: str) -> list[int]:
     if checkpoint != "all":
         return [chosen_step(model_dir, checkpoint)]
     find_checkpoint(model_dir)  # raises UserError if there is none

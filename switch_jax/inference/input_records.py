@@ -1,10 +1,10 @@
 """Reading of records to predict or score: text under 'inputs' and, to be scored, 'targets'."""
 
 import gzip
+import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from switch_jax.data.batch import Example
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import SchemaError, parse_json
+from switch_jax.storage import local_copy, storage_path
 
 Record = dict[str, str]
 
@@ -52,16 +53,16 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
         yield from _from_lines(stdin or sys.stdin.buffer, "standard input", json_lines=None)
         return
     try:
-        if tf.io.gfile.isdir(path):
+        file = storage_path(path)
+        if file.is_dir():
             raise UserError(f"{path} is a folder: give one of its files")
-        if ".tfrecord" in Path(path).name:
-            yield from _from_tfrecord(path)
+        if ".tfrecord" in file.name:
+            yield from _from_tfrecord(local_copy(file), path)
         else:
-            with tf.io.gfile.GFile(path, "rb") as lines:
+            with file.open("rb") as lines:
                 yield from _from_lines(lines, path, json_lines=path.endswith((".jsonl", ".json")))
-    except tf.errors.OpError as error:
-        reason = error.message.split(";")[-1]
-        raise storage_error(f"{path} cannot be read: {reason}", error) from error
+    except OSError as error:
+        raise storage_error(f"{path} cannot be read: {error.strerror or error}", error) from error
 
 
 def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> Iterator[Record]:
@@ -80,7 +81,7 @@ def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> I
             raise UserError(f"{source} is not valid JSON: {error}") from error
 
 
-def _from_tfrecord(path: str) -> Iterator[Record]:
+def _from_tfrecord(path: str, name: str) -> Iterator[Record]:
     is_gzipped = path.endswith(".gz")
     compression = "GZIP" if is_gzipped else ""
     records = tf.data.TFRecordDataset(path, compression_type=compression).as_numpy_iterator()
@@ -91,20 +92,20 @@ def _from_tfrecord(path: str) -> Iterator[Record]:
             features = tf.train.Example.FromString(record).features.feature
             values = {name: feature.bytes_list.value for name, feature in features.items()}
             texts = {name: texts[0].decode() for name, texts in values.items() if texts}
-            yield _checked(texts, f"{path}, record {number}")
+            yield _checked(texts, f"{name}, record {number}")
     except (tf.errors.OpError, UnicodeDecodeError, DecodeError) as error:
-        message = f"{path}, record {number + 1} cannot be read: {error}"
+        message = f"{name}, record {number + 1} cannot be read: {error}"
         raise storage_error(message, error) from error
     # TensorFlow does not report a file that ends within the header of a record.
-    if size != (_unzipped_size(path) if is_gzipped else tf.io.gfile.stat(path).length):
-        raise UserError(f"{path}, record {number + 1} cannot be read: the file ends within it")
+    if size != (_unzipped_size(path) if is_gzipped else os.path.getsize(path)):
+        raise UserError(f"{name}, record {number + 1} cannot be read: the file ends within it")
 
 
 def _unzipped_size(path: str) -> int:
     """Bytes of the content of a gzip file; -1 if the file is incomplete."""
     size = 0
     try:
-        with tf.io.gfile.GFile(path, "rb") as file, gzip.open(file) as unzipped:
+        with open(path, "rb") as file, gzip.open(file) as unzipped:
             while block := unzipped.read(2**20):
                 size += len(block)
     except (EOFError, gzip.BadGzipFile, zlib.error):

@@ -1,15 +1,17 @@
 """An output file that is written in parts, so that a stopped job continues where it was."""
 
+import contextlib
 import itertools
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.runtime.processes import gather, run_on_first
-from switch_jax.storage import atomic_write, explain_write_errors, open_atomic
+from switch_jax.storage import atomic_write, explain_write_errors, open_atomic, storage_path
 
 
 class ResumableOutput:
@@ -20,7 +22,9 @@ class ResumableOutput:
     parts. If a job has several processes, all of them make the same calls and the first one writes.
     """
 
-    def __init__(self, path: str | Path, part_size: int, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], part_size: int, description: Mapping[str, Any]
+    ) -> None:
         """Creates the folder of parts, or opens that of an earlier job.
 
         Args:
@@ -33,7 +37,7 @@ class ResumableOutput:
           UserError: the file exists, the folder has parts with another description or of another
             size, or it cannot be written.
         """
-        self.path = Path(path).expanduser().absolute()
+        self.path = storage_path(path, "--output")
         self._folder = self.path.with_name(self.path.name + ".parts")
         self._part_size = part_size
         ours = {**description, "part_size": part_size}
@@ -101,11 +105,11 @@ class ResumableOutput:
         """Whether the first process, which alone writes, sees the part."""
         return gather(self._part_file(index).exists())[0]
 
-    def _write(self, file: Path, text: str) -> None:
+    def _write(self, file: epath.Path, text: str) -> None:
         with explain_write_errors(file):
             atomic_write(file, text)
 
-    def _part_file(self, index: int) -> Path:
+    def _part_file(self, index: int) -> epath.Path:
         return self._folder / f"{index:06d}.jsonl"
 
     def _join(self, num_parts: int, num_records: int) -> None:
@@ -125,9 +129,10 @@ class ResumableOutput:
         except OSError as error:
             if self.path.exists():  # another job has joined and removed the parts
                 return
-            message = f"{self.path} cannot be written: {error.strerror}"
+            message = f"{self.path} cannot be written: {error.strerror or error}"
             raise storage_error(message, error) from error
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmtree()
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """The config, mesh and parameter shapes of a run, prepared for inference."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import commit_time, find_checkpoint
@@ -29,7 +29,7 @@ class TrainedModel:
       decoding: how sequences are decoded.
     """
 
-    model_dir: Path
+    model_dir: epath.Path
     config: Config
     mesh: Mesh
     parameters: Any
@@ -53,7 +53,7 @@ class TrainedModel:
         }
 
 
-def prepare_model(model_dir: Path, config: Config, decoding: DecodingConfig) -> TrainedModel:
+def prepare_model(model_dir: epath.Path, config: Config, decoding: DecodingConfig) -> TrainedModel:
     """Lays the model out on this machine's devices; reads no parameters.
 
     Args:

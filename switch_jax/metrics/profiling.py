@@ -4,6 +4,9 @@ import os
 from typing import Any
 
 import jax
+from etils import epath
+
+from switch_jax.storage import Spool
 
 _STEPS_ON_REQUEST = 5
 
@@ -21,7 +24,8 @@ class Profiler:
           folder: the run's `tensorboard` folder; traces go to `plugins/profile` in it.
           steps: the first and the last optimiser step to trace, counted from 1; None: none.
         """
-        self._folder = os.fspath(folder)
+        self._folder = epath.Path(folder)
+        self._spool: Spool | None = None
         self._steps = steps
         self._requested = False
         self._running: tuple[int, int] | None = None
@@ -43,8 +47,9 @@ class Profiler:
         else:
             return
         try:
-            jax.profiler.start_trace(self._folder)
-        except RuntimeError:  # another trace is running in this process
+            self._spool = self._spool or Spool(self._folder)
+            jax.profiler.start_trace(str(self._spool.local))
+        except (OSError, RuntimeError):  # it cannot be written, or another trace is running
             self._running, self._failed = None, True
 
     def after(self, step: int, result: Any) -> str | None:
@@ -75,7 +80,9 @@ class Profiler:
         self._running = None
         try:
             jax.profiler.stop_trace()
-        except RuntimeError as error:
+            assert self._spool is not None
+            self._spool.send()
+        except (OSError, RuntimeError) as error:
             self._failed = True  # JAX takes the trace for running, and would refuse another
             return f"the trace of steps {first} to {last} is lost: {error}"
         return (

@@ -1,10 +1,12 @@
 """Weights & Biases, which is optional: no other module imports it."""
 
+import tempfile
 import uuid
 from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import MetricsFolder
+from switch_jax.storage import has_folders
 
 
 def import_wandb() -> Any:
@@ -38,7 +40,7 @@ def start_wandb(folder: MetricsFolder, project: str, config_text: str) -> Any:
             name=folder.path.name,
             id=id_file.read_text(),
             resume="allow",
-            dir=str(folder),
+            dir=str(folder) if has_folders(folder.path) else tempfile.gettempdir(),
             config={"gin": config_text},
         )
     except wandb.Error as error:

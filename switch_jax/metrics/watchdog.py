@@ -6,7 +6,11 @@ import sys
 import threading
 import time
 import traceback
-from pathlib import Path
+
+from etils import epath
+
+from switch_jax.errors import UserError
+from switch_jax.storage import appended_file
 
 
 class Watchdog:
@@ -23,7 +27,7 @@ class Watchdog:
           file: appended to; made when there is something to write.
         """
         self._seconds = seconds
-        self._file = Path(file)
+        self._file = appended_file(epath.Path(file))
         # One tuple, which is replaced: the threads need no lock.
         self._last: tuple[str, float] | None = None
         self._closed = threading.Event()
@@ -66,8 +70,8 @@ class Watchdog:
         # stderr first: the file may lie on the file system that hangs.
         with contextlib.suppress(OSError):
             _write(2, report)
-        with contextlib.suppress(OSError), self._file.open("ab") as file:
-            _write(file.fileno(), report)
+        with contextlib.suppress(OSError, UserError):
+            self._file.append(report)
 
 
 def _write(descriptor: int, report: bytes) -> None:

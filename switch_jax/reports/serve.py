@@ -6,10 +6,13 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from typing import Any
+
+from etils import epath
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import file_states
 
 _POLL_SECONDS = 30  # of an open page; a report takes seconds of a core that a run may need
 _RELOAD = """
@@ -26,7 +29,7 @@ class ReportServer(ThreadingHTTPServer):
     """Answers / with the report, and /version with what changes when its runs do."""
 
     def __init__(
-        self, port: int, runs: Sequence[str], page: Path, write: Callable[[], list[str]]
+        self, port: int, runs: Sequence[str], page: epath.Path, write: Callable[[], list[str]]
     ) -> None:
         """Takes the port of this machine's own address, which other machines do not reach.
 
@@ -59,17 +62,13 @@ class ReportServer(ThreadingHTTPServer):
 
     def version(self) -> str:
         """Differs where the files of a run have changed."""
-        seen: list[tuple[int, int] | None] = []
-        for run in self._runs:
-            folder = RunFolder.at(run)
-            evaluation = folder.evaluation
-            files = [folder.metrics, folder.description, folder.status, evaluation.metrics]
-            for file in (*files, evaluation.expert_tokens):
-                try:
-                    found = file.stat()
-                    seen.append((found.length, found.mtime))
-                except OSError:  # it is not there, or not yet
-                    seen.append(None)
+        seen: list[Any] = []
+        for folder in map(RunFolder.at, self._runs):
+            evaluation, lock = folder.evaluation, folder.lock.name  # which changes by itself
+            for listed in (folder.path, evaluation.path, evaluation.expert_tokens):
+                with contextlib.suppress(OSError):
+                    states = file_states(listed)
+                    seen.append(sorted((n, s) for n, s in states.items() if n != lock))
         return f"{zlib.crc32(repr(seen).encode()):08x}"
 
     def current_page(self) -> tuple[int, bytes]:

@@ -1,13 +1,12 @@
 """Writes a model as a folder that `serve.py` in it runs, without switch_jax."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
 import numpy as np
+from etils import epath
 
 from switch_jax.checkpointing.in_pieces import (
     open_parameters,
@@ -38,8 +37,8 @@ TOKENIZER, SETTINGS, SCRIPT = "spiece.model", "settings.json", "serve.py"
 
 
 def write_folder(
-    target: Path,
-    checkpoint: Path,
+    target: epath.Path,
+    checkpoint: epath.Path,
     config: Config,
     decoding: DecodingConfig,
     platforms: Sequence[str],
@@ -82,7 +81,7 @@ def write_folder(
             "jax": jax.__version__,
         }
         (unfinished / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
-        shutil.copyfile(Path(__file__).with_name(SCRIPT), unfinished / SCRIPT)
+        (unfinished / SCRIPT).write_bytes(epath.Path(__file__).with_name(SCRIPT).read_bytes())
         _write_parameters(unfinished / PARAMETERS, checkpoint, config, progress)
     return program
 
@@ -103,7 +102,9 @@ def _tokenizer(data: DataConfig) -> seqio.SentencePieceVocabulary:
     return found["targets"]
 
 
-def _write_parameters(file: Path, checkpoint: Path, config: Config, progress: Progress) -> None:
+def _write_parameters(
+    file: epath.Path, checkpoint: epath.Path, config: Config, progress: Progress
+) -> None:
     """Writes the parameters, piece by piece, in the dtypes in which decoding computes with them."""
     shapes = abstract_parameters(config.model)
     stored = parameters_by_name(stored_parameters(config.model))
@@ -123,7 +124,7 @@ def _write_parameter(
     array: Any,
     dtype: np.dtype,
     stacked_axes: int,
-    checkpoint: Path,
+    checkpoint: epath.Path,
     advance: Callable[[int], object],
 ) -> None:
     """Writes one parameter, from where the file is."""

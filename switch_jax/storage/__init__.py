@@ -2,8 +2,9 @@
 
 paths        paths as users write them        files          files that are whole or not there
 folders      listing, reading, renaming       appended       files that grow
-spool        files of programs that write     clients        which clients talk to buckets
-             to disks alone                   cloud_storage  the client of gs://
+listing      many files and their sizes       ranges         byte ranges of files
+spool        files for programs that know     clients        which clients talk to buckets
+             disks alone                      cloud_storage  the client of gs://
 holding      one job for each folder, by      conditional    writing what nobody has changed since
              file_lock or by lease            weather        requests that failed and were repeated
 """
@@ -12,6 +13,7 @@ from switch_jax.storage.appended import AppendedFile, appended_file, read_append
 from switch_jax.storage.clients import choose_clients, file_system
 from switch_jax.storage.files import atomic_write, explain_write_errors, new_folder, open_atomic
 from switch_jax.storage.folders import (
+    file_states,
     has_folders,
     list_complete,
     list_names,
@@ -20,22 +22,27 @@ from switch_jax.storage.folders import (
 )
 from switch_jax.storage.holding import hold, holder_gone
 from switch_jax.storage.lease import HeldError, LostLeaseError, check_lease
+from switch_jax.storage.listing import file_sizes, file_version, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
     check_path,
     home_path,
+    in_bucket,
     is_file,
     no_model_there,
+    resolved,
     storage_path,
 )
-from switch_jax.storage.spool import Spool
+from switch_jax.storage.ranges import Bytes, read_range
+from switch_jax.storage.spool import Spool, local_copy
 from switch_jax.storage.weather import WEATHER
 
 __all__ = [
     "MAX_NAME_BYTES",
     "WEATHER",
     "AppendedFile",
+    "Bytes",
     "HeldError",
     "LostLeaseError",
     "Spool",
@@ -46,19 +53,27 @@ __all__ = [
     "check_path",
     "choose_clients",
     "explain_write_errors",
+    "file_sizes",
+    "file_states",
     "file_system",
+    "file_version",
+    "has_folders",
     "hold",
     "holder_gone",
     "home_path",
+    "in_bucket",
     "is_file",
     "list_complete",
     "list_names",
+    "local_copy",
+    "matching",
     "move_folder",
     "new_folder",
     "no_model_there",
     "open_atomic",
     "read_appended",
     "read_files",
-    "has_folders",
+    "read_range",
+    "resolved",
     "storage_path",
 ]

@@ -13,9 +13,11 @@ from typing import Any
 def choose_clients() -> None:
     """Sets which clients all packages of this process use; the caller's environment comes first."""
     import fsspec
+    from etils.epath import gpath
 
     # TensorFlow has a client for gs:// of its own, which cannot be pointed at another server.
     os.environ.setdefault("EPATH_USE_TF", "0")
+    gpath._is_tf_installed.cache_clear()  # it may have been asked before
     for protocol in ("gs", "gcs"):
         fsspec.register_implementation(
             protocol, "switch_jax.storage.cloud_storage.CloudStorage", clobber=True

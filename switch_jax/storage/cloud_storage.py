@@ -8,18 +8,18 @@ import uuid
 from typing import Any
 
 import aiohttp
-import gcsfs
 import google.auth.exceptions
 import requests
+from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
 from gcsfs.retry import ChecksumError, HttpError, is_retriable
 
 from switch_jax.storage.weather import WEATHER
 
 # One request, without gcsfs's own tries: they are silent, and end after a minute.
-_request = inspect.unwrap(gcsfs.GCSFileSystem._request)
+_request = inspect.unwrap(GCSFileSystem._request)
 
 
-class CloudStorage(gcsfs.GCSFileSystem):
+class CloudStorage(GCSFileSystem):
     """The file system of gs:// for fsspec, and so for etils, Orbax and TFDS."""
 
     async def _request(self, method: str, path: str, *args: Any, **options: Any) -> Any:

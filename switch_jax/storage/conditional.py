@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +9,7 @@ from etils import epath
 
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.paths import bucket_path
+from switch_jax.storage.ranges import key_value_store
 
 
 class Version(NamedTuple):
@@ -66,14 +66,8 @@ class _OfS3(SharedObject):
     """By its ETag; TensorStore's for an object that is not there is a token of its own."""
 
     def __init__(self, path: epath.Path) -> None:
-        import tensorstore as ts
-
         bucket, self._name = bucket_path(str(path))
-        spec = {"driver": "s3", "bucket": bucket}
-        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-            spec |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
-        self._store = ts.KvStore.open(spec).result()
+        self._store = key_value_store("s3", bucket)
 
     def read(self) -> Version:
         with _errors_of_a_disk():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -66,17 +67,13 @@ def _open_and_rename(file: epath.Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
-    """An object in a bucket appears as a whole, at the end of its upload."""
+    """An object in a bucket appears as a whole, at the end of its upload from this machine."""
     check_lease(file)
-    new = file_system(file).open(str(file), "wb", autocommit=False)
-    try:
-        with new:
-            yield cast(BinaryIO, new)
-    except BaseException:
-        new.discard()
-        raise
-    check_lease(file)
-    new.commit()
+    with tempfile.NamedTemporaryFile(prefix="switch_jax_") as new:
+        yield cast(BinaryIO, new)
+        new.flush()
+        check_lease(file)
+        file_system(file).put_file(new.name, str(file))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import PurePath, PurePosixPath
+from typing import Any
 
 from etils import epath
 
@@ -30,6 +31,38 @@ def list_names(folder: PurePath) -> list[str]:
     names = {PurePosixPath(path).name for path in found}
     # A bucket may have an object that stands for the folder itself.
     return sorted(names - {folder.name}) if in_bucket(folder) else sorted(names)
+
+
+def file_states(folder: PurePath) -> dict[str, tuple[int, Any]]:
+    """By name each file's size in bytes, and what else changes when it is written anew.
+
+    Empty where the folder is not there. What is neither file nor folder has size -1.
+
+    Raises:
+      OSError: it cannot be listed.
+    """
+    if has_folders(folder):
+        try:
+            with os.scandir(folder) as entries:
+                return {
+                    e.name: (e.stat().st_size if e.is_file() else -1, e.stat().st_mtime_ns)
+                    for e in entries
+                    if not e.is_dir()
+                }
+        except FileNotFoundError:
+            return {}
+    try:
+        found = file_system(folder).ls(str(folder), detail=True)
+    except FileNotFoundError:
+        return {}
+    return {
+        PurePosixPath(entry["name"]).name: (
+            entry["size"],
+            str(entry.get("generation") or entry.get("ETag") or entry.get("mtime")),
+        )
+        for entry in found
+        if entry["type"] == "file"
+    }
 
 
 def list_complete(folder: PurePath) -> list[str]:

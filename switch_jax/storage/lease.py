@@ -189,7 +189,7 @@ class Lease:
 
     def _write(self, last: Version, holder: str) -> Version | None:
         """Writes on the condition that the object is as it was; None: it is not."""
-        content = {"holder": holder, "boot": _boot(), "seconds": self._seconds}
+        content = _Holder(holder, _boot(), self._seconds)._asdict()
         text = json.dumps({**content, "write": uuid.uuid4().hex}).encode()
         written = self._object.write(text, last)
         if written is None:  # an answer may have been lost, and the repeated request refused

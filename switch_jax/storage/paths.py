@@ -172,3 +172,8 @@ def is_file(path: str | os.PathLike[str]) -> bool:
         raise storage_error(f"{path} cannot be read: {error.strerror or error}", error) from error
     except ValueError as error:  # NUL, or a character that no file name has
         raise UserError(f"{str(path)!r} is no name of a file: {error}") from error
+
+
+def resolved(path: epath.Path) -> epath.Path:
+    """The path without symbolic links; that of a bucket has none."""
+    return path if in_bucket(path) else path.resolve()

@@ -1,12 +1,41 @@
-"""Files of programs that write to disks alone, brought to a bucket while they grow."""
+"""Files of a bucket for programs that read or write disks alone."""
 
+import functools
+import hashlib
+import os
 import tempfile
 from pathlib import Path
 
 from etils import epath
 
 from switch_jax.storage.appended import AppendedFile, appended_file
+from switch_jax.storage.clients import file_system
 from switch_jax.storage.folders import has_folders
+from switch_jax.storage.paths import in_bucket
+
+_folder_of_copies: tempfile.TemporaryDirectory[str] | None = None  # removed with the process
+
+
+def local_copy(file: str | os.PathLike[str]) -> str:
+    """The path of a file on this machine; one in a bucket is copied, once for each process.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    path = os.fspath(file)
+    return _copied(path) if in_bucket(path) else path
+
+
+@functools.cache
+def _copied(url: str) -> str:
+    global _folder_of_copies
+    if _folder_of_copies is None:
+        _folder_of_copies = tempfile.TemporaryDirectory(prefix="switch_jax_")
+    path = epath.Path(url)
+    target = Path(_folder_of_copies.name, hashlib.sha256(url.encode()).hexdigest()[:16], path.name)
+    target.parent.mkdir(exist_ok=True)
+    file_system(path).get_file(url, str(target))
+    return str(target)
 
 
 class Spool:

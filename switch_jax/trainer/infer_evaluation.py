@@ -1,7 +1,6 @@
 """Evaluation within a run by the tasks' own metrics, of text that the model generates."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
@@ -13,6 +12,7 @@ from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
+from switch_jax.storage import storage_path
 from switch_jax.trainer.evaluation import ALL
 
 
@@ -74,7 +74,7 @@ def model_of_run(config: Config, mesh: Mesh, parameters: Any) -> TrainedModel:
       mesh: the devices.
       parameters: `ShapeDtypeStruct`s on the mesh.
     """
-    folder = Path(config.run.model_dir)
+    folder = storage_path(config.run.model_dir, "MODEL_DIR")
     return TrainedModel(folder, config, mesh, parameters, decoding_config(config.data))
 
 

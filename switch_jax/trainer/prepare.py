@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config
@@ -55,7 +55,7 @@ class Prepared:
     mesh: Mesh
     state: TrainState
     saved: SavedRun | None
-    warm_start: Path | Source | None
+    warm_start: epath.Path | Source | None
     teacher: Teacher | None
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None

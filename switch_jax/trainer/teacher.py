@@ -1,9 +1,9 @@
 """The teacher that a run is distilled from: its checkpoint, checked, and its parameters."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
@@ -14,7 +14,7 @@ from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import storage_path
+from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import abstract_model
 
 
@@ -30,10 +30,10 @@ class Teacher:
         run is new, or had no teacher.
     """
 
-    checkpoint: Path
+    checkpoint: epath.Path
     model: ModelConfig
     parameters: Any
-    began_with: Path | None = None
+    began_with: epath.Path | None = None
 
     def load(self) -> Any:
         """Its parameters, nested dict of float32 arrays on the mesh.
@@ -103,10 +103,10 @@ def describe_start(config: Config, teacher: Teacher) -> list[str]:
     ]
 
 
-def _checked_folder(config: Config, folder: str) -> Path:
+def _checked_folder(config: Config, folder: str) -> epath.Path:
     """TEACHER_DIR on this machine: another run's, with a checkpoint and the same vocabulary."""
-    teacher_dir = storage_path(folder, "TEACHER_DIR").absolute()
-    if teacher_dir.resolve() == storage_path(config.run.model_dir, "MODEL_DIR").resolve():
+    teacher_dir = storage_path(folder, "TEACHER_DIR")
+    if resolved(teacher_dir) == resolved(storage_path(config.run.model_dir, "MODEL_DIR")):
         raise UserError(
             f"TEACHER_DIR {folder!r} is MODEL_DIR itself: write another MODEL_DIR for the student"
         )
@@ -119,7 +119,7 @@ def _checked_folder(config: Config, folder: str) -> Path:
     return teacher_dir
 
 
-def _recorded_checkpoint(config: Config) -> Path | None:
+def _recorded_checkpoint(config: Config) -> epath.Path | None:
     """The teacher's checkpoint that a run began with, if it has one of its own to go on from."""
     own = RunFolder.at(config.run.model_dir)
     if not own.checkpoint_steps():
@@ -132,10 +132,12 @@ def _recorded_checkpoint(config: Config) -> Path | None:
             "TEACHER_STEP to it"
         )
     recorded = facts.get("teacher_checkpoint")
-    return None if recorded is None else Path(recorded)
+    return None if recorded is None else epath.Path(recorded)
 
 
-def _chosen_step(config: Config, teacher_dir: Path, began_with: Path | None) -> int | None:
+def _chosen_step(
+    config: Config, teacher_dir: epath.Path, began_with: epath.Path | None
+) -> int | None:
     """TEACHER_STEP, or else the step that the run began with; None: the newest."""
     step = config.distillation.teacher_step
     if step is not None or began_with is None:

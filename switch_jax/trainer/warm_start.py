@@ -6,10 +6,10 @@ is distilled may take a part of its parameters from its teacher.
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
@@ -25,13 +25,13 @@ from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import storage_path
+from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
 from switch_jax.trainer.teacher import Teacher
 
 
-def find_warm_start(config: Config) -> Path | Source | None:
+def find_warm_start(config: Config) -> epath.Path | Source | None:
     """The checkpoint whose parameters a run starts from, checked before anything is written.
 
     Call it once a start: the other run may save a newer checkpoint in the meantime.
@@ -51,8 +51,8 @@ def find_warm_start(config: Config) -> Path | Source | None:
         return None
     own, given = run_on_all(
         lambda: (
-            storage_path(run.model_dir, "MODEL_DIR").resolve(),
-            storage_path(start, "INITIAL_CHECKPOINT_PATH").resolve(),
+            resolved(storage_path(run.model_dir, "MODEL_DIR")),
+            resolved(storage_path(start, "INITIAL_CHECKPOINT_PATH")),
         )
     )
     if own == given or RunFolder(own).checkpoints == given.parent:
@@ -82,7 +82,7 @@ def find_warm_start(config: Config) -> Path | Source | None:
     return found
 
 
-def describe_warm_start(config: Config, checkpoint: Path | Source) -> str:
+def describe_warm_start(config: Config, checkpoint: epath.Path | Source) -> str:
     """What the log says of the checkpoint that a run starts from."""
     kept = " and the optimiser's state" if config.run.keep_optimizer_state else ""
     if config.run.upcycle is not None:
@@ -93,7 +93,7 @@ def describe_warm_start(config: Config, checkpoint: Path | Source) -> str:
     return f"starting from the parameters{kept} of {checkpoint}"
 
 
-def origin(start: Path | Source | None) -> Path | None:
+def origin(start: epath.Path | Source | None) -> epath.Path | None:
     """Where the parameters that a run starts from lie, as run.json names it."""
     return start.path if isinstance(start, Source) else start
 
@@ -101,7 +101,7 @@ def origin(start: Path | Source | None) -> Path | None:
 def initial_state(
     config: Config,
     abstract: TrainState,
-    checkpoint: Path | Source | None,
+    checkpoint: epath.Path | Source | None,
     teacher: Teacher | None = None,
 ) -> TrainState:
     """The state of a run before its first step, laid out as `abstract`.
@@ -142,7 +142,7 @@ def _from_teacher(
 
 
 def _from_checkpoint(
-    config: Config, abstract: TrainState, checkpoint: Path | Source, key: jax.Array
+    config: Config, abstract: TrainState, checkpoint: epath.Path | Source, key: jax.Array
 ) -> TrainState:
     """The parameters of a checkpoint, with UPCYCLE the experts' from its feed-forward layers."""
     run, model, transformation = config.run, config.model, make_optimizer(config)
@@ -169,7 +169,7 @@ def _from_checkpoint(
     return compiled(loaded, key)
 
 
-def _load(config: Config, mesh: Mesh, checkpoint: Path | Source) -> dict[str, Any]:
+def _load(config: Config, mesh: Mesh, checkpoint: epath.Path | Source) -> dict[str, Any]:
     """The parts of the checkpoint that the run starts from; with UPCYCLE those of a dense model."""
     wanted = abstract_state(_start_config(config), mesh)
     if isinstance(checkpoint, Source):
@@ -193,7 +193,7 @@ def _start_config(config: Config) -> Config:
     return dataclasses.replace(config, model=dense, optimizer=optimizer)
 
 
-def _check_optimizer(config: Config, checkpoint: Path) -> None:
+def _check_optimizer(config: Config, checkpoint: epath.Path) -> None:
     """Raises UserError where a run cannot go on with the optimiser's state of a checkpoint."""
     if config.lr_decay_steps:
         raise UserError(

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from switch_jax.data import file_chunks
-from switch_jax.data.file_chunks import ByteRange, FileChunks, TextLines, TFRecords
+from switch_jax.data.file_chunks import ByteRange, FileChunks, TextLines, TFRecords, read_bytes
 
 
 def lines_of(rng):
@@ -61,12 +61,12 @@ def test_a_part_of_a_file_and_several_files(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).write_text(f"header\n{name}1\n{name}22\n{name}333\n")
     files = [str(tmp_path / name) for name in ("a", "b")]
-    begin = TextLines().offset(files[0], 1)
-    end = TextLines().offset(files[0], 3)
+    whole = ByteRange(files[0], 0, 19)
+    begin, end = (TextLines().offset(whole, index, read_bytes) for index in (1, 3))
     assert (begin, end) == (7, 14)
+    assert TextLines().part(whole, 1, 2, read_bytes) == ByteRange(files[0], 7, 14)
     chunks = FileChunks([ByteRange(file, begin, end) for file in files], TextLines(), num_parts=1)
     assert b"".join(map(chunks.read, range(len(chunks)))) == b"a1\na22\nb1\nb22\n"
-    assert [chunks.file(chunk) for chunk in (0, len(chunks) - 1)] == files
 
 
 def test_where_a_record_begins(tmp_path):
@@ -75,23 +75,27 @@ def test_where_a_record_begins(tmp_path):
         for length in lengths:
             file.write(b"x" * length)
     # 8 bytes of length, 4 of its checksum, the data, 4 of theirs.
-    starts = [TFRecords().offset(str(tmp_path / "records"), index) for index in range(4)]
+    file = ByteRange(str(tmp_path / "records"), 0, 353)
+    starts = [TFRecords().offset(file, index, read_bytes) for index in range(4)]
     assert starts == [0, 21, 37, 353]
-    with open(tmp_path / "records", "r+b") as file:
-        file.seek(21)
-        file.write(b"\xff" * 8)
+    with open(file.name, "r+b") as damaged:
+        damaged.seek(21)
+        damaged.write(b"\xff" * 8)
     with pytest.raises(OSError, match=f"record at byte 21 is shorter than the {2**64 - 1} bytes"):
-        TFRecords().offset(str(tmp_path / "records"), 2)
+        TFRecords().offset(file, 2, read_bytes)
 
 
-def test_a_long_line_is_read_only_with_the_chunk_in_which_it_begins(tmp_path, monkeypatch):
-    read = []
-    own = file_chunks.os.pread
-    monkeypatch.setattr(file_chunks.os, "pread", lambda fd, n, at: read.append(n) or own(fd, n, at))
+def test_a_long_line_is_read_only_with_the_chunk_in_which_it_begins(tmp_path):
+    sizes = []
+
+    def read(file, begin, end):
+        sizes.append(end - begin)
+        return read_bytes(file, begin, end)
+
     text = b"short\n" + b"x" * 4_000_000 + b"\nshort\n"
     (tmp_path / "long.txt").write_bytes(text)
     chunks = FileChunks(
-        [ByteRange(str(tmp_path / "long.txt"), 0, len(text))], TextLines(), num_parts=1
+        [ByteRange(str(tmp_path / "long.txt"), 0, len(text))], TextLines(), num_parts=1, read=read
     )
     assert b"".join(map(chunks.read, range(len(chunks)))) == text
-    assert sum(read) < 3 * len(text)
+    assert sum(sizes) < 3 * len(text)

@@ -61,13 +61,16 @@ def test_a_file_that_is_removed_ends_the_run_with_its_name(reading):
         read_until(examples, 30)
 
 
-def test_a_file_that_is_rewritten_is_reported_once(tmp_path, capsys):
+@pytest.mark.parametrize(("how", "args"), [("read", (2, 7)), ("look", ())])
+def test_a_file_that_is_rewritten_is_reported_once(tmp_path, capsys, how, args):
     file = tmp_path / "numbers.txt"
     file.write_text(TEXT)
     watch = FileWatch("changing")
-    assert watch.size(str(file)) == len(TEXT)
+    assert watch.sizes([str(file)]) == [len(TEXT)]
+    getattr(watch, how)(str(file), *args)
     os.utime(file, (1, 1))
-    assert watch.size(str(file)) == watch.size(str(file)) == len(TEXT)
+    for _ in range(2):
+        getattr(watch, how)(str(file), *args)
     reported = capsys.readouterr().err
     assert reported.count("\n") == 1
     assert reported.startswith(f"changing: {file} was rewritten during the run, with the same size")
@@ -77,9 +80,9 @@ def test_a_progress_bar_is_wiped_away_for_the_report(tmp_path, capsys):
     file = tmp_path / "numbers.txt"
     file.write_text(TEXT)
     watch = FileWatch("changing")
-    watch.size(str(file))
+    watch.look(str(file))
     os.utime(file, (1, 1))
     with tqdm(total=2):
-        watch.size(str(file))
+        watch.look(str(file))
     bar, reported, bar_again = re.split("(changing: .*\n)", capsys.readouterr().err)
     assert re.search(r"0/2 .*\r +\r$", bar) and "0/2" in bar_again

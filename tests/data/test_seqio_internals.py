@@ -30,6 +30,8 @@ LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})
         (LOADER, "_get_builder"),
         (LOADER, "_decoders"),
         (seqio.utils, "_TFDS_DATA_DIR_OVERRIDE"),
+        (seqio.utils, "_list_files_for_glob"),
+        (provider("bible_span_corruption"), "_cache_dir"),
     ],
 )
 def test_a_private_name_is_where_it_was(owner, name):

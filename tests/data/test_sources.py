@@ -124,9 +124,14 @@ def tfds_shards(folder):
 
 
 @pytest.mark.parametrize(
-    "make", [many_examples, tfds_shards, lambda f: tfds_slice(f)[0], lambda f: protos(f)[0]]
+    "make",
+    [
+        many_examples,
+        tfds_shards,
+        *(lambda f, make=make: make(f)[0] for make in (tfds_slice, protos, lines_with_header)),
+    ],
 )
-def test_records_come_in_the_order_of_seqio_and_tfds(tmp_path, monkeypatch, make):
+def test_examples_come_in_the_order_of_seqio_and_tfds(tmp_path, monkeypatch, make):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)  # blocks of some kilobytes
     source = make(tmp_path)
     expected = list(source.get_dataset("train", shuffle=False).as_numpy_iterator())
@@ -175,9 +180,3 @@ def test_what_python_code_makes_is_made_once_for_all_streams_and_epochs(counted,
     monkeypatch.setattr(sources, "_MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
     assert [_first(task, stream, 60) for stream in range(4)] == kept
     assert len(made) > 4 * 6 * 40
-
-
-def test_files_in_a_bucket_are_read_in_their_order(monkeypatch):
-    source = seqio.TextLineDataSource({"train": "gs://bucket/x.txt"})
-    monkeypatch.setattr(type(source), "list_shards", lambda self, split: ["gs://bucket/x.txt"])
-    assert source_files(source, "train").format is None

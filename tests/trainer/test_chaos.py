@@ -12,6 +12,7 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.cli import gin_config
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import list_names
 from switch_jax.train_step.state import abstract_state
 from tests.trainer.worker_processes import TINY, finish, losses, output, records, run, start
 
@@ -36,6 +37,12 @@ def assert_same_end(folder, undisturbed):
         np.testing.assert_array_equal(a, b)
 
 
+def unfinished_saves(folder):
+    """Names of checkpoints that are being written."""
+    complete = map(str, RunFolder(folder).checkpoint_steps())
+    return set(list_names(RunFolder(folder).checkpoints)) - set(complete)
+
+
 def kill_at_random(rng, folder, processes):
     """Ends a life in one of three moments by one of two signals; returns whether it was a save."""
     moment = rng.choice(["start", "save", "step"], p=[0.1, 0.4, 0.5])
@@ -43,7 +50,7 @@ def kill_at_random(rng, folder, processes):
     begun, saves = len(records(folder)), set()
     deadline = time.monotonic() + (rng.uniform(0, 15) if moment == "start" else 300)
     while time.monotonic() < deadline and all(p.poll() is None for p in processes):
-        saves = set(folder.glob("checkpoints/*tmp*"))
+        saves = unfinished_saves(folder)
         if moment == "save" and saves and len(records(folder)) > begun:
             break
         if moment == "step" and len(records(folder)) > begun:
@@ -112,9 +119,9 @@ def assert_same_losses(folder, undisturbed, steps):
         assert apart[first] <= 1.01 / tokens, "one token is the first that goes elsewhere"
 
 
-def test_a_run_that_is_killed_ends_bit_for_bit_the_same(tmp_path):
+def test_a_run_that_is_killed_ends_bit_for_bit_the_same(storage, tmp_path):
     steps = 24
-    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed, folder = tmp_path / "undisturbed", storage / "killed"
     run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
     chaos(folder, SAME, kills=1, steps=steps, seed=0)  # by SIGKILL, soon after its first steps
     assert_each_batch_once(folder, undisturbed, steps)
@@ -123,8 +130,8 @@ def test_a_run_that_is_killed_ends_bit_for_bit_the_same(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("lives", "kills", "steps"), [(SAME, 25, 160), (CHANGING, 25, 100)])
-def test_chaos(tmp_path, lives, kills, steps):
-    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+def test_chaos(storage, tmp_path, lives, kills, steps):
+    undisturbed, folder = tmp_path / "undisturbed", storage / "killed"
     run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
     in_saves = chaos(folder, lives, kills, steps, seed=0)
     print(json.dumps({"kills": kills, "in_saves": in_saves, "records": len(records(folder))}))

@@ -1,12 +1,17 @@
 """Real `switch_jax train` processes, one or several that train together."""
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from switch_jax.run_folder import RunFolder
+from switch_jax.storage import in_bucket, read_appended
 
 TINY = Path(__file__).with_name("tiny.gin")
 ROOT = TINY.parents[2]
@@ -25,12 +30,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(count: int, folder: Path, *flags: str) -> list[subprocess.Popen]:
+def start(count: int, folder: PurePath, *flags: str) -> list[subprocess.Popen]:
     """Starts `count` processes of one run; what each prints goes to folder.process_I.log."""
     return launch(count, folder, "train", f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags)
 
 
-def launch(count: int, folder: Path, *arguments: str) -> list[subprocess.Popen]:
+def launch(count: int, folder: PurePath, *arguments: str) -> list[subprocess.Popen]:
     """Starts `count` processes of a `switch_jax` command that find each other; logs as `start`."""
     command = [sys.executable, "-m", "switch_jax", *arguments]
     env = without_virtual_devices()
@@ -40,13 +45,22 @@ def launch(count: int, folder: Path, *arguments: str) -> list[subprocess.Popen]:
         if count > 1:
             own = [f"--coordinator_address=localhost:{port}"]
             own += [f"--process_count={count}", f"--process_index={index}"]
-        with folder.with_suffix(f".process_{index}.log").open("a") as log:
+        with _logs(folder).with_suffix(f".process_{index}.log").open("a") as log:
             started = subprocess.Popen(command + own, env=env, cwd=ROOT, stdout=log, stderr=log)
             processes.append(started)
     return processes
 
 
-def finish(processes: list[subprocess.Popen], folder: Path, timeout: float = 300) -> list[int]:
+def _logs(folder: PurePath) -> Path:
+    """The path of the processes' logs, without their ends: beside a folder of this machine."""
+    if not in_bucket(folder):
+        return Path(folder)
+    logs = Path(tempfile.gettempdir(), "switch_jax_logs", *folder.parts[-2:])
+    logs.parent.mkdir(parents=True, exist_ok=True)
+    return logs
+
+
+def finish(processes: list[subprocess.Popen], folder: PurePath, timeout: float = 300) -> list[int]:
     """Waits for them; returns their exit codes, and ends them all where one takes too long."""
     deadline = time.monotonic() + timeout
     try:
@@ -58,23 +72,24 @@ def finish(processes: list[subprocess.Popen], folder: Path, timeout: float = 300
             process.kill()
 
 
-def run(count: int, folder: Path, *flags: str) -> None:
+def run(count: int, folder: PurePath, *flags: str) -> None:
     """Runs to the end, which has to be a good one."""
     codes = finish(start(count, folder, *flags), folder)
     assert codes == [0] * count, output(folder)
 
 
-def output(folder: Path) -> str:
+def output(folder: PurePath) -> str:
     """What the processes printed."""
-    logs = sorted(folder.parent.glob(f"{folder.name}.process_*.log"))
+    logs = sorted(_logs(folder).parent.glob(f"{folder.name}.process_*.log"))
     return "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}" for log in logs)
 
 
-def records(folder: Path, kind: str = "train") -> list[dict]:
+def records(folder: PurePath, kind: str = "train") -> list[dict]:
     """The records of a kind, whole lines alone; a run may still be writing."""
-    path = folder / "metrics.jsonl"
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    found, content = [], b""
+    with contextlib.suppress(FileNotFoundError):
+        content = read_appended(RunFolder(folder).metrics)
+    for line in content.splitlines():
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
@@ -83,7 +98,7 @@ def records(folder: Path, kind: str = "train") -> list[dict]:
 
 
 def wait_for_step(
-    folder: Path, step: int, processes: list[subprocess.Popen], timeout: float = 300
+    folder: PurePath, step: int, processes: list[subprocess.Popen], timeout: float = 300
 ) -> None:
     """Until the run has logged a step; ends them all where that does not happen."""
     deadline = time.monotonic() + timeout
@@ -98,6 +113,6 @@ def wait_for_step(
         raise
 
 
-def losses(folder: Path) -> dict[int, tuple[str, float]]:
+def losses(folder: PurePath) -> dict[int, tuple[str, float]]:
     """Hash of the batch and loss by step; each step's last record counts."""
     return {r["step"]: (r["batch_hashes"], r["loss"]) for r in records(folder)}

@@ -3,11 +3,11 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from switch_jax.checkpointing.in_pieces import (
     open_parameters,
@@ -32,8 +32,8 @@ Shapes = dict[str, jax.ShapeDtypeStruct]  # of tensors, by name
 
 
 def write_folder(
-    target: Path,
-    checkpoint: Path,
+    target: epath.Path,
+    checkpoint: epath.Path,
     model: ModelConfig,
     config_json: Mapping[str, Any],
     tokenizer_files: Mapping[str, bytes],
@@ -105,7 +105,7 @@ def _pieces(model: ModelConfig, names: Any, arrays: Any) -> Iterator[_Piece]:
 
 
 def _read(
-    pieces: list[_Piece], checkpoint: Path, advance: Callable[[int], object]
+    pieces: list[_Piece], checkpoint: epath.Path, advance: Callable[[int], object]
 ) -> Iterator[np.ndarray]:
     """The tensors of the pieces, in the form of Hugging Face."""
     for piece in pieces:
@@ -129,7 +129,7 @@ def _shards(shapes: Shapes, max_bytes: int) -> list[Shapes]:
     return shards
 
 
-def _write_shards(folder: Path, shards: list[Shapes], tensors: Iterator[np.ndarray]) -> None:
+def _write_shards(folder: epath.Path, shards: list[Shapes], tensors: Iterator[np.ndarray]) -> None:
     """Writes model.safetensors, or model-0000i-of-0000N.safetensors and their index."""
     weight_map: dict[str, str] = {}
     for number, shapes in enumerate(shards, 1):

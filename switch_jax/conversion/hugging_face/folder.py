@@ -1,7 +1,8 @@
 """A Hugging Face folder, opened and checked by its headers."""
 
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import (
@@ -27,12 +28,12 @@ SENTENCEPIECE = "spiece.model"  # the tokenizer's file
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
-def is_hugging_face(path: Path) -> bool:
+def is_hugging_face(path: epath.Path) -> bool:
     """Whether a folder looks like one of Hugging Face's: it has a config.json."""
     return is_file(path / CONFIG)
 
 
-def read_architecture(path: Path) -> dict[str, Any]:
+def read_architecture(path: epath.Path) -> dict[str, Any]:
     """The fields of `ModelConfig` that a folder's config.json determines.
 
     Raises:
@@ -47,7 +48,7 @@ def read_architecture(path: Path) -> dict[str, Any]:
     return fields
 
 
-def vocabulary_name(path: Path) -> str:
+def vocabulary_name(path: epath.Path) -> str:
     """VOCABULARY for a folder without a SentencePiece model: that of the released models."""
     file = path / TOKENIZER_CONFIG
     if is_file(file) and b"ByT5Tokenizer" in read_small_file(file):
@@ -55,7 +56,7 @@ def vocabulary_name(path: Path) -> str:
     return "mt5" if read_config(path)["model_type"] == "mt5" else "t5"
 
 
-def open_folder(path: Path) -> Source:
+def open_folder(path: epath.Path) -> Source:
     """Opens a folder, and accounts for every tensor by the headers of its files.
 
     Raises:

@@ -1,8 +1,9 @@
 """config.json of a Hugging Face model and our `ModelConfig`, in both directions."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.source import other_placement, read_small_file
@@ -59,7 +60,7 @@ _SWITCH = Object(
 )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: epath.Path) -> dict[str, Any]:
     """The fields of config.json that describe the model.
 
     Raises:
@@ -82,7 +83,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{file} does not describe a model: {error}") from error
 
 
-def class_name(folder: Path) -> str:
+def class_name(folder: epath.Path) -> str:
     """The class that loads the folder; raises UserError as `read_config`."""
     return ARCHITECTURES[read_config(folder)["model_type"]]
 

@@ -3,17 +3,17 @@
 import dataclasses
 import warnings
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from safetensors import SafetensorError, safe_open
 
 from switch_jax.conversion.source import inside, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import Object, SchemaError, parse_json, string
-from switch_jax.storage import is_file
+from switch_jax.storage import is_file, local_copy
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.
@@ -64,7 +64,7 @@ class TorchTensor:
         return self.tensor[index].detach().float().numpy()  # NumPy has no bfloat16
 
 
-def tensor_files(folder: Path) -> list[Path]:
+def tensor_files(folder: epath.Path) -> list[epath.Path]:
     """The files that hold the tensors.
 
     Raises:
@@ -91,7 +91,7 @@ def tensor_files(folder: Path) -> list[Path]:
     return files
 
 
-def open_tensors(files: list[Path]) -> dict[str, Tensor]:
+def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
     """The tensors of all files by name; headers are read alone.
 
     Raises:
@@ -108,9 +108,9 @@ def open_tensors(files: list[Path]) -> dict[str, Tensor]:
     return tensors
 
 
-def _open_safetensors(file: Path) -> dict[str, Tensor]:
+def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
     try:
-        opened = safe_open(file, "numpy")
+        opened = safe_open(local_copy(file), "numpy")
         return {name: SafetensorsTensor(opened.get_slice(name)) for name in opened.keys()}
     except OSError as error:
         raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
@@ -120,7 +120,7 @@ def _open_safetensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _open_bin(file: Path) -> dict[str, Tensor]:
+def _open_bin(file: epath.Path) -> dict[str, Tensor]:
     try:
         import torch
     except ImportError:
@@ -129,11 +129,12 @@ def _open_bin(file: Path) -> dict[str, Tensor]:
             "model as safetensors"
         ) from None
     try:
+        path = local_copy(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is about pickles that it then refuses
             # Never a pickle with code: weights_only. Files of before 2020 cannot be mapped.
             content = torch.load(
-                file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except OSError as error:
         raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error

@@ -1,8 +1,9 @@
 """The tokenizer's files in a Hugging Face folder, and our vocabularies."""
 
 import json
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_CONFIG
@@ -18,7 +19,7 @@ from switch_jax.storage import is_file
 _IDS = (0, 1, 2)
 
 
-def sentencepiece_file(folder: Path, rows: int) -> Path | None:
+def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
     """The folder's SentencePiece model; None where it has none.
 
     Args:
@@ -41,7 +42,7 @@ def sentencepiece_file(folder: Path, rows: int) -> Path | None:
     return file
 
 
-def vocabulary_identity(file: Path) -> str:
+def vocabulary_identity(file: epath.Path) -> str:
     """See `data.vocabularies.identity`."""
     return identity(vocabulary(str(file)))
 

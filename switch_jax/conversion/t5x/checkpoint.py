@@ -2,9 +2,9 @@
 
 import contextlib
 import re
-from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.source import Copy, Source, account_for
@@ -21,12 +21,12 @@ from switch_jax.schema import MAX_INTEGER
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
 
 
-def is_t5x(path: Path) -> bool:
+def is_t5x(path: epath.Path) -> bool:
     """Whether a path looks like a T5X checkpoint; raises UserError as `find_file`."""
     return find_file(path) is not None
 
 
-def open_checkpoint(path: Path) -> Source:
+def open_checkpoint(path: epath.Path) -> Source:
     """Opens a checkpoint, and accounts for every tensor by shapes; the optimiser's state stays out.
 
     Args:
@@ -83,7 +83,7 @@ def _split_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[C
     return rest, copies
 
 
-def _step(file: Path, leaf: object) -> int | None:
+def _step(file: epath.Path, leaf: object) -> int | None:
     """The step by the optimiser's state, or by the folder's name.
 
     Raises:

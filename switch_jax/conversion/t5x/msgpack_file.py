@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from etils import epath
 from flax.serialization import msgpack_restore
 
 from switch_jax.errors import UserError, storage_error
@@ -36,7 +36,7 @@ class Content(NamedTuple):
     step: Any
 
 
-def find_file(path: Path) -> Path | None:
+def find_file(path: epath.Path) -> epath.Path | None:
     """The file for a path: itself, in a folder checkpoint_STEP, or in the folder of one of these.
 
     Returns:
@@ -66,13 +66,13 @@ def find_file(path: Path) -> Path | None:
     return files[0] if files else None
 
 
-def _file_in(folder: Path) -> Path | None:
+def _file_in(folder: epath.Path) -> epath.Path | None:
     """The file in the folder of a checkpoint; Orbax's is one folder deeper."""
     candidates = (folder / _FILE, folder / "state" / _FILE)
     return next((file for file in candidates if is_file(file)), None)
 
 
-def read_file(file: Path) -> Content:
+def read_file(file: epath.Path) -> Content:
     """Reads the file, and no array that lies elsewhere.
 
     Raises:

@@ -3,20 +3,20 @@
 import dataclasses
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
+from etils import epath
 
 from switch_jax.checkpointing.in_pieces import storage_errors_explained
 from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
 from switch_jax.errors import UserError, storage_error
+from switch_jax.storage import file_states
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.
@@ -50,7 +50,7 @@ class InlineTensor:
 class ZarrTensor:
     """An array in a folder of chunks; see `Tensor`. Raises UserError where one cannot be read."""
 
-    folder: Path
+    folder: epath.Path
     store: ts.TensorStore
 
     @property
@@ -89,7 +89,7 @@ class TensorSlice:
         return part.squeeze(self.axis)
 
 
-def open_tensors(folder: Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
+def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of the leaves of a msgpack file.
 
     Args:
@@ -103,7 +103,7 @@ def open_tensors(folder: Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
     return {name: _open(folder, name, leaf, context) for name, leaf in leaves.items()}
 
 
-def _open(folder: Path, name: str, leaf: Any, context: ts.Context) -> Tensor:
+def _open(folder: epath.Path, name: str, leaf: Any, context: ts.Context) -> Tensor:
     if isinstance(leaf, np.ndarray | np.generic | int | float):
         return InlineTensor(np.asarray(leaf))
     if is_spec(leaf):
@@ -119,7 +119,7 @@ def _open(folder: Path, name: str, leaf: Any, context: ts.Context) -> Tensor:
     raise UserError(f"{folder}: {name} is neither an array nor the description of a Zarr array")
 
 
-def _open_zarr(folder: Path, described: dict[str, Any], context: ts.Context) -> Tensor:
+def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Context) -> Tensor:
     """Opens the chunks of an array.
 
     Args:
@@ -134,7 +134,7 @@ def _open_zarr(folder: Path, described: dict[str, Any], context: ts.Context) -> 
     sizes = _file_sizes(folder)
     spec = {
         "driver": "zarr",
-        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "kvstore": f"{folder.as_uri()}/",
         "fill_missing_data_reads": False,  # a missing chunk is an error, and not zeros
         **described,
     }
@@ -158,22 +158,21 @@ def _open_zarr(folder: Path, described: dict[str, Any], context: ts.Context) -> 
     return ZarrTensor(folder, store)
 
 
-def _file_sizes(folder: Path) -> list[int]:
+def _file_sizes(folder: epath.Path) -> list[int]:
     """The bytes of each file in the folder of an array.
 
     Raises:
       UserError: something else lies there, as a named pipe, which would not end.
     """
-    sizes = []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_file():
-                    raise UserError(f"{entry.path} is no ordinary file: copy the checkpoint again")
-                sizes.append(entry.stat().st_size)
+        sizes = {name: size for name, (size, _) in file_states(folder).items()}
     except OSError as error:
-        raise storage_error(f"{folder} cannot be read: {error.strerror}", error) from error
-    return sizes
+        reason = error.strerror or error
+        raise storage_error(f"{folder} cannot be read: {reason}", error) from error
+    for name, size in sizes.items():
+        if size < 0:
+            raise UserError(f"{folder}/{name} is no ordinary file: copy the checkpoint again")
+    return list(sizes.values())
 
 
 def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

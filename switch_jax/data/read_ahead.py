@@ -1,0 +1,80 @@
+"""Reads blocks before they are asked for, and all chunks of them at once.
+
+A bucket answers a read after 30 milliseconds or so, and one in a hundred after a second. So many
+are on their way at any time, in the threads of one pool.
+"""
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_THREADS = 32
+_BLOCKS_AHEAD = 8  # of one reader
+_ALL_BLOCKS_AHEAD = 128  # of all readers of the process: 64 MiB in blocks of 512 KiB
+
+Label = TypeVar("Label")
+Result = TypeVar("Result")
+Read = Callable[[], bytes]
+
+
+class _Readers:
+    """The number of readers that are open, which share what may be read ahead."""
+
+    def __init__(self) -> None:
+        self._lock, self._open = threading.Lock(), 0
+
+    def count(self, opened: int) -> None:
+        with self._lock:
+            self._open += opened
+
+    def blocks_ahead(self) -> int:
+        return min(_BLOCKS_AHEAD, _ALL_BLOCKS_AHEAD // max(self._open, 1))
+
+
+_READERS = _Readers()
+
+
+def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple[Label, bytes]]:
+    """Each block's label, and what its reads return one after the other.
+
+    Args:
+      blocks: labels and reads. They are taken from it some blocks ahead, and so are its errors.
+
+    Raises:
+      OSError: a read fails.
+    """
+    pending: deque[tuple[Label, list[Future[bytes]]]] = deque()
+    _READERS.count(1)
+    try:
+        taken = 0
+        for label, reads in blocks:
+            pending.append((label, [_pool().submit(read) for read in reads]))
+            # At first few: what is needed now should not wait for what may be needed later.
+            while len(pending) > min(taken + 1, _READERS.blocks_ahead()):
+                taken += 1
+                yield _result(pending.popleft())
+        while pending:
+            yield _result(pending.popleft())
+    finally:
+        _READERS.count(-1)
+        for _, futures in pending:
+            for future in futures:
+                future.cancel()
+
+
+def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """What these return; they wait for the storage at the same time."""
+    return [future.result() for future in [_pool().submit(call) for call in calls]]
+
+
+def _result(block: tuple[Label, list[Future[bytes]]]) -> tuple[Label, bytes]:
+    label, futures = block
+    return label, b"".join([future.result() for future in futures])
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, "read")

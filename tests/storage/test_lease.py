@@ -1,0 +1,152 @@
+"""One job for each folder of a bucket. Short leases stand for those of a minute."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from switch_jax.storage import HeldError, LostLeaseError, appended_file, atomic_write
+from switch_jax.storage import lease as lease_module
+from switch_jax.storage.conditional import shared_object
+from switch_jax.storage.lease import Lease
+
+SECONDS = 1.0
+
+
+class Clock:
+    """Real time, and what a test adds to it."""
+
+    def __init__(self, ahead=0.0):
+        self.ahead = ahead
+
+    def __call__(self):
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture(autouse=True)
+def other_host(monkeypatch):
+    """Each lease of this process is held by a host of its own, as far as others can see."""
+    monkeypatch.setattr(lease_module._Holder, "is_gone", lambda self: False)
+    monkeypatch.setattr(lease_module.Lease, "covers", lambda self, path: False)
+
+
+def _holds(lease):
+    lease.check()
+    return True
+
+
+def test_a_second_job_is_refused_and_told_who_has_it(bucket_path):
+    first = Lease(bucket_path, "lock", SECONDS)
+    with pytest.raises(HeldError, match=rf"process {os.getpid()} on "):
+        Lease(bucket_path, "lock", SECONDS)
+    assert _holds(first)
+    first.close()
+    second = Lease(bucket_path, "lock", SECONDS)  # at once
+    second.close()
+
+
+def test_of_two_that_start_at_once_one_is_refused(bucket_path, monkeypatch):
+    shared = shared_object(bucket_path / "lock")
+    read = type(shared).read
+    others = []
+
+    def read_and_be_overtaken(self):
+        found = read(self)
+        if not others:
+            others.append(None)
+            others[0] = Lease(bucket_path, "lock", SECONDS)
+        return found
+
+    monkeypatch.setattr(type(shared), "read", read_and_be_overtaken)
+    with pytest.raises(HeldError):
+        Lease(bucket_path, "lock", SECONDS)
+    assert _holds(others[0])
+    others[0].close()
+
+
+@pytest.mark.parametrize("ahead", [-300.0, 300.0])
+def test_a_wrong_clock_takes_nothing_from_a_holder(bucket_path, ahead):
+    first = Lease(bucket_path, "lock", SECONDS)
+    with pytest.raises(HeldError):
+        Lease(bucket_path, "lock", SECONDS, clock=Clock(ahead))
+    assert _holds(first)
+    first.close()
+
+
+def test_the_lease_of_a_host_that_is_gone_is_taken_over_when_it_has_expired(bucket_path, capfd):
+    gone = Lease(bucket_path, "lock", SECONDS)
+    gone._closing.set()  # renews no more
+    gone._thread.join()
+    start = time.monotonic()
+    second = Lease(bucket_path, "lock", SECONDS)
+    assert time.monotonic() - start >= SECONDS
+    assert "waiting 1 s at most to see whether process" in capfd.readouterr().err
+    assert _holds(second)
+    second.close()
+
+
+def test_a_holder_that_was_stopped_writes_nothing_when_it_wakes_up(bucket_path, monkeypatch):
+    clock = Clock()
+    stopped = Lease(bucket_path, "lock", SECONDS, clock)
+    stopped._closing.set()
+    stopped._thread.join()
+    log = appended_file(bucket_path / "log")
+    log.append(b"before\n")
+    second = Lease(bucket_path, "lock", SECONDS)
+    clock.ahead = 600.0
+    monkeypatch.setattr(lease_module.Lease, "covers", lambda self, path: self is stopped)
+    for write in (lambda: log.append(b"after\n"), lambda: atomic_write(bucket_path / "x", "x")):
+        with pytest.raises(LostLeaseError, match="was taken over by another job, since this one"):
+            write()
+    assert (bucket_path / "log").read_bytes() == b"before\n"
+    assert not (bucket_path / "x").exists()
+    assert _holds(second)
+    second.close()
+    stopped.close()  # leaves the other's alone
+
+
+def test_a_holder_that_was_stopped_goes_on_where_nobody_has_taken_over(bucket_path):
+    clock = Clock()
+    lease = Lease(bucket_path, "lock", SECONDS, clock)
+    lease._closing.set()
+    lease._thread.join()
+    clock.ahead = 600.0
+    assert _holds(lease)
+    lease.close()
+
+
+def test_a_renewal_whose_answer_was_lost_counts(bucket_path, monkeypatch):
+    lease = Lease(bucket_path, "lock", 60.0)
+    shared = type(shared_object(bucket_path / "lock"))
+    write = shared.write
+    monkeypatch.setattr(shared, "write", lambda *args: write(*args) and None)
+    lease._renew()
+    monkeypatch.undo()
+    assert _holds(lease)
+    lease.close()
+
+
+HOLDER = """
+import sys, time
+from switch_jax.storage import hold, storage_path
+lease = hold(storage_path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_process_of_this_host_is_known_to_be_gone(bucket_path, monkeypatch):
+    monkeypatch.undo()  # the real functions
+    file = bucket_path / "lock"
+    command = [sys.executable, "-c", HOLDER, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGKILL)
+    assert json.loads(file.read_text())["seconds"] == 60
+    start = time.monotonic()
+    Lease(bucket_path, "lock").close()
+    assert time.monotonic() - start < 10

@@ -1,0 +1,58 @@
+"""A run whose folder is in a bucket: as on a disk, also where the bucket is slow and faulty."""
+
+import uuid
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from switch_jax.reports.run_status import read_status
+from switch_jax.run_folder import RunFolder, read_metrics
+from switch_jax.storage import list_names
+from tests.storage import slow_proxy
+from tests.storage.gcs_server import environment
+from tests.storage.slow_proxy import Faults
+from tests.trainer.test_chaos import assert_same_end
+from tests.trainer.test_loop import _train, whole  # noqa: F401
+from tests.trainer.worker_processes import losses, records, run
+
+
+def _losses(folder):
+    records = read_metrics(RunFolder(folder)).value
+    return [(r["step"], r["loss"]) for r in records if r["kind"] == "train"]
+
+
+def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_path):  # noqa: F811
+    _train(bucket_path, 3)
+    resumed = _train(bucket_path, 6)
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert set(_losses(whole[0])) <= set(_losses(bucket_path))  # of step 3, too
+    assert RunFolder(bucket_path).checkpoint_steps() == RunFolder(whole[0]).checkpoint_steps()
+    events = list_names(RunFolder(bucket_path).tensorboard)
+    assert len(events) == 2 and all("tfevents" in name for name in events)
+    status = read_status(str(bucket_path))
+    assert status.state == "finished" and status.step == 6
+
+
+@pytest.mark.slow
+def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(gcs_server, tmp_path, monkeypatch, capsys):
+    """Of all requests 5 % are refused and 5 % lose their answer after they were carried out."""
+    flags = ["--gin.TRAIN_STEPS=40", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=1000"]
+    undisturbed, folder = (
+        tmp_path / "undisturbed",
+        epath.Path(f"gs://bucket/{uuid.uuid4().hex}/run"),
+    )
+    run(1, undisturbed, *flags)
+    with slow_proxy.serve(gcs_server) as proxy:
+        for name, value in environment(proxy.url).items():
+            monkeypatch.setenv(name, value)
+        proxy.faults = Faults(delay=0.003, refused=0.05, cut=0.05)
+        run(1, folder, *flags)
+        with capsys.disabled():
+            print(f"\n{len(proxy.requests)} requests, {proxy.num_faults} faults")
+    assert proxy.num_faults > 30
+    assert losses(folder) == losses(undisturbed)
+    assert len(records(folder)) == len(records(undisturbed)), "none is there twice"
+    assert_same_end(folder, undisturbed)
