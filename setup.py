@@ -34,7 +34,7 @@ setup(
     ],
     package_data={
         "switch_jax.tasks": ["data/**/*"],
-        "switch_jax.launch": ["Dockerfile*", "*.sh", "*.toml"],
+        "switch_jax.launch": ["Dockerfile*", "*.toml"],
         "switch_jax.gin": ["**/*.gin"],
     },
     entry_points={"console_scripts": ["switch_jax = switch_jax.cli:main"]},

@@ -60,8 +60,7 @@ class GoogleCloudTarget(abc.ABC):
             project=args.project,
             zone=args.zone,
             image=args.image,
-            initial_checkpoint=config.run.initial_checkpoint_path,
-            teacher_dir=config.distillation.teacher_dir,
+            reads=_reads(args, config),
             cluster=args.cluster,
             service_account=args.service_account,
             spot=args.spot,
@@ -89,22 +88,16 @@ class GoogleCloudTarget(abc.ABC):
 
     def describe(self, job: Job) -> str:
         """See `targets.Target.describe`."""
-        from switch_jax.launch import preflight
-
         slices = job.hardware
         size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
         title = f"{job.name}: {size} ({job.topology})"
-        before = [*self.setup(job), preflight.ask_bucket_layout(job)]
-        return render(title, [*before, *self.commands(job), *self.afterwards(job)])
+        return render(title, [*self.setup(job), *self.commands(job), *self.afterwards(job)])
 
-    def preflight(self, job: Job, config: Config, skip_storage: bool, skip_plan: bool) -> None:
+    def preflight(self, job: Job, config: Config, skip_plan: bool) -> None:
         """See `targets.Target.preflight`."""
         from switch_jax.launch import preflight
 
         check_programs(self.commands(job))
-        if not skip_storage:
-            preflight.check_bucket(job)
-            preflight.check_storage(config)
         if not skip_plan:
             log(f"compiling the step for {job.topology}, which takes some minutes")
             log(preflight.check_fits(config, job.hardware))
@@ -119,6 +112,20 @@ class GoogleCloudTarget(abc.ABC):
             phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
             log(f"{job.name} {phase}; the same command follows it again")
             raise
+
+
+def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:
+    """See `Job.reads`. A vocabulary that is a file of this machine goes into the image."""
+    vocabulary = config.data.vocabulary or ""
+    named = [
+        ("INITIAL_CHECKPOINT_PATH", config.run.initial_checkpoint_path),
+        ("TEACHER_DIR", config.distillation.teacher_dir),
+        ("VOCABULARY", vocabulary if "://" in vocabulary else None),
+        ("--tfds_data_dir", args.tfds_data_dir),
+    ]
+    caches = args.seqio_additional_cache_dirs.split(",")
+    named += [("--seqio_additional_cache_dirs", folder) for folder in caches]
+    return tuple((name, url) for name, url in named if url)
 
 
 def check_usual_shape(hardware: Slice) -> None:

@@ -25,7 +25,7 @@ _VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
 _SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
 _PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"  # taken by Kubernetes and by Compute Engine
 _NETWORK = rf"{WORD}(/{WORD})*"
-# gcloud reads these characters in a path as patterns, or as a version.
+# Clients of buckets read these characters in a path as patterns, or as a version.
 _PATTERNS = "*?[]#"
 
 
@@ -37,12 +37,11 @@ class Job:
       name: of the job, and of everything that is created for it.
       train: the arguments of `switch_jax train`, without those by which hosts find each other.
       model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
-      initial_checkpoint: a checkpoint that a new run takes its parameters from.
-      teacher_dir: the folder of the run that it is distilled from.
       topology: the slices, for example 'v5e-16' or '4xv5e-256'.
       project: ID of the project of Google Cloud that pays.
       zone: of the slices, and of the GKE cluster.
       image: the container image that every host runs, with its tag or digest.
+      reads: what else it reads from buckets: the macro or flag that names it, and its URL.
       cluster: the GKE cluster; None on TPU VMs.
       service_account: the account that the job uses: on TPU VMs an e-mail address, on GKE the name
         of a Kubernetes service account. None: the default account.
@@ -66,8 +65,7 @@ class Job:
     project: str
     zone: str
     image: str
-    initial_checkpoint: str | None = None
-    teacher_dir: str | None = None
+    reads: tuple[tuple[str, str], ...] = ()
     cluster: str | None = None
     service_account: str | None = None
     spot: bool = False
@@ -96,10 +94,14 @@ class Job:
         return parse_slice(self.topology)
 
     @property
-    def buckets(self) -> tuple[str, ...]:
-        """The buckets that the trainer reads and writes as folders, /gcs/BUCKET."""
-        paths = [self.model_dir, self.initial_checkpoint or "", self.teacher_dir or ""]
-        return tuple(sorted({p.split("/")[2] for p in paths if p.startswith("gs://")}))
+    def bucket(self) -> str:
+        """The bucket of MODEL_DIR."""
+        return bucket_path(self.model_dir)[0]
+
+    @property
+    def read_buckets(self) -> tuple[str, ...]:
+        """The other buckets, which it reads alone."""
+        return tuple(sorted({bucket_path(url)[0] for _, url in self.reads} - {self.bucket}))
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -144,21 +146,14 @@ def _check_place(job: Job) -> None:
             f"--zone={quote(job.zone)}: write a zone, as in --zone={region}-a"
             f"{cluster if job.cluster else ''}"
         )
-    if not job.model_dir.startswith("gs://"):
-        raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: the hosts share no disk, and the files of a "
-            "container are lost when it ends; write a bucket's folder, --gin.MODEL_DIR=gs://BUCKET/FOLDER"
-        )
-    read = {"INITIAL_CHECKPOINT_PATH": job.initial_checkpoint, "TEACHER_DIR": job.teacher_dir}
-    for macro, folder in read.items():
-        if folder is not None and not folder.startswith("gs://"):
+    for name, url in (("MODEL_DIR", job.model_dir), *job.reads):
+        if not url.startswith("gs://"):
             raise UserError(
-                f"{macro} = {folder!r}: the hosts do not see this machine's disk; copy it to a "
-                "bucket, and write gs://BUCKET/FOLDER"
+                f"{name} {url!r}: the hosts see no folder of this machine, and use Google Cloud's "
+                "buckets alone: write gs://BUCKET/FOLDER"
             )
-        if folder is not None:
-            bucket_path(folder, macro)
-    bucket, folder = bucket_path(job.model_dir, "MODEL_DIR")
+        bucket_path(url, name)
+    bucket, folder = bucket_path(job.model_dir)
     if not folder:
         raise UserError(
             f"MODEL_DIR = {job.model_dir!r}: write a folder of the bucket, as in "
@@ -166,8 +161,8 @@ def _check_place(job: Job) -> None:
         )
     if any(character in _PATTERNS for character in folder):
         raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: gcloud reads {' '.join(_PATTERNS)} as patterns; "
-            "write a folder's name without them"
+            f"MODEL_DIR = {job.model_dir!r}: clients of buckets read {' '.join(_PATTERNS)} as "
+            "patterns; write a folder's name without them"
         )
 
 

@@ -1,17 +1,17 @@
 """Checks on this machine before a job starts on machines that cost money."""
 
 import math
-import uuid
 
-from etils import epath
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
-from switch_jax.launch.commands import Command, output
+from switch_jax.launch import setup_commands
+from switch_jax.launch.commands import shell_line
 from switch_jax.launch.job import Job
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
+from switch_jax.run_folder import create_run_folder
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
 from switch_jax.units import counted, memory_size
 
@@ -79,57 +79,22 @@ def _check_memory(held: int, hardware: Slice) -> None:
         )
 
 
-def check_storage(config: Config) -> None:
-    """Reads an example of the run's data, and writes and removes a file in its folder.
+def check_storage(job: Job, config: Config) -> None:
+    """Writes and removes an object in MODEL_DIR, and reads an example of the run's data.
 
     Raises:
-      UserError: what cannot be read or written from here.
+      UserError: what this machine's account cannot write or read.
     """
-    run = config.run
-    advice = (
-        "`gcloud auth application-default login` chooses the account by which TensorFlow reads and "
-        "writes buckets; --skip_storage starts the job without this check"
-    )
     try:
+        create_run_folder(config.run.model_dir)
         open_data(config)
     except UserError as error:
-        raise UserError(f"{error}; {advice}") from error
-    probe = epath.Path(run.model_dir) / f".writable-{uuid.uuid4().hex}"
-    try:
-        probe.write_text("")
-        probe.unlink()
-    except Exception as error:  # OSError for a disk, TensorFlow's own errors for a bucket
-        reason = str(error).strip().split("\n")[0]
+        roles = setup_commands.bucket_roles(job, "user:ADDRESS")
+        allow = " and ".join(f"`{shell_line(role)}`" for role in roles)
         raise UserError(
-            f"MODEL_DIR {run.model_dir!r} cannot be written: {reason}; {advice}"
+            f"{error}; this machine's account (`gcloud auth application-default login` chooses it) "
+            f"gets its rights by {allow}; --skip_storage leaves this check out"
         ) from error
-
-
-def check_bucket(job: Job) -> None:
-    """Checks that MODEL_DIR's bucket renames a folder in one step, which checkpoints need.
-
-    Raises:
-      UserError: it does not, or gcloud fails.
-    """
-    skip = "--skip_storage starts the job without this check"
-    try:
-        hierarchical = output(ask_bucket_layout(job))
-    except UserError as error:
-        raise UserError(f"{error}; {skip}") from error
-    if hierarchical.lower() != "true":
-        raise UserError(
-            f"MODEL_DIR {job.model_dir!r}: its bucket has no hierarchical namespace, so that a "
-            "host that is killed may leave half a checkpoint that looks complete; a namespace can "
-            f"only be given to a new bucket, by the command in --dry_run ({skip})"
-        )
-
-
-def ask_bucket_layout(job: Job) -> Command:
-    """Prints whether the bucket of MODEL_DIR has a hierarchical namespace."""
-    bucket = "/".join(job.model_dir.split("/")[:3])
-    form = "--format=value(hierarchicalNamespace.enabled)"
-    argv = ("gcloud", "storage", "buckets", "describe", bucket, "--raw", form)
-    return Command(argv, "before the start: the job starts only if this prints True")
 
 
 def check_fits(config: Config, hardware: Slice) -> str:

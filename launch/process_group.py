@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import IO
+
+from etils import epath
 
 from switch_jax.launch.console import log
 from switch_jax.launch.retries import INTERRUPTED, KILLED, PREEMPTED, TERMINATED, exit_code
@@ -52,7 +53,7 @@ def run_together(
                 start_new_session=True,  # else a terminal's Ctrl-C would reach them twice
             )
             processes.append(process)
-            file = Path(f"{logs}{index}.log")
+            file = epath.Path(f"{logs}{index}.log")
             copy = (process.stdout, index, file)
             readers.append(threading.Thread(target=_copy_output, args=copy))
             readers[-1].start()
@@ -106,15 +107,19 @@ def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:
         process.send_signal(number)
 
 
-def _copy_output(stream: IO[bytes], index: int, path: Path) -> None:
-    """Copies the output of a process; reads on if it cannot be written, else the process blocks."""
+def _copy_output(stream: IO[bytes], index: int, path: epath.Path) -> None:
+    """Copies the output of a process; reads on if it cannot be written, else the process blocks.
+
+    In a bucket the file is there when the process has ended.
+    """
     with stream, contextlib.ExitStack() as closing:
         file: IO[bytes] | None = None
-        with contextlib.suppress(OSError):
-            file = closing.enter_context(path.open("wb", buffering=0))
+        with contextlib.suppress(Exception):  # a bucket's client has errors of its own
+            file = closing.enter_context(path.open("wb"))
         for line in stream:
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 print(f"[{index}] {line.decode(errors='replace')}", end="", file=sys.stderr)
             if file is not None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(Exception):
                     file.write(line)
+                    file.flush()

@@ -16,7 +16,7 @@ class Members(NamedTuple):
     """IAM members, for example 'serviceAccount:EMAIL'.
 
     Attributes:
-      bucket_user: reads and writes the job's buckets.
+      bucket_user: writes MODEL_DIR, and reads the job's other buckets.
       image_reader: pulls the image.
       secret_reader: reads the job's secrets from Secret Manager; None: they are kept elsewhere.
     """
@@ -27,10 +27,9 @@ class Members(NamedTuple):
 
 
 def for_every_target(job: Job, members: Members) -> list[Command]:
-    """The commands that create the buckets and the image, and give access to them."""
-    buckets = [_bucket(job, bucket) for bucket in job.buckets]
+    """The commands that create the bucket and the image, and give access to them."""
     secrets = _secrets(job) if job.secrets and members.secret_reader else []
-    return [*buckets, *secrets, *_repository(job), *_roles(job, members), *_image(job)]
+    return [_bucket(job), *secrets, *_repository(job), *_roles(job, members), *_image(job)]
 
 
 def enable(service: str, project: str) -> Command:
@@ -69,16 +68,24 @@ def _region(job: Job) -> str:
     return re.sub(r"(\d)-\w+$", r"\1", job.zone)
 
 
-def _bucket(job: Job, bucket: str) -> Command:
+def _bucket(job: Job) -> Command:
     argv = (
-        *("gcloud", "storage", "buckets", "create", f"gs://{bucket}"),
+        *("gcloud", "storage", "buckets", "create", f"gs://{job.bucket}"),
         f"--location={_region(job)}",
         f"--project={job.project}",
-        *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
+        "--uniform-bucket-level-access",
     )
-    return once(
-        argv, "create the bucket, in the region of the slices; it renames folders in one step"
-    )
+    return once(argv, "create the bucket of MODEL_DIR, in the region of the slices")
+
+
+def bucket_roles(job: Job, member: str) -> list[tuple[str, ...]]:
+    """Commands that let an account write MODEL_DIR's bucket, and read the job's others."""
+    bind = ("gcloud", "storage", "buckets", "add-iam-policy-binding")
+    roles = {job.bucket: "objectUser"} | dict.fromkeys(job.read_buckets, "objectViewer")
+    return [
+        (*bind, f"gs://{bucket}", f"--member={member}", f"--role=roles/storage.{role}")
+        for bucket, role in roles.items()
+    ]
 
 
 def _secrets(job: Job) -> list[Command]:
@@ -117,13 +124,7 @@ def _repository(job: Job) -> list[Command]:
 def _roles(job: Job, members: Members) -> list[Command]:
     """Lets the job use its buckets, and the hosts pull the image."""
     bind = "add-iam-policy-binding"
-    buckets = [
-        (
-            *("gcloud", "storage", "buckets", bind, f"gs://{bucket}"),
-            *(f"--member={members.bucket_user}", "--role=roles/storage.objectUser"),
-        )
-        for bucket in job.buckets
-    ]
+    buckets = bucket_roles(job, members.bucket_user)
     found = [once(argv, "allow the job's account to use the bucket") for argv in buckets]
     for name in job.secrets if members.secret_reader else ():
         allow = (

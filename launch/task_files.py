@@ -66,11 +66,10 @@ def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iter
 
 
 def _is_on_hosts(path: str, job: Job) -> bool:
-    """Whether the path is in a bucket that they see, or in the image."""
+    """Whether the path is in a bucket, or in the image."""
     if not path or "://" in path or "site-packages" in Path(path).parts:
         return True
-    mounted = (Path("/gcs", bucket) for bucket in job.buckets)
-    folders = [DATA, *map(Path, job.own_files), *mounted]
+    folders = [DATA, *map(Path, job.own_files)]
     return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 

@@ -60,13 +60,9 @@ _EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
 def container_command(job: Job) -> tuple[str, ...]:
-    """The command of a privileged container.
-
-    with_gcs.sh mounts the buckets, with_secrets.py reads the secrets, and then the job's command
-    runs.
-    """
+    """The command of a container: with_secrets.py reads the secrets, and runs the job's command."""
     secrets = ("with_secrets", job.project, *job.secrets, "--") if job.secrets else ()
-    return ("with_gcs", *job.buckets, "--", *secrets, *job.command)
+    return (*secrets, *job.command)
 
 
 def script(job: Job) -> File:
@@ -90,7 +86,7 @@ def _container(job: Job) -> tuple[str, ...]:
         "--detach",
         "--init",  # passes SIGTERM on; the trainer as process 1 would ignore it
         f"--name={job.name}",
-        "--privileged",  # for the TPU's devices and FUSE
+        "--privileged",  # for the TPU's devices
         "--net=host",
         *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
         f"--stop-timeout={SAVE_SECONDS}",

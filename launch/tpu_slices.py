@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from switch_jax.errors import UserError
-from switch_jax.launch import google_cloud, newest_checkpoint, setup_commands, tpu_hosts
+from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import (
     Command,
     Step,
@@ -21,6 +21,7 @@ from switch_jax.launch.commands import (
 from switch_jax.launch.console import log
 from switch_jax.launch.job import WORD, Job
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
+from switch_jax.run_folder import RunFolder
 
 POLL_SECONDS = 30.0  # between two looks at the slices' state
 _RETRY_SECONDS = 300.0  # before slices are requested again, if there was no capacity
@@ -113,7 +114,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
             request.delete,
             request.create,
             *tpu_hosts.commands(job, request.nodes),
-            newest_checkpoint.list_checkpoints(job),
         ]
 
     def afterwards(self, job: Job) -> list[Command]:
@@ -149,7 +149,16 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
             return PREEMPTED if code not in FINAL and state() != request.ready else code
 
         write_file(tpu_hosts.script(job))
-        return supervise(attempt, job.max_restarts, lambda: newest_checkpoint.newest_step(job), log)
+        return supervise(attempt, job.max_restarts, lambda: _newest_step(job), log)
+
+
+def _newest_step(job: Job) -> int | None:
+    """The step of the newest checkpoint; None if there is none, or it cannot be known."""
+    try:
+        return max(RunFolder.at(job.model_dir).checkpoint_steps(), default=None)
+    except UserError as error:
+        log(f"whether there is a new checkpoint is not known: {error}")
+        return None
 
 
 def _wait_until_ready(

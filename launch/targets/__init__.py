@@ -62,13 +62,12 @@ class Target(Protocol[JobT]):
     def describe(self, job: JobT) -> str:
         """Every command and file of the job, as a script for bash. --dry_run ends after it."""
 
-    def preflight(self, job: JobT, config: Config, skip_storage: bool, skip_plan: bool) -> None:
-        """Checks that can take minutes or use the network, before anything is started.
+    def preflight(self, job: JobT, config: Config, skip_plan: bool) -> None:
+        """Checks that can take minutes, before anything is started.
 
         Args:
           job: what is to run.
           config: the run.
-          skip_storage: do not check the data and MODEL_DIR.
           skip_plan: do not compile the training step.
 
         Raises:

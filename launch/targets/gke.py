@@ -19,7 +19,6 @@ from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
 _JOBSET = "https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml"
 _STOP = [code for code in FINAL if code]
-_MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"  # as in with_gcs.sh
 _LONGEST_LABEL = 63
 
 
@@ -45,7 +44,7 @@ class Gke(JobSetTarget):
     def resources(self, job: Job) -> list[Command]:
         """See `GoogleCloudTarget.resources`."""
         cluster = ("gcloud", "container", "clusters", "create", str(job.cluster))
-        mounts = (f"--workload-pool={job.project}.svc.id.goog", "--addons=GcsFuseCsiDriver")
+        accounts = f"--workload-pool={job.project}.svc.id.goog"
         private = ("--enable-private-nodes", "--enable-ip-alias") if job.internal_ips else ()
         install = ("kubectl", "apply", "--server-side", f"--filename={_JOBSET}")
         account = ("kubectl", "create", "serviceaccount", str(job.service_account))
@@ -61,8 +60,8 @@ class Gke(JobSetTarget):
             setup_commands.enable("container.googleapis.com", job.project),
             *(setup_commands.internet(job) if job.internal_ips else []),
             once(
-                (*cluster, *_location(job), *mounts, *setup_commands.network_flags(job), *private),
-                "create the cluster; its pods can mount buckets",
+                (*cluster, *_location(job), accounts, *setup_commands.network_flags(job), *private),
+                "create the cluster; its pods have accounts of their own",
             ),
             once(_get_credentials(job).argv, "make it kubectl's current cluster"),
             once(install, "install JobSet, in kubectl's current cluster"),
@@ -252,20 +251,7 @@ def _pod(job: Job) -> dict[str, Any]:
         ]
     if job.service_account:
         spec["serviceAccountName"] = job.service_account
-    spec["volumes"] = [
-        {
-            "name": f"bucket-{i}",
-            "csi": {
-                "driver": "gcsfuse.csi.storage.gke.io",
-                "volumeAttributes": {"bucketName": bucket, "mountOptions": _MOUNT_OPTIONS},
-            },
-        }
-        for i, bucket in enumerate(job.buckets)
-    ]
-    # "0" means no limit. Checkpoints are written by the mount's sidecar container.
-    limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
-    annotations = {"gke-gcsfuse/volumes": "true"} | limits
-    return {"metadata": _labels(job) | {"annotations": annotations}, "spec": spec}
+    return {"metadata": _labels(job), "spec": spec}
 
 
 def _container(job: Job) -> dict[str, Any]:
@@ -282,10 +268,6 @@ def _container(job: Job) -> dict[str, Any]:
         "command": [escape_variables(word) for word in job.command],
         "env": env,
         "resources": {"limits": chips},  # requests are the same
-        "volumeMounts": [
-            {"name": f"bucket-{i}", "mountPath": f"/gcs/{bucket}"}
-            for i, bucket in enumerate(job.buckets)
-        ],
     }
 
 

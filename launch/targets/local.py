@@ -10,8 +10,9 @@ import re
 import signal
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
+
+from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
@@ -79,9 +80,7 @@ class Local:
             for index, command in enumerate(job.commands(_SHOWN_PORT))
         )
 
-    def preflight(
-        self, job: Rehearsal, config: Config, skip_storage: bool, skip_plan: bool
-    ) -> None:
+    def preflight(self, job: Rehearsal, config: Config, skip_plan: bool) -> None:
         """Nothing to do: `check` has checked the data, and the processes compile the step."""
 
     def run(self, job: Rehearsal) -> int:
@@ -162,8 +161,8 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _new_logs(logs: Path) -> str:
+def _new_logs(logs: epath.Path) -> str:
     """The path of the next attempt's logs, without the number of a process."""
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
     earlier = [int(file.name.split("_")[1]) for file in logs.glob("attempt_*_process_0.log")]
     return str(logs / f"attempt_{max(earlier, default=0) + 1}_process_")

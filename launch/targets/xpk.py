@@ -1,11 +1,11 @@
 """A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
-xpk writes the manifest itself. Every restart counts, also after a preemption. The containers are
-privileged, and mount their buckets and read their secrets themselves, as on TPU VMs. (A secret in
-xpk's --env would stand in the manifest.) Pods are on the network of their node and have its
-account, with the scope cloud-platform that Secret Manager asks for (src/xpk/core/nodepool.py). xpk
-copies --command into a script in the manifest (src/xpk/core/docker_container.py), so it has to be
-one line, quoted for bash and escaped for Kubernetes.
+xpk writes the manifest itself. Every restart counts, also after a preemption. The containers read
+their secrets themselves, as on TPU VMs. (A secret in xpk's --env would stand in the manifest.) Pods
+are on the network of their node and have its account, with the scope cloud-platform that Secret
+Manager asks for (src/xpk/core/nodepool.py). xpk copies --command into a script in the manifest
+(src/xpk/core/docker_container.py), so it has to be one line, quoted for bash and escaped for
+Kubernetes.
 """
 
 from switch_jax.errors import UserError

@@ -7,11 +7,12 @@
         --gin.BATCH_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
 
-It checks the run and prints every command and file. With --dry_run it ends there, and needs no
-cloud tool or account. Otherwise it checks that the data and MODEL_DIR can be used, compiles the
-training step to see whether it fits (some minutes), starts the job, prints the output of the hosts,
-and starts the job again after a preemption or a crash. Ctrl-C ends this command and not the job;
-the same command follows the job again. docs/launching.md explains each target.
+It checks the run, prints every command and file, and checks that MODEL_DIR can be written and the
+data can be read. With --dry_run it ends there; with --skip_storage too it needs no account or
+network. Otherwise it compiles the training step to see whether it fits (some minutes), starts the
+job, prints the output of the hosts, and starts the job again after a preemption or a crash. Ctrl-C
+ends this command and not the job; the same command follows the job again. docs/launching.md
+explains each target.
 
 Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """
@@ -27,7 +28,7 @@ from switch_jax.gpus import is_gpu_name
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.variables import without_value
-from switch_jax.storage import bucket_path, is_file
+from switch_jax.storage import is_file
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
@@ -81,49 +82,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="as of `switch_jax train`: go on with the run in MODEL_DIR on other data",
     )
-    add("--dry_run", action="store_true", help="print the commands and run nothing")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="print the commands, check MODEL_DIR and the data, and start nothing",
+    )
     add("--skip_plan", action="store_true", help="do not check that the training step fits")
     add(
         "--skip_storage",
         action="store_true",
-        help="do not check that hosts find the files of the task, that this machine can read the "
-        "data and write to MODEL_DIR, and that its bucket can rename folders",
+        help="do not check that hosts find the files of the task, and that this machine can write "
+        "to MODEL_DIR and read the data",
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Checks the run, shows what will be done, and does it unless --dry_run is given."""
     target = TARGETS[args.on]
+    in_cloud = not target.sees_local_folders
     _check_flags(args)
     if not args.dry_run:
         log("reading the config")
     config = gin_flags.build_to_train(args)
-    if target.sees_local_folders:
+    if not in_cloud:
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
     job = target.job(args, _train_arguments(args), config)
-    if not target.sees_local_folders:
+    if in_cloud:
         job = dataclasses.replace(job, own_files=tuple(_own_files(config)[0]))
     target.check(job, config)
-    if not target.sees_local_folders and not args.skip_storage:
+    if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
 
         validation = ["validation"] if config.run.eval_period is not None else []
         task_files.check(job, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
-    if not target.sees_local_folders:
-        for note in _notes(args, config):
-            log(f"note: {note}")
+    for note in _notes(args, config) if in_cloud else ():
+        log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
+    if in_cloud and not args.skip_storage:
+        from switch_jax.launch import preflight  # loads JAX
+
+        preflight.check_storage(job, config)
     if args.dry_run:
-        if not target.sees_local_folders and not args.skip_plan:
+        if in_cloud and not args.skip_plan:
             log(
                 "note: a dry run does not look whether the step fits in the chips' memory; "
                 "`switch_jax plan` with the same gin files and --topology does"
             )
         return 0
-    target.preflight(job, config, args.skip_storage, args.skip_plan)
+    target.preflight(job, config, args.skip_plan)
     return target.run(job)
 
 
@@ -132,8 +141,9 @@ def _own_files(config: Config) -> tuple[list[str], list[str]]:
     from switch_jax.cli import gin_config
 
     own = gin_config.own_files()
-    if config.data.vocabulary and is_file(config.data.vocabulary):
-        own.append(config.data.vocabulary)
+    vocabulary = config.data.vocabulary or ""
+    if "://" not in vocabulary and is_file(vocabulary):
+        own.append(vocabulary)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
     return [file for file in own if file not in outside], outside
 
@@ -201,10 +211,6 @@ def _check_flags(args: argparse.Namespace) -> None:
         _check_argument(argument, repr(argument))
     for variable in args.env or ():
         _check_argument(variable, f"--env={without_value(variable)}")
-    if not target.sees_local_folders:
-        _check_data("--tfds_data_dir", args.tfds_data_dir or "")
-        for folder in args.seqio_additional_cache_dirs.split(","):
-            _check_data("--seqio_additional_cache_dirs", folder)
 
 
 def _check_no_flags_of_others(args: argparse.Namespace) -> None:
@@ -228,14 +234,3 @@ def _check_argument(argument: str, shown: str) -> None:
         raise UserError(f"{shown}: this is not UTF-8; write it in UTF-8") from None
     if "\0" in argument:
         raise UserError(f"{shown}: no argument of a program holds a NUL character")
-
-
-def _check_data(flag: str, folder: str) -> None:
-    """Raises UserError if hosts in a cloud cannot read the folder."""
-    if folder.startswith("gs://"):
-        bucket_path(folder, flag)
-    elif folder:
-        raise UserError(
-            f"{flag} {folder!r}: the hosts see no folder of this machine and read data from Google "
-            "Cloud's buckets alone: copy the data to one, and write gs://BUCKET/FOLDER"
-        )

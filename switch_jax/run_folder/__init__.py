@@ -14,7 +14,6 @@ from switch_jax.run_folder.layout import (
     MetricsFolder,
     RunFolder,
     checkpoint_steps,
-    checkpoints_url,
 )
 from switch_jax.run_folder.readers import (
     FileContent,
@@ -57,7 +56,6 @@ __all__ = [
     "TimeCategory",
     "check_run_folder",
     "checkpoint_steps",
-    "checkpoints_url",
     "config_values",
     "create_run_folder",
     "process_that_is_gone",

@@ -11,8 +11,6 @@ from etils import epath
 from switch_jax.errors import storage_error
 from switch_jax.storage import list_complete, list_names, storage_path
 
-_CHECKPOINTS = "checkpoints"
-
 
 @dataclasses.dataclass(frozen=True)
 class MetricsFolder:
@@ -96,7 +94,7 @@ class RunFolder(MetricsFolder):
     @property
     def checkpoints(self) -> epath.Path:
         """A folder for each complete checkpoint, and temporary ones of Orbax."""
-        return self.path / _CHECKPOINTS
+        return self.path / "checkpoints"
 
     def checkpoint(self, step: int) -> epath.Path:
         """The folder of a step's checkpoint."""
@@ -184,11 +182,6 @@ class RunFolder(MetricsFolder):
     def logs(self) -> epath.Path:
         """What the processes printed that `switch_jax launch --on=local` started."""
         return self.path / "logs"
-
-
-def checkpoints_url(model_dir: str) -> str:
-    """The URL of the folder of checkpoints, for tools that list it: gs://BUCKET/RUN/checkpoints/."""
-    return f"{model_dir.rstrip('/')}/{_CHECKPOINTS}/"
 
 
 def checkpoint_steps(names: Iterable[str]) -> list[int]:

@@ -22,10 +22,7 @@ def test_it_installs_what_is_locked_then_the_tpu_s_library_then_switch_jax():
 def test_what_it_takes_from_the_checkout_is_there():
     taken = [shlex.split(line)[1] for line in LINES if line.startswith("COPY")]
     programs = dict(re.findall(r"\binstall (launch/\S+) /usr/local/bin/(\S+)", TEXT))
-    assert programs == {
-        "launch/with_gcs.sh": "with_gcs",
-        "launch/with_secrets.py": "with_secrets",
-    }
+    assert programs == {"launch/with_secrets.py": "with_secrets"}
     assert taken and all((ROOT / path).exists() for path in [*taken, *programs])
 
 

@@ -51,7 +51,8 @@ def stand_ins(monkeypatch, tmp_path):
     put_on_path(
         monkeypatch, tmp_path, kubectl="", gcloud="", curl="echo 3", sudo='exec "$@"',
         docker=DOCKER, python=f"[ -e argv_python ] || {RECORD.format('python')}",
-        xpk=f'[ "$2" != create ] || {RECORD.format("xpk")}', with_gcs=RECORD.format("with_gcs"),
+        xpk=f'[ "$2" != create ] || {RECORD.format("xpk")}',
+        with_secrets=RECORD.format("with_secrets"),
     )  # fmt: skip
     return tmp_path
 
@@ -103,7 +104,7 @@ def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
     assert script == tpu_hosts.script(job).text
     _bash(script, "base")
     argv = _argv(stand_ins, "docker")
-    assert argv[argv.index(job.image) + 1 :] == ["with_gcs", "my-bucket", "--", *job.command]
+    assert argv[argv.index(job.image) + 1 :] == list(job.command)
 
 
 def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
@@ -142,7 +143,8 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
     (container,) = yaml.safe_load(XPK_CONTAINER.format(env=env, command=command))
     _, _, script = _pod(container)
     _bash(script)
-    assert ["with_gcs", *_argv(stand_ins, "with_gcs")] == list(tpu_hosts.container_command(job))
+    ran = ["with_secrets", *_argv(stand_ins, "with_secrets")]
+    assert ran == list(tpu_hosts.container_command(job))
 
 
 def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
@@ -199,8 +201,8 @@ def test_what_the_system_does_not_start_is_one_line(stand_ins):
         commands.run_command(commands.Command(("gcloud",), "any"))
 
 
-def test_a_bucket_that_looks_like_a_number_stays_a_name():
+def test_a_label_that_looks_like_a_number_stays_a_name():
     """As kubectl's YAML, which has YAML 1.2's numbers and 1.1's truth values, would read it."""
-    job = make_job("2xv5e-16", cluster="y", name="n", model_dir="gs://1e3/runs/x")
+    job = make_job("2xv5e-16", cluster="y", name="n", labels=("team=1e3",))
     text = Gke().commands(job)[0].text
-    assert "bucketName: '1e3'" in text and "name: 'n'" in text
+    assert "team: '1e3'" in text and "name: 'n'" in text

@@ -29,7 +29,8 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--image=switch_jax"], r"--image=switch_jax: write HOST/PATH:TAG"),
         ([VM, "--image=us-docker.pkg.dev/p/i/switch_jax"], r"write HOST/PATH:TAG or HOST/PATH@sha"),
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
-        ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR = 'runs/demo': .*gs://BUCKET/FOLDER"),
+        ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR 'runs/demo': .*gs://BUCKET/FOLDER"),
+        ([VM, "--gin.MODEL_DIR=s3://a-bucket/x"], r"MODEL_DIR 's3.*use Google Cloud's buckets"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket"], r"write a folder of the bucket, as in gs://my-b"),
         ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"no bucket has the name 'My_Bucket'"),
         ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17'; known are v5e-1, v5e-4"),
@@ -72,10 +73,11 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([GKE, "--cluster=p\u2028q"], r"--cluster=\$'p\\xe2\\x80\\xa8q': write at most 40"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket/../x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket//x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
-        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"gcloud reads \* \? \[ \] # as patterns"),
+        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"buckets read \* \? \[ \] # as patterns"),
         ([VM, "--gin.INITIAL_CHECKPOINT_PATH=gs://x/y"], r"INITIAL_CHECKPOINT_PATH .*name 'x'"),
         ([VM, "--tfds_data_dir=gs://my-bucket/../x"], r"--tfds_data_dir .*without '//', '\.' and"),
-        ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"read data from Google Cloud's buckets alone"),
+        ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"see no folder of this machine, and use Goog"),
+        ([VM, "--gin.VOCABULARY='s3://my-bucket/x'"], r"VOCABULARY 's3://my-bucket/x': the hosts"),
         ([QUEUED, "--topology=1001xv5e-16"], r"'1001xv5e-16' is 1,001 slices of 16 chips: write 1"),
         ([QUEUED, "--topology=1000000000xv5e-16"], r"no TPU topology '1000000000xv5e-16'"),
         ([VM, "--topology=v5e:999x999"], r"is 1 slice of 998,001 chips: .* of 1 to 9,216 chips"),
@@ -110,15 +112,19 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys):
     assert printed.out == ""
 
 
-def test_buckets_are_those_of_the_run_and_of_what_it_starts_and_learns_from(capsys):
+def test_the_job_may_write_the_bucket_of_its_run_and_read_the_others(capsys):
     more = ["--gin.INITIAL_CHECKPOINT_PATH=gs://a-bucket/runs/base", "--gin_file=runs/distill.gin"]
     more += ["--gin.TEACHER_DIR=gs://teachers/large", "--gin.INITIALIZE_FROM_TEACHER=False"]
+    more += ["--tfds_data_dir=gs://my-bucket/tfds"]
+    more += ["--seqio_additional_cache_dirs=gs://cached/a,gs://cached/b"]
     assert main(["launch", *RUN, VM, *more]) == 0
     printed = capsys.readouterr()
-    mounted = "".join(
-        f"    {b} \\\n" for b in ("with_gcs", "a-bucket", "my-bucket", "teachers", "--")
-    )
-    assert mounted in printed.out
+    roles = r"binding gs://(\S+) .*\n.*\n    --role=roles/storage\.(\S+)"
+    assert dict(re.findall(roles, printed.out)) == {
+        "my-bucket": "objectUser",
+        **dict.fromkeys(("a-bucket", "cached", "teachers"), "objectViewer"),
+    }
+    assert printed.out.count("buckets create") == printed.out.count("create gs://my-bucket") == 1
     assert "the checks on this machine leave out TEACHER_DIR" in printed.err
 
 

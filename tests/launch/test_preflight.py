@@ -1,18 +1,14 @@
 """Mistakes in a run that the slices, the disk or the compiler would show an hour later."""
 
-import contextlib
 import re
-import types
 
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.errors import UserError
 from switch_jax.launch import google_cloud, preflight
+from switch_jax.launch.preflight import check_storage
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
-from tests.launch.fakes import put_on_path
-from tests.launch.jobs import make_job
 
 RUN = [
     "launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=demo", "--project=my-project",
@@ -74,8 +70,8 @@ def test_a_run_without_a_mistake_is_shown(capsys):
         (["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"too short .* at least 14"),
         (["--gin.NUM_EMBEDDINGS=1024"], r"has 1100 ids, .* has 1024 rows; set NUM_EMBEDDINGS to"),
         (["--gin.VOCABULARY='nowhere.model'"], r"no SentencePiece model is found at nowhere"),
-        (["--gin.INITIAL_CHECKPOINT_PATH=runs/a"], r"INITIAL_CHECKPOINT_PATH = 'runs/a': .*gs://"),
-        (["--gin_file=runs/distill.gin", "--gin.TEACHER_DIR=runs/a"], r"TEACHER_DIR = 'runs/a'"),
+        (["--gin.INITIAL_CHECKPOINT_PATH=runs/a"], r"INITIAL_CHECKPOINT_PATH 'runs/a': .*gs://"),
+        (["--gin_file=runs/distill.gin", "--gin.TEACHER_DIR=runs/a"], r"TEACHER_DIR 'runs/a'"),
         (LARGE_TABLE, r"state alone take 16\.\d GiB of each chip of v5e-16, which has 16\.0 GiB"),
     ],
 )  # fmt: skip
@@ -96,9 +92,8 @@ def calls(monkeypatch):
     """What would have been done; nothing of it is."""
     done = []
     monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: done.append(job.name) or 0)
-    monkeypatch.setattr(preflight, "check_storage", lambda config: done.append("storage"))
+    monkeypatch.setattr(preflight, "check_storage", lambda job, config: done.append("storage"))
     monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
-    monkeypatch.setattr(preflight, "check_bucket", lambda job: None)
     return done
 
 
@@ -156,52 +151,46 @@ def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatc
     assert re.search(said, told), told
 
 
-def test_data_and_folder_are_looked_at_before_anything_is_made(monkeypatch, capsys, tmp_path):
-    done = []
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: done.append(job.name) or 0)
-    monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
-    monkeypatch.setattr(preflight, "check_bucket", lambda job: None)
-    task = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
-    code, told = run(capsys, "--skip_plan", task)
-    assert (code, done) == (2, [])
-    assert "anli/r1:0.1.0, which is not in " in told.splitlines()[-1] and "--skip_storage" in told
-    assert run(capsys, "--skip_plan", "--skip_storage", task)[0] == 0
-    assert done == ["demo"]
+def test_a_dry_run_checks_the_storage_unless_it_is_told_not_to(checked, capsys):
+    assert run(capsys, "--dry_run")[0] == 0
+    assert checked == ["demo"]
+    assert run(capsys, "--dry_run", "--skip_storage")[0] == 0
+    assert checked == ["demo"]
 
 
-@pytest.mark.parametrize(
-    ("gcloud", "message"),
-    [
-        ("echo True", None),
-        ("", "MODEL_DIR 'gs://my-bucket/runs/base': its bucket has no hierarchical namespace"),
-        ("echo False", "its bucket has no hierarchical namespace"),
-        ("echo no such bucket >&2; exit 1", "no such bucket; --skip_storage starts the job"),
-    ],
-)
-def test_a_bucket_whose_folders_are_not_renamed_at_once_is_refused(
-    gcloud, message, monkeypatch, tmp_path
+def test_folder_and_data_are_looked_at_before_anything_is_made(
+    monkeypatch, capsys, tmp_path, bucket_path
 ):
-    calls = put_on_path(monkeypatch, tmp_path, gcloud=gcloud)
-    job = make_job("v5e-16", initial_checkpoint="gs://flat-bucket/runs/other")
-    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
-        preflight.check_bucket(job)
-    assert calls.read_text() == (
-        "gcloud storage buckets describe gs://my-bucket --raw "
-        "--format=value(hierarchicalNamespace.enabled)\n"
+    started = []
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: started.append(job.name) or 0)
+    monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
+    monkeypatch.setattr(preflight, "check_storage", check_storage)
+    here = f"--gin.MODEL_DIR={bucket_path}"
+    code, told = run(capsys, "--dry_run", here)
+    assert code == 0, told
+    data = "--gin.MIXTURE_OR_TASK_NAME=anli_r1"
+    code, told = run(capsys, "--skip_plan", here, data)
+    assert (code, started) == (2, [])
+    assert "anli/r1:0.1.0, which is not in " in told.splitlines()[-1]
+    assert not bucket_path.exists()
+    assert run(capsys, "--skip_plan", "--skip_storage", here, data)[0] == 0
+    assert started == ["demo"]
+
+
+def test_what_this_machine_may_not_do_is_told_with_the_command_that_allows_it(
+    monkeypatch, capsys, gcs_server
+):
+    monkeypatch.setattr(preflight, "check_storage", check_storage)
+    flags = ["--gin.MODEL_DIR=gs://no-such-bucket/a", "--gin.INITIAL_CHECKPOINT_PATH=gs://other/b"]
+    code, told = run(capsys, "--dry_run", *flags)
+    assert code == 2
+    (line,) = [line for line in told.splitlines() if "note: " not in line]
+    give = "gcloud storage buckets add-iam-policy-binding gs://{} --member=user:ADDRESS --role={}"
+    assert "MODEL_DIR 'gs://no-such-bucket/a' cannot be written: " in line
+    assert line.endswith(
+        "; this machine's account (`gcloud auth application-default login` chooses it) gets its "
+        f"rights by `{give.format('no-such-bucket', 'roles/storage.objectUser')}` and "
+        f"`{give.format('other', 'roles/storage.objectViewer')}`; --skip_storage leaves this check "
+        "out"
     )
-
-
-def test_a_folder_is_written_to_and_left_as_it_was(tmp_path):
-    class Run:
-        model_dir = str(tmp_path)
-
-    config = types.SimpleNamespace(run=Run())
-    looked = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preflight, "open_data", looked.append)
-        preflight.check_storage(config)
-        assert len(looked) == 1 and list(tmp_path.iterdir()) == []
-        Run.model_dir = str(tmp_path / "gone" / "deep")
-        with pytest.raises(UserError, match=r"MODEL_DIR .* cannot be written: .*deep"):
-            preflight.check_storage(config)

@@ -38,14 +38,27 @@ def run(tmp_path, *programs, signals=()):
     return code, time.monotonic() - start
 
 
-def test_lines_of_all_go_to_standard_error_and_to_a_log_each(tmp_path, capfd):
+def test_lines_of_all_go_to_standard_error_and_to_a_log_each(storage, capfd):
     programs = [f"import sys; print('out {i}'); print('err {i}', file=sys.stderr)" for i in (0, 1)]
-    assert run(tmp_path, *programs)[0] == 0
-    printed = capfd.readouterr().err.splitlines()
+    assert run(storage, *programs)[0] == 0
+    printed = [line for line in capfd.readouterr().err.splitlines() if line.startswith("[")]
     assert sorted(printed) == ["[0] err 0", "[0] out 0", "[1] err 1", "[1] out 1"]
     for i in (0, 1):
-        log = (tmp_path / f"log_{i}.log").read_text()
+        log = (storage / f"log_{i}.log").read_text()
         assert sorted(log.splitlines()) == [f"err {i}", f"out {i}"]
+
+
+def test_a_log_on_a_disk_is_there_while_its_process_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(process_group, "_FAILURE_GRACE", 0.2)
+    reads = (
+        "import pathlib, time\n"
+        f"log = pathlib.Path({str(tmp_path / 'log_0.log')!r})\n"
+        "for _ in range(200):\n"
+        "    if log.exists() and log.read_text() == 'waiting\\n': raise SystemExit(7)\n"
+        "    time.sleep(0.05)\n"
+        "raise SystemExit(8)"
+    )
+    assert run(tmp_path, DEAF, reads)[0] == 7
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, capfd):

@@ -9,6 +9,7 @@ from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
 from switch_jax.launch.retries import UNREACHABLE
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
+from switch_jax.run_folder import layout
 from tests.launch.fakes import GONE, put_on_path
 from tests.launch.jobs import make_job
 
@@ -26,13 +27,12 @@ case "$*" in
     n=$(cat "attempts_$node" 2> /dev/null || echo 0); echo $((n + 1)) > "attempts_$node"
     source ./attempt_$n ;;
   *"docker kill"*) touch killed ;;
-  "storage ls"*) cat checkpoints 2> /dev/null || exit 1 ;;
 esac
 """
 
 
 @pytest.fixture
-def calls(monkeypatch, tmp_path):
+def calls(monkeypatch, tmp_path, gcs_server):
     monkeypatch.setattr(tpu_slices, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(tpu_slices, "_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(commands, "_RETRY_SECONDS", 0.05)
@@ -80,13 +80,29 @@ def test_exit_codes_decide(first, code, starts, calls, monkeypatch, tmp_path):
     assert calls.read_text().count("--command=bash base.sh base") == starts
 
 
-def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch, tmp_path):
+def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch, bucket_path):
     monkeypatch.setenv("READY", "READY")
-    saves = "echo gs://my-bucket/runs/base/checkpoints/{}/ > checkpoints\n"
-    crash = _ends(1, 1, 1, 1)
-    _script(tmp_path, crash, saves.format(10) + crash, crash, crash)
-    assert TpuVm().run(make_job("v5e-16", max_restarts=1)) == 1
-    assert (tmp_path / "attempts_base").read_text() == "3\n"
+    writes = ["run.json", "checkpoints/10/commit_success.txt", "checkpoints/20/half_of_it"]
+
+    def crash(job, nodes):
+        (bucket_path / writes.pop(0)).write_text("")
+        return 1
+
+    monkeypatch.setattr(tpu_hosts, "run", crash)
+    assert TpuVm().run(make_job("v5e-16", max_restarts=1, model_dir=str(bucket_path))) == 1
+    assert writes == []
+
+
+def test_a_bucket_that_cannot_be_read_is_told_and_ends_nothing(calls, monkeypatch, tmp_path, capfd):
+    def refused(folder):
+        raise PermissionError(13, "403")
+
+    monkeypatch.setenv("READY", "READY")
+    monkeypatch.setattr(layout, "list_complete", refused)
+    _script(tmp_path, _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
+    assert TpuVm().run(make_job("v5e-16")) == 0
+    told = "whether there is a new checkpoint is not known: gs://my-bucket/runs/base/checkpoints"
+    assert f"{told} cannot be read: 403" in capfd.readouterr().err
 
 
 def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatch, tmp_path):

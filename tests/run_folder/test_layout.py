@@ -2,7 +2,7 @@ import pytest
 from etils import epath
 
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder, checkpoint_steps, checkpoints_url
+from switch_jax.run_folder import RunFolder, checkpoint_steps
 
 
 def test_a_local_folder_is_an_absolute_path(tmp_path, monkeypatch):
@@ -41,11 +41,6 @@ def test_in_a_bucket_a_checkpoint_is_complete_when_its_last_file_is_there(bucket
     for step in (90, 100):
         (folder.checkpoint(step) / "commit_success.txt").write_text("")
     assert folder.checkpoint_steps() == [90, 100]
-
-
-@pytest.mark.parametrize("model_dir", ["gs://bucket/runs/mine", "gs://bucket/runs/mine/"])
-def test_the_url_of_checkpoints_ends_with_one_slash(model_dir):
-    assert checkpoints_url(model_dir) == "gs://bucket/runs/mine/checkpoints/"
 
 
 def test_files_of_hanging_processes_are_found_among_others(storage):

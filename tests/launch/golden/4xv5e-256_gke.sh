@@ -3,12 +3,11 @@
 # once, run it yourself: allow the project to use container.googleapis.com
 gcloud services enable container.googleapis.com --project=my-project
 
-# once, run it yourself: create the cluster; its pods can mount buckets
+# once, run it yourself: create the cluster; its pods have accounts of their own
 gcloud container clusters create pods \
     --location=us-west4-a \
     --project=my-project \
-    --workload-pool=my-project.svc.id.goog \
-    --addons=GcsFuseCsiDriver
+    --workload-pool=my-project.svc.id.goog
 
 # once, run it yourself: make it kubectl's current cluster
 gcloud container clusters get-credentials pods --location=us-west4-a --project=my-project
@@ -57,12 +56,11 @@ gcloud container node-pools create base-3 \
     --tpu-topology=16x16 \
     --num-nodes=64
 
-# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
+# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
 gcloud storage buckets create gs://my-bucket \
     --location=us-west4 \
     --project=my-project \
-    --uniform-bucket-level-access \
-    --enable-hierarchical-namespace
+    --uniform-bucket-level-access
 
 # once, run it yourself: allow the project to use artifactregistry.googleapis.com
 gcloud services enable artifactregistry.googleapis.com --project=my-project
@@ -100,9 +98,6 @@ docker build \
 
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
-
-# before the start: the job starts only if this prints True
-gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
 
 # the JobSet
 mkdir -p launched
@@ -153,12 +148,7 @@ spec:
               values:
               - 75
         template:
-          metadata:
-            annotations:
-              gke-gcsfuse/volumes: 'true'
-              gke-gcsfuse/cpu-limit: '0'
-              gke-gcsfuse/memory-limit: '0'
-              gke-gcsfuse/ephemeral-storage-limit: '0'
+          metadata: {}
           spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 600
@@ -190,17 +180,7 @@ spec:
               resources:
                 limits:
                   google.com/tpu: '4'
-              volumeMounts:
-              - name: bucket-0
-                mountPath: /gcs/my-bucket
             serviceAccountName: trainer
-            volumes:
-            - name: bucket-0
-              csi:
-                driver: gcsfuse.csi.storage.gke.io
-                volumeAttributes:
-                  bucketName: my-bucket
-                  mountOptions: implicit-dirs,rename-dir-limit=200000
 END
 
 # gives kubectl access to the cluster

@@ -12,12 +12,11 @@ xpk cluster create \
     --num-slices=4 \
     --spot
 
-# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
+# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
 gcloud storage buckets create gs://my-bucket \
     --location=us-west4 \
     --project=my-project \
-    --uniform-bucket-level-access \
-    --enable-hierarchical-namespace
+    --uniform-bucket-level-access
 
 # once, run it yourself: allow the project to use artifactregistry.googleapis.com
 gcloud services enable artifactregistry.googleapis.com --project=my-project
@@ -56,9 +55,6 @@ docker build \
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# before the start: the job starts only if this prints True
-gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
-
 # gives kubectl access to the cluster
 xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=base
 
@@ -78,7 +74,7 @@ xpk workload create \
     --termination-grace-period-seconds=600 \
     --env=JAX_PLATFORMS=tpu,cpu \
     --env='LIBTPU_INIT_ARGS=--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true' \
-    --command='with_gcs my-bucket -- switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds'
+    --command='switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds'
 
 # repeated every 10 s until all pods run
 kubectl get pods \

@@ -9,12 +9,11 @@ gcloud components install alpha --quiet
 # once, run it yourself: create the account that the hosts use
 gcloud iam service-accounts create trainer --project=my-project
 
-# once, run it yourself: create the bucket, in the region of the slices; it renames folders in one step
+# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
 gcloud storage buckets create gs://my-bucket \
     --location=us-east5 \
     --project=my-project \
-    --uniform-bucket-level-access \
-    --enable-hierarchical-namespace
+    --uniform-bucket-level-access
 
 # once, run it yourself: allow the project to use artifactregistry.googleapis.com
 gcloud services enable artifactregistry.googleapis.com --project=my-project
@@ -50,9 +49,6 @@ docker build \
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
-# before the start: the job starts only if this prints True
-gcloud storage buckets describe gs://my-bucket --raw --format='value(hierarchicalNamespace.enabled)'
-
 # the script that every host runs
 mkdir -p launched
 cat > launched/base.sh <<'END'
@@ -71,7 +67,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=489c3316 \
+    --label=job=3576dd3c \
     --detach \
     --init \
     --name=base \
@@ -83,9 +79,6 @@ if [ -z "$job" ]; then
     --volume=/var/cache/switch_jax:/var/cache/switch_jax \
     --env=JAX_PLATFORMS=tpu,cpu \
     us-docker.pkg.dev/my-project/images/switch_jax:1 \
-    with_gcs \
-    my-bucket \
-    -- \
     switch_jax \
     train \
     --multihost \
@@ -96,7 +89,7 @@ if [ -z "$job" ]; then
     --gin.TRAIN_STEPS=100000 \
     --gin.MESH_EXPERT=128 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 489c3316 ]; then
+elif [ "$job" != 3576dd3c ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
   exit 2
 fi
@@ -158,9 +151,6 @@ gcloud alpha compute tpus tpu-vm ssh base \
     --command='sudo docker kill base' \
     --zone=us-east5-a \
     --project=my-project
-
-# before each restart: lists the checkpoints, to see whether there is a new one
-gcloud storage ls gs://my-bucket/runs/base/checkpoints/
 
 # later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
 gcloud alpha compute tpus tpu-vm ssh base \

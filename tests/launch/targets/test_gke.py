@@ -170,20 +170,11 @@ def test_only_spot_nodes_are_given_up_without_counting():
     assert conditions(_job()) == []
 
 
-def test_every_bucket_is_mounted_where_the_trainer_looks():
-    pod = _pod(_job(initial_checkpoint="gs://a-bucket/runs/other"))
-    mounts = {m["name"]: m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]}
-    buckets = {
-        v["name"]: v["csi"]["volumeAttributes"]["bucketName"] for v in pod["spec"]["volumes"]
-    }
-    assert {buckets[name]: path for name, path in mounts.items()} == {
-        "a-bucket": "/gcs/a-bucket",
-        "my-bucket": "/gcs/my-bucket",
-    }
-    assert pod["metadata"]["annotations"]["gke-gcsfuse/volumes"] == "true"
-    attributes = [v["csi"]["volumeAttributes"] for v in pod["spec"]["volumes"]]
-    options = "implicit-dirs,rename-dir-limit=200000"
-    assert [a["mountOptions"] for a in attributes] == [options] * 2
+def test_a_pod_mounts_nothing_and_has_no_privileges():
+    pod = _pod(_job(reads=(("INITIAL_CHECKPOINT_PATH", "gs://a-bucket/runs/other"),)))
+    (container,) = pod["spec"]["containers"]
+    assert pod["metadata"] == {} and "volumes" not in pod["spec"]
+    assert not {"volumeMounts", "securityContext"} & container.keys()
 
 
 def test_exit_codes_decide_as_elsewhere():
