@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 NAME = "english_span_corruption"
@@ -66,17 +66,19 @@ def seqio_batches(inputs: int, targets: int, batch_size: int) -> Iterator[tuple]
     )
 
 
-def serve(streams: int) -> None:
+def serve(open_pipeline: Callable[[str], Iterator[tuple]]) -> None:
     """A pipeline's process: for each line, a setting and a number, reads so many batches.
 
-    It answers with their real tokens, all their places, seconds and CPU seconds. 0 streams: seqio.
+    It answers with their real tokens, all their places, seconds and CPU seconds.
+
+    Args:
+      open_pipeline: from a setting to segments of batches.
     """
     opened: dict[str, Iterator] = {}
     for line in sys.stdin:
         setting, batches = line.split()
         if setting not in opened:
-            sizes = SETTINGS[setting][:3]
-            opened[setting] = our_batches(*sizes, streams) if streams else seqio_batches(*sizes)
+            opened[setting] = open_pipeline(setting)
         tokens = places = 0
         start, cpu = time.perf_counter(), time.process_time()
         for _ in range(int(batches)):
@@ -88,10 +90,13 @@ def serve(streams: int) -> None:
 class Pipeline:
     """A pipeline in a process of its own, which runs while it has its turn and not else."""
 
-    def __init__(self, streams: int) -> None:
-        self.name = f"ours, {streams} stream{'s' * (streams > 1)}" if streams else "seqio"
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts a program that calls `serve`; `environment`: added to that of this process."""
+        self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(streams)],
+            [sys.executable, *arguments], env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
             start_new_session=True,  # a shell that ends would hang up on stopped processes
         )  # fmt: skip
@@ -106,6 +111,12 @@ class Pipeline:
             sys.exit(f"the process of '{self.name}' ended early; its message is above")
         return [float(x) for x in line.split()]
 
+    def peak_memory(self) -> int:
+        """The most memory that the process took so far, in bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -114,7 +125,13 @@ class Pipeline:
 def print_throughput(rounds: int) -> None:
     print("| lengths, rows | pipeline | tokens/s | tokens per CPU second | CPUs busy | padding |")
     print("|---|---|---|---|---|---|")
-    pipelines = [Pipeline(streams) for streams in (*STREAMS, 0)]
+    pipelines = [
+        Pipeline(
+            f"ours, {streams} stream{'s' * (streams > 1)}" if streams else "seqio",
+            [__file__, "--serve", str(streams)],
+        )
+        for streams in (*STREAMS, 0)
+    ]
     try:
         for setting, (_, _, rows, batches) in SETTINGS.items():
             for pipeline in pipelines:
@@ -145,21 +162,17 @@ def write_files(folder: Path) -> None:
         os.link(first, folder / f"text_{number:02}.txt")
 
 
-def first_batch(folder: Path, streams: int, deep: bool) -> None:
-    """Prints seconds to the first batch of a task of those files, and the bytes read for it."""
+def add_task(files: str) -> None:
+    """Registers a task that reads the lines of files."""
     import seqio
     import t5.data.preprocessors
 
-    from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
-    from switch_jax.data.position import Cursor, Position, StreamPosition
-    from switch_jax.data.train_batches import TrainBatches
     from switch_jax.tasks.english import VOCABULARY, as_targets
 
     feature = seqio.Feature(VOCABULARY, add_eos=True)
     seqio.TaskRegistry.add(
         "many_lines",
-        source=seqio.TextLineDataSource({"train": str(folder / "text_*.txt")}),
+        source=seqio.TextLineDataSource({"train": files}),
         preprocessors=[
             as_targets,
             seqio.preprocessors.tokenize,
@@ -168,13 +181,23 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
         ],
         output_features={"inputs": feature, "targets": feature},
     )
+
+
+def first_batch(folder: Path, streams: int, deep: bool) -> None:
+    """Prints seconds to the first batch of a task of those files, and the bytes read for it."""
+    from switch_jax.config import DataConfig
+    from switch_jax.data.checks import open_tasks
+    from switch_jax.data.position import Cursor, Position, StreamPosition
+    from switch_jax.data.train_batches import TrainBatches
+
+    add_task(str(folder / "text_*.txt"))
     inputs, targets, batch_size, _ = SETTINGS["512/114"]
     config = DataConfig("many_lines", {"inputs": inputs, "targets": targets}, data_streams=streams)
     position = None
     if deep:
-        # Nearly at the end of an epoch: each stream has one unit of it, in blocks of 256 KiB.
+        # Nearly at the end of an epoch: each stream has one unit of it, in blocks of 512 KiB.
         share = FILES // streams * (folder / "text_00.txt").stat().st_size
-        place = Cursor(epoch=1000, unit=0, block=int(0.95 * share / 2**18), example=0)
+        place = Cursor(epoch=1000, unit=0, block=int(0.95 * share / 2**19), example=0)
         draws = 100_000_000
         position = Position(
             1_000_000,
@@ -255,7 +278,9 @@ def main() -> None:
     parser.add_argument("--deep", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve is not None:
-        serve(args.serve)
+        streams = [args.serve] if args.serve else []
+        make = our_batches if args.serve else seqio_batches
+        serve(lambda setting: make(*SETTINGS[setting][:3], *streams))
     elif args.first:
         first_batch(args.first, args.streams, bool(args.deep))
     elif args.mixture:

@@ -62,17 +62,32 @@ def code_as_by_default(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def gcs_server():
-    """The URL of a server of Cloud Storage's protocol, for all tests of a process."""
+def storage_proxy():
+    """A proxy before a server of Cloud Storage's protocol, for all tests of a process."""
     from switch_jax.storage import choose_clients
-    from tests.storage import gcs_server
+    from tests.storage import gcs_server, slow_proxy
 
     # One for all: clients in this process keep the address that they were first given.
-    with gcs_server.serve() as url:
-        before = gcs_server.set_environment(url)
+    with gcs_server.serve() as url, slow_proxy.serve(url) as proxy:
+        before = gcs_server.set_environment(proxy.url)
         choose_clients()
-        yield url
+        yield proxy
         gcs_server.restore_environment(before)
+
+
+@pytest.fixture
+def gcs_server(storage_proxy):
+    """The URL of a server of Cloud Storage's protocol."""
+    return storage_proxy.url
+
+
+@pytest.fixture
+def faulty_storage(storage_proxy):
+    """The proxy before the buckets of the test, which may set its `faults`."""
+    from tests.storage.slow_proxy import Faults
+
+    yield storage_proxy
+    storage_proxy.faults = Faults()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import argparse
 
-from switch_jax.storage import bucket_path, home_path
+from switch_jax.storage import storage_path
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,5 @@ def _cache_dirs(args: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def _expanded(flag: str, folder: str) -> str:
-    """The folder with ~ expanded; a bucket is unchanged, because TensorFlow itself reads it."""
-    if folder.startswith("gs://"):
-        bucket_path(folder, flag)
-    return folder if "://" in folder else str(home_path(folder, flag))
+    """The folder with ~ expanded, or the URL in a bucket."""
+    return str(storage_path(folder, flag))

@@ -4,6 +4,7 @@ etils.epath, which Orbax and TFDS use too, takes them for folders and small obje
 """
 
 import functools
+import logging
 import os
 import pathlib
 from typing import Any
@@ -25,6 +26,8 @@ def choose_clients() -> None:
     for protocol in ("gs", "gcs", "s3"):
         # A kept listing would hide what other hosts have written since.
         fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
+    # It prints the stack traces of errors that it raises, too.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 
 def file_system(path: pathlib.PurePath) -> Any:

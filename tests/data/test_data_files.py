@@ -7,11 +7,11 @@ import pytest
 import seqio
 
 from switch_jax.config import DataConfig
-from switch_jax.data import data_files as module
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.data_files import DataFile, FilesOfTask, changed_files, data_files, summary
 from switch_jax.data.position import Cursor, Position, StreamPosition
 from switch_jax.errors import TransientError, UserError
+from switch_jax.storage import listing
 from tests.data.number_tasks import FEATURES, parse
 from tests.data.test_sources import tfds_slice
 
@@ -59,12 +59,21 @@ def test_files_may_move_but_not_change(tmp_path, now, said):
     assert change(lines(tmp_path / "here", BEFORE), lines(tmp_path / "there", now)) == said
 
 
-def test_of_files_in_a_bucket_the_names_are_compared(tmp_path):
-    bucket = seqio.TextLineDataSource({"train": ["gs://nobody/x/a.txt", "gs://nobody/x/b.txt"]})
-    assert files_of(bucket) == [DataFile("a.txt", 0, -1, None), DataFile("b.txt", 0, -1, None)]
-    assert change(bucket, lines(tmp_path, BEFORE)) is None  # now it is mounted
+def test_files_may_move_to_a_bucket(tmp_path, bucket_path):
+    bucket = lines(bucket_path, BEFORE)
+    assert files_of(bucket) == [DataFile("a.txt", 0, -1, 3), DataFile("b.txt", 0, -1, 4)]
+    assert change(lines(tmp_path, BEFORE), bucket) is None
     more = change(bucket, lines(tmp_path, {**BEFORE, "c.txt": 5}))
-    assert more == "had 2 files, and has 3 files of 12 bytes"
+    assert more == "had 2 files of 7 bytes, and has 3 files of 12 bytes"
+
+
+def test_without_sizes_as_earlier_versions_saved_them_the_names_are_compared(tmp_path):
+    now = summary(files_of(lines(tmp_path, BEFORE)))
+    before = now._replace(size=None, sizes="")
+    assert changed_files({"mine": before}, {"mine": now}) == {}
+    other = summary(files_of(lines(tmp_path, {**BEFORE, "c.txt": 5})))
+    said = "had 2 files, and has 3 files of 12 bytes"
+    assert changed_files({"mine": before}, {"mine": other}) == {"mine": said}
 
 
 def test_of_tfds_the_part_of_each_file_counts(tmp_path):
@@ -89,7 +98,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path, monkeypatch):
     def fail(path):
         raise OSError(5, os.strerror(5), path)
 
-    monkeypatch.setattr(module.os, "stat", fail)
+    monkeypatch.setattr(listing.os, "stat", fail)
     with pytest.raises(TransientError, match="a.txt cannot be read: Input/output error; this may"):
         files_of(source)
 

@@ -17,11 +17,12 @@ from tests.data.number_tasks import FEATURES, parse, task_examples
 TEXT = "".join(f"{n}\n" for n in range(2, 2002))
 
 
-@pytest.fixture(params=["lines", "archive"])
+@pytest.fixture(params=["lines", "object", "archive"])
 def reading(request, tmp_path):
     """A file, and a stream that has read its first example."""
-    if request.param == "lines":
-        file = tmp_path / "numbers.txt"
+    if request.param != "archive":
+        in_bucket = request.param == "object"
+        file = (request.getfixturevalue("bucket_path") if in_bucket else tmp_path) / "numbers.txt"
         file.write_text(TEXT)
         source = seqio.TextLineDataSource({"train": str(file)})
     else:
@@ -47,8 +48,9 @@ def read_until(examples, epoch):
 
 def test_a_file_that_is_cut_off_ends_the_run_with_its_name(reading):
     file, examples = reading
-    size = file.stat().st_size
-    os.truncate(file, size // 2)
+    content = file.read_bytes()
+    size = len(content)
+    file.write_bytes(content[: size // 2])
     sizes = f"it had {size} bytes, and now has {size // 2}"
     with pytest.raises(UserError, match=f"changing: {file} has changed during the run: {sizes}"):
         read_until(examples, 30)
@@ -62,13 +64,13 @@ def test_a_file_that_is_removed_ends_the_run_with_its_name(reading):
 
 
 @pytest.mark.parametrize(("how", "args"), [("read", (2, 7)), ("look", ())])
-def test_a_file_that_is_rewritten_is_reported_once(tmp_path, capsys, how, args):
-    file = tmp_path / "numbers.txt"
+def test_a_file_that_is_rewritten_is_reported_once(storage, capsys, how, args):
+    file = storage / "numbers.txt"
     file.write_text(TEXT)
     watch = FileWatch("changing")
     assert watch.sizes([str(file)]) == [len(TEXT)]
     getattr(watch, how)(str(file), *args)
-    os.utime(file, (1, 1))
+    file.write_text(TEXT)
     for _ in range(2):
         getattr(watch, how)(str(file), *args)
     reported = capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Damaged data is reported in one line with the file and the position of the damage."""
 
+import errno
 import gzip
 import os
 import re
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
-from switch_jax.data import file_chunks, reading
+from switch_jax.data import file_chunks, file_watch, reading
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
@@ -182,14 +183,24 @@ def test_a_failing_step_is_reported_as_such():
     seqio.TaskRegistry.remove("failing")
 
 
-def test_a_storage_failure_is_reported_without_reading_all_files_again(monkeypatch):
+def test_a_storage_failure_is_reported_without_reading_all_files_again(tmp_path, monkeypatch):
     def search(*_):
         raise AssertionError("all files are read again")
 
     monkeypatch.setattr(reading, "_find_damage", search)
-    file = "/proc/self/mem"  # Input/output error
+    file = str(tmp_path / "x.txt")
+    (tmp_path / "x.txt").write_text("hello\n")
+
+    def fail(path, begin, end):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    for module in (file_chunks, file_watch):
+        monkeypatch.setattr(module, "read_range", fail)
     text_task("faulty", seqio.TextLineDataSource({"train": file, "validation": file}))
-    message = f"faulty, split 'validation': cannot be read: {file}; Input/output error; this may pa"
-    with pytest.raises(TransientError, match=message):
-        list(eval_batches(validation(DataConfig("faulty", LENGTHS)), 2))
+    config = DataConfig("faulty", LENGTHS)
+    failure = "cannot be read: .*Input/output error.*; this may pass"
+    with pytest.raises(TransientError, match=f"^faulty, split 'validation': {failure}"):
+        list(eval_batches(validation(config), 2))
+    with pytest.raises(TransientError, match=f"^faulty, split 'train': {failure}"):
+        next(TrainBatches(open_tasks(config), 2))
     seqio.TaskRegistry.remove("faulty")

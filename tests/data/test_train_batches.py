@@ -112,11 +112,11 @@ def test_a_batch_that_does_not_divide_over_the_streams_is_refused(numbers):
         TrainBatches(open_tasks(MIXED), 6)
 
 
-def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
+def test_a_cached_task_is_read_from_its_cache(tmp_path, storage, monkeypatch):
     """The cache holds what the source does not: that is what is read."""
     source = tmp_path / "source.txt"
     source.write_text("from the source\n")
-    name = "cached_words"
+    name = f"cached_words_in_{storage.name}"  # the tasks stay registered
     seqio.TaskRegistry.add(
         name,
         source=seqio.TextLineDataSource({"train": str(source)}),
@@ -128,7 +128,7 @@ def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
         ],
         output_features={k: seqio.Feature(VOCABULARY) for k in ("inputs", "targets")},
     )
-    cache = tmp_path / "cache" / name
+    cache = tmp_path / "written" / name
     cache.mkdir(parents=True)
     features = {
         key: tf.train.Feature(int64_list=tf.train.Int64List(value=[7, 8, 9]))
@@ -142,8 +142,11 @@ def test_a_cached_task_is_read_from_its_cache(tmp_path, monkeypatch):
     (cache / "info.train.json").write_text(json.dumps(info))
     (cache / "stats.train.json").write_text(json.dumps({"examples": 1}))
     (cache / "COMPLETED").touch()
+    for file in cache.iterdir():
+        (storage / "cache" / name).mkdir(parents=True, exist_ok=True)
+        (storage / "cache" / name / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(seqio.dataset_providers, "_GLOBAL_CACHE_DIRECTORIES", [], raising=False)
-    seqio.set_global_cache_dirs([str(tmp_path / "cache")])
+    seqio.set_global_cache_dirs([str(storage / "cache")])
     config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached_tasks=True, pack=False)
     batch, _ = next(TrainBatches(open_tasks(config), 1))
     np.testing.assert_array_equal(batch["encoder_input_tokens"], [[7, 8, 9, 1, 0, 0]])

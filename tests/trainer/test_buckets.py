@@ -1,17 +1,12 @@
 """A run whose folder is in a bucket: as on a disk, also where the bucket is slow and faulty."""
 
-import uuid
-
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder, read_metrics
 from switch_jax.storage import list_names
-from tests.storage import slow_proxy
-from tests.storage.gcs_server import environment
 from tests.storage.slow_proxy import Faults
 from tests.trainer.test_chaos import assert_same_end
 from tests.trainer.test_loop import _train, whole  # noqa: F401
@@ -37,22 +32,17 @@ def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_pat
 
 
 @pytest.mark.slow
-def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(gcs_server, tmp_path, monkeypatch, capsys):
+def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(faulty_storage, bucket_path, tmp_path):
     """Of all requests 5 % are refused and 5 % lose their answer after they were carried out."""
     flags = ["--gin.TRAIN_STEPS=40", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=1000"]
-    undisturbed, folder = (
-        tmp_path / "undisturbed",
-        epath.Path(f"gs://bucket/{uuid.uuid4().hex}/run"),
-    )
+    undisturbed, folder = tmp_path / "undisturbed", bucket_path / "run"
     run(1, undisturbed, *flags)
-    with slow_proxy.serve(gcs_server) as proxy, monkeypatch.context() as of_the_run:
-        for name, value in environment(proxy.url).items():
-            of_the_run.setenv(name, value)
-        proxy.faults = Faults(delay=0.003, refused=0.05, cut=0.05)
-        run(1, folder, *flags)
-        with capsys.disabled():
-            print(f"\n{len(proxy.requests)} requests, {proxy.num_faults} faults")
-    assert proxy.num_faults > 30
+    faulty_storage.faults = Faults(delay=0.003, refused=0.05, cut=0.05)
+    before = len(faulty_storage.requests)
+    run(1, folder, *flags)
+    faulty_storage.faults = Faults()
+    print(f"{len(faulty_storage.requests) - before} requests, {faulty_storage.num_faults} faults")
+    assert faulty_storage.num_faults > 30
     assert losses(folder) == losses(undisturbed)
     assert len(records(folder)) == len(records(undisturbed)), "none is there twice"
     assert_same_end(folder, undisturbed)

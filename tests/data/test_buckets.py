@@ -1,0 +1,160 @@
+"""Data in a bucket: what a disk gives, in its order, and what a run says of faults."""
+
+import itertools
+
+import pytest
+import seqio
+
+from switch_jax.config import DataConfig
+from switch_jax.data import file_chunks
+from switch_jax.data.checks import open_tasks
+from switch_jax.data.eval_batches import eval_batches
+from switch_jax.data.position import Cursor
+from switch_jax.data.sources import open_source
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.errors import TransientError, UserError
+from switch_jax.storage import ranges
+from tests.data.number_tasks import FEATURES, parse, task_examples
+from tests.data.prepared_tfds import ANLI_RECORD, prepare
+from tests.data.test_order import as_pair, write_many, write_records
+from tests.storage.slow_proxy import Faults
+
+LENGTHS = {"inputs": 1, "targets": 1}
+
+
+def copy(folder, bucket):
+    """All files of a folder of the disk to one in a bucket."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            (bucket / file.relative_to(folder)).write_bytes(file.read_bytes())
+
+
+def moved(source, folder, bucket):
+    """The same source of files, with those of the bucket."""
+    files = source._split_to_filepattern["train"].replace(str(folder), str(bucket))
+    if isinstance(source, seqio.TextLineDataSource):
+        return seqio.TextLineDataSource({"train": files}, source._skip_header_lines)
+    found = seqio.TFExampleDataSource({"train": files}, {})
+    found._reader = source._reader  # it reads one file
+    return found
+
+
+@pytest.fixture
+def task():
+    """Registers tasks until the end of the test."""
+    names = []
+
+    def add(source, step=parse):
+        names.append(f"in_bucket_{len(names)}")
+        return seqio.TaskRegistry.add(
+            names[-1], source=source, preprocessors=[step], output_features=FEATURES
+        )
+
+    yield add
+    for name in names:
+        seqio.TaskRegistry.remove(name)
+
+
+@pytest.mark.parametrize(("write", "step"), [(write_many, parse), (write_records, as_pair)])
+def test_a_bucket_gives_the_order_of_the_disk_and_resumes_in_it(
+    tmp_path, bucket_path, monkeypatch, task, write, step
+):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
+    source, _ = write(tmp_path)
+    copy(tmp_path, bucket_path)
+    # Preprocessing and shuffling are seeded by the name of the task, so both have one name.
+    in_bucket = seqio.Task(
+        "in_bucket_0",
+        source=moved(source, tmp_path, bucket_path),
+        preprocessors=[step],
+        output_features=FEATURES,
+    )
+    disk = task_examples(task(source, step), 2).read(1, Cursor())
+    expected = [(int(ex["inputs"][0]), at) for ex, at in itertools.islice(disk, 1700)]
+    assert len({n for n, at in expected if at.epoch == 0}) >= 1400  # of 1,500, each once
+
+    def read(cursor, count):
+        examples = task_examples(in_bucket, 2).read(1, cursor)
+        return [(int(ex["inputs"][0]), at) for ex, at in itertools.islice(examples, count)]
+
+    assert read(Cursor(), 1700) == expected
+    assert read(expected[776][1], 100) == expected[777:877]
+
+
+def test_in_a_bucket_too_tfds_and_seqio_give_their_order(tmp_path, bucket_path):
+    records = [ANLI_RECORD | {"uid": str(n)} for n in range(100)]
+    prepare(tmp_path, "anli", "r3", "0.1.0", {"train": records}, num_shards=4)
+    text = "header\n" + "".join(f"{n}\n" for n in range(50))
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.txt").write_text(text)
+    copy(tmp_path, bucket_path)
+    for make in (
+        lambda folder: seqio.TextLineDataSource({"train": f"{folder}/?.txt"}, 1),
+        lambda folder: seqio.TfdsDataSource("anli/r3:0.1.0", str(folder), {"train": "train[7:60]"}),
+    ):
+        expected = list(make(tmp_path).get_dataset("train", shuffle=False).as_numpy_iterator())
+        assert len(expected) in (100, 53)
+        assert list(open_source(make(bucket_path), "train").as_numpy_iterator()) == expected
+
+
+def test_faults_in_passing_change_nothing(bucket_path, faulty_storage, monkeypatch, task):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)
+    (bucket_path / "x.txt").write_text("".join(f"{n}\n" for n in range(1000)))
+    examples = task_examples(task(seqio.TextLineDataSource({"train": str(bucket_path / "x.txt")})))
+    faulty_storage.faults = Faults(refused=0.1, cut=0.1)
+    epoch = itertools.islice(examples.read(0, Cursor()), 1000)
+    assert sorted(int(example["inputs"][0]) for example, _ in epoch) == list(range(1000))
+
+
+def test_a_storage_that_stays_away_ends_the_run_as_transient(
+    bucket_path, faulty_storage, monkeypatch, task
+):
+    (bucket_path / "x.txt").write_text("7\n" * 1000)
+    found = task(
+        seqio.TextLineDataSource(dict.fromkeys(("train", "validation"), f"{bucket_path}/x.txt"))
+    )
+    opened = {
+        split: open_tasks(DataConfig(found.name, LENGTHS, split=split)) for split in found.splits
+    }
+    monkeypatch.setattr(
+        ranges, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+    )
+    ranges._store.cache_clear()
+    faulty_storage.faults = Faults(refused=1)
+    try:
+        with pytest.raises(TransientError, match=f"{bucket_path}/x.txt; .*503.*; this may"):
+            next(TrainBatches(opened["train"], 2))
+        with pytest.raises(TransientError, match=f"503.*{bucket_path}/x.txt'; this may"):
+            next(eval_batches(opened["validation"], 2))
+    finally:
+        ranges._store.cache_clear()
+
+
+def test_what_is_not_there_or_not_allowed_is_said_at_the_start(bucket_path, faulty_storage, task):
+    nowhere = task(seqio.TextLineDataSource({"train": "gs://nowhere/x*.txt"}))
+    with pytest.raises(UserError, match="split 'train': there is no file gs://nowhere/x"):
+        open_tasks(DataConfig(nowhere.name, LENGTHS))
+    missing = task(seqio.TextLineDataSource({"train": [f"{bucket_path}/x.txt"]}))
+    with pytest.raises(UserError, match=f"split 'train': there is no file {bucket_path}/x.txt"):
+        open_tasks(DataConfig(missing.name, LENGTHS))
+    faulty_storage.faults = Faults(refused=1, status=403)
+    with pytest.raises(UserError, match="cannot be read: Permission denied .*Forbidden") as error:
+        open_tasks(DataConfig(missing.name, LENGTHS))
+    assert not isinstance(error.value, TransientError)
+
+
+def test_a_run_makes_a_request_for_a_chunk_and_a_few_at_its_start(
+    bucket_path, storage_proxy, monkeypatch, task
+):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
+    for number in range(10):
+        (bucket_path / f"{number}.txt").write_text("12345\n" * 1000)
+    before = len(storage_proxy.requests)
+    found = task(seqio.TextLineDataSource({"train": f"{bucket_path}/*.txt"}))
+    open_tasks(DataConfig(found.name, LENGTHS))
+    epoch = (at.epoch for _, at in task_examples(found).read(0, Cursor()))
+    assert len(list(itertools.takewhile(lambda number: number == 0, epoch))) == 10_000
+    made = storage_proxy.requests[before:]
+    listings = [request for request in made if "alt=media" not in request]
+    assert len(listings) == 2
+    assert len(made) - len(listings) < 60 + 9 * 32  # the second epoch's first blocks

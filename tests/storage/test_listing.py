@@ -1,0 +1,46 @@
+"""Which files match a pattern, and how large they are, on a disk and in a bucket."""
+
+import errno
+import glob
+import os
+
+import pytest
+
+from switch_jax.storage import file_sizes, file_version, matching
+
+NAMES = ["a.txt", "ab.txt", "b.txt", "a.txt.gz", "sub/a.txt", "sub/deep/a.txt", "other/c.txt"]
+
+
+def write(folder):
+    for size, name in enumerate(NAMES):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(size))
+
+
+@pytest.mark.parametrize("pattern", ["a*.txt", "*", "?.txt", "[ab].txt", "*/a.txt", "*/*/*", "z*"])
+def test_a_pattern_matches_what_it_matches_on_a_disk(tmp_path, bucket_path, pattern):
+    write(tmp_path)
+    write(bucket_path)
+    paths = [path for path in glob.glob(f"{tmp_path}/{pattern}") if os.path.isfile(path)]
+    expected = sorted(path.replace(str(tmp_path), str(bucket_path)) for path in paths)
+    assert matching(f"{bucket_path}/{pattern}") == expected
+
+
+def test_sizes_are_those_written(storage):
+    write(storage)
+    paths = [str(storage / name) for name in NAMES]
+    assert file_sizes(paths) == [0, 1, 2, 3, 4, 5, 6]
+    with pytest.raises(FileNotFoundError) as error:
+        file_sizes([*paths, str(storage / "none.txt")])
+    assert (error.value.errno, error.value.filename) == (errno.ENOENT, str(storage / "none.txt"))
+    (storage / "a.txt").write_bytes(b"new")
+    assert file_sizes(paths[:1], again=True) == [3]
+
+
+def test_a_file_that_is_written_again_has_another_version(storage):
+    file = storage / "x.txt"
+    file.write_bytes(b"123")
+    size, version = file_version(str(file))
+    assert (size, version) == file_version(str(file)) and size == 3
+    file.write_bytes(b"123")
+    assert file_version(str(file))[1] != version
