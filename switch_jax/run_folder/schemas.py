@@ -117,6 +117,7 @@ _TRAIN = Object(
         ),
         "model_flops_utilisation": number,
         "batches": integer,
+        "repeated_requests": integer,
         "batch_hashes": string,
         "norms": Object(unchecked=dict.fromkeys(("gradient", "parameter", "update"), _NORMS)),
         "memory_gib": Object(

@@ -23,7 +23,7 @@ def create_run_folder(model_dir: str) -> RunFolder:
     Raises:
       UserError: it cannot be written.
     """
-    folder = RunFolder.at(model_dir)
+    folder = _writable(model_dir)
     with explain_write_errors(f"MODEL_DIR {model_dir!r}"):
         folder.path.mkdir(parents=True, exist_ok=True)
         _write_and_remove(folder.path / f".writable-{uuid.uuid4().hex}")  # all processes at once
@@ -38,7 +38,7 @@ def check_run_folder(model_dir: str) -> None:
     Raises:
       UserError: it cannot.
     """
-    path = RunFolder.at(model_dir).path
+    path = _writable(model_dir).path
     what = f"MODEL_DIR {model_dir!r}"
     with explain_write_errors(what):
         if not has_folders(path):
@@ -49,6 +49,16 @@ def check_run_folder(model_dir: str) -> None:
         raise UserError(f"{what} cannot be written: {found} is a file, no folder")
     if not os.access(found, os.W_OK | os.X_OK):
         raise UserError(f"{what} cannot be written: there is no permission to write to {found}")
+
+
+def _writable(model_dir: str) -> RunFolder:
+    """The folder; raises UserError where Orbax cannot write checkpoints."""
+    if model_dir.startswith("s3://"):
+        raise UserError(
+            f"MODEL_DIR {model_dir!r}: a run writes to a disk or to gs://BUCKET/...; at s3:// are "
+            "data, vocabularies, and inputs and outputs of `infer`"
+        )
+    return RunFolder.at(model_dir)
 
 
 def _write_and_remove(file: epath.Path) -> None:

@@ -46,6 +46,11 @@ class CloudStorage(GCSFileSystem):
                 WEATHER.failed(f"Cloud Storage: {_text(error)}")
                 await asyncio.sleep(wait)
 
+    def mkdir(self, path: str, *args: Any, **options: Any) -> None:
+        """Does nothing: there are no folders, and to look at the bucket takes another right."""
+
+    makedirs = mkdir
+
     def read_object(self, bucket: str, name: str) -> tuple[bytes | None, int]:
         """An object's content and its generation; None and 0 where it is not there."""
         try:

@@ -119,6 +119,8 @@ def bucket_path(url: str, what: str = "") -> tuple[str, str]:
         raise UserError(f"{named}: write the folder's path without '//', '.' and '..'")
     if not folder.isprintable():
         raise UserError(f"{named}: a folder in a bucket has no line breaks or hidden characters")
+    if set(folder) & set("*?[]#"):
+        raise UserError(f"{named}: clients take * ? [ ] # in a bucket for patterns; rename it")
     return bucket, "/".join(parts)
 
 

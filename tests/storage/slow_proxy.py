@@ -122,7 +122,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if name.lower() not in _OF_A_CONNECTION
         }
         length = found.headers["Content-Length"] if self.command == "HEAD" else None
-        # Cloud Storage answers again to the last part of an upload; fake-gcs-server knows it no more.
+        # Cloud Storage answers again to the last part of an upload, fake-gcs-server does not.
         cut = "upload_id=" not in self.path and happens() < faults.cut
         self._answer(found.status, sent, answer, cut, length)
 

@@ -43,6 +43,8 @@ def test_other_places_are_refused():
         ("gs://mounted//", r"write the folder's path without"),
         ("gs://mounted/a//", r"write the folder's path without"),
         ("gs://mounted/a\nb", r"no line breaks or hidden characters"),
+        ("gs://mounted/a*b", r"clients take \* \? \[ \] # in a bucket for patterns"),
+        ("s3://mounted/a#b", r"clients take .* in a bucket for patterns"),
         ("gs://ab/x", r"no bucket has the name 'ab'"),
         ("gs://Mounted/x", r"no bucket has the name 'Mounted'"),
         ("gs://-mounted/x", r"no bucket has the name '-mounted'"),
