@@ -21,6 +21,7 @@ import input_pipeline
 from input_pipeline import SETTINGS, Pipeline
 
 STREAMS = (1, 8)
+LINES = 10_000  # of each of 16 files: 12 MB, which the server keeps in memory
 DELAYS = {"delay": 0.03, "late": 0.01, "late_delay": 1}
 SETTING, BATCHES = "512/114", 80
 
@@ -55,7 +56,7 @@ def print_throughput(rounds: int) -> None:
         gcs_server.serve() as server,
         slow_proxy.serve(server) as proxy,
     ):
-        input_pipeline.write_files(Path(folder))
+        input_pipeline.write_files(Path(folder), LINES)
         gcs_server.set_environment(server)
         copy_to_bucket(Path(folder))
         proxy.faults = slow_proxy.Faults(**DELAYS)

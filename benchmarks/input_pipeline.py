@@ -149,15 +149,15 @@ def print_throughput(rounds: int) -> None:
             pipeline.end()
 
 
-def write_files(folder: Path) -> None:
+def write_files(folder: Path, count: int = LINES) -> None:
     """Files of the lines that come with switch_jax, over and over: one with many names."""
     from switch_jax.tasks.english import CORPORA, DATA
 
     text = b"".join(gzip.open(DATA / f"{c}.train.txt.gz").read() for c in CORPORA)
     lines = text.splitlines(keepends=True)
-    lines *= -(-LINES // len(lines))
+    lines *= -(-count // len(lines))
     first = folder / "text_00.txt"
-    first.write_bytes(b"".join(lines[:LINES]))
+    first.write_bytes(b"".join(lines[:count]))
     for number in range(1, FILES):
         os.link(first, folder / f"text_{number:02}.txt")
 

@@ -7,7 +7,9 @@ Without TensorFlow, and quick to import:
 - `position`: the position of a run in its data, as a checkpoint stores it.
 - `epoch_order`: which files each stream reads in each epoch.
 - `file_chunks`: chunks of whole lines or records of files.
+- `read_ahead`: reading chunks many at once, before they are needed.
 - `prefetch`: reading ahead in a thread.
+- `file_watch`: noticing files that change during a run.
 - `stateless_random`: TensorFlow's random numbers, for many seeds at a time.
 
 With TensorFlow:
@@ -22,7 +24,6 @@ With TensorFlow:
 - `sources`: the files of a task, and how they are read.
 - `reading`: reading with errors that name the damaged file.
 - `data_files`: which files each task is read from, in short.
-- `file_watch`: noticing files that change during a run.
 - `registry`: registered tasks and mixtures, their splits and rates.
 - `configured_tasks`: the tasks that a config names, with its vocabulary.
 - `checks`: whether a config fits its tasks, and whether their data can be read.

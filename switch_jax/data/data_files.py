@@ -64,8 +64,9 @@ def data_files(opened: OpenedTasks) -> dict[str, list[DataFile]]:
         try:
             sizes = file_sizes([file.path for file in files])
         except OSError as error:
-            message = f"{task.name}: {error.filename} cannot be read: {error.strerror}"
-            raise storage_error(message, error) from error
+            raise storage_error(
+                f"{task.name}: {error.filename} cannot be read: {error.strerror}", error
+            ) from error
         found[task.name] = [
             DataFile(os.path.basename(path), skip, take, size)
             for (path, skip, take), size in zip(files, sizes, strict=True)

@@ -209,7 +209,8 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
     """Checks that a task has files, and that they can be read more than once; reads none of them.
 
     Raises:
-      UserError: a file is missing, or one is no ordinary file.
+      UserError: a file is missing, or one is no ordinary file, or a bucket may not be listed.
+      TransientError: the storage failed.
     """
     source = source_of(task, split, use_cached)
     if not isinstance(source, seqio.FileDataSource):
@@ -223,12 +224,12 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
         file_sizes(files, again=True)
     except OSError as error:
         if error.errno == errno.ENOENT:
-            message = f"{where}: there is no file {error.filename}"
-        elif error.errno == errno.EISDIR:
-            message = (
+            raise UserError(f"{where}: there is no file {error.filename}") from error
+        if error.errno == errno.EISDIR:
+            raise UserError(
                 f"{where}: {error.filename} is a folder, a pipe or a device: write what is to be "
                 "read to an ordinary file"
-            )
-        else:
-            message = f"{where}: {error.filename} cannot be read: {error.strerror}"
-        raise storage_error(message, error) from error
+            ) from error
+        raise storage_error(
+            f"{where}: {error.filename} cannot be read: {error.strerror}", error
+        ) from error

@@ -30,12 +30,10 @@ def files_of_all_hosts(opened: OpenedTasks) -> dict[str, FilesOfTask]:
                 f"process {index} has other files of {task} than process 0: "
                 f"{_difference(lists[0], lists[index])}; give all hosts the same files"
             )
-    return hosts[0]  # on all: one may know sizes that another does not
+    return own
 
 
-def _difference(
-    ours: Sequence[tuple[str, int | None]], theirs: Sequence[tuple[str, int | None]]
-) -> str:
+def _difference(ours: Sequence[tuple[str, int]], theirs: Sequence[tuple[str, int]]) -> str:
     """The first file that only one process has, or that has another size; names and sizes."""
     sizes, other_sizes = dict(ours), dict(theirs)
     for name in {**sizes, **other_sizes}:

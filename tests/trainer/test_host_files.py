@@ -33,9 +33,6 @@ def check(monkeypatch, index, *others):
 
 def test_hosts_with_the_same_files_go_on(monkeypatch):
     assert check(monkeypatch, 1, FILES["b"]) == {t: summary(files) for t, files in FILES.items()}
-    in_a_bucket = [file._replace(size=None) for file in FILES["b"]]
-    for index in (0, 1):  # where only names are known, all go on with the same record
-        assert check(monkeypatch, index, in_a_bucket)["b"] == summary(FILES["b"])
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
