@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from switch_jax.checkpointing.integrity import add_checksum, try_to_read, verify_checksum
 from switch_jax.runtime.processes import is_first
-from switch_jax.storage import atomic_write
+from switch_jax.storage import atomic_write, read_bytes
 
 
 def write_amended_notes(file: epath.Path, notes: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def newest_notes(
 
     def read() -> dict[str, Any] | None:
         try:
-            text = file.read_text()
+            text = read_bytes(file)
         except FileNotFoundError:
             return None
         return verify_checksum(json.loads(text))

@@ -28,7 +28,7 @@ def apply() -> None:
     _wait_for_other_tasks()
     _check_lease_before_commits()
     _need_no_right_to_see_the_bucket()
-    logging.getLogger("absl").addFilter(_without_stack_trace)
+    logging.getLogger("absl").addFilter(_says_something_new)
 
 
 def _add_checksums() -> None:
@@ -113,9 +113,15 @@ def _need_no_right_to_see_the_bucket() -> None:
     gcs_utils.is_hierarchical_namespace_enabled = has_folders
 
 
-def _without_stack_trace(record: logging.LogRecord) -> bool:
-    """False for the stack traces, thousands of lines, that Orbax logs of errors it also raises."""
-    return not (record.exc_info and "orbax" in record.pathname)
+def _says_something_new(record: logging.LogRecord) -> bool:
+    """False for what says nothing new.
+
+    These are stack traces, thousands of lines, that Orbax logs of errors it also raises; and a
+    warning about each checkpoint in a bucket that is being written.
+    """
+    is_from_orbax = "orbax" in record.pathname
+    being_written = record.msg.startswith("Metadata file does not exist")
+    return not (is_from_orbax and (record.exc_info or being_written))
 
 
 @contextlib.contextmanager

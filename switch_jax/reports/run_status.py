@@ -25,6 +25,7 @@ from switch_jax.run_folder import (
     training_seconds,
 )
 from switch_jax.schema import printable
+from switch_jax.storage import last_written
 
 # The newest records, by which the usual pace of a run is estimated.
 _RECENT = 20
@@ -127,13 +128,13 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
       UserError: it is no folder of a run.
     """
     run_folder = RunFolder.at(folder)
-    if not run_folder.path.is_dir():
-        raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
     now = time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
     files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
+    if not (facts or status or records) and not run_folder.path.is_dir():
+        raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
     if not (facts or status or records):
         names = [run_folder.status.name, run_folder.description.name, run_folder.metrics.name]
         raise UserError(
@@ -149,15 +150,14 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     held_out = evals[task][-1] if task else {}
     checkpoint = max(run_folder.checkpoint_steps(), default=None)
     saved = None if checkpoint is None else read_commit_time(run_folder.checkpoint(checkpoint))
-    metrics = run_folder.metrics
-    written = metrics.stat().mtime if metrics.exists() else None
+    written = last_written(run_folder.metrics)
     silence = max(0.0, now - max(written or 0.0, saved or 0.0, status.get("time", 0.0)))
     no_record_yet = written is None or written < status.get("started", 0.0)
     limit = _silence_limit(train, no_record_yet)
     step = max([0, *(record["step"] for record in (last, held_out) if record)])
     train_steps = facts.get("train_steps")
     state, message = _state(status, step, train_steps, gone, silence, limit)
-    if written is None and not run_folder.status.exists():  # as `switch_jax convert` makes it
+    if written is None and not (status or files[1].left_out):  # as `switch_jax convert` makes it
         state, message = RunPhase.STOPPED, "it has no record of any training"
     routers = list((last.get("router") or {}).values())
     loads = [load for router in routers for load in router["load"]]

@@ -15,7 +15,7 @@ from switch_jax.run_folder import schemas
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.schemas import Record
 from switch_jax.schema import Object, SchemaError, parse_json, printable, string
-from switch_jax.storage import holder_gone, read_appended
+from switch_jax.storage import holder_gone, read_appended, read_bytes
 
 _KIND = Object({"kind": string})
 
@@ -115,7 +115,7 @@ def process_that_is_gone(folder: RunFolder) -> str | None:
 
 
 def _read_bytes(
-    path: epath.Path, read: Callable[[epath.Path], bytes] = epath.Path.read_bytes
+    path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes
 ) -> tuple[bytes | None, str | None]:
     """The content of a file, and why it cannot be read; both None where it is not there."""
     try:

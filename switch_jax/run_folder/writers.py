@@ -14,7 +14,7 @@ from etils import epath
 from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.schema import SchemaError, parse_json
-from switch_jax.storage import atomic_write, explain_write_errors, has_folders
+from switch_jax.storage import atomic_write, explain_write_errors, has_folders, read_bytes
 
 
 def create_run_folder(model_dir: str) -> RunFolder:
@@ -95,7 +95,7 @@ def _initial_checkpoint(folder: RunFolder, start: PurePath | None) -> str | None
     if not folder.checkpoint_steps():
         return str(start) if start else None
     try:
-        earlier = parse_json(folder.description.read_bytes())
+        earlier = parse_json(read_bytes(folder.description))
     except (OSError, SchemaError):  # removed, or changed by hand
         earlier = None
     if isinstance(earlier, dict):

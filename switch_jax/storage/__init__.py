@@ -9,7 +9,12 @@ holding      one job for each folder, by      conditional    writing what nobody
              file_lock or by lease            weather        requests that failed and were repeated
 """
 
-from switch_jax.storage.appended import AppendedFile, appended_file, read_appended
+from switch_jax.storage.appended import (
+    AppendedFile,
+    appended_file,
+    last_written,
+    read_appended,
+)
 from switch_jax.storage.clients import choose_clients, file_system
 from switch_jax.storage.files import atomic_write, explain_write_errors, new_folder, open_atomic
 from switch_jax.storage.folders import (
@@ -18,6 +23,7 @@ from switch_jax.storage.folders import (
     list_complete,
     list_names,
     move_folder,
+    read_bytes,
     read_files,
 )
 from switch_jax.storage.holding import hold, holder_gone
@@ -63,6 +69,7 @@ __all__ = [
     "home_path",
     "in_bucket",
     "is_file",
+    "last_written",
     "list_complete",
     "list_names",
     "local_copy",
@@ -72,6 +79,7 @@ __all__ = [
     "no_model_there",
     "open_atomic",
     "read_appended",
+    "read_bytes",
     "read_files",
     "read_range",
     "resolved",

@@ -5,13 +5,15 @@ or begins the next where that has grown to `PART_BYTES`, so it costs the same ho
 is. A reader joins the parts, and sees whole additions only.
 """
 
+import os
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from etils import epath
 
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.conditional import Version, shared_object
-from switch_jax.storage.folders import has_folders, list_names
+from switch_jax.storage.folders import has_folders, list_names, read_bytes
 from switch_jax.storage.lease import LostLeaseError, check_lease
 
 PART_BYTES = 256 * 1024
@@ -40,10 +42,35 @@ def read_appended(path: epath.Path) -> bytes:
         return path.read_bytes()
     parts = _parts(path)
     if not parts:
-        return path.read_bytes()
+        return read_bytes(path)
     files = file_system(path)
-    contents = files.cat([str(path), *parts])
-    return b"".join(contents[files._strip_protocol(str(part))] for part in (path, *parts))
+    urls = [files._strip_protocol(str(part)) for part in (path, *parts)]
+    contents = files.cat(urls)
+    return b"".join(contents[url] for url in urls)
+
+
+def last_written(path: epath.Path) -> float | None:
+    """When a file that may be in parts was written last, in seconds since the epoch.
+
+    Returns:
+      None: it is not there.
+
+    Raises:
+      OSError: it cannot be looked up.
+    """
+    try:
+        if has_folders(path):
+            return os.stat(path).st_mtime
+        entries = file_system(path).ls(str(path.parent), detail=True)
+    except FileNotFoundError:
+        return None
+    names = {path.name, *(part.name for part in _parts(path))}
+    times = [
+        (entry.get("mtime") or entry["LastModified"]).timestamp()
+        for entry in entries
+        if PurePosixPath(entry["name"]).name in names
+    ]
+    return max(times, default=None)
 
 
 def _parts(path: epath.Path) -> list[epath.Path]:

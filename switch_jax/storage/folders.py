@@ -73,6 +73,11 @@ def list_complete(folder: PurePath) -> list[str]:
     return sorted(PurePosixPath(path).parent.name for path in markers)
 
 
+def read_bytes(file: epath.Path) -> bytes:
+    """The content of a file, in a bucket by a single request; raises OSError if there is none."""
+    return file.read_bytes() if has_folders(file) else file_system(file).cat_file(str(file))
+
+
 def read_files(folder: epath.Path) -> dict[str, bytes]:
     """The contents of the files right in a folder and in its folders, by their path in it.
 
