@@ -119,6 +119,9 @@ def assert_same_losses(folder, undisturbed, steps):
         assert apart[first] <= 1.01 / tokens, "one token is the first that goes elsewhere"
 
 
+@pytest.mark.parametrize(
+    "storage", ["disk", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_run_that_is_killed_ends_bit_for_bit_the_same(storage, tmp_path):
     steps = 24
     undisturbed, folder = tmp_path / "undisturbed", storage / "killed"
