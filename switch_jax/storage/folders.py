@@ -118,4 +118,7 @@ def move_folder(folder: epath.Path, target: epath.Path) -> None:
         return
     check_lease(folder)
     (folder / _COMMITTED).unlink(missing_ok=True)
-    file_system(folder).mv(str(folder), str(target), recursive=True)
+    files = file_system(folder)
+    root, new_root = (files._strip_protocol(str(path)) for path in (folder, target))
+    paths = files.find(root)
+    files.mv(paths, [new_root + path.removeprefix(root) for path in paths])
