@@ -69,7 +69,7 @@ class StatusFile:
             except OSError:
                 # Short enough for the block of the disk that the file already has.
                 text = self._json(state, _shortened(message))
-                with self._file.open("r+b") as file:
+                with open(self._file, "r+b") as file:
                     file.write(text.encode())
                     file.truncate()
 
