@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from tqdm import tqdm
 
 PATIENCE = 600.0  # seconds for which a request is repeated
-_FIRST_PATIENCE = 60.0  # where no request of the process has succeeded yet
+_FIRST_PATIENCE = 20.0  # where no request of the process has succeeded yet
 _LONGEST_WAIT = 32.0
 _SILENCE = 10.0  # seconds of failures before a line says so
 

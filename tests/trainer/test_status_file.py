@@ -132,10 +132,11 @@ def test_the_first_process_records_an_early_failure(crashed, monkeypatch):
     assert state_and_message(crashed) == ("running", "")
 
 
-def test_an_early_failure_makes_no_folder_and_no_file(tmp_path):
+def test_an_early_failure_makes_no_folder_and_no_file(tmp_path, gcs_server):
     fail_early(tmp_path)
     fail_early(tmp_path / "absent")
     fail_early("gs://bucket/run")
+    fail_early("gs://absent/run")
     assert list(tmp_path.iterdir()) == []
 
 
