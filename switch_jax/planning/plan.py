@@ -105,6 +105,12 @@ class Plan(StepSizes):
         return self.tokens / self.costs.step_seconds if self.costs else None
 
     @property
+    def tokens_per_second_per_host(self) -> float | None:
+        """What each host must read and preprocess."""
+        rate = self.tokens_per_second
+        return None if rate is None else rate / self.topology.hosts
+
+    @property
     def days(self) -> float | None:
         """Days that the run's steps take, in the model of the step's time."""
         return self._days(self.train_steps)
@@ -153,6 +159,7 @@ class Plan(StepSizes):
             "step_seconds_model": costs and costs.step_seconds,
             "input_tokens_per_step": self.input_tokens,
             "tokens_per_second": self.tokens_per_second,
+            "tokens_per_second_per_host": self.tokens_per_second_per_host,
             "train_steps": self.train_steps,
             "days": self.days,
             "days_to_576e9_tokens": self.paper_days,

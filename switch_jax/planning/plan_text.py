@@ -69,7 +69,11 @@ def _tpu_table(plan: Plan) -> str:
         _row("", "measurement: one exchange after the other, beside computation where the"),
         _row("", "compiler has split it into a start and an end, over links of"),
         _row("", f"{generation.link_bandwidth / 1e9:.0f} GB/s each way, without latency"),
-        _row("tokens a second", count(plan.tokens_per_second or 0)),
+        _row(
+            "tokens a second",
+            f"{count(plan.tokens_per_second or 0)}, of which each host reads "
+            f"{count(plan.tokens_per_second_per_host or 0)}",
+        ),
         _row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", _duration(plan.days or 0)),
         _row(
             "576B input tokens", f"{_duration(plan.paper_days or 0)} (what the paper pretrains on)"

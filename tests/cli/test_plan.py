@@ -229,10 +229,15 @@ def test_the_table(capsys, planned):
         r"all-to-all over expert +8 x bf16, 12 MB a device, 0.80 ms, the devices wait for 0.50",
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
         r" +for exchanges, 0.8 ms in all; a model,",
-        r"tokens a second +16 M",
+        r"tokens a second +16 M, of which each host reads 16 M$",
         r"550,000 steps \(TRAIN_STEPS\) +0.38 hours",
     ):
         assert re.search(rf"^{line}", output, re.M), line
+
+
+def test_a_slice_of_two_hosts_shares_the_reading(capsys, planned):
+    assert main(["plan", *TINY, "--topology=v5p-16", "--mesh=2,4,1"]) == 0
+    assert "16 M, of which each host reads 8 M\n" in capsys.readouterr().out
 
 
 def test_the_default_mesh_is_that_of_the_gin_files(planned):

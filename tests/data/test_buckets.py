@@ -119,7 +119,7 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
     monkeypatch.setattr(
         ranges, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
     )
-    ranges._store.cache_clear()
+    ranges.key_value_store.cache_clear()
     faulty_storage.faults = Faults(refused=1)
     try:
         with pytest.raises(TransientError, match=f"{bucket_path}/x.txt; .*503.*; this may"):
@@ -127,7 +127,7 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
         with pytest.raises(TransientError, match=f"503.*{bucket_path}/x.txt'; this may"):
             next(eval_batches(opened["validation"], 2))
     finally:
-        ranges._store.cache_clear()
+        ranges.key_value_store.cache_clear()
 
 
 def test_what_is_not_there_or_not_allowed_is_said_at_the_start(bucket_path, faulty_storage, task):
