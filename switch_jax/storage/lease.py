@@ -218,10 +218,11 @@ def holder_that_is_gone(content: bytes) -> str | None:
 
 @functools.cache
 def _boot() -> str:
-    """Names this start of this machine; hosts may share a name."""
+    """Names this start of this machine, and the container, where process numbers mean the same."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # it is no Linux
         return str(uuid.getnode())
 
 
