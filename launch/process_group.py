@@ -115,6 +115,7 @@ def _copy_output(stream: IO[bytes], index: int, path: epath.Path) -> None:
     with stream, contextlib.ExitStack() as closing:
         file: IO[bytes] | None = None
         with contextlib.suppress(Exception):  # a bucket's client has errors of its own
+            closing.enter_context(contextlib.suppress(Exception))  # of closing it
             file = closing.enter_context(path.open("wb"))
         for line in stream:
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed

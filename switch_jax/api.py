@@ -30,7 +30,7 @@ from switch_jax.inference.trained_model import TrainedModel, decoding_config, pr
 from switch_jax.partitioning.mesh import MeshError
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import is_file, no_model_there, storage_path
+from switch_jax.storage import exists, is_file, no_model_there, storage_path
 from switch_jax.trainer.status_file import record_early_failure
 from switch_jax.trainer.train import train as train_run
 
@@ -175,7 +175,7 @@ def load(
       UserError: there is no such model, or its config does not fit this machine.
     """
     folder = storage_path(path, "path")
-    if not folder.exists():
+    if not exists(folder):
         raise no_model_there(path)
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
     if source is not None:

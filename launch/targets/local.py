@@ -5,6 +5,7 @@ Each process runs the same command as a host of a pod, and they find each other 
 
 import argparse
 import dataclasses
+import fnmatch
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from switch_jax.launch.console import log
 from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
 from switch_jax.run_folder import create_run_folder
+from switch_jax.storage import list_names
 
 _DEFAULT_PROCESSES = 2
 _SHOWN_PORT = 8476  # in the printed commands; each start takes a free port
@@ -164,5 +166,6 @@ def _free_port() -> int:
 def _new_logs(logs: epath.Path) -> str:
     """The path of the next attempt's logs, without the number of a process."""
     logs.mkdir(parents=True, exist_ok=True)
-    earlier = [int(file.name.split("_")[1]) for file in logs.glob("attempt_*_process_0.log")]
+    names = fnmatch.filter(list_names(logs), "attempt_*_process_0.log")
+    earlier = [int(name.split("_")[1]) for name in names]
     return str(logs / f"attempt_{max(earlier, default=0) + 1}_process_")

@@ -31,7 +31,7 @@ from switch_jax.checkpointing.set_aside import empty_older, place_of, set_aside
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
-from switch_jax.storage import check_lease, explain_write_errors, list_names
+from switch_jax.storage import check_leases, explain_write_errors, list_names
 
 State = TypeVar("State")
 
@@ -167,7 +167,7 @@ class Checkpoints:
         amended = self._folder.amended_notes(step)
 
         def make_room() -> None:
-            check_lease(self._folder.checkpoints)
+            check_leases()
             amended.unlink(missing_ok=True)
             # Only once there is something to save: where all checkpoints seem damaged, all stay.
             for folder in (self._folder.discarded, self._folder.damaged):

@@ -8,14 +8,14 @@ from switch_jax.storage import HeldError, hold
 class RunLock:
     """Holds a run's folder for this process."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        """Takes the lock, see `storage.hold`.
+    def __init__(self, folder: RunFolder, wait: bool = True) -> None:
+        """Takes the lock; `wait`: see `storage.hold`.
 
         Raises:
           UserError: another process has it, or the folder cannot be written.
         """
         try:
-            self._lock = hold(folder.lock)
+            self._lock = hold(folder.lock, wait)
         except HeldError as error:
             raise UserError(
                 f"MODEL_DIR {str(folder)!r} is in use by {error.holder}: stop that job, or give "

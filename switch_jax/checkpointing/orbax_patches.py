@@ -12,11 +12,9 @@ from typing import Any
 from etils import epath
 from orbax.checkpoint._src import asyncio_utils
 from orbax.checkpoint._src.futures import future, synchronization
-from orbax.checkpoint._src.path import atomicity, gcs_utils
+from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.path import step as step_folders
 from orbax.checkpoint._src.serialization import tensorstore_utils
-
-from switch_jax.storage import check_lease
 
 # Seconds to wait for the other reads and writes after one has failed.
 _OTHERS_TIMEOUT = 60
@@ -26,7 +24,6 @@ def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
     _wait_for_other_tasks()
-    _check_lease_before_commits()
     _need_no_right_to_see_the_bucket()
     logging.getLogger("absl").addFilter(_says_something_new)
 
@@ -77,21 +74,6 @@ async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
                 if not task.cancelled():
                     task.exception()  # otherwise asyncio logs that it was never retrieved
         raise
-
-
-def _check_lease_before_commits() -> None:
-    """Has Orbax commit nothing in a folder that another job has taken over."""
-    temporary = atomicity.CommitFileTemporaryPath
-    finalize = temporary.finalize
-    if getattr(finalize, "checks", False):
-        return
-
-    async def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        await asyncio.to_thread(check_lease, self.get_final())
-        return await finalize(self, *args, **kwargs)
-
-    checked.checks = True  # type: ignore[attr-defined]
-    temporary.finalize = checked
 
 
 def _need_no_right_to_see_the_bucket() -> None:

@@ -23,7 +23,7 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.run_folder import RunFolder, checkpoint_steps
 from switch_jax.runtime.processes import gather, run_on_all
-from switch_jax.storage import list_complete, no_model_there, storage_path
+from switch_jax.storage import is_folder, list_complete, no_model_there, storage_path
 
 Parameters = TypeVar("Parameters")
 
@@ -201,9 +201,9 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any, advice: str = "
 
 def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
     given = storage_path(path)
-    if not given.is_dir():
+    if not is_folder(given):
         raise no_model_there(path)
-    if step is None and (given / ARRAYS).is_dir():
+    if step is None and is_folder(given / ARRAYS):
         return given
     folder = RunFolder(given)
     steps = folder.checkpoint_steps()

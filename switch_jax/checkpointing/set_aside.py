@@ -44,6 +44,8 @@ def empty_older(folder: epath.Path, keep: int) -> None:
     """
     names = sorted(filter(_is_named_by_us, list_names(folder)), key=_time_and_step)
     for name in names[: max(0, len(names) - keep)]:
+        if list_names(folder / name) == ["emptied"]:
+            continue
         with contextlib.suppress(OSError):  # the next save tries again
             (folder / name).rmtree()
             (folder / name).mkdir()

@@ -20,7 +20,7 @@ from etils import epath
 from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
-from switch_jax.storage import is_file, no_model_there, storage_path
+from switch_jax.storage import exists, is_file, is_folder, no_model_there, storage_path
 
 # What a converted model is evaluated on where nothing else is named: text that comes with us.
 _TASK = "english_span_corruption"
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Converts, or describes."""
     path = storage_path(args.source, "SOURCE")
-    if not path.exists():
+    if not exists(path):
         raise no_model_there(args.source)
     if args.inspect == bool(args.target):
         raise UserError("write --inspect SOURCE to describe it, or SOURCE TARGET to convert it")
@@ -157,7 +157,7 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
     from switch_jax.cli import inference_flags
 
     config_gin, of_checkpoint = (RunFolder(x).config for x in (source, source.parent.parent))
-    if (source / ARRAYS).is_dir() and is_file(of_checkpoint):
+    if is_folder(source / ARRAYS) and is_file(of_checkpoint):
         written = f"{of_checkpoint.parent} --checkpoint={source.name}"
         raise UserError(f"{args.source} is a checkpoint of a run: write {written}")
     if not is_file(config_gin):

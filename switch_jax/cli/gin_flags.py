@@ -9,7 +9,7 @@ from switch_jax.config import Config
 from switch_jax.config.rates import rate_problem
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
-from switch_jax.storage import home_path, is_file
+from switch_jax.storage import is_file
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,7 @@ def build_to_train(args: argparse.Namespace) -> Config:
     """
     config = build(args)
     problem = rate_problem(config)
-    if problem and is_file(RunFolder(home_path(config.run.model_dir)).config):
+    if problem and is_file(RunFolder.at(config.run.model_dir).config):
         return config
     set_by_flags = {binding.partition("=")[0].strip() for binding in args.gin_bindings}
     if problem and not set_by_flags & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:

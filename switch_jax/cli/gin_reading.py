@@ -226,6 +226,8 @@ def _unquoted_text(line: str | None) -> str | None:
 
 def _name(path: str) -> str:
     """What messages call a file that was opened; a packaged one as 'models/t5_base.gin'."""
+    if in_bucket(path):
+        return path
     file = Path(path)
     return str(file.relative_to(GIN_DIR) if file.is_relative_to(GIN_DIR) else file)
 

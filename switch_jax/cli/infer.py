@@ -18,6 +18,7 @@ Several jobs share the parts with --num_shards and --shard.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import inference_flags
 from switch_jax.errors import UserError
-from switch_jax.storage import file_states, resolved, storage_path
+from switch_jax.storage import file_version, resolved, storage_path
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import infer
@@ -181,8 +182,10 @@ def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> di
         source = {"task": args.task, "split": args.split, "places": data_locations()}
     else:
         file = resolved(storage_path(args.input))
-        state = file_states(file.parent).get(file.name)  # reading a missing file raises the error
-        source = {"input": str(file), "state": state and list(state)}
+        state = None
+        with contextlib.suppress(OSError):  # reading a missing file raises the error
+            state = list(file_version(str(file)))
+        source = {"input": str(file), "state": state}
     method = {"score": True} if args.score else vars(model.decoding)
     return {
         "run": str(resolved(model.model_dir)),

@@ -14,7 +14,7 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import MAX_NAME_BYTES
+from switch_jax.storage import MAX_NAME_BYTES, file_version, read_bytes
 
 _FLOATS = ("float32", "bfloat16", "float16")
 _MAX_SMALL_FILE = 2**28  # bytes; the index of Switch-C has 10 MB
@@ -165,11 +165,11 @@ def read_small_file(file: epath.Path) -> bytes:
       UserError: it cannot be read, or is far too large.
     """
     try:
-        size = file.stat().st_size
+        size, _ = file_version(str(file))
         if size <= _MAX_SMALL_FILE:
-            return file.read_bytes()
+            return read_bytes(file)
     except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror}", error) from error
+        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
     raise UserError(
         f"{file} has {size:,} bytes, and at most {_MAX_SMALL_FILE:,} are read: copy it again"
     )

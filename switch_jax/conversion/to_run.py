@@ -1,7 +1,6 @@
 """Writes the folder of a run from the tensors of another format, one tensor after the other."""
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,7 +18,7 @@ from switch_jax.config import Config
 from switch_jax.conversion.stacked import StackedTensors
 from switch_jax.model.flops import flops_per_token
 from switch_jax.run_folder import RunFolder, write_description
-from switch_jax.storage import new_folder
+from switch_jax.storage import new_folder, read_bytes
 
 # From the number of bytes in all, a context of the function that is told of each number of bytes.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
@@ -59,7 +58,7 @@ def write_run(
     with new_folder(model_dir) as unfinished:
         folder = RunFolder(unfinished)
         if vocabulary_file is not None:
-            shutil.copyfile(vocabulary_file, folder.vocabulary)
+            folder.vocabulary.write_bytes(read_bytes(vocabulary_file))
         facts = {
             "name": model_dir.name,
             "parameters": total,

@@ -15,7 +15,7 @@ from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.sources import check_files_exist, open_source
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
-from switch_jax.storage import explain_write_errors, open_atomic, storage_path
+from switch_jax.storage import exists, explain_write_errors, open_atomic, storage_path
 
 MAX_PIECES = 2**20
 # In bytes; SentencePiece skips longer lines. Its default is 4192.
@@ -139,7 +139,7 @@ def check_size(size: int) -> None:
 
 def check_new(path: str) -> None:
     """Raises UserError if the file exists: a run may use it, and its ids would change."""
-    if storage_path(path).exists():
+    if exists(storage_path(path)):
         raise UserError(f"{path} exists already, and runs may use it: choose another name")
 
 

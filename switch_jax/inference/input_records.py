@@ -14,7 +14,7 @@ from switch_jax.data.batch import Example
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import SchemaError, parse_json
-from switch_jax.storage import local_copy, storage_path
+from switch_jax.storage import is_folder, local_copy, storage_path
 
 Record = dict[str, str]
 
@@ -54,7 +54,7 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
         return
     try:
         file = storage_path(path)
-        if file.is_dir():
+        if is_folder(file):
             raise UserError(f"{path} is a folder: give one of its files")
         if ".tfrecord" in file.name:
             yield from _from_tfrecord(local_copy(file), path)

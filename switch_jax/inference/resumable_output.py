@@ -11,7 +11,7 @@ from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.runtime.processes import gather, run_on_first
-from switch_jax.storage import atomic_write, explain_write_errors, open_atomic, storage_path
+from switch_jax.storage import atomic_write, exists, explain_write_errors, open_atomic, storage_path
 
 
 class ResumableOutput:
@@ -44,13 +44,13 @@ class ResumableOutput:
         run_on_first(lambda: self._open(ours))
 
     def _open(self, description: dict[str, Any]) -> None:
-        if self.path.exists():
+        if exists(self.path):
             raise UserError(f"{self.path} already exists: choose another output, or remove it")
         file = self._folder / "description.json"
         text = json.dumps(description, sort_keys=True, indent=1) + "\n"
         with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            if not file.exists():
+            if not exists(file):
                 atomic_write(file, text)
             existing = file.read_text()
         if existing != text:
@@ -93,7 +93,7 @@ class ResumableOutput:
                 run_on_first(lambda: self._write(file, text))  # noqa: B023  called at once
             num_parts, num_records = num_parts + 1, num_records + len(part)
         missing = [index for index in range(num_parts) if not self._has_part(index)]
-        if gather(self.path.exists())[0]:  # another job has joined the parts meanwhile
+        if gather(exists(self.path))[0]:  # another job has joined the parts meanwhile
             return 0
         if missing:
             size = self._part_size
@@ -103,7 +103,7 @@ class ResumableOutput:
 
     def _has_part(self, index: int) -> bool:
         """Whether the first process, which alone writes, sees the part."""
-        return gather(self._part_file(index).exists())[0]
+        return gather(exists(self._part_file(index)))[0]
 
     def _write(self, file: epath.Path, text: str) -> None:
         with explain_write_errors(file):
@@ -127,7 +127,7 @@ class ResumableOutput:
                         "parts were changed, or the input was; remove that folder, and start again"
                     )
         except OSError as error:
-            if self.path.exists():  # another job has joined and removed the parts
+            if exists(self.path):  # another job has joined and removed the parts
                 return
             message = f"{self.path} cannot be written: {error.strerror or error}"
             raise storage_error(message, error) from error

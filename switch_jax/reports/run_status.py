@@ -25,7 +25,7 @@ from switch_jax.run_folder import (
     training_seconds,
 )
 from switch_jax.schema import printable
-from switch_jax.storage import last_written
+from switch_jax.storage import is_folder, last_written, list_names
 
 # The newest records, by which the usual pace of a run is estimated.
 _RECENT = 20
@@ -133,7 +133,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
-    if not (facts or status or records) and not run_folder.path.is_dir():
+    if not (facts or status or records) and not is_folder(run_folder.path):
         raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
     if not (facts or status or records):
         names = [run_folder.status.name, run_folder.description.name, run_folder.metrics.name]
@@ -263,4 +263,4 @@ def _seconds_left(train: Sequence[dict[str, Any]], train_steps: int | None) -> f
 
 
 def _names(folder: epath.Path) -> list[str]:
-    return sorted(printable(path.name) for path in folder.iterdir()) if folder.is_dir() else []
+    return [printable(name) for name in list_names(folder)]

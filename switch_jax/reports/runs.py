@@ -24,6 +24,7 @@ from switch_jax.run_folder import (
 )
 from switch_jax.run_folder.schemas import STACKS
 from switch_jax.schema import printable
+from switch_jax.storage import exists, is_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,12 +210,12 @@ def _read_run(folder: str | os.PathLike[str], later: tuple[str, ...]) -> Run:
     """`read_run`; later: the folders through which it was reached, from checkpoint to run."""
     run_folder = RunFolder.at(folder)
     path, file = run_folder.path, run_folder.metrics
-    if not path.is_dir():
+    if not is_folder(path):
         raise UserError(
             f"no run folder {folder}: name the folder a training wrote to (its MODEL_DIR), "
             f"the one that holds {file.name}"
         )
-    if not file.exists():
+    if not exists(file):
         raise UserError(
             f"no {file.name} in {folder}: it is written from the first logged step on; "
             f"the folder holds {', '.join(sorted(p.name for p in path.iterdir())) or 'nothing'}"
@@ -258,7 +259,7 @@ def _origin(
     if not path.name.isdecimal():
         return None
     folder, step = path.parent.parent, int(path.name)
-    is_moved = not folder.is_dir()
+    is_moved = not is_folder(folder)
     if is_moved:  # perhaps with this run
         folder = run_folder.parent / folder.name
     # Its folder may by now be of a run that came from this one.

@@ -27,15 +27,17 @@ from switch_jax.storage.folders import (
     read_files,
 )
 from switch_jax.storage.holding import hold, holder_gone
-from switch_jax.storage.lease import HeldError, LostLeaseError, check_lease
+from switch_jax.storage.lease import HeldError, LostLeaseError, check_leases
 from switch_jax.storage.listing import file_sizes, file_version, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
     check_path,
+    exists,
     home_path,
     in_bucket,
     is_file,
+    is_folder,
     no_model_there,
     resolved,
     storage_path,
@@ -55,9 +57,10 @@ __all__ = [
     "appended_file",
     "atomic_write",
     "bucket_path",
-    "check_lease",
+    "check_leases",
     "check_path",
     "choose_clients",
+    "exists",
     "explain_write_errors",
     "file_sizes",
     "file_states",
@@ -69,6 +72,7 @@ __all__ = [
     "home_path",
     "in_bucket",
     "is_file",
+    "is_folder",
     "last_written",
     "list_complete",
     "list_names",

@@ -14,7 +14,7 @@ from etils import epath
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.conditional import Version, shared_object
 from switch_jax.storage.folders import has_folders, list_names, read_bytes
-from switch_jax.storage.lease import LostLeaseError, check_lease
+from switch_jax.storage.lease import LostLeaseError, check_leases
 
 PART_BYTES = 256 * 1024
 
@@ -38,11 +38,9 @@ def read_appended(path: epath.Path) -> bytes:
       FileNotFoundError: it is not there.
       OSError: it cannot be read.
     """
-    if has_folders(path):
-        return path.read_bytes()
     parts = _parts(path)
-    if not parts:
-        return read_bytes(path)
+    if not parts or has_folders(path):  # on a disk, of a run that has moved from a bucket
+        return b"".join(map(read_bytes, (path, *parts)))
     files = file_system(path)
     urls = [files._strip_protocol(str(part)) for part in (path, *parts)]
     contents = files.cat(urls)
@@ -60,7 +58,7 @@ def last_written(path: epath.Path) -> float | None:
     """
     try:
         if has_folders(path):
-            return os.stat(path).st_mtime
+            return max(os.stat(part).st_mtime for part in (path, *_parts(path)))
         entries = file_system(path).ls(str(path.parent), detail=True)
     except FileNotFoundError:
         return None
@@ -81,8 +79,10 @@ def _parts(path: epath.Path) -> list[epath.Path]:
 
 
 class _OfDisk(AppendedFile):
+    """By appending, to the last part of a file that comes from a bucket."""
+
     def __init__(self, path: epath.Path) -> None:
-        self._path = path
+        self._path = [path, *_parts(path)][-1]
 
     def append(self, data: bytes) -> None:
         with open(self._path, "ab") as file:
@@ -98,13 +98,18 @@ class _OfBucket(AppendedFile):
         self._last = Version(None, None)
 
     def append(self, data: bytes) -> None:
-        check_lease(self._path)
+        check_leases()
         if self._number is None:
-            self._open(len(_parts(self._path)))
+            parts = _parts(self._path)
+            self._open(int(parts[-1].suffix[1:]) if parts else 0)
         elif len(self._last.content or b"") >= PART_BYTES:
             self._open(self._number + 1)
         content = (self._last.content or b"") + data
-        written = self._object.write(content, self._last)
+        try:
+            written = self._object.write(content, self._last)
+        except OSError:
+            self._number = None  # it may have been written all the same: the next call looks
+            raise
         if written is None:  # an answer may have been lost, and the repeated request refused
             written = self._object.read()
             if written.content != content:

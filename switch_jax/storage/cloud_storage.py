@@ -13,6 +13,7 @@ import requests
 from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
 from gcsfs.retry import ChecksumError, HttpError, is_retriable
 
+from switch_jax.storage.lease import check_leases, needs_check
 from switch_jax.storage.weather import WEATHER
 
 # One request, without gcsfs's own tries: they are silent, and end after a minute.
@@ -31,13 +32,19 @@ class CloudStorage(GCSFileSystem):
           FileExistsError: a condition does not hold.
           OSError: the service did not answer in time.
         """
-        waits = WEATHER.waiting_times()
+        is_write = method.upper() != "GET"
+        waits, is_repeated = WEATHER.waiting_times(), False
         while True:
+            # A write on a condition needs no lease; a lease itself is written so.
+            if is_write and "ifGenerationMatch" not in options and needs_check():
+                await asyncio.to_thread(check_leases)
             try:
                 answer = await _request(self, method, path, *args, **options)
                 WEATHER.answered()
                 return answer
             except Exception as error:
+                if is_repeated and method.upper() == "DELETE" and _is_absent(error):
+                    return 204, {}, None, b""  # the answer to an earlier try was lost
                 if not _may_pass(error):
                     raise _as_of_a_disk(error) from error
                 wait = next(waits, None)
@@ -45,6 +52,7 @@ class CloudStorage(GCSFileSystem):
                     raise OSError(errno.EIO, f"Cloud Storage: {_text(error)}") from error
                 WEATHER.failed(f"Cloud Storage: {_text(error)}")
                 await asyncio.sleep(wait)
+                is_repeated = True
 
     def mkdir(self, path: str, *args: Any, **options: Any) -> None:
         """Does nothing: there are no folders, and to look at the bucket takes another right."""
@@ -93,6 +101,10 @@ def _may_pass(error: Exception) -> bool:
     )
 
 
+def _is_absent(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404
+
+
 def _as_of_a_disk(error: Exception) -> Exception:
     if isinstance(error, OSError) and str(error).startswith("Forbidden"):
         return PermissionError(errno.EACCES, _text(error))
@@ -102,7 +114,7 @@ def _as_of_a_disk(error: Exception) -> Exception:
         return kind(number, _text(error))
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "there is no such bucket, folder or object")
-    return error
+    return error if isinstance(error, OSError) else OSError(errno.EPROTO, _text(error))
 
 
 def _text(error: Exception) -> str:

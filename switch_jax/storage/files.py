@@ -12,8 +12,8 @@ from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.folders import has_folders, move_folder
-from switch_jax.storage.lease import check_lease
+from switch_jax.storage.folders import has_folders, list_names, move_folder
+from switch_jax.storage.paths import exists, is_folder
 
 
 @contextlib.contextmanager
@@ -68,11 +68,9 @@ def _open_and_rename(file: epath.Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
     """An object in a bucket appears as a whole, at the end of its upload from this machine."""
-    check_lease(file)
     with tempfile.NamedTemporaryFile(prefix="switch_jax_") as new:
         yield cast(BinaryIO, new)
         new.flush()
-        check_lease(file)
         file_system(file).put_file(new.name, str(file))
 
 
@@ -80,13 +78,13 @@ def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
 def new_folder(path: PurePath) -> Iterator[epath.Path]:
     """An empty folder to write to, which becomes `path` at the end; after an error it is removed.
 
-    A bucket without folders moves the objects one by one, without copying their bytes.
+    In a bucket that takes a request for each object, see `move_folder`.
 
     Raises:
       UserError: `path` is there already, or cannot be made.
     """
     folder = epath.Path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if exists(folder) and (not is_folder(folder) or list_names(folder)):
         raise UserError(f"{folder} is there already: name a folder that is not, or an empty one")
     unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
     with explain_write_errors(folder):

@@ -1,16 +1,20 @@
-"""Folders of a disk or bucket, each listed with one request."""
+"""Folders of a disk or bucket: listing, reading and renaming them."""
 
 import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from etils import epath
 
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.lease import check_lease
 from switch_jax.storage.paths import in_bucket
 
 _COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
+# Files without which nothing takes a folder for a checkpoint, a run, or a model.
+_AT_ONCE = 16  # requests
+_MAKE_WHOLE = {_COMMITTED, "config.gin", "config.json", "settings.json"}
 
 
 def has_folders(path: PurePath) -> bool:
@@ -42,15 +46,7 @@ def file_states(folder: PurePath) -> dict[str, tuple[int, Any]]:
       OSError: it cannot be listed.
     """
     if has_folders(folder):
-        try:
-            with os.scandir(folder) as entries:
-                return {
-                    e.name: (e.stat().st_size if e.is_file() else -1, e.stat().st_mtime_ns)
-                    for e in entries
-                    if not e.is_dir()
-                }
-        except FileNotFoundError:
-            return {}
+        return {name: _state(PurePath(folder) / name) for name in _files_on_disk(folder)}
     try:
         found = file_system(folder).ls(str(folder), detail=True)
     except FileNotFoundError:
@@ -69,8 +65,10 @@ def list_complete(folder: PurePath) -> list[str]:
     """Names of the folders in a folder that Orbax has completed, sorted."""
     if has_folders(folder):
         return list_names(folder)
-    markers = file_system(folder).glob(f"{folder}/*/{_COMMITTED}")
-    return sorted(PurePosixPath(path).parent.name for path in markers)
+    files, names = file_system(folder), list_names(folder)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        complete = threads.map(lambda name: files.exists(f"{folder}/{name}/{_COMMITTED}"), names)
+        return [name for name, there in zip(names, complete, strict=True) if there]
 
 
 def read_bytes(file: epath.Path) -> bytes:
@@ -91,20 +89,39 @@ def read_files(folder: epath.Path) -> dict[str, bytes]:
         contents = files.cat(paths) if len(paths) > 1 else {p: files.cat_file(p) for p in paths}
         return {path.removeprefix(f"{root}/"): content for path, content in contents.items()}
     found = {}
-    for file in (*folder.glob("*"), *folder.glob("*/*")):
-        if not file.is_dir():
+    for parent in (".", *sorted(set(list_names(folder)) - set(_files_on_disk(folder)))):
+        for name in _files_on_disk(folder / parent):
+            file = folder / parent / name
             try:
-                found[str(file.relative_to(folder))] = file.read_bytes()
+                found[os.path.normpath(f"{parent}/{name}")] = file.read_bytes()
             except OSError as error:
                 error.filename = str(file)  # an error of reading does not name it
                 raise
     return found
 
 
+def _files_on_disk(folder: PurePath) -> list[str]:
+    """Names of what is in a folder and is no folder; none where the folder is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _state(file: PurePath) -> tuple[int, Any]:
+    try:
+        status = os.stat(file)
+    except FileNotFoundError:  # a link to nothing
+        return -1, 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1, status.st_mtime_ns
+
+
 def move_folder(folder: epath.Path, target: epath.Path) -> None:
     """Gives a folder another name on the same disk or in the same bucket; no bytes are copied.
 
-    A bucket moves the objects one by one, first the one that says that a checkpoint is complete.
+    A bucket moves the objects one by one. What says that a checkpoint is complete goes first, and
+    what makes a folder a run or a model comes last, so nothing is taken for whole meanwhile.
 
     Args:
       folder: what is moved.
@@ -116,9 +133,15 @@ def move_folder(folder: epath.Path, target: epath.Path) -> None:
     if has_folders(folder):
         os.replace(folder, target)
         return
-    check_lease(folder)
-    (folder / _COMMITTED).unlink(missing_ok=True)
     files = file_system(folder)
     root, new_root = (files._strip_protocol(str(path)) for path in (folder, target))
     paths = files.find(root)
-    files.mv(paths, [new_root + path.removeprefix(root) for path in paths])
+    if f"{root}/{_COMMITTED}" in paths:
+        files.rm(f"{root}/{_COMMITTED}")
+        paths.remove(f"{root}/{_COMMITTED}")
+    last = [path for path in paths if PurePosixPath(path).name in _MAKE_WHOLE]
+    for moved in (sorted(set(paths) - set(last)), last):
+        if moved:
+            files.mv(moved, [new_root + path.removeprefix(root) for path in moved])
+    if f"{root}/state" in {str(PurePosixPath(path).parent) for path in paths}:
+        (target / _COMMITTED).write_text("")  # it was a checkpoint, and is one again

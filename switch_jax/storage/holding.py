@@ -7,16 +7,18 @@ from switch_jax.storage.folders import has_folders
 from switch_jax.storage.lease import Lease, holder_that_is_gone
 
 
-def hold(file: epath.Path) -> FileLock | Lease:
+def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
     """Holds the folder of a file for this process, which writes the file.
 
-    Where the last holder of a folder in a bucket may be gone, this waits for a minute.
+    Args:
+      file: in the folder.
+      wait: for a minute, where the last holder of a folder in a bucket may be gone.
 
     Raises:
       HeldError: another process has it.
       OSError: the file cannot be written.
     """
-    return FileLock(file) if has_folders(file) else Lease(file.parent, file.name)
+    return FileLock(file) if has_folders(file) else Lease(file.parent, file.name, wait=wait)
 
 
 def holder_gone(file: epath.Path, content: bytes) -> str | None:

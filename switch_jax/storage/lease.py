@@ -3,7 +3,7 @@
 The holder renews an object in the folder, each time on the condition that it is still its own. Who
 finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same condition. No
 two clocks are compared. A holder that could not renew it in time, since it was stopped or cut off,
-writes nothing more: each write in the folder checks that first.
+begins no write any more: before each request that writes, Cloud Storage's client checks that.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from switch_jax.storage.conditional import Version, shared_object
 
 LEASE_SECONDS = 60.0
 _RENEWALS = 4  # in that time
+_CLOSING_SECONDS = 5.0  # for a renewal that is under way
 _MARGIN = 0.75  # of the time after a renewal in which its holder writes
 
 _held: set["Lease"] = set()
@@ -93,12 +94,14 @@ class Lease:
         name: str,
         seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = now,
+        wait: bool = True,
     ) -> None:
         """Takes the lease; waits where its last holder may be gone.
 
         Args:
           folder: in a bucket.
           name: of the object in it.
+          wait: False: what may be held is taken to be held.
           seconds: after how long without a renewal another job takes it over.
           clock: of this process, in seconds.
 
@@ -111,7 +114,8 @@ class Lease:
         self._folder, self._seconds, self._clock = folder, seconds, clock
         self._object = shared_object(folder / name)
         self._renewed, self._lost, self._lock = clock(), False, threading.Lock()
-        self._version = self._take()
+        self._version = self._take(wait)
+        self._process = os.getpid()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -121,33 +125,42 @@ class Lease:
         """Whether a path is in the folder."""
         return path.is_relative_to(self._folder)
 
+    @property
+    def needs_check(self) -> bool:
+        """Whether it is lost, or nearly over."""
+        return self._lost or self._clock() > self._renewed + _MARGIN * self._seconds
+
     def check(self) -> None:
         """Renews the lease where it is nearly over.
 
         Raises:
           LostLeaseError: another job has it, or may have it.
         """
-        if self._is_nearly_over():
+        if not self._lost and self.needs_check:
             self._renew()
-        if self._lost or self._is_nearly_over():
+        if self._lost:
             raise LostLeaseError(
-                f"{self._folder} was taken over by another job, since this one did not renew its "
+                f"{self._folder} was taken over by another job, since this one had not renewed its "
                 f"lease for {self._seconds:.0f} s: it writes nothing more there"
+            )
+        if self.needs_check:
+            raise LostLeaseError(
+                f"{self._folder}: the lease could not be renewed for {self._seconds:.0f} s, so "
+                "another job may have it: this one writes nothing more there; start again"
             )
 
     def close(self) -> None:
-        """Gives the folder back."""
-        _held.discard(self)
+        """Gives the folder back; where the storage does not answer, it is free when it is over."""
+        if os.getpid() != self._process:
+            return  # a forked child has no lease
         self._closing.set()
-        self._thread.join()
-        if not self._lost:
-            with contextlib.suppress(OSError):  # then others wait until it is over
+        self._thread.join(_CLOSING_SECONDS)
+        if not self._lost and not self._thread.is_alive():
+            with contextlib.suppress(OSError):
                 self._write(self._version, holder="")
+        _held.discard(self)
 
-    def _is_nearly_over(self) -> bool:
-        return self._clock() > self._renewed + _MARGIN * self._seconds
-
-    def _take(self) -> Version:
+    def _take(self, wait: bool) -> Version:
         """The version that makes this process the holder."""
         found, since, said = self._object.read(), self._clock(), False
         while True:
@@ -156,6 +169,8 @@ class Lease:
                 self._renewed = self._clock()
                 if (written := self._write(found, process_name())) is not None:
                     return written
+            elif not wait:
+                raise HeldError(holder.name)
             elif not said:
                 said = True
                 _print(
@@ -198,11 +213,15 @@ class Lease:
         return written
 
 
-def check_lease(path: PurePath) -> None:
-    """Raises LostLeaseError if this process had a lease of the path's folder, and has lost it."""
+def needs_check() -> bool:
+    """Whether `check_leases` would do more than nothing."""
+    return any(lease.needs_check for lease in list(_held))
+
+
+def check_leases() -> None:
+    """Raises LostLeaseError if this process has lost a lease, and has not closed it yet."""
     for lease in list(_held):
-        if lease.covers(path):
-            lease.check()
+        lease.check()
 
 
 def process_name() -> str:

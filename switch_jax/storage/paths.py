@@ -9,7 +9,7 @@ import stat
 from etils import epath
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage.clients import choose_clients
+from switch_jax.storage.clients import choose_clients, file_system
 
 BUCKET_SCHEMES = ("gs", "s3")  # Cloud Storage; S3, and services with its protocol
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
@@ -164,16 +164,34 @@ def is_file(path: str | os.PathLike[str]) -> bool:
     Raises:
       UserError: the storage fails; see `storage_error`.
     """
+    return _kind(path) == "file"
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is that of a folder, in a bucket one that holds something; as `is_file`."""
+    return _kind(path) == "folder"
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether anything is there; as `is_file`."""
+    return _kind(path) is not None
+
+
+def _kind(path: str | os.PathLike[str]) -> str | None:
+    """'file', 'folder', or 'other', as a pipe; None: nothing is there."""
+    text = os.fspath(path)
     try:
-        if in_bucket(str(path)):
-            return not epath.Path(path).stat().is_directory
-        return stat.S_ISREG(os.stat(path).st_mode)
+        if in_bucket(text):
+            found = file_system(epath.Path(text)).info(text)
+            return "folder" if found["type"] == "directory" else "file"
+        mode = os.stat(text).st_mode
+        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
     except OSError as error:
         raise storage_error(f"{path} cannot be read: {error.strerror or error}", error) from error
     except ValueError as error:  # NUL, or a character that no file name has
-        raise UserError(f"{str(path)!r} is no name of a file: {error}") from error
+        raise UserError(f"{text!r} is no name of a file: {error}") from error
 
 
 def resolved(path: epath.Path) -> epath.Path:

@@ -4,35 +4,43 @@ import functools
 import hashlib
 import os
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
 from switch_jax.storage.appended import AppendedFile, appended_file
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.folders import has_folders
+from switch_jax.storage.listing import file_version
 from switch_jax.storage.paths import in_bucket
 
 _folder_of_copies: tempfile.TemporaryDirectory[str] | None = None  # removed with the process
+_copying = threading.Lock()
 
 
 def local_copy(file: str | os.PathLike[str]) -> str:
-    """The path of a file on this machine; one in a bucket is copied, once for each process.
+    """The path of a file on this machine; one in a bucket is copied, again where it has changed.
 
     Raises:
       OSError: it cannot be read.
     """
     path = os.fspath(file)
-    return _copied(path) if in_bucket(path) else path
+    if not in_bucket(path):
+        return path
+    with _copying:
+        return _copied(path, file_version(path))
 
 
 @functools.cache
-def _copied(url: str) -> str:
+def _copied(url: str, version: Any) -> str:
     global _folder_of_copies
     if _folder_of_copies is None:
         _folder_of_copies = tempfile.TemporaryDirectory(prefix="switch_jax_")
     path = epath.Path(url)
-    target = Path(_folder_of_copies.name, hashlib.sha256(url.encode()).hexdigest()[:16], path.name)
+    name = hashlib.sha256(repr((url, version)).encode()).hexdigest()[:16]
+    target = Path(_folder_of_copies.name, name, path.name)
     target.parent.mkdir(exist_ok=True)
     file_system(path).get_file(url, str(target))
     return str(target)
@@ -66,7 +74,7 @@ class Spool:
             return
         for file in sorted(path for path in self.local.rglob("*") if path.is_file()):
             target = self._folder / file.relative_to(self.local).as_posix()
-            sent, size = self._sent.get(file) or (appended_file(target), 0)
+            sent, size = self._sent.setdefault(file, (appended_file(target), 0))
             with file.open("rb") as opened:
                 opened.seek(size)
                 if new := opened.read():

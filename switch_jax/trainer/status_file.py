@@ -115,5 +115,5 @@ def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
         folder = RunFolder.at(model_dir)
         if read_status_json(folder).value.get("state") in (RunPhase.STARTING, RunPhase.RUNNING):
-            with contextlib.closing(RunLock(folder)), StatusFile(folder, active=True):
+            with contextlib.closing(RunLock(folder, wait=False)), StatusFile(folder, active=True):
                 raise failure  # StatusFile writes it

@@ -1,6 +1,8 @@
 import pytest
+from etils import epath
 
 from switch_jax.storage import LostLeaseError, appended, appended_file, list_names, read_appended
+from switch_jax.storage.conditional import shared_object
 
 
 def test_what_is_appended_comes_back_in_order_also_by_the_next_process(storage, monkeypatch):
@@ -33,6 +35,40 @@ def test_two_processes_that_append_do_not_mix(bucket_path):
     with pytest.raises(LostLeaseError, match="log was changed by another process while this one"):
         one.append(b"c\n")
     assert read_appended(bucket_path / "log") == b"a\nb\n"
+
+
+def test_a_file_may_move_from_a_bucket_to_a_disk_and_back(bucket_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(appended, "PART_BYTES", 8)
+    lines = [f"line {i}\n".encode() for i in range(6)]
+    for line in lines[:4]:
+        appended_file(bucket_path / "log").append(line)
+    disk = epath.Path(tmp_path)
+    for name in list_names(bucket_path):
+        (disk / name).write_bytes((bucket_path / name).read_bytes())
+    appended_file(disk / "log").append(lines[4])
+    assert read_appended(disk / "log") == b"".join(lines[:5])
+    for name in list_names(disk):
+        (bucket_path / "back" / name).write_bytes((disk / name).read_bytes())
+    appended_file(bucket_path / "back" / "log").append(lines[5])
+    assert read_appended(bucket_path / "back" / "log") == b"".join(lines)
+
+
+def test_an_addition_that_was_written_but_failed_is_seen(bucket_path, monkeypatch):
+    file = appended_file(bucket_path / "log")
+    file.append(b"a\n")
+    shared = type(shared_object(bucket_path / "log"))
+    write = shared.write
+
+    def fail_afterwards(*args):
+        write(*args)
+        raise OSError("the answer was lost")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(shared, "write", fail_afterwards)
+        with pytest.raises(OSError, match="lost"):
+            file.append(b"b\n")
+    file.append(b"c\n")
+    assert read_appended(bucket_path / "log") == b"a\nb\nc\n"
 
 
 def test_a_file_that_is_not_there(storage):

@@ -1,5 +1,6 @@
 """One job for each folder of a bucket. Short leases stand for those of a minute."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from switch_jax.storage import HeldError, LostLeaseError, appended_file, atomic_write
+from switch_jax.storage import HeldError, LostLeaseError, appended_file, atomic_write, hold
 from switch_jax.storage import lease as lease_module
 from switch_jax.storage.conditional import shared_object
 from switch_jax.storage.lease import Lease
@@ -32,11 +33,31 @@ def other_host(monkeypatch):
     """Each lease of this process is held by a host of its own, as far as others can see."""
     monkeypatch.setattr(lease_module._Holder, "is_gone", lambda self: False)
     monkeypatch.setattr(lease_module.Lease, "covers", lambda self, path: False)
+    yield
+    lease_module._held.clear()
 
 
 def _holds(lease):
     lease.check()
     return True
+
+
+def test_a_process_has_a_folder_once(bucket_path, monkeypatch):
+    monkeypatch.undo()  # the real functions
+    with contextlib.closing(hold(bucket_path / "lock")):
+        for folder in (bucket_path, bucket_path / "below"):
+            with pytest.raises(HeldError):
+                hold(folder / "lock")
+    hold(bucket_path / "lock").close()
+
+
+def test_a_start_that_does_not_wait_leaves_a_lease_alone(bucket_path):
+    gone = Lease(bucket_path, "lock", 60.0)
+    start = time.monotonic()
+    with pytest.raises(HeldError):
+        Lease(bucket_path, "lock", wait=False)
+    assert time.monotonic() - start < 5
+    gone.close()
 
 
 def test_a_second_job_is_refused_and_told_who_has_it(bucket_path):
@@ -98,15 +119,22 @@ def test_a_holder_that_was_stopped_writes_nothing_when_it_wakes_up(bucket_path, 
     log.append(b"before\n")
     second = Lease(bucket_path, "lock", SECONDS)
     clock.ahead = 600.0
-    monkeypatch.setattr(lease_module.Lease, "covers", lambda self, path: self is stopped)
-    for write in (lambda: log.append(b"after\n"), lambda: atomic_write(bucket_path / "x", "x")):
+    file = bucket_path / "x"
+    for write in (
+        lambda: log.append(b"after\n"),
+        lambda: atomic_write(file, "x"),
+        lambda: file.write_text("x"),  # as Orbax commits a checkpoint
+        lambda: (bucket_path / "log").unlink(),
+    ):
         with pytest.raises(LostLeaseError, match="was taken over by another job, since this one"):
             write()
     assert (bucket_path / "log").read_bytes() == b"before\n"
-    assert not (bucket_path / "x").exists()
+    assert not file.exists()
     assert _holds(second)
-    second.close()
     stopped.close()  # leaves the other's alone
+    assert _holds(second)
+    file.write_text("x")  # and this process may write again
+    second.close()
 
 
 def test_a_holder_that_was_stopped_goes_on_where_nobody_has_taken_over(bucket_path):

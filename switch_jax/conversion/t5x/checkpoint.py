@@ -16,6 +16,7 @@ from switch_jax.conversion.t5x.tensors import one_for_each, open_tensors
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.schema import MAX_INTEGER
+from switch_jax.storage import is_folder
 
 # VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
@@ -53,7 +54,7 @@ def open_checkpoint(path: epath.Path) -> Source:
         state = "without state of an optimiser"
     return Source(
         path=path,
-        folder=path if path.is_dir() else path.parent,
+        folder=path if is_folder(path) else path.parent,
         format="T5X checkpoint",
         details=f"version {content.version}, {state}",
         step=_step(file, content.step),

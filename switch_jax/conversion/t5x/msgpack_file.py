@@ -8,7 +8,7 @@ from etils import epath
 from flax.serialization import msgpack_restore
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import is_file
+from switch_jax.storage import is_file, is_folder, list_names
 
 _FILE = "checkpoint"
 _FOLDER = r"checkpoint_\d+"
@@ -48,7 +48,7 @@ def find_file(path: epath.Path) -> epath.Path | None:
     if path.name == _FILE and is_file(path):
         return path
     found = _file_in(path)
-    if found is not None or not path.is_dir():
+    if found is not None or not is_folder(path):
         return found
     if re.fullmatch(_FOLDER, path.name):
         raise UserError(
@@ -57,8 +57,8 @@ def find_file(path: epath.Path) -> epath.Path | None:
         )
     files = [
         file
-        for folder in sorted(path.glob("checkpoint_*"))
-        if re.fullmatch(_FOLDER, folder.name) and (file := _file_in(folder))
+        for name in list_names(path)
+        if re.fullmatch(_FOLDER, name) and (file := _file_in(path / name))
     ]
     if len(files) > 1:
         names = ", ".join(file.relative_to(path).parts[0] for file in files[:3])

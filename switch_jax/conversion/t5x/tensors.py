@@ -16,7 +16,7 @@ from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_states
+from switch_jax.storage import file_states, is_folder
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.
@@ -126,7 +126,7 @@ def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Contex
       folder: theirs.
       described: its shape, dtype and chunks by the msgpack file; {}: it does not say.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         hint = "copy the whole folder of the checkpoint"
         if (folder.parent / "manifest.ocdbt").is_file():
             hint = "it lies in an OCDBT database, which is not read: save it with T5X's own format"

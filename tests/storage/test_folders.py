@@ -1,0 +1,83 @@
+import fsspec
+
+from switch_jax.storage import (
+    WEATHER,
+    exists,
+    file_states,
+    is_folder,
+    list_complete,
+    list_names,
+    local_copy,
+    move_folder,
+    read_files,
+)
+from switch_jax.storage.cloud_storage import CloudStorage
+from switch_jax.storage.files import new_folder
+from tests.storage.slow_proxy import Faults
+
+
+def _fill(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_what_is_in_a_folder(storage):
+    folder = storage / "a[1]"  # no pattern
+    folder = storage / "a1" if "://" in str(storage) else folder
+    _fill(folder, ["x", "below/y", "below/deep/z"])
+    assert list_names(folder) == ["below", "x"]
+    assert list_names(storage / "absent") == []
+    assert read_files(folder) == {"x": b"x", "below/y": b"below/y"}
+    assert {name: size for name, (size, _) in file_states(folder).items()} == {"x": 1}
+    assert is_folder(folder) and exists(folder / "x") and not is_folder(folder / "x")
+    assert not exists(storage / "absent")
+
+
+def test_a_link_to_nothing_hides_no_other_file(tmp_path):
+    (tmp_path / "gone").symlink_to(tmp_path / "absent")
+    (tmp_path / "x").write_text("x")
+    assert file_states(tmp_path)["x"][0] == 1
+
+
+def test_a_checkpoint_that_is_set_aside_stays_one(bucket_path):
+    _fill(bucket_path / "checkpoints" / "7", ["state/d", "_METADATA", "commit_success.txt"])
+    move_folder(bucket_path / "checkpoints" / "7", bucket_path / "discarded" / "7_1")
+    assert list_complete(bucket_path / "checkpoints") == []
+    assert list_complete(bucket_path / "discarded") == ["7_1"]
+    assert set(read_files(bucket_path / "discarded" / "7_1")) == {
+        *("state/d", "_METADATA", "commit_success.txt"),
+    }
+
+
+def test_what_makes_a_folder_whole_is_moved_last(bucket_path, monkeypatch):
+    moved, move = [], CloudStorage.mv
+    monkeypatch.setattr(CloudStorage, "mv", lambda self, a, b: moved.extend(a) or move(self, a, b))
+    names = ["checkpoints/0/commit_success.txt", "checkpoints/0/state/d/0", "config.gin", "model"]
+    with new_folder(bucket_path / "run") as unfinished:
+        _fill(unfinished, names)
+    order = [path.partition(".unfinished-")[2].partition("/")[2] for path in moved]
+    assert sorted(order) == sorted(names)
+    assert set(order[-2:]) == {"checkpoints/0/commit_success.txt", "config.gin"}
+
+
+def test_a_copy_is_made_again_where_the_file_has_changed(bucket_path):
+    file = bucket_path / "a.gin"
+    for text in ("X = 1", "X = 2"):
+        file.write_text(text)
+        for _ in range(2):
+            with open(local_copy(file)) as copy:
+                assert copy.read() == text
+
+
+def test_a_removal_whose_answer_was_lost_is_no_error(faulty_storage, bucket_path, monkeypatch):
+    def waits():
+        faulty_storage.faults = Faults()  # the first request alone fails
+        yield 0.0
+
+    file = bucket_path / "x"
+    file.write_text("x")
+    faulty_storage.faults = Faults(cut=1.0)
+    monkeypatch.setattr(WEATHER, "waiting_times", waits)
+    fsspec.filesystem("gs").rm(str(file))
+    assert not exists(file)
