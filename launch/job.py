@@ -25,8 +25,6 @@ _VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
 _SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
 _PART = r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?"  # taken by Kubernetes and by Compute Engine
 _NETWORK = rf"{WORD}(/{WORD})*"
-# Clients of buckets read these characters in a path as patterns, or as a version.
-_PATTERNS = "*?[]#"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +156,6 @@ def _check_place(job: Job) -> None:
         raise UserError(
             f"MODEL_DIR = {job.model_dir!r}: write a folder of the bucket, as in "
             f"gs://{bucket}/runs/{job.name}"
-        )
-    if any(character in _PATTERNS for character in folder):
-        raise UserError(
-            f"MODEL_DIR = {job.model_dir!r}: clients of buckets read {' '.join(_PATTERNS)} as "
-            "patterns; write a folder's name without them"
         )
 
 

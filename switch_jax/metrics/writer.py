@@ -49,7 +49,8 @@ class MetricWriter:
             self._append("\n")  # after half a line, from a run that was killed
         # TensorFlow's error for a file in the folder's place does not name it.
         with explain_write_errors(folder.tensorboard):
-            self._spool = Spool(folder.tensorboard)
+            folder.tensorboard.mkdir(exist_ok=True)
+        self._spool = Spool(folder.tensorboard)
         with self._explain_tensorflow_errors():
             self._tensorboard = metric_writers.SummaryWriter(str(self._spool.local))
         self._wandb = start_wandb(folder, wandb_project, config_text) if wandb_project else None

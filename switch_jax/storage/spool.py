@@ -54,15 +54,10 @@ class Spool:
     """
 
     def __init__(self, folder: epath.Path) -> None:
-        """`folder`: where the files are to be; one of a disk is written to directly.
-
-        Raises:
-          OSError: it cannot be made.
-        """
+        """`folder`: where the files are to be; one of a disk is written to directly."""
         self._folder, self._temporary = folder, None
         self._sent: dict[Path, tuple[AppendedFile, int]] = {}
         if has_folders(folder):
-            folder.mkdir(exist_ok=True)
             self.local = Path(folder)
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="switch_jax_")

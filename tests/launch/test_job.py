@@ -73,7 +73,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([GKE, "--cluster=p\u2028q"], r"--cluster=\$'p\\xe2\\x80\\xa8q': write at most 40"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket/../x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket//x"], r"MODEL_DIR .*without '//', '\.' and '\.\.'"),
-        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"buckets read \* \? \[ \] # as patterns"),
+        ([VM, "--gin.MODEL_DIR=gs://my-bucket/x*"], r"take \* \? \[ \] # in a bucket for patterns"),
         ([VM, "--gin.INITIAL_CHECKPOINT_PATH=gs://x/y"], r"INITIAL_CHECKPOINT_PATH .*name 'x'"),
         ([VM, "--tfds_data_dir=gs://my-bucket/../x"], r"--tfds_data_dir .*without '//', '\.' and"),
         ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"see no folder of this machine, and use Goog"),

@@ -5,9 +5,8 @@ import json
 import os
 import re
 
-from etils import epath
-
 from switch_jax.reports.runs import read_run
+from switch_jax.run_folder import layout
 from tests.reports.test_report import headings, make_report
 
 
@@ -86,7 +85,7 @@ def test_a_folder_that_cannot_be_listed_is_named(make_run, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(type(epath.Path(files)), "iterdir", refuse)
+    monkeypatch.setattr(layout, "list_names", refuse)
     found = read_run(run)
     reason = "it cannot be listed (Permission denied)"
     assert (found.expert_tokens, found.left_out) == ((), (f"{files} is left out: {reason}",))

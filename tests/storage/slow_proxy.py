@@ -105,7 +105,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body, proxy = self._body(), self._proxy
         faults, happens = proxy.faults, proxy.chance.random
         proxy.requests.append(f"{self.command} {self.path}")
-        time.sleep(faults.delay + (faults.late_delay if happens() < faults.late else 0))
+        if delay := faults.delay + (faults.late_delay if happens() < faults.late else 0):
+            time.sleep(delay)
         if happens() < faults.refused:
             proxy.num_faults += 1
             self._answer(faults.status, {}, b"{}")
