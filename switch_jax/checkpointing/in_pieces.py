@@ -23,6 +23,7 @@ from switch_jax.checkpointing.read_only import ARRAYS
 from switch_jax.errors import storage_error
 
 _CONTENT = "parameters"
+_CACHE_BYTES = 100_000_000  # of the database's index
 
 
 def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_axes: Any) -> None:
@@ -67,11 +68,14 @@ def open_parameters(
       write: whether parts can be written.
     """
 
+    # One for all: writes to the database follow each other, and none has to be made again.
+    context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+
     def opened(path: Any, _: Any) -> ts.TensorStore:
         name = ".".join([_CONTENT, *(key.key for key in path)])
         database = {"driver": "ocdbt", "base": (checkpoint / ARRAYS).as_uri() + "/"}
         spec = {"driver": "zarr3", "kvstore": {**database, "path": f"{name}/"}}
-        return ts.open(spec, open=True, read=True, write=write).result()
+        return ts.open(spec, open=True, read=True, write=write, context=context).result()
 
     return jax.tree_util.tree_map_with_path(opened, abstract_parameters)
 
