@@ -110,13 +110,11 @@ class _OfBucket(AppendedFile):
         except OSError:
             self._number = None  # it may have been written all the same: the next call looks
             raise
-        if written is None:  # an answer may have been lost, and the repeated request refused
-            written = self._object.read()
-            if written.content != content:
-                raise LostLeaseError(
-                    f"{self._path} was changed by another process while this one wrote it: give "
-                    "each job a folder of its own"
-                )
+        if written is None:
+            raise LostLeaseError(
+                f"{self._path} was changed by another process while this one wrote it: give each "
+                "job a folder of its own"
+            )
         self._last = written
 
     def _open(self, number: int) -> None:

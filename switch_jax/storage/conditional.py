@@ -1,9 +1,10 @@
 """Writing an object on the condition that nobody else has changed it since it was read."""
 
+import abc
 import contextlib
 import errno
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -19,17 +20,22 @@ class Version(NamedTuple):
     token: Any
 
 
-class SharedObject(Protocol):
+class SharedObject(abc.ABC):
     """An object that several processes write, each only what it has read before."""
 
+    @abc.abstractmethod
     def read(self) -> Version:
         """Raises OSError if it cannot be read."""
+
+    @abc.abstractmethod
+    def _write(self, content: bytes, last: Version) -> Version | None:
+        """As `write`; None also where an answer was lost and the repeated request refused."""
 
     def write(self, content: bytes, last: Version) -> Version | None:
         """Writes it.
 
         Args:
-          content: the new content.
+          content: the new content, unlike that of any other process.
           last: what it must still be.
 
         Returns:
@@ -38,6 +44,11 @@ class SharedObject(Protocol):
         Raises:
           OSError: it cannot be written.
         """
+        written = self._write(content, last)
+        if written is None:
+            found = self.read()
+            written = found if found.content == content else None
+        return written
 
 
 def shared_object(path: epath.Path) -> SharedObject:
@@ -54,7 +65,7 @@ class _OfCloudStorage(SharedObject):
     def read(self) -> Version:
         return Version(*self._client.read_object(self._bucket, self._name))
 
-    def write(self, content: bytes, last: Version) -> Version | None:
+    def _write(self, content: bytes, last: Version) -> Version | None:
         try:
             token = self._client.write_object(self._bucket, self._name, content, last.token)
         except FileExistsError:
@@ -75,7 +86,7 @@ class _OfS3(SharedObject):
         content = found.value if found.state == "value" else None
         return Version(content, found.stamp.generation)
 
-    def write(self, content: bytes, last: Version) -> Version | None:
+    def _write(self, content: bytes, last: Version) -> Version | None:
         with _errors_of_a_disk():
             stamp = self._store.write(self._name, content, if_equal=last.token).result()
         return Version(content, stamp.generation) if stamp.generation else None

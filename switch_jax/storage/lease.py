@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -20,10 +19,10 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from etils import epath
-from tqdm import tqdm
 
 from switch_jax.errors import TransientError, UserError
 from switch_jax.storage.conditional import Version, shared_object
+from switch_jax.storage.weather import say
 
 LEASE_SECONDS = 60.0
 _RENEWALS = 4  # in that time
@@ -173,7 +172,7 @@ class Lease:
                 raise HeldError(holder.name)
             elif not said:
                 said = True
-                _print(
+                say(
                     f"{self._folder}: waiting {holder.seconds:.0f} s at most to see whether "
                     f"{holder.name} is still there"
                 )
@@ -206,11 +205,7 @@ class Lease:
         """Writes on the condition that the object is as it was; None: it is not."""
         content = _Holder(holder, _boot(), self._seconds)._asdict()
         text = json.dumps({**content, "write": uuid.uuid4().hex}).encode()
-        written = self._object.write(text, last)
-        if written is None:  # an answer may have been lost, and the repeated request refused
-            found = self._object.read()
-            written = found if found.content == text else None
-        return written
+        return self._object.write(text, last)
 
 
 def needs_check() -> bool:
@@ -243,7 +238,3 @@ def _boot() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:  # it is no Linux
         return str(uuid.getnode())
-
-
-def _print(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)

@@ -41,10 +41,10 @@ class Weather:
             self.repeated += 1
             now = self._clock()
             self._since = now if self._since is None else self._since
-            say = not self._said and now - self._since >= _SILENCE
-            self._said |= say
-        if say:
-            _print(f"{reason}; trying again, for {self.patience:.0f} s at most")
+            is_long = not self._said and now - self._since >= _SILENCE
+            self._said |= is_long
+        if is_long:
+            say(f"{reason}; trying again, for {self.patience:.0f} s at most")
 
     def answered(self) -> None:
         """A request has succeeded; one line says so after a line about failures."""
@@ -54,10 +54,11 @@ class Weather:
         with self._lock:
             since, said, self._since, self._said = self._since, self._said, None, False
         if said and since is not None:
-            _print(f"the storage answers again, after {self._clock() - since:.0f} s")
+            say(f"the storage answers again, after {self._clock() - since:.0f} s")
 
 
-def _print(line: str) -> None:
+def say(line: str) -> None:
+    """Prints a line to standard error."""
     tqdm.write(line, file=sys.stderr)  # above a progress bar, if there is one
 
 

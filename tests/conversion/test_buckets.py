@@ -32,7 +32,7 @@ def test_there_and_back_gives_the_same_files(theirs, in_bucket, bucket_path):  #
 
 
 def test_infer_reads_and_writes_there_as_on_a_disk(
-    run,
+    run,  # noqa: F811
     in_bucket,
     bucket_path,
     tmp_path,  # noqa: F811

@@ -150,8 +150,8 @@ def test_a_holder_that_was_stopped_goes_on_where_nobody_has_taken_over(bucket_pa
 def test_a_renewal_whose_answer_was_lost_counts(bucket_path, monkeypatch):
     lease = Lease(bucket_path, "lock", 60.0)
     shared = type(shared_object(bucket_path / "lock"))
-    write = shared.write
-    monkeypatch.setattr(shared, "write", lambda *args: write(*args) and None)
+    write = shared._write
+    monkeypatch.setattr(shared, "_write", lambda *args: write(*args) and None)
     lease._renew()
     monkeypatch.undo()
     assert _holds(lease)

@@ -1,0 +1,50 @@
+import pytest
+
+from switch_jax.storage.weather import PATIENCE, Weather
+
+
+@pytest.fixture
+def clock():
+    class Clock:
+        now = 0.0
+
+        def __call__(self):
+            return self.now
+
+    return Clock()
+
+
+def test_failures_that_go_on_are_said_once_and_so_is_their_end(clock, capsys):
+    weather = Weather(clock)
+    for now in (0.0, 5.0, 9.0):
+        clock.now = now
+        weather.failed("Cloud Storage: 503")
+    assert capsys.readouterr().err == ""
+    for now in (11.0, 20.0):
+        clock.now = now
+        weather.failed("Cloud Storage: 503")
+    assert capsys.readouterr().err == "Cloud Storage: 503; trying again, for 20 s at most\n"
+    clock.now = 25.0
+    weather.answered()
+    weather.answered()
+    assert capsys.readouterr().err == "the storage answers again, after 25 s\n"
+    assert weather.repeated == 5
+
+
+def test_a_short_failure_is_counted_and_not_said(clock, capsys):
+    weather = Weather(clock)
+    weather.failed("Cloud Storage: 503")
+    weather.answered()
+    assert weather.repeated == 1 and capsys.readouterr().err == ""
+
+
+def test_waits_grow_until_the_patience_ends(clock):
+    weather = Weather(clock)
+    weather.answered()
+    waits = []
+    for wait in weather.waiting_times():
+        waits.append(wait)
+        clock.now += wait
+    assert PATIENCE <= sum(waits) <= PATIENCE + 32
+    limits = [1, 2, 4, 8, 16, *[32] * (len(waits) - 5)]
+    assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
