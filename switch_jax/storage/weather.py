@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 PATIENCE = 600.0  # seconds for which a request is repeated
 _FIRST_PATIENCE = 20.0  # where no request of the process has succeeded yet
+_PATIENCE_AFTERWARDS = 1.0  # after one that was in vain, until a request succeeds
 _LONGEST_WAIT = 32.0
 _SILENCE = 10.0  # seconds of failures before a line says so
 
@@ -29,11 +30,15 @@ class Weather:
         self._said = False
 
     def waiting_times(self) -> Iterator[float]:
-        """Seconds to wait before each repetition, growing from 1 to 32, until the patience ends."""
+        """Seconds to wait before each repetition, growing from 1 to 32, until the patience ends.
+
+        Where it was in vain, the next requests are hardly repeated, until one succeeds.
+        """
         end, wait = self._clock() + self.patience, 1.0
         while self._clock() < end:
             yield wait * random.uniform(0.5, 1.0)  # so that many hosts do not come back at once
             wait = min(2 * wait, _LONGEST_WAIT)
+        self.patience = min(self.patience, _PATIENCE_AFTERWARDS)
 
     def failed(self, reason: str) -> None:
         """Counts a failure; one line says so where failures go on for ten seconds."""

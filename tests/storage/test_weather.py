@@ -47,4 +47,7 @@ def test_waits_grow_until_the_patience_ends(clock):
         clock.now += wait
     assert PATIENCE <= sum(waits) <= PATIENCE + 32
     limits = [1, 2, 4, 8, 16, *[32] * (len(waits) - 5)]
+    assert weather.patience == 1.0, "what comes next fails soon"
+    weather.answered()
+    assert weather.patience == PATIENCE
     assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
