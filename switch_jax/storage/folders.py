@@ -12,8 +12,8 @@ from switch_jax.storage.clients import file_system
 from switch_jax.storage.paths import in_bucket
 
 _COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
-# Files without which nothing takes a folder for a checkpoint, a run, or a model.
 _AT_ONCE = 16  # requests
+# Files without which nothing takes a folder for a checkpoint, a run, or a model.
 _MAKE_WHOLE = {_COMMITTED, "config.gin", "config.json", "settings.json"}
 
 
