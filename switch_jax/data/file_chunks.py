@@ -200,9 +200,6 @@ class FileChunks:
         starts = range(0, max(len(chunks), 1), self._per_block)
         return [chunks[start : start + self._per_block].tolist() for start in starts]
 
-    def _range_of(self, chunk: int) -> int:
-        return int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
-
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
         """A call of `read` for each of several chunks; they may run at the same time."""
         return [functools.partial(self.read, chunk) for chunk in chunks]

@@ -133,9 +133,11 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
-    if not (facts or status or records) and not is_folder(run_folder.path):
-        raise UserError(f"no run folder {folder}: name the folder a training writes to, MODEL_DIR")
     if not (facts or status or records):
+        if not is_folder(run_folder.path):
+            raise UserError(
+                f"no run folder {folder}: name the folder a training writes to, MODEL_DIR"
+            )
         names = [run_folder.status.name, run_folder.description.name, run_folder.metrics.name]
         raise UserError(
             "; ".join(left_out)

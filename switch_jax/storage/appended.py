@@ -62,20 +62,23 @@ def last_written(path: epath.Path) -> float | None:
         entries = file_system(path).ls(str(path.parent), detail=True)
     except FileNotFoundError:
         return None
-    names = {path.name, *(part.name for part in _parts(path))}
     times = [
         (entry.get("mtime") or entry["LastModified"]).timestamp()
         for entry in entries
-        if PurePosixPath(entry["name"]).name in names
+        if (name := PurePosixPath(entry["name"]).name) == path.name or _is_part(name, path)
     ]
     return max(times, default=None)
 
 
 def _parts(path: epath.Path) -> list[epath.Path]:
     """The parts after the first."""
-    start = f"{path.name}."
-    names = [name for name in list_names(path.parent) if name.startswith(start)]
-    return [path.parent / name for name in names if name.removeprefix(start).isdecimal()]
+    return [path.parent / name for name in list_names(path.parent) if _is_part(name, path)]
+
+
+def _is_part(name: str, path: epath.Path) -> bool:
+    """Whether it is the name of a part after the first."""
+    first, _, number = name.rpartition(".")
+    return first == path.name and number.isdecimal()
 
 
 class _OfDisk(AppendedFile):

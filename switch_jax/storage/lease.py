@@ -62,8 +62,8 @@ class _Holder(NamedTuple):
             os.kill(int(self.name.split()[1]), 0)
         except ProcessLookupError:
             return True
-        except (ValueError, OSError):
-            return False
+        except (ValueError, OSError):  # no number, or a process of another user
+            pass
         return False
 
 
@@ -100,9 +100,9 @@ class Lease:
         Args:
           folder: in a bucket.
           name: of the object in it.
-          wait: False: what may be held is taken to be held.
           seconds: after how long without a renewal another job takes it over.
           clock: of this process, in seconds.
+          wait: False: what may be held is taken to be held.
 
         Raises:
           HeldError: another job has it.
