@@ -35,7 +35,7 @@ from switch_jax.config import (
 )
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import safe_repr, short_repr
-from switch_jax.storage import in_bucket
+from switch_jax.storage import on_this_machine
 
 # By field of `Config`.
 CONFIGS: dict[str, Any] = {
@@ -164,7 +164,7 @@ def own_files() -> list[str]:
     here is left out.
     """
     here, packaged = Path.cwd(), packaged_files()
-    found = [f for f in gin_internals.FILES if f not in packaged and not in_bucket(f)]
+    found = [file for file in on_this_machine(gin_internals.FILES) if file not in packaged]
     modules = sorted(gin_internals.imported_modules())
     for module in modules:  # grows meanwhile
         file = Path(getattr(sys.modules.get(module), "__file__", None) or "/")

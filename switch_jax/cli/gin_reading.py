@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import os
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from switch_jax.cli import gin_internals, names_elsewhere
 from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR
-from switch_jax.storage import in_bucket, is_file, local_copy
+from switch_jax.storage import is_file, joined, local_copy
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
@@ -71,7 +70,7 @@ class Reader:
 
     def _places(self, file: str) -> list[str]:
         """Where a file is looked for; the URL of one in a bucket stays as it is."""
-        return [os.path.join("" if in_bucket(file) else folder, file) for folder in self._folders]
+        return [joined(folder, file) for folder in self._folders]
 
     def _files_beside(self, file: str) -> list[str]:
         """The user's gin files in the folder of a file that is not there, as they are written."""
@@ -226,10 +225,7 @@ def _unquoted_text(line: str | None) -> str | None:
 
 def _name(path: str) -> str:
     """What messages call a file that was opened; a packaged one as 'models/t5_base.gin'."""
-    if in_bucket(path):
-        return path
-    file = Path(path)
-    return str(file.relative_to(GIN_DIR) if file.is_relative_to(GIN_DIR) else file)
+    return path.removeprefix(f"{GIN_DIR}/").removeprefix("./")
 
 
 def macro_suggestion(name: str, macros: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import inference_flags
 from switch_jax.errors import UserError
-from switch_jax.storage import file_version, resolved, storage_path
+from switch_jax.storage import file_at, resolved, storage_path
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import infer
@@ -184,7 +184,8 @@ def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> di
         file = resolved(storage_path(args.input))
         state = None
         with contextlib.suppress(OSError):  # reading a missing file raises the error
-            state = list(file_version(str(file)))
+            found = file_at(str(file))
+            state = [found.size, found.version]
         source = {"input": str(file), "state": state}
     method = {"score": True} if args.score else vars(model.decoding)
     return {

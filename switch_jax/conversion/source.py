@@ -14,7 +14,7 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import MAX_NAME_BYTES, file_version, read_bytes
+from switch_jax.storage import MAX_NAME_BYTES, file_at, read_bytes
 
 _FLOATS = ("float32", "bfloat16", "float16")
 _MAX_SMALL_FILE = 2**28  # bytes; the index of Switch-C has 10 MB
@@ -165,7 +165,7 @@ def read_small_file(file: epath.Path) -> bytes:
       UserError: it cannot be read, or is far too large.
     """
     try:
-        size, _ = file_version(str(file))
+        size = file_at(str(file)).size
         if size <= _MAX_SMALL_FILE:
             return read_bytes(file)
     except OSError as error:

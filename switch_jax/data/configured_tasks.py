@@ -12,7 +12,7 @@ from switch_jax.data.registry import tasks_of, tasks_with_split
 from switch_jax.data.sources import open_source, source_of
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
-from switch_jax.storage import in_bucket
+from switch_jax.storage import on_this_machine
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
@@ -81,8 +81,8 @@ def identities(config: DataConfig) -> dict[str, str]:
 def vocabulary_is_here(config: DataConfig) -> bool:
     """Whether no file of a vocabulary is in a bucket."""
     features = [feature for task in all_tasks(config) for feature in task.output_features.values()]
-    files = (getattr(f.vocabulary, "sentencepiece_model_file", "") for f in features)
-    return not any(in_bucket(str(file)) for file in files)
+    files = [str(getattr(f.vocabulary, "sentencepiece_model_file", "")) for f in features]
+    return on_this_machine(files) == files
 
 
 def vocabulary_size(config: DataConfig) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from tqdm import tqdm
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_sizes, file_version, read_range
+from switch_jax.storage import file_at, file_sizes, read_range
 
 
 class FileWatch:
@@ -75,16 +75,16 @@ class FileWatch:
     def _check_size(self, path: str) -> Hashable:
         """The version of a file now, after a check that it has its size of before."""
         try:
-            size, version = file_version(path)
+            found = file_at(path)
         except OSError as error:
             raise self._unreadable(error) from error
-        before = self._sizes.setdefault(path, size)
-        if size != before:
+        before = self._sizes.setdefault(path, found.size)
+        if found.size != before:
             raise UserError(
                 f"{self._task}: {path} has changed during the run: it had {before} bytes, and now "
-                f"has {size}; restore it, and start again"
+                f"has {found.size}; restore it, and start again"
             )
-        return version
+        return found.version
 
     def _is_new(self, path: str, version: Hashable) -> bool:
         before, self._versions[path] = self._versions.get(path, version), version

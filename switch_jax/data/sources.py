@@ -13,7 +13,7 @@ from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextL
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_sizes, in_bucket, storage_path
+from switch_jax.storage import file_sizes, resolved, storage_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
@@ -32,8 +32,7 @@ def data_locations() -> dict[str, Any]:
     """
 
     def absolute(folder: str, what: str) -> str:
-        path = str(storage_path(folder, what))
-        return path if in_bucket(path) else os.path.normpath(path)
+        return str(resolved(storage_path(folder, what)))
 
     tfds_dir = seqio_internals.tfds_data_dir() or os.environ.get("TFDS_DATA_DIR")
     return {

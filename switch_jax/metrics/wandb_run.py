@@ -6,7 +6,7 @@ from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import MetricsFolder
-from switch_jax.storage import has_folders
+from switch_jax.storage import in_bucket
 
 
 def import_wandb() -> Any:
@@ -40,7 +40,7 @@ def start_wandb(folder: MetricsFolder, project: str, config_text: str) -> Any:
             name=folder.path.name,
             id=id_file.read_text(),
             resume="allow",
-            dir=str(folder) if has_folders(folder.path) else tempfile.gettempdir(),
+            dir=tempfile.gettempdir() if in_bucket(folder.path) else str(folder),
             config={"gin": config_text},
         )
     except wandb.Error as error:

@@ -12,7 +12,7 @@ from etils import epath
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
-from switch_jax.storage import file_states
+from switch_jax.storage import entries
 
 _POLL_SECONDS = 30  # of an open page; a report takes seconds of a core that a run may need
 _RELOAD = """
@@ -67,8 +67,8 @@ class ReportServer(ThreadingHTTPServer):
             evaluation, lock = folder.evaluation, folder.lock.name  # which changes by itself
             for listed in (folder.path, evaluation.path, evaluation.expert_tokens):
                 with contextlib.suppress(OSError):
-                    states = file_states(listed)
-                    seen.append(sorted((n, s) for n, s in states.items() if n != lock))
+                    found = entries(listed).items()
+                    seen.append([(n, e) for n, e in found if e.kind != "folder" and n != lock])
         return f"{zlib.crc32(repr(seen).encode()):08x}"
 
     def current_page(self) -> tuple[int, bytes]:

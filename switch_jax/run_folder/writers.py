@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -14,7 +12,13 @@ from etils import epath
 from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.schema import SchemaError, parse_json
-from switch_jax.storage import atomic_write, explain_write_errors, has_folders, read_bytes
+from switch_jax.storage import (
+    atomic_write,
+    check_writable,
+    explain_write_errors,
+    read_bytes,
+    write_and_remove,
+)
 
 
 def create_run_folder(model_dir: str) -> RunFolder:
@@ -23,47 +27,28 @@ def create_run_folder(model_dir: str) -> RunFolder:
     Raises:
       UserError: it cannot be written.
     """
-    folder = _writable(model_dir)
-    with explain_write_errors(f"MODEL_DIR {model_dir!r}"):
+    folder, what = _folder_of_run(model_dir)
+    with explain_write_errors(what):
         folder.path.mkdir(parents=True, exist_ok=True)
-        _write_and_remove(folder.path / f".writable-{uuid.uuid4().hex}")  # all processes at once
+    write_and_remove(folder.path, what)
     return folder
 
 
 def check_run_folder(model_dir: str) -> None:
-    """Checks that MODEL_DIR is there or can be made, and can be written.
+    """Raises UserError if MODEL_DIR cannot be made or written; see `check_writable`."""
+    folder, what = _folder_of_run(model_dir)
+    check_writable(folder.path, what)
 
-    On a disk this changes nothing. In a bucket it writes an object and removes it.
 
-    Raises:
-      UserError: it cannot.
-    """
-    path = _writable(model_dir).path
+def _folder_of_run(model_dir: str) -> tuple[RunFolder, str]:
+    """The folder, and how errors name it; raises UserError where Orbax writes no checkpoints."""
     what = f"MODEL_DIR {model_dir!r}"
-    with explain_write_errors(what):
-        if not has_folders(path):
-            _write_and_remove(path / f".writable-{uuid.uuid4().hex}")
-            return
-        found = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not found.is_dir():
-        raise UserError(f"{what} cannot be written: {found} is a file, no folder")
-    if not os.access(found, os.W_OK | os.X_OK):
-        raise UserError(f"{what} cannot be written: there is no permission to write to {found}")
-
-
-def _writable(model_dir: str) -> RunFolder:
-    """The folder; raises UserError where Orbax cannot write checkpoints."""
     if model_dir.startswith("s3://"):
         raise UserError(
-            f"MODEL_DIR {model_dir!r}: a run writes to a disk or to gs://BUCKET/...; at s3:// are "
-            "data, vocabularies, and inputs and outputs of `infer`"
+            f"{what}: a run writes to a disk or to gs://BUCKET/...; at s3:// are data, "
+            "vocabularies, and inputs and outputs of `infer`"
         )
-    return RunFolder.at(model_dir)
-
-
-def _write_and_remove(file: epath.Path) -> None:
-    file.write_bytes(b"")
-    file.unlink()
+    return RunFolder.at(model_dir), what
 
 
 def write_description(

@@ -1,7 +1,8 @@
 """Local disks and buckets (gs://, s3://) behind the same functions; no other room tells them apart.
 
-paths        paths as users write them        files          files that are whole or not there
-folders      listing, reading, renaming       appended       files that grow
+paths        paths as users write them        entries        what is at a path or in a folder
+files        files that are whole or not      folders        reading and renaming whole ones
+             there                            appended       files that grow
 listing      many files and their sizes       ranges         byte ranges of files
 spool        files for programs that know     clients        which clients talk to buckets
              disks alone                      cloud_storage  the client of gs://
@@ -16,29 +17,28 @@ from switch_jax.storage.appended import (
     read_appended,
 )
 from switch_jax.storage.clients import choose_clients, file_system
-from switch_jax.storage.files import atomic_write, explain_write_errors, new_folder, open_atomic
-from switch_jax.storage.folders import (
-    file_states,
-    has_folders,
-    list_complete,
-    list_names,
-    move_folder,
-    read_bytes,
-    read_files,
+from switch_jax.storage.entries import entries, exists, file_at, is_file, is_folder, list_names
+from switch_jax.storage.files import (
+    atomic_write,
+    check_writable,
+    explain_write_errors,
+    new_folder,
+    open_atomic,
+    write_and_remove,
 )
+from switch_jax.storage.folders import list_complete, move_folder, read_bytes, read_files
 from switch_jax.storage.holding import hold, holder_gone
 from switch_jax.storage.lease import HeldError, LostLeaseError, check_leases
-from switch_jax.storage.listing import file_sizes, file_version, matching
+from switch_jax.storage.listing import file_sizes, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
     check_path,
-    exists,
     home_path,
     in_bucket,
-    is_file,
-    is_folder,
+    joined,
     no_model_there,
+    on_this_machine,
     resolved,
     storage_path,
 )
@@ -59,20 +59,21 @@ __all__ = [
     "bucket_path",
     "check_leases",
     "check_path",
+    "check_writable",
     "choose_clients",
+    "entries",
     "exists",
     "explain_write_errors",
+    "file_at",
     "file_sizes",
-    "file_states",
     "file_system",
-    "file_version",
-    "has_folders",
     "hold",
     "holder_gone",
     "home_path",
     "in_bucket",
     "is_file",
     "is_folder",
+    "joined",
     "last_written",
     "list_complete",
     "list_names",
@@ -81,6 +82,7 @@ __all__ = [
     "move_folder",
     "new_folder",
     "no_model_there",
+    "on_this_machine",
     "open_atomic",
     "read_appended",
     "read_bytes",
@@ -88,4 +90,5 @@ __all__ = [
     "read_range",
     "resolved",
     "storage_path",
+    "write_and_remove",
 ]

@@ -5,16 +5,16 @@ or begins the next where that has grown to `PART_BYTES`, so it costs the same ho
 is. A reader joins the parts, and sees whole additions only.
 """
 
-import os
-from pathlib import PurePosixPath
 from typing import Protocol
 
 from etils import epath
 
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.conditional import Version, shared_object
-from switch_jax.storage.folders import has_folders, list_names, read_bytes
+from switch_jax.storage.entries import entries, list_names
+from switch_jax.storage.folders import read_bytes
 from switch_jax.storage.lease import LostLeaseError, check_leases
+from switch_jax.storage.paths import in_bucket
 
 PART_BYTES = 256 * 1024
 
@@ -28,7 +28,7 @@ class AppendedFile(Protocol):
 
 def appended_file(path: epath.Path) -> AppendedFile:
     """The file to append to; it need not be there, but its folder must."""
-    return _OfDisk(path) if has_folders(path) else _OfBucket(path)
+    return _OfBucket(path) if in_bucket(path) else _OfDisk(path)
 
 
 def read_appended(path: epath.Path) -> bytes:
@@ -39,7 +39,7 @@ def read_appended(path: epath.Path) -> bytes:
       OSError: it cannot be read.
     """
     parts = _parts(path)
-    if not parts or has_folders(path):  # on a disk, of a run that has moved from a bucket
+    if not parts or not in_bucket(path):  # on a disk, of a run that has moved from a bucket
         return b"".join(map(read_bytes, (path, *parts)))
     files = file_system(path)
     urls = [files._strip_protocol(str(part)) for part in (path, *parts)]
@@ -56,17 +56,8 @@ def last_written(path: epath.Path) -> float | None:
     Raises:
       OSError: it cannot be looked up.
     """
-    try:
-        if has_folders(path):
-            return max(os.stat(part).st_mtime for part in (path, *_parts(path)))
-        entries = file_system(path).ls(str(path.parent), detail=True)
-    except FileNotFoundError:
-        return None
-    times = [
-        (entry.get("mtime") or entry["LastModified"]).timestamp()
-        for entry in entries
-        if (name := PurePosixPath(entry["name"]).name) == path.name or _is_part(name, path)
-    ]
+    found = entries(path.parent).items()
+    times = [of.modified for name, of in found if name == path.name or _is_part(name, path)]
     return max(times, default=None)
 
 

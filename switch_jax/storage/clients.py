@@ -30,7 +30,7 @@ def choose_clients() -> None:
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 
-def file_system(path: pathlib.PurePath) -> Any:
+def file_system(path: pathlib.PurePath | str) -> Any:
     """The file system of fsspec that has the path."""
     import fsspec.core
 

@@ -12,8 +12,9 @@ from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.folders import has_folders, list_names, move_folder
-from switch_jax.storage.paths import exists, is_folder
+from switch_jax.storage.entries import entry, list_names
+from switch_jax.storage.folders import move_folder
+from switch_jax.storage.paths import in_bucket
 
 
 @contextlib.contextmanager
@@ -29,6 +30,37 @@ def explain_write_errors(what: PurePath | str) -> Iterator[None]:
         raise storage_error(
             f"{what} cannot be written: {error.strerror or error}", error
         ) from error
+
+
+def check_writable(folder: epath.Path, what: str) -> None:
+    """Checks that a folder is there or can be made, and can be written.
+
+    On a disk this changes nothing. In a bucket it writes an object and removes it.
+
+    Args:
+      folder: the folder.
+      what: names it in errors, as in "MODEL_DIR 'x'".
+
+    Raises:
+      UserError: it cannot.
+    """
+    if in_bucket(folder):
+        write_and_remove(folder, what)
+        return
+    with explain_write_errors(what):
+        found = next(place for place in (folder, *folder.parents) if place.exists())
+    if not found.is_dir():
+        raise UserError(f"{what} cannot be written: {found} is a file, no folder")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise UserError(f"{what} cannot be written: there is no permission to write to {found}")
+
+
+def write_and_remove(folder: epath.Path, what: str) -> None:
+    """Writes a file into a folder and removes it; see `check_writable`."""
+    file = folder / f".writable-{uuid.uuid4().hex}"  # other processes do the same
+    with explain_write_errors(what):
+        file.write_bytes(b"")
+        file.unlink()
 
 
 def atomic_write(file: PurePath, text: str) -> None:
@@ -47,7 +79,7 @@ def open_atomic(file: PurePath) -> Iterator[BinaryIO]:
 
     Other processes, of other machines too, may do the same at the same time.
     """
-    write = _open_and_rename if has_folders(file) else _open_object
+    write = _open_object if in_bucket(file) else _open_and_rename
     with write(epath.Path(file)) as new:
         yield new
 
@@ -84,10 +116,13 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
       UserError: `path` is there already, or cannot be made.
     """
     folder = epath.Path(path)
-    if exists(folder) and (not is_folder(folder) or list_names(folder)):
-        raise UserError(f"{folder} is there already: name a folder that is not, or an empty one")
     unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
     with explain_write_errors(folder):
+        found = entry(folder)
+        if found and (found.kind != "folder" or list_names(folder)):
+            raise UserError(
+                f"{folder} is there already: name a folder that is not, or an empty one"
+            )
         unfinished.mkdir(parents=True)
         try:
             yield unfinished

@@ -1,14 +1,13 @@
-"""Folders of a disk or bucket: listing, reading and renaming them."""
+"""Folders as a whole: complete ones, reading them, and giving them another name."""
 
 import os
-import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath, PurePosixPath
-from typing import Any
 
 from etils import epath
 
 from switch_jax.storage.clients import file_system
+from switch_jax.storage.entries import entries, list_names
 from switch_jax.storage.paths import in_bucket
 
 _COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
@@ -17,53 +16,9 @@ _AT_ONCE = 16  # requests
 _MAKE_WHOLE = {_COMMITTED, "config.gin", "config.json", "settings.json"}
 
 
-def has_folders(path: PurePath) -> bool:
-    """Whether folders are things of their own, renamed at once; not in a bucket, by its names."""
-    return not in_bucket(path)
-
-
-def list_names(folder: PurePath) -> list[str]:
-    """Names of what is in a folder, sorted; none where the folder is not there.
-
-    Raises:
-      OSError: it cannot be listed.
-    """
-    try:
-        found = file_system(folder).ls(str(folder), detail=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = {PurePosixPath(path).name for path in found}
-    # A bucket may have an object that stands for the folder itself.
-    return sorted(names - {folder.name}) if in_bucket(folder) else sorted(names)
-
-
-def file_states(folder: PurePath) -> dict[str, tuple[int, Any]]:
-    """By name each file's size in bytes, and what else changes when it is written anew.
-
-    Empty where the folder is not there. What is neither file nor folder has size -1.
-
-    Raises:
-      OSError: it cannot be listed.
-    """
-    if has_folders(folder):
-        return {name: _state(PurePath(folder) / name) for name in _files_on_disk(folder)}
-    try:
-        found = file_system(folder).ls(str(folder), detail=True)
-    except FileNotFoundError:
-        return {}
-    return {
-        PurePosixPath(entry["name"]).name: (
-            entry["size"],
-            str(entry.get("generation") or entry.get("ETag") or entry.get("mtime")),
-        )
-        for entry in found
-        if entry["type"] == "file"
-    }
-
-
 def list_complete(folder: PurePath) -> list[str]:
     """Names of the folders in a folder that Orbax has completed, sorted."""
-    if has_folders(folder):
+    if not in_bucket(folder):
         return list_names(folder)
     files, names = file_system(folder), list_names(folder)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -73,7 +28,7 @@ def list_complete(folder: PurePath) -> list[str]:
 
 def read_bytes(file: epath.Path) -> bytes:
     """The content of a file, in a bucket by a single request; raises OSError if there is none."""
-    return file.read_bytes() if has_folders(file) else file_system(file).cat_file(str(file))
+    return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
 
 
 def read_files(folder: epath.Path) -> dict[str, bytes]:
@@ -82,15 +37,17 @@ def read_files(folder: epath.Path) -> dict[str, bytes]:
     Raises:
       OSError: one cannot be read; it has the file's name.
     """
-    if not has_folders(folder):
+    if in_bucket(folder):
         files = file_system(folder)
         root = files._strip_protocol(str(folder))
         paths = files.find(root, maxdepth=2)
         contents = files.cat(paths) if len(paths) > 1 else {p: files.cat_file(p) for p in paths}
         return {path.removeprefix(f"{root}/"): content for path, content in contents.items()}
     found = {}
-    for parent in (".", *sorted(set(list_names(folder)) - set(_files_on_disk(folder)))):
-        for name in _files_on_disk(folder / parent):
+    folders = [name for name, entry in entries(folder).items() if entry.kind == "folder"]
+    for parent in (".", *folders):
+        listed = entries(folder / parent).items()
+        for name in (name for name, entry in listed if entry.kind != "folder"):
             file = folder / parent / name
             try:
                 found[os.path.normpath(f"{parent}/{name}")] = file.read_bytes()
@@ -98,23 +55,6 @@ def read_files(folder: epath.Path) -> dict[str, bytes]:
                 error.filename = str(file)  # an error of reading does not name it
                 raise
     return found
-
-
-def _files_on_disk(folder: PurePath) -> list[str]:
-    """Names of what is in a folder and is no folder; none where the folder is not there."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.is_dir())
-    except FileNotFoundError:
-        return []
-
-
-def _state(file: PurePath) -> tuple[int, Any]:
-    try:
-        status = os.stat(file)
-    except FileNotFoundError:  # a link to nothing
-        return -1, 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else -1, status.st_mtime_ns
 
 
 def move_folder(folder: epath.Path, target: epath.Path) -> None:
@@ -130,7 +70,7 @@ def move_folder(folder: epath.Path, target: epath.Path) -> None:
     Raises:
       OSError: it cannot be moved.
     """
-    if has_folders(folder):
+    if not in_bucket(folder):
         os.replace(folder, target)
         return
     files = file_system(folder)

@@ -3,8 +3,8 @@
 from etils import epath
 
 from switch_jax.storage.file_lock import FileLock, locker_that_is_gone
-from switch_jax.storage.folders import has_folders
 from switch_jax.storage.lease import Lease, holder_that_is_gone
+from switch_jax.storage.paths import in_bucket
 
 
 def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
@@ -18,7 +18,7 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
       HeldError: another process has it.
       OSError: the file cannot be written.
     """
-    return FileLock(file) if has_folders(file) else Lease(file.parent, file.name, wait=wait)
+    return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
 
 
 def holder_gone(file: epath.Path, content: bytes) -> str | None:
@@ -28,6 +28,6 @@ def holder_gone(file: epath.Path, content: bytes) -> str | None:
       file: see `hold`.
       content: of the file.
     """
-    if has_folders(file):
-        return locker_that_is_gone(file, content)
-    return holder_that_is_gone(content)
+    if in_bucket(file):
+        return holder_that_is_gone(content)
+    return locker_that_is_gone(file, content)

@@ -9,12 +9,12 @@ import fnmatch
 import itertools
 import os
 import re
-import stat
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
 from switch_jax.storage.clients import file_system
+from switch_jax.storage.entries import file_at
 from switch_jax.storage.paths import in_bucket
 
 _SIZES: dict[str, int] = {}  # of objects in buckets, in bytes
@@ -54,34 +54,13 @@ def file_sizes(paths: Sequence[str], again: bool = False) -> list[int]:
             _SIZES.pop(name, None)
         found = _list(os.path.commonprefix(listed))
         _SIZES.update((name, found[name]) for name in listed if name in found)
-    return [_size_in_bucket(path) if in_bucket(path) else _status(path).st_size for path in paths]
-
-
-def file_version(path: str) -> tuple[int, Hashable]:
-    """The size of a file now, and what differs once it was written again, even with that size.
-
-    Raises:
-      OSError: see `file_sizes`.
-    """
-    if not in_bucket(path):
-        status = _status(path)
-        return status.st_size, status.st_mtime_ns
-    with _client_errors(path):
-        found = file_system(epath.Path(path)).info(path)
-        return found["size"], found.get("generation") or found.get("ETag")
+    return [_size_in_bucket(path) if in_bucket(path) else file_at(path).size for path in paths]
 
 
 def _size_in_bucket(url: str) -> int:
     if url not in _SIZES:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
     return _SIZES[url]
-
-
-def _status(path: str) -> os.stat_result:
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EISDIR, "it is a folder, a pipe or a device", path)
-    return found
 
 
 def _list(beginning: str) -> dict[str, int]:

@@ -4,12 +4,12 @@ import ipaddress
 import os
 import pathlib
 import re
-import stat
+from collections.abc import Iterable
 
 from etils import epath
 
-from switch_jax.errors import UserError, storage_error
-from switch_jax.storage.clients import choose_clients, file_system
+from switch_jax.errors import UserError
+from switch_jax.storage.clients import choose_clients
 
 BUCKET_SCHEMES = ("gs", "s3")  # Cloud Storage; S3, and services with its protocol
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
@@ -41,6 +41,16 @@ def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
 def in_bucket(path: pathlib.PurePath | str) -> bool:
     """Whether a path that `storage_path` returned, or one below it, is that of a bucket."""
     return str(path).startswith(tuple(f"{scheme}://" for scheme in BUCKET_SCHEMES))
+
+
+def joined(folder: str, name: str) -> str:
+    """A path in a folder, as os.path.join; the URL of a bucket stays as it is."""
+    return os.path.join("" if in_bucket(name) else folder, name)
+
+
+def on_this_machine(paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are in no bucket."""
+    return [path for path in paths if not in_bucket(path)]
 
 
 def check_path(name: str, what: str = "") -> None:
@@ -156,42 +166,6 @@ def _is_ip_address(bucket: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is that of a file, not of a folder.
-
-    Raises:
-      UserError: the storage fails; see `storage_error`.
-    """
-    return _kind(path) == "file"
-
-
-def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is that of a folder, in a bucket one that holds something; as `is_file`."""
-    return _kind(path) == "folder"
-
-
-def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether anything is there; as `is_file`."""
-    return _kind(path) is not None
-
-
-def _kind(path: str | os.PathLike[str]) -> str | None:
-    """'file', 'folder', or 'other', as a pipe; None: nothing is there."""
-    text = os.fspath(path)
-    try:
-        if in_bucket(text):
-            found = file_system(epath.Path(text)).info(text)
-            return "folder" if found["type"] == "directory" else "file"
-        mode = os.stat(text).st_mode
-        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise storage_error(f"{path} cannot be read: {error.strerror or error}", error) from error
-    except ValueError as error:  # NUL, or a character that no file name has
-        raise UserError(f"{text!r} is no name of a file: {error}") from error
 
 
 def resolved(path: epath.Path) -> epath.Path:

@@ -12,8 +12,7 @@ from etils import epath
 
 from switch_jax.storage.appended import AppendedFile, appended_file
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.folders import has_folders
-from switch_jax.storage.listing import file_version
+from switch_jax.storage.entries import file_at
 from switch_jax.storage.paths import in_bucket
 
 _folder_of_copies: tempfile.TemporaryDirectory[str] | None = None  # removed with the process
@@ -30,7 +29,7 @@ def local_copy(file: str | os.PathLike[str]) -> str:
     if not in_bucket(path):
         return path
     with _copying:
-        return _copied(path, file_version(path))
+        return _copied(path, file_at(path).version)
 
 
 @functools.cache
@@ -57,11 +56,11 @@ class Spool:
         """`folder`: where the files are to be; one of a disk is written to directly."""
         self._folder, self._temporary = folder, None
         self._sent: dict[Path, tuple[AppendedFile, int]] = {}
-        if has_folders(folder):
-            self.local = Path(folder)
-        else:
+        if in_bucket(folder):
             self._temporary = tempfile.TemporaryDirectory(prefix="switch_jax_")
             self.local = Path(self._temporary.name)
+        else:
+            self.local = Path(folder)
 
     def send(self) -> None:
         """Brings what is new to the folder; raises OSError if it cannot be written."""

@@ -1,9 +1,11 @@
+import time
+
 import fsspec
 
 from switch_jax.storage import (
     WEATHER,
+    entries,
     exists,
-    file_states,
     is_folder,
     list_complete,
     list_names,
@@ -29,15 +31,27 @@ def test_what_is_in_a_folder(storage):
     assert list_names(folder) == ["below", "x"]
     assert list_names(storage / "absent") == []
     assert read_files(folder) == {"x": b"x", "below/y": b"below/y"}
-    assert {name: size for name, (size, _) in file_states(folder).items()} == {"x": 1}
+    found = entries(folder)
+    assert {name: (entry.kind, entry.size) for name, entry in found.items()} == {
+        "below": ("folder", 0),
+        "x": ("file", 1),
+    }
+    assert 0 <= time.time() - found["x"].modified < 60
     assert is_folder(folder) and exists(folder / "x") and not is_folder(folder / "x")
     assert not exists(storage / "absent")
+
+
+def test_a_folder_and_what_is_in_it_may_have_one_name(storage):
+    _fill(storage / "x", ["x", "y/y"])
+    assert list_names(storage / "x") == ["x", "y"]
+    assert list_names(storage / "x" / "y") == ["y"]
 
 
 def test_a_link_to_nothing_hides_no_other_file(tmp_path):
     (tmp_path / "gone").symlink_to(tmp_path / "absent")
     (tmp_path / "x").write_text("x")
-    assert file_states(tmp_path)["x"][0] == 1
+    found = entries(tmp_path)
+    assert (found["gone"].kind, found["x"].size) == ("other", 1)
 
 
 def test_a_checkpoint_that_is_set_aside_stays_one(bucket_path):

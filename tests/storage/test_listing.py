@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from switch_jax.storage import file_sizes, file_version, matching
+from switch_jax.storage import file_at, file_sizes, matching
 
 NAMES = ["a.txt", "ab.txt", "b.txt", "a.txt.gz", "sub/a.txt", "sub/deep/a.txt", "other/c.txt"]
 
@@ -40,7 +40,7 @@ def test_sizes_are_those_written(storage):
 def test_a_file_that_is_written_again_has_another_version(storage):
     file = storage / "x.txt"
     file.write_bytes(b"123")
-    size, version = file_version(str(file))
-    assert (size, version) == file_version(str(file)) and size == 3
+    first = file_at(str(file))
+    assert first == file_at(str(file)) and first.size == 3
     file.write_bytes(b"123")
-    assert file_version(str(file))[1] != version
+    assert file_at(str(file)).version != first.version

@@ -16,7 +16,7 @@ from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_states, is_folder
+from switch_jax.storage import entries, is_folder
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.
@@ -165,14 +165,14 @@ def _file_sizes(folder: epath.Path) -> list[int]:
       UserError: something else lies there, as a named pipe, which would not end.
     """
     try:
-        sizes = {name: size for name, (size, _) in file_states(folder).items()}
+        found = {n: entry for n, entry in entries(folder).items() if entry.kind != "folder"}
     except OSError as error:
         reason = error.strerror or error
         raise storage_error(f"{folder} cannot be read: {reason}", error) from error
-    for name, size in sizes.items():
-        if size < 0:
+    for name, entry in found.items():
+        if entry.kind != "file":
             raise UserError(f"{folder}/{name} is no ordinary file: copy the checkpoint again")
-    return list(sizes.values())
+    return [entry.size for entry in found.values()]
 
 
 def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
