@@ -122,6 +122,7 @@ def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], .
         ("TEACHER_DIR", config.distillation.teacher_dir),
         ("VOCABULARY", vocabulary if "://" in vocabulary else None),
         ("--tfds_data_dir", args.tfds_data_dir),
+        *(("--gin_file", file) for file in args.gin_file if "://" in file),
     ]
     caches = args.seqio_additional_cache_dirs.split(",")
     named += [("--seqio_additional_cache_dirs", folder) for folder in caches]

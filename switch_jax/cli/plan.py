@@ -24,14 +24,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from etils import epath
-
 from switch_jax.cli import gin_flags
 from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
 from switch_jax.gpus import GpuCluster, is_gpu_name, parse_cluster
 from switch_jax.hardware import Slice, parse_slice
+from switch_jax.storage import check_writable, storage_path
 from switch_jax.units import counted
 
 if TYPE_CHECKING:  # they load JAX
@@ -165,11 +164,10 @@ def _check_picture(file: str | None) -> None:
     """Raises UserError if the picture cannot be written, before minutes of compiling."""
     if file is None:
         return
-    path = epath.Path(file)
+    path = storage_path(file, "--picture")
     if path.suffix not in (".png", ".svg"):
         raise UserError(f"--picture={file}: give a file that ends in .png or .svg")
-    if not path.parent.is_dir():
-        raise UserError(f"--picture={file}: there is no folder {path.parent}")
+    check_writable(path.parent, f"--picture={file}")
 
 
 def _mesh(text: str | None) -> dict[str, int]:

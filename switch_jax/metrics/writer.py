@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from clu import metric_writers
+from etils import epath
 
 from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import storage_error
@@ -44,14 +45,13 @@ class MetricWriter:
         if not active:
             return
         self._file = appended_file(self._path)
-        earlier = self._read()
-        if earlier and not earlier.endswith(b"\n"):
-            self._append("\n")  # after half a line, from a run that was killed
+        with _errors_explained(self._path):
+            self._file.end_line()
         # TensorFlow's error for a file in the folder's place does not name it.
         with explain_write_errors(folder.tensorboard):
             folder.tensorboard.mkdir(exist_ok=True)
         self._spool = Spool(folder.tensorboard)
-        with self._explain_tensorflow_errors():
+        with _errors_explained(self._folder.tensorboard):
             self._tensorboard = metric_writers.SummaryWriter(str(self._spool.local))
         self._wandb = start_wandb(folder, wandb_project, config_text) if wandb_project else None
 
@@ -83,12 +83,14 @@ class MetricWriter:
         if not self._active:
             return
         record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        self._append(json.dumps(_finite(record), allow_nan=False) + "\n")
+        line = json.dumps(_finite(record), allow_nan=False) + "\n"
+        with _errors_explained(self._path):
+            self._file.append(line.encode())
         prefix = "/".join(str(part) for part in (kind, values.get("task")) if part)
         numbers = dict(_numbers(prefix, values))
         scalars = {name: x for name, x in numbers.items() if not isinstance(x, list)}
         histograms = {name: np.array(x) for name, x in numbers.items() if isinstance(x, list)}
-        with self._explain_tensorflow_errors():
+        with _errors_explained(self._folder.tensorboard):
             self._tensorboard.write_scalars(step, scalars)
             self._tensorboard.write_histograms(step, histograms)
             self._tensorboard.flush()
@@ -100,35 +102,11 @@ class MetricWriter:
         """Writes what is buffered; raises UserError if it cannot be written."""
         if not self._active:
             return
-        with self._explain_tensorflow_errors():
+        with _errors_explained(self._folder.tensorboard):
             self._tensorboard.close()
             self._spool.close()
         if self._wandb is not None:
             self._wandb.finish()
-
-    @contextlib.contextmanager
-    def _explain_tensorflow_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except tf.errors.OpError as error:  # TensorFlow raises it for a full disk too
-            reason = error.message.splitlines()[0].rpartition("; ")[2]
-            raise storage_error(
-                f"metrics cannot be written to {self._folder.tensorboard}: {reason}", error
-            ) from error
-        except OSError as error:
-            raise storage_error(
-                f"metrics cannot be written to {self._folder.tensorboard}: "
-                f"{error.strerror or error}",
-                error,
-            ) from error
-
-    def _append(self, text: str) -> None:
-        try:
-            self._file.append(text.encode())
-        except OSError as error:
-            raise storage_error(
-                f"metrics cannot be written to {self._path}: {error.strerror or error}", error
-            ) from error
 
     def _read(self) -> bytes:
         """The file's content; empty where it is not there."""
@@ -152,6 +130,18 @@ class MetricWriter:
                 file=sys.stderr,
             )
         return [line.record for line in lines if line.record is not None]
+
+
+@contextlib.contextmanager
+def _errors_explained(place: epath.Path) -> Iterator[None]:
+    """Within, an error of the storage or of TensorFlow becomes a UserError of what is written."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, tf.errors.OpError):  # TensorFlow raises it for a full disk too
+            reason = error.message.splitlines()[0].rpartition("; ")[2]
+        raise storage_error(f"metrics cannot be written to {place}: {reason}", error) from error
 
 
 def _finite(value: Any) -> Any:

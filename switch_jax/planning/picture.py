@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from switch_jax.planning.model_parts import MODEL_PARTS, OTHER
 from switch_jax.planning.plan import Plan
 from switch_jax.reports.figures import COLOURS, GREY
+from switch_jax.storage import explain_write_errors, open_atomic, storage_path
 
 _EXCHANGES = "waiting for exchanges"
 
@@ -49,7 +50,11 @@ def draw(plans: Sequence[Plan], path: str) -> None:
             )
     first = plans[0].topology
     figure.suptitle(f"{first.name}, mesh of data x expert x model", x=0.01, ha="left", fontsize=10)
-    figure.savefig(path, dpi=150)
+    file = storage_path(path)
+    with explain_write_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open_atomic(file) as opened:
+            figure.savefig(opened, format=file.suffix[1:], dpi=150)
 
 
 def _times(plan: Plan) -> dict[str, float]:

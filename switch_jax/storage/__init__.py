@@ -43,7 +43,7 @@ from switch_jax.storage.paths import (
     storage_path,
 )
 from switch_jax.storage.ranges import Bytes, read_range
-from switch_jax.storage.spool import Spool, local_copy
+from switch_jax.storage.spool import Spool, local_copy, scratch_folder
 from switch_jax.storage.weather import WEATHER
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "read_files",
     "read_range",
     "resolved",
+    "scratch_folder",
     "storage_path",
     "write_and_remove",
 ]

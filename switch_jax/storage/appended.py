@@ -5,6 +5,8 @@ or begins the next where that has grown to `PART_BYTES`, so it costs the same ho
 is. A reader joins the parts, and sees whole additions only.
 """
 
+import contextlib
+import os
 from typing import Protocol
 
 from etils import epath
@@ -21,6 +23,9 @@ PART_BYTES = 256 * 1024
 
 class AppendedFile(Protocol):
     """A file to which this process alone appends."""
+
+    def end_line(self) -> None:
+        """Ends a line that a killed process has left half-written; raises as `append`."""
 
     def append(self, data: bytes) -> None:
         """Writes all of it at the end; raises OSError or LostLeaseError if it cannot."""
@@ -78,6 +83,12 @@ class _OfDisk(AppendedFile):
     def __init__(self, path: epath.Path) -> None:
         self._path = [path, *_parts(path)][-1]
 
+    def end_line(self) -> None:
+        with contextlib.suppress(FileNotFoundError), open(self._path, "rb+") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read() not in (b"", b"\n"):
+                file.write(b"\n")
+
     def append(self, data: bytes) -> None:
         with open(self._path, "ab") as file:
             file.write(data)
@@ -90,6 +101,9 @@ class _OfBucket(AppendedFile):
         self._path = path
         self._number: int | None = None  # of the part that is written; None: it is not known yet
         self._last = Version(None, None)
+
+    def end_line(self) -> None:
+        pass  # each addition was written as a whole
 
     def append(self, data: bytes) -> None:
         check_leases()

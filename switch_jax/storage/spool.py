@@ -45,6 +45,12 @@ def _copied(url: str, version: Any) -> str:
     return str(target)
 
 
+def scratch_folder(folder: epath.Path) -> str:
+    """Where a program may write what nobody needs later: the folder, or a temporary one instead of
+    one in a bucket."""
+    return tempfile.gettempdir() if in_bucket(folder) else str(folder)
+
+
 class Spool:
     """A folder of this machine whose files become those of a folder of any storage.
 
