@@ -46,7 +46,13 @@ def _on_a_tpu(logits, slots, valid):
     return Assignment(*route(logits, valid, slots, interpret=True))
 
 
-@pytest.mark.parametrize("implementation", [assign, _on_a_tpu])
+def _on_a_gpu(logits, slots, valid):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing, "platform", lambda: "gpu")
+        return routing._assign_by_sorting(logits, valid, slots)
+
+
+@pytest.mark.parametrize("implementation", [assign, _on_a_tpu, _on_a_gpu])
 @pytest.mark.parametrize("case", CASES)
 def test_assign_equals_the_one_hot_reference(case, implementation):
     logits, valid, slots = CASES[case]
