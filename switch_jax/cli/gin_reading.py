@@ -13,7 +13,6 @@ from typing import Any, TextIO
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.cli import gin_internals, names_elsewhere
-from switch_jax.cli.earlier_gin import current_name, current_names
 from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.paths import GIN_DIR
 from switch_jax.storage import is_file, joined, local_copy
@@ -91,7 +90,6 @@ class Reader:
         """
         try:
             value = gin_internals.value_of(text)
-            name = current_name(name)
             key = name if "." in name else (name, gin_internals.MACRO, "value")
             gin.bind_parameter(key, value)
             if "." not in name:
@@ -114,7 +112,7 @@ class Reader:
         self.files.append(_name(path))
         try:
             with open(local_copy(path), encoding="utf-8") as file:
-                text = io.StringIO(current_names(file.read()))
+                text = io.StringIO(file.read())
             if _IMPORT.search(text.getvalue()):  # the user's tasks will import TensorFlow
                 from switch_jax.data import tensorflow_setup  # noqa: F401
             text.name = path  # type: ignore[attr-defined]  # gin names it in messages

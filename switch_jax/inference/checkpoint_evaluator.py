@@ -82,8 +82,7 @@ class CheckpointEvaluator:
         Raises:
           UserError: the checkpoint cannot be read; see also `TaskEvaluator`.
         """
-        # Records of earlier versions, which say nothing of PACK, are of packed rows.
-        of_targets = self._describe(settings if self._data.pack else {**settings, "pack": False})
+        of_targets = self._describe({**settings, "pack": self._data.pack})
         decoding = self._trained.decoding.describe()
         self._options = {
             RecordKind.TEACHER_FORCED: of_targets,

@@ -55,14 +55,10 @@ class ResumableOutput:
             existing = file.read_text()
         if existing != text:
             theirs = json.loads(existing)
-            if "part_size" not in theirs:
-                what, advice = "results that an earlier version began", ""
-            else:
-                differences = _differences(theirs, json.loads(text))
-                what, advice = f"other results ({differences})", "write the same options again, "
+            differences = _differences(theirs, json.loads(text))
             raise UserError(
-                f"{self._folder} holds parts of {what}: {advice}choose another output, or remove "
-                "that folder"
+                f"{self._folder} holds parts of other results ({differences}): write the same "
+                "options again, choose another output, or remove that folder"
             )
 
     def fill(

@@ -8,7 +8,6 @@ from jax.sharding import Mesh
 
 from switch_jax.checkpointing import commit_time, find_checkpoint
 from switch_jax.config import Config, DataConfig
-from switch_jax.config.renamed_fields import recorded_model
 from switch_jax.data.checks import check_vocabulary
 from switch_jax.data.configured_tasks import identities, vocabularies
 from switch_jax.inference.decoding import DecodingConfig
@@ -45,7 +44,7 @@ class TrainedModel:
         return {
             "step": step,
             "saved": commit_time(find_checkpoint(self.model_dir, step)),
-            "model": recorded_model(self.config.model),
+            "model": dataclasses.asdict(self.config.model),
             "lengths": dict(data.task_feature_lengths),
             "vocabulary": identities(data),
             "use_cached": data.use_cached_tasks,

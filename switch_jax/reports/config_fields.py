@@ -1,10 +1,9 @@
-"""What the text of a config.gin means, whichever version wrote it."""
+"""What the text of a config.gin means."""
 
 import dataclasses
 from typing import Any
 
 from switch_jax.config import Config
-from switch_jax.config.renamed_fields import RENAMED
 from switch_jax.run_folder import config_values, value_of
 
 _PARTS: list[Any] = [
@@ -19,12 +18,12 @@ _DEFAULTS = {
 
 
 def config_fields(text: str) -> dict[str, str]:
-    """The value of each field, as "ModelConfig.num_experts", by its name in this version.
+    """The value of each field, as "ModelConfig.num_experts", by its name.
 
-    A field that the text lacks, as it was not there yet, has its default. Values of macros stand in
+    A field that the text lacks has its default. Values of macros stand in
     place of the macros, and 1 in place of 1.0. Empty where the text sets nothing.
     """
-    values = {RENAMED.get(name, name): value for name, value in config_values(text).items()}
+    values = config_values(text)
     if not values:
         return {}
     fields = {name: value_of(name, values) for name in values if "." in name}

@@ -16,9 +16,8 @@ from switch_jax.reports.figures import COLOURS
 from switch_jax.reports.runs import Run, Series
 
 # Bindings of config.gin and facts of run.json in which two seeds of a configuration differ.
-_OF_A_SEED = ("random_seed", "seed", "model_dir")  # the second one in earlier versions
+_OF_A_SEED = ("random_seed", "model_dir")
 _FACTS_OF_A_SEED = ("name", "seed")
-_CHECKPOINT = ("initial_checkpoint_path", "initial_checkpoint")  # now, and in earlier versions
 _DENSE_COLOURS = ("#D55E00", "#E69F00", "#222222")
 _MAP = "viridis"
 _LIGHTEST, _DARKEST = 0.72, 0.0  # of the map, for the fewest experts and for the most
@@ -198,7 +197,7 @@ def _identity(run: Run) -> str:
     left_out: tuple[str, ...] = _OF_A_SEED
     if run.origin is not None and run.origin.run is not None:
         facts["initial_checkpoint"] = [_identity(run.origin.run), run.origin.step]
-        left_out += _CHECKPOINT
+        left_out += ("initial_checkpoint_path",)
     fields = config_fields(_without(left_out, run.config))
     imports = re.findall(r"^import .*", run.config, re.M)
     return json.dumps([facts, fields, imports], sort_keys=True)

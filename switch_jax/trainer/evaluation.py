@@ -142,12 +142,6 @@ class Best:
     since: int = 0
     of: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        if self.value is not None and math.isnan(
-            self.value
-        ):  # from a checkpoint of an earlier version
-            self.value = None
-
     def update(self, step: int, value: float) -> None:
         """Counts an evaluation. NaN is never the best."""
         if value > (-math.inf if self.value is None else self.value):

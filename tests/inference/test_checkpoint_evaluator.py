@@ -133,7 +133,7 @@ def test_only_the_missing_kind_is_computed(evaluate):
 
 def test_packing_matters_to_scores_of_the_targets_alone(evaluate):
     (packed, generated) = evaluate.run("exact_answers")
-    assert json.loads(packed["settings"]) == SETTINGS, "as in records of earlier versions"
+    assert json.loads(packed["settings"]) == {**SETTINGS, "pack": True}
     (unpacked, again) = evaluate.run("exact_answers", pack=False)
     assert json.loads(unpacked["settings"]) == {**SETTINGS, "pack": False}
     assert len(FakeEvaluation.made) == 2

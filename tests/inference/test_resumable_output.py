@@ -78,13 +78,6 @@ def test_parts_of_another_size_are_not_reused(tmp_path, size):
         ResumableOutput(tmp_path / "out.jsonl", size, {}).fill(range(10), doubled([]))
 
 
-def test_parts_of_an_earlier_version_are_not_reused(tmp_path):
-    (tmp_path / "out.jsonl.parts").mkdir()
-    (tmp_path / "out.jsonl.parts" / "description.json").write_text('{"step": 1}')
-    with pytest.raises(UserError, match="results that an earlier version began: choose another"):
-        ResumableOutput(tmp_path / "out.jsonl", 4, {"step": 1})
-
-
 def test_parts_that_lack_results_are_not_joined(tmp_path):
     path = tmp_path / "out.jsonl"
     ResumableOutput(path, 4, {}).fill(range(10), doubled([]), 0, 2)

@@ -40,7 +40,10 @@ def test_only_the_values_of_the_configs_that_differ_have_a_row():
 
 
 def test_a_field_that_a_config_lacks_has_its_default_in_the_table_of_differences():
-    texts = ["ModelConfig.embed_dim = 64\n", "ModelConfig.d_model = 64\nModelConfig.scale = 0.1\n"]
+    texts = [
+        "ModelConfig.embed_dim = 64\n",
+        "ModelConfig.embed_dim = 64\nModelConfig.scale = 0.1\n",
+    ]
     runs = [dataclasses.replace(DENSE, config=text) for text in texts]
     assert summary.config_differences(runs) == [("ModelConfig.scale", ["1", "0.1"])]
 
