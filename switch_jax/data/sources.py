@@ -13,7 +13,7 @@ from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextL
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_sizes, in_bucket, storage_path
+from switch_jax.storage import file_sizes, forget, in_bucket, storage_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
@@ -217,11 +217,12 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
         return
     where = f"{task.name}, split {split!r}"
     try:
+        patterns = seqio_internals.file_patterns(source, split)
+        forget(patterns)
         files = source.list_shards(split)
         if not files:
-            missing = seqio_internals.file_pattern(source, split)
-            raise UserError(f"{where}: there is no file {missing}")
-        file_sizes(files, again=True)
+            raise UserError(f"{where}: there is no file {', '.join(patterns)}")
+        file_sizes(files)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise UserError(f"{where}: there is no file {error.filename}") from error

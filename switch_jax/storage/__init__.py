@@ -28,7 +28,7 @@ from switch_jax.storage.folders import (
 )
 from switch_jax.storage.holding import hold, holder_gone
 from switch_jax.storage.lease import HeldError, LostLeaseError, check_leases
-from switch_jax.storage.listing import file_sizes, file_version, matching
+from switch_jax.storage.listing import file_sizes, file_version, forget, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
@@ -66,6 +66,7 @@ __all__ = [
     "file_states",
     "file_system",
     "file_version",
+    "forget",
     "has_folders",
     "hold",
     "holder_gone",
