@@ -44,7 +44,7 @@ from switch_jax.storage.paths import (
 )
 from switch_jax.storage.ranges import Bytes, read_range
 from switch_jax.storage.spool import Spool, local_copy
-from switch_jax.storage.weather import WEATHER
+from switch_jax.storage.weather import WEATHER, repeated_requests
 
 __all__ = [
     "MAX_NAME_BYTES",
@@ -87,6 +87,7 @@ __all__ = [
     "read_bytes",
     "read_files",
     "read_range",
+    "repeated_requests",
     "resolved",
     "storage_path",
 ]
