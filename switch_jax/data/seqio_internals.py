@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from switch_jax.data.tensorflow_setup import seqio, tf
-from switch_jax.storage import file_sizes, forget, in_bucket, matching, read_range
+from switch_jax.storage import file_sizes, forget, in_bucket, local_copy, matching, read_range
 
 # The caches that are in buckets, by where seqio finds a copy of their descriptions.
 _CACHES_IN_BUCKETS: dict[str, str] = {}
 _glob = seqio.utils._list_files_for_glob
+_load_model = seqio.vocabularies._load_model
 
 
 def _glob_anywhere(pattern: str) -> list[str]:
@@ -26,7 +27,17 @@ def _glob_anywhere(pattern: str) -> list[str]:
     return matching(pattern) if in_bucket(pattern) else _glob(pattern)
 
 
+def _load_model_anywhere(file: str, *options: Any) -> Any:
+    """In the place of seqio's function, which reads a SentencePiece model by TensorFlow's client.
+
+    Raises:
+      OSError: the file in a bucket cannot be read.
+    """
+    return _load_model(local_copy(file), *options)
+
+
 seqio.utils._list_files_for_glob = _glob_anywhere
+seqio.vocabularies._load_model = _load_model_anywhere
 
 
 def cache_folder(task: seqio.Task) -> str | None:

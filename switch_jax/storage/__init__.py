@@ -43,7 +43,7 @@ from switch_jax.storage.paths import (
     storage_path,
 )
 from switch_jax.storage.ranges import Bytes, read_range
-from switch_jax.storage.spool import Spool, local_copy
+from switch_jax.storage.spool import Spool, copies_here, local_copy
 from switch_jax.storage.weather import WEATHER, repeated_requests
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "check_leases",
     "check_path",
     "choose_clients",
+    "copies_here",
     "exists",
     "explain_write_errors",
     "file_sizes",

@@ -31,6 +31,7 @@ LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})
         (LOADER, "_decoders"),
         (seqio.utils, "_TFDS_DATA_DIR_OVERRIDE"),
         (seqio.utils, "_list_files_for_glob"),
+        (seqio.vocabularies, "_load_model"),
         (provider("bible_span_corruption"), "_cache_dir"),
     ],
 )
