@@ -1,29 +1,37 @@
 """The input pipeline on text in a bucket, beside the same text on this machine's disk.
 
-    python benchmarks/bucket_input.py [--rounds 6]    # about 12 minutes on two cores
+    python benchmarks/bucket_input.py [--rounds 6]    # about 20 minutes on two cores
 
 The bucket is on this machine too, in a server of Cloud Storage's protocol, asked directly and
 through a proxy that answers after 30 milliseconds, and one time in a hundred after a second more.
 Each pipeline has a process of its own; they take turns as in `input_pipeline.py`. The figures are
-real tokens by seconds and by CPU seconds of the process, and the most memory that it took. Server
-and proxy are in other processes, but take their share of the same cores.
+real tokens by seconds and by CPU seconds of the process, the most memory that it took, and what the
+proxy counted by seconds of the turns. Then the seconds to the first batch, of a new run and of one
+that goes on at step 1,000,000, each in a fresh process: medians of three turns. Server and proxy
+are in other processes, but take their share of the same cores.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import input_pipeline
 from input_pipeline import SETTINGS, Pipeline
 
+if TYPE_CHECKING:
+    from tests.storage.slow_proxy import SlowProxy
+
 STREAMS = (1, 8)
 LINES = 10_000  # of each of 16 files: 12 MB, which the server keeps in memory
 DELAYS = {"delay": 0.03, "late": 0.01, "late_delay": 1}
 SETTING, BATCHES = "512/114", 80
+FIRST_BATCHES = 3  # turns
 
 
 def text_batches(folder: str, streams: int) -> Iterator[tuple]:
@@ -48,7 +56,7 @@ def copy_to_bucket(folder: Path) -> None:
 
 
 def print_throughput(rounds: int) -> None:
-    from switch_jax import storage  # noqa: F401  chooses the clients
+    from switch_jax.storage import choose_clients
     from tests.storage import gcs_server, slow_proxy
 
     with (
@@ -58,6 +66,7 @@ def print_throughput(rounds: int) -> None:
     ):
         input_pipeline.write_files(Path(folder), LINES)
         gcs_server.set_environment(server)
+        choose_clients()
         copy_to_bucket(Path(folder))
         proxy.faults = slow_proxy.Faults(**DELAYS)
         places = {
@@ -65,15 +74,31 @@ def print_throughput(rounds: int) -> None:
             "bucket": ("gs://bucket/text", server),
             "slow bucket": ("gs://bucket/text", proxy.url),
         }
-        print("| streams | text in | tokens/s | tokens per CPU second | to the disk's | MB |")
+        print("| streams | text in | tokens/s | to the disk's | tokens per CPU second | MB |")
         print("|---|---|---|---|---|---|", flush=True)
+        requests = [print_places(places, streams, rounds, proxy) for streams in STREAMS]
+        print("\n| streams | text in | first batch, s | at step 1,000,000, s |")
+        print("|---|---|---|---|", flush=True)
         for streams in STREAMS:
-            print_places(places, streams, rounds)
-        print(f"\n{len(proxy.requests):,} requests to the slow bucket, ", end="")
-        print(f"of {proxy.bytes_sent / len(proxy.requests) / 1024:,.0f} KiB on average")
+            print_first_batches(places, streams, input_pipeline.last_blocks(Path(folder), streams))
+        print("\n| streams | requests to the slow bucket a second | KiB of each | MB a second |")
+        print("|---|---|---|---|")
+        for streams, (count, size, seconds) in zip(STREAMS, requests, strict=True):
+            print(f"| {streams} | {count / seconds:.0f} | {size / count / 1024:.0f} | ", end="")
+            print(f"{size / seconds / 1e6:.1f} |")
 
 
-def print_places(places: dict[str, tuple[str, str]], streams: int, rounds: int) -> None:
+def print_places(
+    places: dict[str, tuple[str, str]], streams: int, rounds: int, proxy: "SlowProxy"
+) -> tuple[int, int, float]:
+    """Prints a line for each place; returns requests, bytes and seconds of the turns at the last.
+
+    Args:
+      places: folders and the URL of the server to ask, by name.
+      streams: of each pipeline.
+      rounds: turns of each.
+      proxy: before the last place's server.
+    """
     from tests.storage import gcs_server
 
     pipelines = []
@@ -83,17 +108,41 @@ def print_places(places: dict[str, tuple[str, str]], streams: int, rounds: int) 
             pipelines.append(Pipeline(name, arguments, gcs_server.environment(url)))
         for pipeline in pipelines:
             pipeline.turn(SETTING, 1)  # opens the files, and fills the buffers
+        requests, size = len(proxy.requests), proxy.bytes_sent
         turns = [[p.turn(SETTING, BATCHES) for p in pipelines] for _ in range(rounds)]
+        requests, size = len(proxy.requests) - requests, proxy.bytes_sent - size
         speeds = [[t[0] / t[2] for t in turn] for turn in turns]
         for index, pipeline in enumerate(pipelines):
             tokens, _, wall, cpu = map(sum, zip(*(turn[index] for turn in turns), strict=True))
             ratio = statistics.median(speed[index] / speed[0] for speed in speeds)
-            figures = f"{tokens / wall:,.0f} | {tokens / cpu:,.0f} | {ratio:.2f}"
+            figures = f"{tokens / wall:,.0f} | {ratio:.2f} | {tokens / cpu:,.0f}"
             memory = f"{pipeline.peak_memory() / 1e6:,.0f}"
             print(f"| {streams} | {pipeline.name} | {figures} | {memory} |", flush=True)
+        return requests, size, wall
     finally:
         for pipeline in pipelines:
             pipeline.end()
+
+
+def print_first_batches(places: dict[str, tuple[str, str]], streams: int, block: int) -> None:
+    """Prints seconds to the first batch; `block`: of its epoch 1000 where a run goes on."""
+    from tests.storage import gcs_server
+
+    turns = [
+        [
+            [
+                input_pipeline.time_first_batch(
+                    folder, streams, start, env={**os.environ, **gcs_server.environment(url)}
+                )[0]
+                for start in (0, block)
+            ]
+            for folder, url in places.values()
+        ]
+        for _ in range(FIRST_BATCHES)
+    ]
+    for index, name in enumerate(places):
+        first, deep = map(statistics.median, zip(*(turn[index] for turn in turns), strict=True))
+        print(f"| {streams} | {name} | {first:.1f} | {deep:.1f} |", flush=True)
 
 
 def main() -> None:

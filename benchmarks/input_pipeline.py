@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 NAME = "english_span_corruption"
 # Lengths, rows of a batch, and batches of a turn. Twelve turns read some times what 8 streams of 3
@@ -183,21 +184,38 @@ def add_task(files: str) -> None:
     )
 
 
-def first_batch(folder: Path, streams: int, deep: bool) -> None:
-    """Prints seconds to the first batch of a task of those files, and the bytes read for it."""
+def last_blocks(folder: Path, streams: int) -> int:
+    """Which block of a stream's epoch comes after 95 % of it; it has one unit, in 512 KiB each."""
+    return int(0.95 * FILES // streams * (folder / "text_00.txt").stat().st_size / 2**19)
+
+
+def time_first_batch(folder: str, streams: int, block: int, **options: Any) -> list[float]:
+    """Seconds, CPU seconds and bytes read of `first_batch` in a new process."""
+    flags = ["--first", folder, "--streams", str(streams), "--block", str(block)]
+    command = [sys.executable, str(Path(__file__)), *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options)
+    return [float(x) for x in done.stdout.split()]
+
+
+def first_batch(folder: str, streams: int, block: int) -> None:
+    """Prints seconds to the first batch of a task of those files, and the bytes read for it.
+
+    Args:
+      folder: which has them, on a disk or in a bucket.
+      streams: which read them.
+      block: of the run's epoch 1000 where each stream goes on; 0: a run that begins.
+    """
     from switch_jax.config import DataConfig
     from switch_jax.data.checks import open_tasks
     from switch_jax.data.position import Cursor, Position, StreamPosition
     from switch_jax.data.train_batches import TrainBatches
 
-    add_task(str(folder / "text_*.txt"))
+    add_task(f"{folder}/text_*.txt")
     inputs, targets, batch_size, _ = SETTINGS["512/114"]
     config = DataConfig("many_lines", {"inputs": inputs, "targets": targets}, data_streams=streams)
     position = None
-    if deep:
-        # Nearly at the end of an epoch: each stream has one unit of it, in blocks of 512 KiB.
-        share = FILES // streams * (folder / "text_00.txt").stat().st_size
-        place = Cursor(epoch=1000, unit=0, block=int(0.95 * share / 2**19), example=0)
+    if block:
+        place = Cursor(epoch=1000, unit=0, block=block, example=0)
         draws = 100_000_000
         position = Position(
             1_000_000,
@@ -206,7 +224,7 @@ def first_batch(folder: Path, streams: int, deep: bool) -> None:
     read, cpu, start = bytes_read(), time.process_time(), time.perf_counter()
     _, after = next(TrainBatches(open_tasks(config), batch_size, position))
     seconds = time.perf_counter() - start
-    assert after.batches == (1_000_001 if deep else 1)
+    assert after.batches == (1_000_001 if block else 1)
     print(seconds, time.process_time() - cpu, bytes_read() - read, flush=True)
     os._exit(0)  # without waiting for what is read ahead
 
@@ -225,10 +243,8 @@ def print_first_batches(times: int) -> None:
         results: dict[tuple[int, int], list[list[float]]] = {kind: [] for kind in kinds}
         for _ in range(times):
             for streams, deep in kinds:
-                flags = ["--first", folder, "--streams", str(streams), "--deep", str(deep)]
-                command = [sys.executable, __file__, *flags]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                results[streams, deep].append([float(x) for x in done.stdout.split()])
+                block = deep * last_blocks(Path(folder), streams)
+                results[streams, deep].append(time_first_batch(folder, streams, block))
         size = (Path(folder) / "text_00.txt").stat().st_size
     for (streams, deep), figures in results.items():
         wall, cpu, read = (statistics.median(column) for column in zip(*figures, strict=True))
@@ -273,16 +289,16 @@ def main() -> None:
     parser.add_argument("--opening", action="store_true", help="print the last table alone")
     parser.add_argument("--mixture", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--first", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--first", help=argparse.SUPPRESS)
     parser.add_argument("--streams", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--deep", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--block", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve is not None:
         streams = [args.serve] if args.serve else []
         make = our_batches if args.serve else seqio_batches
         serve(lambda setting: make(*SETTINGS[setting][:3], *streams))
     elif args.first:
-        first_batch(args.first, args.streams, bool(args.deep))
+        first_batch(args.first, args.streams, args.block)
     elif args.mixture:
         open_mixture()
     else:

@@ -12,6 +12,7 @@ from switch_jax.data.configured_tasks import all_tasks
 from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.launch.job import Job
+from switch_jax.storage import on_this_machine
 from switch_jax.tasks.english import DATA
 from switch_jax.units import counted, memory_size
 
@@ -52,13 +53,12 @@ def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iter
     """The files and folders that a task names, as patterns."""
     loader = getattr(task.source, "tfds_dataset", None)
     if data.use_cached_tasks and task.supports_caching:
-        in_bucket = any("://" in folder for folder in seqio.get_global_cache_dirs())
-        if not in_bucket and task.cache_dir:
+        folders = list(seqio.get_global_cache_dirs())
+        if on_this_machine(folders) == folders and task.cache_dir:
             yield task.cache_dir
     elif isinstance(task.source, seqio.FileDataSource):
         for split in (split for split in splits if split in task.source.splits):
-            found = seqio_internals.file_pattern(task.source, split)
-            yield from map(str, [found] if isinstance(found, str) else found)
+            yield from seqio_internals.file_patterns(task.source, split)
     elif loader and loader.name and not seqio_internals.tfds_data_dir() and loader.data_dir:
         yield os.path.join(loader.data_dir, re.split("[/:]", loader.name)[0])
     for feature in task.output_features.values():
@@ -67,7 +67,7 @@ def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iter
 
 def _is_on_hosts(path: str, job: Job) -> bool:
     """Whether the path is in a bucket, or in the image."""
-    if not path or "://" in path or "site-packages" in Path(path).parts:
+    if not path or not on_this_machine([path]) or "site-packages" in Path(path).parts:
         return True
     folders = [DATA, *map(Path, job.own_files)]
     return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)

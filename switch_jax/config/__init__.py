@@ -147,6 +147,10 @@ class Config:
         """Input and target tokens of a batch, padding included."""
         return self.run.batch_size * sum(self.data.lengths)
 
+    def tokens_per_host(self, hosts: int) -> int:
+        """Those that each of some hosts reads: at least the rows of one stream."""
+        return -(-self.tokens_per_step // min(hosts, self.data.data_streams))
+
     def as_gin(self) -> str:
         """Gin text that describes this config: a macro for each field, and the field with it."""
         macros: dict[str, object] = {}

@@ -21,6 +21,7 @@ from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.read_ahead import at_once, read_ahead
 from switch_jax.data.sources import Reader, SourceFiles, in_memory
 from switch_jax.data.tensorflow_setup import tf
+from switch_jax.storage import copies_here
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
 _RUN_LENGTH, _WINDOW_RUNS = 32, 256  # examples of a run, and runs that are shuffled at a time
@@ -146,7 +147,8 @@ class SequentialBlocks(Blocks):
             paths, skips, takes = zip(*files, strict=True)
             location = np.array([unit.epoch, unit.index, first_block])
             parts = np.array([self._order.parts_of(unit.group), unit.part])
-            yield unit, (location, self._order.unit_seed(unit), parts, paths, skips, takes)
+            with copies_here(paths) as here:
+                yield unit, (location, self._order.unit_seed(unit), parts, here, skips, takes)
 
 
 def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:

@@ -67,7 +67,7 @@ def _find_damage(files: Sequence[str], found: SourceFiles) -> str | None:
     for file in files:
         num_read = 0
         try:
-            for path in found.blocks(file) if found.format else [file]:
+            for path in found.readable(file):
                 for _ in found.read(tf.constant(path)).as_numpy_iterator():
                     num_read += 1
         except OSError as error:

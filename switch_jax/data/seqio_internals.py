@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from switch_jax.data.tensorflow_setup import seqio, tf
-from switch_jax.storage import file_sizes, in_bucket, matching, read_range
+from switch_jax.storage import file_sizes, forget, in_bucket, local_copy, matching, read_range
 
 # The caches that are in buckets, by where seqio finds a copy of their descriptions.
 _CACHES_IN_BUCKETS: dict[str, str] = {}
 _glob = seqio.utils._list_files_for_glob
+_load_model = seqio.vocabularies._load_model
 
 
 def _glob_anywhere(pattern: str) -> list[str]:
@@ -23,11 +24,20 @@ def _glob_anywhere(pattern: str) -> list[str]:
     Raises:
       OSError: the bucket cannot be listed.
     """
-    return _matching(pattern) if in_bucket(pattern) else _glob(pattern)
+    return matching(pattern) if in_bucket(pattern) else _glob(pattern)
 
 
-_matching = functools.lru_cache(maxsize=1024)(matching)  # as seqio keeps what it has found
+def _load_model_anywhere(file: str, *options: Any) -> Any:
+    """In the place of seqio's function, which reads a SentencePiece model by TensorFlow's client.
+
+    Raises:
+      OSError: the file in a bucket cannot be read.
+    """
+    return _load_model(local_copy(file), *options)
+
+
 seqio.utils._list_files_for_glob = _glob_anywhere
+seqio.vocabularies._load_model = _load_model_anywhere
 
 
 def cache_folder(task: seqio.Task) -> str | None:
@@ -45,8 +55,10 @@ def cache_folder(task: seqio.Task) -> str | None:
 
 
 def _is_finished(cache: str) -> bool:
+    marker = f"{cache}/COMPLETED"
+    forget([marker])
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return bool(file_sizes([f"{cache}/COMPLETED"], again=True))
+        return bool(file_sizes([marker]))
     return False
 
 
@@ -68,7 +80,8 @@ def cached_source(task: seqio.Task, split: str) -> seqio.DataSource:
     """The data source that reads a split from the task's cache."""
     folder = cache_folder(task)
     source = task._get_cached_source(split)
-    pattern = file_pattern(source, split).replace(str(task._cache_dir), str(folder), 1)
+    (pattern,) = file_patterns(source, split)
+    pattern = pattern.replace(str(task._cache_dir), str(folder), 1)
     source._split_to_filepattern = {split: pattern}
     return source
 
@@ -101,9 +114,10 @@ def files_at_once(source: seqio.DataSource, split: str) -> tuple[int, int]:
     return 1 if ordered else 16, 16  # TFDS's own
 
 
-def file_pattern(source: seqio.FileDataSource, split: str) -> Any:
-    """The pattern or patterns of the names of a split's files."""
-    return source._split_to_filepattern[split]
+def file_patterns(source: seqio.FileDataSource, split: str) -> list[str]:
+    """The names of a split's files, and patterns of them."""
+    found = source._split_to_filepattern[split]
+    return [found] if isinstance(found, str) else list(found)
 
 
 def tfds_split(loader: seqio.LazyTfdsLoader, split: str) -> str:

@@ -13,7 +13,7 @@ from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextL
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_sizes, resolved, storage_path
+from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
@@ -58,7 +58,7 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
     reads them, since a wrong length could end the process.
     """
     found = source_files(source, split)
-    if found.files and found.format:
+    if found.files and (found.format or in_bucket(found.files[0].path)):
         return _open_in_order(found, seqio_internals.files_at_once(source, split))
     return source.get_dataset(split, shuffle=False, seed=seed)
 
@@ -91,18 +91,21 @@ class SourceFiles(NamedTuple):
     read: Reader
     format: FileFormat | None
 
-    def blocks(self, path: str) -> Iterator[str]:
-        """A file that can be cut, in blocks of whole examples, as paths that `read` takes.
+    def readable(self, path: str) -> Iterator[str]:
+        """A file as paths that `read` takes: one in blocks of whole examples if it can be cut.
 
         Raises:
           OSError: it cannot be read, or is damaged.
         """
-        assert self.format is not None
+        if self.format is None:
+            with copies_here([path]) as here:
+                yield from here
+            return
         (size,) = file_sizes([path])
         chunks = FileChunks([ByteRange(path, 0, size)], self.format, num_parts=1)
         blocks = chunks.blocks(np.arange(len(chunks)))
         contents = read_ahead((None, chunks.reads(block)) for block in blocks)
-        return (ram_file for _, ram_file in in_memory(contents))
+        yield from (ram_file for _, ram_file in in_memory(contents))
 
 
 def in_memory(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, str]]:
@@ -118,15 +121,15 @@ def in_memory(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, 
 
 
 def _open_in_order(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data.Dataset:
-    """The examples of files that can be cut, some of each of several in turn as in seqio, TFDS."""
+    """The examples of files, some of each of several in turn as in seqio and TFDS."""
 
     def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-        ram_files = tf.data.Dataset.from_generator(
-            lambda path: found.blocks(path.decode()),
+        readable = tf.data.Dataset.from_generator(
+            lambda path: found.readable(path.decode()),
             args=(path,),
             output_signature=tf.TensorSpec([], tf.string),
         )
-        return ram_files.flat_map(found.read).skip(skip).take(take)
+        return readable.flat_map(found.read).skip(skip).take(take)
 
     paths, skips, takes = map(np.asarray, zip(*found.files, strict=True))
     files = tf.data.Dataset.from_tensor_slices((paths, skips.astype(int), takes.astype(int)))
@@ -216,11 +219,12 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
         return
     where = f"{task.name}, split {split!r}"
     try:
+        patterns = seqio_internals.file_patterns(source, split)
+        forget(patterns)
         files = source.list_shards(split)
         if not files:
-            missing = seqio_internals.file_pattern(source, split)
-            raise UserError(f"{where}: there is no file {missing}")
-        file_sizes(files, again=True)
+            raise UserError(f"{where}: there is no file {', '.join(patterns)}")
+        file_sizes(files)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise UserError(f"{where}: there is no file {error.filename}") from error

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from switch_jax.data import seqio_internals  # noqa: F401  models in buckets are read, too
 from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import check_path, local_copy, storage_path
@@ -94,13 +95,9 @@ def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
     """
     try:
         _ = found.vocab_size
-    except (tf.errors.OpError, DecodeError, RuntimeError) as error:
-        path = found.sentencepiece_model_file
-        reason = (
-            "it cannot be read"
-            if isinstance(error, tf.errors.OpError)
-            else "it is not such a model"
-        )
+    except (tf.errors.OpError, OSError, DecodeError, RuntimeError) as error:
+        path, unreadable = found.sentencepiece_model_file, (tf.errors.OpError, OSError)
+        reason = "it cannot be read" if isinstance(error, unreadable) else "it is not such a model"
         raise _not_found(path, reason, error) from error
     return found
 
@@ -129,7 +126,7 @@ def identity(found: seqio.Vocabulary) -> str:
 
 @functools.cache  # the file may be in a bucket
 def _hash(path: str) -> str:
-    with tf.io.gfile.GFile(path, "rb") as file:
+    with open(local_copy(path), "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
 
 

@@ -81,6 +81,7 @@ class Plan(StepSizes):
       slot_flops: `model_flops` with the empty slots of experts.
       train_steps: of the run.
       input_tokens: input tokens of a step.
+      host_tokens: tokens of a step that each host reads.
       compile_seconds: on this machine.
       costs: None if it does not fit.
     """
@@ -91,6 +92,7 @@ class Plan(StepSizes):
     slot_flops: float
     train_steps: int
     input_tokens: int
+    host_tokens: int
     compile_seconds: float
     costs: Costs | None
 
@@ -107,8 +109,7 @@ class Plan(StepSizes):
     @property
     def tokens_per_second_per_host(self) -> float | None:
         """What each host must read and preprocess."""
-        rate = self.tokens_per_second
-        return None if rate is None else rate / self.topology.hosts
+        return self.host_tokens / self.costs.step_seconds if self.costs else None
 
     @property
     def days(self) -> float | None:
@@ -197,6 +198,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         slot_flops=step_flops(config, slots),
         train_steps=config.run.train_steps,
         input_tokens=config.run.batch_size * config.data.lengths[0],
+        host_tokens=config.tokens_per_host(hardware.hosts),
         compile_seconds=compiled.seconds,
         costs=costs,
     )

@@ -29,7 +29,7 @@ from switch_jax.storage.files import (
 from switch_jax.storage.folders import list_complete, move_folder, read_bytes, read_files
 from switch_jax.storage.holding import hold, holder_gone
 from switch_jax.storage.lease import HeldError, LostLeaseError, check_leases
-from switch_jax.storage.listing import file_sizes, matching
+from switch_jax.storage.listing import file_sizes, forget, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
@@ -43,8 +43,8 @@ from switch_jax.storage.paths import (
     storage_path,
 )
 from switch_jax.storage.ranges import Bytes, read_range
-from switch_jax.storage.spool import Spool, local_copy, scratch_folder
-from switch_jax.storage.weather import WEATHER
+from switch_jax.storage.spool import Spool, copies_here, local_copy, scratch_folder
+from switch_jax.storage.weather import WEATHER, repeated_requests
 
 __all__ = [
     "MAX_NAME_BYTES",
@@ -61,12 +61,14 @@ __all__ = [
     "check_path",
     "check_writable",
     "choose_clients",
+    "copies_here",
     "entries",
     "exists",
     "explain_write_errors",
     "file_at",
     "file_sizes",
     "file_system",
+    "forget",
     "hold",
     "holder_gone",
     "home_path",
@@ -88,6 +90,7 @@ __all__ = [
     "read_bytes",
     "read_files",
     "read_range",
+    "repeated_requests",
     "resolved",
     "scratch_folder",
     "storage_path",

@@ -3,10 +3,13 @@
 etils.epath, which Orbax and TFDS use too, takes them for folders and small objects.
 """
 
+import contextlib
+import errno
 import functools
 import logging
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -36,3 +39,34 @@ def file_system(path: pathlib.PurePath | str) -> Any:
 
     choose_clients()
     return fsspec.core.url_to_fs(str(path))[0]
+
+
+def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
+    """BUCKET/NAME and size in bytes of all objects that begin so.
+
+    Args:
+      files: a file system of buckets.
+      beginning: BUCKET/PREFIX.
+    """
+    if hasattr(files, "object_sizes"):
+        yield from files.object_sizes(*beginning.split("/", 1))
+        return
+    folder, _, prefix = beginning.rpartition("/")
+    for name, found in files.find(folder, prefix=prefix, detail=True).items():
+        if found["type"] == "file":
+            yield name, found["size"]
+
+
+@contextlib.contextmanager
+def errors_named(url: str) -> Iterator[None]:
+    """Within, what a client raises becomes an OSError with an errno, and the URL as its file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
+    except Exception as error:
+        code = getattr(error, "errno", None) or errno.EIO
+        if isinstance(error, PermissionError):
+            code = errno.EACCES
+        reason = str(getattr(error, "strerror", None) or error).strip().split("\n")[0]
+        raise OSError(code, f"{os.strerror(code)} ({reason})", url) from error

@@ -5,6 +5,7 @@ import errno
 import inspect
 import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,8 @@ from gcsfs.retry import ChecksumError, HttpError, is_retriable
 
 from switch_jax.storage.lease import check_leases, needs_check
 from switch_jax.storage.weather import WEATHER
+
+_PAGE = 1000  # objects of a listing: Cloud Storage gives no more at once
 
 # One request, without gcsfs's own tries: they are silent, and end after a minute.
 _request = inspect.unwrap(GCSFileSystem._request)
@@ -58,6 +61,22 @@ class CloudStorage(GCSFileSystem):
         """Does nothing: there are no folders, and to look at the bucket takes another right."""
 
     makedirs = mkdir
+
+    def object_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        """As `clients.object_sizes`; `find` asks for all fields of an object, and keeps them."""
+        options = {
+            "prefix": prefix,
+            "maxResults": _PAGE,
+            "fields": "items(name,size),nextPageToken",
+        }
+        while True:
+            page = self.call("GET", "b/{}/o", bucket, json_out=True, **options)
+            for found in page.get("items", ()):
+                if not found["name"].endswith("/"):  # it stands for a folder
+                    yield f"{bucket}/{found['name']}", int(found["size"])
+            if "nextPageToken" not in page:
+                return
+            options["pageToken"] = page["nextPageToken"]
 
     def read_object(self, bucket: str, name: str) -> tuple[bytes | None, int]:
         """An object's content and its generation; None and 0 where it is not there."""

@@ -1,16 +1,13 @@
 """Writing an object on the condition that nobody else has changed it since it was read."""
 
 import abc
-import contextlib
-import errno
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.paths import bucket_path
-from switch_jax.storage.ranges import key_value_store
+from switch_jax.storage.ranges import as_of_a_disk, key_value_store
 
 
 class Version(NamedTuple):
@@ -77,24 +74,21 @@ class _OfS3(SharedObject):
     """By its ETag; TensorStore's for an object that is not there is a token of its own."""
 
     def __init__(self, path: epath.Path) -> None:
-        bucket, self._name = bucket_path(str(path))
+        self._url = str(path)
+        bucket, self._name = bucket_path(self._url)
         self._store = key_value_store("s3", bucket)
 
     def read(self) -> Version:
-        with _errors_of_a_disk():
-            found = self._store.read(self._name).result()
+        found = self._result(self._store.read(self._name))
         content = found.value if found.state == "value" else None
         return Version(content, found.stamp.generation)
 
     def _write(self, content: bytes, last: Version) -> Version | None:
-        with _errors_of_a_disk():
-            stamp = self._store.write(self._name, content, if_equal=last.token).result()
+        stamp = self._result(self._store.write(self._name, content, if_equal=last.token))
         return Version(content, stamp.generation) if stamp.generation else None
 
-
-@contextlib.contextmanager
-def _errors_of_a_disk() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:  # TensorStore's, after its own tries
-        raise OSError(errno.EIO, str(error).splitlines()[0][:300]) from error
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except ValueError as error:  # after TensorStore's own tries
+            raise as_of_a_disk(error, self._url) from error

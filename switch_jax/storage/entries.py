@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage.clients import file_system
+from switch_jax.storage.clients import errors_named, file_system
 from switch_jax.storage.paths import in_bucket
 
 
@@ -37,7 +37,8 @@ def entry(path: str | os.PathLike[str]) -> Entry | None:
     text = os.fspath(path)
     try:
         if in_bucket(text):
-            return _of_bucket(file_system(text).info(text))
+            with errors_named(text):
+                return _of_bucket(file_system(text).info(text))
         return _of_disk(os.stat(text))
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -112,7 +113,8 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
 
 
 def _in_bucket(folder: str) -> dict[str, Entry]:
-    listed = file_system(folder).ls(folder, detail=True)
+    with errors_named(folder):
+        listed = file_system(folder).ls(folder, detail=True)
     itself = PurePosixPath(folder.partition("://")[2])  # some clients make an object of a folder
     found = {PurePosixPath(item["name"]): _of_bucket(item) for item in listed}
     return {path.name: found[path] for path in sorted(found) if path != itself}

@@ -12,6 +12,7 @@ from switch_jax.errors import UserError
 from switch_jax.storage.clients import choose_clients
 
 BUCKET_SCHEMES = ("gs", "s3")  # Cloud Storage; S3, and services with its protocol
+_BEGINNINGS = tuple(f"{scheme}://" for scheme in BUCKET_SCHEMES)
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 # docs.cloud.google.com/storage/docs/buckets#naming; names with dots may have 222 characters, and
@@ -40,7 +41,7 @@ def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
 
 def in_bucket(path: pathlib.PurePath | str) -> bool:
     """Whether a path that `storage_path` returned, or one below it, is that of a bucket."""
-    return str(path).startswith(tuple(f"{scheme}://" for scheme in BUCKET_SCHEMES))
+    return str(path).startswith(_BEGINNINGS)
 
 
 def joined(folder: str, name: str) -> str:

@@ -44,15 +44,19 @@ def read_range(path: str, begin: int, end: int) -> Bytes:
     try:
         found = store.read(key, byte_range=slice(begin, end)).result()
     except ValueError as error:
-        reason = str(error).split("\n")[0]
-        code = _ERRNOS.get(reason.partition(":")[0], errno.EIO)
-        text = f"it ends before byte {end}"
-        if code != errno.ENODATA:
-            text = f"{os.strerror(code)} ({reason})"
-        raise OSError(code, text, path) from error
+        raise as_of_a_disk(error, path) from error
     if found.state != "value":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return Bytes(found.value, found.stamp.generation)
+
+
+def as_of_a_disk(error: ValueError, path: str) -> OSError:
+    """TensorStore's error as an OSError with an errno, and the path as its file name."""
+    reason = str(error).split("\n")[0]
+    code = _ERRNOS.get(reason.partition(":")[0], errno.EIO)
+    if code == errno.ENODATA:
+        return OSError(code, "it is shorter than it was", path)
+    return OSError(code, f"{os.strerror(code)} ({reason[:300]})", path)
 
 
 def _store_and_key(path: str) -> tuple[Any, str]:

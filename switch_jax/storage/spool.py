@@ -1,10 +1,13 @@
 """Files of a bucket for programs that read or write disks alone."""
 
+import contextlib
 import functools
 import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,12 @@ from etils import epath
 from switch_jax.storage.appended import AppendedFile, appended_file
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.entries import file_at
+from switch_jax.storage.listing import file_sizes
 from switch_jax.storage.paths import in_bucket
+from switch_jax.storage.ranges import read_range
 
+_READ = 8 * 2**20  # bytes of a file that are read at a time
+_COPIES_AT_ONCE = 16
 _folder_of_copies: tempfile.TemporaryDirectory[str] | None = None  # removed with the process
 _copying = threading.Lock()
 
@@ -49,6 +56,32 @@ def scratch_folder(folder: epath.Path) -> str:
     """Where a program may write what nobody needs later: the folder, or a temporary one instead of
     one in a bucket."""
     return tempfile.gettempdir() if in_bucket(folder) else str(folder)
+
+
+@contextlib.contextmanager
+def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
+    """Within, paths of files on this machine, of copies where they are in a bucket.
+
+    Raises:
+      OSError: one cannot be read; it has the file's name.
+    """
+    if not any(map(in_bucket, files)):
+        yield list(files)
+        return
+    with tempfile.TemporaryDirectory(prefix="switch_jax_") as folder:
+
+        def copy(number: int, file: str) -> str:
+            target = Path(folder, str(number), file.rpartition("/")[2])
+            target.parent.mkdir()
+            (size,) = file_sizes([file])
+            with target.open("wb") as copied:
+                for begin in range(0, size, _READ):
+                    copied.write(read_range(file, begin, min(begin + _READ, size)).data)
+            return str(target)
+
+        with ThreadPoolExecutor(_COPIES_AT_ONCE) as threads:
+            copies = list(threads.map(copy, range(len(files)), files))
+        yield copies
 
 
 class Spool:

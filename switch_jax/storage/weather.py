@@ -19,7 +19,7 @@ class Weather:
     """Counts repeated requests of this process, of all threads.
 
     Attributes:
-      repeated: requests that were repeated so far.
+      repeated: requests that were repeated so far; TensorStore counts its own.
       patience: seconds for which a request is repeated.
     """
 
@@ -60,6 +60,15 @@ class Weather:
             since, said, self._since, self._said = self._since, self._said, None, False
         if said and since is not None:
             say(f"the storage answers again, after {self._clock() - since:.0f} s")
+
+
+def repeated_requests() -> int:
+    """Requests of this process to buckets that failed and were repeated so far, by all clients."""
+    import tensorstore as ts
+
+    counts = ts.experimental_collect_matching_metrics("/tensorstore/kvstore/")
+    own = sum(count["values"][0]["value"] for count in counts if count["name"].endswith("/retries"))
+    return WEATHER.repeated + int(own)
 
 
 def say(line: str) -> None:

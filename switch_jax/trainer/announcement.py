@@ -28,6 +28,7 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}",
         f"{config.run.train_steps:,} steps of {config.tokens_per_step:,} tokens: "
         f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
+        *reading(config, len({device.process_index for device in mesh.devices.flat})),
     ]
     for stack, groups in routing_groups(config, mesh.shape).items():
         lines.append(f"routing in the {stack}: {groups}")
@@ -57,6 +58,20 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
     if problem := rate_problem(config):
         lines.append(f"warning: {problem}")
     return lines
+
+
+def reading(config: Config, hosts: int) -> list[str]:
+    """A line with what each of several hosts reads of the data."""
+    streams, tokens = config.data.data_streams, config.tokens_per_host(hosts)
+    if hosts == 1:
+        return []
+    if hosts <= streams:
+        return [f"each of {hosts} hosts reads {tokens:,} tokens a step, of {streams} streams"]
+    return [
+        f"warning: DATA_STREAMS = {streams} for {hosts} hosts: each reads the {tokens:,} tokens of "
+        f"a whole stream, and uses {config.tokens_per_step // hosts:,} of them; a new run with "
+        f"DATA_STREAMS = {hosts} reads them once"
+    ]
 
 
 def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from switch_jax.hardware import device_peak_flops, devices_per_chip
 from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.run_folder import RecordKind, training_seconds
-from switch_jax.storage import WEATHER
+from switch_jax.storage import repeated_requests
 from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.step import Metrics
 
@@ -89,8 +89,8 @@ class Records:
         values["goodput"] = round(self._goodput.fraction(), 4)
         values["spent"] = {kind: round(seconds, 3) for kind, seconds in now.items()}
         values["memory_gib"] = {k: round(v, 3) for k, v in memory_in_use().items()}
-        if WEATHER.repeated:
-            values["repeated_requests"] = WEATHER.repeated
+        if repeated := repeated_requests():
+            values["repeated_requests"] = repeated
         if self._model.num_experts:
             routers = {"encoder": mean.encoder_router, "decoder": mean.decoder_router}
             values["router"] = {

@@ -74,6 +74,7 @@ def _plan(hardware, mesh, fits=True):
         train_steps=550_000,
         tokens=40_000,
         input_tokens=32_000,
+        host_tokens=40_000 // hardware.hosts,
         groups=GROUPS,
         compile_seconds=7.0,
         costs=costs if fits else None,

@@ -31,6 +31,7 @@ LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})
         (LOADER, "_decoders"),
         (seqio.utils, "_TFDS_DATA_DIR_OVERRIDE"),
         (seqio.utils, "_list_files_for_glob"),
+        (seqio.vocabularies, "_load_model"),
         (provider("bible_span_corruption"), "_cache_dir"),
     ],
 )
@@ -40,7 +41,7 @@ def test_a_private_name_is_where_it_was(owner, name):
 
 def test_what_the_functions_return():
     pattern = str(english.DATA / "bible.train.txt.gz")
-    assert seqio_internals.file_pattern(SOURCE, "train") == pattern
+    assert seqio_internals.file_patterns(SOURCE, "train") == [pattern]
     assert seqio_internals.file_reader(SOURCE) is english.read_lines
     assert seqio_internals.files_at_once(SOURCE, "train") == (16, 16)
     assert seqio_internals.num_header_lines(seqio.TextLineDataSource({"train": "x"}, 3)) == 3

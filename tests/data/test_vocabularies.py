@@ -57,6 +57,17 @@ def test_the_identity_of_a_vocabulary_is_the_content_of_its_file(tmp_path):
     assert vocabularies.identity(sentinels) == found[0]
 
 
+def test_a_task_may_name_a_file_in_a_bucket(bucket_path):
+    (bucket_path / "own.model").write_bytes(Path(ENGLISH).read_bytes())
+    found = seqio.SentencePieceVocabulary(f"{bucket_path}/own.model", 7)
+    here = seqio.SentencePieceVocabulary(ENGLISH, 7)
+    assert vocabularies.identity(found) == vocabularies.identity(here)
+    assert found.encode("In the beginning") == here.encode("In the beginning")
+    missing = seqio.SentencePieceVocabulary(f"{bucket_path}/none.model")
+    with pytest.raises(UserError, match=f"at {bucket_path}/none.model .it cannot be read.: set VO"):
+        vocabularies.loaded(missing)
+
+
 def test_a_file_gets_t5_s_sentinels():
     found = vocabularies.vocabulary(ENGLISH)
     assert (found.vocab_size, vocabularies.sentinels(found)) == (1000 + 100, 100)

@@ -1,17 +1,21 @@
 import time
+from pathlib import Path
 
 import fsspec
 
 from switch_jax.storage import (
     WEATHER,
+    copies_here,
     entries,
     exists,
+    in_bucket,
     is_folder,
     list_complete,
     list_names,
     local_copy,
     move_folder,
     read_files,
+    spool,
 )
 from switch_jax.storage.cloud_storage import CloudStorage
 from switch_jax.storage.files import new_folder
@@ -82,6 +86,18 @@ def test_a_copy_is_made_again_where_the_file_has_changed(bucket_path):
         for _ in range(2):
             with open(local_copy(file)) as copy:
                 assert copy.read() == text
+
+
+def test_copies_of_files_are_there_for_a_while(storage, monkeypatch):
+    monkeypatch.setattr(spool, "_READ", 3)
+    files = [storage / "a" / "x.gz", storage / "b" / "x.gz"]
+    for file, content in zip(files, (b"0123456", b""), strict=True):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+    with copies_here([str(file) for file in files]) as copies:
+        assert [Path(copy).read_bytes() for copy in copies] == [b"0123456", b""]
+        assert [Path(copy).name for copy in copies] == ["x.gz", "x.gz"]
+    assert all(Path(copy).exists() == (not in_bucket(storage)) for copy in copies)
 
 
 def test_a_removal_whose_answer_was_lost_is_no_error(faulty_storage, bucket_path, monkeypatch):

@@ -3,10 +3,11 @@
 import errno
 import glob
 import os
+from urllib.parse import unquote
 
 import pytest
 
-from switch_jax.storage import file_at, file_sizes, matching
+from switch_jax.storage import cloud_storage, file_at, file_sizes, file_system, forget, matching
 
 NAMES = ["a.txt", "ab.txt", "b.txt", "a.txt.gz", "sub/a.txt", "sub/deep/a.txt", "other/c.txt"]
 
@@ -26,6 +27,23 @@ def test_a_pattern_matches_what_it_matches_on_a_disk(tmp_path, bucket_path, patt
     assert matching(f"{bucket_path}/{pattern}") == expected
 
 
+def test_all_pages_are_listed_once_and_without_what_stands_for_a_folder(
+    bucket_path, storage_proxy, monkeypatch
+):
+    write(bucket_path)
+    bucket, _, folder = str(bucket_path).removeprefix("gs://").partition("/")
+    file_system(bucket_path).write_object(bucket, f"{folder}/", b"", 0)
+    monkeypatch.setattr(cloud_storage, "_PAGE", 3)
+    before = len(storage_proxy.requests)
+    urls = [f"{bucket_path}/{name}" for name in sorted(NAMES[:4])]
+    for _ in range(2):
+        assert matching(f"{bucket_path}/*") == urls
+        assert file_sizes(urls) == [0, 3, 1, 2]
+    made = storage_proxy.requests[before:]
+    assert len(made) == 3  # 8 objects
+    assert all("fields=items(name,size),nextPageToken" in unquote(of) for of in made), made
+
+
 def test_sizes_are_those_written(storage):
     write(storage)
     paths = [str(storage / name) for name in NAMES]
@@ -34,7 +52,8 @@ def test_sizes_are_those_written(storage):
         file_sizes([*paths, str(storage / "none.txt")])
     assert (error.value.errno, error.value.filename) == (errno.ENOENT, str(storage / "none.txt"))
     (storage / "a.txt").write_bytes(b"new")
-    assert file_sizes(paths[:1], again=True) == [3]
+    forget(paths[:1])
+    assert file_sizes(paths[:1]) == [3]
 
 
 def test_a_file_that_is_written_again_has_another_version(storage):

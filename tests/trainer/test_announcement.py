@@ -4,7 +4,7 @@ import pytest
 
 from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.trainer.announcement import announcement
+from switch_jax.trainer.announcement import announcement, reading
 from tests.trainer.helpers import tiny_config, tiny_model
 
 
@@ -60,3 +60,14 @@ def test_a_rate_that_does_not_train_is_told():
     config = tiny_config(tiny_model(num_experts=0), optimizer=optimizer)
     (warning,) = announcement(config, make_mesh(MeshConfig(1, 1, 1)))[2:]
     assert warning.startswith("warning: the learning rate is 1 at its peak (LR_SCHEDULE = 'constan")
+
+
+def test_what_each_host_reads_is_told_and_that_few_streams_are_read_often():
+    """A batch has 8 rows of 24 tokens; with 4 streams, each of 4 hosts reads 2 rows."""
+    config = tiny_config(tiny_model()).replace("data", data_streams=4)
+    assert reading(config, 1) == []
+    assert reading(config, 4) == ["each of 4 hosts reads 48 tokens a step, of 4 streams"]
+    assert reading(config, 8) == [
+        "warning: DATA_STREAMS = 4 for 8 hosts: each reads the 48 tokens of a whole stream, and "
+        "uses 24 of them; a new run with DATA_STREAMS = 8 reads them once"
+    ]
