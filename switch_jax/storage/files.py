@@ -12,7 +12,7 @@ from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.folders import has_folders, list_names, move_folder
+from switch_jax.storage.folders import has_folders, is_whole, list_names, move_folder
 from switch_jax.storage.paths import exists, is_folder
 
 
@@ -85,8 +85,11 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
     """
     folder = epath.Path(path)
     if exists(folder) and (not is_folder(folder) or list_names(folder)):
-        raise UserError(f"{folder} is there already: name a folder that is not, or an empty one")
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
+        raise UserError(
+            f"{folder} is there already: name a folder that is not, or an empty one"
+            f"{_of_a_killed_move(folder)}"
+        )
+    unfinished = folder.with_name(f"{_unfinished(folder)}{uuid.uuid4().hex}")
     with explain_write_errors(folder):
         unfinished.mkdir(parents=True)
         try:
@@ -95,3 +98,21 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
         finally:
             with contextlib.suppress(OSError):
                 unfinished.rmtree(missing_ok=True)
+
+
+def _unfinished(folder: epath.Path) -> str:
+    """How the names of folders begin that are to become this one."""
+    return f".{folder.name}.unfinished-"
+
+
+def _of_a_killed_move(folder: epath.Path) -> str:
+    """The end of a message where a folder may be what a killed `new_folder` left of a bucket."""
+    if has_folders(folder) or is_whole(folder):
+        return ""
+    left = [name for name in list_names(folder.parent) if name.startswith(_unfinished(folder))]
+    if not left:
+        return ""
+    return (
+        f"; {left[0]} beside it is of a job that was killed: if it was to become {folder.name}, "
+        "remove both"
+    )

@@ -100,6 +100,11 @@ def read_files(folder: epath.Path) -> dict[str, bytes]:
     return found
 
 
+def is_whole(folder: PurePath) -> bool:
+    """Whether it has a file that `move_folder` moves last; raises OSError if it is not listed."""
+    return not _MAKE_WHOLE.isdisjoint(list_names(folder))
+
+
 def _files_on_disk(folder: PurePath) -> list[str]:
     """Names of what is in a folder and is no folder; none where the folder is not there."""
     try:
