@@ -53,20 +53,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)  # TensorFlow reports them as RESOURCE_EXHA
 # TensorFlow's `error_code` takes the codes of google.rpc: CANCELLED, DEADLINE_EXCEEDED,
 # RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE.
 _TRANSIENT_CODES = (1, 4, 8, 10, 13, 14)
+_GAVE_UP = "retry attempts failed"  # TensorStore, of a bucket that refused each of them
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether a failed read or write may succeed later: a fault of the network or the storage.
 
     Args:
-      error: an OSError, an error of TensorFlow, or any error that quotes the operating system's
-        message.
+      error: an OSError, an error of TensorFlow or TensorStore, or any error that quotes the
+        operating system's message.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _TRANSIENT
     if _quotes_any(_FULL, error):
         return False
-    return _quotes_any(_TRANSIENT, error) or getattr(error, "error_code", 0) in _TRANSIENT_CODES
+    if _quotes_any(_TRANSIENT, error) or _GAVE_UP in str(error):
+        return True
+    return getattr(error, "error_code", 0) in _TRANSIENT_CODES
 
 
 def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:

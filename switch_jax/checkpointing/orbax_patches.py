@@ -16,6 +16,8 @@ from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.path import step as step_folders
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
+from switch_jax.errors import is_transient
+
 # Seconds to wait for the other reads and writes after one has failed.
 _OTHERS_TIMEOUT = 60
 
@@ -142,14 +144,18 @@ def release_waiting_threads() -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return error
+    """The first exception of a chain, or the first that says that it may pass.
+
+    Where a storage fails, a client's own exception may come before the one that says so.
+    """
+    chain = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    return next(filter(is_transient, reversed(chain)), chain[-1])
 
 
 def root_cause_text(error: BaseException) -> str:
-    """The first exception of a chain, in one line."""
+    """The root cause of an exception, in one line."""
     error = root_cause(error)
     lines = str(error).strip().splitlines()
     # TensorStore appends all that it was opened with.

@@ -14,7 +14,10 @@ import argparse
 
 from switch_jax.cli import inference_flags
 from switch_jax.cli.convert import progress_bar
-from switch_jax.storage import storage_path
+from switch_jax.storage import in_bucket, storage_path
+
+# Python runs no script in a bucket. {0}: URL of the folder, {1}: its name.
+_COPY = {"gs": "gcloud storage cp -r {0} .", "s3": "aws s3 cp --recursive {0} {1}"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,5 +66,9 @@ def main(args: argparse.Namespace) -> int:
             "--batch_size=1 makes groups of a row"
         )
     print(f"wrote {args.target}: step {step}, {decoding.describe()}, {args.platforms}; {batches}")
-    print(f"run it: python {args.target}/serve.py < questions.txt")
+    folder = args.target
+    if in_bucket(target):
+        folder = target.name
+        print(f"copy it: {_COPY[str(target).partition(':')[0]].format(target, folder)}")
+    print(f"run it: python {folder}/serve.py < questions.txt")
     return 0

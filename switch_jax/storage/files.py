@@ -13,7 +13,7 @@ from etils import epath
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.entries import entry, list_names
-from switch_jax.storage.folders import move_folder
+from switch_jax.storage.folders import is_whole, move_folder
 from switch_jax.storage.paths import in_bucket
 
 
@@ -116,12 +116,13 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
       UserError: `path` is there already, or cannot be made.
     """
     folder = epath.Path(path)
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
+    unfinished = folder.with_name(f"{_unfinished(folder)}{uuid.uuid4().hex}")
     with explain_write_errors(folder):
         found = entry(folder)
         if found and (found.kind != "folder" or list_names(folder)):
             raise UserError(
                 f"{folder} is there already: name a folder that is not, or an empty one"
+                f"{_of_a_killed_move(folder)}"
             )
         unfinished.mkdir(parents=True)
         try:
@@ -130,3 +131,21 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
         finally:
             with contextlib.suppress(OSError):
                 unfinished.rmtree(missing_ok=True)
+
+
+def _unfinished(folder: epath.Path) -> str:
+    """How the names of folders begin that are to become this one."""
+    return f".{folder.name}.unfinished-"
+
+
+def _of_a_killed_move(folder: epath.Path) -> str:
+    """The end of a message where a folder may be what a killed `new_folder` left of a bucket."""
+    if not in_bucket(folder) or is_whole(folder):
+        return ""
+    left = [name for name in list_names(folder.parent) if name.startswith(_unfinished(folder))]
+    if not left:
+        return ""
+    return (
+        f"; {left[0]} beside it is of a job that was killed: if it was to become {folder.name}, "
+        "remove both"
+    )

@@ -57,6 +57,11 @@ def read_files(folder: epath.Path) -> dict[str, bytes]:
     return found
 
 
+def is_whole(folder: PurePath) -> bool:
+    """Whether it has a file that `move_folder` moves last; raises OSError if it is not listed."""
+    return not _MAKE_WHOLE.isdisjoint(list_names(folder))
+
+
 def move_folder(folder: epath.Path, target: epath.Path) -> None:
     """Gives a folder another name on the same disk or in the same bucket; no bytes are copied.
 

@@ -6,12 +6,17 @@ import re
 import shutil
 
 import pytest
+import tensorstore as ts
 from tqdm import tqdm
 
 from switch_jax.checkpointing import Checkpoints, load_parameters
+from switch_jax.checkpointing.integrity import damage_of
 from switch_jax.errors import TransientError, UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import WEATHER, in_bucket, list_names
 from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
+from tests.storage.copies import SLOWLY_IN_A_BUCKET, copy_files
+from tests.storage.slow_proxy import Faults
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +58,15 @@ def _check_damaged(folder, capsys, caplog) -> int:
     printed, traces = capsys.readouterr()
     logged = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert (traces, logged) == ("", []), "one line is enough"
-    aside = list((folder / "damaged").iterdir()) if (folder / "damaged").exists() else []
+    aside = list_names(folder / "damaged")
     if restored.step == 2:
         assert printed == "" and not aside
     else:
         assert restored.step == 1 and checkpoints.steps() == [1]
-        assert [f.name.split("_")[0] for f in aside] == ["2"]
+        assert [name.split("_")[0] for name in aside] == ["2"]
         assert printed.startswith("the checkpoint of step 2 is damaged (")
         said = printed.removesuffix("\n").removesuffix(", and the one before it is used")
-        assert said.endswith(f": it was moved to {aside[0]}")
+        assert said.endswith(f": it was moved to {folder / 'damaged' / aside[0]}")
         # It can go on from here.
         checkpoints.save(2, state_of(2), notes_of(2), None)
         checkpoints.wait()
@@ -79,14 +84,16 @@ def _check_damaged(folder, capsys, caplog) -> int:
         pytest.param("absent", marks=pytest.mark.slow),
     ],
 )
-def test_no_damage_to_any_file_gives_wrong_values(two, tmp_path, capsys, caplog, damage):
+@SLOWLY_IN_A_BUCKET
+def test_no_damage_to_any_file_gives_wrong_values(two, storage, capsys, caplog, damage):
     newest = two / "checkpoints" / "2"
     files = sorted(p.relative_to(newest) for p in newest.rglob("*") if p.is_file())
     assert len(files) >= 8
+    if in_bucket(storage) and damage == "absent":
+        files = [file for file in files if file.name != "commit_success.txt"]  # not complete
     step_of = {}
     for number, file in enumerate(files):
-        folder = tmp_path / str(number)
-        shutil.copytree(two, folder)
+        folder = copy_files(two, storage / str(number))
         _damage(folder / "checkpoints" / "2" / file, DAMAGES[damage])
         step_of[_kind(file)] = _check_damaged(folder, capsys, caplog)
     # Those that nothing can be read without: else the case would have damaged nothing.
@@ -95,9 +102,8 @@ def test_no_damage_to_any_file_gives_wrong_values(two, tmp_path, capsys, caplog,
 
 
 @pytest.mark.parametrize("file", ["state/_METADATA", "state/_sharding"])
-def test_a_file_that_is_cut_off_is_named(two, tmp_path, capsys, file):
-    folder = tmp_path / "run"
-    shutil.copytree(two, folder)
+def test_a_file_that_is_cut_off_is_named(two, storage, capsys, file):
+    folder = copy_files(two, storage / "run")
     _damage(folder / "checkpoints" / "2" / file, DAMAGES["half"])
     with pytest.raises(UserError, match=rf"checkpoints/2 cannot be read \({file} is not JSON\)"):
         load_parameters(folder, {})
@@ -105,23 +111,25 @@ def test_a_file_that_is_cut_off_is_named(two, tmp_path, capsys, file):
     assert f"the checkpoint of step 2 is damaged ({file} is not JSON)" in capsys.readouterr().out
 
 
-def test_a_flipped_bit_in_the_notes_is_found(two, tmp_path, capsys, caplog):
+@SLOWLY_IN_A_BUCKET
+def test_a_flipped_bit_in_the_notes_is_found(two, storage, capsys, caplog):
     """Digits turn into digits, and names into names: all of it still is JSON."""
     content = (two / "checkpoints" / "2" / "_CHECKPOINT_METADATA").read_bytes()
     for number, text in enumerate((b"1002", b"17]", b"custom_metadata", b"metrics", b"nsecs")):
-        folder = tmp_path / str(number)
-        shutil.copytree(two, folder)
+        folder = copy_files(two, storage / str(number))
         path = folder / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
         path.write_bytes(_flipped(content, content.index(text) + 1))
         assert _check_damaged(folder, capsys, caplog) == 1, text
 
 
 @pytest.mark.parametrize("damage", ["half", "flipped bit", "empty", "list", "folder"])
+@SLOWLY_IN_A_BUCKET
 def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
-    two, tmp_path, capsys, damage
+    two, storage, capsys, damage
 ):
-    folder = tmp_path / "run"
-    shutil.copytree(two, folder)
+    if in_bucket(storage) and damage == "folder":
+        pytest.skip("an object takes no other's place there")
+    folder = copy_files(two, storage / "run")
     checkpoints = Checkpoints(RunFolder(folder), 3)
     checkpoints.amend(2, {"batches": 99999999999999})
     checkpoints.close()
@@ -139,29 +147,30 @@ def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
     assert checkpoints.steps() == [1, 2] and not (folder / "damaged").exists()
 
 
-def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, tmp_path, capsys):
-    folder = tmp_path / "run"
-    shutil.copytree(two, folder)
+@SLOWLY_IN_A_BUCKET
+def test_a_damaged_one_that_is_not_the_newest_is_moved_and_no_other_named(two, storage, capsys):
+    folder = copy_files(two, storage / "run")
     _refuse(folder / "checkpoints" / "1")
     with tqdm(total=2):
         checkpoints = Checkpoints(RunFolder(folder), 3)
         assert_is(checkpoints.restore(ABSTRACT()), 2)
-    (place,) = (folder / "damaged").iterdir()
+    (place,) = list_names(folder / "damaged")
     printed, bars = capsys.readouterr()
     (said,) = printed.splitlines()
     assert re.search(r"\r +\r", bars), "the bar is wiped away for the line"
     assert said.startswith("the checkpoint of step 1 is damaged (")
-    assert said.endswith(f"): it was moved to {place}")
+    assert said.endswith(f"): it was moved to {folder / 'damaged' / place}")
     checkpoints.close()
 
 
 @pytest.mark.parametrize("name", ["4.orbax-checkpoint-tmp", "4_copy"])
-def test_a_folder_that_is_no_step_is_no_damaged_checkpoint(tmp_path, capsys, name):
-    (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    _refuse(tmp_path / "checkpoints" / name)
-    checkpoints = Checkpoints(RunFolder(tmp_path), 3)
+@SLOWLY_IN_A_BUCKET
+def test_a_folder_that_is_no_step_is_no_damaged_checkpoint(storage, capsys, name):
+    (storage / "checkpoints" / name).mkdir(parents=True)
+    _refuse(storage / "checkpoints" / name)
+    checkpoints = Checkpoints(RunFolder(storage), 3)
     assert checkpoints.restore(ABSTRACT()) is None
-    assert capsys.readouterr().out == "" and not (tmp_path / "damaged").exists()
+    assert capsys.readouterr().out == "" and not (storage / "damaged").exists()
     checkpoints.close()
 
 
@@ -171,9 +180,9 @@ def _refuse(checkpoint):
 
 
 @pytest.mark.parametrize("file", ["state/_METADATA", "_CHECKPOINT_METADATA"])
-def test_with_all_damaged_there_is_no_start_from_scratch(two, tmp_path, file):
-    folder = tmp_path / "run"
-    shutil.copytree(two, folder)
+@SLOWLY_IN_A_BUCKET
+def test_with_all_damaged_there_is_no_start_from_scratch(two, storage, file):
+    folder = copy_files(two, storage / "run")
     for step in "12":
         # Of the second file's, one that Orbax refuses to open the folder for.
         _damage(
@@ -187,7 +196,7 @@ def test_with_all_damaged_there_is_no_start_from_scratch(two, tmp_path, file):
     for _ in range(2):  # nor at the next attempt
         with pytest.raises(UserError, match="no checkpoint is left in .*all were damaged, and are"):
             Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())
-    assert sorted(f.name[0] for f in (folder / "damaged").iterdir()) == ["1", "2"]
+    assert [name[0] for name in list_names(folder / "damaged")] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -208,3 +217,25 @@ def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
     assert not (folder / "damaged").exists()
     (tmp_path / "kept").rename(path)
     assert_is(checkpoints.restore(ABSTRACT()), 2)
+
+
+def test_a_bucket_that_does_not_answer_is_no_damage(two, bucket_path, faulty_storage, monkeypatch):
+    checkpoints = Checkpoints(RunFolder(copy_files(two, bucket_path)), 3)
+    monkeypatch.setattr(WEATHER, "patience", 0.0)  # seconds
+    faulty_storage.faults = Faults(refused=1)
+    with pytest.raises(TransientError, match="cannot be read: .*503.*; this may pass"):
+        checkpoints.restore(ABSTRACT())
+    faulty_storage.faults = Faults()
+    assert_is(checkpoints.restore(ABSTRACT()), 2)
+    assert list_names(bucket_path / "damaged") == []
+
+
+def test_a_bucket_that_tensorstore_gives_up_is_no_damage(bucket_path, faulty_storage):
+    retries = {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+    spec = {"driver": "gcs", "bucket": "bucket", "context": {"gcs_request_retries": retries}}
+    store = ts.KvStore.open(spec).result()
+    faulty_storage.faults = Faults(refused=1)
+    with pytest.raises(ValueError) as given_up:
+        store.read(f"{bucket_path.name}/x").result()
+    with pytest.raises(TransientError, match="cannot be read: .*503.*; this may pass"):
+        damage_of(given_up.value)

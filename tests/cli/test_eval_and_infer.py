@@ -10,12 +10,14 @@ import sys
 import numpy as np
 import pytest
 import seqio
+from etils import epath
 
 from switch_jax.cli import main
 from switch_jax.tasks.english import VOCABULARY
 from tests.cli import answers
 from tests.cli.answers import QUESTIONS
 from tests.run_folder.documented import problems, table_of
+from tests.storage.copies import copy_files
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,21 @@ def test_eval_writes_every_score_once(run, capsys, monkeypatch):
         patch.setattr("switch_jax.inference.checkpoint_evaluator.Evaluation", None)
         assert main(["eval", str(run), "--checkpoint=2"]) == 0
     assert removed.read_text() == content
+
+
+def test_commands_take_a_run_in_a_bucket(run, bucket_path, tmp_path, capsys):
+    """What they print and write is what they do for a copy on a disk."""
+    found = []
+    for place in (epath.Path(tmp_path), bucket_path):
+        folder = str(copy_files(run, place / "run"))
+        assert main(["status", folder]) == 0
+        assert capsys.readouterr().out.startswith(f"{folder}: finished\n")
+        assert main(["eval", folder, "--task=exact_answers", "--max_examples=2"]) == 0
+        assert main(["report", folder, f"--output={place / 'report.html'}"]) == 0
+        written = [capsys.readouterr().out, (place / "report.html").read_text()]
+        found.append([text.replace(str(place), "PLACE") for text in written])
+    assert found[0][0] == found[1][0] and "exact_answers" in found[0][0]
+    assert found[0][1] == found[1][1]
 
 
 def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):

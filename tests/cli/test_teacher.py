@@ -2,12 +2,12 @@ from switch_jax.cli import gin_config
 from switch_jax.cli.teacher import with_teacher
 
 
-def test_groups_and_attention_of_the_teacher_are_those_of_the_students_config(tmp_path):
+def test_groups_and_attention_of_the_teacher_are_those_of_the_students_config(storage):
     """All else is as in the teacher's run."""
     run = "include 'models/switch_demo.gin'\ninclude 'runs/demo.gin'\nNUM_EXPERTS = 4\n"
-    (tmp_path / "config.gin").write_text(run)
+    (storage / "config.gin").write_text(run)
     student = ["models/t5_demo.gin", "runs/demo.gin", "runs/distill.gin"]
-    changes = [f"TEACHER_DIR='{tmp_path}'", "TEACHER_GROUP_SIZE=256", "GPU_ATTENTION='cudnn'"]
+    changes = [f"TEACHER_DIR='{storage}'", "TEACHER_GROUP_SIZE=256", "GPU_ATTENTION='cudnn'"]
     config = gin_config.read(student, changes, [], unneeded=["MODEL_DIR"])
     teacher = with_teacher(config, []).teacher_model
     assert (teacher.num_experts, teacher.group_size) == (4, 256)

@@ -1,22 +1,26 @@
 """Models of others, runs, exported folders and answers, all in a bucket: as on a disk."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from safetensors.numpy import load
 
 from switch_jax.cli import main
 from switch_jax.storage import list_names
+from tests.conversion.folders import REPOSITORY
 from tests.conversion.test_convert import run, theirs  # noqa: F401
+from tests.storage.copies import copy_files
+from tests.storage.slow_proxy import Faults
 
 
 @pytest.fixture
 def in_bucket(theirs, bucket_path):  # noqa: F811
     """A Hugging Face folder in a bucket."""
-    folder = bucket_path / "theirs"
-    for file in theirs.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
+    return copy_files(theirs, bucket_path / "theirs")
 
 
 def test_there_and_back_gives_the_same_files(theirs, in_bucket, bucket_path):  # noqa: F811
@@ -51,6 +55,66 @@ def test_infer_reads_and_writes_there_as_on_a_disk(
         answers.append((folder / "answers.jsonl").read_text().splitlines())
     assert answers[0] == answers[1] and len(answers[0]) == 2
     assert json.loads(answers[0][1])["inputs"] == "Who?"
+
+
+def test_inspect_reads_headers_alone(theirs, in_bucket, capsys, faulty_storage):  # noqa: F811
+    described = []
+    for folder in (theirs, in_bucket):
+        before = faulty_storage.bytes_sent
+        assert main(["convert", "--inspect", str(folder)]) == 0
+        described.append(capsys.readouterr().out)
+    assert described[0] == described[1]
+    size = (theirs / "model.safetensors").stat().st_size
+    tokenizer = (theirs / "spiece.model").stat().st_size
+    assert faulty_storage.bytes_sent - before < tokenizer + size / 5
+
+
+@pytest.mark.parametrize("damage", ["half", "short", "header"])
+def test_damaged_tensors_are_named(in_bucket, bucket_path, capsys, damage):
+    file = in_bucket / "model.safetensors"
+    content = file.read_bytes()
+    damaged = {"half": content[: len(content) // 2], "short": b"123", "header": b"\xff" * 999}
+    file.write_bytes(damaged[damage])
+    assert main(["convert", str(in_bucket), str(bucket_path / "run")]) == 2
+    reason = "cannot be read: it ends before byte 8" if damage == "short" else "is not a whole safe"
+    assert f"{file} {reason}" in capsys.readouterr().err
+    assert list_names(bucket_path) == ["theirs"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("storage", "moment"),
+    [("disk", "written"), ("bucket", "written"), ("bucket", "moved")],
+    indirect=["storage"],
+)
+def test_what_is_left_of_a_killed_conversion_is_no_model(
+    theirs,  # noqa: F811
+    storage,
+    faulty_storage,
+    moment,
+    capsys,
+):
+    """Killed once an object of the new folder, or of the target, is there."""
+    target, command = storage / "run", [sys.executable, "-m", "switch_jax", "convert"]
+    with subprocess.Popen([*command, str(theirs), str(target)], cwd=REPOSITORY) as process:
+        while not (left := list_names(storage)):
+            time.sleep(0.005)
+        faulty_storage.faults = Faults(delay=0.05)
+        while moment == "moved" and not list_names(target):
+            time.sleep(0.005)
+        process.kill()
+    faulty_storage.faults = Faults()
+    assert process.returncode == -signal.SIGKILL
+    assert left[0].startswith(".run.unfinished-") and left[0] in list_names(storage)
+    assert main(["convert", "--inspect", str(target)]) == 2
+    printed = capsys.readouterr().err
+    if moment == "moved":
+        assert "run holds no model" in printed and len(list_names(target)) > 0
+        assert main(["convert", str(theirs), str(target)]) == 2
+        assert f"{left[0]} beside it is of a job that was killed" in capsys.readouterr().err
+        target.rmtree()
+    assert main(["convert", str(theirs), str(target)]) == 0
+    assert main(["convert", "--inspect", str(target)]) == 0
 
 
 def test_what_is_not_there_is_one_line(bucket_path, capsys):

@@ -154,7 +154,7 @@ def test_what_is_not_there_or_not_allowed_is_said_at_the_start(bucket_path, faul
     missing = task(seqio.TextLineDataSource({"train": [f"{bucket_path}/x.txt"]}))
     with pytest.raises(UserError, match=f"split 'train': there is no file {bucket_path}/x.txt"):
         open_tasks(DataConfig(missing.name, LENGTHS))
-    faulty_storage.faults = Faults(refused=1, status=403)
+    faulty_storage.faults = Faults(refused=1, statuses=(403,))
     with pytest.raises(UserError, match="cannot be read: Permission denied .*Forbidden") as error:
         open_tasks(DataConfig(missing.name, LENGTHS))
     assert not isinstance(error.value, TransientError)

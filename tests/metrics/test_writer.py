@@ -226,12 +226,12 @@ def test_wandb_gets_every_number_with_its_step(tmp_path, wandb):
     assert wandb.metrics == [("*", "step")] and wandb.finished == 1
 
 
-def test_a_run_that_goes_on_stays_one_run_of_wandb(tmp_path, wandb):
-    for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+def test_a_run_that_goes_on_stays_one_run_of_wandb(storage, wandb):
+    for folder in (storage / "a", storage / "a", storage / "b"):
         folder.mkdir(exist_ok=True)
         MetricWriter(RunFolder(folder), wandb_project="mine").close()
     first, resumed, other = (started["id"] for started in wandb.started)
-    assert first == resumed != other
+    assert first == resumed == (storage / "a" / "wandb_run_id").read_text() != other
 
 
 def test_wandb_that_is_not_installed(tmp_path, monkeypatch):

@@ -16,8 +16,10 @@ from switch_jax.cli import main
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.inference import DecodingConfig
 from switch_jax.serving.program import export_program
+from switch_jax.storage import list_names
 from tests.conversion.folders import convert, with_vocabulary, write_folder
 from tests.conversion.test_convert import WIDE, WIDE_TENSORS, Stopped
+from tests.storage.copies import copy_files
 
 # Groups of two rows, whose experts have room for half of the tokens if all are real.
 SMALL = [
@@ -91,6 +93,19 @@ def test_the_folder_answers_as_infer_without_switch_jax(flags, run, served, tmp_
     assert whole == expected
     assert first_two == expected[:2]
     assert others == expected[2:]
+
+
+def test_a_folder_in_a_bucket_is_the_same(run, served, bucket_path, capsys):
+    own, target = copy_files(run, bucket_path / "run"), bucket_path / "served"
+    assert main(["export", str(own), str(target)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"copy it: gcloud storage cp -r {target} .",
+        "run it: python served/serve.py < questions.txt",
+    ]
+    for file in served.iterdir():
+        if file.name != "predict.bin":  # it names where its code lies
+            assert (target / file.name).read_bytes() == file.read_bytes(), file.name
+    assert len(list_names(target)) == 5
 
 
 def test_the_script_answers_lines(served):

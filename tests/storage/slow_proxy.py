@@ -25,8 +25,7 @@ class Faults:
     Attributes:
       delay: seconds that every request waits.
       late, late_delay: probability that it waits so many seconds more.
-      refused: probability that it is answered by `status` and not passed on.
-      status: 429 or 503, say.
+      refused: probability that it is answered by one of `statuses` and not passed on.
       cut: probability that the connection ends in the middle of the answer. The request is done.
     """
 
@@ -34,7 +33,7 @@ class Faults:
     late: float = 0
     late_delay: float = 1
     refused: float = 0
-    status: int = 503
+    statuses: tuple[int, ...] = (503,)
     cut: float = 0
 
 
@@ -109,7 +108,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(delay)
         if happens() < faults.refused:
             proxy.num_faults += 1
-            self._answer(faults.status, {}, b"{}")
+            self._answer(proxy.chance.choice(faults.statuses), {}, b"{}")
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
         self._upstream.request(self.command, self.path, body, headers)

@@ -42,6 +42,21 @@ def _names(folder):
     return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
+def test_what_a_killed_job_has_moved_of_a_folder_is_named(bucket_path):
+    names = [
+        ".run.unfinished-1/config.gin",
+        "run/model",
+        ".whole.unfinished-2/x",
+        "whole/config.gin",
+    ]
+    for name in [*names, "whole/config.gin"]:
+        (bucket_path / name).write_text("")
+    killed = r"run is there already: .* one; \.run\.unfinished-1 beside it is .* remove both$"
+    for folder, message in (("run", killed), ("whole", "already: .* empty one$")):
+        with pytest.raises(UserError, match=message), new_folder(bucket_path / folder):
+            pass
+
+
 def test_a_new_folder_is_whole_or_not_there(storage):
     folder = storage / "above" / "folder"
     with pytest.raises(KeyError), new_folder(folder) as unfinished:

@@ -83,7 +83,7 @@ def test_of_two_that_start_at_once_one_is_refused(bucket_path, monkeypatch):
         return found
 
     monkeypatch.setattr(type(shared), "read", read_and_be_overtaken)
-    with pytest.raises(HeldError):
+    with pytest.raises(HeldError, match=rf"process {os.getpid()} on "):
         Lease(bucket_path, "lock", SECONDS)
     assert _holds(others[0])
     others[0].close()

@@ -51,7 +51,7 @@ def test_a_slow_answer_is_right(proxy):
 
 
 def test_refused_and_cut_requests(proxy):
-    proxy.faults = Faults(refused=1, status=429)
+    proxy.faults = Faults(refused=1, statuses=(429,))
     with pytest.raises(urllib.error.HTTPError, match="429"):
         read(proxy)
     proxy.faults = Faults(cut=1)

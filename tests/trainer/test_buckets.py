@@ -1,12 +1,16 @@
 """A run whose folder is in a bucket: as on a disk, also where the bucket is slow and faulty."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder, read_metrics
 from switch_jax.storage import list_names
+from switch_jax.storage.weather import Weather
 from tests.storage.slow_proxy import Faults
 from tests.trainer.test_chaos import assert_same_end
 from tests.trainer.test_loop import _train, whole  # noqa: F401
@@ -46,3 +50,26 @@ def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(faulty_storage, bucket_p
     assert losses(folder) == losses(undisturbed)
     assert len(records(folder)) == len(records(undisturbed)), "none is there twice"
     assert_same_end(folder, undisturbed)
+
+
+@pytest.mark.slow
+def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_path, monkeypatch):
+    """Of all requests 20 % are refused and 10 % lose their answer after they were carried out."""
+    # With the usual pauses between repetitions, by our client and by TensorStore, it takes hours.
+    monkeypatch.setattr(Weather, "waiting_times", lambda self: itertools.repeat(0.01, 100))
+    retries = {"max_retries": 100, "initial_delay": "10ms", "max_delay": "10ms"}
+    defaults = tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT
+    monkeypatch.setitem(defaults, "gcs_request_retries", retries)
+    steps, periods = 110, {"log_period": 1, "eval_period": 1000, "checkpoint_period": 1}
+    undisturbed = _train(tmp_path, steps, **periods)
+    faults, requests = faulty_storage.num_faults, len(faulty_storage.requests)
+    faulty_storage.faults = Faults(refused=0.2, cut=0.1, statuses=(429, 500, 503))
+    state = _train(bucket_path, steps, **periods)
+    faulty_storage.faults = Faults()
+    faults = faulty_storage.num_faults - faults
+    print(f"{len(faulty_storage.requests) - requests} requests, {faults} faults")
+    assert faults >= 5000
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(undisturbed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert _losses(bucket_path) == _losses(tmp_path), "each record is there, and once"
+    assert RunFolder(bucket_path).checkpoint_steps() == RunFolder(tmp_path).checkpoint_steps()

@@ -20,6 +20,7 @@ from switch_jax.trainer import teacher as teacher_module
 from switch_jax.trainer.teacher import describe_start, find_teacher
 from switch_jax.trainer.train import train
 from switch_jax.trainer.warm_start import initial_state
+from tests.storage.copies import copy_files
 from tests.trainer.test_loop import DATA, MODEL, _records
 from tests.trainer.test_warm_start import ALL
 
@@ -165,6 +166,15 @@ def test_a_student_starts_with_the_teachers_weights_on_any_mesh(
         for layers in ("decoder/layer_{0}", "encoder/layer_{0,1}")
         for name in ("wi_0", "wo")
     )
+
+
+def test_a_student_starts_from_a_teacher_in_a_bucket(teacher, tmp_path, bucket_path):
+    copy_files(teacher[0].run.model_dir, bucket_path)
+    student = _student(tmp_path, 2, teacher[0], teacher_dir=str(bucket_path))
+    start, found = _start(student, (1, 1, 1))
+    assert found.checkpoint == bucket_path / "checkpoints" / "2"
+    assert _bits(found.load()) == _bits(teacher[1])
+    assert _bits(start["token_embedding"]) == _bits(teacher[1]["token_embedding"])
 
 
 def test_a_student_may_start_without_them(teacher, tmp_path):

@@ -18,6 +18,7 @@ from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.train import train
 from switch_jax.trainer.warm_start import find_warm_start, initial_state
+from tests.storage.copies import copy_files
 from tests.trainer.test_loop import DATA, MODEL, _records
 
 ALL, EXPERTS, OTHERS = (
@@ -85,6 +86,15 @@ def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_pat
     assert not np.any(moment.full)
     squares = np.square(state.parameters["token_embedding"]["embedding"], dtype=np.float64).sum()
     np.testing.assert_allclose(moment.square_sum, squares, rtol=1e-5)
+
+
+def test_a_run_starts_from_one_in_a_bucket(pretrained, tmp_path, bucket_path):
+    folder = copy_files(pretrained[0], bucket_path)
+    config = Config(_run(tmp_path, 3, folder), MODEL, DATA, MeshConfig(1, 1, 1), ALL)
+    checkpoint = find_warm_start(config)
+    assert checkpoint == folder / "checkpoints" / "2"
+    start = initial_state(config, abstract_state(config, make_mesh(config.mesh)), checkpoint)
+    assert _bits(start.parameters) == _bits(pretrained[1].parameters)
 
 
 def test_experts_alone_are_trained(pretrained, tuned):

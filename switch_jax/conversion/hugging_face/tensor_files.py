@@ -1,8 +1,12 @@
 """The tensor files of a Hugging Face folder: safetensors or PyTorch's .bin, one or several."""
 
+import contextlib
 import dataclasses
+import functools
+import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from switch_jax.conversion.source import inside, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import Object, SchemaError, parse_json, string
-from switch_jax.storage import is_file, local_copy
+from switch_jax.storage import file_at, in_bucket, is_file, local_copy, read_range
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.
@@ -25,25 +29,34 @@ _FILES = (
 )
 _INDEX = Object(required={"weight_map": Object(others=string)})
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_MAX_HEADER = 10**8  # bytes of a safetensors file, as its readers have it
 
 
 @dataclasses.dataclass(frozen=True)
 class SafetensorsTensor:
-    """A tensor of a memory-mapped safetensors file; see `Tensor`."""
+    """A tensor of a memory-mapped safetensors file; see `Tensor`.
 
-    part: Any  # safetensors' slice, which has no public type
+    Attributes:
+      header: safetensors' slice, which has no public type; it may have no numbers.
+      opened: returns the file with its numbers.
+      name: in the file.
+    """
+
+    header: Any
+    opened: Callable[[], Any]
+    name: str
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.part.get_shape())
+        return tuple(self.header.get_shape())
 
     @property
     def dtype(self) -> str:
-        name = self.part.get_dtype()
+        name = self.header.get_dtype()
         return _DTYPES.get(name, name)
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self.part[index]
+        return self.opened().get_slice(self.name)[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +122,33 @@ def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
 
 
 def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
+    @functools.cache
+    def opened() -> Any:
+        with _errors_explained(file):
+            return safe_open(local_copy(file), "numpy")
+
+    headers = _open_header(file) if in_bucket(file) else opened()
+    return {
+        name: SafetensorsTensor(headers.get_slice(name), opened, name) for name in headers.keys()
+    }
+
+
+def _open_header(file: epath.Path) -> Any:
+    """A file in a bucket, of which the header alone is read: zeros stand for the numbers."""
+    url = str(file)
+    with _errors_explained(file), tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
+        size = file_at(url).size
+        header_size = int.from_bytes(read_range(url, 0, 8).data, "little")
+        copy.write(read_range(url, 0, min(8 + header_size, size, _MAX_HEADER)).data)
+        copy.truncate(size)  # takes no room
+        return safe_open(copy.name, "numpy")
+
+
+@contextlib.contextmanager
+def _errors_explained(file: epath.Path) -> Iterator[None]:
+    """Within, an error of opening a safetensors file becomes a UserError."""
     try:
-        opened = safe_open(local_copy(file), "numpy")
-        return {name: SafetensorsTensor(opened.get_slice(name)) for name in opened.keys()}
+        yield
     except OSError as error:
         raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
     except SafetensorError as error:

@@ -25,6 +25,7 @@ from tests.conversion.folders import CONFIG, TENSORS, write_folder
 from tests.conversion.t5x.checkpoints import scanned, t5x_tensors, write_checkpoint
 from tests.conversion.test_folder import assert_equal
 from tests.model.test_huggingface_oracle import PARAMETERS, ours
+from tests.storage.copies import copy_files
 from tests.trainer.test_loop import DATA
 
 SWITCH = t5x_tensors(TENSORS)
@@ -68,6 +69,15 @@ def test_a_switch_checkpoint_is_the_model_of_its_twin(tmp_path, written, step):
     assert twin.architecture.keys() - source.architecture.keys() == not_told
     assert source.step == (500100 if written.get("step", 7) is None else 7)
     assert source.dtypes == ["float32"]
+
+
+@pytest.mark.parametrize(
+    "layout", ["inline", *(pytest.param(x, marks=pytest.mark.slow) for x in ("local", "orbax"))]
+)
+def test_a_checkpoint_in_a_bucket_is_the_same_model(tmp_path, bucket_path, layout):
+    folder = write_checkpoint(tmp_path / "checkpoint_7", tied(SWITCH), layout=layout)
+    assert_equal(read(copy_files(folder, bucket_path / folder.name)), PARAMETERS)
+    assert open_source(bucket_path).step == 7
 
 
 def dense(gated, untied):
