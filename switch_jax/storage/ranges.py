@@ -44,7 +44,10 @@ def read_range(path: str, begin: int, end: int) -> Bytes:
     try:
         found = store.read(key, byte_range=slice(begin, end)).result()
     except ValueError as error:
-        raise as_of_a_disk(error, path) from error
+        failure = as_of_a_disk(error, path)
+        if failure.errno == errno.ENODATA:
+            failure.strerror = f"it ends before byte {end}"
+        raise failure from error
     if found.state != "value":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return Bytes(found.value, found.stamp.generation)
@@ -54,8 +57,6 @@ def as_of_a_disk(error: ValueError, path: str) -> OSError:
     """TensorStore's error as an OSError with an errno, and the path as its file name."""
     reason = str(error).split("\n")[0]
     code = _ERRNOS.get(reason.partition(":")[0], errno.EIO)
-    if code == errno.ENODATA:
-        return OSError(code, "it is shorter than it was", path)
     return OSError(code, f"{os.strerror(code)} ({reason[:300]})", path)
 
 
