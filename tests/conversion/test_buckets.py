@@ -97,10 +97,10 @@ def test_what_is_left_of_a_killed_conversion_is_no_model(
     """Killed once an object of the new folder, or of the target, is there."""
     target, command = storage / "run", [sys.executable, "-m", "switch_jax", "convert"]
     with subprocess.Popen([*command, str(theirs), str(target)], cwd=REPOSITORY) as process:
-        while not (left := list_names(storage)):
+        while not (left := list_names(storage)) and process.poll() is None:
             time.sleep(0.005)
         faulty_storage.faults = Faults(delay=0.05)
-        while moment == "moved" and not list_names(target):
+        while moment == "moved" and not list_names(target) and process.poll() is None:
             time.sleep(0.005)
         process.kill()
     faulty_storage.faults = Faults()

@@ -43,14 +43,10 @@ def _names(folder):
 
 
 def test_what_a_killed_job_has_moved_of_a_folder_is_named(bucket_path):
-    names = [
-        ".run.unfinished-1/config.gin",
-        "run/model",
-        ".whole.unfinished-2/x",
-        "whole/config.gin",
-    ]
-    for name in [*names, "whole/config.gin"]:
-        (bucket_path / name).write_text("")
+    for name in ("run", "whole"):
+        (bucket_path / f".{name}.unfinished-1" / "config.gin").write_text("")
+        (bucket_path / name / "spiece.model").write_text("")
+    (bucket_path / "whole" / "config.gin").write_text("")
     killed = r"run is there already: .* one; \.run\.unfinished-1 beside it is .* remove both$"
     for folder, message in (("run", killed), ("whole", "already: .* empty one$")):
         with pytest.raises(UserError, match=message), new_folder(bucket_path / folder):

@@ -54,7 +54,7 @@ def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(faulty_storage, bucket_p
 
 @pytest.mark.slow
 def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_path, monkeypatch):
-    """Of all requests 20 % are refused and 10 % lose their answer after they were carried out."""
+    """Of all requests 20 % are refused, and 10 % of the others are done and their answers lost."""
     # With the usual pauses between repetitions, by our client and by TensorStore, it takes hours.
     monkeypatch.setattr(Weather, "waiting_times", lambda self: itertools.repeat(0.01, 100))
     retries = {"max_retries": 100, "initial_delay": "10ms", "max_delay": "10ms"}
