@@ -6,7 +6,7 @@ The bucket is on this machine too, in a server of Cloud Storage's protocol, aske
 through a proxy that answers after 30 milliseconds, and one time in a hundred after a second more.
 Each pipeline has a process of its own; they take turns as in `input_pipeline.py`. The figures are
 real tokens by seconds and by CPU seconds of the process, the most memory that it took, and what the
-proxy counted by seconds of the turns. Then the seconds to the first batch, of a new run and of one
+proxy counted, by seconds of the turns. Then the time to the first batch, of a new run and of one
 that goes on at step 1,000,000, each in a fresh process: medians of three turns. Server and proxy
 are in other processes, but take their share of the same cores.
 """
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import input_pipeline
+import numpy as np
 from input_pipeline import SETTINGS, Pipeline
 
 if TYPE_CHECKING:
@@ -74,31 +75,22 @@ def print_throughput(rounds: int) -> None:
             "bucket": ("gs://bucket/text", server),
             "slow bucket": ("gs://bucket/text", proxy.url),
         }
-        print("| streams | text in | tokens/s | to the disk's | tokens per CPU second | MB |")
-        print("|---|---|---|---|---|---|", flush=True)
-        requests = [print_places(places, streams, rounds, proxy) for streams in STREAMS]
-        print("\n| streams | text in | first batch, s | at step 1,000,000, s |")
+        print(
+            "| streams | text in | tokens/s | to the disk's | tokens per CPU second | MB |", end=""
+        )
+        print(" requests/s | MB/s read |\n|---|---|---|---|---|---|---|---|", flush=True)
+        for streams in STREAMS:
+            print_places(places, streams, rounds, proxy)
+        print("\n| streams | text in | first batch: s, CPU s | at step 1,000,000: s, CPU s |")
         print("|---|---|---|---|", flush=True)
         for streams in STREAMS:
             print_first_batches(places, streams, input_pipeline.last_blocks(Path(folder), streams))
-        print("\n| streams | requests to the slow bucket a second | KiB of each | MB a second |")
-        print("|---|---|---|---|")
-        for streams, (count, size, seconds) in zip(STREAMS, requests, strict=True):
-            print(f"| {streams} | {count / seconds:.0f} | {size / count / 1024:.0f} | ", end="")
-            print(f"{size / seconds / 1e6:.1f} |")
 
 
 def print_places(
     places: dict[str, tuple[str, str]], streams: int, rounds: int, proxy: "SlowProxy"
-) -> tuple[int, int, float]:
-    """Prints a line for each place; returns requests, bytes and seconds of the turns at the last.
-
-    Args:
-      places: folders and the URL of the server to ask, by name.
-      streams: of each pipeline.
-      rounds: turns of each.
-      proxy: before the last place's server.
-    """
+) -> None:
+    """Prints a line for each place, given as a folder and the URL of the server to ask."""
     from tests.storage import gcs_server
 
     pipelines = []
@@ -108,17 +100,18 @@ def print_places(
             pipelines.append(Pipeline(name, arguments, gcs_server.environment(url)))
         for pipeline in pipelines:
             pipeline.turn(SETTING, 1)  # opens the files, and fills the buffers
-        requests, size = len(proxy.requests), proxy.bytes_sent
+        before, bytes_before = len(proxy.requests), proxy.bytes_sent
         turns = [[p.turn(SETTING, BATCHES) for p in pipelines] for _ in range(rounds)]
-        requests, size = len(proxy.requests) - requests, proxy.bytes_sent - size
+        requests, megabytes = len(proxy.requests) - before, (proxy.bytes_sent - bytes_before) / 1e6
         speeds = [[t[0] / t[2] for t in turn] for turn in turns]
         for index, pipeline in enumerate(pipelines):
             tokens, _, wall, cpu = map(sum, zip(*(turn[index] for turn in turns), strict=True))
             ratio = statistics.median(speed[index] / speed[0] for speed in speeds)
             figures = f"{tokens / wall:,.0f} | {ratio:.2f} | {tokens / cpu:,.0f}"
             memory = f"{pipeline.peak_memory() / 1e6:,.0f}"
-            print(f"| {streams} | {pipeline.name} | {figures} | {memory} |", flush=True)
-        return requests, size, wall
+            passed = f"{requests / wall:.0f} | {megabytes / wall:.1f}"
+            counted = passed if places[pipeline.name][1] == proxy.url else "- | -"
+            print(f"| {streams} | {pipeline.name} | {figures} | {memory} | {counted} |", flush=True)
     finally:
         for pipeline in pipelines:
             pipeline.end()
@@ -133,16 +126,17 @@ def print_first_batches(places: dict[str, tuple[str, str]], streams: int, block:
             [
                 input_pipeline.time_first_batch(
                     folder, streams, start, env={**os.environ, **gcs_server.environment(url)}
-                )[0]
+                )
                 for start in (0, block)
             ]
             for folder, url in places.values()
         ]
         for _ in range(FIRST_BATCHES)
     ]
-    for index, name in enumerate(places):
-        first, deep = map(statistics.median, zip(*(turn[index] for turn in turns), strict=True))
-        print(f"| {streams} | {name} | {first:.1f} | {deep:.1f} |", flush=True)
+    seconds = np.median(turns, axis=0)  # [place, first or later, seconds and others]
+    for name, (first, later) in zip(places, seconds, strict=True):
+        figures = f"{first[0]:.1f}, {first[1]:.1f} | {later[0]:.1f}, {later[1]:.1f}"
+        print(f"| {streams} | {name} | {figures} |", flush=True)
 
 
 def main() -> None:

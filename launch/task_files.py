@@ -58,7 +58,7 @@ def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iter
             yield task.cache_dir
     elif isinstance(task.source, seqio.FileDataSource):
         for split in (split for split in splits if split in task.source.splits):
-            yield from seqio_internals.file_patterns(task.source, split)
+            yield from map(str, seqio_internals.file_patterns(task.source, split))
     elif loader and loader.name and not seqio_internals.tfds_data_dir() and loader.data_dir:
         yield os.path.join(loader.data_dir, re.split("[/:]", loader.name)[0])
     for feature in task.output_features.values():

@@ -13,7 +13,7 @@ from switch_jax.data.position import Cursor, Position
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 
-COUNT = 3000
+COUNT = 1000
 
 
 @seqio.map_over_dataset
@@ -96,7 +96,7 @@ def test_examples_go_everywhere_and_epochs_do_not_resemble(
         moved = np.abs(order - places)
         assert 0.25 < moved.mean() / COUNT < 0.42
         assert moved.max() > 0.8 * COUNT
-    # With 40 chunks or more, a correlation of 0.16 by chance.
+    # With 32 chunks or more, a correlation of 0.18 by chance.
     for one, other in ((places, first), (places, second), (first, second)):
         assert abs(np.corrcoef(np.argsort(one), np.argsort(other))[0, 1]) < 0.3
 
@@ -109,7 +109,7 @@ def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkey
         together = np.concatenate([stream[epoch] for stream in epochs])
         np.testing.assert_array_equal(np.sort(together), np.arange(COUNT))
     for stream in epochs:
-        start = stream[0][:300]  # of 750
+        start = stream[0][:100]  # of 250
         assert start.min() < 0.2 * COUNT and start.max() > 0.8 * COUNT
         assert len(set(stream[0]) & set(stream[1])) < 0.5 * COUNT / 4
 
@@ -142,8 +142,8 @@ def test_reading_resumes_at_any_position(tmp_path, monkeypatch, task, write):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 64)
     monkeypatch.setattr(blocks, "_BLOCK_SIZE", 100)
     examples = task(*write(tmp_path), num_streams=2)
-    whole = list(itertools.islice(examples.read(1, Cursor()), 1700))  # of 1,500 an epoch
-    for start in (1, 99, 100, 101, 1234, 1500, 1600):
+    whole = list(itertools.islice(examples.read(1, Cursor()), 700))  # of 500 an epoch
+    for start in (1, 99, 100, 101, 434, 500, 600):
         again = itertools.islice(examples.read(1, whole[start - 1][1]), 30)
         for (a, place), (b, expected) in zip(again, whole[start : start + 30], strict=False):
             assert (a["inputs"], place) == (b["inputs"], expected)
