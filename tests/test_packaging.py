@@ -20,9 +20,10 @@ def test_every_installed_module_has_one_owner():
     """t5 asks for nightly builds that overwrite the modules of seqio and tensorflow-datasets."""
     owners = defaultdict(set)
     for distribution in distributions():
+        name = distribution.name  # which reads its metadata
         for file in distribution.files or []:
             if file.suffix in {".py", ".so"} and ".." not in file.parts:
-                owners[str(file)].add(distribution.name)
+                owners[str(file)].add(name)
     assert owners["seqio/__init__.py"] == {"seqio"}
     assert {file: names for file, names in owners.items() if len(names) > 1} == {}
 

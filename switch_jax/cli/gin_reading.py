@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import functools
 import io
 import re
 import tokenize
@@ -193,10 +194,11 @@ def packaged_files() -> list[str]:
     return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
 
 
-def packaged_macros() -> set[str]:
+@functools.cache  # every config that is read is compared with them
+def packaged_macros() -> frozenset[str]:
     """Names of the macros that the packaged files refer to."""
     text = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
-    return set(re.findall(r"%(\w+)", text))
+    return frozenset(re.findall(r"%(\w+)", text))
 
 
 def packaged_including(name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Sparse upcycling, against dense models."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -37,11 +38,14 @@ def _upcycled(model=SWITCH, scaled=False, noise=0.0, key=KEY):
 
 def _logits(model, parameters):
     """[B, L, V] of a batch of random tokens, without dropout or jitter."""
+    return np.asarray(_apply(model, parameters))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model, parameters):
     tokens = jax.random.randint(jax.random.key(3), (4, 12), 1, 64)
     ones = jnp.ones_like(tokens)
-    return np.asarray(
-        bind(model, parameters)(tokens, tokens, ones, ones, deterministic=True).logits
-    )
+    return bind(model, parameters)(tokens, tokens, ones, ones, deterministic=True).logits
 
 
 def _switch_layers(parameters):

@@ -1,9 +1,11 @@
 """Decoding and scoring with a cache, against the model on complete sequences."""
 
 import dataclasses
+import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,31 +29,34 @@ def inputs():
     return rng.integers(1, 8, (B, M)) * segments, segments
 
 
+@functools.cache
 def parameters(model):
     return jax.tree.map(lambda x: 1.5 * x, init_parameters(model, jax.random.key(1)))
 
 
-def log_probs(model, inputs, words):
-    """[B, n, V], of the first word and of the one after each of the words [B, n - 1]; no cache."""
-    tokens, segments = inputs
-    before = np.pad(words, ((0, 0), (1, 0)))
-    # One large group: no group size divides every length n.
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, parameters, tokens, segments, before):
+    # One large group: the group size does not divide both lengths.
     model = dataclasses.replace(model, group_size=10**6)
-    out = bind(model, parameters(model))(
-        tokens, before, segments, np.ones_like(before), deterministic=True
-    )
-    return np.array(jax.nn.log_softmax(out.logits))
+    return bind(model, parameters)(
+        tokens, before, segments, jnp.ones_like(before), deterministic=True
+    ).logits
+
+
+def log_probs(model, inputs, words):
+    """[B, L, V] of each of the words [B, L], given those before it; no cache."""
+    before = np.pad(words, ((0, 0), (1, 0)))[:, :-1]
+    return np.array(jax.nn.log_softmax(apply(model, parameters(model), *inputs, before)))
 
 
 def greedy_without_cache(model, inputs):
-    words, done = np.zeros((B, 0), int), np.zeros(B, bool)
+    words, done = np.zeros((B, L), int), np.zeros(B, bool)
     scores = np.zeros(B)
-    for _ in range(L):
-        last = log_probs(model, inputs, words)[:, -1]
-        word = np.where(done, 0, last.argmax(-1))
+    for i in range(L):
+        last = log_probs(model, inputs, words)[:, i]
+        words[:, i] = np.where(done, 0, last.argmax(-1))
         scores += np.where(done, 0, last.max(-1))
-        words = np.concatenate([words, word[:, None]], axis=1)
-        done |= word == EOS
+        done |= words[:, i] == EOS
     return words, scores
 
 
@@ -89,7 +94,7 @@ def test_beam_search_scores_equal_those_of_the_model(inputs):
     for beam in range(3):
         words = decoded.tokens[:, beam]
         length = np.where((words == EOS).any(1), (words == EOS).argmax(1) + 1, L)
-        all_ = log_probs(SWITCH, inputs, words[:, :-1])
+        all_ = log_probs(SWITCH, inputs, words)
         chosen = np.take_along_axis(all_, words[..., None], axis=2)[..., 0]
         total = np.sum(chosen * (np.arange(L) < length[:, None]), axis=1)
         np.testing.assert_allclose(
@@ -122,7 +127,7 @@ def test_scores_are_sums_over_the_targets(inputs):
         "decoder_segment_ids": weights.astype(np.int32),
     }
     scores = jax.jit(make_score(DENSE))(parameters(DENSE), batch)
-    all_ = log_probs(DENSE, inputs, words[:, :-1])
+    all_ = log_probs(DENSE, inputs, words)
     expected = [sum(all_[b, i, words[b, i]] for i in range(length[b])) for b in range(B)]
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 

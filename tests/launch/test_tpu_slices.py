@@ -1,6 +1,7 @@
 """The loop that makes slices, runs the job and starts it again, with a gcloud that is a script."""
 
 import re
+import types
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp
     def press(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tpu_slices.time, "sleep", press)
+    monkeypatch.setattr(tpu_slices, "time", types.SimpleNamespace(sleep=press))  # not of all
     told = r"goes on waiting for its slices \(WAITING_FOR_RESOURCES\); `gcloud .* delete base .*`"
     with pytest.raises(KeyboardInterrupt, match=told):
         QueuedResource().run(make_job("v5e-16"))

@@ -131,13 +131,17 @@ def test_devices_split_experts_and_their_hidden_units_and_not_the_heads():
 
 
 @functools.cache
+def _state():
+    return jax.device_get(init_state(tiny_config(BOTH), SGD, jax.random.key(1)))
+
+
+@functools.cache
 def _train_step(model, mesh=(1, 1, 1)):
-    config = tiny_config(model, loss=LOSS)
     mesh = make_mesh(MeshConfig(*mesh), jax.devices()[: np.prod(mesh)])
+    step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), SGD))
     with jax.set_mesh(mesh):
-        state = jax.jit(lambda key: init_state(config, SGD, key))(jax.random.key(1))
         batch = jax.device_put(random_batch(8), batch_sharding(mesh))
-        return jax.device_get(jax.jit(make_train_step(config, SGD))(state, batch)[1])
+        return jax.device_get(step(_state(), batch)[1])
 
 
 def test_the_losses_of_both_routers_of_a_layer_are_in_the_total():

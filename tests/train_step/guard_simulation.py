@@ -177,9 +177,11 @@ class _Run:
         return None
 
 
-def simulate(kinds: Sequence[Kind], config: GuardConfig, judge: Callable = judge) -> list[Outcome]:
+def simulate(
+    kinds: Sequence[Kind], config: GuardConfig, judge: Callable = judge, seeds: int = SEEDS
+) -> list[Outcome]:
     """Runs of each kind with seeds from 0 on."""
-    runs = [_Run(kind, config, seed) for kind in kinds for seed in range(SEEDS)]
+    runs = [_Run(kind, config, seed) for kind in kinds for seed in range(seeds)]
     judge_all = jax.jit(
         jax.vmap(lambda guard, values: judge(guard, config, *values)[::2])  # without the limits
     )
@@ -205,15 +207,15 @@ def simulate(kinds: Sequence[Kind], config: GuardConfig, judge: Callable = judge
                 run.step, run.updates = saved_at[i]
     outcomes = []
     for number, kind in enumerate(kinds):
-        own = runs[number * SEEDS : (number + 1) * SEEDS]
+        own = runs[number * seeds : (number + 1) * seeds]
         skipped = np.stack([run.skipped for run in own])
         outcomes.append(
             Outcome(
                 stopped=sum(run.stopped for run in own),
-                lost=skipped[:, ~kind.bad].sum() / SEEDS,
+                lost=skipped[:, ~kind.bad].sum() / seeds,
                 learnt=int((~skipped[:, kind.bad]).sum()),
-                spoilt=SEEDS * int(kind.bad.sum()),
-                returns=sum(run.returns for run in own) / SEEDS,
+                spoilt=seeds * int(kind.bad.sum()),
+                returns=sum(run.returns for run in own) / seeds,
             )
         )
     return outcomes

@@ -8,7 +8,7 @@ import pytest
 from switch_jax.config import GuardConfig
 from switch_jax.errors import UserError
 from switch_jax.train_step.bad_step_guard import init_guard, judge
-from tests.train_step.guard_simulation import DIVERGING, HEALTHY, SEEDS, SPOILT, simulate
+from tests.train_step.guard_simulation import DIVERGING, HEALTHY, SPOILT, simulate
 
 WINDOW = 8
 
@@ -152,7 +152,10 @@ def test_a_loss_that_stays_up_is_never_believed():
     assert all(found) and int(guard.in_a_row) == 200
 
 
-OUTCOMES = functools.cache(lambda: simulate(HEALTHY + SPOILT + DIVERGING, GuardConfig()))
+SEEDS = 10
+OUTCOMES = functools.cache(
+    lambda: simulate(HEALTHY + SPOILT + DIVERGING, GuardConfig(), seeds=SEEDS)
+)
 NUMBERS = {kind.name: number for number, kind in enumerate(HEALTHY + SPOILT + DIVERGING)}
 
 

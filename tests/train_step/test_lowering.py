@@ -46,13 +46,13 @@ def test_on_a_cpu_no_stack_of_layers_is_made_where_they_are_not_scanned(
     scan_layers, policy, microbatches, stacks
 ):
     """Neither of weights nor of gradients: each would be a copy of all layers."""
-    sizes = {"embed_dim": 24, "mlp_dim": 40, "num_encoder_layers": 6, "num_decoder_layers": 6}
+    sizes = {"embed_dim": 24, "mlp_dim": 40, "num_encoder_layers": 6, "num_decoder_layers": 2}
     model = tiny_model(group_size=8, scan_layers=scan_layers, remat_policy=policy, **sizes)
     config = tiny_config(model, mesh=MeshConfig(1, 1, 1), num_microbatches=microbatches)
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         compiled = lower_train_step(config, mesh, abstract_state(config, mesh)).compile()
-    # Three blocks: [3, E, D, F] of the experts, [3, D, F] of the dense layers.
+    # Three blocks in the encoder: [3, E, D, F] of the experts, [3, D, F] of the dense layers.
     assert [shape in compiled.as_text() for shape in ("[3,4,24,40]", "[3,24,40]")] == [stacks] * 2
 
 

@@ -52,7 +52,7 @@ def _train_step(shape, fully_sharded=False, model=MODEL):
     return jax.device_get((state.optimizer, metrics))
 
 
-@pytest.mark.parametrize("mesh", [(1, 8, 1), (2, 2, 2)])
+@pytest.mark.parametrize("mesh", [(1, 8, 1), pytest.param((2, 2, 2), marks=pytest.mark.slow)])
 def test_loss_metrics_and_every_gradient_are_those_of_one_device(mesh):
     expected, expected_metrics = _train_step((1, 1, 1))
     for router in (expected_metrics.encoder_router, expected_metrics.decoder_router):

@@ -23,6 +23,7 @@ from switch_jax.train_step.step import (
 from tests.trainer.helpers import GRADIENTS, SGD, random_batch, tiny_config, tiny_model
 
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
+LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}  # of experts
 
 
 def _step(model, batch, parts, seed=0, optimizer=SGD):
@@ -43,7 +44,7 @@ def _step(model, batch, parts, seed=0, optimizer=SGD):
     ],
 )
 def test_microbatches_give_the_gradients_and_metrics_of_the_whole_batch(parts, sizes):
-    model = tiny_model(jitter_noise=0.0, **sizes)
+    model = tiny_model(jitter_noise=0.0, train_expert_capacity_factor=1.0, **LAYERS, **sizes)
     batch = random_batch(16)
     whole, whole_metrics = _step(model, batch, 1, optimizer=GRADIENTS)
     split, split_metrics = _step(model, batch, parts, optimizer=GRADIENTS)
@@ -70,7 +71,7 @@ def _assert_close(got, expected, tolerance):
 
 def test_loss_and_gradients_are_those_of_the_formula():
     """Cross-entropy and z-loss over real target tokens, plus alpha x the layers' losses, summed."""
-    model = tiny_model(num_encoder_layers=4, jitter_noise=0.0)
+    model = tiny_model(jitter_noise=0.0, **LAYERS | {"num_encoder_layers": 2})
     batch = random_batch(8)
     parameters = init_state(tiny_config(model), SGD, jax.random.key(1)).parameters
 
@@ -97,15 +98,14 @@ def test_loss_and_gradients_are_those_of_the_formula():
 
 
 def test_noise_follows_the_step_and_the_seed():
-    model = tiny_model(dropout_rate=0.2)
+    model = tiny_model(dropout_rate=0.2, **LAYERS)
     batch = random_batch(8)
-    state, first = _step(model, batch, 1)
-    again = _step(model, batch, 1)[1]
-    np.testing.assert_array_equal(first.loss, again.loss)
-    assert float(first.loss) != float(_step(model, batch, 1, seed=1)[1].loss)
-    later = init_state(tiny_config(model), SGD, jax.random.key(1))._replace(step=jnp.int32(5))
+    start = init_state(tiny_config(model), SGD, jax.random.key(1))
     step = jax.jit(make_train_step(tiny_config(model, loss=LOSS), SGD))
-    assert float(first.loss) != float(step(later, batch)[1].loss)
+    state, first = step(start, batch)
+    np.testing.assert_array_equal(first.loss, step(start, batch)[1].loss)
+    assert float(first.loss) != float(_step(model, batch, 1, seed=1)[1].loss)
+    assert float(first.loss) != float(step(start._replace(step=jnp.int32(5)), batch)[1].loss)
     assert int(state.step) == 1
 
 
@@ -117,7 +117,9 @@ def test_a_dense_model_trains_without_router_metrics():
 
 
 def test_evaluation_uses_its_own_capacity_and_no_noise():
-    model = tiny_model(dropout_rate=0.3, jitter_noise=0.3, train_expert_capacity_factor=0.25)
+    model = tiny_model(
+        dropout_rate=0.3, jitter_noise=0.3, train_expert_capacity_factor=0.25, **LAYERS
+    )
     batch = random_batch(8)
     parameters = init_parameters(model, jax.random.key(0))
     all_ids = np.ones(model.num_embeddings, bool)
@@ -132,7 +134,7 @@ def test_evaluation_uses_its_own_capacity_and_no_noise():
 
 def test_evaluation_counts_the_tokens_without_a_slot():
     """Of the experts that the tokens choose, counted here: groups of 32 have 4 slots per expert."""
-    model = tiny_model(eval_expert_capacity_factor=0.5)
+    model = tiny_model(eval_expert_capacity_factor=0.5, **LAYERS)
     batch = random_batch(8)
     parameters = init_parameters(model, jax.random.key(0))
     all_ids = np.ones(model.num_embeddings, bool)
@@ -154,12 +156,12 @@ def test_evaluation_counts_the_tokens_without_a_slot():
         parameters = init_parameters(model, jax.random.key(0))
         return make_eval_step(model, all_ids)(parameters, batch).routed
 
-    assert of(tiny_model(eval_expert_capacity_factor=4.0)).dropped == 0
+    assert of(tiny_model(eval_expert_capacity_factor=4.0, **LAYERS)).dropped == 0
     assert of(tiny_model(num_experts=0)) is None
 
 
 def test_evaluation_in_microbatches_gives_the_same_sums_with_fewer_logits_at_once():
-    model = tiny_model(eval_expert_capacity_factor=0.5)
+    model = tiny_model(eval_expert_capacity_factor=0.5, **LAYERS)
     batch = random_batch(8)
     parameters = init_parameters(model, jax.random.key(0))
     is_content = np.arange(model.num_embeddings) % 3 != 0
@@ -197,16 +199,14 @@ def _assert_same(a, b):
 
 
 def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next():
-    model = tiny_model(dropout_rate=0.1, jitter_noise=0.1, sparse_step=1, num_encoder_layers=1,
-                       num_decoder_layers=1)  # fmt: skip
+    model = tiny_model(dropout_rate=0.1, jitter_noise=0.1, **LAYERS)
     config = tiny_config(model, loss=LOSS, optimizer=OptimizerConfig(warmup_steps=10))
     optimizer = make_optimizer(config)
     step = jax.jit(make_train_step(config, optimizer))
     first, second = random_batch(8), random_batch(8, seed=1)
     weights = first["decoder_loss_weights"]
     bad = {**first, "decoder_loss_weights": np.full_like(weights, np.nan)}
-    init = jax.jit(lambda key: init_state(config, optimizer, key))
-    before, _ = step(init(jax.random.key(1)), first)
+    before, _ = step(init_state(config, optimizer, jax.random.key(1)), first)
 
     after, metrics = step(before, bad)
     assert not np.isfinite(metrics.loss)
@@ -291,7 +291,7 @@ def test_the_hash_is_the_same_on_every_mesh(shape):
 
 def test_a_step_that_one_host_has_no_batch_for_changes_nothing():
     mesh = make_mesh(MeshConfig(2, 4, 1))
-    model = tiny_model(group_size=8, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1)
+    model = tiny_model(group_size=8, **LAYERS)
     config = tiny_config(model, optimizer=OptimizerConfig(warmup_steps=10))
     optimizer = make_optimizer(config)
     step = jax.jit(make_train_step(config, optimizer))
