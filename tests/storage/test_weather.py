@@ -1,6 +1,6 @@
 import pytest
 
-from switch_jax.storage import read_range, repeated_requests
+from switch_jax.storage import read_bytes, read_range, repeated_requests
 from switch_jax.storage.weather import PATIENCE, Weather
 from tests.storage.slow_proxy import Faults
 
@@ -58,7 +58,8 @@ def test_waits_grow_until_the_patience_ends(clock):
 def test_repeated_requests_of_both_clients_are_counted(bucket_path, faulty_storage, monkeypatch):
     monkeypatch.setattr(Weather, "waiting_times", lambda weather: iter([0.0] * 100))
     (bucket_path / "x.txt").write_bytes(b"0123456789")
-    for ask in (lambda: read_range(f"{bucket_path}/x.txt", 0, 5), (bucket_path / "x.txt").stat):
+    file = bucket_path / "x.txt"
+    for ask in (lambda: read_range(str(file), 0, 5), lambda: read_bytes(file)):
         before, faults = repeated_requests(), faulty_storage.num_faults
         faulty_storage.faults = Faults(refused=0.5)
         while faulty_storage.num_faults < faults + 3:
