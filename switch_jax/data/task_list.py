@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 
 from switch_jax.data.registry import names, provider, splits_of, tasks_of, tfds_folders
 from switch_jax.data.sources import check_files_exist
-from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
+from switch_jax.storage import list_names, storage_path
 from switch_jax.units import aligned
 
 _FAMILY = 8  # names that begin alike from this number on are shown as one
@@ -107,8 +108,8 @@ def _has_files(task: seqio.Task, split: str) -> bool:
 def _data_sets(folder: str) -> frozenset[str]:
     """The names of the TFDS data sets in a folder; none where it is not there."""
     try:
-        return frozenset(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    except tf.errors.OpError:
+        return frozenset(list_names(storage_path(folder)))
+    except OSError:
         return frozenset()
 
 

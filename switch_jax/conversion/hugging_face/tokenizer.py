@@ -1,6 +1,7 @@
 """The tokenizer's files in a Hugging Face folder, and our vocabularies."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -10,10 +11,10 @@ from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_C
 from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
 from switch_jax.conversion.source import read_small_file
 from switch_jax.data.configured_tasks import vocabularies
-from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import identity, loaded, vocabulary
 from switch_jax.errors import UserError
-from switch_jax.storage import is_file
+from switch_jax.storage import is_file, local_copy
 
 # Of padding, end and unknown in all T5 models.
 _IDS = (0, 1, 2)
@@ -75,8 +76,7 @@ def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
             f"the vocabulary {targets.sentencepiece_model_file} has the ids {ids} for padding, end "
             f"and unknown; Hugging Face's T5 takes {_IDS}"
         )
-    with tf.io.gfile.GFile(targets.sentencepiece_model_file, "rb") as file:
-        content = file.read()
+    content = Path(local_copy(targets.sentencepiece_model_file)).read_bytes()
     pad, eos, unk = (pieces.IdToPiece(i) for i in _IDS)
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # which takes tokenizer.json as it is
