@@ -43,7 +43,7 @@ from switch_jax.storage.paths import (
     storage_path,
 )
 from switch_jax.storage.ranges import Bytes, read_range
-from switch_jax.storage.spool import Spool, copies_here, local_copy, scratch_folder
+from switch_jax.storage.spool import Spool, beginning_here, copies_here, local_copy, scratch_folder
 from switch_jax.storage.weather import WEATHER, repeated_requests
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "Spool",
     "appended_file",
     "atomic_write",
+    "beginning_here",
     "bucket_path",
     "check_leases",
     "check_path",

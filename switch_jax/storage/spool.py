@@ -59,6 +59,28 @@ def scratch_folder(folder: epath.Path) -> str:
 
 
 @contextlib.contextmanager
+def beginning_here(file: epath.Path, num_bytes: int) -> Iterator[str]:
+    """Within, the path of a file on this machine; zeros stand for the rest of one in a bucket.
+
+    Args:
+      file: the file.
+      num_bytes: how many bytes of a file in a bucket are read.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    url = str(file)
+    if not in_bucket(file):
+        yield url
+        return
+    with tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
+        size = file_at(url).size
+        copy.write(read_range(url, 0, min(num_bytes, size)).data)
+        copy.truncate(size)  # takes no room
+        yield copy.name
+
+
+@contextlib.contextmanager
 def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
     """Within, paths of files on this machine, of copies where they are in a bucket.
 

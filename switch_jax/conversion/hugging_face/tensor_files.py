@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from switch_jax.conversion.source import inside, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import Object, SchemaError, parse_json, string
-from switch_jax.storage import file_at, in_bucket, is_file, local_copy, read_range
+from switch_jax.storage import beginning_here, is_file, local_copy, read_range
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.
@@ -127,21 +126,13 @@ def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
         with _errors_explained(file):
             return safe_open(local_copy(file), "numpy")
 
-    headers = _open_header(file) if in_bucket(file) else opened()
+    with _errors_explained(file):
+        header_size = int.from_bytes(read_range(str(file), 0, 8).data, "little")
+        with beginning_here(file, min(8 + header_size, _MAX_HEADER)) as path:
+            headers = safe_open(path, "numpy")
     return {
         name: SafetensorsTensor(headers.get_slice(name), opened, name) for name in headers.keys()
     }
-
-
-def _open_header(file: epath.Path) -> Any:
-    """A file in a bucket, of which the header alone is read: zeros stand for the numbers."""
-    url = str(file)
-    with _errors_explained(file), tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
-        size = file_at(url).size
-        header_size = int.from_bytes(read_range(url, 0, 8).data, "little")
-        copy.write(read_range(url, 0, min(8 + header_size, size, _MAX_HEADER)).data)
-        copy.truncate(size)  # takes no room
-        return safe_open(copy.name, "numpy")
 
 
 @contextlib.contextmanager
