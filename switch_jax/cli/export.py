@@ -11,6 +11,7 @@ and change the script as you like. docs/serving.md says what the program depends
 """
 
 import argparse
+from shlex import quote
 
 from switch_jax.cli import inference_flags
 from switch_jax.cli.convert import progress_bar
@@ -69,6 +70,7 @@ def main(args: argparse.Namespace) -> int:
     folder = args.target
     if in_bucket(target):
         folder = target.name
-        print(f"copy it: {_COPY[str(target).partition(':')[0]].format(target, folder)}")
-    print(f"run it: python {folder}/serve.py < questions.txt")
+        command = _COPY[str(target).partition(":")[0]]
+        print(f"copy it: {command.format(quote(str(target)), quote(folder))}")
+    print(f"run it: python {quote(f'{folder}/serve.py')} < questions.txt")
     return 0

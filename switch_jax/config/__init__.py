@@ -147,9 +147,19 @@ class Config:
         """Input and target tokens of a batch, padding included."""
         return self.run.batch_size * sum(self.data.lengths)
 
-    def tokens_per_host(self, hosts: int) -> int:
-        """Those that each of some hosts reads: at least the rows of one stream."""
-        return -(-self.tokens_per_step // min(hosts, self.data.data_streams))
+    def tokens_read(self, readers: int) -> int:
+        """Those of a step that a host reads: the streams of its rows, as a whole.
+
+        Args:
+          readers: into how many parts hosts split the batch; of unequal ones the largest counts.
+        """
+        rows = self.run.batch_size // readers
+        of_a_stream = self.run.batch_size // self.data.data_streams
+        streams = max(
+            (first + rows - 1) // of_a_stream - first // of_a_stream + 1
+            for first in range(0, readers * rows, rows)
+        )
+        return streams * of_a_stream * sum(self.data.lengths)
 
     def as_gin(self) -> str:
         """Gin text that describes this config: a macro for each field, and the field with it."""

@@ -223,7 +223,7 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
         forget(patterns)
         files = source.list_shards(split)
         if not files:
-            raise UserError(f"{where}: there is no file {', '.join(patterns)}")
+            raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")
         file_sizes(files)
     except OSError as error:
         if error.errno == errno.ENOENT:

@@ -109,7 +109,7 @@ def _data_sets(folder: str) -> frozenset[str]:
     """The names of the TFDS data sets in a folder; none where it is not there."""
     try:
         return frozenset(list_names(storage_path(folder)))
-    except OSError:
+    except (OSError, UserError):  # also of a storage that TFDS alone knows
         return frozenset()
 
 

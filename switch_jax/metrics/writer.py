@@ -44,8 +44,8 @@ class MetricWriter:
         self._reported_invalid = not active
         if not active:
             return
-        self._file = appended_file(self._path)
         with _errors_explained(self._path):
+            self._file = appended_file(self._path)
             self._file.end_line()
         # TensorFlow's error for a file in the folder's place does not name it.
         with explain_write_errors(folder.tensorboard):

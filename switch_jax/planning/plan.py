@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.hardware import Generation, Slice
-from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation, arrays
@@ -198,7 +198,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         slot_flops=step_flops(config, slots),
         train_steps=config.run.train_steps,
         input_tokens=config.run.batch_size * config.data.lengths[0],
-        host_tokens=config.tokens_per_host(hardware.hosts),
+        host_tokens=config.tokens_read(min(hardware.hosts, batch_shards(mesh.shape))),
         compile_seconds=compiled.seconds,
         costs=costs,
     )

@@ -11,7 +11,6 @@ holding      one job for each folder, by      conditional    writing what nobody
 """
 
 from switch_jax.storage.appended import (
-    AppendedFile,
     appended_file,
     last_written,
     read_appended,
@@ -34,7 +33,6 @@ from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
     check_path,
-    home_path,
     in_bucket,
     joined,
     no_model_there,
@@ -42,21 +40,18 @@ from switch_jax.storage.paths import (
     resolved,
     storage_path,
 )
-from switch_jax.storage.ranges import Bytes, read_range
-from switch_jax.storage.spool import Spool, beginning_here, copies_here, local_copy, scratch_folder
+from switch_jax.storage.ranges import read_range
+from switch_jax.storage.spool import Spool, copies_here, header_here, local_copy, scratch_folder
 from switch_jax.storage.weather import WEATHER, repeated_requests
 
 __all__ = [
     "MAX_NAME_BYTES",
     "WEATHER",
-    "AppendedFile",
-    "Bytes",
     "HeldError",
     "LostLeaseError",
     "Spool",
     "appended_file",
     "atomic_write",
-    "beginning_here",
     "bucket_path",
     "check_leases",
     "check_path",
@@ -70,9 +65,9 @@ __all__ = [
     "file_sizes",
     "file_system",
     "forget",
+    "header_here",
     "hold",
     "holder_gone",
-    "home_path",
     "in_bucket",
     "is_file",
     "is_folder",

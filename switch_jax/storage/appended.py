@@ -11,7 +11,7 @@ from typing import Protocol
 
 from etils import epath
 
-from switch_jax.storage.clients import file_system
+from switch_jax.storage.clients import errors_named, file_system
 from switch_jax.storage.conditional import Version, shared_object
 from switch_jax.storage.entries import entries, list_names
 from switch_jax.storage.folders import read_bytes
@@ -48,7 +48,8 @@ def read_appended(path: epath.Path) -> bytes:
         return b"".join(map(read_bytes, (path, *parts)))
     files = file_system(path)
     urls = [files._strip_protocol(str(part)) for part in (path, *parts)]
-    contents = files.cat(urls)
+    with errors_named(str(path)):
+        contents = files.cat(urls)
     return b"".join(contents[url] for url in urls)
 
 
@@ -103,13 +104,14 @@ class _OfBucket(AppendedFile):
         self._last = Version(None, None)
 
     def end_line(self) -> None:
-        pass  # each addition was written as a whole
+        self._open_last()
+        if not (self._last.content or b"\n").endswith(b"\n"):  # a run that has moved from a disk
+            self.append(b"\n")
 
     def append(self, data: bytes) -> None:
         check_leases()
         if self._number is None:
-            parts = _parts(self._path)
-            self._open(int(parts[-1].suffix[1:]) if parts else 0)
+            self._open_last()
         elif len(self._last.content or b"") >= PART_BYTES:
             self._open(self._number + 1)
         content = (self._last.content or b"") + data
@@ -124,6 +126,10 @@ class _OfBucket(AppendedFile):
                 "job a folder of its own"
             )
         self._last = written
+
+    def _open_last(self) -> None:
+        parts = _parts(self._path)
+        self._open(int(parts[-1].suffix[1:]) if parts else 0)
 
     def _open(self, number: int) -> None:
         path = self._path.with_name(f"{self._path.name}.{number:06}") if number else self._path

@@ -10,7 +10,9 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from switch_jax.errors import UserError
 
 
 @functools.cache
@@ -34,11 +36,26 @@ def choose_clients() -> None:
 
 
 def file_system(path: pathlib.PurePath | str) -> Any:
-    """The file system of fsspec that has the path."""
+    """The file system of fsspec that has the path.
+
+    Raises:
+      UserError: its client is not installed.
+    """
     import fsspec.core
 
     choose_clients()
-    return fsspec.core.url_to_fs(str(path))[0]
+    try:
+        return fsspec.core.url_to_fs(str(path))[0]
+    except ImportError as error:
+        raise UserError(f"{path}: {error}: pip install 'switch_jax[s3]'") from error
+
+
+@runtime_checkable
+class ListsSizes(Protocol):
+    """A file system that lists names and sizes alone."""
+
+    def list_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        """As `object_sizes`."""
 
 
 def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
@@ -48,8 +65,11 @@ def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
       files: a file system of buckets.
       beginning: BUCKET/PREFIX.
     """
-    if hasattr(files, "object_sizes"):
-        yield from files.object_sizes(*beginning.split("/", 1))
+    bucket, slash, prefix = beginning.partition("/")
+    if not slash:  # no bucket is listed for a part of its name
+        return
+    if isinstance(files, ListsSizes):
+        yield from files.list_sizes(bucket, prefix)
         return
     folder, _, prefix = beginning.rpartition("/")
     for name, found in files.find(folder, prefix=prefix, detail=True).items():
@@ -62,11 +82,15 @@ def errors_named(url: str) -> Iterator[None]:
     """Within, what a client raises becomes an OSError with an errno, and the URL as its file."""
     try:
         yield
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
     except Exception as error:
         code = getattr(error, "errno", None) or errno.EIO
-        if isinstance(error, PermissionError):
-            code = errno.EACCES
+        if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+            code = errno.EACCES  # also of Amazon's client where it finds none
+        elif isinstance(error, TypeError | ValueError):
+            code = errno.EPROTO
         reason = str(getattr(error, "strerror", None) or error).strip().split("\n")[0]
         raise OSError(code, f"{os.strerror(code)} ({reason})", url) from error

@@ -62,7 +62,7 @@ class CloudStorage(GCSFileSystem):
 
     makedirs = mkdir
 
-    def object_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    def list_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
         """As `clients.object_sizes`; `find` asks for all fields of an object, and keeps them."""
         options = {
             "prefix": prefix,

@@ -1,5 +1,6 @@
 """What is at a path or in a folder: files and folders, their sizes, and when they were written."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -54,18 +55,21 @@ def entries(folder: str | os.PathLike[str]) -> dict[str, Entry]:
     try:
         if in_bucket(text):
             return _in_bucket(text)
-        with os.scandir(text) as found:
-            names = sorted(item.name for item in found)
+        names = sorted(os.listdir(text))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    # None: removed meanwhile, or a link to nothing.
-    nothing = Entry("other", 0, None, 0)
-    return {name: entry(os.path.join(text, name)) or nothing for name in names}
+    return {name: _in_folder(text, name) for name in names}
 
 
 def list_names(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of what is in a folder; as `entries`."""
-    return list(entries(folder))
+    """Names of what is in a folder; as `entries`, but on a disk nothing in it is looked at."""
+    text = os.fspath(folder)
+    if in_bucket(text):
+        return list(entries(text))
+    try:
+        return sorted(os.listdir(text))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -110,6 +114,14 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
     except ValueError as error:  # NUL, or a character that no file name has
         raise UserError(f"{os.fspath(path)!r} is no name of a file: {error}") from error
     return found and found.kind
+
+
+def _in_folder(folder: str, name: str) -> Entry:
+    """What has a name in a folder of a disk; "other" is also what is gone or cannot be read."""
+    with contextlib.suppress(OSError):
+        if found := entry(os.path.join(folder, name)):
+            return found
+    return Entry("other", 0, None, 0)
 
 
 def _in_bucket(folder: str) -> dict[str, Entry]:

@@ -6,7 +6,7 @@ from pathlib import PurePath, PurePosixPath
 
 from etils import epath
 
-from switch_jax.storage.clients import file_system
+from switch_jax.storage.clients import errors_named, file_system
 from switch_jax.storage.entries import entries, list_names
 from switch_jax.storage.paths import in_bucket
 
@@ -28,7 +28,10 @@ def list_complete(folder: PurePath) -> list[str]:
 
 def read_bytes(file: epath.Path) -> bytes:
     """The content of a file, in a bucket by a single request; raises OSError if there is none."""
-    return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
+    if not in_bucket(file):
+        return file.read_bytes()
+    with errors_named(str(file)):
+        return file_system(file).cat_file(str(file))
 
 
 def read_files(folder: epath.Path) -> dict[str, bytes]:
@@ -40,8 +43,9 @@ def read_files(folder: epath.Path) -> dict[str, bytes]:
     if in_bucket(folder):
         files = file_system(folder)
         root = files._strip_protocol(str(folder))
-        paths = files.find(root, maxdepth=2)
-        contents = files.cat(paths) if len(paths) > 1 else {p: files.cat_file(p) for p in paths}
+        with errors_named(str(folder)):
+            paths = files.find(root, maxdepth=2)
+            contents = files.cat(paths) if len(paths) > 1 else {p: files.cat_file(p) for p in paths}
         return {path.removeprefix(f"{root}/"): content for path, content in contents.items()}
     found = {}
     folders = [name for name, entry in entries(folder).items() if entry.kind == "folder"]

@@ -56,17 +56,19 @@ def file_sizes(paths: Sequence[str]) -> list[int]:
       OSError: with the path as its file name. errno ENOENT: there is no such file; EISDIR: it is a
         folder, a pipe or a device.
     """
-    unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
+    known = {path: _SIZES.get(path) for path in paths if in_bucket(path)}
+    unknown = {path for path, size in known.items() if size is None}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):
         found = _list(os.path.commonprefix(list(names)))
-        _SIZES.update((url, size) for url, size in found if url in unknown)
-    return [_size_in_bucket(path) if in_bucket(path) else file_at(path).size for path in paths]
+        known.update((url, size) for url, size in found if url in unknown)
+    _SIZES.update((path, size) for path, size in known.items() if size is not None)
+    return [_known(path, known[path]) if path in known else file_at(path).size for path in paths]
 
 
-def _size_in_bucket(url: str) -> int:
-    if url not in _SIZES:
+def _known(url: str, size: int | None) -> int:
+    if size is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
-    return _SIZES[url]
+    return size
 
 
 def _list(beginning: str) -> Iterator[tuple[str, int]]:

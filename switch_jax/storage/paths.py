@@ -171,4 +171,4 @@ def _is_ip_address(bucket: str) -> bool:
 
 def resolved(path: epath.Path) -> epath.Path:
     """The path without symbolic links; that of a bucket has none."""
-    return path if in_bucket(path) else path.resolve()
+    return path if in_bucket(path) else epath.Path(os.path.realpath(path))

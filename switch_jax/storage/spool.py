@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from typing import Any
 from etils import epath
 
 from switch_jax.storage.appended import AppendedFile, appended_file
-from switch_jax.storage.clients import file_system
 from switch_jax.storage.entries import file_at
-from switch_jax.storage.listing import file_sizes
 from switch_jax.storage.paths import in_bucket
 from switch_jax.storage.ranges import read_range
 
@@ -44,11 +42,9 @@ def _copied(url: str, version: Any) -> str:
     global _folder_of_copies
     if _folder_of_copies is None:
         _folder_of_copies = tempfile.TemporaryDirectory(prefix="switch_jax_")
-    path = epath.Path(url)
     name = hashlib.sha256(repr((url, version)).encode()).hexdigest()[:16]
-    target = Path(_folder_of_copies.name, name, path.name)
-    target.parent.mkdir(exist_ok=True)
-    file_system(path).get_file(url, str(target))
+    target = Path(_folder_of_copies.name, name, url.rpartition("/")[2])
+    _copy(url, target)
     return str(target)
 
 
@@ -59,12 +55,12 @@ def scratch_folder(folder: epath.Path) -> str:
 
 
 @contextlib.contextmanager
-def beginning_here(file: epath.Path, num_bytes: int) -> Iterator[str]:
-    """Within, the path of a file on this machine; zeros stand for the rest of one in a bucket.
+def header_here(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
+    """Within, the path of a file on this machine; zeros follow the header of one in a bucket.
 
     Args:
       file: the file.
-      num_bytes: how many bytes of a file in a bucket are read.
+      header_size: from the first 8 bytes to how many bytes the header takes, with these.
 
     Raises:
       OSError: it cannot be read.
@@ -75,7 +71,8 @@ def beginning_here(file: epath.Path, num_bytes: int) -> Iterator[str]:
         return
     with tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
         size = file_at(url).size
-        copy.write(read_range(url, 0, min(num_bytes, size)).data)
+        beginning = read_range(url, 0, 8).data
+        copy.write(read_range(url, 0, min(header_size(beginning), size)).data)
         copy.truncate(size)  # takes no room
         yield copy.name
 
@@ -85,25 +82,30 @@ def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
     """Within, paths of files on this machine, of copies where they are in a bucket.
 
     Raises:
-      OSError: one cannot be read; it has the file's name.
+      OSError: one cannot be read or copied; it has the file's name.
     """
     if not any(map(in_bucket, files)):
         yield list(files)
         return
     with tempfile.TemporaryDirectory(prefix="switch_jax_") as folder:
-
-        def copy(number: int, file: str) -> str:
-            target = Path(folder, str(number), file.rpartition("/")[2])
-            target.parent.mkdir()
-            (size,) = file_sizes([file])
-            with target.open("wb") as copied:
-                for begin in range(0, size, _READ):
-                    copied.write(read_range(file, begin, min(begin + _READ, size)).data)
-            return str(target)
-
+        targets = [Path(folder, str(i), url.rpartition("/")[2]) for i, url in enumerate(files)]
         with ThreadPoolExecutor(_COPIES_AT_ONCE) as threads:
-            copies = list(threads.map(copy, range(len(files)), files))
-        yield copies
+            list(threads.map(_copy, files, targets))
+        yield list(map(str, targets))
+
+
+def _copy(url: str, target: Path) -> None:
+    """Copies a file of a bucket, as it is now, into a new folder of this machine."""
+    size = file_at(url).size
+    try:
+        target.parent.mkdir(exist_ok=True)
+        with target.open("wb") as copied:
+            for begin in range(0, size, _READ):
+                copied.write(read_range(url, begin, min(begin + _READ, size)).data)
+    except OSError as error:
+        if error.filename != url:  # this machine's disk is full, say
+            raise OSError(error.errno, f"{error.strerror}, in {target.parent}", url) from error
+        raise
 
 
 class Spool:

@@ -66,9 +66,9 @@ def repeated_requests() -> int:
     """Requests of this process to buckets that failed and were repeated so far, by all clients."""
     import tensorstore as ts
 
-    counts = ts.experimental_collect_matching_metrics("/tensorstore/kvstore/")
-    own = sum(count["values"][0]["value"] for count in counts if count["name"].endswith("/retries"))
-    return WEATHER.repeated + int(own)
+    names = (f"/tensorstore/kvstore/{kind}/retries" for kind in ("gcs", "s3"))
+    counts = [count for name in names for count in ts.experimental_collect_matching_metrics(name)]
+    return WEATHER.repeated + sum(int(count["values"][0]["value"]) for count in counts)
 
 
 def say(line: str) -> None:

@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.config.rates import rate_problem
 from switch_jax.model.flops import parameter_count
+from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
@@ -28,7 +29,7 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}",
         f"{config.run.train_steps:,} steps of {config.tokens_per_step:,} tokens: "
         f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
-        *reading(config, len({device.process_index for device in mesh.devices.flat})),
+        *reading(config, _readers(mesh)),
     ]
     for stack, groups in routing_groups(config, mesh.shape).items():
         lines.append(f"routing in the {stack}: {groups}")
@@ -60,17 +61,24 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
     return lines
 
 
-def reading(config: Config, hosts: int) -> list[str]:
-    """A line with what each of several hosts reads of the data."""
-    streams, tokens = config.data.data_streams, config.tokens_per_host(hosts)
-    if hosts == 1:
+def _readers(mesh: Mesh) -> int:
+    """Into how many parts hosts split the rows of a batch."""
+    hosts = len({device.process_index for device in mesh.devices.flat})
+    return min(hosts, batch_shards(mesh.shape))
+
+
+def reading(config: Config, readers: int) -> list[str]:
+    """A line with what each host reads of the data, where several split the rows of a batch."""
+    streams, tokens = config.data.data_streams, config.tokens_read(readers)
+    if readers == 1:
         return []
-    if hosts <= streams:
-        return [f"each of {hosts} hosts reads {tokens:,} tokens a step, of {streams} streams"]
+    if readers <= streams:
+        return [f"each host reads {tokens:,} tokens a step, of {streams} streams in all"]
     return [
-        f"warning: DATA_STREAMS = {streams} for {hosts} hosts: each reads the {tokens:,} tokens of "
-        f"a whole stream, and uses {config.tokens_per_step // hosts:,} of them; a new run with "
-        f"DATA_STREAMS = {hosts} reads them once"
+        f"warning: DATA_STREAMS = {streams}, and hosts split the batch into {readers} parts: each "
+        f"reads the {tokens:,} tokens of a whole stream, and uses "
+        f"{config.tokens_per_step // readers:,} of them; a new run with DATA_STREAMS = {readers} "
+        "reads them once"
     ]
 
 

@@ -53,6 +53,18 @@ def test_a_file_may_move_from_a_bucket_to_a_disk_and_back(bucket_path, tmp_path,
     assert read_appended(bucket_path / "back" / "log") == b"".join(lines)
 
 
+@pytest.mark.parametrize(("before", "after"), [(b'{"a', b'{"a\n'), (b"a\n", b"a\n"), (b"", b"")])
+def test_a_half_written_line_is_ended(storage, before, after):
+    """As one that a killed process left on a disk, from where the file may have moved."""
+    (storage / "log").parent.mkdir(parents=True, exist_ok=True)
+    (storage / "log").write_bytes(before)
+    file = appended_file(storage / "log")
+    file.end_line()
+    assert read_appended(storage / "log") == after
+    file.append(b"next\n")
+    assert read_appended(storage / "log") == after + b"next\n"
+
+
 def test_an_addition_that_was_written_but_failed_is_seen(bucket_path, monkeypatch):
     file = appended_file(bucket_path / "log")
     file.append(b"a\n")

@@ -1,13 +1,16 @@
+import errno
 import time
 from pathlib import Path
 
 import fsspec
+import pytest
 
 from switch_jax.storage import (
     WEATHER,
     copies_here,
     entries,
     exists,
+    file_sizes,
     in_bucket,
     is_folder,
     list_complete,
@@ -58,6 +61,13 @@ def test_a_link_to_nothing_hides_no_other_file(tmp_path):
     assert (found["gone"].kind, found["x"].size) == ("other", 1)
 
 
+def test_what_cannot_be_looked_at_hides_no_other_file(tmp_path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "x").write_text("x")
+    assert list_names(tmp_path) == ["circle", "x"]
+    assert [entry.kind for entry in entries(tmp_path).values()] == ["other", "file"]
+
+
 def test_a_checkpoint_that_is_set_aside_stays_one(bucket_path):
     _fill(bucket_path / "checkpoints" / "7", ["state/d", "_METADATA", "commit_success.txt"])
     move_folder(bucket_path / "checkpoints" / "7", bucket_path / "discarded" / "7_1")
@@ -98,6 +108,28 @@ def test_copies_of_files_are_there_for_a_while(storage, monkeypatch):
         assert [Path(copy).read_bytes() for copy in copies] == [b"0123456", b""]
         assert [Path(copy).name for copy in copies] == ["x.gz", "x.gz"]
     assert all(Path(copy).exists() == (not in_bucket(storage)) for copy in copies)
+
+
+def test_a_copy_is_of_the_file_as_it_is_now(bucket_path):
+    file = bucket_path / "x.gz"
+    file.write_bytes(b"short")
+    assert file_sizes([str(file)]) == [5]  # what a listing said
+    file.write_bytes(b"longer than before")
+    with copies_here([str(file)]) as (copy,):
+        assert Path(copy).read_bytes() == b"longer than before"
+
+
+def test_a_copy_that_finds_no_room_names_the_file(bucket_path, monkeypatch):
+    (bucket_path / "x.gz").write_bytes(b"x")
+
+    def open_nothing(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", open_nothing)
+    with pytest.raises(OSError, match="No space left on device, in /") as error:
+        with copies_here([str(bucket_path / "x.gz")]):
+            pass
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, f"{bucket_path}/x.gz")
 
 
 def test_a_removal_whose_answer_was_lost_is_no_error(faulty_storage, bucket_path, monkeypatch):

@@ -27,6 +27,11 @@ def test_a_pattern_matches_what_it_matches_on_a_disk(tmp_path, bucket_path, patt
     assert matching(f"{bucket_path}/{pattern}") == expected
 
 
+@pytest.mark.parametrize("pattern", ["gs://buck*/x.txt", "gs://bucket"])
+def test_no_bucket_is_listed_for_a_part_of_its_name(gcs_server, pattern):
+    assert matching(pattern) == []
+
+
 def test_all_pages_are_listed_once_and_without_what_stands_for_a_folder(
     bucket_path, storage_proxy, monkeypatch
 ):

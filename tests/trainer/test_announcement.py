@@ -66,8 +66,17 @@ def test_what_each_host_reads_is_told_and_that_few_streams_are_read_often():
     """A batch has 8 rows of 24 tokens; with 4 streams, each of 4 hosts reads 2 rows."""
     config = tiny_config(tiny_model()).replace("data", data_streams=4)
     assert reading(config, 1) == []
-    assert reading(config, 4) == ["each of 4 hosts reads 48 tokens a step, of 4 streams"]
+    assert reading(config, 4) == ["each host reads 48 tokens a step, of 4 streams in all"]
     assert reading(config, 8) == [
-        "warning: DATA_STREAMS = 4 for 8 hosts: each reads the 48 tokens of a whole stream, and "
-        "uses 24 of them; a new run with DATA_STREAMS = 8 reads them once"
+        "warning: DATA_STREAMS = 4, and hosts split the batch into 8 parts: each reads the 48 "
+        "tokens of a whole stream, and uses 24 of them; a new run with DATA_STREAMS = 8 reads them "
+        "once"
     ]
+
+
+def test_streams_that_do_not_divide_over_the_hosts_are_read_as_a_whole():
+    config = tiny_config(tiny_model()).replace("data", data_streams=8)
+    config = config.replace("run", batch_size=24)
+    # Rows 8 to 15 are of the streams 2 to 5, of 3 rows each.
+    assert config.tokens_read(3) == 4 * 3 * sum(config.data.lengths)
+    assert config.tokens_read(4) == 2 * 3 * sum(config.data.lengths)

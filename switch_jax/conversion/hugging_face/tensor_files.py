@@ -16,7 +16,7 @@ from switch_jax.conversion.source import inside, read_small_file
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import Object, SchemaError, parse_json, string
-from switch_jax.storage import beginning_here, is_file, local_copy, read_range
+from switch_jax.storage import header_here, is_file, local_copy
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.
@@ -37,13 +37,11 @@ class SafetensorsTensor:
 
     Attributes:
       header: safetensors' slice, which has no public type; it may have no numbers.
-      opened: returns the file with its numbers.
-      name: in the file.
+      numbers: returns safetensors' slice with its numbers; raises UserError if it is not there.
     """
 
     header: Any
-    opened: Callable[[], Any]
-    name: str
+    numbers: Callable[[], Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,7 +53,7 @@ class SafetensorsTensor:
         return _DTYPES.get(name, name)
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self.opened().get_slice(self.name)[index]
+        return self.numbers()[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,17 +119,20 @@ def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
 
 
 def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
-    @functools.cache
-    def opened() -> Any:
-        with _errors_explained(file):
-            return safe_open(local_copy(file), "numpy")
+    opened = functools.cache(lambda: safe_open(local_copy(file), "numpy"))
 
-    with _errors_explained(file):
-        header_size = int.from_bytes(read_range(str(file), 0, 8).data, "little")
-        with beginning_here(file, min(8 + header_size, _MAX_HEADER)) as path:
-            headers = safe_open(path, "numpy")
+    def numbers(name: str) -> Any:
+        with _errors_explained(file):
+            return opened().get_slice(name)
+
+    def header_size(beginning: bytes) -> int:
+        return min(8 + int.from_bytes(beginning, "little"), _MAX_HEADER)
+
+    with _errors_explained(file), header_here(file, header_size) as path:
+        headers = safe_open(path, "numpy")
     return {
-        name: SafetensorsTensor(headers.get_slice(name), opened, name) for name in headers.keys()
+        name: SafetensorsTensor(headers.get_slice(name), functools.partial(numbers, name))
+        for name in headers.keys()
     }
 
 
