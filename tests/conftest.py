@@ -1,6 +1,7 @@
 """Every test runs on eight virtual CPU devices: jax reads these variables when it is imported."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -24,14 +25,17 @@ if HAS_EARLIER_CODE:
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # Runs that are stopped and started again compile the same programs again and again.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="switch_jax_compiled_")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+# pytest-xdist's processes inherit the folder of the one that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="switch_jax_compiled_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 def pytest_collection_modifyitems(items):
     """Whole runs come first: at the end no process waits for another's long file."""
     items.sort(key=lambda item: "trainer" not in item.path.parts)
+    gc.freeze()  # all modules are there now: no collection looks at them again
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
@@ -53,6 +54,19 @@ def read_validation_sets(
         return dict(zip(opened.names, threads.map(read, opened.names), strict=True))
 
 
+def lower_eval_step(
+    config: Config, mesh: Mesh, parameters: Any, is_content: np.ndarray
+) -> jax.stages.Lowered:
+    """The step of an `Evaluation`, ready to be compiled; arguments as there."""
+    step = make_eval_step(config.model, is_content, config.run.num_microbatches)
+    jitted = jax.jit(
+        step,
+        out_shardings=replicated(mesh),  # every host reads the sums
+        compiler_options=compiler_options(),
+    )
+    return jitted.lower(parameters, abstract_batch(config, mesh))
+
+
 class Evaluation:
     """Scores a model on the validation sets of a task, or of each task of a mixture."""
 
@@ -75,12 +89,8 @@ class Evaluation:
         """
         self._batches = batches
         self._mesh = mesh
-        # Every host reads the sums.
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
-        step = make_eval_step(config.model, is_content, config.run.num_microbatches)
-        jitted = jax.jit(step, out_shardings=replicated(mesh), compiler_options=compiler_options())
-        lowered = jitted.lower(parameters, abstract_batch(config, mesh))
-        self._step = lowered.compile()
+        self._step = lower_eval_step(config, mesh, parameters, is_content).compile()
 
     def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
         """Metrics by task, and with several tasks also "all", their mean over all tokens."""

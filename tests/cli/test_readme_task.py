@@ -19,8 +19,8 @@ assert main(["train", "--gin_file=my_run.gin", "--gin.MIXTURE_OR_TASK_NAME=my_sp
 RUN = """
 import my_tasks
 include 'runs/demo_switch.gin'
-NUM_ENCODER_LAYERS = 2
-NUM_DECODER_LAYERS = 2
+NUM_ENCODER_LAYERS = 1
+NUM_DECODER_LAYERS = 1
 BATCH_SIZE = 8
 GROUP_SIZE = 32
 EVAL_STEPS = 1

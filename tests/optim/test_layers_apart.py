@@ -13,8 +13,8 @@ from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.train_step.state import fresh_state, state_of_step
 from tests.trainer.helpers import tiny_config, tiny_model
 
-# Two blocks in each stack; matrices of the first size are factored.
-MODEL = tiny_model(num_encoder_layers=4, num_decoder_layers=4, scan_layers=False)
+# Two blocks in the encoder; matrices of the first size are factored.
+MODEL = tiny_model(num_encoder_layers=4, scan_layers=False)
 
 
 @pytest.mark.parametrize("trained", ["all", "expert"])

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from switch_jax.checkpointing import Checkpoints
+from switch_jax.cli import main
 from switch_jax.config import MeshConfig
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.state import abstract_state
 from tests.trainer.helpers import tiny_config, tiny_model
 from tests.trainer.worker_processes import (
+    TINY,
     finish,
     free_port,
     losses,
@@ -30,6 +32,7 @@ from tests.trainer.worker_processes import (
 MODEL = tiny_model(
     num_embeddings=128, embed_dim=128, mlp_dim=128
 )  # so large that moments are factored
+SMALL = ["--gin.NUM_ENCODER_LAYERS=1"]
 
 
 def state_on(mesh):
@@ -70,6 +73,12 @@ def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_
         assert a.sharding.mesh.shape == {"data": 1, "expert": 2, "model": 2}
 
 
+def run_here(folder, *flags):
+    """In this process, which need not start."""
+    train = ["train", f"--gin_file={TINY}", *SMALL, f"--gin.MODEL_DIR={folder}", *flags]
+    assert main(train) == 0
+
+
 def assert_same_run(folder, expected):
     """The same global batches in the same order, and losses equal to rounding."""
     found, expected = losses(folder), losses(expected)
@@ -83,19 +92,19 @@ def assert_same_run(folder, expected):
 def alone(tmp_path_factory):
     """The run of one process that nothing disturbs."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    run(1, folder)
+    run_here(folder)
     return folder
 
 
 def test_two_processes_are_stopped_and_one_goes_on_with_another_mesh(alone, tmp_path):
     folder = tmp_path / "run"
-    processes = start(2, folder)
+    processes = start(2, folder, *SMALL)
     wait_for_step(folder, 2, processes)
     processes[1].send_signal(signal.SIGTERM)  # to the one that writes no metrics
     assert finish(processes, folder) == [75, 75], output(folder)
     stopped = records(folder)[-1]["step"]
     assert f"the state of step {stopped} is saved" in output(folder)
-    run(1, folder, "--gin.MESH_DATA=1", "--gin.MESH_MODEL=2")
+    run_here(folder, "--gin.MESH_DATA=1", "--gin.MESH_MODEL=2")
     assert_same_run(folder, alone)
     # No step twice: all that was done was saved.
     assert [r["step"] for r in records(folder)] == list(range(1, 13))
@@ -144,7 +153,7 @@ def test_a_host_that_lacks_a_file_is_named_by_all_and_so_is_a_change(tmp_path, m
 @pytest.mark.slow
 def test_four_processes_give_the_losses_of_one(alone, tmp_path):
     folder = tmp_path / "run"
-    run(4, folder)
+    run(4, folder, *SMALL)
     assert_same_run(folder, alone)
     ours, theirs = (records(f, "eval")[-1]["neg_log_perplexity"] for f in (folder, alone))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
@@ -153,7 +162,7 @@ def test_four_processes_give_the_losses_of_one(alone, tmp_path):
 @pytest.mark.slow
 def test_two_processes_start_from_what_one_has_trained(alone, tmp_path):
     folder = tmp_path / "run"
-    run(2, folder, f"--gin.INITIAL_CHECKPOINT_PATH={alone}", "--gin.TRAIN_STEPS=1")
+    run(2, folder, *SMALL, f"--gin.INITIAL_CHECKPOINT_PATH={alone}", "--gin.TRAIN_STEPS=1")
     assert f"starting from the parameters of {alone}/checkpoints/12" in output(folder)
     start, end = records(folder, "eval")[0], records(alone, "eval")[-1]
     assert (start["step"], end["step"]) == (0, 12)
