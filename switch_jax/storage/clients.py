@@ -10,7 +10,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from switch_jax.errors import UserError
 
@@ -50,14 +50,6 @@ def file_system(path: pathlib.PurePath | str) -> Any:
         raise UserError(f"{path}: {error}: pip install 'switch_jax[s3]'") from error
 
 
-@runtime_checkable
-class ListsSizes(Protocol):
-    """A file system that lists names and sizes alone."""
-
-    def list_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-        """As `object_sizes`."""
-
-
 def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
     """BUCKET/NAME and size in bytes of all objects that begin so.
 
@@ -68,7 +60,7 @@ def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
     bucket, slash, prefix = beginning.partition("/")
     if not slash:  # no bucket is listed for a part of its name
         return
-    if isinstance(files, ListsSizes):
+    if hasattr(files, "list_sizes"):  # Cloud Storage's
         yield from files.list_sizes(bucket, prefix)
         return
     folder, _, prefix = beginning.rpartition("/")
