@@ -1,7 +1,6 @@
 """Every test runs on eight virtual CPU devices: jax reads these variables when it is imported."""
 
 import atexit
-import gc
 import os
 import shutil
 import sys
@@ -35,7 +34,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 def pytest_collection_modifyitems(items):
     """Whole runs come first: at the end no process waits for another's long file."""
     items.sort(key=lambda item: "trainer" not in item.path.parts)
-    gc.freeze()  # all modules are there now: no collection looks at them again
 
 
 @pytest.fixture(autouse=True, scope="module")
