@@ -1,6 +1,6 @@
 """The input pipeline on text in a bucket, beside the same text on this machine's disk.
 
-    python benchmarks/bucket_input.py [--rounds 6]    # about 20 minutes on two cores
+    python benchmarks/bucket_input.py [--rounds 6]    # about 12 minutes on two cores
 
 The bucket is on this machine too, in a server of Cloud Storage's protocol, asked directly and
 through a proxy that answers after 30 milliseconds, and one time in a hundred after a second more.
