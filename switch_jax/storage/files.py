@@ -14,7 +14,7 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.entries import entry, list_names
 from switch_jax.storage.folders import is_whole, move_folder
-from switch_jax.storage.paths import in_bucket
+from switch_jax.storage.paths import bucket_path, in_bucket
 
 
 @contextlib.contextmanager
@@ -59,7 +59,13 @@ def write_and_remove(folder: epath.Path, what: str) -> None:
     """Writes a file into a folder and removes it; see `check_writable`."""
     file = folder / f".writable-{uuid.uuid4().hex}"  # other processes do the same
     with explain_write_errors(what):
-        file.write_bytes(b"")
+        try:
+            file.write_bytes(b"")
+        except FileNotFoundError as error:
+            if not in_bucket(folder):
+                raise
+            bucket, _ = bucket_path(str(folder))
+            raise UserError(f"{what} cannot be written: there is no bucket {bucket}") from error
         file.unlink()
 
 

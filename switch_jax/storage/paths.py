@@ -84,6 +84,11 @@ def _is_in_bucket(name: str, what: str) -> bool:
             f"{_named(name, what)}: write a path of this machine's file system, gs://BUCKET/... or "
             "s3://BUCKET/..."
         )
+    if not separator and (found := re.match(r"(gs|s3)(:/|//)", name)):
+        raise UserError(
+            f"{_named(name, what)}: write {found[1]}://{name[found.end() :]} for a bucket, or "
+            f"./{name} for a folder of this machine"
+        )
     return bool(separator)
 
 

@@ -64,7 +64,7 @@ class TrainingLoop:
         self._train_step, self._evaluation, self._infer_evaluation, self._batches = compiled
         self._bad = BadSteps(prepared.config.guard, instruments.folder)
         self._signal = NONE
-        self._without_data = self._undone = False
+        self._has_data = self._without_data = self._undone = False
 
     def train(self) -> TrainState:
         """Trains to the end, and returns the final state.
@@ -115,8 +115,10 @@ class TrainingLoop:
     def _dispatch(self) -> _Dispatched:
         """Gives the devices one more step."""
         run, instruments = self.run, self._instruments
-        with instruments.goodput.spend("data"):
+        # The pipeline starts beside the compilation, so the wait for its first batch is of that.
+        with instruments.goodput.spend("data" if self._has_data else "compile"):
             batch = self._next_batch()
+        self._has_data = True
         run.step += 1
         instruments.watchdog.alive(f"step {run.step}")
         instruments.profiler.before(run.step)

@@ -45,6 +45,8 @@ def test_other_places_are_refused():
         ("gs://mounted/a\nb", r"no line breaks or hidden characters"),
         ("gs://mounted/a*b", r"clients take \* \? \[ \] # in a bucket for patterns"),
         ("s3://mounted/a#b", r"clients take .* in a bucket for patterns"),
+        ("gs//bucket/x", r"write gs://bucket/x for a bucket, or \./gs//bucket/x for a folder"),
+        ("s3:/bucket/x", r"write s3://bucket/x for a bucket"),
         ("gs://ab/x", r"no bucket has the name 'ab'"),
         ("gs://Mounted/x", r"no bucket has the name 'Mounted'"),
         ("gs://-mounted/x", r"no bucket has the name '-mounted'"),
