@@ -52,13 +52,12 @@ def entries(folder: str | os.PathLike[str]) -> dict[str, Entry]:
       OSError: it cannot be listed.
     """
     text = os.fspath(folder)
+    if not in_bucket(text):
+        return {name: _in_folder(text, name) for name in list_names(text)}
     try:
-        if in_bucket(text):
-            return _in_bucket(text)
-        names = sorted(os.listdir(text))
-    except (FileNotFoundError, NotADirectoryError):
+        return _in_bucket(text)
+    except FileNotFoundError:
         return {}
-    return {name: _in_folder(text, name) for name in names}
 
 
 def list_names(folder: str | os.PathLike[str]) -> list[str]:

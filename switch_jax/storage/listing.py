@@ -34,7 +34,7 @@ def matching(pattern: str) -> list[str]:
     """
     if pattern not in _MATCHING:
         matches = re.compile(fnmatch.translate(pattern)).match
-        # With as many slashes as the pattern has, none is left for * to match.
+        # The expression lets * match a slash, too: such a URL has more slashes than the pattern.
         slashes = pattern.count("/")
         found = {
             url: size

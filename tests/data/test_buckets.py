@@ -19,16 +19,10 @@ from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
 from tests.data.test_order import as_pair, write_archive, write_many, write_records
+from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
 
 LENGTHS = {"inputs": 1, "targets": 1}
-
-
-def copy(folder, bucket):
-    """All files of a folder of the disk to one in a bucket."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            (bucket / file.relative_to(folder)).write_bytes(file.read_bytes())
 
 
 def moved(source, folder, bucket):
@@ -67,7 +61,7 @@ def test_a_bucket_gives_the_order_of_the_disk_and_resumes_in_it(
 ):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
     source, _ = write(tmp_path)
-    copy(tmp_path, bucket_path)
+    copy_files(tmp_path, bucket_path)
     # Preprocessing and shuffling are seeded by the name of the task, so both have one name.
     in_bucket = seqio.Task(
         "in_bucket_0",
@@ -95,7 +89,7 @@ def test_in_a_bucket_too_tfds_and_seqio_give_their_order(tmp_path, bucket_path):
     (tmp_path / "b.txt").write_text(text)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"1\n2\n"))
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"3\n"))
-    copy(tmp_path, bucket_path)
+    copy_files(tmp_path, bucket_path)
     for make in (
         lambda folder: seqio.FileDataSource(read_lines, {"train": f"{folder}/?.txt.gz"}),
         lambda folder: seqio.TextLineDataSource({"train": f"{folder}/?.txt"}, 1),
