@@ -38,35 +38,38 @@ def use_one_hot_einsum() -> None:
 
     from switch_jax import moe
     from switch_jax.model import feed_forward
-    from switch_jax.moe.router_noise import noise_bits
+    from switch_jax.moe.random_streams import RouterKey, Stream
 
-    def switch_ffn(x, valid, weights, config, activation, key=None, layer_index=0):
-        groups, size = moe.group_shape(*x.shape[:2], config.group_size)
+    def switch_ffn(
+        x, valid, weights, config, activation, *, group_size, capacity_factor, key, router_index
+    ):
+        groups, size = moe.group_shape(*x.shape[:2], group_size)
         slots = moe.expert_capacity(
             size,
             config.num_experts,
-            config.capacity_factor,
+            capacity_factor,
             min_capacity=config.min_expert_capacity,
             multiple=config.expert_capacity_multiple,
         )
         bits = None
         if key is not None and config.jitter_noise:
-            bits = noise_bits(key, jnp.int32(layer_index), 0, size, x.shape)
+            router_key = RouterKey(key, jnp.int32(router_index), 0, size)
+            bits = router_key.bits(Stream.ROUTER_INPUT, x.shape)
         logits = moe.router_logits(x, weights.router, config.jitter_noise, bits)
         logits, valid = logits.reshape(groups, size, -1), valid.reshape(groups, size)
         assignment = moe.assign(logits, slots, valid)
-        expert = jax.nn.one_hot(assignment.expert_index, config.num_experts)
-        mask = expert[..., None] * jax.nn.one_hot(assignment.position_in_expert, slots)[:, :, None]
+        expert = jax.nn.one_hot(assignment.expert_index[:, 0], config.num_experts)
+        slot = assignment.position_in_expert[:, 0]
+        mask = expert[..., None] * jax.nn.one_hot(slot, slots)[:, :, None]
         rows = jnp.einsum("gsd,gsec->egcd", x.reshape(groups, size, -1), mask)
         hidden = activation(*[jnp.einsum("egcd,edf->egcf", rows, w) for w in weights.wi])
         rows = jnp.einsum("egcf,efd->egcd", hidden, weights.wo)
-        y = jnp.einsum("egcd,gsec->gsd", rows, mask * assignment.gate[..., None, None])
+        y = jnp.einsum("egcd,gsec->gsd", rows, mask * assignment.gate[:, 0, :, None, None])
         sums = moe.RouterStatistics(
             load=assignment.load.sum(0) / x[..., 0].size,
-            importance=assignment.importance.sum(0) / x[..., 0].size,
             load_balance_loss=moe.load_balance_loss(assignment.importance, assignment.load),
             z_loss=moe.router_z_loss(assignment.log_normalizer, valid),
-            dropped=jnp.mean(assignment.position_in_expert == slots, dtype=jnp.float32),
+            dropped=jnp.mean(slot == slots, dtype=jnp.float32),
             entropy=assignment.entropy.mean(),
         )
         return y.reshape(x.shape), sums

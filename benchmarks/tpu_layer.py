@@ -15,6 +15,7 @@ Switch-Base instead: ReLU, d_ff 3072, 16 rows of 512 tokens a chip in groups of 
 import argparse
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
-from switch_jax.moe import SwitchConfig, SwitchWeights, expert_capacity, switch_ffn
+from switch_jax.moe import SwitchWeights, expert_capacity, switch_ffn
 from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
@@ -44,7 +45,7 @@ BIASED = "one, balanced by a bias"
 ROUTING = {
     "one expert": {},
     "one, drawn": {"router_policy": "sample"},
-    "one, input dropout": {"router_policy": "input_dropout"},
+    "one, input dropout": {"router_policy": "input_dropout", "jitter_noise": 0.0},
     BIASED: {},
     "one, four rounds": {"ntlb_rounds": 4},
     "two experts": {"num_selected_experts": 2},
@@ -52,7 +53,26 @@ ROUTING = {
 }
 
 
-def switch_costs(hardware: Slice, config: SwitchConfig, *, has_bias: bool = False) -> Costs:
+def model_config(experts: int, tokens: int, factor: float, **changes: Any) -> ModelConfig:
+    """A model with one such Switch layer in each stack."""
+    return ModelConfig(
+        num_embeddings=128,
+        embed_dim=D,
+        mlp_dim=F,
+        head_dim=64,
+        num_heads=12,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        sparse_step=1,
+        num_experts=experts,
+        group_size=tokens,
+        train_expert_capacity_factor=factor,
+        min_expert_capacity=1,
+        **changes,
+    )
+
+
+def switch_costs(hardware: Slice, config: ModelConfig, *, has_bias: bool = False) -> Costs:
     """Of the Switch layer, each chip with one group of tokens."""
     mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
     experts, tokens, batch = config.num_experts, config.group_size, hardware.devices
@@ -64,11 +84,21 @@ def switch_costs(hardware: Slice, config: SwitchConfig, *, has_bias: bool = Fals
         wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
         router_bias=_abstract(mesh, (experts,), jnp.float32, PartitionSpec()) if has_bias else None,
     )
-    key = jax.random.key(0) if config.jitter_noise else None
+    has_noise = config.jitter_noise or config.router_policy == "input_dropout"
+    key = jax.random.key(0) if has_noise else None
 
     def loss(x, parameters):
         valid = jnp.ones(x.shape[:2], bool)
-        y, statistics = switch_ffn(x, valid, parameters, config, GATED_GELU, key)
+        y, statistics = switch_ffn(
+            x,
+            valid,
+            parameters,
+            config,
+            GATED_GELU,
+            group_size=config.group_size,
+            capacity_factor=config.train_expert_capacity_factor,
+            key=key,
+        )
         return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
 
     return _costs(loss, mesh, hardware, x, parameters)
@@ -153,11 +183,11 @@ def _costs(loss, mesh: Mesh, hardware: Slice, x, weights) -> Costs:
     return costs_of(compiled, mesh, hardware)
 
 
-def row(topology: str, config: SwitchConfig) -> str:
+def row(topology: str, config: ModelConfig) -> str:
     """A row of the table."""
     hardware = parse_slice(topology)
     experts, tokens = config.num_experts, config.group_size
-    slots = expert_capacity(tokens, experts, config.capacity_factor) * experts
+    slots = expert_capacity(tokens, experts, config.train_expert_capacity_factor) * experts
     switch = switch_costs(hardware, config)
     floor = dense_costs(hardware, slots)
     return (
@@ -177,12 +207,12 @@ def row(topology: str, config: SwitchConfig) -> str:
     )
 
 
-def print_routing(topology: str, config: SwitchConfig) -> None:
+def print_routing(topology: str, config: ModelConfig) -> None:
     """A table with a row for each of ROUTING."""
     print("| routing | cycles | ratio | ms of waiting | parts |\n|---|---|---|---|---|")
     first = None
     for label, options in ROUTING.items():
-        routing = dataclasses.replace(config, jitter_noise=0.01, **options)
+        routing = dataclasses.replace(config, **{"jitter_noise": 0.01, **options})
         costs = switch_costs(parse_slice(topology), routing, has_bias=label == BIASED)
         first = first or costs
         ratio = costs.estimated_cycles / first.estimated_cycles
@@ -222,7 +252,7 @@ def main() -> None:
         return
     if args.routing:
         experts = args.experts or parse_slice(args.topology).devices
-        print_routing(args.topology, SwitchConfig(experts, args.tokens, args.factor))
+        print_routing(args.topology, model_config(experts, args.tokens, args.factor))
         return
     print(
         "| slice | experts | tokens | slots | estimated cycles | with counted ones | floor | ratio "
@@ -230,7 +260,7 @@ def main() -> None:
     )
     for topology in CURVE if args.curve else [args.topology]:
         experts = args.experts or parse_slice(topology).devices
-        config = SwitchConfig(experts, args.tokens, args.factor, jitter_noise=args.jitter)
+        config = model_config(experts, args.tokens, args.factor, jitter_noise=args.jitter)
         print(row(topology, config), flush=True)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import switch_jax
 from switch_jax.data.vocabularies import piece
 from switch_jax.moe.capacity import expert_capacity
-from switch_jax.moe.routing import take_slots
+from switch_jax.moe.slots import take_slots
 
 TEXT = "The king said to the people: we will build a new city by the sea."
 

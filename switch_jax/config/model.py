@@ -254,6 +254,18 @@ class ModelConfig:
         return self.expert_mlp_dim or self.mlp_dim
 
     @property
+    def expert_dropout(self) -> float:
+        """The rate of dropout inside experts."""
+        rate = self.expert_dropout_rate
+        return self.dropout_rate if rate is None else rate
+
+    @property
+    def router_input_dropout(self) -> float:
+        """The rate of dropout on the router's input under the policy."""
+        is_used = self.router_policy == "input_dropout"
+        return self.router_input_dropout_rate if is_used else 0.0
+
+    @property
     def layers_per_block(self) -> int:
         """Layers in the block that is scanned over: dense ones and, last, one with experts."""
         return self.sparse_step if self.num_experts else 1

@@ -23,7 +23,7 @@ BLOCK = 256  # tokens in a step of the grid
 def route(
     logits: jax.Array, valid: jax.Array, capacity: int, *, interpret: bool = False
 ) -> tuple[jax.Array, ...]:
-    """Top-1 routing of each group; see `switch_jax.moe.routing.assign`.
+    """Top-1 routing of each group; see `switch_jax.moe.top_1.assign`.
 
     Args:
       logits: [G, S, E] float32.
@@ -32,7 +32,7 @@ def route(
       interpret: run on any platform, slowly.
 
     Returns:
-      The fields of `switch_jax.moe.routing.Assignment`, in order.
+      The fields of `switch_jax.moe.Assignment` of one choice, in order and without its axis.
     """
     groups, tokens, experts = logits.shape
     slots = experts * capacity
@@ -156,7 +156,7 @@ def route_gradient(
     *,
     interpret: bool = False,
 ) -> jax.Array:
-    """The gradient of the logits of `switch_jax.moe.routing.assign`.
+    """The gradient of the logits of `switch_jax.moe.top_1.assign`.
 
     With p the softmax and i the chosen expert: d gate / d logit_j = gate ([j = i] - p_j),
     d log_normalizer / d logit_j = p_j, and d p_e / d logit_j = p_e ([j = e] - p_j), which

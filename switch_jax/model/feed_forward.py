@@ -12,7 +12,6 @@ from switch_jax.model import parameters
 from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
     RouterStatistics,
-    SwitchConfig,
     SwitchWeights,
     choose_experts,
     dropless_ffn,
@@ -112,34 +111,25 @@ class Experts(nnx.Module):
         *,
         deterministic: bool,
         key: jax.Array | None,
-        layer_index: Any,
+        router_index: Any,
     ) -> tuple[jax.Array, RouterStatistics]:
         """[B, L, D] -> [B, L, width of `_wo`] and the router's statistics; see `moe.switch_ffn`."""
         config = self.config
-        capacity_factor = config.train_expert_capacity_factor
-        if deterministic:
-            capacity_factor = config.eval_expert_capacity_factor
-        expert_dropout_rate = config.expert_dropout_rate
-        if expert_dropout_rate is None:
-            expert_dropout_rate = config.dropout_rate
-        switch = SwitchConfig(
-            num_experts=config.num_experts,
+        return switch_ffn(
+            x,
+            valid,
+            self._weights(),
+            config,
+            activation(config.activation),
             group_size=self.group_size,
-            capacity_factor=capacity_factor,
-            min_expert_capacity=config.min_expert_capacity,
-            expert_capacity_multiple=config.expert_capacity_multiple,
-            jitter_noise=config.jitter_noise,
-            router_policy=config.router_policy,
-            router_input_dropout_rate=config.router_input_dropout_rate,
-            num_selected_experts=config.num_selected_experts,
-            second_expert_policy=config.second_expert_policy,
-            second_expert_threshold=config.second_expert_threshold,
-            ntlb_rounds=config.ntlb_rounds,
-            expert_dropout_rate=expert_dropout_rate,
+            capacity_factor=(
+                config.eval_expert_capacity_factor
+                if deterministic
+                else config.train_expert_capacity_factor
+            ),
+            key=None if deterministic else key,
+            router_index=router_index,
         )
-        hidden_activation = activation(config.activation)
-        key = None if deterministic else key
-        return switch_ffn(x, valid, self._weights(), switch, hidden_activation, key, layer_index)
 
     def _step_through_experts(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """The same in decoding, where no token is dropped."""
@@ -183,7 +173,7 @@ class SwitchFeedForward(Experts):
         deterministic: bool,
         key: jax.Array | None,
         shared_expert_key: jax.Array | None = None,
-        layer_index: Any = 0,
+        router_index: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics]:
         """Sends each token through its experts; see `moe.switch_ffn`.
 
@@ -193,14 +183,14 @@ class SwitchFeedForward(Experts):
           deterministic: True = the evaluation capacity factor, and no noise.
           key: for the router's noise and expert dropout; all layers of a stack have the same one.
           shared_expert_key: for the dropout of the shared expert, this layer's own.
-          layer_index: makes the layer's noise different from that of other layers.
+          router_index: makes the router's noise different from that of others of the stack.
 
         Returns:
           [B, L, D], without a shared expert 0 where a token was dropped, and the router's
           statistics.
         """
         y, statistics = self._through_experts(
-            x, valid, deterministic=deterministic, key=key, layer_index=layer_index
+            x, valid, deterministic=deterministic, key=key, router_index=router_index
         )
         if self.config.shared_expert_mlp_dim:
             y += self.shared_expert(x, valid, deterministic=deterministic, key=shared_expert_key)[0]

@@ -54,7 +54,10 @@ class Layer(nnx.Module):
             self.feed_forward = DenseFeedForward(config, rngs)
         self.rate = config.dropout_rate
         self.decoder = decoder
-        self.num_stack_layers = config.num_decoder_layers if decoder else config.num_encoder_layers
+        # Routers of attention are numbered after those of feed-forward layers.
+        self.first_attention_router = (
+            config.num_decoder_layers if decoder else config.num_encoder_layers
+        )
 
     def __call__(
         self,
@@ -65,25 +68,29 @@ class Layer(nnx.Module):
         memory_segments: Any = None,
         *,
         deterministic: bool,
-        key: jax.Array | None,
+        stack_key: jax.Array | None,
         layer_index: Any = 0,
     ) -> tuple[jax.Array, list[RouterStatistics]]:
         """[B, L, D] -> [B, L, D] and the statistics of its routers, if it has any; see `Stack`.
 
-        `key` is that of the whole stack; `layer_index` makes the layer's noise its own.
+        `stack_key` is that of all layers; `layer_index` makes the layer's noise its own.
         """
         # Only where they are used: making keys takes dozens of tiny operations.
         keys = DropoutKeys()
-        if key is not None and self.rate > 0:
-            layer_key = jax.random.fold_in(key, layer_index)
+        if stack_key is not None and self.rate > 0:
+            layer_key = jax.random.fold_in(stack_key, layer_index)
             keys = DropoutKeys(*jax.random.split(layer_key, len(DropoutKeys._fields)))
         x, statistics = self._attend(
-            x, segments, bias, memory, memory_segments, keys, deterministic, key, layer_index
+            x, segments, bias, memory, memory_segments, keys, deterministic, stack_key, layer_index
         )
         y = self.feed_forward_norm(x)
         noise = {"key": keys.feed_forward}
         if isinstance(self.feed_forward, SwitchFeedForward):
-            noise = {"key": key, "shared_expert_key": keys.feed_forward, "layer_index": layer_index}
+            noise = {
+                "key": stack_key,
+                "shared_expert_key": keys.feed_forward,
+                "router_index": layer_index,
+            }
         y, own = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
         if own is not None:
             statistics.append(own)
@@ -98,7 +105,7 @@ class Layer(nnx.Module):
         memory_segments: Any,
         keys: DropoutKeys,
         deterministic: bool = True,
-        key: jax.Array | None = None,
+        stack_key: jax.Array | None = None,
         layer_index: Any = 0,
     ) -> tuple[jax.Array, list[RouterStatistics]]:
         """[B, L, D] -> [B, L, D], after self-attention and, in the decoder, cross-attention."""
@@ -112,10 +119,9 @@ class Layer(nnx.Module):
                     bias,
                     causal=self.decoder,
                     deterministic=deterministic,
-                    key=key,
+                    key=stack_key,
                     dropout_key=keys.self_attention,
-                    # Past those of feed-forward layers, so that its noise is not theirs.
-                    layer_index=self.num_stack_layers + layer_index,
+                    router_index=self.first_attention_router + layer_index,
                 )
                 statistics.append(own)
             else:
@@ -174,16 +180,21 @@ class Layer(nnx.Module):
 class Block(nnx.Module):
     """The layers up to the next one with experts: dense ones first, that one last."""
 
-    def __init__(self, config: ModelConfig, decoder: bool, keys: jax.Array) -> None:
-        """`keys`: one for each layer."""
+    def __init__(self, config: ModelConfig, decoder: bool, parameter_keys: jax.Array) -> None:
+        """`parameter_keys`: one for each layer."""
         self.num_layers = config.layers_per_block
         for i in range(self.num_layers):
             sparse = config.num_experts > 0 and i == self.num_layers - 1
-            layer = Layer(config, decoder, sparse, nnx.Rngs(params=keys[i]))
+            layer = Layer(config, decoder, sparse, nnx.Rngs(params=parameter_keys[i]))
             setattr(self, f"layer_{i}", layer)
 
     def __call__(
-        self, x: jax.Array, *args, deterministic: bool, key: jax.Array | None, block_index: Any
+        self,
+        x: jax.Array,
+        *args,
+        deterministic: bool,
+        stack_key: jax.Array | None,
+        block_index: Any,
     ) -> tuple[jax.Array, list[RouterStatistics]]:
         """The same as `Layer`."""
         statistics: list[RouterStatistics] = []
@@ -193,7 +204,7 @@ class Block(nnx.Module):
                 x,
                 *args,
                 deterministic=deterministic,
-                key=key,
+                stack_key=stack_key,
                 layer_index=block_index * self.num_layers + i,
             )
         return x, statistics
@@ -202,7 +213,7 @@ class Block(nnx.Module):
         """As `Layer.choose_experts`, in the layer of the block that has experts."""
         *dense, switch = self._layers()
         for layer in dense:
-            x, _ = layer(x, *args, deterministic=True, key=None)
+            x, _ = layer(x, *args, deterministic=True, stack_key=None)
         return switch.choose_experts(x, *args)
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
@@ -263,9 +274,9 @@ class Stack(nnx.Module):
         rate = self.config.dropout_rate
         num_blocks = jax.tree.leaves(nnx.state(self.blocks))[0].shape[0]
         if deterministic or key is None:
-            first_key, last_key, blocks_key = None, None, None
+            first_key, last_key, stack_key = None, None, None
         else:
-            first_key, last_key, blocks_key = jax.random.split(key, 3)
+            first_key, last_key, stack_key = jax.random.split(key, 3)
 
         bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
         graph, state = nnx.split(self.blocks)
@@ -275,7 +286,11 @@ class Stack(nnx.Module):
             block = self._block(graph, block_state)
             arrays = segments, bias, memory, memory_segments
             return block(
-                x, *arrays, deterministic=deterministic, key=blocks_key, block_index=block_index
+                x,
+                *arrays,
+                deterministic=deterministic,
+                stack_key=stack_key,
+                block_index=block_index,
             )
 
         # A loop of one iteration is compiled as no loop.
@@ -310,7 +325,7 @@ class Stack(nnx.Module):
             block = self._block(graph, block_state)
             arrays = segments, bias, memory, memory_segments
             choices = block.choose_experts(x, *arrays)
-            return block(x, *arrays, deterministic=True, key=None, block_index=0)[0], choices
+            return block(x, *arrays, deterministic=True, stack_key=None, block_index=0)[0], choices
 
         x, chosen = jax.lax.scan(body, constrain_batch(x), state)
         return self.final_norm(x), _of_routers(chosen)

@@ -51,7 +51,7 @@ class SwitchAttention(Experts):
         deterministic: bool,
         key: jax.Array | None,
         dropout_key: jax.Array | None = None,
-        layer_index: Any = 0,
+        router_index: Any = 0,
     ) -> tuple[jax.Array, RouterStatistics]:
         """Attends from x to itself.
 
@@ -64,13 +64,13 @@ class SwitchAttention(Experts):
           deterministic: True = the evaluation capacity factor, and no noise in the router.
           key: for the router's noise and expert dropout; all layers of a stack have the same one.
           dropout_key: for dropout on the attention weights, this layer's own; None = no dropout.
-          layer_index: makes the router's noise different from that of other routers.
+          router_index: makes the router's noise different from that of others of the stack.
 
         Returns:
           [B, L, D], and the router's statistics.
         """
         y, statistics = self._through_experts(
-            x, segments != 0, deterministic=deterministic, key=key, layer_index=layer_index
+            x, segments != 0, deterministic=deterministic, key=key, router_index=router_index
         )  # [B, L, 2 H K]
         q, k = (constrain_heads(part) for part in jnp.split(y, 2, axis=-1))  # [B, L, H * K]
         y = attend(

@@ -17,16 +17,16 @@ from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
 from switch_jax.moe.capacity import expected_drop, expert_capacity, group_shape
 from switch_jax.moe.dropless import choose_experts, dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
-from switch_jax.moe.layer import SwitchConfig, switch_ffn
+from switch_jax.moe.layer import switch_ffn
 from switch_jax.moe.router import router_logits
-from switch_jax.moe.routing import Assignment, assign, assign_choices
+from switch_jax.moe.slots import Assignment, assign_choices
 from switch_jax.moe.statistics import RouterStatistics
+from switch_jax.moe.top_1 import assign
 
 __all__ = [
     "switch_ffn",
     "dropless_ffn",
     "choose_experts",
-    "SwitchConfig",
     "SwitchWeights",
     "RouterStatistics",
     "router_logits",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe.routing import Assignment, by_choice
+from switch_jax.moe.slots import Assignment
 
 
 class DispatchIndices(NamedTuple):
@@ -43,19 +43,20 @@ def dispatch_indices(
       chunks: into how many the slots are cut; it divides G * C.
     """
     groups, experts, capacity = assignment.token_index.shape
-    expert_of_choice = by_choice(assignment.expert_index)  # [G, S] each
-    tokens = expert_of_choice[0].shape[1]
-    rows = len(expert_of_choice) * groups * tokens  # k * B * L
+    _, choices, tokens = assignment.expert_index.shape  # k, S
+    rows = choices * groups * tokens  # k * B * L
     group = jnp.arange(groups, dtype=jnp.int32)[:, None]  # [G, 1]
-    token = assignment.token_index  # [G, E, C]
-    is_filled = token < len(expert_of_choice) * tokens  # [G, E, C]
-    if len(expert_of_choice) > 1:  # number c * S + s, of choice c, is row (c * G + g) * S + s
-        token += token // tokens * ((groups - 1) * tokens)  # [G, E, C]
-    token_of_slot = jnp.where(is_filled, token + group[..., None] * tokens, rows)  # [G, E, C]
+    number = assignment.token_index  # [G, E, C]
+    is_filled = number < choices * tokens  # [G, E, C]
+    # Choice c of token s has the number c * S + s in its group, and is row (c * G + g) * S + s.
+    row = number + group[..., None] * tokens  # [G, E, C]
+    if choices > 1:
+        row += number // tokens * ((groups - 1) * tokens)  # [G, E, C]
+    token_of_slot = jnp.where(is_filled, row, rows)  # [G, E, C]
 
     slots_in_chunk = groups * capacity // chunks  # of one expert
 
-    def slot_of_token(expert: jax.Array, slot: jax.Array) -> jax.Array:
+    def slot_of_token(expert: jax.Array, slot: jax.Array) -> jax.Array:  # [G, S], [G, S]
         slot_of_expert = group * capacity + slot  # [G, S]
         chunk = slot_of_expert // slots_in_chunk  # [G, S]
         block = chunk * experts + expert  # [G, S]
@@ -64,10 +65,12 @@ def dispatch_indices(
         slot_of_token = jnp.where(is_kept, slot_of_token, experts * groups * capacity)  # [G, S]
         return slot_of_token.reshape(batch_shape)  # [B, L]
 
+    expert_of_choice = jnp.unstack(assignment.expert_index, axis=1)  # [G, S] each
+    slot_of_choice = jnp.unstack(assignment.position_in_expert, axis=1)  # [G, S] each
     token_of_slot = token_of_slot.transpose(1, 0, 2).reshape(experts, -1)  # [E, G * C]
     return DispatchIndices(
         tuple(chunk.reshape(-1) for chunk in jnp.split(token_of_slot, chunks, axis=1)),
-        tuple(map(slot_of_token, expert_of_choice, by_choice(assignment.position_in_expert))),
+        tuple(map(slot_of_token, expert_of_choice, slot_of_choice)),
     )
 
 

@@ -13,7 +13,6 @@ from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL
 def expert_dropout(
     rate: float,
     key: jax.Array,
-    layer_index: jax.Array,
     *,
     expert_shards: int,
     groups: int,
@@ -26,8 +25,7 @@ def expert_dropout(
 
     Args:
       rate: in (0, 1), the probability that an element is zeroed; the others are scaled.
-      key: of the step.
-      layer_index: integer scalar; layers have different masks.
+      key: of this layer's expert dropout.
       expert_shards: the number of devices that the rows came from.
       groups: G_local, the groups of one device.
       capacity: C.
@@ -35,8 +33,6 @@ def expert_dropout(
     Returns:
       A function of hidden activations [E_local, expert_shards * G_local * C, F_local].
     """
-    # Complemented, since the model itself folds in the layer indices as they are.
-    layer_key = jax.random.fold_in(key, ~layer_index)
 
     def dropout(hidden: jax.Array) -> jax.Array:
         experts_here, _, features = hidden.shape
@@ -49,7 +45,7 @@ def expert_dropout(
         group = first_device * groups + jnp.arange(expert_shards * groups)  # [shards * G_local]
 
         def keep(expert: jax.Array, group: jax.Array) -> jax.Array:
-            mask_key = jax.random.fold_in(jax.random.fold_in(layer_key, group), expert)
+            mask_key = jax.random.fold_in(jax.random.fold_in(key, group), expert)
             mask = jax.random.bernoulli(mask_key, 1 - rate, (capacity, all_features))  # [C, F]
             start = axis_index(MODEL) * features
             return lax.dynamic_slice_in_dim(mask, start, features, axis=1)  # [C, F_local]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from switch_jax.moe.routing import Assignment, assign_choices, by_choice, choice_load, take_slots
+from switch_jax.moe.slots import Assignment, assign_choices, choice_load, take_slots
 
 
 def assign_in_rounds(
@@ -28,7 +28,7 @@ def assign_in_rounds(
     """
     tokens, experts = valid.shape[1], router_logits.shape[-1]
     expert = jnp.full(valid.shape, experts, jnp.int32)  # [G, S], of those that have a slot
-    for choice in by_choice(choices):  # [G, S]
+    for choice in jnp.unstack(choices, axis=1):  # [G, S]
         wanted = jnp.where(valid & (expert == experts), choice, experts)  # [G, S]
         # Those that have a slot come before those that ask for one.
         both = jnp.concatenate([expert, wanted], axis=1)  # [G, 2 * S]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe.router_noise import NoiseBits, noise
+from switch_jax.moe.random_streams import NoiseBits, noise
 from switch_jax.partitioning.mesh import platform
 
 

@@ -1,13 +1,12 @@
 """What a layer's router did, over the whole batch."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss, with_bias_gradient
-from switch_jax.moe.routing import Assignment, by_choice, choice_load
+from switch_jax.moe.slots import Assignment, choice_load
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
 
@@ -18,7 +17,6 @@ class RouterStatistics(NamedTuple):
     Attributes:
       load: [E] fraction of tokens whose first choice is the expert, before any is dropped (f,
         Eq. 5).
-      importance: [E] mean router probability (P, Eq. 6).
       load_balance_loss: scalar, 1.0 at balance (Eq. 4 without alpha).
       z_loss: scalar, mean logsumexp^2 of the logits.
       dropped: scalar, fraction of tokens that have no slot in any of their experts.
@@ -26,7 +24,6 @@ class RouterStatistics(NamedTuple):
     """
 
     load: jax.Array
-    importance: jax.Array
     load_balance_loss: jax.Array
     z_loss: jax.Array
     dropped: jax.Array
@@ -51,22 +48,19 @@ def router_statistics(
     a = assignment
     real_tokens = valid.sum(dtype=jnp.float32)
     all_real_tokens = jnp.maximum(psum(real_tokens, BATCH), 1.0)
-    has_no_slot = functools.reduce(
-        jnp.logical_and, [slot == capacity for slot in by_choice(a.position_in_expert)]
-    )  # [G_local, S]
+    has_no_slot = jnp.all(a.position_in_expert == capacity, axis=1)  # [G_local, S]
     # Everything is divided before it is summed over devices: a division after the sum would be an
     # operation of its own.
     share = real_tokens / all_real_tokens
     load = jnp.sum(a.load / all_real_tokens, axis=0)  # [E]
     balance_loss = load_balance_loss(a.importance, a.load) * share
     if router_bias is not None:
-        choices = by_choice(a.expert_index)  # [G_local, S] each
+        choices = jnp.unstack(a.expert_index, axis=1)  # [G_local, S] each
         chosen = a.load + sum(choice_load(e, load.size, valid) for e in choices[1:])  # [G_local, E]
         all_load = jnp.sum(chosen / (len(choices) * all_real_tokens), axis=0)  # [E]
         balance_loss = with_bias_gradient(balance_loss, router_bias, all_load - share / load.size)
     of_this_device = RouterStatistics(
         load=load,
-        importance=jnp.sum(a.importance / all_real_tokens, axis=0),  # [E]
         load_balance_loss=balance_loss,
         z_loss=router_z_loss(a.log_normalizer, valid) * share,
         dropped=jnp.sum(jnp.where(valid & has_no_slot, 1 / all_real_tokens, 0.0)),

@@ -14,11 +14,10 @@ from switch_jax.storage import repeated_requests
 from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.step import Metrics
 
-# Metrics that are not means over steps, or that are recorded in another form.
-_NOT_MEANS = (
-    "tokens", "loss_limit", "gradient_norm_limit", "skipped", "bad_in_a_row", "updates",
-    "batch_hash", "signal", "encoder_router", "decoder_router", "gradient_norms",
-    "parameter_norms", "update_norms",
+# Metrics of which a record has the means over its steps, under the same names.
+_MEANS = (
+    "loss", "cross_entropy", "soft_cross_entropy", "z_loss", "accuracy", "load_balance_loss",
+    "router_z_loss", "gradient_norm", "parameter_norm",
 )  # fmt: skip
 
 
@@ -68,10 +67,8 @@ class Records:
         mean = jax.tree.map(lambda *values: np.mean(values, axis=0).tolist(), *good)
         tokens_per_second = sum(float(m.tokens) for m in window) / elapsed
         values: dict[str, Any] = {
-            name: getattr(mean, name) for name in mean._fields if name not in _NOT_MEANS
+            name: value for name in _MEANS if (value := getattr(mean, name)) is not None
         }
-        if mean.soft_cross_entropy is None:
-            del values["soft_cross_entropy"]
         values["neg_log_perplexity"] = -mean.cross_entropy
         values["learning_rate"] = float(self._schedule(int(window[-1].updates) - 1))
         values["tokens_per_second"] = round(tokens_per_second, 1)

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import SwitchConfig, SwitchWeights, exchange, layer, switch_ffn
+from switch_jax.moe import SwitchWeights, exchange, layer
 from switch_jax.partitioning.mesh import make_mesh
+from tests.moe.layers import switch
 
 
 @pytest.mark.parametrize(
@@ -28,14 +29,14 @@ def test_slots_are_cut_where_that_hides_an_exchange(
 
 @pytest.mark.parametrize(("mesh", "experts"), [((2, 4, 1), 4), ((1, 8, 1), 4)])
 def test_the_gradients_of_both_chunks_are_summed_over_devices_at_once(mesh, experts, monkeypatch):
-    config = SwitchConfig(experts, 64, 1.0)
+    switch_layer = switch(experts, 64, 1.0)
 
     def all_reduces(chunks):
         monkeypatch.setattr(layer, "num_chunks", lambda *_: chunks)
 
         def loss(x, wi, wo):
             weights = SwitchWeights(jnp.ones((8, experts)), (wi,), wo)
-            return switch_ffn(x, x[..., 0] > 0, weights, config, jax.nn.relu)[0].sum()
+            return switch_layer(x, x[..., 0] > 0, weights)[0].sum()
 
         shapes = (8, 64, 8), (experts, 8, 16), (experts, 16, 8)
         with jax.set_mesh(make_mesh(MeshConfig(*mesh))):
@@ -52,10 +53,10 @@ def test_a_layer_exchanges_each_chunk_by_itself(dropout, number, monkeypatch):
     monkeypatch.setattr(exchange, "has_async_all_to_all", lambda: True)
     monkeypatch.setattr(exchange, "MIN_ROWS_OF_CHUNK", 1)
     weights = SwitchWeights(jnp.ones((8, 4)), (jnp.ones((4, 8, 8)),), jnp.ones((4, 8, 8)))
-    config = SwitchConfig(4, 64, 1.0, expert_dropout_rate=dropout)
+    switch_layer = switch(4, 64, 1.0, expert_dropout_rate=dropout)
 
     def apply(x, key):
-        return switch_ffn(x, jnp.ones(x.shape[:2], bool), weights, config, jax.nn.relu, key)[0]
+        return switch_layer(x, jnp.ones(x.shape[:2], bool), weights, key)[0]
 
     with jax.set_mesh(make_mesh(MeshConfig(1, 4, 1))):
         x = jax.ShapeDtypeStruct((4, 64, 8), jnp.float32)

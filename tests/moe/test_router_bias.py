@@ -9,13 +9,13 @@ import pytest
 
 from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
 from switch_jax.model import abstract_parameters
-from switch_jax.moe import SwitchConfig, switch_ffn
 from switch_jax.moe.choices import choice_scores, top_choices
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import make_train_step
 from tests.moe import reference
+from tests.moe.layers import switch
 from tests.moe.test_several_experts import CASES, E, L, in_order, inputs
 from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
 
@@ -38,13 +38,11 @@ def _standardised(logits):
 
 @pytest.mark.parametrize(("mesh", "number"), [((1, 1, 1), 1), ((2, 2, 2), 2)])
 def test_the_bias_moves_the_choice_and_not_the_gate(mesh, number):
-    config = SwitchConfig(
-        E, L, 1.25, num_selected_experts=number, expert_capacity_multiple=1, jitter_noise=0.0
-    )
+    layer = switch(E, L, 1.25, num_selected_experts=number, expert_capacity_multiple=1)
     y_weights = np.random.default_rng(1).normal(size=inputs("random")[0].shape).astype(np.float32)
 
     def loss(x, p, valid):
-        y, s = switch_ffn(x, valid, p, config, jax.nn.relu)
+        y, s = layer(x, valid, p)
         return jnp.sum(y * y_weights) + s.load_balance_loss + s.z_loss
 
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))

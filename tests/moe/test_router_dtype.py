@@ -7,18 +7,17 @@ import pytest
 
 from switch_jax.config import MeshConfig
 from switch_jax.moe import (
-    SwitchConfig,
     SwitchWeights,
     assign,
     assign_choices,
     dropless_ffn,
-    switch_ffn,
 )
 from switch_jax.moe.choices import top_choices
+from switch_jax.moe.random_streams import RouterKey, Stream, noise
 from switch_jax.moe.router import round_to, router_logits
-from switch_jax.moe.router_noise import noise, noise_bits
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
+from tests.moe.layers import switch
 
 B, L, D, F, E = 8, 16, 12, 16, 8
 
@@ -47,7 +46,7 @@ def test_logits_are_the_product_of_rounded_factors_and_rounded(jitter):
     rng = np.random.default_rng(0)
     x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((4, 6, 64), (64, 5)))
     weights = rng.normal(size=(4, 6, 5)).astype(np.float32)
-    bits = noise_bits(jax.random.key(3), jnp.int32(0), 0, 12, x.shape)
+    bits = RouterKey(jax.random.key(3), jnp.int32(0), 0, 12).bits(Stream.ROUTER_INPUT, x.shape)
     factor = 1 + np.float32(jitter) * np.asarray(noise(bits))
 
     def ours(x, kernel):
@@ -74,11 +73,11 @@ def test_gate_and_what_the_losses_take_are_rounded_and_counts_are_exact():
     logits = _bf16(rng.normal(size=(3, 2000, 5)) * 3)
     valid = rng.random((3, 2000)) < 0.8
 
+    @jax.jit
     def of_one_choice(logits):
-        a = assign_choices(top_choices(logits.astype(jnp.float32), 1), logits, 320, valid)
-        return jax.tree.map(lambda x: x[:, 0] if x.shape == (3, 1, 2000) else x, a)
+        return assign_choices(top_choices(logits.astype(jnp.float32), 1), logits, 320, valid)
 
-    got = jax.jit(of_one_choice)(jnp.asarray(logits, jnp.bfloat16))
+    got = of_one_choice(jnp.asarray(logits, jnp.bfloat16))
     expected = assign(jnp.asarray(logits, jnp.float32), 320, valid)
     for name in ("expert_index", "position_in_expert", "token_index", "load"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
@@ -86,7 +85,7 @@ def test_gate_and_what_the_losses_take_are_rounded_and_counts_are_exact():
 
     normalizer, probs = _rounded_softmax(logits)
     kept = np.asarray(got.position_in_expert) < 320
-    gate = np.take_along_axis(probs, logits.argmax(-1)[..., None], -1)[..., 0] * kept
+    gate = np.take_along_axis(probs, logits.argmax(-1)[..., None], -1)[:, None, :, 0] * kept
     importance = _bf16((probs * valid[..., None]).sum(1))
     entropy = -(probs * _bf16(logits - normalizer[..., None])).sum(-1)
     for values, wanted in (
@@ -119,12 +118,12 @@ def _with_bfloat16_router(weights):
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (8, 1, 1), (2, 4, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)])
 def test_the_layer_equals_the_one_hot_reference_with_rounded_gates(mesh):
     x, valid, weights = _layer_inputs()
-    config = SwitchConfig(E, L, 1.25, expert_capacity_multiple=1)
+    layer = switch(E, L, 1.25, expert_capacity_multiple=1)
     y_weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
 
     def loss(x, weights):
         weights = _with_bfloat16_router(weights)
-        y, s = switch_ffn(x, valid, weights, config, jax.nn.relu)
+        y, s = layer(x, valid, weights)
         return jnp.sum(y * y_weights) + s.load_balance_loss + s.z_loss, y
 
     with jax.set_mesh(make_mesh(MeshConfig(*mesh))):
@@ -151,7 +150,6 @@ def test_decoding_has_the_same_gates():
     x, valid, weights = _layer_inputs()
     weights = _with_bfloat16_router(weights)
     x = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
-    config = SwitchConfig(E, L, float(E))  # nothing is dropped
-    y, _ = jax.jit(lambda *a: switch_ffn(*a, config, jax.nn.relu))(x, valid, weights)
+    y, _ = jax.jit(switch(E, L, float(E)))(x, valid, weights)  # nothing is dropped
     cached = jax.jit(lambda *a: dropless_ffn(*a, jax.nn.relu))(x, valid, weights)
     np.testing.assert_allclose(cached, y, atol=1e-5)

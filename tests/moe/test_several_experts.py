@@ -9,11 +9,12 @@ import pytest
 from jax import export
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import SwitchConfig, SwitchWeights, assign_choices, dropless_ffn, switch_ffn
+from switch_jax.moe import SwitchWeights, assign_choices, dropless_ffn
 from switch_jax.moe.choices import top_choices
-from switch_jax.moe.router_noise import noise, noise_bits
+from switch_jax.moe.random_streams import RouterKey, Stream, noise
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
+from tests.moe.layers import switch
 
 B, L, D, F, E = 8, 8, 6, 8, 8
 KEY = jax.random.key(5)
@@ -47,13 +48,12 @@ def in_order(logits, number):
 
 
 @functools.cache
-def layer(mesh, **changes):
+def layer(mesh, capacity_factor=1.25, **changes):
     """A compiled function of the inputs and weights of y: y, loss, statistics and gradients."""
-    config = SwitchConfig(**{"num_experts": E, "group_size": L, "capacity_factor": 1.25,
-                             "expert_capacity_multiple": 1, **changes})  # fmt: skip
+    switch_layer = switch(E, L, capacity_factor, expert_capacity_multiple=1, **changes)
 
     def loss(x, p, valid, y_weights):
-        y, s = switch_ffn(x, valid, p, config, jax.nn.relu, KEY)
+        y, s = switch_layer(x, valid, p, KEY)
         return jnp.sum(y * y_weights) + s.load_balance_loss + s.z_loss, (y, s)
 
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -130,7 +130,7 @@ def test_first_choices_take_slots_before_second_ones():
 def test_second_choices_are_kept_at_random_by_their_gates():
     config = {"num_selected_experts": 3, "second_expert_policy": "random",
               "second_expert_threshold": 0.6, "capacity_factor": 2.0}  # fmt: skip
-    bits = noise_bits(jax.random.fold_in(KEY, 1), jnp.int32(0), 0, L, (B, L, 3))
+    bits = RouterKey(KEY, jnp.int32(0), 0, L).bits(Stream.SECOND_EXPERT, (B, L, 3))
     uniform = (np.moveaxis(np.asarray(noise(bits)), -1, 1) + 1) / 2
     for case in CASES:
         x, _, p = inputs(case)
@@ -146,7 +146,7 @@ def test_second_choices_are_kept_at_random_by_their_gates():
 
 
 def test_the_random_numbers_are_uniform_and_those_of_choices_independent():
-    bits = noise_bits(jax.random.fold_in(KEY, 1), jnp.int32(0), 0, 4096, (4, 4096, 2))
+    bits = RouterKey(KEY, jnp.int32(0), 0, 4096).bits(Stream.SECOND_EXPERT, (4, 4096, 2))
     cells = np.floor((np.asarray(noise(bits)) + 1) * 2).astype(int)  # [4, 4096, 2], 0 to 3
     counts = np.bincount((cells[..., 0] * 4 + cells[..., 1]).ravel(), minlength=16)
     chi_square = ((counts - 1024) ** 2 / 1024).sum()
@@ -155,10 +155,10 @@ def test_the_random_numbers_are_uniform_and_those_of_choices_independent():
 
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (1, 4, 2)])
 def test_decoding_gives_what_the_layer_gives_where_nothing_is_dropped(mesh):
-    config = SwitchConfig(E, L, float(E), num_selected_experts=2)
+    switch_layer = switch(E, L, float(E), num_selected_experts=2)
     x, valid, p = inputs("padding")
     with jax.set_mesh(make_mesh(MeshConfig(*mesh), jax.devices()[: int(np.prod(mesh))])):
-        y, _ = jax.jit(lambda *a: switch_ffn(*a, config, jax.nn.relu))(x, valid, p)
+        y, _ = jax.jit(switch_layer)(x, valid, p)
         cached = jax.jit(lambda *a: dropless_ffn(*a, jax.nn.relu, 2))(x, valid, p)
     np.testing.assert_allclose(cached, y, atol=1e-5)
     assert np.abs(y).max() > 0.1
@@ -167,10 +167,10 @@ def test_decoding_gives_what_the_layer_gives_where_nothing_is_dropped(mesh):
 def test_an_exported_program_takes_any_number_of_rows():
     _, _, p = inputs("random")
     p = p._replace(router_bias=np.linspace(0, 0.2, E, dtype=np.float32))
-    config = SwitchConfig(E, L, float(E), num_selected_experts=2)
+    switch_layer = switch(E, L, float(E), num_selected_experts=2)
 
     def both(x, valid):
-        y, _ = switch_ffn(x, valid, p, config, jax.nn.relu)
+        y, _ = switch_layer(x, valid, p)
         return y, dropless_ffn(x, valid, p, jax.nn.relu, 2)
 
     (rows,) = export.symbolic_shape("rows")

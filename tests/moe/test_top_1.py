@@ -13,7 +13,7 @@ from switch_jax.moe import (
     expert_capacity,
     load_balance_loss,
     router_z_loss,
-    routing,
+    top_1,
 )
 from tests.moe import reference
 
@@ -42,14 +42,20 @@ CASES = {
 }  # fmt: skip
 
 
+def _with_choices(a):
+    """[G, S] -> [G, 1, S], of the fields that have an axis of choices."""
+    fields = ("expert_index", "gate", "position_in_expert")
+    return a._replace(**{name: getattr(a, name)[:, None] for name in fields})
+
+
 def _on_a_tpu(logits, slots, valid):
-    return Assignment(*route(logits, valid, slots, interpret=True))
+    return _with_choices(Assignment(*route(logits, valid, slots, interpret=True)))
 
 
 def _on_a_gpu(logits, slots, valid):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routing, "platform", lambda: "gpu")
-        return routing._assign_by_sorting(logits, valid, slots)
+        patch.setattr("switch_jax.moe.slots.platform", lambda: "gpu")
+        return _with_choices(top_1._assign_by_sorting(logits, valid, slots))
 
 
 @pytest.mark.parametrize("implementation", [assign, _on_a_tpu, _on_a_gpu])
@@ -62,7 +68,7 @@ def test_assign_equals_the_one_hot_reference(case, implementation):
 
     combine = np.zeros((groups, tokens, experts, slots + 1), np.float32)
     g, s = np.indices((groups, tokens))
-    combine[g, s, got.expert_index, got.position_in_expert] = got.gate
+    combine[g, s, got.expert_index[:, 0], got.position_in_expert[:, 0]] = got.gate[:, 0]
     np.testing.assert_allclose(combine[..., :slots], expected, rtol=1e-6)
 
     token = np.full((groups, experts, slots), tokens)
@@ -70,9 +76,9 @@ def test_assign_equals_the_one_hot_reference(case, implementation):
         token[index[0], index[2], index[3]] = index[1]
     np.testing.assert_array_equal(got.token_index, token)
     kept = expected.sum((2, 3)) > 0
-    np.testing.assert_array_equal(np.asarray(got.position_in_expert) == slots, ~kept)
-    np.testing.assert_array_equal(np.asarray(got.gate)[~kept], 0.0)
-    np.testing.assert_array_equal(got.expert_index, logits.argmax(-1))
+    np.testing.assert_array_equal(np.asarray(got.position_in_expert[:, 0]) == slots, ~kept)
+    np.testing.assert_array_equal(np.asarray(got.gate[:, 0])[~kept], 0.0)
+    np.testing.assert_array_equal(got.expert_index[:, 0], logits.argmax(-1))
 
     probs = jax.nn.softmax(logits)
     chosen = jax.nn.one_hot(logits.argmax(-1), experts) * valid[..., None]
@@ -103,10 +109,10 @@ def test_assign_by_hand():
     logits = jnp.log(jnp.array([[[1, 3], [3, 1], [1, 4], [1, 9], [7, 1]]], jnp.float32))
     valid = jnp.array([[True, True, True, True, False]])
     got = assign(logits, 2, valid)
-    np.testing.assert_array_equal(got.expert_index, [[1, 0, 1, 1, 0]])
-    np.testing.assert_array_equal(got.position_in_expert, [[0, 0, 1, 2, 2]])
+    np.testing.assert_array_equal(got.expert_index, [[[1, 0, 1, 1, 0]]])
+    np.testing.assert_array_equal(got.position_in_expert, [[[0, 0, 1, 2, 2]]])
     np.testing.assert_array_equal(got.token_index, [[[1, 5], [0, 2]]])
-    np.testing.assert_allclose(got.gate, [[0.75, 0.75, 0.8, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(got.gate, [[[0.75, 0.75, 0.8, 0, 0]]], rtol=1e-6)
     assert [a.dtype for a in got[:4]] == [jnp.int32, jnp.float32, jnp.int32, jnp.int32]
 
 
@@ -123,7 +129,7 @@ def test_gradient_of_the_gate_is_that_of_the_chosen_probability_in_a_tie():
 def test_gradients_equal_those_of_autodiff(tokens, on_a_tpu, monkeypatch):
     if on_a_tpu:
         kernel = functools.partial(route_gradient, interpret=True)
-        monkeypatch.setattr(routing, "_gradient", kernel)
+        monkeypatch.setattr(top_1, "_gradient", kernel)
     logits, valid = _random((3, tokens, 5), seed=8)
     rng = np.random.default_rng(9)
     weights = [rng.normal(size=s).astype(np.float32) for s in ((3, tokens), (3, tokens), (3, 5))]
@@ -139,7 +145,7 @@ def test_gradients_equal_those_of_autodiff(tokens, on_a_tpu, monkeypatch):
 
     def ours(logits):
         a = assign(logits, 6, valid)
-        outputs = (a.gate, a.log_normalizer, a.importance)
+        outputs = (a.gate[:, 0], a.log_normalizer, a.importance)
         return sum((o * w).sum() for o, w in zip(outputs, weights, strict=True))
 
     np.testing.assert_allclose(jax.grad(ours)(logits), jax.grad(plain)(logits), atol=1e-6)

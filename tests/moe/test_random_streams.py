@@ -2,11 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from switch_jax.moe.router_noise import noise, noise_bits
+from switch_jax.moe.random_streams import RouterKey, Stream, noise
 
 
-def _bits(first_group, tokens, shape, layer_index=0):
-    return noise_bits(jax.random.key(3), jnp.int32(layer_index), first_group, tokens, shape)
+def _bits(first_group, tokens, shape, router_index=0, stream=Stream.ROUTER_INPUT):
+    key = RouterKey(jax.random.key(3), jnp.int32(router_index), first_group, tokens)
+    return key.bits(stream, shape)
 
 
 def test_noise_is_uniform_and_unrelated_between_groups_tokens_and_features():
@@ -31,6 +32,11 @@ def test_noise_depends_on_the_index_of_the_group_alone():
     np.testing.assert_array_equal(np.asarray(in_rows).reshape(2, 12, 8), both)
 
 
-def test_layers_have_noise_of_their_own():
-    first, second = (np.asarray(noise(_bits(0, 64, (1, 64, 64), n))) for n in (0, 1))
-    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.07  # 4 deviations of 1 / 64
+def test_routers_and_streams_have_noise_of_their_own():
+    numbers = [
+        np.asarray(noise(_bits(0, 64, (1, 64, 64), n, stream))).ravel()
+        for stream in Stream
+        for n in (0, 1)
+    ]
+    others = np.corrcoef(numbers)[np.triu_indices(len(numbers), 1)]
+    assert abs(others).max() < 0.07  # 4 deviations of 1 / 64

@@ -1,0 +1,167 @@
+"""From choices to slots: which choices of experts find room, and where.
+
+The shape letters are those of `switch_jax.moe`. Nothing here depends on a module or a config.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from switch_jax.moe.choices import choice_gates
+from switch_jax.moe.router import round_to, router_probabilities
+from switch_jax.partitioning.mesh import platform
+
+
+class Assignment(NamedTuple):
+    """The routing of every group, and what the losses and statistics need from the router.
+
+    k experts are chosen for each token, 1 in a Switch Transformer. Choice c of token s, both
+    counted from 0, has the number c * S + s.
+
+    Attributes:
+      expert_index: [G, k, S] int32, the chosen experts of each token (ties go to the lowest
+        index). Dropped tokens and padding have them too.
+      gate: [G, k, S] float32, what multiplies the expert's output; 0 where the choice has no slot
+        or the token is padding. With one expert it is the expert's probability, not renormalised
+        (Eq. 2); see `choice_gates`.
+      position_in_expert: [G, k, S] int32, the slot that the token takes in its expert; C where it
+        has none or is padding.
+      token_index: [G, E, C] int32, the number of the choice in each slot; k * S where the slot is
+        empty. The inverse of `expert_index` and `position_in_expert`.
+      log_normalizer: [G, S] float32, logsumexp of the logits.
+      entropy: [G, S] float32, of the router's distribution, in nats.
+      importance: [G, E] float32, the router's probabilities summed over real tokens.
+      load: [G, E] float32, the number of real tokens whose first choice is the expert, dropped ones
+        included.
+    """
+
+    expert_index: jax.Array
+    gate: jax.Array
+    position_in_expert: jax.Array
+    token_index: jax.Array
+    log_normalizer: jax.Array
+    entropy: jax.Array
+    importance: jax.Array
+    load: jax.Array
+
+
+def assign_choices(
+    choices: jax.Array,
+    router_logits: jax.Array,
+    capacity: int,
+    valid: jax.Array,
+    least_gate: jax.Array | None = None,
+) -> Assignment:
+    """Gives each token a slot in each of k given experts, while slots last.
+
+    All first choices take slots before all second ones, and so on; among equal choices the order is
+    that of the tokens. So with k > 1 a token's later choices depend on the tokens after it.
+
+    If the logits are bfloat16, the softmax is too (Table 2): what each of its steps gives is
+    rounded to bfloat16, and so is each gradient. Counts of tokens are exact in any case.
+
+    Args:
+      choices: [G, k, S] int32, different experts for each token, the first choice first; E = none.
+      router_logits: [G, S, E] float32 or bfloat16, from which gates, losses and statistics are
+        computed.
+      capacity: C.
+      valid: [G, S] bool, False on padding.
+      least_gate: [G, k, S] float32; a choice takes a slot if its gate is above it. None = all do.
+
+    Returns:
+      An `Assignment`. `gate`, `log_normalizer` and `importance` are differentiable; the gradient of
+      the other fields is 0.
+    """
+    groups = choices.shape[0]
+    experts = router_logits.shape[-1]
+    # [G, S], [G, S, E], [G, S, E]
+    log_normalizer, log_probs, router_probs = router_probabilities(router_logits)
+    rounded = functools.partial(round_to, router_logits.dtype)
+    gate = rounded(choice_gates(router_probs, choices))  # [G, k, S]
+
+    is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, k, S]
+    if least_gate is not None:
+        is_wanted &= gate > least_gate  # [G, k, S]
+    expert_of_choice = jnp.where(is_wanted, choices, experts)  # [G, k, S]
+    position, token_index, _ = take_slots(
+        expert_of_choice.reshape(groups, -1), experts, capacity
+    )  # [G, k * S], [G, E, C]
+    position = position.reshape(choices.shape)  # [G, k, S]
+    real_probs = router_probs * valid[..., None]  # [G, S, E]
+    return Assignment(
+        expert_index=choices,
+        gate=jnp.where(position < capacity, gate, 0.0),  # [G, k, S]
+        position_in_expert=position,
+        token_index=token_index,
+        log_normalizer=log_normalizer,
+        entropy=lax.stop_gradient(rounded(-jnp.sum(router_probs * log_probs, axis=-1))),  # [G, S]
+        importance=rounded(jnp.sum(real_probs, axis=1)),  # [G, E]
+        load=choice_load(choices[:, 0], experts, valid),  # [G, E]
+    )
+
+
+def choice_load(expert_index: jax.Array, experts: int, valid: jax.Array) -> jax.Array:
+    """How many real tokens choose each expert: [G, S], [G, S] -> [G, E] float32."""
+    is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, S, E]
+    return jnp.sum(is_chosen & valid[..., None], axis=1, dtype=jnp.float32)  # [G, E]
+
+
+def take_slots(
+    expert_index: jax.Array, experts: int, capacity: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Hands out the slots of each expert in the order of those who choose it.
+
+    Args:
+      expert_index: [G, T] int32, the expert that each of T choices wants; E = none.
+      experts: E.
+      capacity: C.
+
+    Returns:
+      [G, T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, T
+      where nobody does; and [G, E] int32, how many want the expert.
+    """
+    groups, number = expert_index.shape
+    # A position in an expert is the rank among those that want it. The sort is stable: they stay in
+    # order.
+    iota = lax.broadcasted_iota(jnp.int32, (groups, number), 1)  # [G, T]
+    sorted_index, order = _sorted_by_expert(expert_index, iota, experts)  # [G, T], [G, T]
+    previous = jnp.pad(sorted_index, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, T]
+    first_of_expert = jnp.where(sorted_index != previous, iota, 0)  # [G, T]
+    sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, T]
+    rank = _in_order(order, sorted_rank)  # [G, T]
+    position = jnp.where((rank < capacity) & (expert_index < experts), rank, capacity)  # [G, T]
+
+    # The inverse map: those of an expert are consecutive in `order`, from `start` on.
+    is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, T, E]
+    load = jnp.sum(is_chosen, axis=1, dtype=jnp.int32)  # [G, E]
+    start = jnp.cumsum(load, axis=1) - load  # [G, E]
+    slot = jnp.arange(capacity, dtype=jnp.int32)  # [C]
+    is_filled = slot < load[..., None]  # [G, E, C]
+    source = jnp.where(is_filled, start[..., None] + slot, number)  # [G, E, C]
+    take = jax.vmap(lambda o, s: o.at[s].get(mode="fill", fill_value=number))
+    return position, take(order, source), load
+
+
+def _sorted_by_expert(
+    expert_index: jax.Array, iota: jax.Array, experts: int
+) -> tuple[jax.Array, jax.Array]:
+    """[G, T], [G, T] -> the same, sorted by the experts; among equal ones in their order."""
+    number = iota.shape[1]
+    if platform() == "cpu" and (experts + 1) * number < 2**31:
+        # A CPU sorts single numbers three times faster than pairs.
+        both = lax.sort(expert_index * number + iota, dimension=1, is_stable=False)  # [G, T]
+        return both // number, both % number
+    expert_index, iota = lax.sort((expert_index, iota), dimension=1, num_keys=1, is_stable=True)
+    return expert_index, iota
+
+
+def _in_order(order: jax.Array, values: jax.Array) -> jax.Array:
+    """[G, T] values, of which the i-th belongs at `order[i]`, where they belong."""
+    if platform() == "cpu":
+        put = jax.vmap(lambda o, v: jnp.zeros_like(v).at[o].set(v, unique_indices=True))
+        return put(order, values)
+    # On a TPU a scatter costs more than a sort.
+    return lax.sort((order, values), dimension=1, num_keys=1, is_stable=False)[1]
