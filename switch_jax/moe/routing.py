@@ -47,7 +47,7 @@ def route_tokens(
     return assign_choices(choices, logits, capacity, valid, least_gate)
 
 
-def _random_least_gates(key: RouterKey, shape: tuple[int, int, int], threshold: float) -> jax.Array:
+def _random_least_gates(key: RouterKey, shape: tuple[int, ...], threshold: float) -> jax.Array:
     """[G, k, S]: choices after the first are kept with the probability gate / threshold."""
     groups, chosen, tokens = shape
     bits = key.bits(Stream.SECOND_EXPERT, (groups, tokens, chosen))
