@@ -11,8 +11,7 @@ from typing import Any
 from etils import epath
 
 from switch_jax.errors import UserError
-from switch_jax.reports.held_out import QUALITY, preferred
-from switch_jax.reports.runs import count_rollbacks, count_skipped, drop_lost_attempts
+from switch_jax.reports.records import QUALITY, preferred_task, that_count
 from switch_jax.run_folder import (
     TIME_CATEGORIES,
     RunFolder,
@@ -146,9 +145,10 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     if records and not (facts or files[0].left_out):
         missing = run_folder.description
         left_out.append(f"there is no {missing}, which says how many steps are planned")
-    train, evals = drop_lost_attempts(records)
+    counted = that_count(records)
+    train, evals = counted.train, counted.evals
     last = train[-1] if train else {}
-    task = preferred(set(evals))
+    task = preferred_task(evals)
     held_out = evals[task][-1] if task else {}
     checkpoint = max(run_folder.checkpoint_steps(), default=None)
     saved = None if checkpoint is None else read_commit_time(run_folder.checkpoint(checkpoint))
@@ -187,8 +187,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         experts=sum(map(len, loads)),
         dead_experts=sum(load.count(0) for load in loads),
         dropped=statistics.fmean(dropped) if dropped else None,
-        skipped_steps=count_skipped(records),
-        rollbacks=count_rollbacks(records),
+        skipped_steps=counted.skipped_steps,
+        rollbacks=counted.rollbacks,
         damaged_checkpoints=_names(run_folder.damaged),
         hanging=[printable(path.name) for path in run_folder.hanging_processes()],
         left_out=left_out,

@@ -7,7 +7,7 @@ import re
 
 from switch_jax.reports.runs import read_run
 from switch_jax.run_folder import layout
-from tests.reports.test_report import headings, make_report
+from tests.reports.test_page import headings, make_report
 
 
 def expert(step, layer, number, share=0.5, **changes):

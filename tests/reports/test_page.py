@@ -14,10 +14,8 @@ import pytest
 
 from switch_jax.cli import report
 from switch_jax.errors import UserError
-from switch_jax.reports.charts import main_charts
-from switch_jax.reports.configurations import group_runs
-from switch_jax.reports.downstream import read_downstream
-from switch_jax.reports.runs import read_runs
+from switch_jax.reports.findings import read_findings
+from switch_jax.reports.pictures import main_charts
 from tests.reports.evaluated import add_scores, generated
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
@@ -307,8 +305,7 @@ def test_values_without_sentinels_and_eos_are_shown_of_runs_that_have_them(study
 
 
 def test_the_picture_of_a_study_has_quality_size_and_speed_up(study):
-    found = read_runs(study[0])
-    shown = main_charts(group_runs(found), "facts_span_corruption", read_downstream(found))
+    shown = main_charts(read_findings(study[0]))
     assert [chart.title for chart in shown] == [
         "Held-out quality against steps",
         "Held-out quality against time",
@@ -369,9 +366,7 @@ def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):
 
 
 def test_the_picture_has_upstream_and_scores_first(make_tunings):
-    found = read_runs(make_tunings())
-    charts = main_charts(group_runs(found), None, read_downstream(found))
-    titles = [chart.title for chart in charts]
+    titles = [chart.title for chart in main_charts(read_findings(make_tunings()))]
     assert titles[:2] == ["qa against upstream quality", "qa: average"]
     # Each fine-tuned run has its own held-out task: the page has their curves, and so the picture.
     assert "Held-out quality against steps" in titles

@@ -1,0 +1,71 @@
+"""The records of metrics.jsonl that count, also of a run that was resumed or went back."""
+
+import dataclasses
+from collections.abc import Collection, Iterable
+
+from switch_jax.run_folder import Record, RecordKind
+
+QUALITY = "neg_log_perplexity"
+CONTENT_QUALITY = "content_neg_log_perplexity"  # without sentinels and EOS; newer runs have it
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The records that count, of a step the last one, and what happened on the way.
+
+    Attributes:
+      train: ascending by step.
+      evals: those by task, likewise.
+      skipped_steps: number of batches that were skipped as bad, in lost attempts too; a batch that
+        was skipped again after a restart counts once.
+      rollbacks: number of returns to a checkpoint after many bad steps.
+    """
+
+    train: list[Record]
+    evals: dict[str, list[Record]]
+    skipped_steps: int
+    rollbacks: int
+
+
+def that_count(records: Iterable[Record]) -> Records:
+    """Sorts the records, and drops those of lost attempts.
+
+    A train record of an earlier step than the one before it shows that the run was resumed from a
+    checkpoint, and a rollback names the step that it returned to. The records past that step are of
+    an attempt that was lost, and would otherwise stand as the run's end until it has caught up, or
+    for good.
+    """
+    train: dict[int, Record] = {}
+    evals: dict[str, dict[int, Record]] = {}
+    skipped, rollbacks, last_train_step = set(), 0, -1
+
+    def drop_past(step: int) -> None:
+        for series in (train, *evals.values()):
+            for lost in [s for s in series if s > step]:
+                del series[lost]
+
+    for record in records:
+        kind, step = record["kind"], int(record["step"])
+        if kind == RecordKind.TRAIN:
+            if step <= last_train_step:
+                drop_past(step)
+            last_train_step = step
+            train[step] = record
+        elif kind == RecordKind.EVAL:
+            evals.setdefault(record.get("task", "all"), {})[step] = record
+        elif kind == RecordKind.SKIPPED:
+            skipped.add(record.get("batch", step))
+        elif kind == RecordKind.ROLLBACK:
+            rollbacks += 1
+            drop_past(record.get("back_to", step))
+    kept = {task: _ascending(series) for task, series in sorted(evals.items()) if series}
+    return Records(_ascending(train), kept, len(skipped), rollbacks)
+
+
+def preferred_task(tasks: Collection[str]) -> str | None:
+    """The task to compare on: "all", the mean over tasks, if it is among them; None: no tasks."""
+    return "all" if "all" in tasks else min(tasks, default=None)
+
+
+def _ascending(series: dict[int, Record]) -> list[Record]:
+    return [series[step] for step in sorted(series)]
