@@ -20,16 +20,11 @@ from switch_jax.units import as_text
 
 
 class Reached(NamedTuple):
-    """Where a curve first has a value.
-
-    Attributes:
-      step, seconds: NaN where it never does.
-      at_first: at its first evaluation, so they are upper bounds.
-    """
+    """Where a curve first has a value; NaN where it never does."""
 
     step: float = math.nan
     seconds: float = math.nan
-    at_first: bool = False
+    at_first: bool = False  # at its first evaluation, so the others are upper bounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,16 +153,11 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonOverSeeds:
-    """A sparse configuration beside a dense one.
-
-    Attributes:
-      pairs: their runs of the same seed; all pairs where they have no seed in common. Those still
-        going are left out where others are finished.
-    """
+    """A sparse configuration beside a dense one."""
 
     dense: Configuration
     sparse: Configuration
-    pairs: tuple[Comparison, ...]
+    pairs: tuple[Comparison, ...]  # see `pairs_of_runs`; the finished ones, if there are any
 
     @property
     def in_number(self) -> str:

@@ -36,17 +36,11 @@ _DEFAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """One or more runs that differ in nothing but their seed, or that of the run they came from.
+    """One or more runs that differ in nothing but their seed, or that of the run they came from."""
 
-    Attributes:
-      runs: ascending by seed.
-      label: what it is called beside its curves.
-      colour: of its curves.
-    """
-
-    runs: tuple[Run, ...]
-    label: str = ""
-    colour: str = ""
+    runs: tuple[Run, ...]  # ascending by seed
+    label: str = ""  # beside its curves
+    colour: str = ""  # of its curves
 
     @property
     def dense(self) -> bool:

@@ -17,20 +17,12 @@ _AVERAGE = "average"  # what `switch_jax eval` calls the score of a mixture
 
 
 class Setting(NamedTuple):
-    """What was evaluated, and how; scores in different settings cannot be compared.
+    """What was evaluated, and how; scores in different settings cannot be compared."""
 
-    Attributes:
-      task: a task, or the mixture whose average it is.
-      split: of the task.
-      decoding: how, in words.
-      max_examples: the number of examples of each task; None: all, or in a run, whose EVAL_STEPS
-        may leave some out, not known.
-    """
-
-    task: str
+    task: str  # or the mixture whose average it is
     split: str
-    decoding: str
-    max_examples: int | None
+    decoding: str  # how, in words
+    max_examples: int | None  # of each task; None: all, or in a run, with EVAL_STEPS, not known
 
     def title(self, others: Sequence["Setting"]) -> str:
         """The task, with what distinguishes the setting from others of that task."""
@@ -66,20 +58,13 @@ class Scores(Series):
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A metric of a setting, as the report shows it.
-
-    Attributes:
-      setting, metric: what is shown.
-      title: of the setting.
-      first: whether it is the first metric of its task.
-      unit: " [%]" where it counts from 0 to 100, as T5's do: by its name, and a value above 1.
-    """
+    """A metric of a setting, as the report shows it."""
 
     setting: Setting
     metric: str
-    title: str
-    first: bool
-    unit: str
+    title: str  # of the setting
+    first: bool  # whether it is the first metric of its task
+    unit: str  # " [%]": from 0 to 100, as T5's are, by the name and a value above 1; or ""
 
 
 def measures(scores: Sequence[Mapping[Setting, Scores]]) -> list[Measure]:

@@ -12,15 +12,10 @@ _ROWS = 64  # of a layer's table
 
 
 class LayerTokens(NamedTuple):
-    """What the experts of one Switch layer take.
+    """What the experts of one Switch layer take."""
 
-    Attributes:
-      title: the layer, the text, and the step.
-      experts: a record of kind `expert_tokens` for each expert.
-    """
-
-    title: str
-    experts: tuple[Record, ...]
+    title: str  # the layer, the text, and the step
+    experts: tuple[Record, ...]  # a record of kind `expert_tokens` for each
 
     @property
     def shown(self) -> list[Record]:

@@ -1,7 +1,7 @@
 """What a report shows: runs, grouped and compared."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
@@ -16,16 +16,10 @@ _UNEVEN = 1.25  # times as long for a step as another seed: more than chance
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """The runs of a report and what follows from them.
-
-    Attributes:
-      configurations: the runs; those that differ in their seed alone are one configuration.
-      threshold: a held-out negative log perplexity, in nats; when each configuration first has it
-        becomes a table. None = no table.
-    """
+    """The runs of a report and what follows from them."""
 
     configurations: list[Configuration]
-    threshold: float | None = None
+    threshold: float | None = None  # a held-out neg. log perplexity, nats, for a table of when
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -75,15 +69,7 @@ class Findings:
     @property
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
-        pairs = [pair for comparison in self.comparisons for pair in comparison.pairs]
-        return [
-            *caveats(pairs),
-            *(line for run in self.runs for line in run.left_out),
-            *(note for c in self.configurations for note in _uneven_time(c)),
-            *_no_task_in_common(self),
-            *_without_dense(self.configurations),
-            *_counted_anew(self.configurations),
-        ]
+        return list(_notes(self))
 
     def held_out(self, run: Run) -> Series | None:
         """The curve of a run on the task, or else its own task; None: not evaluated yet."""
@@ -94,49 +80,36 @@ class Findings:
         return mean_curve(map(self.held_out, configuration.runs), name)
 
 
-def _uneven_time(configuration: Configuration) -> list[str]:
-    """A note on seeds that took different times for the same steps."""
-    times = [1000 * run.seconds / run.last_step for run in configuration.runs if run.last_step]
-    if not times or not max(times) > _UNEVEN * min(times):
-        return []
-    return [
-        f"a step of {configuration.label} took {min(times):,.0f} to {max(times):,.0f} ms, by the "
-        "seed, though all compute the same: compare steps, not time"
-    ]
-
-
-def _no_task_in_common(findings: Findings) -> list[str]:
-    """A note where the held-out numbers of the runs are of different tasks."""
-    evaluated = [run for run in findings.runs if run.evals]
-    if findings.task is not None or not evaluated:
-        return []
-    tasks = "; ".join(f"{run.name}: {', '.join(run.evals)}" for run in evaluated)
-    return [
-        f"the runs have no held-out task in common ({tasks}), so each has the numbers of its own, "
-        "which do not compare"
-    ]
-
-
-def _without_dense(found: Sequence[Configuration]) -> list[str]:
-    """A note on several Switch runs without a dense one beside them."""
-    if len(found) < 2 or not all(configuration.sparse for configuration in found):
-        return []
-    return [
-        "no run is dense, so nothing says how much sooner these are than a dense one: add a run of "
-        "a dense model (models/t5_*.gin) with the same batches"
-    ]
-
-
-def _counted_anew(found: Sequence[Configuration]) -> list[str]:
-    """A note on runs whose time no clock measured."""
-    times = {c.label: c.runs[0].facts.get("step_ms") for c in found}
-    counted = [f"{label} {ms:g}" for label, ms in times.items() if ms is not None]
-    if not counted:
-        return []
-    return [
-        "training time is counted anew, as steps times the milliseconds of a step, which were "
-        f"measured apart: {', '.join(counted)}"
-    ]
+def _notes(findings: Findings) -> Iterator[str]:
+    found, runs = findings.configurations, findings.runs
+    yield from caveats([pair for comparison in findings.comparisons for pair in comparison.pairs])
+    for run in runs:
+        yield from run.left_out
+    for c in found:
+        times = [1000 * run.seconds / run.last_step for run in c.runs if run.last_step]
+        if times and max(times) > _UNEVEN * min(times):
+            yield (
+                f"a step of {c.label} took {min(times):,.0f} to {max(times):,.0f} ms, by the seed, "
+                "though all compute the same: compare steps, not time"
+            )
+    tasks = [f"{run.name}: {', '.join(run.evals)}" for run in runs if run.evals]
+    if tasks and findings.task is None:
+        yield (
+            f"the runs have no held-out task in common ({'; '.join(tasks)}), so each has the "
+            "numbers of its own, which do not compare"
+        )
+    if len(found) > 1 and all(c.sparse for c in found):
+        yield (
+            "no run is dense, so nothing says how much sooner these are than a dense one: add a "
+            "run of a dense model (models/t5_*.gin) with the same batches"
+        )
+    step_times = {c.label: c.runs[0].facts.get("step_ms") for c in found}
+    counted = [f"{label} {ms:g}" for label, ms in step_times.items() if ms is not None]
+    if counted:
+        yield (
+            "training time is counted anew, as steps times the milliseconds of a step, which were "
+            f"measured apart: {', '.join(counted)}"
+        )
 
 
 def read_findings(folders: Sequence[str], threshold: float | None = None) -> Findings:

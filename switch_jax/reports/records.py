@@ -11,20 +11,12 @@ CONTENT_QUALITY = "content_neg_log_perplexity"  # without sentinels and EOS; new
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The records that count, of a step the last one, and what happened on the way.
+    """The records that count, of a step the last one, and what happened on the way."""
 
-    Attributes:
-      train: ascending by step.
-      evals: those by task, likewise.
-      skipped_steps: number of batches that were skipped as bad, in lost attempts too; a batch that
-        was skipped again after a restart counts once.
-      rollbacks: number of returns to a checkpoint after many bad steps.
-    """
-
-    train: list[Record]
-    evals: dict[str, list[Record]]
-    skipped_steps: int
-    rollbacks: int
+    train: list[Record]  # ascending by step
+    evals: dict[str, list[Record]]  # by task, likewise
+    skipped_steps: int  # bad batches, in lost attempts too; one skipped again counts once
+    rollbacks: int  # returns to a checkpoint after many bad steps
 
 
 def that_count(records: Iterable[Record]) -> Records:
@@ -44,6 +36,9 @@ def that_count(records: Iterable[Record]) -> Records:
             for lost in [s for s in series if s > step]:
                 del series[lost]
 
+    def ascending(series: dict[int, Record]) -> list[Record]:
+        return [series[step] for step in sorted(series)]
+
     for record in records:
         kind, step = record["kind"], int(record["step"])
         if kind == RecordKind.TRAIN:
@@ -58,14 +53,10 @@ def that_count(records: Iterable[Record]) -> Records:
         elif kind == RecordKind.ROLLBACK:
             rollbacks += 1
             drop_past(record.get("back_to", step))
-    kept = {task: _ascending(series) for task, series in sorted(evals.items()) if series}
-    return Records(_ascending(train), kept, len(skipped), rollbacks)
+    kept = {task: ascending(series) for task, series in sorted(evals.items()) if series}
+    return Records(ascending(train), kept, len(skipped), rollbacks)
 
 
 def preferred_task(tasks: Collection[str]) -> str | None:
     """The task to compare on: "all", the mean over tasks, if it is among them; None: no tasks."""
     return "all" if "all" in tasks else min(tasks, default=None)
-
-
-def _ascending(series: dict[int, Record]) -> list[Record]:
-    return [series[step] for step in sorted(series)]

@@ -33,17 +33,11 @@ from switch_jax.storage import exists, is_folder
 
 @dataclasses.dataclass(frozen=True)
 class RouterLayer:
-    """The routing of one Switch layer.
+    """The routing of one Switch layer."""
 
-    Attributes:
-      stack: "encoder" or "decoder".
-      name: of the layer in its stack, see `router_names`.
-      statistics: `ROUTER_STATISTICS`: the load is [T, E], and a row of it sums to 1.
-    """
-
-    stack: str
-    name: str
-    statistics: Series
+    stack: str  # "encoder" or "decoder"
+    name: str  # of the layer in its stack, see `router_names`
+    statistics: Series  # `ROUTER_STATISTICS`: the load is [T, E], and a row of it sums to 1
 
     @property
     def title(self) -> str:
@@ -56,17 +50,11 @@ class RouterLayer:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The checkpoint MODEL_DIR/checkpoints/STEP that a run started from.
+    """The checkpoint MODEL_DIR/checkpoints/STEP that a run started from."""
 
-    Attributes:
-      name: of the run that saved it; of its folder, where that cannot be read.
-      step: of the checkpoint.
-      run: that saved it; None where its folder cannot be read: moved, or not of this program.
-    """
-
-    name: str
+    name: str  # of the run that saved it; of its folder, where that cannot be read
     step: int
-    run: "Run | None"
+    run: "Run | None"  # None where its folder cannot be read: moved, or not of this program
 
     @property
     def quality(self) -> dict[str, float]:
@@ -87,41 +75,25 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run folder.
+    """One run folder."""
 
-    Attributes:
-      name: from run.json; the folder's name where there is none.
-      folder: as the user wrote it.
-      facts: the valid fields of run.json; empty where there is none.
-      config: the operative config, text of config.gin; empty where there is none.
-      train: the training log.
-      evals: held-out evaluations by task; "all" is the token-weighted mean over tasks.
-      layers: the sparse layers, encoder before decoder; empty for a dense run.
-      left_out: one line for each file with content that is not valid, and was left out.
-      scores: of the text that the run or `switch_jax eval` generated.
-      evaluated: what `switch_jax eval` found on all of the validation text: step -> task -> nats.
-      expert_tokens: what `switch_jax eval` found that the experts take, at the newest checkpoint.
-      skipped_steps, rollbacks: see `Records`.
-      ended: whether the run says that it is finished, after all its steps or early.
-      origin: the checkpoint that it started from; None for a run that started from scratch, or
-        where run.json names no run's checkpoint.
-    """
-
-    name: str
-    folder: str
-    facts: dict[str, Any]
-    config: str
-    train: Series
-    evals: dict[str, Series]
-    layers: tuple[RouterLayer, ...] = ()
-    left_out: tuple[str, ...] = ()
+    name: str  # from run.json; the folder's name where there is none
+    folder: str  # as the user wrote it
+    facts: dict[str, Any]  # the valid fields of run.json; empty where there is none
+    config: str  # the operative config, text of config.gin; empty where there is none
+    train: Series  # the training log
+    evals: dict[str, Series]  # by held-out task; "all" is the token-weighted mean over tasks
+    layers: tuple[RouterLayer, ...] = ()  # encoder before decoder; empty for a dense run
+    left_out: tuple[str, ...] = ()  # a line for each file with content that is not valid
+    # Of the text that the run or `switch_jax eval` generated.
     scores: dict[Setting, Scores] = dataclasses.field(default_factory=dict)
+    # What `switch_jax eval` found on all of the validation text: step -> task -> nats.
     evaluated: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
-    expert_tokens: tuple[LayerTokens, ...] = ()
-    skipped_steps: int = 0
+    expert_tokens: tuple[LayerTokens, ...] = ()  # at the newest checkpoint that was evaluated
+    skipped_steps: int = 0  # see `Records`
     rollbacks: int = 0
-    ended: bool = False
-    origin: Origin | None = None
+    ended: bool = False  # whether it says that it is finished, after all its steps or early
+    origin: Origin | None = None  # None: from scratch, or from no run's checkpoint
 
     @property
     def dense(self) -> bool:

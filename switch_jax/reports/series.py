@@ -10,17 +10,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """Numbers of a run, in ascending order of steps.
+    """Numbers of a run, in ascending order of steps."""
 
-    Attributes:
-      step: [T] int.
-      seconds: [T] float, training time since the run's first step, continued over resumes.
-      values: name -> [T, ...] float; NaN where a record lacks the number.
-    """
-
-    step: np.ndarray
-    seconds: np.ndarray
-    values: dict[str, np.ndarray]
+    step: np.ndarray  # [T] int
+    seconds: np.ndarray  # [T] training time since the run's first step, continued over resumes
+    values: dict[str, np.ndarray]  # name -> [T, ...] float; NaN where a record lacks the number
 
     @classmethod
     def of(cls, by_step: Mapping[int, Mapping[str, Any]], names: Iterable[str]) -> Self:
@@ -50,19 +44,13 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class MeanCurve:
-    """The mean of some curves over seeds; of one curve itself.
+    """The mean of some curves over seeds; of one curve itself."""
 
-    Attributes:
-      step, seconds: [T]; ascending.
-      mean: [T], of the curves that go as far.
-      low, high: [T], see `band`; NaN also where one of several curves has not got as far.
-    """
-
-    step: np.ndarray
-    seconds: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    step: np.ndarray  # [T], ascending
+    seconds: np.ndarray  # [T]
+    mean: np.ndarray  # [T], of the curves that go as far
+    low: np.ndarray  # [T], see `band`; NaN also where one of several curves has not got as far
+    high: np.ndarray  # [T], likewise
 
 
 def mean_curve(series: Iterable[Series | None], name: str) -> MeanCurve | None:

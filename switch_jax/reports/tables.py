@@ -1,6 +1,7 @@
 """The numbers of a report as tables."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
@@ -9,7 +10,7 @@ import numpy as np
 
 from switch_jax.reports.comparison import Comparison, Reached, first_reached
 from switch_jax.reports.configurations import Configuration, config_fields
-from switch_jax.reports.downstream import Measure, Scores
+from switch_jax.reports.downstream import Measure, Scores, Setting
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY, preferred_task
 from switch_jax.reports.runs import Origin, Run
@@ -56,63 +57,50 @@ def text_lines(findings: Findings) -> list[str]:
 
 
 def final_numbers(findings: Findings) -> Table:
-    """The last value of the main numbers of each run."""
+    """The last value of the main numbers of each run; what none of them has is left out."""
     runs = findings.runs
     curves = [findings.held_out(run) for run in runs]
     throughputs = [run.train.median("tokens_per_second") for run in runs]
+    planned = [run.facts.get("train_steps") for run in runs]
+    content = "Held-out without sentinels and EOS"
+    skipping = any(run.skipped_steps for run in runs)
 
-    def held_out(name: str, form: Form) -> list[str]:
-        return [
-            "not yet" if c is None else form(c.last(name)) if name in c.values else ""
-            for c in curves
-        ]
+    def held_out(name: str, form: Form, required: bool = True) -> list[str]:
+        cells = [form(c.last(name)) if c and name in c.values else "" for c in curves]
+        missing = "not yet" if required or any(cells) else ""
+        return [cell if c else missing for cell, c in zip(cells, curves, strict=True)]
 
     def routing(name: str, form: Form) -> list[str]:
         last = [[layer.statistics.last(name) for layer in run.layers] for run in runs]
         return [form(float(np.mean(values))) if values else "" for values in last]
 
-    def facts(name: str) -> list[str]:
-        return [as_text(run.facts.get(name)) for run in runs]
-
-    rows: Rows = []
-    if findings.task is None and any(run.evals for run in runs):
-        rows.append(("Held-out task", [run.own_task or "" for run in runs]))
-    rows += [
-        ("Held-out neg. log perplexity [nats]", held_out(QUALITY, rounded)),
-        ("Held-out perplexity", held_out(QUALITY, perplexity)),
-        ("Held-out token accuracy [%]", held_out("accuracy", percent)),
-    ]
-    if any(CONTENT_QUALITY in curve.values for curve in curves if curve):
-        what = "Held-out without sentinels and EOS"
-        rows += [
-            (f"{what}: neg. log perplexity [nats]", held_out(CONTENT_QUALITY, rounded)),
-            (f"{what}: token accuracy [%]", held_out("content_accuracy", percent)),
-        ]
-    planned = [run.facts.get("train_steps") for run in runs]
-    steps = [
-        f"{run.last_step:,} of {n:,}" if n else f"{run.last_step:,}"
-        for run, n in zip(runs, planned, strict=True)
-    ]
-    rows += [
-        ("Training neg. log perplexity [nats]", [rounded(run.train.last(QUALITY)) for run in runs]),
-        ("Steps", steps),
-        ("Training time", [duration(run.seconds) for run in runs]),
-    ]
-    if np.isfinite(throughputs).any():
-        cells = [count(x) if math.isfinite(x) else "" for x in throughputs]
-        rows.append(("Throughput, median [tokens/s]", cells))
-    rows += [
-        ("Parameters", facts("parameters")),
-        ("Experts per sparse layer (0 = dense)", facts("num_experts")),
-    ]
-    if any(run.skipped_steps for run in runs):
-        rows.append(("Steps skipped as bad", [f"{run.skipped_steps:,}" for run in runs]))
-    if any(run.layers for run in runs):
-        rows += [
-            ("Tokens dropped, mean of layers", routing("dropped", percent)),
-            ("Router entropy, mean of layers [nats]", routing("entropy", rounded)),
-        ]
-    return Table([run.name for run in runs], rows)
+    rows = {
+        "Held-out task": ["" if findings.task else run.own_task or "" for run in runs],
+        "Held-out neg. log perplexity [nats]": held_out(QUALITY, rounded),
+        "Held-out perplexity": held_out(QUALITY, perplexity),
+        "Held-out token accuracy [%]": held_out("accuracy", percent),
+        f"{content}: neg. log perplexity [nats]": held_out(CONTENT_QUALITY, rounded, False),
+        f"{content}: token accuracy [%]": held_out("content_accuracy", percent, False),
+        "Training neg. log perplexity [nats]": [rounded(run.train.last(QUALITY)) for run in runs],
+        "Steps": [
+            f"{run.last_step:,} of {steps:,}" if steps else f"{run.last_step:,}"
+            for run, steps in zip(runs, planned, strict=True)
+        ],
+        "Training time": [duration(run.seconds) for run in runs],
+        "Throughput, median [tokens/s]": [
+            count(x) if math.isfinite(x) else "" for x in throughputs
+        ],
+        "Parameters": [as_text(run.facts.get("parameters")) for run in runs],
+        "Experts per sparse layer (0 = dense)": [
+            as_text(run.facts.get("num_experts")) for run in runs
+        ],
+        "Steps skipped as bad": [f"{run.skipped_steps:,}" if skipping else "" for run in runs],
+        "Tokens dropped, mean of layers": routing("dropped", percent),
+        "Router entropy, mean of layers [nats]": routing("entropy", rounded),
+    }
+    return Table(
+        [run.name for run in runs], [(k, cells) for k, cells in rows.items() if any(cells)]
+    )
 
 
 def speedups(findings: Findings) -> Table:
@@ -225,24 +213,19 @@ def downstream_numbers(findings: Findings) -> Table:
             ("Upstream neg. log perplexity [nats]", list(map(quality, origins))),
         ]
     for m in findings.measures:
-
-        def best(scores: Scores, m: Measure = m) -> str:
-            at_best = _score(m, scores.values[m.metric][scores.best])
-            return f"{at_best} at step {scores.step[scores.best]:,}"
-
-        def last(scores: Scores, m: Measure = m) -> str:
-            return _score(m, scores.last(m.metric))
-
-        columns = [run.scores.get(m.setting) for run in runs]
-        known = [scores if scores and m.metric in scores.values else None for scores in columns]
-        for which, text in (("best", best), ("last", last)):
-            cells = [text(scores) if scores else "" for scores in known]
+        for which in ("best", "last"):
+            cells = [_score(m, run.scores.get(m.setting), which) for run in runs]
             rows.append((f"{m.title}: {m.metric}{m.unit}, {which}", cells))
     return Table([run.name for run in runs], rows)
 
 
-def _score(measure: Measure, value: float) -> str:
-    return percent(value / 100) if measure.unit else rounded(value)
+def _score(m: Measure, scores: Scores | None, which: str) -> str:
+    if scores is None or m.metric not in scores.values:
+        return ""
+    i = scores.best if which == "best" else -1
+    value = scores.values[m.metric][i]
+    text = percent(value / 100) if m.unit else rounded(value)
+    return f"{text} at step {scores.step[i]:,}" if which == "best" else text
 
 
 def downstream_over_seeds(findings: Findings) -> Table:
@@ -251,54 +234,46 @@ def downstream_over_seeds(findings: Findings) -> Table:
     No rows where no configuration has several seeds, or no run has scores.
     """
     found, task = findings.configurations, findings.upstream_task
-    rows: Rows = []
-
-    def add(what: str, value: Callable[[Run], float], form: Form) -> None:
-        rows.append((what, [_mean_and_deviation([*map(value, c.runs)], form) for c in found]))
+    if not findings.measures or all(len(c.runs) == 1 for c in found):
+        return Table([], [])
 
     def upstream(run: Run) -> float:
         return run.origin.quality.get(task or "", math.nan) if run.origin else math.nan
 
-    if not findings.measures or all(len(c.runs) == 1 for c in found):
-        return Table([], [])
-    if task is not None:
-        add("Upstream neg. log perplexity [nats]", upstream, rounded)
-    for m in findings.measures:
-        if m.first:
+    def best(setting: Setting, run: Run) -> float:
+        return run.scores[setting].best_score if setting in run.scores else math.nan
 
-            def best(run: Run, m: Measure = m) -> float:
-                return run.scores[m.setting].best_score if m.setting in run.scores else math.nan
-
-            add(f"{m.title}: best {m.metric}{m.unit}", best, "{:.2f}".format if m.unit else rounded)
+    numbers: list[tuple[str, Callable[[Run], float], Form]] = [
+        ("Upstream neg. log perplexity [nats]", upstream, rounded)
+    ] * (task is not None)
+    numbers += [
+        (
+            f"{m.title}: best {m.metric}{m.unit}",
+            functools.partial(best, m.setting),
+            "{:.2f}".format if m.unit else rounded,
+        )
+        for m in findings.measures
+        if m.first
+    ]
+    rows = [
+        (what, [_over_seeds(map(value, c.runs), form, deviation=True) for c in found])
+        for what, value, form in numbers
+    ]
     return Table([c.title for c in found], rows)
 
 
-def _over_seeds(of_seeds: Iterable[float], form: Form) -> str:
-    """Mean and range of the numbers that there are; of how many seeds, if some have none."""
-
-    def text(known: Sequence[float]) -> str:
-        mean, low, high = (form(float(x)) for x in (np.mean(known), min(known), max(known)))
-        return mean if low == high else f"{mean} ({low} to {high})"
-
-    return _of_known(list(of_seeds), text)
-
-
-def _mean_and_deviation(of_seeds: Sequence[float], form: Form) -> str:
-    """Mean ± standard deviation of the numbers that there are; of how many seeds, likewise."""
-
-    def text(known: Sequence[float]) -> str:
-        mean = form(float(np.mean(known)))
-        return f"{mean} ± {form(float(np.std(known, ddof=1)))}" if len(known) > 1 else mean
-
-    return _of_known(of_seeds, text)
-
-
-def _of_known(values: Sequence[float], text: Callable[[Sequence[float]], str]) -> str:
+def _over_seeds(of_seeds: Iterable[float], form: Form, *, deviation: bool = False) -> str:
+    """Mean and range, or standard deviation, of the numbers; of how many seeds, if not of all."""
+    values = list(of_seeds)
     known = [x for x in values if math.isfinite(x)]
     if not known:
         return _NONE
-    of_seeds = "" if len(known) == len(values) else f", {len(known)} of {len(values)} seeds"
-    return text(known) + of_seeds
+    text, low, high = (form(float(x)) for x in (np.mean(known), min(known), max(known)))
+    if deviation and len(known) > 1:
+        text += f" ± {form(float(np.std(known, ddof=1)))}"
+    elif low != high:
+        text += f" ({low} to {high})"
+    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)} seeds"
 
 
 def numbers_by_task(findings: Findings) -> Table:

@@ -40,32 +40,19 @@ def axes(found: Sequence[Configuration]) -> tuple[XAxis, XAxis]:
 
 @dataclasses.dataclass(frozen=True)
 class CurveChart:
-    """A line for each configuration that has values: the mean over its seeds, with a band.
-
-    Attributes:
-      title, caption, y_label: as the chart has them; the caption goes on with what follows from the
-        lines.
-      name: of the number that is drawn.
-      series: the numbers of a run, if it has any.
-      axis: what x is.
-      markers: whether each value gets a dot.
-      scale: what the values are multiplied by.
-      low: where y begins; None: below the lowest value.
-      focused: whether the steep start is left out.
-      mark: draws what is marked besides the lines.
-    """
+    """A line for each configuration that has values: the mean over its seeds, with a band."""
 
     title: str
-    caption: str
+    caption: str  # the chart's goes on with what follows from the lines
     y_label: str
-    name: str
-    series: Callable[[Run], Series | None]
+    name: str  # of the number that is drawn
+    series: Callable[[Run], Series | None]  # the numbers of a run, if it has any
     axis: XAxis = STEPS
-    markers: bool = False
-    scale: float = 1.0
-    low: float | None = None
-    focused: bool = False
-    mark: Callable[[Axes], None] = lambda ax: None
+    markers: bool = False  # a dot for each value
+    scale: float = 1.0  # what the values are multiplied by
+    low: float | None = None  # where y begins; None: below the lowest value
+    focused: bool = False  # whether the steep start is left out
+    mark: Callable[[Axes], None] = lambda ax: None  # draws what is marked besides the lines
 
     def of(self, found: Sequence[Configuration]) -> Chart | None:
         """The chart; None where no configuration has values."""
