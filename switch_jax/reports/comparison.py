@@ -27,6 +27,13 @@ class Reached(NamedTuple):
     at_first: bool = False  # at its first evaluation, so the others are upper bounds
 
 
+class Lead(NamedTuple):
+    """How far a sparse run is ahead of a dense one; neither has points where nothing is known."""
+
+    step: np.ndarray  # [T], after 0, where both curves are known, ascending
+    nats: np.ndarray  # [T]; positive: the sparse run is ahead
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """A sparse run beside a dense one, by their held-out curves.
@@ -76,20 +83,19 @@ class Comparison:
         return bool(dense == sparse)
 
     @cached_property
-    def lead(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `_lead`."""
+    def lead(self) -> Lead:
         return _lead(self.dense_curve, self.sparse_curve, QUALITY)
 
     @property
     def final_lead(self) -> float:
         """The lead at the last step that both curves reach; NaN where there is none."""
-        return float(self.lead[1][-1]) if len(self.lead[1]) else math.nan
+        return float(self.lead.nats[-1]) if len(self.lead.nats) else math.nan
 
     @property
     def content_lead(self) -> float:
         """At the last step of both, without sentinels and EOS; NaN where it is not known."""
-        _, lead = _lead(self.dense_curve, self.sparse_curve, CONTENT_QUALITY)
-        return float(lead[-1]) if len(lead) else math.nan
+        lead = _lead(self.dense_curve, self.sparse_curve, CONTENT_QUALITY)
+        return float(lead.nats[-1]) if len(lead.nats) else math.nan
 
     @property
     def in_front_from(self) -> float:
@@ -110,7 +116,7 @@ class Comparison:
     @property
     def always_in_front(self) -> bool:
         """Whether the run in front at the end was so at each evaluation after step 0."""
-        return bool(len(self.lead[1])) and bool((self.lead[1] * self.final_lead > 0).all())
+        return bool(len(self.lead.nats)) and bool((self.lead.nats * self.final_lead > 0).all())
 
     @cached_property
     def best_of_both(self) -> tuple[float, float]:
@@ -119,17 +125,15 @@ class Comparison:
         NaN where it is not known, as where one of them has the value at its first evaluation.
         """
         curves = (self.dense_curve, self.sparse_curve)
-        known = [s.get(QUALITY)[_known(s, QUALITY)] for s in curves]
-        if not all(map(len, known)):
-            return math.nan, math.nan
-        best = min(float(values.max()) for values in known)
+        highest = [max(_known(curve, QUALITY)[1], default=math.nan) for curve in curves]
+        best = float(np.min(highest))
         reached = [first_reached(curve, best) for curve in curves]
         dense_seconds, seconds = (math.nan if r.at_first else r.seconds for r in reached)
         return best, dense_seconds / seconds if seconds else math.nan
 
     @cached_property
     def speedups(self) -> Series:
-        """ "steps" and "time" of the dense run over those of the sparse run to the same value.
+        """The "steps" and "time" of the dense run over those of the sparse run to the same value.
 
         At the sparse run's evaluations after step 0; NaN where the dense run never gets there.
         """
@@ -254,21 +258,23 @@ def _bad_steps(run: Run) -> str:
     return " and ".join(found)
 
 
-def _lead(dense: Series, sparse: Series, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps after 0 where both curves are known [T], and how far the sparse one is ahead [T]."""
-    known = [(s.step[ok], s.get(name)[ok]) for s in (dense, sparse) for ok in [_known(s, name)]]
-    (dense_step, dense_value), (sparse_step, sparse_value) = known
+def _lead(dense: Series, sparse: Series, name: str) -> Lead:
+    (dense_step, dense_value), (sparse_step, sparse_value) = (
+        _known(series, name) for series in (dense, sparse)
+    )
     if not len(dense_step) or not len(sparse_step):
-        return np.array([]), np.array([])
+        return Lead(np.array([]), np.array([]))
     steps = np.union1d(dense_step, sparse_step)
     first, last = max(dense_step[0], sparse_step[0]), min(dense_step[-1], sparse_step[-1])
     steps = steps[(steps >= first) & (steps <= last)].astype(float)
-    lead = np.interp(steps, sparse_step, sparse_value) - np.interp(steps, dense_step, dense_value)
-    return steps, lead
+    ahead = np.interp(steps, sparse_step, sparse_value) - np.interp(steps, dense_step, dense_value)
+    return Lead(steps, ahead)
 
 
-def _known(series: Series, name: str) -> np.ndarray:
-    return np.isfinite(series.get(name)) & (series.step > 0)
+def _known(series: Series, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps after 0 at which a number is known [T], and its values [T]."""
+    known = np.isfinite(series.get(name)) & (series.step > 0)
+    return series.step[known], series.get(name)[known]
 
 
 def first_reached(curve: Series, target: float) -> Reached:

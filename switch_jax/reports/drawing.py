@@ -12,7 +12,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
@@ -170,13 +169,6 @@ def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
     counts = np.diff(np.append(starts, len(values)))
     sums = np.add.reduceat(values, starts, axis=0)
     return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
-    """n shades of a colour, light to dark."""
-    rgb = np.array(to_rgb(colour))
-    light, dark = 1 - 0.65 * (1 - rgb), 0.6 * rgb
-    return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
 
 
 def short(name: str) -> str:

@@ -40,7 +40,7 @@ def _verdict(comparison: ComparisonOverSeeds, sparse: str, dense: str) -> str:
     going = any(pair.unfinished for pair in pairs)
     reached = [pair for pair in pairs if pair.has_reached]
     text = _reached(pairs, reached, sparse, dense, going)
-    overlapping = [pair for pair in pairs if len(pair.lead[1])]
+    overlapping = [pair for pair in pairs if len(pair.lead.nats)]
     if overlapping:
         ahead = np.mean([pair.final_lead for pair in overlapping]) > 0
         joint = "and" if bool(reached) == ahead else "but"
@@ -100,7 +100,7 @@ def _end(pairs: Sequence[Comparison], going: bool) -> str:
         by += f" ({' to '.join(sorted((_nats(low), _nats(high)), key=float))})"
     elif len(pairs) > 1:
         by += f" ({_by(low)} to {_by(high)})"
-    ends = [pair.lead[0][-1] for pair in pairs]
+    ends = [pair.lead.step[-1] for pair in pairs]
     if not going and all(
         end == pair.dense_step == pair.sparse_curve.step[-1]
         for end, pair in zip(ends, pairs, strict=True)

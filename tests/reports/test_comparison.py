@@ -21,15 +21,17 @@ def test_speed_up_interpolates_between_evaluations():
     assert pair.time_speedup == pytest.approx(1.2)
 
 
-def test_the_first_crossing_counts():
-    sparse = run("switch", 8, [(100, -5.0), (200, -3.0), (300, -5.0), (400, -3.0)])
-    assert compare(DENSE, sparse, "t").reached.step == pytest.approx(150)
-
-
-def test_runs_of_unequal_length_compare_at_the_dense_runs_own_end():
-    sparse = run("switch", 8, [(150, -5.0), (600, -3.5)])
-    assert compare(DENSE, sparse, "t").reached.step == pytest.approx(450)
-    assert compare(DENSE, sparse, "t").step_speedup == pytest.approx(2 / 3)
+@pytest.mark.parametrize(
+    ("points", "step"),
+    [
+        ([(100, -5.0), (200, -3.0), (300, -5.0), (400, -3.0)], 150),  # the first crossing counts
+        ([(150, -5.0), (600, -3.5)], 450),  # after the dense run's own end
+    ],
+)
+def test_the_speed_up_is_the_dense_runs_end_over_the_first_crossing(points, step):
+    pair = compare(DENSE, run("switch", 8, points), "t")
+    assert pair.reached.step == pytest.approx(step)
+    assert pair.step_speedup == pytest.approx(300 / step)
 
 
 def test_never_reached():

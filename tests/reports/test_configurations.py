@@ -230,24 +230,12 @@ def test_two_dense_models_of_a_study_keep_their_names():
 
 
 @pytest.mark.parametrize(
-    "runs",
-    [
-        [("a", 0), ("b", 8)],
-        [("a", 0), ("b", 8), ("c", 8)],
-        [("a", 2), ("b", 4), ("c", 8)],
-        [("a", 0), ("b", 0), ("c", 8)],
-    ],
+    "experts", [[0, 8], [0, 8, 8], [2, 4, 8], [0, 0, 8], [0, None, 2, 4]], ids=str
 )
-def test_other_runs_are_no_study_and_keep_order_and_names(runs):
-    found = group_runs([run(name, experts, POINTS) for name, experts in runs])
+def test_other_runs_are_no_study_and_keep_order_and_names(experts):
+    found = group_runs([run(f"run{i}", n, POINTS) for i, n in enumerate(experts)])
     assert not is_study(found)
-    assert [c.label for c in found] == [name for name, _ in runs]
-
-
-def test_a_run_of_unknown_experts_makes_no_study():
-    runs = [run(name, n, POINTS) for name, n in (("a", 0), ("b", 2), ("c", 4))]
-    runs[1] = dataclasses.replace(runs[1], facts={})
-    assert not is_study(group_runs(runs))
+    assert [c.label for c in found] == [f"run{i}" for i in range(len(experts))]
 
 
 def test_fine_tuned_runs_are_no_study():

@@ -48,11 +48,6 @@ def test_a_single_step_stands_in_the_middle_of_the_axis():
     assert ax.get_xlim() == (0, 240)
 
 
-def test_shades_go_from_light_to_dark():
-    tints = drawing.shades(drawing.COLOURS[0], 3)
-    assert [sum(t) for t in tints] == sorted((sum(t) for t in tints), reverse=True)
-
-
 @pytest.mark.parametrize(("charts", "rows"), [(3, [3]), (4, [2, 2]), (5, [3, 2]), (6, [3, 3])])
 def test_a_row_of_the_picture_has_three_charts_and_four_charts_are_two_by_two(charts, rows):
     corners = []

@@ -1,5 +1,6 @@
 """Many held-out tasks at once, as the languages of mC4: Figures 7 and 8 of Fedus et al. 2022."""
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -21,13 +22,8 @@ def by_task(findings: Findings) -> list[Chart]:
     if not tasks:
         return []
     found = findings.configurations
-    pairs = [
-        pair
-        for dense in found
-        for sparse in found
-        if dense.dense and sparse.sparse
-        for pair in pairs_of_runs(dense, sparse)
-    ]
+    models = itertools.product([c for c in found if c.dense], [c for c in found if c.sparse])
+    pairs = [pair for dense, sparse in models for pair in pairs_of_runs(dense, sparse)]
     speedups = [chart for d, s in pairs if (chart := _speedups(d, s, tasks)) is not None]
     return [_quality(findings, tasks, pairs), *speedups]
 

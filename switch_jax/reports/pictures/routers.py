@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from switch_jax.reports.drawing import (
@@ -15,7 +16,6 @@ from switch_jax.reports.drawing import (
     draw_lines,
     means_of_neighbours,
     plain_ticks,
-    shades,
 )
 from switch_jax.reports.runs import RouterLayer, Run
 from switch_jax.units import percent
@@ -130,3 +130,10 @@ def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart]:
             draw_entropy,
         ),
     ]
+
+
+def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
+    """n shades of a colour, light to dark."""
+    rgb = np.array(to_rgb(colour))
+    light, dark = 1 - 0.65 * (1 - rgb), 0.6 * rgb
+    return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]

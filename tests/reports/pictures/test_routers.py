@@ -1,7 +1,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from switch_jax.reports.pictures.routers import draw_load
+from switch_jax.reports.drawing import COLOURS
+from switch_jax.reports.pictures.routers import draw_load, shades
 
 
 def heat_map(step, load, **size):
@@ -32,3 +33,8 @@ def test_large_heat_maps_are_averaged_to_the_given_size():
     load = np.full((100, 64), 1 / 64)
     image = heat_map(range(1, 101), load, columns=20, rows=16)
     np.testing.assert_allclose(image.get_array(), np.zeros((16, 20)), atol=1e-12)
+
+
+def test_shades_go_from_light_to_dark():
+    tints = shades(COLOURS[0], 3)
+    assert [sum(t) for t in tints] == sorted((sum(t) for t in tints), reverse=True)
