@@ -228,7 +228,8 @@ def sooner(row: Row, first: Row) -> str:
 
 def dropped(row: Row) -> str:
     """The share of the tokens, over the layers and seeds."""
-    shares = [layer.dropped[len(layer.dropped) // 2 :] for run in row.runs for layer in run.layers]
+    of_layers = [layer.statistics.get("dropped") for run in row.runs for layer in run.layers]
+    shares = [values[len(values) // 2 :] for values in of_layers]
     return f"{np.mean(np.concatenate(shares)):.1%}" if shares else ""
 
 
