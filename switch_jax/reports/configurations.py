@@ -186,21 +186,26 @@ def _identity(run: Run) -> str:
     if run.origin is not None and run.origin.run is not None:
         facts["initial_checkpoint"] = [_identity(run.origin.run), run.origin.step]
         left_out += ("initial_checkpoint_path",)
-    # A name is that of a field, as in `RunConfig.model_dir`, or of its macro, `MODEL_DIR`; gin goes
-    # on with a long value in further lines.
-    binding = rf"^(?:\w+[./])*(?:{'|'.join(left_out)}) =.*\n?(?: .*\n?)*"
-    fields = config_fields(re.sub(binding, "", run.config, flags=re.I | re.M))
+    fields = config_fields(run.config, left_out)
     imports = re.findall(r"^import .*", run.config, re.M)
     return json.dumps([facts, fields, imports], sort_keys=True)
 
 
-def config_fields(text: str) -> dict[str, str]:
+def config_fields(text: str, left_out: Sequence[str] = ()) -> dict[str, str]:
     """The value of each field in a config.gin, as "ModelConfig.num_experts", by its name.
 
     A field that the text lacks has its default. Values of macros stand in place of the macros, and
     1 in place of 1.0. Empty where the text sets nothing.
+
+    Args:
+      text: of the config.gin.
+      left_out: names of fields without what they are of, whose macros are left out, too.
     """
-    values = config_values(text)
+    values = {
+        name: value
+        for name, value in config_values(text).items()
+        if re.split("[./]", name)[-1].lower() not in left_out
+    }
     if not values:
         return {}
     fields = {name: value_of(name, values) for name in values if "." in name}

@@ -195,7 +195,7 @@ def picture(
     Four of them are two in a row.
 
     Args:
-      charts: at least one.
+      charts: none, where a run has no number yet that can be drawn.
       title: in the first line.
       findings: below it, each in lines of its own.
       width: inches that are 1800 pixels; with fewer, text is larger.
@@ -208,7 +208,7 @@ def picture(
     wide = [chart for chart in charts if chart.wide]
     others = [chart for chart in charts if not chart.wide]
     columns = 2 if len(others) == 4 else 3
-    rows = len(wide) + math.ceil(len(others) / columns)
+    rows = max(1, len(wide) + math.ceil(len(others) / columns))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, head + height * rows), layout="constrained")
         halves = figure.add_gridspec(2, 1, height_ratios=[head, height * rows])

@@ -65,9 +65,10 @@ def final_numbers(findings: Findings) -> Table:
     content = "Held-out without sentinels and EOS"
     skipping = any(run.skipped_steps for run in runs)
 
-    def held_out(name: str, form: Form, required: bool = True) -> list[str]:
-        cells = [form(c.last(name)) if c and name in c.values else "" for c in curves]
-        missing = "not yet" if required or any(cells) else ""
+    def held_out(name: str, form: Form) -> list[str]:
+        always = name == QUALITY
+        cells = [form(c.last(name)) if c and (always or name in c.values) else "" for c in curves]
+        missing = "not yet" if always or any(cells) else ""
         return [cell if c else missing for cell, c in zip(cells, curves, strict=True)]
 
     def routing(name: str, form: Form) -> list[str]:
@@ -79,8 +80,8 @@ def final_numbers(findings: Findings) -> Table:
         "Held-out neg. log perplexity [nats]": held_out(QUALITY, rounded),
         "Held-out perplexity": held_out(QUALITY, perplexity),
         "Held-out token accuracy [%]": held_out("accuracy", percent),
-        f"{content}: neg. log perplexity [nats]": held_out(CONTENT_QUALITY, rounded, False),
-        f"{content}: token accuracy [%]": held_out("content_accuracy", percent, False),
+        f"{content}: neg. log perplexity [nats]": held_out(CONTENT_QUALITY, rounded),
+        f"{content}: token accuracy [%]": held_out("content_accuracy", percent),
         "Training neg. log perplexity [nats]": [rounded(run.train.last(QUALITY)) for run in runs],
         "Steps": [
             f"{run.last_step:,} of {steps:,}" if steps else f"{run.last_step:,}"

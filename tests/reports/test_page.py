@@ -206,6 +206,17 @@ def test_runs_of_unequal_length_and_several_tasks(make_run, page_of):
     assert "Held-out task: all" in page
 
 
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_run_without_a_number_that_can_be_drawn_has_no_charts(tmp_path, page_of, value):
+    lines = [
+        {"kind": kind, "step": 10, "neg_log_perplexity": value, "loss": value}
+        for kind in ("train", "eval")
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert headings(page_of(tmp_path)) == TABLES
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_run_that_diverged(tmp_path, page_of):
     nan = float("nan")
     lines = [

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -43,10 +44,7 @@ def load(layer: RouterLayer, columns: int) -> Chart:
     group = math.ceil(layer.num_experts / _HEAT_ROWS)
     if group > 1:
         caption += f" A row is the mean of {group} neighbouring experts."
-
-    def draw(ax: Axes) -> None:
-        draw_load(ax, step, values, columns=columns, rows=_HEAT_ROWS)
-
+    draw = partial(draw_load, step=step, load=values, columns=columns, rows=_HEAT_ROWS)
     return Chart(layer.title, caption, draw)
 
 
