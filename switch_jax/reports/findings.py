@@ -7,7 +7,7 @@ from functools import cached_property
 from switch_jax.reports.comparison import ComparisonOverSeeds, caveats, compare_all
 from switch_jax.reports.configurations import Configuration, group_runs, is_study, runs_of
 from switch_jax.reports.downstream import Measure, measures
-from switch_jax.reports.records import preferred_task
+from switch_jax.reports.records import QUALITY, preferred_task
 from switch_jax.reports.runs import Run, read_runs
 from switch_jax.reports.series import MeanCurve, Series, mean_curve
 
@@ -19,7 +19,7 @@ class Findings:
     """The runs of a report and what follows from them."""
 
     configurations: list[Configuration]
-    threshold: float | None = None  # a held-out neg. log perplexity, nats, for a table of when
+    threshold: float | None = None  # nats; a table says when each first has this held-out value
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -75,9 +75,9 @@ class Findings:
         """The curve of a run on the task, or else its own task; None: not evaluated yet."""
         return run.evals.get(self.task or run.own_task or "")
 
-    def mean_held_out(self, configuration: Configuration, name: str) -> MeanCurve | None:
-        """One of the held-out numbers over the seeds of a configuration, if it has it."""
-        return mean_curve(map(self.held_out, configuration.runs), name)
+    def mean_quality(self, configuration: Configuration) -> MeanCurve | None:
+        """On the task, over the seeds of a configuration; None without a task in common."""
+        return mean_curve([run.evals.get(self.task or "") for run in configuration.runs], QUALITY)
 
 
 def _notes(findings: Findings) -> Iterator[str]:

@@ -75,7 +75,7 @@ def main_charts(findings: Findings) -> list[Chart]:
         return _there([*quality, of_sizes, speedup.speedup(findings, STEPS, smallest_dense)])
     charts = [
         *_there(downstream.against_upstream(findings))[:1],
-        *downstream.over_steps(findings)[:1],
+        *_there(downstream.over_steps(findings))[:1],
         *by_task.by_task(findings)[:2],
         *quality,
         training.quality(findings, STEPS),

@@ -8,7 +8,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from switch_jax.reports.drawing import GREY, LABEL_SIZE, Chart, Line, plain_ticks, short
 from switch_jax.reports.findings import Findings
-from switch_jax.reports.records import QUALITY
 from switch_jax.reports.series import MeanCurve, band_caption
 from switch_jax.units import count
 
@@ -18,7 +17,7 @@ def loss_against_parameters(findings: Findings) -> Chart | None:
     known = [
         (c, curve)
         for c in findings.configurations
-        if c.parameters and (curve := findings.mean_held_out(c, QUALITY))
+        if c.parameters and (curve := findings.mean_quality(c))
     ]
     step = _last_common_step([curve for _, curve in known])
     if len(known) < 2 or step is None:

@@ -11,7 +11,6 @@ from switch_jax.reports.drawing import GREY, Chart, Line, draw_lines, short
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.pictures.curves import XAxis, axes
 from switch_jax.reports.power_law import checked_fit
-from switch_jax.reports.records import QUALITY
 from switch_jax.reports.series import MeanCurve, band_caption, mean_curve
 
 _FIRST_PART = 1 / 10  # of the longest run; the speed-up before its end does not set the range of y
@@ -62,7 +61,7 @@ def _fitted_speedups(
     findings: Findings, dense: Configuration, measured: _Curves, what: str
 ) -> tuple[_Curves, str]:
     """The speed-ups where measured ones end, over a power law through the dense curve; a note."""
-    reference = findings.mean_held_out(dense, QUALITY)
+    reference = findings.mean_quality(dense)
     if reference is None or (found := checked_fit(reference.step, -reference.mean)) is None:
         return [], ""
     law, miss = found
@@ -70,7 +69,7 @@ def _fitted_speedups(
     seconds_per_step = float(reference.seconds[-1]) / last
     fitted = []
     for sparse, known in measured:
-        curve = findings.mean_held_out(sparse, QUALITY)
+        curve = findings.mean_quality(sparse)
         assert curve is not None  # its speed-up was measured
         dense_step = law.step(-curve.mean)
         later = curve.step > max(known.step[np.isfinite(known.mean)], default=0)

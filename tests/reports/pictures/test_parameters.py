@@ -25,7 +25,9 @@ def test_loss_against_parameters_at_the_last_step_of_all(study):
     np.testing.assert_allclose(bar, [[100, 4.0], [100, 4.5]])
 
 
-def test_without_a_common_step_or_sizes_there_is_no_loss_against_parameters():
+def test_without_a_common_step_task_or_sizes_there_is_no_loss_against_parameters():
+    tasks = [run(name, 8, [(100, -4.0)], parameters=1, task=name) for name in "ab"]
+    assert loss_against_parameters(findings(*tasks)) is None
     apart = [run("a", 0, [(100, -4.0)], parameters=1), run("b", 8, [(50, -4.0)], parameters=2)]
     assert loss_against_parameters(findings(*apart)) is None
     unknown = [run("a", 0, [(100, -4.0)]), run("b", 8, [(100, -4.0)], parameters=2)]
