@@ -1,15 +1,17 @@
 """Downstream scores: over steps, and against upstream quality (Figure 13 of Fedus et al. 2022)."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from switch_jax.reports.configurations import Configuration
-from switch_jax.reports.downstream import Measure
+from switch_jax.reports.downstream import Measure, Scores, Setting
 from switch_jax.reports.drawing import GREY, LABEL_SIZE, Chart, Line, finish, short
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.pictures.curves import CurveChart, XAxis
+from switch_jax.reports.runs import Run
 from switch_jax.reports.series import band, band_caption
 
 _STEPS = XAxis("steps", "step of the run")
@@ -24,7 +26,7 @@ def over_steps(findings: Findings) -> list[Chart | None]:
             "itself.",
             m.metric + m.unit,
             m.metric,
-            lambda run, m=m: run.scores.get(m.setting),  # type: ignore[misc]
+            partial(_scores, m.setting),
             _STEPS,
             markers=True,
         ).of(findings.configurations)
@@ -103,6 +105,10 @@ def _point(c: Configuration, values: np.ndarray) -> Line:
         band=(low[1:], high[1:]) if several else None,
         x_band=(low[:1], high[:1]) if several else None,
     )
+
+
+def _scores(setting: Setting, run: Run) -> Scores | None:
+    return run.scores.get(setting)
 
 
 def _what(m: Measure) -> str:
