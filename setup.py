@@ -33,6 +33,7 @@ setup(
         "switch_jax.gin",
     ],
     package_data={
+        "switch_jax.reports": ["page.html"],
         "switch_jax.tasks": ["data/**/*"],
         "switch_jax.launch": ["Dockerfile*", "*.toml"],
         "switch_jax.gin": ["**/*.gin"],
@@ -60,6 +61,7 @@ setup(
         "clu>=0.0.12",  # writes metrics to TensorBoard; seqio needs it anyway
         "tensorboard",  # clu's TensorBoard writer imports it and does not declare it
         "matplotlib",  # the pictures in reports
+        "jinja2>=3.1",  # the page of a report
         "tqdm",  # progress bars
         "pyyaml",  # the manifests of jobs on Kubernetes
         "shtab>=1.13",  # scripts by which shells complete commands

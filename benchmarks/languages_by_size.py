@@ -55,7 +55,7 @@ def line(name: str, dense: Run, sparse: Run, tasks: Sequence[str]) -> str:
     }
     plain, content = ahead.values()
     pairs = [compare(dense, sparse, task) for task in tasks]
-    speedups = [pair.step_speedup for pair in pairs if pair is not None and pair.step_speedup]
+    speedups = [pair.step_speedup for pair in pairs if pair is not None and pair.has_reached]
     return (
         f"| {name} | {len(tasks)} | {sum(x > 0 for x in plain)} | {statistics.mean(plain):+.3f} | "
         f"{statistics.mean(content):+.3f} | {statistics.median(speedups):.2f} in {len(speedups)} |"

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from switch_jax.errors import UserError
 from switch_jax.reports.comparison import first_reached
-from switch_jax.reports.runs import Run, Series, read_run
+from switch_jax.reports.runs import Run, read_run
+from switch_jax.reports.series import Series
 
 QUALITY = "neg_log_perplexity"
 TOP_2 = ("NUM_SELECTED_EXPERTS=2", "SECOND_EXPERT_POLICY=random")
@@ -221,16 +222,14 @@ def draw(tables: Mapping[str, Sequence[Row]]) -> Figure:
 def sooner(row: Row, first: Row) -> str:
     """The mean over the seeds, or "no" where a seed does not reach the first row's last value."""
     pairs = zip(row.curves, first.last, strict=True)
-    speedups = [
-        curve.step[-1] / found[0] if (found := first_reached(curve, last)) else None
-        for curve, last in pairs
-    ]
-    return "no" if None in speedups else f"{np.mean(np.array(speedups, float)):.2f}"
+    mean = np.mean([curve.step[-1] / first_reached(curve, last).step for curve, last in pairs])
+    return "no" if np.isnan(mean) else f"{mean:.2f}"
 
 
 def dropped(row: Row) -> str:
     """The share of the tokens, over the layers and seeds."""
-    shares = [layer.dropped[len(layer.dropped) // 2 :] for run in row.runs for layer in run.layers]
+    of_layers = [layer.statistics.get("dropped") for run in row.runs for layer in run.layers]
+    shares = [values[len(values) // 2 :] for values in of_layers]
     return f"{np.mean(np.concatenate(shares)):.1%}" if shares else ""
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from paper_in_small import QUALITY, train_demo
 
 from switch_jax.errors import UserError
-from switch_jax.reports.held_out import preferred
 from switch_jax.reports.runs import read_run
 
 SEED, STEPS, WARMUP = 10, 1250, 400
@@ -109,7 +108,7 @@ def lines(table: str, folder: Path) -> Iterator[str]:
                 cells.append("")
                 continue
             run = read_run(folder / name)
-            quality = run.evals[preferred(set(run.evals))].last(QUALITY)
+            quality = run.evals[run.own_task].last(QUALITY)
             best[model] = max(best[model], quality)
             cells.append(f"{quality:.3f}")
         yield f"| {setting.replace('_', ' ')} | " + " | ".join(cells) + " |"

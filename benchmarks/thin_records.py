@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError
-from switch_jax.reports.runs import drop_lost_attempts
+from switch_jax.reports.records import that_count
 from switch_jax.run_folder import (
     Record,
     RecordKind,
@@ -76,7 +76,8 @@ def thin(run: Path, target: Path, step_ms: float | None = None) -> None:
     """
     source, output = RunFolder.at(run), RunFolder(target)
     written = read_metrics(source).value
-    train, evals = drop_lost_attempts(written)
+    counted = that_count(written)
+    train, evals = counted.train, counted.evals
     if not train and not evals:
         raise UserError(f"{source.metrics} holds no train or eval record")
     records = [*thinned(train), *(record for series in evals.values() for record in series)]

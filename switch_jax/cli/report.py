@@ -76,9 +76,9 @@ def _port(text: str) -> int:
 def _write(args: argparse.Namespace) -> list[str]:
     """Writes the page and the picture; the lines of the final numbers."""
     # matplotlib takes a second to import: not on every `switch_jax --help`.
-    from switch_jax.reports import charts, figures, page
+    from switch_jax.reports import drawing, page, pictures
     from switch_jax.reports.findings import read_findings
-    from switch_jax.reports.text import text_lines
+    from switch_jax.reports.tables import text_lines
     from switch_jax.reports.verdict import furthest_ahead, verdicts
 
     output = storage_path(args.output, "--output")
@@ -93,8 +93,8 @@ def _write(args: argparse.Namespace) -> list[str]:
 
     findings = read_findings(args.runs, args.threshold)
     in_words = furthest_ahead if findings.is_study else verdicts
-    picture = figures.picture(
-        charts.main_charts(findings.configurations, findings.task, findings.downstream),
+    picture = drawing.picture(
+        pictures.main_charts(findings),
         findings.title,
         in_words(findings.comparisons),
         width=10.0 if findings.is_study else 12.0,

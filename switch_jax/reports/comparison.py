@@ -7,60 +7,74 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from switch_jax.reports.configurations import Configuration
-from switch_jax.reports.held_out import CONTENT_QUALITY, QUALITY, held_out
-from switch_jax.reports.runs import Run, Series
+from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
+from switch_jax.reports.runs import Run
+from switch_jax.reports.series import Series
 from switch_jax.units import as_text
+
+
+class Reached(NamedTuple):
+    """Where a curve first has a value; NaN where it never does."""
+
+    step: float = math.nan
+    seconds: float = math.nan
+    at_first: bool = False  # at its first evaluation, so the others are upper bounds
+
+
+class Lead(NamedTuple):
+    """How far a sparse run is ahead of a dense one; neither has points where nothing is known."""
+
+    step: np.ndarray  # [T], after 0, where both curves are known, ascending
+    nats: np.ndarray  # [T]; positive: the sparse run is ahead
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A sparse run beside a dense one.
+    """A sparse run beside a dense one, by their held-out curves.
 
     The speed-up is the paper's (footnote 9): steps of the dense run over steps the sparse run takes
     to the dense run's final quality; likewise for time.
-
-    Attributes:
-      target: the dense run's final held-out negative log perplexity, nats.
-      dense_step, dense_seconds: of the dense run's final value.
-      sparse_final: the sparse run's final value, which may be no number.
-      step, seconds: where the sparse run reaches the target; None if it never does.
-      at_first: its first evaluation is at or above the target, so `step` is an upper bound.
-      lead_step: [T] float, steps after 0 where both curves are known, ascending.
-      lead: [T], the sparse run's value there less the dense run's, nats; positive: it is ahead.
-      content_lead: at the last step of both, without sentinels and EOS; NaN where it is not known.
-      best_of_both: the highest value that both reach.
-      time_ratio: time of the dense run to that value over time of the sparse run; NaN where it is
-        not known, as where one of them has the value at its first evaluation.
-      curve: the speed-up in the course of the sparse run.
     """
 
     dense: Run
     sparse: Run
-    target: float
-    dense_step: int
-    dense_seconds: float
-    sparse_final: float
-    step: float | None
-    seconds: float | None
-    at_first: bool
-    lead_step: np.ndarray
-    lead: np.ndarray
-    content_lead: float
-    best_of_both: float
-    time_ratio: float
-    curve: "SpeedupCurve"
+    dense_curve: Series
+    sparse_curve: Series
 
     @property
-    def step_speedup(self) -> float | None:
-        return None if self.step is None else self.dense_step / self.step
+    def target(self) -> float:
+        """The dense run's final held-out negative log perplexity, nats."""
+        return self.dense_curve.last(QUALITY)
 
     @property
-    def time_speedup(self) -> float | None:
-        return self.dense_seconds / self.seconds if self.seconds else None
+    def dense_step(self) -> int:
+        """Of the dense run's final value."""
+        return int(self.dense_curve.step[-1])
+
+    @cached_property
+    def reached(self) -> Reached:
+        """Where the sparse run reaches the target."""
+        return first_reached(self.sparse_curve, self.target)
+
+    @property
+    def has_reached(self) -> bool:
+        return math.isfinite(self.reached.step)
+
+    @property
+    def step_speedup(self) -> float:
+        """NaN where the sparse run never gets there, as in time."""
+        return self.dense_step / self.reached.step
+
+    @property
+    def time_speedup(self) -> float:
+        seconds = self.reached.seconds
+        return float(self.dense_curve.seconds[-1]) / seconds if seconds else math.nan
 
     @property
     def same_flops(self) -> bool:
@@ -68,31 +82,72 @@ class Comparison:
         dense, sparse = (run.facts.get("flops_per_token") for run in (self.dense, self.sparse))
         return bool(dense == sparse)
 
+    @cached_property
+    def lead(self) -> Lead:
+        return _lead(self.dense_curve, self.sparse_curve, QUALITY)
+
     @property
     def final_lead(self) -> float:
         """The lead at the last step that both curves reach; NaN where there is none."""
-        return float(self.lead[-1]) if len(self.lead) else math.nan
+        return float(self.lead.nats[-1]) if len(self.lead.nats) else math.nan
 
     @property
-    def in_front_from(self) -> float | None:
+    def content_lead(self) -> float:
+        """At the last step of both, without sentinels and EOS; NaN where it is not known."""
+        lead = _lead(self.dense_curve, self.sparse_curve, CONTENT_QUALITY)
+        return float(lead.nats[-1]) if len(lead.nats) else math.nan
+
+    @property
+    def in_front_from(self) -> float:
         """The step from which on the run that is in front at the end is in front.
 
-        The first step of `lead_step` if it always is; None where neither is in front.
+        The first step of `lead` if it always is; NaN where neither is in front.
         """
-        end = self.final_lead
-        if not len(self.lead) or end == 0:
-            return None
-        others = np.flatnonzero(self.lead * end <= 0)
+        (step, lead), end = self.lead, self.final_lead
+        if not len(lead) or end == 0:
+            return math.nan
+        others = np.flatnonzero(lead * end <= 0)
         if not len(others):
-            return float(self.lead_step[0])
+            return float(step[0])
         i = int(others[-1])
-        part = self.lead[i] / (self.lead[i] - self.lead[i + 1])
-        return float(self.lead_step[i] + part * (self.lead_step[i + 1] - self.lead_step[i]))
+        part = lead[i] / (lead[i] - lead[i + 1])
+        return float(step[i] + part * (step[i + 1] - step[i]))
 
     @property
     def always_in_front(self) -> bool:
         """Whether the run in front at the end was so at each evaluation after step 0."""
-        return bool(len(self.lead)) and bool((self.lead * self.final_lead > 0).all())
+        return bool(len(self.lead.nats)) and bool((self.lead.nats * self.final_lead > 0).all())
+
+    @cached_property
+    def best_of_both(self) -> tuple[float, float]:
+        """The highest value that both reach, and the dense run's time to it over the sparse run's.
+
+        NaN where it is not known, as where one of them has the value at its first evaluation.
+        """
+        curves = (self.dense_curve, self.sparse_curve)
+        highest = [max(_known(curve, QUALITY)[1], default=math.nan) for curve in curves]
+        best = float(np.min(highest))
+        reached = [first_reached(curve, best) for curve in curves]
+        dense_seconds, seconds = (math.nan if r.at_first else r.seconds for r in reached)
+        return best, dense_seconds / seconds if seconds else math.nan
+
+    @cached_property
+    def speedups(self) -> Series:
+        """The "steps" and "time" of the dense run over those of the sparse run to the same value.
+
+        At the sparse run's evaluations after step 0; NaN where the dense run never gets there.
+        """
+        curve = self.sparse_curve
+        trained = curve.step > 0
+        reached = [first_reached(self.dense_curve, x) for x in curve.get(QUALITY)[trained]]
+        # Without step 0 the first evaluation is an upper bound, which would read as a speed-up.
+        exact = [Reached() if r.at_first else r for r in reached]
+        step, seconds = curve.step[trained], curve.seconds[trained]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            in_steps = np.array([r.step for r in exact]) / step
+            in_time = np.array([r.seconds for r in exact]) / seconds
+        in_time[~np.isfinite(in_time)] = math.nan
+        return Series(step, seconds, {"steps": in_steps, "time": in_time})
 
     @property
     def unfinished(self) -> bool:
@@ -101,32 +156,18 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeedupCurve:
-    """Steps (time) of the dense run over those of the sparse run to the same value.
-
-    Attributes:
-      step, seconds: [T], of the sparse run's evaluations after step 0.
-      in_steps, in_time: [T]; NaN where the dense run never gets to the sparse run's value.
-    """
-
-    step: np.ndarray
-    seconds: np.ndarray
-    in_steps: np.ndarray
-    in_time: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
 class ComparisonOverSeeds:
-    """A sparse configuration beside a dense one.
-
-    Attributes:
-      pairs: their runs of the same seed; all pairs where they have no seed in common. Those still
-        going are left out where others are finished.
-    """
+    """A sparse configuration beside a dense one."""
 
     dense: Configuration
     sparse: Configuration
-    pairs: tuple[Comparison, ...]
+    pairs: tuple[Comparison, ...]  # see `pairs_of_runs`; the finished ones, if there are any
+
+    @property
+    def in_number(self) -> str:
+        """How many seeds were compared; of pairs of runs, where dense and sparse have others."""
+        same = all(pair.dense.seed == pair.sparse.seed for pair in self.pairs)
+        return f"{len(self.pairs)} {'seeds' if same else 'pairs of runs'}"
 
 
 def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
@@ -135,33 +176,11 @@ def compare(dense: Run, sparse: Run, task: str | None) -> Comparison | None:
     None where there is nothing to compare: no evaluation after step 0 in one of them, or a dense
     run that ended with a value that is not finite.
     """
-    reference, curve = held_out(dense, task), held_out(sparse, task)
-    if reference is None or curve is None or reference.step[-1] == 0 or curve.step[-1] == 0:
+    curves = [run.evals.get(task or "") for run in (dense, sparse)]
+    known = [curve for curve in curves if curve is not None and curve.step[-1] > 0]
+    if len(known) < 2 or not math.isfinite(known[0].last(QUALITY)):
         return None
-    target = reference.last(QUALITY)
-    if not math.isfinite(target):
-        return None
-    reached = first_reached(curve, target)
-    lead_step, lead = _lead(reference, curve, QUALITY)
-    _, content_lead = _lead(reference, curve, CONTENT_QUALITY)
-    best_of_both, time_ratio = _best_of_both(reference, curve)
-    return Comparison(
-        dense=dense,
-        sparse=sparse,
-        target=target,
-        dense_step=int(reference.step[-1]),
-        dense_seconds=float(reference.seconds[-1]),
-        sparse_final=curve.last(QUALITY),
-        step=reached[0] if reached else None,
-        seconds=reached[1] if reached else None,
-        at_first=bool(reached and reached[2]),
-        lead_step=lead_step,
-        lead=lead,
-        content_lead=float(content_lead[-1]) if len(content_lead) else math.nan,
-        best_of_both=best_of_both,
-        time_ratio=time_ratio,
-        curve=_speedup_curve(reference, curve),
-    )
+    return Comparison(dense, sparse, *known)
 
 
 def compare_all(
@@ -174,21 +193,20 @@ def compare_all(
     found = []
     dense = [c for c in configurations if c.dense]
     for reference, sparse in itertools.product(dense, (c for c in configurations if c.sparse)):
-        pairs = tuple(
-            pair
-            for d, s in pairs_of_runs(reference, sparse)
-            if (pair := compare(d, s, task)) is not None
-        )
+        runs = pairs_of_runs(reference, sparse)
+        pairs = tuple(pair for d, s in runs if (pair := compare(d, s, task)) is not None)
         if pairs:
             finished = tuple(pair for pair in pairs if not pair.unfinished)
             found.append(ComparisonOverSeeds(reference, sparse, finished or pairs))
     return found
 
 
-def in_number(pairs: Sequence[Comparison]) -> str:
-    """How many seeds were compared; of pairs of runs, where dense and sparse have other seeds."""
-    same = all(pair.dense.seed == pair.sparse.seed for pair in pairs)
-    return f"{len(pairs)} {'seeds' if same else 'pairs of runs'}"
+def pairs_of_runs(dense: Configuration, sparse: Configuration) -> list[tuple[Run, Run]]:
+    """Runs of the same seed, which saw the same batches; all pairs if no seed is in common."""
+    pairs = itertools.product(dense.runs, sparse.runs)
+    runs = [(d, s) for d, s in pairs if d.from_scratch and s.from_scratch]
+    same_seed = [(d, s) for d, s in runs if d.seed is not None and d.seed == s.seed]
+    return same_seed or runs
 
 
 def caveats(pairs: Sequence[Comparison]) -> list[str]:
@@ -202,12 +220,12 @@ def caveats(pairs: Sequence[Comparison]) -> list[str]:
                 f"{dense.name} is not finished (step {dense.last_step:,} of "
                 f"{dense.facts['train_steps']:,}): its final value is the value so far."
             )
-        if not math.isfinite(pair.sparse_final):
+        if not math.isfinite(pair.sparse_curve.last(QUALITY)):
             notes.append(f"{sparse.name}'s final value is not a number: it may have diverged.")
-        if pair.at_first:
+        if pair.reached.at_first:
             notes.append(
                 f"{sparse.name} has {dense.name}'s final value at its first evaluation, "
-                f"step {pair.step:,.0f}: the speed-up is at least what is stated."
+                f"step {pair.reached.step:,.0f}: the speed-up is at least what is stated."
             )
         notes += [
             f"{run.name} {what} (docs/bad_steps.md), so it did not learn from the same batches as "
@@ -240,71 +258,39 @@ def _bad_steps(run: Run) -> str:
     return " and ".join(found)
 
 
-def pairs_of_runs(dense: Configuration, sparse: Configuration) -> list[tuple[Run, Run]]:
-    """Runs of the same seed, which saw the same batches; all pairs if no seed is in common."""
-    pairs = itertools.product(dense.runs, sparse.runs)
-    runs = [(d, s) for d, s in pairs if d.from_scratch and s.from_scratch]
-    same_seed = [(d, s) for d, s in runs if d.seed is not None and d.seed == s.seed]
-    return same_seed or runs
-
-
-def _lead(dense: Series, sparse: Series, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps after 0 where both curves are known [T], and how far the sparse one is ahead [T]."""
-    known = [(s.step[ok], s.get(name)[ok]) for s in (dense, sparse) for ok in [_known(s, name)]]
-    (dense_step, dense_value), (sparse_step, sparse_value) = known
+def _lead(dense: Series, sparse: Series, name: str) -> Lead:
+    (dense_step, dense_value), (sparse_step, sparse_value) = (
+        _known(series, name) for series in (dense, sparse)
+    )
     if not len(dense_step) or not len(sparse_step):
-        return np.array([]), np.array([])
+        return Lead(np.array([]), np.array([]))
     steps = np.union1d(dense_step, sparse_step)
     first, last = max(dense_step[0], sparse_step[0]), min(dense_step[-1], sparse_step[-1])
     steps = steps[(steps >= first) & (steps <= last)].astype(float)
-    lead = np.interp(steps, sparse_step, sparse_value) - np.interp(steps, dense_step, dense_value)
-    return steps, lead
+    ahead = np.interp(steps, sparse_step, sparse_value) - np.interp(steps, dense_step, dense_value)
+    return Lead(steps, ahead)
 
 
-def _best_of_both(dense: Series, sparse: Series) -> tuple[float, float]:
-    """The highest value that both reach, and the dense run's time to it over the sparse run's."""
-    known = [s.get(QUALITY)[_known(s, QUALITY)] for s in (dense, sparse)]
-    if not all(map(len, known)):
-        return math.nan, math.nan
-    best = min(float(values.max()) for values in known)
-    reached = [first_reached(series, best) for series in (dense, sparse)]
-    dense_seconds, seconds = (math.nan if r is None or r[2] else r[1] for r in reached)
-    return best, dense_seconds / seconds if seconds else math.nan
+def _known(series: Series, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps after 0 at which a number is known [T], and its values [T]."""
+    known = np.isfinite(series.get(name)) & (series.step > 0)
+    return series.step[known], series.get(name)[known]
 
 
-def _known(series: Series, name: str) -> np.ndarray:
-    return np.isfinite(series.get(name)) & (series.step > 0)
+def first_reached(curve: Series, target: float) -> Reached:
+    """Where a held-out curve first has a value.
 
-
-def first_reached(curve: Series, target: float) -> tuple[float, float, bool] | None:
-    """Step and seconds at which a held-out curve first has a value, and if it had from the start.
-
-    None if it never does. The untrained model of step 0 only serves as the start of the first
-    stretch.
+    The untrained model of step 0 only serves as the start of the first stretch.
     """
     values = curve.get(QUALITY)
     reached = np.flatnonzero((values >= target) & (curve.step > 0))
     if not len(reached):
-        return None
+        return Reached()
     i = int(reached[0])
     if i == 0 or not values[i - 1] < target:
-        return float(curve.step[i]), float(curve.seconds[i]), True
+        return Reached(float(curve.step[i]), float(curve.seconds[i]), at_first=True)
     part = float((target - values[i - 1]) / (values[i] - values[i - 1]))
     step, seconds = (
         float(x[i - 1] + part * (x[i] - x[i - 1])) for x in (curve.step, curve.seconds)
     )
-    return step, seconds, False
-
-
-def _speedup_curve(dense: Series, sparse: Series) -> SpeedupCurve:
-    trained = sparse.step > 0
-    step, seconds = sparse.step[trained], sparse.seconds[trained]
-    never = (math.nan, math.nan, False)
-    reached = [first_reached(dense, x) or never for x in sparse.get(QUALITY)[trained]]
-    # Without step 0 the first evaluation is only an upper bound, which would read as a speed-up.
-    exact = [(math.nan, math.nan) if at_first else (s, t) for s, t, at_first in reached]
-    dense_step, dense_seconds = np.array(exact, float).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        in_steps, in_time = dense_step / step, dense_seconds / seconds
-    in_time[~np.isfinite(in_time)] = math.nan
-    return SpeedupCurve(step, seconds, in_steps, in_time)
+    return Reached(step, seconds)

@@ -1,19 +1,21 @@
-"""Runs that differ in nothing but their seed are one configuration: one curve, with a band."""
+"""Runs that differ in nothing but their seed are one configuration, with a name and a colour."""
 
 import dataclasses
 import json
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
-from switch_jax.reports.config_fields import config_fields
-from switch_jax.reports.figures import COLOURS
-from switch_jax.reports.runs import Run, Series
+from switch_jax.config import Config
+from switch_jax.reports.drawing import COLOURS
+from switch_jax.reports.runs import Run
+from switch_jax.run_folder import config_values, value_of
 
 # Bindings of config.gin and facts of run.json in which two seeds of a configuration differ.
 _OF_A_SEED = ("random_seed", "model_dir")
@@ -21,21 +23,24 @@ _FACTS_OF_A_SEED = ("name", "seed")
 _DENSE_COLOURS = ("#D55E00", "#E69F00", "#222222")
 _MAP = "viridis"
 _LIGHTEST, _DARKEST = 0.72, 0.0  # of the map, for the fewest experts and for the most
+_PARTS: list[Any] = [
+    part.type for part in dataclasses.fields(Config) if dataclasses.is_dataclass(part.type)
+]
+_DEFAULTS = {
+    f"{part.__name__}.{field.name}": repr(field.default)
+    for part in _PARTS
+    for field in dataclasses.fields(part)
+    if field.default is not dataclasses.MISSING
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """One or more runs that differ in nothing but their seed, or that of the run they came from.
+    """One or more runs that differ in nothing but their seed, or that of the run they came from."""
 
-    Attributes:
-      label: what it is called beside its curves.
-      colour: of its curves.
-      runs: ascending by seed.
-    """
-
-    label: str
-    colour: str
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # ascending by seed
+    label: str = ""  # beside its curves
+    colour: str = ""  # of its curves
 
     @property
     def dense(self) -> bool:
@@ -61,32 +66,28 @@ class Configuration:
         return f"{self.label} ({len(self.runs)} seeds)" if len(self.runs) > 1 else self.label
 
 
-def group_runs(runs: Sequence[Run]) -> list[Configuration]:
+def group_runs(runs: Iterable[Run]) -> list[Configuration]:
     """The configurations of some runs, in the order of their first runs.
 
     Where they differ in the number of experts (`is_study`), they are in the order of that number,
     called by it, and coloured by it.
     """
-    groups = _groups(runs)
-    if not _differ_in_experts(groups):
-        names = [_common_name(group) for group in groups]
+    found = _groups(runs)
+    if is_study(found):
+        found.sort(key=lambda c: (c.num_experts, c.parameters or 0))
+        num_dense = sum(c.dense for c in found)
+        labels = [_experts_label(c, num_dense) for c in found]
+        tints = np.linspace(_LIGHTEST, _DARKEST, len(found) - num_dense)
+        colours = [_DENSE_COLOURS[i % len(_DENSE_COLOURS)] for i in range(num_dense)]
+        colours += [to_hex(matplotlib.colormaps[_MAP](tint)) for tint in tints]
+    else:
+        names = [_common_name(c.runs) for c in found]
         labels = [
-            name if names.count(name) == 1 else group[0].name
-            for name, group in zip(names, groups, strict=True)
+            name if names.count(name) == 1 else c.runs[0].name
+            for name, c in zip(names, found, strict=True)
         ]
-        return [
-            Configuration(label, colour, tuple(group))
-            for label, colour, group in zip(labels, _colours_of_names(labels), groups, strict=True)
-        ]
-    groups.sort(key=lambda group: (_experts(group), group[0].facts.get("parameters", 0)))
-    dense = [group for group in groups if not _experts(group)]
-    tints = np.linspace(_LIGHTEST, _DARKEST, len(groups) - len(dense))
-    palette = [_DENSE_COLOURS[i % len(_DENSE_COLOURS)] for i in range(len(dense))]
-    palette += [to_hex(matplotlib.colormaps[_MAP](tint)) for tint in tints]
-    return [
-        Configuration(_experts_label(group, len(dense)), colour, tuple(group))
-        for group, colour in zip(groups, palette, strict=True)
-    ]
+        colours = _colours_of_names(labels)
+    return [Configuration(c.runs, *look) for c, *look in zip(found, labels, colours, strict=True)]
 
 
 def is_study(found: Sequence[Configuration]) -> bool:
@@ -95,17 +96,20 @@ def is_study(found: Sequence[Configuration]) -> bool:
     They are if there are three or more that began from scratch, with a dense one among them, and
     each sparse one has its own number of experts.
     """
-    return _differ_in_experts([c.runs for c in found])
+    experts = [c.num_experts for c in found]
+    sparse = [n for n in experts if n]
+    return (
+        len(found) >= 3
+        and 0 in experts
+        and None not in experts
+        and len(set(sparse)) == len(sparse) >= 2
+        and all(run.from_scratch for run in runs_of(found))
+    )
 
 
-def runs_of(found: Sequence[Configuration]) -> list[Run]:
+def runs_of(found: Iterable[Configuration]) -> list[Run]:
     """The runs, in the order of the configurations."""
     return [run for configuration in found for run in configuration.runs]
-
-
-def colours_of_runs(found: Sequence[Configuration]) -> list[str]:
-    """The colour of each run, in the order of the configurations."""
-    return [configuration.colour for configuration in found for _ in configuration.runs]
 
 
 def _colours_of_names(names: Sequence[str]) -> list[str]:
@@ -126,54 +130,38 @@ def _colours_of_names(names: Sequence[str]) -> list[str]:
     return [colour_of[i] for i in range(len(names))]
 
 
-def _differ_in_experts(groups: Sequence[Sequence[Run]]) -> bool:
-    experts = [_experts(group) for group in groups]
-    sparse = [n for n in experts if n > 0]
-    return (
-        len(groups) >= 3
-        and 0 in experts
-        and -1 not in experts
-        and len(set(sparse)) == len(sparse) >= 2
-        and all(run.from_scratch for group in groups for run in group)
-    )
-
-
-def _experts(group: Sequence[Run]) -> int:
-    return group[0].facts.get("num_experts", -1)
-
-
-def _experts_label(group: Sequence[Run], num_dense: int) -> str:
-    if _experts(group):
-        return f"{_experts(group)} experts"
+def _experts_label(configuration: Configuration, num_dense: int) -> str:
+    if configuration.sparse:
+        return f"{configuration.num_experts} experts"
     if num_dense == 1:
         return "dense"
-    name = _common_name(group)
-    return name if len(group) > 1 else re.sub(rf"(?<=.)[\W_]+(seed)?{group[0].seed}$", "", name)
+    runs, name = configuration.runs, _common_name(configuration.runs)
+    return name if len(runs) > 1 else re.sub(rf"(?<=.)[\W_]+(seed)?{runs[0].seed}$", "", name)
 
 
-def _common_name(group: Sequence[Run]) -> str:
+def _common_name(runs: Sequence[Run]) -> str:
     """What the runs' names begin and end with, without the seed and what separates it from them."""
-    if len(group) == 1:
-        return group[0].name
-    common = os.path.commonprefix([run.name for run in group])
-    backwards = os.path.commonprefix([run.name[len(common) :][::-1] for run in group])
+    if len(runs) == 1:
+        return runs[0].name
+    common = os.path.commonprefix([run.name for run in runs])
+    backwards = os.path.commonprefix([run.name[len(common) :][::-1] for run in runs])
     end = re.search(r"[\W_].*", backwards[::-1])
     begin = re.sub(r"(?<=.)[\W_]+(seed)?[\W_]*\d*$", "", common)
-    return (begin + (end[0] if end else "")).lstrip("_-.") or group[0].name
+    return (begin + (end[0] if end else "")).lstrip("_-.") or runs[0].name
 
 
-def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    found: dict[str, list[Run]] = {}
+def _groups(runs: Iterable[Run]) -> list[Configuration]:
+    by_identity: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(_identity(run), []).append(run)
-    groups = []
-    for group in found.values():
+        by_identity.setdefault(_identity(run), []).append(run)
+    found = []
+    for group in by_identity.values():
         # Two runs of one seed are not two seeds.
         if len({_seeds(run) for run in group}) == len(group):
-            groups.append(sorted(group, key=_seeds))
+            found.append(Configuration(tuple(sorted(group, key=_seeds))))
         else:
-            groups += [[run] for run in group]
-    return groups
+            found += [Configuration((run,)) for run in group]
+    return found
 
 
 def _seeds(run: Run) -> tuple[int, ...]:
@@ -198,84 +186,27 @@ def _identity(run: Run) -> str:
     if run.origin is not None and run.origin.run is not None:
         facts["initial_checkpoint"] = [_identity(run.origin.run), run.origin.step]
         left_out += ("initial_checkpoint_path",)
-    fields = config_fields(_without(left_out, run.config))
+    fields = config_fields(run.config, left_out)
     imports = re.findall(r"^import .*", run.config, re.M)
     return json.dumps([facts, fields, imports], sort_keys=True)
 
 
-def _without(names: Sequence[str], config: str) -> str:
-    """config.gin without the bindings of some names; gin goes on with a long one in further lines.
+def config_fields(text: str, left_out: Sequence[str] = ()) -> dict[str, str]:
+    """The value of each field in a config.gin, as "ModelConfig.num_experts", by its name.
 
-    A name is that of a field, as in `RunConfig.model_dir`, or of its macro, `MODEL_DIR`.
+    A field that the text lacks has its default. Values of macros stand in place of the macros, and
+    1 in place of 1.0. Empty where the text sets nothing.
+
+    Args:
+      text: of the config.gin.
+      left_out: names of fields without what they are of, whose macros are left out, too.
     """
-    binding = rf"^(?:\w+[./])*(?:{'|'.join(names)}) =.*\n?(?: .*\n?)*"
-    return re.sub(binding, "", config, flags=re.I | re.M)
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanCurve:
-    """The mean of some curves over seeds; of one curve itself.
-
-    Attributes:
-      step, seconds: [T]; ascending.
-      mean: [T], of the curves that go as far.
-      low, high: [T], the band: the two curves, or one standard deviation either side of the mean
-        for three and more; NaN for one curve, and where one of several has not got as far.
-    """
-
-    step: np.ndarray
-    seconds: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def mean_curve(series: Sequence[Series], name: str) -> MeanCurve | None:
-    """The mean over some runs at the steps of any; between its own steps a curve is straight.
-
-    None where no run has a value.
-    """
-    series = [s for s in series if np.isfinite(s.get(name)).any()]
-    if not series:
-        return None
-    step = np.unique(np.concatenate([s.step for s in series]))
-    values, seconds = (
-        np.stack([_at(step, s, x) for s, x in zip(series, numbers, strict=True)])
-        for numbers in ([s.get(name) for s in series], [s.seconds for s in series])
-    )
-    there = np.stack([(step >= s.step[0]) & (step <= s.step[-1]) for s in series])
-    mean, mean_seconds = (np.sum(x, axis=0, where=there) / there.sum(0) for x in (values, seconds))
-    low, high = (np.where(there.all(0), edge, np.nan) for edge in band(values))
-    return MeanCurve(step, mean_seconds, mean, low, high)
-
-
-def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high [...] of values [S, ...] over seeds.
-
-    They are the two values, or one standard deviation either side of the mean for three and more;
-    NaN for one.
-    """
-    if len(values) == 1:
-        unknown = np.full(values.shape[1:], np.nan)
-        return unknown, unknown
-    if len(values) == 2:
-        return values.min(0), values.max(0)
-    mean, spread = values.mean(0), values.std(0, ddof=1)
-    return mean - spread, mean + spread
-
-
-def _at(step: np.ndarray, series: Series, values: np.ndarray) -> np.ndarray:
-    """The values [T] of a curve at other steps [U]."""
-    return values if len(step) == len(series) else np.interp(step, series.step, values)
-
-
-def band_caption(found: Sequence[Configuration], *, line: str = "Line", band: str = "band") -> str:
-    """What `mean_curve` gives, drawn as `line` and `band`; empty where no run has another seed."""
-    seeds = sorted({len(configuration.runs) for configuration in found} - {1})
-    if not seeds:
-        return ""
-    bands = ["from the lower to the higher of 2 seeds"] if 2 in seeds else []
-    if seeds[-1] > 2:
-        numbers = " or ".join(str(n) for n in seeds if n > 2)
-        bands.append(f"one standard deviation of {numbers} seeds either side of the mean")
-    return f"{line} = mean over seeds; {band} = {', or '.join(bands)}."
+    values = {
+        name: value
+        for name, value in config_values(text).items()
+        if re.split("[./]", name)[-1].lower() not in left_out
+    }
+    if not values:
+        return {}
+    fields = {name: value_of(name, values) for name in values if "." in name}
+    return {name: value.removesuffix(".0") for name, value in (_DEFAULTS | fields).items()}

@@ -5,16 +5,14 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
 from switch_jax.errors import UserError
-from switch_jax.reports.held_out import QUALITY, preferred
-from switch_jax.reports.runs import count_rollbacks, count_skipped, drop_lost_attempts
+from switch_jax.reports.records import QUALITY, preferred_task, that_count
 from switch_jax.run_folder import (
     TIME_CATEGORIES,
+    Record,
     RunFolder,
     RunPhase,
     process_that_is_gone,
@@ -34,75 +32,42 @@ _RECENT = 20
 _MIN_LIMIT = 120.0
 # Seconds in addition until the first record of a start: a large model compiles for long.
 _START_LIMIT = 1800.0
-# The records at each end by which the loss has risen, at least two, and by how much it has to.
-_ENDS = 5
-_RISE = 1.1
+_ENDS = 5  # the records at each end by which the loss has risen
+_RISE = 1.1  # by which factor it has to
 STALLED = "stalled"  # the state of a run that has not ended, and does not go on
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """How a run is doing. Times are in seconds; None: not known, or not yet.
+    """How a run is doing. Times are in seconds; None: not known, or not yet."""
 
-    Attributes:
-      folder: as the user wrote it.
-      state: 'starting', 'running', 'stalled', 'stopped' (by a signal, or never
-        trained), 'failed' or 'finished'.
-      message: why it failed, stopped or counts as stalled.
-      step, train_steps: steps done, and steps planned.
-      loss: of the last record, the auxiliary losses included.
-      loss_rise: the mean losses of the first and of the last five records (of the first and last
-        half if there are fewer than ten), where it has risen by more than a tenth; None: it has
-        not, or there are fewer than four records.
-      held_out: last negative log perplexity of a validation set, nats.
-      held_out_task, held_out_step: its task and step.
-      tokens_per_second, tokens_per_second_per_chip: of the last record.
-      seconds_left: of a run that is running, at the pace of the last records, evaluations and
-        checkpoints included.
-      checkpoint: step of the last one.
-      checkpoint_age: since it was written.
-      goodput: the steps' share of the time over all starts, 0 to 1.
-      spent: seconds by category over all starts; see `metrics.Goodput`.
-      silence: since the folder last changed.
-      silence_limit: after which the run counts as stalled.
-      experts, dead_experts: number in all Switch layers, and number that no token chose between the
-        last two records.
-      dropped: fraction of the tokens that the Switch layers dropped, mean over layers.
-      skipped_steps: number of bad steps, which changed nothing; see `runs.count_skipped`.
-      rollbacks: number of returns to a checkpoint after many bad steps.
-      damaged_checkpoints: names in the folder `damaged`.
-      hanging: files with the stacks of processes that took too long over a step.
-      left_out: one line for each file that is missing, or with content that is not valid, and was
-        left out.
-    """
-
-    folder: str
-    state: str
-    message: str
-    step: int
-    train_steps: int | None
-    loss: float | None
-    loss_rise: tuple[float, float] | None
-    held_out: float | None
+    folder: str  # as the user wrote it
+    state: str  # a `RunPhase`, or STALLED; of a run that has never trained, stopped
+    message: str  # why it failed, stopped or counts as stalled
+    step: int  # steps done
+    train_steps: int | None  # steps planned
+    loss: float | None  # of the last record, the auxiliary losses included
+    loss_rise: tuple[float, float] | None  # see `_loss_rise`
+    held_out: float | None  # last negative log perplexity of a validation set, nats
     held_out_task: str | None
     held_out_step: int | None
-    tokens_per_second: float | None
+    tokens_per_second: float | None  # of the last record
     tokens_per_second_per_chip: float | None
-    seconds_left: float | None
-    checkpoint: int | None
-    checkpoint_age: float | None
-    goodput: float | None
-    spent: dict[str, float]
-    silence: float
-    silence_limit: float
-    experts: int
-    dead_experts: int
-    dropped: float | None
-    skipped_steps: int
-    rollbacks: int
-    damaged_checkpoints: list[str]
-    hanging: list[str]
-    left_out: list[str]
+    seconds_left: float | None  # of a run that is running, see `_seconds_left`
+    checkpoint: int | None  # step of the last one
+    checkpoint_age: float | None  # since it was written
+    goodput: float | None  # the steps' share of the time over all starts, 0 to 1
+    spent: dict[str, float]  # seconds by category over all starts; see `metrics.Goodput`
+    silence: float  # since the folder last changed
+    silence_limit: float  # after which the run counts as stalled
+    experts: int  # in all Switch layers
+    dead_experts: int  # that no token chose between the last two records
+    dropped: float | None  # fraction of the tokens, mean over the Switch layers
+    skipped_steps: int  # bad steps, which changed nothing; see `Records`
+    rollbacks: int  # returns to a checkpoint after many bad steps
+    damaged_checkpoints: list[str]  # names in the folder `damaged`
+    hanging: list[str]  # files with the stacks of processes that took too long over a step
+    left_out: list[str]  # a line for each file that is missing, or not read in full
 
     @property
     def needs_attention(self) -> bool:
@@ -146,9 +111,10 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     if records and not (facts or files[0].left_out):
         missing = run_folder.description
         left_out.append(f"there is no {missing}, which says how many steps are planned")
-    train, evals = drop_lost_attempts(records)
+    counted = that_count(records)
+    train, evals = counted.train, counted.evals
     last = train[-1] if train else {}
-    task = preferred(set(evals))
+    task = preferred_task(evals)
     held_out = evals[task][-1] if task else {}
     checkpoint = max(run_folder.checkpoint_steps(), default=None)
     saved = None if checkpoint is None else read_commit_time(run_folder.checkpoint(checkpoint))
@@ -158,7 +124,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     limit = _silence_limit(train, no_record_yet)
     step = max([0, *(record["step"] for record in (last, held_out) if record)])
     train_steps = facts.get("train_steps")
-    state, message = _state(status, step, train_steps, gone, silence, limit)
+    done = train_steps is not None and step >= train_steps
+    state, message = _state(status, done, gone, silence, limit)
     if written is None and not (status or files[1].left_out):  # as `switch_jax convert` makes it
         state, message = RunPhase.STOPPED, "it has no record of any training"
     routers = list((last.get("router") or {}).values())
@@ -187,34 +154,29 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         experts=sum(map(len, loads)),
         dead_experts=sum(load.count(0) for load in loads),
         dropped=statistics.fmean(dropped) if dropped else None,
-        skipped_steps=count_skipped(records),
-        rollbacks=count_rollbacks(records),
-        damaged_checkpoints=_names(run_folder.damaged),
+        skipped_steps=counted.skipped_steps,
+        rollbacks=counted.rollbacks,
+        damaged_checkpoints=[printable(name) for name in list_names(run_folder.damaged)],
         hanging=[printable(path.name) for path in run_folder.hanging_processes()],
         left_out=left_out,
     )
 
 
 def _state(
-    status: dict[str, Any],
-    step: int,
-    train_steps: int | None,
-    gone: str | None,
-    silence: float,
-    limit: float,
+    status: Mapping[str, Any], done: bool, gone: str | None, silence: float, limit: float
 ) -> tuple[str, str]:
     """The state, and why.
 
     Args:
       status: the content of status.json; empty for a run of a version that did not write it.
-      step, train_steps: steps done and planned.
+      done: whether all steps that were planned are.
       gone: see `process_that_is_gone`.
       silence, limit: seconds.
     """
     state = status.get("state", RunPhase.RUNNING)
     if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):
         return state, status.get("message", "")
-    if not status and train_steps is not None and step >= train_steps:
+    if not status and done:
         return RunPhase.FINISHED, ""
     if status and gone:
         return STALLED, (
@@ -226,7 +188,11 @@ def _state(
     return state, ""
 
 
-def _loss_rise(train: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
+def _loss_rise(train: Sequence[Record]) -> tuple[float, float] | None:
+    """The mean losses of the first and of the last records, where it has risen; None: it has not.
+
+    They are five each, or the first and last half of fewer than ten; of fewer than four, none.
+    """
     losses = [record["loss"] for record in train if record.get("loss") is not None]
     count = min(_ENDS, len(losses) // 2)
     if count < 2:
@@ -235,7 +201,7 @@ def _loss_rise(train: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
     return (first, last) if last > _RISE * first else None
 
 
-def _silence_limit(train: Sequence[dict[str, Any]], no_record_yet: bool) -> float:
+def _silence_limit(train: Sequence[Record], no_record_yet: bool) -> float:
     """Seconds; `no_record_yet`: the newest start of the run has not written one."""
     gaps = _gaps(train)
     longest = {c: max((gap[c] for gap in gaps), default=0.0) for c in TIME_CATEGORIES}
@@ -245,7 +211,7 @@ def _silence_limit(train: Sequence[dict[str, Any]], no_record_yet: bool) -> floa
     return limit + max(_START_LIMIT, 3 * longest["compile"]) if no_record_yet else limit
 
 
-def _gaps(train: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+def _gaps(train: Sequence[Record]) -> list[dict[str, float]]:
     """Seconds by category from each record to the next; the first gap begins with the run."""
     spent = [{}, *(record["spent"] for record in train if "spent" in record)]
     return [
@@ -254,15 +220,14 @@ def _gaps(train: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
-def _seconds_left(train: Sequence[dict[str, Any]], train_steps: int | None) -> float | None:
-    """At the pace of the last records, without compilation, which is done."""
+def _seconds_left(train: Sequence[Record], train_steps: int | None) -> float | None:
+    """At the pace of the last records, with evaluations and checkpoints.
+
+    Without compilation, which is done.
+    """
     recent = [record for record in train[-_RECENT - 1 :] if "spent" in record]
     if len(recent) < 2 or train_steps is None:
         return None
     seconds = sum(sum(gap.values()) - gap["compile"] for gap in _gaps(recent)[1:])
     pace = seconds / (recent[-1]["step"] - recent[0]["step"])
     return max(0, train_steps - recent[-1]["step"]) * pace
-
-
-def _names(folder: epath.Path) -> list[str]:
-    return [printable(name) for name in list_names(folder)]

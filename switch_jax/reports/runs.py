@@ -1,84 +1,43 @@
 """Reads a run's folder for the report, also while the run is still going on."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
+from switch_jax.reports.downstream import Scores, Setting, qualities, scores
 from switch_jax.reports.expert_tokens import LayerTokens, tokens_by_layer
+from switch_jax.reports.records import QUALITY, preferred_task, that_count
+from switch_jax.reports.series import Series
 from switch_jax.run_folder import (
+    ROUTER_STATISTICS,
+    STACKS,
     Record,
-    RecordKind,
     RunFolder,
     RunPhase,
     read_config,
+    read_eval_metrics,
     read_expert_tokens,
     read_metrics,
     read_run_json,
     read_status_json,
 )
-from switch_jax.run_folder.schemas import STACKS
 from switch_jax.schema import printable
 from switch_jax.storage import exists, is_folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Series:
-    """Numbers of a run, in ascending order of steps.
-
-    Attributes:
-      step: [T] int.
-      seconds: [T] float, training time since the run's first step, continued over resumes.
-      values: name -> [T] float; NaN where a record lacks the number.
-    """
-
-    step: np.ndarray
-    seconds: np.ndarray
-    values: dict[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-    def get(self, name: str) -> np.ndarray:
-        """The values [T] of one number; all NaN where the run never logged it."""
-        return self.values.get(name, np.full(len(self), np.nan))
-
-    def last(self, name: str) -> float:
-        """The last value; NaN where there is none."""
-        return float(self.get(name)[-1]) if len(self) else float("nan")
-
-    def median(self, name: str) -> float:
-        """The median of the finite values; NaN where there are none."""
-        values = self.get(name)
-        values = values[np.isfinite(values)]
-        return float(np.median(values)) if len(values) else float("nan")
-
-
-@dataclasses.dataclass(frozen=True)
 class RouterLayer:
-    """The routing of one Switch layer.
+    """The routing of one Switch layer."""
 
-    Attributes:
-      stack: "encoder" or "decoder".
-      name: of the layer in its stack, see `router_names`.
-      step: [T] int.
-      load: [T, E], fraction of the tokens that chose each expert; a row sums to 1. Padding does
-        not count.
-      dropped: [T], fraction of the tokens dropped.
-      entropy: [T], mean router entropy in nats; at most ln E.
-    """
-
-    stack: str
-    name: str
-    step: np.ndarray
-    load: np.ndarray
-    dropped: np.ndarray
-    entropy: np.ndarray
+    stack: str  # "encoder" or "decoder"
+    name: str  # of the layer in its stack, see `router_names`
+    statistics: Series  # `ROUTER_STATISTICS`: the load is [T, E], and a row of it sums to 1
 
     @property
     def title(self) -> str:
@@ -86,62 +45,55 @@ class RouterLayer:
 
     @property
     def num_experts(self) -> int:
-        return self.load.shape[1]
+        return self.statistics.values["load"].shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The checkpoint MODEL_DIR/checkpoints/STEP that a run started from.
+    """The checkpoint MODEL_DIR/checkpoints/STEP that a run started from."""
 
-    Attributes:
-      name: of the run that saved it; of its folder, where that cannot be read.
-      step: of the checkpoint.
-      run: that saved it; None where its folder cannot be read: moved, or not of this program.
-    """
-
-    name: str
+    name: str  # of the run that saved it; of its folder, where that cannot be read
     step: int
-    run: "Run | None"
+    run: "Run | None"  # None where its folder cannot be read: moved, or not of this program
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """Task -> held-out negative log perplexity of the checkpoint, nats, as far as it is known.
+
+        It is that of the run's last evaluation before it, or else what `switch_jax eval` found.
+        """
+        if self.run is None:
+            return {}
+        found = {
+            task: float(values[-1])
+            for task, curve in self.run.evals.items()
+            if len(values := curve.get(QUALITY)[curve.step <= self.step])
+        }
+        known = found or self.run.evaluated.get(self.step, {})
+        return {task: x for task, x in known.items() if x is not None and math.isfinite(x)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run folder.
+    """One run folder."""
 
-    Attributes:
-      name: from run.json; the folder's name where there is none.
-      folder: as the user wrote it.
-      facts: the valid fields of run.json; empty where there is none.
-      config: the operative config, text of config.gin; empty where there is none.
-      train: the training log.
-      evals: held-out evaluations by task; "all" is the token-weighted mean over tasks.
-      layers: the sparse layers, encoder before decoder; empty for a dense run.
-      left_out: one line for each file with content that is not valid, and was left out.
-      generated: the tasks' own metrics of generated text, of a run with INFER_EVAL: task -> step ->
-        metric -> value.
-      expert_tokens: what `switch_jax eval` found that the experts take, at the newest checkpoint;
-        empty where it has not been run.
-      skipped_steps: number of bad steps, which changed nothing; see `count_skipped`.
-      rollbacks: number of returns to a checkpoint after many bad steps.
-      ended: whether the run says that it is finished, after all its steps or early.
-      origin: the checkpoint that it started from; None for a run that started from scratch, or
-        where run.json names no run's checkpoint.
-    """
-
-    name: str
-    folder: str
-    facts: dict[str, Any]
-    config: str
-    train: Series
-    evals: dict[str, Series]
-    layers: tuple[RouterLayer, ...]
-    left_out: tuple[str, ...]
-    generated: dict[str, dict[int, dict[str, float]]] = dataclasses.field(default_factory=dict)
-    expert_tokens: tuple[LayerTokens, ...] = ()
-    skipped_steps: int = 0
+    name: str  # from run.json; the folder's name where there is none
+    folder: str  # as the user wrote it
+    facts: dict[str, Any]  # the valid fields of run.json; empty where there is none
+    config: str  # the operative config, text of config.gin; empty where there is none
+    train: Series  # the training log
+    evals: dict[str, Series]  # by held-out task; "all" is the token-weighted mean over tasks
+    layers: tuple[RouterLayer, ...] = ()  # encoder before decoder; empty for a dense run
+    left_out: tuple[str, ...] = ()  # a line for each file with content that is not valid
+    # Of the text that the run or `switch_jax eval` generated.
+    scores: dict[Setting, Scores] = dataclasses.field(default_factory=dict)
+    # What `switch_jax eval` found on all of the validation text: step -> task -> nats.
+    evaluated: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
+    expert_tokens: tuple[LayerTokens, ...] = ()  # at the newest checkpoint that was evaluated
+    skipped_steps: int = 0  # see `Records`
     rollbacks: int = 0
-    ended: bool = False
-    origin: Origin | None = None
+    ended: bool = False  # whether it says that it is finished, after all its steps or early
+    origin: Origin | None = None  # None: from scratch, or from no run's checkpoint
 
     @property
     def dense(self) -> bool:
@@ -152,14 +104,9 @@ class Run:
         return bool(self.facts.get("num_experts"))
 
     @property
-    def fine_tuned(self) -> bool:
-        """Whether it started from the parameters of another run."""
-        return bool(self.facts.get("initial_checkpoint"))
-
-    @property
     def from_scratch(self) -> bool:
         """Whether it learnt from its text alone: from no other run's parameters, nor a teacher."""
-        return not self.fine_tuned and not self.facts.get("teacher_checkpoint")
+        return not (self.facts.get("initial_checkpoint") or self.facts.get("teacher_checkpoint"))
 
     @property
     def seed(self) -> int | None:
@@ -180,6 +127,11 @@ class Run:
         """Whether the run has done fewer steps than run.json plans, and has not stopped early."""
         return not self.ended and self.last_step < self.facts.get("train_steps", 0)
 
+    @property
+    def own_task(self) -> str | None:
+        """The task that stands for it where the runs of a report have none in common."""
+        return preferred_task(self.evals)
+
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
     """Reads several run folders; runs of the same name get their folder added to the name.
@@ -197,17 +149,16 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
     ]
 
 
-def read_run(folder: str | os.PathLike[str]) -> Run:
+def read_run(folder: str | os.PathLike[str], later: tuple[str, ...] = ()) -> Run:
     """Reads one run folder (MODEL_DIR), local or gs://, and those of the runs it came from.
+
+    Args:
+      folder: MODEL_DIR.
+      later: the folders through which it was reached, from checkpoint to run.
 
     Raises:
       UserError: the folder or its metrics.jsonl is missing, or holds no valid record.
     """
-    return _read_run(folder, ())
-
-
-def _read_run(folder: str | os.PathLike[str], later: tuple[str, ...]) -> Run:
-    """`read_run`; later: the folders through which it was reached, from checkpoint to run."""
     run_folder = RunFolder.at(folder)
     path, file = run_folder.path, run_folder.metrics
     if not is_folder(path):
@@ -221,32 +172,30 @@ def _read_run(folder: str | os.PathLike[str], later: tuple[str, ...]) -> Run:
             f"the folder holds {', '.join(sorted(p.name for p in path.iterdir())) or 'nothing'}"
         )
     metrics = read_metrics(run_folder)
-    train, evals = drop_lost_attempts(metrics.value)
-    if not train and not evals:
+    records = that_count(metrics.value)
+    if not records.train and not records.evals:
         why = f" ({metrics.left_out})" if metrics.left_out else ""
         raise UserError(
             f"{file} holds no complete train or eval line yet: wait for the first logged step{why}"
         )
     facts, config = read_run_json(run_folder), read_config(run_folder)
     status, expert_tokens = read_status_json(run_folder), read_expert_tokens(run_folder)
-    files = (metrics, facts, config, status, *expert_tokens)
+    evaluation = read_eval_metrics(run_folder)
+    files = (metrics, facts, config, status, *expert_tokens, evaluation)
     return Run(
         name=facts.value.get("name") or printable(path.name),
         folder=str(folder),
         facts=facts.value,
         config=config.value,
-        train=_series(train),
-        evals={task: _series(records) for task, records in sorted(evals.items())},
-        layers=tuple(_router_layers(train)),
+        train=_series(records.train),
+        evals={task: _series(found) for task, found in records.evals.items()},
+        layers=tuple(_router_layers(records.train)),
         left_out=tuple(file.left_out for file in files if file.left_out),
-        generated={
-            task: by_step
-            for task, records in sorted(evals.items())
-            if (by_step := {r["step"]: r["generated"] for r in records if r.get("generated")})
-        },
-        expert_tokens=tokens_by_layer([record for file in expert_tokens for record in file.value]),
-        skipped_steps=count_skipped(metrics.value),
-        rollbacks=count_rollbacks(metrics.value),
+        scores=scores(records.evals, evaluation.value),
+        evaluated=qualities(evaluation.value),
+        expert_tokens=tokens_by_layer([r for file in expert_tokens for r in file.value]),
+        skipped_steps=records.skipped_steps,
+        rollbacks=records.rollbacks,
         ended=status.value.get("state") == RunPhase.FINISHED,
         origin=_origin(facts.value.get("initial_checkpoint"), path, later),
     )
@@ -262,105 +211,34 @@ def _origin(
     is_moved = not is_folder(folder)
     if is_moved:  # perhaps with this run
         folder = run_folder.parent / folder.name
+    unknown = Origin(folder.name, step, None)
     # Its folder may by now be of a run that came from this one.
     if str(folder) in (*later, str(run_folder)):
-        return Origin(folder.name, step, None)
+        return unknown
     try:
-        run = _read_run(folder, (*later, str(folder)))
+        run = read_run(folder, (*later, str(folder)))
     except UserError:
-        return Origin(folder.name, step, None)
+        return unknown
     if is_moved and run.last_step < step:  # another run of this name
-        return Origin(folder.name, step, None)
+        return unknown
     return Origin(run.name, step, run)
 
 
-def drop_lost_attempts(
-    records: Iterable[Record],
-) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The train records that count, and the eval records that count by task.
-
-    Of records of the same step the later one counts. A train record of an earlier step than the one
-    before it shows that the run was resumed from a checkpoint, and a rollback names the step that
-    it returned to. The records past that step are of an attempt that was lost, and would otherwise
-    stand as the run's end until it has caught up, or for good.
-    """
-    train: dict[int, Record] = {}
-    evals: dict[str, dict[int, Record]] = {}
-    last_train_step = -1
-
-    def drop_past(step: int) -> None:
-        for series in (train, *evals.values()):
-            for lost in [s for s in series if s > step]:
-                del series[lost]
-
-    for record in records:
-        kind, step = record["kind"], record["step"]
-        if kind == RecordKind.TRAIN:
-            if step <= last_train_step:
-                drop_past(step)
-            last_train_step = step
-            train[step] = record
-        elif kind == RecordKind.EVAL:
-            evals.setdefault(record.get("task", "all"), {})[step] = record
-        elif kind == RecordKind.ROLLBACK and "back_to" in record:
-            drop_past(record["back_to"])
-    kept = {task: _ascending(series) for task, series in evals.items() if series}
-    return _ascending(train), kept
+def _series(records: Sequence[Record]) -> Series:
+    """The numbers in records, each of another step."""
+    numeric = [name for r in records for name, x in r.items() if isinstance(x, int | float)]
+    return Series.of({record["step"]: record for record in records}, dict.fromkeys(numeric))
 
 
-def count_skipped(records: Iterable[Record]) -> int:
-    """The number of batches that were skipped as bad, in lost attempts too.
-
-    A batch that was skipped again after a restart counts once.
-    """
-    skipped = (record for record in records if record["kind"] == RecordKind.SKIPPED)
-    return len({record.get("batch", record["step"]) for record in skipped})
-
-
-def count_rollbacks(records: Iterable[Record]) -> int:
-    """The number of returns to a checkpoint after many bad steps."""
-    return sum(record["kind"] == RecordKind.ROLLBACK for record in records)
-
-
-def _ascending(records: dict[int, Record]) -> list[Record]:
-    return [records[step] for step in sorted(records)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
-def _number(value: Any) -> float:
-    return float(value) if _is_number(value) else float("nan")
-
-
-def _series(records: list[Record]) -> Series:
-    names = {name: None for record in records for name, x in record.items() if _is_number(x)}
-    columns = {name: np.array([_number(record.get(name)) for record in records]) for name in names}
-    return Series(
-        step=np.array([record["step"] for record in records], int),
-        seconds=columns.get("seconds", np.full(len(records), np.nan)),
-        values=columns,
-    )
-
-
-def _router_layers(records: list[Record]) -> Iterator[RouterLayer]:
-    routed = [record for record in records if record.get("router")]
-    if not routed:
-        return
-    first = routed[0]["router"]
-    for stack in STACKS:
-        if stack not in first:
-            continue
-        routers = [record["router"][stack] for record in routed]
+def _router_layers(records: Sequence[Record]) -> Iterator[RouterLayer]:
+    by_step = {record["step"]: record["router"] for record in records if record.get("router")}
+    first: Record = next(iter(by_step.values()), {})
+    for stack in (stack for stack in STACKS if stack in first):
         layers = first[stack]["layers"]
         sublayers = first[stack].get("sublayers", ["feed_forward"] * len(layers))
         for i, name in enumerate(router_names(layers, sublayers)):
-            yield RouterLayer(
-                stack=stack,
-                name=name,
-                step=np.array([record["step"] for record in routed], int),
-                load=np.array([router["load"][i] for router in routers], float),
-                dropped=np.array([router["dropped"][i] for router in routers], float),
-                entropy=np.array([router["entropy"][i] for router in routers], float),
-            )
+            of_layer = {
+                step: {field: router[stack][field][i] for field in ROUTER_STATISTICS}
+                for step, router in by_step.items()
+            }
+            yield RouterLayer(stack, name, Series.of(of_layer, ROUTER_STATISTICS))

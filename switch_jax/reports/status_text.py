@@ -1,6 +1,7 @@
 """The status of runs as text: several lines about one run, or a line for each of several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from switch_jax.reports.run_status import Status
 from switch_jax.run_folder import MAX_WAITING, RunPhase, training_seconds
@@ -9,40 +10,46 @@ from switch_jax.units import aligned, count, duration, percent
 
 def page(status: Status) -> list[str]:
     """Lines about one run: first the folder and the state, then a name and a value each."""
-    last_write = f"{duration(status.silence)} ago"
-    if status.state in (RunPhase.STARTING, RunPhase.RUNNING):
-        last_write += f"; stalled after {duration(status.silence_limit)}"
-    rows = [
-        ("step", _steps(status)),
-        ("loss", _loss(status)),
-        ("held out", _held_out(status)),
-        ("speed", _speed(status)),
-        ("goodput", _goodput(status)),
-        ("checkpoint", _checkpoint(status)),
-        ("last write", last_write),
-        ("health", "; ".join(health(status)) or "nothing unusual"),
-    ]
-    return [f"{status.folder}: {_state(status)}", *(f"  {name:<11}{text}" for name, text in rows)]
+    s = status
+    early = s.train_steps is not None and s.step < s.train_steps
+    state = "finished early" if s.state == RunPhase.FINISHED and early else s.state
+    goes_on = s.state in (RunPhase.STARTING, RunPhase.RUNNING)
+    rows = {
+        "step": (f"{s.step:,}" + _known(" of {:,}", s.train_steps or None))
+        + (f", {duration(s.seconds_left)} left" if s.train_steps and s.seconds_left else ""),
+        "loss": _known("{:.4g}", s.loss, "-"),
+        "held out": _known("negative log perplexity {:.4f}", s.held_out, "-")
+        + ("" if s.held_out is None else f" of {s.held_out_task} at step {s.held_out_step:,}"),
+        "speed": _known("{} tokens/s", s.tokens_per_second, "-", count)
+        + _known(", {} per chip", s.tokens_per_second_per_chip, form=count),
+        "goodput": _goodput(s),
+        "checkpoint": _known("step {:,}", s.checkpoint, "none yet")
+        + _known(", {} ago", s.checkpoint_age, form=duration),
+        "last write": f"{duration(s.silence)} ago"
+        + (f"; stalled after {duration(s.silence_limit)}" if goes_on else ""),
+        "health": "; ".join(health(s)) or "nothing unusual",
+    }
+    head = f"{s.folder}: {state}: {s.message}" if s.message else f"{s.folder}: {state}"
+    return [head, *(f"  {name:<11}{text}" for name, text in rows.items())]
 
 
 def table(found: Sequence[Status]) -> list[str]:
     """A line for each run, below a heading."""
-    rows = [("run", "state", "step", "loss", "tokens/s", "left", "checkpoint", "health")]
-    for status in found:
-        steps = f"{status.step:,}"
-        rows.append(
-            (
-                status.folder,
-                status.state,
-                f"{steps}/{status.train_steps:,}" if status.train_steps else steps,
-                _loss(status),
-                "-" if status.tokens_per_second is None else count(status.tokens_per_second),
-                "-" if not status.seconds_left else duration(status.seconds_left),
-                "-" if status.checkpoint is None else f"{status.checkpoint:,}",
-                "; ".join(health(status)) or "-",
-            )
+    rows = [
+        (
+            s.folder,
+            s.state,
+            f"{s.step:,}" + _known("/{:,}", s.train_steps or None),
+            _known("{:.4g}", s.loss, "-"),
+            _known("{}", s.tokens_per_second, "-", count),
+            _known("{}", s.seconds_left or None, "-", duration),
+            _known("{:,}", s.checkpoint, "-"),
+            "; ".join(health(s)) or "-",
         )
-    return aligned(rows)
+        for s in found
+    ]
+    heads = ("run", "state", "step", "loss", "tokens/s", "left", "checkpoint", "health")
+    return aligned([heads, *rows])
 
 
 def health(status: Status) -> list[str]:
@@ -80,38 +87,11 @@ def loss_rise(first: float, last: float) -> str:
     )
 
 
-def _state(status: Status) -> str:
-    early = status.train_steps is not None and status.step < status.train_steps
-    state = "finished early" if status.state == RunPhase.FINISHED and early else status.state
-    return f"{state}: {status.message}" if status.message else state
-
-
-def _steps(status: Status) -> str:
-    if not status.train_steps:
-        return f"{status.step:,}"
-    text = f"{status.step:,} of {status.train_steps:,}"
-    return f"{text}, {duration(status.seconds_left)} left" if status.seconds_left else text
-
-
-def _loss(status: Status) -> str:
-    return "-" if status.loss is None else f"{status.loss:.4g}"
-
-
-def _held_out(status: Status) -> str:
-    if status.held_out is None:
-        return "-"
-    return (
-        f"negative log perplexity {status.held_out:.4f} of {status.held_out_task} "
-        f"at step {status.held_out_step:,}"
-    )
-
-
-def _speed(status: Status) -> str:
-    if status.tokens_per_second is None:
-        return "-"
-    text = f"{count(status.tokens_per_second)} tokens/s"
-    chip = status.tokens_per_second_per_chip
-    return text if chip is None else f"{text}, {count(chip)} per chip"
+def _known(
+    text: str, value: float | None, otherwise: str = "", form: Callable[[Any], Any] = lambda x: x
+) -> str:
+    """The text with the value in it; or what stands there where the value is not known."""
+    return otherwise if value is None else text.format(form(value))
 
 
 def _goodput(status: Status) -> str:
@@ -121,12 +101,3 @@ def _goodput(status: Status) -> str:
     text = f"{percent(status.goodput)} of {duration(total)} in steps"
     rest = [f"{kind} {duration(x)}" for kind, x in status.spent.items() if kind != "step" and x]
     return f"{text}; {', '.join(rest)}" if rest else text
-
-
-def _checkpoint(status: Status) -> str:
-    if status.checkpoint is None:
-        return "none yet"
-    text = f"step {status.checkpoint:,}"
-    return (
-        text if status.checkpoint_age is None else f"{text}, {duration(status.checkpoint_age)} ago"
-    )

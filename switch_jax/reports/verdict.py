@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds, in_number
+from switch_jax.reports.comparison import Comparison, ComparisonOverSeeds
 from switch_jax.units import rounded
 
 _LEVEL = 0.0005  # nats; a smaller lead is none
@@ -17,7 +17,7 @@ def verdicts(comparisons: Sequence[ComparisonOverSeeds]) -> list[str]:
     told_apart = len(set(experts.values())) == len(experts)
     return [
         _verdict(
-            comparison.pairs,
+            comparison,
             f"Switch with {comparison.sparse.num_experts} experts"
             if told_apart
             else comparison.sparse.label,
@@ -35,22 +35,23 @@ def furthest_ahead(comparisons: Sequence[ComparisonOverSeeds]) -> list[str]:
     return [verdicts(comparisons)[int(np.argmax(np.nan_to_num(leads, nan=-np.inf)))]]
 
 
-def _verdict(pairs: Sequence[Comparison], sparse: str, dense: str) -> str:
+def _verdict(comparison: ComparisonOverSeeds, sparse: str, dense: str) -> str:
+    pairs = comparison.pairs
     going = any(pair.unfinished for pair in pairs)
-    reached = [pair for pair in pairs if pair.step is not None]
+    reached = [pair for pair in pairs if pair.has_reached]
     text = _reached(pairs, reached, sparse, dense, going)
-    overlapping = [pair for pair in pairs if len(pair.lead)]
+    overlapping = [pair for pair in pairs if len(pair.lead.nats)]
     if overlapping:
         ahead = np.mean([pair.final_lead for pair in overlapping]) > 0
         joint = "and" if bool(reached) == ahead else "but"
         text += f", {joint} {_end(overlapping, going)}. {_in_front(overlapping, going)}"
     else:
         text += "."
-    timed = [pair for pair in pairs if np.isfinite(pair.time_ratio)]
+    timed = [pair for pair in pairs if np.isfinite(pair.best_of_both[1])]
     if len(reached) < len(pairs) and timed and not any(pair.same_flops for pair in timed):
         text += f" {_in_time(timed, dense, going)}"
     if len(pairs) > 1:
-        text += f" These are means over {in_number(pairs)}, with the range."
+        text += f" These are means over {comparison.in_number}, with the range."
     return text
 
 
@@ -64,28 +65,31 @@ def _reached(
     text = f"{subject} {'has ' * going}reached {quality} "
     if len(reached) < len(pairs):
         text += f"with {len(reached)} of {len(pairs)} seeds, "
-    steps = np.array([pair.step / pair.dense_step for pair in reached if pair.step is not None])
-    times = np.array([1 / pair.time_speedup for pair in reached if pair.time_speedup])
-    bound = "at most " if any(pair.at_first for pair in reached) else ""
-    text += f"in {bound}{_share(steps)} of its steps"
+    bound = "at most " if any(pair.reached.at_first for pair in reached) else ""
+    steps = [pair.reached.step / pair.dense_step for pair in reached]
+    text += f"in {bound}{_percent(steps)} of its steps"
+    times = [1 / pair.time_speedup for pair in reached if pair.time_speedup]
     if len(times) == len(reached) and np.isfinite(times).all():
-        text += f" and {_share(times)} of its time"
+        text += f" and {_percent(times)} of its time"
     return text
 
 
-def _share(shares: np.ndarray) -> str:
-    mean, low, high = (f"{100 * x:.0f}" for x in (shares.mean(), shares.min(), shares.max()))
-    return f"{mean} %" if low == high else f"{mean} % ({low} to {high} %)"
+def _with_range(values: Sequence[float], form: str, unit: str = "") -> tuple[str, str]:
+    """The mean of some values and, where that is not all, the lowest and the highest."""
+    mean, low, high = (form.format(x) for x in (np.mean(values), min(values), max(values)))
+    return f"{mean}{unit}", "" if low == high else f" ({low} to {high}{unit})"
+
+
+def _percent(shares: Sequence[float]) -> str:
+    return "".join(_with_range([100 * share for share in shares], "{:.0f}", " %"))
 
 
 def _in_time(pairs: Sequence[Comparison], dense: str, going: bool) -> str:
     """What the larger computation costs; without it a lead at equal steps would say little."""
-    best = rounded(float(np.mean([pair.best_of_both for pair in pairs])))
-    ratios = np.array([pair.time_ratio for pair in pairs])
-    mean, low, high = (f"{x:.2g}" for x in (ratios.mean(), ratios.min(), ratios.max()))
-    between = "" if low == high else f" ({low} to {high})"
-    both = f"the best value that both {'have ' * going}reached"
-    return f"To {best}, {both}, {dense} took {mean} times{between} as long."
+    values, ratios = zip(*(pair.best_of_both for pair in pairs), strict=True)
+    mean, between = _with_range(ratios, "{:.2g}")
+    both = f"{rounded(float(np.mean(values)))}, the best value that both {'have ' * going}reached"
+    return f"To {both}, {dense} took {mean} times{between} as long."
 
 
 def _end(pairs: Sequence[Comparison], going: bool) -> str:
@@ -96,10 +100,13 @@ def _end(pairs: Sequence[Comparison], going: bool) -> str:
         by += f" ({' to '.join(sorted((_nats(low), _nats(high)), key=float))})"
     elif len(pairs) > 1:
         by += f" ({_by(low)} to {_by(high)})"
-    if not going and all(p.lead_step[-1] == p.dense_step == p.curve.step[-1] for p in pairs):
+    ends = [pair.lead.step[-1] for pair in pairs]
+    if not going and all(
+        end == pair.dense_step == pair.sparse_curve.step[-1]
+        for end, pair in zip(ends, pairs, strict=True)
+    ):
         return f"ended {by}"
-    steps = {pair.lead_step[-1] for pair in pairs}
-    at = f"step {steps.pop():,.0f}, the last" if len(steps) == 1 else "the last step"
+    at = f"step {ends[0]:,.0f}, the last" if len(set(ends)) == 1 else "the last step"
     return f"{'is' if going else 'was'} {by} at {at} that both have"
 
 
@@ -123,7 +130,5 @@ def _in_front(pairs: Sequence[Comparison], going: bool) -> str:
     side = "ahead" if leads[0] > 0 else "behind"
     if all(pair.always_in_front for pair in pairs):
         return f"It {was} {side} throughout."
-    steps = [step for pair in pairs if (step := pair.in_front_from) is not None]
-    low, mean, high = (f"{x:,.0f}" for x in (min(steps), np.mean(steps), max(steps)))
-    between = "" if low == high else f" ({low} to {high})"
+    mean, between = _with_range([pair.in_front_from for pair in pairs], "{:,.0f}")
     return f"It {was} {side} from step {mean} on{between}."

@@ -29,6 +29,8 @@ from switch_jax.run_folder.readers import (
 )
 from switch_jax.run_folder.schemas import (
     MAX_WAITING,
+    ROUTER_STATISTICS,
+    STACKS,
     TIME_CATEGORIES,
     Record,
     RecordKind,
@@ -45,6 +47,8 @@ from switch_jax.run_folder.writers import (
 
 __all__ = [
     "MAX_WAITING",
+    "ROUTER_STATISTICS",
+    "STACKS",
     "TIME_CATEGORIES",
     "EvalFolder",
     "FileContent",

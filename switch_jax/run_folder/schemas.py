@@ -5,7 +5,7 @@ is `unchecked` where it is written for people and other programs alone.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from switch_jax import schema
@@ -54,6 +54,12 @@ TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
 
 STACKS = ("encoder", "decoder")
+# What is recorded of a router, of the fields of `moe.statistics.RouterStatistics`.
+ROUTER_STATISTICS: Mapping[str, Check] = {
+    "load": list_of(number),
+    "dropped": number,
+    "entropy": number,
+}
 _SECONDS = number_between(0, 1e11)
 _RATIO = number_between(0, 1e15)
 
@@ -64,16 +70,19 @@ def training_seconds(spent: Mapping[str, float]) -> float:
 
 
 def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
-    """A stack has N routers of E experts each: load [N, E], dropped and entropy [N]."""
+    """A stack has N routers, of E experts each: load is [N, E], and the other fields are [N]."""
     layers, experts = len(router["layers"]), {len(row) for row in router["load"]}
-    sizes = [len(router["load"]), len(router["dropped"]), len(router["entropy"])]
-    sublayers = len(router.get("sublayers", router["layers"]))
-    if [*sizes, sublayers] != [layers] * 4 or len(experts) > 1 or 0 in experts:
+    fields = [*ROUTER_STATISTICS, "sublayers"]
+    sizes = [len(router.get(field, router["layers"])) for field in fields]
+    if set(sizes) != {layers} or len(experts) > 1 or 0 in experts:
         raise SchemaError(
-            f"{name} has {layers} layers, but load, dropped, entropy and sublayers of {sizes[0]}, "
-            f"{sizes[1]}, {sizes[2]} and {sublayers}, and rows of load of "
-            f"{', '.join(map(str, sorted(experts)))} experts"
+            f"{name} has {layers} layers, but {_listed(fields)} of {_listed(sizes)}, and rows of "
+            f"load of {', '.join(map(str, sorted(experts)))} experts"
         )
+
+
+def _listed(items: Sequence[object]) -> str:
+    return f"{', '.join(map(str, items[:-1]))} and {items[-1]}"
 
 
 def _check_not_empty(name: str, value: Mapping[str, Any]) -> None:
@@ -88,9 +97,7 @@ def _numbers(*names: str) -> dict[str, Check]:
 _ROUTER = Object(
     required={
         "layers": list_of(integer),
-        "load": list_of(list_of(number)),
-        "dropped": list_of(number),
-        "entropy": list_of(number),
+        **{name: list_of(check) for name, check in ROUTER_STATISTICS.items()},
     },
     optional={"sublayers": list_of(string)},
     unchecked={"max_over_mean": list_of(number), "dead_experts": list_of(integer)},

@@ -3,8 +3,12 @@
 import dataclasses
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from switch_jax.reports.runs import Origin, Run, Series
+from switch_jax.reports.configurations import group_runs
+from switch_jax.reports.findings import Findings
+from switch_jax.reports.runs import Origin, Run
+from switch_jax.reports.series import Series
 
 
 def series(points, seconds_per_step=1.0, **others):
@@ -19,7 +23,7 @@ def run(name, experts, points, *, seconds_per_step=1.0, task="t", config="", con
     others = {} if content is None else {"content_neg_log_perplexity": content}
     curve = series(points, seconds_per_step, **others)
     facts = {"num_experts": experts, "batch_tokens": 2048, "device": "cpu x 2", **facts}
-    return Run(name, name, facts, config, curve, {task: curve} if task else {}, (), ())
+    return Run(name, name, facts, config, curve, {task: curve} if task else {})
 
 
 def seed(number, name, experts, points, **facts):
@@ -40,3 +44,15 @@ def tuned(number, name, start, *, step=3000, path=None, points=((10, -1.0),)):
         "RunConfig.initial_checkpoint_path = %INITIAL_CHECKPOINT_PATH\n"
     )
     return dataclasses.replace(run, config=config, origin=Origin("start", step, start))
+
+
+def findings(*runs, threshold=None):
+    """What a report of these runs finds."""
+    return Findings(group_runs(runs), threshold)
+
+
+def drawn(chart):
+    """The axes of a chart."""
+    ax = Figure().add_subplot()
+    chart.draw(ax)
+    return ax

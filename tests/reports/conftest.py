@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.reports.evaluated import add_scores, generated
+from tests.reports.pages import make_report
 
 # Model, checkpoint, its quality, and after fine-tuning the best and the last score.
 TUNINGS = [
@@ -137,6 +138,12 @@ def write_run():
 def make_run(tmp_path, write_run):
     """make_run(name, **options) writes a run folder into the test's own."""
     return lambda name, **options: write_run(tmp_path / name, **options)
+
+
+@pytest.fixture
+def page_of(tmp_path):
+    """page_of(*folders): the page of these runs."""
+    return lambda *folders: make_report(*folders, output=tmp_path / "report.html")
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """A good run folder with one thing made wrong: `status` and `report` say it, and show the rest."""
 
 import json
-from html import escape
 
 import pytest
+from markupsafe import escape
 
 from switch_jax.cli import main
-from switch_jax.reports import figures, page
+from switch_jax.reports import drawing, page
 from tests.reports.evaluated import add_scores, generated, given
 
 STATUS = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
@@ -45,7 +45,7 @@ def run(good, tmp_path, monkeypatch):
         (folder / file.relative_to(good)).write_bytes(file.read_bytes())
 
     monkeypatch.setattr(page, "svg_data_url", lambda chart: "data:,")
-    monkeypatch.setattr(figures, "picture", lambda *_, **options: b"")
+    monkeypatch.setattr(drawing, "picture", lambda *_, **options: b"")
     monkeypatch.chdir(tmp_path)
     return folder
 

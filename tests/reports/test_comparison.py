@@ -16,26 +16,27 @@ def test_speed_up_interpolates_between_evaluations():
     sparse = run("switch", 8, [(100, -5.0), (200, -3.5), (300, -3.0)], seconds_per_step=1.5)
     pair = compare(DENSE, sparse, "t")
     assert pair.target == -4.0
-    assert pair.step == pytest.approx(500 / 3)
-    assert pair.seconds == pytest.approx(250)
+    assert pair.reached == (pytest.approx(500 / 3), pytest.approx(250), False)
     assert pair.step_speedup == pytest.approx(1.8)
     assert pair.time_speedup == pytest.approx(1.2)
 
 
-def test_the_first_crossing_counts():
-    sparse = run("switch", 8, [(100, -5.0), (200, -3.0), (300, -5.0), (400, -3.0)])
-    assert compare(DENSE, sparse, "t").step == pytest.approx(150)
-
-
-def test_runs_of_unequal_length_compare_at_the_dense_runs_own_end():
-    sparse = run("switch", 8, [(150, -5.0), (600, -3.5)])
-    assert compare(DENSE, sparse, "t").step == pytest.approx(450)
-    assert compare(DENSE, sparse, "t").step_speedup == pytest.approx(2 / 3)
+@pytest.mark.parametrize(
+    ("points", "step"),
+    [
+        ([(100, -5.0), (200, -3.0), (300, -5.0), (400, -3.0)], 150),  # the first crossing counts
+        ([(150, -5.0), (600, -3.5)], 450),  # after the dense run's own end
+    ],
+)
+def test_the_speed_up_is_the_dense_runs_end_over_the_first_crossing(points, step):
+    pair = compare(DENSE, run("switch", 8, points), "t")
+    assert pair.reached.step == pytest.approx(step)
+    assert pair.step_speedup == pytest.approx(300 / step)
 
 
 def test_never_reached():
     pair = compare(DENSE, run("switch", 8, [(100, -5.0), (200, -4.25), (300, -4.5)]), "t")
-    assert pair.step is None and pair.step_speedup is None and pair.time_speedup is None
+    assert not pair.has_reached and np.isnan([pair.step_speedup, pair.time_speedup]).all()
 
 
 @pytest.mark.parametrize("start", [[], [(0, -9.0)], [(0, -3.9)]])
@@ -43,10 +44,10 @@ def test_reached_at_the_first_evaluation_is_a_bound_unless_step_0_was_evaluated(
     sparse = run("switch", 8, [*start, (100, -3.0)])
     pair = compare(DENSE, sparse, "t")
     if start == [(0, -9.0)]:
-        assert pair.step == pytest.approx(100 * 5 / 6) and not pair.at_first
+        assert pair.reached[::2] == (pytest.approx(100 * 5 / 6), False)
         assert caveats([pair]) == []
     else:
-        assert pair.step == 100 and pair.at_first
+        assert pair.reached[::2] == (100, True)
         assert caveats([pair]) == [
             "switch has dense's final value at its first evaluation, step 100: the speed-up is at "
             "least what is stated."
@@ -57,21 +58,22 @@ def test_the_lead_is_known_where_both_curves_are():
     # The dense curve at 150 is -5.5, at 250 -4.5; the sparse one at 200 is -4.5.
     sparse = run("switch", 8, [(0, -9.0), (150, -5.75), (250, -3.25), (400, -3.0)])
     pair = compare(DENSE, sparse, "t")
-    np.testing.assert_allclose(pair.lead_step, [150, 200, 250, 300])
-    np.testing.assert_allclose(pair.lead, [-0.25, 0.5, 1.25, -3.25 + 0.25 / 3 + 4.0])
+    step, lead = pair.lead
+    np.testing.assert_allclose(step, [150, 200, 250, 300])
+    np.testing.assert_allclose(lead, [-0.25, 0.5, 1.25, -3.25 + 0.25 / 3 + 4.0])
     assert pair.final_lead == pytest.approx(5 / 6)
     # From -0.25 at step 150 to 0.5 at step 200: zero after a third of the way.
     assert pair.in_front_from == pytest.approx(150 + 50 / 3)
     assert not pair.always_in_front
 
 
-@pytest.mark.parametrize(("sign", "in_front"), [(1, [125.0]), (-1, [125.0]), (0, [None])])
+@pytest.mark.parametrize(("sign", "in_front"), [(1, 125.0), (-1, 125.0), (0, np.nan)])
 def test_in_front_is_whoever_is_so_at_the_end(sign, in_front):
     # Half a nat behind at step 100 and half a nat ahead from 150 on, or the other way round.
     leads = np.array([-0.5, 0.5]) * sign
     points = [(100, -6.0 + leads[0]), (150, -5.5 + leads[1]), (300, -4.0 + leads[1])]
     pair = compare(DENSE, run("switch", 8, points), "t")
-    assert [pair.in_front_from] == in_front
+    np.testing.assert_equal(pair.in_front_from, in_front)
     assert pair.final_lead == 0.5 * sign
 
 
@@ -79,7 +81,7 @@ def test_always_in_front_and_runs_that_do_not_overlap():
     pair = compare(DENSE, run("switch", 8, [(0, -9.5), (100, -5.0), (300, -3.0)]), "t")
     assert pair.always_in_front and pair.in_front_from == 100
     later = compare(DENSE, run("switch", 8, [(400, -3.0)]), "t")
-    assert np.isnan(later.final_lead) and later.in_front_from is None and not later.always_in_front
+    assert np.isnan([later.final_lead, later.in_front_from]).all() and not later.always_in_front
 
 
 def test_the_lead_on_content_is_known_where_both_have_it():
@@ -97,18 +99,17 @@ def test_the_speed_up_over_training():
         [(0, -8.0), (100, -7.0), (200, -4.5), (300, -4.0), (400, -3.5)],
         seconds_per_step=1.5,
     )
-    curve = compare(dense, sparse, "t").curve
+    curve = compare(dense, sparse, "t").speedups
     assert curve.step.tolist() == [100, 200, 300, 400]
     # The dense run has -7 at step 50, -4.5 at 300, -4 at 400, and never -3.5.
-    np.testing.assert_allclose(curve.in_steps, [0.5, 1.5, 4 / 3, np.nan])
-    np.testing.assert_allclose(curve.in_time, np.array([0.5, 1.5, 4 / 3, np.nan]) / 1.5)
+    np.testing.assert_allclose(curve.values["steps"], [0.5, 1.5, 4 / 3, np.nan])
+    np.testing.assert_allclose(curve.values["time"], np.array([0.5, 1.5, 4 / 3, np.nan]) / 1.5)
 
 
 def test_before_the_dense_runs_first_evaluation_the_speed_up_is_not_known():
     sparse = run("switch", 8, [(50, -7.0), (100, -6.0), (150, -5.0)])
-    np.testing.assert_allclose(
-        compare(DENSE, sparse, "t").curve.in_steps, [np.nan, np.nan, 200 / 150]
-    )
+    in_steps = compare(DENSE, sparse, "t").speedups.values["steps"]
+    np.testing.assert_allclose(in_steps, [np.nan, np.nan, 200 / 150])
 
 
 def test_nothing_to_compare():

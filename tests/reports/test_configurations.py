@@ -2,13 +2,11 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from switch_jax.reports import configurations
-from switch_jax.reports.configurations import band_caption, group_runs, is_study, mean_curve
+from switch_jax.reports.configurations import group_runs, is_study
 from switch_jax.reports.runs import read_runs
-from tests.reports.by_hand import run, seed, series, tuned
+from tests.reports.by_hand import run, seed, tuned
 
 RESULTS = Path(__file__).parents[2] / "docs/results/in_small"
 POINTS = [(100, -4.0)]
@@ -186,7 +184,7 @@ def test_the_label_is_what_the_names_begin_with(names, label):
 
 
 def colours_of(names):
-    found = configurations.group_runs([run(name, 8, POINTS) for name in names])
+    found = group_runs([run(name, 8, POINTS) for name in names])
     return {c.label: c.colour for c in found}
 
 
@@ -217,7 +215,6 @@ def test_a_study_is_in_the_order_of_experts_with_a_colour_for_each():
     brightness = [sum(matplotlib_rgb(c.colour)) for c in found[1:]]
     assert brightness == sorted(brightness, reverse=True)
     assert found[0].colour not in [c.colour for c in found[1:]]
-    assert configurations.colours_of_runs(found) == [found[0].colour, *(c.colour for c in found)]
 
 
 def matplotlib_rgb(colour):
@@ -233,73 +230,15 @@ def test_two_dense_models_of_a_study_keep_their_names():
 
 
 @pytest.mark.parametrize(
-    "runs",
-    [
-        [("a", 0), ("b", 8)],
-        [("a", 0), ("b", 8), ("c", 8)],
-        [("a", 2), ("b", 4), ("c", 8)],
-        [("a", 0), ("b", 0), ("c", 8)],
-    ],
+    "experts", [[0, 8], [0, 8, 8], [2, 4, 8], [0, 0, 8], [0, None, 2, 4]], ids=str
 )
-def test_other_runs_are_no_study_and_keep_order_and_names(runs):
-    found = group_runs([run(name, experts, POINTS) for name, experts in runs])
+def test_other_runs_are_no_study_and_keep_order_and_names(experts):
+    found = group_runs([run(f"run{i}", n, POINTS) for i, n in enumerate(experts)])
     assert not is_study(found)
-    assert [c.label for c in found] == [name for name, _ in runs]
-
-
-def test_a_run_of_unknown_experts_makes_no_study():
-    runs = [run(name, n, POINTS) for name, n in (("a", 0), ("b", 2), ("c", 4))]
-    runs[1] = dataclasses.replace(runs[1], facts={})
-    assert not is_study(group_runs(runs))
+    assert [c.label for c in found] == [f"run{i}" for i in range(len(experts))]
 
 
 def test_fine_tuned_runs_are_no_study():
     start = {"initial_checkpoint": "/run/checkpoints/4"}
     runs = [run(name, n, POINTS, **start) for name, n in (("a", 0), ("b", 2), ("c", 4))]
     assert not is_study(group_runs(runs))
-
-
-def test_the_band_of_two_seeds_is_both():
-    a = series([(100, -4.0), (200, -3.0)], seconds_per_step=1.0)
-    b = series([(100, -5.0), (200, -2.0)], seconds_per_step=2.0)
-    curve = mean_curve([a, b], "neg_log_perplexity")
-    assert curve.step.tolist() == [100, 200] and curve.seconds.tolist() == [150, 300]
-    assert curve.mean.tolist() == [-4.5, -2.5]
-    assert curve.low.tolist() == [-5.0, -3.0] and curve.high.tolist() == [-4.0, -2.0]
-
-
-def test_the_band_of_three_seeds_is_one_standard_deviation():
-    curve = mean_curve([series([(1, x)]) for x in (-5.0, -4.0, -3.0)], "neg_log_perplexity")
-    assert (curve.low.item(), curve.mean.item(), curve.high.item()) == (-5.0, -4.0, -3.0)
-    curve = mean_curve([series([(1, x)]) for x in (-6.0, -3.0, -3.0)], "neg_log_perplexity")
-    np.testing.assert_allclose([curve.low, curve.high], [[-4 - 3**0.5], [-4 + 3**0.5]])
-
-
-def test_a_seed_that_has_not_got_as_far_leaves_the_mean_to_the_others():
-    far = series([(100, -4.0), (200, -3.0), (300, -2.0)])
-    near = series([(100, -5.0), (150, -4.5)])
-    curve = mean_curve([far, near], "neg_log_perplexity")
-    assert curve.step.tolist() == [100, 150, 200, 300]
-    assert curve.mean.tolist() == [-4.5, -4.0, -3.0, -2.0]
-    np.testing.assert_array_equal(curve.low, [-5.0, -4.5, np.nan, np.nan])
-
-
-def test_one_run_has_no_band_and_keeps_what_is_not_finite():
-    curve = mean_curve([series([(1, -4.0), (2, np.nan)])], "neg_log_perplexity")
-    np.testing.assert_array_equal(curve.mean, [-4.0, np.nan])
-    assert np.isnan(curve.low).all() and np.isnan(curve.high).all()
-    assert mean_curve([series([(1, -4.0)])], "content_neg_log_perplexity") is None
-    assert mean_curve([], "neg_log_perplexity") is None
-
-
-def test_the_caption_says_what_a_band_is():
-    one = group_runs([seed(0, "one", 8, POINTS)])
-    two = group_runs([seed(i, "two", 4, POINTS) for i in range(2)])
-    three = group_runs([seed(i, "three", 2, POINTS) for i in range(3)])
-    assert band_caption(one) == ""
-    assert band_caption([*one, *two]) == (
-        "Line = mean over seeds; band = from the lower to the higher of 2 seeds."
-    )
-    assert band_caption([*two, *three]).endswith(
-        "2 seeds, or one standard deviation of 3 seeds either side of the mean."
-    )

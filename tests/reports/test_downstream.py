@@ -6,26 +6,29 @@ import shutil
 import numpy as np
 import pytest
 
-from switch_jax.reports.configurations import group_runs
-from switch_jax.reports.downstream import (
-    Setting,
-    read_downstream,
-    rows_over_seeds,
-    score_rows,
-    upstream_rows,
-)
-from switch_jax.reports.runs import read_runs
+from switch_jax.reports.downstream import Setting
+from switch_jax.reports.findings import read_findings
+from switch_jax.reports.tables import downstream_numbers, downstream_over_seeds
 from tests.reports.evaluated import GREEDY, add_scores, generated, given
 
 
 def read(*folders):
-    return read_downstream(read_runs(folders))
+    return read_findings(folders)
+
+
+def score_rows(findings):
+    return [(label, cells) for label, cells in downstream_numbers(findings).rows if ":" in label]
+
+
+def upstream_rows(findings):
+    return downstream_numbers(findings).rows[:2]
 
 
 def test_a_run_that_was_not_evaluated_has_nothing(make_run):
     found = read(make_run("dense", num_experts=0, steps=100))
-    assert (found.scores, found.upstream, found.left_out) == ([{}], [None], [None])
-    assert score_rows(found) == upstream_rows(found) == found.settings == []
+    (run,) = found.runs
+    assert (run.scores, run.origin, run.left_out) == ({}, None, ())
+    assert not downstream_numbers(found) and found.measures == []
 
 
 def test_the_newest_record_of_a_checkpoint_counts(make_tuned):
@@ -35,7 +38,8 @@ def test_the_newest_record_of_a_checkpoint_counts(make_tuned):
         given(100, "squad", -0.5),
         generated(200, "squad", em=61.0, f1=71.0),
     ]
-    (scores,) = read(make_tuned("t", 0, None, lines, tail='{"kind": "gener')).scores
+    (run,) = read(make_tuned("t", 0, None, lines, tail='{"kind": "gener')).runs
+    scores = run.scores
     found = scores[Setting("squad", "validation", GREEDY, None)]
     assert list(scores) and list(found.values) == ["em", "f1"] and found.metric == "em"
     np.testing.assert_array_equal(found.step, [100, 200])
@@ -115,8 +119,8 @@ def test_without_an_evaluation_before_it_the_checkpoints_own_counts(make_tuned, 
     folder = make_pretrained("early", {400: -2.0})
     lines = [given(200, "all", -2.5), given(300, "all", -2.25), given(300, "web", float("nan"))]
     add_scores(folder, lines)
-    (upstream,) = read(make_tuned("t", 8, f"{folder}/checkpoints/300", [])).upstream
-    assert (upstream.run, upstream.step, upstream.quality) == ("early", 300, {"all": -2.25})
+    (run,) = read(make_tuned("t", 8, f"{folder}/checkpoints/300", [])).runs
+    assert (run.origin.name, run.origin.step, run.origin.quality) == ("early", 300, {"all": -2.25})
 
 
 def test_where_upstream_is_gone_its_quality_is_not_known(make_tuned, make_pretrained, tmp_path):
@@ -149,8 +153,7 @@ def test_upstream_quality_is_compared_on_a_task_that_all_have(make_tuned, make_p
 
 
 def over_seeds(folders):
-    found = group_runs(read_runs(folders))
-    return rows_over_seeds(found, read_downstream([run for c in found for run in c.runs]))
+    return downstream_over_seeds(read_findings(folders)).rows
 
 
 def test_numbers_over_seeds_are_mean_and_standard_deviation(make_seeds, make_tuned):

@@ -7,7 +7,7 @@ import re
 
 from switch_jax.reports.runs import read_run
 from switch_jax.run_folder import layout
-from tests.reports.test_report import headings, make_report
+from tests.reports.pages import headings
 
 
 def expert(step, layer, number, share=0.5, **changes):
@@ -37,11 +37,11 @@ def write(run, step, records, task="facts"):
     (folder / f"{task}-validation-{step}.jsonl").write_text(text)
 
 
-def test_the_page_has_a_table_for_each_layer_of_the_newest_checkpoint(make_run, tmp_path):
+def test_the_page_has_a_table_for_each_layer_of_the_newest_checkpoint(make_run, page_of):
     run = make_run("switch", num_experts=4, steps=40)
     write(run, 900, [expert(900, 5, 0)])
     write(run, 1000, [expert(1000, layer, number) for layer in (1, 3) for number in (0, 1)])
-    page = make_report(run, output=tmp_path / "report.html")
+    page = page_of(run)
     assert "Tokens of the experts: switch" in headings(page)
     titles = re.findall(r"<summary>(Encoder layer .*?)</summary>", page)
     assert titles == [f"Encoder layer {i}: facts (validation), step 1,000" for i in (1, 3)]
@@ -67,12 +67,12 @@ def test_only_the_newest_file_of_each_task_is_read(make_run):
     assert found.left_out == ()
 
 
-def test_of_several_seeds_the_first_with_tables_is_shown(make_run, tmp_path):
+def test_of_several_seeds_the_first_with_tables_is_shown(make_run, page_of):
     options = {"num_experts": 4, "steps": 40}
     runs = [make_run(f"seed_{i}", seed=i, **options) for i in range(3)]
     for run in runs[1:]:
         write(run, 1000, [expert(1000, 1, 0, frequent=["the", "</s>"], typical=["Kenya"])])
-    page = make_report(*runs, output=tmp_path / "report.html")
+    page = page_of(*runs)
     assert [h for h in headings(page) if "Tokens" in h] == ["Tokens of the experts: seed_1"]
     assert "The sign ▁" not in page, "no token has it"
 
@@ -99,11 +99,11 @@ def test_the_experts_of_attention_have_a_table_of_their_own(make_run):
     assert titles == [f"Encoder layer 1 {sublayer}" for sublayer in sublayers]
 
 
-def test_of_many_experts_those_with_the_most_tokens_are_shown(make_run, tmp_path):
+def test_of_many_experts_those_with_the_most_tokens_are_shown(make_run, page_of):
     run = make_run("switch", num_experts=4, steps=40)
     shares = [0.001] * 6 + [0.02] * 64
     write(run, 1000, [expert(1000, 1, i, share) for i, share in enumerate(shares)])
-    page = make_report(run, output=tmp_path / "report.html")
+    page = page_of(run)
     shown = re.findall(r"<tr><th>(\d+)</th><td>[\d.]+ %</td>", page)
     assert shown == [str(i) for i in range(6, 70)]
     assert "6 experts with fewer tokens are left out." in page
@@ -120,6 +120,6 @@ def test_a_damaged_record_is_left_out_and_named(make_run):
     assert found.left_out == (f"{file}: 1 of 3 records left out (line 2: {problem})",)
 
 
-def test_a_run_that_was_not_evaluated_has_no_tables(make_run, tmp_path):
-    page = make_report(make_run("switch", num_experts=4), output=tmp_path / "report.html")
+def test_a_run_that_was_not_evaluated_has_no_tables(make_run, page_of):
+    page = page_of(make_run("switch", num_experts=4))
     assert "Tokens of the experts" not in page

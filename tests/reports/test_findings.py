@@ -2,18 +2,30 @@ import dataclasses
 
 import numpy as np
 
-from switch_jax.reports.configurations import group_runs
-from switch_jax.reports.downstream import Downstream
-from switch_jax.reports.findings import Findings
-from tests.reports.by_hand import run, seed
+from tests.reports.by_hand import findings, run, seed
 
 POINTS = [(100, -6.0), (200, -5.0)]
 
 
 def notes_on(*runs):
-    nothing = [None] * len(runs)
-    scores = Downstream([{}] * len(runs), nothing, nothing)
-    return Findings(group_runs(runs), "t", [], scores, None).notes
+    return findings(*runs).notes
+
+
+def test_the_held_out_task_is_one_all_runs_have():
+    a, b, none = (run("r", 0, [(100, -4.0)], task=task) for task in ("a", "b", None))
+    both = dataclasses.replace(a, evals={"a": a.train, "all": a.train})
+    assert findings(none).task is None and notes_on(none) == []
+    assert findings(both, none).task == "all"
+    assert findings(both, a).task == "a"
+    assert notes_on(a, none) == []
+    apart = findings(a, b)
+    assert apart.task is None
+    assert [apart.held_out(r) for r in (a, b, both, none)] == [a.train, b.train, a.train, None]
+    assert [r.own_task for r in (a, b, both, none)] == ["a", "b", "all", None]
+    assert apart.notes == [
+        "the runs have no held-out task in common (r: a; r: b), so each has the numbers of its "
+        "own, which do not compare"
+    ]
 
 
 def test_seeds_that_took_different_times_for_a_step_are_noted():

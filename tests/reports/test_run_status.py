@@ -245,10 +245,8 @@ def test_the_last_checkpoint_and_its_age(write):
     assert status.checkpoint_age == pytest.approx(60)
     assert status.silence == pytest.approx(60)  # the checkpoint is the last write
     (folder / "checkpoints/100/_CHECKPOINT_METADATA").write_text("{")
-    assert (read_status(folder, NOW).checkpoint, read_status(folder, NOW).checkpoint_age) == (
-        100,
-        None,
-    )
+    status = read_status(folder, NOW)
+    assert (status.checkpoint, status.checkpoint_age) == (100, None)
 
 
 def skipped(step, batch):
@@ -293,26 +291,9 @@ def test_a_line_for_each_of_several(write):
     lines = steps_of_ten(10, 500, tokens_per_second=123456.0)
     status = read_status(write(lines, NOW - 9, status_json()), NOW)
     heading, line = table([status])
-    assert heading.split() == [
-        "run",
-        "state",
-        "step",
-        "loss",
-        "tokens/s",
-        "left",
-        "checkpoint",
-        "health",
-    ]
-    assert re.split(" {2,}", line) == [
-        status.folder,
-        "running",
-        "500/1,000",
-        "5",
-        "123 k",
-        "17.5 min",
-        "-",
-        "-",
-    ]
+    assert heading.split() == "run state step loss tokens/s left checkpoint health".split()
+    cells = ["running", "500/1,000", "5", "123 k", "17.5 min", "-", "-"]
+    assert re.split(" {2,}", line) == [status.folder, *cells]
 
 
 def test_a_folder_that_is_none_of_a_run(tmp_path):

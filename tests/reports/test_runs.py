@@ -6,6 +6,8 @@ import pytest
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import read_run, read_runs
 
+ROUTER = ["load", "dropped", "entropy"]
+
 
 def train(step, value, seconds=None):
     return {"kind": "train", "step": step, "seconds": seconds or step, "neg_log_perplexity": value}
@@ -32,8 +34,10 @@ def test_reads_everything_a_run_wrote(make_run):
     assert list(run.evals) == ["a", "all"] and list(run.evals["a"].step) == [100, 200]
     titles = [layer.title for layer in run.layers]
     assert titles == [f"{s} layer {i} (Switch)" for s in ("Encoder", "Decoder") for i in (1, 3)]
-    assert run.layers[0].load.shape == (10, 8)
-    np.testing.assert_allclose(run.layers[0].load.sum(1), 1)
+    statistics = run.layers[0].statistics
+    assert list(statistics.step) == list(run.train.step) and list(statistics.values) == ROUTER
+    assert statistics.get("dropped").shape == (10,) and statistics.get("load").shape == (10, 8)
+    np.testing.assert_allclose(statistics.get("load").sum(1), 1)
 
 
 def test_routers_in_attention_are_named(make_run):

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from switch_jax.reports.charts import sections
 from switch_jax.reports.comparison import compare
 from switch_jax.reports.configurations import group_runs
-from switch_jax.reports.downstream import read_downstream, score_rows, upstream_rows
-from switch_jax.reports.findings import read_findings
+from switch_jax.reports.findings import Findings, read_findings
+from switch_jax.reports.pictures import sections
 from switch_jax.reports.runs import read_run, read_runs
-from switch_jax.reports.summary import final_numbers
+from switch_jax.reports.tables import downstream_numbers, final_numbers
 from tests.reports.by_hand import series
 
 SCRIPT = str(Path(__file__).parents[2] / "benchmarks/thin_records.py")
@@ -60,21 +59,22 @@ def test_a_thinned_run_is_small_and_has_the_same_held_out_values(study, tmp_path
         assert after.train.step[-1] == before.train.step[-1]
         assert len(after.layers) == len(before.layers)
         if before.layers:
-            assert 8 <= len(after.layers[0].step) <= 10
-            assert after.layers[0].load[-1] == pytest.approx(before.layers[0].load[-1], rel=1e-5)
+            loads = [run.layers[0].statistics.get("load") for run in (before, after)]
+            assert 8 <= len(loads[1]) <= 10
+            assert loads[1][-1] == pytest.approx(loads[0][-1], rel=1e-5)
 
 
 def test_downstream_charts_can_be_drawn_again(make_tunings, tmp_path, monkeypatch):
     tuned = [Path(folder) for folder in make_tunings()]
-    before = read_downstream(read_runs(tuned))
-    pretrained = {Path(run.origin.run.folder) for run in read_runs(tuned)}
+    before = read_findings(tuned)
+    numbers = downstream_numbers(before).rows
+    pretrained = {Path(run.origin.run.folder) for run in before.runs}
     thin(monkeypatch, *tuned, *pretrained, tmp_path / "results")
     for folder in (*tuned, *pretrained):
         shutil.rmtree(folder)
-    after = read_downstream(read_runs([tmp_path / "results" / folder.name for folder in tuned]))
-    assert before.settings and after.settings == before.settings
-    assert upstream_rows(after) == upstream_rows(before)
-    assert score_rows(after) == score_rows(before)
+    after = read_findings([tmp_path / "results" / folder.name for folder in tuned])
+    assert before.measures and after.measures == before.measures
+    assert downstream_numbers(after).rows == numbers
 
 
 def test_time_can_be_counted_anew(study, tmp_path, monkeypatch):
@@ -90,10 +90,9 @@ def test_time_can_be_counted_anew(study, tmp_path, monkeypatch):
     findings = read_findings([run.folder])
     (note,) = findings.notes
     assert note.endswith("the milliseconds of a step, which were measured apart: switch_0 250")
-    page = sections(findings.configurations, task, findings.downstream)
-    shown = [chart.title for section in page for chart in section.charts]
+    shown = [chart.title for section in sections(findings) for chart in section.charts]
     assert "Training loss" in shown and "Throughput" not in shown
-    assert not [row for row, _ in final_numbers([run], task) if "Throughput" in row]
+    assert not [row for row, _ in final_numbers(findings).rows if "Throughput" in row]
 
 
 def test_without_it_the_time_is_that_of_the_records(study, tmp_path, monkeypatch):
@@ -101,8 +100,9 @@ def test_without_it_the_time_is_that_of_the_records(study, tmp_path, monkeypatch
     run = read_run(tmp_path / "results" / study[1].name)
     assert "step_ms" not in run.facts and "tokens_per_second" in run.train.values
     assert read_findings([run.folder]).notes == []
-    both = final_numbers([run, dataclasses.replace(run, train=series([(1, -4.0)]))], None)
-    (cells,) = [cells for row, cells in both if "Throughput" in row]
+    other = dataclasses.replace(run, train=series([(1, -4.0)]), folder="other", config="")
+    both = final_numbers(Findings(group_runs([run, other])))
+    (cells,) = [cells for row, cells in both.rows if "Throughput" in row]
     assert cells[0] != "" and cells[1] == ""
 
 

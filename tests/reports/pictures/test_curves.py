@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from switch_jax.reports.curves import focus
-from switch_jax.reports.figures import Line
+from switch_jax.reports.drawing import Line
+from switch_jax.reports.pictures.curves import focus
 
 STEPS = np.array([0.0, 25.0, 50.0, 100.0])
 

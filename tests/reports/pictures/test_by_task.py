@@ -2,12 +2,12 @@ import struct
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from switch_jax.reports import task_charts
-from switch_jax.reports.configurations import group_runs
-from switch_jax.reports.figures import picture
-from switch_jax.reports.runs import Run, Series
+from switch_jax.reports import pictures
+from switch_jax.reports.drawing import picture
+from switch_jax.reports.runs import Run
+from switch_jax.reports.series import Series
+from tests.reports.by_hand import drawn, findings
 
 CODES = ("sw", "en", "ja", "fr", "de", "ru", "hi", "yo")
 # Final values of the dense run by language, not in order; the sparse run's are a quarter better,
@@ -24,17 +24,11 @@ def run(name, experts, finals):
         for code, v in {**finals, "all": -3.0}.items()
     }
     evals["all"] = evals.pop("udhr.all")
-    return Run(name, name, {"num_experts": experts}, "", evals["all"], evals, (), 0)
+    return Run(name, name, {"num_experts": experts}, "", evals["all"], evals)
 
 
 def by_task(*runs):
-    return task_charts.by_task(group_runs(runs))
-
-
-def drawn(chart):
-    ax = Figure().add_subplot()
-    chart.draw(ax)
-    return ax
+    return pictures.by_task.by_task(findings(*runs))
 
 
 def test_every_language_has_a_point_of_each_run_best_of_the_dense_one_first():

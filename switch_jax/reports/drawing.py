@@ -1,4 +1,4 @@
-"""The drawing: line charts with direct labels, heat maps, and their files. No pyplot state."""
+"""What all pictures share: lines with direct labels, ticks, and files. No pyplot state."""
 
 import base64
 import dataclasses
@@ -12,11 +12,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
-
-from switch_jax.units import count
+from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
 # Okabe and Ito's colours, which are distinct for people with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
@@ -43,7 +40,7 @@ _STYLE: dict[Any, Any] = {
 }
 _POINTS = 200  # a line of more points is drawn as the means of neighbours
 _MARKERS = 30  # more hide the line
-_LABEL_SIZE = 8.5
+LABEL_SIZE = 8.5
 _MAX_LABELS = 12  # more do not fit beside a chart
 
 
@@ -73,6 +70,11 @@ class Line:
     band: tuple[np.ndarray, np.ndarray] | None = None
     x_band: tuple[np.ndarray, np.ndarray] | None = None
 
+    @property
+    def inside(self) -> str | tuple[float, float, float]:
+        """The colour of its points, which are hollow where the line is dashed."""
+        return "white" if self.dashed else self.colour
+
 
 def draw_lines(
     ax: Axes,
@@ -98,118 +100,21 @@ def draw_lines(
     if len(ends) == 1 and (only := ends.pop()) > 0:
         ax.set_xlim(0, 2 * only)  # by itself a single point would make ticks that are no steps
     ax.set_ylim(*y_limits)
-    _finish(ax, lines)
+    finish(ax, lines)
 
 
-def draw_points(
-    ax: Axes,
-    points: Sequence[Line],
-    *,
-    x_label: str,
-    y_label: str,
-    groups: tuple[str, str],
-) -> None:
-    """Draws lines of one point each, joined within each group in order of x.
-
-    Args:
-      ax: where.
-      points: with their labels beside the right edge; bands are drawn as bars.
-      x_label, y_label: of the axes.
-      groups: what the legend calls the dashed ones, drawn hollow, and the others.
-    """
-    for dashed, group in zip((True, False), groups, strict=True):
-        xy = sorted((p.x[0], p.y[0]) for p in points if p.dashed == dashed)
-        if xy:
-            style, fill = ((0, (4, 2)), "white") if dashed else ("-", GREY)
-            ax.plot(
-                *zip(*xy, strict=True),
-                color=GREY,
-                linewidth=1,
-                linestyle=style,
-                marker="o",
-                markersize=6,
-                markerfacecolor=fill,
-                label=group,
-            )
-    for point in points:
-        inside = "white" if point.dashed else point.colour
-        # `plot` and not `vlines`: the legend keeps clear of it.
-        bar: dict[str, Any] = {
-            "color": point.colour,
-            "linewidth": 3,
-            "alpha": 0.4,
-            "solid_capstyle": "butt",
-        }
-        if point.band is not None:
-            ax.plot(point.x.repeat(2), np.concatenate(point.band), **bar)
-        if point.x_band is not None:
-            ax.plot(np.concatenate(point.x_band), point.y.repeat(2), **bar)
-        ax.plot(point.x, point.y, "o", color=point.colour, markersize=7, markerfacecolor=inside)
-    ax.set(xlabel=x_label, ylabel=y_label)
-    ax.margins(x=0.08, y=0.1)
-    _finish(ax, points)
-    ax.legend(frameon=False, fontsize=_LABEL_SIZE)
-
-
-def draw_labelled_points(
-    ax: Axes, points: Sequence[Line], groups: Sequence[object], *, x_label: str, y_label: str
-) -> None:
-    """Draws lines of one point each over a logarithmic x, each with its label beside it.
-
-    Args:
-      ax: where.
-      points: those of dashed lines are hollow; a band is drawn as a bar.
-      groups: one for each point; points of the same group are joined in order of x.
-      x_label, y_label: of the axes.
-    """
-    ax.set_xscale("log")
-    for group in dict.fromkeys(groups):
-        xy = sorted((p.x[0], p.y[0]) for p, g in zip(points, groups, strict=True) if g == group)
-        ax.plot(*zip(*xy, strict=True), color=GREY, linewidth=1)
-    for point in points:
-        inside = "white" if point.dashed else point.colour
-        if point.band is not None:
-            ax.vlines(point.x, *point.band, color=point.colour, linewidth=3, alpha=0.4)
-        ax.plot(point.x, point.y, "o", color=point.colour, markersize=6, markerfacecolor=inside)
-        ax.annotate(
-            point.label,
-            (point.x[0], point.y[0]),
-            xytext=(5, 5),
-            textcoords="offset points",
-            color=point.colour,
-            fontsize=_LABEL_SIZE,
-        )
-    ax.set(xlabel=x_label, ylabel=y_label)
-    ax.margins(x=0.12, y=0.12)
-    _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))
-    ax.xaxis.set_minor_locator(NullLocator())
-
-
-def draw_named(ax: Axes, points: Sequence[Line], names: Sequence[str], *, y_label: str) -> None:
-    """Draws points over names, those of dashed lines hollow; x of a line counts the names."""
-    for line in points:
-        inside = "white" if line.dashed else line.colour
-        ax.plot(line.x, line.y, "o", color=line.colour, markersize=4, markerfacecolor=inside)
-    ax.set_xticks(range(len(names)), labels=names, rotation=90, fontsize=6)
-    ax.set(ylabel=y_label)
-    ax.margins(x=0.01)
-    _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
-    _label_ends(ax, points)
-
-
-def _finish(ax: Axes, lines: Sequence[Line]) -> None:
+def finish(ax: Axes, lines: Sequence[Line]) -> None:
+    """Puts ticks on the axes, and the labels beside the lines."""
     inches = ax.get_window_extent().width / ax.figure.dpi
-    _plain_ticks(ax.xaxis, ax.get_xlim(), most=5 if inches > 3 else 4)
-    _plain_ticks(ax.yaxis, ax.get_ylim(), most=6)
-    _label_ends(ax, lines)
+    plain_ticks(ax.xaxis, most=5 if inches > 3 else 4)
+    plain_ticks(ax.yaxis, most=6)
+    label_ends(ax, lines)
 
 
-def _plain_ticks(axis: Axis, limits: tuple[float, float], most: int) -> None:
+def plain_ticks(axis: Axis, most: int) -> None:
     """Round numbers without exponents or offsets; commas from 1,000 on."""
     axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
-    if max(map(abs, limits)) >= 1000:
+    if max(map(abs, axis.get_view_interval())) >= 1000:
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
     else:
         formatter = ScalarFormatter(useOffset=False)
@@ -217,7 +122,7 @@ def _plain_ticks(axis: Axis, limits: tuple[float, float], most: int) -> None:
         axis.set_major_formatter(formatter)
 
 
-def _label_ends(ax: Axes, lines: Sequence[Line]) -> None:
+def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
     """Writes the labels, pushed apart where they would touch."""
     ends = [line for line in lines if np.isfinite(line.y).any()]
     ends = ends[:: math.ceil(len(ends) / _MAX_LABELS)] if ends else []
@@ -225,7 +130,7 @@ def _label_ends(ax: Axes, lines: Sequence[Line]) -> None:
     last = [float(line.y[np.isfinite(line.y)][-1]) for line in ends]
     heights = np.clip([(y - low) / (high - low) for y in last], 0, 1)
     points = ax.get_window_extent().height * 72 / ax.figure.dpi
-    places = spread(heights, gap=1.2 * _LABEL_SIZE / points)
+    places = spread(heights, gap=1.2 * LABEL_SIZE / points)
     for line, place in zip(ends, places, strict=True):
         ax.annotate(
             line.label,
@@ -234,7 +139,7 @@ def _label_ends(ax: Axes, lines: Sequence[Line]) -> None:
             xycoords="axes fraction",
             textcoords="offset points",
             color=line.colour,
-            fontsize=_LABEL_SIZE,
+            fontsize=LABEL_SIZE,
             va="center",
             annotation_clip=False,
         )
@@ -255,46 +160,6 @@ def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
     return result
 
 
-def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, rows: int) -> None:
-    """Heat map of the experts' load over steps: white is even, red more, blue less.
-
-    Args:
-      ax: where.
-      step: [T] int.
-      load: [T, E] fractions; E times them is drawn, on a logarithmic scale from 1/4 to 4.
-      columns: the most columns; more records are averaged with their neighbours.
-      rows: the most rows; more experts are averaged with their neighbours.
-    """
-    experts = load.shape[1]
-    relative = means_of_neighbours(load, columns) * experts
-    group = math.ceil(experts / rows)
-    relative = means_of_neighbours(relative.T, rows).T
-    per_column = math.ceil(len(step) / columns)
-    # A record is about the steps before it, so a column ends at the step of its last record.
-    ends = np.append(step[per_column - 1 :: per_column], step[-1])[: len(relative)]
-    start = max(0, int(step[0]) - (int(step[1]) - int(step[0]))) if len(step) > 1 else 0
-    edges = np.linspace(start, max(step[-1], start + 1), len(relative) + 1)
-    even_columns = np.searchsorted(ends, (edges[:-1] + edges[1:]) / 2)
-    image = ax.imshow(
-        np.log2(np.maximum(relative[even_columns.clip(max=len(ends) - 1)], 2.0**-9)).T,
-        extent=(edges[0], edges[-1], -0.5, experts - 0.5),
-        origin="lower",
-        aspect="auto",
-        interpolation="none",
-        cmap=matplotlib.colormaps["RdBu_r"].resampled(25),
-        vmin=-2,
-        vmax=2,
-    )
-    ax.grid(False)
-    ax.set(xlabel="step", ylabel="expert" if group == 1 else f"expert (rows of {group})")
-    _plain_ticks(ax.xaxis, ax.get_xlim(), most=5)
-    ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=18)
-    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ ¼", "½", "1", "2", "≥ 4"])
-    bar.set_label("load / even load")
-    bar.outline.set_edgecolor(GREY)
-
-
 def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
     """[T, ...] to at most `most` rows: means of equally many neighbours (fewer in the last)."""
     size = math.ceil(len(values) / most)
@@ -304,13 +169,6 @@ def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
     counts = np.diff(np.append(starts, len(values)))
     sums = np.add.reduceat(values, starts, axis=0)
     return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
-    """n shades of a colour, light to dark."""
-    rgb = np.array(to_rgb(colour))
-    light, dark = 1 - 0.65 * (1 - rgb), 0.6 * rgb
-    return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
 
 
 def short(name: str) -> str:
@@ -337,7 +195,7 @@ def picture(
     Four of them are two in a row.
 
     Args:
-      charts: at least one.
+      charts: none, where a run has no number yet that can be drawn.
       title: in the first line.
       findings: below it, each in lines of its own.
       width: inches that are 1800 pixels; with fewer, text is larger.
@@ -350,7 +208,7 @@ def picture(
     wide = [chart for chart in charts if chart.wide]
     others = [chart for chart in charts if not chart.wide]
     columns = 2 if len(others) == 4 else 3
-    rows = len(wide) + math.ceil(len(others) / columns)
+    rows = max(1, len(wide) + math.ceil(len(others) / columns))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, head + height * rows), layout="constrained")
         halves = figure.add_gridspec(2, 1, height_ratios=[head, height * rows])

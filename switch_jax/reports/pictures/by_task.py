@@ -1,5 +1,6 @@
-"""Charts over many held-out tasks at once, as over the languages of mC4: Figures 7 and 8."""
+"""Many held-out tasks at once, as the languages of mC4: Figures 7 and 8 of Fedus et al. 2022."""
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -7,15 +8,27 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from switch_jax.reports.comparison import compare, pairs_of_runs
-from switch_jax.reports.configurations import Configuration, colours_of_runs, runs_of
-from switch_jax.reports.figures import GREY, Chart, Line, draw_named, short
-from switch_jax.reports.held_out import QUALITY
+from switch_jax.reports.drawing import GREY, Chart, Line, label_ends, plain_ticks, short
+from switch_jax.reports.findings import Findings
+from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import Run
 
 _MIN_TASKS = 8  # for fewer the table is enough
 
 
-def shared_tasks(runs: Sequence[Run]) -> list[str]:
+def by_task(findings: Findings) -> list[Chart]:
+    """Final quality on each task, and how much sooner sparse runs get there on each."""
+    tasks = _shared_tasks(findings.runs)
+    if not tasks:
+        return []
+    found = findings.configurations
+    models = itertools.product([c for c in found if c.dense], [c for c in found if c.sparse])
+    pairs = [pair for dense, sparse in models for pair in pairs_of_runs(dense, sparse)]
+    speedups = [chart for d, s in pairs if (chart := _speedups(d, s, tasks)) is not None]
+    return [_quality(findings, tasks, pairs), *speedups]
+
+
+def _shared_tasks(runs: Sequence[Run]) -> list[str]:
     """The tasks that every run was evaluated on, best first in the first dense run (or the first).
 
     Empty if they are fewer than eight; "all" does not count.
@@ -27,40 +40,18 @@ def shared_tasks(runs: Sequence[Run]) -> list[str]:
     return sorted(common, key=lambda task: (-_last(first, task), task))
 
 
-def by_task(found: Sequence[Configuration]) -> list[Chart]:
-    """Final quality on each task, and how much sooner sparse runs get there on each."""
-    runs = runs_of(found)
-    tasks = shared_tasks(runs)
-    if not tasks:
-        return []
-    pairs = [
-        pair
-        for dense in found
-        for sparse in found
-        if dense.dense and sparse.sparse
-        for pair in pairs_of_runs(dense, sparse)
-    ]
-    speedups = [chart for d, s in pairs if (chart := _speedups(d, s, tasks)) is not None]
-    return [_quality(runs, colours_of_runs(found), tasks, pairs), *speedups]
-
-
-def _quality(
-    runs: Sequence[Run],
-    palette: Sequence[str],
-    tasks: Sequence[str],
-    pairs: Sequence[tuple[Run, Run]],
-) -> Chart:
-    names = [task.removeprefix(_common_prefix(tasks)) for task in tasks]
-    places = np.arange(len(tasks))
+def _quality(findings: Findings, tasks: Sequence[str], pairs: Sequence[tuple[Run, Run]]) -> Chart:
+    names, places = _without_common_prefix(tasks), np.arange(len(tasks))
     points = [
         Line(
             places,
             np.array([_last(run, task) for task in tasks]),
             short(run.name),
-            colour,
+            c.colour,
             dashed=run.dense,
         )
-        for run, colour in zip(runs, palette, strict=True)
+        for c in findings.configurations
+        for run in c.runs
     ]
     caption = (
         f"The last held-out value on each of {len(tasks)} tasks, best of the first dense run on "
@@ -72,7 +63,13 @@ def _quality(
         caption += f" {sparse.name} is ahead of {dense.name} on {ahead} of them."
 
     def draw(ax: Axes) -> None:
-        draw_named(ax, points, names, y_label="neg. log perplexity [nats]")
+        for p in points:
+            ax.plot(p.x, p.y, "o", color=p.colour, markersize=4, markerfacecolor=p.inside)
+        ax.set_xticks(range(len(names)), labels=names, rotation=90, fontsize=6)
+        ax.set(ylabel="neg. log perplexity [nats]")
+        ax.margins(x=0.01)
+        plain_ticks(ax.yaxis, most=6)
+        label_ends(ax, points)
 
     return Chart("Held-out quality by task", caption, draw, wide=True)
 
@@ -80,7 +77,7 @@ def _quality(
 def _speedups(dense: Run, sparse: Run, tasks: Sequence[str]) -> Chart | None:
     """Figure 8: a histogram over tasks of the speed-up of a sparse run over a dense one."""
     found = [pair for task in tasks if (pair := compare(dense, sparse, task)) is not None]
-    ratios = [pair.step_speedup for pair in found if pair.step_speedup is not None]
+    ratios = [pair.step_speedup for pair in found if pair.has_reached]
     if not found:
         return None
     caption = (
@@ -104,7 +101,7 @@ def _last(run: Run, task: str) -> float:
     return run.evals[task].last(QUALITY)
 
 
-def _common_prefix(tasks: Sequence[str]) -> str:
-    """The common beginning of all names, up to its last full stop: mC4's tasks are mc4.CODE."""
+def _without_common_prefix(tasks: Sequence[str]) -> list[str]:
+    """The names without what all begin with, up to its last full stop: mC4's are mc4.CODE."""
     prefix, stop, _ = os.path.commonprefix(list(tasks)).rpartition(".")
-    return prefix + stop
+    return [task.removeprefix(prefix + stop) for task in tasks]

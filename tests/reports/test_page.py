@@ -1,9 +1,7 @@
 """The page and the picture, through the command."""
 
-import argparse
 import base64
 import contextlib
-import html
 import io
 import json
 import re
@@ -12,29 +10,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from switch_jax.cli import report
 from switch_jax.errors import UserError
-from switch_jax.reports.charts import main_charts
-from switch_jax.reports.configurations import group_runs
-from switch_jax.reports.downstream import read_downstream
-from switch_jax.reports.runs import read_runs
+from switch_jax.reports.findings import read_findings
+from switch_jax.reports.pictures import main_charts
 from tests.reports.evaluated import add_scores, generated
+from tests.reports.pages import headings, make_report
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
 SPEED_UP = "Speed-up over training"
 TABLES = ["Final numbers", "The runs", "Operative gin config"]
-
-
-def make_report(*folders, output, flags=()):
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
-    args = parser.parse_args([*map(str, folders), "--output", str(output), *flags])
-    assert report.main(args) == 0
-    return output.read_text(encoding="utf-8")
-
-
-def headings(page):
-    return [html.unescape(text) for text in re.findall("<h2>(.*?)</h2>", page)]
 
 
 def charts(page):
@@ -142,20 +126,20 @@ def test_the_same_run_gives_the_same_page(make_run, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_text_is_escaped(make_run, tmp_path):
+def test_text_is_escaped(make_run, page_of):
     folder = make_run("<b>run</b>", num_experts=0, steps=100)
-    page = make_report(folder, output=tmp_path / "report.html")
+    page = page_of(folder)
     assert "# if steps &lt; 10:" in page and "steps < 10" not in page
     assert "facts &lt;synthetic&gt;" in page and "<synthetic>" not in page
     assert "run&lt;/b&gt;" in page and "<b>run" not in page
 
 
-def test_a_dollar_in_a_name_is_no_formula(make_run, tmp_path):
+def test_a_dollar_in_a_name_is_no_formula(make_run, page_of):
     names, tasks = ["$\\frac{$", "lr_$1_$2"], ("$x_{$", "$^$")
     folders = [make_run(name, num_experts=4, steps=200, tasks=tasks) for name in names]
     for folder in folders:
         add_scores(folder, [generated(100, "$qa_{$", **{"$f_{1$": 50.0})])
-    page = make_report(*folders, output=tmp_path / "report.html")
+    page = page_of(*folders)
     words = [word for texts in charts(page).values() for word in texts]
     assert {*names, "$f_{1$"} <= set(words)
 
@@ -166,65 +150,74 @@ def test_run_json_is_shown_as_it_is(pair):
         assert f"<td>{cell}</td>" in page
 
 
-def test_a_dense_run_alone_has_no_routing_and_no_speed_up(make_run, tmp_path):
-    page = make_report(make_run("dense", num_experts=0, steps=200), output=tmp_path / "report.html")
+def test_a_dense_run_alone_has_no_routing_and_no_speed_up(make_run, page_of):
+    page = page_of(make_run("dense", num_experts=0, steps=200))
     assert headings(page) == SECTIONS + TABLES
     assert "peed-up" not in page
 
 
-def test_a_distilled_model_has_its_share_on_the_page_and_in_the_terminal(
-    make_run, tmp_path, capsys
-):
+def test_a_distilled_model_has_its_share_on_the_page_and_in_the_terminal(make_run, capsys, page_of):
     runs = [make_run(name, num_experts=0, steps=40, eval_every=20) for name in ("dense", "pupil")]
     runs.append(make_run("teacher", num_experts=4, steps=40, eval_every=20, final=-3.0))
     file = runs[1] / "run.json"
     facts = json.loads(file.read_text()) | {"teacher_checkpoint": "/x/teacher/checkpoints/40"}
     file.write_text(json.dumps(facts))
-    page = make_report(*runs, output=tmp_path / "report.html")
+    page = page_of(*runs)
     (row,) = re.findall(r"<th>pupil</th>((?:<td>[^<]*</td>){4})</tr>", page)
     share = re.findall("<td>(.*?)</td>", row)[-1]
     assert share.endswith(" %")
     assert re.search(rf"^pupil .* {share}$", capsys.readouterr().out, re.M)
 
 
-def test_a_run_without_evaluations_yet(make_run, tmp_path):
+def test_a_run_without_evaluations_yet(make_run, page_of):
     folder = make_run("young", num_experts=4, steps=40, train_steps=1000)
-    page = make_report(folder, output=tmp_path / "report.html")
+    page = page_of(folder)
     assert "Not evaluated on held-out text yet. Still at step 40 of 1,000." in page
     assert "Held-out quality" not in headings(page)
 
 
-def test_a_run_with_a_single_line(make_run, tmp_path):
+def test_a_run_with_a_single_line(make_run, page_of):
     folder = make_run("new", num_experts=4, steps=20, train_steps=1000)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
-    assert "Training curves" in headings(make_report(folder, output=tmp_path / "report.html"))
+    assert "Training curves" in headings(page_of(folder))
 
 
-def test_a_run_evaluated_only_at_step_0(tmp_path):
+def test_a_run_evaluated_only_at_step_0(tmp_path, page_of):
     line = {"kind": "eval", "step": 0, "seconds": 0.0, "task": "t", "neg_log_perplexity": -7.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line))
-    page = make_report(tmp_path, output=tmp_path / "report.html")
+    page = page_of(tmp_path)
     assert headings(page) == ["Held-out quality", *TABLES]
     assert "no config.gin in the run folder" in page
 
 
-def test_a_half_written_line_is_mentioned(make_run, tmp_path):
+def test_a_half_written_line_is_mentioned(make_run, page_of):
     folder = make_run("going", num_experts=0, steps=100)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "trai')
-    page = make_report(folder, output=tmp_path / "report.html")
+    page = page_of(folder)
     assert f"{folder}/metrics.jsonl: 1 of 7 records left out (line 7: it is half-written)." in page
 
 
-def test_runs_of_unequal_length_and_several_tasks(make_run, tmp_path):
+def test_runs_of_unequal_length_and_several_tasks(make_run, page_of):
     short = make_run("short", num_experts=0, steps=200, tasks=("all", "facts"))
     long = make_run("long", num_experts=16, steps=500, tasks=("all", "facts"))
-    page = make_report(short, long, output=tmp_path / "report.html")
+    page = page_of(short, long)
     assert "Held-out numbers by task" in headings(page)
     assert "Held-out task: all" in page
 
 
-def test_a_run_that_diverged(tmp_path):
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_run_without_a_number_that_can_be_drawn_has_no_charts(tmp_path, page_of, value):
+    lines = [
+        {"kind": kind, "step": 10, "neg_log_perplexity": value, "loss": value}
+        for kind in ("train", "eval")
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert headings(page_of(tmp_path)) == TABLES
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_diverged(tmp_path, page_of):
     nan = float("nan")
     lines = [
         {"kind": kind, "step": step, "seconds": step, "neg_log_perplexity": value, "loss": -value}
@@ -232,14 +225,14 @@ def test_a_run_that_diverged(tmp_path):
         for kind in ("train", "eval")
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    page = make_report(tmp_path, output=tmp_path / "report.html")
+    page = page_of(tmp_path)
     assert "<strong>nan</strong>" in page
 
 
-def test_a_large_model_stays_small_on_the_page(make_run, tmp_path):
+def test_a_large_model_stays_small_on_the_page(make_run, page_of):
     stacks = {"encoder": [1, 3, 5], "decoder": [1, 3, 5]}
     folder = make_run("big", num_experts=256, steps=2000, eval_every=500, stacks=stacks)
-    page = make_report(folder, output=tmp_path / "report.html")
+    page = page_of(folder)
     assert "A row is the mean of 2 neighbouring experts." in page
     assert len(page) < 2_000_000
 
@@ -277,7 +270,7 @@ def test_a_study_has_a_verdict_card_and_curve_for_each_number_of_experts(study):
     assert "band = from the lower to the higher of 2 seeds" in page
 
 
-def test_a_card_is_the_mean_of_the_seeds_that_have_got_furthest(write_run, tmp_path):
+def test_a_card_is_the_mean_of_the_seeds_that_have_got_furthest(write_run, tmp_path, page_of):
     finals = {0: -4.25, 1: -4.75}
     options = {"num_experts": 0, "train_steps": 400, "rate": 1}
     runs = [
@@ -285,7 +278,7 @@ def test_a_card_is_the_mean_of_the_seeds_that_have_got_furthest(write_run, tmp_p
         for i, x in finals.items()
     ]
     runs.append(write_run(tmp_path / "dense_2", steps=200, final=-9.0, seed=2, **options))
-    page = make_report(*runs, output=tmp_path / "report.html")
+    page = page_of(*runs)
     (card,) = re.findall(r'<div class="card".*?</div>', page)
     # Held-out values of these runs are 0.1 below those of training.
     assert "<b>dense</b><strong>-4.600</strong>" in card
@@ -307,8 +300,7 @@ def test_values_without_sentinels_and_eos_are_shown_of_runs_that_have_them(study
 
 
 def test_the_picture_of_a_study_has_quality_size_and_speed_up(study):
-    found = read_runs(study[0])
-    shown = main_charts(group_runs(found), "facts_span_corruption", read_downstream(found))
+    shown = main_charts(read_findings(study[0]))
     assert [chart.title for chart in shown] == [
         "Held-out quality against steps",
         "Held-out quality against time",
@@ -320,9 +312,9 @@ def test_the_picture_of_a_study_has_quality_size_and_speed_up(study):
 DOWNSTREAM = ["Downstream against upstream", "Downstream scores"]
 
 
-def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp_path, capsys):
+def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, capsys, page_of):
     tuned = make_tunings()
-    page = make_report(*tuned, output=tmp_path / "report.html")
+    page = page_of(*tuned)
     assert headings(page)[:2] == DOWNSTREAM
     assert "Downstream numbers" in headings(page) and "peed-up" not in page
     assert "Downstream over seeds" not in headings(page) and "over seeds" not in page
@@ -338,8 +330,8 @@ def test_fine_tuned_runs_are_shown_with_what_they_started_from(make_tunings, tmp
     assert last == ["59.00", "64.00", "70.00", "60.00", "62.00", "74.00"]
 
 
-def test_seeds_of_fine_tuned_runs_are_shown_as_one(make_seeds, tmp_path, capsys):
-    page = make_report(*make_seeds(2)[:4], output=tmp_path / "report.html")
+def test_seeds_of_fine_tuned_runs_are_shown_as_one(make_seeds, capsys, page_of):
+    page = page_of(*make_seeds(2)[:4])
     words = charts(page)["qa against upstream quality"]
     assert words.count("dense_4k") == 1 and "dense_4k_0" not in words
     assert "Downstream over seeds" in headings(page)
@@ -351,27 +343,25 @@ def test_seeds_of_fine_tuned_runs_are_shown_as_one(make_seeds, tmp_path, capsys)
     assert ["", *head] in printed and ["qa: best average [%]", *cells] in printed
 
 
-def test_fine_tuned_runs_may_have_different_tasks(make_tunings, tmp_path):
-    page = make_report(*make_tunings("qa"), *make_tunings("nli"), output=tmp_path / "report.html")
+def test_fine_tuned_runs_may_have_different_tasks(make_tunings, page_of):
+    page = page_of(*make_tunings("qa"), *make_tunings("nli"))
     found = charts(page)
     assert {f"{task} against upstream quality" for task in ("qa", "nli")} <= set(found)
     assert "dense4_nli" not in found["qa against upstream quality"]
     assert "Of dense4_nli, unlike other runs." in page
 
 
-def test_scores_of_runs_of_unknown_origin(make_tuned, tmp_path):
+def test_scores_of_runs_of_unknown_origin(make_tuned, page_of):
     scores = [generated(100, "qa", average=50.0)]
     gone = make_tuned("gone", 8, "/nowhere/checkpoints/4", scores, tail='{"kind": "gen')
-    page = make_report(gone, output=tmp_path / "report.html")
+    page = page_of(gone)
     assert headings(page)[0] == DOWNSTREAM[1] and DOWNSTREAM[0] not in headings(page)
     assert "<td>checkpoints, step" not in page and "<td>not known</td>" in page
     assert "eval/metrics.jsonl: 1 of 2 records left out (line 2: it is half-written)." in page
 
 
 def test_the_picture_has_upstream_and_scores_first(make_tunings):
-    found = read_runs(make_tunings())
-    charts = main_charts(group_runs(found), None, read_downstream(found))
-    titles = [chart.title for chart in charts]
+    titles = [chart.title for chart in main_charts(read_findings(make_tunings()))]
     assert titles[:2] == ["qa against upstream quality", "qa: average"]
     # Each fine-tuned run has its own held-out task: the page has their curves, and so the picture.
     assert "Held-out quality against steps" in titles

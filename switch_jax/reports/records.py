@@ -1,0 +1,62 @@
+"""The records of metrics.jsonl that count, also of a run that was resumed or went back."""
+
+import dataclasses
+from collections.abc import Collection, Iterable
+
+from switch_jax.run_folder import Record, RecordKind
+
+QUALITY = "neg_log_perplexity"
+CONTENT_QUALITY = "content_neg_log_perplexity"  # without sentinels and EOS; newer runs have it
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The records that count, of a step the last one, and what happened on the way."""
+
+    train: list[Record]  # ascending by step
+    evals: dict[str, list[Record]]  # by task, likewise
+    skipped_steps: int  # bad batches, in lost attempts too; one skipped again counts once
+    rollbacks: int  # returns to a checkpoint after many bad steps
+
+
+def that_count(records: Iterable[Record]) -> Records:
+    """Sorts the records, and drops those of lost attempts.
+
+    A train record of an earlier step than the one before it shows that the run was resumed from a
+    checkpoint, and a rollback names the step that it returned to. The records past that step are of
+    an attempt that was lost, and would otherwise stand as the run's end until it has caught up, or
+    for good.
+    """
+    train: dict[int, Record] = {}
+    evals: dict[str, dict[int, Record]] = {}
+    skipped, rollbacks, last_train_step = set(), 0, -1
+
+    def drop_past(step: int) -> None:
+        for series in (train, *evals.values()):
+            for lost in [s for s in series if s > step]:
+                del series[lost]
+
+    def ascending(series: dict[int, Record]) -> list[Record]:
+        return [series[step] for step in sorted(series)]
+
+    for record in records:
+        kind, step = record["kind"], int(record["step"])
+        if kind == RecordKind.TRAIN:
+            if step <= last_train_step:
+                drop_past(step)
+            last_train_step = step
+            train[step] = record
+        elif kind == RecordKind.EVAL:
+            evals.setdefault(record.get("task", "all"), {})[step] = record
+        elif kind == RecordKind.SKIPPED:
+            skipped.add(record.get("batch", step))
+        elif kind == RecordKind.ROLLBACK:
+            rollbacks += 1
+            drop_past(record.get("back_to", step))
+    kept = {task: ascending(series) for task, series in sorted(evals.items()) if series}
+    return Records(ascending(train), kept, len(skipped), rollbacks)
+
+
+def preferred_task(tasks: Collection[str]) -> str | None:
+    """The task to compare on: "all", the mean over tasks, if it is among them; None: no tasks."""
+    return "all" if "all" in tasks else min(tasks, default=None)
