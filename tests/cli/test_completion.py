@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from switch_jax.cli import COMMANDS, completion
-from switch_jax.cli.gin_reading import packaged_files
+from switch_jax.gin_config.packaged import packaged_files
 
 TRY = """
 COMP_WORDS=({words}) COMP_CWORD={last}

@@ -1,6 +1,6 @@
 """All uses of gin's private names, which another release of gin may change.
 
-tests/cli/test_gin_internals.py checks that they exist.
+tests/gin_config/test_gin_internals.py checks that they exist.
 """
 
 import contextlib
@@ -11,12 +11,6 @@ from typing import Any, NamedTuple, TextIO
 
 from gin import config as gin
 from gin import config_parser
-
-# For each macro that gin holds, the files and flags that have set it, in their order.
-ORIGINS: dict[str, list[str]] = {}
-
-# The files that were read, in their order; a file comes before those that it includes.
-FILES: list[str] = []
 
 MACRO = "gin.macro"  # gin stores a macro as parameter `value` of this, in a scope of its name
 _BIND_PARAMETER = gin.bind_parameter  # which `setting_recorded` replaces
@@ -48,14 +42,15 @@ def read_files_with(
 
 
 @contextlib.contextmanager
-def setting_recorded(record: Callable[[str], None]) -> Iterator[None]:
-    """Within, `record` gets the name of each macro that a statement of a file gives a value."""
+def setting_recorded(record: Callable[[str, Any], None]) -> Iterator[None]:
+    """Within, `record` gets what each statement of a file sets: the name, as in `bindings`, and the
+    value."""
     bind = gin.bind_parameter
 
     def recording(key: Any, value: Any) -> None:
         _BIND_PARAMETER(key, value)
-        if isinstance(key, tuple) and key[1] == MACRO and not is_required(value):
-            record(key[0])
+        if isinstance(key, tuple):  # (scope, selector, parameter)
+            record(_name(*key), value)
 
     gin.bind_parameter = recording
     try:
@@ -71,7 +66,7 @@ def state_restored() -> Iterator[None]:
     It may be entered while a file is read, by a module that the file imports.
     """
     kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
-    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES, ORIGINS, FILES]
+    kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES]
     copies = [copy.copy(container) for container in kept]
     is_locked, bind = gin.config_is_locked(), gin.bind_parameter
     gin.bind_parameter = _BIND_PARAMETER  # what is set within is not recorded as the file's
@@ -90,12 +85,18 @@ def bindings() -> dict[str, Any]:
 
     References in the values are not resolved.
     """
-    values_by_name = {}
-    for (scope, selector), values in gin._CONFIG.items():
-        for parameter, value in values.items():
-            name = scope if selector == MACRO else f"{selector.rpartition('.')[2]}.{parameter}"
-            values_by_name[name if selector == MACRO or not scope else f"{scope}/{name}"] = value
-    return values_by_name
+    return {
+        _name(scope, selector, parameter): value
+        for (scope, selector), values in gin._CONFIG.items()
+        for parameter, value in values.items()
+    }
+
+
+def _name(scope: str, selector: str, parameter: str) -> str:
+    if selector == MACRO:
+        return scope
+    name = f"{selector.rpartition('.')[2]}.{parameter}"
+    return f"{scope}/{name}" if scope else name
 
 
 def macros() -> dict[str, Any]:
@@ -136,6 +137,11 @@ def references(value: Any) -> list[str]:
     if isinstance(value, gin.ConfigurableReference) and value.selector == MACRO:
         return [value.scoped_selector.rpartition("/")[0]]
     return []
+
+
+def used_macros() -> set[str]:
+    """Names of the macros that some value refers to."""
+    return set(references(bindings()))
 
 
 def imported_modules() -> list[str]:

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
-import functools
 import io
 import re
 import tokenize
@@ -13,8 +11,10 @@ from typing import Any, TextIO
 
 from gin import config as gin
 from switch_jax import imports
-from switch_jax.cli import gin_internals, names_elsewhere
 from switch_jax.errors import TransientError, UserError, storage_error
+from switch_jax.gin_config import gin_internals, other_frameworks
+from switch_jax.gin_config.packaged import packaged_files
+from switch_jax.gin_config.suggestions import suggestion
 from switch_jax.paths import GIN_DIR
 from switch_jax.storage import is_file, joined, local_copy
 
@@ -48,12 +48,13 @@ class Reader:
         }
         self._folders = [".", *search_paths, str(GIN_DIR)]
         self._open_files: list[str] = []  # each includes the next
+        self._bindings: dict[str, Any] = {}  # of the file that is read and those that it includes
         self.origins: dict[str, list[str]] = {}
         self.files: list[str] = []
         gin_internals.read_files_with(self._open, is_file, ["", *self._folders])
 
-    def read(self, file: str) -> None:
-        """Sets the values of a file.
+    def read(self, file: str) -> Mapping[str, Any]:
+        """Sets the values of a file, and returns them by name, as `gin_internals.bindings`.
 
         Raises:
           UserError: it does not exist, is not valid gin, has an unknown name, or a failing import.
@@ -65,8 +66,10 @@ class Reader:
                 + suggestion(file, [*packaged_files(), *self._files_beside(file)])
             )
         self._open_files.clear()
+        self._bindings = {}
         with one_line_errors(), gin_internals.setting_recorded(self._record):
             gin.parse_config_file(file)
+        return self._bindings
 
     def _places(self, file: str) -> list[str]:
         """Where a file is looked for; the URL of one in a bucket stays as it is."""
@@ -100,8 +103,10 @@ class Reader:
         except Exception as error:
             raise self._user_error(f"--gin.{name}", error) from error
 
-    def _record(self, macro: str) -> None:
-        self.origins.setdefault(macro, []).append(_name(self._open_files[-1]))
+    def _record(self, name: str, value: Any) -> None:
+        self._bindings[name] = value
+        if "." not in name and not gin_internals.is_required(value):  # a macro
+            self.origins.setdefault(name, []).append(_name(self._open_files[-1]))
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[TextIO]:
@@ -129,7 +134,7 @@ class Reader:
         statement = gin_internals.failed_import(error)
         if statement:
             package = statement.module.split(".")[0]
-            if package in names_elsewhere.PACKAGES and isinstance(error, ModuleNotFoundError):
+            if package in other_frameworks.PACKAGES and isinstance(error, ModuleNotFoundError):
                 return UserError(
                     f"{path}, line {statement.line}: gin files that import {statement.module} are "
                     "not read; take a model and a run file of switch_jax, as in --gin_file="
@@ -177,8 +182,8 @@ class Reader:
         unknown = re.search(r"No configurable matching '([^']+)'", message)
         if unknown:
             name = unknown.group(1).split(".")[-1]
-            if name in names_elsewhere.CONFIGURABLES:
-                macros = f"macros such as {names_elsewhere.CONFIGURABLES[name]}"
+            if name in other_frameworks.CONFIGURABLES:
+                macros = f"macros such as {other_frameworks.CONFIGURABLES[name]}"
                 return f", a name of T5X or flaxformer; set {macros} (docs/coming_from.md)"
             return suggestion(unknown.group(1).split(".")[0], list(self._fields))
         parameter = re.search(
@@ -187,34 +192,6 @@ class Reader:
         if parameter and parameter.group(1) in self._fields:
             return suggestion(parameter.group(2), self._fields[parameter.group(1)])
         return ""
-
-
-def packaged_files() -> list[str]:
-    """Names of the gin files that come with switch_jax."""
-    return sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin"))
-
-
-@functools.cache  # every config that is read is compared with them
-def packaged_macros() -> frozenset[str]:
-    """Names of the macros that the packaged files refer to."""
-    text = "\n".join((GIN_DIR / file).read_text() for file in packaged_files())
-    return frozenset(re.findall(r"%(\w+)", text))
-
-
-def packaged_including(name: str) -> list[str]:
-    """Names of the packaged files with a line that includes this one."""
-    return _packaged_with(rf"^include '{re.escape(name)}'")
-
-
-def packaged_setting(macro: str) -> list[str]:
-    """Names of the packaged files with a line that sets this macro."""
-    return _packaged_with(rf"^{re.escape(macro)}\s*=")
-
-
-def _packaged_with(pattern: str) -> list[str]:
-    """Names of the packaged files in which the pattern is found; ^ is the beginning of a line."""
-    line = re.compile(pattern, re.MULTILINE)
-    return [file for file in packaged_files() if line.search((GIN_DIR / file).read_text())]
 
 
 def _unquoted_text(line: str | None) -> str | None:
@@ -226,27 +203,6 @@ def _unquoted_text(line: str | None) -> str | None:
 def _name(path: str) -> str:
     """What messages call a file that was opened; a packaged one as 'models/t5_base.gin'."""
     return path.removeprefix(f"{GIN_DIR}/").removeprefix("./")
-
-
-def macro_suggestion(name: str, macros: Sequence[str]) -> str:
-    """The end of a message about an unknown macro: its name here, what to do instead of it, or as
-    `suggestion`."""
-    if name.upper() in macros:
-        return f"; did you mean {name.upper()}?"
-    if name.upper() in names_elsewhere.MACROS:
-        return f"; here it is {names_elsewhere.MACROS[name.upper()]}"
-    if name.upper() in names_elsewhere.ABSENT:
-        instead = names_elsewhere.ABSENT[name.upper()]
-        return f"; there is no such thing here: {instead} (docs/coming_from.md)"
-    return suggestion(name, macros)
-
-
-def suggestion(name: str, choices: Sequence[str]) -> str:
-    """The end of a message about an unknown name: similar names, or all choices."""
-    similar = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
-    if similar:
-        return f"; did you mean {' or '.join(similar)}?"
-    return f"; known are {', '.join(choices)}"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
-from switch_jax.cli import gin_config
-from switch_jax.cli.teacher import with_teacher
+from switch_jax import gin_config
+from switch_jax.gin_config.teacher import with_teacher
 
 
 def test_groups_and_attention_of_the_teacher_are_those_of_the_students_config(storage):
@@ -8,7 +8,7 @@ def test_groups_and_attention_of_the_teacher_are_those_of_the_students_config(st
     (storage / "config.gin").write_text(run)
     student = ["models/t5_demo.gin", "runs/demo.gin", "runs/distill.gin"]
     changes = [f"TEACHER_DIR='{storage}'", "TEACHER_GROUP_SIZE=256", "GPU_ATTENTION='cudnn'"]
-    config = gin_config.read(student, changes, [], unneeded=["MODEL_DIR"])
+    config = gin_config.read(student, changes, [], unneeded=["MODEL_DIR"]).config
     teacher = with_teacher(config, []).teacher_model
     assert (teacher.num_experts, teacher.group_size) == (4, 256)
     assert teacher.gpu_attention == "cudnn"

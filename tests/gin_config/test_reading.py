@@ -7,25 +7,28 @@ import itertools
 import math
 import os
 import re
+import sys
 import typing
+from pathlib import Path
 
 import pytest
 
-from switch_jax.cli import gin_config, gin_internals, gin_reading, main
+from switch_jax import gin_config
+from switch_jax.cli import main
 from switch_jax.errors import TransientError, UserError
+from switch_jax.gin_config import gin_internals, packaged, reader
 from switch_jax.paths import GIN_DIR
 
 UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
 DEMO = "include 'runs/demo_switch.gin'\n"
 
 
-def _parse(*files, bindings=()):
-    gin_config.parse(files, bindings, [], UNNEEDED)
+def _read(*files, bindings=()):
+    return gin_config.read(files, bindings, unneeded=UNNEEDED)
 
 
-def _built(*files, bindings=()):
-    _parse(*files, bindings=bindings)
-    return gin_config.build()
+def _config(*files, bindings=()):
+    return _read(*files, bindings=bindings).config
 
 
 # The order of files.
@@ -39,16 +42,16 @@ def test_a_model_after_what_changes_it_is_refused_with_the_right_order(model):
         rf"write --gin_file=models/{model}.gin --gin_file=runs/finetune.gin"
     )
     with pytest.raises(UserError, match=message) as error:
-        _parse(*files)
+        _read(*files)
     assert error.value.exit_code == 2
-    assert _built(*reversed(files)).model.dropout_rate == 0.1
+    assert _config(*reversed(files)).model.dropout_rate == 0.1
 
 
 def test_a_model_that_a_file_includes_counts_too(file, capsys):
     mine = file("include 'models/switch_base.gin'\nNUM_EXPERTS = 8\n")
     with pytest.raises(UserError, match=r"mine.gin replaces what runs/finetune.gin sets"):
-        _parse("runs/finetune.gin", mine)
-    assert _built(mine, "runs/finetune.gin").model.num_experts == 8
+        _read("runs/finetune.gin", mine)
+    assert _config(mine, "runs/finetune.gin").model.num_experts == 8
     assert capsys.readouterr().err == ""
 
 
@@ -63,17 +66,17 @@ def test_a_model_that_a_file_includes_counts_too(file, capsys):
 def test_two_models_are_refused(files):
     message = f"{files[1]} replaces what {files[0]} sets.*give one of them"
     with pytest.raises(UserError, match=message):
-        _parse(*files)
+        _read(*files)
 
 
 def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine(capsys):
-    config = _built("runs/pretrain.gin", "models/t5_base.gin")
+    config = _config("runs/pretrain.gin", "models/t5_base.gin")
     assert config.model.embed_dim == 768
     assert capsys.readouterr().err == ""
 
 
 def test_a_run_that_replaces_values_of_another_run_is_noted_in_one_line(capsys):
-    config = _built("models/t5_base.gin", "runs/pretrain.gin", "runs/finetune.gin")
+    config = _config("models/t5_base.gin", "runs/pretrain.gin", "runs/finetune.gin")
     assert config.run.train_steps == 16_000
     error = capsys.readouterr().err
     assert re.fullmatch(
@@ -85,14 +88,14 @@ def test_a_run_that_replaces_values_of_another_run_is_noted_in_one_line(capsys):
 
 def test_a_file_with_a_few_fields_of_a_model_is_not_a_model(file, capsys):
     mine = file("ModelConfig.relative_position_buckets = 16\nNUM_EXPERTS = 4\n")
-    model = _built("models/switch_base.gin", "runs/pretrain.gin", mine).model
+    model = _config("models/switch_base.gin", "runs/pretrain.gin", mine).model
     assert (model.relative_position_buckets, model.num_experts) == (16, 4)
     assert capsys.readouterr().err == ""
 
 
 def test_a_file_may_replace_values_of_its_includes(file, capsys):
     mine = file(DEMO + "TRAIN_STEPS = 7\nNUM_EXPERTS = 4\n")
-    assert _built(mine).run.train_steps == 7
+    assert _config(mine).run.train_steps == 7
     assert capsys.readouterr().err == ""
 
 
@@ -117,7 +120,8 @@ def test_no_command_line_of_the_docs_is_refused_or_noted(capsys):
     documented = _documented()
     assert len(documented) >= 8
     for files in documented:
-        _parse(*files)
+        distils = "runs/distill.gin" in files  # beside a file that starts from a checkpoint, too
+        _read(*files, bindings=["INITIALIZE_FROM_TEACHER=False"] if distils else [])
     assert capsys.readouterr().err == ""
 
 
@@ -202,7 +206,7 @@ def test_experts_of_a_dense_model_are_a_mistake(file, included, advice):
     in_file, on_line = file(text + "NUM_EXPERTS = 8\n"), file(text, "dense.gin")
     for name, bindings in ((in_file, []), (on_line, ["NUM_EXPERTS=8"])):
         with pytest.raises(UserError) as refused:
-            _parse(name, bindings=bindings)
+            _read(name, bindings=bindings)
         wanted = f"NUM_EXPERTS = 8 is for a model with experts, and {advice}"
         assert str(refused.value).startswith(wanted)
 
@@ -212,32 +216,32 @@ def test_a_dense_model_of_ones_own_has_no_experts_either(file):
     fields = [*sizes, "num_encoder_layers", "num_decoder_layers"]
     mine = file("".join(f"ModelConfig.{field} = 8\n" for field in fields))
     with pytest.raises(UserError, match="the model is dense: include models/switch_base.gin, and"):
-        _parse(mine, bindings=["NUM_EXPERTS=8"])
+        _read(mine, bindings=["NUM_EXPERTS=8"])
 
 
 def test_a_dense_models_file_after_that_of_switch_base_gives_it_experts(file):
     """And a run's file may set what only models with experts use."""
     both = "include 'models/switch_base.gin'\ninclude 'models/t5_small.gin'\n"
     run = "include 'runs/pretrain.gin'\nMODEL_DIR = 'a'\nMIXTURE_OR_TASK_NAME = 'b'\n"
-    model = _built(file(both + run), bindings=["NUM_EXPERTS=8"]).model
+    model = _config(file(both + run), bindings=["NUM_EXPERTS=8"]).model
     assert (model.num_experts, model.embed_dim) == (8, 512)
-    assert _built(file("include 'runs/demo_dense.gin'\nGROUP_SIZE = 8\n")).model.num_experts == 0
+    assert _config(file("include 'runs/demo_dense.gin'\nGROUP_SIZE = 8\n")).model.num_experts == 0
 
 
 def test_a_macro_in_small_letters_is_known():
     with pytest.raises(UserError, match="knows a macro num_experts; did you mean NUM_EXPERTS"):
-        _parse("runs/demo_switch.gin", bindings=["num_experts=8"])
+        _read("runs/demo_switch.gin", bindings=["num_experts=8"])
 
 
 def test_fields_are_not_answered_by_macros(file):
     with pytest.raises(UserError, match=r"'dropout'.*; did you mean dropout_rate"):
-        _parse(file(f"{DEMO}ModelConfig.dropout = 0.1\n"))
+        _read(file(f"{DEMO}ModelConfig.dropout = 0.1\n"))
 
 
 def test_a_file_that_is_not_text(file, tmp_path):
     (tmp_path / "mine.gin").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="mine.gin: it is not UTF-8 text"):
-        _parse("mine.gin")
+        _read("mine.gin")
 
 
 @pytest.mark.parametrize(
@@ -256,13 +260,13 @@ def test_a_storage_fault_is_transient(code, kind, file, monkeypatch):
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(gin_reading, "open", fails(builtins.open), raising=False)
+        patch.setattr(reader, "open", fails(builtins.open), raising=False)
         with pytest.raises(kind, match="mine.gin cannot be read: .*; this may pass"):
-            _parse(mine)
+            _read(mine)
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", fails(os.stat))
         with pytest.raises(kind, match="mine.gin cannot be read: .*; this may pass"):
-            _parse(mine)
+            _read(mine)
 
 
 def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
@@ -270,9 +274,9 @@ def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     mine = file(DEMO)
-    monkeypatch.setattr(gin_reading, "open", refuse, raising=False)
+    monkeypatch.setattr(reader, "open", refuse, raising=False)
     with pytest.raises(UserError, match="mine.gin cannot be read: Permission denied") as error:
-        _parse(mine)
+        _read(mine)
     assert error.value.exit_code == 2
 
 
@@ -305,13 +309,13 @@ def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
 )
 def test_a_value_of_the_command_line_is_one_value(binding, message):
     with pytest.raises(UserError, match=message):
-        _built("runs/demo_switch.gin", bindings=[binding])
+        _config("runs/demo_switch.gin", bindings=[binding])
 
 
 def test_a_path_with_a_newline_stays_one_value():
-    config = _built("runs/demo_switch.gin", bindings=["MODEL_DIR=/tmp/a\nTRAIN_STEPS = 5"])
+    config = _config("runs/demo_switch.gin", bindings=["MODEL_DIR=/tmp/a\nTRAIN_STEPS = 5"])
     assert (config.run.model_dir, config.run.train_steps) == ("/tmp/a\nTRAIN_STEPS = 5", 2500)
-    quoted = _built(
+    quoted = _config(
         "runs/demo_switch.gin", bindings=["MODEL_DIR='a\\nb'\nimport tests.cli.answers"]
     )
     assert quoted.run.model_dir == "'a\\nb'\nimport tests.cli.answers" and quoted.imports == ()
@@ -332,7 +336,7 @@ def _numbers():
 
 @pytest.fixture(scope="module")
 def demo():
-    return _built("runs/demo_switch.gin")
+    return _config("runs/demo_switch.gin")
 
 
 NUMBERS = list(_numbers())
@@ -350,22 +354,45 @@ def test_every_config_has_numbers():
     assert len(NUMBERS) > 40
 
 
+def test_each_file_is_parsed_once_and_no_other_is_read(monkeypatch):
+    read = []
+
+    def opened(path, **options):
+        read.append(str(Path(path).relative_to(GIN_DIR)))
+        return builtins.open(path, **options)
+
+    monkeypatch.setattr(reader, "open", opened, raising=False)
+    monkeypatch.setattr(packaged, "_text", None)
+    _read("models/switch_base.gin", "runs/pretrain.gin", bindings=["NUM_EXPERTS=8"])
+    assert read == ["models/switch_base.gin", "models/t5_base.gin", "runs/pretrain.gin"]
+
+
+def test_a_command_keeps_what_a_file_sets_of_the_users_functions(file):
+    file("import gin\n\n@gin.configurable\ndef answer(x=1):\n    return x\n", "mine_e.py")
+    name = file(f"import mine_e\n{DEMO}mine_e.answer.x = 42\n")
+    _read(name)
+    answer = sys.modules["mine_e"].answer
+    assert answer() == 1
+    with gin_internals.state_restored():
+        gin_config.read([name], keep=True)
+        assert answer() == 42
+        _read("runs/demo_dense.gin")
+        assert answer() == 42
+
+
 def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_run(file):
-    reads_another = (
-        "from switch_jax.cli import gin_config\ngin_config.read(['runs/demo_dense.gin'])"
-    )
+    reads_another = "from switch_jax import gin_config\ngin_config.read(['runs/demo_dense.gin'])"
     file(reads_another, "mine_d.py")
     task = f"MIXTURE_OR_TASK_NAME = '{'x' * 80}'\n"
     name = file(f"import mine_d\n{DEMO}NUM_EXPERTS = 4\nMODEL_DIR = %gin.REQUIRED\n{task}")
     settings = ["NUM_EXPERTS=16", "TRAIN_STEPS=7", "MODEL_DIR=here", "RunConfig.log_period=3"]
-    config = _built(name, bindings=settings)
-    assert "RunConfig.log_period" not in gin_internals.ORIGINS
-    gin_config.read(["runs/demo_dense.gin"])  # another config changes nothing
-    text = gin_config.explained_config_text()
+    read = _read(name, bindings=settings)
+    assert "RunConfig.log_period" not in read.origins
+    text = read.explained_text()
     earlier = "models/switch_demo.gin, models/switch_base.gin"
     assert f"\nNUM_EXPERTS = 16  # --gin.NUM_EXPERTS, over mine.gin, {earlier}\n" in text
     assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in text
     assert "\nMODEL_DIR = 'here'  # --gin.MODEL_DIR, over runs/demo_switch.gin\n" in text
     # A long value has a line of its own, and the comment stands behind it.
     assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin\n" in text
-    assert _built(file(text, "again.gin")) == config
+    assert _config(file(text, "again.gin")) == read.config

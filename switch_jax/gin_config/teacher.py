@@ -1,9 +1,10 @@
-"""The config of the run that a model is distilled from, which `train`, `plan` and `launch` read."""
+"""The config of the run that a model is distilled from."""
 
 import dataclasses
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
+from switch_jax.gin_config.reading import read_run
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import is_file, storage_path
 
@@ -21,16 +22,14 @@ def with_teacher(config: Config, search_paths: list[str]) -> Config:
     distillation = config.distillation
     if distillation.teacher_dir is None:
         return config
-    from switch_jax.cli import gin_config
-
-    file = RunFolder(storage_path(distillation.teacher_dir, "TEACHER_DIR")).config
-    if not is_file(file):
+    folder = storage_path(distillation.teacher_dir, "TEACHER_DIR")
+    if not is_file(RunFolder(folder).config):
         raise UserError(
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "
             "config.gin; give the MODEL_DIR of the teacher (`switch_jax convert` makes one of a "
             "Hugging Face or T5X model)"
         )
-    teacher = gin_config.read([str(file)], (), search_paths, unneeded=["MODEL_DIR"])
+    teacher = read_run(folder, search_paths=search_paths)
     changes = {
         "gpu_attention": config.model.gpu_attention,
         "group_size": distillation.teacher_group_size,

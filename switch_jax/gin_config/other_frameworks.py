@@ -1,4 +1,7 @@
-"""Names of other frameworks, and what they are called here; docs/coming_from.md has them, too."""
+"""Names of T5X, flaxformer, MaxText and Hugging Face, and what they are called here.
+
+docs/coming_from.md has them, too.
+"""
 
 # Macros and settings of T5X, flaxformer, MaxText and Hugging Face.
 MACROS = {
