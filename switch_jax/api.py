@@ -20,9 +20,9 @@ from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
+from switch_jax.evaluation.evaluate import evaluate_checkpoints
 from switch_jax.fields import short_repr
 from switch_jax.gin_config.teacher import with_teacher
-from switch_jax.inference.evaluate import evaluate_checkpoints
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import TrainedModel, decoding_config, prepare_model

@@ -12,9 +12,8 @@ Without TensorFlow, and quick to import:
 - `file_watch`: noticing files that change during a run.
 - `stateless_random`: TensorFlow's random numbers, for many seeds at a time.
 
-With TensorFlow:
+With TensorFlow and seqio, from `switch_jax.tensorflow_setup`:
 
-- `tensorflow_setup`: TensorFlow and seqio, which all other modules import from there.
 - `train_batches`, `eval_batches`: the batches of training and of evaluation.
 - `mixed_stream`: one stream of the training data, tasks mixed and packed into rows.
 - `task_examples`: the training examples of one task, in streams.

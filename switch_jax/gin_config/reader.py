@@ -120,7 +120,7 @@ class Reader:
             with open(local_copy(path), encoding="utf-8") as file:
                 text = io.StringIO(file.read())
             if _IMPORT.search(text.getvalue()):  # the user's tasks will import TensorFlow
-                from switch_jax.data import tensorflow_setup  # noqa: F401
+                from switch_jax import tensorflow_setup  # noqa: F401
             text.name = path  # type: ignore[attr-defined]  # gin names it in messages
             yield text
         except UserError:  # of a file that it includes

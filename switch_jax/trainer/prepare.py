@@ -19,6 +19,7 @@ from switch_jax.data.checks import (
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
+from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -27,9 +28,8 @@ from switch_jax.runtime.processes import run_on_all, run_on_first
 from switch_jax.storage import check_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
-from switch_jax.trainer.evaluation import check_metric
+from switch_jax.trainer.best_evaluation import check_metric
 from switch_jax.trainer.host_files import files_of_all_hosts
-from switch_jax.trainer.infer_evaluation import check_infer_evaluation, model_of_run
 from switch_jax.trainer.saved_run import RunFiles, SavedRun, find_saved_run
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start

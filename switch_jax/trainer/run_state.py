@@ -12,7 +12,7 @@ from switch_jax.data.position import Position
 from switch_jax.runtime.processes import gather
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
 from switch_jax.train_step.state import TrainState, state_of_step
-from switch_jax.trainer.evaluation import Best, measured
+from switch_jax.trainer.best_evaluation import Best, measured
 from switch_jax.trainer.prepare import Prepared
 from switch_jax.trainer.saved_run import FRESH, SavedRun, check_optimizer, saved_run
 from switch_jax.trainer.warm_start import initial_state

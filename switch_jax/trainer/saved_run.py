@@ -19,8 +19,8 @@ from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import list_names
 from switch_jax.train_step.state import TrainState
+from switch_jax.trainer.best_evaluation import Best, differences, measured
 from switch_jax.trainer.config_changes import check_same_shapes, check_same_task
-from switch_jax.trainer.evaluation import Best, differences, measured
 
 _MAX_NAMED = 3  # tasks that a message names
 FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in another form

@@ -11,6 +11,8 @@ from switch_jax.checkpointing import Checkpoints, RunLock
 from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
+from switch_jax.evaluation.infer_evaluation import InferEvaluation, model_of_run
+from switch_jax.evaluation.teacher_forced import Evaluation, read_validation_sets
 from switch_jax.model.layers_apart import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
@@ -21,8 +23,6 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
-from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
-from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare

@@ -8,12 +8,12 @@ from jax.sharding import Mesh
 from switch_jax.config import Config
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.errors import UserError
+from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
+from switch_jax.evaluation.teacher_forced import ALL
 from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
 from switch_jax.storage import storage_path
-from switch_jax.trainer.evaluation import ALL
 
 
 class InferEvaluation:

@@ -12,9 +12,9 @@ from scipy.sparse import coo_array, csr_array
 
 from switch_jax.config import ModelConfig
 from switch_jax.data.batch import Batch
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.inference.routing import READ, expert_chooser, token_read
 from switch_jax.partitioning.placing import put_batch
+from switch_jax.tensorflow_setup import seqio
 
 _LISTED = 10  # tokens of an expert that are listed
 # How often an expert takes a token that is called typical of it, at least: so many times, and such

@@ -10,8 +10,8 @@ from switch_jax.checkpointing import chosen_step, find_checkpoint
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.sources import data_locations
 from switch_jax.errors import FieldError
+from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
 from switch_jax.fields import Range
-from switch_jax.inference.checkpoint_evaluator import CheckpointEvaluator
 from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.run_folder import RunFolder

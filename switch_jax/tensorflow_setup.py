@@ -1,6 +1,6 @@
 """TensorFlow and seqio, set up for use beside JAX; import them from here.
 
-    from switch_jax.data.tensorflow_setup import seqio, tf
+    from switch_jax.tensorflow_setup import seqio, tf
 
 The first import of this module changes the process in four ways:
 

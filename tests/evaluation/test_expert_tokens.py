@@ -9,10 +9,10 @@ from scipy.sparse import csr_array
 
 from switch_jax.config import MeshConfig
 from switch_jax.data.batch import empty_batch, write_row
-from switch_jax.data.tensorflow_setup import seqio
-from switch_jax.inference.expert_tokens import count_expert_tokens, expert_records
+from switch_jax.evaluation.expert_tokens import count_expert_tokens, expert_records
 from switch_jax.model import init_parameters
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.tensorflow_setup import seqio
 from tests.inference.models import DENSE
 
 EXPERTS = 4

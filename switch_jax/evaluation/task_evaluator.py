@@ -8,9 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from switch_jax.data.configured_tasks import EVAL_SEED
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
+from switch_jax.tensorflow_setup import seqio
 
 
 class TaskEvaluator:

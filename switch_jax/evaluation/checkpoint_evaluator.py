@@ -11,16 +11,16 @@ from etils import epath
 from switch_jax.checkpointing import load_parameters
 from switch_jax.data.batch import Batch
 from switch_jax.data.configured_tasks import OpenedTasks, vocabularies
-from switch_jax.data.tensorflow_setup import seqio
-from switch_jax.inference.expert_tokens import count_expert_tokens, expert_records
+from switch_jax.evaluation.expert_tokens import count_expert_tokens, expert_records
+from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
+from switch_jax.evaluation.teacher_forced import Evaluation, read_validation_sets
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
 from switch_jax.run_folder import RecordKind, RunFolder, record_lines
 from switch_jax.runtime.processes import gather, is_first, run_on_all, run_on_first
 from switch_jax.storage import atomic_write, explain_write_errors
-from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
+from switch_jax.tensorflow_setup import seqio
 
 
 class CheckpointEvaluator:

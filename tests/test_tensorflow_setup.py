@@ -11,7 +11,7 @@ import pytest
 import switch_jax
 
 LIBRARY = Path(switch_jax.__file__).parent
-SET_UP = LIBRARY / "data/tensorflow_setup.py"
+SET_UP = LIBRARY / "tensorflow_setup.py"
 WITHOUT_TENSORFLOW = [
     "switch_jax.config",
     "switch_jax.model",
@@ -69,7 +69,7 @@ def test_a_module_that_needs_tensorflow_is_imported_without_output(module):
         f"import os, sys, {module}\n"
         "assert not {'matplotlib', 'pandas'} & set(sys.modules)\n"
         "import matplotlib\n"  # it can be loaded afterwards
-        "from switch_jax.data.tensorflow_setup import tf\n"
+        "from switch_jax.tensorflow_setup import tf\n"
         "assert not tf.config.get_visible_devices('GPU')\n"
         "assert os.environ['TF_ENABLE_ONEDNN_OPTS'] == '0'\n"
         "assert tf.config.optimizer.get_experimental_options()['disable_meta_optimizer']\n"
@@ -83,7 +83,7 @@ def test_all_tasks_are_registered_without_output_and_without_a_network():
         "def refuse(*args): raise AssertionError('a connection was tried')\n"
         "socket.socket.connect = refuse\n"
         "from switch_jax.data import registry\n"
-        "from switch_jax.data.tensorflow_setup import tf\n"
+        "from switch_jax.tensorflow_setup import tf\n"
         "assert {'mc4', 'glue_v002_proportional'} <= set(registry.names())\n"
         "assert not tf.config.get_visible_devices('GPU')\n"
     )
@@ -99,7 +99,7 @@ def test_messages_are_shown_if_loading_fails():
         "            os.write(2, b'from C++')\n"
         "            raise ImportError('no tensorflow')\n"
         "sys.meta_path.insert(0, Failing())\n"
-        "import switch_jax.data.tensorflow_setup\n"
+        "import switch_jax.tensorflow_setup\n"
     )
     code, printed, errors = run(code)
     assert (code, printed) == (1, "")

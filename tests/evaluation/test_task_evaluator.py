@@ -5,7 +5,7 @@ import seqio
 
 from switch_jax.data.vocabularies import with_vocabulary
 from switch_jax.errors import UserError
-from switch_jax.inference.task_evaluator import TaskEvaluator, average_of_tasks
+from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open

@@ -7,8 +7,9 @@ import pytest
 
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.data.checks import open_tasks
-from switch_jax.inference import DecodingConfig, checkpoint_evaluator
-from switch_jax.inference.checkpoint_evaluator import CheckpointEvaluator
+from switch_jax.evaluation import checkpoint_evaluator
+from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
+from switch_jax.inference import DecodingConfig
 from switch_jax.inference.trained_model import TrainedModel
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
