@@ -30,7 +30,7 @@ from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.best_evaluation import check_metric
 from switch_jax.trainer.host_files import files_of_all_hosts
-from switch_jax.trainer.saved_run import RunFiles, SavedRun, find_saved_run
+from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
 
@@ -54,7 +54,7 @@ class Prepared:
     config: Config
     mesh: Mesh
     state: TrainState
-    saved: SavedRun | None
+    saved: ResumePoint | None
     warm_start: epath.Path | Source | None
     teacher: Teacher | None
     train_tasks: OpenedTasks
@@ -89,7 +89,7 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
         files_of_all_hosts(train_tasks),
         None if validation_tasks is None else files_of_all_hosts(validation_tasks),
     )
-    saved = find_saved_run(config, state, files, config_text, change_task)
+    saved = find_resume_point(config, state, files, config_text, change_task)
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
     return Prepared(

@@ -61,7 +61,7 @@ def test_after_the_equals_sign_bash_completes_from_the_start(script, tmp_path):
     done = subprocess.run(
         ["bash", "-c", script + attempt], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.stdout.split() == packaged_files()
+    assert done.stdout.split() == list(packaged_files())
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -1,4 +1,4 @@
-"""The run that is in MODEL_DIR before a start: where it is, and whether the config fits it.
+"""Where a start resumes the run in MODEL_DIR, and whether the config fits that run.
 
 A start looks here before it writes anything, so one that is refused leaves the run as it was.
 """
@@ -34,7 +34,7 @@ class RunFiles(NamedTuple):
 
 
 @dataclasses.dataclass
-class SavedRun:
+class ResumePoint:
     """What a checkpoint says of a run, beside its arrays, as a start goes on with it.
 
     Attributes:
@@ -59,9 +59,9 @@ class SavedRun:
         return patience is not None and self.best.since >= patience
 
 
-def find_saved_run(
+def find_resume_point(
     config: Config, abstract: TrainState, files: RunFiles, config_text: str, change_task: bool
-) -> SavedRun | None:
+) -> ResumePoint | None:
     """The run in MODEL_DIR, if it has a checkpoint; nothing is written.
 
     Args:
@@ -92,10 +92,12 @@ def find_saved_run(
         check_same_files(
             files, saved.notes, f"the checkpoint of step {saved.step} in {folder.checkpoints}"
         )
-    return saved_run(config, files, saved.step, saved.notes)
+    return resume_point(config, files, saved.step, saved.notes)
 
 
-def saved_run(config: Config, files: RunFiles, step: int, notes: Mapping[str, Any]) -> SavedRun:
+def resume_point(
+    config: Config, files: RunFiles, step: int, notes: Mapping[str, Any]
+) -> ResumePoint:
     """How a start goes on with the checkpoint of a step that has these notes.
 
     Raises:
@@ -123,7 +125,7 @@ def saved_run(config: Config, files: RunFiles, step: int, notes: Mapping[str, An
                 "want to keep"
             )
         best = Best(of=now)
-    return SavedRun(step, position, best, anew)
+    return ResumePoint(step, position, best, anew)
 
 
 def check_same_files(files: RunFiles, notes: Mapping[str, Any], name: str) -> None:
@@ -149,7 +151,7 @@ def _listed(changed: Mapping[str, str]) -> str:
 
 
 def check_not_all_damaged(config: Config) -> None:
-    """Raises UserError where MODEL_DIR has checkpoints, and none that `find_saved_run` can read."""
+    """Raises UserError where MODEL_DIR has checkpoints, and none that can be read."""
 
     def check() -> None:
         folder = RunFolder.at(config.run.model_dir)

@@ -1,4 +1,4 @@
-"""Where a run is: restored from its newest checkpoint, or as it begins."""
+"""The state of a run: restored from its newest checkpoint, or as it begins."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from switch_jax.train_step.bad_step_guard import Guard, init_guard
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.best_evaluation import Best, measured
 from switch_jax.trainer.prepare import Prepared
-from switch_jax.trainer.saved_run import FRESH, SavedRun, check_optimizer, saved_run
+from switch_jax.trainer.resume import FRESH, ResumePoint, check_optimizer, resume_point
 from switch_jax.trainer.warm_start import initial_state
 
 
 @dataclasses.dataclass
-class RunState(SavedRun):
+class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
     Attributes:
@@ -61,10 +61,10 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
     )
     if restored is None:
         state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
-        run = SavedRun(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
+        run = ResumePoint(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
     else:
         state = restored.state
-        run = saved_run(config, files, restored.step, restored.notes)
+        run = resume_point(config, files, restored.step, restored.notes)
     state = state_of_step(config, state, free=True)
     return RunState(run.step, run.position, run.best, run.anew, files.train, state)
 

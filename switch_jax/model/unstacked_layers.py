@@ -1,4 +1,4 @@
-"""Parameters with each layer's arrays by themselves, as a training step takes them on a CPU.
+"""Unstacked parameters, each layer's arrays by themselves, as a training step takes them on a CPU.
 
 Elsewhere, and in checkpoints, the layers of a stack are one array with a leading axis 'layers'. A
 CPU would copy each layer's weights out of it, and the layers' gradients into one. A loop over the
@@ -20,13 +20,13 @@ from switch_jax.partitioning.mesh import platform
 from switch_jax.partitioning.rules import is_axes
 
 
-def are_apart(config: ModelConfig) -> bool:
-    """Whether a training step on the mesh set by `jax.set_mesh` takes the layers apart."""
+def are_unstacked(config: ModelConfig) -> bool:
+    """Whether a training step on the mesh set by `jax.set_mesh` takes unstacked layers."""
     return platform() == "cpu" and not config.scan_layers
 
 
-def layers_of(axes: Any, parameters: Any) -> Any:
-    """The shapes of the parameters when their layers are apart.
+def unstacked_shapes(axes: Any, parameters: Any) -> Any:
+    """The shapes of the parameters when their layers are unstacked.
 
     Args:
       axes: nested dict with the logical axes of each parameter.
@@ -40,7 +40,7 @@ def layers_of(axes: Any, parameters: Any) -> Any:
     return jax.tree.map(of_one, axes, parameters, is_leaf=is_axes)
 
 
-def split_layers(shapes: Any, tree: Any, *, free: bool = False) -> Any:
+def unstack_layers(shapes: Any, tree: Any, *, free: bool = False) -> Any:
     """Each stack as a list of its layers, wherever `shapes` has such a list.
 
     Args:
@@ -51,7 +51,7 @@ def split_layers(shapes: Any, tree: Any, *, free: bool = False) -> Any:
     """
 
     def of_one(layers: Any, value: Any) -> Any:
-        if not isinstance(layers, list) or isinstance(value, list):  # no stack, or apart already
+        if not isinstance(layers, list) or isinstance(value, list):  # no stack, or done already
             return value
         number = len(layers)
         stacks, structure = jax.tree.flatten(value)  # a parameter may have several moments

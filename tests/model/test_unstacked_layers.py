@@ -7,7 +7,12 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig
-from switch_jax.model import layers_apart
+from switch_jax.model.unstacked_layers import (
+    are_unstacked,
+    stack_layers,
+    unstack_layers,
+    unstacked_shapes,
+)
 from switch_jax.partitioning.mesh import make_mesh
 from tests.trainer.helpers import tiny_model
 
@@ -26,39 +31,37 @@ def _stacks():
 
 
 def test_each_layer_is_an_array_of_its_own():
-    layers = layers_apart.split_layers(layers_apart.layers_of(AXES, SHAPES), _stacks())
+    layers = unstack_layers(unstacked_shapes(AXES, SHAPES), _stacks())
     for layer, values in zip(layers["scale"], ([1, 2], [3, 4], [5, 6]), strict=True):
         np.testing.assert_array_equal(layer, [values])
     np.testing.assert_array_equal(layers["table"], _stacks()["table"])
 
 
 def test_stacking_is_the_inverse():
-    layers = layers_apart.split_layers(layers_apart.layers_of(AXES, SHAPES), _stacks())
-    jax.tree.map(np.testing.assert_array_equal, layers_apart.stack_layers(layers), _stacks())
+    layers = unstack_layers(unstacked_shapes(AXES, SHAPES), _stacks())
+    jax.tree.map(np.testing.assert_array_equal, stack_layers(layers), _stacks())
 
 
 def test_a_tree_without_layers_stays_as_it_is():
     stacks = _stacks()
-    assert layers_apart.stack_layers(stacks)["scale"] is stacks["scale"]
+    assert stack_layers(stacks)["scale"] is stacks["scale"]
 
 
 def test_several_arrays_of_a_parameter_are_split_together():
     """As the moments of Adafactor, of which there are several for each parameter."""
     shapes = {"scale": [(SHAPES["scale"], None)] * 3}
     moments = {"scale": (_stacks()["scale"], None)}
-    layers = layers_apart.split_layers(shapes, moments)["scale"]
+    layers = unstack_layers(shapes, moments)["scale"]
     assert [layer[1] for layer in layers] == [None] * 3
     np.testing.assert_array_equal(layers[2][0], [[5.0, 6.0]])
-    np.testing.assert_array_equal(
-        layers_apart.stack_layers({"scale": layers})["scale"][0], _stacks()["scale"]
-    )
+    np.testing.assert_array_equal(stack_layers({"scale": layers})["scale"][0], _stacks()["scale"])
 
 
 def test_memory_is_given_back_where_that_is_asked_for():
-    shapes, stacks = layers_apart.layers_of(AXES, SHAPES), _stacks()
-    layers = layers_apart.split_layers(shapes, stacks, free=True)
+    shapes, stacks = unstacked_shapes(AXES, SHAPES), _stacks()
+    layers = unstack_layers(shapes, stacks, free=True)
     assert stacks["scale"].is_deleted() and not stacks["table"].is_deleted()
-    whole = layers_apart.stack_layers(layers, free=True)
+    whole = stack_layers(layers, free=True)
     assert all(layer.is_deleted() for layer in layers["scale"])
     np.testing.assert_array_equal(whole["scale"], _stacks()["scale"])
     assert not whole["table"].is_deleted()
@@ -66,9 +69,9 @@ def test_memory_is_given_back_where_that_is_asked_for():
 
 def test_a_single_layer_is_its_stack_and_keeps_its_memory():
     stack = jnp.ones((1, 2))
-    shapes = layers_apart.layers_of({"scale": ("layers", "embed")}, {"scale": stack})
-    layers = layers_apart.split_layers(shapes, {"scale": stack}, free=True)
-    whole = layers_apart.stack_layers(layers, free=True)
+    shapes = unstacked_shapes({"scale": ("layers", "embed")}, {"scale": stack})
+    layers = unstack_layers(shapes, {"scale": stack}, free=True)
+    whole = stack_layers(layers, free=True)
     np.testing.assert_array_equal(whole["scale"], [[1.0, 1.0]])
 
 
@@ -78,14 +81,14 @@ def test_layers_lie_over_the_mesh_as_their_stack():
     stack = jax.device_put(jnp.arange(2 * 8 * 6.0).reshape(2, 8, 6), sharding)
     axes = {"wi": ("layers", "expert", "mlp")}
     shapes = {"wi": jax.ShapeDtypeStruct(stack.shape, stack.dtype, sharding=sharding)}
-    described = layers_apart.layers_of(axes, shapes)
-    layers = layers_apart.split_layers(described, {"wi": stack})
+    described = unstacked_shapes(axes, shapes)
+    layers = unstack_layers(described, {"wi": stack})
     for layer, description in zip(layers["wi"], described["wi"], strict=True):
         assert layer.sharding == description.sharding == sharding
         assert layer.sharding.shard_shape(layer.shape) == (1, 2, 3)
-    np.testing.assert_array_equal(layers_apart.stack_layers(layers)["wi"], stack)
+    np.testing.assert_array_equal(stack_layers(layers)["wi"], stack)
 
 
 @pytest.mark.parametrize(("scan_layers", "apart"), [(True, False), (False, True)])
 def test_a_cpu_takes_them_apart_where_they_are_not_scanned(scan_layers, apart):
-    assert layers_apart.are_apart(tiny_model(scan_layers=scan_layers)) is apart
+    assert are_unstacked(tiny_model(scan_layers=scan_layers)) is apart

@@ -1,4 +1,4 @@
-"""Notes that replace those that were saved with a checkpoint.
+"""Metadata of a checkpoint, its notes, in place of those that were saved with it.
 
 After a return to a checkpoint the run goes on with other data, and so the checkpoint gets another
 place in the data, without being saved again.
@@ -16,21 +16,21 @@ from switch_jax.runtime.processes import is_first
 from switch_jax.storage import atomic_write, read_bytes
 
 
-def write_amended_notes(file: epath.Path, notes: dict[str, Any]) -> None:
+def write_metadata_override(file: epath.Path, notes: dict[str, Any]) -> None:
     """Writes all of the file, or nothing; OSError if it cannot be written."""
     file.parent.mkdir(exist_ok=True)
     atomic_write(file, json.dumps(add_checksum(notes)))
 
 
-def newest_notes(
+def newest_metadata(
     file: epath.Path, step: int, saved: dict[str, Any], say_damage: bool = True
 ) -> dict[str, Any]:
-    """The amended notes; those that were saved with the checkpoint where there are none.
+    """Those of the file; those that were saved with the checkpoint where there are none.
 
     Of a damaged file the saved notes are taken. All processes call this together.
 
     Args:
-      file: of the amended notes.
+      file: MODEL_DIR/amended/STEP.json.
       step: of the checkpoint.
       saved: with the checkpoint.
       say_damage: print that the file is damaged.

@@ -8,7 +8,7 @@ import pytest
 from switch_jax.config import OptimizerConfig
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.model import init_parameters
-from switch_jax.model.layers_apart import stack_layers
+from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.train_step.state import fresh_state, state_of_step
 from tests.trainer.helpers import tiny_config, tiny_model

@@ -1,4 +1,4 @@
-"""The facts about a run that `run.json` holds."""
+"""What `run.json` holds."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from switch_jax.model.flops import flops_per_token, parameter_count
 from switch_jax.trainer.teacher import Teacher
 
 
-def run_facts(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict[str, Any]:
+def run_json_fields(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict[str, Any]:
     """The fields of run.json that follow from the config and the devices; docs/run_folder.md."""
     run, model, tokens = config.run, config.model, sum(config.data.lengths)
     return {

@@ -1,4 +1,4 @@
-"""Checkpoints that a run does not use any more, in its folders `discarded` and `damaged`.
+"""Checkpoints that a run has set aside, in its folders `discarded` and `damaged`.
 
 Each is in a folder of its own, STEP_TIME, with the time in nanoseconds since the epoch.
 """
@@ -11,7 +11,7 @@ from etils import epath
 from switch_jax.storage import list_names, move_folder
 
 
-def set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
+def discard(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
     """Moves the folder of a checkpoint; no bytes are copied.
 
     Args:
@@ -20,19 +20,19 @@ def set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Pat
       now: nanoseconds since the epoch.
 
     Returns:
-      Where it is now, see `place_of`.
+      Where it is now, see `discarded_path`.
 
     Raises:
       OSError: it cannot be moved.
     """
-    place = place_of(checkpoint, folder, now)
+    place = discarded_path(checkpoint, folder, now)
     folder.mkdir(exist_ok=True)
     move_folder(checkpoint, place)
     return place
 
 
-def place_of(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
-    """Where `set_aside` moves a checkpoint."""
+def discarded_path(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
+    """Where `discard` moves a checkpoint."""
     return folder / f"{checkpoint.name}_{now}"
 
 
