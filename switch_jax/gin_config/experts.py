@@ -27,7 +27,7 @@ def check_experts(bindings: Sequence[str], files: Sequence[str]) -> None:
         given = [b.partition("=") for b in bindings]
         value = next((value for name, _, value in given if name.strip() == _MACRO), None)
     if value is not None:
-        raise UserError(f"{_MACRO} = {value} is for a model with experts, and {_advice(files)}")
+        raise UserError(f"NUM_EXPERTS = {value} is for a model with experts, and {_advice(files)}")
 
 
 def _advice(files: Sequence[str]) -> str:
