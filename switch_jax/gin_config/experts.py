@@ -9,23 +9,22 @@ from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes
 from switch_jax.gin_config.packaged import is_packaged, packaged_including
 
-_MACRO = "NUM_EXPERTS"
 _SPARSE = "models/switch_base.gin"  # which gives every file that comes after it experts
 
 
-def check_experts(bindings: Sequence[str], files: Sequence[str]) -> None:
+def check_model_has_experts(bindings: Sequence[str], files: Sequence[str]) -> None:
     """Raises UserError where NUM_EXPERTS is set, in files or by a binding, and no value uses it.
 
     Args:
       bindings: as for `read`; they are not set yet.
       files: that were read, the outermost first.
     """
-    if _MACRO in gin_internals.used_macros():
+    if "NUM_EXPERTS" in gin_internals.used_macros():
         return
-    value = gin_internals.macros().get(_MACRO)
+    value = gin_internals.macros().get("NUM_EXPERTS")
     if value is None and describes(ModelConfig, gin_internals.bindings()):
         given = [b.partition("=") for b in bindings]
-        value = next((value for name, _, value in given if name.strip() == _MACRO), None)
+        value = next((value for name, _, value in given if name.strip() == "NUM_EXPERTS"), None)
     if value is not None:
         raise UserError(f"NUM_EXPERTS = {value} is for a model with experts, and {_advice(files)}")
 

@@ -25,7 +25,7 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import check_macros, check_order, check_values, unset_macros
-from switch_jax.gin_config.experts import check_experts
+from switch_jax.gin_config.experts import check_model_has_experts
 from switch_jax.gin_config.packaged import packaged_files, packaged_setting
 from switch_jax.gin_config.reader import Reader, one_line_errors
 from switch_jax.gin_config.suggestions import macro_suggestion
@@ -128,7 +128,7 @@ def _parsed(
     gin.clear_config()
     reader = Reader({config.__name__: config for config in CONFIGS.values()}, search_paths)
     check_order([(file, reader.read(file)) for file in files])
-    check_experts(bindings, reader.files)
+    check_model_has_experts(bindings, reader.files)
     check_macros()
     macros = sorted(gin_internals.macros())
     for binding in bindings:
