@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "switch_jax/__init__.py").read_text(), re.M)
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "switch_jax/version.py").read_text(), re.M)
 
 setup(
     name="switch_jax",

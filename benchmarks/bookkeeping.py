@@ -55,7 +55,7 @@ from switch_jax.trainer.instruments import Instruments  # noqa: E402
 from switch_jax.trainer.loop import TrainingLoop  # noqa: E402
 from switch_jax.trainer.prepare import prepare  # noqa: E402
 from switch_jax.trainer.records import Records  # noqa: E402
-from switch_jax.trainer.run_state import restore  # noqa: E402
+from switch_jax.trainer.restore import restore  # noqa: E402
 from switch_jax.trainer.signals import StopSignals  # noqa: E402
 from switch_jax.trainer.train import compile_run  # noqa: E402
 

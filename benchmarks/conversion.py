@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.conversion.hugging_face.tensor_names import tensor_names
 from switch_jax.conversion.stacked import TensorNames
 from switch_jax.conversion.to_run import write_run
@@ -44,8 +44,8 @@ class RandomTensors:
 def write_random_run(folder: Path, model: str) -> None:
     """A run's folder with a checkpoint of random parameters."""
     files = [f"models/{model}.gin", "runs/pretrain.gin"]
-    gin_config.parse(files, [f"MODEL_DIR={folder}", f"MIXTURE_OR_TASK_NAME={TASK}"], [])
-    config = gin_config.build()
+    read = gin_config.read(files, [f"MODEL_DIR={folder}", f"MIXTURE_OR_TASK_NAME={TASK}"])
+    config = read.config
     shapes = abstract_parameters(config.model)
     parameters = jax.tree.map(
         lambda names, s: RandomTensors(names, s.shape),
@@ -53,8 +53,8 @@ def write_random_run(folder: Path, model: str) -> None:
         shapes,
         is_leaf=lambda x: isinstance(x, TensorNames),
     )
-    text, found = gin_config.config_text(), identities(config.data)
-    write_run(folder, parameters, config, text, folder, None, found, without_bar)
+    found = identities(config.data)
+    write_run(folder, parameters, config, read.text, folder, None, found, without_bar)
 
 
 def without_bar(size: int) -> contextlib.nullcontext[Callable[[int], None]]:

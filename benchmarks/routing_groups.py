@@ -6,7 +6,7 @@ Nothing is trained: the numbers follow from the configs (`switch_jax.model.group
 model, a batch of its run file, and how many devices along data and expert share it.
 """
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 
 PRETRAIN, DEMO, STUDY = "runs/pretrain.gin", "runs/demo.gin", "runs/study.gin"
@@ -35,8 +35,7 @@ ROWS = [
 def cells(model: str, run: str, devices: int, bindings: list[str]) -> list[str]:
     """The bindings, and for each stack tokens, slots, effective factor and drop."""
     given = ["MODEL_DIR=/none", "MIXTURE_OR_TASK_NAME=none", *bindings]
-    gin_config.parse([f"models/{model}.gin", run], given, [])
-    config = gin_config.build()
+    config = gin_config.read([f"models/{model}.gin", run], given).config
     shape = {"data": devices, "expert": 1, "model": 1}
     check_batch(config, shape)
     row = [" ".join(f"`{binding}`" for binding in bindings)]

@@ -24,7 +24,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # the demo
 import jax  # noqa: E402  after the settings
 import numpy as np  # noqa: E402
 
-from switch_jax.cli import gin_config  # noqa: E402
+from switch_jax import gin_config  # noqa: E402
 from switch_jax.config import Config  # noqa: E402
 from switch_jax.data.batch import empty_batch  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
@@ -43,8 +43,7 @@ def config_of(text: str) -> Config:
     files = [word for word in words if "=" not in word]
     bindings = [word for word in words if "=" in word]
     names = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME")
-    gin_config.parse(files, [*(f"{name}=none" for name in names), *bindings], [])
-    return gin_config.build()
+    return gin_config.read(files, [*(f"{name}=none" for name in names), *bindings]).config
 
 
 def turn_of(config: Config) -> Callable[[], float]:

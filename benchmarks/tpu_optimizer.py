@@ -10,7 +10,7 @@ import sys
 
 import jax
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
@@ -33,8 +33,7 @@ def row(name: str) -> str:
     """A row of the table."""
     decay = [] if name == "adafactor" else ["WEIGHT_DECAY=0.1"]
     values = [f"OPTIMIZER={name}", "GRADIENT_CLIP_NORM=1.0", *decay]
-    gin_config.parse(FILES, [*VALUES, *values], [])
-    config = gin_config.build()
+    config = gin_config.read(FILES, [*VALUES, *values]).config
     mesh, axes = make_mesh(config.mesh, devices(HARDWARE)), logical_axes(config.model)
     optimizer = make_optimizer(config)
 

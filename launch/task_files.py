@@ -9,11 +9,11 @@ from pathlib import Path
 from switch_jax.config import DataConfig
 from switch_jax.data import seqio_internals
 from switch_jax.data.configured_tasks import all_tasks
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.launch.job import Job
 from switch_jax.storage import on_this_machine
 from switch_jax.tasks.english import DATA
+from switch_jax.tensorflow_setup import seqio
 from switch_jax.units import counted, memory_size
 
 _MOST_NAMED = 8

@@ -8,6 +8,8 @@ go to (docs/python.md). The names of `__all__` are kept stable; everything else 
 import importlib
 from typing import TYPE_CHECKING
 
+from switch_jax.version import __version__
+
 if TYPE_CHECKING:
     from switch_jax.api import evaluate, load, load_config, route, train
     from switch_jax.config import (
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from switch_jax.inference.interactive import InteractiveModel
     from switch_jax.inference.routing import Routing
     from switch_jax.trainer.signals import Stopped
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Config",

@@ -1,6 +1,6 @@
 """switch_jax from Python: what the commands do, as functions; `switch_jax` offers them.
 
-As in `cli`, gin is read here. What it had parsed before is put back afterwards.
+What gin had parsed before, it holds again after each of them.
 """
 
 import os
@@ -11,19 +11,18 @@ from typing import Any
 import jax
 from etils import epath
 
-from switch_jax import imports
+from switch_jax import gin_config, imports
 from switch_jax.checkpointing import chosen_step, load_parameters
-from switch_jax.cli import gin_config, multihost
-from switch_jax.cli.convert import gin_of_source
-from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
+from switch_jax.conversion.gin_of_source import gin_of_source
 from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
+from switch_jax.evaluation.evaluate import evaluate_checkpoints
 from switch_jax.fields import short_repr
-from switch_jax.inference.evaluate import evaluate_checkpoints
+from switch_jax.gin_config.teacher import with_teacher
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import TrainedModel, decoding_config, prepare_model
@@ -64,7 +63,7 @@ def load_config(
             f"gin_files = {short_repr(gin_files)}: write the path of a file, or a list of paths, "
             'as in ["models/switch_base.gin", "runs/pretrain.gin"]'
         )
-    return gin_config.read(list(map(str, files)), _checked(gin_bindings))
+    return gin_config.read(list(map(str, files)), _checked(gin_bindings)).config
 
 
 def train(config: Config, *, change_task: bool = False) -> None:
@@ -99,7 +98,7 @@ def train(config: Config, *, change_task: bool = False) -> None:
         return with_teacher(config, [])
 
     with record_early_failure(config.run.model_dir):
-        whole = run_on_all(read) if multihost.joined() else read()
+        whole = run_on_all(read) if jax.distributed.is_initialized() else read()
         train_run(whole, change_task=change_task)
 
 
@@ -230,8 +229,7 @@ def _are_all(items: Any, kind: Any) -> bool:
 
 
 def _config_of_run(folder: epath.Path, bindings: Sequence[str]) -> Config:
-    file = str(RunFolder(folder).config)
-    return gin_config.read([file], _checked(bindings), unneeded=["MODEL_DIR"])
+    return gin_config.read_run(folder, _checked(bindings))
 
 
 def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
@@ -239,7 +237,7 @@ def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
     file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
     name = str(file) if file else source.vocabulary
     files, own_bindings = gin_of_source(source, source.path, name)
-    config = gin_config.read(files, [*own_bindings, *_checked(bindings)])
+    config = gin_config.read(files, [*own_bindings, *_checked(bindings)]).config
     if not file and config.data.vocabulary == name:
         warnings.warn(
             f"{source.folder} has no spiece.model, so VOCABULARY is {name!r}: check that the model "

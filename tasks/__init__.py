@@ -7,7 +7,7 @@ The modules of this package are written like any seqio tasks: they import seqio 
 directly, because Python imports this file, and with it their set-up, before any of them.
 """
 
-from switch_jax.data import tensorflow_setup  # noqa: F401
+from switch_jax import tensorflow_setup  # noqa: F401
 
 # Searched in this order. The last one is t5's own, with GLUE, SuperGLUE, SQuAD, CNN/DailyMail and
 # C4, among others.

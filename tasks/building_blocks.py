@@ -8,7 +8,7 @@ import seqio
 import t5.data.preprocessors
 import tensorflow as tf
 
-from switch_jax.data import vocabularies
+from switch_jax.tasks import vocabularies
 
 
 def features(vocabulary: seqio.Vocabulary) -> dict[str, seqio.Feature]:

@@ -250,7 +250,7 @@ def test_evaluate_gives_what_eval_writes_and_prints(trained, tmp_path, monkeypat
     assert evaluate(copy) == written == _lines(copy), "what eval has computed is found"
     with monkeypatch.context() as patch:  # other data, which may have other scores
         patch.setattr("seqio.utils._TFDS_DATA_DIR_OVERRIDE", str(tmp_path))
-        patch.setattr("switch_jax.inference.evaluate.CheckpointEvaluator.evaluate", _settings)
+        patch.setattr("switch_jax.evaluation.evaluate.CheckpointEvaluator.evaluate", _settings)
         assert evaluate(copy) == [{"tfds_data_dir": str(tmp_path)}]
 
 

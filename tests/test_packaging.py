@@ -32,7 +32,8 @@ def test_every_installed_module_has_one_owner():
     "package",
     [
         *("checkpointing", "conversion", "conversion/hugging_face", "conversion/t5x"),
-        *("data", "reports", "reports/pictures", "run_folder", "serving"),
+        *("data", "evaluation", "gin_config", "inference", "reports", "reports/pictures"),
+        *("run_folder", "serving"),
     ],
 )
 def test_a_package_that_lists_its_modules_lists_all(package):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from switch_jax.cli import commands_of, make_parser
-from switch_jax.cli.gin_config import CONFIGS
+from switch_jax.gin_config import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"

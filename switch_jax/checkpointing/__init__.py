@@ -1,10 +1,10 @@
 """Saves and restores the training state with Orbax, in a folder that one job has locked.
 
 checkpoints    saves and restores for the job   read_only      reads parameters for any job
-preservation   which checkpoints stay           set_aside      folders `discarded` and `damaged`
-amended_notes  notes after a rollback           integrity      damage, arrays of another model
-lock           one job for each run folder      orbax_patches  private names of Orbax
-in_pieces      parameters larger than memory
+preservation   which checkpoints stay           discarded      folders `discarded` and `damaged`
+lock           one job for each run folder      integrity      damage, arrays of another model
+in_pieces      parameters larger than memory    orbax_patches  private names of Orbax
+metadata_override   data position and best evaluation after a rollback, `amended`
 """
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored

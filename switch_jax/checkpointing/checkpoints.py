@@ -12,7 +12,7 @@ from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.amended_notes import newest_notes, write_amended_notes
+from switch_jax.checkpointing.discarded import discard, discarded_path, empty_older
 from switch_jax.checkpointing.integrity import (
     Shapes,
     add_checksum,
@@ -25,9 +25,9 @@ from switch_jax.checkpointing.integrity import (
     try_to_read,
     verify_checksum,
 )
+from switch_jax.checkpointing.metadata_override import newest_metadata, write_metadata_override
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
 from switch_jax.checkpointing.preservation import Metric, NewestAndBest
-from switch_jax.checkpointing.set_aside import empty_older, place_of, set_aside
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
@@ -68,7 +68,7 @@ class Checkpoints:
         self._folder = folder
         self._policy = NewestAndBest(keep, keep_best)
         self._keep_set_aside = keep_set_aside
-        self._set_aside_unreadable()
+        self._discard_unreadable()
         with _explained(folder.checkpoints):
             self._checkpointer = ocp.training.Checkpointer(
                 str(folder.checkpoints),
@@ -127,7 +127,7 @@ class Checkpoints:
         if last is not None and self.steps():
             last = max(last, self.steps()[0])
             for step in [step for step in self.steps() if step > last]:
-                self._set_aside(step, self._folder.discarded, now)
+                self._discard(step, self._folder.discarded, now)
         for step in reversed(self.steps()):
             description, damage = try_to_read(self._shapes_and_notes, step)
             if damage is None:
@@ -137,9 +137,9 @@ class Checkpoints:
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, damage = try_to_read(self._load, step, abstract_state, lacking)
             if damage is None:
-                notes = newest_notes(self._folder.amended_notes(step), step, notes)
+                notes = newest_metadata(self._folder.metadata_override(step), step, notes)
                 return Restored(step, _completed(state, lacking, fresh), notes)
-            place = self._set_aside(step, damaged, now)
+            place = self._discard(step, damaged, now)
             if is_first():
                 earlier = ", and the one before it is used" if self.steps() else ""
                 _print_damaged(step, damage, place, earlier)
@@ -164,7 +164,7 @@ class Checkpoints:
           UserError: this or the save before it failed, on this process or another.
         """
         self.wait()
-        amended = self._folder.amended_notes(step)
+        amended = self._folder.metadata_override(step)
 
         def make_room() -> None:
             check_leases()
@@ -190,9 +190,9 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        file = self._folder.amended_notes(step)
+        file = self._folder.metadata_override(step)
         if step in self.steps():
-            _write_on_first(file, lambda: write_amended_notes(file, notes))
+            _write_on_first(file, lambda: write_metadata_override(file, notes))
 
     def wait(self) -> None:
         """Waits until everything is written.
@@ -248,7 +248,7 @@ class Checkpoints:
         with context:
             return self._checkpointer.load(step, available)
 
-    def _set_aside_unreadable(self) -> None:
+    def _discard_unreadable(self) -> None:
         """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
 
         def move() -> None:
@@ -259,17 +259,17 @@ class Checkpoints:
                     orbax_patches.check_metadata(path)
                 except Exception as error:  # the file may hold anything
                     damage = damage_of(error)
-                    place = set_aside(path, self._folder.damaged, now)
+                    place = discard(path, self._folder.damaged, now)
                     _print_damaged(step, damage, place)
 
         _write_on_first(self._folder.checkpoints, move)
 
-    def _set_aside(self, step: int, folder: epath.Path, now: int) -> epath.Path:
+    def _discard(self, step: int, folder: epath.Path, now: int) -> epath.Path:
         """Moves a checkpoint to `discarded` or `damaged`; returns where it is then."""
         checkpoint = self._folder.checkpoint(step)
-        place = place_of(checkpoint, folder, now)
+        place = discarded_path(checkpoint, folder, now)
         self.wait()  # for all processes
-        _write_on_first(place, lambda: set_aside(checkpoint, folder, now))
+        _write_on_first(place, lambda: discard(checkpoint, folder, now))
         self._policy.metrics.pop(step, None)
         self._checkpointer.reload()
         return place

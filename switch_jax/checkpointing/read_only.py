@@ -8,7 +8,6 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.amended_notes import newest_notes
 from switch_jax.checkpointing.integrity import (
     Shapes,
     check_metadata_readable,
@@ -18,6 +17,7 @@ from switch_jax.checkpointing.integrity import (
     try_to_read,
     verify_checksum,
 )
+from switch_jax.checkpointing.metadata_override import newest_metadata
 from switch_jax.checkpointing.preservation import Metric, comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
@@ -126,7 +126,7 @@ def newest_saved(folder: RunFolder) -> Saved | None:
         if saved is not None:
             shapes, notes = saved
             # A start that goes on with it says what is damaged when it restores the state.
-            notes = newest_notes(folder.amended_notes(step), step, notes, say_damage=False)
+            notes = newest_metadata(folder.metadata_override(step), step, notes, say_damage=False)
             return Saved(step, shapes, notes)
     return None
 

@@ -12,10 +12,10 @@ import signal
 import sys
 import traceback
 
-import switch_jax
 from switch_jax.cli import gin_flags, multihost, standard_streams
 from switch_jax.errors import UserError, storage_error
 from switch_jax.interrupts import InterruptHandler
+from switch_jax.version import __version__
 
 COMMANDS = {
     "train": "train a model that gin files describe",
@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="switch_jax", description="Pretrain Switch Transformers, from a laptop to TPU pods."
     )
-    parser.add_argument("--version", action="version", version=switch_jax.__version__)
+    parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"switch_jax.cli.{name}")

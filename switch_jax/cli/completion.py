@@ -9,7 +9,7 @@ with switch_jax, and after --gin. their macros.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -72,7 +72,7 @@ def script(shell: str) -> str:
     import shtab
 
     from switch_jax.cli import commands_of, make_parser
-    from switch_jax.cli.gin_reading import packaged_files, packaged_macros
+    from switch_jax.gin_config.packaged import packaged_files, packaged_macros
 
     parser = make_parser()
     for command in commands_of(parser).values():
@@ -108,7 +108,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             yield action
 
 
-def _gin_files(packaged: list[str]) -> dict[str, str | dict[str, str]]:
+def _gin_files(packaged: Sequence[str]) -> dict[str, str | dict[str, str]]:
     """How each shell completes a gin file: one of this folder, or a packaged one."""
     names, function = " ".join(packaged), "_switch_jax_gin_files"
     return {

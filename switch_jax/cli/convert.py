@@ -22,10 +22,6 @@ from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import exists, is_file, is_folder, no_model_there, storage_path
 
-# What a converted model is evaluated on where nothing else is named: text that comes with us.
-_TASK = "english_span_corruption"
-_BATCH_SIZE = 16
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The source, the target, and what cannot be inferred from them."""
@@ -89,7 +85,7 @@ def _to_run(args: argparse.Namespace, source: Any, target: epath.Path) -> None:
       source: a `conversion.source.Source`.
       target: the run's folder.
     """
-    from switch_jax.cli import gin_config
+    from switch_jax.conversion.gin_of_source import gin_of_source
     from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file, vocabulary_identity
     from switch_jax.conversion.to_run import write_run
 
@@ -99,7 +95,8 @@ def _to_run(args: argparse.Namespace, source: Any, target: epath.Path) -> None:
     files, bindings = gin_of_source(source, target, name)
     args.gin_file = args.gin_file or files
     args.gin_bindings = [*bindings, *args.gin_bindings]
-    config = gin_flags.build(args)
+    found = gin_flags.read(args)
+    config, text = found.config, found.text
     source.check_model(config.model)
     identities = {}
     if config.data.vocabulary != name:  # --gin.VOCABULARY
@@ -111,30 +108,7 @@ def _to_run(args: argparse.Namespace, source: Any, target: epath.Path) -> None:
             f"{source.folder} has no spiece.model, so VOCABULARY is {config.data.vocabulary!r}: "
             "check that the model was trained with it"
         )
-    text = gin_config.config_text()
     write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)
-
-
-def gin_of_source(
-    source: Any, model_dir: epath.Path, vocabulary: str
-) -> tuple[list[str], list[str]]:
-    """The gin files and bindings that describe a model of another format.
-
-    Args:
-      source: a `conversion.source.Source`.
-      model_dir: the folder of the run.
-      vocabulary: VOCABULARY.
-    """
-    architecture = source.architecture
-    model_file = "models/switch_base.gin" if architecture["num_experts"] else "models/t5_base.gin"
-    bindings = [
-        f"MODEL_DIR={str(model_dir)!r}",
-        f"MIXTURE_OR_TASK_NAME={_TASK!r}",
-        f"BATCH_SIZE={_BATCH_SIZE}",
-        f"VOCABULARY={vocabulary!r}",
-        *_model_bindings(architecture),
-    ]
-    return [model_file, "runs/pretrain.gin"], bindings
 
 
 def _to_hugging_face(args: argparse.Namespace, source: epath.Path, target: epath.Path) -> None:
@@ -166,23 +140,9 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
             "checkpoint a file named checkpoint, and a MODEL_DIR a config.gin"
         )
     args.gin_file = args.gin_file or [str(config_gin)]
-    config = gin_flags.build(args, unneeded=["MODEL_DIR"])
+    config = gin_flags.read(args, unneeded=["MODEL_DIR"]).config
     step = inference_flags.checkpoint_step(source, args.checkpoint)
     return config, find_checkpoint(source, step)
-
-
-def _model_bindings(architecture: dict[str, Any]) -> list[str]:
-    """Bindings of the macros that the packaged models have, and of the other fields."""
-    without_macro = {
-        *("activation", "tie_embeddings", "norm_epsilon"),
-        *("relative_position_buckets", "relative_position_max_distance"),
-    }
-    if not architecture["num_experts"]:
-        without_macro.add("num_experts")
-    return [
-        f"{f'ModelConfig.{name}' if name in without_macro else name.upper()}={value!r}"
-        for name, value in architecture.items()
-    ]
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def apply(args: argparse.Namespace) -> None:
     Raises:
       UserError: a value cannot be a folder.
     """
-    from switch_jax.data.tensorflow_setup import seqio
+    from switch_jax.tensorflow_setup import seqio
 
     if args.tfds_data_dir:
         seqio.set_tfds_data_dir_override(_expanded("--tfds_data_dir", args.tfds_data_dir))

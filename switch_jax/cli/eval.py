@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
     model = inference_flags.open_trained_model(args)
 
-    from switch_jax.inference.evaluate import evaluate_checkpoints
+    from switch_jax.evaluation.evaluate import evaluate_checkpoints
     from switch_jax.run_folder import RunFolder
     from switch_jax.runtime.processes import is_first
 

@@ -1,15 +1,19 @@
 """The flags for gin files and bindings, which are those of t5x."""
 
+from __future__ import annotations
+
 import argparse
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from switch_jax.cli import names_elsewhere
-from switch_jax.config import Config
 from switch_jax.config.rates import rate_problem
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import is_file
+
+if TYPE_CHECKING:  # it loads gin
+    from switch_jax.gin_config import GinConfig
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
@@ -55,13 +59,14 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
     Args:
       arguments: as in ["--num_experts=8"], or ["--num_experts", "8"].
     """
-    from switch_jax.cli.gin_reading import packaged_macros
+    from switch_jax.gin_config.other_frameworks import MACROS
+    from switch_jax.gin_config.packaged import packaged_use
 
-    known, meant = packaged_macros(), []
+    meant = []
     for i, argument in enumerate(arguments):
         name, equals, value = re.sub("^--(gin_)?", "", argument).partition("=")
-        macro = names_elsewhere.MACROS.get(name.upper(), name.upper())
-        if macro in known:
+        macro = MACROS.get(name.upper(), name.upper())
+        if packaged_use(macro):
             following = arguments[i + 1 : i + 2]
             if not equals and following and not following[0].startswith("--"):
                 value = following[0]
@@ -69,37 +74,38 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
     return f"; to set a macro write {' '.join(meant)}" if meant else ""
 
 
-def build(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> Config:
-    """The config that the flags describe.
+def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
+    """The config that the flags describe; what they set of the user's configurables, gin keeps.
 
     Args:
       args: with the flags above.
       unneeded: macros that may be without a value in this command.
 
     Raises:
-      UserError: see `gin_config.parse` and `gin_config.build`.
+      UserError: see `gin_config.read`.
     """
-    from switch_jax.cli import gin_config
+    from switch_jax import gin_config
 
-    gin_config.parse(args.gin_file, args.gin_bindings, search_paths(args), unneeded)
-    return gin_config.build()
+    paths = search_paths(args)
+    return gin_config.read(args.gin_file, args.gin_bindings, paths, unneeded, keep=True)
 
 
-def build_to_train(args: argparse.Namespace) -> Config:
+def read_to_train(args: argparse.Namespace) -> GinConfig:
     """The config of a run that is going to train.
 
     Raises:
-      UserError: see `build`; or the optimiser does not train with such a rate, and neither a flag
+      UserError: see `read`; or the optimiser does not train with such a rate, and neither a flag
         sets it nor a run goes on with it.
     """
-    config = build(args)
+    found = read(args)
+    config = found.config
     problem = rate_problem(config)
     if problem and is_file(RunFolder.at(config.run.model_dir).config):
-        return config
+        return found
     set_by_flags = {binding.partition("=")[0].strip() for binding in args.gin_bindings}
     if problem and not set_by_flags & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:
         raise UserError(
             f"{problem}; to train with it all the same, write "
             f"--gin.LEARNING_RATE={config.optimizer.learning_rate}"
         )
-    return config
+    return found

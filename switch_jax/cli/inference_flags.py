@@ -77,7 +77,7 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     if args.task is not None:
         config = config.replace("data", mixture_or_task_name=args.task)
     data_flags.apply(args)
-    multihost.connect(args, config.mesh)
+    multihost.connect(args, config.mesh, run.text)
     multihost.enable_compilation_cache()
 
     from switch_jax.data.checks import check_vocabularies_of_run
@@ -94,11 +94,13 @@ class Run(NamedTuple):
     Attributes:
       model_dir: its folder.
       config: with the changes of the flags.
+      text: of the config, a gin file.
       own_config: reads the config without them; None: --gin_file replaces config.gin.
     """
 
     model_dir: epath.Path
     config: Config
+    text: str
     own_config: Callable[[], Config] | None
 
 
@@ -112,23 +114,23 @@ def read_run(args: argparse.Namespace) -> Run:
                 f"{args.model_dir} is not the folder of a run: it has no config.gin; give a "
                 "MODEL_DIR, or the config with --gin_file"
             )
-    own_config = None if args.gin_file else _own_config(args, config_gin)
+    own_config = None if args.gin_file else _own_config(args, model_dir)
     args.gin_file = args.gin_file or [str(config_gin)]
-    config = gin_flags.build(args, unneeded=["MODEL_DIR"])
+    found = gin_flags.read(args, unneeded=["MODEL_DIR"])
+    config = found.config
     if args.batch_size is not None:
         with fields_named_as_flags():
             config = config.replace("run", batch_size=args.batch_size)
-    return Run(model_dir, config, own_config)
+    return Run(model_dir, config, found.text, own_config)
 
 
-def _own_config(args: argparse.Namespace, config_gin: epath.Path) -> Callable[[], Config]:
+def _own_config(args: argparse.Namespace, model_dir: epath.Path) -> Callable[[], Config]:
     """Reads the config of a run as it was trained, without the changes of the flags."""
 
     def read() -> Config:
-        from switch_jax.cli import gin_config
+        from switch_jax.gin_config import read_run
 
-        search_paths = gin_flags.search_paths(args)
-        return gin_config.read([str(config_gin)], (), search_paths, unneeded=["MODEL_DIR"])
+        return read_run(model_dir, search_paths=gin_flags.search_paths(args))
 
     return read
 

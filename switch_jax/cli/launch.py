@@ -17,18 +17,22 @@ explains each target.
 Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
+from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags
-from switch_jax.cli.teacher import with_teacher
-from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.gpus import is_gpu_name
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.variables import without_value
 from switch_jax.storage import is_file
+
+if TYPE_CHECKING:  # it loads gin
+    from switch_jax.gin_config import GinConfig
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
@@ -103,13 +107,16 @@ def main(args: argparse.Namespace) -> int:
     _check_flags(args)
     if not args.dry_run:
         log("reading the config")
-    config = gin_flags.build_to_train(args)
+    found = gin_flags.read_to_train(args)
+    config = found.config
     if not in_cloud:
+        from switch_jax.gin_config.teacher import with_teacher
+
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
     job = target.job(args, _train_arguments(args), config)
     if in_cloud:
-        job = dataclasses.replace(job, own_files=tuple(_own_files(config)[0]))
+        job = dataclasses.replace(job, own_files=tuple(_own_files(found)[0]))
     target.check(job, config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
@@ -118,7 +125,7 @@ def main(args: argparse.Namespace) -> int:
         task_files.check(job, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
-    for note in _notes(args, config) if in_cloud else ():
+    for note in _notes(args, found) if in_cloud else ():
         log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
     if in_cloud and not args.skip_storage:
@@ -136,25 +143,26 @@ def main(args: argparse.Namespace) -> int:
     return target.run(job)
 
 
-def _own_files(config: Config) -> tuple[list[str], list[str]]:
+def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
     """The user's gin files, task modules and vocabulary: in or below this folder, and others."""
-    from switch_jax.cli import gin_config
+    from switch_jax.gin_config.own_files import own_files
 
-    own = gin_config.own_files()
-    vocabulary = config.data.vocabulary or ""
+    own = own_files(found)
+    vocabulary = found.config.data.vocabulary or ""
     if "://" not in vocabulary and is_file(vocabulary):
         own.append(vocabulary)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
     return [file for file in own if file not in outside], outside
 
 
-def _notes(args: argparse.Namespace, config: Config) -> list[str]:
+def _notes(args: argparse.Namespace, found: GinConfig) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
     from switch_jax.data.registry import tasks_of
     from switch_jax.launch.task_files import made_by_own_functions
 
     why = "the hosts have no file of this machine: the image needs"
-    below, outside = _own_files(config)
+    config = found.config
+    below, outside = _own_files(found)
     built = "" if "@" in args.image else ", as the commands below build it"
     notes = [f"{why} {', '.join(below)}{built}"] if below else []
     if outside:

@@ -6,8 +6,9 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from switch_jax.config import MeshConfig
 from switch_jax.storage import choose_clients
 
 
@@ -27,8 +28,13 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(args: argparse.Namespace, mesh: Any) -> None:
+def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> None:
     """Joins the other processes, if the flags name any.
+
+    Args:
+      args: with the flags above.
+      mesh: of the config.
+      config_text: of the config, which all processes have to have.
 
     Raises:
       UserError: see `processes.connect` and `processes.check_same_config`.
@@ -41,10 +47,7 @@ def connect(args: argparse.Namespace, mesh: Any) -> None:
     sizes = (mesh.data or 1, mesh.expert, mesh.model)
     local_devices = math.prod(sizes) // count if count else None
     processes.connect(address, count, index, local_cpu_devices=local_devices)
-
-    from switch_jax.cli import gin_config
-
-    processes.check_same_config(gin_config.config_text())
+    processes.check_same_config(config_text)
 
 
 def joined() -> bool:

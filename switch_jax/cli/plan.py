@@ -25,7 +25,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from switch_jax.cli import gin_flags
-from switch_jax.cli.teacher import with_teacher
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
 from switch_jax.gpus import GpuCluster, is_gpu_name, parse_cluster
@@ -115,9 +114,11 @@ def _hardware(args: argparse.Namespace) -> Slice | GpuCluster:
 
 
 def _config(args: argparse.Namespace, hardware: Slice | GpuCluster) -> Config:
+    from switch_jax.gin_config.teacher import with_teacher
+
     mesh = _mesh(args.mesh)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
-    config = gin_flags.build(args, unneeded=unneeded)
+    config = gin_flags.read(args, unneeded).config
     config = with_teacher(config, gin_flags.search_paths(args))
     try:
         config = config.replace("mesh", **mesh)

@@ -129,7 +129,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from switch_jax.data import vocabulary_training as training
-    from switch_jax.data.vocabularies import SENTINELS
+    from switch_jax.tasks.vocabularies import SENTINELS
 
     if not args.output or args.size is None:
         raise UserError(

@@ -17,12 +17,17 @@ Exit codes: 0 done; 1 a fault of the storage or a lost host, which may be transi
 SIGHUP: start again; 130 stopped by Ctrl-C.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags, multihost
-from switch_jax.cli.teacher import with_teacher
-from switch_jax.config import Config
+
+if TYPE_CHECKING:  # they load gin
+    from switch_jax.config import Config
+    from switch_jax.gin_config import GinConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,39 +56,35 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
-    config = gin_flags.build_to_train(args)
+    found = gin_flags.read_to_train(args)
     data_flags.apply(args)
     if args.dry_run:
-        return _check(args, config)
+        return _check(args, found)
 
     from switch_jax.trainer.status_file import record_early_failure
 
-    with record_early_failure(config.run.model_dir):
-        return _train(args, config)
+    with record_early_failure(found.config.run.model_dir):
+        return _train(args, found)
 
 
-def _check(args: argparse.Namespace, config: Config) -> int:
-    config = _connected(args, config)
+def _check(args: argparse.Namespace, found: GinConfig) -> int:
+    config = _connected(args, found)
 
-    from switch_jax.cli import gin_config
     from switch_jax.trainer.dry_run import dry_run
 
-    text, explained = gin_config.config_text(), gin_config.explained_config_text()
-    # Later, gin would list the functions of T5 that prepare the example which is read, too.
-    for line in dry_run(config, text, args.change_task):
+    for line in dry_run(config, found.text, args.change_task):
         if line.startswith("warning: "):
             print(f"switch_jax train: {line}", file=sys.stderr)
         else:
             print(f"# {line}")  # a comment, since the output is a gin file
-    print(explained)
+    print(found.explained_text())
     return 0
 
 
-def _train(args: argparse.Namespace, config: Config) -> int:
-    config = _connected(args, config)
+def _train(args: argparse.Namespace, found: GinConfig) -> int:
+    config = _connected(args, found)
     multihost.enable_compilation_cache()
 
-    from switch_jax.cli import gin_config
     from switch_jax.interrupts import raise_if_interrupted
     from switch_jax.reports.run_status import read_status
     from switch_jax.reports.status_text import loss_rise
@@ -93,7 +94,7 @@ def _train(args: argparse.Namespace, config: Config) -> int:
 
     raise_if_interrupted()  # while modules were imported
     try:
-        train(config, gin_config.config_text(), args.change_task)
+        train(config, found.text, args.change_task)
     except Stopped as stopped:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code
@@ -104,12 +105,14 @@ def _train(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _connected(args: argparse.Namespace, config: Config) -> Config:
+def _connected(args: argparse.Namespace, found: GinConfig) -> Config:
     """Joins the other processes; the config with its teacher's, which all read or all refuse."""
-    multihost.connect(args, config.mesh)
+    from switch_jax.gin_config.teacher import with_teacher
+
+    multihost.connect(args, found.config.mesh, found.text)
 
     def read() -> Config:
-        return with_teacher(config, gin_flags.search_paths(args))
+        return with_teacher(found.config, gin_flags.search_paths(args))
 
     if not multihost.joined():  # a mistake is told before JAX is loaded
         return read()

@@ -12,15 +12,15 @@ Without TensorFlow, and quick to import:
 - `file_watch`: noticing files that change during a run.
 - `stateless_random`: TensorFlow's random numbers, for many seeds at a time.
 
-With TensorFlow:
+With TensorFlow and seqio, from `switch_jax.tensorflow_setup`:
 
-- `tensorflow_setup`: TensorFlow and seqio, which all other modules import from there.
 - `train_batches`, `eval_batches`: the batches of training and of evaluation.
 - `mixed_stream`: one stream of the training data, tasks mixed and packed into rows.
 - `task_examples`: the training examples of one task, in streams.
 - `blocks`: the source examples that are preprocessed and shuffled together.
 - `preprocessing`: graphs that apply the preprocessing steps of tasks.
-- `span_masking`: T5's span corruption, many rows at a time.
+- `span_masking`: T5's span corruption, many rows at a time. The noise density and the mean length
+  of spans are the task's: `SPAN_CORRUPTION` in `tasks/building_blocks.py`.
 - `sources`: the files of a task, and how they are read.
 - `reading`: reading with errors that name the damaged file.
 - `data_files`: which files each task is read from, in short.

@@ -20,8 +20,8 @@ from switch_jax.data.file_chunks import ByteRange, FileChunks
 from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.read_ahead import at_once, read_ahead
 from switch_jax.data.sources import Reader, SourceFiles, in_memory
-from switch_jax.data.tensorflow_setup import tf
 from switch_jax.storage import copies_here
+from switch_jax.tensorflow_setup import tf
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
 _RUN_LENGTH, _WINDOW_RUNS = 32, 256  # examples of a run, and runs that are shuffled at a time

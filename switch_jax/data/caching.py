@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from switch_jax.data import seqio_internals
 from switch_jax.data.registry import splits_of, tasks_of
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import loaded
 from switch_jax.errors import UserError
 from switch_jax.tasks import FAMILIES
+from switch_jax.tensorflow_setup import seqio
 
 _SEED = 1  # of random steps before the placeholder; seqio treats 0 as no seed
 

@@ -18,9 +18,9 @@ from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
 from switch_jax.data.reading import no_examples_message
 from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_corruption import check_lengths
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
+from switch_jax.tensorflow_setup import seqio
 
 
 def check_vocabulary(config: DataConfig, rows: int) -> None:

@@ -10,9 +10,9 @@ from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import tasks_of, tasks_with_split
 from switch_jax.data.sources import open_source, source_of
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 from switch_jax.storage import on_this_machine
+from switch_jax.tensorflow_setup import seqio
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0

@@ -16,8 +16,8 @@ import numpy as np
 from switch_jax.data import seqio_internals
 from switch_jax.data.batch import Example
 from switch_jax.data.span_masking import SpanMasking, span_masking, without_masking
-from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError
+from switch_jax.tensorflow_setup import seqio, tf
 
 _GRAPHS: dict[Hashable, Any] = {}
 # One thread traces at a time: `tf.data.Dataset.random`, which is replaced meanwhile, and the next

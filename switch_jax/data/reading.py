@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from switch_jax.data.sources import SourceFiles, source_files, source_of
-from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import is_transient, storage_error
+from switch_jax.tensorflow_setup import seqio, tf
 
 _TENSORFLOW_OPERATIONS = re.compile(
     r"\{\{function_node [^}]*\}\}|Error in user-defined function passed to .* with iterator: \S+: "

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from switch_jax.data import seqio_internals
-from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError, did_you_mean, storage_error
 from switch_jax.tasks import FAMILIES
+from switch_jax.tensorflow_setup import seqio, tf, tfds
 
 
 class NoSplitError(UserError):

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.storage import file_sizes, forget, in_bucket, local_copy, matching, read_range
+from switch_jax.tensorflow_setup import seqio, tf
 
 # The caches that are in buckets, by where seqio finds a copy of their descriptions.
 _CACHES_IN_BUCKETS: dict[str, str] = {}

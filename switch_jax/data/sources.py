@@ -11,9 +11,9 @@ import numpy as np
 from switch_jax.data import seqio_internals
 from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextLines, TFRecords
 from switch_jax.data.read_ahead import read_ahead
-from switch_jax.data.tensorflow_setup import seqio, tf, tfds
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
+from switch_jax.tensorflow_setup import seqio, tf, tfds
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from switch_jax.data.tensorflow_setup import seqio, t5
 from switch_jax.data.vocabularies import sentinels
 from switch_jax.errors import UserError
+from switch_jax.tensorflow_setup import seqio, t5
 
 
 def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from switch_jax.data import stateless_random
 from switch_jax.data.batch import Example
 from switch_jax.data.span_corruption import arguments_of
-from switch_jax.data.tensorflow_setup import seqio, t5, tf
+from switch_jax.tensorflow_setup import seqio, t5, tf
 
 _MAX_DENSITY, _MIN_MEAN_SPAN = 0.5, 2.0  # within them tokens are left between any two spans
 

@@ -22,8 +22,8 @@ from switch_jax.data.position import Cursor
 from switch_jax.data.preprocessing import block_graph, check_random_by_block
 from switch_jax.data.reading import no_examples_message, read_examples
 from switch_jax.data.sources import SourceFiles, source_files, source_of
-from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
+from switch_jax.tensorflow_setup import seqio, tf
 
 _MAX_EMPTY_EPOCHS = 20  # in a row
 

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 
 from switch_jax.data.registry import names, provider, splits_of, tasks_of, tfds_folders
 from switch_jax.data.sources import check_files_exist
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.storage import list_names, storage_path
+from switch_jax.tensorflow_setup import seqio
 from switch_jax.units import aligned
 
 _FAMILY = 8  # names that begin alike from this number on are shown as one

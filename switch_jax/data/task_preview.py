@@ -10,7 +10,7 @@ from switch_jax.data.batch import Example
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.configured_tasks import in_order
 from switch_jax.data.registry import mixing_rates
-from switch_jax.data.tensorflow_setup import seqio
+from switch_jax.tensorflow_setup import seqio
 
 _MAX_IDS = 12  # of a feature that are shown
 _FEATURES = ("inputs", "targets")

@@ -8,20 +8,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from switch_jax.data import seqio_internals  # noqa: F401  models in buckets are read, too
-from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import check_path, local_copy, storage_path
+from switch_jax.tasks.vocabularies import BYTE, MT5, SENTINELS, T5
+from switch_jax.tensorflow_setup import seqio, tf
 
-SENTINELS = 100
-# T5's 32,000 pieces (section 3.1.3 of https://arxiv.org/abs/1910.10683) and its sentinels.
-T5 = seqio.SentencePieceVocabulary(
-    "gs://t5-data/vocabs/cc_all.32000/sentencepiece.model", extra_ids=SENTINELS
-)
-# mT5's 250,000 pieces (https://arxiv.org/abs/2010.11934); the file includes the sentinels.
-MT5 = seqio.SentencePieceVocabulary("gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model")
-# Padding, EOS, unknown and the 256 bytes, as in ByT5 (https://arxiv.org/abs/2105.13626); then
-# sentinels, for which ByT5 uses rare bytes.
-BYTE = seqio.ByteVocabulary(extra_ids=SENTINELS)
 _NAMED = {"t5": T5, "mt5": MT5, "byte": BYTE}
 
 

@@ -13,9 +13,9 @@ from switch_jax.data.preprocessing import tokenize_index
 from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.sources import check_files_exist, open_source
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.storage import exists, explain_write_errors, open_atomic, storage_path
+from switch_jax.tensorflow_setup import seqio
 
 MAX_PIECES = 2**20
 # In bytes; SentencePiece skips longer lines. Its default is 4192.

@@ -1,4 +1,18 @@
-"""Inference with a trained model: decoding, and scoring of given targets."""
+"""Inference with a trained model: decoding, and scoring of given targets.
+
+- `interactive`: `InteractiveModel`, whose `generate` and `score` take lists of texts.
+- `infer`: what `switch_jax infer` does: predictions or scores of files and tasks.
+- `predictor`: decodes or scores any number of examples, batch by batch.
+- `decoding`: what is compiled: `make_decode`, `make_score`, and how to decode.
+- `sampling`, `beam_search`: greedy decoding and sampling, and beams.
+- `decoding_memory`: whether they fit the devices' memory.
+- `trained_model`: the config, mesh and parameter shapes of a run.
+- `routing`: which experts the tokens of a text go to.
+- `input_records`: examples from lines of text and JSON.
+- `resumable_output`: an output file that an interrupted command goes on with.
+
+Metrics of tasks and of checkpoints are in `switch_jax.evaluation`.
+"""
 
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
 from switch_jax.inference.sampling import Decoded

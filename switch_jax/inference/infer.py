@@ -8,10 +8,10 @@ import numpy as np
 
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.input_records import Record, encode, read_records
 from switch_jax.inference.predictor import Predictor
+from switch_jax.tensorflow_setup import seqio
 
 
 class InferenceExample(NamedTuple):

@@ -11,10 +11,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from switch_jax.data.batch import Example
-from switch_jax.data.tensorflow_setup import seqio, tf
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import SchemaError, parse_json
 from switch_jax.storage import is_folder, local_copy, storage_path
+from switch_jax.tensorflow_setup import seqio, tf
 
 Record = dict[str, str]
 

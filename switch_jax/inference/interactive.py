@@ -10,13 +10,13 @@ import jax
 from switch_jax.config import Config
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import vocabularies
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.input_records import Record, check_characters, encode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
+from switch_jax.tensorflow_setup import seqio
 
 
 class InteractiveModel:

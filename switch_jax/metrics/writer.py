@@ -11,11 +11,11 @@ import numpy as np
 from clu import metric_writers
 from etils import epath
 
-from switch_jax.data.tensorflow_setup import tf
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
 from switch_jax.run_folder import MetricsFolder, Record, RecordKind, record_lines
 from switch_jax.storage import Spool, appended_file, explain_write_errors, read_appended
+from switch_jax.tensorflow_setup import tf
 
 
 class MetricWriter:

@@ -8,9 +8,9 @@ import jax
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.layers_apart import stack_layers
 from switch_jax.model.parameters import is_cast
 from switch_jax.model.transformer import Transformer
+from switch_jax.model.unstacked_layers import stack_layers
 
 Parameters = dict[str, Any]
 
@@ -39,7 +39,7 @@ def logical_axes(config: ModelConfig) -> Parameters:
 
 
 def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
-    """The module with these parameters, whose layers may be apart; see `layers_apart`."""
+    """The module with these parameters, whose layers may be unstacked, see `unstacked_layers`."""
     graph, state = _abstract(config)
     state = jax.tree.map(lambda leaf: leaf, state)  # a copy
     nnx.replace_by_pure_dict(state, stack_layers(parameters))

@@ -149,10 +149,10 @@ def _dropless_ffn_local(
     if axis:  # each device has few tokens: all of them go to all devices
         tokens = lax.all_gather(tokens, axis, tiled=True)  # [T, D]
         expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [k, T]
-        experts_here = weights.num_experts
-        first_expert = lax.axis_index(axis) * experts_here
-        is_here = (expert_index >= first_expert) & (expert_index < first_expert + experts_here)
-        expert_index = jnp.where(is_here, expert_index - first_expert, experts_here)
+        num_local = weights.num_experts
+        first_expert = lax.axis_index(axis) * num_local
+        is_here = (expert_index >= first_expert) & (expert_index < first_expert + num_local)
+        expert_index = jnp.where(is_here, expert_index - first_expert, num_local)
         y = _experts(tokens, expert_index, weights, activation)  # [k, T, D]
         y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
     else:
@@ -169,14 +169,14 @@ def _experts(
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
     """[T, D], [k, T] -> [k, T, D], each token through its experts; 0 for those not here."""
-    width, experts_here = weights.wo.shape[-1], weights.num_experts
+    width, num_local = weights.wo.shape[-1], weights.num_experts
     shape = (*expert_index.shape, width)
     tokens = jnp.concatenate([tokens] * shape[0])  # [k * T, D]
     expert_index = expert_index.reshape(-1)  # [k * T]
     count = tokens.shape[0]
     # By the experts of all devices, since those here get only their share of the tokens.
     rows = block_rows(count, weights.router.shape[-1])
-    order, first_block, first_row = cut_into_blocks(expert_index, experts_here, rows)
+    order, first_block, first_row = cut_into_blocks(expert_index, num_local, rows)
     # The last rows of a block may be the next expert's tokens. That expert's own block comes later
     # and overwrites the results. After the last token there is room for a whole block.
     sorted_tokens = jnp.pad(tokens[order], ((0, rows), (0, 0)))  # [k * T + rows, D]
@@ -198,5 +198,5 @@ def _experts(
     # The inverse of `order`.
     position = jnp.zeros(count, jnp.int32)  # [k * T]
     position = position.at[order].set(jnp.arange(count, dtype=jnp.int32))  # [k * T]
-    y = jnp.where((expert_index < experts_here)[:, None], results[position], 0)  # [k * T, D]
+    y = jnp.where((expert_index < num_local)[:, None], results[position], 0)  # [k * T, D]
     return y.reshape(shape)

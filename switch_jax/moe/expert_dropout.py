@@ -35,10 +35,10 @@ def expert_dropout(
     """
 
     def dropout(hidden: jax.Array) -> jax.Array:
-        experts_here, _, features = hidden.shape
+        num_local, _, features = hidden.shape
         all_features = features * lax.axis_size(MODEL)  # F
         device = axis_index(EXPERT)
-        expert = device % expert_shards * experts_here + jnp.arange(experts_here)  # [E_local]
+        expert = device % expert_shards * num_local + jnp.arange(num_local)  # [E_local]
         # The rows came from the devices that share out the experts with this one.
         data_device = axis_index(DATA) * lax.axis_size(EXPERT)
         first_device = data_device + device // expert_shards * expert_shards

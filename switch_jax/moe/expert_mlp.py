@@ -12,7 +12,7 @@ from switch_jax.partitioning.collectives import axis_index, mark_varying, psum
 from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, platform
 
 
-def experts_here(weights: SwitchWeights, expert_shards: int) -> SwitchWeights:
+def local_experts(weights: SwitchWeights, expert_shards: int) -> SwitchWeights:
     """The experts that this device computes, as `expert_mlp` takes them.
 
     Their gradients are summed over the devices that compute the same experts: once, however many
@@ -43,7 +43,7 @@ def expert_mlp(
       buffers: [expert shards, E_local, rows, D]: shard i came from the i-th of the devices that
         share out the experts. The rows are the G_local * C slots of an expert on one device, or a
         chunk of them.
-      weights: [E_local, D, F_local] and [E_local, F_local, D], from `experts_here`.
+      weights: [E_local, D, F_local] and [E_local, F_local, D], from `local_experts`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       dropout: of the hidden activation [E_local, expert shards * rows, F_local]; None = none.
 

@@ -19,7 +19,7 @@ from switch_jax.moe.capacity import check_divisibility, expert_capacity, group_s
 from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices
 from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
-from switch_jax.moe.expert_mlp import expert_mlp, experts_here
+from switch_jax.moe.expert_mlp import expert_mlp, local_experts
 from switch_jax.moe.expert_weights import SwitchWeights, cast, partition_specs
 from switch_jax.moe.random_streams import RouterKey, Stream
 from switch_jax.moe.router import router_logits
@@ -162,7 +162,7 @@ def _switch_ffn_local(
         ]  # [expert_shards, E_local, G_local * C / chunks, D] each
 
     with jax.named_scope("experts"):
-        weights = experts_here(weights, expert_shards)
+        weights = local_experts(weights, expert_shards)
         buffers = [expert_mlp(chunk, weights, activation, dropout) for chunk in buffers]
 
     with jax.named_scope("dispatch"):

@@ -160,7 +160,7 @@ def adafactor(
         def one_or_each(
             names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
         ) -> tuple:
-            if moment.row is not None and matrix_by_matrix.pays(names, parameter):
+            if moment.row is not None and matrix_by_matrix.is_faster(names, parameter):
                 updated, new = matrix_by_matrix.update_each(one, names, gradient, moment, parameter)
             else:
                 updated, new = one(names, gradient, moment, parameter)

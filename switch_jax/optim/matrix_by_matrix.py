@@ -19,7 +19,7 @@ from switch_jax.partitioning.mesh import current_mesh, platform
 _CACHE = 2 * 2**20  # bytes; a smaller stack stays in the cache by itself
 
 
-def pays(names: Names, parameter: jax.Array) -> bool:
+def is_faster(names: Names, parameter: jax.Array) -> bool:
     """Whether the stack is updated faster so; with these logical axes."""
     is_stack_of_matrices = 0 < num_stacked(names) == parameter.ndim - 2
     is_one_cpu = platform() == "cpu" and current_mesh().size == 1

@@ -42,7 +42,7 @@ def square_sum(names: Names, p: jax.Array) -> jax.Array:
 def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
     """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names.
 
-    Where the layers of a stack are apart, in each tree a list, it is called for each layer.
+    Where the layers are unstacked, in each tree a list, it is called for each layer.
     """
 
     def each(names: Names, *values: Any) -> Any:

@@ -122,7 +122,7 @@ class RunFolder(MetricsFolder):
         """Checkpoints that cannot be read, as STEP_TIME."""
         return self.path / "damaged"
 
-    def amended_notes(self, step: int) -> epath.Path:
+    def metadata_override(self, step: int) -> epath.Path:
         """Notes in place of those that were saved with a step's checkpoint."""
         return self.path / "amended" / f"{step}.json"
 

@@ -15,9 +15,9 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-import switch_jax
 from switch_jax.errors import LostHostError, TransientError, UserError
 from switch_jax.partitioning.mesh import offer_virtual_cpus
+from switch_jax.version import __version__
 
 Result = TypeVar("Result")
 
@@ -160,7 +160,7 @@ def _coordinator() -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python, switch_jax and the compiler's packages; '-' if one is not installed."""
-    found = {"Python": platform.python_version(), "switch_jax": switch_jax.__version__}
+    found = {"Python": platform.python_version(), "switch_jax": __version__}
     for name in ("jax", "jaxlib", "libtpu"):
         try:
             found[name] = importlib.metadata.version(name)

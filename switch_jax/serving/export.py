@@ -18,7 +18,6 @@ from switch_jax.config import Config, DataConfig
 from switch_jax.conversion.safetensors_header import num_bytes, safetensors_header
 from switch_jax.conversion.to_run import Progress
 from switch_jax.data.configured_tasks import vocabularies
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.data.vocabularies import identity
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
@@ -31,6 +30,7 @@ from switch_jax.serving.program import (
     stored_parameters,
 )
 from switch_jax.storage import new_folder, open_atomic
+from switch_jax.tensorflow_setup import seqio
 
 PROGRAM, PARAMETERS = "predict.bin", "parameters.safetensors"
 TOKENIZER, SETTINGS, SCRIPT = "spiece.model", "settings.json", "serve.py"

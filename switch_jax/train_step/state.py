@@ -8,7 +8,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config, MeshConfig, ModelConfig
 from switch_jax.model import abstract_parameters, init_parameters, logical_axes
-from switch_jax.model.layers_apart import are_apart, layers_of, split_layers
+from switch_jax.model.unstacked_layers import are_unstacked, unstack_layers, unstacked_shapes
 from switch_jax.optim.apply import Optimizer
 from switch_jax.optim.optimizer import make_optimizer, state_shardings
 from switch_jax.partitioning.mesh import replicated
@@ -70,21 +70,21 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
 def state_of_step(config: Config, state: TrainState, *, free: bool = False) -> TrainState:
     """The state as a step takes it on the mesh set by `jax.set_mesh`.
 
-    On a CPU, layers that are not scanned are apart; `model.layers_apart` says why, and its
-    `stack_layers` makes the state as it was. In all other cases it is the same.
+    On a CPU, layers that are not scanned are unstacked; `model.unstacked_layers` says why, and
+    its `stack_layers` makes the state as it was. In all other cases it is the same.
 
     Args:
       config: the run.
       state: arrays, or `ShapeDtypeStruct`s.
       free: delete each array once its layers are there. `state` must not be used afterwards.
     """
-    if not are_apart(config.model):
+    if not are_unstacked(config.model):
         return state
-    parameters = layers_of(logical_axes(config.model), abstract_parameters(config.model))
+    parameters = unstacked_shapes(logical_axes(config.model), abstract_parameters(config.model))
     optimizer = jax.eval_shape(make_optimizer(config).init, parameters)
     return state._replace(
-        parameters=split_layers(parameters, state.parameters, free=free),
-        optimizer=split_layers(optimizer, state.optimizer, free=free),
+        parameters=unstack_layers(parameters, state.parameters, free=free),
+        optimizer=unstack_layers(optimizer, state.optimizer, free=free),
     )
 
 

@@ -1,1 +1,5 @@
-"""The loop around the training step: data, evaluation, checkpoints, signals and records."""
+"""The loop around the training step: data, evaluation, checkpoints, signals and records.
+
+`train` calls all others: `prepare` checks the config, `resume` and `restore` find where the run
+goes on, `warm_start` where it begins, and `loop` trains.
+"""

@@ -13,7 +13,7 @@ from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.config_changes import config_changes
 from switch_jax.trainer.prepare import Prepared
-from switch_jax.trainer.saved_run import SavedRun
+from switch_jax.trainer.resume import ResumePoint
 from switch_jax.trainer.teacher import describe_start, describe_teacher
 from switch_jax.trainer.warm_start import describe_warm_start
 
@@ -82,7 +82,7 @@ def reading(config: Config, readers: int) -> list[str]:
     ]
 
 
-def beginning(prepared: Prepared, saved: SavedRun | None, changes: Sequence[str]) -> list[str]:
+def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
     Args:

@@ -4,7 +4,7 @@ from switch_jax.config import Config
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.prepare import prepare
-from switch_jax.trainer.saved_run import check_not_all_damaged
+from switch_jax.trainer.resume import check_not_all_damaged
 from switch_jax.trainer.state_memory import describe_memory
 
 

@@ -19,6 +19,7 @@ from switch_jax.data.checks import (
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
+from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -27,10 +28,9 @@ from switch_jax.runtime.processes import run_on_all, run_on_first
 from switch_jax.storage import check_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
-from switch_jax.trainer.evaluation import check_metric
+from switch_jax.trainer.best_evaluation import check_metric
 from switch_jax.trainer.host_files import files_of_all_hosts
-from switch_jax.trainer.infer_evaluation import check_infer_evaluation, model_of_run
-from switch_jax.trainer.saved_run import RunFiles, SavedRun, find_saved_run
+from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
 
@@ -54,7 +54,7 @@ class Prepared:
     config: Config
     mesh: Mesh
     state: TrainState
-    saved: SavedRun | None
+    saved: ResumePoint | None
     warm_start: epath.Path | Source | None
     teacher: Teacher | None
     train_tasks: OpenedTasks
@@ -89,7 +89,7 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
         files_of_all_hosts(train_tasks),
         None if validation_tasks is None else files_of_all_hosts(validation_tasks),
     )
-    saved = find_saved_run(config, state, files, config_text, change_task)
+    saved = find_resume_point(config, state, files, config_text, change_task)
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
     return Prepared(

@@ -11,7 +11,9 @@ from switch_jax.checkpointing import Checkpoints, RunLock
 from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.model.layers_apart import stack_layers
+from switch_jax.evaluation.infer_evaluation import InferEvaluation, model_of_run
+from switch_jax.evaluation.teacher_forced import Evaluation, read_validation_sets
+from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
@@ -21,13 +23,11 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
-from switch_jax.trainer.evaluation import Evaluation, read_validation_sets
-from switch_jax.trainer.infer_evaluation import InferEvaluation, model_of_run
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare
-from switch_jax.trainer.run_facts import run_facts
-from switch_jax.trainer.run_state import RunState, restore
+from switch_jax.trainer.restore import RunState, restore
+from switch_jax.trainer.run_json import run_json_fields
 from switch_jax.trainer.signals import StopSignals
 from switch_jax.trainer.state_memory import describe_memory
 from switch_jax.trainer.status_file import StatusFile
@@ -87,7 +87,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
         run_on_first(
             lambda: write_description(
                 folder,
-                run_facts(config, prepared.mesh, prepared.teacher),
+                run_json_fields(config, prepared.mesh, prepared.teacher),
                 origin(prepared.warm_start),
                 config_text,
             )

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from switch_jax.cli import COMMANDS, completion
-from switch_jax.cli.gin_reading import packaged_files
+from switch_jax.gin_config.packaged import packaged_files
 
 TRY = """
 COMP_WORDS=({words}) COMP_CWORD={last}
@@ -61,7 +61,7 @@ def test_after_the_equals_sign_bash_completes_from_the_start(script, tmp_path):
     done = subprocess.run(
         ["bash", "-c", script + attempt], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.stdout.split() == packaged_files()
+    assert done.stdout.split() == list(packaged_files())
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

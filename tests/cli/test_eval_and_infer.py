@@ -102,7 +102,7 @@ def test_eval_writes_every_score_once(run, capsys, monkeypatch):
     content = removed.read_text()
     removed.unlink()  # as of an evaluation by an earlier version
     with monkeypatch.context() as patch:  # the targets are scored: that program is not compiled
-        patch.setattr("switch_jax.inference.checkpoint_evaluator.Evaluation", None)
+        patch.setattr("switch_jax.evaluation.checkpoint_evaluator.Evaluation", None)
         assert main(["eval", str(run), "--checkpoint=2"]) == 0
     assert removed.read_text() == content
 

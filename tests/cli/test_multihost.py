@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from switch_jax.cli import multihost, train
+from switch_jax.gin_config import teacher
 from switch_jax.runtime import processes
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 
@@ -100,9 +101,10 @@ def test_a_process_alone_has_not_joined_others():
 def test_a_teacher_is_read_once_the_hosts_are_connected(joined, monkeypatch):
     """So that all of them tell what is wrong with it, and together."""
     order = []
-    monkeypatch.setattr(multihost, "connect", lambda args, mesh: order.append("connect"))
+    monkeypatch.setattr(multihost, "connect", lambda *args: order.append("connect"))
     monkeypatch.setattr(multihost, "joined", lambda: joined)
     monkeypatch.setattr(processes, "run_on_all", lambda read: (order.append("on all"), read())[1])
-    monkeypatch.setattr(train, "with_teacher", lambda config, paths: order.append("teacher"))
-    train._connected(argparse.Namespace(gin_search_paths=""), argparse.Namespace(mesh=None))
+    monkeypatch.setattr(teacher, "with_teacher", lambda config, paths: order.append("teacher"))
+    found = argparse.Namespace(config=argparse.Namespace(mesh=None), text="")
+    train._connected(argparse.Namespace(gin_search_paths=""), found)
     assert order == ["connect", *(["on all"] if joined else []), "teacher"]

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from switch_jax.cli import gin_config, gin_flags, main
+from switch_jax import gin_config
+from switch_jax.cli import gin_flags, main
 from switch_jax.errors import UserError
+from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.runtime import host_memory
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.trainer import train as training
@@ -107,8 +109,8 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
     )
 
     (tmp_path / "printed.gin").write_text(captured.out)
-    gin_config.parse([str(tmp_path / "printed.gin")], [], [])
-    assert gin_config.build().model.group_sizes == {"encoder": 128, "decoder": 512}
+    model = gin_config.read([str(tmp_path / "printed.gin")]).config.model
+    assert model.group_sizes == {"encoder": 128, "decoder": 512}
 
 
 def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys, tmp_path):
@@ -134,13 +136,13 @@ def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
     called = []
     monkeypatch.setattr(host_memory, "keep_freed_memory", lambda: called.append("keep"))
 
-    def build(args):
-        called.append("build")
+    def read(args):
+        called.append("read")
         raise UserError("enough")
 
-    monkeypatch.setattr(gin_flags, "build", build)
+    monkeypatch.setattr(gin_flags, "read", read)
     assert main(["train", DEMO]) == 2
-    assert called == ["keep", "build"]
+    assert called == ["keep", "read"]
 
 
 def test_a_rate_that_a_flag_sets_is_meant_and_its_end_is_told(tmp_path, monkeypatch, capsys):
@@ -166,8 +168,7 @@ def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
 
 def test_fields_may_be_set_directly():
     bindings = ["ModelConfig.mlp_dim=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
-    gin_config.parse(["runs/demo_dense.gin"], bindings, [])
-    config = gin_config.build()
+    config = gin_config.read(["runs/demo_dense.gin"], bindings).config
     assert (config.model.mlp_dim, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
 
 
@@ -216,20 +217,18 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in done.stdout
 
 
-@pytest.mark.parametrize("model", [f for f in gin_config.packaged_files() if "models/" in f])
+@pytest.mark.parametrize("model", [f for f in packaged_files() if "models/" in f])
 def test_every_packaged_model_builds(model):
     files = ["runs/demo.gin", model]
-    gin_config.parse(files, ["MODEL_DIR=somewhere/else"], [])
-    config = gin_config.build()
+    config = gin_config.read(files, ["MODEL_DIR=somewhere/else"]).config
     assert config.run.model_dir == "somewhere/else"
     assert (config.model.num_experts > 0) == ("switch" in model or "moe" in model)
 
 
-@pytest.mark.parametrize("run", [f for f in gin_config.packaged_files() if "runs/demo_" in f])
+@pytest.mark.parametrize("run", [f for f in packaged_files() if "runs/demo_" in f])
 def test_every_packaged_run_builds(run):
-    gin_config.parse([run], [], [])
+    config = gin_config.read([run]).config
     questions = {"runs/demo_finetune.gin": "factbook_qa_open"}
     task = questions.get(run, "english_span_corruption")
-    config = gin_config.build()
     assert config.data.mixture_or_task_name == task
     check_batch(config, {"data": config.mesh.data, "expert": config.mesh.expert, "model": 1})

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import GIN_DIR
@@ -125,7 +125,7 @@ def test_copies_are_equal_and_cannot_be_changed_either(copy):
 def _read(text, folder, *bindings):
     file = folder / "config.gin"
     file.write_text(text)
-    return gin_config.read([str(file)], bindings)
+    return gin_config.read([str(file)], bindings).config
 
 
 def test_its_gin_text_gives_it_again(tmp_path):

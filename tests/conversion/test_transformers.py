@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from switch_jax import gin_config
 from switch_jax.checkpointing import load_parameters
-from switch_jax.cli import gin_config
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.data.vocabularies import vocabulary
@@ -76,8 +76,7 @@ class Case:
                 f"DECODER_GROUP_SIZE={L}",
                 f"MIN_EXPERT_CAPACITY={capacity}",
             ]
-        gin_config.parse(files, bindings, [])
-        return gin_config.build().model
+        return gin_config.read(files, bindings).config.model
 
     @functools.cached_property
     def parameters(self):

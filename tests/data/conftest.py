@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.tensorflow_setup import seqio, tf
 from tests.data.number_tasks import FEATURES, parse
 
 # Five (inputs, targets) pairs; every sequence ends with EOS, which is 1.

@@ -1,7 +1,7 @@
 """Tasks whose examples are single numbers, and the streams of a task."""
 
 from switch_jax.data.task_examples import TaskExamples
-from switch_jax.data.tensorflow_setup import seqio, tf
+from switch_jax.tensorflow_setup import seqio, tf
 
 VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
 FEATURES = {name: seqio.Feature(VOCABULARY, add_eos=False) for name in ("inputs", "targets")}

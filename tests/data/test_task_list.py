@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from switch_jax.data import registry, task_list
-from switch_jax.data.tensorflow_setup import seqio
 from switch_jax.errors import UserError
+from switch_jax.tensorflow_setup import seqio
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
 
 

@@ -6,7 +6,8 @@ import re
 import pytest
 
 import switch_jax
-from switch_jax.cli import COMMANDS, commands_of, gin_config, make_parser, plan
+from switch_jax import gin_config
+from switch_jax.cli import COMMANDS, commands_of, make_parser, plan
 from switch_jax.errors import TransientError, UserError
 from switch_jax.trainer import signals
 from tests.docs.pages import DOCS, ROOT, reference

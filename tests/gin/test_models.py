@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from flax import nnx
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.config import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.model.transformer import Transformer
@@ -63,8 +63,8 @@ BILLIONS = {
 def resolve(name: str, *bindings: str) -> ModelConfig:
     """The config of a model, as a pretraining run would have it."""
     files = [f"models/{name}.gin", "runs/pretrain.gin"]
-    gin_config.parse(files, ["MODEL_DIR=/run", "MIXTURE_OR_TASK_NAME=task", *bindings], [])
-    return gin_config.build().model
+    bindings = ("MODEL_DIR=/run", "MIXTURE_OR_TASK_NAME=task", *bindings)
+    return gin_config.read(files, bindings).config.model
 
 
 def snapshot(config: ModelConfig) -> str:

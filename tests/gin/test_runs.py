@@ -3,7 +3,7 @@
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.config.rates import rate_problem
 from switch_jax.data.registry import tasks_of
@@ -31,8 +31,7 @@ BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT
 
 def _finetune(model, *bindings):
     files = [f"models/{model}.gin", "runs/finetune.gin"]
-    gin_config.parse(files, [*BINDINGS, *bindings], [])
-    return gin_config.build()
+    return gin_config.read(files, [*BINDINGS, *bindings]).config
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -58,8 +57,7 @@ def test_fine_tuning_is_that_of_section_4_1():
 @pytest.mark.parametrize("run", FINE_TUNING)
 def test_fine_tuning_on_the_tasks_of_section_4_1(run, model):
     bindings = [BINDINGS[0], BINDINGS[2]]
-    gin_config.parse([f"models/{model}.gin", f"runs/{run}.gin"], bindings, [])
-    config = gin_config.build()
+    config = gin_config.read([f"models/{model}.gin", f"runs/{run}.gin"], bindings).config
     _, metric, length = FINE_TUNING[run]
     assert config.data.lengths == (512, length)
     assert config.run.batch_size * 512 == 2**20
@@ -74,8 +72,8 @@ def test_fine_tuning_on_the_tasks_of_section_4_1(run, model):
 
 @pytest.mark.parametrize("run", FINE_TUNING)
 def test_the_best_metric_of_a_fine_tuning_is_one_of_its_task(run):
-    gin_config.parse(["models/t5_base.gin", f"runs/{run}.gin"], [BINDINGS[0], BINDINGS[2]], [])
-    config = gin_config.build()
+    files = ["models/t5_base.gin", f"runs/{run}.gin"]
+    config = gin_config.read(files, [BINDINGS[0], BINDINGS[2]]).config
     targets, metric, _ = FINE_TUNING[run]
     tasks = {task.name: task for task in tasks_of(config.data.mixture_or_task_name)}
     name, _, metric = metric.rpartition("/")
@@ -92,8 +90,7 @@ def test_the_best_metric_of_a_fine_tuning_is_one_of_its_task(run):
 
 def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
     files = ["models/switch_base_8.gin", "runs/pretrain.gin", "runs/hugging_face_semantics.gin"]
-    gin_config.parse(files, BINDINGS[:2], [])
-    config = gin_config.build()
+    config = gin_config.read(files, BINDINGS[:2]).config
     model = config.model
     for length, size in zip(config.data.lengths, model.group_sizes.values(), strict=True):
         assert group_shape(16, length, size) == (16, length)
@@ -110,16 +107,15 @@ def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
 
 
 def test_pretraining_starts_from_scratch_and_trains_all():
-    gin_config.parse(["models/t5_base.gin", "runs/pretrain.gin"], BINDINGS[:2], [])
-    config = gin_config.build()
+    config = gin_config.read(["models/t5_base.gin", "runs/pretrain.gin"], BINDINGS[:2]).config
     assert config.run.initial_checkpoint_path is None
     assert (config.optimizer.lr_schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
 
 
 def test_a_schedule_ends_with_the_run_that_the_command_line_asks_for():
     bindings = [*BINDINGS[:2], "LR_SCHEDULE=linear", "WARMUP_STEPS=100", "TRAIN_STEPS=300"]
-    gin_config.parse(["models/t5_base.gin", "runs/pretrain.gin"], bindings, [])
-    schedule = learning_rate_schedule(gin_config.build())
+    config = gin_config.read(["models/t5_base.gin", "runs/pretrain.gin"], bindings).config
+    schedule = learning_rate_schedule(config)
     assert [float(schedule(step)) for step in (99, 200, 300)] == [1.0, 0.5, 0.0]
 
 
@@ -136,8 +132,7 @@ def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(nam
     flops = set()
     for model in models:
         files = [f"models/{model}.gin", f"runs/{name}.gin"]
-        gin_config.parse(files, [*bindings, "MESH_EXPERT=1"], [])
-        config = gin_config.build()
+        config = gin_config.read(files, [*bindings, "MESH_EXPERT=1"]).config
         one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
         check_for_slices(config, one)
         flops.add(forward_flops(config.model, *config.data.lengths))
@@ -152,8 +147,7 @@ def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(nam
 def test_a_recipe_gives_a_run_the_rate_of_its_optimizer(files, warmup, optimizer):
     published = {"adafactor": 0.01, "adamw": 4e-4, "adamw_rms": 0.02, "muon": 4e-4}[optimizer]
     bindings = BINDINGS[: 2 if len(files) > 1 else 0]
-    gin_config.parse([*files, f"runs/{optimizer}.gin"], bindings, [])
-    config = gin_config.build()
+    config = gin_config.read([*files, f"runs/{optimizer}.gin"], bindings).config
     assert config.optimizer.optimizer == optimizer
     schedule = learning_rate_schedule(config)
     rates = [float(schedule(step)) for step in (0, warmup - 1, config.run.train_steps)]
@@ -164,16 +158,15 @@ def test_a_recipe_gives_a_run_the_rate_of_its_optimizer(files, warmup, optimizer
 @pytest.mark.parametrize("run", ["pretrain", "finetune", "demo", "facts", "languages", "study"])
 def test_the_rate_of_a_run_is_one_of_its_optimizer(run):
     files = ["models/t5_demo.gin", f"runs/{run}.gin"]
-    gin_config.parse(files, BINDINGS[:2], [], ["INITIAL_CHECKPOINT_PATH"])
-    assert rate_problem(gin_config.build()) is None
+    read = gin_config.read(files, BINDINGS[:2], unneeded=["INITIAL_CHECKPOINT_PATH"])
+    assert rate_problem(read.config) is None
 
 
 def test_the_long_study_is_the_study_with_ten_times_the_steps_on_text_for_them():
     configs = []
     for run in ("study", "long_study"):
         files = ["models/switch_study.gin", f"runs/{run}.gin"]
-        gin_config.parse(files, ["MODEL_DIR=/run", "NUM_EXPERTS=64"], [])
-        configs.append(gin_config.build())
+        configs.append(gin_config.read(files, ["MODEL_DIR=/run", "NUM_EXPERTS=64"]).config)
     study, long = configs
     assert (study.run.train_steps, long.run.train_steps) == (4_000, 40_000)
     assert (study.model, study.optimizer) == (long.model, long.optimizer)

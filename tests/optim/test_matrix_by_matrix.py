@@ -112,14 +112,18 @@ def test_with_experts_alone_trained_only_they_change(small_cache):
 
 def test_only_large_stacks_on_one_cpu_are_taken_apart(small_cache):
     wi = jax.ShapeDtypeStruct(SHAPES["wi"], jnp.float32)
-    assert matrix_by_matrix.pays(AXES["wi"], wi)
-    assert not matrix_by_matrix.pays(AXES["scale"], jax.ShapeDtypeStruct((2, 500), jnp.float32))
+    assert matrix_by_matrix.is_faster(AXES["wi"], wi)
+    assert not matrix_by_matrix.is_faster(
+        AXES["scale"], jax.ShapeDtypeStruct((2, 500), jnp.float32)
+    )
     with jax.set_mesh(make_mesh(MeshConfig(1, 2, 1))):
-        assert not matrix_by_matrix.pays(AXES["wi"], wi)
+        assert not matrix_by_matrix.is_faster(AXES["wi"], wi)
 
 
 def test_small_stacks_stay_whole():
-    assert not matrix_by_matrix.pays(AXES["wi"], jax.ShapeDtypeStruct(SHAPES["wi"], jnp.float32))
+    assert not matrix_by_matrix.is_faster(
+        AXES["wi"], jax.ShapeDtypeStruct(SHAPES["wi"], jnp.float32)
+    )
 
 
 def test_the_new_matrices_take_the_place_of_the_old_ones(small_cache):

@@ -72,7 +72,7 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
     assert [name for name in paths if name not in text] == []
     for path, pattern in (
         (folder.checkpoint(7), "checkpoints/STEP"),
-        (folder.amended_notes(7), "amended/STEP.json"),
+        (folder.metadata_override(7), "amended/STEP.json"),
         (folder.bad_batch(3, 1), "bad_batches/batch_N_process_I.npz"),
         (folder.hanging_process(1), "hanging_process_I.txt"),
         (evaluation.predictions_of("qa", "test", 7), "eval/predictions/TASK-SPLIT-STEP.jsonl"),

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from switch_jax.data.registry import provider
-from switch_jax.data.vocabularies import BYTE, with_vocabulary
+from switch_jax.data.vocabularies import with_vocabulary
+from switch_jax.tasks.vocabularies import BYTE
 
 Record = dict[str, Any]
 LONG = {"inputs": 4096, "targets": 512}  # nothing is cut off

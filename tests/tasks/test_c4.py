@@ -4,7 +4,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from switch_jax.data.registry import provider
-from switch_jax.data.vocabularies import BYTE, MT5, T5, with_vocabulary
+from switch_jax.data.vocabularies import with_vocabulary
+from switch_jax.tasks.vocabularies import BYTE, MT5, T5
 from tests.tasks.records import in_schema
 
 PAGE = {

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from switch_jax.cli import gin_config
+from switch_jax import gin_config
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.tasks.english import DATA, VOCABULARY
 from switch_jax.tasks.facts import read_facts, read_questions
@@ -63,12 +63,11 @@ def test_the_questions_of_the_validation_set_are_among_the_facts():
 
 
 def test_no_question_or_answer_is_cut():
-    gin_config.parse(
+    read = gin_config.read(
         ["models/t5_demo.gin", "runs/facts.gin"],
         ["MODEL_DIR=unwritten", "INITIAL_CHECKPOINT_PATH=unread"],
-        [],
     )
-    lengths = gin_config.build().data.task_feature_lengths
+    lengths = read.config.data.task_feature_lengths
     for question, answer in read_questions():
         texts = {"inputs": f"{question} <extra_id_0>", "targets": f"<extra_id_0> {answer}"}
         for feature, text in texts.items():

@@ -11,7 +11,7 @@ from switch_jax.data.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.data.vocabularies import BYTE
+from switch_jax.tasks.vocabularies import BYTE
 from tests.data.helpers import assert_same, validation
 from tests.tasks import (
     test_anli,

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax import gin_config
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.cli import gin_config
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import list_names
@@ -26,8 +26,7 @@ CHANGING = [(1, (2, 2, 1)), (2, (2, 2, 1)), (1, (1, 4, 1)), (2, (1, 2, 2)), (1, 
 
 def parameters(folder):
     """The final ones, and the rest of the state."""
-    gin_config.parse([str(TINY)], [f"MODEL_DIR={folder}"], [])
-    config = gin_config.build()
+    config = gin_config.read([str(TINY)], [f"MODEL_DIR={folder}"]).config
     abstract = abstract_state(config, make_mesh(config.mesh))
     return jax.device_get(Checkpoints(RunFolder(folder), keep=1).restore(abstract).state)
 

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.cli import gin_config, main
-from switch_jax.cli.teacher import with_teacher
+from switch_jax import gin_config
+from switch_jax.cli import main
 from switch_jax.config import Config, DistillationConfig, MeshConfig, RunConfig
 from switch_jax.conversion.teacher_weights import TeacherWeights
 from switch_jax.errors import UserError
+from switch_jax.gin_config.teacher import with_teacher
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer import teacher as teacher_module
@@ -194,8 +195,7 @@ FILES = ["tests/trainer/tiny.gin", "runs/distill.gin"]
 
 
 def _built(*bindings, model_dir="/student"):
-    gin_config.parse(FILES, [f"MODEL_DIR={model_dir}", *bindings], [])
-    return gin_config.build()
+    return gin_config.read(FILES, [f"MODEL_DIR={model_dir}", *bindings]).config
 
 
 def test_the_teacher_comes_with_the_config_of_its_own_folder(teacher, student, tmp_path, capsys):
@@ -215,7 +215,7 @@ def test_the_teacher_comes_with_the_config_of_its_own_folder(teacher, student, t
         "DistillationConfig.fraction_soft = %DISTILLATION_FRACTION_SOFT" in capsys.readouterr().out
     )
     # What is done with a student afterwards does without the teacher.
-    assert gin_config.read([str(student[0] / "config.gin")]).teacher is None
+    assert gin_config.read([str(student[0] / "config.gin")]).config.teacher is None
 
 
 @pytest.mark.parametrize(

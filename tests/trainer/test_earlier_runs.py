@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax import gin_config
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.cli import gin_config, main
+from switch_jax.cli import main
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
@@ -35,8 +36,7 @@ def run(request, tmp_path):
 
 def test_the_next_steps_have_the_losses_that_they_had_then(run):
     name, folder = run
-    gin_config.parse([str(folder / "config.gin")], [], [])
-    config = gin_config.build()
+    config = gin_config.read([str(folder / "config.gin")]).config
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         abstract = abstract_state(config, mesh)

@@ -10,8 +10,8 @@ import pytest
 from switch_jax.checkpointing import chosen_step, load_parameters
 from switch_jax.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
 from switch_jax.data.checks import open_tasks
+from switch_jax.evaluation.task_evaluator import TaskEvaluator
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.task_evaluator import TaskEvaluator
 from switch_jax.inference.trained_model import decoding_config, prepare_model
 from switch_jax.trainer.train import train
 from tests.cli import answers  # noqa: F401  registers its tasks

@@ -23,13 +23,13 @@ from switch_jax.data.checks import open_tasks
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
+from switch_jax.evaluation.teacher_forced import Evaluation
 from switch_jax.metrics import MetricWriter
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.step import batch_hash
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
-from switch_jax.trainer.evaluation import Evaluation
 from switch_jax.trainer.signals import Stopped
 from switch_jax.trainer.train import train
 from tests.run_folder.documented import problems, table_of, tables

@@ -1,0 +1,163 @@
+"""Evaluation of a task by seqio: the task's own postprocessor and metrics."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from switch_jax.data.configured_tasks import EVAL_SEED
+from switch_jax.errors import UserError
+from switch_jax.inference.predictor import Predictor
+from switch_jax.tensorflow_setup import seqio
+
+
+class TaskEvaluator:
+    """A `seqio.Evaluator` of one task, which reads the examples once."""
+
+    def __init__(
+        self,
+        task: seqio.Task,
+        lengths: Mapping[str, int],
+        split: str = "validation",
+        use_cached: bool = False,
+        num_examples: int | None = None,
+    ) -> None:
+        """Reads the examples.
+
+        Args:
+          task: a task with metrics: a registered one, or a copy of one with another vocabulary.
+          lengths: tokens of 'inputs' and 'targets'.
+          split: which examples.
+          use_cached: read the output of seqio's cache script.
+          num_examples: evaluate only this many, the first ones; None = all.
+        """
+        self._task = task
+        self._outputs: dict[str, Any] = {}
+
+        class Collect(seqio.Logger):
+            """Keeps the targets and the inferences that the metrics get."""
+
+            def __call__(_, *, targets, inferences, **__) -> None:  # noqa: N805
+                self._outputs = {"targets": targets, **(inferences or {})}
+
+        with _registered(task) as name:
+            self._evaluator = seqio.Evaluator(
+                name,
+                seqio.EncDecFeatureConverter(pack=False),
+                eval_split=split,
+                use_cached=use_cached,
+                seed=EVAL_SEED,
+                sequence_length=lengths,
+                num_examples=num_examples,
+                logger_cls=[Collect],
+                log_dir="unused",
+                async_compute_metrics=False,
+            )
+        (self._examples,) = self._evaluator.cached_task_datasets.values()
+        self.num_examples = len(self._examples)
+
+    def evaluate(
+        self, predictor: Predictor, parameters: Any
+    ) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Decodes the inputs or scores the targets, as the metrics need it.
+
+        Returns:
+          The value of each metric; and for each example its 'inputs' as text and, as the metrics
+          got them, its 'targets' and the model's 'prediction' or 'score'.
+
+        Raises:
+          UserError: a metric raises an exception, or its value is not a number.
+        """
+
+        def predict_with_scores(dataset: Any) -> tuple[list, dict[str, list]]:
+            predictions = list(predictor.predict(parameters, self._ids(dataset)))
+            tokens = [(i, prediction.tokens.tolist()) for i, prediction in enumerate(predictions)]
+            return tokens, {"scores": [prediction.score for prediction in predictions]}
+
+        def score(dataset: Any) -> list[tuple[int, float]]:
+            return list(enumerate(predictor.score(parameters, self._ids(dataset))))
+
+        try:
+            metrics, _ = self._evaluator.evaluate(
+                compute_metrics=True,
+                predict_fn=lambda dataset: predict_with_scores(dataset)[0],
+                score_fn=score,
+                predict_with_aux_fn=predict_with_scores,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # a user's metric may raise any exception
+            cause = error.__cause__ or error  # seqio wraps it in one of its own
+            reason = f"{type(cause).__name__} {cause}".splitlines()[0]
+            raise UserError(f"{self._task.name} cannot be scored: {reason}") from error
+        (values,) = metrics.result().values()
+        return _as_floats(values, self._task.name), self._rows()
+
+    def _ids(self, dataset: Any) -> Iterator[dict[str, np.ndarray]]:
+        """Inputs and targets without their padding; shows a progress bar on a terminal."""
+        examples = tqdm(
+            dataset.as_numpy_iterator(),
+            self._task.name,
+            self.num_examples,
+            unit="example",
+            leave=False,
+            disable=None,  # where there is no terminal
+        )
+        for _, features in examples:
+            yield {
+                "inputs": np.trim_zeros(features["encoder_input_tokens"], "b"),
+                "targets": np.trim_zeros(features["decoder_target_tokens"], "b"),
+            }
+
+    def _rows(self) -> list[dict[str, Any]]:
+        decode: Callable = self._task.output_features["inputs"].vocabulary.decode
+        names = [name for name in ("targets", "prediction", "score") if self._outputs.get(name)]
+        columns = [self._outputs[name] for name in names]
+        return [
+            {"inputs": decode(example["inputs"].tolist()), **dict(zip(names, values, strict=True))}
+            for example, *values in zip(self._examples.as_numpy_iterator(), *columns, strict=True)
+        ]
+
+
+@contextlib.contextmanager
+def _registered(task: seqio.Task) -> Iterator[str]:
+    """The name under which seqio finds the task within this context."""
+    if task.name in seqio.TaskRegistry.names() and seqio.TaskRegistry.get(task.name) is task:
+        yield task.name
+        return
+    name = f"{task.name}_with_another_vocabulary"
+    seqio.TaskRegistry.add_provider(name, task)
+    try:
+        yield name
+    finally:
+        seqio.TaskRegistry.remove(name)
+
+
+def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:
+    """The mean over tasks of each task's mean metric, as GLUE and SuperGLUE define their scores.
+
+    The two validation sets of MNLI, `..mnli_matched..` and `..mnli_mismatched..`, count as one task
+    with the mean of both, as in `t5.evaluation.eval_utils.compute_avg_glue`.
+
+    Args:
+      metrics: values by name, of each task by its name; None is NaN.
+    """
+    sets: dict[str, list[np.floating]] = {}
+    for name, values in metrics.items():
+        task = name.replace("mnli_mismatched", "mnli_matched")
+        sets.setdefault(task, []).append(np.mean(np.array(list(values.values()), float)))
+    return float(np.mean([np.mean(means) for means in sets.values()]))
+
+
+def _as_floats(metrics: Mapping[str, Any], task: str) -> dict[str, float]:
+    """Raises UserError if a metric's value is not a number."""
+    floats = {}
+    for name, value in metrics.items():
+        value = getattr(value, "value", value)
+        try:
+            floats[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{task}: its metric {name!r} is not a number: {value!r}") from error
+    return floats

@@ -1,0 +1,121 @@
+"""Teacher-forced evaluation on every validation set."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from switch_jax.config import Config
+from switch_jax.data.batch import Batch
+from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.eval_batches import eval_batches
+from switch_jax.data.vocabularies import content_tokens
+from switch_jax.partitioning.mesh import replicated
+from switch_jax.partitioning.placing import put_batch
+from switch_jax.train_step.loss import TokenSums
+from switch_jax.train_step.lowering import abstract_batch, compiler_options
+from switch_jax.train_step.step import EvalSums, make_eval_step
+
+ALL = "all"
+CONTENT = "content_"  # prefix of what is measured without EOS and sentinels
+
+
+def read_validation_sets(
+    opened: OpenedTasks, batch_size: int, num_batches: int | None
+) -> dict[str, list[Batch]]:
+    """The batches of each task.
+
+    Every host reads all of them: they are small, and their batches are the same on every host.
+
+    Args:
+      opened: the tasks that are evaluated.
+      batch_size, num_batches: as for `eval_batches`, of each task.
+    """
+
+    def read(task: str) -> list[Batch]:
+        return list(eval_batches(opened.only(task), batch_size, num_batches))
+
+    # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
+        return dict(zip(opened.names, threads.map(read, opened.names), strict=True))
+
+
+def lower_eval_step(
+    config: Config, mesh: Mesh, parameters: Any, is_content: np.ndarray
+) -> jax.stages.Lowered:
+    """The step of an `Evaluation`, ready to be compiled; arguments as there."""
+    step = make_eval_step(config.model, is_content, config.run.num_microbatches)
+    jitted = jax.jit(
+        step,
+        out_shardings=replicated(mesh),  # every host reads the sums
+        compiler_options=compiler_options(),
+    )
+    return jitted.lower(parameters, abstract_batch(config, mesh))
+
+
+class Evaluation:
+    """Scores a model on the validation sets of a task, or of each task of a mixture."""
+
+    def __init__(
+        self,
+        config: Config,
+        mesh: Mesh,
+        parameters: Any,
+        opened: OpenedTasks,
+        batches: Mapping[str, Sequence[Batch]],
+    ) -> None:
+        """Compiles.
+
+        Args:
+          config: the run; its data are not read. A batch is computed in its microbatches.
+          mesh: the devices.
+          parameters: `ShapeDtypeStruct`s on the mesh.
+          opened: the tasks that are evaluated.
+          batches: of each task, from `read_validation_sets`.
+        """
+        self._batches = batches
+        self._mesh = mesh
+        is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
+        self._step = lower_eval_step(config, mesh, parameters, is_content).compile()
+
+    def __call__(self, parameters: Any) -> dict[str, dict[str, float]]:
+        """Metrics by task, and with several tasks also "all", their mean over all tokens."""
+        by_task = {}
+        for task, batches in self._batches.items():
+            on_devices = [self._step(parameters, put_batch(b, self._mesh)) for b in batches]
+            by_task[task] = summed(jax.device_get(on_devices))
+        if len(by_task) > 1:
+            by_task[ALL] = summed(list(by_task.values()))
+        return {task: _metrics(sums) for task, sums in by_task.items()}
+
+
+def summed(parts: Sequence[EvalSums]) -> EvalSums:
+    """Their sum in double precision: in float32, 2^24 tokens and one more are 2^24.
+
+    Args:
+      parts: at least one; scalars of any dtype.
+    """
+    return jax.tree.map(lambda *values: sum(map(float, values)), *parts)
+
+
+def _metrics(sums: EvalSums) -> dict[str, float]:
+    content = _per_token(sums.content)
+    metrics = _per_token(sums.targets) | {f"{CONTENT}{name}": x for name, x in content.items()}
+    if sums.routed is not None:
+        metrics["dropped"] = sums.routed.dropped / max(sums.routed.tokens, 1.0)
+    return metrics
+
+
+def _per_token(sums: TokenSums) -> dict[str, float]:
+    tokens = max(sums.tokens, 1.0)
+    cross_entropy = sums.cross_entropy / tokens
+    return {
+        "neg_log_perplexity": -cross_entropy,
+        "cross_entropy": cross_entropy,
+        "accuracy": sums.correct / tokens,
+        "tokens": sums.tokens,
+    }

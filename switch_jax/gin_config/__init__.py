@@ -1,0 +1,17 @@
+"""A run's `Config` from gin files and bindings, below the commands and the functions of Python.
+
+- `reading`: `read`, which all others call, and what it returns.
+- `reader`: gin files one by one, with one-line messages for mistakes in them.
+- `checks`: the order of the files, and whether every macro has a value and a use.
+- `experts`: NUM_EXPERTS of a dense model, which is a mistake.
+- `packaged`: the gin files that come with switch_jax.
+- `suggestions`: what may have been meant by an unknown name.
+- `other_frameworks`: names of T5X, flaxformer, MaxText and Hugging Face, and those of here.
+- `own_files`: which gin files and modules of a config are the user's own.
+- `teacher`: the config of the run that a model is distilled from.
+- `gin_internals`: the parts of gin without a public name.
+"""
+
+from switch_jax.gin_config.reading import CONFIGS, GinConfig, read, read_run
+
+__all__ = ["CONFIGS", "GinConfig", "read", "read_run"]

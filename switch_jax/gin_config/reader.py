@@ -1,0 +1,237 @@
+"""Reading of gin files, with one-line error messages."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from gin import config as gin
+from switch_jax import imports
+from switch_jax.errors import TransientError, UserError, storage_error
+from switch_jax.gin_config import gin_internals, other_frameworks
+from switch_jax.gin_config.packaged import packaged_files
+from switch_jax.gin_config.suggestions import suggestion
+from switch_jax.paths import GIN_DIR
+from switch_jax.storage import is_file, joined, local_copy
+
+_VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
+_STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
+# Often written without quotes: a word, a path or a URL, also with spaces.
+_TEXT = r"""[^\s\d'"@%#$()\[\]{}+-][^'"#$()\[\]{}]*"""
+
+_IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
+
+
+class Reader:
+    """Reads gin files that set the fields of some dataclasses.
+
+    Attributes:
+      origins: for each macro the files and flags that have set it, in their order.
+      files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
+        includes.
+    """
+
+    def __init__(self, configs: Mapping[str, Any], search_paths: Sequence[str]) -> None:
+        """Files are searched in the current directory, `search_paths`, and the packaged files.
+
+        Args:
+          configs: dataclasses by name.
+          search_paths: folders.
+        """
+        self._fields = {
+            name: [field.name for field in dataclasses.fields(config)]
+            for name, config in configs.items()
+        }
+        self._folders = [".", *search_paths, str(GIN_DIR)]
+        self._open_files: list[str] = []  # each includes the next
+        self._bindings: dict[str, Any] = {}  # of the file that is read and those that it includes
+        self.origins: dict[str, list[str]] = {}
+        self.files: list[str] = []
+        gin_internals.read_files_with(self._open, is_file, ["", *self._folders])
+
+    def read(self, file: str) -> Mapping[str, Any]:
+        """Sets the values of a file, and returns them by name, as `gin_internals.bindings`.
+
+        Raises:
+          UserError: it does not exist, is not valid gin, has an unknown name, or a failing import.
+        """
+        if not any(is_file(place) for place in self._places(file)):
+            name = file if file.isprintable() else repr(file)
+            raise UserError(
+                f"no gin file {name} in {', '.join(self._folders)}"
+                + suggestion(file, [*packaged_files(), *self._files_beside(file)])
+            )
+        self._open_files.clear()
+        self._bindings = {}
+        with one_line_errors(), gin_internals.setting_recorded(self._record):
+            gin.parse_config_file(file)
+        return self._bindings
+
+    def _places(self, file: str) -> list[str]:
+        """Where a file is looked for; the URL of one in a bucket stays as it is."""
+        return [joined(folder, file) for folder in self._folders]
+
+    def _files_beside(self, file: str) -> list[str]:
+        """The user's gin files in the folder of a file that is not there, as they are written."""
+        parent = Path(file).parent
+        places = {Path(folder) / parent for folder in self._folders}
+        found = {str(parent / beside.name) for place in places for beside in place.glob("*.gin")}
+        return sorted(found - set(packaged_files()))
+
+    def set(self, name: str, text: str) -> None:
+        """Sets a macro or the field of a dataclass.
+
+        Args:
+          name: 'MACRO' or 'Config.field'.
+          text: a value as in a gin file; if gin cannot parse it, it is a string.
+
+        Raises:
+          UserError: the name is unknown, or a bracket in the value is not closed.
+        """
+        try:
+            value = gin_internals.value_of(text)
+            key = name if "." in name else (name, gin_internals.MACRO, "value")
+            gin.bind_parameter(key, value)
+            if "." not in name:
+                self.origins.setdefault(name, []).append(f"--gin.{name}")
+        except tokenize.TokenError:
+            raise UserError(f"--gin.{name}={text}: a bracket is not closed") from None
+        except Exception as error:
+            raise self._user_error(f"--gin.{name}", error) from error
+
+    def _record(self, name: str, value: Any) -> None:
+        self._bindings[name] = value
+        if "." not in name and not gin_internals.is_required(value):  # a macro
+            self.origins.setdefault(name, []).append(_name(self._open_files[-1]))
+
+    @contextlib.contextmanager
+    def _open(self, path: str) -> Iterator[TextIO]:
+        """Opens a file; any error while it is read becomes a UserError with its location."""
+        if path in self._open_files:
+            cycle = " -> ".join([*self._open_files[self._open_files.index(path) :], path])
+            raise UserError(f"{cycle}: the files include each other; remove one include")
+        self._open_files.append(path)
+        self.files.append(_name(path))
+        try:
+            with open(local_copy(path), encoding="utf-8") as file:
+                text = io.StringIO(file.read())
+            if _IMPORT.search(text.getvalue()):  # the user's tasks will import TensorFlow
+                from switch_jax import tensorflow_setup  # noqa: F401
+            text.name = path  # type: ignore[attr-defined]  # gin names it in messages
+            yield text
+        except UserError:  # of a file that it includes
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._user_error(path, error) from error
+        self._open_files.pop()
+
+    def _user_error(self, path: str, error: BaseException) -> UserError:
+        """The UserError for an exception that was raised while the file was read."""
+        statement = gin_internals.failed_import(error)
+        if statement:
+            package = statement.module.split(".")[0]
+            if package in other_frameworks.PACKAGES and isinstance(error, ModuleNotFoundError):
+                return UserError(
+                    f"{path}, line {statement.line}: gin files that import {statement.module} are "
+                    "not read; take a model and a run file of switch_jax, as in --gin_file="
+                    "models/switch_base.gin --gin_file=runs/pretrain.gin, and set the macros that "
+                    "docs/coming_from.md lists"
+                )
+            failure = imports.import_failure(statement.module, error)
+            return type(failure)(f"{path}, line {statement.line}: {failure}")
+        if isinstance(error, tokenize.TokenError):
+            return UserError(f"{path}, line {_unclosed(path)}: a bracket or a quote is not closed")
+        if isinstance(error, UnicodeDecodeError):
+            return UserError(f"{path}: it is not UTF-8 text ({error.reason})")
+        if isinstance(error, OSError) and error.errno is not None:
+            return storage_error(f"{path} cannot be read: {error.strerror}", error)
+        message = first_line(error)
+        if isinstance(error, SyntaxError):
+            token = re.search(r"Failed to parse token '(.*)'", error.msg)
+            message = error.msg.split("\n")[0]
+            text = _unquoted_text(error.text)
+            if text and (token or message.startswith("Unable to parse value")):
+                message = f"{text} is not a value"
+            elif token:
+                message = f"{token[1][:60]} is not a value"
+            location = f"{path}, line {error.lineno}"
+        else:
+            line = re.search(r'In file ".*", line (\d+)', str(error))
+            location = f"{path}, line {line[1]}" if line else path
+        return UserError(f"{location}: {message.rstrip('.')}{self._advice(message)}")
+
+    def _advice(self, message: str) -> str:
+        """What to write instead, for an error message of gin."""
+        text = re.match(rf"({_TEXT}) is not a value", message)
+        if text and text[1].capitalize() in ("True", "False", "None"):
+            return f"; write {text[1].capitalize()}"
+        if text:
+            return f"; write {text[1]!r} if it is a text"
+        if re.search(r"Unable to parse value|is not a value", message):
+            return f"; a value is {_VALUES}"
+        if "Expected ',' or" in message:
+            return "; close the bracket before it"
+        if re.search(r"Unexpected token|Expected newline|Couldn't parse statement", message):
+            return f"; {_STATEMENTS}"
+        if "No configurable matching reference" in message:
+            return f": a value is not a function, but {_VALUES}"
+        unknown = re.search(r"No configurable matching '([^']+)'", message)
+        if unknown:
+            name = unknown.group(1).split(".")[-1]
+            if name in other_frameworks.CONFIGURABLES:
+                macros = f"macros such as {other_frameworks.CONFIGURABLES[name]}"
+                return f", a name of T5X or flaxformer; set {macros} (docs/coming_from.md)"
+            return suggestion(unknown.group(1).split(".")[0], list(self._fields))
+        parameter = re.search(
+            r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
+        )
+        if parameter and parameter.group(1) in self._fields:
+            return suggestion(parameter.group(2), self._fields[parameter.group(1)])
+        return ""
+
+
+def _unquoted_text(line: str | None) -> str | None:
+    """The value or file in a line of a gin file, if it is a text whose quotes are missing."""
+    value = re.fullmatch(rf"(?:[^=]*=|\s*include\s)\s*({_TEXT})(?:#.*)?", (line or "").rstrip("\n"))
+    return value[1].rstrip() if value else None
+
+
+def _name(path: str) -> str:
+    """What messages call a file that was opened; a packaged one as 'models/t5_base.gin'."""
+    return path.removeprefix(f"{GIN_DIR}/").removeprefix("./")
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns any error in this context, of gin or a function it calls, into a one-line UserError."""
+    try:
+        yield
+    except UserError as error:  # gin raises a subclass with a longer message
+        kind = TransientError if isinstance(error, TransientError) else UserError
+        raise kind(first_line(error)) from error
+    except Exception as error:
+        raise UserError(f"gin: {type(error).__name__}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; gin adds locations below it."""
+    return str(error).strip().split("\n")[0]
+
+
+def _unclosed(path: str) -> int:
+    """The line number of the bracket or quote that is not closed in a gin file."""
+    lines = []
+    text = Path(local_copy(path)).read_text(encoding="utf-8")
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.string in ("(", "[", "{"):
+                lines.append(token.start[0])
+            elif token.string in (")", "]", "}") and lines:
+                lines.pop()
+    except tokenize.TokenError as error:
+        lines = lines or [error.args[1][0]]
+    return lines[-1]

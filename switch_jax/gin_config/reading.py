@@ -1,0 +1,194 @@
+"""The entry point, and the only module that registers the config dataclasses with gin."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from gin import config as gin
+from switch_jax import imports
+from switch_jax.config import (
+    Config,
+    DataConfig,
+    DistillationConfig,
+    GuardConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+)
+from switch_jax.errors import FieldError, UserError
+from switch_jax.fields import short_repr
+from switch_jax.gin_config import gin_internals
+from switch_jax.gin_config.checks import check_macros, check_order, check_values, unset_macros
+from switch_jax.gin_config.experts import check_model_has_experts
+from switch_jax.gin_config.packaged import packaged_files, packaged_setting
+from switch_jax.gin_config.reader import Reader, one_line_errors
+from switch_jax.gin_config.suggestions import macro_suggestion
+from switch_jax.run_folder import RunFolder
+
+# By field of `Config`.
+CONFIGS: dict[str, Any] = {
+    "run": RunConfig,
+    "model": ModelConfig,
+    "data": DataConfig,
+    "mesh": MeshConfig,
+    "optimizer": OptimizerConfig,
+    "loss": LossConfig,
+    "guard": GuardConfig,
+    "distillation": DistillationConfig,
+}
+_CONFIGURABLES = {
+    name: gin.external_configurable(config, module="switch_jax") for name, config in CONFIGS.items()
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class GinConfig:
+    """What gin files and bindings say.
+
+    Attributes:
+      config: that they describe.
+      text: gin's operative config, a gin file that describes the same run.
+      origins: for each macro the files and flags that have set it, in their order.
+      files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
+        includes.
+    """
+
+    config: Config
+    text: str
+    origins: Mapping[str, Sequence[str]]
+    files: Sequence[str]
+
+    def explained_text(self) -> str:
+        """The text, with a comment behind each macro: what set it, and over what."""
+        statements = re.split(r"\n(?=\S|\n)", self.text)
+        return "\n".join(statement + self._origin(statement) for statement in statements)
+
+    def _origin(self, statement: str) -> str:
+        """The comment for a statement of a config; "" where it sets no macro."""
+        macro = re.match(r"(\w+) = ", statement)
+        if not macro or macro[1] not in self.origins:
+            return ""
+        last, *earlier = dict.fromkeys(reversed(self.origins[macro[1]]))
+        return f"  # {last}{', over ' * bool(earlier)}{', '.join(earlier)}"
+
+
+def read(
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    unneeded: Sequence[str] = (),
+    *,
+    keep: bool = False,
+) -> GinConfig:
+    """Reads gin files, then bindings; later ones override earlier ones.
+
+    Args:
+      files: in the current directory, in `search_paths`, or among the packaged configs.
+      bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that gin cannot parse is a string.
+      search_paths: further folders.
+      unneeded: macros that may be without a value; their value is then their name.
+      keep: whether gin keeps the values, which may set configurables in modules of the user;
+        otherwise it holds afterwards what it held before.
+
+    Raises:
+      UserError: a file does not exist or is not valid gin; a name is unknown; a required value is
+        missing, or a value is invalid.
+    """
+    with contextlib.nullcontext() if keep else gin_internals.state_restored():
+        reader = _parsed(files, bindings, search_paths, unneeded)
+        return GinConfig(_built(), gin.operative_config_str(), reader.origins, reader.files)
+
+
+def read_run(
+    folder: epath.Path, bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+) -> Config:
+    """The config of the run in a folder, which may have been moved since; see `read`."""
+    return read([str(RunFolder(folder).config)], bindings, search_paths, ["MODEL_DIR"]).config
+
+
+def _parsed(
+    files: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str],
+    unneeded: Sequence[str],
+) -> Reader:
+    """Sets what files and bindings say in gin; the arguments are those of `read`."""
+    if not files:
+        raise UserError(
+            "no --gin_file: give one, for example --gin_file=runs/demo_switch.gin; packaged are "
+            + ", ".join(packaged_files())
+        )
+    imports.add_current_directory_to_path()  # for `import my_tasks` in a gin file
+    gin.clear_config()
+    reader = Reader({config.__name__: config for config in CONFIGS.values()}, search_paths)
+    check_order([(file, reader.read(file)) for file in files])
+    check_model_has_experts(bindings, reader.files)
+    check_macros()
+    macros = sorted(gin_internals.macros())
+    for binding in bindings:
+        name, equals, value = binding.partition("=")
+        name = name.strip()
+        if not re.fullmatch(r"[\w./]+", name):
+            raise UserError(f"--gin.{short_repr(binding)[1:-1]}: write --gin.NAME=VALUE")
+        if not equals:
+            raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
+        if "." not in name and name not in macros:
+            raise UserError(f"no gin file knows a macro {name}{_where(name, macros)}")
+        reader.set(name, value)
+    unset = unset_macros()
+    for name in unneeded:
+        if name in unset:
+            reader.set(name, name)
+    check_values()
+    return reader
+
+
+def _where(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown macro: packaged files that set it, or similar names."""
+    having = packaged_setting(name)
+    if not having:
+        return macro_suggestion(name, known)
+    return f"; files with one are {', '.join(having[:3])}{', ...' if having[3:] else ''}"
+
+
+def _built() -> Config:
+    """The config from what gin holds.
+
+    Raises:
+      UserError: a required value is missing, or a value is invalid.
+    """
+    fields: dict[str, Any] = {}
+    for name, configurable in _CONFIGURABLES.items():
+        config = CONFIGS[name]
+        missing = [
+            f"{config.__name__}.{field.name}"
+            for field in dataclasses.fields(config)
+            if field.default is dataclasses.MISSING
+            and field.name not in gin.get_bindings(config.__name__, resolve_references=False)
+        ]
+        if missing:
+            raise UserError(
+                f"the gin files do not set {', '.join(missing)}: a run needs a model file and a "
+                "run file, for example --gin_file=models/switch_base.gin "
+                "--gin_file=runs/pretrain.gin"
+            )
+        with one_line_errors():
+            try:
+                fields[name] = configurable()
+            except FieldError as error:
+                raise _with_gin_name(config, error) from error
+    return Config(**fields, imports=tuple(sorted(gin_internals.imported_modules())))
+
+
+def _with_gin_name(config: Any, error: FieldError) -> UserError:
+    """The error with the name that sets the field in gin: that of its macro, or Config.field."""
+    value = gin.get_bindings(config.__name__, resolve_references=False).get(error.field)
+    macros = gin_internals.references(value)
+    name = macros[0] if macros else f"{config.__name__}.{error.field}"
+    return UserError(f"{name} {error.problem}")

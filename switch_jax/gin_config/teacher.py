@@ -1,0 +1,39 @@
+"""The config of the run that a model is distilled from."""
+
+import dataclasses
+
+from switch_jax.config import Config
+from switch_jax.errors import UserError
+from switch_jax.gin_config.reading import read_run
+from switch_jax.run_folder import RunFolder
+from switch_jax.storage import is_file, storage_path
+
+
+def with_teacher(config: Config, search_paths: list[str]) -> Config:
+    """The config with that of its teacher's run, where it has one.
+
+    Args:
+      config: of the run.
+      search_paths: further folders of gin files.
+
+    Raises:
+      UserError: TEACHER_DIR is not the folder of a run, or its config.gin cannot be read.
+    """
+    distillation = config.distillation
+    if distillation.teacher_dir is None:
+        return config
+    folder = storage_path(distillation.teacher_dir, "TEACHER_DIR")
+    if not is_file(RunFolder(folder).config):
+        raise UserError(
+            f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "
+            "config.gin; give the MODEL_DIR of the teacher (`switch_jax convert` makes one of a "
+            "Hugging Face or T5X model)"
+        )
+    teacher = read_run(folder, search_paths=search_paths)
+    changes = {
+        "gpu_attention": config.model.gpu_attention,
+        "group_size": distillation.teacher_group_size,
+        "decoder_group_size": distillation.teacher_decoder_group_size,
+    }
+    changed = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(config, teacher=teacher.replace("model", **changed))

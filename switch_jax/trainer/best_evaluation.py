@@ -1,0 +1,153 @@
+"""The best evaluation so far, by BEST_METRIC."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from switch_jax.config import Config
+from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.data_files import FilesOfTask, changed_files
+from switch_jax.errors import UserError
+from switch_jax.evaluation.teacher_forced import ALL, CONTENT
+from switch_jax.fields import short_repr
+
+GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
+_QUALITY = "neg_log_perplexity"
+_SETS = "validation sets"
+_NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
+METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
+
+# Metrics by task; under "generated" the task's own, by name.
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass
+class Best:
+    """The best evaluation so far, by a metric that is better when it is higher.
+
+    Attributes:
+      value: None before the first evaluation whose metric is a number.
+      step: of the best evaluation.
+      since: evaluations since the best one, including those that gave NaN; all, if there is no
+        best.
+      of: what the values are of, see `measured`; None: not known, as an earlier version saved it.
+    """
+
+    value: float | None = None
+    step: int = 0
+    since: int = 0
+    of: dict[str, Any] | None = None
+
+    def update(self, step: int, value: float) -> None:
+        """Counts an evaluation. NaN is never the best."""
+        if value > (-math.inf if self.value is None else self.value):
+            self.value, self.step, self.since = value, step, 0
+        else:
+            self.since += 1
+
+    def in_words(self, metric: str) -> str:
+        """How long there has been no better evaluation, for a message; `metric`: its name."""
+        if self.value is None:
+            return f"no number for {metric} in {self.since} evaluations"
+        return f"no better {metric} than that of step {self.step} in {self.since} evaluations"
+
+    def as_json(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return dataclasses.asdict(self)
+
+
+def measured(config: Config, files: Mapping[str, FilesOfTask] | None) -> dict[str, Any] | None:
+    """What the values of BEST_METRIC are of, as JSON: values of other things are not compared.
+
+    Args:
+      config: the run.
+      files: of the validation sets; None: there are no evaluations, so it returns None, too.
+    """
+    if files is None:
+        return None
+    run, data = config.run, config.data
+    task = run.best_metric.rpartition("/")[0]
+    sets = [task] if task in files else files  # otherwise the metric is over all of them
+    return {
+        "BEST_METRIC": run.best_metric,
+        "EVAL_STEPS * BATCH_SIZE": run.eval_steps * run.batch_size,
+        "TASK_FEATURE_LENGTHS": dict(data.task_feature_lengths),
+        "PACK": data.pack,
+        "EVAL_EXPERT_CAPACITY_FACTOR": config.model.eval_expert_capacity_factor,
+        _SETS: {name: files[name]._asdict() for name in sets},
+    }
+
+
+def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+    """What differs between two values of `measured`, as "BEST_METRIC 'accuracy' -> ..."."""
+    if now is None:
+        return []
+    if before is None:
+        return ["the checkpoint does not say of what its best evaluation was"]
+    changes = [
+        f"{name} {before.get(name)!r} -> {value!r}"
+        for name, value in now.items()
+        if name != _SETS and before.get(name) != value
+    ]
+    old, new = (
+        {task: FilesOfTask(**files) for task, files in of[_SETS].items()} for of in (before, now)
+    )
+    if old.keys() != new.keys():
+        changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
+    return changes + [f"{task} {change}" for task, change in changed_files(old, new).items()]
+
+
+def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:
+    """Raises UserError where BEST_METRIC names no metric of these validation sets.
+
+    Args:
+      name: BEST_METRIC.
+      opened: the validation sets.
+      infer_eval: whether the tasks' own metrics are computed, whose names are not known yet.
+    """
+    task, _, metric = name.rpartition("/")
+    tasks = [*opened.names, ALL]
+    is_generated = metric.startswith(GENERATED)
+    if is_generated and not infer_eval:
+        raise UserError(
+            f"best_metric = {name!r} is a metric of generated text, computed with INFER_EVAL = True"
+        )
+    if not (is_generated or metric in METRICS) or (task and task not in tasks):
+        raise UserError(
+            f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy, "
+            f"or with INFER_EVAL = True a metric of its own as TASK/{GENERATED}NAME; "
+            f"tasks are {', '.join(tasks)}"
+        )
+
+
+def in_words(results: Results, best_metric: str) -> str:
+    """For a message: quality on all tasks, the metric of the best checkpoints, dropped tokens."""
+    held_out = list(results.values())[-1]
+    text = f"held-out negative log perplexity {held_out[_QUALITY]:.4f}"
+    if best_metric != _QUALITY:
+        text += f", {best_metric} {metric_of(results, best_metric):.4f}"
+    if held_out.get("dropped", 0.0) > _NOTABLE_DROP:
+        text += f", {held_out['dropped']:.1%} of the tokens dropped"
+    return text
+
+
+def metric_of(results: Results, name: str) -> float:
+    """The value of BEST_METRIC; over all tasks if it names no task.
+
+    Raises:
+      UserError: the metric was not computed.
+    """
+    task, _, metric = name.rpartition("/")
+    values = results[task] if task in results else list(results.values())[-1]
+    if metric in METRICS:
+        return values[metric]
+    generated = values.get("generated", {})
+    if metric.removeprefix(GENERATED) not in generated:
+        known = [
+            f"{task}/{GENERATED}{own}"
+            for task, values in results.items()
+            for own in values.get("generated", ())
+        ]
+        raise UserError(f"best_metric = {name!r}: of generated text there are {', '.join(known)}")
+    return generated[metric.removeprefix(GENERATED)]

@@ -1,0 +1,79 @@
+"""The state of a run: restored from its newest checkpoint, or as it begins."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.data.data_files import FilesOfTask
+from switch_jax.data.position import Position
+from switch_jax.runtime.processes import gather
+from switch_jax.train_step.bad_step_guard import Guard, init_guard
+from switch_jax.train_step.state import TrainState, state_of_step
+from switch_jax.trainer.best_evaluation import Best, measured
+from switch_jax.trainer.prepare import Prepared
+from switch_jax.trainer.resume import FRESH, ResumePoint, check_optimizer, resume_point
+from switch_jax.trainer.warm_start import initial_state
+
+
+@dataclasses.dataclass
+class RunState(ResumePoint):
+    """What a run continues from; a checkpoint holds all of it.
+
+    Attributes:
+      files: the data files of each task, which the position is one in.
+      state: parameters, optimiser and guard, on the devices, as a step takes them; see
+        `state_of_step`.
+    """
+
+    files: Mapping[str, FilesOfTask]
+    state: TrainState
+
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the state. Every process has to call this."""
+        positions = gather(self.position.as_json())  # each host knows its own streams
+        return {
+            "position": Position.from_json(positions).as_json(),
+            "files": {task: files._asdict() for task, files in self.files.items()},
+            "best": self.best.as_json(),
+        }
+
+
+def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = None) -> RunState:
+    """The newest checkpoint, or the beginning of the run where there is none.
+
+    Args:
+      prepared: the run.
+      checkpoints: of the run's folder.
+      last: only checkpoints up to this step are looked at; None: all.
+
+    Raises:
+      UserError: the checkpoint cannot be read, or does not fit the config.
+    """
+    config, files = prepared.config, prepared.files
+    restored = checkpoints.restore(
+        prepared.state,
+        last,
+        {FRESH: lambda: _fresh_guard(prepared)},
+        lambda shapes, name: check_optimizer(shapes, name, config.optimizer.optimizer),
+    )
+    if restored is None:
+        state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
+        run = ResumePoint(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
+    else:
+        state = restored.state
+        run = resume_point(config, files, restored.step, restored.notes)
+    state = state_of_step(config, state, free=True)
+    return RunState(run.step, run.position, run.best, run.anew, files.train, state)
+
+
+def _fresh_guard(prepared: Prepared) -> Guard:
+    """For a checkpoint whose guard has another form: another SPIKE_WINDOW, or an earlier version.
+
+    An earlier version had `history`, the losses and norms themselves, in place of `recent`, and
+    `skipped`. The run goes on without limits until the guard has seen enough steps.
+    """
+    shardings = jax.tree.map(lambda s: s.sharding, prepared.state.guard)
+    return jax.jit(lambda: init_guard(prepared.config.guard), out_shardings=shardings)()

@@ -1,0 +1,154 @@
+"""Which records of a checkpoint are computed, and which are reused; without a model."""
+
+import json
+import types
+
+import pytest
+
+from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
+from switch_jax.data.checks import open_tasks
+from switch_jax.evaluation import checkpoint_evaluator
+from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
+from switch_jax.inference import DecodingConfig
+from switch_jax.inference.trained_model import TrainedModel
+from tests.cli import answers
+from tests.inference.fakes import FakePredictor
+
+MODEL = ModelConfig(
+    num_embeddings=8,
+    embed_dim=8,
+    mlp_dim=8,
+    head_dim=4,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+)
+SETTINGS = {"step": 4, "saved": 1}
+LOG_PERPLEXITY = {"neg_log_perplexity": -2.0, "accuracy": 0.25}
+
+
+class FakeEvaluation:
+    """Teacher-forced metrics of each task; `made` has the batches of each instance."""
+
+    made = []
+
+    def __init__(self, config, mesh, parameters, opened, batches):
+        self.made.append(batches)
+        self._names = opened.names
+
+    def __call__(self, parameters):
+        return {name: LOG_PERPLEXITY for name in self._names}
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """Evaluates in a new evaluator, as a new command does; `evaluate.loaded`: parameters read."""
+    predictor, loaded = FakePredictor(), []
+    monkeypatch.setattr(FakeEvaluation, "made", [])
+    monkeypatch.setattr(checkpoint_evaluator, "Evaluation", FakeEvaluation)
+    monkeypatch.setattr(
+        checkpoint_evaluator,
+        "read_validation_sets",
+        lambda opened, batch_size, num_batches: f"{num_batches} batches of {batch_size}",
+    )
+    monkeypatch.setattr(checkpoint_evaluator, "Predictor", lambda trained: predictor)
+    monkeypatch.setattr(
+        checkpoint_evaluator, "load_parameters", lambda folder, shapes, step: loaded.append(step)
+    )
+
+    def run(task="answers", settings=SETTINGS, num_examples=None, pack=True, **decoding):
+        lengths = {"inputs": 32, "targets": 8}
+        data = DataConfig(task, lengths, split="validation", pack=pack)
+        config = Config(RunConfig("none", train_steps=1, batch_size=4), MODEL, data)
+        trained = TrainedModel(tmp_path, config, None, None, DecodingConfig(8, **decoding))
+        evaluator = CheckpointEvaluator(trained, open_tasks(data), num_examples)
+        try:
+            return evaluator.evaluate(4, settings, log=lambda text: None)
+        finally:
+            evaluator.close()
+
+    return types.SimpleNamespace(run=run, predictor=predictor, loaded=loaded, folder=tmp_path)
+
+
+def test_records_of_a_mixture(evaluate):
+    records = evaluate.run()
+    metrics = {(r["kind"], r["task"]): r["metrics"] for r in records}
+    log_prob = -sum(range(10))
+    assert metrics == {
+        ("teacher_forced", "exact_answers"): LOG_PERPLEXITY,
+        ("teacher_forced", "probable_answers"): LOG_PERPLEXITY,
+        ("generated", "exact_answers"): {"exact": 0.0},
+        ("generated", "probable_answers"): {"log_prob": log_prob, "longest": 2.0},
+        # The mean over tasks of each task's mean metric.
+        ("generated", "answers"): {"average": (0.0 + (log_prob + 2) / 2) / 2},
+    }
+    assert {r["step"] for r in records} == {4}
+    folder = evaluate.folder / "eval" / "predictions"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["exact_answers-validation-4.jsonl", "probable_answers-validation-4.jsonl"]
+    rows = [json.loads(line) for line in (folder / names[0]).read_text().splitlines()]
+    assert [row["inputs"] for row in rows] == answers.QUESTIONS
+
+
+def test_a_single_task_has_no_average(evaluate):
+    kinds = [(r["kind"], r["task"]) for r in evaluate.run("exact_answers")]
+    assert kinds == [("teacher_forced", "exact_answers"), ("generated", "exact_answers")]
+
+
+def test_a_task_without_metrics_is_only_teacher_forced(evaluate):
+    assert [r["kind"] for r in evaluate.run("unscored_answers")] == ["teacher_forced"]
+    assert evaluate.predictor.calls == []
+
+
+def test_records_are_computed_once(evaluate):
+    first = evaluate.run()
+    file = evaluate.folder / "eval" / "metrics.jsonl"
+    content, num_calls = file.read_text(), len(evaluate.predictor.calls)
+    assert evaluate.run() == first
+    assert file.read_text() == content
+    assert (evaluate.loaded, len(evaluate.predictor.calls)) == ([4], num_calls)
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_evaluations"),
+    [
+        ({"settings": {"step": 4, "saved": 2}}, 2),
+        ({"num_examples": 3}, 2),
+        ({"num_beams": 2}, 1),  # which is for decoding only
+    ],
+)
+def test_records_with_other_options_are_not_reused(evaluate, changes, num_evaluations):
+    evaluate.run("exact_answers")
+    evaluate.run("exact_answers", **changes)
+    assert evaluate.loaded == [4, 4]
+    assert len(evaluate.predictor.calls) == 2
+    assert len(FakeEvaluation.made) == num_evaluations
+
+
+def test_only_the_missing_kind_is_computed(evaluate):
+    evaluate.run("exact_answers")
+    evaluate.run("answers")
+    # The examples of exact_answers were decoded once; all tasks of a mixture are scored together.
+    assert [kind for kind, _ in evaluate.predictor.calls] == ["predict", "score"]
+
+
+def test_packing_matters_to_scores_of_the_targets_alone(evaluate):
+    (packed, generated) = evaluate.run("exact_answers")
+    assert json.loads(packed["settings"]) == {**SETTINGS, "pack": True}
+    (unpacked, again) = evaluate.run("exact_answers", pack=False)
+    assert json.loads(unpacked["settings"]) == {**SETTINGS, "pack": False}
+    assert len(FakeEvaluation.made) == 2
+    assert again == generated and len(evaluate.predictor.calls) == 1
+
+
+@pytest.mark.parametrize(("num_examples", "num_batches"), [(3, 1), (4, 1), (5, 2), (None, None)])
+def test_targets_are_scored_in_whole_batches(evaluate, num_examples, num_batches):
+    (_, generated) = evaluate.run("exact_answers", num_examples=num_examples)
+    assert FakeEvaluation.made == [f"{num_batches} batches of 4"]
+    assert generated["examples"] == (num_examples or 10)
+
+
+def test_a_metric_that_is_nan_makes_the_average_nan(evaluate, monkeypatch):
+    monkeypatch.setattr(answers, "worth", float("nan"))
+    for _ in range(2):  # computed, and read from the file
+        assert evaluate.run()[-1]["metrics"] == {"average": None}, "null in JSON"

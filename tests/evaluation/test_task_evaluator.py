@@ -1,0 +1,106 @@
+"""seqio's metrics of a task, with a predictor that has no model."""
+
+import pytest
+import seqio
+
+from switch_jax.data.vocabularies import with_vocabulary
+from switch_jax.errors import UserError
+from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
+from tests.cli import answers
+from tests.inference.fakes import FakePredictor
+from tests.leaks import left_open
+
+LENGTHS = {"inputs": 32, "targets": 8}
+EXACT = seqio.TaskRegistry.get("exact_answers")
+VOCABULARY = EXACT.output_features["targets"].vocabulary
+
+
+def answer_even(vocabulary):
+    """Predicts the right answer to questions 0, 2, ..., with EOS to the end, and else 'wrong'."""
+
+    def predict(inputs, index):
+        ids = vocabulary.encode(str(index + 1) if index % 2 == 0 else "wrong")
+        return [*ids, *[vocabulary.eos_id] * (LENGTHS["targets"] - len(ids))]
+
+    return FakePredictor(predict)
+
+
+def test_metrics_and_rows_of_predictions():
+    evaluator = TaskEvaluator(EXACT, LENGTHS)
+    predictor = answer_even(VOCABULARY)
+    metrics, rows = evaluator.evaluate(predictor, None)
+    assert evaluator.num_examples == 10
+    assert metrics == {"exact": 5 * answers.worth}
+    assert [row["inputs"] for row in rows] == answers.QUESTIONS
+    assert [row["targets"] for row in rows] == [str(i + 1) for i in range(10)]
+    expected = [str(i + 1) if i % 2 == 0 else "wrong" for i in range(10)]
+    assert [row["prediction"] for row in rows] == expected
+    # The ids of the questions, without padding.
+    features = EXACT.output_features["inputs"]
+    ids = [[*features.vocabulary.encode(question), 1] for question in answers.QUESTIONS]
+    assert predictor.calls == [("predict", ids)]
+
+
+def test_metrics_and_rows_of_scores():
+    task = seqio.TaskRegistry.get("probable_answers")
+    predictor = FakePredictor()
+    metrics, rows = TaskEvaluator(task, LENGTHS).evaluate(predictor, None)
+    assert metrics == {"log_prob": -sum(range(10)), "longest": 2}
+    assert [row["score"] for row in rows] == [-float(i) for i in range(10)]
+    assert [kind for kind, _ in predictor.calls] == ["score"]
+
+
+def test_the_average_is_that_of_glue_which_counts_mnli_once():
+    metrics = {
+        "glue_cola_v002": {"matthews_corrcoef": 60.0},
+        "glue_mrpc_v002": {"f1": 92.0, "accuracy": 88.0},  # 90
+        "glue_mnli_matched_v002": {"accuracy": 80.0},
+        "glue_wnli_v002": {"accuracy": 56.0},
+        "glue_mnli_mismatched_v002": {"accuracy": 84.0},  # 82 with the matched ones
+    }
+    assert average_of_tasks(metrics) == pytest.approx((60 + 90 + 82 + 56) / 4)
+
+
+def test_only_the_first_examples():
+    evaluator = TaskEvaluator(EXACT, LENGTHS, num_examples=3)
+    metrics, rows = evaluator.evaluate(answer_even(VOCABULARY), None)
+    assert evaluator.num_examples == 3
+    assert metrics == {"exact": 2 * answers.worth}
+    assert [row["inputs"] for row in rows] == answers.QUESTIONS[:3]
+
+
+def test_examples_are_evaluated_again_with_another_predictor():
+    evaluator = TaskEvaluator(EXACT, LENGTHS)
+    assert evaluator.evaluate(FakePredictor(), None)[0] == {"exact": 0.0}
+    assert evaluator.evaluate(answer_even(VOCABULARY), None)[0] == {"exact": 5 * answers.worth}
+
+
+def test_a_task_with_another_vocabulary_is_registered_only_while_it_is_read():
+    names = set(seqio.TaskRegistry.names())
+    task = with_vocabulary(EXACT, "byte")
+    lengths = {"inputs": 64, "targets": 8}
+    evaluator = TaskEvaluator(task, lengths)
+    assert set(seqio.TaskRegistry.names()) == names
+    predictor = answer_even(seqio.ByteVocabulary())
+    metrics, rows = evaluator.evaluate(predictor, None)
+    assert metrics == {"exact": 5 * answers.worth}
+    assert [row["inputs"] for row in rows] == answers.QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("worth", "message"),
+    [
+        (None, "exact_answers cannot be scored: TypeError "),
+        ([], r"exact_answers: its metric 'exact' is not a number: \[\]"),
+    ],
+)
+def test_a_metric_that_fails_names_the_task(worth, message, monkeypatch):
+    monkeypatch.setattr(answers, "worth", worth)
+    with pytest.raises(UserError, match=message):
+        TaskEvaluator(EXACT, LENGTHS, num_examples=2).evaluate(FakePredictor(), None)
+
+
+def test_no_evaluation_leaves_a_file_open_or_a_thread():
+    evaluator, predictor = TaskEvaluator(EXACT, LENGTHS), answer_even(VOCABULARY)
+    files, threads = left_open(lambda: evaluator.evaluate(predictor, None), times=8)
+    assert files < 5 and threads < 5

@@ -1,0 +1,60 @@
+"""Each optimiser updates layers that are apart as it does their stacks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from switch_jax.config import OptimizerConfig
+from switch_jax.config.optimizer import OPTIMIZERS
+from switch_jax.model import init_parameters
+from switch_jax.model.unstacked_layers import stack_layers
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.train_step.state import fresh_state, state_of_step
+from tests.trainer.helpers import tiny_config, tiny_model
+
+# Two blocks in the encoder; matrices of the first size are factored.
+MODEL = tiny_model(num_encoder_layers=4, scan_layers=False)
+
+
+@pytest.mark.parametrize("trained", ["all", "expert"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith("adamw") else [])
+        for name in OPTIMIZERS
+    ],
+)
+def test_an_update_of_layers_is_that_of_their_stacks(optimizer, trained):
+    factored = {"min_dim_size_to_factor": 16} if optimizer == "adafactor" else {}
+    chosen = OptimizerConfig(
+        optimizer=optimizer, trained_parameters=trained, gradient_clip_norm=1.0, **factored
+    )
+    config = tiny_config(MODEL, optimizer=chosen)
+    made = make_optimizer(config)
+    stacked = fresh_state(config, made, init_parameters(MODEL, jax.random.key(0)))
+    apart = state_of_step(config, stacked)
+    step = jax.jit(made.step)
+    for seed, skip in enumerate((False, True, False)):
+        rng = np.random.default_rng(seed)
+        gradients = jax.tree.map(
+            lambda p, rng=rng: jnp.asarray(rng.normal(size=p.shape), jnp.float32),
+            stacked.parameters,
+        )
+        of_layers = state_of_step(config, stacked._replace(parameters=gradients)).parameters
+        expected, state = step(gradients, stacked.optimizer, stacked.parameters, skip)
+        found, apart_state = step(of_layers, apart.optimizer, apart.parameters, skip)
+        stacked = stacked._replace(parameters=expected.parameter, optimizer=state)
+        apart = apart._replace(parameters=found.parameter, optimizer=apart_state)
+    whole = stack_layers(apart)
+    assert jax.tree.structure(whole) == jax.tree.structure(stacked)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(whole), jax.tree.leaves(stacked), strict=True
+    ):
+        # Muon's matrices are orthogonalised in several products, whose rounding differs.
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6, err_msg=jax.tree_util.keystr(path))
+    for sums in ("square_sum", "update_square_sum"):
+        total, of_stacks = (
+            sum(map(float, jax.tree.leaves(getattr(u, sums)))) for u in (found, expected)
+        )
+        np.testing.assert_allclose(total, of_stacks, rtol=1e-5)
