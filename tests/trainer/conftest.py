@@ -1,5 +1,7 @@
 """Runs of a file that differ in nothing that their programs depend on share these programs.
 
+So do runs that begin with the same parameters share what was drawn.
+
 A run that is stopped and started again would trace and compile them twice. Real processes do, as in
 test_chaos.py.
 """
@@ -7,9 +9,11 @@ test_chaos.py.
 import types
 
 import jax
+import numpy as np
 import pytest
 
 from switch_jax.evaluation import teacher_forced
+from switch_jax.trainer import restore
 from switch_jax.trainer import train as train_module
 
 
@@ -20,6 +24,7 @@ def programs():
         compiled = {}
         for module, name in (train_module, "lower_train_step"), (teacher_forced, "lower_eval_step"):
             patch.setattr(module, name, _once(compiled, getattr(module, name)))
+        patch.setattr(restore, "initial_state", _drawn_once({}, restore.initial_state))
         yield compiled
 
 
@@ -38,3 +43,19 @@ def _once(compiled, lower):
         return types.SimpleNamespace(compile=lambda: compiled[key])
 
     return lower_once
+
+
+def _drawn_once(drawn, draw):
+    def initial_state(config, abstract, checkpoint, teacher=None):
+        if checkpoint is not None or teacher is not None:
+            return draw(config, abstract, checkpoint, teacher)
+        key = repr((
+            jax.jit, config.run.random_seed, config.model, config.mesh, config.optimizer,
+            config.guard,
+        ))  # fmt: skip
+        if key not in drawn:
+            drawn[key] = jax.device_get(draw(config, abstract, None))
+        copies = jax.tree.map(np.array, drawn[key])  # a step writes over what it is given
+        return jax.device_put(copies, jax.tree.map(lambda s: s.sharding, abstract))
+
+    return initial_state
