@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags, multihost
 
-if TYPE_CHECKING:  # they load gin
+if TYPE_CHECKING:  # gin_config loads gin
     from switch_jax.config import Config
     from switch_jax.gin_config import GinConfig
 

@@ -1,4 +1,4 @@
-"""The gin files and bindings that describe a model of another format."""
+"""Gin for a model of another format: architecture, groups and vocabulary as files and bindings."""
 
 from typing import Any
 

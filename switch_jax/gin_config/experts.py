@@ -23,7 +23,7 @@ def check_model_has_experts(bindings: Sequence[str], files: Sequence[str]) -> No
         return
     value = gin_internals.macros().get("NUM_EXPERTS")
     if value is None and describes(ModelConfig, gin_internals.bindings()):
-        given = [b.partition("=") for b in bindings]
+        given = [b.partition("=") for b in bindings if "=" in b]
         value = next((value for name, _, value in given if name.strip() == "NUM_EXPERTS"), None)
     if value is not None:
         raise UserError(f"NUM_EXPERTS = {value} is for a model with experts, and {_advice(files)}")

@@ -28,8 +28,7 @@ def packaged_macros() -> set[str]:
 
 def packaged_use(macro: str) -> bool:
     """Whether one of them refers to the macro."""
-    use = re.compile(rf"%{re.escape(macro)}\b")
-    return any(use.search(_text(file)) for file in packaged_files())
+    return macro in packaged_macros()
 
 
 def packaged_including(name: str) -> list[str]:

@@ -111,7 +111,7 @@ def _switch_ffn_local(
     # Rows of the batch or, where a row is several groups, the groups as rows, of S tokens.
     row_length = min(length, tokens)
     batch_shape = batch * length // row_length, row_length
-    x = x.reshape(*batch_shape, dim)  # [B_local, L, D]
+    x = x.reshape(*batch_shape, dim)  # [rows, row_length, D]
     valid = valid.reshape(groups, tokens)  # [G_local, S]
     expert_shards = num_expert_shards(config.num_experts)
     capacity = expert_capacity(
@@ -143,7 +143,7 @@ def _switch_ffn_local(
         if router_key is not None and (jitter > 0 or dropout_rate > 0):
             bits = router_key.bits(Stream.ROUTER_INPUT, x.shape)
         router = mark_varying(weights.router, BATCH)  # [D, E]
-        logits = router_logits(x, router, jitter, bits, dropout_rate)  # [B_local, L, E]
+        logits = router_logits(x, router, jitter, bits, dropout_rate)  # [rows, row_length, E]
         logits = logits.reshape(groups, tokens, -1)  # [G_local, S, E]
         bias = weights.router_bias  # [E] or None
         if bias is not None:
@@ -171,6 +171,6 @@ def _switch_ffn_local(
             chunk.reshape(-1, chunk.shape[-1]) for chunk in buffers
         )  # [E * G_local * C / chunks, D] each
         gates = jnp.unstack(assignment.gate, axis=1)  # [G_local, S] each
-        gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [B_local, L] each
-        y = combine(slots, gates, indices)  # [B_local, L, D]
+        gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [rows, row_length] each
+        y = combine(slots, gates, indices)  # [rows, row_length, D]
     return y.reshape(batch, length, y.shape[-1]), statistics

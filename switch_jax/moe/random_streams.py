@@ -47,7 +47,10 @@ class RouterKey(NamedTuple):
     tokens_per_group: int
 
     def key(self, stream: Stream) -> jax.Array:
-        """A key for the layer's numbers of a stream."""
+        """A key for the layer's numbers of a stream, none of those that the model's layers fold.
+
+        Not for `ROUTER_INPUT`, whose key would be that of a layer's dropout.
+        """
         return jax.random.fold_in(self.stack_key, self._number(stream))
 
     def bits(self, stream: Stream, shape: tuple[int, ...]) -> NoiseBits:
@@ -79,7 +82,7 @@ class RouterKey(NamedTuple):
         )
 
     def _number(self, stream: Stream) -> jax.Array:
-        """Of a stream of one router; above 2^20 it is none that the model folds into the key."""
+        """Of a stream of one router."""
         return self.router_index + jnp.int32(stream << 20)
 
 

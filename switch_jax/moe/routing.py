@@ -29,15 +29,15 @@ def route_tokens(
       config: its policies.
       key: for what is drawn in training; None = argmax, and all choices ask for a slot.
     """
-    draws_expert = key is not None and config.router_policy == "sample"
-    has_one_expert = config.num_selected_experts == 1 and config.ntlb_rounds == 1
-    takes_most_probable = not draws_expert and bias is None and logits.dtype == jnp.float32
-    if has_one_expert and takes_most_probable:
+    sample_key = key if config.router_policy == "sample" else None
+    asks_one_expert = config.num_selected_experts == 1 and config.ntlb_rounds == 1
+    scores_are_logits = sample_key is None and bias is None and logits.dtype == jnp.float32
+    if asks_one_expert and scores_are_logits:
         return assign(logits, capacity, valid)
 
     scores = choice_scores(logits, bias)  # [G, S, E]
-    if key is not None and draws_expert:
-        scores += gumbel(key.bits(Stream.SAMPLED_EXPERT, logits.shape))
+    if sample_key is not None:
+        scores += gumbel(sample_key.bits(Stream.SAMPLED_EXPERT, logits.shape))
     if config.ntlb_rounds > 1:
         return assign_in_rounds(top_choices(scores, config.ntlb_rounds), logits, capacity, valid)
     choices = top_choices(scores, config.num_selected_experts)  # [G, k, S]

@@ -57,7 +57,7 @@ def text_lines(findings: Findings) -> list[str]:
 
 
 def final_numbers(findings: Findings) -> Table:
-    """The last value of the main numbers of each run; what none of them has is left out."""
+    """The last value of the main numbers of each run; further ones that none has are left out."""
     runs = findings.runs
     curves = [findings.held_out(run) for run in runs]
     throughputs = [run.train.median("tokens_per_second") for run in runs]
@@ -66,8 +66,8 @@ def final_numbers(findings: Findings) -> Table:
     skipping = any(run.skipped_steps for run in runs)
 
     def held_out(name: str, form: Form) -> list[str]:
-        always = name == QUALITY
-        cells = [form(c.last(name)) if c and (always or name in c.values) else "" for c in curves]
+        always = name in (QUALITY, "accuracy")
+        cells = [form(c.last(name)) if c and name in c.values else "" for c in curves]
         missing = "not yet" if always or any(cells) else ""
         return [cell if c else missing for cell, c in zip(cells, curves, strict=True)]
 

@@ -47,6 +47,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.ModelConfg.mlp_dim=5"], r"configurable.*ModelConfg.*did you mean ModelConf"),
         ([DEMO, "--gin.ModelConfig.mlp_di=5"], r"have a parameter.*mlp_di.*did you mean.*mlp_dim"),
         ([DEMO, "--gin.TRAIN_STEPS"], r"has no value: write --gin.TRAIN_STEPS=VALUE"),
+        (
+            ["--gin_file=models/t5_base.gin", "--gin_file=runs/pretrain.gin", "--gin.NUM_EXPERTS"],
+            r"has no value: write --gin.NUM_EXPERTS=VALUE",
+        ),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
         ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"ACTIVATION_DTYPE = 'float64' is not known; w"),
         (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*runs/pretrain.gin"),

@@ -396,3 +396,8 @@ def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_ru
     # A long value has a line of its own, and the comment stands behind it.
     assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin\n" in text
     assert _config(file(text, "again.gin")) == read.config
+
+
+def test_a_packaged_macro_is_a_whole_name():
+    assert packaged.packaged_use("TRAIN_STEPS")
+    assert not any(map(packaged.packaged_use, ("", "TRAIN_STEP", "RAIN_STEPS")))

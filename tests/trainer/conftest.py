@@ -32,7 +32,7 @@ def _once(compiled, lower):
     def lower_once(config, mesh, shapes, *rest):
         run = config.run
         end = run.train_steps if config.lr_decay_steps else None
-        key = repr((
+        key = repr((  # with jax.jit, which a test may replace by one with other options
             lower.__name__, jax.jit, end, run.batch_size, run.num_microbatches, run.random_seed,
             config.model, config.data.task_feature_lengths, config.mesh, config.optimizer,
             config.loss, config.guard, config.distillation, config.teacher_model,
