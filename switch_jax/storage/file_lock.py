@@ -32,7 +32,7 @@ class FileLock:
           HeldError: another process has it.
           OSError: the file cannot be written.
         """
-        self._file = open(file, "a+")  # noqa: SIM115: it stays open
+        self._file = open(file, "a+")  # noqa: SIM115  it stays open
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
