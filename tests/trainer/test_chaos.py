@@ -111,16 +111,18 @@ def loads(folder):
 
 
 def assert_same_losses(folder, undisturbed, steps):
-    """To 1e-5, for as long as every token goes to the same expert.
+    """To 1e-4, for as long as every token goes to the same expert.
 
     On another mesh sums are rounded in another order, by 1e-7. Sooner or later two experts of a
-    token are so near that this decides between them, and from then on the runs go apart.
+    token are so near that this decides between them, and from then on the runs go apart. Before
+    that the difference grows: of two runs that nobody killed, on meshes of 1 x 1 x 1 and 2 x 2 x 1,
+    to 1.4e-5 at step 79. Losses of one batch and the next differ by 4e-2 (median).
     """
     found, expected = loads(folder), loads(undisturbed)
     apart = {step: np.abs(found[step] - expected[step]).max() for step in expected}
     first = next((step for step in sorted(apart) if apart[step] > 1e-6), steps + 1)
     for step in range(1, first):
-        np.testing.assert_allclose(losses(folder)[step][1], losses(undisturbed)[step][1], rtol=1e-5)
+        np.testing.assert_allclose(losses(folder)[step][1], losses(undisturbed)[step][1], rtol=1e-4)
     assert first > steps // 3, f"tokens go to other experts from step {first} on"
     if first <= steps:
         tokens = TINY_BATCH * TINY_TARGETS
