@@ -60,13 +60,13 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
       arguments: as in ["--num_experts=8"], or ["--num_experts", "8"].
     """
     from switch_jax.gin_config.other_frameworks import MACROS
-    from switch_jax.gin_config.packaged import packaged_use
+    from switch_jax.gin_config.packaged import packaged_macros
 
-    meant = []
+    known, meant = packaged_macros(), []
     for i, argument in enumerate(arguments):
         name, equals, value = re.sub("^--(gin_)?", "", argument).partition("=")
         macro = MACROS.get(name.upper(), name.upper())
-        if packaged_use(macro):
+        if macro in known:
             following = arguments[i + 1 : i + 2]
             if not equals and following and not following[0].startswith("--"):
                 value = following[0]

@@ -10,7 +10,7 @@ from switch_jax.config import ModelConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.fields import safe_repr, short_repr
 from switch_jax.gin_config import gin_internals
-from switch_jax.gin_config.packaged import is_packaged, packaged_macros, packaged_use
+from switch_jax.gin_config.packaged import is_packaged, packaged_macros
 from switch_jax.gin_config.suggestions import macro_suggestion
 
 
@@ -75,11 +75,14 @@ def check_macros() -> None:
 
     Files of runs set macros that only some models use, and may go beside all of them.
     """
-    used, macros = gin_internals.used_macros(), gin_internals.macros()
-    for name in sorted(macros.keys() - used):
-        if not packaged_use(name):
-            known = sorted(used | packaged_macros())
-            raise UserError(f"nothing uses the macro {name}{macro_suggestion(name, known)}")
+    used = gin_internals.used_macros()
+    unused = gin_internals.macros().keys() - used
+    if not unused:
+        return  # no packaged file is read
+    known = used | packaged_macros()
+    for name in sorted(unused - known):
+        suggestion = macro_suggestion(name, sorted(known))
+        raise UserError(f"nothing uses the macro {name}{suggestion}")
 
 
 def unset_macros() -> list[str]:

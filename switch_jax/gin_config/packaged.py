@@ -26,11 +26,6 @@ def packaged_macros() -> set[str]:
     return {name for file in packaged_files() for name in re.findall(r"%(\w+)", _text(file))}
 
 
-def packaged_use(macro: str) -> bool:
-    """Whether one of them refers to the macro."""
-    return macro in packaged_macros()
-
-
 def packaged_including(name: str) -> list[str]:
     """Names of those with a line that includes this one."""
     return _with_line(rf"^include '{re.escape(name)}'")
