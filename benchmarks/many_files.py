@@ -107,18 +107,15 @@ def measure() -> None:
 
 
 def row(name: str, function: Callable[[], Any]) -> Any:
-    start, cpu, memory = time.perf_counter(), time.process_time(), resident_memory()
+    from switch_jax.metrics import memory_in_use
+
+    memory = memory_in_use()["host"]
+    start, cpu = time.perf_counter(), time.process_time()
     result = function()
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    more = (resident_memory() - memory) / 2**20
+    more = (memory_in_use()["host"] - memory) * 1024
     print(f"| {name} | {seconds:.2f} | {cpu_seconds:.2f} | {more:.0f} |", flush=True)
     return result
-
-
-def resident_memory() -> int:
-    """Bytes of this process."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def main() -> None:
