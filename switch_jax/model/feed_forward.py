@@ -98,11 +98,8 @@ class Experts(nnx.Module):
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
         self.group_size = config.group_sizes["decoder" if decoder else "encoder"]
+        self.returns_choices = False  # see `Transformer.choose_experts`
         self.config = config
-
-    def choose_experts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, L, D] -> the experts of each token and their gates, [B, k, L] each."""
-        return choose_experts(x, self._weights(), self.config.num_selected_experts)
 
     def _through_experts(
         self,
@@ -115,10 +112,11 @@ class Experts(nnx.Module):
     ) -> tuple[jax.Array, RouterStatistics]:
         """[B, L, D] -> [B, L, width of `_wo`] and the router's statistics; see `moe.switch_ffn`."""
         config = self.config
-        return switch_ffn(
+        weights = self._weights()
+        y, statistics = switch_ffn(
             x,
             valid,
-            self._weights(),
+            weights,
             config,
             activation(config.activation),
             group_size=self.group_size,
@@ -130,6 +128,10 @@ class Experts(nnx.Module):
             key=None if deterministic else key,
             router_index=router_index,
         )
+        if self.returns_choices:
+            choices = choose_experts(x, weights, config.num_selected_experts)
+            statistics = statistics._replace(choices=choices)
+        return y, statistics
 
     def _step_through_experts(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """The same in decoding, where no token is dropped."""

@@ -18,7 +18,6 @@ from switch_jax.moe import RouterStatistics
 from switch_jax.partitioning.mesh import constrain_batch
 
 KeysAndValues = tuple[jax.Array, jax.Array]
-ChosenExperts = tuple[jax.Array, jax.Array]
 
 
 class DropoutKeys(NamedTuple):
@@ -104,9 +103,9 @@ class Layer(nnx.Module):
         memory: Any,
         memory_segments: Any,
         keys: DropoutKeys,
-        deterministic: bool = True,
-        stack_key: jax.Array | None = None,
-        layer_index: Any = 0,
+        deterministic: bool,
+        stack_key: jax.Array | None,
+        layer_index: Any,
     ) -> tuple[jax.Array, list[RouterStatistics]]:
         """[B, L, D] -> [B, L, D], after self-attention and, in the decoder, cross-attention."""
         statistics = []
@@ -137,23 +136,6 @@ class Layer(nnx.Module):
                 )
             x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
         return x, statistics
-
-    def choose_experts(
-        self,
-        x: jax.Array,
-        segments: jax.Array,
-        bias: jax.Array,
-        memory: Any = None,
-        memory_segments: Any = None,
-    ) -> list[ChosenExperts]:
-        """[B, L, D] -> the experts and gates of each token for each router, [B, k, L] each."""
-        chosen = []
-        if isinstance(self.self_attention, SwitchAttention):
-            chosen.append(self.self_attention.choose_experts(self.self_attention_norm(x)))
-        if isinstance(self.feed_forward, SwitchFeedForward):
-            x, _ = self._attend(x, segments, bias, memory, memory_segments, DropoutKeys())
-            chosen.append(self.feed_forward.choose_experts(self.feed_forward_norm(x)))
-        return chosen
 
     def step(
         self,
@@ -208,13 +190,6 @@ class Block(nnx.Module):
                 layer_index=block_index * self.num_layers + i,
             )
         return x, statistics
-
-    def choose_experts(self, x: jax.Array, *args) -> list[ChosenExperts]:
-        """As `Layer.choose_experts`, in the layer of the block that has experts."""
-        *dense, switch = self._layers()
-        for layer in dense:
-            x, _ = layer(x, *args, deterministic=True, stack_key=None)
-        return switch.choose_experts(x, *args)
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """[B, M, D] -> for each layer the keys and values of its cross-attention, [B, M, H * K]."""
@@ -302,34 +277,6 @@ class Stack(nnx.Module):
         )
         return dropout(self.final_norm(x), rate, last_key), _of_routers(statistics)
 
-    def choose_experts(
-        self,
-        x: jax.Array,
-        segments: jax.Array,
-        memory: jax.Array | None = None,
-        memory_segments: Any = None,
-    ) -> tuple[jax.Array, ChosenExperts]:
-        """Runs the stack in evaluation, and says which experts each router chooses.
-
-        Args:
-          x, segments, memory, memory_segments: as for `__call__`.
-
-        Returns:
-          [B, L, D], the same as `__call__`'s; and the experts [N, B, k, L] int32, N routers, with
-          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot.
-        """
-        bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
-        graph, state = nnx.split(self.blocks)
-
-        def body(x, block_state):
-            block = self._block(graph, block_state)
-            arrays = segments, bias, memory, memory_segments
-            choices = block.choose_experts(x, *arrays)
-            return block(x, *arrays, deterministic=True, stack_key=None, block_index=0)[0], choices
-
-        x, chosen = jax.lax.scan(body, constrain_batch(x), state)
-        return self.final_norm(x), _of_routers(chosen)
-
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.
 
@@ -391,10 +338,10 @@ class Stack(nnx.Module):
         return nnx.merge(graph, cast_and_gather(state, self.config.activation_dtype))
 
 
-def _of_routers(by_router: list[Any]) -> Any:
-    """Joins the results of a block's routers; None where there are none.
+def _of_routers(by_router: list[RouterStatistics]) -> RouterStatistics | None:
+    """Joins the statistics of a block's routers; None where there are none.
 
-    A tree for each router, of arrays [blocks, ...] -> one tree, of arrays [blocks * routers, ...].
+    For each router arrays [blocks, ...] -> arrays [blocks * routers, ...].
     """
     if len(by_router) < 2:
         return by_router[0] if by_router else None

@@ -102,23 +102,20 @@ class Transformer(nnx.Module):
         )  # [B, L, D]
         return Output(self._logits(x), encoder_statistics, decoder_statistics)
 
-    def choose_experts(
-        self,
-        encoder_input_tokens: jax.Array,
-        decoder_input_tokens: jax.Array,
-        encoder_segment_ids: jax.Array,
-        decoder_segment_ids: jax.Array,
-    ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """The experts of each token and their gates in both stacks; see `Stack.choose_experts`.
+    def choose_experts(self, **inputs: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Runs the model in evaluation, and says which experts each router chooses.
 
-        The arguments are those of `__call__`.
+        Args:
+          **inputs: as for `__call__`.
+
+        Returns:
+          For 'encoder' and 'decoder' the experts [N, B, k, L] int32, N routers, best first, with
+          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot.
         """
-        inputs, targets = self.token_embedding(encoder_input_tokens, decoder_input_tokens)
-        memory, by_encoder = self.encoder.choose_experts(inputs, encoder_segment_ids)  # [B, M, D]
-        _, by_decoder = self.decoder.choose_experts(
-            targets, decoder_segment_ids, memory, encoder_segment_ids
-        )
-        return {"encoder": by_encoder, "decoder": by_decoder}
+        model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
+        model.set_attributes(returns_choices=True)
+        output = model(**inputs, deterministic=True)
+        return {"encoder": output.encoder.choices, "decoder": output.decoder.choices}
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""

@@ -21,6 +21,8 @@ class RouterStatistics(NamedTuple):
       z_loss: scalar, mean logsumexp^2 of the logits.
       dropped: scalar, fraction of tokens that have no slot in any of their experts.
       entropy: scalar, mean entropy of the router's distribution, in nats.
+      choices: the result of `moe.choose_experts`, where the layer returns it; see
+        `Transformer.choose_experts`.
     """
 
     load: jax.Array
@@ -28,6 +30,7 @@ class RouterStatistics(NamedTuple):
     z_loss: jax.Array
     dropped: jax.Array
     entropy: jax.Array
+    choices: tuple[jax.Array, jax.Array] | None = None
 
 
 def router_statistics(

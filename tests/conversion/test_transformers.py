@@ -135,15 +135,20 @@ def test_activations_logits_and_loss_are_theirs(case):
             **({"output_router_logits": True} if is_sparse else {}),
         )
     segments = [(t != 0).astype(np.int32) for t in (inputs, targets)]
-    shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+    arguments = {
+        "encoder_input_tokens": inputs,
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "encoder_segment_ids": segments[0],
+        "decoder_segment_ids": segments[1],
+    }
     config = case.config
 
     def forward(parameters):
         model = bind(config, parameters)
-        output = model(inputs, shifted, *segments, deterministic=True)
+        output = model(**arguments, deterministic=True)
         (embedded,) = model.token_embedding(inputs)
         hidden, feed_forwards = run_layers(model.encoder, embedded, segments[0])
-        chosen = model.choose_experts(inputs, shifted, *segments) if is_sparse else {}
+        chosen = model.choose_experts(**arguments) if is_sparse else {}
         return output, hidden[-1], [x for x, _ in feed_forwards], chosen
 
     output, memory, feed_forward_inputs, chosen = jax.jit(forward)(case.parameters)
