@@ -1,6 +1,6 @@
 """Numbers, times and tables as text."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -66,6 +66,18 @@ def time_unit(seconds: float) -> tuple[str, float]:
         if seconds >= 3 * size:
             return unit, size
     return "s", 1.0
+
+
+def beside_baseline(
+    metrics: Mapping[str, float | None], majority_baseline: Mapping[str, float | None]
+) -> str:
+    """({"f1": 48.25}, {"f1": 52.0}) -> "f1 48.25 (majority baseline 52)"; None is "-"."""
+    parts = []
+    for name, value in metrics.items():
+        parts.append(f"{name} {'-' if value is None else f'{value:.4g}'}")
+        if (baseline := majority_baseline.get(name)) is not None:
+            parts[-1] += f" (majority baseline {baseline:.4g})"
+    return ", ".join(parts)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:

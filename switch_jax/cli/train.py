@@ -51,8 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Builds the config and trains."""
-    if not args.dry_run and not args.process_index:
-        print("loading TensorFlow and JAX, which takes some seconds", flush=True)
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
@@ -87,7 +85,7 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
 
     from switch_jax.interrupts import raise_if_interrupted
     from switch_jax.reports.run_status import read_status
-    from switch_jax.reports.status_text import loss_rise
+    from switch_jax.reports.status_text import held_out, loss_rise
     from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
@@ -99,9 +97,12 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code
     if is_first():
+        status = read_status(config.run.model_dir)
+        if evaluated := held_out(status):
+            print(f"held out: {evaluated}")
         print(_what_next(config.run.model_dir))
-        if rise := read_status(config.run.model_dir).loss_rise:
-            print(f"switch_jax train: warning: {loss_rise(*rise)}", file=sys.stderr)
+        if status.loss_rise:
+            print(f"switch_jax train: warning: {loss_rise(*status.loss_rise)}", file=sys.stderr)
     return 0
 
 

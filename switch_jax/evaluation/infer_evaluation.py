@@ -47,8 +47,10 @@ class InferEvaluation:
 
     def __call__(
         self, parameters: Any, finished: Callable[[str], None]
-    ) -> dict[str, dict[str, float]]:
-        """Metrics by task; of a mixture also "all", whose 'average' is over its tasks.
+    ) -> dict[str, dict[str, dict[str, float]]]:
+        """By task "generated", its metrics, and "majority_baseline", see `TaskEvaluator`.
+
+        Of a mixture there is also the task "all", whose 'average' is over its tasks.
 
         Args:
           parameters: of the model, on the mesh.
@@ -57,13 +59,18 @@ class InferEvaluation:
         Raises:
           UserError: a metric cannot be computed, or is not a number.
         """
-        metrics = {}
+        found = {}
         for task, evaluator in self._evaluators.items():
-            metrics[task], _ = evaluator.evaluate(self._predictor, parameters)
+            metrics, _ = evaluator.evaluate(self._predictor, parameters)
+            found[task] = {
+                "generated": metrics,
+                "majority_baseline": evaluator.majority_baseline(),
+            }
             finished(task)
         if self._is_mixture:
-            metrics[ALL] = {"average": average_of_tasks(metrics)}
-        return metrics
+            by_task = {task: metrics["generated"] for task, metrics in found.items()}
+            found[ALL] = {"generated": {"average": average_of_tasks(by_task)}}
+        return found
 
 
 def model_of_run(config: Config, mesh: Mesh, parameters: Any) -> TrainedModel:

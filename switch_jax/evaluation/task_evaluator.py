@@ -1,6 +1,8 @@
 """Evaluation of a task by seqio: the task's own postprocessor and metrics."""
 
 import contextlib
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -94,6 +96,25 @@ class TaskEvaluator:
             raise UserError(f"{self._task.name} cannot be scored: {reason}") from error
         (values,) = metrics.result().values()
         return _as_floats(values, self._task.name), self._rows()
+
+    def majority_baseline(self) -> dict[str, float]:
+        """The task's metrics if every prediction were the most frequent target.
+
+        Call it after `evaluate`. Empty where no target occurs twice, or targets are no single
+        values, and of the metrics of predictions alone; a metric that such predictions have none
+        of, as a correlation, is left out.
+        """
+        targets = self._outputs["targets"]
+        try:
+            ((target, count),) = Counter(targets).most_common(1)
+        except TypeError:  # lists or dicts
+            return {}
+        values: dict[str, Any] = {}
+        for metric in self._task.predict_metric_fns if count > 1 else ():
+            with contextlib.suppress(Exception):  # a user's metric may raise any exception
+                values |= metric(targets, [target] * len(targets))
+        floats = _as_floats(values, self._task.name)
+        return {name: value for name, value in floats.items() if math.isfinite(value)}
 
     def _ids(self, dataset: Any) -> Iterator[dict[str, np.ndarray]]:
         """Inputs and targets without their padding; shows a progress bar on a terminal."""

@@ -49,6 +49,8 @@ class Status:
     loss: float | None  # of the last record, the auxiliary losses included
     loss_rise: tuple[float, float] | None  # see `_loss_rise`
     held_out: float | None  # last negative log perplexity of a validation set, nats
+    own_metrics: dict[str, float | None]  # of generated text, at the same evaluation
+    majority_baseline: dict[str, float | None]  # see `TaskEvaluator.majority_baseline`
     held_out_task: str | None
     held_out_step: int | None
     tokens_per_second: float | None  # of the last record
@@ -140,6 +142,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         loss=last.get("loss"),
         loss_rise=_loss_rise(train),
         held_out=held_out.get(QUALITY),
+        own_metrics=held_out.get("generated", {}),
+        majority_baseline=held_out.get("majority_baseline", {}),
         held_out_task=task,
         held_out_step=held_out.get("step"),
         tokens_per_second=last.get("tokens_per_second"),

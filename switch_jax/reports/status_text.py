@@ -5,7 +5,7 @@ from typing import Any
 
 from switch_jax.reports.run_status import Status
 from switch_jax.run_folder import MAX_WAITING, RunPhase, training_seconds
-from switch_jax.units import aligned, count, duration, percent
+from switch_jax.units import aligned, beside_baseline, count, duration, percent
 
 
 def page(status: Status) -> list[str]:
@@ -18,8 +18,7 @@ def page(status: Status) -> list[str]:
         "step": (f"{s.step:,}" + _known(" of {:,}", s.train_steps or None))
         + (f", {duration(s.seconds_left)} left" if s.train_steps and s.seconds_left else ""),
         "loss": _known("{:.4g}", s.loss, "-"),
-        "held out": _known("negative log perplexity {:.4f}", s.held_out, "-")
-        + ("" if s.held_out is None else f" of {s.held_out_task} at step {s.held_out_step:,}"),
+        "held out": held_out(s) or "-",
         "speed": _known("{} tokens/s", s.tokens_per_second, "-", count)
         + _known(", {} per chip", s.tokens_per_second_per_chip, form=count),
         "goodput": _goodput(s),
@@ -50,6 +49,18 @@ def table(found: Sequence[Status]) -> list[str]:
     ]
     heads = ("run", "state", "step", "loss", "tokens/s", "left", "checkpoint", "health")
     return aligned([heads, *rows])
+
+
+def held_out(status: Status) -> str:
+    """The last evaluation, the task's own metrics first; empty if there was none."""
+    if status.held_out_step is None:
+        return ""
+    values = []
+    if status.own_metrics:
+        values.append(beside_baseline(status.own_metrics, status.majority_baseline))
+    if status.held_out is not None:
+        values.append(f"negative log perplexity {status.held_out:.4f}")
+    return f"{', '.join(values) or '-'} of {status.held_out_task} at step {status.held_out_step:,}"
 
 
 def health(status: Status) -> list[str]:

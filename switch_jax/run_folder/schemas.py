@@ -144,6 +144,7 @@ _EVAL = Object(
         "task": string,
         **_CONTENT,
         "generated": Object(others=number),
+        "majority_baseline": Object(others=number),
     },
     unchecked=_numbers("cross_entropy", "tokens", "dropped"),
 )

@@ -11,6 +11,7 @@ from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.errors import UserError
 from switch_jax.evaluation.teacher_forced import ALL, CONTENT
 from switch_jax.fields import short_repr
+from switch_jax.units import beside_baseline
 
 GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
@@ -18,7 +19,7 @@ _SETS = "validation sets"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
-# Metrics by task; under "generated" the task's own, by name.
+# Metrics by task; under "generated" the task's own, by name, see `InferEvaluation`.
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -122,14 +123,25 @@ def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:
 
 
 def in_words(results: Results, best_metric: str) -> str:
-    """For a message: quality on all tasks, the metric of the best checkpoints, dropped tokens."""
-    held_out = list(results.values())[-1]
-    text = f"held-out negative log perplexity {held_out[_QUALITY]:.4f}"
+    """For a message: the tasks' own metrics, quality, that of the best checkpoints, dropped tokens.
+
+    All of them on all tasks. Where there are several, a line for the own metrics of each follows.
+    """
+    *tasks, (_, held_out) = results.items()
+    parts = _own_metrics(held_out)
+    parts.append(f"held-out negative log perplexity {held_out[_QUALITY]:.4f}")
     if best_metric != _QUALITY:
-        text += f", {best_metric} {metric_of(results, best_metric):.4f}"
+        parts.append(f"{best_metric} {metric_of(results, best_metric):.4f}")
     if held_out.get("dropped", 0.0) > _NOTABLE_DROP:
-        text += f", {held_out['dropped']:.1%} of the tokens dropped"
-    return text
+        parts.append(f"{held_out['dropped']:.1%} of the tokens dropped")
+    by_task = [f"  {task}: {own}" for task, values in tasks for own in _own_metrics(values)]
+    return "\n".join([", ".join(parts), *by_task])
+
+
+def _own_metrics(values: Mapping[str, Any]) -> list[str]:
+    if "generated" not in values:
+        return []
+    return [beside_baseline(values["generated"], values.get("majority_baseline", {}))]
 
 
 def metric_of(results: Results, name: str) -> float:

@@ -206,7 +206,7 @@ class TrainingLoop:
         return value
 
     def _results(self) -> dict[str, dict[str, Any]]:
-        """Metrics by task; of generated text, with INFER_EVAL, under "generated"."""
+        """Metrics by task; with INFER_EVAL also what `InferEvaluation` returns."""
         run, instruments = self.run, self._instruments
 
         def alive(what: str) -> None:
@@ -219,7 +219,7 @@ class TrainingLoop:
             if self._infer_evaluation is not None:
                 generated = self._infer_evaluation(stack_layers(run.state.parameters), alive)
                 for task, metrics in generated.items():
-                    results[task]["generated"] = metrics
+                    results[task] |= metrics
         return results
 
     def _save(self, value: float | None) -> None:

@@ -1,5 +1,7 @@
 """seqio's metrics of a task, with a predictor that has no model."""
 
+import math
+
 import pytest
 import seqio
 
@@ -48,6 +50,32 @@ def test_metrics_and_rows_of_scores():
     assert metrics == {"log_prob": -sum(range(10)), "longest": 2}
     assert [row["score"] for row in rows] == [-float(i) for i in range(10)]
     assert [kind for kind, _ in predictor.calls] == ["score"]
+
+
+def test_the_majority_baseline_is_of_the_most_frequent_target():
+    """The targets are 1 to 5, of which three are odd. Some metrics need unlike predictions."""
+
+    def spread(targets, predictions):
+        return {"spread": 1 / (len(set(predictions)) - 1)}
+
+    def correlation(targets, predictions):
+        return {"correlation": 0.5 if len(set(predictions)) > 1 else math.nan}
+
+    parity = {"1": "odd", "2": "even", "3": "odd", "4": "even", "5": "odd"}
+    tasks = [
+        EXACT.replace(
+            postprocess_fn=lambda text, **_: parity.get(text.strip(), "wrong"),
+            metric_fns=[answers.exact, spread, correlation],
+        ),
+        EXACT,
+        EXACT.replace(postprocess_fn=lambda text, **_: ["odd"]),  # an answer of several values
+    ]
+    found = []
+    for task in tasks:
+        evaluator = TaskEvaluator(task, LENGTHS, num_examples=5)
+        evaluator.evaluate(answer_even(VOCABULARY), None)
+        found.append(evaluator.majority_baseline())
+    assert found == [{"exact": 3 * answers.worth}, {}, {}]
 
 
 def test_the_average_is_that_of_glue_which_counts_mnli_once():

@@ -110,6 +110,13 @@ def test_the_mean_over_tasks_is_the_held_out_value(write):
     assert (status.held_out, status.held_out_task) == (-2.0, "all")
 
 
+def test_the_tasks_own_metrics_come_first(write):
+    line = {"kind": "eval", "step": 5, "task": "mine", "neg_log_perplexity": -2.0}
+    own = {"generated": {"f1": 48.25, "em": None}, "majority_baseline": {"f1": 52.0}}
+    said = "  held out   f1 48.25 (majority baseline 52), em -, negative log perplexity -2.0000 of "
+    assert page(read_status(write([{**line, **own}]), NOW))[3] == f"{said}mine at step 5"
+
+
 # 21 s between records, so 63 s; 100 s of evaluation and 50 s of a checkpoint come on top.
 SLOW = [
     *steps_of_ten(10, 50),

@@ -51,6 +51,19 @@ def test_an_evaluation_in_words():
     assert in_words(results, quality) == f"{said}, 12.3% of the tokens dropped"
 
 
+def test_an_evaluation_in_words_begins_with_the_tasks_own_metrics():
+    quality, held_out = "neg_log_perplexity", "held-out negative log perplexity -2.5000"
+    own = {
+        quality: -2.5,
+        "generated": {"accuracy": 48.25, "f1": 30.0},
+        "majority_baseline": {"accuracy": 52.0},
+    }
+    said = "accuracy 48.25 (majority baseline 52), f1 30"
+    assert in_words({"a": own}, quality) == f"{said}, {held_out}"
+    results = {"a": own, "b": {quality: -1}, "all": {quality: -2.5, "generated": {"average": 39.1}}}
+    assert in_words(results, quality) == f"average 39.1, {held_out}\n  a: {said}"
+
+
 def test_a_metric_of_all_tasks_or_of_one():
     results = {"a": {"accuracy": 0.1}, "b": {"accuracy": 0.2}, "all": {"accuracy": 0.3}}
     names = ("accuracy", "all/accuracy", "b/accuracy")
