@@ -36,6 +36,7 @@ $(READY): $(LOCKED) setup.py pyproject.toml
 	@echo "setup: installing switch_jax into $(VENV), editable"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "setup: done; activate it with: source $(VENV)/bin/activate"
 
 # Without a build of PyTorch for this Python the tests that need it are skipped.
 $(TRANSFORMERS): requirements-transformers.txt $(READY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
     Raises:
       UserError: see `gin_config.read`.
     """
+    if "tensorflow" not in sys.modules and not getattr(args, "process_index", None):
+        print("loading TensorFlow and JAX, which takes some seconds", file=sys.stderr, flush=True)
     from switch_jax import gin_config
 
     paths = search_paths(args)

@@ -105,8 +105,6 @@ def main(args: argparse.Namespace) -> int:
     target = TARGETS[args.on]
     in_cloud = not target.sees_local_folders
     _check_flags(args)
-    if not args.dry_run:
-        log("reading the config")
     found = gin_flags.read_to_train(args)
     config = found.config
     if not in_cloud:
