@@ -151,7 +151,7 @@ def test_the_docs_have_the_table_of_groups_that_their_command_prints(capsys):
     runpy.run_path(str(ROOT / "benchmarks/routing_groups.py"), run_name="__main__")
     table = capsys.readouterr().out
     assert len(table.splitlines()) > 10
-    assert table in (ROOT / "docs/configs.md").read_text()
+    assert table in (ROOT / "docs/groups_and_capacity.md").read_text()
 
 
 def _write_snapshots() -> None:
