@@ -13,10 +13,11 @@ there are not computed again, so the command can be repeated during a run.
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from switch_jax.cli import inference_flags
+from switch_jax.cli import gin_flags, inference_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
+    gin_flags.say_that_it_loads(args, sys.stderr)
     model = inference_flags.open_trained_model(args)
 
     from switch_jax.evaluation.evaluate import evaluate_checkpoints

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from switch_jax.config.rates import rate_problem
 from switch_jax.errors import UserError
@@ -75,6 +74,15 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
     return f"; to set a macro write {' '.join(meant)}" if meant else ""
 
 
+def say_that_it_loads(args: argparse.Namespace, file: TextIO | None = None) -> None:
+    """Prints, on the first process alone, why nothing happens until the config is read.
+
+    `file` is standard output by default, and standard error where output may be read by a program.
+    """
+    if not getattr(args, "process_index", None):
+        print("loading TensorFlow and JAX, which takes some seconds", file=file, flush=True)
+
+
 def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
     """The config that the flags describe; what they set of the user's configurables, gin keeps.
 
@@ -85,8 +93,6 @@ def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
     Raises:
       UserError: see `gin_config.read`.
     """
-    if "tensorflow" not in sys.modules and not getattr(args, "process_index", None):
-        print("loading TensorFlow and JAX, which takes some seconds", file=sys.stderr, flush=True)
     from switch_jax import gin_config
 
     paths = search_paths(args)

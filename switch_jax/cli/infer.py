@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from switch_jax.cli import inference_flags
+from switch_jax.cli import gin_flags, inference_flags
 from switch_jax.errors import UserError
 from switch_jax.storage import file_at, resolved, storage_path
 
@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Predicts or scores, and writes the results."""
     _check_flags(args)
+    gin_flags.say_that_it_loads(args, sys.stderr)
     model = inference_flags.open_trained_model(args)
     step = inference_flags.checkpoint_step(model.model_dir, args.checkpoint)
 

@@ -193,7 +193,18 @@ def _nearest_change(
     needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
-    tried = list(changes(config, data * expert, on_gpus=isinstance(hardware, GpuCluster)))
+    # At most what a device has of weights, their gradients and the optimiser's state.
+    most_saved = 2 * failed.parameter_bytes + failed.optimizer_bytes
+    if isinstance(hardware, Slice):
+        most_saved *= hardware.generation.devices_per_chip
+    tried = list(
+        changes(
+            config,
+            data * expert,
+            on_gpus=isinstance(hardware, GpuCluster),
+            sharding_may_suffice=most_saved > failed.hbm_bytes - failed.hbm_limit_bytes,
+        )
+    )
     print(
         f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
         "changes that save memory, until one fits (a smaller BATCH_SIZE is not among them)",

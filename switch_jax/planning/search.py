@@ -89,7 +89,11 @@ def ranked(plans: Iterable[Plan]) -> list[Plan]:
 
 
 def changes(
-    config: Config, num_batch_shards: int, *, on_gpus: bool = False
+    config: Config,
+    num_batch_shards: int,
+    *,
+    on_gpus: bool = False,
+    sharding_may_suffice: bool = True,
 ) -> Iterator[tuple[str, Config]]:
     """Changes of a run that save memory, each with those before it; first what costs least speed.
 
@@ -97,6 +101,7 @@ def changes(
       config: the run.
       num_batch_shards: devices along the data and expert axes.
       on_gpus: cuDNN's attention is among the changes, where it is known to save memory.
+      sharding_may_suffice: False leaves out FULLY_SHARDED_WEIGHTS without another change.
 
     Yields:
       The flags of the change, and the changed config.
@@ -107,7 +112,8 @@ def changes(
     if num_batch_shards > 1 and not config.mesh.fully_sharded_weights:
         config = config.replace("mesh", fully_sharded_weights=True)
         flags = ["--gin.FULLY_SHARDED_WEIGHTS=True"]
-        yield " ".join(flags), config
+        if sharding_may_suffice:
+            yield " ".join(flags), config
     if config.model.remat_policy != "full":
         config = config.replace("model", remat_policy="full")
         flags.append("--gin.REMAT_POLICY=full")

@@ -262,10 +262,11 @@ def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned)
     flags += " --gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=456"
     assert f"nearest change that fits: {flags} (3.0 GiB a chip)" in captured.out
     assert (
-        "the step does not fit: 30.0 of 16.0 GiB a chip; trying 5 changes that save memory"
+        "the step does not fit: 30.0 of 16.0 GiB a chip; trying 4 changes that save memory"
         in captured.err
     )
-    assert captured.err.count("compiling the step with change ") == 4
+    # Sharding alone is not: the weights have 22 MB.
+    assert captured.err.count("compiling the step with change ") == 3
     # Changes are tried on the mesh that was asked for.
     assert {(c.mesh.data, c.mesh.expert, c.mesh.model) for c in planned.made} == {(1, 4, 1)}
 

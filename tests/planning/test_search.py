@@ -177,6 +177,13 @@ def test_changes_are_combined():
         assert config.mesh.fully_sharded_weights
 
 
+def test_sharding_alone_is_left_out_where_it_cannot_suffice():
+    changes = search.changes(CONFIG, num_batch_shards=2, sharding_may_suffice=False)
+    flags, changed = next(changes)
+    assert flags == "--gin.FULLY_SHARDED_WEIGHTS=True --gin.REMAT_POLICY=full"
+    assert changed.mesh.fully_sharded_weights and changed.model.remat_policy == "full"
+
+
 def test_one_device_has_nothing_to_share_the_weights_with():
     flags = [flags for flags, _ in search.changes(CONFIG, num_batch_shards=1)]
     assert flags[0] == "--gin.REMAT_POLICY=full"
