@@ -13,7 +13,6 @@ there are not computed again, so the command can be repeated during a run.
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
-    gin_flags.say_that_it_loads(args, sys.stderr)
+    gin_flags.say_that_it_loads()
     model = inference_flags.open_trained_model(args)
 
     from switch_jax.evaluation.evaluate import evaluate_checkpoints

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from switch_jax.config.rates import rate_problem
 from switch_jax.errors import UserError
@@ -74,13 +75,10 @@ def meant_as_macros(arguments: Sequence[str]) -> str:
     return f"; to set a macro write {' '.join(meant)}" if meant else ""
 
 
-def say_that_it_loads(args: argparse.Namespace, file: TextIO | None = None) -> None:
-    """Prints, on the first process alone, why nothing happens until the config is read.
-
-    `file` is standard output by default, and standard error where output may be read by a program.
-    """
-    if not getattr(args, "process_index", None):
-        print("loading TensorFlow and JAX, which takes some seconds", file=file, flush=True)
+def say_that_it_loads() -> None:
+    """Prints, on a terminal, why nothing happens until the config is read."""
+    if sys.stderr.isatty():
+        print("loading TensorFlow and JAX, which takes some seconds", file=sys.stderr, flush=True)
 
 
 def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Predicts or scores, and writes the results."""
     _check_flags(args)
-    gin_flags.say_that_it_loads(args, sys.stderr)
+    gin_flags.say_that_it_loads()
     model = inference_flags.open_trained_model(args)
     step = inference_flags.checkpoint_step(model.model_dir, args.checkpoint)
 

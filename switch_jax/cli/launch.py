@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags
@@ -106,7 +105,7 @@ def main(args: argparse.Namespace) -> int:
     target = TARGETS[args.on]
     in_cloud = not target.sees_local_folders
     _check_flags(args)
-    gin_flags.say_that_it_loads(args, sys.stderr)
+    gin_flags.say_that_it_loads()
     found = gin_flags.read_to_train(args)
     config = found.config
     if not in_cloud:
