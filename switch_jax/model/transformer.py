@@ -110,12 +110,14 @@ class Transformer(nnx.Module):
 
         Returns:
           For 'encoder' and 'decoder' the experts [N, B, k, L] int32, N routers, best first, with
-          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot.
+          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot. Of a
+          dense model nothing.
         """
         model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
         model.set_attributes(returns_choices=True)
         output = model(**inputs, deterministic=True)
-        return {"encoder": output.encoder.choices, "decoder": output.decoder.choices}
+        routers = {"encoder": output.encoder, "decoder": output.decoder}
+        return {stack: r.choices for stack, r in routers.items() if r and r.choices}
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""
