@@ -22,6 +22,7 @@ _HOW_TO_GET = {
     "gcloud": "https://cloud.google.com/sdk/docs/install",
     "kubectl": "`gcloud components install kubectl gke-gcloud-auth-plugin`",
     "xpk": "`pip install xpk`",
+    **dict.fromkeys(("sbatch", "squeue"), "call this on a machine of the Slurm cluster"),
 }
 
 

@@ -1,8 +1,22 @@
 """The launcher's own messages."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 
 def log(text: str) -> None:
     """Prints a message on standard error, marked so that it differs from the output of the job."""
     print(f"switch_jax launch: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def going_on(name: str, end: str) -> Iterator[None]:
+    """Says after Ctrl-C what the job does now, and that `end` is the command that ends it."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        print(file=sys.stderr)
+        phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
+        log(f"{name} {phase}; the same command follows it again")
+        raise

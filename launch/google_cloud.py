@@ -2,7 +2,6 @@
 
 import abc
 import argparse
-import sys
 from collections.abc import Sequence
 
 from switch_jax.config import Config
@@ -10,7 +9,7 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, Step, check_programs, render, shell_line
-from switch_jax.launch.console import log
+from switch_jax.launch.console import going_on, log
 from switch_jax.launch.job import Job
 from switch_jax.units import counted
 
@@ -93,6 +92,12 @@ class GoogleCloudTarget(abc.ABC):
         title = f"{job.name}: {size} ({job.topology})"
         return render(title, [*self.setup(job), *self.commands(job), *self.afterwards(job)])
 
+    def check_storage(self, job: Job, config: Config) -> None:
+        """See `targets.Target.check_storage`."""
+        from switch_jax.launch import preflight
+
+        preflight.check_storage(job, config)
+
     def preflight(self, job: Job, config: Config, skip_plan: bool) -> None:
         """See `targets.Target.preflight`."""
         from switch_jax.launch import preflight
@@ -104,14 +109,8 @@ class GoogleCloudTarget(abc.ABC):
 
     def run(self, job: Job) -> int:
         """See `targets.Target.run`."""
-        try:
+        with going_on(job.name, shell_line(self.afterwards(job)[0].argv)):
             return self.start_and_follow(job)
-        except KeyboardInterrupt as stop:
-            print(file=sys.stderr)
-            end = shell_line(self.afterwards(job)[0].argv)
-            phase = stop.args[0] if stop.args else f"goes on; `{end}` ends it"
-            log(f"{job.name} {phase}; the same command follows it again")
-            raise
 
 
 def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:

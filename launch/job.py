@@ -113,12 +113,17 @@ class Job:
         return {**environment(self.hardware), **dict(given)}
 
 
-def _check_names(job: Job) -> None:
-    if not re.fullmatch(LABEL, job.name) or len(job.name) > _LONGEST_NAME:
+def check_name(name: str) -> None:
+    """Raises UserError if a target would refuse the name of a job."""
+    if not re.fullmatch(LABEL, name) or len(name) > _LONGEST_NAME:
         raise UserError(
-            f"--job_name={quote(job.name)}: write at most {_LONGEST_NAME} small letters, digits "
-            f"and hyphens (these are {len(job.name)} characters), a letter first and no hyphen last"
+            f"--job_name={quote(name)}: write at most {_LONGEST_NAME} small letters, digits "
+            f"and hyphens (these are {len(name)} characters), a letter first and no hyphen last"
         )
+
+
+def _check_names(job: Job) -> None:
+    check_name(job.name)
     if not re.fullmatch(_PROJECT, job.project):
         raise UserError(
             f"--project={quote(job.project)}: write the project's ID, of 6 to 30 small letters, "

@@ -11,7 +11,7 @@ from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import shell_line
 from switch_jax.launch.job import Job
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
-from switch_jax.run_folder import create_run_folder
+from switch_jax.run_folder import check_run_folder
 from switch_jax.trainer.prepare import check_for_slices, check_paths, open_data
 from switch_jax.units import counted, memory_size
 
@@ -36,7 +36,7 @@ def check(config: Config, hardware: Slice) -> None:
 
 
 def check_rehearsal(config: Config, process_count: int) -> None:
-    """Checks a run of several processes on this machine, and its data.
+    """Checks a run of several processes on this machine.
 
     Raises:
       UserError: what does not fit, with the numbers; or the processes cannot share the devices of
@@ -57,8 +57,20 @@ def check_rehearsal(config: Config, process_count: int) -> None:
             f"{size}, or set MESH_DATA, MESH_EXPERT or MESH_MODEL"
         )
     _check_on(config, mesh_shape(mesh, size, platform="cpu"))
-    check_paths(config)
-    open_data(config)
+
+
+def check_gpus(config: Config, nodes: int, gpus_per_node: int) -> None:
+    """Checks that a run fits the GPUs of several machines, but for their memory.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    try:
+        shape = mesh_shape(config.mesh, nodes * gpus_per_node, nodes, "GPU")
+    except UserError as error:
+        each = counted(gpus_per_node, "GPU")
+        raise UserError(f"{counted(nodes, 'node')} of {each}: {error}") from None
+    _check_on(config, shape)
 
 
 def _check_on(config: Config, shape: tuple[int, int, int]) -> int:
@@ -79,15 +91,27 @@ def _check_memory(held: int, hardware: Slice) -> None:
         )
 
 
+def check_here(config: Config) -> None:
+    """Checks that MODEL_DIR can be written, and reads an example of the run's data.
+
+    On a disk this changes nothing. In a bucket it writes an object and removes it.
+
+    Raises:
+      UserError: what this machine cannot write or read.
+    """
+    check_paths(config)
+    check_run_folder(config.run.model_dir)
+    open_data(config)
+
+
 def check_storage(job: Job, config: Config) -> None:
-    """Writes and removes an object in MODEL_DIR, and reads an example of the run's data.
+    """As `check_here`, for a job in Google Cloud.
 
     Raises:
       UserError: what this machine's account cannot write or read.
     """
     try:
-        create_run_folder(config.run.model_dir)
-        open_data(config)
+        check_here(config)
     except UserError as error:
         roles = setup_commands.bucket_roles(job, "user:ADDRESS")
         allow = " and ".join(f"`{shell_line(role)}`" for role in roles)

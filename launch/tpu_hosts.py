@@ -28,7 +28,7 @@ from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
 # Seconds to save the state, between SIGTERM and SIGKILL.
 SAVE_SECONDS = 600
 # Seconds for the other hosts to end by themselves after one has failed. JAX's heartbeat takes 100.
-_FAILURE_GRACE = 180
+FAILURE_GRACE = 180
 # Seconds for them to end after they were killed. A host that hangs does not end even then.
 _KILL_GRACE = 60
 
@@ -118,7 +118,7 @@ def follow(job: Job, node: str) -> Command:
 def kill(job: Job, node: str) -> Command:
     """Ends the job on all hosts of a slice, at once."""
     argv = _ssh(job, node, f"sudo docker kill {job.name}")
-    return Command(argv, f"only if a host has failed and others still run after {_FAILURE_GRACE} s")
+    return Command(argv, f"only if a host has failed and others still run after {FAILURE_GRACE} s")
 
 
 def stop(job: Job, node: str) -> Command:
@@ -208,7 +208,7 @@ def _wait(
     codes: dict[str, int],
     followed: "Sequence[subprocess.Popen[str]]",
 ) -> Collection[str]:
-    """Waits for all hosts. After one has failed, the others have _FAILURE_GRACE seconds.
+    """Waits for all hosts. After one has failed, the others have FAILURE_GRACE seconds.
 
     Returns:
       The hosts that were not killed from here.
@@ -217,7 +217,7 @@ def _wait(
     deadline = float("inf")
     while any(process.poll() is None for process in followed):
         if any(codes.values()):
-            deadline = min(deadline, time.monotonic() + _FAILURE_GRACE)
+            deadline = min(deadline, time.monotonic() + FAILURE_GRACE)
         if time.monotonic() > deadline:
             log("a host has failed and others have not ended: stopping them")
             not_killed = set(codes)

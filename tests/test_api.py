@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +18,15 @@ from switch_jax.run_folder import RunFolder
 from tests.conversion.folders import VOCABULARY, convert, with_vocabulary, write_folder
 from tests.conversion.t5x.checkpoints import t5x_tensors, write_checkpoint
 from tests.conversion.test_convert import WIDE, WIDE_TENSORS
-from tests.docs.pages import DOCS, blocks
+from tests.docs.pages import DOCS
 
 SMALL = ["MESH_DATA=1", "BATCH_SIZE=2", "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}"]
 TEXTS = ["Where is Paris?", "Who wrote it, and when <extra_id_0>?", "One."]
 TARGETS = ["In France.", "Nobody", "Two and three"]
 DECODING = {"num_beams": 3, "max_tokens": 5}
 # The examples of the docs, in their order.
-WHOLE, CONFIG, ASKING, ROUTING = blocks((DOCS / "python.md").read_text())
+FENCED = r"(?ms)^```python\n(.*?)^```$"
+WHOLE, CONFIG, ASKING, ROUTING = re.findall(FENCED, (DOCS / "python.md").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from switch_jax.config import Config
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.local import Local
 from switch_jax.launch.targets.queued_resource import QueuedResource
+from switch_jax.launch.targets.slurm import Slurm
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.launch.targets.xpk import Xpk
 
@@ -60,10 +61,17 @@ class Target(Protocol[JobT]):
         """
 
     def describe(self, job: JobT) -> str:
-        """Every command and file of the job, as a script for bash. --dry_run ends after it."""
+        """Every command and file of the job, as a script for bash."""
+
+    def check_storage(self, job: JobT, config: Config) -> None:
+        """Checks that MODEL_DIR can be written and the data be read; not with --skip_storage.
+
+        Raises:
+          UserError: what this machine cannot write or read.
+        """
 
     def preflight(self, job: JobT, config: Config, skip_plan: bool) -> None:
-        """Checks that can take minutes, before anything is started.
+        """Checks that can take minutes, before anything is started; --dry_run ends before it.
 
         Args:
           job: what is to run.
@@ -86,5 +94,5 @@ class Target(Protocol[JobT]):
         """
 
 
-_ALL: tuple[Target[Any], ...] = (Local(), TpuVm(), QueuedResource(), Gke(), Xpk())
+_ALL: tuple[Target[Any], ...] = (Local(), TpuVm(), QueuedResource(), Gke(), Xpk(), Slurm())
 TARGETS: Mapping[str, Target[Any]] = {target.name: target for target in _ALL}

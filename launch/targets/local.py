@@ -70,7 +70,7 @@ class Local:
         return Rehearsal(tuple(train), config.run.model_dir, count, args.max_restarts)
 
     def check(self, job: Rehearsal, config: Config) -> None:
-        """See `targets.Target.check`; the data are on this machine and are checked too."""
+        """See `targets.Target.check`."""
         from switch_jax.launch import preflight  # loads JAX
 
         preflight.check_rehearsal(config, job.process_count)
@@ -82,8 +82,14 @@ class Local:
             for index, command in enumerate(job.commands(_SHOWN_PORT))
         )
 
+    def check_storage(self, job: Rehearsal, config: Config) -> None:
+        """See `targets.Target.check_storage`."""
+        from switch_jax.launch import preflight
+
+        preflight.check_here(config)
+
     def preflight(self, job: Rehearsal, config: Config, skip_plan: bool) -> None:
-        """Nothing to do: `check` has checked the data, and the processes compile the step."""
+        """Nothing to do: the processes compile the step."""
 
     def run(self, job: Rehearsal) -> int:
         """Runs the processes, and starts them again after failures, see `retries.supervise`.

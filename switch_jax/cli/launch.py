@@ -1,4 +1,4 @@
-"""Start a run on this machine, on TPU VMs or on GKE; see every command first.
+"""Start a run on this machine, on TPU VMs, on GKE or on Slurm; see every command first.
 
     switch_jax launch --on=local --process_count=2 --gin_file=runs/demo_switch.gin
     switch_jax launch --on=tpu-vm --topology=v5e-16 --zone=us-west4-a --project=my-project \\
@@ -6,6 +6,7 @@
         --gin_file=models/switch_base_8.gin --gin_file=runs/pretrain.gin --gin.MESH_EXPERT=8 \\
         --gin.BATCH_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
+    switch_jax launch --on=slurm --nodes=2 --gpus_per_node=8 --job_name=base ...
 
 It checks the run, prints every command and file, and checks that MODEL_DIR can be written and the
 data can be read. With --dry_run it ends there; with --skip_storage too it needs no account or
@@ -49,6 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--project", metavar="ID", help="project of Google Cloud")
     add("--zone", metavar="ZONE", help="for example us-central1-a")
     add("--image", metavar="IMAGE", help="container image with its tag; see docs/launching.md")
+    add("--nodes", type=int, metavar="N", help="machines of --on=slurm")
+    add("--gpus_per_node", type=int, metavar="N", help="GPUs of each, one process a GPU")
+    add("--partition", metavar="NAME", help="of Slurm (default: the cluster's)")
+    add("--account", metavar="NAME", help="of Slurm, which pays (default: yours)")
+    add("--time", metavar="TIME", help="limit of Slurm, as 24:00:00 or 2-12; then it starts again")
+    add(
+        "--sbatch_option",
+        action="append",
+        metavar="OPTION",
+        help="another option of sbatch, as --sbatch_option=--qos=high; repeat it",
+    )
     add("--cluster", metavar="NAME", help="cluster of --on=gke and xpk")
     add("--service_account", metavar="NAME", help="account of the job (default: the project's)")
     add("--spot", action="store_true", help="use cheaper capacity that may be taken away")
@@ -127,10 +139,8 @@ def main(args: argparse.Namespace) -> int:
     for note in _notes(args, found) if in_cloud else ():
         log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
-    if in_cloud and not args.skip_storage:
-        from switch_jax.launch import preflight  # loads JAX
-
-        preflight.check_storage(job, config)
+    if not args.skip_storage:
+        target.check_storage(job, config)
     if args.dry_run:
         if in_cloud and not args.skip_plan:
             log(
@@ -202,10 +212,10 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
     if args.topology and is_gpu_name(args.topology):
         raise UserError(
-            f"--topology={args.topology}: `launch` starts jobs on TPUs; on GPUs start `switch_jax "
-            "train` yourself, as it is on one machine, and on each of several with "
-            "--coordinator_address=HOST:PORT --process_count=N --process_index=I, or by Slurm with "
-            "`srun --ntasks-per-node=8 switch_jax train ... --multihost` (docs/gpu.md)"
+            f"--topology={args.topology}: this is for TPUs; for GPUs write --on=slurm --nodes=N "
+            "--gpus_per_node=N, or without Slurm start `switch_jax train` yourself, on each of "
+            "several machines with --coordinator_address=HOST:PORT --process_count=N "
+            "--process_index=I (docs/gpu.md)"
         )
     target = TARGETS[args.on]
     missing = [f"--{name}" for name in target.required_flags if not getattr(args, name)]

@@ -86,9 +86,10 @@ def mesh_shape(
             "which expert x model must divide: set MESH_DATA, MESH_EXPERT and MESH_MODEL"
         )
     if data % slices:
+        parts = "slices" if platform.lower() == "tpu" else "machines"
         raise UserError(
-            f"mesh data = {data} does not divide over {slices} slices ({data} % {slices} = "
-            f"{data % slices}): only data parallelism crosses slices; set MESH_DATA to a multiple "
+            f"mesh data = {data} does not divide over {slices} {parts} ({data} % {slices} = "
+            f"{data % slices}): only data parallelism crosses {parts}; set MESH_DATA to a multiple "
             f"of {slices}"
         )
     return shape

@@ -1,5 +1,6 @@
 """The site as it is built; only where requirements-docs.txt is installed."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -43,3 +44,14 @@ def test_names_of_python_have_their_docstrings(site):
     assert "switch_jax.load" in text and "Loads a model onto this machine" in text
     configs = (site / "reference/configs.html").read_text()
     assert 'id="switch_jax.config.RunConfig"' in configs and "watchdog_seconds" in configs
+
+
+def test_commands_and_python_are_highlighted(site):
+    assert '<span class="se">\\</span>' in (site / "gpu.html").read_text()
+    assert re.search('<span class="kn?">import</span>', (site / "python.html").read_text())
+
+
+def test_the_search_has_the_words_of_tables_and_blocks_of_code(site):
+    items = json.loads((site / "search.json").read_text())["items"]
+    text = "".join(item["text"] for item in items if item["location"].startswith("gpu.html"))
+    assert "19.7 GiB" in text and "--partition=h100" in text

@@ -192,7 +192,7 @@ def test_a_host_that_cannot_be_reached_for_a_while_does_not_count(calls, monkeyp
 
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
-    monkeypatch.setattr(tpu_hosts, "_FAILURE_GRACE", 0.1)
+    monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
     wait = 'echo "[base 0] exit code 2"; until [ -e killed ]; do sleep 0.05; done\n'
     _script(tmp_path, wait + _ends(2, 137, 137, 137))
     assert TpuVm().run(make_job("v5e-16")) == 2  # and not 137, which came of the kill
@@ -201,7 +201,7 @@ def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp
 
 def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
-    monkeypatch.setattr(tpu_hosts, "_FAILURE_GRACE", 0.1)
+    monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
     monkeypatch.setattr(tpu_hosts, "_KILL_GRACE", 0.3)
     hangs = 'echo "[base 0] exit code 134"; sleep 5'
     _script(tmp_path, hangs, hangs)

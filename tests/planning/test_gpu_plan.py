@@ -40,9 +40,9 @@ def test_what_the_plan_says_of_the_run(made):
     assert made.as_json()["hbm_outputs_bytes"] == 1000
 
 
-def test_each_server_is_a_slice_that_only_data_crosses():
+def test_only_data_crosses_servers():
     config = CONFIG.replace("mesh", data=1, expert=16)
-    with pytest.raises(UserError, match="mesh data = 1 does not divide over 2 slices"):
+    with pytest.raises(UserError, match="mesh data = 1 does not divide over 2 machines"):
         gpu_plan.make_gpu_plan(config, parse_cluster("h100-16"))
 
 

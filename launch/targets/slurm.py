@@ -1,0 +1,291 @@
+"""GPUs of machines that Slurm manages: one process a GPU, started by srun.
+
+Run it where sbatch is, on a file system that all nodes see. `jax.distributed.initialize` finds the
+other processes, and each process its GPU, from the variables that srun sets.
+"""
+
+import argparse
+import dataclasses
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from switch_jax.config import Config
+from switch_jax.errors import UserError
+from switch_jax.launch.commands import (
+    Command,
+    File,
+    Step,
+    check_programs,
+    output,
+    output_with_retries,
+    quote,
+    render,
+    shell_line,
+    start_process,
+    write_file,
+)
+from switch_jax.launch.console import going_on, log
+from switch_jax.launch.job import check_name
+from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
+from switch_jax.units import counted
+
+_POLL_SECONDS = 10.0  # between two looks at the queue
+_SETTLE_SECONDS = 2.0  # after the job has left the queue, until its last lines are in the log
+_TAIL_BYTES = 65536  # of the log, which are searched for the exit code
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.,-]*"
+_TIME = r"([0-9]+-)?[0-9]+(:[0-9]{2}){0,2}"
+_OPTION = r"--[a-z][a-z-]*(=[!$-&(-\[\]-~]+)?"  # without those that mean something in #SBATCH lines
+
+_SCRIPT = """\
+#!/bin/bash
+{options}
+# JAX gives each process the GPU of its number on the node. One without a GPU ends with an error.
+export JAX_PLATFORMS=cuda,cpu PYTHONUNBUFFERED=1
+for ((restart = 0; ; restart++)); do
+  {srun}
+  code=$?  # the highest of the processes
+  case $code in
+    {final}) break ;;
+    {preempted})  # a job that Slurm preempts goes back into the queue when it ends
+      if scontrol show job "$SLURM_JOB_ID" | grep --quiet 'PreemptTime=[0-9]'; then
+        exit {preempted}
+      fi
+      scontrol requeue "$SLURM_JOB_ID" && exit
+      ;;
+  esac
+  if ((code == {preempted} || restart == {max_restarts})); then break; fi
+  echo "switch_jax launch: crashed (exit code $code): starting again, at most {max_restarts} times"
+done
+echo "switch_jax launch: job $SLURM_JOB_ID: exit code $code"
+exit "$code"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlurmJob:
+    """A job in the queue of Slurm.
+
+    Attributes:
+      name: of the job, by which its owner finds it in the queue.
+      train: the arguments of `switch_jax train`, without those by which processes find each other.
+      python: path of the interpreter, on all nodes.
+      nodes, gpus_per_node: how many; each GPU has a process.
+      partition, account, time: as sbatch takes them; None: what the cluster chooses.
+      sbatch_options: more options of sbatch, as '--qos=high'.
+      max_restarts: how often a start of the job starts the processes again after crashes.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    python: str
+    nodes: int
+    gpus_per_node: int
+    partition: str | None = None
+    account: str | None = None
+    time: str | None = None
+    sbatch_options: tuple[str, ...] = ()
+    max_restarts: int = 3
+
+    def __post_init__(self) -> None:
+        """Raises UserError if sbatch would not take a value, or would read another one."""
+        check_name(self.name)
+        for flag, count in (("nodes", self.nodes), ("gpus_per_node", self.gpus_per_node)):
+            if count < 1:
+                raise UserError(f"--{flag}={count}: write 1 or more")
+        for flag, value in (("partition", self.partition), ("account", self.account)):
+            if value is not None and not re.fullmatch(_NAME, value):
+                raise UserError(
+                    f"--{flag}={quote(value)}: write its name, of letters, digits and . , - _"
+                )
+        if self.time is not None and not re.fullmatch(_TIME, self.time):
+            raise UserError(
+                f"--time={quote(self.time)}: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12"
+            )
+        for option in self.sbatch_options:
+            if not re.fullmatch(_OPTION, option):
+                raise UserError(
+                    f"--sbatch_option={quote(option)}: write an option of sbatch, as "
+                    "--sbatch_option=--qos=high, without white space, quotes, \\ and #"
+                )
+
+    @property
+    def script(self) -> File:
+        """The script that sbatch is given; it runs on the first node."""
+        chosen = {"partition": self.partition, "account": self.account, "time": self.time}
+        options = [
+            f"--job-name={self.name}",
+            f"--nodes={self.nodes}",
+            f"--ntasks-per-node={self.gpus_per_node}",
+            f"--gpus-per-node={self.gpus_per_node}",
+            *(f"--{name}={value}" for name, value in chosen.items() if value is not None),
+            f"--output={self.log_of('%j')}",
+            "--open-mode=append",  # a job that starts again keeps its number
+            "--requeue",
+            f"--signal=TERM@{SAVE_SECONDS}",  # to the processes, before the time limit
+            *self.sbatch_options,
+        ]
+        # Without a binding of CPUs each process may use all those of the job on its node. Those
+        # that wait for one that has ended are ended, too, so that srun returns.
+        grace = ("--kill-on-bad-exit=0", f"--wait={FAILURE_GRACE}")
+        srun = ("srun", "--label", "--cpu-bind=none", *grace)
+        train = (self.python, "-m", "switch_jax", "train", "--multihost")
+        text = _SCRIPT.format(
+            options="\n".join(f"#SBATCH {option}" for option in options),
+            srun=" \\\n    ".join([*map(shell_line, (srun, train)), *map(quote, self.train)]),
+            final=" | ".join(map(str, FINAL)),
+            preempted=PREEMPTED,
+            max_restarts=self.max_restarts,
+        )
+        return File(f"launched/{self.name}.sbatch", text, "the script of the job")
+
+    def log_of(self, number: str) -> str:
+        """The file that the processes of the job of this number print to."""
+        return f"launched/{self.name}_{number}.log"
+
+    @property
+    def queue(self) -> Command:
+        """Prints the number and state of the job, and why it waits; nothing if it has ended."""
+        argv = ("squeue", "--me", f"--name={self.name}", "--noheader", "--format=%i %T %r")
+        return Command(
+            argv, f"prints the job if it is in the queue; repeated every {_POLL_SECONDS:.0f} s"
+        )
+
+    @property
+    def submit(self) -> Command:
+        """Puts the job into the queue, and prints its number."""
+        argv = ("sbatch", "--parsable", self.script.path)
+        return Command(argv, "only if there is no such job: puts it into the queue")
+
+    def print_output(self, number: str) -> Command:
+        """Prints what the processes of the job have printed and will print."""
+        argv = ("tail", "--lines=+1", "--follow=name", "--retry", self.log_of(number))
+        return Command(argv, "prints the output of all processes; JOB_ID is the job's number")
+
+    @property
+    def steps(self) -> list[Step]:
+        """What `Slurm.run` writes and runs."""
+        return [self.script, self.queue, self.submit, self.print_output("JOB_ID")]
+
+    @property
+    def end(self) -> tuple[Command, Command]:
+        """Commands for a person, who ends the job with a checkpoint or without one."""
+        cancel = ("scancel", "--me", f"--name={self.name}")
+        later = "later, run it yourself: "
+        return (
+            Command((*cancel, "--signal=INT"), f"{later}ends the job with a checkpoint"),
+            Command(cancel, f"{later}takes the job out of the queue, or ends it at once"),
+        )
+
+    def end_of(self, state: str) -> str:
+        """The command that ends the job in this state: with a checkpoint, if it runs."""
+        with_checkpoint, at_once = self.end
+        return shell_line((with_checkpoint if "RUNNING" in state else at_once).argv)
+
+
+class Slurm:
+    """A `targets.Target` on the GPUs of a cluster that Slurm manages."""
+
+    name = "slurm"
+    required_flags: tuple[str, ...] = ("job_name", "nodes", "gpus_per_node")
+    optional_flags: tuple[str, ...] = ("partition", "account", "time", "sbatch_option")
+    sees_local_folders = True
+
+    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> SlurmJob:
+        """See `targets.Target.job`."""
+        return SlurmJob(
+            name=args.job_name,
+            train=tuple(train),
+            python=sys.executable,
+            nodes=args.nodes,
+            gpus_per_node=args.gpus_per_node,
+            partition=args.partition,
+            account=args.account,
+            time=args.time,
+            sbatch_options=tuple(args.sbatch_option or ()),
+            max_restarts=args.max_restarts,
+        )
+
+    def check(self, job: SlurmJob, config: Config) -> None:
+        """See `targets.Target.check`."""
+        from switch_jax.launch import preflight  # loads JAX
+
+        preflight.check_gpus(config, job.nodes, job.gpus_per_node)
+
+    def describe(self, job: SlurmJob) -> str:
+        """See `targets.Target.describe`."""
+        gpus = counted(job.nodes * job.gpus_per_node, "GPU")
+        return render(f"{job.name}: {counted(job.nodes, 'node')}, {gpus}", [*job.steps, *job.end])
+
+    def check_storage(self, job: SlurmJob, config: Config) -> None:
+        """See `targets.Target.check_storage`."""
+        from switch_jax.launch import preflight
+
+        preflight.check_here(config)
+
+    def preflight(self, job: SlurmJob, config: Config, skip_plan: bool) -> None:
+        """Looks for Slurm's programs; `switch_jax plan` compiles for GPUs of a known kind."""
+        check_programs(job.steps)
+
+    def run(self, job: SlurmJob) -> int:
+        """Puts the job into the queue unless it is there, and prints its output to its end.
+
+        Returns:
+          The exit code of `switch_jax train`.
+
+        Raises:
+          UserError: Slurm refuses the job, another one has its name, or it ended without a code.
+        """
+        with going_on(job.name, job.end_of("")):
+            state = output(job.queue)
+            if not state:
+                write_file(job.script)
+                return _follow(job, output(job.submit).partition(";")[0])
+            number = state.split()[0]
+            script = Path(job.script.path)
+            if not script.exists() or script.read_text("utf-8") != job.script.text:
+                raise UserError(
+                    f"job {number} in the queue has the name {job.name} and another script: end it "
+                    f"first (`{job.end_of(state)}`), or launch under another name"
+                )
+            return _follow(job, number)
+
+
+def _follow(job: SlurmJob, number: str) -> int:
+    """Prints the output of the job until it has left the queue; returns its exit code."""
+    tail, before = start_process(job.print_output(number), stderr=subprocess.DEVNULL), number
+    try:
+        while state := output_with_retries(job.queue):
+            if state != before:
+                log(f"{job.name}: job {state}")
+            before = state
+            time.sleep(_POLL_SECONDS)
+        time.sleep(_SETTLE_SECONDS)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"goes on ({before}); `{job.end_of(before)}` ends it") from None
+    finally:
+        tail.terminate()
+        tail.wait()
+    ended = re.search(
+        rf"^switch_jax launch: job {number}: exit code (\d+)$", _last_lines(job, number), re.M
+    )
+    if not ended:
+        raise UserError(
+            f"job {number} has left the queue without an exit code: somebody, its time limit or "
+            f"the cluster has ended it (`sacct --jobs={number}` says which); the same command puts "
+            "it into the queue again"
+        )
+    return int(ended[1])
+
+
+def _last_lines(job: SlurmJob, number: str) -> str:
+    path = Path(job.log_of(number))
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return file.read().decode(errors="replace")

@@ -1,0 +1,291 @@
+"""The script by its parts, and real processes of it, with scripts in place of Slurm's programs."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from switch_jax.cli import main
+from switch_jax.errors import UserError
+from switch_jax.launch import commands
+from switch_jax.launch.targets import slurm
+from switch_jax.launch.targets.slurm import Slurm, SlurmJob
+from tests.launch.fakes import put_on_path
+from tests.trainer.worker_processes import ROOT, TINY, losses, records, without_virtual_devices
+
+
+def launch(*flags):
+    given = [f"--gin_file={TINY}", "--gin.MESH_EXPERT=2", "--nodes=1", "--gpus_per_node=4", *flags]
+    return main(["launch", "--on=slurm", "--job_name=base", *given])
+
+
+def job(**fields):
+    given = {"train": ("--gin_file=x.gin",), "python": sys.executable, "nodes": 2}
+    return SlurmJob("base", **(given | {"gpus_per_node": 8} | fields))
+
+
+def test_a_dry_run_prints_the_script_and_makes_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", "")  # no program of Slurm
+    monkeypatch.setattr(sys, "executable", "/shared/a venv/bin/python")
+    flags = ["--dry_run", f"--gin.MODEL_DIR={tmp_path / 'a run'}", "--partition=a100,h100"]
+    flags += ["--account=nlp", "--time=2-12", "--sbatch_option=--exclusive"]
+    monkeypatch.chdir(tmp_path)
+    assert launch(*flags, "--sbatch_option=--constraint=a100&nvlink", "--max_restarts=5") == 0
+    printed = capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    script = re.search(r"<<'END'\n(.*?)\nEND\n", printed, re.S)[1]
+    assert [line[8:] for line in script.splitlines() if line.startswith("#SBATCH ")] == [
+        "--job-name=base",
+        "--nodes=1",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--partition=a100,h100",
+        "--account=nlp",
+        "--time=2-12",
+        "--output=launched/base_%j.log",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=TERM@600",
+        "--exclusive",
+        "--constraint=a100&nvlink",
+    ]
+    assert (
+        " \\\n    '/shared/a venv/bin/python' -m switch_jax train --multihost \\\n    --" in script
+    )
+    assert f"    --gin.MODEL_DIR='{tmp_path}/a run'\n  code=$?" in script
+    others = [line for line in printed[printed.index("\nEND\n") + 5 :].splitlines() if line]
+    assert [line for line in others if not line.startswith("#")] == [
+        "squeue --me --name=base --noheader --format='%i %T %r'",
+        "sbatch --parsable launched/base.sbatch",
+        "tail --lines=+1 --follow=name --retry launched/base_JOB_ID.log",
+        "scancel --me --name=base --signal=INT",
+        "scancel --me --name=base",
+    ]
+
+
+@pytest.mark.parametrize("text", [Slurm().describe(job()), job().script.text])
+def test_shells_take_it(text):
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    checked = subprocess.run(
+        [Path(sys.executable).with_name("shellcheck"), "--shell=bash", "-"],
+        input=text, capture_output=True, text=True,
+    )  # fmt: skip
+    assert checked.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--gpus_per_node=8"], r"1 node of 8 GPUs: mesh .* = 2 x 2 x 1 = 4, but the number of GP"),
+        (["--nodes=4", "--gpus_per_node=1"], r"data = 2 does not divide over 4 machines \(2 % 4"),
+        (["--nodes=-1"], r"--nodes=-1: write 1 or more"),
+        (["--nodes=0"], r"--on=slurm needs --nodes; see docs/launching.md"),
+        (["--job_name=Base"], r"--job_name=Base: write at most 40 small letters"),
+        (["--partition=a b"], r"--partition='a b': write its name"),
+        (["--account=-x"], r"--account=-x: write its name"),
+        (["--time=soon"], r"--time=soon: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12"),
+        (["--sbatch_option=exclusive"], r"--sbatch_option=exclusive: write an option of sbatch, a"),
+        (["--sbatch_option=--qos=a\nb"], r"--sbatch_option=--qos=\$'a\\nb': write an option"),
+        (["--topology=v5e-16"], r"--on=slurm has no use for --topology"),
+        (["--sbatch_option=--comment=it's"], r"write an option of sbatch, as"),
+        (["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
+        (["--gin.MODEL_DIR=setup.py/run"], r"MODEL_DIR 'setup.py/run' cannot be written"),
+        (["--gin.MIXTURE_OR_TASK_NAME=tiny_copi"], r"tiny_copi.*did you mean"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(flags, message, capsys):
+    assert launch("--gin.MODEL_DIR=runs/not_made", "--dry_run", *flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+
+
+def test_slurm_is_looked_for_before_the_start(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", "")
+    assert launch(f"--gin.MODEL_DIR={tmp_path / 'run'}") == 2
+    message = "there is no sbatch and no squeue and no tail here (sbatch: call this on a machine of"
+    assert message in capsys.readouterr().err
+
+
+# The job waits, runs, and has left the queue; its script then has ended with the code in the file.
+SQUEUE = """
+touch looks; echo >> looks
+case "$(wc -l < looks)" in 2) echo 7 PENDING Resources ;; 3) echo 7 RUNNING None ;; esac
+"""
+SBATCH = """
+if [ -e refused ]; then echo "sbatch: error: invalid partition" >&2; exit 1; fi
+printf '0: step 1\n%s\n' "$(cat ended)" > launched/base_7.log; echo '7;cluster'
+"""
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    monkeypatch.setattr(slurm, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(slurm, "_SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(commands, "_RETRY_SECONDS", 0.05)
+    (tmp_path / "ended").write_text("switch_jax launch: job 7: exit code 130")
+    return put_on_path(monkeypatch, tmp_path, squeue=SQUEUE, sbatch=SBATCH)
+
+
+def test_a_job_is_put_into_the_queue_and_followed_to_its_end(calls, capfd):
+    assert Slurm().run(job()) == 130
+    said = capfd.readouterr()
+    assert said.out == "0: step 1\nswitch_jax launch: job 7: exit code 130\n"
+    assert "base: job 7 PENDING Resources\n" in said.err
+    assert "base: job 7 RUNNING None\n" in said.err
+    assert calls.read_text().count("sbatch --parsable launched/base.sbatch\n") == 1
+
+
+def test_a_job_that_is_in_the_queue_is_followed(calls, tmp_path):
+    commands.write_file(job().script)
+    (tmp_path / "looks").write_text("\n")
+    (tmp_path / "launched/base_7.log").write_text("switch_jax launch: job 7: exit code 0\n")
+    assert Slurm().run(job()) == 0
+    assert "sbatch" not in calls.read_text()
+
+
+def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_path):
+    commands.write_file(job(account="other").script)
+    (tmp_path / "looks").write_text("\n")
+    with pytest.raises(UserError, match="job 7 in the queue has the name base and another script"):
+        Slurm().run(job())
+
+
+def test_a_job_that_ends_without_a_code_is_told(calls, tmp_path):
+    (tmp_path / "ended").write_text("switch_jax launch: job 6: exit code 0")
+    with pytest.raises(UserError, match="job 7 has left the queue without an exit code"):
+        Slurm().run(job())
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        (1, "base goes on (7 PENDING Resources); `scancel --me --name=base` ends it; the same"),
+        (2, "base goes on (7 RUNNING None); `scancel --me --name=base --signal=INT` ends it; the"),
+    ],
+)
+def test_ctrl_c_names_the_command_that_ends_the_job(looks, said, calls, monkeypatch, capsys):
+    def sleep(_):
+        nonlocal looks
+        looks -= 1
+        if not looks:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm.time, "sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        Slurm().run(job())
+    assert said in capsys.readouterr().err
+
+
+def test_what_slurm_refuses_is_an_error(calls, tmp_path):
+    (tmp_path / "refused").touch()
+    with pytest.raises(UserError, match="exit code 1 of: sbatch .*: invalid partition"):
+        Slurm().run(job())
+
+
+def run_script(job, **variables):
+    """The script as Slurm runs it: its exit code, and what it prints."""
+    env = {**without_virtual_devices(), "SLURM_JOB_ID": "7", **variables}
+    ended = subprocess.run(
+        ["bash", "-c", job.script.text], env=env, capture_output=True, text=True, timeout=300
+    )
+    return ended.returncode, ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected", "requeues"),
+    [
+        ([0], 0, 0),
+        ([2], 2, 0),
+        ([130], 130, 0),
+        ([134, 137, 0], 0, 0),
+        ([134, 134, 134, 2], 134, 0),  # two restarts
+        ([75, 0], None, 1),
+        ([134, 75, 0], None, 1),
+    ],
+)
+def test_exit_codes_decide_as_elsewhere(codes, expected, requeues, monkeypatch, tmp_path):
+    (tmp_path / "codes").write_text("\n".join(map(str, codes)))
+    next_code = "code=$(head -n 1 codes); sed -i 1d codes; exit $code"
+    calls = put_on_path(monkeypatch, tmp_path, srun=next_code, scontrol="")
+    code, printed = run_script(job(max_restarts=2))
+    assert calls.read_text().count("scontrol requeue 7\n") == requeues
+    if requeues:  # the job is over only for now
+        assert (code, "launch: job 7: exit code" in printed) == (0, False)
+    else:
+        assert code == expected
+        assert printed.endswith(f"switch_jax launch: job 7: exit code {code}\n")
+
+
+def test_a_job_that_cannot_be_requeued_ends_with_75(monkeypatch, tmp_path):
+    put_on_path(monkeypatch, tmp_path, srun="exit 75", scontrol="exit 1")
+    code, printed = run_script(job())
+    assert (code, printed) == (75, "switch_jax launch: job 7: exit code 75\n")
+
+
+def test_a_job_that_slurm_itself_puts_back_is_not_requeued_a_second_time(monkeypatch, tmp_path):
+    """Slurm would start it once more after its end."""
+    shown = "if [ $1 = show ]; then echo '   PreemptTime=2026-11-29T16:04:00'; fi"
+    calls = put_on_path(monkeypatch, tmp_path, srun="exit 75", scontrol=shown)
+    assert run_script(job()) == (75, "")
+    assert calls.read_text().splitlines()[1:] == ["scontrol show job 7"]
+
+
+def test_srun_is_given_the_command_word_by_word(monkeypatch, tmp_path):
+    train = (
+        "--gin.X=it's",
+        "--gin.Y=x\nEND\n$(touch pwned)",
+        "--gin.Z=",
+        "{name}",
+        "`touch pwned`",
+    )
+    put_on_path(monkeypatch, tmp_path, srun="printf '%s\\0' \"$@\" > argv")
+    assert run_script(job(train=train, python="/a b/python"))[0] == 0
+    argv = (tmp_path / "argv").read_text().split("\0")[:-1]
+    own = ["/a b/python", "-m", "switch_jax", "train", "--multihost"]
+    assert argv[argv.index(own[0]) :] == [*own, *train]
+    assert not (tmp_path / "pwned").exists()
+
+
+# Two tasks on this machine, as two nodes of one GPU each, but on CPUs.
+SRUN = """
+until [[ $1 == */python* ]]; do shift; done
+export JAX_PLATFORMS=cpu SLURM_NTASKS=2 SLURM_STEP_NODELIST=localhost SLURM_STEP_NUM_NODES=2
+for i in 0 1; do
+  cd "$ROOT"; SLURM_PROCID=$i SLURM_LOCALID=0 "$@" & echo $! >> "$PIDS"; pids+=" $!"
+done
+for pid in $pids; do wait $pid || code=$?; done
+exit $code
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_find_each_other_save_at_sigterm_and_go_on(monkeypatch, tmp_path):
+    """As nodes of a cluster, but for Slurm itself."""
+    calls = put_on_path(monkeypatch, tmp_path, srun=SRUN, scontrol="")
+    folder, pids = tmp_path / "run", tmp_path / "pids"
+    number = str(random.randrange(10**6))  # JAX derives the coordinator's port from it
+    variables = {"ROOT": str(ROOT), "PIDS": str(pids), "SLURM_JOB_ID": number}
+    flags = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.MESH_EXPERT=1"]
+    flags += ["--gin.NUM_ENCODER_LAYERS=1", "--gin.EVAL_PERIOD=None"]
+    trainer = job(train=tuple(flags), gpus_per_node=1)
+    env = {**without_virtual_devices(), **variables}
+    with subprocess.Popen(["bash", "-c", trainer.script.text], env=env) as first:
+        while not any(record["step"] >= 2 for record in records(folder)):
+            assert first.poll() is None
+            time.sleep(0.1)
+        for pid in pids.read_text().split():
+            os.kill(int(pid), signal.SIGTERM)
+        assert first.wait(120) == 0
+    assert calls.read_text().count(f"scontrol requeue {number}\n") == 1
+    saved = max(losses(folder))
+    assert 2 <= saved < 12 and (folder / "checkpoints" / str(saved)).exists()
+    code, printed = run_script(trainer, **variables)
+    assert code == 0, printed
+    assert set(losses(folder)) == set(range(1, 13))
+    assert re.search("mesh data x expert x model = 2 x 1 x 1 of cpu", printed)
