@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from switch_jax.data import seqio_internals
+from switch_jax.data.preprocessing import tokenize_index
 from switch_jax.data.sources import SourceFiles, source_files, source_of
 from switch_jax.errors import is_transient, storage_error
 from switch_jax.tensorflow_setup import seqio, tf
@@ -17,6 +19,7 @@ _MEANINGS = {
 }
 # The second one is raised for a message that quotes bytes of the data.
 _READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+_Parsing = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
 def read_examples(
@@ -47,33 +50,52 @@ def read_examples(
             return
         except _READ_ERRORS as error:
             found = source_files(source_of(task, split, use_cached), split)
-            reason = _reason(error, found, current_files() if current_files else None)
+            files = current_files() if current_files else None
+            reason = _reason(error, found, _parsing(task, use_cached), files)
             raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
         yield element  # outside the `try`, which would also catch errors of the caller
 
 
 def _reason(
-    error: tf.errors.OpError | UnicodeDecodeError, found: SourceFiles, files: Sequence[str] | None
+    error: tf.errors.OpError | UnicodeDecodeError,
+    found: SourceFiles,
+    parsed: _Parsing,
+    files: Sequence[str] | None,
 ) -> str:
     if is_transient(error):  # the files may be readable again, so no damage would be found
         return f"cannot be read: {tensorflow_message(error)}"
     paths = [file.path for file in found.files if file.path] if files is None else files
-    damage = _find_damage(paths, found)
+    damage = _find_damage(paths, found, parsed)
     return damage or f"a step of the task fails: {tensorflow_message(error)}"
 
 
-def _find_damage(files: Sequence[str], found: SourceFiles) -> str | None:
-    """Reads the files one by one and describes the first damage; None if there is none."""
+def _parsing(task: seqio.Task, use_cached: bool) -> _Parsing:
+    """The steps before tokenization, as those that parse lines: they may fail on an example."""
+    is_parsed = use_cached and task.supports_caching
+    steps = [] if is_parsed else task.preprocessors[: tokenize_index(task) or 0]
+    return lambda examples: seqio_internals.preprocess(task, examples, steps)
+
+
+def _find_damage(files: Sequence[str], found: SourceFiles, parsed: _Parsing) -> str | None:
+    """Reads the files one by one and describes the first damage; None if there is none.
+
+    Args:
+      files: paths.
+      found: how they are read.
+      parsed: the first steps of the task, which may fail on what can be read.
+    """
     for file in files:
-        num_read = 0
+        counts, stage = [0, 0], 0  # examples read, and those after the first steps
         try:
             for path in found.readable(file):
-                for _ in found.read(tf.constant(path)).as_numpy_iterator():
-                    num_read += 1
+                examples = found.read(tf.constant(path))
+                for stage, dataset in enumerate((examples, parsed(examples))):
+                    for _ in dataset.as_numpy_iterator():
+                        counts[stage] += 1
         except OSError as error:
             return f"{file}: {error.strerror}"
         except _READ_ERRORS as error:
-            return f"{file}, after {num_read} examples: {tensorflow_message(error)}"
+            return f"{file}, after {counts[stage]} examples: {tensorflow_message(error)}"
     return None
 
 
@@ -84,7 +106,7 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     else:
         message = error.message
     message = _TENSORFLOW_OPERATIONS.sub("", message).strip().split("\n")[0]
-    message = message.split("[Op:")[0].strip()
+    message = message.split("[Op:")[0].strip().removeprefix("ValueError: ")
     for beginning, meaning in _MEANINGS.items():
         if message.startswith(beginning):
             return meaning

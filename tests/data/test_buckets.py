@@ -18,7 +18,14 @@ from switch_jax.storage import ranges
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
-from tests.data.test_order import as_pair, write_archive, write_many, write_records
+from tests.data.test_order import (
+    as_pair,
+    of_json,
+    write_archive,
+    write_json,
+    write_many,
+    write_records,
+)
 from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
 
@@ -54,7 +61,13 @@ def task():
 
 
 @pytest.mark.parametrize(
-    ("write", "step"), [(write_many, parse), (write_records, as_pair), (write_archive, parse)]
+    ("write", "step"),
+    [
+        (write_many, parse),
+        (write_json, of_json),
+        (write_records, as_pair),
+        (write_archive, parse),
+    ],
 )
 def test_a_bucket_gives_the_order_of_the_disk_and_resumes_in_it(
     tmp_path, bucket_path, monkeypatch, task, write, step

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from switch_jax.data import blocks, file_chunks
 from switch_jax.data.position import Cursor, Position
+from switch_jax.tasks.building_blocks import parse_json_lines
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 
@@ -25,6 +26,17 @@ def as_pair(example):
 def write_lines(folder):
     (folder / "sorted.txt").write_text("".join(f"{n}\n" for n in range(COUNT)))
     return seqio.TextLineDataSource({"train": str(folder / "sorted.txt")}), parse
+
+
+def of_json(dataset):
+    rows = parse_json_lines(dataset, ["number"])
+    return parse(rows.map(lambda row: row["number"]))
+
+
+def write_json(folder):
+    text = "".join(f'{{"number": "{n}"}}\n' for n in range(COUNT))
+    (folder / "sorted.jsonl").write_text(text)
+    return seqio.TextLineDataSource({"train": str(folder / "sorted.jsonl")}), of_json
 
 
 def write_archive(folder):
@@ -51,7 +63,7 @@ def write_many(folder):
     return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}), parse
 
 
-KINDS = [write_lines, write_archive, write_records, write_many]
+KINDS = [write_lines, write_json, write_archive, write_records, write_many]
 
 
 @pytest.fixture

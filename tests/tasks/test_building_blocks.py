@@ -1,0 +1,102 @@
+"""Steps that parse lines, on lines that are written out."""
+
+import functools
+import json
+import re
+
+import pytest
+import seqio
+import tensorflow as tf
+from t5.data import preprocessors
+
+from switch_jax.config import DataConfig
+from switch_jax.data.checks import open_tasks
+from switch_jax.data.eval_batches import eval_batches
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.errors import UserError
+from switch_jax.tasks import building_blocks
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, parse_json_lines
+from switch_jax.tasks.english import VOCABULARY
+
+
+def parsed(lines, *field_names):
+    dataset = parse_json_lines(tf.data.Dataset.from_tensor_slices(lines), field_names)
+    return [{k: v.decode() for k, v in row.items()} for row in dataset.as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 256])
+def test_json_lines(monkeypatch, at_once):
+    monkeypatch.setattr(building_blocks, "_LINES_AT_ONCE", at_once)
+    lines = [
+        b'\xef\xbb\xbf{"question": "what?", "answer": ""}',  # a byte order mark
+        '{"answer": "größer \\ud83d\\ude00\\tb", "question": "a\\u0000b", "id": 3}'.encode(),
+        b"",
+        b" \t",
+        b' {"answer":"first","answer":"last","question":"twice"} ',
+    ]
+    assert parsed(lines, "answer", "question") == [
+        {"question": "what?", "answer": ""},
+        {"question": "a\0b", "answer": "größer \N{GRINNING FACE}\tb"},
+        {"question": "twice", "answer": "last"},
+    ]
+    assert parsed([b"", b" "], "answer") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"inputs": "a', "no JSON: Unterminated string starting at: line 1 column 12 (char 11)"),
+        ("[1, 2]", "no JSON object"),
+        ('{"inputs": "a"}', "no 'targets'"),
+        ('{"inputs": "a", "targets": 3}', "'targets' is 3, and no text"),
+        (
+            r'{"inputs": "a", "targets": "\ud800"}',
+            r"'utf-8' codec can't encode character '\ud800' in position 0: surrogates not allowed",
+        ),
+    ],
+)
+def test_a_line_that_is_no_example(line, message):
+    found = f"ValueError: {message}, in the line {line!r}\n"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(found)):
+        parsed([line], "inputs", "targets")
+
+
+@pytest.mark.parametrize(
+    ("step", "line", "broken", "message"),
+    [
+        (
+            parse_json_lines,
+            '{"inputs": "what is it?", "targets": "a thing"}',
+            json.dumps({"inputs": "x" * 100}),
+            f"""no 'targets', in the line '{{"inputs": "{"x" * 47}...""",
+        ),
+        (
+            preprocessors.parse_tsv,
+            "what is it?\ta thing",
+            "one column",
+            "Expect 2 fields but have 1 in record 0",
+        ),
+    ],
+)
+def test_a_broken_line_is_an_error_that_names_its_file(tmp_path, step, line, broken, message):
+    (tmp_path / "a.txt").write_text(300 * f"{line}\n")
+    (tmp_path / "b.txt").write_text(270 * f"{line}\n" + f"{broken}\n")
+    files = str(tmp_path / "*.txt")
+    seqio.TaskRegistry.add(
+        "broken_lines",
+        source=seqio.TextLineDataSource({"train": files, "validation": files}),
+        preprocessors=[step, *TEXT_TO_TEXT],
+        output_features=features(VOCABULARY),
+    )
+    config = functools.partial(DataConfig, "broken_lines", {"inputs": 8, "targets": 8})
+    try:
+        for split, read in (
+            ("train", lambda opened: next(TrainBatches(opened, 1000))),
+            ("validation", lambda opened: list(eval_batches(opened, 1000))),
+        ):
+            with pytest.raises(UserError) as caught:
+                read(open_tasks(config(split=split)))
+            where = f"broken_lines, split {split!r}: {tmp_path}/b.txt, after 270 examples"
+            assert str(caught.value) == f"{where}: {message}"
+    finally:
+        seqio.TaskRegistry.remove("broken_lines")
