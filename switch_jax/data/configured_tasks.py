@@ -1,7 +1,7 @@
 """The tasks that a config names, with its vocabulary; and one pass over a task."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from switch_jax.config import DataConfig
@@ -12,7 +12,7 @@ from switch_jax.data.registry import tasks_of, tasks_with_split
 from switch_jax.data.sources import open_source, source_of
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 from switch_jax.storage import on_this_machine
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.tensorflow_setup import seqio, tf
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
 EVAL_SEED = 0
@@ -98,17 +98,25 @@ def vocabulary_size(config: DataConfig) -> int:
     )
 
 
+def ordered_dataset(
+    task: seqio.Task, lengths: Mapping[str, int], split: str, use_cached: bool
+) -> tf.data.Dataset:
+    """The preprocessed examples of one pass: not shuffled, masked alike whatever the run's seed."""
+    cached = use_cached and task.supports_caching
+    source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
+    return ordered_graph(task, lengths, cached, EVAL_SEED)(source)
+
+
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples with inputs of one pass: not shuffled, masked alike whatever the run's seed.
+    """The examples of `ordered_dataset` that have inputs.
 
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
 
     Raises:
       UserError: see `reading.read_examples`.
     """
-    split, cached = config.split, config.use_cached_tasks and task.supports_caching
-    source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
-    dataset = ordered_graph(task, config.task_feature_lengths, cached, EVAL_SEED)(source)
-    for example in read_examples(dataset, task, split, cached):
+    split, use_cached = config.split, config.use_cached_tasks
+    dataset = ordered_dataset(task, config.task_feature_lengths, split, use_cached)
+    for example in read_examples(dataset, task, split, use_cached):
         if has_inputs(example):
             yield example

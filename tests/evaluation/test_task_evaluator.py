@@ -8,10 +8,12 @@ import seqio
 from switch_jax.data.vocabularies import with_vocabulary
 from switch_jax.errors import UserError
 from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
+from switch_jax.tasks.building_blocks import parse_json_lines
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open
 
+QUESTIONS = answers.QUESTIONS
 LENGTHS = {"inputs": 32, "targets": 8}
 EXACT = seqio.TaskRegistry.get("exact_answers")
 VOCABULARY = EXACT.output_features["targets"].vocabulary
@@ -33,13 +35,13 @@ def test_metrics_and_rows_of_predictions():
     metrics, rows = evaluator.evaluate(predictor, None)
     assert evaluator.num_examples == 10
     assert metrics == {"exact": 5 * answers.worth}
-    assert [row["inputs"] for row in rows] == answers.QUESTIONS
+    assert [row["inputs"] for row in rows] == QUESTIONS
     assert [row["targets"] for row in rows] == [str(i + 1) for i in range(10)]
     expected = [str(i + 1) if i % 2 == 0 else "wrong" for i in range(10)]
     assert [row["prediction"] for row in rows] == expected
     # The ids of the questions, without padding.
     features = EXACT.output_features["inputs"]
-    ids = [[*features.vocabulary.encode(question), 1] for question in answers.QUESTIONS]
+    ids = [[*features.vocabulary.encode(question), 1] for question in QUESTIONS]
     assert predictor.calls == [("predict", ids)]
 
 
@@ -94,7 +96,18 @@ def test_only_the_first_examples():
     metrics, rows = evaluator.evaluate(answer_even(VOCABULARY), None)
     assert evaluator.num_examples == 3
     assert metrics == {"exact": 2 * answers.worth}
-    assert [row["inputs"] for row in rows] == answers.QUESTIONS[:3]
+    assert [row["inputs"] for row in rows] == QUESTIONS[:3]
+
+
+def test_examples_in_files(storage):
+    rows = [f'{{"inputs": "{question}", "targets": "{i}"}}' for i, question in enumerate(QUESTIONS)]
+    (storage / "rows.jsonl").write_text("\n".join(rows))
+    source = seqio.TextLineDataSource({"validation": str(storage / "rows.jsonl")})
+    task = EXACT.replace(source=source, preprocessors=[parse_json_lines, *EXACT.preprocessors])
+    _, rows = TaskEvaluator(task, LENGTHS).evaluate(FakePredictor(), None)
+    assert [(row["inputs"], row["targets"]) for row in rows] == [
+        (question, str(i)) for i, question in enumerate(QUESTIONS)
+    ]
 
 
 def test_examples_are_evaluated_again_with_another_predictor():
@@ -112,7 +125,7 @@ def test_a_task_with_another_vocabulary_is_registered_only_while_it_is_read():
     predictor = answer_even(seqio.ByteVocabulary())
     metrics, rows = evaluator.evaluate(predictor, None)
     assert metrics == {"exact": 5 * answers.worth}
-    assert [row["inputs"] for row in rows] == answers.QUESTIONS
+    assert [row["inputs"] for row in rows] == QUESTIONS
 
 
 @pytest.mark.parametrize(
