@@ -27,9 +27,14 @@ def names() -> list[str]:
 def provider(name: str) -> seqio.Task | seqio.Mixture:
     """The task or mixture with this name; imports families of tasks until one registers it.
 
+    Args:
+      name: of a task or a mixture; or rates by their names, as 'my_task=3, c4_span_corruption=1'.
+
     Raises:
       UserError: no task or mixture has this name.
     """
+    if "=" in name:
+        return _mixture(name)
     families = iter(FAMILIES)
     while name not in _registered():
         family = next(families, None)
@@ -42,6 +47,24 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
             )
         _import_family(family)
     return seqio.get_mixture_or_task(name)
+
+
+def _mixture(name: str) -> seqio.Mixture:
+    """The mixture of rates by name, as 'my_task=3, c4_span_corruption=1'."""
+    rates: dict[str, float] = {}
+    for part in name.split(","):
+        task, _, rate = map(str.strip, part.partition("="))
+        try:
+            rates[task] = float(rate)
+        except ValueError:
+            raise UserError(
+                f"{name!r} is no mixture: {part.strip()!r} is not NAME=RATE, as in 'my_task=3, "
+                "c4_span_corruption=1'"
+            ) from None
+    try:
+        return seqio.Mixture(name, [(provider(task), rate) for task, rate in rates.items()])
+    except ValueError as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def _registered() -> set[str]:
@@ -189,7 +212,8 @@ def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
         found = str(rate)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         found = f"no number ({error})"
-    raise UserError(
-        f"the rate of {task.name} in {mixture.name} is {found}: give it a finite number of at "
-        "least 0, or a function that returns one"
-    )
+    advice = "give it a finite number of at least 0, or a function that returns one"
+    if task.num_input_examples("train") is None:
+        advice += "; where it follows from the number of examples, its source needs that, as in "
+        advice += "num_input_examples={'train': 5000}"
+    raise UserError(f"the rate of {task.name} in {mixture.name} is {found}: {advice}")

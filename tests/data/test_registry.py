@@ -1,3 +1,4 @@
+import functools
 import re
 
 import pytest
@@ -35,3 +36,55 @@ def test_a_rate_that_is_none_is_reported_with_its_task(rate, message):
             registry.mixing_rates("uneven", registry.tasks_of("uneven"))
     finally:
         seqio.MixtureRegistry.remove("uneven")
+
+
+def test_rates_by_examples_need_their_numbers(tmp_path):
+    """As of a task of files; with the numbers they are min(examples, maximum) ** (1 / T)."""
+    rate = functools.partial(seqio.mixing_rate_num_examples, temperature=2.0, maximum=400)
+    for name, numbers in (("few", {"train": 100}), ("many", {"train": 900}), ("unknown", None)):
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.TextLineDataSource({"train": "x.txt"}, num_input_examples=numbers),
+            preprocessors=[],
+            output_features={},
+        )
+    seqio.MixtureRegistry.add("counted", ["few", "many"], default_rate=rate)
+    seqio.MixtureRegistry.add("uncounted", ["few", "unknown"], default_rate=rate)
+    try:
+        assert registry.mixing_rates("counted", registry.tasks_of("counted")) == [10, 20]
+        message = "the rate of unknown in uncounted is no number .* num_input_examples={'train': 5"
+        with pytest.raises(UserError, match=message):
+            registry.mixing_rates("uncounted", registry.tasks_of("uncounted"))
+    finally:
+        for mixture in ("counted", "uncounted"):
+            seqio.MixtureRegistry.remove(mixture)
+        for name in ("few", "many", "unknown"):
+            seqio.TaskRegistry.remove(name)
+
+
+def test_a_mixture_is_written_as_rates():
+    name = "toy_mixture=3, toy_long=0.5"
+    tasks = registry.tasks_of(name)
+    assert [task.name for task in tasks] == ["toy_long", "toy_pairs"]
+    # Half of the mixture's rate for each of its two tasks.
+    assert registry.mixing_rates(name, tasks) == [0.5 + 1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("toy_pairs=3, toy_long", "'toy_long' is not NAME=RATE, as in"),
+        ("toy_pairs=3,", "'' is not NAME=RATE, as in"),
+        ("toy_pairs=often", "'toy_pairs=often' is not NAME=RATE"),
+        ("toy_pears=3, toy_long=1", "registered as 'toy_pears': did you mean toy_pairs"),
+    ],
+)
+def test_rates_that_are_no_mixture(name, message):
+    with pytest.raises(UserError, match=message):
+        registry.provider(name)
+
+
+def test_a_negative_rate_in_a_name():
+    name = "toy_pairs=-3, toy_long=1"
+    with pytest.raises(UserError, match="the rate of toy_pairs in toy_pairs=-3, .* is -3.0: give"):
+        registry.mixing_rates(name, registry.tasks_of(name))

@@ -23,8 +23,9 @@ MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, data_streams=4)
 TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, pack=False)
 
 
-def test_a_mixture_keeps_its_rates(numbers):
-    config = DataConfig("numbers_mixed", {"inputs": 1, "targets": 1}, data_streams=2)
+@pytest.mark.parametrize("mixture", ["numbers_mixed", "numbers_1=3, numbers_noise=1"])
+def test_a_mixture_keeps_its_rates(numbers, mixture):
+    config = DataConfig(mixture, {"inputs": 1, "targets": 1}, data_streams=2)
     batches = itertools.islice(TrainBatches(open_tasks(config), 500), 4)
     same = [b["encoder_input_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
     # 2000 draws with p = 3/4: the standard deviation is 0.0097.
