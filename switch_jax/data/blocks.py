@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from switch_jax.data.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
-from switch_jax.data.file_chunks import ByteRange, FileChunks
+from switch_jax.data.file_chunks import Chunks
 from switch_jax.data.file_watch import FileWatch
-from switch_jax.data.read_ahead import at_once, read_ahead
+from switch_jax.data.read_ahead import read_ahead
 from switch_jax.data.sources import Reader, SourceFiles, in_memory
 from switch_jax.storage import copies_here
 from switch_jax.tensorflow_setup import tf
@@ -66,19 +66,11 @@ class ChunkBlocks(Blocks):
         self._chunks = functools.cache(self._cut_group)
         self.to_blocks = _graph(_chunk_graph, source.read)
 
-    def _cut_group(self, group: int) -> FileChunks:
+    def _cut_group(self, group: int) -> Chunks:
         format, files = self._source.format, self._source.files[self._order.files_of(group)]
         assert format is not None
         sizes = self._watch.sizes([file.path for file in files])
-        ranges = at_once(
-            [
-                functools.partial(
-                    format.part, ByteRange(path, 0, size), skip, take, self._watch.read
-                )
-                for (path, skip, take), size in zip(files, sizes, strict=True)
-            ]
-        )
-        return FileChunks(ranges, format, self._order.parts_of(group), self._watch.read)
+        return format.cut(files, sizes, self._order.parts_of(group), self._watch.read)
 
     def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
         """For each block its location, the unit's seed, and a file in TensorFlow's memory."""

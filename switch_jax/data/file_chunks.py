@@ -1,8 +1,8 @@
 """Chunks of files: byte ranges of whole lines or records, each read without what precedes it.
 
-A file is cut at regular intervals of bytes, and each cut is moved to where the next line or record
-begins. So any chunk of a file of any size can be read directly, without an index. Importing this
-loads no TensorFlow.
+A file of lines or records is cut at regular intervals of bytes, and each cut is moved to where the
+next line or record begins. So any chunk of a file of any size can be read directly, without an
+index. Importing this loads no TensorFlow.
 """
 
 import errno
@@ -12,11 +12,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from switch_jax.data.read_ahead import at_once
 from switch_jax.storage import read_range
 
 MAX_CHUNK_BYTES = 128 * 1024
 _MAX_CHUNKS = 2**20  # of all files together; beyond it chunks are larger
-_MIN_CHUNKS_PER_PART = 32  # in small files chunks are smaller
+MIN_CHUNKS_PER_PART = 32  # in small files chunks are smaller
 _CHUNKS_PER_BLOCK = 4  # more where chunks are small
 _READ_BEYOND = 8 * 1024  # bytes first read beyond a chunk, to find where the next one begins
 _READ_TO_COUNT = 256 * 1024  # bytes read at a time where examples are counted
@@ -36,8 +37,63 @@ class ByteRange(NamedTuple):
     end: int
 
 
+class FileSlice(NamedTuple):
+    """What is read of a file: `take` lines or records, after the first `skip`.
+
+    `path` is "" for a source whose files are not known; `take` is -1 for all.
+    """
+
+    path: str
+    skip: int = 0
+    take: int = -1
+
+
+class Chunks(Protocol):
+    """The chunks of some files, numbered in the order of the files."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self, chunks: np.ndarray) -> list[list[int]]:
+        """Splits indices of chunks, int64 [N], into blocks; without any, a single empty block."""
+
+    def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
+        """What reads several chunks, joined in this order; the calls may run at the same time.
+
+        A call raises OSError: the file cannot be read, ends before it should, or is damaged.
+        """
+
+
 class FileFormat(Protocol):
+    """A format of files that can be cut into chunks."""
+
+    def cut(
+        self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
+    ) -> Chunks:
+        """The chunks of files.
+
+        Args:
+          files: what is read of each.
+          sizes: of the files in bytes.
+          num_parts: number of parts that the chunks will be shared out to. Small files are cut into
+            smaller chunks, so that each part has several.
+          read: reads bytes of a file.
+
+        Raises:
+          OSError: a file cannot be read, or is damaged.
+        """
+
+
+class ByteFormat(FileFormat):
     """A format of files that can be cut between any two of their examples."""
+
+    def cut(
+        self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
+    ) -> "FileChunks":
+        parts = [
+            functools.partial(self.part, ByteRange(path, 0, size), skip, take, read)
+            for (path, skip, take), size in zip(files, sizes, strict=True)
+        ]
+        return FileChunks(at_once(parts), self, num_parts, read)
 
     def next_start(self, data: bytes, position: int) -> int:
         """Where in `data` the first example at or after `position` begins; -1 if none does."""
@@ -72,7 +128,7 @@ class FileFormat(Protocol):
         return ByteRange(file.name, begin, end)
 
 
-class TextLines(FileFormat):
+class TextLines(ByteFormat):
     """Lines of text."""
 
     def next_start(self, data: bytes, position: int) -> int:
@@ -94,7 +150,7 @@ class TextLines(FileFormat):
         return file.end
 
 
-class TFRecords(FileFormat):
+class TFRecords(ByteFormat):
     """TFRecords, found by their headers: 8 bytes followed by the checksum of these."""
 
     def next_start(self, data: bytes, position: int) -> int:
@@ -165,13 +221,24 @@ def read_bytes(file: str, begin: int, end: int) -> bytes:
     return read_range(file, begin, end).data
 
 
-class FileChunks:
-    """The chunks of some files, numbered in the order of the files."""
+def chunks_per_block(size: int) -> int:
+    """How many chunks of this size in bytes a block has."""
+    return max(_CHUNKS_PER_BLOCK, _CHUNKS_PER_BLOCK * MAX_CHUNK_BYTES // size)
+
+
+def in_blocks(chunks: np.ndarray, per_block: int) -> list[list[int]]:
+    """See `Chunks.blocks`."""
+    starts = range(0, max(len(chunks), 1), per_block)
+    return [chunks[start : start + per_block].tolist() for start in starts]
+
+
+class FileChunks(Chunks):
+    """Byte ranges of files."""
 
     def __init__(
         self,
         ranges: Sequence[ByteRange],
-        format: FileFormat,
+        format: ByteFormat,
         num_parts: int,
         read: ReadBytes = read_bytes,
     ) -> None:
@@ -180,15 +247,13 @@ class FileChunks:
         Args:
           ranges: what is read of each file.
           format: of the files.
-          num_parts: number of parts that the chunks will be shared out to. Small files are cut into
-            smaller chunks, so that each part has several.
-          read: reads bytes of a file.
+          num_parts, read: see `FileFormat.cut`.
         """
         self._ranges, self._format, self._read_bytes = ranges, format, read
         total = sum(r.end - r.begin for r in ranges)
         largest = max(MAX_CHUNK_BYTES, total // _MAX_CHUNKS)
-        self._size = max(1, min(largest, total // (_MIN_CHUNKS_PER_PART * num_parts)))
-        self._per_block = max(_CHUNKS_PER_BLOCK, _CHUNKS_PER_BLOCK * MAX_CHUNK_BYTES // self._size)
+        self._size = max(1, min(largest, total // (MIN_CHUNKS_PER_PART * num_parts)))
+        self._per_block = chunks_per_block(self._size)
         counts = [-(-(r.end - r.begin) // self._size) for r in ranges]
         self._first_chunks = np.cumsum([0, *counts])  # index of each file's first chunk
 
@@ -196,12 +261,9 @@ class FileChunks:
         return int(self._first_chunks[-1])
 
     def blocks(self, chunks: np.ndarray) -> list[list[int]]:
-        """Splits indices of chunks, int64 [N], into blocks; without any, a single empty block."""
-        starts = range(0, max(len(chunks), 1), self._per_block)
-        return [chunks[start : start + self._per_block].tolist() for start in starts]
+        return in_blocks(chunks, self._per_block)
 
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
-        """A call of `read` for each of several chunks; they may run at the same time."""
         return [functools.partial(self.read, chunk) for chunk in chunks]
 
     def read(self, chunk: int) -> bytes:

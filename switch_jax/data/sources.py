@@ -1,6 +1,7 @@
 """The data source of a task: its files, and how they are read."""
 
 import errno
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from switch_jax.data import seqio_internals
-from switch_jax.data.file_chunks import ByteRange, FileChunks, FileFormat, TextLines, TFRecords
+from switch_jax.data.file_chunks import FileFormat, FileSlice, TextLines, TFRecords, read_bytes
+from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
@@ -67,17 +69,6 @@ def _check_utf_8(line: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(line, "UTF-8", "UTF-8", errors="strict")
 
 
-class FileSlice(NamedTuple):
-    """What is read of a file: `take` lines or records, after the first `skip`.
-
-    `path` is "" for a source whose files are not known; `take` is -1 for all.
-    """
-
-    path: str
-    skip: int = 0
-    take: int = -1
-
-
 class SourceFiles(NamedTuple):
     """The files of a split, and how they are read.
 
@@ -102,7 +93,7 @@ class SourceFiles(NamedTuple):
                 yield from here
             return
         (size,) = file_sizes([path])
-        chunks = FileChunks([ByteRange(path, 0, size)], self.format, num_parts=1)
+        chunks = self.format.cut([FileSlice(path)], [size], 1, read_bytes)
         blocks = chunks.blocks(np.arange(len(chunks)))
         contents = read_ahead((None, chunks.reads(block)) for block in blocks)
         yield from (ram_file for _, ram_file in in_memory(contents))
@@ -148,6 +139,9 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
         header = seqio_internals.num_header_lines(source)
         files = [FileSlice(path, header) for path in source.list_shards(split)]
         return SourceFiles(files, _read_lines, TextLines())
+    if kind is ParquetDataSource:
+        files = [FileSlice(path) for path in source.list_shards(split)]
+        return SourceFiles(files, functools.partial(source.read_chunks, split), source.format)
     if kind.get_dataset is seqio.FileDataSource.get_dataset:
         files = [FileSlice(path) for path in source.list_shards(split)]
         plain = getattr(source, "reader_cls", None) is tf.data.TFRecordDataset and kind in (

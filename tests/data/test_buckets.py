@@ -10,6 +10,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data import file_chunks
 from switch_jax.data.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
+from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor
 from switch_jax.data.sources import open_source
 from switch_jax.data.train_batches import TrainBatches
@@ -24,6 +25,7 @@ from tests.data.test_order import (
     write_archive,
     write_json,
     write_many,
+    write_parquet,
     write_records,
 )
 from tests.storage.copies import copy_files
@@ -37,6 +39,8 @@ def moved(source, folder, bucket):
     files = source._split_to_filepattern["train"].replace(str(folder), str(bucket))
     if isinstance(source, seqio.TextLineDataSource):
         return seqio.TextLineDataSource({"train": files}, source._skip_header_lines)
+    if type(source) is ParquetDataSource:
+        return ParquetDataSource({"train": files})
     if type(source) is seqio.FileDataSource:
         return seqio.FileDataSource(source._reader, {"train": files})
     found = seqio.TFExampleDataSource({"train": files}, {})
@@ -65,6 +69,7 @@ def task():
     [
         (write_many, parse),
         (write_json, of_json),
+        (write_parquet, as_pair),
         (write_records, as_pair),
         (write_archive, parse),
     ],

@@ -4,11 +4,14 @@ import gzip
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import seqio
 import tensorflow as tf
+from pyarrow import parquet
 
 from switch_jax.data import blocks, file_chunks
+from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor, Position
 from switch_jax.tasks.building_blocks import parse_json_lines
 from switch_jax.tasks.english import read_lines
@@ -39,6 +42,12 @@ def write_json(folder):
     return seqio.TextLineDataSource({"train": str(folder / "sorted.jsonl")}), of_json
 
 
+def write_parquet(folder):
+    table = pa.table({"number": range(COUNT), "text": [str(n) for n in range(COUNT)]})
+    parquet.write_table(table, folder / "sorted.parquet", row_group_size=COUNT // 4)
+    return ParquetDataSource({"train": str(folder / "sorted.parquet")}), as_pair
+
+
 def write_archive(folder):
     text = "".join(f"{n}\n" for n in range(COUNT))
     (folder / "sorted.txt.gz").write_bytes(gzip.compress(text.encode()))
@@ -63,7 +72,7 @@ def write_many(folder):
     return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}), parse
 
 
-KINDS = [write_lines, write_json, write_archive, write_records, write_many]
+KINDS = [write_lines, write_json, write_parquet, write_archive, write_records, write_many]
 
 
 @pytest.fixture

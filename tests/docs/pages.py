@@ -1,7 +1,10 @@
 """The pages of the documentation, as the tests of this folder read them."""
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +49,29 @@ def commands(text: str) -> Iterator[str]:
 def prose(text: str) -> str:
     """The text without the blocks of code."""
     return re.sub(r"(?m)^ {4}.*$", "", re.sub(r"(?s)^```.*?^```$", "", text, flags=re.M))
+
+
+def follow(typed: list[str], folder: Path) -> bytes:
+    """Writes the files of blocks of code and runs the others, as somebody types them.
+
+    Args:
+      typed: blocks; one that begins with a comment like `# my_tasks.py` is that file.
+      folder: where.
+
+    Returns:
+      What the last command printed.
+    """
+    (folder / "tasks").symlink_to(ROOT / "tasks")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # The devices are those that a run asks for, and not those of the tests.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PATH": path}
+    printed = b""
+    for block in typed:
+        if file := re.match(r"# (my_\w+\.\w+)\n", block):
+            (folder / file[1]).write_text(block)
+            continue
+        command = ["bash", "-eu", "-c", block]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+        assert done.returncode == 0, f"{block}\n{done.stdout.decode()}\n{done.stderr.decode()}"
+        printed = done.stdout
+    return printed

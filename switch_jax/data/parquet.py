@@ -1,0 +1,326 @@
+"""Parquet files: a chunk is some rows of a row group, and reaches TensorFlow in Arrow's format.
+
+A row group can only be read as a whole. So one that is cut into chunks is read again for each block
+that has some of them, at most 32 times in an epoch where it is large; that costs a tenth of what
+the preprocessing of its rows does.
+"""
+
+import contextlib
+import errno
+import functools
+import io
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_jax.data import file_chunks
+from switch_jax.data.file_chunks import (
+    MIN_CHUNKS_PER_PART,
+    Chunks,
+    FileFormat,
+    FileSlice,
+    ReadBytes,
+    chunks_per_block,
+    in_blocks,
+    read_bytes,
+)
+from switch_jax.data.read_ahead import at_once
+from switch_jax.errors import UserError, storage_error
+from switch_jax.storage import file_sizes
+from switch_jax.tensorflow_setup import seqio, tf
+
+_MAX_CUTS = 32  # of a row group, but in small files
+_MAX_ROW_GROUP = 256 * 2**20  # bytes, before compression
+_READING = threading.BoundedSemaphore(8)  # row groups that are in memory at a time
+
+
+class ParquetDataSource(seqio.FileDataSource):
+    """Rows of Parquet files: an example has a column's text, number, or True or False by its name.
+
+    The rows are shuffled as a whole and resumed exactly, as lines of text are.
+    """
+
+    def __init__(
+        self,
+        split_to_filepattern: Mapping[str, str | Sequence[str]],
+        columns: Sequence[str] | None = None,
+        num_input_examples: Mapping[str, int] | None = None,
+    ) -> None:
+        """Reads nothing.
+
+        Args:
+          split_to_filepattern: files of each split, or patterns of them, on a disk or in a bucket.
+          columns: the columns to be read; None: all.
+          num_input_examples: rows of each split, which mixing rates may need.
+        """
+        super().__init__(self._read_file, split_to_filepattern, num_input_examples)
+        self.format = Parquet(columns)
+
+    def read_chunks(self, split: str, path: tf.Tensor) -> tf.data.Dataset:
+        """The examples of a file of chunks; all files of a split have the columns of the first."""
+        schema = self._schema(self.list_shards(split)[0])
+        return _examples(tf.io.read_file(path), schema)
+
+    def _read_file(self, path: tf.Tensor) -> tf.data.Dataset:
+        """The examples of a Parquet file, for seqio's own `get_dataset`."""
+        first = next(file for split in self.splits for file in self.list_shards(split))
+
+        def row_groups(path: bytes) -> Iterator[bytes]:
+            files, sizes = [FileSlice(path.decode())], file_sizes([path.decode()])
+            chunks = self.format.cut(files, sizes, 1, read_bytes)
+            for block in chunks.blocks(np.arange(len(chunks))):
+                yield from (read() for read in chunks.reads(block))
+
+        contents = tf.data.Dataset.from_generator(
+            row_groups, args=(path,), output_signature=tf.TensorSpec([], tf.string)
+        )
+        return contents.flat_map(functools.partial(_examples, schema=self._schema(first)))
+
+    def _schema(self, path: str) -> Any:
+        try:
+            (size,) = file_sizes([path])
+            return self.format.open(path, size, read_bytes).schema
+        except OSError as error:
+            raise storage_error(f"{path} cannot be read: {error.strerror}", error) from error
+
+
+def _examples(content: tf.Tensor, schema: Any) -> tf.data.Dataset:
+    """The rows of Arrow streams, one after the other, that have a schema."""
+
+    def columns(content: bytes) -> list[np.ndarray]:
+        import pyarrow as pa
+
+        tables, buffer = [schema.empty_table()], pa.BufferReader(content)
+        while buffer.tell() < buffer.size():
+            tables.append(pa.ipc.open_stream(buffer).read_all())
+        return [column.to_numpy() for column in pa.concat_tables(tables).columns]
+
+    types = [_TENSORFLOW_TYPES[str(field.type)] for field in schema]
+    found = tf.numpy_function(columns, [content], types)
+    found = [tf.ensure_shape(column, [None]) for column in found]
+    return tf.data.Dataset.from_tensor_slices(dict(zip(schema.names, found, strict=True)))
+
+
+# By the types of Arrow to which columns are converted.
+_TENSORFLOW_TYPES = {
+    "large_binary": tf.string,
+    "int64": tf.int64,
+    "double": tf.float64,
+    "bool": tf.bool,
+}
+
+
+class ParquetFile(NamedTuple):
+    """A file that was opened.
+
+    Attributes:
+      path, size: of the file, in bytes.
+      metadata: pyarrow's, from the end of the file.
+      schema: of the columns that are read, as they are given to TensorFlow.
+    """
+
+    path: str
+    size: int
+    metadata: Any
+    schema: Any
+
+
+class Parquet(FileFormat):
+    """Parquet, of which some columns are read."""
+
+    def __init__(self, columns: Sequence[str] | None = None) -> None:
+        self._columns = None if columns is None else list(columns)
+
+    def cut(
+        self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
+    ) -> Chunks:
+        opened = at_once(
+            [
+                functools.partial(self.open, file.path, size, read)
+                for file, size in zip(files, sizes, strict=True)
+            ]
+        )
+        for file in opened:
+            if file.schema != opened[0].schema:
+                raise OSError(
+                    errno.EBADMSG,
+                    f"its columns are {_in_words(file.schema)}, and those of {opened[0].path} "
+                    f"{_in_words(opened[0].schema)}",
+                    file.path,
+                )
+        return ParquetChunks(opened, num_parts, read)
+
+    def open(self, path: str, size: int, read: ReadBytes) -> ParquetFile:
+        """Reads the end of a file.
+
+        Raises:
+          OSError: it cannot be read, or is no Parquet file.
+          UserError: a column is not there, or cannot be an example's.
+        """
+        import pyarrow as pa
+
+        with _errors_of(path):
+            file = _pyarrow_file(path, size, read)
+        found = file.schema_arrow
+        fields = []
+        for name in self._columns or found.names:
+            if name not in found.names:
+                raise UserError(
+                    f"{path} has no column {name!r}: its columns are {', '.join(found.names)}"
+                )
+            fields.append(pa.field(name, _converted(found.field(name).type, name, path)))
+        for index in range(file.num_row_groups):
+            group = file.metadata.row_group(index).total_byte_size
+            if group > _MAX_ROW_GROUP:
+                raise UserError(
+                    f"{path}: its row group {index} has {group / 2**20:,.0f} MiB, and at most "
+                    f"{_MAX_ROW_GROUP / 2**20:,.0f} are read at once: write it with row_group_size="
+                    "1000 or so, as of pandas' to_parquet or pyarrow.parquet.write_table"
+                )
+        return ParquetFile(path, size, file.metadata, pa.schema(fields))
+
+
+def _converted(type: Any, name: str, path: str) -> Any:
+    """The type of Arrow to which a column is converted."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(type):  # a categorical
+        return _converted(type.value_type, name, path)
+    for is_kind, converted in (
+        (_is_text, pa.large_binary()),
+        (pa.types.is_integer, pa.int64()),
+        (pa.types.is_floating, pa.float64()),
+        (pa.types.is_boolean, pa.bool_()),
+    ):
+        if is_kind(type):
+            return converted
+    raise UserError(
+        f"{path}: the column {name!r} has the type {type}, and not text, numbers, or True and "
+        "False: name the columns to be read, as in ParquetDataSource(..., columns=['inputs', "
+        "'targets'])"
+    )
+
+
+def _is_text(type: Any) -> bool:
+    return str(type).removeprefix("large_").removesuffix("_view") in ("string", "binary")
+
+
+def _in_words(schema: Any) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+class _Rows(NamedTuple):
+    """Rows of a row group, from `begin` up to `end`, which is not included."""
+
+    file: int
+    group: int
+    begin: int
+    end: int
+
+
+class ParquetChunks(Chunks):
+    """Rows of row groups."""
+
+    def __init__(self, files: Sequence[ParquetFile], num_parts: int, read: ReadBytes) -> None:
+        """Reads nothing; `num_parts`, `read`: see `FileFormat.cut`."""
+        self._files, self._read_bytes = files, read
+        groups = [
+            (number, index, file.metadata.row_group(index))
+            for number, file in enumerate(files)
+            for index in range(file.metadata.num_row_groups)
+        ]
+        least = -(-MIN_CHUNKS_PER_PART * num_parts // max(len(groups), 1))
+        self._chunks: list[_Rows] = []
+        for number, index, group in groups:
+            cuts = max(least, min(_MAX_CUTS, -(-group.total_byte_size // file_chunks.MAX_CHUNK_BYTES)))
+            bounds = np.linspace(0, group.num_rows, min(cuts, group.num_rows) + 1).astype(int)
+            pairs = itertools.pairwise(bounds.tolist())
+            self._chunks += [_Rows(number, index, begin, end) for begin, end in pairs]
+        total = sum(group.total_byte_size for *_, group in groups)
+        self._per_block = chunks_per_block(max(total // max(len(self), 1), 1))
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def blocks(self, chunks: np.ndarray) -> list[list[int]]:
+        return in_blocks(chunks, self._per_block)
+
+    def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
+        """A call for each row group, which reads all the chunks in it."""
+        by_group: dict[tuple[int, int], list[_Rows]] = {}
+        for rows in (self._chunks[chunk] for chunk in chunks):
+            by_group.setdefault((rows.file, rows.group), []).append(rows)
+        return [functools.partial(self._read, rows) for rows in by_group.values()]
+
+    def _read(self, rows: Sequence[_Rows]) -> bytes:
+        """Some rows of one row group as an Arrow stream."""
+        import pyarrow as pa
+
+        file, group = self._files[rows[0].file], rows[0].group
+        names = file.schema.names
+        with _READING, _errors_of(file.path):
+            opened = _pyarrow_file(file.path, file.size, self._read_bytes, file.metadata)
+            table = opened.read_row_group(group, columns=names, use_threads=False).select(names)
+            table.validate(full=True)  # that text is UTF-8, too
+            table = pa.concat_tables([table.slice(r.begin, r.end - r.begin) for r in rows])
+            for name, column in zip(names, table.columns, strict=True):
+                if column.null_count:
+                    raise pa.ArrowInvalid(f"row group {group} has rows without {name!r}")
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, file.schema) as stream:
+                stream.write_table(table.cast(file.schema))
+        return sink.getvalue().to_pybytes()
+
+
+def _pyarrow_file(path: str, size: int, read: ReadBytes, metadata: Any = None) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = pa.PythonFile(_Ranges(functools.partial(read, path), size), mode="r")
+    return parquet.ParquetFile(file, metadata=metadata, pre_buffer=True)
+
+
+@contextlib.contextmanager
+def _errors_of(path: str) -> Iterator[None]:
+    """Errors of pyarrow are OSErrors with the path; those of reading bytes stay as they are."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.filename:
+            raise
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        if "magic bytes" in reason:
+            reason = "no Parquet file; of a datasets.Dataset, its to_parquet(...) writes one"
+        raise OSError(errno.EBADMSG, reason, path) from error
+
+
+class _Ranges(io.RawIOBase):
+    """A file that is read by byte ranges."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read, self._size, self._position = read, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        data = self._read(self._position, end) if end > self._position else b""
+        self._position += len(data)
+        return data
