@@ -15,7 +15,8 @@ class DataConfig:
     """What to read, and how to arrange it in batches.
 
     Attributes:
-      mixture_or_task_name: a registered seqio task or mixture.
+      mixture_or_task_name: a registered seqio task or mixture; or a mixture written as rates,
+        'my_task=3, c4_span_corruption=1'.
       task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}.
       split: the split to train on.
       pack: put several short examples into one row.

@@ -15,8 +15,15 @@ from switch_jax.data.configured_tasks import (
     vocabulary_size,
 )
 from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
-from switch_jax.data.reading import no_examples_message
-from switch_jax.data.sources import check_files_exist
+from switch_jax.data.reading import no_examples_message, read_examples
+from switch_jax.data.sources import (
+    MAX_KEPT_BYTES,
+    check_files_exist,
+    is_small,
+    open_source,
+    source_files,
+    source_of,
+)
 from switch_jax.data.span_corruption import check_lengths
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
@@ -61,6 +68,24 @@ def check_examples(opened: OpenedTasks) -> None:
         if preprocessing_key(task) not in kinds:
             kinds.add(preprocessing_key(task))
             _check_example(_first_example(task, opened.config), task, opened.config)
+
+
+def costly_sources(opened: OpenedTasks) -> list[str]:
+    """A warning for each task whose examples Python code makes again for each of many streams."""
+    split, use_cached = opened.config.split, opened.config.use_cached_tasks
+    streams, warnings = opened.config.data_streams, []
+    for task in opened if streams > 1 else ():
+        source = source_of(task, split, use_cached)
+        if any(file.path for file in source_files(source, split).files):
+            continue
+        if not is_small(read_examples(open_source(source, split), task, split, use_cached)):
+            warnings.append(
+                f"warning: {task.name} is read from Python code, and its examples take more than "
+                f"{MAX_KEPT_BYTES / 2**20:.0f} MiB: each of the {streams} streams makes all of "
+                "them in every epoch, and keeps its share; write them to JSON lines or Parquet "
+                "(docs/own_tasks.md)"
+            )
+    return warnings
 
 
 def check_config(config: DataConfig) -> None:

@@ -37,6 +37,15 @@ _MAX_ROW_GROUP = 256 * 2**20  # bytes, before compression
 _READING = threading.BoundedSemaphore(8)  # row groups that are in memory at a time
 
 
+# By the types of Arrow to which columns are converted.
+_TENSORFLOW_TYPES = {
+    "large_binary": tf.string,
+    "int64": tf.int64,
+    "double": tf.float64,
+    "bool": tf.bool,
+}
+
+
 class ParquetDataSource(seqio.FileDataSource):
     """Rows of Parquet files: an example has a column's text, number, or True or False by its name.
 
@@ -57,60 +66,26 @@ class ParquetDataSource(seqio.FileDataSource):
           num_input_examples: rows of each split, which mixing rates may need.
         """
         super().__init__(self._read_file, split_to_filepattern, num_input_examples)
-        self.format = Parquet(columns)
+        self._columns = columns
 
-    def read_chunks(self, split: str, path: tf.Tensor) -> tf.data.Dataset:
-        """The examples of a file of chunks; all files of a split have the columns of the first."""
-        schema = self._schema(self.list_shards(split)[0])
-        return _examples(tf.io.read_file(path), schema)
+    def format(self, split: str) -> "Parquet":
+        """How the files of a split are read."""
+        return Parquet(self.list_shards(split)[0], self._columns)
 
     def _read_file(self, path: tf.Tensor) -> tf.data.Dataset:
-        """The examples of a Parquet file, for seqio's own `get_dataset`."""
-        first = next(file for split in self.splits for file in self.list_shards(split))
+        """The rows of a file in their order, for seqio."""
+        format = self.format(next(iter(self.splits)))
 
-        def row_groups(path: bytes) -> Iterator[bytes]:
-            files, sizes = [FileSlice(path.decode())], file_sizes([path.decode()])
-            chunks = self.format.cut(files, sizes, 1, read_bytes)
+        def chunks_of(path: bytes) -> Iterator[bytes]:
+            files = [FileSlice(path.decode())]
+            chunks = format.cut(files, file_sizes([files[0].path]), 1, read_bytes)
             for block in chunks.blocks(np.arange(len(chunks))):
                 yield from (read() for read in chunks.reads(block))
 
         contents = tf.data.Dataset.from_generator(
-            row_groups, args=(path,), output_signature=tf.TensorSpec([], tf.string)
+            chunks_of, args=(path,), output_signature=tf.TensorSpec([], tf.string)
         )
-        return contents.flat_map(functools.partial(_examples, schema=self._schema(first)))
-
-    def _schema(self, path: str) -> Any:
-        try:
-            (size,) = file_sizes([path])
-            return self.format.open(path, size, read_bytes).schema
-        except OSError as error:
-            raise storage_error(f"{path} cannot be read: {error.strerror}", error) from error
-
-
-def _examples(content: tf.Tensor, schema: Any) -> tf.data.Dataset:
-    """The rows of Arrow streams, one after the other, that have a schema."""
-
-    def columns(content: bytes) -> list[np.ndarray]:
-        import pyarrow as pa
-
-        tables, buffer = [schema.empty_table()], pa.BufferReader(content)
-        while buffer.tell() < buffer.size():
-            tables.append(pa.ipc.open_stream(buffer).read_all())
-        return [column.to_numpy() for column in pa.concat_tables(tables).columns]
-
-    types = [_TENSORFLOW_TYPES[str(field.type)] for field in schema]
-    found = tf.numpy_function(columns, [content], types)
-    found = [tf.ensure_shape(column, [None]) for column in found]
-    return tf.data.Dataset.from_tensor_slices(dict(zip(schema.names, found, strict=True)))
-
-
-# By the types of Arrow to which columns are converted.
-_TENSORFLOW_TYPES = {
-    "large_binary": tf.string,
-    "int64": tf.int64,
-    "double": tf.float64,
-    "bool": tf.bool,
-}
+        return contents.flat_map(format.examples)
 
 
 class ParquetFile(NamedTuple):
@@ -119,7 +94,7 @@ class ParquetFile(NamedTuple):
     Attributes:
       path, size: of the file, in bytes.
       metadata: pyarrow's, from the end of the file.
-      schema: of the columns that are read, as they are given to TensorFlow.
+      schema: of the columns that are read, as they are converted.
     """
 
     path: str
@@ -129,36 +104,63 @@ class ParquetFile(NamedTuple):
 
 
 class Parquet(FileFormat):
-    """Parquet, of which some columns are read."""
+    """Some columns of Parquet files."""
 
-    def __init__(self, columns: Sequence[str] | None = None) -> None:
-        self._columns = None if columns is None else list(columns)
+    def __init__(self, first: str, columns: Sequence[str] | None) -> None:
+        """`first`: the file whose columns all others must have; `columns`: None for all of them."""
+        self._first, self._columns = first, columns
+
+    @functools.cached_property
+    def _schema(self) -> Any:
+        try:
+            return self._open(self._first, *file_sizes([self._first]), read_bytes).schema
+        except OSError as error:
+            raise storage_error(f"{self._first} cannot be read: {error.strerror}", error) from error
+
+    def read(self, path: tf.Tensor) -> tf.data.Dataset:
+        """The examples of a file that holds chunks."""
+        return self.examples(tf.io.read_file(path))
+
+    def examples(self, content: tf.Tensor) -> tf.data.Dataset:
+        """The examples of chunks, one after the other."""
+        schema = self._schema
+
+        def columns(content: bytes) -> list[np.ndarray]:
+            import pyarrow as pa
+
+            tables, buffer = [schema.empty_table()], pa.BufferReader(content)
+            while buffer.tell() < buffer.size():
+                tables.append(pa.ipc.open_stream(buffer).read_all())
+            return [column.to_numpy() for column in pa.concat_tables(tables).columns]
+
+        types = [_TENSORFLOW_TYPES[str(type)] for type in schema.types]
+        found = tf.numpy_function(columns, [content], types)
+        found = [tf.ensure_shape(column, [None]) for column in found]
+        return tf.data.Dataset.from_tensor_slices(dict(zip(schema.names, found, strict=True)))
 
     def cut(
         self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
     ) -> Chunks:
         opened = at_once(
             [
-                functools.partial(self.open, file.path, size, read)
+                functools.partial(self._open, file.path, size, read)
                 for file, size in zip(files, sizes, strict=True)
             ]
         )
         for file in opened:
-            if file.schema != opened[0].schema:
-                raise OSError(
-                    errno.EBADMSG,
-                    f"its columns are {_in_words(file.schema)}, and those of {opened[0].path} "
-                    f"{_in_words(opened[0].schema)}",
-                    file.path,
+            if file.schema != self._schema:
+                raise UserError(
+                    f"{file.path} has other columns than {self._first}: {_in_words(file.schema)}, "
+                    f"and not {_in_words(self._schema)}"
                 )
         return ParquetChunks(opened, num_parts, read)
 
-    def open(self, path: str, size: int, read: ReadBytes) -> ParquetFile:
+    def _open(self, path: str, size: int, read: ReadBytes) -> ParquetFile:
         """Reads the end of a file.
 
         Raises:
           OSError: it cannot be read, or is no Parquet file.
-          UserError: a column is not there, or cannot be an example's.
+          UserError: a column is not there, or cannot be an example's, or a row group is too large.
         """
         import pyarrow as pa
 
@@ -176,9 +178,9 @@ class Parquet(FileFormat):
             group = file.metadata.row_group(index).total_byte_size
             if group > _MAX_ROW_GROUP:
                 raise UserError(
-                    f"{path}: its row group {index} has {group / 2**20:,.0f} MiB, and at most "
-                    f"{_MAX_ROW_GROUP / 2**20:,.0f} are read at once: write it with row_group_size="
-                    "1000 or so, as of pandas' to_parquet or pyarrow.parquet.write_table"
+                    f"{path}: its row group {index} has {group:,} bytes, and at most "
+                    f"{_MAX_ROW_GROUP:,} are read at once: write it with row_group_size=1000 or "
+                    "so, as of pandas' to_parquet or pyarrow.parquet.write_table"
                 )
         return ParquetFile(path, size, file.metadata, pa.schema(fields))
 
@@ -235,7 +237,9 @@ class ParquetChunks(Chunks):
         least = -(-MIN_CHUNKS_PER_PART * num_parts // max(len(groups), 1))
         self._chunks: list[_Rows] = []
         for number, index, group in groups:
-            cuts = max(least, min(_MAX_CUTS, -(-group.total_byte_size // file_chunks.MAX_CHUNK_BYTES)))
+            cuts = max(
+                least, min(_MAX_CUTS, -(-group.total_byte_size // file_chunks.MAX_CHUNK_BYTES))
+            )
             bounds = np.linspace(0, group.num_rows, min(cuts, group.num_rows) + 1).astype(int)
             pairs = itertools.pairwise(bounds.tolist())
             self._chunks += [_Rows(number, index, begin, end) for begin, end in pairs]

@@ -1,7 +1,6 @@
 """The data source of a task: its files, and how they are read."""
 
 import errno
-import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resol
 from switch_jax.tensorflow_setup import seqio, tf, tfds
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
-_MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
+MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 _RAM_FILE_NUMBERS = itertools.count()
 
 # From the path of a file, string [], to all its examples, in their order.
@@ -140,8 +139,8 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
         files = [FileSlice(path, header) for path in source.list_shards(split)]
         return SourceFiles(files, _read_lines, TextLines())
     if kind is ParquetDataSource:
-        files = [FileSlice(path) for path in source.list_shards(split)]
-        return SourceFiles(files, functools.partial(source.read_chunks, split), source.format)
+        files, format = map(FileSlice, source.list_shards(split)), source.format(split)
+        return SourceFiles(list(files), format.read, format)
     if kind.get_dataset is seqio.FileDataSource.get_dataset:
         files = [FileSlice(path) for path in source.list_shards(split)]
         plain = getattr(source, "reader_cls", None) is tf.data.TFRecordDataset and kind in (
@@ -183,14 +182,20 @@ def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Each stream reads all examples of such a source, and keeps its share. Python code often makes
     them, so eight streams would make each example eight times in every epoch.
     """
-    kept, size = dataset.cache(), 0
-    for example in kept.as_numpy_iterator():
+    kept = dataset.cache()
+    return kept if is_small(kept.as_numpy_iterator()) else dataset
+
+
+def is_small(examples: Iterable[Any]) -> bool:
+    """Whether the examples of a source without files are read once and kept, and so made once."""
+    size = 0
+    for example in examples:
         arrays = map(np.asarray, tf.nest.flatten(example))
         for x in arrays:
             size += _BYTES_BESIDE + (sum(map(len, x.flat)) if x.dtype == object else x.nbytes)
-        if size > _MAX_KEPT_BYTES:
-            return dataset
-    return kept
+        if size > MAX_KEPT_BYTES:
+            return False
+    return True
 
 
 def _read_lines(path: tf.Tensor) -> tf.data.Dataset:

@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.config.rates import rate_problem
+from switch_jax.data.checks import costly_sources
 from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.run_folder import RunFolder, read_config
@@ -85,13 +86,17 @@ def reading(config: Config, readers: int) -> list[str]:
 def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
+    Before them a warning for each task that is read more often than it need be.
+
     Args:
       prepared: the run.
       saved: the checkpoint that it goes on from; None: it begins.
       changes: see `config_changes`.
     """
     config, teacher = prepared.config, prepared.teacher
-    lines = [] if teacher is None else describe_teacher(config, teacher)
+    lines = costly_sources(prepared.train_tasks)
+    if teacher is not None:
+        lines += describe_teacher(config, teacher)
     if saved is not None:
         folder = config.run.model_dir
         lines.append(f"continuing from the checkpoint of step {saved.step} in {folder}")
