@@ -83,7 +83,7 @@ class FileFormat(Protocol):
         """
 
 
-class ByteFormat(FileFormat):
+class ByteFormat(FileFormat, Protocol):
     """A format of files that can be cut between any two of their examples."""
 
     def cut(

@@ -212,8 +212,11 @@ def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
         found = str(rate)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         found = f"no number ({error})"
-    advice = "give it a finite number of at least 0, or a function that returns one"
+    hint = ""
     if task.num_input_examples("train") is None:
-        advice += "; where it follows from the number of examples, its source needs that, as in "
-        advice += "num_input_examples={'train': 5000}"
-    raise UserError(f"the rate of {task.name} in {mixture.name} is {found}: {advice}")
+        hint = "; a rate by examples needs their number: give its source num_input_examples="
+        hint += "{'train': ...}"
+    raise UserError(
+        f"the rate of {task.name} in {mixture.name} is {found}: give it a finite number of at "
+        f"least 0, or a function that returns one{hint}"
+    )

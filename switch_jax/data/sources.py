@@ -139,8 +139,9 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
         files = [FileSlice(path, header) for path in source.list_shards(split)]
         return SourceFiles(files, _read_lines, TextLines())
     if kind is ParquetDataSource:
-        files, format = map(FileSlice, source.list_shards(split)), source.format(split)
-        return SourceFiles(list(files), format.read, format)
+        files = [FileSlice(path) for path in source.list_shards(split)]
+        format = source.format(split)
+        return SourceFiles(files, format.read, format)
     if kind.get_dataset is seqio.FileDataSource.get_dataset:
         files = [FileSlice(path) for path in source.list_shards(split)]
         plain = getattr(source, "reader_cls", None) is tf.data.TFRecordDataset and kind in (
