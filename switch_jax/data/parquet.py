@@ -1,8 +1,8 @@
 """Parquet files: a chunk is some rows of a row group, and reaches TensorFlow in Arrow's format.
 
 A row group can only be read as a whole. So one that is cut into chunks is read again for each block
-that has some of them, at most 32 times in an epoch where it is large. That
-costs little beside tokenizing its rows.
+that has some of them, at most 32 times in an epoch where it is large. That costs little beside
+tokenizing its rows.
 """
 
 import contextlib
@@ -35,8 +35,6 @@ from switch_jax.tensorflow_setup import seqio, tf
 _MAX_CUTS = 32  # of a row group, but in small files
 _MAX_ROW_GROUP = 256 * 2**20  # bytes, before compression
 _READING = threading.BoundedSemaphore(8)  # row groups that are in memory at a time
-
-
 # By the types of Arrow to which columns are converted.
 _TENSORFLOW_TYPES = {
     "large_binary": tf.string,
@@ -238,12 +236,10 @@ class ParquetChunks(Chunks):
         least = -(-MIN_CHUNKS_PER_PART * num_parts // max(len(groups), 1))
         self._chunks: list[_Rows] = []
         for number, index, group in groups:
-            cuts = max(
-                least, min(_MAX_CUTS, -(-group.total_byte_size // file_chunks.MAX_CHUNK_BYTES))
-            )
-            bounds = np.linspace(0, group.num_rows, min(cuts, group.num_rows) + 1).astype(int)
-            pairs = itertools.pairwise(bounds.tolist())
-            self._chunks += [_Rows(number, index, begin, end) for begin, end in pairs]
+            by_size = min(-(-group.total_byte_size // file_chunks.MAX_CHUNK_BYTES), _MAX_CUTS)
+            cuts = min(max(by_size, least), group.num_rows)
+            bounds = np.linspace(0, group.num_rows, cuts + 1).astype(int).tolist()
+            self._chunks += [_Rows(number, index, *ends) for ends in itertools.pairwise(bounds)]
         total = sum(group.total_byte_size for *_, group in groups)
         self._per_block = chunks_per_block(max(total // max(len(self), 1), 1))
 

@@ -61,6 +61,8 @@ def _mixture(name: str) -> seqio.Mixture:
                 f"{name!r} is no mixture: {part.strip()!r} is not NAME=RATE, as in 'my_task=3, "
                 "c4_span_corruption=1'"
             ) from None
+    if len(rates) <= name.count(","):
+        raise UserError(f"{name!r} names a task twice")
     try:
         return seqio.Mixture(name, [(provider(task), rate) for task, rate in rates.items()])
     except ValueError as error:

@@ -42,6 +42,17 @@ def test_json_lines(monkeypatch, at_once):
     assert parsed([b"", b" "], "answer") == []
 
 
+def test_fields_are_put_into_a_text():
+    """As docs/own_tasks.md says."""
+    lines = tf.data.Dataset.from_tensors('{"question": "who?", "answer": "she"}')
+    rows = seqio.preprocessors.preprocess_tensorflow_examples(
+        parse_json_lines(lines, ["question", "answer"]),
+        inputs_format="question: {question}",
+        targets_format="{answer}",
+    )
+    assert list(rows.as_numpy_iterator()) == [{"inputs": b"question: who?", "targets": b"she"}]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
