@@ -6,7 +6,7 @@ Without TensorFlow, and quick to import:
 - `packing`: which examples share a row.
 - `position`: the position of a run in its data, as a checkpoint stores it.
 - `epoch_order`: which files each stream reads in each epoch.
-- `file_chunks`: chunks of whole lines or records of files.
+- `file_chunks`: chunks of files, of whole lines or records.
 - `read_ahead`: reading chunks many at once, before they are needed.
 - `prefetch`: reading ahead in a thread.
 - `file_watch`: noticing files that change during a run.
@@ -22,6 +22,7 @@ With TensorFlow and seqio, from `switch_jax.tensorflow_setup`:
 - `span_masking`: T5's span corruption, many rows at a time. The noise density and the mean length
   of spans are the task's: `SPAN_CORRUPTION` in `tasks/building_blocks.py`.
 - `sources`: the files of a task, and how they are read.
+- `parquet`: Parquet files as a source, and chunks of their rows.
 - `reading`: reading with errors that name the damaged file.
 - `data_files`: which files each task is read from, in short.
 - `registry`: registered tasks and mixtures, their splits and rates.
