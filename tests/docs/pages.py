@@ -1,7 +1,10 @@
 """The pages of the documentation, as the tests of this folder read them."""
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +49,25 @@ def commands(text: str) -> Iterator[str]:
 def prose(text: str) -> str:
     """The text without the blocks of code."""
     return re.sub(r"(?m)^ {4}.*$", "", re.sub(r"(?s)^```.*?^```$", "", text, flags=re.M))
+
+
+def type_blocks(typed: list[str], folder: Path) -> str:
+    """Runs the commands of blocks in a folder, and writes the files that begin with their name.
+
+    Returns:
+      What the commands print.
+    """
+    (folder / "tasks").symlink_to(ROOT / "tasks")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # The devices are those that a run asks for, and not those of the tests.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PATH": path}
+    printed = ""
+    for block in typed:
+        if file := re.match(r"# (my_\w+\.\w+)\n", block):
+            (folder / file[1]).write_text(block)
+            continue
+        command = ["bash", "-eu", "-c", block]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout
+    return printed
