@@ -56,12 +56,14 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
             "convert` makes of a Hugging Face or T5X model"
         )
     taken = _set(reader, config_values(texts[folder].value), str(folder.config))
-    return f"the model is that of {folder.config}: {', '.join(taken)}"
+    later = {binding.partition("=")[0].strip() for binding in bindings}
+    shown = [f"{macro} = {value}" for macro, value in taken.items() if macro not in later]
+    return f"the model is that of {folder.config}: {', '.join(shown)}"
 
 
-def _set(reader: Reader, values: dict[str, str], file: str) -> list[str]:
+def _set(reader: Reader, values: dict[str, str], file: str) -> dict[str, str]:
     """Sets the values of a config.gin that nothing sets yet; returns those that are no default."""
-    bound, macros, taken = gin_internals.bindings(), gin_internals.macros(), []
+    bound, macros, taken = gin_internals.bindings(), gin_internals.macros(), dict[str, str]()
     defaults = {
         f"{config.__name__}.{field.name}": repr(field.default)
         for config in (ModelConfig, OptimizerConfig, LossConfig)
@@ -77,12 +79,12 @@ def _set(reader: Reader, values: dict[str, str], file: str) -> list[str]:
             value = value_of(field, known)
             reader.set(macro, value, file)
             if value != defaults.get(field):
-                taken.append(f"{macro} = {value}")
+                taken[macro] = value
         reader.set(field, f"%{macro}", file)
     vocabulary = value_of("DataConfig.vocabulary", known)
     if vocabulary != "None" and reader.origins.get("VOCABULARY") == [_RUN_FILE]:
         reader.set("VOCABULARY", vocabulary, file)
-        taken.append(f"VOCABULARY = {vocabulary}")
+        taken["VOCABULARY"] = vocabulary
     return taken
 
 

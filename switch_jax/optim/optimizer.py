@@ -64,17 +64,21 @@ def trained_parameters(config: Config) -> list[str]:
     wanted, axes = config.optimizer.trained_parameters, parameter_axes(config.model)
     if wanted == "all":
         return list(axes)
-    if wanted in ("expert", "non_expert"):
-        trained = [n for n in axes if ("expert" in axes[n]) == (wanted == "expert")]
-        advice = "the model is dense: it has no experts; write 'all'"
-    else:
-        trained = [name for name in axes if re.fullmatch(wanted, name)]
-        advice = (
-            f"that matches no parameter: {did_you_mean(wanted, TRAINED)}write {', '.join(TRAINED)} "
-            f"or a regular expression of whole names: {names_there(axes)}"
-        )
+    if wanted in TRAINED:
+        trained = [name for name in axes if ("expert" in axes[name]) == (wanted == "expert")]
+        if not trained:
+            raise UserError(
+                f"TRAINED_PARAMETERS = {wanted!r}, but the model is dense: it has no experts; write "
+                "'all'"
+            )
+        return trained
+    trained = [name for name in axes if re.fullmatch(wanted, name)]
     if not trained:
-        raise UserError(f"TRAINED_PARAMETERS = {wanted!r}, but {advice}")
+        raise UserError(
+            f"TRAINED_PARAMETERS = {wanted!r} matches no parameter: {did_you_mean(wanted, TRAINED)}"
+            f"write {', '.join(TRAINED)} or a regular expression of whole names: "
+            f"{names_there(axes)}"
+        )
     return trained
 
 

@@ -65,7 +65,7 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.INITIAL_CHECKPOINT_PATH=absent"], r"no folder absent to take a model"),
         (
             [DEMO, "--gin.TRAINED_PARAMETERS=experts"],
-            r"'experts', but that matches no parameter: did you mean expert",
+            r"'experts' matches no parameter: did you mean expert",
         ),
         ([DEMO, "--gin.LR_SCHEDULE=cosin"], r"'cosin' is not known; write one of rsqrt, warmup_"),
         ([DEMO, "--gin.OPTIMIZER=adam"], r"'adam' is not known; write one of adafactor, adamw, "),

@@ -84,7 +84,7 @@ def test_a_pattern_says_which_parameters_are_trained(optimizer):
 def test_a_pattern_without_a_match_is_refused_with_the_names_that_there_are():
     chosen = OptimizerConfig(trained_parameters="decoder")
     message = (
-        r"TRAINED_PARAMETERS = 'decoder', but that matches no parameter: write all, expert, "
+        r"TRAINED_PARAMETERS = 'decoder' matches no parameter: write all, expert, "
         r"non_expert or a regular expression of whole names: there are decoder/blocks/..., decoder/"
         r"final_norm/..., .*, token_embedding/embedding; `switch_jax convert --inspect MODEL_DIR`"
     )
