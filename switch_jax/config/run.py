@@ -136,28 +136,28 @@ class RunConfig:
         """Raises FieldError where `restored_parameters` are no patterns, or do not fit the rest."""
         if self.restored_parameters is None:
             return
-        name = "restored_parameters"
         for pattern, saved in self.restored_parameters:
-            check_pattern(name, pattern, "" if saved in (None, pattern) else saved)
+            check_pattern("restored_parameters", pattern, "" if saved in (None, pattern) else saved)
         if all(saved is None for _, saved in self.restored_parameters):
             raise FieldError(
-                name,
+                "restored_parameters",
                 f"= {short_repr(self.restored_parameters)} takes nothing: add a pair, as "
                 "('encoder/.*', 'encoder/.*'), or leave initial_checkpoint_path at None",
             )
         if self.initial_checkpoint_path is None:
             raise FieldError(
-                name, "takes parameters from initial_checkpoint_path, which is not set"
+                "restored_parameters",
+                "takes parameters from initial_checkpoint_path, which is not set",
             )
         if self.upcycle is not None:
             raise FieldError(
-                name,
+                "restored_parameters",
                 f"takes a part of a checkpoint, and upcycle = {self.upcycle!r} all of it: set one "
                 "of them to None",
             )
         if self.keep_optimizer_state:
             raise FieldError(
-                name,
+                "restored_parameters",
                 "does not go with keep_optimizer_state = True: the optimiser counts the updates of "
                 "all parameters together, and those that are drawn have had none: leave it False",
             )

@@ -42,20 +42,21 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
     if start is None or describes(ModelConfig, gin_internals.bindings()):
         return ""
     path = storage_path(start, "INITIAL_CHECKPOINT_PATH")
-    folders = [RunFolder(path), RunFolder(path.parent.parent)]  # or MODEL_DIR/checkpoints/STEP
-    if own := _given("MODEL_DIR", bindings):
-        folders.append(RunFolder.at(own))
-    texts = {folder: read_config(folder) for folder in folders}
-    folder = next((folder for folder, text in texts.items() if text.value), None)
-    if folder is None:
-        reasons = [f" ({text.left_out})" for text in texts.values() if text.left_out]
+    is_step = RunFolder(path.parent.parent).checkpoints == path.parent
+    folder = RunFolder(path.parent.parent if is_step else path)
+    text, problem = read_config(folder)
+    own = _given("MODEL_DIR", bindings)
+    if not text and own is not None:
+        folder = RunFolder.at(own)
+        text = read_config(folder).value
+    if not text:
         raise UserError(
             f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
-            f"config.gin to take one from{''.join(reasons[:1])}: give the model's file first, as "
-            "in --gin_file=models/switch_base.gin; or the MODEL_DIR of a run, which `switch_jax "
-            "convert` makes of a Hugging Face or T5X model"
+            f"config.gin to take one from{f' ({problem})' if problem else ''}: give the model's "
+            "file first, as in --gin_file=models/switch_base.gin; or the MODEL_DIR of a run, which "
+            "`switch_jax convert` makes of a Hugging Face or T5X model"
         )
-    taken = _set(reader, config_values(texts[folder].value), str(folder.config))
+    taken = _set(reader, config_values(text), str(folder.config))
     later = {binding.partition("=")[0].strip() for binding in bindings}
     shown = [f"{macro} = {value}" for macro, value in taken.items() if macro not in later]
     return f"the model is that of {folder.config}: {', '.join(shown)}"

@@ -68,8 +68,8 @@ def trained_parameters(config: Config) -> list[str]:
         trained = [name for name in axes if ("expert" in axes[name]) == (wanted == "expert")]
         if not trained:
             raise UserError(
-                f"TRAINED_PARAMETERS = {wanted!r}, but the model is dense: it has no experts; write "
-                "'all'"
+                f"TRAINED_PARAMETERS = {wanted!r}, but the model is dense: it has no experts; "
+                "write 'all'"
             )
         return trained
     trained = [name for name in axes if re.fullmatch(wanted, name)]
