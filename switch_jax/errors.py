@@ -3,6 +3,7 @@
 import difflib
 import errno
 import os
+import re
 from collections.abc import Sequence
 
 
@@ -94,3 +95,22 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises FieldError if the value of a config's field is not one of the choices."""
     if value not in choices:
         raise FieldError(name, f"= {value!r} is not known; write one of {', '.join(choices)}")
+
+
+def check_pattern(name: str, pattern: str, template: str = "") -> None:
+    """Raises FieldError if a field of a config has a regular expression that cannot be used.
+
+    Args:
+      name: of the field.
+      pattern: the regular expression.
+      template: for `re.sub`, what a match is replaced by; it may name groups of the pattern.
+    """
+    try:
+        re.sub(pattern, template, "")
+    except (re.error, IndexError) as error:  # an unknown name of a group is an IndexError
+        given = f"{pattern!r}, {template!r}" if template else repr(pattern)
+        raise FieldError(
+            name,
+            f"has {given}, which is no regular expression ({error}): `.*` stands for any text, as "
+            "in 'decoder/.*'",
+        ) from error

@@ -93,8 +93,8 @@ def _frozen(value: Any) -> Any:
     """The same, unchangeable, and printed by repr as gin reads it."""
     if isinstance(value, Mapping):
         return FrozenDict(value)
-    if isinstance(value, list):
-        return tuple(value)
+    if type(value) in (list, tuple):
+        return tuple(map(_frozen, value))
     return float(value) if isinstance(value, float) else value  # NumPy's prints its type
 
 
@@ -126,7 +126,11 @@ def _kind(hint: Any) -> str:
         return "a dict, as in {'inputs': 512, 'targets': 114}"
     if typing.get_origin(hint) is tuple:
         if ... in typing.get_args(hint):
-            return 'a tuple of names of modules, as ("my_tasks",)'
+            kinds_of_lists = {
+                str: 'a tuple of names of modules, as ("my_tasks",)',
+                tuple[str, str | None]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",
+            }
+            return kinds_of_lists[typing.get_args(hint)[0]]
         return "a pair, as in (10, 20)"
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return f"of type {hint.__name__}"

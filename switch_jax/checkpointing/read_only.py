@@ -188,15 +188,30 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any, advice: str = "
       UserError: it has others, or is damaged.
       TransientError: the storage failed.
     """
-    orbax_patches.apply()
-    saved, reason = try_to_read(_saved_shapes, checkpoint, name)
-    if reason is not None:
-        raise UserError(_damaged(checkpoint, reason))
+    saved = part_shapes(checkpoint, name)
     if not saved:
         raise UserError(f"the checkpoint {checkpoint} has no {name}, but parameters alone")
     remedy = "use that model's config, the switch_jax that wrote it, or another checkpoint"
     remedy += f"; {advice}" if advice else ""
     check_model(saved, shapes_of(abstract), f"the checkpoint {checkpoint}", remedy)
+
+
+def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
+    """Shapes of a part of the state in a checkpoint; empty where it has no such part.
+
+    Args:
+      checkpoint: its folder.
+      name: of the part, as in `TrainState`.
+
+    Raises:
+      UserError: it is damaged.
+      TransientError: the storage failed.
+    """
+    orbax_patches.apply()
+    saved, reason = try_to_read(_saved_shapes, checkpoint, name)
+    if reason is not None:
+        raise UserError(_damaged(checkpoint, reason))
+    return saved
 
 
 def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the folder to write")
     parser.add_argument(
-        "--inspect", action="store_true", help="describe SOURCE by its headers, and write nothing"
+        "--inspect",
+        action="store_true",
+        help="describe SOURCE by its headers, name its parameters, and write nothing",
     )
     parser.add_argument(
         "--checkpoint",

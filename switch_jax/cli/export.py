@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.serving.export import write_folder
 
     config = run.config
-    check_vocabulary(config.data, config.model.num_embeddings)
+    check_vocabulary(config)
     check_vocabularies_of_run(run.model_dir, config.data, run.own_config)
     decoding = inference_flags.decoding_config(args, config)
     step = inference_flags.checkpoint_step(run.model_dir, args.checkpoint)

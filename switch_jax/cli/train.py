@@ -95,6 +95,8 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
     from switch_jax.trainer.train import train
 
     raise_if_interrupted()  # while modules were imported
+    if found.note and is_first():
+        print(found.note, flush=True)
     try:
         train(config, found.text, args.change_task)
     except Stopped as stopped:

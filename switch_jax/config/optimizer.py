@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from switch_jax.errors import FieldError, check_choice
+from switch_jax.errors import FieldError, check_choice, check_pattern
 from switch_jax.fields import COEFFICIENT, COUNT, FACTOR, RATE, Range, check_fields
 
 OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
@@ -46,8 +46,9 @@ class OptimizerConfig:
       adam_b1, adam_b2: decay of the means of gradients and of their squares, in AdamW.
       gradient_clip_norm: gradients of a larger global norm are scaled down to it; None: never. The
         norm is of the trained parameters alone.
-      trained_parameters: 'all'; 'expert', those with a logical axis 'expert', or 'non_expert', all
-        others, the router too. Parameters that are not trained do not change by a bit, and have no
+      trained_parameters: 'all'; 'expert', those with a logical axis 'expert'; 'non_expert', all
+        others, the router too; or a regular expression, which the whole name of a parameter has to
+        match, as 'decoder/.*'. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the
         norm of all gradients.
       router_bias_update_rate: with `ModelConfig.load_balance` = 'bias', how much a step raises the
@@ -90,7 +91,7 @@ class OptimizerConfig:
         )
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
-        check_choice("trained_parameters", self.trained_parameters, TRAINED)
+        check_pattern("trained_parameters", self.trained_parameters)
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, (by, users) in _USED_BY.items():
             value, user = getattr(self, name), getattr(self, by)

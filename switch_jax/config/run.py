@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from switch_jax.errors import FieldError, check_choice
-from switch_jax.fields import COEFFICIENT, COUNT, SEED, Range, check_fields
+from switch_jax.errors import FieldError, check_choice, check_pattern
+from switch_jax.fields import COEFFICIENT, COUNT, SEED, Range, check_fields, short_repr
 
 UPCYCLE = ("copy", "scaled_copy")
 
@@ -29,6 +29,12 @@ class RunConfig:
         `conversion.upcycling`. None: the checkpoint is of the model itself.
       upcycle_noise: standard deviation of the noise added to each expert matrix, relative to the
         matrix's root mean square.
+      restored_parameters: which parameters to take from `initial_checkpoint_path`, as T5X's
+        assignment maps say it: pairs of a regular expression, which has to match the whole name of
+        a parameter of the new model, and its name in the checkpoint, where \\1 is the pattern's
+        first group; the text of the pattern itself: the same name; None: not taken. The first pair
+        that matches counts. What no pair takes is drawn as for a new run. None: all are taken, and
+        the models must be equal.
       keep_optimizer_state: also load the optimiser's state from `initial_checkpoint_path`, which
         must be a run of switch_jax. The count of updates is kept, so the schedule continues. False:
         the optimiser starts anew.
@@ -63,6 +69,7 @@ class RunConfig:
     initial_checkpoint_path: str | None = None
     upcycle: str | None = None
     upcycle_noise: float = 0.0
+    restored_parameters: tuple[tuple[str, str | None], ...] | None = None
     keep_optimizer_state: bool = False
     random_seed: int = 0
     log_period: int = 100
@@ -111,6 +118,7 @@ class RunConfig:
                 "upcycle_noise", f"= {self.upcycle_noise} is of no use without upcycle: set it to 0"
             )
         self._check_evaluation()
+        self._check_restored()
         if self.keep_optimizer_state and self.initial_checkpoint_path is None:
             raise FieldError(
                 "keep_optimizer_state",
@@ -122,6 +130,36 @@ class RunConfig:
                 "profile_steps",
                 f"= {self.profile_steps}: write the first and the last step to trace, as "
                 "(100, 105)",
+            )
+
+    def _check_restored(self) -> None:
+        """Raises FieldError where `restored_parameters` are no patterns, or do not fit the rest."""
+        if self.restored_parameters is None:
+            return
+        for pattern, saved in self.restored_parameters:
+            check_pattern("restored_parameters", pattern, "" if saved in (None, pattern) else saved)
+        if all(saved is None for _, saved in self.restored_parameters):
+            raise FieldError(
+                "restored_parameters",
+                f"= {short_repr(self.restored_parameters)} takes nothing: add a pair, as "
+                "('encoder/.*', 'encoder/.*'), or leave initial_checkpoint_path at None",
+            )
+        if self.initial_checkpoint_path is None:
+            raise FieldError(
+                "restored_parameters",
+                "takes parameters from initial_checkpoint_path, which is not set",
+            )
+        if self.upcycle is not None:
+            raise FieldError(
+                "restored_parameters",
+                f"takes a part of a checkpoint, and upcycle = {self.upcycle!r} all of it: set one "
+                "of them to None",
+            )
+        if self.keep_optimizer_state:
+            raise FieldError(
+                "restored_parameters",
+                "does not go with keep_optimizer_state = True: the optimiser counts the updates of "
+                "all parameters together, and those that are drawn have had none: leave it False",
             )
 
     def _check_evaluation(self) -> None:

@@ -1,10 +1,8 @@
 """What a checkpoint is, by its headers alone."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 from etils import epath
 from sentencepiece import SentencePieceProcessor
 
@@ -13,10 +11,9 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
 from switch_jax.conversion.source import Source, read_small_file
 from switch_jax.errors import UserError
-from switch_jax.model import abstract_parameters, logical_axes
-from switch_jax.partitioning.rules import is_axes
+from switch_jax.model import abstract_parameters
+from switch_jax.model.parameter_names import parameter_shapes, sizes_by_group
 from switch_jax.storage import is_file
-from switch_jax.train_step.norms import parameter_group
 from switch_jax.units import aligned
 
 
@@ -38,8 +35,8 @@ class Checkpoint(NamedTuple):
     vocabulary: str
 
     def lines(self) -> list[str]:
-        """A table of two columns."""
-        counts = _parameter_counts(self.model)
+        """A table of two columns, and below it one of the names and shapes of all parameters."""
+        counts = sizes_by_group(self.model)
         rows = [
             ("format", self.format),
             ("model", _model_text(self.model)),
@@ -49,7 +46,8 @@ class Checkpoint(NamedTuple):
             ("parameters", f"{sum(counts.values()):,}"),
             *((f"  {group}", f"{n:,}") for group, n in counts.items()),
         ]
-        return aligned(rows)
+        named = [(name, str(shape)) for name, shape in parameter_shapes(self.model).items()]
+        return [*aligned(rows), *aligned([("name", "shape"), *named])]
 
 
 def other_checkpoint(source: Source) -> Checkpoint:
@@ -113,15 +111,3 @@ def _model_text(model: ModelConfig) -> str:
         f"{model.embed_dim}, mlp_dim {model.mlp_dim}, {model.num_heads} heads of {model.head_dim}, "
         f"{model.activation}, {logits} logits, {model.num_embeddings:,} embeddings"
     )
-
-
-def _parameter_counts(model: ModelConfig) -> dict[str, int]:
-    """The number of parameters by group, as in encoder/experts."""
-    counts: dict[str, int] = {}
-    axes = jax.tree_util.tree_leaves_with_path(logical_axes(model), is_leaf=is_axes)
-    for (path, own_axes), shape in zip(
-        axes, jax.tree.leaves(abstract_parameters(model)), strict=True
-    ):
-        group = parameter_group(path[0].key, own_axes)
-        counts[group] = counts.get(group, 0) + math.prod(shape.shape)
-    return counts

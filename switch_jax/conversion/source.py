@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
@@ -119,6 +120,10 @@ class Source:
                 f"{self.path} has no biases to choose experts by, and the gin files set "
                 "LOAD_BALANCE = 'bias': take 'loss' or 'none'"
             )
+        self.check_copies()
+
+    def check_copies(self) -> None:
+        """Raises UserError where copies hold other numbers than their originals; reads them."""
         for copy in self.copies:
             original = self.tensors[copy.original]
             whole = (slice(None),) * len(original.shape)
@@ -132,8 +137,8 @@ class Source:
         """Reads the parameters onto a mesh, each process those of its devices.
 
         Args:
-          abstract_parameters: nested dict of `ShapeDtypeStruct`s with shardings, of a model that
-            `check_model` has taken.
+          abstract_parameters: nested dict of `ShapeDtypeStruct`s with shardings, of all parameters
+            or of some, whose shapes are those here.
 
         Returns:
           Arrays of those shapes and shardings, float32.
@@ -141,13 +146,15 @@ class Source:
         Raises:
           UserError: on every process, where one of them cannot read a tensor.
         """
+        parameters = flatten_dict(self.parameters)
         return run_on_all(
-            lambda: jax.tree.map(
-                lambda stacked, abstract: jax.make_array_from_callback(
-                    abstract.shape, abstract.sharding, stacked.__getitem__
-                ),
-                self.parameters,
-                abstract_parameters,
+            lambda: unflatten_dict(
+                {
+                    path: jax.make_array_from_callback(
+                        abstract.shape, abstract.sharding, parameters[path].__getitem__
+                    )
+                    for path, abstract in flatten_dict(abstract_parameters).items()
+                }
             )
         )
 

@@ -30,14 +30,15 @@ from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.tensorflow_setup import seqio
 
 
-def check_vocabulary(config: DataConfig, rows: int) -> None:
+def check_vocabulary(config: Config) -> None:
     """Raises UserError if the vocabulary has more ids than the embedding has rows."""
-    ids = vocabulary_size(config)
+    ids, rows, split = vocabulary_size(config.data), config.model.num_embeddings, config.mesh.model
     if ids > rows:
+        multiple = f", a multiple of MESH_MODEL = {split}" if split > 1 else ""
         raise UserError(
-            f"the vocabulary of {config.mixture_or_task_name} has {ids} ids, but the model's "
-            f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // 128) * 128} (the next "
-            "multiple of 128)"
+            f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids, but the model's "
+            f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // split) * split} or more"
+            f"{multiple}"
         )
 
 

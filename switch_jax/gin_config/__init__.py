@@ -8,6 +8,7 @@
 - `suggestions`: what may have been meant by an unknown name.
 - `other_frameworks`: names of T5X, flaxformer, MaxText and Hugging Face, and those of here.
 - `own_files`: which gin files and modules of a config are the user's own.
+- `parent`: the model of the run that a run starts from, where it is given no model's file.
 - `teacher`: the config of the run that a model is distilled from.
 - `gin_internals`: the parts of gin without a public name.
 """

@@ -5,6 +5,7 @@ docs/coming_from.md has them, too.
 
 # Macros and settings of T5X, flaxformer, MaxText and Hugging Face.
 MACROS = {
+    "ASSIGNMENT_MAP": "RESTORED_PARAMETERS",
     "BASE_OUTPUT_DIRECTORY": "MODEL_DIR",
     "CAPACITY_FACTOR": "TRAIN_EXPERT_CAPACITY_FACTOR and EVAL_EXPERT_CAPACITY_FACTOR",
     "D_FF": "MLP_DIM",
@@ -33,6 +34,7 @@ MACROS = {
     "OUTPUT_DIR": "MODEL_DIR",
     "PER_DEVICE_BATCH_SIZE": "BATCH_SIZE, of all devices together",
     "PER_DEVICE_TRAIN_BATCH_SIZE": "BATCH_SIZE, of all devices together",
+    "RESTORE": "RESTORED_PARAMETERS",
     "ROUTER_AUX_LOSS_COEF": "AUX_LOSS_FACTOR",
     "ROUTER_JITTER_NOISE": "JITTER_NOISE",
     "ROUTER_Z_LOSS_COEF": "ROUTER_Z_LOSS_FACTOR",
@@ -78,7 +80,7 @@ CONFIGURABLES = {
     "MoePjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
     "MoeTrainer": "NUM_MICROBATCHES",
     "PjitPartitioner": "MESH_DATA, MESH_EXPERT and MESH_MODEL",
-    "RestoreCheckpointConfig": "INITIAL_CHECKPOINT_PATH",
+    "RestoreCheckpointConfig": "INITIAL_CHECKPOINT_PATH and RESTORED_PARAMETERS",
     "SaveCheckpointConfig": "CHECKPOINT_PERIOD and KEEP_CHECKPOINTS",
     "T5Config": "EMBED_DIM, MLP_DIM, NUM_HEADS, NUM_ENCODER_LAYERS and DROPOUT_RATE",
     "Trainer": "NUM_MICROBATCHES",

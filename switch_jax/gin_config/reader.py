@@ -82,26 +82,28 @@ class Reader:
         found = {str(parent / beside.name) for place in places for beside in place.glob("*.gin")}
         return sorted(found - set(packaged_files()))
 
-    def set(self, name: str, text: str) -> None:
+    def set(self, name: str, text: str, file: str | None = None) -> None:
         """Sets a macro or the field of a dataclass.
 
         Args:
           name: 'MACRO' or 'Config.field'.
           text: a value as in a gin file; if gin cannot parse it, it is a string.
+          file: that it is from; None: it is from a flag.
 
         Raises:
           UserError: the name is unknown, or a bracket in the value is not closed.
         """
+        setter = file or f"--gin.{name}"
         try:
             value = gin_internals.value_of(text)
             key = name if "." in name else (name, gin_internals.MACRO, "value")
             gin.bind_parameter(key, value)
             if "." not in name:
-                self.origins.setdefault(name, []).append(f"--gin.{name}")
+                self.origins.setdefault(name, []).append(setter)
         except tokenize.TokenError:
-            raise UserError(f"--gin.{name}={text}: a bracket is not closed") from None
+            raise UserError(f"{setter}={text}: a bracket is not closed") from None
         except Exception as error:
-            raise self._user_error(f"--gin.{name}", error) from error
+            raise self._user_error(setter, error) from error
 
     def _record(self, name: str, value: Any) -> None:
         self._bindings[name] = value

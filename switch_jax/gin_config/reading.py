@@ -27,6 +27,7 @@ from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import check_macros, check_order, check_values, unset_macros
 from switch_jax.gin_config.experts import check_model_has_experts
 from switch_jax.gin_config.packaged import packaged_files, packaged_setting
+from switch_jax.gin_config.parent import take_model_of_parent
 from switch_jax.gin_config.reader import Reader, one_line_errors
 from switch_jax.gin_config.suggestions import macro_suggestion
 from switch_jax.run_folder import RunFolder
@@ -54,6 +55,8 @@ class GinConfig:
     Attributes:
       config: that they describe.
       text: gin's operative config, a gin file that describes the same run.
+      note: what is taken from the run that this one starts from; '': nothing is. The text begins
+        with it.
       origins: for each macro the files and flags that have set it, in their order.
       files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
         includes.
@@ -61,6 +64,7 @@ class GinConfig:
 
     config: Config
     text: str
+    note: str
     origins: Mapping[str, Sequence[str]]
     files: Sequence[str]
 
@@ -101,8 +105,10 @@ def read(
         missing, or a value is invalid.
     """
     with contextlib.nullcontext() if keep else gin_internals.state_restored():
-        reader = _parsed(files, bindings, search_paths, unneeded)
-        return GinConfig(_built(), gin.operative_config_str(), reader.origins, reader.files)
+        reader, note = _parsed(files, bindings, search_paths, unneeded)
+        config, text = _built(), gin.operative_config_str()
+        text = f"# {note}\n{text}" if note else text
+        return GinConfig(config, text, note, reader.origins, reader.files)
 
 
 def read_run(
@@ -117,8 +123,12 @@ def _parsed(
     bindings: Sequence[str],
     search_paths: Sequence[str],
     unneeded: Sequence[str],
-) -> Reader:
-    """Sets what files and bindings say in gin; the arguments are those of `read`."""
+) -> tuple[Reader, str]:
+    """Sets what files and bindings say in gin; the arguments are those of `read`.
+
+    Returns:
+      The reader, and what `take_model_of_parent` says.
+    """
     if not files:
         raise UserError(
             "no --gin_file: give one, for example --gin_file=runs/demo_switch.gin; packaged are "
@@ -128,6 +138,7 @@ def _parsed(
     gin.clear_config()
     reader = Reader({config.__name__: config for config in CONFIGS.values()}, search_paths)
     check_order([(file, reader.read(file)) for file in files])
+    note = take_model_of_parent(reader, bindings)
     check_model_has_experts(bindings, reader.files)
     check_macros()
     macros = sorted(gin_internals.macros())
@@ -146,7 +157,7 @@ def _parsed(
         if name in unset:
             reader.set(name, name)
     check_values()
-    return reader
+    return reader, note
 
 
 def _where(name: str, known: Sequence[str]) -> str:

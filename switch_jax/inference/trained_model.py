@@ -64,7 +64,7 @@ def prepare_model(model_dir: epath.Path, config: Config, decoding: DecodingConfi
       UserError: the vocabulary does not fit the model, or the config does not fit the devices.
     """
     config = config.replace("run", num_microbatches=1)
-    check_vocabulary(config.data, config.model.num_embeddings)
+    check_vocabulary(config)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh.shape)
     parameters = abstract_state(config, mesh).parameters

@@ -6,7 +6,6 @@ those axes are batch axes for factoring, for clipping and for the parameter scal
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -55,7 +54,7 @@ def adafactor(
     learning_rate: optax.Schedule,
     axes: Any,
     *,
-    is_trained: Callable[[Names], bool] = lambda names: True,
+    is_trained: Any = None,
     min_dim_size_to_factor: int = 128,
 ) -> Optimizer:
     """The optimiser of T5 and of the Switch Transformers.
@@ -63,13 +62,13 @@ def adafactor(
     Args:
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
       axes: the parameters' nested dict with a tuple of logical axis names for each.
-      is_trained: whether a parameter with these axes is trained; the others get updates of 0, and
-        no state.
+      is_trained: the same nested dict with a bool for each parameter; those that are not trained
+        get updates of 0, and no state. None: all are trained.
       min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
 
-    def init_moment(names: Names, p: jax.Array) -> Moment:
-        if not is_trained(names):
+    def init_moment(names: Names, p: jax.Array, is_trained: bool = True) -> Moment:
+        if not is_trained:
             return Moment(None, None, None, None)
         own = p.shape[num_stacked(names) :]
         squares = square_sum(names, p)
@@ -80,7 +79,8 @@ def adafactor(
         return Moment(None, None, jnp.zeros(p.shape, jnp.float32), squares)
 
     def init(parameters: Any) -> AdafactorState:
-        moments = map_parameters(init_moment, axes, parameters)
+        trees = [parameters] if is_trained is None else [parameters, is_trained]
+        moments = map_parameters(init_moment, axes, *trees)
         return AdafactorState(jnp.zeros([], jnp.int32), moments)
 
     def update_one(

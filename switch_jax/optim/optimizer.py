@@ -1,23 +1,26 @@
 """The optimiser of a run, and which parameters it trains."""
 
-from collections.abc import Callable
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import unflatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
+from switch_jax.config.optimizer import TRAINED
+from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model import logical_axes
+from switch_jax.model.parameter_names import names_there, parameter_axes
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.adamw_rms import scale_by_parameter_rms
 from switch_jax.optim.apply import Optimizer, with_step
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
-from switch_jax.partitioning.rules import is_axes, shardings
+from switch_jax.partitioning.rules import shardings
 
 
 def make_optimizer(config: Config) -> Optimizer:
@@ -28,20 +31,12 @@ def make_optimizer(config: Config) -> Optimizer:
     """
     optimizer, axes = config.optimizer, logical_axes(config.model)
     rate = learning_rate_schedule(config)
-
-    def is_trained(names: Names) -> bool:
-        wanted = optimizer.trained_parameters
-        return wanted == "all" or ("expert" in names) == (wanted == "expert")
-
-    if not any(map(is_trained, jax.tree.leaves(axes, is_leaf=is_axes))):
-        raise UserError(
-            f"trained_parameters = {optimizer.trained_parameters!r}, but the model is dense: it "
-            "has no experts; write 'all'"
-        )
-
-    def has_gradient(names: Names) -> bool:
-        return is_trained(names) and not is_router_bias(names)
-
+    trained = trained_parameters(config)
+    is_trained = unflatten_dict(
+        {name: name in trained for name in parameter_axes(config.model)}, sep="/"
+    )
+    has_gradient = map_parameters(lambda n, own: own and not is_router_bias(n), axes, is_trained)
+    has_bias = map_parameters(lambda n, own: own and is_router_bias(n), axes, is_trained)
     if optimizer.optimizer == "adafactor":
         made = adafactor(
             rate,
@@ -53,10 +48,38 @@ def make_optimizer(config: Config) -> Optimizer:
         adam = _with_adam(config, rate, axes, has_gradient)
         made = with_step(_skippable(adam, optimizer.optimizer))
     if optimizer.gradient_clip_norm is not None:
-        made = _clipped(made, map_parameters(has_gradient, axes), optimizer.gradient_clip_norm)
-    if config.model.load_balance == "bias" and optimizer.trained_parameters != "expert":
-        made = with_step(_with_router_biases(made, axes, optimizer.router_bias_update_rate))
+        made = _clipped(made, has_gradient, optimizer.gradient_clip_norm)
+    if any(jax.tree.leaves(has_bias)):
+        biases = _with_router_biases(made, axes, has_bias, optimizer.router_bias_update_rate)
+        made = with_step(biases)
     return made
+
+
+def trained_parameters(config: Config) -> list[str]:
+    """The names of the parameters that a run trains, as TRAINED_PARAMETERS says.
+
+    Raises:
+      UserError: the model has none of them.
+    """
+    wanted, axes = config.optimizer.trained_parameters, parameter_axes(config.model)
+    if wanted == "all":
+        return list(axes)
+    if wanted in TRAINED:
+        trained = [name for name in axes if ("expert" in axes[name]) == (wanted == "expert")]
+        if not trained:
+            raise UserError(
+                f"TRAINED_PARAMETERS = {wanted!r}, but the model is dense: it has no experts; "
+                "write 'all'"
+            )
+        return trained
+    trained = [name for name in axes if re.fullmatch(wanted, name)]
+    if not trained:
+        raise UserError(
+            f"TRAINED_PARAMETERS = {wanted!r} matches no parameter: {did_you_mean(wanted, TRAINED)}"
+            f"write {', '.join(TRAINED)} or a regular expression of whole names: "
+            f"{names_there(axes)}"
+        )
+    return trained
 
 
 def state_shardings(state: Any, parameters: Any) -> Any:
@@ -83,7 +106,7 @@ def state_shardings(state: Any, parameters: Any) -> Any:
 
 
 def _with_adam(
-    config: Config, rate: optax.Schedule, axes: Any, is_trained: Callable[[Names], bool]
+    config: Config, rate: optax.Schedule, axes: Any, is_trained: Any
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW, AdamW scaled by the parameters' RMS, or Muon with AdamW for what is no matrix.
 
@@ -92,19 +115,19 @@ def _with_adam(
     """
     optimizer = config.optimizer
 
-    def label(names: Names) -> str:
-        if not is_trained(names):
+    def label(names: Names, is_trained: bool) -> str:
+        if not is_trained:
             return "frozen"
         for_muon = is_matrix(names) and "router" not in names
         return optimizer.optimizer if optimizer.optimizer != "muon" or for_muon else "adamw"
 
-    labels = map_parameters(label, axes)
+    labels = map_parameters(label, axes, is_trained)
     adam = optax.scale_by_adam(optimizer.adam_b1, optimizer.adam_b2)
     finish = optax.chain(
         optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes)),
         optax.scale_by_learning_rate(rate),
     )
-    trained = map_parameters(lambda n: n if is_trained(n) else optax.MaskedNode(), axes)
+    trained = map_parameters(lambda n, own: n if own else optax.MaskedNode(), axes, is_trained)
     made = {
         "adamw": optax.chain(adam, finish),
         "adamw_rms": scale_by_parameter_rms(adam, finish, trained),
@@ -139,7 +162,7 @@ def _skippable(
 
 
 def _with_router_biases(
-    inner: Optimizer, axes: Any, rate: float
+    inner: Optimizer, axes: Any, is_bias: Any, rate: float
 ) -> optax.GradientTransformationExtraArgs:
     """Adds `rate` times 1 - load / mean load to each router bias, whose gradient is load - mean.
 
@@ -156,13 +179,13 @@ def _with_router_biases(
         skip: jax.Array | bool = False,
         **others: Any,
     ) -> tuple[Any, Any]:
-        def one(names: Names, update: jax.Array, gradient: jax.Array) -> jax.Array:
-            if not is_router_bias(names):
+        def one(names: Names, update: jax.Array, gradient: jax.Array, is_bias: bool) -> jax.Array:
+            if not is_bias:
                 return update
             return jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient)
 
         updates, state = inner.update(gradients, state, parameters, skip=skip, **others)
-        return map_parameters(one, axes, updates, gradients), state
+        return map_parameters(one, axes, updates, gradients, is_bias), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 

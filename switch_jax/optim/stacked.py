@@ -42,12 +42,14 @@ def square_sum(names: Names, p: jax.Array) -> jax.Array:
 def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
     """`jax.tree.map` over the parameters, whose leaves in `axes` are tuples of names.
 
-    Where the layers are unstacked, in each tree a list, it is called for each layer.
+    Where the layers are unstacked, in some trees a list, it is called for each layer.
     """
 
     def each(names: Names, *values: Any) -> Any:
-        if values and isinstance(values[0], list):
-            return [function(names, *layer) for layer in zip(*values, strict=True)]
-        return function(names, *values)
+        layers = next((len(value) for value in values if isinstance(value, list)), None)
+        if layers is None:
+            return function(names, *values)
+        lists = [value if isinstance(value, list) else [value] * layers for value in values]
+        return [function(names, *layer) for layer in zip(*lists, strict=True)]
 
     return jax.tree.map(each, axes, *trees, is_leaf=is_axes)

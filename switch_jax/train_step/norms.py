@@ -7,18 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from switch_jax.model.parameter_names import parameter_group
 from switch_jax.optim.stacked import is_router_bias
 from switch_jax.partitioning.rules import is_axes
-
-# The first of these axes that a parameter has names its group; without any it is a norm's scale.
-_KINDS = {
-    "expert": "experts",
-    "router": "router",
-    "vocab": "embedding",  # and the output projection of an untied model
-    "mlp": "mlp",
-    "relpos_buckets": "position_bias",
-    "heads": "attention",
-}
 
 
 class Norms(NamedTuple):
@@ -51,9 +42,3 @@ class Norms(NamedTuple):
 
 def _total(squares: Any) -> jax.Array:
     return functools.reduce(operator.add, jax.tree.leaves(squares))
-
-
-def parameter_group(part: str, axes: tuple[str, ...]) -> str:
-    """As encoder/experts; the embedding belongs to no stack."""
-    kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
-    return f"{part}/{kind}" if part in ("encoder", "decoder") else kind

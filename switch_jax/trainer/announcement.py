@@ -8,6 +8,8 @@ from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.config.rates import rate_problem
 from switch_jax.data.checks import costly_sources
 from switch_jax.model.flops import parameter_count
+from switch_jax.model.parameter_names import in_groups, parameter_shapes
+from switch_jax.optim.optimizer import trained_parameters
 from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
@@ -49,6 +51,12 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         lines.append(
             f"warning: ROUTER_BIAS_UPDATE_RATE = {rate:g} is not used with LOAD_BALANCE = "
             f"{model.load_balance!r}: leave it at {default:g}, or set LOAD_BALANCE to 'bias'"
+        )
+    if config.optimizer.trained_parameters != "all":
+        trained, number = trained_parameters(config), len(parameter_shapes(model))
+        lines.append(
+            f"TRAINED_PARAMETERS = {config.optimizer.trained_parameters!r}: {len(trained)} arrays "
+            f"of {number} are trained: {in_groups(model, trained)}"
         )
     steps, rates = config.run.train_steps, config.optimizer
     if rates.lr_schedule in ("warmup_rsqrt", "constant") and rates.warmup_steps > steps:
@@ -104,7 +112,7 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
             lines.append(f"this start changes the run's config: {', '.join(changes)}")
         lines += saved.anew
     elif prepared.warm_start:
-        lines.append(describe_warm_start(config, prepared.warm_start))
+        lines += describe_warm_start(config, prepared.warm_start)
     elif teacher is not None and config.distillation.initialize_from_teacher:
         lines += describe_start(config, teacher)
     else:

@@ -124,7 +124,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
         check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
     check_examples(train)
-    check_vocabulary(config.data, config.model.num_embeddings)
+    check_vocabulary(config)
     return train, validation
 
 
@@ -139,7 +139,7 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> int:
     """
     if vocabulary_is_here(config.data):
         check_config(config.data)
-        check_vocabulary(config.data, config.model.num_embeddings)
+        check_vocabulary(config)
     check_sizes(config, devices.shape)
     held: list[Any] = [abstract_state(config, devices)]
     if config.teacher is not None:

@@ -13,7 +13,13 @@ from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
-from switch_jax.checkpointing.read_only import check_parameters, check_part, load_parts
+from switch_jax.checkpointing.integrity import shapes_of
+from switch_jax.checkpointing.read_only import (
+    check_parameters,
+    check_part,
+    load_parts,
+    part_shapes,
+)
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.source import Source
@@ -28,7 +34,10 @@ from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
+from switch_jax.trainer import restored_parameters
 from switch_jax.trainer.teacher import Teacher
+
+_IN_PART = "to take a part of it set RESTORED_PARAMETERS"
 
 
 def find_warm_start(config: Config) -> epath.Path | Source | None:
@@ -71,26 +80,34 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
                 f"KEEP_OPTIMIZER_STATE = True, but {start} is a {source.format}, of which the "
                 "parameters alone are read: leave it at False"
             )
-        run_on_all(lambda: source.check_model(dense.model, _advice(config)))
+        if run.restored_parameters is not None:
+            restored_parameters.check(config, shapes_of(source.parameters), str(source.path))
+            run_on_all(source.check_copies)
+        else:
+            run_on_all(lambda: source.check_model(dense.model, _advice(config)))
         return source
     found = find_checkpoint(start)
-    check_parameters(found, abstract_parameters(dense.model), _advice(config))
-    of_run = found.parent.parent
-    run_on_all(lambda: check_vocabularies_of_run(of_run, config.data, own_config=None))
+    if run.restored_parameters is not None:
+        restored_parameters.check(config, part_shapes(found, "parameters"), str(found))
+    else:
+        check_parameters(found, abstract_parameters(dense.model), _advice(config) or _IN_PART)
+    if restored_parameters.include_vocabulary(config):
+        of_run = found.parent.parent
+        run_on_all(lambda: check_vocabularies_of_run(of_run, config.data, own_config=None))
     if run.keep_optimizer_state:
         _check_optimizer(config, found)
     return found
 
 
-def describe_warm_start(config: Config, checkpoint: epath.Path | Source) -> str:
+def describe_warm_start(config: Config, checkpoint: epath.Path | Source) -> list[str]:
     """What the log says of the checkpoint that a run starts from."""
+    if config.run.restored_parameters is not None:
+        return restored_parameters.describe(config, str(checkpoint))
     kept = " and the optimiser's state" if config.run.keep_optimizer_state else ""
     if config.run.upcycle is not None:
-        return (
-            "starting from a dense model: the experts are copies of the layers"
-            f"{kept} of {checkpoint}"
-        )
-    return f"starting from the parameters{kept} of {checkpoint}"
+        dense = "starting from a dense model: the experts are copies of the layers"
+        return [f"{dense}{kept} of {checkpoint}"]
+    return [f"starting from the parameters{kept} of {checkpoint}"]
 
 
 def origin(start: epath.Path | Source | None) -> epath.Path | None:
@@ -144,12 +161,18 @@ def _from_teacher(
 def _from_checkpoint(
     config: Config, abstract: TrainState, checkpoint: epath.Path | Source, key: jax.Array
 ) -> TrainState:
-    """The parameters of a checkpoint, with UPCYCLE the experts' from its feed-forward layers."""
+    """The parameters of a checkpoint, with UPCYCLE the experts' from its feed-forward layers.
+
+    With RESTORED_PARAMETERS a part of them, and the others as they are drawn for a new run.
+    """
     run, model, transformation = config.run, config.model, make_optimizer(config)
     scaled = run.upcycle == "scaled_copy"
 
     def start(loaded: dict[str, Any], key: jax.Array) -> TrainState:
         parameters = loaded["parameters"]
+        if run.restored_parameters is not None:
+            drawn = init_parameters(model, key)
+            parameters = restored_parameters.in_place_of(config, drawn, parameters)
         if run.upcycle is not None:
             parameters = upcycled(model, parameters, key, scaled=scaled, noise=run.upcycle_noise)
         state = fresh_state(config, transformation, parameters)
@@ -165,16 +188,25 @@ def _from_checkpoint(
     loaded = _load(config, abstract.step.sharding.mesh, checkpoint)
     # Experts have another shape than what they are copied from, so nothing can be reused.
     donated = "loaded" if run.upcycle is None else None
-    compiled = jax.jit(start, donate_argnames=donated, out_shardings=_shardings(abstract))
+    compiled = jax.jit(
+        start,
+        donate_argnames=donated,
+        out_shardings=_shardings(abstract),
+        compiler_options=compiler_options(),
+    )
     return compiled(loaded, key)
 
 
 def _load(config: Config, mesh: Mesh, checkpoint: epath.Path | Source) -> dict[str, Any]:
-    """The parts of the checkpoint that the run starts from; with UPCYCLE those of a dense model."""
+    """The parts of the checkpoint that the run starts from; with UPCYCLE those of a dense model.
+
+    With RESTORED_PARAMETERS the parameters alone that are restored, as the checkpoint has them.
+    """
     wanted = abstract_state(_start_config(config), mesh)
+    parameters = restored_parameters.as_saved(config, wanted.parameters)
     if isinstance(checkpoint, Source):
-        return {"parameters": checkpoint.load(wanted.parameters)}
-    parts = {"parameters": wanted.parameters}
+        return {"parameters": checkpoint.load(parameters)}
+    parts = {"parameters": parameters}
     if config.run.keep_optimizer_state:
         parts |= {"optimizer": wanted.optimizer, "guard": {"good": wanted.guard.good}}
     return load_parts(checkpoint, parts)
@@ -227,6 +259,6 @@ def _advice(config: Config) -> str:
         return (
             (of_dense if config.model.expert_sublayers == "feed_forward" else "")
             + "where router_bias alone differs, set LOAD_BALANCE as that run had it; where "
-            "self_attention differs, EXPERT_SUBLAYERS"
+            f"self_attention differs, EXPERT_SUBLAYERS; {_IN_PART}"
         )
     return ""

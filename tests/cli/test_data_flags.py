@@ -41,7 +41,7 @@ def test_both_flags():
         ),
         (
             ["--gin.VOCABULARY=byte", "--gin.NUM_EMBEDDINGS=256"],
-            "359 ids, but the model's embedding has 256 rows; set NUM_EMBEDDINGS to 384",
+            "359 ids, but the model's embedding has 256 rows; set NUM_EMBEDDINGS to 359 or more",
         ),
         (
             ["--tfds_data_dir=gs://my-bucket/../x"],

@@ -63,7 +63,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
             r"^switch_jax train: .*INITIAL_CHECKPOINT_PATH.* not set: write --gin.INITIAL_CHECKP",
         ),
         ([DEMO, "--gin.INITIAL_CHECKPOINT_PATH=absent"], r"no folder absent to take a model"),
-        ([DEMO, "--gin.TRAINED_PARAMETERS=experts"], r"'experts' is not known; write one of all, "),
+        (
+            [DEMO, "--gin.TRAINED_PARAMETERS=experts"],
+            r"'experts' matches no parameter: did you mean expert",
+        ),
         ([DEMO, "--gin.LR_SCHEDULE=cosin"], r"'cosin' is not known; write one of rsqrt, warmup_"),
         ([DEMO, "--gin.OPTIMIZER=adam"], r"'adam' is not known; write one of adafactor, adamw, "),
         (

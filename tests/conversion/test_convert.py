@@ -128,6 +128,7 @@ def test_inspect_describes_both(theirs, run, capsys):
     assert fields["dtype"] == "float32" and fields["vocabulary"].endswith("run/spiece.model")
     table, experts = 1152 * 32, 2 * 4 * 2 * 32 * 64
     assert fields["embedding"] == f"{table:,}"
+    assert fields["name"] == "shape" and fields["token_embedding/embedding"] == "(1152, 32)"
     assert fields["encoder/experts"] == fields["decoder/experts"] == f"{experts:,}"
     assert theirs_lines[5:] == run_lines[5:], "the parameters are the same"
     assert "spiece.model, 1,000 pieces" in theirs_lines[4]

@@ -51,7 +51,7 @@ def prose(text: str) -> str:
     return re.sub(r"(?m)^ {4}.*$", "", re.sub(r"(?s)^```.*?^```$", "", text, flags=re.M))
 
 
-def follow(typed: list[str], folder: Path) -> bytes:
+def follow(typed: list[str], folder: Path) -> str:
     """Writes the files of blocks of code and runs the others, as somebody types them.
 
     Args:
@@ -59,19 +59,19 @@ def follow(typed: list[str], folder: Path) -> bytes:
       folder: where.
 
     Returns:
-      What the last command printed.
+      What the commands print.
     """
     (folder / "tasks").symlink_to(ROOT / "tasks")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     # The devices are those that a run asks for, and not those of the tests.
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PATH": path}
-    printed = b""
+    printed = ""
     for block in typed:
         if file := re.match(r"# (my_\w+\.\w+)\n", block):
             (folder / file[1]).write_text(block)
             continue
         command = ["bash", "-eu", "-c", block]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
-        assert done.returncode == 0, f"{block}\n{done.stdout.decode()}\n{done.stderr.decode()}"
-        printed = done.stdout
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout
     return printed

@@ -1,7 +1,12 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from switch_jax.config import OptimizerConfig
 from switch_jax.errors import UserError
+from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from tests.trainer.helpers import tiny_config, tiny_model
 
@@ -14,7 +19,10 @@ from tests.trainer.helpers import tiny_config, tiny_model
             r"optimizer = 'adam' is not known; write one of adafactor, adamw",
         ),
         ({"lr_schedule": "step"}, r"lr_schedule = 'step' is not known; write one of rsqrt, warmup"),
-        ({"trained_parameters": "experts"}, r"'experts' is not known; write one of all, expert, n"),
+        (
+            {"trained_parameters": "*.router"},
+            r"trained_parameters has '\*.router', which is no regular expression \(nothing to rep",
+        ),
         ({"learning_rate": 0.0}, r"learning_rate = 0.0.*above 0"),
         ({"gradient_clip_norm": 0.0}, r"gradient_clip_norm = 0.0: it must be above 0, or None"),
         ({"adam_b2": 1.0, "optimizer": "adamw"}, r"adam_b2 = 1.0: it must be below 1"),
@@ -47,3 +55,38 @@ def test_a_dense_model_has_no_experts_to_train(optimizer):
     with pytest.raises(UserError, match=r"= 'expert', but .* dense.*write 'all'"):
         make("expert")
     make("non_expert")
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "adamw_rms", "muon"])
+def test_a_pattern_says_which_parameters_are_trained(optimizer):
+    """All but the routers, and none of the encoder."""
+    chosen = OptimizerConfig(optimizer, trained_parameters="(?!.*/router|encoder/).*")
+    model = tiny_model(load_balance="bias")
+    transformation = make_optimizer(tiny_config(model, optimizer=chosen))
+    parameters = jax.tree.map(lambda p: jnp.ones(p.shape), abstract_parameters(model))
+    state = jax.jit(transformation.init)(parameters)
+    updated, after = jax.jit(transformation.step)(parameters, state, parameters, False)
+    still = [
+        name
+        for name, array in flatten_dict(updated.parameter, sep="/").items()
+        if np.array_equal(array, np.ones_like(array))
+    ]
+    layer = "decoder/blocks/layer_1/feed_forward"
+    routers = [f"{layer}/router", f"{layer}/router_bias"]
+    assert [name for name in still if name.startswith("decoder")] == routers
+    assert "token_embedding/embedding" not in still
+    encoder = [n for n in flatten_dict(parameters, sep="/") if n.startswith("encoder")]
+    assert [name for name in still if name.startswith("encoder")] == encoder
+    held = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(after)}
+    assert held and not any("encoder" in path or "router" in path for path in held)
+
+
+def test_a_pattern_without_a_match_is_refused_with_the_names_that_there_are():
+    chosen = OptimizerConfig(trained_parameters="decoder")
+    message = (
+        r"TRAINED_PARAMETERS = 'decoder' matches no parameter: write all, expert, "
+        r"non_expert or a regular expression of whole names: there are decoder/blocks/..., decoder/"
+        r"final_norm/..., .*, token_embedding/embedding; `switch_jax convert --inspect MODEL_DIR`"
+    )
+    with pytest.raises(UserError, match=message):
+        make_optimizer(tiny_config(tiny_model(), optimizer=chosen))

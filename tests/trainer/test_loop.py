@@ -162,8 +162,11 @@ def test_a_checkpoint_of_another_model_is_refused_and_kept(whole):
 
 
 def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"1100 ids.*64 rows; set NUM_EMBEDDINGS to 1152"):
+    with pytest.raises(UserError, match=r"1100 ids.*64 rows; set NUM_EMBEDDINGS to 1100 or more$"):
         _train(tmp_path, 1, model=tiny_model())
+    message = "set NUM_EMBEDDINGS to 1104 or more, a multiple of MESH_MODEL = 8"
+    with pytest.raises(UserError, match=message):
+        _train(tmp_path, 1, mesh=(1, 1, 8), model=tiny_model())
 
 
 def test_a_half_written_line_spoils_no_other(tmp_path):

@@ -95,7 +95,11 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
         ("run", {"model_dir": "gs://Not a bucket/x"}, "MODEL_DIR"),
         ("run", {"num_microbatches": 8}, "batch size 8 does not divide .* 2 devices and 8 micro"),
         ("run", {"initial_checkpoint_path": "/no/such/run"}, "/no/such/run"),
-        ("model", {"num_embeddings": 128}, "1100 ids, .*128 rows; set NUM_EMBEDDINGS to 1152"),
+        (
+            "model",
+            {"num_embeddings": 128},
+            "128 rows; set NUM_EMBEDDINGS to 1100 or more$",
+        ),
         ("model", {"group_size": 256}, "GROUP_SIZE = 256 does not fit"),
         ("data", {"mixture_or_task_name": "tiny_copi"}, "tiny_copi"),
         ("data", {"split": "no_split"}, "no split 'no_split'"),

@@ -171,7 +171,10 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     for own in (folder, folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
         _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
     larger = dataclasses.replace(MODEL, mlp_dim=48)
-    message = r"checkpoints/2 is of another model: .*wi_0: .*32\) in the che.*48\) in the config"
+    message = (
+        r"checkpoints/2 is of another model: .*wi_0: .*32\) in the che.*48\) in the config.*"
+        "; to take a part of it set RESTORED_PARAMETERS"
+    )
     _refused(message, new, 9, folder, model=larger)
     dense = dataclasses.replace(MODEL, num_experts=0)
     _refused("but the model is dense", new, 9, folder, EXPERTS, model=dense)
@@ -202,6 +205,12 @@ def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, 
     assert _bits(state) == _bits(tuned[1])
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
     assert recorded == str(theirs)
+    run = _run(tmp_path / "part", 3, theirs, restored_parameters=[("encoder/.*", "encoder/.*")])
+    config = Config(run, MODEL, DATA, MeshConfig(1, 1, 1), ALL)
+    abstract = abstract_state(config, make_mesh(config.mesh))
+    parameters = initial_state(config, abstract, find_warm_start(config)).parameters
+    assert _bits(parameters["encoder"]) == _bits(pretrained[1].parameters["encoder"])
+    assert _bits(parameters["decoder"]) != _bits(pretrained[1].parameters["decoder"])
     larger = dataclasses.replace(MODEL, mlp_dim=48)
     _refused("mlp_dim = 48, and the folder has 32", tmp_path / "new", 9, theirs, model=larger)
 

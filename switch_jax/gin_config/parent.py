@@ -1,0 +1,99 @@
+"""The model of a run that starts from another one, and is given no model's file."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from switch_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from switch_jax.errors import UserError
+from switch_jax.gin_config import gin_internals
+from switch_jax.gin_config.checks import describes
+from switch_jax.gin_config.reader import Reader
+from switch_jax.run_folder import RunFolder, config_values, read_config, value_of
+from switch_jax.storage import storage_path
+
+# What models' files set: the model, and the losses and the bias that keep its routers even.
+_TAKEN = (
+    *(f"ModelConfig.{field.name}" for field in dataclasses.fields(ModelConfig)),
+    "OptimizerConfig.router_bias_update_rate",
+    "LossConfig.aux_loss_factor",
+    "LossConfig.router_z_loss_factor",
+)
+_RUN_FILE = "runs/pretrain.gin"  # whose VOCABULARY is a default, and nobody's wish
+
+
+def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
+    """Sets the model and the vocabulary as INITIAL_CHECKPOINT_PATH's run has them, once files are
+    read that describe no model.
+
+    What a file sets stays, and what bindings set wins later. A run that goes on when that run is
+    gone has its own config.gin.
+
+    Args:
+      reader: of the files.
+      bindings: as for `read`; they are not set yet.
+
+    Returns:
+      A line that says what is taken; '' where nothing is.
+
+    Raises:
+      UserError: there is no config.gin to take the model from.
+    """
+    start = _given("INITIAL_CHECKPOINT_PATH", bindings)
+    if start is None or describes(ModelConfig, gin_internals.bindings()):
+        return ""
+    path = storage_path(start, "INITIAL_CHECKPOINT_PATH")
+    is_step = RunFolder(path.parent.parent).checkpoints == path.parent
+    folder = RunFolder(path.parent.parent if is_step else path)
+    text, problem = read_config(folder)
+    own = _given("MODEL_DIR", bindings)
+    if not text and own is not None:
+        folder = RunFolder.at(own)
+        text = read_config(folder).value
+    if not text:
+        raise UserError(
+            f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
+            f"config.gin to take one from{f' ({problem})' if problem else ''}: give the model's "
+            "file first, as in --gin_file=models/switch_base.gin; or the MODEL_DIR of a run, which "
+            "`switch_jax convert` makes of a Hugging Face or T5X model"
+        )
+    taken = _set(reader, config_values(text), str(folder.config))
+    later = {binding.partition("=")[0].strip() for binding in bindings}
+    shown = [f"{macro} = {value}" for macro, value in taken.items() if macro not in later]
+    return f"the model is that of {folder.config}: {', '.join(shown)}"
+
+
+def _set(reader: Reader, values: dict[str, str], file: str) -> dict[str, str]:
+    """Sets the values of a config.gin that nothing sets yet; returns those that are no default."""
+    bound, macros, taken = gin_internals.bindings(), gin_internals.macros(), dict[str, str]()
+    defaults = {
+        f"{config.__name__}.{field.name}": repr(field.default)
+        for config in (ModelConfig, OptimizerConfig, LossConfig)
+        for field in dataclasses.fields(config)
+        if field.default is not dataclasses.MISSING
+    }
+    known = {**defaults, "DataConfig.vocabulary": "None", **values}
+    for field in _TAKEN:
+        macro = field.partition(".")[2].upper()
+        if field in bound or field not in known:
+            continue
+        if macro not in macros:
+            value = value_of(field, known)
+            reader.set(macro, value, file)
+            if value != defaults.get(field):
+                taken[macro] = value
+        reader.set(field, f"%{macro}", file)
+    vocabulary = value_of("DataConfig.vocabulary", known)
+    if vocabulary != "None" and reader.origins.get("VOCABULARY") == [_RUN_FILE]:
+        reader.set("VOCABULARY", vocabulary, file)
+        taken["VOCABULARY"] = vocabulary
+    return taken
+
+
+def _given(macro: str, bindings: Sequence[str]) -> str | None:
+    """The text that a binding, or else a file, sets a macro to; None where there is none."""
+    pairs = [binding.partition("=") for binding in bindings]
+    of_bindings = [value for name, _, value in pairs if name.strip() == macro]
+    value = gin_internals.macros().get(macro)
+    if of_bindings:
+        value = gin_internals.value_of(of_bindings[-1])
+    return value if isinstance(value, str) else None

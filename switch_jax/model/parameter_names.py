@@ -1,0 +1,73 @@
+"""The names of a model's parameters, as 'encoder/blocks/layer_0/self_attention/query'.
+
+The layers at the same place of each block are one array, with a leading axis of blocks, so they
+have one name.
+"""
+
+import math
+from collections.abc import Collection
+
+from flax.traverse_util import flatten_dict
+
+from switch_jax.config import ModelConfig
+from switch_jax.errors import did_you_mean
+from switch_jax.model.functional import abstract_parameters, logical_axes
+
+# The first of these axes that a parameter has names its group; without any it is a norm's scale.
+_KINDS = {
+    "expert": "experts",
+    "router": "router",
+    "vocab": "embedding",  # and the output projection of an untied model
+    "mlp": "mlp",
+    "relpos_buckets": "position_bias",
+    "heads": "attention",
+}
+
+
+def parameter_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter by its name."""
+    parameters = flatten_dict(abstract_parameters(model), sep="/")
+    return {name: parameter.shape for name, parameter in parameters.items()}
+
+
+def parameter_axes(model: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """The logical axes of each parameter by its name."""
+    return flatten_dict(logical_axes(model), sep="/")
+
+
+def parameter_group(part: str, axes: tuple[str, ...]) -> str:
+    """As encoder/experts; the embedding belongs to no stack.
+
+    Args:
+      part: how the parameter's name begins, as 'encoder'.
+      axes: its logical axes.
+    """
+    kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
+    return f"{part}/{kind}" if part in ("encoder", "decoder") else kind
+
+
+def sizes_by_group(model: ModelConfig, names: Collection[str] | None = None) -> dict[str, int]:
+    """How many numbers are in the parameters of each group; `names`: of these alone."""
+    shapes, sizes = parameter_shapes(model), dict[str, int]()
+    for name, axes in parameter_axes(model).items():
+        if names is None or name in names:
+            group = parameter_group(name.partition("/")[0], axes)
+            sizes[group] = sizes.get(group, 0) + math.prod(shapes[name])
+    return sizes
+
+
+def in_groups(model: ModelConfig, names: Collection[str]) -> str:
+    """What the log says of some parameters: 'encoder/mlp 1,024, embedding 4,096'; or 'none'."""
+    sizes = sizes_by_group(model, names)
+    return ", ".join(f"{group} {size:,}" for group, size in sizes.items()) or "none"
+
+
+def names_there(names: Collection[str], wanted: str = "") -> str:
+    """The end of a message about a name that none has: similar ones, and how the names begin."""
+    beginnings = dict.fromkeys(
+        "/".join([*name.split("/")[:2], *["..."] * (name.count("/") > 1)]) for name in sorted(names)
+    )
+    return (
+        f"{did_you_mean(wanted, list(names))}there are {', '.join(beginnings)}; `switch_jax "
+        "convert --inspect MODEL_DIR` prints all names of a run's parameters"
+    )
