@@ -40,6 +40,12 @@ _TAIL_BYTES = 65536  # of the log, which are searched for the exit code
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.,-]*"
 _TIME = r"([0-9]+-)?[0-9]+(:[0-9]{2}){0,2}"
 _OPTION = r"--[a-z][a-z-]*(=[!$-&(-\[\]-~]+)?"  # without those that mean something in #SBATCH lines
+# What the script sets itself; and many jobs under one number, which it cannot follow.
+_OWN_OPTIONS = {
+    *(f"--{name}" for name in ("job-name", "nodes", "ntasks", "ntasks-per-node", "gpus-per-node")),
+    *(f"--{name}" for name in ("partition", "account", "time", "output", "error", "open-mode")),
+    *(f"--{name}" for name in ("requeue", "no-requeue", "signal", "array", "wrap")),
+}
 
 _SCRIPT = """\
 #!/bin/bash
@@ -106,11 +112,21 @@ class SlurmJob:
             raise UserError(
                 f"--time={quote(self.time)}: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12"
             )
+        if self.time is not None and _seconds(self.time) < 2 * SAVE_SECONDS:
+            raise UserError(
+                f"--time={self.time}: {SAVE_SECONDS // 60} minutes before its end the run saves "
+                f"and stops: write {2 * SAVE_SECONDS // 60} minutes or more"
+            )
         for option in self.sbatch_options:
             if not re.fullmatch(_OPTION, option):
                 raise UserError(
                     f"--sbatch_option={quote(option)}: write an option of sbatch, as "
                     "--sbatch_option=--qos=high, without white space, quotes, \\ and #"
+                )
+            if option.partition("=")[0] in _OWN_OPTIONS:
+                raise UserError(
+                    f"--sbatch_option={quote(option)}: the script's own lines need this option as "
+                    "they set it; leave it out, or use the flag of `launch`"
                 )
 
     @property
@@ -255,6 +271,17 @@ class Slurm:
             return _follow(job, number)
 
 
+def _seconds(time: str) -> int:
+    """The seconds of a time as sbatch takes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash or len(parts) == 3:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    else:
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def _follow(job: SlurmJob, number: str) -> int:
     """Prints the output of the job until it has left the queue; returns its exit code."""
     tail, before = start_process(job.print_output(number), stderr=subprocess.DEVNULL), number
@@ -270,16 +297,16 @@ def _follow(job: SlurmJob, number: str) -> int:
     finally:
         tail.terminate()
         tail.wait()
-    ended = re.search(
+    codes = re.findall(
         rf"^switch_jax launch: job {number}: exit code (\d+)$", _last_lines(job, number), re.M
     )
-    if not ended:
+    if not codes:
         raise UserError(
             f"job {number} has left the queue without an exit code: somebody, its time limit or "
             f"the cluster has ended it (`sacct --jobs={number}` says which); the same command puts "
             "it into the queue again"
         )
-    return int(ended[1])
+    return int(codes[-1])
 
 
 def _last_lines(job: SlurmJob, number: str) -> str:

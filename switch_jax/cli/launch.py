@@ -10,10 +10,11 @@
 
 It checks the run, prints every command and file, and checks that MODEL_DIR can be written and the
 data can be read. With --dry_run it ends there; with --skip_storage too it needs no account or
-network. Otherwise it compiles the training step to see whether it fits (some minutes), starts the
-job, prints the output of the hosts, and starts the job again after a preemption or a crash. Ctrl-C
-ends this command and not the job; the same command follows the job again. docs/launching.md
-explains each target.
+network, unless the model is that of an INITIAL_CHECKPOINT_PATH in a bucket. Otherwise it compiles
+the training step to see whether it fits (some minutes, on TPUs alone), starts the job, prints the
+output of the hosts, and starts the job again after a preemption or a crash. Ctrl-C ends this
+command and not the job; the same command follows the job again. docs/launching.md explains each
+target.
 
 Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """

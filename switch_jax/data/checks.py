@@ -21,7 +21,6 @@ from switch_jax.data.sources import (
     check_files_exist,
     is_small,
     open_source,
-    source_files,
     source_of,
 )
 from switch_jax.data.span_corruption import check_lengths
@@ -77,7 +76,7 @@ def costly_sources(opened: OpenedTasks) -> list[str]:
     streams, warnings = opened.config.data_streams, []
     for task in opened if streams > 1 else ():
         source = source_of(task, split, use_cached)
-        if any(file.path for file in source_files(source, split).files):
+        if not isinstance(source, seqio.FunctionDataSource):
             continue
         if not is_small(read_examples(open_source(source, split), task, split, use_cached)):
             warnings.append(

@@ -18,7 +18,7 @@ _MEANINGS = {
     "Could not parse example input": "a record that is no tf.Example",
 }
 # The second one is raised for a message that quotes bytes of the data.
-_READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 _Parsing = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
@@ -48,7 +48,7 @@ def read_examples(
             element = next(iterator)
         except StopIteration:
             return
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             found = source_files(source_of(task, split, use_cached), split)
             files = current_files() if current_files else None
             reason = _reason(error, found, _parsing(task, use_cached), files)
@@ -94,7 +94,7 @@ def _find_damage(files: Sequence[str], found: SourceFiles, parsed: _Parsing) -> 
                         counts[stage] += 1
         except OSError as error:
             return f"{file}: {error.strerror}"
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             return f"{file}, after {counts[stage]} examples: {tensorflow_message(error)}"
     return None
 

@@ -64,7 +64,7 @@ class InferEvaluation:
             metrics, _ = evaluator.evaluate(self._predictor, parameters)
             found[task] = {
                 "generated": metrics,
-                "majority_baseline": evaluator.majority_baseline(),
+                "majority_baseline": evaluator.majority_baseline,
             }
             finished(task)
         if self._is_mixture:

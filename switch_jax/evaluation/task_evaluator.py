@@ -1,6 +1,7 @@
 """Evaluation of a task by seqio: the task's own postprocessor and metrics."""
 
 import contextlib
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from switch_jax.data.configured_tasks import ordered_dataset
+from switch_jax.data.reading import READ_ERRORS, read_examples
 from switch_jax.errors import UserError
 from switch_jax.inference.predictor import Predictor
 from switch_jax.tensorflow_setup import seqio, tf
@@ -34,6 +36,10 @@ class TaskEvaluator:
           split: which examples.
           use_cached: read the output of seqio's cache script.
           num_examples: evaluate only this many, the first ones; None = all.
+
+        Raises:
+          UserError: the examples cannot be read, see `data.reading.read_examples`.
+          TransientError: the storage failed.
         """
         self._task = task
         self._outputs: dict[str, Any] = {}
@@ -49,17 +55,24 @@ class TaskEvaluator:
 
         # seqio itself would read files of buckets by TensorFlow's client.
         source = seqio.FunctionDataSource(examples, splits=[split])
-        with _registered(task.replace(source=source, preprocessors=[])) as name:
-            self._evaluator = seqio.Evaluator(
-                name,
-                seqio.EncDecFeatureConverter(pack=False),
-                eval_split=split,
-                sequence_length=lengths,
-                num_examples=num_examples,
-                logger_cls=[Collect],
-                log_dir="unused",
-                async_compute_metrics=False,
-            )
+        try:
+            with _registered(task.replace(source=source, preprocessors=[])) as name:
+                self._evaluator = seqio.Evaluator(
+                    name,
+                    seqio.EncDecFeatureConverter(pack=False),
+                    eval_split=split,
+                    sequence_length=lengths,
+                    num_examples=num_examples,
+                    logger_cls=[Collect],
+                    log_dir="unused",
+                    async_compute_metrics=False,
+                )
+        except READ_ERRORS:
+            # Read once more, by what finds the damage and says where it is.
+            dataset = ordered_dataset(task, lengths, split, use_cached)
+            for _ in read_examples(dataset, task, split, use_cached):
+                pass
+            raise
         (self._examples,) = self._evaluator.cached_task_datasets.values()
         self.num_examples = len(self._examples)
 
@@ -100,10 +113,11 @@ class TaskEvaluator:
         (values,) = metrics.result().values()
         return _as_floats(values, self._task.name), self._rows()
 
+    @functools.cached_property
     def majority_baseline(self) -> dict[str, float]:
         """The task's metrics if every prediction were the most frequent target.
 
-        Call it after `evaluate`. Empty where no target occurs twice, or targets are no single
+        It is there after `evaluate`. Empty where no target occurs twice, or targets are no single
         values, and of the metrics of predictions alone; a metric that such predictions have none
         of, as a correlation, is left out.
         """

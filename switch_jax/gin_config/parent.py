@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 
+from etils import epath
+
 from switch_jax.config import LossConfig, ModelConfig, OptimizerConfig
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes
 from switch_jax.gin_config.reader import Reader
-from switch_jax.run_folder import RunFolder, config_values, read_config, value_of
-from switch_jax.storage import storage_path
+from switch_jax.run_folder import RunFolder, config_values, value_of
+from switch_jax.storage import read_bytes, storage_path
 
 # What models' files set: the model, and the losses and the bias that keep its routers even.
 _TAKEN = (
@@ -25,8 +27,8 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
     """Sets the model and the vocabulary as INITIAL_CHECKPOINT_PATH's run has them, once files are
     read that describe no model.
 
-    What a file sets stays, and what bindings set wins later. A run that goes on when that run is
-    gone has its own config.gin.
+    What a file sets stays, and what bindings set wins later. A run that goes on from a checkpoint
+    of its own has its own config.gin, whatever has become of that run.
 
     Args:
       reader: of the files.
@@ -37,29 +39,41 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
 
     Raises:
       UserError: there is no config.gin to take the model from.
+      TransientError: the storage failed.
     """
     start = _given("INITIAL_CHECKPOINT_PATH", bindings)
     if start is None or describes(ModelConfig, gin_internals.bindings()):
         return ""
     path = storage_path(start, "INITIAL_CHECKPOINT_PATH")
     is_step = RunFolder(path.parent.parent).checkpoints == path.parent
-    folder = RunFolder(path.parent.parent if is_step else path)
-    text, problem = read_config(folder)
-    own = _given("MODEL_DIR", bindings)
-    if not text and own is not None:
-        folder = RunFolder.at(own)
-        text = read_config(folder).value
-    if not text:
+    folders = [RunFolder(path.parent.parent if is_step else path)]
+    if own := _given("MODEL_DIR", bindings):
+        own_folder = RunFolder.at(own)
+        folders.insert(0 if own_folder.checkpoint_steps() else 1, own_folder)
+    texts = {folder: _text(folder.config) for folder in folders}
+    folder = next((folder for folder, text in texts.items() if text), None)
+    if folder is None:
         raise UserError(
             f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
-            f"config.gin to take one from{f' ({problem})' if problem else ''}: give the model's "
-            "file first, as in --gin_file=models/switch_base.gin; or the MODEL_DIR of a run, which "
-            "`switch_jax convert` makes of a Hugging Face or T5X model"
+            "config.gin to take one from: give the model's file first, as in "
+            "--gin_file=models/switch_base.gin; or the MODEL_DIR of a run, which `switch_jax "
+            "convert` makes of a Hugging Face or T5X model"
         )
-    taken = _set(reader, config_values(text), str(folder.config))
-    later = {binding.partition("=")[0].strip() for binding in bindings}
+    taken = _set(reader, config_values(texts[folder]), str(folder.config))
+    # MACRO, or Config.field, whose macro has its name.
+    later = {binding.partition("=")[0].strip().rpartition(".")[2].upper() for binding in bindings}
     shown = [f"{macro} = {value}" for macro, value in taken.items() if macro not in later]
     return f"the model is that of {folder.config}: {', '.join(shown)}"
+
+
+def _text(file: epath.Path) -> str:
+    """The content of a config.gin; '' where there is none."""
+    try:
+        return read_bytes(file).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
 
 
 def _set(reader: Reader, values: dict[str, str], file: str) -> dict[str, str]:

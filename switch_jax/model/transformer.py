@@ -114,7 +114,7 @@ class Transformer(nnx.Module):
           dense model nothing.
         """
         model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
-        model.set_attributes(returns_choices=True)
+        model.set_attributes(returns_choices=True, raise_if_not_found=False)
         output = model(**inputs, deterministic=True)
         routers = {"encoder": output.encoder, "decoder": output.decoder}
         return {stack: r.choices for stack, r in routers.items() if r and r.choices}

@@ -102,7 +102,7 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
       changes: see `config_changes`.
     """
     config, teacher = prepared.config, prepared.teacher
-    lines = costly_sources(prepared.train_tasks)
+    lines = run_on_first(lambda: costly_sources(prepared.train_tasks)) or []
     if teacher is not None:
         lines += describe_teacher(config, teacher)
     if saved is not None:

@@ -148,7 +148,7 @@ def test_activations_logits_and_loss_are_theirs(case):
         output = model(**arguments, deterministic=True)
         (embedded,) = model.token_embedding(inputs)
         hidden, feed_forwards = run_layers(model.encoder, embedded, segments[0])
-        chosen = model.choose_experts(**arguments) if is_sparse else {}
+        chosen = model.choose_experts(**arguments)
         return output, hidden[-1], [x for x, _ in feed_forwards], chosen
 
     output, memory, feed_forward_inputs, chosen = jax.jit(forward)(case.parameters)

@@ -76,7 +76,7 @@ def test_the_majority_baseline_is_of_the_most_frequent_target():
     for task in tasks:
         evaluator = TaskEvaluator(task, LENGTHS, num_examples=5)
         evaluator.evaluate(answer_even(VOCABULARY), None)
-        found.append(evaluator.majority_baseline())
+        found.append(evaluator.majority_baseline)
     assert found == [{"exact": 3 * answers.worth}, {}, {}]
 
 

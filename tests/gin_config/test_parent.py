@@ -1,9 +1,11 @@
 """A run that starts from another, and is given no model's file."""
 
+import errno
+
 import pytest
 
 from switch_jax import gin_config
-from switch_jax.errors import UserError
+from switch_jax.errors import TransientError, UserError
 
 PARENT = """
 import a_module_that_is_not_here
@@ -91,9 +93,24 @@ def test_where_the_config_is_looked_for(parent, tmp_path):
     (tmp_path / "own" / "config.gin").write_text(PARENT)
     goes_on = _read(tmp_path / "gone", f"MODEL_DIR={tmp_path}/own")
     assert goes_on.config.model == of_step.config.model
+    # With a checkpoint of its own it stays what it is, though the other run has become another.
+    (tmp_path / "own" / "config.gin").write_text(PARENT.replace("embed_dim = 48", "embed_dim = 72"))
+    own = f"MODEL_DIR={tmp_path}/own"
+    assert _read(parent, own).config.model.embed_dim == 48
+    (tmp_path / "own" / "checkpoints" / "10").mkdir(parents=True)
+    assert _read(parent, own).config.model.embed_dim == 72
     message = "describe no model, and INITIAL_CHECKPOINT_PATH '.*gone' has no config.gin to take"
     with pytest.raises(UserError, match=message):
         _read(tmp_path / "gone")
+
+
+def test_a_storage_that_fails_is_no_mistake_of_the_user(parent, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("switch_jax.gin_config.parent.read_bytes", fail)
+    with pytest.raises(TransientError, match="config.gin cannot be read: Input/output error"):
+        _read(parent)
 
 
 def test_a_models_file_describes_the_whole_model(parent):

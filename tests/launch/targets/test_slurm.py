@@ -90,6 +90,12 @@ def test_shells_take_it(text):
         (["--partition=a b"], r"--partition='a b': write its name"),
         (["--account=-x"], r"--account=-x: write its name"),
         (["--time=soon"], r"--time=soon: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12"),
+        (
+            ["--time=19"],
+            r"--time=19: 10 minutes before its end the run saves and stops: write 20 m",
+        ),
+        (["--time=0:19:59"], r"--time=0:19:59: 10 minutes before its end"),
+        (["--sbatch_option=--array=0-3"], r"--array=0-3: the script's own lines need this option"),
         (["--sbatch_option=exclusive"], r"--sbatch_option=exclusive: write an option of sbatch, a"),
         (["--sbatch_option=--qos=a\nb"], r"--sbatch_option=--qos=\$'a\\nb': write an option"),
         (["--topology=v5e-16"], r"--on=slurm has no use for --topology"),
