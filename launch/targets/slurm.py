@@ -7,6 +7,7 @@ other processes, and each process its GPU, from the variables that srun sets.
 import argparse
 import dataclasses
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -57,14 +58,15 @@ for ((restart = 0; ; restart++)); do
   code=$?  # the highest of the processes
   case $code in
     {final}) break ;;
-    {preempted})  # a job that Slurm preempts goes back into the queue when it ends
+    {preempted} | {terminated})  # a job that Slurm preempts goes back into the queue by itself
       if scontrol show job "$SLURM_JOB_ID" | grep --quiet 'PreemptTime=[0-9]'; then
         exit {preempted}
       fi
       scontrol requeue "$SLURM_JOB_ID" && exit
+      break
       ;;
   esac
-  if ((code == {preempted} || restart == {max_restarts})); then break; fi
+  if ((restart == {max_restarts})); then break; fi
   echo "switch_jax launch: crashed (exit code $code): starting again, at most {max_restarts} times"
 done
 echo "switch_jax launch: job $SLURM_JOB_ID: exit code $code"
@@ -155,6 +157,7 @@ class SlurmJob:
             srun=" \\\n    ".join([*map(shell_line, (srun, train)), *map(quote, self.train)]),
             final=" | ".join(map(str, FINAL)),
             preempted=PREEMPTED,
+            terminated=128 + signal.SIGTERM,  # before the first step
             max_restarts=self.max_restarts,
         )
         return File(f"launched/{self.name}.sbatch", text, "the script of the job")
@@ -263,7 +266,13 @@ class Slurm:
                 return _follow(job, output(job.submit).partition(";")[0])
             number = state.split()[0]
             script = Path(job.script.path)
-            if not script.exists() or script.read_text("utf-8") != job.script.text:
+            if not script.exists():
+                raise UserError(
+                    f"job {number} in the queue has the name {job.name}, and this folder has no "
+                    f"{script}: follow it from the folder where it was launched, or launch under "
+                    "another name"
+                )
+            if script.read_text("utf-8") != job.script.text:
                 raise UserError(
                     f"job {number} in the queue has the name {job.name} and another script: end it "
                     f"first (`{job.end_of(state)}`), or launch under another name"

@@ -219,7 +219,7 @@ def _check_flags(args: argparse.Namespace) -> None:
             "--process_index=I (docs/gpu.md)"
         )
     target = TARGETS[args.on]
-    missing = [f"--{name}" for name in target.required_flags if not getattr(args, name)]
+    missing = [f"--{name}" for name in target.required_flags if getattr(args, name) in (None, "")]
     if missing:
         raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
     _check_no_flags_of_others(args)

@@ -193,8 +193,8 @@ def _nearest_change(
     needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
-    # At most what a device has of weights, gradients (twice where microbatches add them up), and the
-    # optimiser's state.
+    # At most what a device has of weights, gradients (twice where microbatches add them up), and
+    # the optimiser's state.
     arrays = 2 if config.run.num_microbatches == 1 else 3
     most_saved = arrays * failed.parameter_bytes + failed.optimizer_bytes
     if isinstance(hardware, Slice):

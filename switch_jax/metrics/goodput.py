@@ -63,8 +63,8 @@ class InputBound:
 
     _INTERVAL = 600.0  # seconds between warnings
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(self, data_streams: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._data_streams, self._clock = data_streams, clock
         self._quiet_until = float("-inf")
 
     def warning(self, data: float, total: float) -> str | None:
@@ -78,8 +78,10 @@ class InputBound:
         if data <= MAX_WAITING * total or now < self._quiet_until:
             return None
         self._quiet_until = now + self._INTERVAL
-        return (
-            f"warning: {data / total:.0%} of the time went into waiting for data; if the data are "
-            "small, start a new run with fewer DATA_STREAMS (each stream starts every epoch by "
-            "itself); otherwise use more host cores, USE_CACHED_TASKS, or larger files"
-        )
+        warning = f"warning: {data / total:.0%} of the time went into waiting for data; "
+        if self._data_streams > 1:
+            warning += (
+                "if the data are small, start a new run with fewer DATA_STREAMS (each stream "
+                "starts every epoch by itself); otherwise "
+            )
+        return warning + "use more host cores, USE_CACHED_TASKS, or larger files"

@@ -34,7 +34,7 @@ class Records:
         self._writer, self._progress, self._goodput = writer, progress, goodput
         self._model = config.model
         self._schedule = learning_rate_schedule(config)
-        self._input_bound = InputBound()
+        self._input_bound = InputBound(config.data.data_streams)
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
         flops = step_flops(config)
         peak = device_peak_flops(kind)

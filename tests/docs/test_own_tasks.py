@@ -26,7 +26,7 @@ def test_every_command_of_a_task_of_your_own_runs(tmp_path):
         for step in (0, 20, 40)
         for task, metric in (
             ("my_questions", "accuracy"),
-            ("factbook_boolq", "accuracy"),
+            ("wordnet_wic", "accuracy"),
             ("all", "average"),
         )
     }

@@ -82,19 +82,24 @@ def test_real_time_adds_up():
 
 
 def test_a_tenth_of_waiting_is_no_reason_to_warn(clock):
-    bound = InputBound(clock)
+    bound = InputBound(8, clock)
     assert bound.warning(data=2.0, total=20.0) is None
     assert bound.warning(data=0.0, total=0.0) is None
 
 
 def test_the_warning_says_how_much_and_what_to_do(clock):
-    warning = InputBound(clock).warning(data=5.0, total=20.0)
+    warning = InputBound(8, clock).warning(data=5.0, total=20.0)
     assert "25%" in warning and "start a new run with fewer DATA_STREAMS" in warning
     assert "USE_CACHED_TASKS" in warning and "\n" not in warning
 
 
+def test_a_single_stream_cannot_be_fewer(clock):
+    said = "warning: 25% of the time went into waiting for data; use more host cores, USE_CACHED"
+    assert InputBound(1, clock).warning(data=5.0, total=20.0).startswith(said)
+
+
 def test_the_warning_comes_once_in_ten_minutes(clock):
-    bound = InputBound(clock)
+    bound = InputBound(8, clock)
     assert bound.warning(5.0, 20.0)
     clock.now += 599
     assert bound.warning(5.0, 20.0) is None

@@ -85,7 +85,7 @@ def test_shells_take_it(text):
         (["--gpus_per_node=8"], r"1 node of 8 GPUs: mesh .* = 2 x 2 x 1 = 4, but the number of GP"),
         (["--nodes=4", "--gpus_per_node=1"], r"data = 2 does not divide over 4 machines \(2 % 4"),
         (["--nodes=-1"], r"--nodes=-1: write 1 or more"),
-        (["--nodes=0"], r"--on=slurm needs --nodes; see docs/launching.md"),
+        (["--nodes=0"], r"--nodes=0: write 1 or more"),
         (["--job_name=Base"], r"--job_name=Base: write at most 40 small letters"),
         (["--partition=a b"], r"--partition='a b': write its name"),
         (["--account=-x"], r"--account=-x: write its name"),
@@ -213,6 +213,7 @@ def run_script(job, **variables):
         ([134, 134, 134, 2], 134, 0),  # two restarts
         ([75, 0], None, 1),
         ([134, 75, 0], None, 1),
+        ([143, 0], None, 1),
     ],
 )
 def test_exit_codes_decide_as_elsewhere(codes, expected, requeues, monkeypatch, tmp_path):
