@@ -6,9 +6,14 @@ go to (docs/python.md). The names of `__all__` are kept stable; everything else 
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from switch_jax.version import __version__
+
+# Of TensorFlow's C++ code, which prints a Python trace for each bad example; our own line says
+# where it is. JAX would set 1 when it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
     from switch_jax.api import evaluate, load, load_config, route, train
