@@ -10,7 +10,7 @@ from switch_jax.data import parquet as ours
 from switch_jax.data.file_chunks import FileSlice, read_bytes
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor
-from switch_jax.data.sources import open_source
+from switch_jax.data.sources import open_source, source_files
 from switch_jax.errors import UserError
 from tests.data.number_tasks import FEATURES, task_examples
 from tests.data.test_order import as_pair
@@ -152,3 +152,8 @@ def test_columns_of_another_type(tmp_path, first_example):
 def test_columns_are_a_list():
     with pytest.raises(UserError, match=r"write columns=\['number'\]"):
         ParquetDataSource({"train": "x.parquet"}, "number")
+
+
+def test_without_files(tmp_path):
+    source = ParquetDataSource({"train": str(tmp_path / "*.parquet")})
+    assert source_files(source, "train").files == []
