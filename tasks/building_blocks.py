@@ -94,15 +94,15 @@ def _texts(line: bytes, field_names: Sequence[str]) -> list[bytes]:
     """The fields of a line of JSON as UTF-8; the ValueError says what is wrong with the line."""
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     for name in field_names:
         if name not in row:
             raise ValueError(f"no {name!r}")
         if not isinstance(row[name], str):
-            raise ValueError(f"{name!r} is {short_repr(row[name])}, and no text")
+            raise ValueError(f"{name!r} is {short_repr(row[name])}, and not text")
     return [row[name].encode() for name in field_names]
 
 

@@ -1,8 +1,8 @@
 """Parquet files: a chunk is some rows of a row group, and reaches TensorFlow in Arrow's format.
 
 A row group can only be read as a whole. So one that is cut into chunks is read again for each block
-that has some of them, at most 32 times in an epoch where it is large. That costs little beside
-tokenizing its rows.
+that has some of its rows: up to 32 times in an epoch, and as often for each stream that shares its
+file.
 """
 
 import contextlib
@@ -32,8 +32,9 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import file_sizes
 from switch_jax.tensorflow_setup import seqio, tf
 
-_MAX_CUTS = 32  # of a row group, but in small files
-_MAX_ROW_GROUP = 256 * 2**20  # bytes, before compression
+_MAX_CUTS = 32  # of a row group, unless many parts share it
+_MAX_ROW_GROUP = 256 * 2**20  # bytes of the columns that are read, in a file and in memory
+_BATCH = 1024  # rows that are decoded at a time
 _READING = threading.BoundedSemaphore(8)  # row groups that are in memory at a time
 # By the types of Arrow to which columns are converted.
 _TENSORFLOW_TYPES = {
@@ -62,7 +63,12 @@ class ParquetDataSource(seqio.FileDataSource):
           split_to_filepattern: files of each split, or patterns of them, on a disk or in a bucket.
           columns: the columns to be read; None: all.
           num_input_examples: rows of each split, which mixing rates may need.
+
+        Raises:
+          UserError: `columns` is a single name.
         """
+        if isinstance(columns, str):
+            raise UserError(f"columns={columns!r} is no list: write columns=[{columns!r}]")
         super().__init__(self._read_file, split_to_filepattern, num_input_examples)
         self._columns = columns
 
@@ -105,16 +111,14 @@ class Parquet(FileFormat):
     """Some columns of Parquet files."""
 
     def __init__(self, first: str, columns: Sequence[str] | None) -> None:
-        """`first`: the file whose columns all others must have; `columns`: None for all of them."""
+        """Reads the end of `first`, whose columns all files must have; `columns`: None for all."""
         self._first, self._columns = first, columns
-
-    @functools.cached_property
-    def _schema(self) -> Any:
-        try:
-            (size,) = file_sizes([self._first])
-            return self._open(self._first, size, read_bytes).schema
+        try:  # not while TensorFlow traces `examples`, which would hide the message of an error
+            (size,) = file_sizes([first])
+            self._schema = self._open(first, size, read_bytes).schema
+            self._columns = self._schema.names
         except OSError as error:
-            raise storage_error(f"{self._first} cannot be read: {error.strerror}", error) from error
+            raise storage_error(f"{first} cannot be read: {error.strerror}", error) from error
 
     def read(self, path: tf.Tensor) -> tf.data.Dataset:
         """The examples of a file that holds chunks."""
@@ -159,29 +163,40 @@ class Parquet(FileFormat):
 
         Raises:
           OSError: it cannot be read, or is no Parquet file.
-          UserError: a column is not there, or cannot be an example's, or a row group is too large.
+          UserError: a column is not there once, or cannot be an example's, or a row group is too
+            large.
         """
         import pyarrow as pa
 
         with _errors_of(path):
             file = _pyarrow_file(path, size, read)
         found = file.schema_arrow
-        fields = []
-        for name in self._columns or found.names:
-            if name not in found.names:
+        names, fields = self._columns or found.names, []
+        for name in names:
+            if (count := found.names.count(name)) != 1:
                 raise UserError(
-                    f"{path} has no column {name!r}: its columns are {', '.join(found.names)}"
+                    f"{path} has {count or 'no'} columns named {name!r}: its columns are "
+                    f"{', '.join(found.names)}"
                 )
             fields.append(pa.field(name, _converted(found.field(name).type, name, path)))
         for index in range(file.num_row_groups):
-            group = file.metadata.row_group(index).total_byte_size
-            if group > _MAX_ROW_GROUP:
-                raise UserError(
-                    f"{path}: its row group {index} has {group:,} bytes, and at most "
-                    f"{_MAX_ROW_GROUP:,} are read at once: write it with row_group_size=1000 or "
-                    "so, as of pandas' to_parquet or pyarrow.parquet.write_table"
-                )
+            _check_size(path, index, _num_bytes(file.metadata.row_group(index), names))
         return ParquetFile(path, size, file.metadata, pa.schema(fields))
+
+
+def _num_bytes(group: Any, names: Sequence[str]) -> int:
+    """Of some columns of a row group, before compression: fewer than in memory if text repeats."""
+    columns = map(group.column, range(group.num_columns))
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in names)
+
+
+def _check_size(path: str, group: int, num_bytes: int) -> None:
+    if num_bytes > _MAX_ROW_GROUP:
+        raise UserError(
+            f"{path}: its row group {group} has more than {_MAX_ROW_GROUP:,} bytes, too many to be "
+            "read at once: write it with row_group_size=1000 or so, as of pandas' to_parquet or "
+            "pyarrow.parquet.write_table"
+        )
 
 
 def _converted(type: Any, name: str, path: str) -> Any:
@@ -199,8 +214,8 @@ def _converted(type: Any, name: str, path: str) -> Any:
         if is_kind(type):
             return converted
     raise UserError(
-        f"{path}: the column {name!r} has the type {type}, and not text, numbers, or True and "
-        "False: name the columns to be read, as in ParquetDataSource(..., columns=['inputs', "
+        f"{path}: the column {name!r} has the type {type}; only text, numbers and booleans "
+        "can be read: name such columns, as in ParquetDataSource(..., columns=['inputs', "
         "'targets'])"
     )
 
@@ -235,12 +250,14 @@ class ParquetChunks(Chunks):
         ]
         least = -(-MIN_CHUNKS_PER_PART * num_parts // max(len(groups), 1))
         self._chunks: list[_Rows] = []
+        total = 0
         for number, index, group in groups:
-            by_size = min(-(-group.total_byte_size // file_chunks.MAX_CHUNK_BYTES), _MAX_CUTS)
+            size = _num_bytes(group, files[number].schema.names)
+            total += size
+            by_size = min(-(-size // file_chunks.MAX_CHUNK_BYTES), _MAX_CUTS)
             cuts = min(max(by_size, least), group.num_rows)
             bounds = np.linspace(0, group.num_rows, cuts + 1).astype(int).tolist()
             self._chunks += [_Rows(number, index, *ends) for ends in itertools.pairwise(bounds)]
-        total = sum(group.total_byte_size for *_, group in groups)
         self._per_block = chunks_per_block(max(total // max(len(self), 1), 1))
 
     def __len__(self) -> int:
@@ -261,18 +278,25 @@ class ParquetChunks(Chunks):
         import pyarrow as pa
 
         file, group = self._files[rows[0].file], rows[0].group
-        names = file.schema.names
+        names, batches, size = file.schema.names, [], 0
         with _READING, _errors_of(file.path):
             opened = _pyarrow_file(file.path, file.size, self._read_bytes, file.metadata)
-            table = opened.read_row_group(group, columns=names, use_threads=False).select(names)
-            table.validate(full=True)  # that text is UTF-8, too
+            for batch in opened.iter_batches(_BATCH, [group], names, use_threads=False):
+                batch.validate(full=True)  # that text is UTF-8, too
+                batches.append(batch.select(names).cast(file.schema))
+                size += batches[-1].nbytes
+                _check_size(file.path, group, size)
+            table = pa.Table.from_batches(batches)
             table = pa.concat_tables([table.slice(r.begin, r.end - r.begin) for r in rows])
             for name, column in zip(names, table.columns, strict=True):
                 if column.null_count:
-                    raise pa.ArrowInvalid(f"row group {group} has rows without {name!r}")
+                    raise pa.ArrowInvalid(
+                        f"row group {group} has rows without {name!r}: remove these rows, or leave "
+                        "the column out with columns="
+                    )
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, file.schema) as stream:
-                stream.write_table(table.cast(file.schema))
+                stream.write_table(table)
         return sink.getvalue().to_pybytes()
 
 

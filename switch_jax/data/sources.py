@@ -138,8 +138,8 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
         header = seqio_internals.num_header_lines(source)
         files = [FileSlice(path, header) for path in source.list_shards(split)]
         return SourceFiles(files, _read_lines, TextLines())
-    if kind is ParquetDataSource:
-        files = [FileSlice(path) for path in source.list_shards(split)]
+    if kind is ParquetDataSource and (paths := source.list_shards(split)):
+        files = [FileSlice(path) for path in paths]
         format = source.format(split)
         return SourceFiles(files, format.read, format)
     if kind.get_dataset is seqio.FileDataSource.get_dataset:

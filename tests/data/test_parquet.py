@@ -10,7 +10,7 @@ from switch_jax.data import parquet as ours
 from switch_jax.data.file_chunks import FileSlice, read_bytes
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor
-from switch_jax.data.sources import open_source
+from switch_jax.data.sources import open_source, source_files
 from switch_jax.errors import UserError
 from tests.data.number_tasks import FEATURES, task_examples
 from tests.data.test_order import as_pair
@@ -46,6 +46,13 @@ def test_rows_come_in_their_order_with_the_types_of_their_columns(storage):
     one = ParquetDataSource({"train": str(storage / "0.parquet")}, ["number"])
     for dataset in (open_source(one, "train"), one.get_dataset("train", shuffle=False)):
         assert [row["number"] for row in dataset.as_numpy_iterator()] == list(range(40))
+
+
+def test_columns_may_have_another_order_in_each_file(tmp_path):
+    write(tmp_path / "0.parquet", pa.table({"a": [1], "b": [2]}))
+    write(tmp_path / "1.parquet", pa.table({"b": [2], "a": [1]}))
+    rows = open_source(ParquetDataSource({"train": str(tmp_path / "*.parquet")}), "train")
+    assert [list(row.items()) for row in rows.as_numpy_iterator()] == 2 * [[("a", 1), ("b", 2)]]
 
 
 def test_a_large_row_group_is_read_once_for_each_block(tmp_path):
@@ -90,33 +97,63 @@ NUMBERS = pa.table({"number": [1, 2]})
 @pytest.mark.parametrize(
     ("table", "columns", "message"),
     [
-        (pa.table({"numbers": [1]}), ["number"], "has no column 'number': its columns are numbers"),
+        (pa.table({"numbers": [1]}), ["number"], "has no columns named 'number': its columns are"),
+        (
+            pa.table([[1], [2]], ["number", "number"]),
+            None,
+            "has 2 columns named 'number': its columns are number, number",
+        ),
         (
             pa.table({"number": [[1]]}),
             None,
-            "the column 'number' has the type list<element: int64>, and not text, numbers",
-        ),
-        (
-            pa.table({"number": ["1"]}),
-            None,
-            r"has other columns than \S+0.parquet: number \(large_binary\), and not number \(int64",
+            "the column 'number' has the type list<element: int64>; only text, numbers",
         ),
         (
             pa.table({"number": pa.array([1, None])}),
             None,
-            "row group 0 has rows without 'number'",
+            "row group 0 has rows without 'number': remove these rows, or leave the column out",
         ),
-        (pa.table({"number": range(10**4)}), None, "row group 0 has 80,.* at most 50,000 are read"),
+        (pa.table({"number": range(10**4)}), None, "row group 0 has more than 50,000 bytes"),
+        (pa.table({"number": 10**4 * [1]}), None, "row group 0 has more than 50,000 bytes"),
         (None, None, "no Parquet file; of a datasets.Dataset, its to_parquet"),
     ],
 )
-def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, first_example, table, columns, message):
+@pytest.mark.parametrize("broken", ["0", "1"])
+def test_a_file_that_cannot_be_read(
+    tmp_path, monkeypatch, first_example, table, columns, message, broken
+):
     monkeypatch.setattr(ours, "_MAX_ROW_GROUP", 50_000)
-    write(tmp_path / "0.parquet", NUMBERS)
-    if table is None:
-        with pa.ipc.new_stream(tmp_path / "1.parquet", NUMBERS.schema) as stream:
-            stream.write_table(NUMBERS)
-    else:
-        write(tmp_path / "1.parquet", table, use_dictionary=False)
-    with pytest.raises(UserError, match=rf"{tmp_path}/1.parquet\b.*{message}"):
+    for name in "01":
+        path = tmp_path / f"{name}.parquet"
+        if name != broken:
+            write(path, NUMBERS)
+        elif table is None:
+            path.write_text("of another kind")
+        else:
+            write(path, table)
+    with pytest.raises(UserError, match=rf"{tmp_path}/{broken}.parquet\b.*{message}"):
         first_example(columns)
+
+
+def test_only_columns_that_are_read_must_fit(tmp_path, monkeypatch, first_example):
+    monkeypatch.setattr(ours, "_MAX_ROW_GROUP", 50_000)
+    write(tmp_path / "0.parquet", NUMBERS.append_column("text", [["x" * 10**5, "y"]]))
+    assert first_example(["number"])
+
+
+def test_columns_of_another_type(tmp_path, first_example):
+    write(tmp_path / "0.parquet", NUMBERS)
+    write(tmp_path / "1.parquet", pa.table({"number": ["1"]}))
+    found = r"1.parquet has other columns than .*0.parquet: number \(large_binary\), and not number"
+    with pytest.raises(UserError, match=found):
+        first_example()
+
+
+def test_columns_are_a_list():
+    with pytest.raises(UserError, match=r"write columns=\['number'\]"):
+        ParquetDataSource({"train": "x.parquet"}, "number")
+
+
+def test_without_files(tmp_path):
+    source = ParquetDataSource({"train": str(tmp_path / "*.parquet")})
+    assert source_files(source, "train").files == []

@@ -56,10 +56,10 @@ def test_fields_are_put_into_a_text():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"inputs": "a', "no JSON: Unterminated string starting at: line 1 column 12 (char 11)"),
-        ("[1, 2]", "no JSON object"),
+        ('{"inputs": "a', "not JSON: Unterminated string starting at: line 1 column 12 (char 11)"),
+        ("[1, 2]", "not a JSON object"),
         ('{"inputs": "a"}', "no 'targets'"),
-        ('{"inputs": "a", "targets": 3}', "'targets' is 3, and no text"),
+        ('{"inputs": "a", "targets": 3}', "'targets' is 3, and not text"),
         (
             r'{"inputs": "a", "targets": "\ud800"}',
             r"'utf-8' codec can't encode character '\ud800' in position 0: surrogates not allowed",
@@ -70,6 +70,11 @@ def test_a_line_that_is_no_example(line, message):
     found = f"ValueError: {message}, in the line {line!r}\n"
     with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(found)):
         parsed([line], "inputs", "targets")
+
+
+def test_a_line_that_nests_too_deeply():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="ValueError: not JSON: .*, in the li"):
+        parsed(["[" * 10**5], "inputs")
 
 
 @pytest.mark.parametrize(
