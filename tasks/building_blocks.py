@@ -94,6 +94,8 @@ def _texts(line: bytes, field_names: Sequence[str]) -> list[bytes]:
     """The fields of a line of JSON as UTF-8; the ValueError says what is wrong with the line."""
     try:
         row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(row, dict):

@@ -52,7 +52,7 @@ class FilesOfTask(NamedTuple):
 
 
 def data_files(opened: OpenedTasks) -> dict[str, list[DataFile]]:
-    """The files of the split of each task, in the order of its source; none is opened.
+    """The files of the split of each task, in the order of its source.
 
     Raises:
       UserError: a file is not there, or cannot be reached.
