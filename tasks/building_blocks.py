@@ -95,7 +95,7 @@ def _texts(line: bytes, field_names: Sequence[str]) -> list[bytes]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg}, column {error.colno}") from error
+        raise ValueError(f"not JSON: column {error.colno}: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(row, dict):
