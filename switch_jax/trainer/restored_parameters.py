@@ -3,6 +3,7 @@
 The pairs of patterns and names are those of T5X's assignment maps; see `RunConfig`.
 """
 
+import ast
 import re
 from collections.abc import Collection
 from typing import Any
@@ -18,6 +19,7 @@ from switch_jax.model.parameter_names import (
     parameter_axes,
     parameter_shapes,
 )
+from switch_jax.run_folder import config_values, value_of
 
 _MAX_NAMED = 3  # parameters that a message names
 
@@ -52,6 +54,23 @@ def check(config: Config, saved: Shapes, checkpoint: str) -> None:
             f"RESTORED_PARAMETERS does not fit {checkpoint}: {_few(shown, '; ')}; to leave out a "
             f"parameter, let its pair be the first one: RESTORED_PARAMETERS = [('{first}', None), "
             "...]; or set the sizes as that model has them"
+        )
+
+
+def check_unchanged(config: Config, before: str) -> None:
+    """Raises UserError where the run in MODEL_DIR, whose config.gin is `before`, has other pairs.
+
+    It goes on from its own checkpoint: nothing is restored anew.
+    """
+    values, field = config_values(before), "RunConfig.restored_parameters"
+    if field not in values:
+        return
+    begun, wanted = ast.literal_eval(value_of(field, values)), config.run.restored_parameters
+    if [*map(tuple, begun or ())] != [*map(tuple, wanted or ())]:
+        raise UserError(
+            f"the run in {config.run.model_dir} began with RESTORED_PARAMETERS = {begun}, and this "
+            f"start has {wanted}: write the run's to go on with it, or another MODEL_DIR for a new "
+            "run"
         )
 
 

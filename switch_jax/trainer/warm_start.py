@@ -29,7 +29,7 @@ from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.lowering import compiler_options
@@ -53,7 +53,8 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
       scratch, or goes on from a checkpoint of its own.
 
     Raises:
-      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
+      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own;
+        or a run that goes on began with other `restored_parameters`.
     """
     run, start = config.run, config.run.initial_checkpoint_path
     if start is None:
@@ -71,6 +72,8 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             "None to go on with that run"
         )
     if run_on_all(RunFolder(own).checkpoint_steps):
+        before = run_on_all(lambda: read_config(RunFolder(own)).value)
+        restored_parameters.check_unchanged(config, before)
         return None
     dense = _start_config(config)
     source = run_on_all(lambda: open_source(given))
