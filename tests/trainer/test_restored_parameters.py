@@ -1,5 +1,6 @@
 """RESTORED_PARAMETERS: a part of another model's parameters, and the rest drawn."""
 
+import ast
 import dataclasses
 
 import jax
@@ -104,16 +105,36 @@ def test_the_log_says_what_is_restored(parent):
     assert "encoder" not in drawn and "decoder/experts 4,096" in drawn
 
 
+def test_another_number_of_experts_is_refused_with_the_pairs_that_draw_them(parent):
+    more = dataclasses.replace(MODEL, num_experts=8)
+    with pytest.raises(UserError) as refused:
+        find_warm_start(_config(parent[0], None, more))
+    pairs = ast.literal_eval(str(refused.value).rpartition("RESTORED_PARAMETERS = ")[2])
+    config = _config(parent[0], pairs, more)
+    assert find_warm_start(config).name == "0"
+    drawn = describe_warm_start(config, parent[0])[2].removeprefix("drawn at random: ").split(", ")
+    sizes = ("experts 8,192", "router 128")  # 8 experts with two matrices of 16 x 32
+    assert sorted(drawn) == [f"{stack}/{s}" for stack in ("decoder", "encoder") for s in sizes]
+
+
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
         (
             [("encoder/.*", SAME), ("encoder/blocks/.*", SAME)],
-            r"'encoder/blocks/.\*' matches no parameter of the model that the pairs before it leav"
-            r".*there are decoder/blocks/..., decoder/final_norm/..., .*token_embedding/embedding; "
+            r"the pairs before 'encoder/blocks/.\*' match everything that it matches: put it first",
+        ),
+        (
+            [("encoder", SAME)],
+            r"'encoder' matches no parameter of the model; it has to match a whole name: "
+            r"there are decoder/blocks/..., decoder/final_norm/..., .*token_embedding/embedding; "
             r"`switch_jax convert --inspect MODEL_DIR` prints",
         ),
-        ([("encoder", SAME)], r"'encoder' matches no parameter of the model; it has to match a wh"),
+        (
+            [("encoder/.*", "decoder/.*")],
+            r"takes decoder/\.\*, which .* does not have: the second of a pair is a name, not a "
+            r"pattern: write \('encoder/\(\.\*\)', r'decoder/\\1'\)",
+        ),
         (
             [("encoder/(.*)", r"encodr/\1")],
             r"takes encodr/blocks/.*, and 8 more, which .*checkpoints/0 does not have: did you mean"
@@ -138,9 +159,9 @@ def test_what_cannot_be_restored_is_refused_with_what_there_is(parent, pairs, me
         (
             [("encoder/(", SAME)],
             {},
-            r"has 'encoder/\(', '\\\\g<0>', which is no reg",
+            r"has 'encoder/\(', which is no reg",
         ),
-        ([("encoder/.*", r"\1")], {}, "no regular expression .invalid group reference 1"),
+        ([("encoder/.*", r"\1")], {}, r"'\\\\1' for 'encoder/.\*', which has 0 groups .*: invalid"),
         ([("encoder/.*", None)], {}, "takes nothing: add a pair"),
         ([("encoder/.*",)], {}, r"it must be a list of pairs, as in \[\('encoder/"),
         ([(".*", SAME)], {"upcycle": "copy"}, "a part of a checkpoint, and upcycle = 'copy' all"),
