@@ -85,13 +85,13 @@ def test_streams_that_do_not_divide_over_the_hosts_are_read_as_a_whole():
 @pytest.mark.parametrize(
     ("pattern", "trained", "frozen"),
     [
-        ("(?!.*/router).*", 26, "encoder/router 64, decoder/router 64"),
-        ("(?!.*/rooter).*", 28, "none"),
+        ("(?!.*/router).*", 47, "encoder/router 64, decoder/router 64"),
+        ("(?!.*/rooter).*", 49, "none"),
     ],
 )
 def test_what_is_frozen_is_told(pattern, trained, frozen):
     config = tiny_config(tiny_model(), optimizer=OptimizerConfig(trained_parameters=pattern))
     lines = announcement(config, make_mesh(MeshConfig(1, 1, 1)))
     told = next(line for line in lines if line.startswith("TRAINED_PARAMETERS"))
-    assert f"{trained} arrays of 28 are trained: " in told
+    assert f"{trained} arrays of 49 are trained: " in told
     assert set(told.rpartition("; frozen: ")[2].split(", ")) == set(frozen.split(", "))
