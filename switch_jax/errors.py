@@ -106,11 +106,18 @@ def check_pattern(name: str, pattern: str, template: str = "") -> None:
       template: for `re.sub`, what a match is replaced by; it may name groups of the pattern.
     """
     try:
-        re.sub(pattern, template, "")
-    except (re.error, IndexError) as error:  # an unknown name of a group is an IndexError
-        given = f"{pattern!r}, {template!r}" if template else repr(pattern)
+        compiled = re.compile(pattern)
+    except re.error as error:
         raise FieldError(
             name,
-            f"has {given}, which is no regular expression ({error}): `.*` stands for any text, as "
-            "in 'decoder/.*'",
+            f"has {pattern!r}, which is no regular expression ({error}): `.*` stands for any text, "
+            "as in 'decoder/.*'",
+        ) from error
+    try:
+        compiled.sub(template, "")
+    except (re.error, IndexError) as error:  # an unknown name of a group is an IndexError
+        raise FieldError(
+            name,
+            f"has the name {template!r} for {pattern!r}, which has {compiled.groups} groups in "
+            f"parentheses: {error}",
         ) from error

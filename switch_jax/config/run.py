@@ -111,18 +111,18 @@ class RunConfig:
                 raise FieldError(
                     "upcycle",
                     f"= {self.upcycle!r} makes experts of a dense model's layers: name its "
-                    "checkpoint with initial_checkpoint_path",
+                    "checkpoint with INITIAL_CHECKPOINT_PATH",
                 )
         elif self.upcycle_noise:
             raise FieldError(
-                "upcycle_noise", f"= {self.upcycle_noise} is of no use without upcycle: set it to 0"
+                "upcycle_noise", f"= {self.upcycle_noise} is of no use without UPCYCLE: set it to 0"
             )
         self._check_evaluation()
         self._check_restored()
         if self.keep_optimizer_state and self.initial_checkpoint_path is None:
             raise FieldError(
                 "keep_optimizer_state",
-                "= True takes the state from initial_checkpoint_path, which is not set",
+                "= True takes the state from INITIAL_CHECKPOINT_PATH, which is not set",
             )
         first, last = self.profile_steps or (1, 1)
         if not 1 <= first <= last <= COUNT.most:
@@ -142,23 +142,23 @@ class RunConfig:
             raise FieldError(
                 "restored_parameters",
                 f"= {short_repr(self.restored_parameters)} takes nothing: add a pair, as "
-                "('encoder/.*', 'encoder/.*'), or leave initial_checkpoint_path at None",
+                "('encoder/.*', 'encoder/.*'), or leave INITIAL_CHECKPOINT_PATH at None",
             )
         if self.initial_checkpoint_path is None:
             raise FieldError(
                 "restored_parameters",
-                "takes parameters from initial_checkpoint_path, which is not set",
+                "takes parameters from INITIAL_CHECKPOINT_PATH, which is not set",
             )
         if self.upcycle is not None:
             raise FieldError(
                 "restored_parameters",
-                f"takes a part of a checkpoint, and upcycle = {self.upcycle!r} all of it: set one "
+                f"takes a part of a checkpoint, and UPCYCLE = {self.upcycle!r} all of it: set one "
                 "of them to None",
             )
         if self.keep_optimizer_state:
             raise FieldError(
                 "restored_parameters",
-                "does not go with keep_optimizer_state = True: the optimiser counts the updates of "
+                "does not go with KEEP_OPTIMIZER_STATE = True: the optimiser counts the updates of "
                 "all parameters together, and those that are drawn have had none: leave it False",
             )
 

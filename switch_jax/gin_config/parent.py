@@ -11,7 +11,7 @@ from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes
 from switch_jax.gin_config.reader import Reader
 from switch_jax.run_folder import RunFolder, config_values, value_of
-from switch_jax.storage import read_bytes, storage_path
+from switch_jax.storage import exists, no_model_there, read_bytes, storage_path
 
 # What models' files set: the model, and the losses and the bias that keep its routers even.
 _TAKEN = (
@@ -38,7 +38,7 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
       A line that says what is taken; '' where nothing is.
 
     Raises:
-      UserError: there is no config.gin to take the model from.
+      UserError: there is no such folder, or no config.gin to take the model from.
       TransientError: the storage failed.
     """
     start = _given("INITIAL_CHECKPOINT_PATH", bindings)
@@ -53,6 +53,8 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
     texts = {folder: _text(folder.config) for folder in folders}
     folder = next((folder for folder, text in texts.items() if text), None)
     if folder is None:
+        if not exists(path):
+            raise no_model_there(start)
         raise UserError(
             f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
             "config.gin to take one from: give the model's file first, as in "

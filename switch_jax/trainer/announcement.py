@@ -53,10 +53,11 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"{model.load_balance!r}: leave it at {default:g}, or set LOAD_BALANCE to 'bias'"
         )
     if config.optimizer.trained_parameters != "all":
-        trained, number = trained_parameters(config), len(parameter_shapes(model))
+        trained, names = trained_parameters(config), parameter_shapes(model).keys()
         lines.append(
             f"TRAINED_PARAMETERS = {config.optimizer.trained_parameters!r}: {len(trained)} arrays "
-            f"of {number} are trained: {in_groups(model, trained)}"
+            f"of {len(names)} are trained: {in_groups(model, trained)}; frozen: "
+            f"{in_groups(model, names - set(trained))}"
         )
     steps, rates = config.run.train_steps, config.optimizer
     if rates.lr_schedule in ("warmup_rsqrt", "constant") and rates.warmup_steps > steps:

@@ -3,6 +3,7 @@
 The pairs of patterns and names are those of T5X's assignment maps; see `RunConfig`.
 """
 
+import ast
 import re
 from collections.abc import Collection
 from typing import Any
@@ -18,8 +19,10 @@ from switch_jax.model.parameter_names import (
     parameter_axes,
     parameter_shapes,
 )
+from switch_jax.run_folder import config_values, value_of
 
 _MAX_NAMED = 3  # parameters that a message names
+_MAX_PATTERN = 200  # characters of a pattern that a message proposes
 
 
 def check(config: Config, saved: Shapes, checkpoint: str) -> None:
@@ -35,11 +38,14 @@ def check(config: Config, saved: Shapes, checkpoint: str) -> None:
         such a name, or has it in another shape.
     """
     own, taken = parameter_shapes(config.model), _names_in_checkpoint(config)
-    absent = [name for name in taken.values() if name not in saved]
+    absent = list(dict.fromkeys(name for name in taken.values() if name not in saved))
     if absent:
+        hint = (
+            "the second of a pair is a name, not a pattern: write ('encoder/(.*)', r'decoder/\\1')"
+        )
         raise UserError(
             f"RESTORED_PARAMETERS takes {_few(absent)}, which {checkpoint} does not have: "
-            f"{names_there(saved, absent[0])}"
+            f"{hint if '*' in absent[0] else names_there(saved, absent[0])}"
         )
     differing = {name: theirs for name, theirs in taken.items() if own[name] != saved[theirs]}
     if differing:
@@ -47,11 +53,35 @@ def check(config: Config, saved: Shapes, checkpoint: str) -> None:
             f"{name} is {own[name]} in the model, and {theirs} is {saved[theirs]} in the checkpoint"
             for name, theirs in differing.items()
         ]
-        first = next(iter(differing))
         raise UserError(
-            f"RESTORED_PARAMETERS does not fit {checkpoint}: {_few(shown, '; ')}; to leave out a "
-            f"parameter, let its pair be the first one: RESTORED_PARAMETERS = [('{first}', None), "
+            f"RESTORED_PARAMETERS does not fit {checkpoint}: {_few(shown, '; ')}; to draw them at "
+            f"random put a pair first: RESTORED_PARAMETERS = [({_pattern(differing)!r}, None), "
             "...]; or set the sizes as that model has them"
+        )
+
+
+def advice(config: Config, saved: Shapes) -> str:
+    """How to take from a checkpoint, which has these shapes, what it has in the model's."""
+    own = parameter_shapes(config.model)
+    pattern = _pattern([name for name in own if own[name] != saved.get(name)])
+    drawn = f"({pattern!r}, None), " if pattern else ""
+    return f"to take a part of it set RESTORED_PARAMETERS = [{drawn}('.*', '.*')]"
+
+
+def check_unchanged(config: Config, before: str) -> None:
+    """Raises UserError where the run in MODEL_DIR, whose config.gin is `before`, has other pairs.
+
+    It goes on from its own checkpoint: nothing is restored anew.
+    """
+    values, field = config_values(before), "RunConfig.restored_parameters"
+    if field not in values:
+        return
+    begun, wanted = ast.literal_eval(value_of(field, values)), config.run.restored_parameters
+    if [*map(tuple, begun or ())] != [*map(tuple, wanted or ())]:
+        raise UserError(
+            f"the run in {config.run.model_dir} began with RESTORED_PARAMETERS = {begun}, and this "
+            f"start has {wanted}: write the run's to go on with it, or another MODEL_DIR for a new "
+            "run"
         )
 
 
@@ -111,15 +141,32 @@ def _names_in_checkpoint(config: Config) -> dict[str, str]:
     for pattern, saved in config.run.restored_parameters or ():
         matches = [match for name in left if (match := re.fullmatch(pattern, name))]
         if not matches:
-            others = " that the pairs before it leave" if left != names else ""
+            if any(re.fullmatch(pattern, name) for name in names):
+                raise UserError(
+                    f"RESTORED_PARAMETERS: the pairs before {pattern!r} match everything that it "
+                    "matches: put it first"
+                )
             raise UserError(
-                f"RESTORED_PARAMETERS: {pattern!r} matches no parameter of the model{others}; it "
-                f"has to match a whole name: {names_there(left, pattern)}"
+                f"RESTORED_PARAMETERS: {pattern!r} matches no parameter of the model; it has to "
+                f"match a whole name: {names_there(names, pattern)}"
             )
         if saved is not None:
             found |= {m[0]: m[0] if saved == pattern else m.expand(saved) for m in matches}
         left = [name for name in left if name not in {m[0] for m in matches}]
     return {name: found[name] for name in names if name in found}
+
+
+def _pattern(names: Collection[str]) -> str:
+    """A regular expression that these names match, and no others; '...' if it is long."""
+    leaves: dict[str, list[str]] = {}
+    for name in names:
+        folder, _, leaf = name.rpartition("/")
+        leaves.setdefault(folder, []).append(leaf)
+    pattern = "|".join(
+        f"{folder}/({'|'.join(found)})" if len(found) > 1 else f"{folder}/{found[0]}"
+        for folder, found in leaves.items()
+    )
+    return pattern if len(pattern) <= _MAX_PATTERN else "..."
 
 
 def _few(texts: Collection[str], separator: str = ", ") -> str:

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
-from switch_jax.checkpointing.integrity import shapes_of
+from switch_jax.checkpointing.integrity import Shapes, shapes_of
 from switch_jax.checkpointing.read_only import (
     check_parameters,
     check_part,
@@ -29,15 +29,13 @@ from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
 from switch_jax.trainer import restored_parameters
 from switch_jax.trainer.teacher import Teacher
-
-_IN_PART = "to take a part of it set RESTORED_PARAMETERS"
 
 
 def find_warm_start(config: Config) -> epath.Path | Source | None:
@@ -53,7 +51,8 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
       scratch, or goes on from a checkpoint of its own.
 
     Raises:
-      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
+      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own;
+        or a run that goes on began with other `restored_parameters`.
     """
     run, start = config.run, config.run.initial_checkpoint_path
     if start is None:
@@ -71,6 +70,8 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             "None to go on with that run"
         )
     if run_on_all(RunFolder(own).checkpoint_steps):
+        before = run_on_all(lambda: read_config(RunFolder(own)).value)
+        restored_parameters.check_unchanged(config, before)
         return None
     dense = _start_config(config)
     source = run_on_all(lambda: open_source(given))
@@ -84,13 +85,15 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             restored_parameters.check(config, shapes_of(source.parameters), str(source.path))
             run_on_all(source.check_copies)
         else:
-            run_on_all(lambda: source.check_model(dense.model, _advice(config)))
+            advice = _advice(config, shapes_of(source.parameters))
+            run_on_all(lambda: source.check_model(dense.model, advice))
         return source
     found = find_checkpoint(start)
     if run.restored_parameters is not None:
         restored_parameters.check(config, part_shapes(found, "parameters"), str(found))
     else:
-        check_parameters(found, abstract_parameters(dense.model), _advice(config) or _IN_PART)
+        advice = _advice(config, part_shapes(found, "parameters"))
+        check_parameters(found, abstract_parameters(dense.model), advice)
     if restored_parameters.include_vocabulary(config):
         of_run = found.parent.parent
         run_on_all(lambda: check_vocabularies_of_run(of_run, config.data, own_config=None))
@@ -250,15 +253,16 @@ def _check_optimizer(config: Config, checkpoint: epath.Path) -> None:
     check_part(checkpoint, "optimizer", state, advice)
 
 
-def _advice(config: Config) -> str:
-    """What may have been meant where the checkpoint is of another model."""
+def _advice(config: Config, saved: Shapes) -> str:
+    """What may have been meant where the checkpoint, with these shapes, is of another model."""
     if config.run.upcycle is not None:
         return f"UPCYCLE = {config.run.upcycle!r} takes a checkpoint of a dense model"
+    in_part = restored_parameters.advice(config, saved)
     if config.model.num_experts:
         of_dense = "to start from a dense model's checkpoint set UPCYCLE = 'copy'; "
         return (
             (of_dense if config.model.expert_sublayers == "feed_forward" else "")
             + "where router_bias alone differs, set LOAD_BALANCE as that run had it; where "
-            f"self_attention differs, EXPERT_SUBLAYERS; {_IN_PART}"
+            f"self_attention differs, EXPERT_SUBLAYERS; {in_part}"
         )
-    return ""
+    return in_part

@@ -99,8 +99,10 @@ def test_where_the_config_is_looked_for(parent, tmp_path):
     assert _read(parent, own).config.model.embed_dim == 48
     (tmp_path / "own" / "checkpoints" / "10").mkdir(parents=True)
     assert _read(parent, own).config.model.embed_dim == 72
-    message = "describe no model, and INITIAL_CHECKPOINT_PATH '.*gone' has no config.gin to take"
+    message = "describe no model, and INITIAL_CHECKPOINT_PATH '.*' has no config.gin to take"
     with pytest.raises(UserError, match=message):
+        _read(tmp_path)
+    with pytest.raises(UserError, match="there is no folder .*/gone to take a model from"):
         _read(tmp_path / "gone")
 
 

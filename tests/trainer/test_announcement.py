@@ -80,3 +80,18 @@ def test_streams_that_do_not_divide_over_the_hosts_are_read_as_a_whole():
     # Rows 8 to 15 are of the streams 2 to 5, of 3 rows each.
     assert config.tokens_read(3) == 4 * 3 * sum(config.data.lengths)
     assert config.tokens_read(4) == 2 * 3 * sum(config.data.lengths)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "trained", "frozen"),
+    [
+        ("(?!.*/router).*", 47, "encoder/router 64, decoder/router 64"),
+        ("(?!.*/rooter).*", 49, "none"),
+    ],
+)
+def test_what_is_frozen_is_told(pattern, trained, frozen):
+    config = tiny_config(tiny_model(), optimizer=OptimizerConfig(trained_parameters=pattern))
+    lines = announcement(config, make_mesh(MeshConfig(1, 1, 1)))
+    told = next(line for line in lines if line.startswith("TRAINED_PARAMETERS"))
+    assert f"{trained} arrays of 49 are trained: " in told
+    assert set(told.rpartition("; frozen: ")[2].split(", ")) == set(frozen.split(", "))

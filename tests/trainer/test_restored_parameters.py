@@ -1,5 +1,6 @@
 """RESTORED_PARAMETERS: a part of another model's parameters, and the rest drawn."""
 
+import ast
 import dataclasses
 
 import jax
@@ -104,16 +105,36 @@ def test_the_log_says_what_is_restored(parent):
     assert "encoder" not in drawn and "decoder/experts 4,096" in drawn
 
 
+def test_another_number_of_experts_is_refused_with_the_pairs_that_draw_them(parent):
+    more = dataclasses.replace(MODEL, num_experts=8)
+    with pytest.raises(UserError) as refused:
+        find_warm_start(_config(parent[0], None, more))
+    pairs = ast.literal_eval(str(refused.value).rpartition("RESTORED_PARAMETERS = ")[2])
+    config = _config(parent[0], pairs, more)
+    assert find_warm_start(config).name == "0"
+    drawn = describe_warm_start(config, parent[0])[2].removeprefix("drawn at random: ").split(", ")
+    sizes = ("experts 8,192", "router 128")  # 8 experts with two matrices of 16 x 32
+    assert sorted(drawn) == [f"{stack}/{s}" for stack in ("decoder", "encoder") for s in sizes]
+
+
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
         (
             [("encoder/.*", SAME), ("encoder/blocks/.*", SAME)],
-            r"'encoder/blocks/.\*' matches no parameter of the model that the pairs before it leav"
-            r".*there are decoder/blocks/..., decoder/final_norm/..., .*token_embedding/embedding; "
+            r"the pairs before 'encoder/blocks/.\*' match everything that it matches: put it first",
+        ),
+        (
+            [("encoder", SAME)],
+            r"'encoder' matches no parameter of the model; it has to match a whole name: "
+            r"there are decoder/blocks/..., decoder/final_norm/..., .*token_embedding/embedding; "
             r"`switch_jax convert --inspect MODEL_DIR` prints",
         ),
-        ([("encoder", SAME)], r"'encoder' matches no parameter of the model; it has to match a wh"),
+        (
+            [("encoder/.*", "decoder/.*")],
+            r"takes decoder/\.\*, which .* does not have: the second of a pair is a name, not a "
+            r"pattern: write \('encoder/\(\.\*\)', r'decoder/\\1'\)",
+        ),
         (
             [("encoder/(.*)", r"encodr/\1")],
             r"takes encodr/blocks/.*, and 8 more, which .*checkpoints/0 does not have: did you mean"
@@ -138,19 +159,23 @@ def test_what_cannot_be_restored_is_refused_with_what_there_is(parent, pairs, me
         (
             [("encoder/(", SAME)],
             {},
-            r"has 'encoder/\(', '\\\\g<0>', which is no reg",
+            r"has 'encoder/\(', which is no reg",
         ),
-        ([("encoder/.*", r"\1")], {}, "no regular expression .invalid group reference 1"),
+        ([("encoder/.*", r"\1")], {}, r"'\\\\1' for 'encoder/.\*', which has 0 groups .*: invalid"),
         ([("encoder/.*", None)], {}, "takes nothing: add a pair"),
         ([("encoder/.*",)], {}, r"it must be a list of pairs, as in \[\('encoder/"),
-        ([(".*", SAME)], {"upcycle": "copy"}, "a part of a checkpoint, and upcycle = 'copy' all"),
-        ([(".*", SAME)], {"keep_optimizer_state": True}, "counts the updates of all parameters"),
+        ([(".*", SAME)], {"upcycle": "copy"}, "a part of a checkpoint, and UPCYCLE = 'copy' all"),
+        (
+            [(".*", SAME)],
+            {"keep_optimizer_state": True},
+            "STATE = True: the optimiser counts the updates of all parameters",
+        ),
     ],
 )
 def test_pairs_that_make_no_sense_are_refused(pairs, changes, message):
     with pytest.raises(UserError, match=message):
         _config("a_run", pairs, **changes)
-    with pytest.raises(UserError, match="from initial_checkpoint_path, which is not set"):
+    with pytest.raises(UserError, match="from INITIAL_CHECKPOINT_PATH, which is not set"):
         _config(None, [(".*", SAME)])
 
 
@@ -162,3 +187,20 @@ def test_another_vocabulary_needs_an_embedding_of_its_own(parent, tmp_path):
         find_warm_start(_config(run, [(".*", SAME)]))
     found = find_warm_start(_config(run, [("encoder/.*", SAME)], WIDER))
     assert found.name == "0"
+
+
+def test_a_run_goes_on_with_the_pairs_that_it_began_with(parent, tmp_path):
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    pairs = [("decoder/.*", None), (r"(.*)", r"\1")]
+    begun, all_of_it = (
+        _config(parent[0], p).replace("run", model_dir=str(tmp_path)) for p in (pairs, None)
+    )
+    by_gin = f"P = \\\n    {pairs}\nRunConfig.restored_parameters = %P\n"  # a list, as in files
+    for text in (begun.as_gin(), by_gin):
+        (tmp_path / "config.gin").write_text(text)
+        assert find_warm_start(begun) is None
+        with pytest.raises(UserError, match=r"began with RESTORED_PARAMETERS = .*start has None"):
+            find_warm_start(all_of_it)
+    (tmp_path / "config.gin").write_text(all_of_it.as_gin())
+    with pytest.raises(UserError, match=r"began with RESTORED_PARAMETERS = None, and this start"):
+        find_warm_start(begun)
