@@ -109,12 +109,13 @@ def test_what_a_run_writes_is_as_documented(whole):
     written = {field for record in records for field in record}
     documented = {field for kind in ("train", "eval") for field in table_of(kind)}
     # The peak of a CPU is not known, there is no teacher nor bucket, and tests of infer_eval have
-    # "generated".
+    # the last two.
     assert {field for field in documented if "." not in field} - written == {
         "model_flops_utilisation",
         "repeated_requests",
         "soft_cross_entropy",
         "generated",
+        "majority_baseline",
     }
     for file, of_copies in (("run.json", {"step_ms"}), ("status.json", set())):
         content = json.loads((folder / file).read_text())
