@@ -48,6 +48,8 @@ ROUTING = {
     "one, input dropout": {"router_policy": "input_dropout", "jitter_noise": 0.0},
     BIASED: {},
     "one, four rounds": {"ntlb_rounds": 4},
+    "one, slots by gate": {"encoder_router_type": "batch_prioritized"},
+    "experts choose": {"encoder_router_type": "experts_choose"},
     "two experts": {"num_selected_experts": 2},
     "two, the second at random": {"num_selected_experts": 2, "second_expert_policy": "random"},
 }
@@ -97,6 +99,7 @@ def switch_costs(hardware: Slice, config: ModelConfig, *, has_bias: bool = False
             GATED_GELU,
             group_size=config.group_size,
             capacity_factor=config.train_expert_capacity_factor,
+            router_type=config.encoder_router_type,
             key=key,
         )
         return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss

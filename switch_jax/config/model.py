@@ -8,6 +8,7 @@ from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 
 ACTIVATIONS = ("relu", "gated-gelu")
 DTYPES = ("bfloat16", "float32")
+ROUTER_TYPES = ("tokens_choose", "batch_prioritized", "experts_choose")
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 SECOND_EXPERT_POLICIES = ("all", "random")
 EXPERT_SUBLAYERS = ("feed_forward", "attention", "both")
@@ -51,9 +52,15 @@ class ModelConfig:
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
       decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
       train_expert_capacity_factor, eval_expert_capacity_factor: see `moe.expert_capacity` (Eq. 3).
+        Where the encoder's experts choose, it has the first one in evaluation, too.
       min_expert_capacity: fewest slots of an expert in a group.
       expert_capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
         `moe.expert_capacity`. 8 is fast on a TPU; 1 does not round.
+      encoder_router_type: who chooses in the encoder, in training and evaluation. 'tokens_choose':
+        each token its experts, whose slots go to the tokens in their order. 'batch_prioritized':
+        the same, and slots go to the tokens of the highest gate first (V-MoE). 'experts_choose':
+        each expert its tokens; see `moe.choose_tokens`. The last two look at later tokens, so the
+        decoder always has the first.
       jitter_noise: epsilon of the noise on the router's input in training (App. C).
       router_policy: how an expert is chosen in training (App. C, Table 11). 'argmax': the most
         probable one. 'sample': one drawn from the router's softmax, whose probability is the gate.
@@ -114,6 +121,7 @@ class ModelConfig:
     eval_expert_capacity_factor: float = 2.0
     min_expert_capacity: int = 4
     expert_capacity_multiple: int = 8
+    encoder_router_type: str = "tokens_choose"
     jitter_noise: float = 1e-2
     router_policy: str = "argmax"
     router_input_dropout_rate: float = 0.1
@@ -167,6 +175,7 @@ class ModelConfig:
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
         check_choice("expert_sublayers", self.expert_sublayers, EXPERT_SUBLAYERS)
+        check_choice("encoder_router_type", self.encoder_router_type, ROUTER_TYPES)
         check_choice("router_dtype", self.router_dtype, DTYPES)
         check_choice("load_balance", self.load_balance, LOAD_BALANCES)
         check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
@@ -229,6 +238,27 @@ class ModelConfig:
                 "load_balance",
                 "= 'bias', and the model is dense (NUM_EXPERTS = 0): leave it at 'loss'",
             )
+        if self.encoder_router_type != "tokens_choose" and not experts:
+            raise FieldError(
+                "encoder_router_type",
+                f"= {self.encoder_router_type!r}, and the model is dense (NUM_EXPERTS = 0): leave "
+                "it at 'tokens_choose'",
+            )
+        if self.encoder_router_type == "experts_choose":
+            if self.load_balance == "bias":
+                raise FieldError(
+                    "load_balance",
+                    "= 'bias' evens out what tokens choose, and with ENCODER_ROUTER_TYPE = "
+                    "'experts_choose' the encoder's experts choose: take 'loss', which is then the "
+                    "decoder's alone, or 'none'",
+                )
+            if self.router_policy == "sample":
+                raise FieldError(
+                    "router_policy",
+                    "= 'sample' draws an expert for each token, and with ENCODER_ROUTER_TYPE = "
+                    "'experts_choose' the encoder's experts choose tokens: take 'argmax' or "
+                    "'input_dropout'",
+                )
         if self.load_balance == "bias" and self.router_policy == "sample":
             raise FieldError(
                 "load_balance",
@@ -274,6 +304,22 @@ class ModelConfig:
     def group_sizes(self) -> dict[str, int]:
         """The most tokens routed together in each stack."""
         return {"encoder": self.group_size, "decoder": self.decoder_group_size or self.group_size}
+
+    def capacity_factors(self, *, training: bool) -> dict[str, float]:
+        """That of each stack in training, or in evaluation.
+
+        Where experts choose, the factor is how many a token has on average: a part of the model,
+        the same in both.
+        """
+        training_factor = self.train_expert_capacity_factor
+        factor = training_factor if training else self.eval_expert_capacity_factor
+        experts_choose = self.encoder_router_type == "experts_choose"
+        return {"encoder": training_factor if experts_choose else factor, "decoder": factor}
+
+    @property
+    def router_types(self) -> dict[str, str]:
+        """Who chooses whom in each stack, of `ROUTER_TYPES`."""
+        return {"encoder": self.encoder_router_type, "decoder": "tokens_choose"}
 
     @property
     def sparse_layers(self) -> dict[str, list[int]]:

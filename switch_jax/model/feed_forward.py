@@ -97,7 +97,7 @@ class Experts(nnx.Module):
             setattr(self, f"wi_{i}", wi)
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
-        self.group_size = config.group_sizes["decoder" if decoder else "encoder"]
+        self.stack = "decoder" if decoder else "encoder"
         self.returns_choices = False  # see `Transformer.choose_experts`
         self.config = config
 
@@ -119,12 +119,9 @@ class Experts(nnx.Module):
             weights,
             config,
             activation(config.activation),
-            group_size=self.group_size,
-            capacity_factor=(
-                config.eval_expert_capacity_factor
-                if deterministic
-                else config.train_expert_capacity_factor
-            ),
+            group_size=config.group_sizes[self.stack],
+            router_type=config.router_types[self.stack],
+            capacity_factor=config.capacity_factors(training=not deterministic)[self.stack],
             key=None if deterministic else key,
             router_index=router_index,
         )

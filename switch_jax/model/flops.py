@@ -57,12 +57,9 @@ def training_flops(
       config: the model.
       input_length, target_length: tokens, padding included.
       slots: expert slots for each input token and for each target token, empty ones too, as
-        `groups.Groups.capacity_factor` has them. None counts those that are needed at even routing:
-        as many as a token has experts, but no more than the capacity factor if that is above 1.
+        `groups.Groups.capacity_factor` has them. None counts those of `needed_slots`.
     """
-    if slots is None:
-        needed = min(config.num_selected_experts, max(1.0, config.train_expert_capacity_factor))
-        slots = needed, needed
+    slots = slots or needed_slots(config)
     dim, inner = config.embed_dim, config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     router = dim * config.num_experts
@@ -75,6 +72,21 @@ def training_flops(
     pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     forward = input_length * by_input + target_length * by_target + 2 * inner * pairs
     return 3 * 2.0 * forward
+
+
+def needed_slots(config: ModelConfig, *, training: bool = True) -> tuple[float, float]:
+    """The expert slots that an input token and a target token need at even routing.
+
+    As many as a token has experts, but no more than the capacity factor if that is above 1. Where
+    experts choose, all slots are filled, so it is the factor.
+    """
+    by_stack = [
+        factor
+        if config.router_types[stack] == "experts_choose"
+        else min(config.num_selected_experts, max(1.0, factor))
+        for stack, factor in config.capacity_factors(training=training).items()
+    ]
+    return by_stack[0], by_stack[1]
 
 
 def _self_attention_and_feed_forward(

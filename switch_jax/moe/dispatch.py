@@ -53,7 +53,6 @@ def dispatch_indices(
     if choices > 1:
         row += number // tokens * ((groups - 1) * tokens)  # [G, E, C]
     token_of_slot = jnp.where(is_filled, row, rows)  # [G, E, C]
-
     slots_in_chunk = groups * capacity // chunks  # of one expert
 
     def slot_of_token(expert: jax.Array, slot: jax.Array) -> jax.Array:  # [G, S], [G, S]
@@ -67,11 +66,16 @@ def dispatch_indices(
 
     expert_of_choice = jnp.unstack(assignment.expert_index, axis=1)  # [G, S] each
     slot_of_choice = jnp.unstack(assignment.position_in_expert, axis=1)  # [G, S] each
-    token_of_slot = token_of_slot.transpose(1, 0, 2).reshape(experts, -1)  # [E, G * C]
     return DispatchIndices(
-        tuple(chunk.reshape(-1) for chunk in jnp.split(token_of_slot, chunks, axis=1)),
+        in_chunks(token_of_slot, chunks),
         tuple(map(slot_of_token, expert_of_choice, slot_of_choice)),
     )
+
+
+def in_chunks(of_slots: jax.Array, chunks: int) -> tuple[jax.Array, ...]:
+    """[G, E, C] -> [R] for each chunk, in the order of `DispatchIndices`."""
+    by_expert = of_slots.transpose(1, 0, 2).reshape(of_slots.shape[1], -1)  # [E, G * C]
+    return tuple(chunk.reshape(-1) for chunk in jnp.split(by_expert, chunks, axis=1))
 
 
 def _take_rows(array: jax.Array, index: jax.Array) -> jax.Array:

@@ -16,14 +16,16 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
 from switch_jax.moe.capacity import check_divisibility, expert_capacity, group_shape
-from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices
+from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices, in_chunks
 from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
 from switch_jax.moe.expert_mlp import expert_mlp, local_experts
 from switch_jax.moe.expert_weights import SwitchWeights, cast, partition_specs
+from switch_jax.moe.experts_choose import ChosenTokens, add_slots, gather_tokens
 from switch_jax.moe.random_streams import RouterKey, Stream
 from switch_jax.moe.router import router_logits
 from switch_jax.moe.routing import route_tokens
+from switch_jax.moe.slots import Assignment
 from switch_jax.moe.statistics import RouterStatistics, router_statistics
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, current_mesh
@@ -38,6 +40,7 @@ def switch_ffn(
     *,
     group_size: int,
     capacity_factor: float,
+    router_type: str = "tokens_choose",
     key: jax.Array | None = None,
     router_index: Any = 0,
 ) -> tuple[jax.Array, RouterStatistics]:
@@ -59,6 +62,7 @@ def switch_ffn(
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       group_size: the largest number of tokens routed together; see `capacity.group_shape`.
       capacity_factor: see `capacity.expert_capacity` (Eq. 3).
+      router_type: who chooses whom; see `ModelConfig.router_types`.
       key: for the policies, jitter and expert dropout; None = argmax, all choices, and no noise
         (evaluation).
       router_index: routers with the same key and different indices have different noise.
@@ -84,6 +88,7 @@ def switch_ffn(
             activation=activation,
             group_size=group_size,
             capacity_factor=capacity_factor,
+            router_type=router_type,
         ),
         mesh=mesh,
         in_specs=drop_axes_of_one(in_specs, mesh.shape),
@@ -104,6 +109,7 @@ def _switch_ffn_local(
     activation: Callable[..., jax.Array],
     group_size: int,
     capacity_factor: float,
+    router_type: str,
 ) -> tuple[jax.Array, RouterStatistics]:
     """One device's part: its rows of the batch, its experts, its slice of F."""
     batch, length, dim = x.shape
@@ -148,17 +154,17 @@ def _switch_ffn_local(
         bias = weights.router_bias  # [E] or None
         if bias is not None:
             bias = mark_varying(bias, BATCH)
-        assignment = route_tokens(logits, bias, valid, capacity, config, router_key)
-        statistics = router_statistics(assignment, valid, capacity, bias)
+        assignment = route_tokens(logits, bias, valid, capacity, config, router_type, router_key)
+        statistics = router_statistics(assignment, valid, bias)
 
     with jax.named_scope("dispatch"):
-        indices = dispatch_indices(assignment, batch_shape, chunks)
+        to_slots, to_tokens = _moves(assignment, batch_shape, chunks)
         # Block i of axis 0 is for the experts of the i-th device.
         slots_in_chunk = groups * capacity // chunks  # of one expert
         shape = expert_shards, config.num_experts // expert_shards, slots_in_chunk, dim
         # After the exchange, block i of axis 0 is from the i-th device.
         buffers = [
-            all_to_all(chunk.reshape(shape)) for chunk in dispatch(x, indices)
+            all_to_all(chunk.reshape(shape)) for chunk in to_slots(x)
         ]  # [expert_shards, E_local, G_local * C / chunks, D] each
 
     with jax.named_scope("experts"):
@@ -170,7 +176,25 @@ def _switch_ffn_local(
         slots = tuple(
             chunk.reshape(-1, chunk.shape[-1]) for chunk in buffers
         )  # [E * G_local * C / chunks, D] each
-        gates = jnp.unstack(assignment.gate, axis=1)  # [G_local, S] each
-        gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [rows, row_length] each
-        y = combine(slots, gates, indices)  # [rows, row_length, D]
+        y = to_tokens(slots)  # [rows, row_length, D]
     return y.reshape(batch, length, y.shape[-1]), statistics
+
+
+def _moves(
+    assignment: Assignment | ChosenTokens, batch_shape: tuple[int, int], chunks: int
+) -> tuple[Callable, Callable]:
+    """From tokens [B, L, D] to the slots of each chunk, and from these to tokens again."""
+    if isinstance(assignment, ChosenTokens):
+        groups, tokens = assignment.has_no_slot.shape
+        first_row = jnp.arange(0, groups * tokens, tokens)[:, None, None]  # [G, 1, 1]
+        is_filled = assignment.token_index < tokens  # [G, E, C]
+        row = jnp.where(is_filled, first_row + assignment.token_index, groups * tokens)
+        rows, slot_gates = in_chunks(row, chunks), in_chunks(assignment.gate, chunks)
+        return (
+            lambda x: gather_tokens(x, rows),
+            lambda slots: add_slots(slots, slot_gates, rows, batch_shape),
+        )
+    indices = dispatch_indices(assignment, batch_shape, chunks)
+    gates = jnp.unstack(assignment.gate, axis=1)  # [G, S] each
+    gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [B, L] each
+    return lambda x: dispatch(x, indices), lambda slots: combine(slots, gates, indices)

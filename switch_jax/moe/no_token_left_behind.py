@@ -7,7 +7,11 @@ from switch_jax.moe.slots import Assignment, assign_choices, choice_load, take_s
 
 
 def assign_in_rounds(
-    choices: jax.Array, router_logits: jax.Array, capacity: int, valid: jax.Array
+    choices: jax.Array,
+    router_logits: jax.Array,
+    capacity: int,
+    valid: jax.Array,
+    order: jax.Array | None = None,
 ) -> Assignment:
     """Gives each token one expert: the first of its choices that still has a slot in its round.
 
@@ -21,18 +25,20 @@ def assign_in_rounds(
 
     Args:
       choices: [G, R, S] int32, different experts for each token, one for each round.
-      router_logits, capacity, valid: as for `assign_choices`.
+      router_logits, capacity, valid, order: as for `assign_choices`.
 
     Returns:
       An `Assignment` with one choice, [G, 1, S]: the expert that is used; E for a dropped token.
     """
     tokens, experts = valid.shape[1], router_logits.shape[-1]
+    if order is not None:
+        order = jnp.concatenate([order, tokens + order], axis=1)  # [G, 2 * S]
     expert = jnp.full(valid.shape, experts, jnp.int32)  # [G, S], of those that have a slot
     for choice in jnp.unstack(choices, axis=1):  # [G, S]
         wanted = jnp.where(valid & (expert == experts), choice, experts)  # [G, S]
         # Those that have a slot come before those that ask for one.
         both = jnp.concatenate([expert, wanted], axis=1)  # [G, 2 * S]
-        position = take_slots(both, experts, capacity)[0][:, tokens:]  # [G, S]
+        position = take_slots(both, experts, capacity, order)[0][:, tokens:]  # [G, S]
         expert = jnp.where(position < capacity, wanted, expert)  # [G, S]
     assignment = assign_choices(expert[:, None], router_logits, capacity, valid)
     return assignment._replace(load=choice_load(choices[:, 0], experts, valid))

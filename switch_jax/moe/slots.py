@@ -47,6 +47,12 @@ class Assignment(NamedTuple):
     importance: jax.Array
     load: jax.Array
 
+    @property
+    def has_no_slot(self) -> jax.Array:
+        """[G, S] bool, that the token has no slot in any of its experts; padding has none."""
+        capacity = self.token_index.shape[-1]
+        return jnp.all(self.position_in_expert == capacity, axis=1)  # [G, S]
+
 
 def assign_choices(
     choices: jax.Array,
@@ -54,11 +60,13 @@ def assign_choices(
     capacity: int,
     valid: jax.Array,
     least_gate: jax.Array | None = None,
+    order: jax.Array | None = None,
 ) -> Assignment:
     """Gives each token a slot in each of k given experts, while slots last.
 
     All first choices take slots before all second ones, and so on; among equal choices the order is
-    that of the tokens. So with k > 1 a token's later choices depend on the tokens after it.
+    that of the tokens, or `order`. So with k > 1 a token's later choices depend on the tokens after
+    it.
 
     If the logits are bfloat16, the softmax is too (Table 2): what each of its steps gives is
     rounded to bfloat16, and so is each gradient. Counts of tokens are exact in any case.
@@ -70,6 +78,7 @@ def assign_choices(
       capacity: C.
       valid: [G, S] bool, False on padding.
       least_gate: [G, k, S] float32; a choice takes a slot if its gate is above it. None = all do.
+      order: [G, S] int32, the tokens in the order in which they take slots; None = as they stand.
 
     Returns:
       An `Assignment`. `gate`, `log_normalizer` and `importance` are differentiable; the gradient of
@@ -86,8 +95,11 @@ def assign_choices(
     if least_gate is not None:
         is_wanted &= gate > least_gate  # [G, k, S]
     expert_of_choice = jnp.where(is_wanted, choices, experts)  # [G, k, S]
+    if order is not None:
+        first_number = jnp.arange(0, is_wanted[0].size, order.shape[1])[:, None]  # [k, 1]
+        order = (order[:, None] + first_number).reshape(groups, -1)  # [G, k * S]
     position, token_index, _ = take_slots(
-        expert_of_choice.reshape(groups, -1), experts, capacity
+        expert_of_choice.reshape(groups, -1), experts, capacity, order
     )  # [G, k * S], [G, E, C]
     position = position.reshape(choices.shape)  # [G, k, S]
     real_probs = router_probs * valid[..., None]  # [G, S, E]
@@ -110,39 +122,50 @@ def choice_load(expert_index: jax.Array, experts: int, valid: jax.Array) -> jax.
 
 
 def take_slots(
-    expert_index: jax.Array, experts: int, capacity: int
+    expert_index: jax.Array, experts: int, capacity: int, order: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Hands out the slots of each expert in the order of those who choose it.
+    """Hands out the slots of each expert, one choice after the other.
 
     Args:
       expert_index: [G, T] int32, the expert that each of T choices wants; E = none.
       experts: E.
       capacity: C.
+      order: [G, T] int32, the choices in the order in which they take slots; None = as they stand.
 
     Returns:
       [G, T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, T
       where nobody does; and [G, E] int32, how many want the expert.
     """
+    if order is not None:
+        expert_index = jnp.take_along_axis(expert_index, order, axis=1)  # [G, T]
+        position, place, load = take_slots(expert_index, experts, capacity)
+        return _in_order(order, position), _take(order, place), load
+
     groups, number = expert_index.shape
     # A position in an expert is the rank among those that want it. The sort is stable: they stay in
     # order.
     iota = lax.broadcasted_iota(jnp.int32, (groups, number), 1)  # [G, T]
-    sorted_index, order = _sorted_by_expert(expert_index, iota, experts)  # [G, T], [G, T]
+    sorted_index, sorted_choices = _sorted_by_expert(expert_index, iota, experts)  # [G, T], [G, T]
     previous = jnp.pad(sorted_index, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, T]
     first_of_expert = jnp.where(sorted_index != previous, iota, 0)  # [G, T]
     sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, T]
-    rank = _in_order(order, sorted_rank)  # [G, T]
+    rank = _in_order(sorted_choices, sorted_rank)  # [G, T]
     position = jnp.where((rank < capacity) & (expert_index < experts), rank, capacity)  # [G, T]
 
-    # The inverse map: those of an expert are consecutive in `order`, from `start` on.
+    # The inverse map: those of an expert are consecutive, from `start` on.
     is_chosen = expert_index[..., None] == jnp.arange(experts)  # [G, T, E]
     load = jnp.sum(is_chosen, axis=1, dtype=jnp.int32)  # [G, E]
     start = jnp.cumsum(load, axis=1) - load  # [G, E]
     slot = jnp.arange(capacity, dtype=jnp.int32)  # [C]
     is_filled = slot < load[..., None]  # [G, E, C]
     source = jnp.where(is_filled, start[..., None] + slot, number)  # [G, E, C]
-    take = jax.vmap(lambda o, s: o.at[s].get(mode="fill", fill_value=number))
-    return position, take(order, source), load
+    return position, _take(sorted_choices, source), load
+
+
+def _take(choices: jax.Array, places: jax.Array) -> jax.Array:
+    """[G, T] choices, [G, E, C] places among them -> [G, E, C] choices; T where a place is T."""
+    fill = choices.shape[1]
+    return jax.vmap(lambda c, p: c.at[p].get(mode="fill", fill_value=fill))(choices, places)
 
 
 def _sorted_by_expert(

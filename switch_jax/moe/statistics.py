@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss, with_bias_gradient
+from switch_jax.moe.experts_choose import ChosenTokens
 from switch_jax.moe.slots import Assignment, choice_load
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
@@ -34,9 +35,8 @@ class RouterStatistics(NamedTuple):
 
 
 def router_statistics(
-    assignment: Assignment,
+    assignment: Assignment | ChosenTokens,
     valid: jax.Array,
-    capacity: int,
     router_bias: jax.Array | None = None,
 ) -> RouterStatistics:
     """The statistics of the whole batch, from this device's groups, within `jax.shard_map`.
@@ -44,20 +44,19 @@ def router_statistics(
     Args:
       assignment: of this device's groups.
       valid: [G_local, S] bool, False on padding.
-      capacity: C.
       router_bias: [E] float32; where there is one, `load_balance_loss` has the gradient of
         `with_bias_gradient` in place of its own.
     """
     a = assignment
     real_tokens = valid.sum(dtype=jnp.float32)
     all_real_tokens = jnp.maximum(psum(real_tokens, BATCH), 1.0)
-    has_no_slot = jnp.all(a.position_in_expert == capacity, axis=1)  # [G_local, S]
     # Everything is divided before it is summed over devices: a division after the sum would be an
     # operation of its own.
     share = real_tokens / all_real_tokens
     load = jnp.sum(a.load / all_real_tokens, axis=0)  # [E]
     balance_loss = load_balance_loss(a.importance, a.load) * share
     if router_bias is not None:
+        assert isinstance(a, Assignment)  # there is no bias where experts choose
         choices = jnp.unstack(a.expert_index, axis=1)  # [G_local, S] each
         chosen = a.load + sum(choice_load(e, load.size, valid) for e in choices[1:])  # [G_local, E]
         all_load = jnp.sum(chosen / (len(choices) * all_real_tokens), axis=0)  # [E]
@@ -66,7 +65,7 @@ def router_statistics(
         load=load,
         load_balance_loss=balance_loss,
         z_loss=router_z_loss(a.log_normalizer, valid) * share,
-        dropped=jnp.sum(jnp.where(valid & has_no_slot, 1 / all_real_tokens, 0.0)),
+        dropped=jnp.sum(jnp.where(valid & a.has_no_slot, 1 / all_real_tokens, 0.0)),
         entropy=jnp.sum(jnp.where(valid, a.entropy / all_real_tokens, 0.0)),
     )
     return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)

@@ -1,9 +1,7 @@
 """The floating-point operations of a training step, that of the teacher included."""
 
-import dataclasses
-
 from switch_jax.config import Config
-from switch_jax.model.flops import training_flops
+from switch_jax.model.flops import needed_slots, training_flops
 
 
 def step_flops(config: Config, slots: tuple[float, float] | None = None) -> float:
@@ -17,7 +15,6 @@ def step_flops(config: Config, slots: tuple[float, float] | None = None) -> floa
     row = training_flops(config.model, *config.data.lengths, slots)
     teacher = config.teacher_model
     if teacher is not None:
-        capacity = teacher.eval_expert_capacity_factor
-        teacher = dataclasses.replace(teacher, train_expert_capacity_factor=capacity)
-        row += training_flops(teacher, *config.data.lengths) / 3
+        slots_of_teacher = needed_slots(teacher, training=False)
+        row += training_flops(teacher, *config.data.lengths, slots_of_teacher) / 3
     return config.run.batch_size * row

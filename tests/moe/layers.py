@@ -19,7 +19,8 @@ def switch(experts, group_size, capacity_factor, **changes):
     def layer(x, valid, weights, key=None, router_index=0):
         return switch_ffn(
             x, valid, weights, config, jax.nn.relu, group_size=group_size,
-            capacity_factor=capacity_factor, key=key, router_index=router_index,
+            capacity_factor=capacity_factor, router_type=config.encoder_router_type, key=key,
+            router_index=router_index,
         )  # fmt: skip
 
     return layer

@@ -61,6 +61,8 @@ def loss_and_gradients(
     wanted=None,
     first=None,
     balance=1.0,
+    combine=None,
+    load=None,
 ):
     """sum(y * y_weights) + load-balancing loss + z-loss, and its gradients, written out by hand.
 
@@ -70,6 +72,7 @@ def loss_and_gradients(
       chosen, wanted: as for `assign`.
       balance: what multiplies the gradient of the load-balancing loss.
       first: the choices that the load counts, [G, S]; by default the first ones of `chosen`.
+      combine: where experts choose, what they took, as `assign` gives it; and `load`, [G, E].
 
     Returns:
       The loss, and its gradients by x, router, wi and wo.
@@ -80,7 +83,8 @@ def loss_and_gradients(
     experts = logits.shape[-1]
     chosen = _with_choices(logits.argmax(-1) if chosen is None else chosen)
     probs, normalizer = softmax(logits), np.log(np.exp(logits).sum(-1))
-    combine = assign(logits, capacity, valid, chosen, wanted)
+    if combine is None:
+        combine = assign(logits, capacity, valid, chosen, wanted)
     dispatch = (combine > 0).astype(x.dtype)
     rows = np.einsum("gsd,gsec->gecd", x, dispatch)
     hidden = np.maximum(np.einsum("gecd,edf->gecf", rows, wi), 0)
@@ -89,7 +93,8 @@ def loss_and_gradients(
 
     real, per_group = valid.sum(), np.maximum(valid.sum(1), 1)[:, None]
     first = chosen[:, 0] if first is None else first
-    load = (np.eye(experts)[first] * valid[..., None]).sum(1)  # [G, E]
+    if load is None:
+        load = (np.eye(experts)[first] * valid[..., None]).sum(1)  # [G, E]
     importance = (probs * valid[..., None]).sum(1)  # [G, E]
     balance_loss = (experts * load * importance / per_group).sum() / real
     z_loss = (normalizer**2 * valid).sum() / real

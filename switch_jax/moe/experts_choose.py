@@ -1,0 +1,122 @@
+"""Experts that choose tokens (Zhou et al. 2022, arXiv 2202.09368): routing, and moving the rows.
+
+Each expert takes the tokens of a group that it is most probable for, as many as it has slots. So
+the load is even without a loss, and a token may be in several experts or in none. Whether a token
+is taken depends on the tokens after it: it is a rule for encoders.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from switch_jax.moe.router import round_to, router_probabilities
+from switch_jax.partitioning.collectives import mark_varying
+from switch_jax.partitioning.mesh import BATCH
+
+
+class ChosenTokens(NamedTuple):
+    """What each expert took, and what the losses and statistics need from the router.
+
+    Attributes:
+      token_index: [G, E, C] int32, the token in each slot, the most probable one first; S where the
+        slot is empty.
+      gate: [G, E, C] float32, what multiplies the expert's output: the router's probability of the
+        expert for this token; 0 where the slot is empty.
+      has_no_slot: [G, S] bool, that no expert took the token.
+      log_normalizer: [G, S] float32, logsumexp of the logits.
+      entropy: [G, S] float32, of the router's distribution, in nats.
+      importance: [G, E] float32, the router's probabilities summed over real tokens.
+      load: [G, E] float32, the number of real tokens divided by E, since all experts take the same
+        number. So the load-balancing loss is 1 and its gradient 0.
+    """
+
+    token_index: jax.Array
+    gate: jax.Array
+    has_no_slot: jax.Array
+    log_normalizer: jax.Array
+    entropy: jax.Array
+    importance: jax.Array
+    load: jax.Array
+
+
+def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> ChosenTokens:
+    """Gives each expert the C tokens with its highest probabilities (Zhou et al. 2022, Eq. 2).
+
+    Among equal probabilities the earlier token is taken. The paper's capacity is that of Eq. 3,
+    tokens / experts x capacity factor: the factor is the number of experts that a token has on
+    average. Padding is never taken: with fewer real tokens than slots, slots stay empty.
+
+    Args:
+      router_logits: [G, S, E] float32 or bfloat16.
+      capacity: C, at most S.
+      valid: [G, S] bool, False on padding.
+
+    Returns:
+      `ChosenTokens`. `gate`, `log_normalizer` and `importance` are differentiable; the gradient of
+      the other fields is 0.
+    """
+    tokens, experts = router_logits.shape[1:]
+    log_normalizer, log_probs, router_probs = router_probabilities(
+        router_logits
+    )  # [G, S], [G, S, E], [G, S, E]
+    probs = jnp.swapaxes(router_probs, 1, 2)  # [G, E, S]
+    ranked = lax.stop_gradient(jnp.where(valid[:, None], probs, -1.0))  # [G, E, S]
+    highest, token_index = lax.top_k(ranked, capacity)  # [G, E, C] each
+    is_filled = highest >= 0  # [G, E, C]
+    # Of the tokens that are as probable as the last one taken, those up to it are taken.
+    last, last_token = highest[..., -1:], token_index[..., -1:]  # [G, E, 1] each
+    is_before = jnp.arange(tokens) <= last_token  # [G, E, S]
+    is_taken = valid[:, None] & ((ranked > last) | ((ranked == last) & is_before))  # [G, E, S]
+
+    gate = jnp.take_along_axis(probs, token_index, axis=-1)  # [G, E, C]
+    entropy = -jnp.sum(router_probs * log_probs, axis=-1)  # [G, S]
+    importance = jnp.sum(router_probs * valid[..., None], axis=1)  # [G, E]
+    real_tokens = valid.sum(axis=1, keepdims=True, dtype=jnp.float32)  # [G, 1]
+    return ChosenTokens(
+        token_index=jnp.where(is_filled, token_index, tokens),
+        gate=jnp.where(is_filled, gate, 0.0),
+        has_no_slot=~jnp.any(is_taken, axis=1),
+        log_normalizer=log_normalizer,
+        entropy=lax.stop_gradient(round_to(router_logits.dtype, entropy)),
+        importance=round_to(router_logits.dtype, importance),
+        load=jnp.broadcast_to(real_tokens / experts, importance.shape),
+    )
+
+
+def gather_tokens(tokens: jax.Array, token_of_slot: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    """[B, L, D] tokens -> [R, D] slots of each chunk, 0 where a slot is empty.
+
+    Args:
+      tokens: of all groups.
+      token_of_slot: for each chunk, [R] int32, row in the flattened [B * L] tokens; B * L where the
+        slot is empty. See `dispatch.in_chunks`.
+    """
+    rows = tokens.reshape(-1, tokens.shape[-1])  # [B * L, D]
+    return tuple(rows.at[index].get(mode="fill", fill_value=0) for index in token_of_slot)
+
+
+def add_slots(
+    chunks: Sequence[jax.Array],
+    gates: Sequence[jax.Array],
+    token_of_slot: Sequence[jax.Array],
+    batch_shape: tuple[int, int],
+) -> jax.Array:
+    """[R, D] slots of each chunk -> [B, L, D] tokens: of each the sum of its experts' outputs.
+
+    Each output is multiplied by its gate; the sum is in float32.
+
+    Args:
+      chunks: what the experts computed from the rows that `gather_tokens` gave.
+      gates: for each chunk, [R] float32.
+      token_of_slot: the same as for `gather_tokens`.
+      batch_shape: (B, L).
+    """
+    batch, length = batch_shape
+    y = jnp.zeros((batch * length, chunks[0].shape[-1]), jnp.float32)  # [B * L, D]
+    y = mark_varying(y, BATCH)
+    for chunk, gate, index in zip(chunks, gates, token_of_slot, strict=True):
+        y = y.at[index].add(chunk.astype(jnp.float32) * gate[:, None], mode="drop")  # [B * L, D]
+    return y.astype(chunks[0].dtype).reshape(batch, length, -1)

@@ -1,0 +1,85 @@
+"""Experts that choose tokens (Zhou et al. 2022), against one expert after the other."""
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.moe import choose_tokens, router_logits
+from switch_jax.moe.router import router_probabilities
+from tests.moe import reference
+from tests.moe.test_several_experts import CASES, E, MESHES, inputs, layer
+
+
+def probabilities(x, p):
+    """[G, S, E]: the router's own. Where one expert has them all, their last digits decide."""
+    return np.asarray(router_probabilities(router_logits(x, p.router))[-1])
+
+
+def one_by_one(probs, capacity, valid):
+    """[G, S, E] -> combine [G, S, E, C]: each expert's most probable tokens, earlier ones first."""
+    combine = np.zeros((*probs.shape, capacity))
+    for g in range(len(probs)):
+        for e in range(probs.shape[-1]):
+            real = [s for s in range(probs.shape[1]) if valid[g, s]]
+            taken = sorted(real, key=lambda s: (-probs[g, s, e], s))[:capacity]
+            for slot, s in enumerate(taken):
+                combine[g, s, e, slot] = probs[g, s, e]
+    return combine
+
+
+def compare(mesh, case, capacity, factor):
+    """The layer against the reference; returns the most experts of a token, and the fewest."""
+    x, valid, p = inputs(case)
+    y_weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    run = layer(mesh, factor, encoder_router_type="experts_choose")
+    y, loss, statistics, gradients = run(x, valid, p, y_weights)
+    exact = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, p, y_weights))
+    combine = one_by_one(probabilities(x, p), capacity, valid)
+    probs = reference.softmax(exact[0] @ exact[1].router)
+    combine = np.where(combine > 0, probs[..., None], 0)
+    load = np.repeat(valid.sum(1, keepdims=True) / E, E, axis=1)
+    expected, expected_gradients = reference.loss_and_gradients(
+        exact[0], exact[1], capacity, valid, exact[2], combine=combine, load=load
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+    experts_of_token = (combine > 0).sum((2, 3))[valid]
+    np.testing.assert_allclose(statistics.dropped, (experts_of_token == 0).mean(), atol=1e-6)
+    np.testing.assert_allclose(statistics.load, 1 / E, atol=1e-6)
+    np.testing.assert_allclose(statistics.load_balance_loss, 1, rtol=1e-6)
+    np.testing.assert_array_equal(y[~valid], 0)
+    return experts_of_token.max(), experts_of_token.min()
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_layer_equals_the_one_hot_reference(mesh):
+    experts = {case: compare(mesh, case, 2, 1.25) for case in CASES}
+    assert experts["random"][0] > 2
+    assert experts["random"][1] == 0
+    assert experts["ties"] == (8, 0)  # all experts take the first two tokens
+
+
+@pytest.mark.parametrize(("factor", "capacity"), [(0.5, 1), (8.0, 8), (100.0, 8)])
+def test_one_slot_and_as_many_as_tokens(factor, capacity):
+    for case in CASES:
+        most, fewest = compare((2, 2, 2), case, capacity, factor)
+        assert (most, fewest) == (8, 8) or capacity == 1
+
+
+def test_by_hand():
+    """Expert 0 takes tokens 2 and 0; expert 1 has a tie of tokens 1 and 4, and takes the first."""
+    probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3], [0.01, 0.99], [0.1, 0.9]], np.float32)
+    valid = np.array([[True, True, True, False, True]])
+    got = jax.jit(choose_tokens, static_argnums=1)(np.log(probs)[None], 2, valid)
+    assert got.token_index.tolist() == [[[2, 0], [1, 4]]]
+    np.testing.assert_allclose(got.gate, [[[0.7, 0.6], [0.9, 0.9]]], rtol=1e-6)
+    assert got.has_no_slot.tolist() == [[False, False, False, True, False]]
+    assert got.load.tolist() == [[2, 2]]
+    got = jax.jit(choose_tokens, static_argnums=1)(np.log(probs)[None], 1, valid)
+    assert got.token_index.tolist() == [[[2], [1]]]
+    assert got.has_no_slot.tolist() == [[True, False, False, True, True]]
+    # Five slots, four real tokens.
+    got = jax.jit(choose_tokens, static_argnums=1)(np.log(probs)[None], 5, valid)
+    assert got.token_index.tolist() == [[[2, 0, 1, 4, 5], [1, 4, 0, 2, 5]]]
+    assert np.asarray(got.gate)[0, :, 4].tolist() == [0, 0]
