@@ -25,7 +25,7 @@ class ChosenTokens(NamedTuple):
         slot is empty.
       gate: [G, E, C] float32, what multiplies the expert's output: the router's probability of the
         expert for this token; 0 where the slot is empty.
-      has_no_slot: [G, S] bool, that no expert took the token.
+      is_taken: [G, E, S] bool, that the expert took the token.
       log_normalizer: [G, S] float32, logsumexp of the logits.
       entropy: [G, S] float32, of the router's distribution, in nats.
       importance: [G, E] float32, the router's probabilities summed over real tokens.
@@ -35,11 +35,16 @@ class ChosenTokens(NamedTuple):
 
     token_index: jax.Array
     gate: jax.Array
-    has_no_slot: jax.Array
+    is_taken: jax.Array
     log_normalizer: jax.Array
     entropy: jax.Array
     importance: jax.Array
     load: jax.Array
+
+    @property
+    def has_no_slot(self) -> jax.Array:
+        """[G, S] bool, that no expert took the token; none takes padding."""
+        return ~jnp.any(self.is_taken, axis=1)
 
 
 def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> ChosenTokens:
@@ -47,7 +52,8 @@ def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> 
 
     Among equal probabilities the earlier token is taken. The paper's capacity is that of Eq. 3,
     tokens / experts x capacity factor: the factor is the number of experts that a token has on
-    average. Padding is never taken: with fewer real tokens than slots, slots stay empty.
+    average. Padding is never taken, and of its slots an expert fills only the share that real
+    tokens have in the group. So the average does not depend on how much padding there is.
 
     Args:
       router_logits: [G, S, E] float32 or bfloat16.
@@ -65,20 +71,23 @@ def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> 
     probs = jnp.swapaxes(router_probs, 1, 2)  # [G, E, S]
     ranked = lax.stop_gradient(jnp.where(valid[:, None], probs, -1.0))  # [G, E, S]
     highest, token_index = lax.top_k(ranked, capacity)  # [G, E, C] each
-    is_filled = highest >= 0  # [G, E, C]
+    real_tokens = valid.sum(axis=1, dtype=jnp.int32)[:, None]  # [G, 1]
+    number = -(-real_tokens * capacity // tokens)[..., None]  # [G, 1, 1], what each expert takes
+    is_filled = jnp.arange(capacity) < number  # [G, 1, C]
     # Of the tokens that are as probable as the last one taken, those up to it are taken.
-    last, last_token = highest[..., -1:], token_index[..., -1:]  # [G, E, 1] each
+    is_last = jnp.arange(capacity) == number - 1  # [G, 1, C]
+    last = jnp.sum(jnp.where(is_last, highest, 0.0), -1, keepdims=True)  # [G, E, 1]
+    last_token = jnp.sum(jnp.where(is_last, token_index, 0), -1, keepdims=True)  # [G, E, 1]
     is_before = jnp.arange(tokens) <= last_token  # [G, E, S]
     is_taken = valid[:, None] & ((ranked > last) | ((ranked == last) & is_before))  # [G, E, S]
 
     gate = jnp.take_along_axis(probs, token_index, axis=-1)  # [G, E, C]
     entropy = -jnp.sum(router_probs * log_probs, axis=-1)  # [G, S]
     importance = jnp.sum(router_probs * valid[..., None], axis=1)  # [G, E]
-    real_tokens = valid.sum(axis=1, keepdims=True, dtype=jnp.float32)  # [G, 1]
     return ChosenTokens(
         token_index=jnp.where(is_filled, token_index, tokens),
         gate=jnp.where(is_filled, gate, 0.0),
-        has_no_slot=~jnp.any(is_taken, axis=1),
+        is_taken=is_taken,
         log_normalizer=log_normalizer,
         entropy=lax.stop_gradient(round_to(router_logits.dtype, entropy)),
         importance=round_to(router_logits.dtype, importance),

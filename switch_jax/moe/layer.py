@@ -185,7 +185,7 @@ def _moves(
 ) -> tuple[Callable, Callable]:
     """From tokens [B, L, D] to the slots of each chunk, and from these to tokens again."""
     if isinstance(assignment, ChosenTokens):
-        groups, tokens = assignment.has_no_slot.shape
+        groups, _, tokens = assignment.is_taken.shape
         first_row = jnp.arange(0, groups * tokens, tokens)[:, None, None]  # [G, 1, 1]
         is_filled = assignment.token_index < tokens  # [G, E, C]
         row = jnp.where(is_filled, first_row + assignment.token_index, groups * tokens)

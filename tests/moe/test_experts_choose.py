@@ -1,5 +1,7 @@
 """Experts that choose tokens (Zhou et al. 2022), against one expert after the other."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from switch_jax.moe import choose_tokens, router_logits
 from switch_jax.moe.router import router_probabilities
 from tests.moe import reference
-from tests.moe.test_several_experts import CASES, E, MESHES, inputs, layer
+from tests.moe.test_several_experts import CASES, MESHES, E, inputs, layer
 
 
 def probabilities(x, p):
@@ -16,12 +18,16 @@ def probabilities(x, p):
 
 
 def one_by_one(probs, capacity, valid):
-    """[G, S, E] -> combine [G, S, E, C]: each expert's most probable tokens, earlier ones first."""
+    """[G, S, E] -> combine [G, S, E, C]: each expert's most probable tokens, earlier ones first.
+
+    Of C slots for all tokens, those for the real ones are filled.
+    """
     combine = np.zeros((*probs.shape, capacity))
     for g in range(len(probs)):
         for e in range(probs.shape[-1]):
             real = [s for s in range(probs.shape[1]) if valid[g, s]]
-            taken = sorted(real, key=lambda s: (-probs[g, s, e], s))[:capacity]
+            number = math.ceil(len(real) * capacity / probs.shape[1])
+            taken = sorted(real, key=lambda s: (-probs[g, s, e], s))[:number]
             for slot, s in enumerate(taken):
                 combine[g, s, e, slot] = probs[g, s, e]
     return combine
@@ -68,18 +74,27 @@ def test_one_slot_and_as_many_as_tokens(factor, capacity):
 
 
 def test_by_hand():
-    """Expert 0 takes tokens 2 and 0; expert 1 has a tie of tokens 1 and 4, and takes the first."""
+    """Expert 0 takes tokens 2 and 0; expert 1 has a tie of tokens 1 and 4, and takes the first.
+
+    Four of five tokens are real: of 3 slots all are filled, of 5 slots 4.
+    """
     probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3], [0.01, 0.99], [0.1, 0.9]], np.float32)
     valid = np.array([[True, True, True, False, True]])
-    got = jax.jit(choose_tokens, static_argnums=1)(np.log(probs)[None], 2, valid)
+    choose = jax.jit(choose_tokens, static_argnums=1)
+    got = choose(np.log(probs)[None], 2, valid)
     assert got.token_index.tolist() == [[[2, 0], [1, 4]]]
     np.testing.assert_allclose(got.gate, [[[0.7, 0.6], [0.9, 0.9]]], rtol=1e-6)
+    assert got.is_taken.tolist() == [
+        [[True, False, True, False, False], [False, True, False, False, True]]
+    ]
     assert got.has_no_slot.tolist() == [[False, False, False, True, False]]
     assert got.load.tolist() == [[2, 2]]
-    got = jax.jit(choose_tokens, static_argnums=1)(np.log(probs)[None], 1, valid)
+    got = choose(np.log(probs)[None], 1, valid)
     assert got.token_index.tolist() == [[[2], [1]]]
     assert got.has_no_slot.tolist() == [[True, False, False, True, True]]
-    # Five slots, four real tokens.
-    got = jax.jit(choose_tokens, static_argnums=1)(np.log(probs)[None], 5, valid)
+    got = choose(np.log(probs)[None], 5, valid)
     assert got.token_index.tolist() == [[[2, 0, 1, 4, 5], [1, 4, 0, 2, 5]]]
     assert np.asarray(got.gate)[0, :, 4].tolist() == [0, 0]
+    got = choose(np.log(probs)[None], 2, np.zeros((1, 5), bool))
+    assert got.token_index.tolist() == [[[5, 5], [5, 5]]]
+    assert not got.is_taken.any()
