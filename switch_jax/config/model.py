@@ -3,6 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 
+from switch_jax.config.sparse_layers import (
+    SPARSE_LAYOUTS,
+    Blocks,
+    check_sparse_layers,
+    in_blocks,
+    sparse_layers,
+)
 from switch_jax.errors import FieldError, check_choice
 from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
 
@@ -46,6 +53,10 @@ class ModelConfig:
         tokens go through; None = there is none. Experts in attention have none.
       sparse_step: a layer in this many has experts: 2 = layers 1, 3, 5, ... counted from 0 ("expert
         freq 1/2"), 1 = all.
+      num_encoder_sparse_layers, num_decoder_sparse_layers: how many layers of the stack have
+        experts, 0 included; None = one in `sparse_step`.
+      encoder_sparse_layout, decoder_sparse_layout: where they are: 'mixed' spreads them evenly;
+        'bottom', 'middle', 'top'. See `sparse_layers.sparse_layers`.
       expert_sublayers: which sublayers of these layers are Switch layers: 'feed_forward',
         'attention' or 'both' (App. A, Table 10). In self-attention the experts make queries, keys
         and values; cross-attention has none.
@@ -114,6 +125,10 @@ class ModelConfig:
     ntlb_rounds: int = 1
     shared_expert_mlp_dim: int | None = None
     sparse_step: int = 2
+    num_encoder_sparse_layers: int | None = None
+    num_decoder_sparse_layers: int | None = None
+    encoder_sparse_layout: str = "mixed"
+    decoder_sparse_layout: str = "mixed"
     expert_sublayers: str = "feed_forward"
     group_size: int = 4096
     decoder_group_size: int | None = None
@@ -157,6 +172,8 @@ class ModelConfig:
             shared_expert_mlp_dim=size,
             second_expert_threshold=Range(0, 1, excluded_end="least"),
             sparse_step=layers,
+            num_encoder_sparse_layers=Range(0, 10_000),
+            num_decoder_sparse_layers=Range(0, 10_000),
             group_size=COUNT,
             decoder_group_size=COUNT,
             train_expert_capacity_factor=FACTOR,
@@ -176,6 +193,8 @@ class ModelConfig:
         check_choice("activation_dtype", self.activation_dtype, DTYPES)
         check_choice("expert_sublayers", self.expert_sublayers, EXPERT_SUBLAYERS)
         check_choice("encoder_router_type", self.encoder_router_type, ROUTER_TYPES)
+        for stack, layout in self._sparse_layouts.items():
+            check_choice(f"{stack}_sparse_layout", layout, SPARSE_LAYOUTS)
         check_choice("router_dtype", self.router_dtype, DTYPES)
         check_choice("load_balance", self.load_balance, LOAD_BALANCES)
         check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
@@ -196,14 +215,16 @@ class ModelConfig:
                 f"= {self.relative_position_max_distance}: it must be above {exact}, half of "
                 "relative_position_buckets",
             )
-        for stack in ("encoder", "decoder"):
-            layers = getattr(self, f"num_{stack}_layers")
-            if self.num_experts and layers % self.sparse_step:
+        if self.num_experts:
+            for stack, number in self.num_layers.items():
+                layout, sparse = self._sparse_layouts[stack], self._num_sparse_layers[stack]
+                check_sparse_layers(stack, layout, number, sparse, self.sparse_step)
+            if not any(self.sparse_layers.values()):
                 raise FieldError(
-                    "sparse_step",
-                    f"= {self.sparse_step} does not divide the {layers} layers of the {stack} "
-                    f"({layers} % {self.sparse_step} = {layers % self.sparse_step}): set it to a "
-                    "divisor of NUM_ENCODER_LAYERS and NUM_DECODER_LAYERS",
+                    "num_experts",
+                    f"= {self.num_experts}, and NUM_ENCODER_SPARSE_LAYERS and "
+                    "NUM_DECODER_SPARSE_LAYERS leave no layer for them: set one of these to 1 or "
+                    "more, or NUM_EXPERTS to 0",
                 )
 
     def _check_selected_experts(self) -> None:
@@ -296,9 +317,20 @@ class ModelConfig:
         return self.router_input_dropout_rate if is_used else 0.0
 
     @property
-    def layers_per_block(self) -> int:
-        """Layers in the block that is scanned over: dense ones and, last, one with experts."""
-        return self.sparse_step if self.num_experts else 1
+    def num_layers(self) -> dict[str, int]:
+        """N of each stack."""
+        return {"encoder": self.num_encoder_layers, "decoder": self.num_decoder_layers}
+
+    @property
+    def _sparse_layouts(self) -> dict[str, str]:
+        return {"encoder": self.encoder_sparse_layout, "decoder": self.decoder_sparse_layout}
+
+    @property
+    def _num_sparse_layers(self) -> dict[str, int | None]:
+        return {
+            "encoder": self.num_encoder_sparse_layers,
+            "decoder": self.num_decoder_sparse_layers,
+        }
 
     @property
     def group_sizes(self) -> dict[str, int]:
@@ -325,15 +357,28 @@ class ModelConfig:
     def sparse_layers(self) -> dict[str, list[int]]:
         """Indices of the layers with experts of each stack, counted from 0."""
 
-        def indices(layers: int) -> list[int]:
-            return list(range(self.sparse_step - 1, layers, self.sparse_step))
-
         if not self.num_experts:
             return {"encoder": [], "decoder": []}
-        return {
-            "encoder": indices(self.num_encoder_layers),
-            "decoder": indices(self.num_decoder_layers),
-        }
+        by_stack = {}
+        for stack, sparse in self._num_sparse_layers.items():
+            layers = self.num_layers[stack]
+            number = layers // self.sparse_step if sparse is None else sparse
+            by_stack[stack] = sparse_layers(self._sparse_layouts[stack], layers, number)
+        return by_stack
+
+    @property
+    def blocks(self) -> dict[str, list[Blocks]]:
+        """The blocks of layers of each stack."""
+        number = self.num_layers
+        return {stack: in_blocks(number[stack], at) for stack, at in self.sparse_layers.items()}
+
+    def layers_at(self, stack: str, blocks: str, place: str) -> range:
+        """The layers that a parameter is stacked from, counted from 0.
+
+        Args: the beginning of its path, as 'encoder', 'blocks', 'layer_0'.
+        """
+        (found,) = (each for each in self.blocks[stack] if each.name == blocks)
+        return found.layers_at(int(place.removeprefix("layer_")))
 
     @property
     def sublayers_with_experts(self) -> tuple[str, ...]:

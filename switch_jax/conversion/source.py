@@ -10,6 +10,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, sparse_layers
 from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
 from switch_jax.errors import UserError, storage_error
 from switch_jax.fields import short_repr
@@ -254,10 +255,29 @@ def account_for(
     return names
 
 
-def other_placement(theirs: dict[str, list[int]]) -> UserError:
-    """The error where other layers have experts than SPARSE_STEP can say, by stack."""
-    encoder, decoder = (short_repr(theirs[stack]) for stack in ("encoder", "decoder"))
-    return UserError(
-        f"the layers with experts are {encoder} in the encoder and {decoder} in the decoder; ours "
-        "are the last of each SPARSE_STEP layers, with the same step in both"
-    )
+def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> dict[str, Any]:
+    """The fields of `ModelConfig` that give experts to these layers.
+
+    Args:
+      theirs: the layers with experts of each stack, counted from 0.
+      num_layers: N of each stack.
+
+    Raises:
+      UserError: no fields do.
+    """
+    step = max(1, num_layers["encoder"] // max(1, len(theirs["encoder"])))
+    spread = {stack: list(range(step - 1, n, step)) for stack, n in num_layers.items()}
+    if theirs == spread and not any(n % step for n in num_layers.values()):
+        return {"sparse_step": step}
+    fields: dict[str, Any] = {}
+    for stack, layers in theirs.items():
+        number = num_layers[stack]
+        layouts = [x for x in SPARSE_LAYOUTS if sparse_layers(x, number, len(layers)) == layers]
+        if not layouts:
+            raise UserError(
+                f"the layers with experts are {short_repr(layers)} of the {number} of the {stack}; "
+                "ours are spread evenly, the last of each few, or the first, the middle or the "
+                "last ones"
+            )
+        fields |= {f"num_{stack}_sparse_layers": len(layers), f"{stack}_sparse_layout": layouts[0]}
+    return fields

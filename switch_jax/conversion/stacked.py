@@ -76,16 +76,12 @@ def names_of_layers(
       name: of a tensor, with {stack}, {layer} and {end}.
       transposed: see `TensorNames`.
     """
-    stack, _, place, part, leaf = path
-    first = int(place.removeprefix("layer_"))
-    layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}[stack]
-    is_sparse = first in model.sparse_layers[stack]
+    stack, blocks, place, part, leaf = path
+    layers = model.layers_at(stack, blocks, place)
+    is_sparse = layers[0] in model.sparse_layers[stack]
     ends = ends_of(model, stack, part, leaf, is_sparse)
     names = np.array(
-        [
-            [name.format(stack=stack, layer=layer, end=end) for end in ends]
-            for layer in range(first, layers, model.layers_per_block)
-        ]
+        [[name.format(stack=stack, layer=layer, end=end) for end in ends] for layer in layers]
     )
     has_experts = is_sparse and part == "feed_forward" and leaf != "router"
     return TensorNames(names if has_experts else names[:, 0], transposed)

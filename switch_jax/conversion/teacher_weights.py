@@ -125,10 +125,8 @@ def _tensors(model: ModelConfig) -> dict[str, _Tensor]:
         if axes[0] != "layers":
             tensors["/".join(path)] = _Tensor(path, None, array.shape, axes, settings)
             continue
-        stack, _, place, *part = path
-        first = int(place.removeprefix("layer_"))
-        for block in range(array.shape[0]):
-            layer = first + block * model.layers_per_block
+        stack, blocks, place, *part = path
+        for block, layer in enumerate(model.layers_at(stack, blocks, place)):
             name = "/".join([stack, f"layer_{layer}", *part])
             tensors[name] = _Tensor(path, block, array.shape[1:], axes[1:], settings)
     return tensors

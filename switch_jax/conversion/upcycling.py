@@ -67,6 +67,7 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
         second_expert_policy="all",
         ntlb_rounds=1,
         load_balance="loss",
+        encoder_router_type="tokens_choose",
     )
 
 
@@ -149,7 +150,6 @@ def as_experts(model: ModelConfig, dense: Any) -> dict[str, Any]:
       Nested dict as the Switch model's parameters. Leading axes count blocks and, where the
       parameter is the experts', experts. None for routers.
     """
-    step = model.layers_per_block
 
     def of(path: Any, names: Names) -> Any:
         keys = [entry.key for entry in path]
@@ -158,16 +158,17 @@ def as_experts(model: ModelConfig, dense: Any) -> dict[str, Any]:
         if "layers" not in names:
             return _at(dense, keys)
         stack, blocks, layer, *rest = keys
-        first = int(layer.removeprefix("layer_"))
+        layers = model.layers_at(stack, blocks, layer)
 
         def spread(array: jax.Array) -> jax.Array:
-            array = array[first::step]  # [layers, ...] -> [blocks, ...]
+            # [layers, ...] -> [blocks, ...]
+            array = array[layers.start : layers.stop : layers.step]
             if "expert" not in names:
                 return array
             rest = array.shape[1:]
             return jnp.broadcast_to(array[:, None], (len(array), model.num_experts, *rest))
 
-        return jax.tree.map(spread, _at(dense, [stack, blocks, "layer_0", *rest]))
+        return jax.tree.map(spread, _at(dense, [stack, "blocks", "layer_0", *rest]))
 
     axes = logical_axes(model)
     return jax.tree_util.tree_map_with_path(of, axes, is_leaf=is_axes)

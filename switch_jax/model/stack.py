@@ -1,5 +1,6 @@
-"""The layer, the block of layers, and the stack: a scan over blocks."""
+"""The layer, the block of layers, and the stack: scans over blocks."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.sparse_layers import Blocks
 from switch_jax.model.attention import Attention
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
@@ -160,13 +162,16 @@ class Layer(nnx.Module):
 
 
 class Block(nnx.Module):
-    """The layers up to the next one with experts: dense ones first, that one last."""
+    """Layers that are scanned over together: dense ones and, last, one with experts, if any has."""
 
-    def __init__(self, config: ModelConfig, decoder: bool, parameter_keys: jax.Array) -> None:
-        """`parameter_keys`: one for each layer."""
-        self.num_layers = config.layers_per_block
+    def __init__(
+        self, config: ModelConfig, blocks: Blocks, decoder: bool, parameter_keys: jax.Array
+    ) -> None:
+        """`blocks`: of which it is one. `parameter_keys`: one for each layer."""
+        self.first_layer = blocks.first_layer
+        self.num_layers = blocks.layers_per_block
         for i in range(self.num_layers):
-            sparse = config.num_experts > 0 and i == self.num_layers - 1
+            sparse = blocks.has_experts and i == self.num_layers - 1
             layer = Layer(config, decoder, sparse, nnx.Rngs(params=parameter_keys[i]))
             setattr(self, f"layer_{i}", layer)
 
@@ -187,7 +192,7 @@ class Block(nnx.Module):
                 *args,
                 deterministic=deterministic,
                 stack_key=stack_key,
-                layer_index=block_index * self.num_layers + i,
+                layer_index=self.first_layer + block_index * self.num_layers + i,
             )
         return x, statistics
 
@@ -210,14 +215,24 @@ class Block(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """Encoder or decoder: one block scanned over stacked parameters, and a final norm."""
+    """Encoder or decoder: blocks scanned over with stacked parameters, and a final norm.
+
+    Most have one kind of block, `blocks`; with some sparse layouts others follow it, `blocks_1` and
+    `blocks_2`.
+    """
 
     def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
         self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
         # One key for each layer, so that all parameters outside the experts start as in the dense
         # model with this seed.
-        keys = jax.random.split(rngs.params(), num_layers).reshape(-1, config.layers_per_block)
-        self.blocks = stacked(lambda keys: Block(config, decoder, keys), keys)
+        keys = jax.random.split(rngs.params(), num_layers)
+        kinds = config.blocks["decoder" if decoder else "encoder"]
+        for kind in kinds:
+            last = kind.first_layer + kind.num_blocks * kind.layers_per_block
+            own_keys = keys[kind.first_layer : last].reshape(kind.num_blocks, kind.layers_per_block)
+            blocks = stacked(functools.partial(Block, config, kind, decoder), own_keys)
+            setattr(self, kind.name, blocks)
+        self.block_names = tuple(kind.name for kind in kinds)
         self.final_norm = RMSNorm(config)
         self.decoder = decoder
         self.config = config
@@ -247,35 +262,37 @@ class Stack(nnx.Module):
           (None in a dense model).
         """
         rate = self.config.dropout_rate
-        num_blocks = jax.tree.leaves(nnx.state(self.blocks))[0].shape[0]
         if deterministic or key is None:
             first_key, last_key, stack_key = None, None, None
         else:
             first_key, last_key, stack_key = jax.random.split(key, 3)
 
         bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
-        graph, state = nnx.split(self.blocks)
-
-        def body(x, scanned):
-            block_state, block_index = scanned
-            block = self._block(graph, block_state)
-            arrays = segments, bias, memory, memory_segments
-            return block(
-                x,
-                *arrays,
-                deterministic=deterministic,
-                stack_key=stack_key,
-                block_index=block_index,
-            )
-
-        # A loop of one iteration is compiled as no loop.
-        in_loop = self.config.scan_layers and num_blocks > 1
-        body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
         x = constrain_batch(dropout(x, rate, first_key))
-        x, statistics = jax.lax.scan(
-            body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
-        )
-        return dropout(self.final_norm(x), rate, last_key), _of_routers(statistics)
+        statistics = []
+        for graph, state in self._blocks():
+            num_blocks = jax.tree.leaves(state)[0].shape[0]
+
+            def body(x, scanned, graph=graph):
+                block_state, block_index = scanned
+                block = self._block(graph, block_state)
+                arrays = segments, bias, memory, memory_segments
+                return block(
+                    x,
+                    *arrays,
+                    deterministic=deterministic,
+                    stack_key=stack_key,
+                    block_index=block_index,
+                )
+
+            # A loop of one iteration is compiled as no loop.
+            in_loop = self.config.scan_layers and num_blocks > 1
+            body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
+            x, own = jax.lax.scan(
+                body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
+            )
+            statistics += [_of_routers(own)] if own else []
+        return dropout(self.final_norm(x), rate, last_key), _in_a_row(statistics)
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.
@@ -286,13 +303,14 @@ class Stack(nnx.Module):
         Returns:
           For each layer of a block its keys and values, each [blocks, B, M, H * K].
         """
-        graph, state = nnx.split(self.blocks)
+        keys_and_values: list[KeysAndValues] = []
+        for graph, state in self._blocks():
 
-        def body(block_state):
-            block = self._block(graph, block_state)
-            return block.cross_keys_and_values(memory)
+            def body(block_state, graph=graph):
+                return self._block(graph, block_state).cross_keys_and_values(memory)
 
-        return jax.lax.map(body, state)
+            keys_and_values += jax.lax.map(body, state)
+        return keys_and_values
 
     def step(
         self,
@@ -321,33 +339,48 @@ class Stack(nnx.Module):
           [B, beams, D], and for each layer of a block the keys and values of the new tokens, each
           [blocks, B, beams, H * K].
         """
-        graph, state = nnx.split(self.blocks)
+        x = constrain_batch(x)
+        new: list[KeysAndValues] = []
+        for graph, state in self._blocks():
 
-        def body(x, scanned):
-            block_state, of_memory, own = scanned
-            block = self._block(graph, block_state)
-            return block.step(
-                x, valid, bias, position, memory_segments, cross_cache=of_memory, cache=own
-            )
+            def body(x, scanned, graph=graph):
+                block_state, of_memory, own = scanned
+                block = self._block(graph, block_state)
+                return block.step(
+                    x, valid, bias, position, memory_segments, cross_cache=of_memory, cache=own
+                )
 
-        x, new = jax.lax.scan(body, constrain_batch(x), (state, cross_cache, cache))
+            places = slice(len(new), len(new) + len(state))  # one for each layer of a block
+            x, of_blocks = jax.lax.scan(body, x, (state, cross_cache[places], cache[places]))
+            new += of_blocks
         return self.final_norm(x), new
+
+    def _blocks(self) -> list[tuple[nnx.GraphDef, nnx.State]]:
+        """Graph and stacked parameters of each kind of block."""
+        return [nnx.split(getattr(self, name)) for name in self.block_names]
 
     def _block(self, graph: nnx.GraphDef, state: nnx.State) -> Any:
         """One block of the scan, with its parameters in the form in which it computes with them."""
         return nnx.merge(graph, cast_and_gather(state, self.config.activation_dtype))
 
 
-def _of_routers(by_router: list[RouterStatistics]) -> RouterStatistics | None:
-    """Joins the statistics of a block's routers; None where there are none.
+def _of_routers(by_router: list[RouterStatistics]) -> RouterStatistics:
+    """Joins the statistics of a block's routers.
 
     For each router arrays [blocks, ...] -> arrays [blocks * routers, ...].
     """
-    if len(by_router) < 2:
-        return by_router[0] if by_router else None
+    if len(by_router) == 1:
+        return by_router[0]
     return jax.tree.map(
         lambda *arrays: jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:]), *by_router
     )
+
+
+def _in_a_row(by_blocks: list[RouterStatistics]) -> RouterStatistics | None:
+    """Joins the statistics of several kinds of blocks on axis 0; None where there are none."""
+    if len(by_blocks) < 2:
+        return by_blocks[0] if by_blocks else None
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *by_blocks)
 
 
 def stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:

@@ -136,14 +136,17 @@ class Transformer(nnx.Module):
           length: L, the largest number of tokens in a sequence.
         """
         keys_and_values = self.decoder.cross_keys_and_values(memory)
-        blocks, batch, _, inner = keys_and_values[0][0].shape
-        shape = (blocks, batch, beams, length, inner)
-        empty = constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
+
+        def empty(of_memory: jax.Array) -> jax.Array:
+            blocks, batch, _, inner = of_memory.shape
+            shape = (blocks, batch, beams, length, inner)
+            return constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
+
         return DecodingState(
             bias=self.decoder.relative_position_bias(length),
             segments=segments,
             cross_cache=keys_and_values,
-            cache=[(empty, empty) for _ in keys_and_values],
+            cache=jax.tree.map(empty, keys_and_values),
         )
 
     def decode_step(

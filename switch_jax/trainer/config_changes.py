@@ -11,9 +11,10 @@ SHAPING = (
         f"ModelConfig.{field}"
         for field in (
             "num_experts", "num_embeddings", "embed_dim", "mlp_dim", "head_dim", "num_heads",
-            "num_encoder_layers", "num_decoder_layers", "sparse_step", "expert_mlp_dim",
-            "shared_expert_mlp_dim", "expert_sublayers", "load_balance", "activation",
-            "tie_embeddings", "relative_position_buckets",
+            "num_encoder_layers", "num_decoder_layers", "sparse_step", "num_encoder_sparse_layers",
+            "num_decoder_sparse_layers", "encoder_sparse_layout", "decoder_sparse_layout",
+            "expert_mlp_dim", "shared_expert_mlp_dim", "expert_sublayers", "load_balance",
+            "activation", "tie_embeddings", "relative_position_buckets",
         )
     ),
     "OptimizerConfig.trained_parameters",

@@ -103,10 +103,11 @@ def test_the_fields_of_routing():
         ({"shared_expert_mlp_dim": 8}, None, "no shared expert, .*SHARED_EXPERT_MLP_DIM = 8: it"),
         ({"expert_sublayers": "both"}, None, "no experts in attention, .*_SUBLAYERS = 'both': it"),
         ({"load_balance": "bias"}, None, "have no biases .* LOAD_BALANCE = 'bias': it cannot be"),
+        ({"encoder_router_type": "experts_choose"}, None, "ENCODER_ROUTER_TYPE = 'experts_ch"),
         ({"ntlb_rounds": 2}, None, "one most probable expert, and this model has NTLB_ROUNDS = 2"),
         (
             {"num_encoder_layers": 8, "num_decoder_layers": 4, "sparse_step": 4}, None,
-            r"the layers \[3, 7\] of the encoder have experts; .* put them into \[1, 5\]: only",
+            r"the layers \[3, 7\] of the encoder have experts, and Hugging Face has them in all",
         ),
         ({}, "t5", "--model_type=t5 is for a model without experts, and this one has NUM_EXP"),
         ({"num_experts": 0}, "switch_transformers", "is for a model with experts"),

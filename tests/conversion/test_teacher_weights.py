@@ -27,9 +27,9 @@ def _start(student, teacher):
     return weights, drawn, weights.apply(drawn, weights.needed(given)), given
 
 
-def _layer(parameters, model, stack, layer):
+def _layer(parameters, stack, layer):
     """The parameters of one layer, counted from 0."""
-    block, place = divmod(layer, model.layers_per_block)
+    block, place = divmod(layer, len(parameters[stack]["blocks"]))
     blocks = parameters[stack]["blocks"][f"layer_{place}"]
     return jax.tree.map(lambda x: np.asarray(x[block]), blocks)
 
@@ -47,9 +47,9 @@ def test_a_dense_student_takes_all_but_the_places_of_the_experts():
         for name in ("final_norm", "relative_position_bias"):
             _assert_equal(start[stack][name], given[stack][name])
         for layer in range(layers):
-            own = _layer(start, student, stack, layer)
-            as_drawn = _layer(drawn, student, stack, layer)
-            theirs = _layer(given, teacher, stack, layer)
+            own = _layer(start, stack, layer)
+            as_drawn = _layer(drawn, stack, layer)
+            theirs = _layer(given, stack, layer)
             _assert_equal(
                 own.pop("feed_forward"), (as_drawn if layer % 2 else theirs)["feed_forward"]
             )
@@ -88,8 +88,8 @@ def test_layers_that_the_teacher_lacks_or_has_otherwise_are_drawn(layers):
     teacher = tiny_model(sparse_step=1)
     weights, drawn, start, given = _start(student, teacher)
     for layer in range(layers):
-        own, as_drawn = (_layer(x, student, "encoder", layer) for x in (start, drawn))
-        theirs = _layer(given, teacher, "encoder", layer) if layer < 2 else as_drawn
+        own, as_drawn = (_layer(x, "encoder", layer) for x in (start, drawn))
+        theirs = _layer(given, "encoder", layer) if layer < 2 else as_drawn
         _assert_equal(own["feed_forward"], as_drawn["feed_forward"])
         _assert_equal(own["self_attention"], theirs["self_attention"])
     lacking = {name for name in weights.drawn if "feed_forward/w" not in name}

@@ -35,7 +35,11 @@ T5_1_1 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 CASES = {
     "switch": ("SwitchTransformers", {**SWITCH, "expert_capacity": M}),
     "switch_untied_overflow": (
-        "SwitchTransformers", {**SWITCH, "expert_capacity": 2, "tie_word_embeddings": False}
+        "SwitchTransformers",
+        {
+            **SWITCH, "expert_capacity": 2, "tie_word_embeddings": False,
+            "num_sparse_decoder_layers": 0, "decoder_sparse_step": 0,  # 0 layers alone makes one
+        },
     ),
     "switch_every_layer": (
         "SwitchTransformers",

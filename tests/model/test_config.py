@@ -145,4 +145,4 @@ def test_a_config_with_one_group_size_has_it_in_both_stacks():
 
 
 def test_the_number_of_layers_need_not_divide_in_a_dense_model():
-    assert dataclasses.replace(BASE, num_decoder_layers=7).layers_per_block == 1
+    assert dataclasses.replace(BASE, num_decoder_layers=7).blocks["decoder"][0].num_blocks == 7

@@ -27,8 +27,12 @@ TWO_EXPERTS = dataclasses.replace(
     SWITCH, num_selected_experts=2, second_expert_policy="random", shared_expert_mlp_dim=16,
     load_balance="bias",
 )  # fmt: skip
-# Experts in self-attention too; smaller weights, as products of them multiply what is rounded.
-BOTH = dataclasses.replace(SWITCH, expert_sublayers="both", load_balance="bias", scale=0.5)
+# Experts in self-attention too, and in the decoder in the first layer alone, so that it has two
+# kinds of blocks; smaller weights, as products of them multiply what is rounded.
+BOTH = dataclasses.replace(
+    SWITCH, expert_sublayers="both", load_balance="bias", scale=0.5, decoder_sparse_layout="bottom",
+    num_decoder_sparse_layers=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

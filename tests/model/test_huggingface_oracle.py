@@ -130,7 +130,7 @@ def run_layers(stack, x, segments, memory=None, memory_segments=None):
     hidden, feed_forwards = [x], []
     for number in range(jax.tree.leaves(state)[0].shape[0]):
         block = nnx.merge(graph, jax.tree.map(lambda p, n=number: p[n], state))
-        for i in range(stack.config.layers_per_block):
+        for i in range(block.num_layers):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
             x, _ = layer(

@@ -6,8 +6,9 @@ from typing import Any
 from etils import epath
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.conversion.source import other_placement, read_small_file
+from switch_jax.conversion.source import read_small_file, sparse_fields
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
 from switch_jax.moe import expert_capacity
 from switch_jax.schema import (
     Object,
@@ -56,7 +57,10 @@ _SWITCH = Object(
             ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers"), integer
         ),
     },
-    optional=_T5.optional,
+    optional={
+        **_T5.optional,
+        **dict.fromkeys(("encoder_sparse_step", "decoder_sparse_step"), integer),
+    },
 )
 
 
@@ -120,21 +124,10 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         return fields
     if config.get("router_bias"):
         raise UserError("router_bias is true: our routers, as the paper's, have no bias")
-    sparse = config["num_sparse_encoder_layers"]
-    fields |= {
-        "sparse_step": max(1, layers // max(1, sparse)),
-        "expert_mlp_dim": config["d_ff"],
-    }
-    model = ModelConfig(**fields)  # first: it bounds the number of layers
-    theirs = {
-        "encoder": _sparse_layers(layers, sparse),
-        "decoder": _sparse_layers(
-            fields["num_decoder_layers"], config["num_sparse_decoder_layers"]
-        ),
-    }
-    if theirs != model.sparse_layers:
-        raise other_placement(theirs)
-    return fields
+    num_layers = ModelConfig(**fields, sparse_step=1).num_layers  # it bounds them
+    steps = {stack: _sparse_step(config, stack, number) for stack, number in num_layers.items()}
+    theirs = {stack: _sparse_layers(num_layers[stack], step) for stack, step in steps.items()}
+    return fields | sparse_fields(theirs, num_layers) | {"expert_mlp_dim": config["d_ff"]}
 
 
 def _activation(config: Mapping[str, Any]) -> str:
@@ -158,10 +151,18 @@ def _is_tied(config: Mapping[str, Any]) -> bool:
     return config["model_type"] != "mt5" and not untied
 
 
-def _sparse_layers(layers: int, num_sparse: int) -> list[int]:
-    """The layers with experts as Hugging Face places them, counted from 0."""
-    step = layers // num_sparse if num_sparse else layers
-    return [i for i in range(layers) if step == 1 or (step and i % step == 1)]
+def _sparse_step(config: Mapping[str, Any], stack: str, num_layers: int) -> int:
+    """The step that Hugging Face computes from the number of sparse layers, or is given.
+
+    With a number of 0 the step is that of all layers, which puts experts into one of them.
+    """
+    number = config[f"num_sparse_{stack}_layers"]
+    return config.get(f"{stack}_sparse_step", num_layers // number if number else num_layers)
+
+
+def _sparse_layers(num_layers: int, step: int) -> list[int]:
+    """The layers with experts as Hugging Face places them, counted from 0; a step of 0: none."""
+    return [i for i in range(num_layers) if step == 1 or (step and i % step == 1)]
 
 
 def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]:
@@ -246,22 +247,25 @@ def _switch_fields(config: Config) -> dict[str, Any]:
             "Hugging Face's Switch Transformers have no biases to choose experts by, and this "
             "model has LOAD_BALANCE = 'bias': it cannot be written in their form"
         )
-    for name, theirs in {"num_selected_experts": 1, "ntlb_rounds": 1}.items():
+    only = {"num_selected_experts": 1, "ntlb_rounds": 1, "encoder_router_type": "tokens_choose"}
+    for name, theirs in only.items():
         if getattr(model, name) != theirs:
             raise UserError(
                 f"Hugging Face's Switch Transformers send each token to its one most probable "
-                f"expert, and this model has {name.upper()} = {getattr(model, name)}: it cannot be "
-                "written in their form"
+                f"expert, and this model has {name.upper()} = {getattr(model, name)!r}: it cannot "
+                "be written in their form"
             )
-    sparse = {stack: len(layers) for stack, layers in model.sparse_layers.items()}
-    layers = {"encoder": model.num_encoder_layers, "decoder": model.num_decoder_layers}
-    placed = {stack: _sparse_layers(layers[stack], sparse[stack]) for stack in layers}
-    if placed != model.sparse_layers:
-        raise UserError(
-            f"with SPARSE_STEP = {model.sparse_step} the layers {model.sparse_layers['encoder']} "
-            f"of the encoder have experts; Hugging Face would put them into {placed['encoder']}: "
-            "only steps of 1 and 2 can be written in their form"
-        )
+    steps = {}
+    for stack, sparse in model.sparse_layers.items():
+        number = model.num_layers[stack]
+        fitting = (s for s in range(number + 1) if _sparse_layers(number, s) == sparse)
+        steps[stack] = next(fitting, None)
+        if steps[stack] is None:
+            raise UserError(
+                f"the layers {short_repr(sparse)} of the {stack} have experts, and Hugging Face "
+                "has them in all layers, in one of each few from layer 1 on, or in none: it cannot "
+                "be written in their form"
+            )
     capacity = expert_capacity(
         config.data.lengths[0],
         model.num_experts,
@@ -271,8 +275,10 @@ def _switch_fields(config: Config) -> dict[str, Any]:
     )
     return {
         "num_experts": model.num_experts,
-        "num_sparse_encoder_layers": sparse["encoder"],
-        "num_sparse_decoder_layers": sparse["decoder"],
+        "num_sparse_encoder_layers": len(model.sparse_layers["encoder"]),
+        "num_sparse_decoder_layers": len(model.sparse_layers["decoder"]),
+        "encoder_sparse_step": steps["encoder"],
+        "decoder_sparse_step": steps["decoder"],
         "expert_capacity": capacity,
         "dense_act_fn": "relu",
         "router_bias": False,

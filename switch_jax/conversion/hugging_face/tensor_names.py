@@ -40,7 +40,7 @@ def _names_of(model: ModelConfig, path: tuple[str, ...]) -> TensorNames:
             return TensorNames(np.array(f"{stack}.{_BIAS}.weight"), transposed=False)
         case (stack, "final_norm", "scale"):
             return TensorNames(np.array(f"{stack}.final_layer_norm.weight"), transposed=False)
-        case (_, "blocks", _, _, leaf):
+        case (_, _, _, _, leaf):
             return names_of_layers(model, path, _ends, _IN_LAYER, transposed=leaf != "scale")
     raise ValueError(f"no name for the parameter {'/'.join(path)}")
 

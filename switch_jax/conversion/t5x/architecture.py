@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from switch_jax.conversion.source import other_placement
+from switch_jax.conversion.source import sparse_fields
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.tensor_names import LOGITS, TABLE, relative_bias
 from switch_jax.errors import UserError
@@ -47,13 +47,10 @@ def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
     }
     first = next((f"{s}/layers_{n}/mlp/expert/{wi}" for s in sparse for n in sparse[s]), None)
     if first is not None:
-        step = min(sparse["encoder"] + sparse["decoder"]) + 1
-        placed = {stack: list(range(step - 1, len(layers[stack]), step)) for stack in layers}
-        if sparse != placed or any(len(numbers) % step for numbers in layers.values()):
-            raise other_placement(sparse)
         _, expert_mlp_dim = _shape(tensors, f"{first}/0", "features", "mlp_dim")
         experts = sum(name.startswith(f"{first}/") for name in tensors)
-        fields |= {"num_experts": experts, "expert_mlp_dim": expert_mlp_dim, "sparse_step": step}
+        fields |= {"num_experts": experts, "expert_mlp_dim": expert_mlp_dim}
+        fields |= sparse_fields(sparse, {stack: len(layers[stack]) for stack in layers})
     if feed_forward is not None:
         _, fields["mlp_dim"] = _shape(tensors, feed_forward, "features", "mlp_dim")
     else:

@@ -53,7 +53,7 @@ def _names_of(model: ModelConfig, path: tuple[str, ...]) -> TensorNames:
             return TensorNames(np.array(relative_bias(stack)), transposed=True)
         case (stack, "final_norm", "scale"):
             return TensorNames(np.array(f"{stack}/{stack}_norm/scale"), transposed=False)
-        case (_, "blocks", _, _, _):
+        case (_, _, _, _, _):
             return names_of_layers(model, path, _ends, _IN_LAYER, transposed=False)
     raise ValueError(f"no name for the parameter {'/'.join(path)}")
 

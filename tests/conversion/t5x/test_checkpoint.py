@@ -259,11 +259,7 @@ def changed(**changes):
         (changed(table=None), "token_embedder/embedding is missing"),
         (
             renamed(("encoder/layers_1/mlp/expert", "encoder/layers_0/mlp/expert")),
-            r"experts are \[0, 3\] in the encoder and \[1, 3\] in the decoder; ours are the la",
-        ),
-        (
-            {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/layers_3/")},
-            r"experts are \[1, 3\] in the encoder and \[1\] in the decoder; ours are the last of",
+            r"experts are \[0, 3\] of the 4 of the encoder; ours are spread evenly, the last of",
         ),
         (
             {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/")},
@@ -275,6 +271,18 @@ def test_another_model_is_refused(tmp_path, tensors, message):
     folder = write_checkpoint(tmp_path / "theirs", tensors)
     with pytest.raises(UserError, match=message):
         read(folder)
+
+
+def test_experts_in_the_middle_of_a_stack(tmp_path):
+    """The decoder without its last layer: of its three, the second has experts."""
+    tensors = {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/layers_3/")}
+    source = t5x.open_checkpoint(write_checkpoint(tmp_path / "theirs", tensors))
+    assert source.architecture["decoder_sparse_layout"] == "middle"
+    model = ModelConfig(**source.architecture)
+    assert model.sparse_layers == {"encoder": [1, 3], "decoder": [1]}
+    router = whole(source)["decoder"]["blocks_1"]["layer_0"]["feed_forward"]["router"]
+    theirs = tensors["decoder/layers_1/mlp/router/router_weights/w/kernel"]
+    np.testing.assert_array_equal(router[0], theirs)
 
 
 def test_a_layer_of_another_shape_is_named(tmp_path):

@@ -1,0 +1,80 @@
+import pytest
+
+from switch_jax.config import ModelConfig
+from switch_jax.config.sparse_layers import Blocks, in_blocks, sparse_layers
+from switch_jax.errors import UserError
+
+SIZES = (128, 8, 8, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("layout", "num_layers", "num_sparse", "layers"),
+    [
+        ("mixed", 12, 6, [1, 3, 5, 7, 9, 11]),
+        ("mixed", 12, 2, [5, 11]),
+        ("mixed", 4, 4, [0, 1, 2, 3]),
+        ("bottom", 12, 3, [0, 1, 2]),
+        ("middle", 12, 4, [4, 5, 6, 7]),
+        ("middle", 7, 2, [2, 3]),
+        ("top", 12, 3, [9, 10, 11]),
+        *[(layout, 5, 0, []) for layout in ("mixed", "bottom", "middle", "top")],
+    ],
+)
+def test_where_experts_are(layout, num_layers, num_sparse, layers):
+    assert sparse_layers(layout, num_layers, num_sparse) == layers
+
+
+def test_blocks_by_hand():
+    assert in_blocks(6, [1, 3, 5]) == [Blocks("blocks", 0, 3, 2, True)]
+    assert in_blocks(6, []) == [Blocks("blocks", 0, 6, 1, False)]
+    assert in_blocks(3, [0, 1, 2]) == [Blocks("blocks", 0, 3, 1, True)]
+    middle = [
+        Blocks("blocks", 0, 2, 1, False),
+        Blocks("blocks_1", 2, 3, 1, True),
+        Blocks("blocks_2", 5, 1, 1, False),
+    ]
+    assert in_blocks(6, [2, 3, 4]) == middle
+    assert [list(its.layers_at(0)) for its in middle] == [[0, 1], [2, 3, 4], [5]]
+    assert [list(Blocks("blocks", 0, 3, 2, True).layers_at(place)) for place in (0, 1)] == [
+        [0, 2, 4],
+        [1, 3, 5],
+    ]
+
+
+def test_each_stack_has_its_own_number():
+    model = ModelConfig(
+        *SIZES, 6, 4, num_experts=2, num_encoder_sparse_layers=2, num_decoder_sparse_layers=0,
+        encoder_sparse_layout="top",
+    )  # fmt: skip
+    assert model.sparse_layers == {"encoder": [4, 5], "decoder": []}
+    # One in SPARSE_STEP layers, where no number is set.
+    model = ModelConfig(*SIZES, 6, 4, num_experts=2, encoder_sparse_layout="bottom")
+    assert model.sparse_layers == {"encoder": [0, 1, 2], "decoder": [1, 3]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"num_encoder_sparse_layers": 7},
+            "num_encoder_sparse_layers = 7, and the encoder has 6 layers: set it to 6 or less",
+        ),
+        (
+            {"num_decoder_sparse_layers": 3},
+            r"num_decoder_sparse_layers = 3 does not divide the 4 layers .* \(4 % 3 = 1\), over",
+        ),
+        ({"num_decoder_sparse_layers": -1}, "num_decoder_sparse_layers = -1: it must be at least"),
+        (
+            {"num_encoder_sparse_layers": 0, "num_decoder_sparse_layers": 0},
+            "num_experts = 2, and .* leave no layer for them: set one of these to 1 or more, or",
+        ),
+        (
+            {"decoder_sparse_layout": "TOP"},
+            "decoder_sparse_layout = 'TOP' is not known; write one of mixed, bottom, middle, top",
+        ),
+        ({"sparse_step": 3}, "sparse_step = 3 does not divide the 4 layers of the decoder"),
+    ],
+)
+def test_what_a_stack_cannot_have_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        ModelConfig(*SIZES, 6, 4, num_experts=2, **changes)
