@@ -91,23 +91,31 @@ def _sentencepiece_text(file: epath.Path) -> str:
 def _model_text(model: ModelConfig) -> str:
     experts = ""
     if model.num_experts:
-        step = model.sparse_step
-        where = (
-            "every layer"
-            if step == 1
-            else f"every {step}nd layer"
-            if step == 2
-            else f"one layer in {step}"
-        )
         sublayers = {
             "feed_forward": "",
             "attention": " (attention)",
             "both": " (attention and feed-forward)",
         }
-        experts = f", {model.num_experts} experts in {where}{sublayers[model.expert_sublayers]}"
+        experts = (
+            f", {model.num_experts} experts in {_sparse_layers_text(model)}"
+            f"{sublayers[model.expert_sublayers]}"
+        )
     logits = "tied" if model.tie_embeddings else "separate"
     return (
         f"{model.num_encoder_layers} + {model.num_decoder_layers} layers{experts}, embed_dim "
         f"{model.embed_dim}, mlp_dim {model.mlp_dim}, {model.num_heads} heads of {model.head_dim}, "
         f"{model.activation}, {logits} logits, {model.num_embeddings:,} embeddings"
     )
+
+
+def _sparse_layers_text(model: ModelConfig) -> str:
+    """As 'every 2nd layer', or 'layers of the encoder: 2 (4, 5), of the decoder: 0'."""
+    step = model.sparse_step
+    spread = {stack: list(range(step - 1, n, step)) for stack, n in model.num_layers.items()}
+    if model.sparse_layers == spread:
+        return {1: "every layer", 2: "every 2nd layer"}.get(step, f"one layer in {step}")
+    encoder, decoder = (
+        f"{len(layers)} (" + ", ".join(map(str, layers)) + ")" if layers else "0"
+        for layers in model.sparse_layers.values()
+    )
+    return f"layers of the encoder: {encoder}, of the decoder: {decoder}"

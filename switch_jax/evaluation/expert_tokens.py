@@ -37,7 +37,7 @@ def count_expert_tokens(
       batches: at least one.
 
     Returns:
-      For each stack and each of its routers [E, V] int64, V token ids.
+      For each stack with experts and each of its routers [E, V] int64, V token ids.
     """
     choose = expert_chooser(config, mesh)
     started = ((batch, choose(parameters, put_batch(batch, mesh))) for batch in batches)
@@ -46,9 +46,10 @@ def count_expert_tokens(
     # In pairs: the devices have the next batch while this one is counted.
     for (batch, choices), _ in itertools.pairwise(itertools.chain(started, end)):
         chosen = jax.device_get({stack: experts for stack, (experts, _) in choices.items()})
-        for stack, (tokens, segments, _) in READ.items():
+        for stack, of_stack in chosen.items():
+            tokens, segments, _ = READ[stack]
             is_real = batch[segments] > 0  # [B, L]
-            experts = chosen[stack].swapaxes(1, 2)[:, :, is_real]  # [N, k, R], R real tokens
+            experts = of_stack.swapaxes(1, 2)[:, :, is_real]  # [N, k, R], R real tokens
             new = [_count(layer, batch[tokens][is_real], config) for layer in experts]
             known = counts.setdefault(stack, new)
             if known is not new:
@@ -57,10 +58,10 @@ def count_expert_tokens(
 
 
 def _count(experts: np.ndarray, tokens: np.ndarray, config: ModelConfig) -> csr_array:
-    """[k, R] experts of [R] tokens -> [E, V]."""
+    """[k, R] experts of [R] tokens, E for none -> [E, V]."""
     places = experts.ravel(), np.tile(tokens, len(experts))  # [k * R] each
-    shape = config.num_experts, config.num_embeddings
-    return coo_array((np.ones(experts.size, np.int64), places), shape).tocsr()
+    shape = config.num_experts + 1, config.num_embeddings
+    return coo_array((np.ones(experts.size, np.int64), places), shape).tocsr()[:-1]
 
 
 def expert_records(

@@ -42,7 +42,8 @@ class Routing:
       tokens: [L] texts, as SentencePiece has them: "▁" is the space before a word.
       layers: [N] int, the layer of each router in its stack, counted from 0.
       sublayers: [N] 'feed_forward' or 'attention', which of its sublayers has these experts.
-      experts: [N, L, k] int, the best expert first.
+      experts: [N, L, k] int, the best expert first. Where experts choose, k is E: those that take
+        the token, and the number E behind the last one.
       gates: [N, L, k] float, what the experts' outputs are multiplied by (Eq. 2).
       cut: how many tokens at the end of the text are left out, as the config's length is reached.
     """
@@ -62,7 +63,7 @@ class Routing:
         rows = [["token", *router_names(self.layers, self.sublayers)]]
         for i, token in enumerate(self.tokens):
             cells = [
-                ", ".join(f"{e} ({g:.2f})" for e, g in zip(experts, gates, strict=True))
+                ", ".join(f"{e} ({g:.2f})" for e, g in zip(experts, gates, strict=True) if g > 0)
                 for experts, gates in zip(self.experts[:, i], self.gates[:, i], strict=True)
             ]
             rows.append([token, *cells])
@@ -89,8 +90,9 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
       target: the decoder's text; None: the encoder alone is looked at.
 
     Returns:
-      A `Routing` for 'encoder' and, with a target, for 'decoder', whose tokens are those that it
-      reads: a first one that begins the sequence, and the target without its last one.
+      A `Routing` for each stack with experts: 'encoder' and, with a target, 'decoder', whose tokens
+      are those that it reads: a first one that begins the sequence, and the target without its
+      last one.
 
     Raises:
       UserError: the model is dense, or what is given is not a text.
@@ -116,7 +118,7 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     found = {}
     for stack, (name, _, feature) in READ.items():
-        if feature not in record:
+        if feature not in record or stack not in chosen:
             continue
         length, vocabulary = len(example[feature]), model.vocabularies[feature]
         ids = map(int, batch[name][0, :length])

@@ -14,7 +14,11 @@ from switch_jax.moe import (
     RouterStatistics,
     SwitchWeights,
     choose_experts,
+    choosing_experts,
     dropless_ffn,
+    expert_capacity,
+    group_shape,
+    router_logits,
     switch_ffn,
 )
 
@@ -126,9 +130,32 @@ class Experts(nnx.Module):
             router_index=router_index,
         )
         if self.returns_choices:
-            choices = choose_experts(x, weights, config.num_selected_experts)
-            statistics = statistics._replace(choices=choices)
+            statistics = statistics._replace(choices=self._choices(x, valid))
         return y, statistics
+
+    def _choices(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The experts [B, k, L] of each token and their gates; see `Transformer.choose_experts`."""
+        config, weights = self.config, self._weights()
+        if config.router_types[self.stack] != "experts_choose":
+            return choose_experts(x, weights, config.num_selected_experts)
+        batch, length, _ = x.shape
+        groups, tokens = group_shape(batch, length, config.group_sizes[self.stack])
+        capacity = expert_capacity(
+            tokens,
+            config.num_experts,
+            config.capacity_factors(training=False)[self.stack],
+            min_capacity=config.min_expert_capacity,
+            multiple=config.expert_capacity_multiple,
+        )
+        logits = router_logits(x, weights.router).reshape(groups, tokens, -1)  # [G, S, E]
+        chosen = choosing_experts(logits, capacity, valid.reshape(groups, tokens))
+
+        def of_rows(of_groups: jax.Array) -> jax.Array:
+            """[G, E, S] -> [B, E, L]."""
+            by_token = jnp.swapaxes(of_groups, 1, 2).reshape(batch, length, -1)  # [B, L, E]
+            return jnp.swapaxes(by_token, 1, 2)
+
+        return of_rows(chosen[0]), of_rows(chosen[1])
 
     def _step_through_experts(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """The same in decoding, where no token is dropped."""

@@ -22,10 +22,11 @@ class Groups(NamedTuple):
         by rounding and by the minimum capacity.
       expected_drop: the fraction of tokens, with several experts a token of their choices, that
         find their expert full at even routing; see `moe.expected_drop`. None with
-        No-Token-Left-Behind, where such a token goes to its next expert.
+        No-Token-Left-Behind, where such a token goes to its next expert, and where experts choose.
       warning: where more than 1 % of the tokens are dropped, or there is no slot for each choice, a
         line that says so and what to set; else None.
       choices: k, the experts of a token.
+      experts_choose: whether the slots are for the tokens that their expert chooses.
     """
 
     tokens: int
@@ -34,8 +35,14 @@ class Groups(NamedTuple):
     expected_drop: float | None
     warning: str | None = None
     choices: int = 1
+    experts_choose: bool = False
 
     def __str__(self) -> str:
+        if self.experts_choose:
+            return (
+                f"{self.tokens:,} tokens in a group, of which each expert chooses {self.slots}: "
+                f"{self.capacity_factor:.4g} experts a token on average"
+            )
         slots = (
             f"{self.tokens:,} tokens in a group, {self.slots} slots per expert (capacity factor "
             f"{self.capacity_factor:.4g})"
@@ -49,7 +56,7 @@ class Groups(NamedTuple):
 def training_groups(
     model: ModelConfig, batch_size: int, lengths: tuple[int, int], parts: int
 ) -> dict[str, Groups]:
-    """The groups of each stack, 'encoder' and 'decoder'; none in a dense model.
+    """The groups of each stack with experts, 'encoder' and 'decoder'.
 
     Args:
       model: the config.
@@ -61,13 +68,13 @@ def training_groups(
     Raises:
       UserError: a group size does not fit the rows.
     """
-    if not model.num_experts:
-        return {}
     by_stack = {}
     rows = batch_size // parts  # on a device at once
     largest_sizes = {stack: rows * length for stack, length in zip(MACROS, lengths, strict=True)}
     for (stack, size), length in zip(model.group_sizes.items(), lengths, strict=True):
-        groups = _groups(model, batch_size, length, size, MACROS[stack])
+        if not model.sparse_layers[stack]:
+            continue
+        groups = _groups(model, batch_size, length, size, stack)
         if groups.choices > 1:
             groups = groups._replace(warning=_warning_of_few_slots(stack, groups))
         elif groups.expected_drop is not None and groups.expected_drop > MAX_DROPPED:
@@ -77,8 +84,8 @@ def training_groups(
     return by_stack
 
 
-def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: str) -> Groups:
-    _, tokens = group_shape(batch_size, length, size, macro=macro)
+def _groups(model: ModelConfig, batch_size: int, length: int, size: int, stack: str) -> Groups:
+    _, tokens = group_shape(batch_size, length, size, macro=MACROS[stack])
     slots = expert_capacity(
         tokens,
         model.num_experts,
@@ -86,10 +93,12 @@ def _groups(model: ModelConfig, batch_size: int, length: int, size: int, macro: 
         min_capacity=model.min_expert_capacity,
         multiple=model.expert_capacity_multiple,
     )
+    factor = slots * model.num_experts / tokens
+    if model.router_types[stack] == "experts_choose":
+        return Groups(tokens, slots, factor, None, experts_choose=True)
     choices, dropped = model.num_selected_experts, None
     if model.ntlb_rounds == 1:
         dropped = expected_drop(tokens, model.num_experts, slots, choices)
-    factor = slots * model.num_experts / tokens
     return Groups(tokens, slots, factor, dropped, choices=choices)
 
 
@@ -120,7 +129,7 @@ def _warning(
     def drop(groups: Groups) -> float:
         return expected_drop(groups.tokens, model.num_experts, groups.slots)
 
-    largest = _groups(model, batch_size, length, largest_sizes[stack], MACROS[stack])
+    largest = _groups(model, batch_size, length, largest_sizes[stack], stack)
     if drop(largest) < drop(groups):
         size = f"{MACROS[stack]}={largest_sizes[stack]}"
         if stack == "encoder" and model.decoder_group_size in (None, model.group_size):

@@ -110,8 +110,9 @@ class Transformer(nnx.Module):
 
         Returns:
           For 'encoder' and 'decoder' the experts [N, B, k, L] int32, N routers, best first, with
-          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot. Of a
-          dense model nothing.
+          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot. Where
+          experts choose, k is E: those that take the token, and the number E behind the last one.
+          Of a stack without experts nothing.
         """
         model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
         model.set_attributes(returns_choices=True, raise_if_not_found=False)

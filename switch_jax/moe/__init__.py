@@ -17,7 +17,7 @@ from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
 from switch_jax.moe.capacity import expected_drop, expert_capacity, group_shape
 from switch_jax.moe.dropless import choose_experts, dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
-from switch_jax.moe.experts_choose import ChosenTokens, choose_tokens
+from switch_jax.moe.experts_choose import ChosenTokens, choose_tokens, choosing_experts
 from switch_jax.moe.layer import switch_ffn
 from switch_jax.moe.router import router_logits
 from switch_jax.moe.slots import Assignment, assign_choices
@@ -35,6 +35,7 @@ __all__ = [
     "assign_choices",
     "Assignment",
     "choose_tokens",
+    "choosing_experts",
     "ChosenTokens",
     "load_balance_loss",
     "router_z_loss",

@@ -95,6 +95,23 @@ def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> 
     )
 
 
+def choosing_experts(
+    router_logits: jax.Array, capacity: int, valid: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The experts that take each token, and their gates; arguments as for `choose_tokens`.
+
+    Returns:
+      [G, E, S] int32, those of the highest gate first, and E behind the last one; and the gates
+      [G, E, S] float32, 0 there.
+    """
+    experts = router_logits.shape[-1]
+    is_taken = jnp.swapaxes(choose_tokens(router_logits, capacity, valid).is_taken, 1, 2)
+    probs = router_probabilities(router_logits)[-1]  # [G, S, E]
+    gates, index = lax.top_k(jnp.where(is_taken, probs, 0.0), experts)  # [G, S, E] each
+    index = jnp.where(gates > 0, index, experts)  # [G, S, E]
+    return jnp.swapaxes(index, 1, 2), jnp.swapaxes(gates, 1, 2)
+
+
 def gather_tokens(tokens: jax.Array, token_of_slot: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """[B, L, D] tokens -> [R, D] slots of each chunk, 0 where a slot is empty.
 

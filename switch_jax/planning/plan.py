@@ -180,9 +180,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         state = abstract_state(config, mesh)
         compiled = compile_program(lower_train_step(config, mesh, state))
     sizes = step_sizes(config, mesh, state)
-    slots = None
-    if groups := sizes.groups:
-        slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
+    slots = {stack: groups.capacity_factor for stack, groups in sizes.groups.items()}
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
         hbm_bytes, hbm_limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
@@ -195,7 +193,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         topology=hardware,
         hbm_bytes=hbm_bytes,
         hbm_limit_bytes=hbm_limit,
-        slot_flops=step_flops(config, slots),
+        slot_flops=step_flops(config, (slots.get("encoder", 0.0), slots.get("decoder", 0.0))),
         train_steps=config.run.train_steps,
         input_tokens=config.run.batch_size * config.data.lengths[0],
         host_tokens=config.tokens_read(min(hardware.hosts, batch_shards(mesh.shape))),

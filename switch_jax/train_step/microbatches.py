@@ -1,7 +1,6 @@
 """Which rows make up a microbatch, and whether a batch divides over microbatches and devices."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -20,10 +19,14 @@ Batch = dict[str, jax.Array]
 
 def rows_together(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> int:
     """Consecutive rows that stay together in a microbatch: those of whole routing groups."""
-    if not model.num_experts:
-        return 1
-    sizes = model.group_sizes.values()
-    return math.lcm(*map(functools.partial(_group_rows, batch_size), lengths, sizes))
+    sizes = zip(model.group_sizes.items(), lengths, strict=True)
+    return math.lcm(
+        *(
+            _group_rows(batch_size, length, size)
+            for (stack, size), length in sizes
+            if model.sparse_layers[stack]
+        )
+    )
 
 
 def _group_rows(batch_size: int, length: int, group_size: int) -> int:
@@ -60,9 +63,9 @@ def _check_batch(config: Config, mesh_shape: Mapping[str, int], macros: Mapping[
             f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
             f"set BATCH_SIZE to a multiple of {parts}{or_mesh if batch_size % expert else ''}"
         )
-    if not model.num_experts:
-        return
     for (stack, size), length in zip(model.group_sizes.items(), config.data.lengths, strict=True):
+        if not model.sparse_layers[stack]:
+            continue
         macro = macros[stack]
         check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, macro)
         rows = _group_rows(batch_size, length, size)

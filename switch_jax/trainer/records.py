@@ -93,6 +93,7 @@ class Records:
             values["router"] = {
                 stack: _router(router, self._model.routers[stack])
                 for stack, router in routers.items()
+                if router is not None
             }
         self._writer.write(RecordKind.TRAIN, step, training_seconds(now), values)
         self._progress.show(step, mean.loss, tokens_per_second, elapsed / len(window))

@@ -23,6 +23,8 @@ def _read(*files, bindings=()):
         ("TOP_K", "NUM_SELECTED_EXPERTS"),
         ("MOE_TOP_K", "NUM_SELECTED_EXPERTS"),
         ("num_local_experts", "NUM_EXPERTS"),
+        ("BATCH_PRIORITIZED_ROUTING", "ENCODER_ROUTER_TYPE = 'batch_prioritized'"),
+        ("experts_choose", "ENCODER_ROUTER_TYPE = 'experts_choose'"),
         ("SEQUENCE_LENGTH", "TASK_FEATURE_LENGTHS, of inputs and targets"),
     ],
 )
@@ -33,7 +35,7 @@ def test_names_of_other_frameworks_lead_to_those_of_here(name, here, file):
         _read(file(f"{DEMO}{name} = 2\n"))
 
 
-@pytest.mark.parametrize("name", ["BATCH_PRIORITIZED_ROUTING", "experts_choose", "LORA"])
+@pytest.mark.parametrize("name", ["DECODER_ROUTER_TYPE", "lora_alpha", "LORA"])
 def test_what_is_not_here_is_answered_with_what_to_do_instead(name, file):
     instead = f"; there is no such thing here: {other_frameworks.ABSENT[name.upper()]} .docs"
     with pytest.raises(UserError, match=f"knows a macro {name}{instead}"):

@@ -130,6 +130,18 @@ def test_which_layers_are_sparse():
             {"num_experts": 4, "num_decoder_layers": 7},
             r"sparse_step = 2 does not divide the 7 layers of the decoder \(7 % 2 = 1\): set it to",
         ),
+        (
+            {"encoder_router_type": "batch_prioritized"},
+            r"encoder_router_type = 'batch_prioritized', and the model is dense",
+        ),
+        (
+            {"num_experts": 4, "encoder_router_type": "experts_choose", "load_balance": "bias"},
+            r"load_balance = 'bias' evens out what tokens choose, and .*: take 'loss', which",
+        ),
+        (
+            {"num_experts": 4, "encoder_router_type": "experts_choose", "router_policy": "sample"},
+            r"router_policy = 'sample' draws an expert for each token, and .*: take 'argmax' or",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_value(changes, message):

@@ -3,7 +3,12 @@ import dataclasses
 import pytest
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.flops import forward_flops, parameter_count, training_flops
+from switch_jax.model.flops import (
+    forward_flops,
+    needed_slots,
+    parameter_count,
+    training_flops,
+)
 from switch_jax.model.groups import training_groups
 
 
@@ -88,3 +93,19 @@ def test_t5_base_takes_6_8_teraflop_for_16_rows():
         num_decoder_layers=12,
     )
     assert 16 * training_flops(model, 512, 114) == pytest.approx(6.8e12, rel=0.01)
+
+
+def test_where_experts_choose_all_slots_are_needed():
+    """Two layers of the encoder, the last with experts; a layer of the decoder without."""
+    model = ModelConfig(
+        num_embeddings=10, embed_dim=4, mlp_dim=8, head_dim=3, num_heads=2, num_encoder_layers=2,
+        num_decoder_layers=1, num_experts=4, num_decoder_sparse_layers=0,
+        train_expert_capacity_factor=1.5, eval_expert_capacity_factor=2.0,
+    )  # fmt: skip
+    choosing = dataclasses.replace(model, encoder_router_type="experts_choose")
+    # 16 input tokens, each through half an expert more.
+    more = training_flops(choosing, 16, 3) - training_flops(model, 16, 3)
+    assert more == pytest.approx(6 * 2 * 4 * 8 * 16 * 0.5)
+    # What the factor of evaluation is does not matter to them.
+    assert needed_slots(choosing, training=False) == (1.5, 1.0)
+    assert needed_slots(model, training=False) == (1.0, 1.0)

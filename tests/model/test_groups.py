@@ -154,3 +154,21 @@ def test_microbatches_leave_less_room_for_a_group():
 def test_a_size_that_does_not_fit_is_named_by_its_macro():
     with pytest.raises(UserError, match=r"^DECODER_GROUP_SIZE = 100 does not fit.*114 % 100 = 14"):
         training_groups(_model(decoder_group_size=100), 2048, (512, 114), 128)
+
+
+def test_where_experts_choose_the_tokens_have_experts_on_average():
+    model = _model(group_size=2048, encoder_router_type="experts_choose", num_experts=16)
+    groups = training_groups(model, 2048, (512, 114), 128)
+    assert str(groups["encoder"]) == (
+        "2,048 tokens in a group, of which each expert chooses 160: 1.25 experts a token on average"
+    )
+    assert groups["encoder"].warning is None
+    assert groups["decoder"].expected_drop is not None
+
+
+def test_a_stack_without_experts_has_no_groups():
+    """So a size that does not fit its rows is no mistake."""
+    model = _model(group_size=512, num_decoder_sparse_layers=0, decoder_group_size=5)
+    assert list(training_groups(model, 2048, (512, 114), 128)) == ["encoder"]
+    config = tiny_config(model, lengths=(512, 114))
+    check_batch(config, {"data": 1, "expert": 1, "model": 1})

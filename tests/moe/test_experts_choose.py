@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.moe import choose_tokens, router_logits
+from switch_jax.moe import choose_tokens, choosing_experts, router_logits
 from switch_jax.moe.router import router_probabilities
 from tests.moe import reference
 from tests.moe.test_several_experts import CASES, MESHES, E, inputs, layer
@@ -98,3 +98,14 @@ def test_by_hand():
     got = choose(np.log(probs)[None], 2, np.zeros((1, 5), bool))
     assert got.token_index.tolist() == [[[5, 5], [5, 5]]]
     assert not got.is_taken.any()
+
+
+def test_the_experts_of_a_token_by_hand():
+    probs = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1]], np.float32)
+    choose = jax.jit(choosing_experts, static_argnums=1)
+    experts, gates = choose(np.log(probs)[None], 2, np.ones((1, 3), bool))
+    # Expert 0 takes tokens 0 and 1, expert 1 tokens 2 and 0, expert 2 tokens 1 and 0.
+    assert experts.tolist() == [[[0, 0, 1], [1, 2, 3], [2, 3, 3]]]
+    np.testing.assert_allclose(gates, [[[0.6, 0.5, 0.7], [0.3, 0.4, 0], [0.1, 0, 0]]], rtol=1e-6)
+    experts, gates = choose(np.log(probs)[None], 1, np.ones((1, 3), bool))
+    assert experts.tolist() == [[[0, 2, 1], [3, 3, 3], [3, 3, 3]]]
