@@ -46,6 +46,11 @@ class ChosenTokens(NamedTuple):
         """[G, S] bool, that no expert took the token; none takes padding."""
         return ~jnp.any(self.is_taken, axis=1)
 
+    @property
+    def num_slots(self) -> jax.Array:
+        """[G, S] int32, how many experts took the token."""
+        return jnp.sum(self.is_taken, axis=1, dtype=jnp.int32)
+
 
 def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> ChosenTokens:
     """Gives each expert the C tokens with its highest probabilities (Zhou et al. 2022, Eq. 2).

@@ -53,6 +53,12 @@ class Assignment(NamedTuple):
         capacity = self.token_index.shape[-1]
         return jnp.all(self.position_in_expert == capacity, axis=1)  # [G, S]
 
+    @property
+    def num_slots(self) -> jax.Array:
+        """[G, S] int32, in how many experts the token has a slot."""
+        capacity = self.token_index.shape[-1]
+        return jnp.sum(self.position_in_expert < capacity, axis=1, dtype=jnp.int32)  # [G, S]
+
 
 def assign_choices(
     choices: jax.Array,

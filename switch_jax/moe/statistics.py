@@ -22,6 +22,8 @@ class RouterStatistics(NamedTuple):
       z_loss: scalar, mean logsumexp^2 of the logits.
       dropped: scalar, fraction of tokens that have no slot in any of their experts.
       entropy: scalar, mean entropy of the router's distribution, in nats.
+      several_experts: scalar, fraction of tokens that have slots in two or more experts; None where
+        a token has one at most.
       choices: the result of `moe.choose_experts`, where the layer returns it; see
         `Transformer.choose_experts`.
     """
@@ -31,6 +33,7 @@ class RouterStatistics(NamedTuple):
     z_loss: jax.Array
     dropped: jax.Array
     entropy: jax.Array
+    several_experts: jax.Array | None = None
     choices: tuple[jax.Array, jax.Array] | None = None
 
 
@@ -61,11 +64,15 @@ def router_statistics(
         chosen = a.load + sum(choice_load(e, load.size, valid) for e in choices[1:])  # [G_local, E]
         all_load = jnp.sum(chosen / (len(choices) * all_real_tokens), axis=0)  # [E]
         balance_loss = with_bias_gradient(balance_loss, router_bias, all_load - share / load.size)
+    several_experts = None
+    if isinstance(a, ChosenTokens) or a.gate.shape[1] > 1:
+        several_experts = jnp.sum(jnp.where(valid & (a.num_slots > 1), 1 / all_real_tokens, 0.0))
     of_this_device = RouterStatistics(
         load=load,
         load_balance_loss=balance_loss,
         z_loss=router_z_loss(a.log_normalizer, valid) * share,
         dropped=jnp.sum(jnp.where(valid & a.has_no_slot, 1 / all_real_tokens, 0.0)),
         entropy=jnp.sum(jnp.where(valid, a.entropy / all_real_tokens, 0.0)),
+        several_experts=several_experts,
     )
     return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)

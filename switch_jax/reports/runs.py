@@ -15,6 +15,7 @@ from switch_jax.reports.expert_tokens import LayerTokens, tokens_by_layer
 from switch_jax.reports.records import QUALITY, preferred_task, that_count
 from switch_jax.reports.series import Series
 from switch_jax.run_folder import (
+    OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
     STACKS,
     Record,
@@ -37,7 +38,7 @@ class RouterLayer:
 
     stack: str  # "encoder" or "decoder"
     name: str  # of the layer in its stack, see `router_names`
-    statistics: Series  # `ROUTER_STATISTICS`: the load is [T, E], and a row of it sums to 1
+    statistics: Series  # those of a router: the load is [T, E], and a row of it sums to 1
 
     @property
     def title(self) -> str:
@@ -233,12 +234,13 @@ def _series(records: Sequence[Record]) -> Series:
 def _router_layers(records: Sequence[Record]) -> Iterator[RouterLayer]:
     by_step = {record["step"]: record["router"] for record in records if record.get("router")}
     first: Record = next(iter(by_step.values()), {})
+    fields = [*ROUTER_STATISTICS, *OPTIONAL_ROUTER_STATISTICS]
     for stack in (stack for stack in STACKS if stack in first):
         layers = first[stack]["layers"]
         sublayers = first[stack].get("sublayers", ["feed_forward"] * len(layers))
         for i, name in enumerate(router_names(layers, sublayers)):
             of_layer = {
-                step: {field: router[stack][field][i] for field in ROUTER_STATISTICS}
+                step: {field: router[stack][field][i] for field in fields if field in router[stack]}
                 for step, router in by_step.items()
             }
-            yield RouterLayer(stack, name, Series.of(of_layer, ROUTER_STATISTICS))
+            yield RouterLayer(stack, name, Series.of(of_layer, fields))

@@ -29,6 +29,7 @@ from switch_jax.run_folder.readers import (
 )
 from switch_jax.run_folder.schemas import (
     MAX_WAITING,
+    OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
     STACKS,
     TIME_CATEGORIES,
@@ -47,6 +48,7 @@ from switch_jax.run_folder.writers import (
 
 __all__ = [
     "MAX_WAITING",
+    "OPTIONAL_ROUTER_STATISTICS",
     "ROUTER_STATISTICS",
     "STACKS",
     "TIME_CATEGORIES",

@@ -60,6 +60,8 @@ ROUTER_STATISTICS: Mapping[str, Check] = {
     "dropped": number,
     "entropy": number,
 }
+# And where a token may have several experts.
+OPTIONAL_ROUTER_STATISTICS: Mapping[str, Check] = {"several_experts": number}
 _SECONDS = number_between(0, 1e11)
 _RATIO = number_between(0, 1e15)
 
@@ -72,7 +74,8 @@ def training_seconds(spent: Mapping[str, float]) -> float:
 def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
     """A stack has N routers, of E experts each: load is [N, E], and the other fields are [N]."""
     layers, experts = len(router["layers"]), {len(row) for row in router["load"]}
-    fields = [*ROUTER_STATISTICS, "sublayers"]
+    optional = [name for name in OPTIONAL_ROUTER_STATISTICS if name in router]
+    fields = [*ROUTER_STATISTICS, *optional, "sublayers"]
     sizes = [len(router.get(field, router["layers"])) for field in fields]
     if set(sizes) != {layers} or len(experts) > 1 or 0 in experts:
         raise SchemaError(
@@ -99,7 +102,10 @@ _ROUTER = Object(
         "layers": list_of(integer),
         **{name: list_of(check) for name, check in ROUTER_STATISTICS.items()},
     },
-    optional={"sublayers": list_of(string)},
+    optional={
+        "sublayers": list_of(string),
+        **{name: list_of(check) for name, check in OPTIONAL_ROUTER_STATISTICS.items()},
+    },
     unchecked={"max_over_mean": list_of(number), "dead_experts": list_of(integer)},
     consistency=_check_router_shapes,
 )

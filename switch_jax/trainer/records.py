@@ -9,7 +9,12 @@ from switch_jax.config import Config
 from switch_jax.hardware import device_peak_flops, devices_per_chip
 from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
 from switch_jax.optim.schedules import learning_rate_schedule
-from switch_jax.run_folder import ROUTER_STATISTICS, RecordKind, training_seconds
+from switch_jax.run_folder import (
+    OPTIONAL_ROUTER_STATISTICS,
+    ROUTER_STATISTICS,
+    RecordKind,
+    training_seconds,
+)
 from switch_jax.storage import repeated_requests
 from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.step import Metrics
@@ -113,7 +118,11 @@ def _router(router: Any, places: list[tuple[int, str]]) -> dict[str, Any]:
     return {
         "layers": [layer for layer, _ in places],
         "sublayers": [sublayer for _, sublayer in places],
-        **{name: getattr(router, name) for name in ROUTER_STATISTICS},
+        **{
+            name: value
+            for name in (*ROUTER_STATISTICS, *OPTIONAL_ROUTER_STATISTICS)
+            if (value := getattr(router, name)) is not None
+        },
         "max_over_mean": (load.max(1) / load.mean(1)).tolist(),
         "dead_experts": (load == 0).sum(1).tolist(),
     }

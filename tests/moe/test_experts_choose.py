@@ -52,6 +52,8 @@ def compare(mesh, case, capacity, factor):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
     experts_of_token = (combine > 0).sum((2, 3))[valid]
     np.testing.assert_allclose(statistics.dropped, (experts_of_token == 0).mean(), atol=1e-6)
+    several = (experts_of_token > 1).mean()
+    np.testing.assert_allclose(statistics.several_experts, several, atol=1e-6)
     np.testing.assert_allclose(statistics.load, 1 / E, atol=1e-6)
     np.testing.assert_allclose(statistics.load_balance_loss, 1, rtol=1e-6)
     np.testing.assert_array_equal(y[~valid], 0)

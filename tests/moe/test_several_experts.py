@@ -86,6 +86,11 @@ def compare(mesh, case, capacity, chosen, wanted=None, first=None, **config):
     has_slot = (combine > 0).any((2, 3))
     np.testing.assert_array_equal(y[~has_slot], 0)
     np.testing.assert_allclose(statistics.dropped, 1 - has_slot[valid].mean(), atol=1e-6)
+    if chosen.shape[1] > 1:
+        several = (combine > 0).sum((2, 3))[valid] > 1
+        np.testing.assert_allclose(statistics.several_experts, several.mean(), atol=1e-6)
+    else:
+        assert statistics.several_experts is None
     load = np.bincount(first[valid], minlength=E) / valid.sum()
     np.testing.assert_allclose(statistics.load, load, atol=1e-6)
     return 1 - has_slot[valid].mean()

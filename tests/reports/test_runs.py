@@ -35,9 +35,23 @@ def test_reads_everything_a_run_wrote(make_run):
     titles = [layer.title for layer in run.layers]
     assert titles == [f"{s} layer {i} (Switch)" for s in ("Encoder", "Decoder") for i in (1, 3)]
     statistics = run.layers[0].statistics
-    assert list(statistics.step) == list(run.train.step) and list(statistics.values) == ROUTER
+    assert list(statistics.step) == list(run.train.step)
+    assert list(statistics.values) == [*ROUTER, "several_experts"]
+    assert np.isnan(statistics.get("several_experts")).all()
     assert statistics.get("dropped").shape == (10,) and statistics.get("load").shape == (10, 8)
     np.testing.assert_allclose(statistics.get("load").sum(1), 1)
+
+
+def test_the_share_of_tokens_with_several_experts_is_read_where_it_is_recorded(make_run):
+    folder = make_run("choose", num_experts=4, steps=40)
+    metrics = folder / "metrics.jsonl"
+    entropy = '"entropy": ['
+    metrics.write_text(
+        metrics.read_text().replace(entropy, f'"several_experts": [0.25, 0.5], {entropy}')
+    )
+    first, second = read_run(folder).layers[:2]
+    assert first.statistics.last("several_experts") == 0.25
+    assert second.statistics.last("several_experts") == 0.5
 
 
 def test_routers_in_attention_are_named(make_run):

@@ -1,4 +1,4 @@
-"""The routers of a run: load of the experts, dropped tokens and entropy."""
+"""The routers of a run: load of the experts, dropped tokens, experts of a token and entropy."""
 
 import math
 from collections.abc import Sequence
@@ -89,7 +89,10 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, row
 
 
 def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart]:
-    """Dropped tokens and router entropy of one stack, a line per layer."""
+    """Dropped tokens and router entropy of one stack, a line per layer.
+
+    And tokens with several experts, where there may be any.
+    """
     layers = [layer for layer in run.layers if layer.stack == stack]
     if not layers:
         return []
@@ -112,11 +115,23 @@ def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart]:
         draw_lines(ax, lines("entropy", 1), x_label="step", y_label=label, y_limits=limits)
         ax.axhline(highest, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
 
+    def draw_several(ax: Axes) -> None:
+        label, shares = "tokens with several experts [%]", lines("several_experts", 100)
+        draw_lines(ax, shares, x_label="step", y_label=label, y_limits=(0, None))
+
     shade = " Stronger colour = later layer." if len(layers) > 1 else ""
+    several = Chart(
+        f"Tokens with several experts, {stack}",
+        "Share of the tokens that have a slot in two or more experts; those without any are in "
+        f"the picture of dropped tokens, and the others have one.{shade}",
+        draw_several,
+    )
+    may_be_several = any(np.isfinite(layer.statistics.last("several_experts")) for layer in layers)
     return [
+        *([several] if may_be_several else []),
         Chart(
             f"Tokens dropped, {stack}",
-            "Share of the tokens that found their expert full, and got nothing from it; "
+            "Share of the tokens that have no slot in any expert, and got nothing from them; "
             f"lower is better, 0 = none. At the last step {percent(most)} at most.{shade}",
             draw_dropped,
         ),
