@@ -41,16 +41,11 @@ def use_one_hot_einsum() -> None:
     from switch_jax.moe.random_streams import RouterKey, Stream
 
     def switch_ffn(
-        x, valid, weights, config, activation, *, group_size, capacity_factor, key, router_index
-    ):
+        x, valid, weights, config, activation, *,
+        group_size, capacity_factor, router_type, key, router_index,
+    ):  # fmt: skip
         groups, size = moe.group_shape(*x.shape[:2], group_size)
-        slots = moe.expert_capacity(
-            size,
-            config.num_experts,
-            capacity_factor,
-            min_capacity=config.min_expert_capacity,
-            multiple=config.expert_capacity_multiple,
-        )
+        slots = moe.capacity_of(config, size, capacity_factor)
         bits = None
         if key is not None and config.jitter_noise:
             router_key = RouterKey(key, jnp.int32(router_index), 0, size)

@@ -16,7 +16,7 @@ import numpy as np
 
 import switch_jax
 from switch_jax.data.vocabularies import piece
-from switch_jax.moe.capacity import expert_capacity
+from switch_jax.moe.capacity import capacity_of
 from switch_jax.moe.slots import take_slots
 
 TEXT = "The king said to the people: we will build a new city by the sea."
@@ -36,13 +36,7 @@ def main() -> None:
     config, vocabulary = model.config.model, model.vocabularies["inputs"]
     routing = switch_jax.route(model, TEXT)["encoder"]
     ids = [*vocabulary.encode(TEXT), vocabulary.eos_id][: len(routing.tokens)]
-    capacity = expert_capacity(
-        len(ids),
-        config.num_experts,
-        config.train_expert_capacity_factor,
-        min_capacity=config.min_expert_capacity,
-        multiple=config.expert_capacity_multiple,
-    )
+    capacity = capacity_of(config, len(ids), config.train_expert_capacity_factor)
     tokens = [piece(vocabulary, i).replace("▁", "") or "▁" for i in ids]
     experts, gates = routing.experts[0, :, 0], routing.gates[0, :, 0]
     Path(path).write_text(picture(tokens, experts, gates, config.num_experts, capacity))

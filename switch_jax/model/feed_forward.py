@@ -13,10 +13,10 @@ from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
     RouterStatistics,
     SwitchWeights,
+    capacity_of,
     choose_experts,
     choosing_experts,
     dropless_ffn,
-    expert_capacity,
     group_shape,
     router_logits,
     switch_ffn,
@@ -140,13 +140,8 @@ class Experts(nnx.Module):
             return choose_experts(x, weights, config.num_selected_experts)
         batch, length, _ = x.shape
         groups, tokens = group_shape(batch, length, config.group_sizes[self.stack])
-        capacity = expert_capacity(
-            tokens,
-            config.num_experts,
-            config.capacity_factors(training=False)[self.stack],
-            min_capacity=config.min_expert_capacity,
-            multiple=config.expert_capacity_multiple,
-        )
+        factor = config.capacity_factors(training=False)[self.stack]
+        capacity = capacity_of(config, tokens, factor)
         logits = router_logits(x, weights.router).reshape(groups, tokens, -1)  # [G, S, E]
         chosen = choosing_experts(logits, capacity, valid.reshape(groups, tokens))
 

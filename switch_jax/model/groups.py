@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from switch_jax.config import ModelConfig
-from switch_jax.moe import expected_drop, expert_capacity, group_shape
+from switch_jax.moe import capacity_of, expected_drop, group_shape
 from switch_jax.units import percent
 
 # The gin macro that sets the group size of each stack.
@@ -86,13 +86,7 @@ def training_groups(
 
 def _groups(model: ModelConfig, batch_size: int, length: int, size: int, stack: str) -> Groups:
     _, tokens = group_shape(batch_size, length, size, macro=MACROS[stack])
-    slots = expert_capacity(
-        tokens,
-        model.num_experts,
-        model.train_expert_capacity_factor,
-        min_capacity=model.min_expert_capacity,
-        multiple=model.expert_capacity_multiple,
-    )
+    slots = capacity_of(model, tokens, model.train_expert_capacity_factor)
     factor = slots * model.num_experts / tokens
     if model.router_types[stack] == "experts_choose":
         return Groups(tokens, slots, factor, None, experts_choose=True)

@@ -14,7 +14,7 @@ The letters for the axes, here and everywhere:
 """
 
 from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
-from switch_jax.moe.capacity import expected_drop, expert_capacity, group_shape
+from switch_jax.moe.capacity import capacity_of, expected_drop, expert_capacity, group_shape
 from switch_jax.moe.dropless import choose_experts, dropless_ffn
 from switch_jax.moe.expert_weights import SwitchWeights
 from switch_jax.moe.experts_choose import ChosenTokens, choose_tokens, choosing_experts
@@ -41,5 +41,6 @@ __all__ = [
     "router_z_loss",
     "group_shape",
     "expert_capacity",
+    "capacity_of",
     "expected_drop",
 ]

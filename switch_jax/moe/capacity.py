@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from scipy.special import bdtrc
 
+from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.partitioning.mesh import EXPERT, batch_shards
@@ -79,6 +80,17 @@ def expert_capacity(
     capacity = max(min_capacity, math.ceil(exact - 1e-6))
     aligned = -(-capacity // multiple) * multiple
     return min(tokens_per_group, aligned if 15 * aligned <= 16 * capacity else capacity)
+
+
+def capacity_of(model: ModelConfig, tokens_per_group: int, capacity_factor: float) -> int:
+    """`expert_capacity` with a model's experts, least capacity and multiple."""
+    return expert_capacity(
+        tokens_per_group,
+        model.num_experts,
+        capacity_factor,
+        min_capacity=model.min_expert_capacity,
+        multiple=model.expert_capacity_multiple,
+    )
 
 
 def expected_drop(

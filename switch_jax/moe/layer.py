@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
-from switch_jax.moe.capacity import check_divisibility, expert_capacity, group_shape
+from switch_jax.moe.capacity import capacity_of, check_divisibility, group_shape
 from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices, in_chunks
 from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
@@ -120,13 +120,7 @@ def _switch_ffn_local(
     x = x.reshape(*batch_shape, dim)  # [rows, row_length, D]
     valid = valid.reshape(groups, tokens)  # [G_local, S]
     expert_shards = num_expert_shards(config.num_experts)
-    capacity = expert_capacity(
-        tokens,
-        config.num_experts,
-        capacity_factor,
-        min_capacity=config.min_expert_capacity,
-        multiple=config.expert_capacity_multiple,
-    )
+    capacity = capacity_of(config, tokens, capacity_factor)
     router_key = None
     if key is not None:
         # The index of the first group in the whole batch: noise depends on it, not on the device.

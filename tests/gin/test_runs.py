@@ -8,7 +8,7 @@ from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.config.rates import rate_problem
 from switch_jax.data.registry import tasks_of
 from switch_jax.model.flops import forward_flops
-from switch_jax.moe import expert_capacity, group_shape
+from switch_jax.moe import capacity_of, group_shape
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.trainer.prepare import check_for_slices, check_sizes
@@ -95,14 +95,7 @@ def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
     for length, size in zip(config.data.lengths, model.group_sizes.values(), strict=True):
         assert group_shape(16, length, size) == (16, length)
         for factor in model.train_expert_capacity_factor, model.eval_expert_capacity_factor:
-            capacity = expert_capacity(
-                length,
-                model.num_experts,
-                factor,
-                min_capacity=model.min_expert_capacity,
-                multiple=model.expert_capacity_multiple,
-            )
-            assert capacity == 64
+            assert capacity_of(model, length, factor) == 64
     assert not config.data.pack
 
 

@@ -9,7 +9,7 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.source import read_small_file, sparse_fields
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
-from switch_jax.moe import expert_capacity
+from switch_jax.moe import capacity_of
 from switch_jax.schema import (
     Object,
     SchemaError,
@@ -266,20 +266,15 @@ def _switch_fields(config: Config) -> dict[str, Any]:
                 "has them in all layers, in one of each few from layer 1 on, or in none: it cannot "
                 "be written in their form"
             )
-    capacity = expert_capacity(
-        config.data.lengths[0],
-        model.num_experts,
-        model.eval_expert_capacity_factor,
-        min_capacity=model.min_expert_capacity,
-        multiple=model.expert_capacity_multiple,
-    )
     return {
         "num_experts": model.num_experts,
         "num_sparse_encoder_layers": len(model.sparse_layers["encoder"]),
         "num_sparse_decoder_layers": len(model.sparse_layers["decoder"]),
         "encoder_sparse_step": steps["encoder"],
         "decoder_sparse_step": steps["decoder"],
-        "expert_capacity": capacity,
+        "expert_capacity": capacity_of(
+            model, config.data.lengths[0], model.eval_expert_capacity_factor
+        ),
         "dense_act_fn": "relu",
         "router_bias": False,
         "router_dtype": model.router_dtype,
