@@ -46,10 +46,11 @@ def count_expert_tokens(
     # In pairs: the devices have the next batch while this one is counted.
     for (batch, choices), _ in itertools.pairwise(itertools.chain(started, end)):
         chosen = jax.device_get({stack: experts for stack, (experts, _) in choices.items()})
-        for stack, of_stack in chosen.items():
-            tokens, segments, _ = READ[stack]
+        for stack, (tokens, segments, _) in READ.items():
+            if stack not in chosen:
+                continue
             is_real = batch[segments] > 0  # [B, L]
-            experts = of_stack.swapaxes(1, 2)[:, :, is_real]  # [N, k, R], R real tokens
+            experts = chosen[stack].swapaxes(1, 2)[:, :, is_real]  # [N, k, R], R real tokens
             new = [_count(layer, batch[tokens][is_real], config) for layer in experts]
             known = counts.setdefault(stack, new)
             if known is not new:
