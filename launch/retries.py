@@ -9,6 +9,9 @@ FINAL = (0, 2, 3, 130)
 PREEMPTED = 75  # stopped by SIGTERM, with its state saved
 INTERRUPTED, KILLED, TERMINATED = 130, 137, 143
 UNREACHABLE = 255  # of ssh, if it cannot connect or the connection breaks
+# A variable: the path, but for the exit code at its end, of a file that each process makes that
+# ends by itself.
+ENDED_WITH = "SWITCH_JAX_ENDED_WITH"
 
 # Of several exit codes, the one with the highest rank is the job's. All other codes mean a crash,
 # and have rank 1.

@@ -31,13 +31,15 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import going_on, log
 from switch_jax.launch.job import check_name
-from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.retries import ENDED_WITH, FINAL, INTERRUPTED, PREEMPTED
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
+from switch_jax.storage import resolved, storage_path
 from switch_jax.units import counted
 
 _POLL_SECONDS = 10.0  # between two looks at the queue
 _SETTLE_SECONDS = 2.0  # after the job has left the queue, until its last lines are in the log
 _TAIL_BYTES = 65536  # of the log, which are searched for the exit code
+_LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/scratch/local")  # disks that each node has for itself
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.,-]*"
 _TIME = r"([0-9]+-)?[0-9]+(:[0-9]{2}){0,2}"
 _OPTION = r"--[a-z][a-z-]*(=[!$-&(-\[\]-~]+)?"  # without those that mean something in #SBATCH lines
@@ -53,9 +55,18 @@ _SCRIPT = """\
 {options}
 # JAX gives each process the GPU of its number on the node. One without a GPU ends with an error.
 export JAX_PLATFORMS=cuda,cpu PYTHONUNBUFFERED=1
+export {ended_with}="$PWD/launched/{name}_$SLURM_JOB_ID.code_"
 for ((restart = 0; ; restart++)); do
+  rm -f "${ended_with}"*
   {srun}
-  code=$?  # the highest of the processes
+  code=$?  # the highest of the processes, as of one that was killed after others had stopped
+  # But one that a signal has stopped counts: it has made a file with its code in the name.
+  for signalled in {interrupted} {preempted}; do
+    if [ -e "${ended_with}$signalled" ]; then
+      code=$signalled
+      break
+    fi
+  done
   case $code in
     {final}) break ;;
     {preempted} | {terminated})  # a job that Slurm preempts goes back into the queue by itself
@@ -110,15 +121,8 @@ class SlurmJob:
                 raise UserError(
                     f"--{flag}={quote(value)}: write its name, of letters, digits and . , - _"
                 )
-        if self.time is not None and not re.fullmatch(_TIME, self.time):
-            raise UserError(
-                f"--time={quote(self.time)}: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12"
-            )
-        if self.time is not None and _seconds(self.time) < 2 * SAVE_SECONDS:
-            raise UserError(
-                f"--time={self.time}: {SAVE_SECONDS // 60} minutes before its end the run saves "
-                f"and stops: write {2 * SAVE_SECONDS // 60} minutes or more"
-            )
+        if self.time is not None:
+            _check_time(self.time)
         for option in self.sbatch_options:
             if not re.fullmatch(_OPTION, option):
                 raise UserError(
@@ -156,6 +160,9 @@ class SlurmJob:
             options="\n".join(f"#SBATCH {option}" for option in options),
             srun=" \\\n    ".join([*map(shell_line, (srun, train)), *map(quote, self.train)]),
             final=" | ".join(map(str, FINAL)),
+            ended_with=ENDED_WITH,
+            name=self.name,
+            interrupted=INTERRUPTED,
             preempted=PREEMPTED,
             terminated=128 + signal.SIGTERM,  # before the first step
             max_restarts=self.max_restarts,
@@ -234,6 +241,12 @@ class Slurm:
         from switch_jax.launch import preflight  # loads JAX
 
         preflight.check_gpus(config, job.nodes, job.gpus_per_node)
+        folder = resolved(storage_path(config.run.model_dir, "MODEL_DIR"))
+        if any(folder.is_relative_to(local) for local in _LOCAL):
+            log(
+                f"warning: MODEL_DIR {config.run.model_dir!r} looks like a disk of this machine "
+                "alone: all nodes have to see the same folder there"
+            )
 
     def describe(self, job: SlurmJob) -> str:
         """See `targets.Target.describe`."""
@@ -278,6 +291,16 @@ class Slurm:
                     f"first (`{job.end_of(state)}`), or launch under another name"
                 )
             return _follow(job, number)
+
+
+def _check_time(time: str) -> None:
+    if not re.fullmatch(_TIME, time):
+        raise UserError(f"--time={quote(time)}: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12")
+    if _seconds(time) < 2 * SAVE_SECONDS:
+        raise UserError(
+            f"--time={time}: {SAVE_SECONDS // 60} minutes before its end the run saves and stops: "
+            f"write {2 * SAVE_SECONDS // 60} minutes or more"
+        )
 
 
 def _seconds(time: str) -> int:

@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each metric of each task and checkpoint."""
+    """A line for each metric of each task and checkpoint, beside the majority baseline if any."""
     from switch_jax.units import aligned
 
     rows = [
@@ -69,12 +69,18 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
             record["kind"].replace("_", " "),
             name,
             _format(value),
+            _format(baseline) if (baseline := _baseline(record).get(name)) is not None else "",
         )
         for record in records
         for name, value in record["metrics"].items()
     ]
-    rows.insert(0, ("step", "task", "kind", "metric", "value"))
-    return aligned(rows, right=(0, 4))
+    has_baseline = any(map(_baseline, records))
+    rows.insert(0, ("step", "task", "kind", "metric", "value", "majority baseline" * has_baseline))
+    return aligned(rows, right=(0, 4, 5))
+
+
+def _baseline(record: dict[str, Any]) -> dict[str, float | None]:
+    return record.get("majority_baseline", {})
 
 
 def _format(value: float | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from switch_jax.config import MeshConfig
+from switch_jax.launch.retries import ENDED_WITH
 from switch_jax.storage import choose_clients
 
 
@@ -70,6 +71,9 @@ def exit_now(exit_code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # nobody may read it any more
             stream.flush()
+    if ended_with := os.environ.get(ENDED_WITH):
+        with contextlib.suppress(OSError):
+            Path(f"{ended_with}{exit_code}").touch()
     os._exit(exit_code)
 
 

@@ -1,6 +1,7 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from switch_jax.config import Config, DataConfig
@@ -11,6 +12,7 @@ from switch_jax.data.configured_tasks import (
     all_tasks,
     identities,
     in_order,
+    ordered_dataset,
     tasks_to_read,
     vocabulary_size,
 )
@@ -27,6 +29,9 @@ from switch_jax.data.span_corruption import check_lengths
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.tensorflow_setup import seqio
+from switch_jax.units import counted
+
+_EXAMPLES_MEASURED = 200  # of a task
 
 
 def check_vocabulary(config: Config) -> None:
@@ -63,11 +68,48 @@ def check_examples(opened: OpenedTasks) -> None:
       UserError: a file that cannot be read, a preprocessing step that fails, no example at these
         lengths, or examples without inputs or targets.
     """
+    for task in _one_of_each_kind(opened):
+        _check_example(_first_example(task, opened.config), task, opened.config)
+
+
+def cut_examples(opened: OpenedTasks) -> list[str]:
+    """Lines with how many examples lose their end, of the first ones of each kind of task.
+
+    Tasks with another step that looks at the lengths, as span corruption, fit their text to them.
+
+    Raises:
+      UserError: a file that cannot be read, or a preprocessing step that fails.
+    """
+    config, lines = opened.config, []
+    for task in filter(_is_cut, _one_of_each_kind(opened)):
+        whole = ordered_dataset(task, {}, config.split, config.use_cached_tasks)
+        examples = read_examples(whole, task, config.split, config.use_cached_tasks)
+        first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
+        for feature, length in config.task_feature_lengths.items():
+            sizes = [len(example[feature]) for example in first]
+            if number := sum(size > length for size in sizes):
+                lines.append(
+                    f"{task.name}: {number} of the first {counted(len(first), 'example')} have "
+                    f"more than {counted(length, 'token')} of {feature}, and lose their end (the "
+                    f"longest: {max(sizes):,}); set {feature!r} of TASK_FEATURE_LENGTHS higher to "
+                    "keep it"
+                )
+    return lines
+
+
+def _one_of_each_kind(opened: OpenedTasks) -> Iterator[seqio.Task]:
     kinds = set()
     for task in opened:
-        if preprocessing_key(task) not in kinds:
-            kinds.add(preprocessing_key(task))
-            _check_example(_first_example(task, opened.config), task, opened.config)
+        if (kind := preprocessing_key(task)) not in kinds:
+            kinds.add(kind)
+            yield task
+
+
+def _is_cut(task: seqio.Task) -> bool:
+    """Whether the lengths do nothing but to cut the task's examples off."""
+    trim = seqio.preprocessors.append_eos_after_trim
+    others = [s for s in task.preprocessors if seqio_internals.without_partial(s) is not trim]
+    return not any(map(seqio_internals.takes_lengths, others))
 
 
 def costly_sources(opened: OpenedTasks) -> list[str]:

@@ -162,6 +162,11 @@ def failed_step(error: BaseException) -> Callable[..., Any] | None:
     return None
 
 
+def takes_lengths(step: Callable[..., Any]) -> bool:
+    """Whether seqio tells a preprocessing step the lengths of the features."""
+    return seqio.utils.add_kwargs_to_transform(step, sequence_length={}) is not step
+
+
 def without_partial(step: Any) -> Any:
     """A preprocessing step without its set arguments, as it stands in its module."""
     return without_partial(step.func) if isinstance(step, functools.partial) else step

@@ -7,7 +7,7 @@ import numpy as np
 
 from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
-from switch_jax.data.checks import check_examples, open_tasks
+from switch_jax.data.checks import check_examples, cut_examples, open_tasks
 from switch_jax.data.configured_tasks import in_order
 from switch_jax.data.registry import mixing_rates
 from switch_jax.tensorflow_setup import seqio
@@ -25,7 +25,7 @@ def first_examples(config: DataConfig, count: int) -> str:
 
     Returns:
       For each example the number of tokens, the first and last ids, and the decoded text of inputs
-      and targets, with sentinels as <extra_id_0>, <extra_id_1>, ...
+      and targets, with sentinels as <extra_id_0>, <extra_id_1>, ...; then `cut_examples`.
 
     Raises:
       UserError: unknown name or split, missing data, or lengths that do not fit the task.
@@ -42,7 +42,7 @@ def first_examples(config: DataConfig, count: int) -> str:
             vocabulary = tasks[0].output_features[feature].vocabulary
             lines.append(f"  {feature}, {len(ids)} tokens: {_shortened(ids)}")
             lines.append(f"    {vocabulary.decode(ids.tolist())}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *cut_examples(opened)])
 
 
 def _mixed(

@@ -76,8 +76,9 @@ class CheckpointEvaluator:
 
         Returns:
           For each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
-          for each task with metrics one of kind 'generated' with their values; if there are
-          several such tasks, one for the mixture, whose 'average' is that of `average_of_tasks`.
+          for each task with metrics one of kind 'generated' with their values and the
+          'majority_baseline' of `TaskEvaluator`; if there are several such tasks, one for the
+          mixture, whose 'average' is that of `average_of_tasks`.
 
         Raises:
           UserError: the checkpoint cannot be read; see also `TaskEvaluator`.
@@ -199,9 +200,11 @@ class CheckpointEvaluator:
                 data.use_cached_tasks,
                 self._num_examples,
             )
-        metrics, rows = self._task_evaluators[task.name].evaluate(self._predictor, parameters)
+        evaluator = self._task_evaluators[task.name]
+        metrics, rows = evaluator.evaluate(self._predictor, parameters)
         self._write_lines(self._folder.predictions_of(task.name, data.split, step), rows)
-        self._write(RecordKind.GENERATED, step, task.name, metrics, {"examples": len(rows)})
+        more = {"examples": len(rows), "majority_baseline": evaluator.majority_baseline}
+        self._write(RecordKind.GENERATED, step, task.name, metrics, more)
 
     def _write(
         self, kind: RecordKind, step: int, task: str, metrics: dict[str, float], more: Any = None

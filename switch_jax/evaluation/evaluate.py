@@ -11,6 +11,7 @@ from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.sources import data_locations
 from switch_jax.errors import FieldError
 from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
+from switch_jax.evaluation.task_evaluator import check_metrics
 from switch_jax.fields import Range
 from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.trained_model import TrainedModel
@@ -33,16 +34,18 @@ def evaluate_checkpoints(
 
     Raises:
       FieldError: `checkpoint` is none of these, or `max_examples` is out of range.
-      UserError: there is no such checkpoint, a task cannot be read, or memory does not suffice.
+      UserError: there is no such checkpoint, a task cannot be read, a metric returns no dict of
+        numbers, or memory does not suffice.
     """
     problem = None if max_examples is None else Range(1, 10**9).problem(max_examples)
     if problem:
         raise FieldError("max_examples", f"= {max_examples}: {problem}")
     steps = _steps(model.model_dir, checkpoint)
     opened = open_tasks(model.config.data)
+    check_examples(opened)
+    check_metrics(opened)
     has_metrics = any(task.metric_objs for task in opened)
     check_memory(model, decodes=has_metrics, scores=True)
-    check_examples(opened)
     records = []
     with jax.set_mesh(model.mesh):
         evaluator = CheckpointEvaluator(model, opened, max_examples)

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from switch_jax.config import Config
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.errors import UserError
-from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
+from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks, check_metrics
 from switch_jax.evaluation.teacher_forced import ALL
 from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.predictor import Predictor
@@ -86,7 +86,11 @@ def model_of_run(config: Config, mesh: Mesh, parameters: Any) -> TrainedModel:
 
 
 def check_infer_evaluation(model: TrainedModel, opened: OpenedTasks) -> None:
-    """Raises UserError if no task has metrics, or a batch of text does not fit in memory."""
+    """Raises UserError without metrics, or where one, or a batch in memory, does not fit.
+
+    See `check_metrics` and `check_memory`.
+    """
+    check_metrics(opened)
     if not any(task.metric_objs for task in opened):
         raise UserError(
             f"INFER_EVAL = True evaluates by the tasks' own metrics, and {', '.join(opened.names)} "

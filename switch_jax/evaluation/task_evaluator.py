@@ -2,19 +2,24 @@
 
 import contextlib
 import functools
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from switch_jax.data.configured_tasks import ordered_dataset
+from switch_jax.data.batch import Example
+from switch_jax.data.configured_tasks import OpenedTasks, in_order, ordered_dataset
 from switch_jax.data.reading import READ_ERRORS, read_examples
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
 from switch_jax.inference.predictor import Predictor
 from switch_jax.tensorflow_setup import seqio, tf
+
+_EXAMPLES_CHECKED = 2  # on which a metric is called at the start
 
 
 class TaskEvaluator:
@@ -168,6 +173,50 @@ def _registered(task: seqio.Task) -> Iterator[str]:
         yield name
     finally:
         seqio.TaskRegistry.remove(name)
+
+
+def check_metrics(opened: OpenedTasks) -> None:
+    """Calls each metric of the tasks on a few targets, as if the model had predicted them.
+
+    Raises:
+      UserError: a metric has other arguments than seqio's, or returns no dict of numbers.
+    """
+    for task in opened:
+        try:
+            of_predictions, of_scores = task.predict_metric_fns, task.score_metric_fns
+        except ValueError as error:
+            raise UserError(f"{task.name}: {error}") from error
+        if of_predictions or of_scores:
+            examples = [*itertools.islice(in_order(task, opened.config), _EXAMPLES_CHECKED)]
+            for metric in of_predictions:
+                _check_metric(metric, task, examples, lambda targets: targets)
+            for metric in of_scores:
+                _check_metric(metric, task, examples, lambda targets: [-1.0] * len(targets))
+
+
+def _check_metric(
+    metric: Callable[..., Any],
+    task: seqio.Task,
+    examples: Sequence[Example],
+    outputs: Callable[[list], list],
+) -> None:
+    """Raises UserError if a metric returns no dict of numbers; `outputs`: by the targets."""
+    decode = task.output_features["targets"].vocabulary.decode
+    try:
+        targets = [
+            task.postprocess_fn(decode(e["targets"].tolist()), example=e, is_target=True)
+            for e in examples
+        ]
+        values = metric(targets, outputs(targets))
+    except Exception:  # a user's metric may need more examples, or other predictions
+        return
+    if not isinstance(values, Mapping):
+        name = getattr(metric, "__name__", repr(metric))
+        raise UserError(
+            f"{task.name}: its metric function {name} returns {short_repr(values)}: write a dict "
+            "of numbers by name, as {'accuracy': 50.0}"
+        )
+    _as_floats(values, task.name)
 
 
 def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:

@@ -37,8 +37,12 @@ class Setting(NamedTuple):
         return f"{self.task} ({'; '.join(differing)})" if differing else self.task
 
 
+@dataclasses.dataclass(frozen=True)
 class Scores(Series):
     """The scores of a run in one setting by checkpoint; the task's first metric comes first."""
+
+    # By metric, see `TaskEvaluator.majority_baseline`; empty in records of earlier versions.
+    majority_baseline: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -99,17 +103,26 @@ def scores(
     Of records of the same checkpoint and setting the newest counts.
     """
     found: dict[Setting, dict[int, dict[str, float]]] = {}
+    baselines: dict[Setting, Mapping[str, float | None]] = {}
+
+    def add(setting: Setting, record: Record, metrics: dict[str, float]) -> None:
+        found.setdefault(setting, {})[record["step"]] = metrics
+        baselines[setting] = record.get("majority_baseline", {})
+
     for task, records in evals.items():
-        setting = Setting(task, "validation", _IN_RUN, None)
-        if by_step := {r["step"]: r["generated"] for r in records if r.get("generated")}:
-            found[setting] = by_step
+        for record in records:
+            if metrics := record.get("generated"):
+                add(Setting(task, "validation", _IN_RUN, None), record, metrics)
     for record in evaluation:
         if record["kind"] == RecordKind.GENERATED:
             setting = Setting(*(record[field] for field in Setting._fields))
-            found.setdefault(setting, {})[record["step"]] = record["metrics"]
+            add(setting, record, record["metrics"])
     return {
-        setting: Scores.of(
-            by_step, dict.fromkeys(name for step in sorted(by_step) for name in by_step[step])
+        setting: dataclasses.replace(
+            Scores.of(
+                by_step, dict.fromkeys(name for step in sorted(by_step) for name in by_step[step])
+            ),
+            majority_baseline=baselines[setting],
         )
         for setting, by_step in found.items()
     }

@@ -194,7 +194,10 @@ def distillation(findings: Findings) -> Table:
 
 
 def downstream_numbers(findings: Findings) -> Table:
-    """Where the runs started from, and each metric at the best checkpoint and at the last."""
+    """Where the runs started from, and each metric at the best checkpoint and at the last.
+
+    Beside them is the majority baseline, where a run has one.
+    """
     runs, task = findings.runs, findings.upstream_task
 
     def quality(origin: Origin | None) -> str:
@@ -214,9 +217,10 @@ def downstream_numbers(findings: Findings) -> Table:
             ("Upstream neg. log perplexity [nats]", list(map(quality, origins))),
         ]
     for m in findings.measures:
-        for which in ("best", "last"):
+        for which in ("best", "last", "majority baseline"):
             cells = [_score(m, run.scores.get(m.setting), which) for run in runs]
-            rows.append((f"{m.title}: {m.metric}{m.unit}, {which}", cells))
+            if any(cells):
+                rows.append((f"{m.title}: {m.metric}{m.unit}, {which}", cells))
     return Table([run.name for run in runs], rows)
 
 
@@ -225,6 +229,9 @@ def _score(m: Measure, scores: Scores | None, which: str) -> str:
         return ""
     i = scores.best if which == "best" else -1
     value = scores.values[m.metric][i]
+    if which == "majority baseline":
+        if (value := scores.majority_baseline.get(m.metric)) is None:
+            return ""
     text = percent(value / 100) if m.unit else rounded(value)
     return f"{text} at step {scores.step[i]:,}" if which == "best" else text
 

@@ -201,6 +201,7 @@ EVAL_METRICS: Mapping[str, Object] = {
             "decoding": string,
             "metrics": Object(others=number, consistency=_check_not_empty),
         },
+        optional={"majority_baseline": Object(others=number)},
         unchecked={**_SETTINGS, "examples": integer},
     ),
 }

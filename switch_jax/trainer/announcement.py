@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.config.rates import rate_problem
-from switch_jax.data.checks import costly_sources
+from switch_jax.data.checks import costly_sources, cut_examples
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import trained_parameters
@@ -95,15 +95,16 @@ def reading(config: Config, readers: int) -> list[str]:
 def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
-    Before them a warning for each task that is read more often than it need be.
+    Before them what is to be said of the data: sources that are read more often than they need be,
+    and examples that are cut.
 
     Args:
       prepared: the run.
       saved: the checkpoint that it goes on from; None: it begins.
       changes: see `config_changes`.
     """
-    config, teacher = prepared.config, prepared.teacher
-    lines = run_on_first(lambda: costly_sources(prepared.train_tasks)) or []
+    config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
+    lines = run_on_first(lambda: [*costly_sources(tasks), *cut_examples(tasks)]) or []
     if teacher is not None:
         lines += describe_teacher(config, teacher)
     if saved is not None:

@@ -71,17 +71,22 @@ def advice(config: Config, saved: Shapes) -> str:
 def check_unchanged(config: Config, before: str) -> None:
     """Raises UserError where the run in MODEL_DIR, whose config.gin is `before`, has other pairs.
 
-    It goes on from its own checkpoint: nothing is restored anew.
+    It goes on from its own checkpoint: nothing is restored anew. The start writes its config.gin,
+    which would not say any more what the run began with.
     """
     values, field = config_values(before), "RunConfig.restored_parameters"
     if field not in values:
         return
-    begun, wanted = ast.literal_eval(value_of(field, values)), config.run.restored_parameters
+    try:
+        begun = ast.literal_eval(value_of(field, values))
+    except (SyntaxError, ValueError):  # changed by hand
+        return
+    wanted = config.run.restored_parameters
     if [*map(tuple, begun or ())] != [*map(tuple, wanted or ())]:
         raise UserError(
             f"the run in {config.run.model_dir} began with RESTORED_PARAMETERS = {begun}, and this "
-            f"start has {wanted}: write the run's to go on with it, or another MODEL_DIR for a new "
-            "run"
+            f"start has {wanted}: write the run's to go on with it, with its "
+            "INITIAL_CHECKPOINT_PATH, or another MODEL_DIR for a new run"
         )
 
 

@@ -13,13 +13,8 @@ from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
-from switch_jax.checkpointing.integrity import Shapes, shapes_of
-from switch_jax.checkpointing.read_only import (
-    check_parameters,
-    check_part,
-    load_parts,
-    part_shapes,
-)
+from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of
+from switch_jax.checkpointing.read_only import check_part, load_parts, part_shapes
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.source import Source
@@ -54,16 +49,11 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
       UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own;
         or a run that goes on began with other `restored_parameters`.
     """
-    run, start = config.run, config.run.initial_checkpoint_path
-    if start is None:
-        return None
-    own, given = run_on_all(
-        lambda: (
-            resolved(storage_path(run.model_dir, "MODEL_DIR")),
-            resolved(storage_path(start, "INITIAL_CHECKPOINT_PATH")),
-        )
-    )
-    if own == given or RunFolder(own).checkpoints == given.parent:
+    run, start, given = config.run, config.run.initial_checkpoint_path, None
+    own = run_on_all(lambda: resolved(storage_path(run.model_dir, "MODEL_DIR")))
+    if start is not None:
+        given = run_on_all(lambda: resolved(storage_path(start, "INITIAL_CHECKPOINT_PATH")))
+    if given is not None and (own == given or RunFolder(own).checkpoints == given.parent):
         raise UserError(
             f"INITIAL_CHECKPOINT_PATH {start!r} is of MODEL_DIR itself: write "
             "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
@@ -72,6 +62,8 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
     if run_on_all(RunFolder(own).checkpoint_steps):
         before = run_on_all(lambda: read_config(RunFolder(own)).value)
         restored_parameters.check_unchanged(config, before)
+        return None
+    if start is None or given is None:
         return None
     dense = _start_config(config)
     source = run_on_all(lambda: open_source(given))
@@ -89,11 +81,13 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             run_on_all(lambda: source.check_model(dense.model, advice))
         return source
     found = find_checkpoint(start)
+    saved = part_shapes(found, "parameters")
     if run.restored_parameters is not None:
-        restored_parameters.check(config, part_shapes(found, "parameters"), str(found))
+        restored_parameters.check(config, saved, str(found))
     else:
-        advice = _advice(config, part_shapes(found, "parameters"))
-        check_parameters(found, abstract_parameters(dense.model), advice)
+        wanted = shapes_of(abstract_parameters(dense.model))
+        remedy = f"use that model's config, or another checkpoint; {_advice(config, saved)}"
+        check_model(saved, wanted, f"the checkpoint {found}", remedy)
     if restored_parameters.include_vocabulary(config):
         of_run = found.parent.parent
         run_on_all(lambda: check_vocabularies_of_run(of_run, config.data, own_config=None))

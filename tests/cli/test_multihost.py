@@ -1,6 +1,7 @@
 """How processes exit: one of two that fails, and one with a thread that blocks."""
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -80,10 +81,11 @@ sys.exit(cli.main())
 
 
 @pytest.mark.parametrize(("how", "code"), [("stopped", 75), ("mistake", 2), ("crash", 1)])
-def test_training_exits_with_its_code_though_a_thread_blocks(how, code):
+def test_training_exits_with_its_code_though_a_thread_blocks(how, code, tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", BLOCKING, how],
         cwd=ROOT,
+        env={**os.environ, "SWITCH_JAX_ENDED_WITH": f"{tmp_path}/code_"},
         capture_output=True,
         text=True,
         timeout=50,
@@ -91,6 +93,7 @@ def test_training_exits_with_its_code_though_a_thread_blocks(how, code):
     )
     assert ended.returncode == code
     assert "words" in ended.stdout + ended.stderr
+    assert [file.name for file in tmp_path.iterdir()] == [f"code_{code}"]
 
 
 def test_a_process_alone_has_not_joined_others():

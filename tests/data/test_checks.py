@@ -3,9 +3,10 @@ import seqio
 from t5.data import preprocessors
 
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import check_examples, open_tasks
+from switch_jax.data.checks import check_examples, cut_examples, open_tasks
 from switch_jax.errors import UserError
 from switch_jax.tasks import english
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, parse_json_lines
 
 
 @seqio.map_over_dataset
@@ -103,3 +104,34 @@ def test_a_task_without_examples_is_refused(name):
     message = f"{name} gives no example of its split 'train'.*without a token"
     with pytest.raises(UserError, match=message):
         check_examples(opened)
+
+
+def test_examples_that_lose_their_end_are_counted():
+    """The lengths are those of `conftest.PAIRS`; span corruption fits its text to any length."""
+    end = "lose their end (the longest: {}); set '{}' of TASK_FEATURE_LENGTHS higher to keep it"
+    assert cut_examples(open_tasks(DataConfig("toy_pairs", {"inputs": 4, "targets": 3}))) == [
+        "toy_pairs: 2 of the first 5 examples have more than 4 tokens of inputs, and "
+        + end.format(7, "inputs"),
+        "toy_pairs: 1 of the first 5 examples have more than 3 tokens of targets, and "
+        + end.format(4, "targets"),
+    ]
+    for name, lengths in (("toy_mixture", (7, 4)), ("english_span_corruption", (64, 16))):
+        config = DataConfig(name, dict(zip(("inputs", "targets"), lengths, strict=True)))
+        assert cut_examples(open_tasks(config)) == []
+
+
+def test_only_the_first_examples_are_measured_with_their_eos(tmp_path):
+    """Lines of 3 bytes and EOS, and a longer one behind the 200 that are measured."""
+    lines = ['{"inputs": "abc", "targets": "a"}'] * 200 + ['{"inputs": "abcde", "targets": "a"}']
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    seqio.TaskRegistry.add(
+        "of_bytes",
+        source=seqio.TextLineDataSource({"train": str(tmp_path / "train.jsonl")}),
+        preprocessors=[parse_json_lines, *TEXT_TO_TEXT],
+        output_features=features(seqio.ByteVocabulary()),
+    )
+    assert cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 4, "targets": 2}))) == []
+    (line,) = cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 3, "targets": 2})))
+    assert line.startswith("of_bytes: 200 of the first 200 examples have more than 3 tokens")
+    assert "(the longest: 4)" in line
+    seqio.TaskRegistry.remove("of_bytes")

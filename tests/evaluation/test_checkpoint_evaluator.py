@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from switch_jax.cli.eval import table
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.data.checks import open_tasks
 from switch_jax.evaluation import checkpoint_evaluator
@@ -88,6 +89,21 @@ def test_records_of_a_mixture(evaluate):
     assert names == ["exact_answers-validation-4.jsonl", "probable_answers-validation-4.jsonl"]
     rows = [json.loads(line) for line in (folder / names[0]).read_text().splitlines()]
     assert [row["inputs"] for row in rows] == answers.QUESTIONS
+
+
+def test_the_majority_baseline_stands_beside_the_metrics_also_when_they_are_reused(
+    evaluate, monkeypatch
+):
+    baseline = {"exact": 7.0}
+    monkeypatch.setattr(checkpoint_evaluator.TaskEvaluator, "majority_baseline", baseline)
+    for _ in range(2):
+        records = evaluate.run("exact_answers")
+        assert [r.get("majority_baseline") for r in records] == [None, baseline]
+        assert [line.split() for line in table(records)][::3] == [
+            ["step", "task", "kind", "metric", "value", "majority", "baseline"],
+            ["4", "exact_answers", "generated", "exact", "0", "7"],
+        ]
+    assert table(records[:1])[0].split()[3:] == ["metric", "value"]
 
 
 def test_a_single_task_has_no_average(evaluate):

@@ -5,9 +5,11 @@ import math
 import pytest
 import seqio
 
+from switch_jax.config import DataConfig
+from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.vocabularies import with_vocabulary
 from switch_jax.errors import UserError
-from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
+from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks, check_metrics
 from switch_jax.tasks.building_blocks import parse_json_lines
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
@@ -139,6 +141,43 @@ def test_a_metric_that_fails_names_the_task(worth, message, monkeypatch):
     monkeypatch.setattr(answers, "worth", worth)
     with pytest.raises(UserError, match=message):
         TaskEvaluator(EXACT, LENGTHS, num_examples=2).evaluate(FakePredictor(), None)
+
+
+def _check(metric):
+    task = EXACT.replace(metric_fns=[metric])
+    check_metrics(OpenedTasks(DataConfig("exact_answers", LENGTHS, split="validation"), (task,)))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.5, r"its metric function \w+ returns 0\.5: write a dict of numbers by name, as \{'accu"),
+        (None, r"its metric function \w+ returns None: write a dict"),
+        ({"accuracy": "high"}, "its metric 'accuracy' is not a number: 'high'"),
+    ],
+)
+def test_a_metric_that_returns_no_dict_of_numbers_is_found_without_a_model(value, message):
+    def own(targets, predictions):
+        assert targets == predictions == ["1", "2"]
+        return value
+
+    def of_scores(targets, scores):
+        assert (targets, len(scores)) == (["1", "2"], 2)
+        return value
+
+    for metric in (own, of_scores):
+        with pytest.raises(UserError, match=f"^exact_answers: {message}"):
+            _check(metric)
+
+
+def test_a_metric_with_other_arguments_is_refused():
+    with pytest.raises(UserError, match=r"^exact_answers: .*Got: \('predictions',\)$"):
+        _check(lambda predictions: {"accuracy": 1.0})
+
+
+def test_a_metric_that_needs_more_examples_passes():
+    _check(lambda targets, predictions: {"tenth": float(targets[9])})
+    _check(lambda targets, predictions: {"accuracy": 50.0})
 
 
 def test_no_evaluation_leaves_a_file_open_or_a_thread():

@@ -70,13 +70,14 @@ def test_every_metric_is_reported_at_the_best_of_the_first_and_at_the_last(make_
         for step, em, f1 in ((100, 50.0, 99.0), (200, 62.5, 71.25), (1300, 61.0, 72.0))
     ]
     lines += [generated(step, "qa", average=avg) for step, avg in ((100, None), (200, 1.0))]
-    other = [generated(50, "squad", em=10.0)]
+    other = [{**generated(50, "squad", em=10.0), "majority_baseline": {"em": 33.0}}]
     rows = score_rows(read(make_tuned("t", 0, None, lines), make_tuned("u", 8, None, other)))
     assert rows == [
         ("qa: average, best", ["1.000 at step 200", ""]),
         ("qa: average, last", ["1.000", ""]),
         ("squad: em [%], best", ["62.50 % at step 200", "10.00 % at step 50"]),
         ("squad: em [%], last", ["61.00 %", "10.00 %"]),
+        ("squad: em [%], majority baseline", ["", "33.00 %"]),
         ("squad: f1 [%], best", ["71.25 % at step 200", ""]),
         ("squad: f1 [%], last", ["72.00 %", ""]),
     ]

@@ -192,15 +192,20 @@ def test_another_vocabulary_needs_an_embedding_of_its_own(parent, tmp_path):
 def test_a_run_goes_on_with_the_pairs_that_it_began_with(parent, tmp_path):
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
     pairs = [("decoder/.*", None), (r"(.*)", r"\1")]
-    begun, all_of_it = (
-        _config(parent[0], p).replace("run", model_dir=str(tmp_path)) for p in (pairs, None)
+    begun, all_of_it, no_start = (
+        _config(start, p).replace("run", model_dir=str(tmp_path))
+        for start, p in ((parent[0], pairs), (parent[0], None), (None, None))
     )
     by_gin = f"P = \\\n    {pairs}\nRunConfig.restored_parameters = %P\n"  # a list, as in files
     for text in (begun.as_gin(), by_gin):
         (tmp_path / "config.gin").write_text(text)
         assert find_warm_start(begun) is None
-        with pytest.raises(UserError, match=r"began with RESTORED_PARAMETERS = .*start has None"):
-            find_warm_start(all_of_it)
+        for other in (all_of_it, no_start):  # the latter would write a config.gin without pairs
+            with pytest.raises(UserError, match=r"began with RESTORED_PARAMETERS = .*has None"):
+                find_warm_start(other)
     (tmp_path / "config.gin").write_text(all_of_it.as_gin())
+    assert find_warm_start(no_start) is None
     with pytest.raises(UserError, match=r"began with RESTORED_PARAMETERS = None, and this start"):
         find_warm_start(begun)
+    (tmp_path / "config.gin").write_text("RunConfig.restored_parameters = %P\n")  # by hand
+    assert find_warm_start(begun) is None

@@ -229,6 +229,38 @@ def test_exit_codes_decide_as_elsewhere(codes, expected, requeues, monkeypatch, 
         assert printed.endswith(f"switch_jax launch: job 7: exit code {code}\n")
 
 
+@pytest.mark.parametrize(
+    ("ended", "code", "expected", "requeues"),
+    [
+        ("75", 137, 0, 1),  # killed, as it waited for one that had stopped
+        ("75 0", 134, 0, 1),
+        ("130 75", 143, 130, 0),
+        ("2", 134, 134, 0),  # a crash, as the highest code says
+    ],
+)
+def test_a_signal_counts_whatever_becomes_of_the_other_processes(
+    ended, code, expected, requeues, monkeypatch, tmp_path
+):
+    """Of an earlier start of the job there may be files."""
+    (tmp_path / "launched").mkdir()
+    for stale in (75, 130):
+        (tmp_path / f"launched/base_7.code_{stale}").touch()
+    srun = f'for own in {ended}; do touch "$SWITCH_JAX_ENDED_WITH$own"; done; exit {code}'
+    calls = put_on_path(monkeypatch, tmp_path, srun=srun, scontrol="")
+    assert run_script(job(max_restarts=0))[0] == expected
+    assert calls.read_text().count("scontrol requeue 7\n") == requeues
+
+
+@pytest.mark.parametrize(
+    ("folder", "warned"),
+    [("/dev/shm/run", True), ("/scratch/local/run", True), ("gs://b/tmp", False), ("tmp", False)],
+)
+def test_a_folder_that_other_nodes_may_not_see_is_told(folder, warned, capsys):
+    launch("--dry_run", "--skip_storage", f"--gin.MODEL_DIR={folder}")
+    said = f"warning: MODEL_DIR '{folder}' looks like a disk of this machine alone: all nodes"
+    assert (said in capsys.readouterr().err) == warned
+
+
 def test_a_job_that_cannot_be_requeued_ends_with_75(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, srun="exit 75", scontrol="exit 1")
     code, printed = run_script(job())
