@@ -114,7 +114,7 @@ MODEL = tiny_model(
 @pytest.mark.parametrize(
     "optimizer",
     [
-        OptimizerConfig(gradient_clip_norm=0.1),
+        OptimizerConfig(gradient_clip_norm=0.1, learning_rate_factors=[("encoder/.*", 0.5)]),
         OptimizerConfig("adamw", weight_decay=0.1, router_bias_update_rate=0.5),
     ],
     ids=lambda o: o.optimizer,

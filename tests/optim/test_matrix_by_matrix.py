@@ -145,7 +145,10 @@ def test_the_new_matrices_take_the_place_of_the_old_ones(small_cache):
 def test_a_step_is_the_update_applied(clip, trained, small_cache):
     """Of a whole model, whose experts are large enough to be factored and taken one by one."""
     sizes = {"embed_dim": 128, "mlp_dim": 128, "num_heads": 4, "head_dim": 32}
-    chosen = OptimizerConfig(gradient_clip_norm=clip, trained_parameters=trained)
+    factors = [("encoder/.*", 0.5)]
+    chosen = OptimizerConfig(
+        gradient_clip_norm=clip, trained_parameters=trained, learning_rate_factors=factors
+    )
     config = tiny_config(tiny_model(**sizes), optimizer=chosen)
     optimizer = make_optimizer(config)
     parameters = init_parameters(config.model, jax.random.key(0))

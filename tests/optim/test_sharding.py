@@ -29,6 +29,7 @@ def _gradients(seed):
 def _update(optimizer, mesh, steps=2):
     """Parameters and state after some updates on a mesh, and the text of the program."""
     values = {"learning_rate": 0.01, "weight_decay": 0.1, "gradient_clip_norm": 1.0}
+    values["learning_rate_factors"] = [(".*/router", 0.1), ("encoder/.*", 0.5)]
     chosen = OptimizerConfig(optimizer=optimizer, **values)
     config = tiny_config(MODEL, mesh=mesh, optimizer=chosen)
     devices = make_mesh(mesh)
