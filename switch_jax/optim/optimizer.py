@@ -16,7 +16,7 @@ from switch_jax.model import logical_axes
 from switch_jax.model.parameter_names import first_matches, names_there, parameter_axes
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.adamw_rms import scale_by_parameter_rms
-from switch_jax.optim.apply import Optimizer, with_step
+from switch_jax.optim.apply import Optimizer, Updated, add, by_field, with_step
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
@@ -51,8 +51,7 @@ def make_optimizer(config: Config) -> Optimizer:
     if optimizer.gradient_clip_norm is not None:
         made = _clipped(made, has_gradient, optimizer.gradient_clip_norm)
     if any(jax.tree.leaves(has_bias)):
-        biases = _with_router_biases(made, axes, has_bias, optimizer.router_bias_update_rate)
-        made = with_step(biases)
+        made = _with_router_biases(made, axes, has_bias, optimizer.router_bias_update_rate)
     return made
 
 
@@ -187,9 +186,7 @@ def _skippable(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _with_router_biases(
-    inner: Optimizer, axes: Any, is_bias: Any, rate: float
-) -> optax.GradientTransformationExtraArgs:
+def _with_router_biases(inner: Optimizer, axes: Any, is_bias: Any, rate: float) -> Optimizer:
     """Adds `rate` times 1 - load / mean load to each router bias, whose gradient is load - mean.
 
     Wang et al. 2024 (arXiv 2408.15664) compare this with its sign, of Algorithm 1. By the sign, an
@@ -197,23 +194,21 @@ def _with_router_biases(
     which leaves these parameters alone.
     """
 
-    def update(
-        gradients: Any,
-        state: Any,
-        parameters: Any = None,
-        *,
-        skip: jax.Array | bool = False,
-        **others: Any,
-    ) -> tuple[Any, Any]:
-        def one(names: Names, update: jax.Array, gradient: jax.Array, is_bias: bool) -> jax.Array:
+    def step(
+        gradients: Any, state: Any, parameters: Any, skip: jax.Array | bool
+    ) -> tuple[Updated, Any]:
+        def one(
+            names: Names, gradient: jax.Array, parameter: jax.Array, is_bias: bool, *updated: Any
+        ) -> tuple:
             if not is_bias:
-                return update
-            return jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient)
+                return updated
+            return add(parameter, jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient))
 
-        updates, state = inner.update(gradients, state, parameters, skip=skip, **others)
-        return map_parameters(one, axes, updates, gradients, is_bias), state
+        updated, state = inner.step(gradients, state, parameters, skip)
+        trees = gradients, parameters, is_bias, *updated
+        return Updated(*by_field(map_parameters(one, axes, *trees))), state
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+    return Optimizer(inner.init, step)
 
 
 def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
@@ -230,8 +225,4 @@ def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
         factor = jnp.minimum(1.0, limit / norm)
         return jax.tree.map(lambda g: g * factor, gradients)
 
-    return Optimizer(
-        inner.init,
-        lambda gradients, *args, **others: inner.update(clip(gradients), *args, **others),
-        lambda gradients, *args: inner.step(clip(gradients), *args),
-    )
+    return Optimizer(inner.init, lambda gradients, *args: inner.step(clip(gradients), *args))

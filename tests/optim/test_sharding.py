@@ -4,7 +4,6 @@ import re
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from switch_jax.config import MeshConfig, OptimizerConfig
@@ -37,8 +36,8 @@ def _update(optimizer, mesh, steps=2):
     places = jax.tree.map(lambda s: s.sharding, (abstract.parameters, abstract.optimizer))
 
     def update(parameters, state, gradients):
-        updates, state = made.update(gradients, state, parameters)
-        return optax.apply_updates(parameters, updates), state
+        updated, state = made.step(gradients, state, parameters, False)
+        return updated.parameter, state
 
     with jax.set_mesh(devices):
         step = jax.jit(update, out_shardings=places)
