@@ -76,7 +76,7 @@ def first_matches(
       kind: which parameters these are, for messages.
 
     Raises:
-      UserError: a pair has no name.
+      UserError: a pair is the first for none.
     """
     found = dict[str, tuple[re.Match[str], Any]]()
     for pattern, value in pairs:

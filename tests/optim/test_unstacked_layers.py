@@ -14,7 +14,7 @@ from switch_jax.train_step.state import fresh_state, state_of_step
 from tests.trainer.helpers import tiny_config, tiny_model
 
 # Two blocks in the encoder; matrices of the first size are factored.
-MODEL = tiny_model(num_encoder_layers=4, scan_layers=False)
+MODEL = tiny_model(num_encoder_layers=4, scan_layers=False, load_balance="bias")
 
 
 @pytest.mark.parametrize("trained", ["all", "expert"])
