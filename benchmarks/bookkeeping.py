@@ -236,10 +236,9 @@ def print_records(folder: Path, metrics: Any) -> None:
         if size:
             layers, experts = size
             per_expert, per_layer = np.full((layers, experts), 1 / experts), np.zeros(layers)
-            own_router = metrics.encoder_router
-            filled = type(own_router)(*[
-                per_expert if value.ndim == 2 else per_layer for value in own_router
-            ])  # fmt: skip
+            filled = jax.tree.map(
+                lambda x, e=per_expert, n=per_layer: e if x.ndim == 2 else n, metrics.encoder_router
+            )
             own = metrics._replace(encoder_router=filled, decoder_router=filled)
         (folder / name).mkdir()
         writer, counts = MetricWriter(RunFolder(folder / name)), []
