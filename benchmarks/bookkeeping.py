@@ -29,7 +29,6 @@ if hasattr(os, "sched_setaffinity"):  # before JAX starts a thread for each core
 import jax  # noqa: E402  after the flags
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-import optax  # noqa: E402
 
 from switch_jax.checkpointing import Checkpoints  # noqa: E402
 from switch_jax.config import (  # noqa: E402
@@ -106,9 +105,8 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
 
     optimizer = make_optimizer(Config(RunConfig("unwritten", 1, BATCH), MODEL, DATA))
     value, gradients = jax.value_and_grad(loss_of)(state.parameters)
-    updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
-    parameters = optax.apply_updates(state.parameters, updates)
-    return TrainState(state.step + 1, parameters, moments, state.guard), value
+    updated, moments = optimizer.step(gradients, state.optimizer, state.parameters, False)
+    return TrainState(state.step + 1, updated.parameter, moments, state.guard), value
 
 
 class Loop(TrainingLoop):
@@ -238,10 +236,9 @@ def print_records(folder: Path, metrics: Any) -> None:
         if size:
             layers, experts = size
             per_expert, per_layer = np.full((layers, experts), 1 / experts), np.zeros(layers)
-            own_router = metrics.encoder_router
-            filled = type(own_router)(*[
-                per_expert if value.ndim == 2 else per_layer for value in own_router
-            ])  # fmt: skip
+            filled = jax.tree.map(
+                lambda x, e=per_expert, n=per_layer: e if x.ndim == 2 else n, metrics.encoder_router
+            )
             own = metrics._replace(encoder_router=filled, decoder_router=filled)
         (folder / name).mkdir()
         writer, counts = MetricWriter(RunFolder(folder / name)), []

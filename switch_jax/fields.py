@@ -129,6 +129,7 @@ def _kind(hint: Any) -> str:
             kinds_of_lists = {
                 str: 'a tuple of names of modules, as ("my_tasks",)',
                 tuple[str, str | None]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",
+                tuple[str, float]: "a list of pairs, as in [('.*/router', 0.1)]",
             }
             return kinds_of_lists[typing.get_args(hint)[0]]
         return "a pair, as in (10, 20)"

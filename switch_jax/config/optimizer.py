@@ -51,6 +51,10 @@ class OptimizerConfig:
         match, as 'decoder/.*'. Parameters that are not trained do not change by a bit, and have no
         optimiser state. Their gradients are still computed, since the bad-step guard judges the
         norm of all gradients.
+      learning_rate_factors: pairs of a regular expression, which the whole name of a parameter has
+        to match, and what its learning rate is multiplied by, as [('.*/router', 0.1)]. The first
+        pair that matches counts; without one it is 1. None: no pairs. Weight decay is multiplied,
+        too, since it is relative to the rate.
       router_bias_update_rate: with `ModelConfig.load_balance` = 'bias', how much a step raises the
         bias of an expert without tokens, and lowers that of one with twice the mean load; others in
         proportion. In standard deviations of a token's logits, so one rate suits any number of
@@ -71,6 +75,7 @@ class OptimizerConfig:
     adam_b2: float = 0.999
     gradient_clip_norm: float | None = None
     trained_parameters: str = "all"
+    learning_rate_factors: tuple[tuple[str, float], ...] | None = None
     router_bias_update_rate: float = 0.03
     min_dim_size_to_factor: int = 128
 
@@ -92,6 +97,14 @@ class OptimizerConfig:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_pattern("trained_parameters", self.trained_parameters)
+        for pattern, factor in self.learning_rate_factors or ():
+            check_pattern("learning_rate_factors", pattern)
+            if problem := FACTOR.problem(factor):
+                raise FieldError(
+                    "learning_rate_factors",
+                    f"has {factor!r} for {pattern!r}: {problem}; for parameters that do not change "
+                    "set TRAINED_PARAMETERS",
+                )
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, (by, users) in _USED_BY.items():
             value, user = getattr(self, name), getattr(self, by)

@@ -5,12 +5,14 @@ have one name.
 """
 
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from switch_jax.config import ModelConfig
-from switch_jax.errors import did_you_mean
+from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model.functional import abstract_parameters, logical_axes
 
 # The first of these axes that a parameter has names its group; without any it is a norm's scale.
@@ -60,6 +62,37 @@ def in_groups(model: ModelConfig, names: Collection[str]) -> str:
     """What the log says of some parameters: 'encoder/mlp 1,024, embedding 4,096'; or 'none'."""
     sizes = sizes_by_group(model, names)
     return ", ".join(f"{group} {size:,}" for group, size in sizes.items()) or "none"
+
+
+def first_matches(
+    macro: str, pairs: Iterable[tuple[str, Any]], names: Collection[str], kind: str = "of the model"
+) -> dict[str, tuple[re.Match[str], Any]]:
+    """The match and the value of the first pair that matches each name; without one it is left out.
+
+    Args:
+      macro: whose pairs they are, for messages.
+      pairs: regular expressions of whole names, each with a value.
+      names: those of parameters.
+      kind: which parameters these are, for messages.
+
+    Raises:
+      UserError: a pair is the first for none.
+    """
+    found = dict[str, tuple[re.Match[str], Any]]()
+    for pattern, value in pairs:
+        matches = {name: match for name in names if (match := re.fullmatch(pattern, name))}
+        if not matches:
+            raise UserError(
+                f"{macro}: {pattern!r} matches no parameter {kind}; it has to match a whole name: "
+                f"{names_there(names, pattern)}"
+            )
+        if found.keys() >= matches.keys():
+            raise UserError(
+                f"{macro}: the pairs before {pattern!r} match everything that it matches: put it "
+                "first"
+            )
+        found = {name: (match, value) for name, match in matches.items()} | found
+    return {name: found[name] for name in names if name in found}
 
 
 def names_there(names: Collection[str], wanted: str = "") -> str:

@@ -5,6 +5,7 @@ parameter. Layers and experts are stacked along axes of one array, but each is a
 those axes are batch axes for factoring, for clipping and for the parameter scale.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ def adafactor(
     axes: Any,
     *,
     is_trained: Any = None,
+    factors: Any = None,
     min_dim_size_to_factor: int = 128,
 ) -> Optimizer:
     """The optimiser of T5 and of the Switch Transformers.
@@ -63,9 +65,12 @@ def adafactor(
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
       axes: the parameters' nested dict with a tuple of logical axis names for each.
       is_trained: the same nested dict with a bool for each parameter; those that are not trained
-        get updates of 0, and no state. None: all are trained.
+        stay as they are, and have no state. None: all are trained.
+      factors: the same with a number for each, by which its rate is multiplied. None: 1 for all.
       min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
+    if factors is None:
+        factors = map_parameters(lambda _: 1.0, axes)
 
     def init_moment(names: Names, p: jax.Array, is_trained: bool = True) -> Moment:
         if not is_trained:
@@ -88,12 +93,13 @@ def adafactor(
         gradient: jax.Array,
         moment: Moment,
         parameter: jax.Array,
+        *,
+        factor: float,
         count: jax.Array,
         skip: jax.Array | bool,
-    ) -> tuple[jax.Array, Moment, jax.Array]:
-        """The update, the new moment, and the sum of the update's squares."""
+    ) -> tuple[Updated, Moment]:
         if moment.square_sum is None:  # not trained
-            return jnp.full_like(parameter, -0.0), moment, jnp.float32(0)
+            return Updated(parameter, sum_of_squares(parameter), jnp.float32(0)), moment
         own_axes = tuple(range(num_stacked(names), parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -_DECAY_RATE
         gradient = gradient.astype(jnp.float32)
@@ -120,57 +126,37 @@ def adafactor(
         size = float(math.prod(parameter.shape[num_stacked(names) :]))
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), _MIN_SCALE)  # [...]
         rate = -learning_rate(count) * scale / clip  # [...]
+        if factor != 1:
+            rate = factor * rate
         # Not from the update itself, which would be read once more.
         update_square_sum = jnp.where(skip, 0.0, jnp.sum(mean_square * size * jnp.square(rate)))
-        factor = rate * normalizer  # [...]
-        update = update * factor.reshape(*factor.shape, *[1] * len(own_axes))
+        multiplier = rate * normalizer  # [...]
+        update = update * multiplier.reshape(*multiplier.shape, *[1] * len(own_axes))
         update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not
         new = Moment(row, column, full, moment.square_sum)
         kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
         kept = kept._replace(square_sum=square_sum(names, parameter + update))
-        return update, kept, update_square_sum
-
-    def update(
-        gradients: Any,
-        state: AdafactorState,
-        parameters: Any = None,
-        *,
-        skip: jax.Array | bool = False,
-        **unused: Any,
-    ) -> tuple[Any, AdafactorState]:
-        def one(names: Names, gradient: Any, moment: Moment, parameter: Any) -> tuple:
-            return update_one(names, gradient, moment, parameter, state.updates, skip)[:2]
-
-        trees = gradients, state.moments, parameters
-        updates, moments = by_field(map_parameters(one, axes, *trees))
-        return updates, AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
+        new_parameter = (parameter + update).astype(parameter.dtype)
+        return Updated(new_parameter, sum_of_squares(new_parameter), update_square_sum), kept
 
     def step(
         gradients: Any, state: AdafactorState, parameters: Any, skip: jax.Array | bool
     ) -> tuple[Updated, AdafactorState]:
-        def one(
-            names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
-        ) -> tuple[Updated, Moment]:
-            update, new, update_square_sum = update_one(
-                names, gradient, moment, parameter, state.updates, skip
-            )
-            parameter = (parameter + update).astype(parameter.dtype)
-            return Updated(parameter, sum_of_squares(parameter), update_square_sum), new
-
         def one_or_each(
-            names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array
+            names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array, factor: float
         ) -> tuple:
+            own = functools.partial(update_one, factor=factor, count=state.updates, skip=skip)
             if moment.row is not None and matrix_by_matrix.is_faster(names, parameter):
-                updated, new = matrix_by_matrix.update_each(one, names, gradient, moment, parameter)
+                updated, new = matrix_by_matrix.update_each(own, names, gradient, moment, parameter)
             else:
-                updated, new = one(names, gradient, moment, parameter)
+                updated, new = own(names, gradient, moment, parameter)
             return *updated, new
 
-        trees = gradients, state.moments, parameters
+        trees = gradients, state.moments, parameters, factors
         *updated, moments = by_field(map_parameters(one_or_each, axes, *trees))
         return Updated(*updated), AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
 
-    return Optimizer(init, update, step)
+    return Optimizer(init, step)
 
 
 def moment_axes(axes: Any, moments: Any) -> Any:

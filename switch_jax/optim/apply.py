@@ -25,24 +25,24 @@ class Updated(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """A transformation as optax's, with a step that applies what it returns.
-
-    It cannot be a part of `optax.chain`, which would drop the step, and `skip`.
+    """What updates the parameters.
 
     Attributes:
       init: parameters -> state.
-      update: as optax's. Where its bool argument `skip` is true, updates are -0.0 and the state
-        stays as it is, even if gradients are not finite.
       step: gradients, state, parameters, skip -> `Updated` of all parameters, and the new state.
+        Where the bool `skip` is true, parameters and state stay as they are, even if gradients are
+        not finite.
     """
 
     init: Callable[[Any], Any]
-    update: Callable[..., tuple[Any, Any]]
     step: Callable[[Any, Any, Any, jax.Array | bool], tuple[Updated, Any]]
 
 
 def with_step(transformation: optax.GradientTransformationExtraArgs) -> Optimizer:
-    """An optimiser whose step adds the updates to the parameters once all are known."""
+    """An optimiser whose step adds the updates to the parameters once all are known.
+
+    Where the argument `skip` of the transformation's update is true, its updates must be -0.0.
+    """
 
     def step(
         gradients: Any, state: Any, parameters: Any, skip: jax.Array | bool
@@ -50,7 +50,7 @@ def with_step(transformation: optax.GradientTransformationExtraArgs) -> Optimize
         updates, state = transformation.update(gradients, state, parameters, skip=skip)
         return Updated(*by_field(jax.tree.map(add, parameters, updates))), state
 
-    return Optimizer(transformation.init, transformation.update, step)
+    return Optimizer(transformation.init, step)
 
 
 def add(parameter: jax.Array, update: jax.Array) -> Updated:

@@ -13,10 +13,10 @@ from switch_jax.config import Config
 from switch_jax.config.optimizer import TRAINED
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model import logical_axes
-from switch_jax.model.parameter_names import names_there, parameter_axes
+from switch_jax.model.parameter_names import first_matches, names_there, parameter_axes
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.adamw_rms import scale_by_parameter_rms
-from switch_jax.optim.apply import Optimizer, with_step
+from switch_jax.optim.apply import Optimizer, Updated, add, by_field, with_step
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
@@ -27,14 +27,14 @@ def make_optimizer(config: Config) -> Optimizer:
     """The optimiser of a run.
 
     Raises:
-      UserError: the model has no parameter of those that are to be trained.
+      UserError: the model has no parameter of those that are to be trained, or that have a factor.
     """
     optimizer, axes = config.optimizer, logical_axes(config.model)
     rate = learning_rate_schedule(config)
-    trained = trained_parameters(config)
-    is_trained = unflatten_dict(
-        {name: name in trained for name in parameter_axes(config.model)}, sep="/"
-    )
+    trained, factors = trained_parameters(config), learning_rate_factors(config)
+    names = parameter_axes(config.model)
+    is_trained = unflatten_dict({name: name in trained for name in names}, sep="/")
+    factors = unflatten_dict({name: factors.get(name, 1.0) for name in names}, sep="/")
     has_gradient = map_parameters(lambda n, own: own and not is_router_bias(n), axes, is_trained)
     has_bias = map_parameters(lambda n, own: own and is_router_bias(n), axes, is_trained)
     if optimizer.optimizer == "adafactor":
@@ -42,16 +42,16 @@ def make_optimizer(config: Config) -> Optimizer:
             rate,
             axes,
             is_trained=has_gradient,
+            factors=factors,
             min_dim_size_to_factor=optimizer.min_dim_size_to_factor,
         )
     else:
-        adam = _with_adam(config, rate, axes, has_gradient)
+        adam = _with_adam(config, rate, axes, has_gradient, factors)
         made = with_step(_skippable(adam, optimizer.optimizer))
     if optimizer.gradient_clip_norm is not None:
         made = _clipped(made, has_gradient, optimizer.gradient_clip_norm)
     if any(jax.tree.leaves(has_bias)):
-        biases = _with_router_biases(made, axes, has_bias, optimizer.router_bias_update_rate)
-        made = with_step(biases)
+        made = _with_router_biases(made, axes, has_bias, optimizer.router_bias_update_rate)
     return made
 
 
@@ -82,6 +82,19 @@ def trained_parameters(config: Config) -> list[str]:
     return trained
 
 
+def learning_rate_factors(config: Config) -> dict[str, float]:
+    """What LEARNING_RATE_FACTORS multiplies the rate of each parameter by that has one.
+
+    Raises:
+      UserError: a pair matches none.
+    """
+    axes, pairs = parameter_axes(config.model), config.optimizer.learning_rate_factors or ()
+    names = [name for name in trained_parameters(config) if not is_router_bias(axes[name])]
+    kind = "that the learning rate trains (not what TRAINED_PARAMETERS freezes, nor router biases)"
+    found = first_matches("LEARNING_RATE_FACTORS", pairs, names, kind)
+    return dict.fromkeys(names, 1.0) | {name: factor for name, (_, factor) in found.items()}
+
+
 def state_shardings(state: Any, parameters: Any) -> Any:
     """Shardings of an optimiser's state: its arrays lie where their parameters do.
 
@@ -106,7 +119,7 @@ def state_shardings(state: Any, parameters: Any) -> Any:
 
 
 def _with_adam(
-    config: Config, rate: optax.Schedule, axes: Any, is_trained: Any
+    config: Config, rate: optax.Schedule, axes: Any, is_trained: Any, factors: Any
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW, AdamW scaled by the parameters' RMS, or Muon with AdamW for what is no matrix.
 
@@ -123,10 +136,8 @@ def _with_adam(
 
     labels = map_parameters(label, axes, is_trained)
     adam = optax.scale_by_adam(optimizer.adam_b1, optimizer.adam_b2)
-    finish = optax.chain(
-        optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes)),
-        optax.scale_by_learning_rate(rate),
-    )
+    decay = optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes))
+    finish = optax.chain(decay, _scaled(optax.scale_by_learning_rate(rate), factors))
     trained = map_parameters(lambda n, own: n if own else optax.MaskedNode(), axes, is_trained)
     made = {
         "adamw": optax.chain(adam, finish),
@@ -136,6 +147,20 @@ def _with_adam(
     }
     used = sorted(set(jax.tree.leaves(labels)))  # in an order that is the same on all hosts
     return optax.partition({name: made[name] for name in used}, labels)
+
+
+def _scaled(inner: optax.GradientTransformation, factors: Any) -> optax.GradientTransformation:
+    """Multiplies updates by the number of each parameter. The state is the inner one's."""
+
+    def scale(factor: float, updates: Any) -> Any:
+        """`updates`: of a parameter; or a list, of its layers; or a `MaskedNode`."""
+        return updates if factor == 1 else jax.tree.map(lambda u: factor * u, updates)
+
+    def update(gradients: Any, state: Any, parameters: Any = None) -> tuple[Any, Any]:
+        updates, state = inner.update(gradients, state, parameters)
+        return jax.tree.map(scale, factors, updates), state
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def _skippable(
@@ -161,9 +186,7 @@ def _skippable(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _with_router_biases(
-    inner: Optimizer, axes: Any, is_bias: Any, rate: float
-) -> optax.GradientTransformationExtraArgs:
+def _with_router_biases(inner: Optimizer, axes: Any, is_bias: Any, rate: float) -> Optimizer:
     """Adds `rate` times 1 - load / mean load to each router bias, whose gradient is load - mean.
 
     Wang et al. 2024 (arXiv 2408.15664) compare this with its sign, of Algorithm 1. By the sign, an
@@ -171,23 +194,21 @@ def _with_router_biases(
     which leaves these parameters alone.
     """
 
-    def update(
-        gradients: Any,
-        state: Any,
-        parameters: Any = None,
-        *,
-        skip: jax.Array | bool = False,
-        **others: Any,
-    ) -> tuple[Any, Any]:
-        def one(names: Names, update: jax.Array, gradient: jax.Array, is_bias: bool) -> jax.Array:
+    def step(
+        gradients: Any, state: Any, parameters: Any, skip: jax.Array | bool
+    ) -> tuple[Updated, Any]:
+        def one(
+            names: Names, gradient: jax.Array, parameter: jax.Array, is_bias: bool, *updated: Any
+        ) -> tuple:
             if not is_bias:
-                return update
-            return jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient)
+                return updated
+            return add(parameter, jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient))
 
-        updates, state = inner.update(gradients, state, parameters, skip=skip, **others)
-        return map_parameters(one, axes, updates, gradients, is_bias), state
+        updated, state = inner.step(gradients, state, parameters, skip)
+        trees = gradients, parameters, is_bias, *updated
+        return Updated(*by_field(map_parameters(one, axes, *trees))), state
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+    return Optimizer(inner.init, step)
 
 
 def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
@@ -204,8 +225,4 @@ def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
         factor = jnp.minimum(1.0, limit / norm)
         return jax.tree.map(lambda g: g * factor, gradients)
 
-    return Optimizer(
-        inner.init,
-        lambda gradients, *args, **others: inner.update(clip(gradients), *args, **others),
-        lambda gradients, *args: inner.step(clip(gradients), *args),
-    )
+    return Optimizer(inner.init, lambda gradients, *args: inner.step(clip(gradients), *args))

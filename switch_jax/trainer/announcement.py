@@ -9,7 +9,7 @@ from switch_jax.config.rates import rate_problem
 from switch_jax.data.checks import costly_sources, cut_examples
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
-from switch_jax.optim.optimizer import trained_parameters
+from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
 from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
@@ -59,6 +59,15 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"of {len(names)} are trained: {in_groups(model, trained)}; frozen: "
             f"{in_groups(model, names - set(trained))}"
         )
+    if config.optimizer.learning_rate_factors:
+        factors = learning_rate_factors(config)
+        parts = []
+        for factor in sorted(set(factors.values())):
+            own = [name for name in factors if factors[name] == factor]
+            parts.append(
+                f"{factor:g} for {len(own)} arrays of {len(factors)}: {in_groups(model, own)}"
+            )
+        lines.append(f"LEARNING_RATE_FACTORS: {'; '.join(parts)}")
     steps, rates = config.run.train_steps, config.optimizer
     if rates.lr_schedule in ("warmup_rsqrt", "constant") and rates.warmup_steps > steps:
         lines.append(

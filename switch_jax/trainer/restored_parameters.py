@@ -4,7 +4,6 @@ The pairs of patterns and names are those of T5X's assignment maps; see `RunConf
 """
 
 import ast
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -14,6 +13,7 @@ from switch_jax.checkpointing.integrity import Shapes
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.model.parameter_names import (
+    first_matches,
     in_groups,
     names_there,
     parameter_axes,
@@ -141,24 +141,12 @@ def _names_in_checkpoint(config: Config) -> dict[str, str]:
     Raises:
       UserError: a pair matches no parameter.
     """
-    names = list(parameter_shapes(config.model))
-    found, left = dict[str, str](), names
-    for pattern, saved in config.run.restored_parameters or ():
-        matches = [match for name in left if (match := re.fullmatch(pattern, name))]
-        if not matches:
-            if any(re.fullmatch(pattern, name) for name in names):
-                raise UserError(
-                    f"RESTORED_PARAMETERS: the pairs before {pattern!r} match everything that it "
-                    "matches: put it first"
-                )
-            raise UserError(
-                f"RESTORED_PARAMETERS: {pattern!r} matches no parameter of the model; it has to "
-                f"match a whole name: {names_there(names, pattern)}"
-            )
-        if saved is not None:
-            found |= {m[0]: m[0] if saved == pattern else m.expand(saved) for m in matches}
-        left = [name for name in left if name not in {m[0] for m in matches}]
-    return {name: found[name] for name in names if name in found}
+    names, pairs = parameter_shapes(config.model), config.run.restored_parameters or ()
+    return {
+        name: name if saved == match.re.pattern else match.expand(saved)
+        for name, (match, saved) in first_matches("RESTORED_PARAMETERS", pairs, names).items()
+        if saved is not None
+    }
 
 
 def _pattern(names: Collection[str]) -> str:

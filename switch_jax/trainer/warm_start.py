@@ -217,7 +217,9 @@ def _start_config(config: Config) -> Config:
     """The config with the model that the run starts from: with UPCYCLE, the dense one."""
     if config.run.upcycle is None:
         return config
-    optimizer = dataclasses.replace(config.optimizer, trained_parameters="all")
+    optimizer = dataclasses.replace(
+        config.optimizer, trained_parameters="all", learning_rate_factors=None
+    )
     dense = dense_twin(config.model, scaled=config.run.upcycle == "scaled_copy")
     return dataclasses.replace(config, model=dense, optimizer=optimizer)
 

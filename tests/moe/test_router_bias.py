@@ -114,7 +114,7 @@ MODEL = tiny_model(
 @pytest.mark.parametrize(
     "optimizer",
     [
-        OptimizerConfig(gradient_clip_norm=0.1),
+        OptimizerConfig(gradient_clip_norm=0.1, learning_rate_factors=[("encoder/.*", 0.5)]),
         OptimizerConfig("adamw", weight_decay=0.1, router_bias_update_rate=0.5),
     ],
     ids=lambda o: o.optimizer,
@@ -132,16 +132,19 @@ def test_the_optimiser_moves_biases_by_the_load_and_others_as_without_them(optim
             parameters,
         )
         state = jax.jit(transformation.init)(parameters)
-        update = jax.jit(transformation.update)
-        done, _ = update(gradients, state, parameters, skip=False)
-        skipped, kept = update(gradients, state, parameters, skip=True)
-        assert not any(np.any(u) for u in jax.tree.leaves(skipped))
+        step = jax.jit(transformation.step)
+        done, _ = step(gradients, state, parameters, False)
+        skipped, kept = step(gradients, state, parameters, True)
+        jax.tree.map(np.testing.assert_array_equal, skipped.parameter, parameters)
+        assert not any(map(np.any, jax.tree.leaves(skipped.update_square_sum)))
         jax.tree.map(np.testing.assert_array_equal, kept, state)
         results.append((done, gradients, state))
     (done, gradients, state), (expected, _, smaller) = results
     for stack, bias in _biases(gradients).items():
         rate = optimizer.router_bias_update_rate
-        np.testing.assert_allclose(_biases(done)[stack], -rate * 4 * bias, rtol=1e-6)
+        np.testing.assert_allclose(_biases(done.parameter)[stack], 1 - rate * 4 * bias, rtol=1e-6)
+        squares = np.sum((rate * 4 * bias) ** 2)
+        np.testing.assert_allclose(_biases(done.update_square_sum)[stack], squares, rtol=1e-5)
     assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(smaller))
     found = dict(jax.tree_util.tree_leaves_with_path(done))
     for path, wanted in jax.tree_util.tree_leaves_with_path(expected):
@@ -173,6 +176,6 @@ def test_experts_alone_leave_biases_as_they_are():
     transformation = make_optimizer(tiny_config(MODEL, optimizer=chosen))
     parameters = jax.tree.map(lambda p: np.ones(p.shape, "f"), abstract_parameters(MODEL))
     state = jax.jit(transformation.init)(parameters)
-    updates, _ = jax.jit(transformation.update)(parameters, state, parameters)
-    for bias in _biases(updates).values():
-        np.testing.assert_array_equal(bias, 0)
+    updated, _ = jax.jit(transformation.step)(parameters, state, parameters, False)
+    for bias in _biases(updated.parameter).values():
+        np.testing.assert_array_equal(bias, 1)

@@ -6,6 +6,7 @@ import pytest
 
 from switch_jax.optim import adafactor as module
 from switch_jax.optim.adafactor import adafactor, moment_axes
+from switch_jax.optim.apply import with_step
 
 
 def _tree(shapes, seed):
@@ -13,12 +14,12 @@ def _tree(shapes, seed):
     return {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
 
 
-def _run(transformation, parameters, steps=3):
-    state = transformation.init(parameters)
+def _run(optimizer, parameters, steps=3):
+    state = optimizer.init(parameters)
     for i in range(steps):
         gradients = _tree({k: p.shape for k, p in parameters.items()}, seed=i + 1)
-        updates, state = transformation.update(gradients, state, parameters)
-        parameters = optax.apply_updates(parameters, updates)
+        updated, state = optimizer.step(gradients, state, parameters, False)
+        parameters = updated.parameter
     return parameters, state
 
 
@@ -27,7 +28,8 @@ def test_one_matrix_and_one_vector_equal_optax():
     parameters = _tree({"matrix": (130, 140), "vector": (200,), "small": (3, 150)}, seed=0)
     axes = {"matrix": ("embed", "mlp"), "vector": ("embed",), "small": ("embed", "mlp")}
     ours, _ = _run(adafactor(lambda _: 0.1, axes), parameters)
-    theirs, _ = _run(optax.adafactor(0.1, min_dim_size_to_factor=128), parameters)
+    theirs = optax.with_extra_args_support(optax.adafactor(0.1, min_dim_size_to_factor=128))
+    theirs, _ = _run(with_step(theirs), parameters)
     for name in parameters:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=1e-6)
 
@@ -57,12 +59,12 @@ def test_layers_and_experts_are_updated_each_as_a_matrix_of_its_own():
 
 def test_first_update_by_hand():
     """At the first step the decay is 0: the update is the gradient's sign, times rate and scale."""
-    axes = {"scale": ("embed",)}
-    transformation = adafactor(lambda _: 0.5, axes)
+    optimizer = adafactor(lambda _: 0.5, {"scale": ("embed",)})
     parameters = {"scale": jnp.array([3.0, -4.0])}  # RMS sqrt(12.5)
     gradients = {"scale": jnp.array([0.2, -7.0])}
-    updates, _ = transformation.update(gradients, transformation.init(parameters), parameters)
-    np.testing.assert_allclose(updates["scale"], [-0.5 * 12.5**0.5, 0.5 * 12.5**0.5], rtol=1e-6)
+    updated, _ = optimizer.step(gradients, optimizer.init(parameters), parameters, False)
+    moved = 0.5 * 12.5**0.5
+    np.testing.assert_allclose(updated.parameter["scale"], [3 - moved, moved - 4], rtol=1e-6)
 
 
 def test_the_state_knows_the_squares_of_the_parameters_from_their_last_update():

@@ -66,8 +66,8 @@ def _ours(optimizer, **changes):
 
     @jax.jit
     def one(gradients, state, parameters):
-        updates, state = made.update(gradients, state, parameters)
-        return optax.apply_updates(parameters, updates), state
+        updated, state = made.step(gradients, state, parameters, False)
+        return updated.parameter, state
 
     parameters, state = _parameters(), made.init(_parameters())
     for step in range(STEPS):
@@ -88,11 +88,11 @@ def _apart(tree):
     return flat
 
 
-def _optax(optimizer, clip, names):
+def _optax(optimizer, clip, names, peak):
     """A transformation of flat parameters of these names, of optax alone."""
     kinds = {name: name.split()[0].split("/")[-1] for name in names}
     decays = {name: kind in (*MATRICES, "router") for name, kind in kinds.items()}
-    rate = optax.linear_schedule(RATE, 0.0, 9, 1)  # of 10 steps, the first at the full rate
+    rate = optax.linear_schedule(peak, 0.0, 9, 1)  # of 10 steps, the first at the full rate
     adamw = optax.adamw(rate, B1, B2, weight_decay=DECAY, mask=decays)
     by_rms = optax.chain(
         optax.scale_by_adam(B1, B2),
@@ -113,13 +113,13 @@ def _optax(optimizer, clip, names):
 
 
 @functools.cache
-def _theirs(optimizer, clip, is_trained=lambda name: True):
+def _theirs(optimizer, clip, is_trained=lambda name: True, peak=RATE):
     """Flat parameters after the same steps; those that are not trained are left out."""
     start, *gradients = (
         {name: array for name, array in _apart(tree).items() if is_trained(name)}
         for tree in (_parameters(), *map(_gradients, range(STEPS)))
     )
-    transformation = _optax(optimizer, clip, start)
+    transformation = _optax(optimizer, clip, start, peak)
     parameters, state = start, transformation.init(start)
     for gradient in gradients:
         updates, state = transformation.update(gradient, state, parameters)
@@ -147,6 +147,25 @@ def test_clipping_takes_the_norm_of_what_is_trained_as_optax_given_that_alone(op
     _assert_close(ours, _theirs(optimizer, CLIP, is_expert))
 
 
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw_rms", "muon"])  # Muon has AdamW in it
+def test_factors_multiply_rates_as_optax_given_other_rates(optimizer):
+    """Weight decay, too: optax's decay is relative to the rate."""
+    pairs = ((".*/router", 0.1), ("encoder/.*", 0.5), ("unused|.*/router|.*_norm/.*", 3.0))
+    ours, state = _ours(optimizer, learning_rate_factors=pairs)
+
+    def factor(name):
+        if "/router" in name:
+            return 0.1
+        return 0.5 if name.startswith("encoder/") else 3.0 if "_norm/" in name else 1.0
+
+    for own in (0.1, 0.5, 3.0, 1.0):
+        theirs = _theirs(optimizer, None, lambda name, f=own: factor(name) == f, own * RATE)
+        assert theirs
+        _assert_close(ours, theirs)
+    plain = jax.eval_shape(make_optimizer(_config(optimizer)).init, _parameters())
+    assert jax.eval_shape(lambda: state) == plain, "a checkpoint goes on with other factors"
+
+
 def test_muon_in_bfloat16_is_near_optax_in_float32():
     rounded = dataclasses.replace(MODEL, activation_dtype="bfloat16")
     ours, _ = _ours("muon", model=rounded, gradient_clip_norm=CLIP)
@@ -170,12 +189,11 @@ def _bits(tree):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_skipped_step_changes_no_bit_whatever_its_gradients_are(optimizer):
     parameters, state = _ours(optimizer, gradient_clip_norm=CLIP)
-    update = jax.jit(make_optimizer(_config(optimizer, gradient_clip_norm=CLIP)).update)
+    step = jax.jit(make_optimizer(_config(optimizer, gradient_clip_norm=CLIP)).step)
     for value in (np.nan, np.inf, 1.0):
         gradients = jax.tree.map(lambda p, v=value: jnp.full_like(p, v), parameters)
-        updates, after = update(gradients, state, parameters, skip=True)
-        minus_zeros = jax.tree.map(lambda p: jnp.full_like(p, -0.0), parameters)
-        assert _bits(updates) == _bits(minus_zeros)
+        updated, after = step(gradients, state, parameters, True)
+        assert _bits(updated.parameter) == _bits(parameters)
         assert _bits(after) == _bits(state)
 
 

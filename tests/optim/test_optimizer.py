@@ -23,6 +23,19 @@ from tests.trainer.helpers import tiny_config, tiny_model
             {"trained_parameters": "*.router"},
             r"trained_parameters has '\*.router', which is no regular expression \(nothing to rep",
         ),
+        (
+            {"learning_rate_factors": [("decoder/.*", 2), (".*/router", 0)]},
+            r"has 0 for '\.\*/router': it must be above 0; for parameters that do not .* set TRA",
+        ),
+        (
+            {"learning_rate_factors": [(".*", np.nan)]},
+            r"has nan for '\.\*': it must be a finite num",
+        ),
+        ({"learning_rate_factors": [("*.router", 1.0)]}, r"'\*.router', which is no regular expr"),
+        (
+            {"learning_rate_factors": (".*/router", 0.1)},
+            r"it must be a list of pairs, as in \[\('\.\*/router', 0.1\)\], or None",
+        ),
         ({"learning_rate": 0.0}, r"learning_rate = 0.0.*above 0"),
         ({"gradient_clip_norm": 0.0}, r"gradient_clip_norm = 0.0: it must be above 0, or None"),
         ({"adam_b2": 1.0, "optimizer": "adamw"}, r"adam_b2 = 1.0: it must be below 1"),
@@ -90,3 +103,28 @@ def test_a_pattern_without_a_match_is_refused_with_the_names_that_there_are():
     )
     with pytest.raises(UserError, match=message):
         make_optimizer(tiny_config(tiny_model(), optimizer=chosen))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "trained", "message"),
+    [
+        (
+            [(".*/router/.*", 0.1)],
+            "all",
+            r"'\.\*/router/\.\*' matches no parameter that the learning rate trains \(not what "
+            r"TRAINED_PARAMETERS freezes, nor router biases\); it has to match a whole name: .*"
+            r"there are decoder/blocks/..., decoder/final_norm/...",
+        ),
+        ([(".*/router_bias", 0.1)], "all", r"'\.\*/router_bias' matches no parameter that the"),
+        ([(".*/wo", 1.0), ("enc.*", 0.1)], "decoder/.*", r"'enc\.\*' matches no .*are decoder/bl"),
+        (
+            [("dec.*", 1.0), (".*/wo", 1.0)],
+            "decoder/.*",
+            r"before '\.\*/wo' match .*: put it first",
+        ),
+    ],
+)
+def test_a_factor_without_a_parameter_is_refused(pairs, trained, message):
+    chosen = OptimizerConfig(learning_rate_factors=pairs, trained_parameters=trained)
+    with pytest.raises(UserError, match=f"LEARNING_RATE_FACTORS: .*{message}"):
+        make_optimizer(tiny_config(tiny_model(load_balance="bias"), optimizer=chosen))

@@ -4,7 +4,6 @@ import re
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from switch_jax.config import MeshConfig, OptimizerConfig
@@ -29,6 +28,7 @@ def _gradients(seed):
 def _update(optimizer, mesh, steps=2):
     """Parameters and state after some updates on a mesh, and the text of the program."""
     values = {"learning_rate": 0.01, "weight_decay": 0.1, "gradient_clip_norm": 1.0}
+    values["learning_rate_factors"] = [(".*/router", 0.1), ("encoder/.*", 0.5)]
     chosen = OptimizerConfig(optimizer=optimizer, **values)
     config = tiny_config(MODEL, mesh=mesh, optimizer=chosen)
     devices = make_mesh(mesh)
@@ -36,8 +36,8 @@ def _update(optimizer, mesh, steps=2):
     places = jax.tree.map(lambda s: s.sharding, (abstract.parameters, abstract.optimizer))
 
     def update(parameters, state, gradients):
-        updates, state = made.update(gradients, state, parameters)
-        return optax.apply_updates(parameters, updates), state
+        updated, state = made.step(gradients, state, parameters, False)
+        return updated.parameter, state
 
     with jax.set_mesh(devices):
         step = jax.jit(update, out_shardings=places)

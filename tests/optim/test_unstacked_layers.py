@@ -14,7 +14,7 @@ from switch_jax.train_step.state import fresh_state, state_of_step
 from tests.trainer.helpers import tiny_config, tiny_model
 
 # Two blocks in the encoder; matrices of the first size are factored.
-MODEL = tiny_model(num_encoder_layers=4, scan_layers=False)
+MODEL = tiny_model(num_encoder_layers=4, scan_layers=False, load_balance="bias")
 
 
 @pytest.mark.parametrize("trained", ["all", "expert"])
@@ -28,8 +28,9 @@ MODEL = tiny_model(num_encoder_layers=4, scan_layers=False)
 def test_an_update_of_layers_is_that_of_their_stacks(optimizer, trained):
     factored = {"min_dim_size_to_factor": 16} if optimizer == "adafactor" else {}
     chosen = OptimizerConfig(
-        optimizer=optimizer, trained_parameters=trained, gradient_clip_norm=1.0, **factored
-    )
+        optimizer=optimizer, trained_parameters=trained, gradient_clip_norm=1.0,
+        learning_rate_factors=[("encoder/.*", 0.5)], **factored,
+    )  # fmt: skip
     config = tiny_config(MODEL, optimizer=chosen)
     made = make_optimizer(config)
     stacked = fresh_state(config, made, init_parameters(MODEL, jax.random.key(0)))

@@ -20,7 +20,7 @@ from switch_jax.train_step.step import (
     make_eval_step,
     make_train_step,
 )
-from tests.trainer.helpers import GRADIENTS, SGD, random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import GRADIENTS, KEPT, SGD, random_batch, tiny_config, tiny_model
 
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
 LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}  # of experts
@@ -231,8 +231,7 @@ def test_a_bad_step_changes_nothing_but_counts_and_leaves_no_trace_in_the_next()
 
 def test_the_norms_of_a_step_are_of_its_gradients_parameters_and_updates():
     model = tiny_model(jitter_noise=0.0)
-    kept = optax.GradientTransformationExtraArgs(GRADIENTS.init, GRADIENTS.update)
-    optimizer = with_step(optax.chain(kept, optax.scale(-0.5)))
+    optimizer = with_step(optax.chain(KEPT, optax.scale(-0.5)))
     state, metrics = _step(model, random_batch(8), 1, optimizer=optimizer)
     gradients, parameters = (
         Norms.of(jax.tree.map(lambda x: np.sum(np.square(x)), arrays), logical_axes(model))

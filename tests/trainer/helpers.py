@@ -9,13 +9,12 @@ from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.optim.apply import with_step
 
 SGD = with_step(optax.with_extra_args_support(optax.sgd(1.0)))  # the update is the gradient
-# An optimiser whose state is the gradients, unrounded by what they are subtracted from.
-GRADIENTS = with_step(
-    optax.GradientTransformationExtraArgs(
-        init=lambda parameters: parameters,
-        update=lambda gradients, state, parameters, **unused: (gradients, gradients),
-    )
+# Its state is the gradients, unrounded by what they are subtracted from.
+KEPT = optax.GradientTransformationExtraArgs(
+    init=lambda parameters: parameters,
+    update=lambda gradients, state, parameters, **unused: (gradients, gradients),
 )
+GRADIENTS = with_step(KEPT)
 
 
 def tiny_model(**changes) -> ModelConfig:

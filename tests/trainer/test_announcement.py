@@ -95,3 +95,17 @@ def test_what_is_frozen_is_told(pattern, trained, frozen):
     told = next(line for line in lines if line.startswith("TRAINED_PARAMETERS"))
     assert f"{trained} arrays of 49 are trained: " in told
     assert set(told.rpartition("; frozen: ")[2].split(", ")) == set(frozen.split(", "))
+
+
+def test_other_learning_rates_are_told():
+    pairs = [(".*/router", 0.1), ("(en|de)coder/blocks/.*", 0.5)]
+    config = tiny_config(tiny_model(), optimizer=OptimizerConfig(learning_rate_factors=pairs))
+    lines = announcement(config, make_mesh(MeshConfig(1, 1, 1)))
+    told = next(line for line in lines if line.startswith("LEARNING_RATE_FACTORS"))
+    routers, blocks, others = told.split("; ")
+    assert (
+        routers
+        == "LEARNING_RATE_FACTORS: 0.1 for 2 arrays of 49: decoder/router 64, encoder/router 64"
+    )
+    assert blocks.startswith("0.5 for 42 arrays of 49: decoder/")
+    assert others.startswith("1 for 5 arrays of 49: decoder/") and "embedding 1,024" in others

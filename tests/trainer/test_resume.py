@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
@@ -34,10 +36,20 @@ ModelConfig.embed_dim = %EMBED_DIM
 """
 
 
-def test_a_run_without_evaluation_trains_saves_and_goes_on(config, tmp_path):
+def test_a_run_without_evaluation_trains_saves_and_goes_on_with_other_rates(
+    config, tmp_path, capsys
+):
     run = {"model_dir": str(tmp_path), "eval_period": None, "checkpoint_period": 1}
-    train(config.replace("run", **run, train_steps=1))
-    train(config.replace("run", **run))
+    before = jax.device_get(train(config.replace("run", **run, train_steps=1)).parameters)
+    factors = (("encoder/.*", 1e-9),)
+    slower = config.replace("run", **run).replace("optimizer", learning_rate_factors=factors)
+    after = jax.device_get(train(slower).parameters)
+    moved = {
+        part: max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, arrays), strict=True))
+        for part, arrays in ((part, (before[part], after[part])) for part in before)
+    }
+    assert moved["encoder"] < 1e-7 < 1e-4 < min(moved["decoder"], moved["token_embedding"])
+    assert f"LEARNING_RATE_FACTORS None -> {factors}" in capsys.readouterr().out
     records = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(record)["kind"] for record in records} == {"train"}
     assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]

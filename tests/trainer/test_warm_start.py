@@ -226,6 +226,8 @@ def dense(tmp_path_factory):
 def _start_of_experts(folder, mesh, **upcycling):
     run = _run("unused", 3, folder, **upcycling)
     optimizer = KEPT if run.keep_optimizer_state else ALL
+    factors = [(".*/router", 0.1)]  # which the dense model has none of
+    optimizer = dataclasses.replace(optimizer, learning_rate_factors=factors)
     config = Config(run, MODEL, DATA, MeshConfig(*mesh), optimizer)
     abstract = abstract_state(config, make_mesh(config.mesh))
     start = initial_state(config, abstract, find_warm_start(config))
