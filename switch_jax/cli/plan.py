@@ -212,7 +212,13 @@ def _nearest_change(
         "changes that save memory, until one fits (a smaller BATCH_SIZE is not among them)",
         file=sys.stderr,
     )
+    before = config, failed
     for i, (flags, changed) in enumerate(tried, start=1):
+        least = _least_bytes(changed, *before)
+        if least > failed.hbm_limit_bytes:
+            size = f"{least / 2**30:.1f} GiB a chip"
+            print(f"left out, since it needs at least {size}: {flags}", file=sys.stderr)
+            continue
         try:
             plan = _planned(changed, hardware, f"the step with change {i} of {len(tried)}, {flags}")
         except UserError as error:  # the batch does not divide over the microbatches
@@ -222,7 +228,19 @@ def _nearest_change(
         if plan.fits:
             return f"{flags} ({size})"
         print(f"does not fit with {flags}: {size}", file=sys.stderr)
+        before = changed, plan
     return None
+
+
+def _least_bytes(config: Config, compiled: Config, plan: Plan | GpuPlan) -> float:
+    """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
+
+    With twice as many, which are half as large, it takes half the memory at best.
+    """
+    more = config.run.num_microbatches / compiled.run.num_microbatches
+    is_same = config.mesh == compiled.mesh
+    is_same &= config.model.remat_policy == compiled.model.remat_policy
+    return plan.hbm_bytes / more if is_same and more > 1 else 0.0
 
 
 @contextlib.contextmanager

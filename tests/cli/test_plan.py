@@ -40,8 +40,8 @@ CONTRACT = (
 ).split()
 
 
-def _plan(hardware, mesh, fits=True):
-    """A plan of a step that takes 3 GiB and 2 ms of cycles on v5p, or 30 GiB."""
+def _plan(hardware, mesh, fits=True, too_many_bytes=30 * GIB):
+    """A plan of a step that takes 3 GiB and 2 ms of cycles on v5p, or too many."""
     cycles = {"attention": 2_626_495, "experts": 875_498}  # 1.5 ms and 0.5 ms of 1.751 GHz
     exchanges = [Collective("all-to-all", "bf16", "expert", 8, 12_000_000, 0.0008, 0.0005)]
     costs = plan.Costs(
@@ -67,7 +67,7 @@ def _plan(hardware, mesh, fits=True):
         parameter_bytes=22_755_840,
         optimizer_bytes=224_056,
         teacher_bytes=2**30,
-        hbm_bytes=3 * GIB if fits else 30 * GIB,
+        hbm_bytes=3 * GIB if fits else too_many_bytes,
         hbm_limit_bytes=16 * GIB,
         model_flops=2e12,
         slot_flops=2.5e12,
@@ -84,11 +84,11 @@ def _plan(hardware, mesh, fits=True):
 @pytest.fixture
 def planned(monkeypatch):
     """Replaces `make_plan`; `planned.made` collects its configs, `planned.fits` decides."""
-    calls = types.SimpleNamespace(made=[], fits=lambda config: True)
+    calls = types.SimpleNamespace(made=[], fits=lambda config: True, too_many_bytes=30 * GIB)
 
     def make_plan(config, hardware):
         calls.made.append(config)
-        return _plan(hardware, config.mesh, calls.fits(config))
+        return _plan(hardware, config.mesh, calls.fits(config), calls.too_many_bytes)
 
     monkeypatch.setattr(plan, "make_plan", make_plan)
     monkeypatch.setattr(search, "make_plan", make_plan)
@@ -198,6 +198,7 @@ def test_standard_output_is_only_json(capsys, planned):
         "expected_drop": 0.0244,
         "warning": "the decoder drops 2.44 %",
         "choices": 1,
+        "experts_choose": False,
     }
     (exchange,) = result["collectives"]
     assert exchange == {
@@ -269,6 +270,18 @@ def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned)
     assert captured.err.count("compiling the step with change ") == 3
     # Changes are tried on the mesh that was asked for.
     assert {(c.mesh.data, c.mesh.expert, c.mesh.model) for c in planned.made} == {(1, 4, 1)}
+
+
+def test_microbatches_that_cannot_suffice_are_not_compiled(capsys, planned):
+    """Of 100 GiB half and a quarter are more than 16; an eighth, 12.5, is less."""
+    planned.too_many_bytes = 100 * GIB
+    planned.fits = lambda config: config.run.num_microbatches >= 8
+    assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
+    microbatches = [config.run.num_microbatches for config in planned.made]
+    assert microbatches == [1, 1, 8]
+    captured = capsys.readouterr()
+    assert "left out, since it needs at least 25.0 GiB a chip: --gin.FULLY_S" in captured.err
+    assert "NUM_MICROBATCHES=8" in captured.out
 
 
 def test_out_of_memory_in_json(capsys, planned):
