@@ -53,7 +53,7 @@ class ChosenTokens(NamedTuple):
 
 
 def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> ChosenTokens:
-    """Gives each expert the C tokens with its highest probabilities (Zhou et al. 2022, Eq. 2).
+    """Gives each expert the C tokens with its highest probabilities (Zhou et al. 2022).
 
     Among equal probabilities the earlier token is taken. The paper's capacity is that of Eq. 3,
     tokens / experts x capacity factor: the factor is the number of experts that a token has on

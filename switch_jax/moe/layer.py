@@ -180,7 +180,7 @@ def _moves(
     """From tokens [B, L, D] to the slots of each chunk, and from these to tokens again."""
     if isinstance(assignment, ChosenTokens):
         groups, _, tokens = assignment.is_taken.shape
-        first_row = jnp.arange(0, groups * tokens, tokens)[:, None, None]  # [G, 1, 1]
+        first_row = tokens * jnp.arange(groups, dtype=jnp.int32)[:, None, None]  # [G, 1, 1]
         is_filled = assignment.token_index < tokens  # [G, E, C]
         row = jnp.where(is_filled, first_row + assignment.token_index, groups * tokens)
         rows, slot_gates = in_chunks(row, chunks), in_chunks(assignment.gate, chunks)
