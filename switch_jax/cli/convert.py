@@ -11,6 +11,7 @@ folder, and complete once it is there. docs/converting.md says what differs betw
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,14 @@ from etils import epath
 from switch_jax.cli import gin_flags
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
-from switch_jax.storage import exists, is_file, is_folder, no_model_there, storage_path
+from switch_jax.storage import (
+    exists,
+    is_file,
+    is_folder,
+    no_model_there,
+    read_bytes,
+    storage_path,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +139,7 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
     from switch_jax.checkpointing import find_checkpoint
     from switch_jax.checkpointing.read_only import ARRAYS
     from switch_jax.cli import inference_flags
+    from switch_jax.trainer.config_changes import config_changes
 
     config_gin, of_checkpoint = (RunFolder(x).config for x in (source, source.parent.parent))
     if is_folder(source / ARRAYS) and is_file(of_checkpoint):
@@ -142,9 +151,11 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
             "checkpoint a file named checkpoint, and a MODEL_DIR a config.gin"
         )
     args.gin_file = args.gin_file or [str(config_gin)]
-    config = gin_flags.read(args, unneeded=["MODEL_DIR"]).config
+    found = gin_flags.read(args, unneeded=["MODEL_DIR"])
+    if others := config_changes(read_bytes(config_gin).decode(), found.text):
+        print(f"with other values than the run's: {', '.join(others)}", file=sys.stderr)
     step = inference_flags.checkpoint_step(source, args.checkpoint)
-    return config, find_checkpoint(source, step)
+    return found.config, find_checkpoint(source, step)
 
 
 @contextmanager

@@ -216,6 +216,12 @@ class ModelConfig:
                 "relative_position_buckets",
             )
         if self.num_experts:
+            if self.encoder_router_type != "tokens_choose" and not self.sparse_layers["encoder"]:
+                raise FieldError(
+                    "encoder_router_type",
+                    f"= {self.encoder_router_type!r}, and the encoder has no experts "
+                    "(NUM_ENCODER_SPARSE_LAYERS = 0): leave it at 'tokens_choose'",
+                )
             for stack, number in self.num_layers.items():
                 layout, sparse = self._sparse_layouts[stack], self._num_sparse_layers[stack]
                 check_sparse_layers(stack, layout, number, sparse, self.sparse_step)

@@ -100,6 +100,8 @@ def _model_text(model: ModelConfig) -> str:
             f", {model.num_experts} experts in {_sparse_layers_text(model)}"
             f"{sublayers[model.expert_sublayers]}"
         )
+        if model.encoder_router_type != "tokens_choose":
+            experts += f", {model.encoder_router_type} in the encoder"
     logits = "tied" if model.tie_embeddings else "separate"
     return (
         f"{model.num_encoder_layers} + {model.num_decoder_layers} layers{experts}, embed_dim "

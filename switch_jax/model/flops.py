@@ -25,14 +25,18 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
 
     Counted are two operations for each matrix parameter of a stack that a token of that stack
     meets, whatever the number of experts, and half of each square of attention scores. The router
-    and the capacity factor are left out. The keys and values of cross-attention are computed from
+    is left out, and so is the capacity factor, but where experts choose: there it is the number of
+    experts that a token meets. The keys and values of cross-attention are computed from
     input tokens, but the paper counts them for target tokens. Table 9 prints 124e9 for T5-Base and
     Switch-Base at 512 and 114 tokens.
     """
     dim, inner = config.embed_dim, config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
-    chosen = config.num_selected_experts
-    matrices = input_length * _self_attention_and_feed_forward(config, "encoder", chosen)
+    chosen: float = config.num_selected_experts
+    of_input = chosen
+    if config.router_types["encoder"] == "experts_choose":
+        of_input = config.train_expert_capacity_factor
+    matrices = input_length * _self_attention_and_feed_forward(config, "encoder", of_input)
     matrices += target_length * _self_attention_and_feed_forward(config, "decoder", chosen)
     matrices += target_length * decoder * 4 * dim * inner  # cross-attention
     matrices += target_length * dim * config.num_embeddings

@@ -64,7 +64,7 @@ class Status:
     silence_limit: float  # after which the run counts as stalled
     experts: int  # in all Switch layers
     dead_experts: int  # that no token chose between the last two records
-    dropped: float | None  # fraction of the tokens, mean over the Switch layers
+    dropped: float | None  # fraction of the tokens, mean over the Switch layers whose tokens choose
     skipped_steps: int  # bad steps, which changed nothing; see `Records`
     rollbacks: int  # returns to a checkpoint after many bad steps
     damaged_checkpoints: list[str]  # names in the folder `damaged`
@@ -132,7 +132,10 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         state, message = RunPhase.STOPPED, "it has no record of any training"
     routers = list((last.get("router") or {}).values())
     loads = [load for router in routers for load in router["load"]]
-    dropped = [x for router in routers for x in router["dropped"] if x is not None]
+    # Where experts choose, some tokens are always in none.
+    choosing = "encoder" if facts.get("encoder_router_type") == "experts_choose" else None
+    of_tokens = [x for stack, x in (last.get("router") or {}).items() if stack != choosing]
+    dropped = [x for router in of_tokens for x in router["dropped"] if x is not None]
     return Status(
         folder=printable(str(folder)),
         state=state,

@@ -100,6 +100,11 @@ class Run:
     def dense(self) -> bool:
         return self.facts.get("num_experts") == 0
 
+    def experts_choose(self, stack: str) -> bool:
+        """Whether a stack's experts choose their tokens, all the same number."""
+        of_encoder = self.facts.get("encoder_router_type") == "experts_choose"
+        return of_encoder and stack == "encoder"
+
     @property
     def sparse(self) -> bool:
         return bool(self.facts.get("num_experts"))

@@ -95,6 +95,10 @@ def final_numbers(findings: Findings) -> Table:
         "Experts per sparse layer (0 = dense)": [
             as_text(run.facts.get("num_experts")) for run in runs
         ],
+        "Layers with experts": [_sparse_layers(run) for run in runs],
+        "Router of the encoder": [
+            str(run.facts.get("encoder_router_type", "")) if run.sparse else "" for run in runs
+        ],
         "Steps skipped as bad": [f"{run.skipped_steps:,}" if skipping else "" for run in runs],
         "Tokens dropped, mean of layers": routing("dropped", percent),
         "Router entropy, mean of layers [nats]": routing("entropy", rounded),
@@ -102,6 +106,12 @@ def final_numbers(findings: Findings) -> Table:
     return Table(
         [run.name for run in runs], [(k, cells) for k, cells in rows.items() if any(cells)]
     )
+
+
+def _sparse_layers(run: Run) -> str:
+    """How many layers of each stack, as '6 + 6'; empty in dense models and earlier versions."""
+    by_stack = run.facts.get("sparse_layers", {}).values()
+    return " + ".join(str(len(layers)) for layers in by_stack) if any(by_stack) else ""
 
 
 def speedups(findings: Findings) -> Table:

@@ -241,6 +241,8 @@ RUN_JSON = Object(
         "name": string,
         "parameters": integer,
         "num_experts": integer,
+        "sparse_layers": Object(optional=dict.fromkeys(STACKS, list_of(integer))),
+        "encoder_router_type": string,
         "train_steps": integer,
         "seed": integer,
         "vocabulary": Object(others=string),

@@ -23,6 +23,7 @@ def _read(*files, bindings=()):
         ("TOP_K", "NUM_SELECTED_EXPERTS"),
         ("MOE_TOP_K", "NUM_SELECTED_EXPERTS"),
         ("num_local_experts", "NUM_EXPERTS"),
+        ("SPARSE_LAYOUT", "ENCODER_SPARSE_LAYOUT and DECODER_SPARSE_LAYOUT"),
         ("BATCH_PRIORITIZED_ROUTING", "ENCODER_ROUTER_TYPE = 'batch_prioritized'"),
         ("experts_choose", "ENCODER_ROUTER_TYPE = 'experts_choose'"),
         ("SEQUENCE_LENGTH", "TASK_FEATURE_LENGTHS, of inputs and targets"),

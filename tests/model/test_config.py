@@ -135,6 +135,14 @@ def test_which_layers_are_sparse():
             r"encoder_router_type = 'batch_prioritized', and the model is dense",
         ),
         (
+            {
+                "num_experts": 4,
+                "encoder_router_type": "experts_choose",
+                "num_encoder_sparse_layers": 0,
+            },
+            r"encoder_router_type = 'experts_choose', and the encoder has no experts",
+        ),
+        (
             {"num_experts": 4, "encoder_router_type": "experts_choose", "load_balance": "bias"},
             r"load_balance = 'bias' evens out what tokens choose, and .*: take 'loss', which",
         ),

@@ -106,6 +106,9 @@ def test_where_experts_choose_all_slots_are_needed():
     # 16 input tokens, each through half an expert more.
     more = training_flops(choosing, 16, 3) - training_flops(model, 16, 3)
     assert more == pytest.approx(6 * 2 * 4 * 8 * 16 * 0.5)
+    # As the paper counts, too: a token meets 1.5 experts.
+    more = forward_flops(choosing, 16, 3) - forward_flops(model, 16, 3)
+    assert more == pytest.approx(2 * 2 * 4 * 8 * 16 * 0.5)
     # What the factor of evaluation is does not matter to them.
     assert needed_slots(choosing, training=False) == (1.5, 1.0)
     assert needed_slots(model, training=False) == (1.0, 1.0)

@@ -247,13 +247,18 @@ def _switch_fields(config: Config) -> dict[str, Any]:
             "Hugging Face's Switch Transformers have no biases to choose experts by, and this "
             "model has LOAD_BALANCE = 'bias': it cannot be written in their form"
         )
-    only = {"num_selected_experts": 1, "ntlb_rounds": 1, "encoder_router_type": "tokens_choose"}
-    for name, theirs in only.items():
+    if model.encoder_router_type != "tokens_choose":
+        raise UserError(
+            "Hugging Face's Switch Transformers give an expert's slots to the tokens that choose "
+            "it, in their order, and this model has ENCODER_ROUTER_TYPE = "
+            f"{model.encoder_router_type!r}: it cannot be written in their form"
+        )
+    for name, theirs in {"num_selected_experts": 1, "ntlb_rounds": 1}.items():
         if getattr(model, name) != theirs:
             raise UserError(
                 f"Hugging Face's Switch Transformers send each token to its one most probable "
-                f"expert, and this model has {name.upper()} = {getattr(model, name)!r}: it cannot "
-                "be written in their form"
+                f"expert, and this model has {name.upper()} = {getattr(model, name)}: it cannot be "
+                "written in their form"
             )
     steps = {}
     for stack, sparse in model.sparse_layers.items():

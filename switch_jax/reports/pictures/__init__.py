@@ -50,7 +50,9 @@ def sections(findings: Findings) -> list[Section]:
     of_routers: dict[str, list[Chart | None]] = {}
     for run, colour in sparse:
         of_routers[f"Load of the experts: {run.name}"] = [
-            routers.load(layer, columns) for layer in run.layers
+            routers.load(layer, columns)
+            for layer in run.layers
+            if not run.experts_choose(layer.stack)
         ]
         of_routers[f"Dropped tokens and router entropy: {run.name}"] = [
             chart for stack in STACKS for chart in routers.dropped_and_entropy(run, stack, colour)
@@ -85,7 +87,8 @@ def main_charts(findings: Findings) -> list[Chart]:
         charts += training.optimisation(findings)
     else:
         run = first_sparse.runs[0]
-        first_and_last = run.layers[:: max(1, len(run.layers) - 1)]
+        layers = [layer for layer in run.layers if not run.experts_choose(layer.stack)]
+        first_and_last = layers[:: max(1, len(layers) - 1)]
         routing = [routers.load(layer, routers.columns([run])) for layer in first_and_last]
         routing += routers.dropped_and_entropy(run, run.layers[0].stack, first_sparse.colour)
         charts += [dataclasses.replace(c, title=f"{short(run.name)}: {c.title}") for c in routing]

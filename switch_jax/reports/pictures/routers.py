@@ -104,6 +104,9 @@ def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart]:
         ]
 
     most = max(layer.statistics.last("dropped") for layer in layers)
+    why = "found their expert full, and got nothing from it; lower is better, 0 = none"
+    if run.experts_choose(stack):
+        why = "no expert took"
     highest = math.log(max(layer.num_experts for layer in layers))
 
     def draw_dropped(ax: Axes) -> None:
@@ -131,8 +134,7 @@ def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart]:
         *([several] if may_be_several else []),
         Chart(
             f"Tokens dropped, {stack}",
-            "Share of the tokens that have no slot in any expert, and got nothing from them; "
-            f"lower is better, 0 = none. At the last step {percent(most)} at most.{shade}",
+            f"Share of the tokens that {why}. At the last step {percent(most)} at most.{shade}",
             draw_dropped,
         ),
         Chart(
