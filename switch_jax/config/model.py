@@ -216,12 +216,6 @@ class ModelConfig:
                 "relative_position_buckets",
             )
         if self.num_experts:
-            if self.encoder_router_type != "tokens_choose" and not self.sparse_layers["encoder"]:
-                raise FieldError(
-                    "encoder_router_type",
-                    f"= {self.encoder_router_type!r}, and the encoder has no experts "
-                    "(NUM_ENCODER_SPARSE_LAYERS = 0): leave it at 'tokens_choose'",
-                )
             for stack, number in self.num_layers.items():
                 layout, sparse = self._sparse_layouts[stack], self._num_sparse_layers[stack]
                 check_sparse_layers(stack, layout, number, sparse, self.sparse_step)
@@ -231,6 +225,12 @@ class ModelConfig:
                     f"= {self.num_experts}, and NUM_ENCODER_SPARSE_LAYERS and "
                     "NUM_DECODER_SPARSE_LAYERS leave no layer for them: set one of these to 1 or "
                     "more, or NUM_EXPERTS to 0",
+                )
+            if self.encoder_router_type != "tokens_choose" and not self.sparse_layers["encoder"]:
+                raise FieldError(
+                    "encoder_router_type",
+                    f"= {self.encoder_router_type!r}, and the encoder has no experts "
+                    "(NUM_ENCODER_SPARSE_LAYERS = 0): leave it at 'tokens_choose'",
                 )
 
     def _check_selected_experts(self) -> None:

@@ -36,14 +36,15 @@ def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
 
     Args:
       layout: 'mixed': the last of each `num_layers / num_sparse` layers, which is a whole number;
-        'bottom': the first ones; 'middle'; 'top': the last ones. As flaxformer's `SparseLayout`.
+        'bottom': the first ones; 'middle', behind as many dense layers as follow, or one more;
+        'top': the last ones. As flaxformer's `LayerLayout`.
       num_layers: of the stack.
       num_sparse: how many have experts, from 0 to `num_layers`.
     """
     if layout == "mixed" and num_sparse:
         step = num_layers // num_sparse
         return list(range(step - 1, step * num_sparse, step))
-    first = {"top": num_layers - num_sparse, "middle": (num_layers - num_sparse) // 2}
+    first = {"top": num_layers - num_sparse, "middle": (num_layers - num_sparse + 1) // 2}
     start = first.get(layout, 0)
     return list(range(start, start + num_sparse))
 

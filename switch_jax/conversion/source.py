@@ -273,6 +273,8 @@ def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> d
     for stack, layers in theirs.items():
         number = num_layers[stack]
         layouts = [x for x in SPARSE_LAYOUTS if sparse_layers(x, number, len(layers)) == layers]
+        if layers and number % len(layers):  # as 1 and 3 of five, behind which one is left over
+            layouts = [x for x in layouts if x != "mixed"]
         if not layouts:
             raise UserError(
                 f"the layers with experts are {short_repr(layers)} of the {number} of the {stack}; "

@@ -60,6 +60,11 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
             f"{model.num_selected_experts} a token's gates sum to 1: take 'copy', which then gives "
             "the dense model's output"
         )
+    if scaled and model.encoder_router_type == "experts_choose":
+        raise UserError(
+            "UPCYCLE = 'scaled_copy' makes up for small gates of one expert a token, and with "
+            "ENCODER_ROUTER_TYPE = 'experts_choose' a token has several or none: take 'copy'"
+        )
     return dataclasses.replace(
         model,
         num_experts=0,

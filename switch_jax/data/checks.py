@@ -1,7 +1,7 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from switch_jax.config import Config, DataConfig
@@ -68,12 +68,15 @@ def check_examples(opened: OpenedTasks) -> None:
       UserError: a file that cannot be read, a preprocessing step that fails, no example at these
         lengths, or examples without inputs or targets.
     """
-    for task in _one_of_each_kind(opened):
-        _check_example(_first_example(task, opened.config), task, opened.config)
+    kinds = set()
+    for task in opened:
+        if preprocessing_key(task) not in kinds:
+            kinds.add(preprocessing_key(task))
+            _check_example(_first_example(task, opened.config), task, opened.config)
 
 
 def cut_examples(opened: OpenedTasks) -> list[str]:
-    """Lines with how many examples lose their end, of the first ones of each kind of task.
+    """Lines with how many examples lose their end, of the first ones of each task.
 
     Tasks with another step that looks at the lengths, as span corruption, fit their text to them.
 
@@ -81,7 +84,7 @@ def cut_examples(opened: OpenedTasks) -> list[str]:
       UserError: a file that cannot be read, or a preprocessing step that fails.
     """
     config, lines = opened.config, []
-    for task in filter(_is_cut, _one_of_each_kind(opened)):
+    for task in filter(_is_cut, opened):
         whole = ordered_dataset(task, {}, config.split, config.use_cached_tasks)
         examples = read_examples(whole, task, config.split, config.use_cached_tasks)
         first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
@@ -95,14 +98,6 @@ def cut_examples(opened: OpenedTasks) -> list[str]:
                     "keep it"
                 )
     return lines
-
-
-def _one_of_each_kind(opened: OpenedTasks) -> Iterator[seqio.Task]:
-    kinds = set()
-    for task in opened:
-        if (kind := preprocessing_key(task)) not in kinds:
-            kinds.add(kind)
-            yield task
 
 
 def _is_cut(task: seqio.Task) -> bool:

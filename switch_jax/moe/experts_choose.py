@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from switch_jax.moe.router import round_to, router_probabilities
@@ -77,7 +78,9 @@ def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> 
     ranked = lax.stop_gradient(jnp.where(valid[:, None], probs, -1.0))  # [G, E, S]
     highest, token_index = lax.top_k(ranked, capacity)  # [G, E, C] each
     real_tokens = valid.sum(axis=1, dtype=jnp.int32)[:, None]  # [G, 1]
-    number = -(-real_tokens * capacity // tokens)[..., None]  # [G, 1, 1], what each expert takes
+    # ceil(real_tokens * capacity / tokens), whose product may not fit in an int32.
+    numbers = -(-np.arange(tokens + 1) * capacity // tokens)  # [S + 1] int64
+    number = jnp.asarray(numbers, jnp.int32)[real_tokens][..., None]  # [G, 1, 1], of each expert
     is_filled = jnp.arange(capacity) < number  # [G, 1, C]
     # Of the tokens that are as probable as the last one taken, those up to it are taken.
     is_last = jnp.arange(capacity) == number - 1  # [G, 1, C]

@@ -155,9 +155,11 @@ def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int
     """
     sizes = config.model.group_sizes
     batch_size, parts = config.run.batch_size, config.run.num_microbatches * num_batch_shards
-    if not config.model.num_experts or batch_size % parts:  # refused, whatever the groups
+    if batch_size % parts:  # refused, whatever the groups
         return sizes
     for (stack, size), length in zip(list(sizes.items()), config.data.lengths, strict=True):
+        if not config.model.sparse_layers[stack]:
+            continue
         rows = group_shape(batch_size, length, size)[1] // length  # 0: a row is several groups
         if rows and batch_size // parts % rows:
             sizes[stack] = math.gcd(batch_size // parts, rows) * length

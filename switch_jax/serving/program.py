@@ -106,7 +106,7 @@ def parameters_by_name(parameters: Any) -> dict[str, Any]:
 def _with_fixed_groups(config: Config) -> tuple[ModelConfig, int]:
     """The model with the group size that it has in the config's batch, and the rows of a group."""
     model, length = config.model, config.data.lengths[0]
-    if not model.num_experts:
+    if not model.sparse_layers["encoder"]:
         return model, 1
     _, tokens = group_shape(config.run.batch_size, length, model.group_size)
     return dataclasses.replace(model, group_size=tokens), max(1, tokens // length)

@@ -15,7 +15,7 @@ SIZES = (128, 8, 8, 4, 2)
         ("mixed", 4, 4, [0, 1, 2, 3]),
         ("bottom", 12, 3, [0, 1, 2]),
         ("middle", 12, 4, [4, 5, 6, 7]),
-        ("middle", 7, 2, [2, 3]),
+        ("middle", 7, 2, [3, 4]),
         ("top", 12, 3, [9, 10, 11]),
         *[(layout, 5, 0, []) for layout in ("mixed", "bottom", "middle", "top")],
     ],

@@ -188,6 +188,7 @@ EXPERT = "encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"
         ({"d_model": "32"}, r"config.json does not describe a model: d_model is '32', not a whole"),
         ({"model_type": "bert"}, "a model of the type bert; those that can be converted are"),
         ({"num_layers": 7, "encoder_sparse_step": 4}, r"experts are \[1, 5\] of the 7 of the enc"),
+        ({"num_layers": 5}, r"experts are \[1, 3\] of the 5 of the encoder; ours are sp"),
         ({"num_sparse_decoder_layers": 4}, "18 missing, 4 left over, 0 of another"),
         ({"router_bias": True}, "router_bias is true: our routers"),
         ({"dense_act_fn": "gelu"}, "the activation gelu is none of ours, relu and gated-gelu"),

@@ -123,15 +123,22 @@ def test_examples_that_lose_their_end_are_counted():
 def test_only_the_first_examples_are_measured_with_their_eos(tmp_path):
     """Lines of 3 bytes and EOS, and a longer one behind the 200 that are measured."""
     lines = ['{"inputs": "abc", "targets": "a"}'] * 200 + ['{"inputs": "abcde", "targets": "a"}']
-    (tmp_path / "train.jsonl").write_text("\n".join(lines))
-    seqio.TaskRegistry.add(
-        "of_bytes",
-        source=seqio.TextLineDataSource({"train": str(tmp_path / "train.jsonl")}),
-        preprocessors=[parse_json_lines, *TEXT_TO_TEXT],
-        output_features=features(seqio.ByteVocabulary()),
-    )
+    texts = {"of_bytes": lines, "of_more_bytes": lines[-1:] * 2}  # tasks with the same steps
+    of_bytes = features(seqio.ByteVocabulary())
+    for name, text in texts.items():
+        (tmp_path / name).write_text("\n".join(text))
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.TextLineDataSource({"train": str(tmp_path / name)}),
+            preprocessors=[parse_json_lines, *TEXT_TO_TEXT],
+            output_features=of_bytes,
+        )
     assert cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 4, "targets": 2}))) == []
     (line,) = cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 3, "targets": 2})))
     assert line.startswith("of_bytes: 200 of the first 200 examples have more than 3 tokens")
     assert "(the longest: 4)" in line
-    seqio.TaskRegistry.remove("of_bytes")
+    both = DataConfig("of_bytes=1, of_more_bytes=1", {"inputs": 4, "targets": 2})
+    (line,) = cut_examples(open_tasks(both))
+    assert line.startswith("of_more_bytes: 2 of the first 2 examples have more than 4 tokens")
+    for name in texts:
+        seqio.TaskRegistry.remove(name)

@@ -102,6 +102,13 @@ def test_by_hand():
     assert not got.is_taken.any()
 
 
+def test_tokens_times_slots_may_be_above_an_int32():
+    tokens, capacity = 2**17, 2**15
+    chosen = choose_tokens(np.zeros((1, tokens, 2), "f"), capacity, np.ones((1, tokens), bool))
+    assert chosen.token_index[0, 1, -1] == capacity - 1
+    assert chosen.num_slots.sum() == 2 * capacity
+
+
 def test_the_experts_of_a_token_by_hand():
     probs = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1]], np.float32)
     choose = jax.jit(choosing_experts, static_argnums=1)

@@ -231,6 +231,16 @@ def test_a_dense_model_has_no_groups_to_lower():
     assert changed.model == dense.model
 
 
+def test_the_groups_of_a_stack_without_experts_stay():
+    """Also a size that does not fit its rows, of 32 inputs."""
+    model = {"num_encoder_sparse_layers": 0, "group_size": 20, "decoder_group_size": 256}
+    config = CONFIG.replace("model", remat_policy="full", **model)
+    config = config.replace("mesh", fully_sharded_weights=True)
+    flags, changed = next(search.changes(config, num_batch_shards=8))
+    assert changed.model.group_sizes == {"encoder": 20, "decoder": 16}
+    assert flags.startswith("--gin.NUM_MICROBATCHES=2 ")
+
+
 @pytest.mark.parametrize("batch_shards", [1, 2, 4])
 def test_every_change_divides_if_the_batch_does(batch_shards):
     """For all group sizes that `check_batch` accepts without the change."""

@@ -152,13 +152,24 @@ def test_parameters_are_stored_as_they_compute(served):
 
 
 @pytest.mark.parametrize(
-    ("experts", "group_size", "batch_size", "multiple"),
-    [(0, 64, 6, 1), (4, 64, 6, 3), (4, 64, 8, 4), (4, 8, 6, 1), (4, 20, 6, 1), (4, 64, 2, 2)],
+    ("experts", "sparse_layers", "group_size", "batch_size", "multiple"),
+    [
+        (0, None, 64, 6, 1),
+        (4, 0, 12, 6, 1),  # in decoding the decoder's experts have no groups
+        (4, None, 64, 6, 3),
+        (4, None, 64, 8, 4),
+        (4, None, 8, 6, 1),
+        (4, None, 20, 6, 1),
+        (4, None, 64, 2, 2),
+    ],
 )
-def test_batches_are_whole_groups_of_the_configs_batch(experts, group_size, batch_size, multiple):
+def test_batches_are_whole_groups_of_the_configs_batch(
+    experts, sparse_layers, group_size, batch_size, multiple
+):
     model = ModelConfig(
-        *(32, 16, 16, 8, 2, 2, 2), num_experts=experts, sparse_step=1, group_size=group_size
-    )
+        *(32, 16, 16, 8, 2, 2, 2), num_experts=experts, sparse_step=1, group_size=group_size,
+        num_encoder_sparse_layers=sparse_layers,
+    )  # fmt: skip
     data = DataConfig("unused", {"inputs": 16, "targets": 4})
     config = Config(RunConfig("unused", 1, batch_size), model, data)
     program = export_program(config, DecodingConfig(4), ["tpu"], num_ids=30, unknown_id=2)
