@@ -60,10 +60,11 @@ for ((restart = 0; ; restart++)); do
   rm -f "${ended_with}"*
   {srun}
   code=$?  # the highest of the processes, as of one that was killed after others had stopped
-  # But one that a signal has stopped counts: it has made a file with its code in the name.
-  for signalled in {interrupted} {preempted}; do
-    if [ -e "${ended_with}$signalled" ]; then
-      code=$signalled
+  # But a mistake counts, and then one that a signal has stopped: each process that ended by itself
+  # has made a file with its code in the name.
+  for own in 2 3 {interrupted} {preempted}; do
+    if [ -e "${ended_with}$own" ]; then
+      code=$own
       break
     fi
   done

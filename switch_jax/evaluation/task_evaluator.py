@@ -216,7 +216,8 @@ def _check_metric(
             f"{task.name}: its metric function {name} returns {short_repr(values)}: write a dict "
             "of numbers by name, as {'accuracy': 50.0}"
         )
-    _as_floats(values, task.name)
+    # A number may be None for so few examples.
+    _as_floats({name: x for name, x in values.items() if x is not None}, task.name)
 
 
 def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:

@@ -118,6 +118,10 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
     assert dense_twin(two) == dense_twin(SWITCH)
     with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2 .*take 'copy'"):
         dense_twin(two, scaled=True)
+    choosing = dataclasses.replace(SWITCH, encoder_router_type="experts_choose")
+    assert dense_twin(choosing) == dense_twin(SWITCH)
+    with pytest.raises(UserError, match="a token has several or none: take 'copy'"):
+        dense_twin(choosing, scaled=True)
     with pytest.raises(UserError, match="shared expert could begin from: set SHARED_EXPERT_MLP"):
         dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8))
     with pytest.raises(
@@ -174,9 +178,13 @@ def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer(upd
         rng = np.random.default_rng(seed)
         return jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), PARAMETERS)
 
+    def moved_by(optimizer, gradients, state, parameters):
+        updated, _ = optimizer.step(gradients, state, parameters, False)
+        return jax.tree.map(jnp.subtract, updated.parameter, parameters)
+
     state = dense.init(PARAMETERS)
     for seed in range(3):
-        _, state = dense.update(noise(seed), state, PARAMETERS)
+        _, state = dense.step(noise(seed), state, PARAMETERS, False)
     state = state._replace(updates=jnp.int32(updates))
     parameters = _upcycled(scaled=True)
     carried = upcycled_moments(SWITCH, switch.init(parameters), state)
@@ -188,13 +196,13 @@ def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer(upd
         feed_forward["wi_0"] *= E**-0.5
         feed_forward["wo"] *= E**-0.5 / E  # the parameter is E times the dense layer's
         feed_forward["router"] = jnp.ones((len(feed_forward["wo"]), DENSE.embed_dim, E))
-    moved, _ = switch.update(gradients, carried, parameters)
+    moved = moved_by(switch, gradients, carried, parameters)
     for update, feed_forward in zip(_switch_layers(moved), _switch_layers(parameters), strict=True):
         for name in ("wi_0", "wo"):
             sizes = (np.square(x[name]).mean((-2, -1)) for x in (update, feed_forward))
             np.testing.assert_allclose(np.sqrt(np.divide(*sizes)), rate, rtol=0.1)  # [blocks, E]
 
-    as_dense, _ = dense.update(noise(3), state, PARAMETERS)
+    as_dense = moved_by(dense, noise(3), state, PARAMETERS)
     as_dense = as_experts(SWITCH, as_dense)
     for feed_forward in (*_switch_layers(moved), *_switch_layers(as_dense)):
         feed_forward.clear()

@@ -235,15 +235,16 @@ def test_exit_codes_decide_as_elsewhere(codes, expected, requeues, monkeypatch, 
         ("75", 137, 0, 1),  # killed, as it waited for one that had stopped
         ("75 0", 134, 0, 1),
         ("130 75", 143, 130, 0),
-        ("2", 134, 134, 0),  # a crash, as the highest code says
+        ("2 75", 134, 2, 0),  # a mistake, which would happen again
+        ("1", 134, 134, 0),  # a crash, as the highest code says
     ],
 )
-def test_a_signal_counts_whatever_becomes_of_the_other_processes(
+def test_a_mistake_and_a_signal_count_whatever_becomes_of_the_other_processes(
     ended, code, expected, requeues, monkeypatch, tmp_path
 ):
     """Of an earlier start of the job there may be files."""
     (tmp_path / "launched").mkdir()
-    for stale in (75, 130):
+    for stale in (2, 75, 130):
         (tmp_path / f"launched/base_7.code_{stale}").touch()
     srun = f'for own in {ended}; do touch "$SWITCH_JAX_ENDED_WITH$own"; done; exit {code}'
     calls = put_on_path(monkeypatch, tmp_path, srun=srun, scontrol="")
