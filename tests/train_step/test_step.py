@@ -41,10 +41,21 @@ def _step(model, batch, parts, seed=0, optimizer=SGD):
         pytest.param(4, {}, marks=pytest.mark.slow),
         # 4 rows of 16 inputs in a group, and 1 of 8 targets: 4 rows stay together.
         (4, {"group_size": 64, "decoder_group_size": 8}),
+        # Experts of the encoder's last layer that choose, and a decoder without any.
+        (
+            2,
+            {
+                "num_encoder_layers": 2,
+                "num_encoder_sparse_layers": 1,
+                "encoder_sparse_layout": "top",
+                "num_decoder_sparse_layers": 0,
+                "encoder_router_type": "experts_choose",
+            },
+        ),
     ],
 )
 def test_microbatches_give_the_gradients_and_metrics_of_the_whole_batch(parts, sizes):
-    model = tiny_model(jitter_noise=0.0, train_expert_capacity_factor=1.0, **LAYERS, **sizes)
+    model = tiny_model(jitter_noise=0.0, train_expert_capacity_factor=1.0, **LAYERS | sizes)
     batch = random_batch(16)
     whole, whole_metrics = _step(model, batch, 1, optimizer=GRADIENTS)
     split, split_metrics = _step(model, batch, parts, optimizer=GRADIENTS)
