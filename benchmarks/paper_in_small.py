@@ -46,20 +46,6 @@ SPARSE = {
     "attention": ("EXPERT_SUBLAYERS=attention",),
     "both": ("EXPERT_SUBLAYERS=both",),
 }
-# Who chooses, and who gets the slots, at two capacity factors.
-ROUTING = {
-    "by_gate": ("ENCODER_ROUTER_TYPE=batch_prioritized",),
-    "experts_choose": ("ENCODER_ROUTER_TYPE=experts_choose",),
-    "balanced": ("LOAD_BALANCE=bias",),
-}
-OF_32 = ("NUM_EXPERTS=32",)
-for factor in ("1.0", "1.25"):
-    capacity = (f"TRAIN_EXPERT_CAPACITY_FACTOR={factor}",)
-    SPARSE[f"experts_32_{factor}"] = OF_32 + capacity
-    for name, macros in ROUTING.items():
-        SPARSE[f"{name}_{factor}"] = macros + capacity
-        SPARSE[f"experts_32_{name}_{factor}"] = OF_32 + macros + capacity
-SPARSE["experts_32_2.0"] = (*OF_32, "TRAIN_EXPERT_CAPACITY_FACTOR=2.0")
 DISTILLED = {
     "distilled": ("DISTILLATION_FRACTION_SOFT=1.0", "INITIALIZE_FROM_TEACHER=False"),
     "initialized": ("DISTILLATION_FRACTION_SOFT=1.0",),
@@ -100,28 +86,6 @@ TABLES = {
     },
     "figure_11": {"top-1": "switch", "No-Token-Left-Behind": "four_rounds"},
     "figure_12": {"T5": "dense", "2 experts": "experts_2", "4": "experts_4", "8": "switch"},
-    "routing_8": {
-        "factor 1.25": "switch",
-        "slots by gate": "by_gate_1.25",
-        "experts choose": "experts_choose_1.25",
-        "balanced by a bias": "balanced_1.25",
-        "factor 1.0": "top1_1.0",
-        "slots by gate, 1.0": "by_gate_1.0",
-        "experts choose, 1.0": "experts_choose_1.0",
-        "balanced by a bias, 1.0": "balanced_1.0",
-        "factor 2.0": "top1_2.0",
-    },
-    "routing_32": {
-        "factor 1.25": "experts_32_1.25",
-        "slots by gate": "experts_32_by_gate_1.25",
-        "experts choose": "experts_32_experts_choose_1.25",
-        "balanced by a bias": "experts_32_balanced_1.25",
-        "factor 1.0": "experts_32_1.0",
-        "slots by gate, 1.0": "experts_32_by_gate_1.0",
-        "experts choose, 1.0": "experts_32_experts_choose_1.0",
-        "balanced by a bias, 1.0": "experts_32_balanced_1.0",
-        "factor 2.0": "experts_32_2.0",
-    },
 }
 
 TITLES = {
@@ -133,8 +97,6 @@ TITLES = {
     "11": "Table 11: router policies",
     "figure_11": "Figure 11: No-Token-Left-Behind",
     "figure_12": "Figure 12: few experts",
-    "routing_8": "Who gets the slots, 8 experts",
-    "routing_32": "Who gets the slots, 32 experts",
 }
 
 
