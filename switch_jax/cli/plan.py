@@ -235,7 +235,7 @@ def _nearest_change(
 def _least_bytes(config: Config, compiled: Config, plan: Plan | GpuPlan) -> float:
     """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
 
-    With twice as many, which are half as large, it takes half the memory at best.
+    Twice as many microbatches are half as large, so the step needs at least half the memory.
     """
     more = config.run.num_microbatches / compiled.run.num_microbatches
     is_same = config.mesh == compiled.mesh

@@ -36,8 +36,8 @@ def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
 
     Args:
       layout: 'mixed': the last of each `num_layers / num_sparse` layers, which is a whole number;
-        'bottom': the first ones; 'middle', behind as many dense layers as follow, or one more;
-        'top': the last ones. As flaxformer's `LayerLayout`.
+        'bottom': the first ones; 'top': the last ones; 'middle': those between, with one dense
+        layer more in front than behind where their number is odd. As flaxformer's `LayerLayout`.
       num_layers: of the stack.
       num_sparse: how many have experts, from 0 to `num_layers`.
     """

@@ -1,8 +1,8 @@
 """Experts that choose tokens (Zhou et al. 2022, arXiv 2202.09368): routing, and moving the rows.
 
-Each expert takes the tokens of a group that it is most probable for, as many as it has slots. So
-the load is even without a loss, and a token may be in several experts or in none. Whether a token
-is taken depends on the tokens after it: it is a rule for encoders.
+Each expert fills its slots with the tokens of the group that have the highest probabilities for it.
+So the load is even without a loss, and a token may be in several experts or in none. Whether a
+token is taken depends on the tokens after it: it is a rule for encoders.
 """
 
 from collections.abc import Sequence
