@@ -17,9 +17,10 @@ def difference(found: Any, expected: Any) -> float:
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = (np.asarray(x, np.float64) for x in (a, b))
         largest = np.abs(b).max(initial=0.0)
-        worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / (largest or 1.0))
         if np.isnan(a).any() or np.isnan(b).any():
             return float("nan")
+        apart = np.abs(np.subtract(a, b, where=a != b, out=np.zeros_like(a)))
+        worst = max(worst, float(apart.max(initial=0.0)) / (largest or 1.0))
     return worst
 
 
