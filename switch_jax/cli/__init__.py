@@ -1,6 +1,6 @@
 """The command line.
 
-`switch_jax train | launch | plan | tasks | eval | infer | convert | export | status | report |
+`switch_jax train | launch | plan | doctor | tasks | eval | infer | convert | export | status | report |
 completion`
 """
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model that gin files describe",
     "launch": "start a run on this machine's CPUs, on TPU VMs or on GKE; shows the commands first",
     "plan": "memory and time of a training step on a TPU slice, without a TPU",
+    "doctor": "check whether this machine computes the right thing, and how fast",
     "tasks": "list seqio tasks, show examples of one, cache it, or train a vocabulary on it",
     "eval": "evaluate the checkpoints of a run on tasks, with their own metrics",
     "infer": "predict or score a file, standard input or a task with a trained model",

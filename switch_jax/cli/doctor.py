@@ -1,85 +1,80 @@
 """Check whether this machine computes the right thing, and how fast it is.
 
-    switch_jax doctor                                  # all devices, some minutes
+    switch_jax doctor                                  # some minutes
     switch_jax doctor --quick                          # about a minute
-    switch_jax doctor --mesh=1,4,2 --folder=gs://my-bucket/runs --output=doctor.json
+    switch_jax doctor --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
+        --gin.MODEL_DIR=gs://my-bucket/run --gin.MESH_EXPERT=8 --output=doctor.json
 
-Each check is a line: its verdict, its numbers and, where it has failed, what to do. One that fails
-does not stop the others. Exit codes: 0; 1: a check has failed; 2: a mistake in the flags.
+Without gin files it takes Switch-Base on TPUs and GPUs, in the size that fits, and the demo's model
+on CPUs. Each check is a line: its verdict, its numbers and, where it has failed, what to do. One
+that fails does not stop the others. On several hosts, run the command on each of them with
+--multihost, or let `switch_jax launch --doctor` do so.
+
+Exit codes: 0; 1: a check has failed; 2: a mistake in the flags or the config.
 """
 
-import argparse
-import dataclasses
-import json
-from typing import Any
+from __future__ import annotations
 
-from switch_jax.cli import multihost
-from switch_jax.errors import UserError
+import argparse
+from typing import TYPE_CHECKING
+
+from switch_jax.cli import gin_flags, multihost
 from switch_jax.storage import check_writable, storage_path
 
+if TYPE_CHECKING:  # it loads gin
+    from switch_jax.config import Config
+
 FAILED = 1
+_ON_ACCELERATORS = ["models/switch_base.gin", "runs/pretrain.gin"]
+_ON_CPUS = ["models/switch_demo.gin", "runs/demo.gin"]
+_DEFAULTS = ("MODEL_DIR=runs/doctor", "MIXTURE_OR_TASK_NAME=english_span_corruption")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The mesh, what is left out, and where results go."""
-    parser.add_argument(
-        "--mesh",
-        metavar="DATA,EXPERT,MODEL",
-        help="how the devices are arranged; default: all along the expert axis",
-    )
+    """The config whose mesh and step are taken, what is left out, and where results go."""
+    gin_flags.add_gin_flags(parser)
     parser.add_argument("--quick", action="store_true", help="leave out what takes long")
-    parser.add_argument(
-        "--folder",
-        default="runs",
-        metavar="DIR",
-        help="where runs are kept, of this machine or in a bucket: a checkpoint is written there, "
-        "read and removed; default: %(default)s",
-    )
     parser.add_argument("--output", metavar="FILE", help="also write what was found, as JSON")
     multihost.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs the checks, and prints a line for each; returns 0 or FAILED."""
-    if args.output:
-        check_writable(storage_path(args.output, "--output").parent, f"--output={args.output}")
-    folder = storage_path(args.folder, "--folder")
-    config = _mesh(args.mesh)
-    multihost.connect(args, config, "")
+    output = storage_path(args.output, "--output") if args.output else None
+    if output is not None:
+        check_writable(output.parent, f"--output={args.output}")
+    config = _config(args)
 
     import jax
 
     from switch_jax.doctor.all_checks import all_checks
     from switch_jax.doctor.checks import Verdict, run_checks
+    from switch_jax.doctor.results import write_results
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.runtime.processes import is_first
 
-    mesh = make_mesh(config)
-    found = []
+    mesh = make_mesh(config.mesh)
+    findings = []
     with jax.set_mesh(mesh):
-        for finding in run_checks(all_checks(mesh, folder), quick=args.quick):
-            found.append(finding)
+        for finding in run_checks(all_checks(config, mesh), quick=args.quick):
+            findings.append(finding)
             if is_first():
                 print(finding, flush=True)
-    failed = [finding for finding in found if finding.verdict == Verdict.FAILED]
+    failed = [finding for finding in findings if finding.verdict == Verdict.FAILED]
     if is_first():
-        if args.output:
-            storage_path(args.output, "--output").write_text(_as_json(found))
-        print(f"{len(failed)} of {len(found)} checks failed" if failed else "all checks passed")
+        if output is not None:
+            write_results(output, mesh, findings)
+        print(f"{len(failed)} of {len(findings)} checks failed" if failed else "all checks passed")
     return FAILED if failed else 0
 
 
-def _mesh(text: str | None) -> Any:
-    from switch_jax.config import MeshConfig
+def _config(args: argparse.Namespace) -> Config:
+    """That of the gin files, or of the default; joins the other processes."""
+    from switch_jax.hardware import has_accelerator
 
-    if text is None:
-        return MeshConfig(data=1, expert=None, model=1)
-    try:
-        data, expert, model = (int(n) for n in text.split(","))
-    except ValueError:
-        raise UserError(f"--mesh={text}: write three numbers, as in --mesh=1,4,2") from None
-    return MeshConfig(data, expert, model)
-
-
-def _as_json(found: list[Any]) -> str:
-    return json.dumps([dataclasses.asdict(finding) for finding in found], indent=2) + "\n"
+    if not args.gin_file:
+        args.gin_file = _ON_ACCELERATORS if has_accelerator() else _ON_CPUS
+        args.gin_bindings = [*_DEFAULTS, *args.gin_bindings]
+    found = gin_flags.read(args, ("INITIAL_CHECKPOINT_PATH",))
+    multihost.connect(args, found.config.mesh, found.text)
+    return found.config

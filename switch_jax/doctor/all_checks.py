@@ -2,26 +2,28 @@
 
 from collections.abc import Iterator
 
-from etils import epath
 from jax.sharding import Mesh
 
+from switch_jax.config import Config
 from switch_jax.doctor.checks import Check
 from switch_jax.doctor.installed import installed_checks
 from switch_jax.doctor.kernels import kernel_checks
 from switch_jax.doctor.layers import layer_checks
 from switch_jax.doctor.speed import speed_checks
-from switch_jax.doctor.steps import config_of, step_checks
+from switch_jax.doctor.steps import step_checks
+from switch_jax.storage import storage_path
 
 
-def all_checks(mesh: Mesh, folder: epath.Path) -> Iterator[Check]:
+def all_checks(config: Config, mesh: Mesh) -> Iterator[Check]:
     """What is here, whether it is right, and how fast.
 
     Args:
+      config: its step is measured, on its mesh.
       mesh: also that of `jax.set_mesh`.
-      folder: where runs are kept.
     """
+    folder = storage_path(config.run.model_dir, "MODEL_DIR")
     yield from installed_checks(mesh)
-    yield from kernel_checks(config_of(mesh, "float32").model)
+    yield from kernel_checks(mesh)
     yield from layer_checks(mesh)
-    yield from step_checks(mesh, folder / "switch_jax_doctor")
+    yield from step_checks(mesh, folder.parent / f"{folder.name}_doctor")
     yield from speed_checks(mesh, None, None)

@@ -37,7 +37,7 @@ def _devices(mesh: Mesh) -> Finding:
     shape = " x ".join(str(mesh.shape[axis]) for axis in AXES)
     text = f"{counted(mesh.size, 'device')} of {', '.join(kinds)}"
     text += f" with {memory / GIB:.1f} GiB each" if memory else ""
-    text += f", {counted(jax.process_count(), 'process', 'processes')}"
+    text += f", {jax.process_count()} process{'es' if jax.process_count() > 1 else ''}"
     text += f"; mesh data x expert x model = {shape}"
     verdict = Verdict.OK if len(kinds) == 1 else Verdict.FAILED
     advice = "a mesh has devices of one kind"

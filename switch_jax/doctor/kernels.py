@@ -8,10 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from switch_jax.config import ModelConfig
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.doctor.compare import difference, judged
+from switch_jax.doctor.steps import config_of
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.moe import assign, assign_choices
@@ -51,12 +53,9 @@ CASES = (
 )
 
 
-def kernel_checks(model: ModelConfig) -> Iterator[Check]:
-    """Attention and routing, in both dtypes; to be run within `jax.set_mesh`.
-
-    Args:
-      model: heads and choices are its own.
-    """
+def kernel_checks(mesh: Mesh) -> Iterator[Check]:
+    """Attention and routing, in both dtypes; to be run within `jax.set_mesh`."""
+    model = config_of(mesh, "float32").model
     for dtype in TOLERANCES:
         for case in CASES:
             name = f"attention, {case.name}, {dtype}"
@@ -91,14 +90,18 @@ def _attention(name: str, model: ModelConfig, case: AttentionCase, dtype: str) -
             return attend(q, k, v, bias, *segments, **options)
 
         y, pullback = jax.vjp(of, *arrays)
-        return y, *pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype))
+        return y, *pullback(
+            jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype)
+        )
 
     found = jax.jit(functools.partial(results, on_mesh(kernel)))(arrays)
     in_float32 = jax.tree.map(lambda x: x.astype(jnp.float32), arrays)
     with jax.default_matmul_precision("highest"):
         expected = jax.jit(functools.partial(results, dot_product_attention))(in_float32)
     worst = difference(*jax.device_get((found, expected)))
-    return judged(name, worst, TOLERANCES[dtype], against="XLA's attention in float32", advice=ADVICE)
+    return judged(
+        name, worst, TOLERANCES[dtype], against="XLA's attention in float32", advice=ADVICE
+    )
 
 
 def _packed(rng: np.random.Generator, batch: int, length: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """FLOPs of the matrix products in optimised HLO, which prints them as convolutions."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -32,7 +33,17 @@ def flops(line: str, computation: Sequence[str], computations: Mapping[str, Sequ
     if " convolution(" in line:
         shapes = {m.group(1): _dimensions(m.group(2)) for m in map(_SHAPE.match, computation) if m}
         return _convolution_flops(line, shapes)
+    if " dot(" in line:
+        shapes = {m.group(1): _dimensions(m.group(2)) for m in map(_SHAPE.match, computation) if m}
+        return _dot_flops(line, shapes)
     return 0
+
+
+def _dot_flops(line: str, shapes: Mapping[str, list[int]]) -> int:
+    output_shape = _dimensions(require_match(_SHAPE, line).group(2))
+    operand = shapes[require_match(r" dot\(%([\w.<>\-]+),", line).group(1)]
+    summed = _dimensions(require_match(r"lhs_contracting_dims=\{([\d,]*)\}", line).group(1))
+    return 2 * math.prod(output_shape) * math.prod(operand[axis] for axis in summed)
 
 
 def _convolution_flops(line: str, shapes: Mapping[str, list[int]]) -> int:
