@@ -11,7 +11,9 @@ and the size and number of matrix units. GPUs are in gpus.py.
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.gpus import GPUS
@@ -234,6 +236,13 @@ def device_peak_flops(kind: str) -> float | None:
     return next((gpu.peak_flops for gpu in GPUS.values() if gpu.device_kind in kind), None)
 
 
+def device_bandwidth(kind: str) -> float | None:
+    """Bytes a second of a device's memory, by its `device_kind`; None for one not known."""
+    if generation := tpu_generation(kind):
+        return generation.hbm_bandwidth / generation.devices_per_chip
+    return next((gpu.memory_bandwidth for gpu in GPUS.values() if gpu.device_kind in kind), None)
+
+
 def devices_per_chip(kind: str) -> int:
     """How many devices of JAX's a chip is; 1 where the kind is not known."""
     generation = tpu_generation(kind)
@@ -299,6 +308,38 @@ class Slice:
     def compiler_name(self) -> str:
         """The name that `jax.experimental.topologies` takes, for one slice."""
         return f"{self.generation.name}:{self.topology}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cpus:
+    """Devices that JAX makes of one machine's CPUs.
+
+    Attributes:
+      name: as the user wrote it, for example 'cpu-8'.
+      devices: their number.
+    """
+
+    name: str
+    devices: int
+
+
+def parse_cpus(name: str) -> Cpus | None:
+    """Reads 'cpu-8'; None for another name."""
+    named = re.fullmatch("cpu-([1-9][0-9]{0,3})", name)
+    return Cpus(name, int(named.group(1))) if named else None
+
+
+def slice_of(devices: Iterable[Any]) -> Slice | None:
+    """The slices that all of these devices of JAX's make up; None: they are no known TPUs."""
+    devices = list(devices)
+    generation = tpu_generation(devices[0].device_kind)
+    if generation is None:
+        return None
+    coordinates = [device.coords[: generation.torus_dimensions] for device in devices]
+    shape = tuple(1 + max(along) - min(along) for along in zip(*coordinates, strict=True))
+    count = len({getattr(device, "slice_index", 0) for device in devices})
+    name = f"{generation.name}:{'x'.join(map(str, shape))}"
+    return Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
 
 
 def parse_slice(name: str) -> Slice:

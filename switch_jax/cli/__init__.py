@@ -1,7 +1,7 @@
 """The command line.
 
-`switch_jax train | launch | plan | doctor | tasks | eval | infer | convert | export | status | report |
-completion`
+`switch_jax train | launch | plan | doctor | tasks | eval | infer | convert | export | status |
+report | completion`
 """
 
 import argparse

@@ -22,11 +22,9 @@ from switch_jax.cli import gin_flags, multihost
 from switch_jax.storage import check_writable, storage_path
 
 if TYPE_CHECKING:  # it loads gin
-    from switch_jax.config import Config
+    from switch_jax.gin_config import GinConfig
 
 FAILED = 1
-_ON_ACCELERATORS = ["models/switch_base.gin", "runs/pretrain.gin"]
-_ON_CPUS = ["models/switch_demo.gin", "runs/demo.gin"]
 _DEFAULTS = ("MODEL_DIR=runs/doctor", "MIXTURE_OR_TASK_NAME=english_span_corruption")
 
 
@@ -43,7 +41,10 @@ def main(args: argparse.Namespace) -> int:
     output = storage_path(args.output, "--output") if args.output else None
     if output is not None:
         check_writable(output.parent, f"--output={args.output}")
-    config = _config(args)
+    from switch_jax.runtime.host_memory import keep_freed_memory
+
+    keep_freed_memory()  # before anything starts threads
+    found = _config(args)
 
     import jax
 
@@ -53,10 +54,10 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.runtime.processes import is_first
 
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(found.config.mesh)
     findings = []
     with jax.set_mesh(mesh):
-        for finding in run_checks(all_checks(config, mesh), quick=args.quick):
+        for finding in run_checks(all_checks(found.config, found.text, mesh), quick=args.quick):
             findings.append(finding)
             if is_first():
                 print(finding, flush=True)
@@ -68,13 +69,34 @@ def main(args: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
-def _config(args: argparse.Namespace) -> Config:
-    """That of the gin files, or of the default; joins the other processes."""
+def _config(args: argparse.Namespace) -> GinConfig:
+    """That of the gin files, or the default for these devices; joins the other processes."""
+    from switch_jax.config import MeshConfig
     from switch_jax.hardware import has_accelerator
 
-    if not args.gin_file:
-        args.gin_file = _ON_ACCELERATORS if has_accelerator() else _ON_CPUS
+    by_default = not args.gin_file
+    if by_default and has_accelerator():
+        multihost.connect(args, MeshConfig(), "")
+        args.gin_file = ["models/switch_base.gin", "runs/pretrain.gin"]
+        args.gin_bindings = [*_DEFAULTS, *_switch_base_macros(), *args.gin_bindings]
+    elif by_default:
+        args.gin_file = ["models/switch_demo.gin", "runs/demo.gin"]
         args.gin_bindings = [*_DEFAULTS, *args.gin_bindings]
     found = gin_flags.read(args, ("INITIAL_CHECKPOINT_PATH",))
-    multihost.connect(args, found.config.mesh, found.text)
-    return found.config
+    if not multihost.joined():
+        multihost.connect(args, found.config.mesh, found.text)
+    return found
+
+
+def _switch_base_macros() -> list[str]:
+    """Switch-Base with at least an expert a device, which all exchange tokens within a slice."""
+    import jax
+
+    devices = jax.devices()
+    experts = len(devices) // len({getattr(device, "slice_index", 0) for device in devices})
+    return [
+        f"MESH_EXPERT={experts}",
+        f"NUM_EXPERTS={max(8, experts)}",
+        f"BATCH_SIZE={16 * len(devices)}",
+        "SCAN_LAYERS=True",  # compiles several times faster
+    ]

@@ -1,6 +1,8 @@
 """Plan the memory and time of a training step on a TPU slice, without a TPU.
 
-GPUs are planned, too, for their memory alone: --topology=h100-8.
+GPUs are planned, too, for their memory alone: --topology=h100-8. With --measured=doctor.json, which
+`switch_jax doctor --output=doctor.json` has written on such devices, times are corrected by what
+was measured there; only then GPUs and CPUs (--topology=cpu-8) have a time.
 
     switch_jax plan --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin \\
         --topology=v5p-256 --mesh=1,128,1
@@ -28,13 +30,18 @@ from switch_jax.cli import gin_flags
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
 from switch_jax.gpus import GpuCluster, is_gpu_name, parse_cluster
-from switch_jax.hardware import Slice, parse_slice
+from switch_jax.hardware import Cpus, Slice, parse_cpus, parse_slice
+from switch_jax.planning.measured import Measured, read_measured
 from switch_jax.storage import check_writable, storage_path
 from switch_jax.units import counted
 
 if TYPE_CHECKING:  # they load JAX
+    from switch_jax.planning.cpu_plan import CpuPlan
     from switch_jax.planning.gpu_plan import GpuPlan
     from switch_jax.planning.plan import Plan
+
+    AnyPlan = Plan | GpuPlan | CpuPlan
+Hardware = Slice | GpuCluster | Cpus
 
 DOES_NOT_FIT = 3
 
@@ -46,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology",
         required=True,
         metavar="SLICE",
-        help="for example v3-32, v5e-256, v5p-256; several slices as 2xv5e-256; GPUs as h100-8",
+        help="for example v3-32, v5e-256, v5p-256; several slices as 2xv5e-256; GPUs as h100-8; "
+        "CPUs, with --measured, as cpu-8",
+    )
+    parser.add_argument(
+        "--measured",
+        metavar="FILE",
+        help="take what `switch_jax doctor --output=FILE` measured on such devices",
     )
     parser.add_argument(
         "--mesh",
@@ -70,16 +83,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Plans; returns 0 or DOES_NOT_FIT."""
     hardware = _hardware(args)
+    measured = read_measured(args.measured) if args.measured else None
     config = _config(args, hardware)
 
     from switch_jax.planning import picture, plan_text
 
     searched = []
     if args.search and isinstance(hardware, Slice):
-        searched = _searched(config, hardware, args.search)
-        best: Plan | GpuPlan = searched[0]
+        searched = _searched(config, hardware, args.search, measured)
+        best: AnyPlan = searched[0]
     else:
-        best = _planned(config, hardware, f"the step for {hardware.name}")
+        best = _planned(config, hardware, f"the step for {hardware.name}", measured)
     advice = None if best.fits else _nearest_change(config, hardware, best)
     if args.json:
         result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
@@ -98,22 +112,23 @@ def main(args: argparse.Namespace) -> int:
     return 0 if best.fits else DOES_NOT_FIT
 
 
-def _hardware(args: argparse.Namespace) -> Slice | GpuCluster:
+def _hardware(args: argparse.Namespace) -> Hardware:
     """What is planned for; raises UserError on flags that do not go with it."""
-    on_gpus = is_gpu_name(args.topology)
-    hardware = parse_cluster(args.topology) if on_gpus else parse_slice(args.topology)
+    hardware: Hardware | None = parse_cpus(args.topology)
+    if hardware is None:
+        on_gpus = is_gpu_name(args.topology)
+        hardware = parse_cluster(args.topology) if on_gpus else parse_slice(args.topology)
     if args.search is not None and (_mesh(args.mesh) or args.search < 1):
         raise UserError("--search takes a number of at least 1, and excludes --mesh")
-    if on_gpus and (args.search or args.picture):
+    if not isinstance(hardware, Slice) and (args.search or args.picture):
         raise UserError(
-            f"--topology={args.topology}: of GPUs only the memory is planned; leave out --search "
-            "and --picture, which show the time of TPUs"
+            f"--topology={args.topology}: leave out --search and --picture, which are for TPUs"
         )
     _check_picture(args.picture)
     return hardware
 
 
-def _config(args: argparse.Namespace, hardware: Slice | GpuCluster) -> Config:
+def _config(args: argparse.Namespace, hardware: Hardware) -> Config:
     from switch_jax.gin_config.teacher import with_teacher
 
     mesh = _mesh(args.mesh)
@@ -134,28 +149,35 @@ def _config(args: argparse.Namespace, hardware: Slice | GpuCluster) -> Config:
     return config
 
 
-def _planned(config: Config, hardware: Slice | GpuCluster, what: str) -> Plan | GpuPlan:
+def _planned(
+    config: Config, hardware: Hardware, what: str, measured: Measured | None = None
+) -> AnyPlan:
     """The plan for the config's mesh; `what` is compiled, in words."""
     from switch_jax.partitioning.mesh import MeshError
+    from switch_jax.planning.cpu_plan import make_cpu_plan
     from switch_jax.planning.gpu_plan import make_gpu_plan
     from switch_jax.planning.plan import make_plan
 
     try:
         with _compiling(what):
+            if isinstance(hardware, Cpus):
+                return make_cpu_plan(config, hardware, measured)
             if isinstance(hardware, GpuCluster):
-                return make_gpu_plan(config, hardware)
-            return make_plan(config, hardware)
+                return make_gpu_plan(config, hardware, measured)
+            return make_plan(config, hardware, measured)
     except MeshError as error:
         raise UserError(f"{error}, or give --mesh=DATA,EXPERT,MODEL") from error
 
 
-def _searched(config: Config, hardware: Slice, number: int) -> list[Plan]:
+def _searched(
+    config: Config, hardware: Slice, number: int, measured: Measured | None
+) -> list[Plan]:
     """The plans of the `number` most promising meshes, the fastest that fits first."""
     from switch_jax.planning import plan_text
     from switch_jax.planning.search import ranked, search
 
     plans = []
-    for plan in search(config, hardware, number, _compiling):
+    for plan in search(config, hardware, number, _compiling, measured):
         plans.append(plan)
         print(f"  {plan_text.in_short(plan)}", file=sys.stderr, flush=True)
     return ranked(plans)
@@ -184,9 +206,7 @@ def _mesh(text: str | None) -> dict[str, int]:
     return {"data": data, "expert": expert, "model": model}
 
 
-def _nearest_change(
-    config: Config, hardware: Slice | GpuCluster, failed: Plan | GpuPlan
-) -> str | None:
+def _nearest_change(config: Config, hardware: Hardware, failed: AnyPlan) -> str | None:
     """Flags and memory of the first change with which the step fits; None if there is none."""
     from switch_jax.planning.search import changes
 
@@ -232,7 +252,7 @@ def _nearest_change(
     return None
 
 
-def _least_bytes(config: Config, compiled: Config, plan: Plan | GpuPlan) -> float:
+def _least_bytes(config: Config, compiled: Config, plan: AnyPlan) -> float:
     """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
 
     Twice as many microbatches are half as large, so the step needs at least half the memory.

@@ -9,16 +9,18 @@ from switch_jax.doctor.checks import Check
 from switch_jax.doctor.installed import installed_checks
 from switch_jax.doctor.kernels import kernel_checks
 from switch_jax.doctor.layers import layer_checks
-from switch_jax.doctor.speed import speed_checks
+from switch_jax.doctor.speed import Machine, speed_checks
+from switch_jax.doctor.step_time import step_time_checks
 from switch_jax.doctor.steps import step_checks
 from switch_jax.storage import storage_path
 
 
-def all_checks(config: Config, mesh: Mesh) -> Iterator[Check]:
+def all_checks(config: Config, text: str, mesh: Mesh) -> Iterator[Check]:
     """What is here, whether it is right, and how fast.
 
     Args:
       config: its step is measured, on its mesh.
+      text: the config as a gin file.
       mesh: also that of `jax.set_mesh`.
     """
     folder = storage_path(config.run.model_dir, "MODEL_DIR")
@@ -26,4 +28,6 @@ def all_checks(config: Config, mesh: Mesh) -> Iterator[Check]:
     yield from kernel_checks(mesh)
     yield from layer_checks(mesh)
     yield from step_checks(mesh, folder.parent / f"{folder.name}_doctor")
-    yield from speed_checks(mesh, None, None)
+    machine = Machine(mesh)
+    yield from speed_checks(machine)
+    yield from step_time_checks(config, text, machine)

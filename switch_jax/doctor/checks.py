@@ -4,11 +4,10 @@ import dataclasses
 import enum
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.runtime.processes import gather
-
-Number = float | int | str
 
 
 class Verdict(enum.StrEnum):
@@ -35,7 +34,7 @@ class Finding:
     name: str
     verdict: Verdict
     text: str
-    numbers: Mapping[str, Number] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     advice: str = ""
     seconds: float = 0.0
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -90,18 +90,20 @@ class Step:
 
     Attributes:
       config: of the run.
-      run: one step of the fresh state.
+      run: one step, of the fresh state or of the one that the step before has given.
+      compiled: the program.
       compile_seconds: how long it took to compile.
     """
 
     config: Config
-    run: Callable[[], tuple[TrainState, Any]]
+    run: Callable[..., tuple[TrainState, Any]]
+    compiled: jax.stages.Compiled
     fresh: Callable[[], TrainState]
     shapes: TrainState
     compile_seconds: float
 
     @classmethod
-    def of(cls, config: Config, mesh: Mesh) -> "Step":
+    def of(cls, config: Config, mesh: Mesh, rows: Mapping[str, np.ndarray]) -> "Step":
         shapes = abstract_state(config, mesh)
         start = time.monotonic()
         compiled = lower_train_step(config, mesh, shapes).compile()
@@ -110,16 +112,18 @@ class Step:
         init = jax.jit(
             functools.partial(init_state, config, make_optimizer(config)), out_shardings=shardings
         )
-        batch = put_batch(batch_of(config), mesh)
+        batch = put_batch(rows, mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
 
         def fresh() -> TrainState:
             return init(jax.random.key(0))
 
-        def run() -> tuple[TrainState, Any]:
-            return compiled(state_of_step(config, fresh(), free=True), batch, signals)
+        def run(state: TrainState | None = None) -> tuple[TrainState, Any]:
+            if state is None:
+                state = state_of_step(config, fresh(), free=True)
+            return compiled(state, batch, signals)
 
-        return cls(config, run, fresh, shapes, seconds)
+        return cls(config, run, compiled, fresh, shapes, seconds)
 
 
 def step_checks(mesh: Mesh, folder: epath.Path | None) -> Iterator[Check]:
@@ -129,7 +133,8 @@ def step_checks(mesh: Mesh, folder: epath.Path | None) -> Iterator[Check]:
       mesh: the devices.
       folder: where a checkpoint is written and removed again; None: none is.
     """
-    step = functools.cache(lambda: Step.of(config_of(mesh, "float32"), mesh))
+    config = config_of(mesh, "float32")
+    step = functools.cache(lambda: Step.of(config, mesh, batch_of(config)))
     yield Check("loss and gradient of a step", lambda: _against_reference(step()))
     yield Check("the same step twice", lambda: _twice(step()))
     if folder is not None:

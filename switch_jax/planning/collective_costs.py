@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ from switch_jax.planning.overlap import waiting_seconds
 _ACROSS_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 BETWEEN_SLICES = "data between slices"
 
+# From op, bytes, group and axis to seconds, of one exchange; see `seconds_of` for the arguments.
+ExchangeSeconds = Callable[[str, float, Sequence[int], str], float]
+
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -29,7 +32,7 @@ class Collective:
       axis: the mesh axes of its group, joined by '+', or `BETWEEN_SLICES`.
       count: exchanges in a step.
       bytes: of the results, for each device and step; of the operand for a reduce-scatter.
-      seconds: the sum of their times in the model of `seconds_of`.
+      seconds: the sum of their times, as in the model of `seconds_of`.
       waiting_seconds: those in which the device waits for them, and for exchanges before them on
         the links, in the model of `overlap.waiting_seconds`.
     """
@@ -53,17 +56,20 @@ class _Exchange(NamedTuple):
 
 
 def collectives(
-    operations: Sequence[Operation], mesh: Mesh, hardware: Slice, computing: Sequence[float]
+    operations: Sequence[Operation],
+    mesh: Mesh,
+    seconds: ExchangeSeconds,
+    computing: Sequence[float],
 ) -> list[Collective]:
     """All collectives of a step, the slowest first.
 
     Args:
       operations: all of the program, in their order.
-      mesh: the devices, with their coordinates.
-      hardware: the slice.
+      mesh: the devices.
+      seconds: of one exchange.
       computing: seconds that each operation computes in a step.
     """
-    exchanges = [_exchange(operation, mesh, hardware) for operation in operations]
+    exchanges = [_exchange(operation, mesh, seconds) for operation in operations]
     whole = [sum(exchange.seconds.values()) if exchange else 0.0 for exchange in exchanges]
     waits = waiting_seconds(operations, computing, whole)
     totals: dict[tuple[str, str, str], list[float]] = {}
@@ -72,20 +78,20 @@ def collectives(
             continue
         count = operations[index].count
         waiting = waits[index] / whole[index] if whole[index] else 0.0
-        for dtype, seconds in exchange.seconds.items():
+        for dtype, taken in exchange.seconds.items():
             total = totals.setdefault((exchange.op, dtype, exchange.axis), [0, 0, 0.0, 0.0])
             total[0] += count
             total[1] += exchange.bytes[dtype]
-            total[2] += seconds
-            total[3] += seconds * waiting
+            total[2] += taken
+            total[3] += taken * waiting
             count = 0  # one exchange, whatever its dtypes
     return [
-        Collective(*key, int(count), int(size), seconds, waiting)
-        for key, (count, size, seconds, waiting) in sorted(totals.items(), key=lambda t: -t[1][2])
+        Collective(*key, int(count), int(size), taken, waiting)
+        for key, (count, size, taken, waiting) in sorted(totals.items(), key=lambda t: -t[1][2])
     ]
 
 
-def _exchange(operation: Operation, mesh: Mesh, hardware: Slice) -> _Exchange | None:
+def _exchange(operation: Operation, mesh: Mesh, seconds: ExchangeSeconds) -> _Exchange | None:
     """None for an operation that sends nothing."""
     across = operation.opcode == "send" and _ACROSS_SLICES.search(operation.attributes)
     if across:
@@ -104,10 +110,7 @@ def _exchange(operation: Operation, mesh: Mesh, hardware: Slice) -> _Exchange | 
         op,
         axis,
         {dtype: size * operation.count for dtype, size in sizes.items()},
-        {
-            dtype: seconds_of(op, size, group, mesh, hardware) * operation.count
-            for dtype, size in sizes.items()
-        },
+        {dtype: seconds(op, size, group, axis) * operation.count for dtype, size in sizes.items()},
     )
 
 

@@ -2,18 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.hardware import Generation, Slice
+from switch_jax.errors import UserError
+from switch_jax.hardware import Generation, Slice, tpu_generation
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
-from switch_jax.planning.collective_costs import Collective, collectives
+from switch_jax.planning.collective_costs import Collective, collectives, seconds_of
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation, arrays
+from switch_jax.planning.measured import Measured
 from switch_jax.planning.model_parts import model_part
 from switch_jax.planning.step_sizes import StepSizes, step_sizes
 from switch_jax.train_step.flops import step_flops
@@ -43,8 +45,9 @@ class Costs:
       floor_by_part: the same if each operation took only as long as its matrix products take at the
         chip's peak, or as its operands and results take to and from HBM, whichever is longer.
       collectives: the exchanges.
-      compute_seconds: cycles divided by the clock frequency.
-      collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
+      compute_seconds: cycles divided by the clock frequency, and times what was measured.
+      collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`, and times
+        what was measured.
       waiting_seconds: the part of them in which a device does nothing else, in the model of
         `overlap.waiting_seconds`.
     """
@@ -84,6 +87,7 @@ class Plan(StepSizes):
       host_tokens: tokens of a step that each host reads.
       compile_seconds: on this machine.
       costs: None if it does not fit.
+      measured: what the time of parts and exchanges is corrected by; None: nothing.
     """
 
     topology: Slice
@@ -95,6 +99,7 @@ class Plan(StepSizes):
     host_tokens: int
     compile_seconds: float
     costs: Costs | None
+    measured: Measured | None = None
 
     @property
     def fits(self) -> bool:
@@ -165,15 +170,27 @@ class Plan(StepSizes):
             "days": self.days,
             "days_to_576e9_tokens": self.paper_days,
             "compile_seconds": self.compile_seconds,
+            "measured": self.measured and self.measured.file,
         }
 
 
-def make_plan(config: Config, hardware: Slice) -> Plan:
+def make_plan(config: Config, hardware: Slice, measured: Measured | None = None) -> Plan:
     """Compiles the training step of `switch_jax train` for a slice.
 
+    Args:
+      config: the run.
+      hardware: the slice.
+      measured: on such chips, to correct the model of the step's time by.
+
     Raises:
-      UserError: the config does not fit the slice, or libtpu is missing.
+      UserError: the config does not fit the slice, other devices were measured, or libtpu is
+        missing.
     """
+    if measured and tpu_generation(measured.device_kind) != hardware.generation:
+        raise UserError(
+            f"--measured={measured.file} is of {measured.device_kind}, and {hardware.name} has "
+            f"chips of {hardware.generation.name}: give a file of `switch_jax doctor` on those"
+        )
     mesh = make_mesh(config.mesh, devices(hardware))
     check_batch(config, mesh.shape)
     with jax.set_mesh(mesh):
@@ -184,7 +201,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
         hbm_bytes, hbm_limit = compiled.peak * per_chip, hardware.generation.hbm_bytes
-        costs = costs_of(compiled, mesh, hardware)
+        costs = costs_of(compiled, mesh, hardware, measured)
     else:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
         costs = None
@@ -199,10 +216,13 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         host_tokens=config.tokens_read(min(hardware.hosts, batch_shards(mesh.shape))),
         compile_seconds=compiled.seconds,
         costs=costs,
+        measured=measured,
     )
 
 
-def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
+def costs_of(
+    compiled: Program, mesh: Mesh, hardware: Slice, measured: Measured | None = None
+) -> Costs:
     """Sums the costs of a compiled program's operations."""
     scheduled = 0
     by_part: dict[str, int] = {}
@@ -215,16 +235,22 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         if cycles is None:
             cycles = schedule.cycles(operation)
             scheduled += (cycles or 0) * operation.count
-        computing.append((cycles or 0) * operation.count / hardware.generation.clock)
+        part = model_part(operation.op_name)
+        ratio = measured.part_ratio(part) if measured else 1.0
+        computing.append(ratio * (cycles or 0) * operation.count / hardware.generation.clock)
         if cycles is None:
             if operation.is_timed:
                 uncounted[operation.opcode] = uncounted.get(operation.opcode, 0) + 1
             continue
-        part = model_part(operation.op_name)
         by_part[part] = by_part.get(part, 0) + cycles * operation.count
         floor = min(cycles, _floor(operation, hardware.generation))
         floors[part] = floors.get(part, 0.0) + floor * operation.count
-    exchanges = collectives(compiled.operations, mesh, hardware, computing)
+
+    def exchange_seconds(op: str, size: float, group: Sequence[int], axis: str) -> float:
+        ratio = measured.speeds.exchange_ratio(op, axis) if measured else 1.0
+        return ratio * seconds_of(op, size, group, mesh, hardware)
+
+    exchanges = collectives(compiled.operations, mesh, exchange_seconds, computing)
     per_chip = hardware.generation.devices_per_chip
     total = sum(by_part.values())
     by_part = dict(sorted(by_part.items(), key=lambda item: -item[1]))
@@ -242,7 +268,7 @@ def costs_of(compiled: Program, mesh: Mesh, hardware: Slice) -> Costs:
         cycles_by_part=by_part,
         floor_by_part={part: round(floors[part]) for part in by_part},
         collectives=exchanges,
-        compute_seconds=total / hardware.generation.clock,
+        compute_seconds=sum(computing),
         collective_seconds=sum(c.seconds for c in exchanges),
         waiting_seconds=sum(c.waiting_seconds for c in exchanges),
     )

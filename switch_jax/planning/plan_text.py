@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
+from switch_jax.planning.cpu_plan import CpuPlan
 from switch_jax.planning.gpu_plan import GpuPlan
+from switch_jax.planning.measured import Measured
 from switch_jax.planning.plan import Plan
 from switch_jax.units import count, counted, memory_size, percent
 
 
-def table(plan: Plan | GpuPlan) -> str:
+def table(plan: Plan | GpuPlan | CpuPlan) -> str:
     """A line for each figure of a plan."""
+    if isinstance(plan, CpuPlan):
+        return _cpu_table(plan)
     return _gpu_table(plan) if isinstance(plan, GpuPlan) else _tpu_table(plan)
 
 
@@ -69,6 +73,7 @@ def _tpu_table(plan: Plan) -> str:
         _row("", "measurement: one exchange after the other, beside computation where the"),
         _row("", "compiler has split it into a start and an end, over links of"),
         _row("", f"{generation.link_bandwidth / 1e9:.0f} GB/s each way, without latency"),
+        *_ratios(plan.measured),
         _row(
             "tokens a second",
             f"{count(plan.tokens_per_second or 0)}, of which each host reads "
@@ -106,12 +111,53 @@ def _gpu_table(plan: GpuPlan) -> str:
         _row("attention", attention),
         _row("model FLOPs", f"{count(plan.model_flops)} per step, all GPUs"),
         _row("a step takes at least", f"{plan.least_seconds * 1e3:.1f} ms, at the GPUs' peak"),
+    ]
+    if plan.step_seconds and plan.measured:
+        share = percent(plan.least_seconds / plan.step_seconds)
+        lines.append(
+            _row(
+                "a step takes about",
+                f"{plan.step_seconds * 1e3:.1f} ms, at {share} of the peak, as the step in "
+                f"{plan.measured.file}",
+            )
+        )
+    lines += [
         _row("compiled in", f"{memory.seconds:.0f} s on this machine"),
     ]
     return "\n".join(lines)
 
 
-def _sizes(plan: Plan | GpuPlan) -> list[str]:
+def _cpu_table(plan: CpuPlan) -> str:
+    lines = [
+        _row("CPUs", f"{plan.topology}: {counted(plan.measured.devices, 'device')} of one machine"),
+        *_sizes(plan),
+        _row("memory of a device", _memory(plan)),
+        _row("model FLOPs", f"{count(plan.model_flops)} per step, all devices"),
+        _row("step-time model", f"{plan.step_seconds * 1e3:.1f} ms; a model, not a measurement"),
+    ]
+    for part, seconds in plan.parts.items():
+        share = percent(seconds / plan.step_seconds)
+        lines.append(_row(f"  {part}", f"{seconds * 1e3:.2f} ms ({share})"))
+    return "\n".join(
+        [
+            *lines,
+            *_ratios(plan.measured),
+            _row("tokens a second", count(plan.tokens / plan.step_seconds)),
+            _row(
+                f"{plan.train_steps:,} steps (TRAIN_STEPS)",
+                _duration(plan.train_steps * plan.step_seconds / 86400),
+            ),
+            _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
+        ]
+    )
+
+
+def _ratios(measured: Measured | None) -> list[str]:
+    """By what measured figures the model's were multiplied."""
+    return [_row("measured by planned time", str(measured))] if measured else []
+
+
+def _sizes(plan: Plan | GpuPlan | CpuPlan) -> list[str]:
     """The mesh, what the state takes, and the routing groups."""
     return [
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
@@ -123,7 +169,7 @@ def _sizes(plan: Plan | GpuPlan) -> list[str]:
     ]
 
 
-def _memory(plan: Plan | GpuPlan) -> str:
+def _memory(plan: Plan | GpuPlan | CpuPlan) -> str:
     needed, limit = memory_size(plan.hbm_bytes), memory_size(plan.hbm_limit_bytes)
     return f"{needed} of {limit}: {'it fits' if plan.fits else 'OUT OF MEMORY'}"
 

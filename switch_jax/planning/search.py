@@ -16,6 +16,7 @@ from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.planning.compiler import devices
+from switch_jax.planning.measured import Measured
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
@@ -51,7 +52,11 @@ def candidates(config: Config, hardware: Slice) -> list[Candidate]:
 
 
 def search(
-    config: Config, hardware: Slice, max_compiled: int, compiling: Callable[[str], Any]
+    config: Config,
+    hardware: Slice,
+    max_compiled: int,
+    compiling: Callable[[str], Any],
+    measured: Measured | None = None,
 ) -> Iterator[Plan]:
     """Compiles the most promising meshes, one after the other.
 
@@ -60,6 +65,7 @@ def search(
       hardware: the slice.
       max_compiled: the number of meshes to compile.
       compiling: returns the context in which a mesh is compiled, from its description.
+      measured: see `make_plan`.
 
     Yields:
       The plan of each mesh.
@@ -77,7 +83,7 @@ def search(
     for i, candidate in enumerate(compiled, 1):
         mesh = candidate.mesh
         with compiling(f"mesh {i} of {len(compiled)}: {mesh.data} x {mesh.expert} x {mesh.model}"):
-            plan = make_plan(dataclasses.replace(config, mesh=mesh), hardware)
+            plan = make_plan(dataclasses.replace(config, mesh=mesh), hardware, measured)
         yield plan
 
 
