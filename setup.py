@@ -33,7 +33,8 @@ setup(
         "switch_jax.gin",
     ],
     package_data={
-        "switch_jax.reports": ["page.html"],
+        "switch_jax.doctor": ["*.html"],
+        "switch_jax.reports": ["*.html"],
         "switch_jax.tasks": ["data/**/*"],
         "switch_jax.launch": ["Dockerfile*", "*.toml"],
         "switch_jax.gin": ["**/*.gin"],

@@ -19,6 +19,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from switch_jax.cli import gin_flags, multihost
+from switch_jax.errors import UserError
 from switch_jax.storage import check_writable, storage_path
 
 if TYPE_CHECKING:  # it loads gin
@@ -32,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The config whose mesh and step are taken, what is left out, and where results go."""
     gin_flags.add_gin_flags(parser)
     parser.add_argument("--quick", action="store_true", help="leave out what takes long")
-    parser.add_argument("--output", metavar="FILE", help="also write what was found, as JSON")
+    parser.add_argument(
+        "--output",
+        metavar="FILE.json",
+        help="also write what was found, for plan --measured, and beside it a page, FILE.html",
+    )
     multihost.add_process_flags(parser)
 
 
@@ -40,6 +45,8 @@ def main(args: argparse.Namespace) -> int:
     """Runs the checks, and prints a line for each; returns 0 or FAILED."""
     output = storage_path(args.output, "--output") if args.output else None
     if output is not None:
+        if output.suffix != ".json":
+            raise UserError(f"--output={args.output}: give a file that ends in .json")
         check_writable(output.parent, f"--output={args.output}")
     from switch_jax.runtime.host_memory import keep_freed_memory
 
@@ -50,6 +57,7 @@ def main(args: argparse.Namespace) -> int:
 
     from switch_jax.doctor.all_checks import all_checks
     from switch_jax.doctor.checks import Verdict, run_checks
+    from switch_jax.doctor.page import summary
     from switch_jax.doctor.results import write_results
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.runtime.processes import is_first
@@ -61,12 +69,12 @@ def main(args: argparse.Namespace) -> int:
             findings.append(finding)
             if is_first():
                 print(finding, flush=True)
-    failed = [finding for finding in findings if finding.verdict == Verdict.FAILED]
     if is_first():
+        print(summary(findings))
         if output is not None:
             write_results(output, mesh, findings)
-        print(f"{len(failed)} of {len(findings)} checks failed" if failed else "all checks passed")
-    return FAILED if failed else 0
+            print(f"written: {output}, and as a page {output.with_suffix('.html')}")
+    return FAILED if any(f.verdict == Verdict.FAILED for f in findings) else 0
 
 
 def _config(args: argparse.Namespace) -> GinConfig:

@@ -1,4 +1,4 @@
-"""The file of what was found: for people, and for `switch_jax plan --measured`."""
+"""What was found, as a file for `switch_jax plan --measured` and as a page."""
 
 import dataclasses
 import json
@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from etils import epath
 from jax.sharding import Mesh
 
+from switch_jax.doctor import page
 from switch_jax.doctor.checks import Finding
 from switch_jax.runtime.processes import versions
 from switch_jax.storage import atomic_write, explain_write_errors
 
 
 def write_results(file: epath.Path, mesh: Mesh, findings: Sequence[Finding]) -> None:
-    """Writes the findings, with the versions and devices that they are of, as JSON."""
+    """Writes the findings as JSON, with the versions and devices that they are of, and as a page.
+
+    Args:
+      file: of the JSON; the page has its name with .html.
+      mesh: the devices.
+      findings: of all checks.
+    """
     results = {
         "versions": versions(),
         "device_kind": mesh.devices.flat[0].device_kind,
@@ -22,3 +29,4 @@ def write_results(file: epath.Path, mesh: Mesh, findings: Sequence[Finding]) -> 
     }
     with explain_write_errors(file):
         atomic_write(file, json.dumps(results, indent=2) + "\n")
+        atomic_write(file.with_suffix(".html"), page.render(mesh, findings))

@@ -1,17 +1,16 @@
-"""The report as one HTML page that loads nothing from anywhere; page.html is its template."""
+"""The report as one HTML page; page.html is its template."""
 
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 
 from switch_jax.reports import tables
 from switch_jax.reports.configurations import Configuration
-from switch_jax.reports.drawing import svg_data_url
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.pictures import sections
 from switch_jax.reports.records import QUALITY
+from switch_jax.reports.template import render_template
 from switch_jax.reports.verdict import verdicts
 from switch_jax.units import duration, perplexity, rounded
 
@@ -27,26 +26,19 @@ class Card(NamedTuple):
 
 def render(findings: Findings) -> str:
     """The whole page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     first_counted = [
         run
         for c in findings.configurations
         if (run := next((run for run in c.runs if run.expert_tokens), None))
     ]
-    return environment.get_template("page.html").render(
+    return render_template(
+        Path(__file__).parent / "page.html",
         findings=findings,
         tables=tables,
         verdicts=verdicts(findings.comparisons),
         cards=[_card(findings, configuration) for configuration in findings.configurations],
         sections=sections(findings),
         with_expert_tokens=first_counted,
-        svg_data_url=svg_data_url,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from markupsafe import escape
 
 from switch_jax.cli import main
-from switch_jax.reports import drawing, page
+from switch_jax.reports import drawing, template
 from tests.reports.evaluated import add_scores, generated, given
 
 STATUS = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
@@ -44,7 +44,7 @@ def run(good, tmp_path, monkeypatch):
     for file in good.rglob("*.*"):
         (folder / file.relative_to(good)).write_bytes(file.read_bytes())
 
-    monkeypatch.setattr(page, "svg_data_url", lambda chart: "data:,")
+    monkeypatch.setattr(template, "svg_data_url", lambda chart: "data:,")
     monkeypatch.setattr(drawing, "picture", lambda *_, **options: b"")
     monkeypatch.chdir(tmp_path)
     return folder

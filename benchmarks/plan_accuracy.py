@@ -1,0 +1,71 @@
+"""How far plans of CPUs are from what is measured, after `plan --measured`.
+
+    python benchmarks/plan_accuracy.py              # a few minutes on two quiet cores
+
+`switch_jax doctor` measures the demo's model on two virtual devices, once. Then the step of other
+configs is planned with its file, and measured. The parts of the first table are of the same sizes
+as those that doctor has seen, or nearly so; those of the second are not.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from switch_jax.runtime.host_memory import keep_freed_memory
+
+keep_freed_memory()
+
+import jax
+
+from switch_jax.doctor.step_time import measure_step
+from switch_jax.gin_config import read
+from switch_jax.hardware import Cpus
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.planning.cpu_plan import make_cpu_plan
+from switch_jax.planning.measured import read_measured
+
+FILES = ("models/switch_demo.gin", "runs/demo.gin")
+NEAR = {
+    "32 experts": ("NUM_EXPERTS=32",),
+    "capacity factor 2.0": ("TRAIN_EXPERT_CAPACITY_FACTOR=2.0",),
+    "two experts a token": ("NUM_SELECTED_EXPERTS=2",),
+    "4 + 4 layers": ("NUM_ENCODER_LAYERS=4", "NUM_DECODER_LAYERS=4"),
+    "every second layer sparse": ("SPARSE_STEP=2", "NUM_ENCODER_LAYERS=4"),
+}
+FAR = {
+    "four times as wide": ("EMBED_DIM=128", "MLP_DIM=512", "HEAD_DIM=32"),
+    "half the batch": ("BATCH_SIZE=128",),
+    "rows of 128 + 32 tokens": ("TASK_FEATURE_LENGTHS={'inputs':128,'targets':32}", "BATCH_SIZE=64"),
+}
+
+
+def main() -> None:
+    """Measures, plans, and prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measured", type=Path, help="a file of doctor's; default: it is run")
+    args = parser.parse_args()
+    file = args.measured or Path("runs/doctor.json")
+    if not args.measured:
+        file.parent.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "switch_jax", "doctor", f"--output={file}"]
+        subprocess.run(command, check=True)
+    measured = read_measured(str(file))
+    for configs in (NEAR, FAR):
+        print("\n| | planned | measured | planned by measured |\n|---|---|---|---|", flush=True)
+        for label, macros in configs.items():
+            bindings = ["MODEL_DIR=runs/none", *macros]
+            config = read(FILES, bindings, (), ()).config
+            plan = make_cpu_plan(config, Cpus(f"cpu-{measured.devices}", measured.devices), measured)
+            with jax.set_mesh(mesh := make_mesh(config.mesh)):
+                seconds = measure_step(config, mesh).seconds
+            ratio = plan.step_seconds / seconds
+            planned = f"{1e3 * plan.step_seconds:.1f} ms"
+            print(f"| {label} | {planned} | {1e3 * seconds:.1f} ms | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
