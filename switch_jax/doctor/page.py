@@ -66,17 +66,20 @@ def _charts(findings: Sequence[Finding]) -> list[Chart]:
 
 def _bars(bars: Mapping[str, tuple[float, float]], unit: str, axes: Axes) -> None:
     """For each name two bars: measured, and planned where that is not 0."""
-    for i, (measured, planned) in enumerate(bars.values()):
-        for value, offset, colour in ((measured, -1, COLOURS[0]), (planned, 1, GREY)):
+    columns = zip(
+        ("measured", "planned"), (COLOURS[0], GREY), zip(*bars.values(), strict=True), strict=True
+    )
+    shown = [column for column in columns if any(column[2])]
+    for offset, (label, colour, values) in enumerate(shown):
+        for i, value in enumerate(values):
+            y = i + (offset - (len(shown) - 1) / 2) * _HEIGHT
+            axes.barh(y, value, _HEIGHT, color=colour, label=label if i == 0 else None)
             if value:
-                y = i + offset * _HEIGHT / 2
-                axes.barh(y, value, _HEIGHT, color=colour)
                 axes.text(value, y, f" {value:.3g}", va="center", fontsize=8, color=colour)
-    for label, colour in (("measured", COLOURS[0]), ("planned", GREY)):
-        axes.barh(0, 0, color=colour, label=label)
     axes.set_yticks(range(len(bars)), list(bars))
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.set_xlabel(unit)
+    axes.set_axisbelow(True)
     axes.grid(visible=False, axis="y")
     axes.legend(loc="lower right", frameon=False)

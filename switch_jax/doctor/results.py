@@ -28,5 +28,6 @@ def write_results(file: epath.Path, mesh: Mesh, findings: Sequence[Finding]) -> 
         "checks": [dataclasses.asdict(finding) for finding in findings],
     }
     with explain_write_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, json.dumps(results, indent=2) + "\n")
         atomic_write(file.with_suffix(".html"), page.render(mesh, findings))

@@ -1,7 +1,9 @@
 """How fast this machine is: products, memory, and exchanges along each axis of the mesh."""
 
+import dataclasses
 import functools
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +17,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.hardware import device_bandwidth, device_peak_flops, slice_of
-from switch_jax.partitioning.mesh import AXES
+from switch_jax.partitioning.mesh import AXES, BATCH
 from switch_jax.planning.collective_costs import seconds_of as planned_seconds
-from switch_jax.planning.measured import Speeds, exchange_name
+from switch_jax.planning.measured import Exchange, Speeds, exchange_name
 
 _SECONDS = 1.0  # of measuring, for each figure
 _FEWEST, _MOST = 3, 200  # runs
 
+Axes = tuple[str, ...]
 EXCHANGES = ("all-to-all", "all-reduce", "all-gather")
 SLOW = 0.5  # of what plans assume
 
@@ -55,49 +58,60 @@ class Machine:
         return 2 * size / seconds_of(lambda: add(x))
 
     @functools.cached_property
-    def exchanges(self) -> dict[str, float]:
-        """Bytes a second of each exchange along each axis of several devices, by its name."""
-        return {
-            exchange_name(op, axis): self.exchange(op, axis)[0] for op, axis in self.exchanged()
-        }
-
-    def exchanged(self) -> Iterator[tuple[str, str]]:
-        """All exchanges that are measured: op, axis."""
-        axes = [axis for axis in AXES if self.mesh.shape[axis] > 1]
-        return itertools.product(EXCHANGES, axes)
+    def exchanged(self) -> list[tuple[str, Axes]]:
+        """What is measured: each op along each axis, and along the two of the batch."""
+        axes: list[Axes] = [(axis,) for axis in AXES if self.mesh.shape[axis] > 1]
+        axes += [BATCH] if all((axis,) in axes for axis in BATCH) else []
+        return list(itertools.product(EXCHANGES, axes))
 
     @functools.cache  # noqa: B019  # as long as the program runs
-    def exchange(self, op: str, axis: str) -> tuple[float, float | None]:
-        """Bytes a second of results of 64 MiB a device, 8 on CPUs; and those of the model."""
-        devices = self.mesh.shape[axis]
-        size = 2**20 * (8 if self.is_cpu else 64) // devices * devices
-        rows = size // (4 * 128) // devices * devices
+    def exchange(self, op: str, axes: Axes) -> Exchange:
+        """Measures one, of 64 MiB a device, 8 on CPUs, and of 64 KiB."""
+        size = 2**20 * (8 if self.is_cpu else 64)
+        seconds, small = (
+            self._exchange_seconds(op, axes, size),
+            self._exchange_seconds(op, axes, 2**16),
+        )
+        slice_ = slice_of(self.mesh.devices.flat)
+        planned = None
+        if slice_ is not None:
+            indices = np.arange(self.mesh.size).reshape(self.mesh.devices.shape)
+            ends = range(-len(axes), 0)
+            group = np.moveaxis(indices, [AXES.index(axis) for axis in axes], ends)
+            group = group.reshape(-1, self._devices(axes))[0]
+            planned = size / planned_seconds(op, size, group.tolist(), self.mesh, slice_)
+        return Exchange(size / seconds, self._exchange_seconds(op, axes, 2**16), planned)
+
+    def _exchange_seconds(self, op: str, axes: Axes, size: int) -> float:
+        """Of results of about `size` bytes on each device."""
+        devices = self._devices(axes)
+        rows = -(-size // (4 * 128) // devices) * devices
         x = _on_each_device(self.mesh, (rows, 128), "float32")
 
         def local(x: jax.Array) -> jax.Array:  # [1, rows, 128]
             if op == "all-to-all":
-                return lax.all_to_all(x, axis, split_axis=1, concat_axis=1, tiled=True)
+                return lax.all_to_all(x, axes, split_axis=1, concat_axis=1, tiled=True)
             if op == "all-reduce":
-                return lax.psum(x, axis)
-            return lax.all_gather(x[:, : rows // devices], axis, axis=1, tiled=True)
+                return lax.psum(x, axes)
+            return lax.all_gather(x[:, : rows // devices], axes, axis=1, tiled=True)
 
         spec = PartitionSpec(AXES)
         run = jax.jit(
             jax.shard_map(local, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)
         )
-        size = rows * 128 * 4
-        slice_ = slice_of(self.mesh.devices.flat)
-        planned = None
-        if slice_ is not None:
-            indices = np.arange(self.mesh.size).reshape(self.mesh.devices.shape)
-            group = np.moveaxis(indices, AXES.index(axis), -1).reshape(-1, devices)[0]
-            planned = size / planned_seconds(op, size, group.tolist(), self.mesh, slice_)
-        return size / seconds_of(lambda: run(x)), planned
+        return seconds_of(lambda: run(x))
+
+    def _devices(self, axes: Axes) -> int:
+        return math.prod(self.mesh.shape[axis] for axis in axes)
 
     @property
     def speeds(self) -> Speeds:
         """All of them."""
-        return Speeds(self.flops_per_second, self.bytes_per_second, self.exchanges)
+        exchanges = {
+            exchange_name(op, "+".join(axes)): self.exchange(op, axes)
+            for op, axes in self.exchanged
+        }
+        return Speeds(self.flops_per_second, self.bytes_per_second, exchanges)
 
 
 def speed_checks(machine: Machine) -> Iterator[Check]:
@@ -107,8 +121,9 @@ def speed_checks(machine: Machine) -> Iterator[Check]:
     """
     yield Check("products", functools.partial(_products, machine))
     yield Check("memory", functools.partial(_memory, machine))
-    for op, axis in machine.exchanged():
-        yield Check(exchange_name(op, axis), functools.partial(_exchange, machine, op, axis))
+    for op, axes in machine.exchanged:
+        name = exchange_name(op, "+".join(axes))
+        yield Check(name, functools.partial(_exchange, name, machine, op, axes))
 
 
 def _products(machine: Machine) -> Finding:
@@ -127,15 +142,27 @@ def _memory(machine: Machine) -> Finding:
     return _compared("memory", text, "bytes_per_second", rate, known, "what they have", advice)
 
 
-def _exchange(machine: Machine, op: str, axis: str) -> Finding:
-    rate, planned = machine.exchange(op, axis)
+def _exchange(name: str, machine: Machine, op: str, axes: Axes) -> Finding:
+    found = machine.exchange(op, axes)
     advice = (
-        f"a link may be slow, or devices along {axis} may not be neighbours: try another mesh, and "
-        "give plan this file with --measured"
+        "a link may be slow, or the devices of an axis may not be neighbours: try another mesh, "
+        "and give plan this file with --measured"
     )
-    text = f"{rate / 1e9:.3g} GB/s a device over {machine.mesh.shape[axis]} devices"
-    name = exchange_name(op, axis)
-    return _compared(name, text, "bytes_per_second", rate, planned, "what plan assumes", advice)
+    text = (
+        f"{found.bytes_per_second / 1e9:.3g} GB/s a device, "
+        f"{1e6 * found.small_seconds:.3g} us for 64 KiB"
+    )
+    finding = _compared(
+        name,
+        text,
+        "bytes_per_second",
+        found.bytes_per_second,
+        found.planned_bytes_per_second,
+        "what plan assumes",
+        advice,
+    )
+    numbers = {**finding.numbers, "small_seconds": found.small_seconds}
+    return dataclasses.replace(finding, numbers=numbers)
 
 
 def _compared(

@@ -15,7 +15,7 @@ from switch_jax.hardware import Cpus
 from switch_jax.partitioning.mesh import make_mesh, mesh_shape
 from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.hlo import Operation, operations
-from switch_jax.planning.measured import Measured, Speeds, exchange_name
+from switch_jax.planning.measured import Measured, Speeds
 from switch_jax.planning.model_parts import model_part
 from switch_jax.planning.step_sizes import StepSizes, step_sizes
 from switch_jax.planning.trace import EXCHANGES
@@ -144,7 +144,6 @@ def seconds_by_speeds(
 
 def _collectives(operations: Sequence[Operation], mesh: Mesh, speeds: Speeds) -> list[Collective]:
     def seconds(op: str, size: float, group: Sequence[int], axis: str) -> float:
-        name = exchange_name(op, axis)
-        return size / speeds.exchanges.get(name, speeds.bytes_per_second)
+        return speeds.exchange_seconds(op, size, axis)
 
     return collectives(operations, mesh, seconds, [0.0] * len(operations))

@@ -3,10 +3,25 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from switch_jax.errors import UserError
 from switch_jax.storage import storage_path
+
+
+class Exchange(NamedTuple):
+    """A kind of exchange, each device at work.
+
+    Attributes:
+      bytes_per_second: of results on a device, in a large one.
+      small_seconds: of one of 64 KiB.
+      planned_bytes_per_second: in the model of `collective_costs.seconds_of`; None: it has none for
+        such devices.
+    """
+
+    bytes_per_second: float
+    small_seconds: float
+    planned_bytes_per_second: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,24 +31,27 @@ class Speeds:
     Attributes:
       flops_per_second: of matrix products.
       bytes_per_second: read from memory and written to it.
-      exchanges: bytes a second of an exchange, by its op and axis, as in "all-to-all over expert".
-      planned_exchanges: those of the model of `collective_costs.seconds_of`; empty where it has
-        none for such devices.
+      exchanges: by op and axis, as in "all-to-all over expert".
     """
 
     flops_per_second: float
     bytes_per_second: float
-    exchanges: Mapping[str, float]
-    planned_exchanges: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    exchanges: Mapping[str, Exchange]
+
+    def exchange_seconds(self, op: str, size: float, axis: str) -> float:
+        """Of an exchange of `size` bytes, see `Collective.bytes`; one not measured: of memory."""
+        found = self.exchanges.get(exchange_name(op, axis))
+        if found is None:
+            return size / self.bytes_per_second
+        return max(size / found.bytes_per_second, found.small_seconds)
 
     def exchange_ratio(self, op: str, axis: str) -> float:
         """Measured time by that of the model; of all exchanges where this one is not measured."""
-        name = exchange_name(op, axis)
-        names = [name] if name in self.exchanges else list(self.exchanges)
+        one = self.exchanges.get(exchange_name(op, axis))
         ratios = [
-            self.planned_exchanges[name] / self.exchanges[name]
-            for name in names
-            if name in self.planned_exchanges
+            found.planned_bytes_per_second / found.bytes_per_second
+            for found in ([one] if one else self.exchanges.values())
+            if found.planned_bytes_per_second
         ]
         return sum(ratios) / len(ratios) if ratios else 1.0
 
@@ -92,16 +110,21 @@ def read_measured(file: str) -> Measured:
 
 
 def _measured(file: str, results: Mapping[str, Any], numbers: Mapping[str, Any]) -> Measured:
-    exchanges = {name: of for name, of in numbers.items() if " over " in name and of}
-    step = numbers.get("step") or {}
-    planned = step.get("planned_parts") or {}
-    ratios = {
-        part: float(seconds) / planned[part]
-        for part, seconds in (step.get("parts") or {}).items()
-        if planned.get(part)
+    exchanges = {
+        name: Exchange(
+            float(of["bytes_per_second"]),
+            float(of["small_seconds"]),
+            of.get("planned_bytes_per_second"),
+        )
+        for name, of in numbers.items()
+        if " over " in name and of
     }
-    if step.get("planned_seconds"):
-        ratios["step"] = float(step["seconds"]) / step["planned_seconds"]
+    ratios: dict[str, float] = {}
+    steps = [numbers[name] for name in ("step of the dense model", "step") if numbers.get(name)]
+    for step in steps:  # what both have, the second one has last
+        planned = step["planned_parts"] | {"step": step["planned_seconds"]}
+        seconds = step["parts"] | {"step": step["seconds"]}
+        ratios |= {part: seconds[part] / planned[part] for part in seconds if planned.get(part)}
     return Measured(
         file=file,
         device_kind=str(results["device_kind"]),
@@ -109,13 +132,8 @@ def _measured(file: str, results: Mapping[str, Any], numbers: Mapping[str, Any])
         speeds=Speeds(
             float(numbers["products"]["flops_per_second"]),
             float(numbers["memory"]["bytes_per_second"]),
-            {name: float(of["bytes_per_second"]) for name, of in exchanges.items()},
-            {
-                name: float(of["planned_bytes_per_second"])
-                for name, of in exchanges.items()
-                if of.get("planned_bytes_per_second")
-            },
+            exchanges,
         ),
         part_ratios=ratios,
-        flops_per_second=float(step["flops_per_second"]) if step else None,
+        flops_per_second=float(steps[-1]["flops_per_second"]) if steps else None,
     )
