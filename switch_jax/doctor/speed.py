@@ -68,10 +68,7 @@ class Machine:
     def exchange(self, op: str, axes: Axes) -> Exchange:
         """Measures one, of 64 MiB a device, 8 on CPUs, and of 64 KiB."""
         size = 2**20 * (8 if self.is_cpu else 64)
-        seconds, small = (
-            self._exchange_seconds(op, axes, size),
-            self._exchange_seconds(op, axes, 2**16),
-        )
+        seconds = self._exchange_seconds(op, axes, size)
         slice_ = slice_of(self.mesh.devices.flat)
         planned = None
         if slice_ is not None:

@@ -118,7 +118,7 @@ def _step(
 ) -> Finding:
     """Of the config; `macros` are what it differs in from the text."""
     timed = measure_step(config, machine.mesh)
-    planned = _planned_parts(timed, text, macros, machine)
+    planned, problem = _planned_parts(timed, text, macros, machine)
     flops = step_flops(config) / machine.mesh.size / timed.seconds
     numbers = {
         "seconds": timed.seconds,
@@ -136,7 +136,7 @@ def _step(
         said += f", {1e3 * timed.parts[EXCHANGES]:.3g} ms of it exchanges"
     said += f", {count(flops)}FLOP/s a device, compiled in {timed.compile_seconds:.0f} s"
     if not planned:
-        return Finding(name, Verdict.OK, said, numbers)
+        return Finding(name, Verdict.OK, f"{said}{problem}", numbers)
     ratio = timed.seconds / sum(planned.values())
     if machine.is_cpu:  # the plan is made of what was measured here
         said += f"; {ratio:.2f} times its products and memory alone"
@@ -160,16 +160,21 @@ def _slowest(parts: Mapping[str, float], planned: Mapping[str, float]) -> str:
 
 def _planned_parts(
     timed: Timed, text: str, macros: Mapping[str, Any], machine: Machine
-) -> dict[str, float]:
-    """Seconds by part; empty where nothing is planned for such devices, or it cannot be."""
+) -> tuple[dict[str, float], str]:
+    """Seconds by part; empty where nothing is planned for such devices, or it cannot be, and why."""
     if machine.is_cpu:
-        return seconds_by_speeds(timed.operations, machine.mesh, machine.speeds)
+        return seconds_by_speeds(timed.operations, machine.mesh, machine.speeds), ""
     if slice_of(machine.mesh.devices.flat) is None:
-        return {}
-    return gather(_plan_of_compiler(text, macros, machine.mesh) if is_first() else {})[0]
+        return {}, ""
+    parts, problem = gather(_plan_of_compiler(text, macros, machine.mesh) if is_first() else None)[
+        0
+    ]
+    return parts, problem
 
 
-def _plan_of_compiler(text: str, macros: Mapping[str, Any], mesh: Mesh) -> dict[str, float]:
+def _plan_of_compiler(
+    text: str, macros: Mapping[str, Any], mesh: Mesh
+) -> tuple[dict[str, float], str]:
     """What `switch_jax plan` says, in a process of its own, in which the TPU is not used."""
     slice_ = slice_of(mesh.devices.flat)
     assert slice_ is not None
@@ -179,16 +184,12 @@ def _plan_of_compiler(text: str, macros: Mapping[str, Any], mesh: Mesh) -> dict[
         command = [sys.executable, "-m", "switch_jax", "plan", "--json", f"--gin_file={file}"]
         command += [f"--gin.{macro}={value}" for macro, value in macros.items()]
         command += [f"--topology={slice_.name}", f"--mesh={','.join(map(str, mesh.devices.shape))}"]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        )
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise RuntimeError(f"switch_jax plan: {done.stderr.strip().splitlines()[-1:]}")
-    return planned_parts(json.loads(done.stdout))
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {}, f"; no plan to compare with: {lines[-1]}"
+    return planned_parts(json.loads(done.stdout)), ""
 
 
 def planned_parts(plan: Mapping[str, Any]) -> dict[str, float]:
