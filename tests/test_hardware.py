@@ -1,7 +1,7 @@
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.hardware import GENERATIONS, parse_slice
+from switch_jax.hardware import GENERATIONS, parse_cpus, parse_slice, slice_of
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,25 @@ def test_every_slice_has_whole_hosts():
         for shape in generation.shapes:
             hardware = parse_slice(f"{generation.name}:{shape}")
             assert hardware.hosts_per_slice * hardware.chips_per_host == hardware.chips
+
+
+class _Device:
+    """As JAX describes a device of a TPU."""
+
+    def __init__(self, kind, coords, slice_index=0):
+        self.device_kind, self.coords, self.slice_index = kind, coords, slice_index
+
+
+def test_the_slice_of_devices():
+    pod = [_Device("TPU v5p", (x, y, z)) for x in range(2) for y in range(2) for z in range(4)]
+    assert slice_of(pod) == parse_slice("v5p:2x2x4")
+    two = [_Device("TPU v5 lite", (x, y, 0), s) for s in (0, 1) for x in range(4) for y in range(2)]
+    assert slice_of(two) == parse_slice("2xv5e:4x2")
+    cores = [_Device("TPU v3", (x, y, 0)) for x in range(2) for y in range(2) for _ in (0, 1)]
+    assert slice_of(cores) == parse_slice("v3:2x2")
+    assert slice_of([_Device("cpu", ())]) is None
+
+
+def test_cpus_by_their_number():
+    assert parse_cpus("cpu-8").devices == 8
+    assert parse_cpus("cpu-0") is parse_cpus("cpu") is parse_cpus("v5p-8") is None

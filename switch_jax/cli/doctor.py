@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before anything starts threads
+    by_default = not args.gin_file
     found = _config(args)
 
     import jax
@@ -65,7 +66,8 @@ def main(args: argparse.Namespace) -> int:
     mesh = make_mesh(found.config.mesh)
     findings = []
     with jax.set_mesh(mesh):
-        for finding in run_checks(all_checks(found.config, found.text, mesh), quick=args.quick):
+        checks = all_checks(found.config, found.text, mesh, shrink=by_default)
+        for finding in run_checks(checks, quick=args.quick):
             findings.append(finding)
             if is_first():
                 print(finding, flush=True)

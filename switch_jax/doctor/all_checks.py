@@ -15,13 +15,14 @@ from switch_jax.doctor.steps import step_checks
 from switch_jax.storage import storage_path
 
 
-def all_checks(config: Config, text: str, mesh: Mesh) -> Iterator[Check]:
+def all_checks(config: Config, text: str, mesh: Mesh, *, shrink: bool) -> Iterator[Check]:
     """What is here, whether it is right, and how fast.
 
     Args:
       config: its step is measured, on its mesh.
       text: the config as a gin file.
       mesh: also that of `jax.set_mesh`.
+      shrink: halve BATCH_SIZE until a step fits in memory.
     """
     folder = storage_path(config.run.model_dir, "MODEL_DIR")
     yield from installed_checks(mesh)
@@ -30,4 +31,4 @@ def all_checks(config: Config, text: str, mesh: Mesh) -> Iterator[Check]:
     yield from step_checks(mesh, folder.parent / f"{folder.name}_doctor")
     machine = Machine(mesh)
     yield from speed_checks(machine)
-    yield from step_time_checks(config, text, machine)
+    yield from step_time_checks(config, text, machine, shrink=shrink)

@@ -24,11 +24,13 @@ from switch_jax.doctor.speed import Machine
 from switch_jax.doctor.steps import Step
 from switch_jax.hardware import slice_of
 from switch_jax.model.flops import parameter_count
+from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.planning.cpu_plan import seconds_by_speeds
 from switch_jax.planning.hlo import Operation, operations
 from switch_jax.planning.trace import EXCHANGES, operation_seconds, seconds_by_part
 from switch_jax.runtime.processes import gather, is_first
 from switch_jax.train_step.flops import step_flops
+from switch_jax.train_step.microbatches import check_batch
 from switch_jax.units import count
 
 SLOW = 1.5  # times what is planned
@@ -54,25 +56,33 @@ class Timed:
     compile_seconds: float
 
 
-def step_time_checks(config: Config, text: str, machine: Machine) -> Iterator[Check]:
+def step_time_checks(
+    config: Config, text: str, machine: Machine, *, shrink: bool = False
+) -> Iterator[Check]:
     """The step of the config and, where it has experts, of the dense model beside it.
 
     Args:
       config: of the run.
       text: the same as a gin file.
       machine: its devices, on the mesh of `jax.set_mesh`.
+      shrink: halve BATCH_SIZE until a step fits in memory.
     """
-    run = functools.partial(_step, "step", config, text, {}, machine)
-    yield Check("step", run, is_long=True)
+    checked = functools.partial(_step, text=text, machine=machine, shrink=shrink)
+    name = "step"
+    yield Check(name, functools.partial(checked, name, config, {}), is_long=True)
     if config.model.num_experts:
-        name, dense = "step of the dense model", {"NUM_EXPERTS": 0}
+        name, macros = "step of the dense model", {"NUM_EXPERTS": 0}
         config = config.replace("model", num_experts=0)
-        run = functools.partial(_step, name, config, text, dense, machine)
-        yield Check(name, run, is_long=True)
+        yield Check(name, functools.partial(checked, name, config, macros), is_long=True)
 
 
 def measure_step(config: Config, mesh: Mesh) -> Timed:
-    """Compiles and runs the training step on random tokens; within `jax.set_mesh`."""
+    """Compiles and runs the training step on random tokens; within `jax.set_mesh`.
+
+    Raises:
+      UserError: the batch does not divide over the mesh.
+    """
+    check_batch(config, mesh.shape)
     step = Step.of(config, mesh, random_batch(config))
     state, _ = jax.block_until_ready(step.run())
 
@@ -114,10 +124,27 @@ def random_batch(config: Config) -> Batch:
 
 
 def _step(
-    name: str, config: Config, text: str, macros: Mapping[str, Any], machine: Machine
+    name: str,
+    config: Config,
+    macros: Mapping[str, Any],
+    *,
+    text: str,
+    machine: Machine,
+    shrink: bool,
 ) -> Finding:
     """Of the config; `macros` are what it differs in from the text."""
-    timed = measure_step(config, machine.mesh)
+    size = config.run.batch_size
+    try:
+        timed = measure_step(config, machine.mesh)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        if shrink and size % (2 * batch_shards(machine.mesh.shape)) == 0:
+            config = config.replace("run", batch_size=size // 2)
+            macros = {**macros, "BATCH_SIZE": size // 2}
+            return _step(name, config, macros, text=text, machine=machine, shrink=True)
+        said = f"does not fit in the devices' memory with BATCH_SIZE = {size}"
+        return Finding(name, Verdict.FAILED, said, {}, "see what `switch_jax plan` advises")
     planned, problem = _planned_parts(timed, text, macros, machine)
     flops = step_flops(config) / machine.mesh.size / timed.seconds
     numbers = {
@@ -131,7 +158,8 @@ def _step(
         "planned_parts": planned,
         "planned_seconds": sum(planned.values()),
     }
-    said = f"{1e3 * timed.seconds:.4g} ms, {count(config.tokens_per_step / timed.seconds)} tokens/s"
+    said = f"{1e3 * timed.seconds:.4g} ms with BATCH_SIZE = {size}"
+    said += f", {count(config.tokens_per_step / timed.seconds)} tokens/s"
     if EXCHANGES in timed.parts:
         said += f", {1e3 * timed.parts[EXCHANGES]:.3g} ms of it exchanges"
     said += f", {count(flops)}FLOP/s a device, compiled in {timed.compile_seconds:.0f} s"
@@ -161,7 +189,7 @@ def _slowest(parts: Mapping[str, float], planned: Mapping[str, float]) -> str:
 def _planned_parts(
     timed: Timed, text: str, macros: Mapping[str, Any], machine: Machine
 ) -> tuple[dict[str, float], str]:
-    """Seconds by part; empty where nothing is planned for such devices, or it cannot be, and why."""
+    """Seconds by part, empty where nothing is planned; and why that cannot be."""
     if machine.is_cpu:
         return seconds_by_speeds(timed.operations, machine.mesh, machine.speeds), ""
     if slice_of(machine.mesh.devices.flat) is None:

@@ -50,6 +50,16 @@ def test_products_by_hand(left, right, out, rest, products):
     assert hlo_flops.flops(line, computation, {}) == 2 * products
 
 
+def test_the_products_of_cpus_are_printed_as_dots():
+    computation = [
+        "  %l = f32[256,4,32,8]{3,2,1,0} parameter(0)",
+        "  %r = f32[256,4,16,8]{3,2,1,0} parameter(1)",
+        "  ROOT %d = f32[256,4,32,16]{3,2,1,0} dot(%l, %r), lhs_batch_dims={0,1}, "
+        "lhs_contracting_dims={3}, rhs_batch_dims={0,1}, rhs_contracting_dims={3}",
+    ]
+    assert hlo_flops.flops(computation[-1], computation, {}) == 2 * 256 * 4 * 32 * 16 * 8
+
+
 def test_a_strided_batched_product_counts_the_diagonal_only():
     # lhs_dilate spreads the inputs so far apart that each window meets one of them.
     line, computation = _convolution(
