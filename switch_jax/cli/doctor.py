@@ -108,5 +108,7 @@ def _switch_base_macros() -> list[str]:
         f"MESH_EXPERT={experts}",
         f"NUM_EXPERTS={max(8, experts)}",
         f"BATCH_SIZE={16 * len(devices)}",
+        "GROUP_SIZE=512",  # a row, so that the batch can be halved
+        "DECODER_GROUP_SIZE=114",
         "SCAN_LAYERS=True",  # compiles several times faster
     ]
