@@ -6,7 +6,6 @@ import pytest
 from markupsafe import escape
 
 from switch_jax.cli import main
-from switch_jax.reports import drawing, page
 from tests.reports.evaluated import add_scores, generated, given
 
 STATUS = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
@@ -37,15 +36,13 @@ def good(tmp_path_factory, write_run):
 
 
 @pytest.fixture
-def run(good, tmp_path, monkeypatch):
-    """A copy of it; no chart is drawn: other tests draw what is read, and these are many."""
+def run(good, tmp_path, monkeypatch, no_charts):
+    """A copy of it."""
     folder = tmp_path / "run"
     (folder / "eval").mkdir(parents=True)
     for file in good.rglob("*.*"):
         (folder / file.relative_to(good)).write_bytes(file.read_bytes())
 
-    monkeypatch.setattr(page, "svg_data_url", lambda chart: "data:,")
-    monkeypatch.setattr(drawing, "picture", lambda *_, **options: b"")
     monkeypatch.chdir(tmp_path)
     return folder
 
