@@ -1,4 +1,8 @@
-"""Checks of JSON values that come from a file: the type of each value, and its bounds."""
+"""Checks of JSON values that come from a file: the type of each value, and its bounds.
+
+Without a library: errors of msgspec lack the value and the key in a dict, and it reads no NaN.
+Those of pydantic have both, but importing it and making the types takes a tenth of a second.
+"""
 
 import dataclasses
 import functools

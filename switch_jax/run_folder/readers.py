@@ -89,14 +89,11 @@ def read_config(folder: RunFolder) -> FileContent:
     data, problem = _read_bytes(folder.config)
     if data is None:
         return FileContent("", problem)
-    text = printable(data.decode(errors="replace"), keep="\n\t")
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        return FileContent(
-            text, f"{folder.config} is not UTF-8 at byte {error.start}: shown as far as it is"
-        )
-    return FileContent(text)
+        problem = f"{folder.config} is not UTF-8 at byte {error.start}: shown as far as it is"
+    return FileContent(printable(data.decode(errors="replace"), keep="\n\t"), problem)
 
 
 def read_commit_time(checkpoint: epath.Path) -> float | None:
