@@ -62,10 +62,10 @@ def use_one_hot_einsum() -> None:
         y = jnp.einsum("egcd,gsec->gsd", rows, mask * assignment.gate[:, 0, :, None, None])
         sums = moe.RouterStatistics(
             load=assignment.load.sum(0) / x[..., 0].size,
-            load_balance_loss=moe.load_balance_loss(assignment.importance, assignment.load),
-            z_loss=moe.router_z_loss(assignment.log_normalizer, valid),
+            load_balance_loss=moe.load_balance_loss(assignment.router.importance, assignment.load),
+            z_loss=moe.router_z_loss(assignment.router.log_normalizer, valid),
             dropped=jnp.mean(slot == slots, dtype=jnp.float32),
-            entropy=assignment.entropy.mean(),
+            entropy=assignment.router.entropy.mean(),
         )
         return y.reshape(x.shape), sums
 

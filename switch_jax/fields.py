@@ -118,31 +118,27 @@ def _hints(config: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    type(None): "None",
+    Mapping[str, int]: "a dict, as in {'inputs': 512, 'targets': 114}",
+    tuple[int, int]: "a pair, as in (10, 20)",
+    tuple[str, ...]: 'a tuple of names of modules, as ("my_tasks",)',
+    tuple[tuple[str, str | None], ...]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",
+    tuple[tuple[str, float], ...]: "a list of pairs, as in [('.*/router', 0.1)]",
+}
+
+
 def _kind(hint: Any) -> str:
     """What a value must be to match an annotation, in words, as "a whole number, or None"."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return ", or ".join(_kind(choice) for choice in typing.get_args(hint))
-    if typing.get_origin(hint) is Mapping:
-        return "a dict, as in {'inputs': 512, 'targets': 114}"
-    if typing.get_origin(hint) is tuple:
-        if ... in typing.get_args(hint):
-            kinds_of_lists = {
-                str: 'a tuple of names of modules, as ("my_tasks",)',
-                tuple[str, str | None]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",
-                tuple[str, float]: "a list of pairs, as in [('.*/router', 0.1)]",
-            }
-            return kinds_of_lists[typing.get_args(hint)[0]]
-        return "a pair, as in (10, 20)"
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return f"of type {hint.__name__}"
-    kinds = {
-        bool: "True or False",
-        int: "a whole number",
-        float: "a number",
-        str: "a text in quotes",
-        type(None): "None",
-    }
-    return kinds[hint]
+    return _KINDS[hint]
 
 
 def _is_a(value: Any, hint: Any) -> bool:
@@ -161,8 +157,6 @@ def _is_a(value: Any, hint: Any) -> bool:
         if ... in choices:
             return all(_is_a(v, choices[0]) for v in value)
         return len(value) == len(choices) and all(map(_is_a, value, choices))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
     return isinstance(value, hint)

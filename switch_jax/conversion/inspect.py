@@ -113,8 +113,8 @@ def _model_text(model: ModelConfig) -> str:
 def _sparse_layers_text(model: ModelConfig) -> str:
     """As 'every 2nd layer', or 'layers of the encoder: 2 (4, 5), of the decoder: 0'."""
     step = model.sparse_step
-    spread = {stack: list(range(step - 1, n, step)) for stack, n in model.num_layers.items()}
-    if model.sparse_layers == spread:
+    blocks = [block for stack in model.blocks.values() for block in stack]
+    if all(block.has_experts and block.layers_per_block == step for block in blocks):
         return {1: "every layer", 2: "every 2nd layer"}.get(step, f"one layer in {step}")
     encoder, decoder = (
         f"{len(layers)} (" + ", ".join(map(str, layers)) + ")" if layers else "0"

@@ -266,7 +266,7 @@ def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> d
       UserError: no fields do.
     """
     step = max(1, num_layers["encoder"] // max(1, len(theirs["encoder"])))
-    spread = {stack: list(range(step - 1, n, step)) for stack, n in num_layers.items()}
+    spread = {stack: sparse_layers("mixed", n, n // step) for stack, n in num_layers.items()}
     if theirs == spread and not any(n % step for n in num_layers.values()):
         return {"sparse_step": step}
     fields: dict[str, Any] = {}

@@ -32,7 +32,7 @@ def route(
       interpret: run on any platform, slowly.
 
     Returns:
-      The fields of `switch_jax.moe.Assignment` of one choice, in order and without its axis.
+      The arrays of a `switch_jax.moe.Assignment` of one choice, in order and without its axis.
     """
     groups, tokens, experts = logits.shape
     slots = experts * capacity

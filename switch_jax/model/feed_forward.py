@@ -143,14 +143,11 @@ class Experts(nnx.Module):
         factor = config.capacity_factors(training=False)[self.stack]
         capacity = capacity_of(config, tokens, factor)
         logits = router_logits(x, weights.router).reshape(groups, tokens, -1)  # [G, S, E]
-        chosen = choosing_experts(logits, capacity, valid.reshape(groups, tokens))
-
-        def of_rows(of_groups: jax.Array) -> jax.Array:
-            """[G, E, S] -> [B, E, L]."""
-            by_token = jnp.swapaxes(of_groups, 1, 2).reshape(batch, length, -1)  # [B, L, E]
-            return jnp.swapaxes(by_token, 1, 2)
-
-        return of_rows(chosen[0]), of_rows(chosen[1])
+        experts, gates = (
+            jnp.swapaxes(of_groups.reshape(batch, length, -1), 1, 2)  # [B, E, L]
+            for of_groups in choosing_experts(logits, capacity, valid.reshape(groups, tokens))
+        )
+        return experts, gates
 
     def _step_through_experts(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """The same in decoding, where no token is dropped."""

@@ -14,7 +14,7 @@ def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     token-weighted mean of the losses of its parts, however it is split.
 
     Args:
-      importance: [G, E] float32, as in `Assignment`: P times the group's real tokens.
+      importance: [G, E] float32, as in `RouterSums`: P times the group's real tokens.
       load: [G, E] float32, f times the group's real tokens.
 
     Returns:

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from switch_jax.moe.router import round_to, router_probabilities
+from switch_jax.moe.router import RouterSums, probabilities_and_sums, router_probabilities
 from switch_jax.partitioning.collectives import mark_varying
 from switch_jax.partitioning.mesh import BATCH
 
 
 class ChosenTokens(NamedTuple):
-    """What each expert took, and what the losses and statistics need from the router.
+    """What each expert took.
 
     Attributes:
       token_index: [G, E, C] int32, the token in each slot, the most probable one first; S where the
@@ -27,9 +27,7 @@ class ChosenTokens(NamedTuple):
       gate: [G, E, C] float32, what multiplies the expert's output: the router's probability of the
         expert for this token; 0 where the slot is empty.
       is_taken: [G, E, S] bool, that the expert took the token.
-      log_normalizer: [G, S] float32, logsumexp of the logits.
-      entropy: [G, S] float32, of the router's distribution, in nats.
-      importance: [G, E] float32, the router's probabilities summed over real tokens.
+      router: what the losses and statistics need of it.
       load: [G, E] float32, the number of real tokens divided by E, since all experts take the same
         number. So the load-balancing loss is 1 and its gradient 0.
     """
@@ -37,9 +35,7 @@ class ChosenTokens(NamedTuple):
     token_index: jax.Array
     gate: jax.Array
     is_taken: jax.Array
-    log_normalizer: jax.Array
-    entropy: jax.Array
-    importance: jax.Array
+    router: RouterSums
     load: jax.Array
 
     @property
@@ -67,13 +63,11 @@ def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> 
       valid: [G, S] bool, False on padding.
 
     Returns:
-      `ChosenTokens`. `gate`, `log_normalizer` and `importance` are differentiable; the gradient of
-      the other fields is 0.
+      `ChosenTokens`. `gate`, `router.log_normalizer` and `router.importance` are differentiable;
+      the gradient of the other fields is 0.
     """
     tokens, experts = router_logits.shape[1:]
-    log_normalizer, log_probs, router_probs = router_probabilities(
-        router_logits
-    )  # [G, S], [G, S, E], [G, S, E]
+    router_probs, router = probabilities_and_sums(router_logits, valid)  # [G, S, E]
     probs = jnp.swapaxes(router_probs, 1, 2)  # [G, E, S]
     ranked = lax.stop_gradient(jnp.where(valid[:, None], probs, -1.0))  # [G, E, S]
     highest, token_index = lax.top_k(ranked, capacity)  # [G, E, C] each
@@ -90,16 +84,12 @@ def choose_tokens(router_logits: jax.Array, capacity: int, valid: jax.Array) -> 
     is_taken = valid[:, None] & ((ranked > last) | ((ranked == last) & is_before))  # [G, E, S]
 
     gate = jnp.take_along_axis(probs, token_index, axis=-1)  # [G, E, C]
-    entropy = -jnp.sum(router_probs * log_probs, axis=-1)  # [G, S]
-    importance = jnp.sum(router_probs * valid[..., None], axis=1)  # [G, E]
     return ChosenTokens(
         token_index=jnp.where(is_filled, token_index, tokens),
         gate=jnp.where(is_filled, gate, 0.0),
         is_taken=is_taken,
-        log_normalizer=log_normalizer,
-        entropy=lax.stop_gradient(round_to(router_logits.dtype, entropy)),
-        importance=round_to(router_logits.dtype, importance),
-        load=jnp.broadcast_to(real_tokens / experts, importance.shape),
+        router=router,
+        load=jnp.broadcast_to(real_tokens / experts, router.importance.shape),
     )
 
 
@@ -109,15 +99,14 @@ def choosing_experts(
     """The experts that take each token, and their gates; arguments as for `choose_tokens`.
 
     Returns:
-      [G, E, S] int32, those of the highest gate first, and E behind the last one; and the gates
-      [G, E, S] float32, 0 there.
+      [G, S, E] int32, those of the highest gate first, and E behind the last one; and the gates
+      [G, S, E] float32, 0 there.
     """
     experts = router_logits.shape[-1]
     is_taken = jnp.swapaxes(choose_tokens(router_logits, capacity, valid).is_taken, 1, 2)
     probs = router_probabilities(router_logits)[-1]  # [G, S, E]
     gates, index = lax.top_k(jnp.where(is_taken, probs, 0.0), experts)  # [G, S, E] each
-    index = jnp.where(gates > 0, index, experts)  # [G, S, E]
-    return jnp.swapaxes(index, 1, 2), jnp.swapaxes(gates, 1, 2)
+    return jnp.where(gates > 0, index, experts), gates
 
 
 def gather_tokens(tokens: jax.Array, token_of_slot: Sequence[jax.Array]) -> tuple[jax.Array, ...]:

@@ -1,6 +1,7 @@
 """The router: logits of each token for each expert, with noisy input in training."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,30 @@ def _factor(bits: NoiseBits, jitter: float, dropout_rate: float) -> jax.Array:
         is_dropped = noise(bits) < 2 * dropout_rate - 1  # [B, L, D]
         return jnp.where(is_dropped, 0.0, 1 / (1 - dropout_rate))  # [B, L, D]
     return 1 + jitter * noise(bits)  # [B, L, D]
+
+
+class RouterSums(NamedTuple):
+    """What the losses and statistics need of the router's distribution of each token.
+
+    Attributes:
+      log_normalizer: [G, S] float32, logsumexp of the logits.
+      entropy: [G, S] float32, in nats.
+      importance: [G, E] float32, the router's probabilities summed over real tokens.
+    """
+
+    log_normalizer: jax.Array
+    entropy: jax.Array
+    importance: jax.Array
+
+
+def probabilities_and_sums(logits: jax.Array, valid: jax.Array) -> tuple[jax.Array, RouterSums]:
+    """[G, S, E] logits, [G, S] bool -> [G, S, E] float32, and sums; `entropy` has no gradient."""
+    rounded = functools.partial(round_to, logits.dtype)
+    # [G, S], [G, S, E], [G, S, E]
+    log_normalizer, log_probs, probs = router_probabilities(logits)
+    entropy = lax.stop_gradient(rounded(-jnp.sum(probs * log_probs, axis=-1)))  # [G, S]
+    importance = rounded(jnp.sum(probs * valid[..., None], axis=1))  # [G, E]
+    return probs, RouterSums(log_normalizer, entropy, importance)
 
 
 def router_probabilities(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

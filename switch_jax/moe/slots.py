@@ -3,7 +3,6 @@
 The shape letters are those of `switch_jax.moe`. Nothing here depends on a module or a config.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -11,12 +10,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.moe.choices import choice_gates
-from switch_jax.moe.router import round_to, router_probabilities
+from switch_jax.moe.router import RouterSums, probabilities_and_sums, round_to
 from switch_jax.partitioning.mesh import platform
 
 
 class Assignment(NamedTuple):
-    """The routing of every group, and what the losses and statistics need from the router.
+    """The routing of every group.
 
     k experts are chosen for each token, 1 in a Switch Transformer. Choice c of token s, both
     counted from 0, has the number c * S + s.
@@ -31,9 +30,7 @@ class Assignment(NamedTuple):
         has none or is padding.
       token_index: [G, E, C] int32, the number of the choice in each slot; k * S where the slot is
         empty. The inverse of `expert_index` and `position_in_expert`.
-      log_normalizer: [G, S] float32, logsumexp of the logits.
-      entropy: [G, S] float32, of the router's distribution, in nats.
-      importance: [G, E] float32, the router's probabilities summed over real tokens.
+      router: what the losses and statistics need of it.
       load: [G, E] float32, the number of real tokens whose first choice is the expert, dropped ones
         included.
     """
@@ -42,9 +39,7 @@ class Assignment(NamedTuple):
     gate: jax.Array
     position_in_expert: jax.Array
     token_index: jax.Array
-    log_normalizer: jax.Array
-    entropy: jax.Array
-    importance: jax.Array
+    router: RouterSums
     load: jax.Array
 
     @property
@@ -87,15 +82,13 @@ def assign_choices(
       order: [G, S] int32, the tokens in the order in which they take slots; None = as they stand.
 
     Returns:
-      An `Assignment`. `gate`, `log_normalizer` and `importance` are differentiable; the gradient of
-      the other fields is 0.
+      An `Assignment`. `gate`, `router.log_normalizer` and `router.importance` are differentiable;
+      the gradient of the other fields is 0.
     """
     groups = choices.shape[0]
     experts = router_logits.shape[-1]
-    # [G, S], [G, S, E], [G, S, E]
-    log_normalizer, log_probs, router_probs = router_probabilities(router_logits)
-    rounded = functools.partial(round_to, router_logits.dtype)
-    gate = rounded(choice_gates(router_probs, choices))  # [G, k, S]
+    router_probs, router = probabilities_and_sums(router_logits, valid)  # [G, S, E]
+    gate = round_to(router_logits.dtype, choice_gates(router_probs, choices))  # [G, k, S]
 
     is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, k, S]
     if least_gate is not None:
@@ -108,15 +101,12 @@ def assign_choices(
         expert_of_choice.reshape(groups, -1), experts, capacity, order
     )  # [G, k * S], [G, E, C]
     position = position.reshape(choices.shape)  # [G, k, S]
-    real_probs = router_probs * valid[..., None]  # [G, S, E]
     return Assignment(
         expert_index=choices,
         gate=jnp.where(position < capacity, gate, 0.0),  # [G, k, S]
         position_in_expert=position,
         token_index=token_index,
-        log_normalizer=log_normalizer,
-        entropy=lax.stop_gradient(rounded(-jnp.sum(router_probs * log_probs, axis=-1))),  # [G, S]
-        importance=rounded(jnp.sum(real_probs, axis=1)),  # [G, E]
+        router=router,
         load=choice_load(choices[:, 0], experts, valid),  # [G, E]
     )
 

@@ -57,7 +57,7 @@ def router_statistics(
     # operation of its own.
     share = real_tokens / all_real_tokens
     load = jnp.sum(a.load / all_real_tokens, axis=0)  # [E]
-    balance_loss = load_balance_loss(a.importance, a.load) * share
+    balance_loss = load_balance_loss(a.router.importance, a.load) * share
     if router_bias is not None:
         assert isinstance(a, Assignment)  # there is no bias where experts choose
         choices = jnp.unstack(a.expert_index, axis=1)  # [G_local, S] each
@@ -70,9 +70,9 @@ def router_statistics(
     of_this_device = RouterStatistics(
         load=load,
         load_balance_loss=balance_loss,
-        z_loss=router_z_loss(a.log_normalizer, valid) * share,
+        z_loss=router_z_loss(a.router.log_normalizer, valid) * share,
         dropped=jnp.sum(jnp.where(valid & a.has_no_slot, 1 / all_real_tokens, 0.0)),
-        entropy=jnp.sum(jnp.where(valid, a.entropy / all_real_tokens, 0.0)),
+        entropy=jnp.sum(jnp.where(valid, a.router.entropy / all_real_tokens, 0.0)),
         several_experts=several_experts,
     )
     return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)

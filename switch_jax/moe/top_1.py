@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.kernels.routing_kernel import route, route_gradient
+from switch_jax.moe.router import RouterSums
 from switch_jax.moe.slots import Assignment, take_slots
 from switch_jax.partitioning.mesh import has_kernels
 
@@ -28,8 +29,8 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
       valid: [G, S] bool, False on padding; None where there is no padding.
 
     Returns:
-      An `Assignment` with k = 1. `gate`, `log_normalizer` and `importance` are differentiable; the
-      gradient of the other fields is 0.
+      An `Assignment` with k = 1. `gate`, `router.log_normalizer` and `router.importance` are
+      differentiable; the gradient of the other fields is 0.
     """
     if valid is None:
         valid = jnp.ones(router_logits.shape[:2], bool)  # [G, S]
@@ -45,13 +46,14 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
 def _assign(router_logits: jax.Array, valid: jax.Array, capacity: int) -> Assignment:
     """As `assign`, without the axis of choices."""
     if has_kernels():
-        return Assignment(*route(router_logits, valid, capacity))
+        expert, gate, position, token, *sums, load = route(router_logits, valid, capacity)
+        return Assignment(expert, gate, position, token, RouterSums(*sums), load)
     return _assign_by_sorting(router_logits, valid, capacity)
 
 
 def _assign_fwd(router_logits: jax.Array, valid: jax.Array, capacity: int):
     a = _assign(router_logits, valid, capacity)
-    return a, (router_logits, valid, a.expert_index, a.gate, a.log_normalizer)
+    return a, (router_logits, valid, a.expert_index, a.gate, a.router.log_normalizer)
 
 
 def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
@@ -64,8 +66,8 @@ def _assign_bwd(capacity: int, residuals, cotangent: Assignment):
         expert_index,
         log_normalizer,
         cotangent.gate * gate,  # 0 where the token was dropped
-        cotangent.log_normalizer,
-        cotangent.importance,
+        cotangent.router.log_normalizer,
+        cotangent.router.importance,
         valid,
     )
     return logits_grad, None
@@ -115,13 +117,13 @@ def _assign_by_sorting(router_logits: jax.Array, valid: jax.Array, capacity: int
     exps = jnp.exp(shifted)  # [G, S, E]
     total = jnp.sum(exps, axis=-1)  # [G, S]
     router_probs = exps / total[..., None]  # [G, S, E]
+    entropy = jnp.log(total) - _row_sums(router_probs, shifted)  # [G, S]
+    importance = jnp.sum(jnp.where(valid[..., None], router_probs, 0.0), axis=1)  # [G, E]
     return Assignment(
         expert_index=expert_index,
         gate=jnp.where(position < capacity, 1 / total, 0.0),  # [G, S]
         position_in_expert=position,
         token_index=token_index,
-        log_normalizer=highest + jnp.log(total),  # [G, S]
-        entropy=jnp.log(total) - _row_sums(router_probs, shifted),  # [G, S]
-        importance=jnp.sum(jnp.where(valid[..., None], router_probs, 0.0), axis=1),  # [G, E]
+        router=RouterSums(highest + jnp.log(total), entropy, importance),
         load=load.astype(jnp.float32),  # [G, E]
     )

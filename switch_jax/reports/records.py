@@ -57,6 +57,11 @@ def that_count(records: Iterable[Record]) -> Records:
     return Records(ascending(train), kept, len(skipped), rollbacks)
 
 
+def experts_choose(facts: Record, stack: str) -> bool:
+    """Whether a stack's experts choose their tokens, all the same number; `facts`: run.json."""
+    return stack == "encoder" and facts.get("encoder_router_type") == "experts_choose"
+
+
 def preferred_task(tasks: Collection[str]) -> str | None:
     """The task to compare on: "all", the mean over tasks, if it is among them; None: no tasks."""
     return "all" if "all" in tasks else min(tasks, default=None)

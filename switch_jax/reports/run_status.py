@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from switch_jax.errors import UserError
-from switch_jax.reports.records import QUALITY, preferred_task, that_count
+from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.run_folder import (
     TIME_CATEGORIES,
     Record,
@@ -130,11 +130,10 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     state, message = _state(status, done, gone, silence, limit)
     if written is None and not (status or files[1].left_out):  # as `switch_jax convert` makes it
         state, message = RunPhase.STOPPED, "it has no record of any training"
-    routers = list((last.get("router") or {}).values())
-    loads = [load for router in routers for load in router["load"]]
+    routers = last.get("router") or {}
+    loads = [load for router in routers.values() for load in router["load"]]
     # Where experts choose, some tokens are always in none.
-    choosing = "encoder" if facts.get("encoder_router_type") == "experts_choose" else None
-    of_tokens = [x for stack, x in (last.get("router") or {}).items() if stack != choosing]
+    of_tokens = [router for stack, router in routers.items() if not experts_choose(facts, stack)]
     dropped = [x for router in of_tokens for x in router["dropped"] if x is not None]
     return Status(
         folder=printable(str(folder)),

@@ -12,7 +12,7 @@ from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
 from switch_jax.reports.downstream import Scores, Setting, qualities, scores
 from switch_jax.reports.expert_tokens import LayerTokens, tokens_by_layer
-from switch_jax.reports.records import QUALITY, preferred_task, that_count
+from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.reports.series import Series
 from switch_jax.run_folder import (
     OPTIONAL_ROUTER_STATISTICS,
@@ -101,9 +101,7 @@ class Run:
         return self.facts.get("num_experts") == 0
 
     def experts_choose(self, stack: str) -> bool:
-        """Whether a stack's experts choose their tokens, all the same number."""
-        of_encoder = self.facts.get("encoder_router_type") == "experts_choose"
-        return of_encoder and stack == "encoder"
+        return experts_choose(self.facts, stack)
 
     @property
     def sparse(self) -> bool:

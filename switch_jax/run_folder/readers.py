@@ -6,7 +6,7 @@ read.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -71,7 +71,7 @@ def read_expert_tokens(folder: RunFolder) -> list[FileContent]:
 
 def record_lines(data: bytes) -> list[RecordLine]:
     """The lines of a file that a `MetricWriter` writes; records of all kinds have kind and step."""
-    return _record_lines(data, schemas.METRICS, Object(schemas.COMMON))
+    return list(_record_lines(data, schemas.METRICS, Object(schemas.COMMON)))
 
 
 def read_run_json(folder: RunFolder) -> FileContent:
@@ -89,14 +89,11 @@ def read_config(folder: RunFolder) -> FileContent:
     data, problem = _read_bytes(folder.config)
     if data is None:
         return FileContent("", problem)
-    text = printable(data.decode(errors="replace"), keep="\n\t")
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        return FileContent(
-            text, f"{folder.config} is not UTF-8 at byte {error.start}: shown as far as it is"
-        )
-    return FileContent(text)
+        problem = f"{folder.config} is not UTF-8 at byte {error.start}: shown as far as it is"
+    return FileContent(printable(data.decode(errors="replace"), keep="\n\t"), problem)
 
 
 def read_commit_time(checkpoint: epath.Path) -> float | None:
@@ -132,7 +129,7 @@ def _read_object(path: epath.Path, schema: Object) -> FileContent:
         return FileContent({}, problem)
     try:
         parsed = parse_json(data)
-        valid, errors = schema.valid_fields("", parsed)
+        valid, errors = schema.valid_fields(parsed)
     except SchemaError as error:
         return FileContent({}, f"{path} is left out: {error}")
     if not errors:
@@ -145,9 +142,13 @@ def _read_records(path: epath.Path, kinds: Mapping[str, Object]) -> FileContent:
     data, problem = _read_bytes(path, read_appended)
     if data is None:
         return FileContent([], problem)
-    lines = _record_lines(data, kinds, other_kinds=_KIND)
-    valid = {line.number: line.checked for line in lines if line.checked is not None}
-    problems = {line.number: line.problem for line in lines if line.problem is not None}
+    valid, problems, num_lines = {}, {}, 0
+    for line in _record_lines(data, kinds, other_kinds=_KIND):
+        num_lines += 1
+        if line.checked is not None:
+            valid[line.number] = line.checked
+        elif line.problem is not None:
+            problems[line.number] = line.problem
     for number, problem in _with_unusual_routers(valid):
         problems[number] = problem
         del valid[number]
@@ -155,34 +156,28 @@ def _read_records(path: epath.Path, kinds: Mapping[str, Object]) -> FileContent:
     if not problems:
         return FileContent(records)
     first = min(problems)
-    count = f"{len(problems)} of {len(lines)} records"
+    count = f"{len(problems)} of {num_lines} records"
     return FileContent(records, f"{path}: {count} left out (line {first}: {problems[first]})")
 
 
 def _record_lines(
     data: bytes, kinds: Mapping[str, Object], other_kinds: Object
-) -> list[RecordLine]:
+) -> Iterator[RecordLine]:
     """The lines that are not blank, checked by the schema of their kind, or `other_kinds`."""
     *complete, rest = data.split(b"\n")
-    lines = []
-    for line_number, line in enumerate([*complete, rest], start=1):
+    for number, line in enumerate([*complete, rest], start=1):
         if not line.strip():
             continue
+        half_written = number > len(complete)
         try:
             record = parse_json(line)
+            half_written = False
+            kind = _KIND.read(record)["kind"]
+            checked = kinds.get(kind, other_kinds).read(record)
         except SchemaError as error:
-            half_written = line_number > len(complete)
-            problem = "it is half-written" if half_written else str(error)
-            lines.append(RecordLine(line_number, problem=problem))
-            continue
-        try:
-            kind = _KIND.valid_object("", record)["kind"]
-            checked = kinds.get(kind, other_kinds).valid_object("", record)
-        except SchemaError as error:
-            lines.append(RecordLine(line_number, problem=str(error)))
-            continue
-        lines.append(RecordLine(line_number, record, checked if kind in kinds else None))
-    return lines
+            yield RecordLine(number, problem="it is half-written" if half_written else str(error))
+        else:
+            yield RecordLine(number, record, checked if kind in kinds else None)
 
 
 def _with_unusual_routers(records: Mapping[int, Record]) -> list[tuple[int, str]]:

@@ -71,7 +71,7 @@ def training_seconds(spent: Mapping[str, float]) -> float:
     return spent["step"] + spent["data"] + spent["idle"]
 
 
-def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
+def _check_router_shapes(router: Mapping[str, Any]) -> None:
     """A stack has N routers, of E experts each: load is [N, E], and the other fields are [N]."""
     layers, experts = len(router["layers"]), {len(row) for row in router["load"]}
     optional = [name for name in OPTIONAL_ROUTER_STATISTICS if name in router]
@@ -79,7 +79,7 @@ def _check_router_shapes(name: str, router: Mapping[str, Any]) -> None:
     sizes = [len(router.get(field, router["layers"])) for field in fields]
     if set(sizes) != {layers} or len(experts) > 1 or 0 in experts:
         raise SchemaError(
-            f"{name} has {layers} layers, but {_listed(fields)} of {_listed(sizes)}, and rows of "
+            f"has {layers} layers, but {_listed(fields)} of {_listed(sizes)}, and rows of "
             f"load of {', '.join(map(str, sorted(experts)))} experts"
         )
 
@@ -88,9 +88,9 @@ def _listed(items: Sequence[object]) -> str:
     return f"{', '.join(map(str, items[:-1]))} and {items[-1]}"
 
 
-def _check_not_empty(name: str, value: Mapping[str, Any]) -> None:
+def _check_not_empty(value: Mapping[str, Any]) -> None:
     if not value:
-        raise SchemaError(f"{name} is empty")
+        raise SchemaError("is empty")
 
 
 def _numbers(*names: str) -> dict[str, Check]:
@@ -207,12 +207,12 @@ EVAL_METRICS: Mapping[str, Object] = {
 }
 
 
-def _check_lists(name: str, expert: Mapping[str, Any]) -> None:
+def _check_lists(expert: Mapping[str, Any]) -> None:
     """A count or a ratio for each token."""
     for tokens, numbers in (("frequent", "frequent_counts"), ("typical", "typical_ratios")):
         if len(expert[tokens]) != len(expert[numbers]):
             raise SchemaError(
-                f"{tokens} has {len(expert[tokens])} tokens, and {numbers} {len(expert[numbers])}"
+                f"has {len(expert[tokens])} tokens, and {numbers} {len(expert[numbers])}", tokens
             )
 
 

@@ -114,7 +114,7 @@ def test_the_experts_of_a_token_by_hand():
     choose = jax.jit(choosing_experts, static_argnums=1)
     experts, gates = choose(np.log(probs)[None], 2, np.ones((1, 3), bool))
     # Expert 0 takes tokens 0 and 1, expert 1 tokens 2 and 0, expert 2 tokens 1 and 0.
-    assert experts.tolist() == [[[0, 0, 1], [1, 2, 3], [2, 3, 3]]]
-    np.testing.assert_allclose(gates, [[[0.6, 0.5, 0.7], [0.3, 0.4, 0], [0.1, 0, 0]]], rtol=1e-6)
+    assert experts.tolist() == [[[0, 1, 2], [0, 2, 3], [1, 3, 3]]]
+    np.testing.assert_allclose(gates, [[[0.6, 0.3, 0.1], [0.5, 0.4, 0], [0.7, 0, 0]]], rtol=1e-6)
     experts, gates = choose(np.log(probs)[None], 1, np.ones((1, 3), bool))
-    assert experts.tolist() == [[[0, 2, 1], [3, 3, 3], [3, 3, 3]]]
+    assert experts.tolist() == [[[0, 3, 3], [2, 3, 3], [1, 3, 3]]]

@@ -90,9 +90,9 @@ def test_gate_and_what_the_losses_take_are_rounded_and_counts_are_exact():
     entropy = -(probs * _bf16(logits - normalizer[..., None])).sum(-1)
     for values, wanted in (
         (got.gate, gate),
-        (got.log_normalizer, normalizer),
-        (got.importance, importance),
-        (got.entropy, _bf16(entropy)),
+        (got.router.log_normalizer, normalizer),
+        (got.router.importance, importance),
+        (got.router.entropy, _bf16(entropy)),
     ):
         assert values.dtype == jnp.float32
         np.testing.assert_array_equal(values, _bf16(values))

@@ -15,6 +15,7 @@ from switch_jax.moe import (
     router_z_loss,
     top_1,
 )
+from switch_jax.moe.router import RouterSums
 from tests.moe import reference
 
 
@@ -49,7 +50,8 @@ def _with_choices(a):
 
 
 def _on_a_tpu(logits, slots, valid):
-    return _with_choices(Assignment(*route(logits, valid, slots, interpret=True)))
+    *arrays, load = route(logits, valid, slots, interpret=True)
+    return _with_choices(Assignment(*arrays[:4], RouterSums(*arrays[4:]), load))
 
 
 def _on_a_gpu(logits, slots, valid):
@@ -84,9 +86,9 @@ def test_assign_equals_the_one_hot_reference(case, implementation):
     chosen = jax.nn.one_hot(logits.argmax(-1), experts) * valid[..., None]
     np.testing.assert_array_equal(got.load, chosen.sum(1))
     importance = (probs * valid[..., None]).sum(1)
-    np.testing.assert_allclose(got.importance, importance, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(got.log_normalizer, jax.nn.logsumexp(logits, -1), atol=1e-6)
-    np.testing.assert_allclose(got.entropy, -(probs * jnp.log(probs)).sum(-1), atol=1e-5)
+    np.testing.assert_allclose(got.router.importance, importance, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got.router.log_normalizer, jax.nn.logsumexp(logits, -1), atol=1e-6)
+    np.testing.assert_allclose(got.router.entropy, -(probs * jnp.log(probs)).sum(-1), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 600, 3), (1, 300, 40), (1, 70_000, 4)])
@@ -95,11 +97,8 @@ def test_both_implementations_agree_where_a_group_takes_several_blocks(shape):
     logits = rng.normal(size=shape).astype(np.float32) * 3
     valid = rng.random(shape[:2]) < 0.9
     slots = expert_capacity(shape[1], shape[2], 1.0)
-    for a, b in zip(
-        jax.jit(assign, static_argnums=1)(logits, slots, valid),
-        jax.jit(_on_a_tpu, static_argnums=1)(logits, slots, valid),
-        strict=True,
-    ):
+    both = [jax.jit(f, static_argnums=1)(logits, slots, valid) for f in (assign, _on_a_tpu)]
+    for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -145,7 +144,7 @@ def test_gradients_equal_those_of_autodiff(tokens, on_a_tpu, monkeypatch):
 
     def ours(logits):
         a = assign(logits, 6, valid)
-        outputs = (a.gate[:, 0], a.log_normalizer, a.importance)
+        outputs = (a.gate[:, 0], a.router.log_normalizer, a.router.importance)
         return sum((o * w).sum() for o, w in zip(outputs, weights, strict=True))
 
     np.testing.assert_allclose(jax.grad(ours)(logits), jax.grad(plain)(logits), atol=1e-6)
@@ -182,17 +181,18 @@ def test_losses_of_groups_are_averaged_by_their_real_tokens_and_padding_counts_n
     valid[2] = False
     a = assign(logits, 16, valid)
     for whole, part in (
-        (load_balance_loss(a.importance, a.load),
-         lambda g: load_balance_loss(a.importance[g:g + 1], a.load[g:g + 1])),
-        (router_z_loss(a.log_normalizer, valid),
-         lambda g: router_z_loss(a.log_normalizer[g:g + 1], valid[g:g + 1])),
+        (load_balance_loss(a.router.importance, a.load),
+         lambda g: load_balance_loss(a.router.importance[g:g + 1], a.load[g:g + 1])),
+        (router_z_loss(a.router.log_normalizer, valid),
+         lambda g: router_z_loss(a.router.log_normalizer[g:g + 1], valid[g:g + 1])),
     ):  # fmt: skip
         parts = [part(g) * valid[g].sum() for g in range(4)]
         np.testing.assert_allclose(whole, sum(parts) / valid.sum(), rtol=1e-6)
     changed = assign(np.where(valid[..., None], logits, 100.0), 16, valid)
-    np.testing.assert_allclose(changed.importance, a.importance, rtol=1e-6)
+    np.testing.assert_allclose(changed.router.importance, a.router.importance, rtol=1e-6)
     np.testing.assert_allclose(
-        router_z_loss(changed.log_normalizer, valid), router_z_loss(a.log_normalizer, valid)
+        router_z_loss(changed.router.log_normalizer, valid),
+        router_z_loss(a.router.log_normalizer, valid),
     )
 
 
@@ -207,8 +207,8 @@ def test_losses_are_0_without_a_real_token():
     logits, _ = _random()
     nothing = np.zeros(logits.shape[:2], bool)
     a = assign(logits, 4, nothing)
-    assert load_balance_loss(a.importance, a.load) == 0
-    assert router_z_loss(a.log_normalizer, nothing) == 0
+    assert load_balance_loss(a.router.importance, a.load) == 0
+    assert router_z_loss(a.router.log_normalizer, nothing) == 0
 
 
 def test_load_balance_gradient_is_alpha_free_e_f_over_tokens():

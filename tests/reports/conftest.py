@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from switch_jax.reports import drawing, template
 from tests.reports.evaluated import add_scores, generated
 from tests.reports.pages import make_report
 
@@ -144,6 +145,13 @@ def make_run(tmp_path, write_run):
 def page_of(tmp_path):
     """page_of(*folders): the page of these runs."""
     return lambda *folders: make_report(*folders, output=tmp_path / "report.html")
+
+
+@pytest.fixture
+def no_charts(monkeypatch):
+    """No chart is drawn: other tests draw what is read, and those that take this are many."""
+    monkeypatch.setattr(template, "svg_data_url", lambda chart: "data:,")
+    monkeypatch.setattr(drawing, "picture", lambda *_, **options: b"")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 from markupsafe import escape
 
 from switch_jax.cli import main
-from switch_jax.reports import drawing, template
 from tests.reports.evaluated import add_scores, generated, given
 
 STATUS = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
@@ -37,15 +36,13 @@ def good(tmp_path_factory, write_run):
 
 
 @pytest.fixture
-def run(good, tmp_path, monkeypatch):
-    """A copy of it; no chart is drawn: other tests draw what is read, and these are many."""
+def run(good, tmp_path, monkeypatch, no_charts):
+    """A copy of it."""
     folder = tmp_path / "run"
     (folder / "eval").mkdir(parents=True)
     for file in good.rglob("*.*"):
         (folder / file.relative_to(good)).write_bytes(file.read_bytes())
 
-    monkeypatch.setattr(template, "svg_data_url", lambda chart: "data:,")
-    monkeypatch.setattr(drawing, "picture", lambda *_, **options: b"")
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -223,7 +220,7 @@ def test_a_bad_record_of_evaluation_is_left_out(run, number, path, text, reason,
         ("run.json", "name", '{"a": 1}', "name is {'a': 1}, not text"),
         ("run.json", "initial_checkpoint", "5", "initial_checkpoint is 5, not text"),
         ("run.json", "corpus", "9" * 400, "beyond 3.5e+38, the most that is read"),
-        ("run.json", "corpus", "[[[[[1]]]]]", "corpus is nested too deeply"),
+        ("run.json", "corpus", "[[[[[1]]]]]", "corpus[0][0][0] is nested too deeply"),
         ("status.json", "", "5", " is left out: it is 5, not an object"),
         ("status.json", "", "", " is left out: it is not JSON (Expecting value"),
         ("status.json", "state", "null", "state is null, none of starting, running, finished"),

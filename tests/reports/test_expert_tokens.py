@@ -5,9 +5,13 @@ import json
 import os
 import re
 
+import pytest
+
 from switch_jax.reports.runs import read_run
 from switch_jax.run_folder import layout
 from tests.reports.pages import headings
+
+pytestmark = pytest.mark.usefixtures("no_charts")
 
 
 def expert(step, layer, number, share=0.5, **changes):

@@ -156,6 +156,7 @@ def test_a_dense_run_alone_has_no_routing_and_no_speed_up(make_run, page_of):
     assert "peed-up" not in page
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_distilled_model_has_its_share_on_the_page_and_in_the_terminal(make_run, capsys, page_of):
     runs = [make_run(name, num_experts=0, steps=40, eval_every=20) for name in ("dense", "pupil")]
     runs.append(make_run("teacher", num_experts=4, steps=40, eval_every=20, final=-3.0))
@@ -190,6 +191,7 @@ def test_a_run_evaluated_only_at_step_0(tmp_path, page_of):
     assert "no config.gin in the run folder" in page
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_half_written_line_is_mentioned(make_run, page_of):
     folder = make_run("going", num_experts=0, steps=100)
     with (folder / "metrics.jsonl").open("a") as file:
@@ -270,6 +272,7 @@ def test_a_study_has_a_verdict_card_and_curve_for_each_number_of_experts(study):
     assert "band = from the lower to the higher of 2 seeds" in page
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_card_is_the_mean_of_the_seeds_that_have_got_furthest(write_run, tmp_path, page_of):
     finals = {0: -4.25, 1: -4.75}
     options = {"num_experts": 0, "train_steps": 400, "rate": 1}

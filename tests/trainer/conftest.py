@@ -15,6 +15,7 @@ import pytest
 from switch_jax.evaluation import teacher_forced
 from switch_jax.trainer import restore
 from switch_jax.trainer import train as train_module
+from tests.trainer.tiny_runs import train_tiny
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,3 +60,10 @@ def _drawn_once(drawn, draw):
         return jax.device_put(copies, jax.tree.map(lambda s: s.sharding, abstract))
 
     return initial_state
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 6 steps that was never stopped, and its final state."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train_tiny(folder, 6)

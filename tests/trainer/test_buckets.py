@@ -13,7 +13,7 @@ from switch_jax.storage import list_names
 from switch_jax.storage.weather import Weather
 from tests.storage.slow_proxy import Faults
 from tests.trainer.test_chaos import assert_same_end
-from tests.trainer.test_loop import _train, whole  # noqa: F401
+from tests.trainer.tiny_runs import train_tiny
 from tests.trainer.worker_processes import losses, records, run
 
 
@@ -22,9 +22,9 @@ def _losses(folder):
     return [(r["step"], r["loss"]) for r in records if r["kind"] == "train"]
 
 
-def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_path):  # noqa: F811
-    _train(bucket_path, 3)
-    resumed = _train(bucket_path, 6)
+def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_path):
+    train_tiny(bucket_path, 3)
+    resumed = train_tiny(bucket_path, 6)
     for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert set(_losses(whole[0])) <= set(_losses(bucket_path))  # of step 3, too
@@ -61,10 +61,10 @@ def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_pa
     defaults = tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT
     monkeypatch.setitem(defaults, "gcs_request_retries", retries)
     steps, periods = 110, {"log_period": 1, "eval_period": 1000, "checkpoint_period": 1}
-    undisturbed = _train(tmp_path, steps, **periods)
+    undisturbed = train_tiny(tmp_path, steps, **periods)
     faults, requests = faulty_storage.num_faults, len(faulty_storage.requests)
     faulty_storage.faults = Faults(refused=0.2, cut=0.1, statuses=(429, 500, 503))
-    state = _train(bucket_path, steps, **periods)
+    state = train_tiny(bucket_path, steps, **periods)
     faulty_storage.faults = Faults()
     faults = faulty_storage.num_faults - faults
     print(f"{len(faulty_storage.requests) - requests} requests, {faults} faults")

@@ -22,8 +22,8 @@ from switch_jax.trainer.teacher import describe_start, find_teacher
 from switch_jax.trainer.train import train
 from switch_jax.trainer.warm_start import initial_state
 from tests.storage.copies import copy_files
-from tests.trainer.test_loop import DATA, MODEL, _records
 from tests.trainer.test_warm_start import ALL
+from tests.trainer.tiny_runs import DATA, MODEL, records_of
 
 STUDENT = dataclasses.replace(MODEL, num_experts=0)
 
@@ -86,11 +86,11 @@ def test_the_teacher_keeps_every_bit(teacher, student):
 
 
 def test_both_parts_of_the_loss_are_recorded(student):
-    first, _ = _records(student[0], "train")
+    first, _ = records_of(student[0], "train")
     hard, soft, z_loss = (first[n] for n in ("cross_entropy", "soft_cross_entropy", "z_loss"))
     np.testing.assert_allclose(first["loss"], 0.75 * hard + 0.25 * soft + z_loss, rtol=1e-5)
     assert abs(soft - hard) > 0.01
-    (evaluation, _) = _records(student[0], "eval")
+    (evaluation, _) = records_of(student[0], "eval")
     assert evaluation["neg_log_perplexity"] == -evaluation["cross_entropy"]
 
 

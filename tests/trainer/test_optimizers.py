@@ -10,7 +10,7 @@ import pytest
 from switch_jax.config import Config, MeshConfig, OptimizerConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.trainer.train import train
-from tests.trainer.test_loop import DATA, MODEL
+from tests.trainer.tiny_runs import DATA, MODEL
 
 
 def _train(folder, optimizer, start=None, steps=3):

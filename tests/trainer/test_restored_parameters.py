@@ -16,7 +16,7 @@ from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer.warm_start import describe_warm_start, find_warm_start, initial_state
-from tests.trainer.test_loop import DATA, MODEL
+from tests.trainer.tiny_runs import DATA, MODEL
 
 SAME = r"\g<0>"
 WIDER = dataclasses.replace(MODEL, num_embeddings=1280)  # another vocabulary

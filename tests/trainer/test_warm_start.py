@@ -19,7 +19,7 @@ from switch_jax.trainer import train as train_module
 from switch_jax.trainer.train import train
 from switch_jax.trainer.warm_start import find_warm_start, initial_state
 from tests.storage.copies import copy_files
-from tests.trainer.test_loop import DATA, MODEL, _records
+from tests.trainer.tiny_runs import DATA, MODEL, records_of
 
 ALL, EXPERTS, OTHERS = (
     OptimizerConfig(learning_rate=0.1, warmup_steps=1, lr_schedule="constant", trained_parameters=t)
@@ -274,7 +274,7 @@ def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
 def test_the_optimizer_goes_on_too_if_asked(pretrained, tmp_path):
     state = _train(tmp_path, 1, pretrained[0], KEPT, keep_optimizer_state=True)
     assert int(state.step) == 1 and int(state.optimizer.updates) == 3
-    (record,) = _records(tmp_path, "train")
+    (record,) = records_of(tmp_path, "train")
     np.testing.assert_allclose(record["learning_rate"], 0.1 / np.sqrt(2), rtol=1e-6)
     config = Config(
         _run(tmp_path / "new", 3, pretrained[0], keep_optimizer_state=True),

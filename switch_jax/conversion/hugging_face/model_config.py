@@ -75,14 +75,14 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
         raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")
     try:
         content = parse_json(read_small_file(file))
-        model_type = _MODEL_TYPE.valid_object("", content)["model_type"]
+        model_type = _MODEL_TYPE.read(content)["model_type"]
         if model_type not in ARCHITECTURES:
             raise UserError(
                 f"{file} describes a model of the type {model_type:.60}; those that can be "
                 f"converted are {', '.join(ARCHITECTURES)}"
             )
         schema = _SWITCH if model_type == "switch_transformers" else _T5
-        return schema.valid_object("", content)
+        return schema.read(content)
     except SchemaError as error:
         raise UserError(f"{file} does not describe a model: {error}") from error
 

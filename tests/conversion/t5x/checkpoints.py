@@ -2,9 +2,14 @@
 
 import re
 
+import jax
 import numpy as np
 import tensorstore as ts
 from flax.serialization import msgpack_serialize
+
+from switch_jax.config import ModelConfig
+from switch_jax.conversion import t5x
+from tests.conversion.folders import TENSORS
 
 STACKS = ("encoder", "decoder")
 
@@ -139,3 +144,21 @@ def _write_zarr(folder, name, array, layout):
     if layout == "bucket":
         return {**spec, "kvstore": {"driver": "gcs", "bucket": "t5x-dummy-bucket"}, "path": name}
     return {**spec, "kvstore": {"driver": "gfile", "path": f"{name}/"}}
+
+
+SWITCH = t5x_tensors(TENSORS)
+EXPERT = "encoder/layers_1/mlp/expert/wi/kernel"
+
+
+def whole(source):
+    """All parameters of an opened checkpoint, as NumPy arrays."""
+    source.check_model(ModelConfig(**source.architecture))
+    return jax.tree.map(lambda p: p[(slice(None),) * len(p.shape)], source.parameters)
+
+
+def read(path):
+    return whole(t5x.open_checkpoint(path))
+
+
+def tied(tensors):
+    return {name: t for name, t in tensors.items() if name != "decoder/logits_dense/kernel"}
