@@ -90,6 +90,8 @@ def kernel_checks(mesh: Mesh) -> Iterator[Check]:
 def kernel_of(model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh) -> Attend | None:
     """The kernel that the model takes on the mesh, which each device runs for its rows."""
     inner, rows = model.num_heads * model.head_dim, _ROWS * mesh.size
+    q: Any
+    k: Any
     q, k = (
         jax.ShapeDtypeStruct((rows, length, inner), jnp.dtype(dtype))
         for length in (case.length, case.memory)
@@ -185,7 +187,7 @@ def _routing(mesh: Mesh) -> Finding:
     groups, tokens, experts, capacity = 2, 1024, 16, 80
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(groups, tokens, experts)).astype(np.float32)
-    valid = rng.random((groups, tokens)) < 0.9
+    valid = jnp.asarray(rng.random((groups, tokens)) < 0.9)
     weights = rng.normal(size=(groups, 1, tokens)).astype(np.float32)
 
     def run(route: Callable[[jax.Array], Any]) -> Any:

@@ -102,8 +102,6 @@ class Step:
     config: Config
     run: Callable[..., tuple[TrainState, Any]]
     compiled: jax.stages.Compiled
-    fresh: Callable[[], TrainState]
-    shapes: TrainState
     compile_seconds: float
 
     @classmethod
@@ -119,15 +117,12 @@ class Step:
         batch = put_batch(rows, mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
 
-        def fresh() -> TrainState:
-            return init(jax.random.key(0))
-
         def run(state: TrainState | None = None) -> tuple[TrainState, Any]:
             if state is None:
-                state = state_of_step(config, fresh(), free=True)
+                state = state_of_step(config, init(jax.random.key(0)), free=True)
             return compiled(state, batch, signals)
 
-        return cls(config, run, compiled, fresh, shapes, seconds)
+        return cls(config, run, compiled, seconds)
 
 
 def step_checks(mesh: Mesh) -> Iterator[Check]:
