@@ -12,8 +12,8 @@ from switch_jax.partitioning.placing import rows_on_this_host
 
 _SECONDS = 3.0
 _ADVICE = (
-    "give data that each host can read: `switch_jax tasks show NAME` with the same "
-    "MIXTURE_OR_TASK_NAME and --tfds_data_dir says more"
+    "give data that each host can read: `switch_jax tasks NAME` with the name in "
+    "MIXTURE_OR_TASK_NAME, and the same --tfds_data_dir, says more"
 )
 
 

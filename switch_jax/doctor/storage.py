@@ -1,5 +1,6 @@
 """A checkpoint in the storage of MODEL_DIR: whether it comes back, and how fast that is."""
 
+import contextlib
 import functools
 import os
 import time
@@ -86,8 +87,7 @@ def _saved_and_restored(
       UserError: it cannot be written, or what was written is not there.
     """
     jax.block_until_ready(state)
-    checkpoints = Checkpoints(folder, 1)
-    try:
+    with _opened(folder) as checkpoints:
         start = time.monotonic()
         checkpoints.save(1, state, {}, None)
         checkpoints.wait()
@@ -102,8 +102,18 @@ def _saved_and_restored(
             raise UserError(f"there is no checkpoint in {folder.checkpoints} after it was written")
         jax.block_until_ready(restored.state)
         return restored.state, saved, time.monotonic() - start
-    finally:
-        checkpoints.close()
+
+
+@contextlib.contextmanager
+def _opened(folder: RunFolder) -> Iterator[Checkpoints]:
+    checkpoints = Checkpoints(folder, 1)
+    try:
+        yield checkpoints
+    except BaseException:
+        with contextlib.suppress(UserError):  # it would say the same again
+            checkpoints.close()
+        raise
+    checkpoints.close()
 
 
 def _forget(folder: epath.Path) -> None:
