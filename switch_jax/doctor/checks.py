@@ -73,11 +73,9 @@ def run_checks(checks: Iterable[Check], *, quick: bool = False) -> Iterator[Find
     A check that raises has failed; the ones behind it are still run. It has failed, too, where it
     did on another process, whose words are taken then.
 
-    What cannot be helped: where a check raises on one process before it has started an exchange,
-    the others wait for it within a program of the devices, from where nothing takes them back. On
-    CPUs they give up after 30 seconds, and it goes on. On TPUs and GPUs they do not: the one that
-    raised waits for the others, outside of a program, and then ends the command with its words,
-    upon which JAX ends the others.
+    What cannot be helped: where a check raises on one process that the others wait for in an
+    exchange, nothing takes these out of their program. The one that raised waits for them, outside
+    of a program, and after two minutes ends the command with its words; that ends the others, too.
 
     Args:
       checks: the same on all processes.
