@@ -29,11 +29,11 @@ _NETWORK = rf"{WORD}(/{WORD})*"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run of `switch_jax train` on TPU hosts of Google Cloud.
+    """One run of `switch_jax train`, or `doctor`, on TPU hosts of Google Cloud.
 
     Attributes:
       name: of the job, and of everything that is created for it.
-      train: the arguments of `switch_jax train`, without those by which hosts find each other.
+      train: the arguments of the command, without those by which hosts find each other.
       model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
       topology: the slices, for example 'v5e-16' or '4xv5e-256'.
       project: ID of the project of Google Cloud that pays.
@@ -54,6 +54,7 @@ class Job:
       internal_ips: the hosts get no address that the internet reaches.
       own_files: gin files, task modules and a vocabulary that the image needs, relative to this
         folder; those that end in '/' are folders.
+      subcommand: of `switch_jax`.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Job:
     subnetwork: str | None = None
     internal_ips: bool = False
     own_files: tuple[str, ...] = ()
+    subcommand: str = "train"
 
     def __post_init__(self) -> None:
         """Raises UserError if Google Cloud would refuse a name, or the hosts cannot use a path."""
@@ -104,7 +106,7 @@ class Job:
     @property
     def command(self) -> tuple[str, ...]:
         """The command that every host runs."""
-        return ("switch_jax", "train", "--multihost", *self.train)
+        return ("switch_jax", self.subcommand, "--multihost", *self.train)
 
     @property
     def variables(self) -> dict[str, str]:

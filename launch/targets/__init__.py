@@ -41,8 +41,7 @@ class Target(Protocol[JobT]):
 
         Args:
           args: the flags of `launch`.
-          train: the arguments of `switch_jax train`, without those by which processes find each
-            other.
+          train: the arguments of the command, without those by which processes find each other.
           config: the run.
 
         Raises:

@@ -32,22 +32,24 @@ class Rehearsal:
     """A job on this machine.
 
     Attributes:
-      train: the arguments of `switch_jax train`, without those by which processes find each other.
+      train: the arguments of the command, without those by which processes find each other.
       model_dir: MODEL_DIR of the config.
       process_count: how many processes share the devices of the mesh.
       max_restarts: see `retries.supervise`.
+      subcommand: of `switch_jax`.
     """
 
     train: tuple[str, ...]
     model_dir: str
     process_count: int = _DEFAULT_PROCESSES
     max_restarts: int = 3
+    subcommand: str = "train"
 
     def commands(self, port: int) -> list[list[str]]:
         """What each process runs. The first one coordinates the others at the port."""
         return [
             [
-                *("python", "-m", "switch_jax", "train", *self.train),
+                *("python", "-m", "switch_jax", self.subcommand, *self.train),
                 f"--coordinator_address=localhost:{port}",
                 f"--process_count={self.process_count}",
                 f"--process_index={index}",

@@ -92,12 +92,13 @@ class SlurmJob:
 
     Attributes:
       name: of the job, by which its owner finds it in the queue.
-      train: the arguments of `switch_jax train`, without those by which processes find each other.
+      train: the arguments of the command, without those by which processes find each other.
       python: path of the interpreter, on all nodes.
       nodes, gpus_per_node: how many; each GPU has a process.
       partition, account, time: as sbatch takes them; None: what the cluster chooses.
       sbatch_options: more options of sbatch, as '--qos=high'.
       max_restarts: how often a start of the job starts the processes again after crashes.
+      subcommand: of `switch_jax`.
     """
 
     name: str
@@ -110,6 +111,7 @@ class SlurmJob:
     time: str | None = None
     sbatch_options: tuple[str, ...] = ()
     max_restarts: int = 3
+    subcommand: str = "train"
 
     def __post_init__(self) -> None:
         """Raises UserError if sbatch would not take a value, or would read another one."""
@@ -156,10 +158,10 @@ class SlurmJob:
         # that wait for one that has ended are ended, too, so that srun returns.
         grace = ("--kill-on-bad-exit=0", f"--wait={FAILURE_GRACE}")
         srun = ("srun", "--label", "--cpu-bind=none", *grace)
-        train = (self.python, "-m", "switch_jax", "train", "--multihost")
+        command = (self.python, "-m", "switch_jax", self.subcommand, "--multihost")
         text = _SCRIPT.format(
             options="\n".join(f"#SBATCH {option}" for option in options),
-            srun=" \\\n    ".join([*map(shell_line, (srun, train)), *map(quote, self.train)]),
+            srun=" \\\n    ".join([*map(shell_line, (srun, command)), *map(quote, self.train)]),
             final=" | ".join(map(str, FINAL)),
             ended_with=ENDED_WITH,
             name=self.name,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from switch_jax.cli import gin_flags, multihost
+from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.errors import UserError
 from switch_jax.storage import check_writable, storage_path
 
@@ -32,6 +32,7 @@ _DEFAULTS = ("MODEL_DIR=runs/doctor", "MIXTURE_OR_TASK_NAME=english_span_corrupt
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The config whose mesh and step are taken, what is left out, and where results go."""
     gin_flags.add_gin_flags(parser)
+    data_flags.add_data_flags(parser)
     parser.add_argument("--quick", action="store_true", help="leave out what takes long")
     parser.add_argument(
         "--output",
@@ -53,6 +54,8 @@ def main(args: argparse.Namespace) -> int:
     keep_freed_memory()  # before anything starts threads
     by_default = not args.gin_file
     found = _config(args)
+    if data_flags.as_arguments(args):  # loads TensorFlow
+        data_flags.apply(args)
 
     import jax
 

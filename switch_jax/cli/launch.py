@@ -7,6 +7,7 @@
         --gin.BATCH_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds \\
         --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
     switch_jax launch --on=slurm --nodes=2 --gpus_per_node=8 --job_name=base ...
+    switch_jax launch --on=tpu-vm --job_name=base-doctor --doctor ...  # look at the machines first
 
 It checks the run, prints every command and file, and checks that MODEL_DIR can be written and the
 data can be read. With --dry_run it ends there; with --skip_storage too it needs no account or
@@ -34,6 +35,7 @@ from switch_jax.launch.variables import without_value
 from switch_jax.storage import is_file
 
 if TYPE_CHECKING:  # it loads gin
+    from switch_jax.config import Config
     from switch_jax.gin_config import GinConfig
 
 _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
@@ -100,6 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as of `switch_jax train`: go on with the run in MODEL_DIR on other data",
     )
     add(
+        "--doctor",
+        action="store_true",
+        help="run `switch_jax doctor` on every host in place of `train`; it writes what it finds "
+        "to MODEL_DIR_doctor.json",
+    )
+    add(
         "--dry_run",
         action="store_true",
         help="print the commands, check MODEL_DIR and the data, and start nothing",
@@ -126,7 +134,9 @@ def main(args: argparse.Namespace) -> int:
 
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
-    job = target.job(args, _train_arguments(args), config)
+    job = target.job(args, [*_train_arguments(args), *_doctor_arguments(args, config)], config)
+    if args.doctor:  # what has failed once fails again
+        job = dataclasses.replace(job, subcommand="doctor", max_restarts=0)
     if in_cloud:
         job = dataclasses.replace(job, own_files=tuple(_own_files(found)[0]))
     target.check(job, config)
@@ -209,8 +219,15 @@ def _train_arguments(args: argparse.Namespace) -> list[str]:
     return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *change_task]
 
 
+def _doctor_arguments(args: argparse.Namespace, config: Config) -> list[str]:
+    """Its results go beside MODEL_DIR, where all hosts can write; the first one does."""
+    return [f"--output={config.run.model_dir.rstrip('/')}_doctor.json"] if args.doctor else []
+
+
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
+    if args.doctor and args.change_task:
+        raise UserError("--change_task is for training: leave it out with --doctor")
     if args.topology and is_gpu_name(args.topology):
         raise UserError(
             f"--topology={args.topology}: this is for TPUs; for GPUs write --on=slurm --nodes=N "

@@ -6,12 +6,14 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.doctor.checks import Check
+from switch_jax.doctor.input_pipeline import input_checks
 from switch_jax.doctor.installed import installed_checks
 from switch_jax.doctor.kernels import kernel_checks
 from switch_jax.doctor.layers import layer_checks
 from switch_jax.doctor.speed import Machine, speed_checks
 from switch_jax.doctor.step_time import step_time_checks
 from switch_jax.doctor.steps import step_checks
+from switch_jax.doctor.storage import storage_checks
 from switch_jax.storage import storage_path
 
 
@@ -24,11 +26,12 @@ def all_checks(config: Config, text: str, mesh: Mesh, *, shrink: bool) -> Iterat
       mesh: also that of `jax.set_mesh`.
       shrink: halve BATCH_SIZE until a step fits in memory.
     """
-    folder = storage_path(config.run.model_dir, "MODEL_DIR")
     yield from installed_checks(mesh)
     yield from kernel_checks(mesh)
     yield from layer_checks(mesh)
-    yield from step_checks(mesh, folder.parent / f"{folder.name}_doctor")
+    yield from step_checks(mesh)
+    yield from storage_checks(mesh, storage_path(config.run.model_dir, "MODEL_DIR"))
+    yield from input_checks(config)
     machine = Machine(mesh)
     yield from speed_checks(machine)
     yield from step_time_checks(config, text, machine, shrink=shrink)

@@ -1,13 +1,22 @@
 """A check, what it found, and how checks are run one after the other."""
 
+import contextlib
 import dataclasses
 import enum
+import json
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from switch_jax.errors import UserError
-from switch_jax.runtime.processes import gather
+import jax
+
+from switch_jax.errors import LostHostError, UserError
+from switch_jax.runtime.processes import barrier, is_first, publish, published
+
+# Seconds between the first process that has done a check and the last.
+_MOST_APART = 120
 
 
 class Verdict(enum.StrEnum):
@@ -64,28 +73,79 @@ def run_checks(checks: Iterable[Check], *, quick: bool = False) -> Iterator[Find
     A check that raises has failed; the ones behind it are still run. It has failed, too, where it
     did on another process, whose words are taken then.
 
+    What cannot be helped: where a check raises on one process that the others wait for in an
+    exchange, nothing takes these out of their program. The one that raised waits for them, outside
+    of a program, and after two minutes ends the command with its words; that ends the others, too.
+
+    Args:
+      checks: the same on all processes.
+      quick: leave out those that take long.
+
     Yields:
-      What each found.
+      What each found, the same verdict on all processes.
+
+    Raises:
+      LostHostError: another process did not end a check in time.
     """
-    for check in checks:
+    for number, check in enumerate(checks):
         if quick and check.is_long:
             continue
         start = time.monotonic()
         try:
-            finding = check.run()
+            with _named_on_terminal(check.name):
+                finding = check.run()
         except Exception as error:  # whatever a broken machine raises
             finding = Finding(check.name, Verdict.FAILED, _first_line(error))
         finding = dataclasses.replace(finding, seconds=round(time.monotonic() - start, 3))
-        yield _of_all(finding)
+        yield _of_all(number, finding)
 
 
-def _of_all(finding: Finding) -> Finding:
-    """The first finding of all processes that failed, or else this one."""
+def _of_all(number: int, finding: Finding) -> Finding:
+    """The finding of the first process that failed, or else this one.
+
+    It goes through the coordinator, since the devices may wait for a process that has raised.
+    """
+    if jax.process_count() == 1:
+        return finding
+    place = f"doctor/{number}"
     failed = finding.verdict == Verdict.FAILED
-    words = [text for text in gather(str(finding.text) if failed else "") if text]
-    if words and not failed:
-        return dataclasses.replace(finding, verdict=Verdict.FAILED, text=words[0])
+    publish(place, json.dumps([jax.process_index(), failed, finding.text, finding.advice]))
+    try:
+        barrier(place, _MOST_APART)
+    except jax.errors.JaxRuntimeError as error:
+        here = f"; here it failed: {finding.text}" if failed else ""
+        raise LostHostError(
+            f"another process did not end the check '{finding.name}' within {_MOST_APART} seconds "
+            f"of this one{here}; run `switch_jax doctor` on each host alone, without --multihost"
+        ) from error
+    for index, has_failed, text, advice in sorted(map(json.loads, published(place))):
+        if has_failed:
+            text = f"on process {index}: {text}"
+            return dataclasses.replace(finding, verdict=Verdict.FAILED, text=text, advice=advice)
     return finding
+
+
+@contextlib.contextmanager
+def _named_on_terminal(name: str) -> Iterator[None]:
+    """Says on a terminal which check is running, and for how long; its line is removed then."""
+    if not sys.stderr.isatty() or not is_first():
+        yield
+        return
+    start, done = time.monotonic(), threading.Event()
+
+    def report() -> None:
+        while not done.wait(1.0):
+            text = f"\rchecking {name}: {time.monotonic() - start:.0f} s"
+            print(text, end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r\033[K", end="", file=sys.stderr, flush=True)  # to the end of the line
 
 
 def _first_line(error: Exception) -> str:

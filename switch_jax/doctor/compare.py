@@ -1,11 +1,29 @@
 """How far two results of the same are from each other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from switch_jax.doctor.checks import Finding, Verdict
+from switch_jax.partitioning.mesh import AXES
+
+
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """These devices side by side along data, as of one process: no other has to take part."""
+    shape = (len(devices), 1, 1)
+    return Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def parts_here(tree: Any) -> list[np.ndarray]:
+    """What the devices of this process hold of nested arrays, a part after the other."""
+    return [
+        np.asarray(shard.data)
+        for array in jax.tree.leaves(tree)
+        for shard in array.addressable_shards
+    ]
 
 
 def difference(found: Any, expected: Any) -> float:

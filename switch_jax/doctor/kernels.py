@@ -1,9 +1,12 @@
-"""Kernels on this machine's devices against the plain way of computing the same."""
+"""Kernels on this machine's devices against the plain way of computing the same.
+
+Each process looks at its own devices, and no exchange is part of it.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +15,25 @@ from jax.sharding import Mesh
 
 from switch_jax.config import ModelConfig
 from switch_jax.doctor.checks import Check, Finding, Verdict
-from switch_jax.doctor.compare import difference, judged
+from switch_jax.doctor.compare import difference, judged, mesh_of
 from switch_jax.doctor.steps import config_of
+from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.moe import assign, assign_choices
 from switch_jax.moe.choices import top_choices
-from switch_jax.partitioning.mesh import batch_shards, current_mesh
+from switch_jax.partitioning.mesh import replicated
 
 # Relative to the largest number: float32 and bfloat16 have 24 and 8 bits, and sums round further.
 TOLERANCES = {"float32": 2e-4, "bfloat16": 2e-2}
+ROUTING_TOLERANCE = 1e-5  # in float32; who goes where is exact
 ADVICE = (
     "this kernel computes wrong numbers here: report it with this output, and do not train on "
     "this machine with these versions"
 )
+_ROWS = 2  # of each device
+
+Attend = Callable[..., jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,91 +54,152 @@ class AttentionCase:
     has_bias: bool
 
 
-CASES = (
-    AttentionCase("encoder, packed", 512, 512, causal=False, has_bias=True),
-    AttentionCase("decoder, 114 targets", 114, 114, causal=True, has_bias=True),
+CASES = (  # lengths that divide into blocks of 128, and some that do not
+    AttentionCase("encoder", 512, 512, causal=False, has_bias=True),
+    AttentionCase("decoder", 114, 114, causal=True, has_bias=True),
     AttentionCase("cross-attention", 114, 512, causal=False, has_bias=False),
 )
 
 
+class Arguments(NamedTuple):
+    """Of `attention_program`; NumPy arrays.
+
+    Attributes:
+      arrays: q [B, L, H * K], k and v [B, M, H * K], and where there is one the bias [H, 2 W].
+      segments: [B, L] and [B, M] int32: three packed examples and padding in each row.
+    """
+
+    arrays: tuple[Any, ...]
+    segments: tuple[Any, Any]
+
+
 def kernel_checks(mesh: Mesh) -> Iterator[Check]:
-    """Attention and routing, in both dtypes; to be run within `jax.set_mesh`."""
-    model = config_of(mesh, "float32").model
-    for dtype in TOLERANCES:
-        for case in CASES:
-            name = f"attention, {case.name}, {dtype}"
-            yield Check(name, functools.partial(_attention, name, model, case, dtype))
-    yield Check("routing and its gradient", _routing)
+    """Attention in each dtype for which these devices have a kernel, and routing."""
+    model = dataclasses.replace(config_of(mesh, "float32").model, gpu_attention="cudnn")
+    own = mesh_of(mesh.local_devices)
+    found = [(case, of) for case in CASES for of in _dtypes_with_kernel(model, case, own)]
+    for case, dtype in found:
+        name = f"attention, {case.name}, {dtype}"
+        yield Check(name, functools.partial(_attention, name, model, case, dtype, own))
+    if not found:
+        none = "these devices have no kernel for it, and XLA's attention is used"
+        yield Check("attention", lambda: Finding("attention", Verdict.SKIPPED, none))
+    yield Check("routing and its gradient", functools.partial(_routing, mesh))
 
 
-def _attention(name: str, model: ModelConfig, case: AttentionCase, dtype: str) -> Finding:
-    """Forward and backward pass of the device's kernel, on packed rows with padding."""
+def kernel_of(model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh) -> Attend | None:
+    """The kernel that the model takes on the mesh, which each device runs for its rows."""
+    inner, rows = model.num_heads * model.head_dim, _ROWS * mesh.size
+    q: Any
+    k: Any
+    q, k = (
+        jax.ShapeDtypeStruct((rows, length, inner), jnp.dtype(dtype))
+        for length in (case.length, case.memory)
+    )
     model = dataclasses.replace(model, activation_dtype=dtype)
-    batch, inner = 2 * batch_shards(current_mesh().shape), model.num_heads * model.head_dim
-    rng = np.random.default_rng(case.length)
+    with jax.set_mesh(mesh):
+        return fused_kernel(model, q, k, case.has_bias)
 
-    def normal(*shape: int) -> jax.Array:
-        return jnp.asarray(rng.normal(size=shape), dtype)
 
-    q = normal(batch, case.length, inner) * model.head_dim**-0.5
-    k, v = normal(batch, case.memory, inner), normal(batch, case.memory, inner)
-    width = -(-max(case.length, case.memory) // 128) * 128
-    bias = jnp.asarray(rng.normal(size=(model.num_heads, 2 * width)), jnp.float32)
-    segments = [_packed(rng, batch, length) for length in (case.length, case.memory)]
-    if case.length == case.memory:
-        segments[1] = segments[0]
-    kernel = fused_kernel(model, q, k, case.has_bias)
-    if kernel is None:
-        return Finding(name, Verdict.SKIPPED, "these devices have no kernel for it")
-    options: dict[str, Any] = {"num_heads": model.num_heads, "causal": case.causal}
-    arrays = (q, k, v, bias) if case.has_bias else (q, k, v)
+def arguments_of(model: ModelConfig, case: AttentionCase, dtype: str, devices: int) -> Arguments:
+    """Random arrays, the same at each call."""
+    rng, heads = np.random.default_rng(case.length), model.num_heads
+    rows, inner = _ROWS * devices, heads * model.head_dim
 
-    def results(attend: Callable[..., jax.Array], arrays: Any) -> Any:
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(jnp.dtype(dtype))
+
+    def packed(length: int) -> np.ndarray:
+        return np.sort(rng.integers(0, 4, (rows, length)))[:, ::-1].astype(np.int32)
+
+    q = normal(rows, case.length, inner) * np.asarray(model.head_dim**-0.5, jnp.dtype(dtype))
+    arrays = [q, normal(rows, case.memory, inner), normal(rows, case.memory, inner)]
+    if case.has_bias:
+        width = round_up_to_lanes(max(case.length, case.memory))
+        arrays.append(rng.normal(size=(heads, 2 * width)).astype(np.float32))
+    segments = packed(case.length)
+    memory = segments if case.length == case.memory else packed(case.memory)
+    return Arguments(tuple(arrays), (segments, memory))
+
+
+def attention_program(attend: Attend, num_heads: int, causal: bool) -> Callable[..., Any]:
+    """A function of `Arguments`, as two: the result and the gradients of its arrays."""
+
+    def results(arrays: tuple[jax.Array, ...], segments: tuple[jax.Array, jax.Array]) -> Any:
         def of(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None):
-            return attend(q, k, v, bias, *segments, **options)
+            return attend(q, k, v, bias, *segments, num_heads=num_heads, causal=causal)
 
         y, pullback = jax.vjp(of, *arrays)
-        return y, *pullback(
-            jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype)
-        )
+        cotangent = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+        return y, *pullback(cotangent.astype(y.dtype))
 
-    found = jax.jit(functools.partial(results, on_mesh(kernel)))(arrays)
-    in_float32 = jax.tree.map(lambda x: x.astype(jnp.float32), arrays)
-    with jax.default_matmul_precision("highest"):
-        expected = jax.jit(functools.partial(results, dot_product_attention))(in_float32)
-    worst = difference(*jax.device_get((found, expected)))
-    return judged(
-        name, worst, TOLERANCES[dtype], against="XLA's attention in float32", advice=ADVICE
-    )
+    return results
 
 
-def _packed(rng: np.random.Generator, batch: int, length: int) -> jax.Array:
-    """[B, L] int32 segments: three examples and padding in each row."""
-    return jnp.asarray(np.sort(rng.integers(0, 4, (batch, length)))[:, ::-1], jnp.int32)
+def routing_program(route: Callable[[jax.Array], Any]) -> Callable[..., Any]:
+    """A function of logits [G, S, E] and weights of the gates [G, 1, S].
 
+    It returns gates, normalizers and the gradient by the logits, and apart from these who goes
+    where.
+    """
 
-def _routing() -> Finding:
-    """The way of the default, a kernel on TPUs, against that of other routing rules."""
-    name, (groups, tokens, experts, capacity) = "routing and its gradient", (2, 1024, 16, 80)
-    rng = np.random.default_rng(0)
-    logits = jnp.asarray(rng.normal(size=(groups, tokens, experts)), jnp.float32)
-    valid = jnp.asarray(rng.random((groups, tokens)) < 0.9)
-    weights = jnp.asarray(rng.normal(size=(groups, 1, tokens)), jnp.float32)
-
-    def results(route: Callable[..., Any]) -> Any:
+    def results(logits: jax.Array, weights: jax.Array) -> Any:
         def loss(logits: jax.Array) -> Any:
             a = route(logits)
-            return jnp.sum(a.gate * weights) + jnp.sum(a.importance**2) / tokens, a
+            balance = jnp.sum(a.importance**2) / logits.shape[1]
+            return jnp.sum(a.gate * weights) + balance, a
 
         (_, a), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
         return (a.gate, a.log_normalizer, gradient), (a.expert_index, a.token_index, a.load)
 
-    found = jax.jit(lambda: results(lambda x: assign(x, capacity, valid)))()
-    plain = jax.jit(
-        lambda: results(lambda x: assign_choices(top_choices(x, 1), x, capacity, valid))
-    )()
-    found, plain = jax.device_get((found, plain))
+    return results
+
+
+def _dtypes_with_kernel(model: ModelConfig, case: AttentionCase, mesh: Mesh) -> list[str]:
+    return [dtype for dtype in TOLERANCES if kernel_of(model, case, dtype, mesh) is not None]
+
+
+def _attention(
+    name: str, model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh
+) -> Finding:
+    """Forward and backward pass of the kernel, on packed rows with padding."""
+    kernel = kernel_of(model, case, dtype, mesh)
+    assert kernel is not None
+    arrays, segments = arguments_of(model, case, dtype, mesh.size)
+
+    def run(attend: Attend, arrays: Any) -> Any:
+        program = attention_program(attend, model.num_heads, case.causal)
+        return jax.device_get(jax.jit(program, out_shardings=replicated(mesh))(arrays, segments))
+
+    with jax.set_mesh(mesh):
+        found = run(on_mesh(kernel), arrays)
+        with jax.default_matmul_precision("highest"):
+            in_float32 = tuple(array.astype(np.float32) for array in arrays)
+            expected = run(dot_product_attention, in_float32)
+    against = "XLA's attention in float32"
+    return judged(
+        name, difference(found, expected), TOLERANCES[dtype], against=against, advice=ADVICE
+    )
+
+
+def _routing(mesh: Mesh) -> Finding:
+    """The way of the default, a kernel on TPUs, against that of other routing rules."""
+    groups, tokens, experts, capacity = 2, 1024, 16, 80
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(groups, tokens, experts)).astype(np.float32)
+    valid = jnp.asarray(rng.random((groups, tokens)) < 0.9)
+    weights = rng.normal(size=(groups, 1, tokens)).astype(np.float32)
+
+    def run(route: Callable[[jax.Array], Any]) -> Any:
+        return jax.device_get(jax.jit(routing_program(route))(logits, weights))
+
+    with jax.set_mesh(mesh_of(mesh.local_devices[:1])):
+        found = run(lambda x: assign(x, capacity, valid))
+        plain = run(lambda x: assign_choices(top_choices(x, 1), x, capacity, valid))
     worst = difference(found[0], plain[0])
-    if difference(found[1], plain[1]) > 0:  # who goes where is exact
+    if difference(found[1], plain[1]) > 0:
         worst = float("inf")
-    return judged(name, worst, 1e-5, against="sorting in XLA's operations", advice=ADVICE)
+    against = "sorting in XLA's operations"
+    return judged(
+        "routing and its gradient", worst, ROUTING_TOLERANCE, against=against, advice=ADVICE
+    )

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.config import MeshConfig, ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.doctor.checks import Check, Finding
-from switch_jax.doctor.compare import difference, judged
+from switch_jax.doctor.compare import difference, judged, mesh_of
 from switch_jax.moe import SwitchWeights, switch_ffn
-from switch_jax.partitioning.mesh import EXPERT, batch_shards, make_mesh, replicated
+from switch_jax.partitioning.mesh import EXPERT, MODEL, batch_shards, replicated
 
 ADVICE = (
     "the exchange between devices, or a device, gives wrong numbers: run it on fewer devices "
@@ -29,7 +29,7 @@ def layer_checks(mesh: Mesh) -> Iterator[Check]:
 def _switch_layer(mesh: Mesh) -> Finding:
     """Output, losses and all gradients; each process computes the one device's by itself."""
     name, experts = "Switch layer on the mesh", max(8, mesh.shape[EXPERT])
-    rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape["model"]
+    rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
     config = ModelConfig(
         128, dim, hidden, 64, 2, 1, 1, num_experts=experts, sparse_step=1, jitter_noise=0.01
     )
@@ -57,8 +57,7 @@ def _switch_layer(mesh: Mesh) -> Finding:
 
     found = jax.jit(results, out_shardings=replicated(mesh))(x, valid, weights)
     found = jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), found)
-    one = make_mesh(MeshConfig(1, 1, 1), jax.local_devices()[:1])
-    with jax.set_mesh(one):
+    with jax.set_mesh(mesh_of(mesh.local_devices[:1])):
         expected = jax.device_get(jax.jit(results)(x, valid, weights))
     tolerance = 1e-5 if mesh.devices.flat[0].platform == "cpu" else 2e-2  # products in bfloat16
     worst = difference(found, expected)

@@ -20,6 +20,7 @@ from switch_jax.hardware import device_bandwidth, device_peak_flops, slice_of
 from switch_jax.partitioning.mesh import AXES, BATCH
 from switch_jax.planning.collective_costs import seconds_of as planned_seconds
 from switch_jax.planning.measured import Exchange, Speeds, exchange_name
+from switch_jax.runtime.processes import gather
 
 _SECONDS = 1.0  # of measuring, for each figure
 _FEWEST, _MOST = 3, 200  # runs
@@ -179,6 +180,7 @@ def seconds_of(run: Callable[[], Any]) -> float:
         start = time.perf_counter()
         jax.block_until_ready(run())
         first = time.perf_counter() - start
+    first = max(gather(first))  # so that all processes run it as often
     number = max(_FEWEST, min(_MOST, int(_SECONDS / max(first, 1e-6))))
     times = []
     for _ in range(number):

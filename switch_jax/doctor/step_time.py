@@ -95,7 +95,7 @@ def measure_step(config: Config, mesh: Mesh) -> Timed:
         return (time.perf_counter() - start) / number
 
     steps(1)
-    number = max(1, int(_SECONDS / steps(1)))
+    number = max(1, int(_SECONDS / max(gather(steps(1)))))  # the same on all processes
     seconds = statistics.median(steps(number) for _ in range(_ROUNDS))
     with tempfile.TemporaryDirectory() as folder:
         jax.profiler.start_trace(folder)

@@ -1,17 +1,16 @@
-"""Training steps of a small Switch Transformer: against shipped numbers, twice, and saved."""
+"""Training steps of a small Switch Transformer: against shipped numbers, and twice."""
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from jax.sharding import Mesh
 
-from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import (
     Config,
     DataConfig,
@@ -21,17 +20,22 @@ from switch_jax.config import (
     RunConfig,
 )
 from switch_jax.doctor.checks import Check, Finding, Verdict
-from switch_jax.doctor.compare import difference, judged
+from switch_jax.doctor.compare import difference, judged, parts_here
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, batch_shards
-from switch_jax.partitioning.placing import device_bytes, put_batch
-from switch_jax.run_folder import RunFolder
+from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, batch_shards, make_mesh
+from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.lowering import abstract_signals, lower_train_step
 from switch_jax.train_step.state import TrainState, abstract_state, init_state, state_of_step
 
 # Of the first step in float32, whatever the mesh: printed by `python -m tools.doctor_reference`.
-REFERENCE = {"loss": 0.0, "gradient_norm": 0.0}
+REFERENCE = {"loss": 8.007308006286621, "gradient_norm": 6.067276477813721}
+# Of a CPU, whose products are in float32: its sums may be in another order.
+CPU_TOLERANCE = 1e-4
+# Of others, which round the factors of a product, TPUs to bfloat16 and GPUs to TF32: on a CPU with
+# all activations in bfloat16 the loss differs by 1.3e-4, and the norm of the gradient by 9e-4.
+TOLERANCE = 1e-2
 ROWS, INPUTS, TARGETS = 2, 64, 32  # rows that are repeated, until each device has some
+_EXPERTS = _HEADS = 8
 
 
 def config_of(mesh: Mesh, dtype: str) -> Config:
@@ -41,10 +45,10 @@ def config_of(mesh: Mesh, dtype: str) -> Config:
         embed_dim=128,
         mlp_dim=256,
         head_dim=32,
-        num_heads=8,
+        num_heads=_HEADS,
         num_encoder_layers=2,
         num_decoder_layers=2,
-        num_experts=8,
+        num_experts=_EXPERTS,
         jitter_noise=0.0,  # it is another one in each row
         group_size=INPUTS,
         decoder_group_size=TARGETS,
@@ -98,8 +102,6 @@ class Step:
     config: Config
     run: Callable[..., tuple[TrainState, Any]]
     compiled: jax.stages.Compiled
-    fresh: Callable[[], TrainState]
-    shapes: TrainState
     compile_seconds: float
 
     @classmethod
@@ -115,76 +117,60 @@ class Step:
         batch = put_batch(rows, mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
 
-        def fresh() -> TrainState:
-            return init(jax.random.key(0))
-
         def run(state: TrainState | None = None) -> tuple[TrainState, Any]:
             if state is None:
-                state = state_of_step(config, fresh(), free=True)
+                state = state_of_step(config, init(jax.random.key(0)), free=True)
             return compiled(state, batch, signals)
 
-        return cls(config, run, compiled, fresh, shapes, seconds)
+        return cls(config, run, compiled, seconds)
 
 
-def step_checks(mesh: Mesh, folder: epath.Path | None) -> Iterator[Check]:
-    """To be run within `jax.set_mesh`.
+def step_checks(mesh: Mesh) -> Iterator[Check]:
+    """Of a small model, on as much of the mesh's expert and model axes as its sizes divide over."""
 
-    Args:
-      mesh: the devices.
-      folder: where a checkpoint is written and removed again; None: none is.
-    """
-    config = config_of(mesh, "float32")
-    step = functools.cache(lambda: Step.of(config, mesh, batch_of(config)))
-    yield Check("loss and gradient of a step", lambda: _against_reference(step()))
-    yield Check("the same step twice", lambda: _twice(step()))
-    if folder is not None:
-        yield Check("a checkpoint", lambda: _checkpoint(step(), folder))
+    @functools.cache
+    def step() -> Step:
+        config = config_of(fitting, "float32")
+        return Step.of(config, fitting, batch_of(config))
+
+    def with_step(find: Callable[[Step], Finding]) -> Finding:
+        with jax.set_mesh(fitting):
+            return find(step())
+
+    fitting = _fitting(mesh)
+    reference, twice = "loss and gradient of a step", "the same step twice"
+    yield Check(reference, lambda: with_step(functools.partial(_against_reference, reference)))
+    yield Check(twice, lambda: with_step(functools.partial(_twice, twice)))
 
 
-def _against_reference(step: Step) -> Finding:
-    _, metrics = jax.device_get(step.run())
-    found = {name: float(getattr(metrics, name)) for name in REFERENCE}
+def _fitting(mesh: Mesh) -> Mesh:
+    """The mesh, or one of the same devices whose axes divide the experts and heads."""
+    expert, model = math.gcd(mesh.shape[EXPERT], _EXPERTS), math.gcd(mesh.shape[MODEL], _HEADS)
+    if (expert, model) == (mesh.shape[EXPERT], mesh.shape[MODEL]):
+        return mesh
+    data = mesh.size // (expert * model)
+    return make_mesh(MeshConfig(data, expert, model), list(mesh.devices.flat))
+
+
+def _against_reference(name: str, step: Step) -> Finding:
+    _, metrics = step.run()
+    found = {key: float(getattr(metrics, key)) for key in REFERENCE}
     worst = difference(list(found.values()), list(REFERENCE.values()))
+    is_cpu = jax.devices()[0].platform == "cpu"
+    tolerance = CPU_TOLERANCE if is_cpu else TOLERANCE
     advice = "this machine computes another loss than others: look at the checks that failed above"
-    return judged(
-        "loss and gradient of a step", worst, 1e-2, against="the shipped numbers", advice=advice
-    )
+    against = f"{REFERENCE['loss']:.4f} and {REFERENCE['gradient_norm']:.4f}, those of a CPU"
+    finding = judged(name, worst, tolerance, against=against, advice=advice)
+    text = f"{found['loss']:.4f} and {found['gradient_norm']:.4f}: {finding.text}"
+    return dataclasses.replace(finding, text=text, numbers={**found, **finding.numbers})
 
 
-def _twice(step: Step) -> Finding:
-    name = "the same step twice"
-    first, second = jax.device_get((step.run()[0].parameters, step.run()[0].parameters))
-    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    differing = sum(a.tobytes() != b.tobytes() for a, b in pairs)
+def _twice(name: str, step: Step) -> Finding:
+    """Each process compares the bits that its devices hold."""
+    first, second = (parts_here(step.run()[0].parameters) for _ in range(2))
+    differing = sum(a.tobytes() != b.tobytes() for a, b in zip(first, second, strict=True))
     if differing:
-        text = f"{differing} of {len(jax.tree.leaves(first))} arrays differ"
+        text = f"{differing} of {len(first)} arrays differ"
         advice = "a run cannot be repeated bit for bit here; a device or its memory may be faulty"
         return Finding(name, Verdict.FAILED, text, {"arrays": differing}, advice)
     return Finding(name, Verdict.OK, "gives the same bits")
-
-
-def _checkpoint(step: Step, folder: epath.Path) -> Finding:
-    """Saved, and restored onto the mesh."""
-    name = "a checkpoint"
-    state = step.fresh()
-    before = jax.device_get(state)
-    place = RunFolder(folder)
-    checkpoints = Checkpoints(place, 1)
-    try:
-        start = time.monotonic()
-        checkpoints.save(1, state, {}, None)
-        checkpoints.wait()
-        saved = time.monotonic() - start
-        start = time.monotonic()
-        restored = checkpoints.restore(step.shapes)
-        read = time.monotonic() - start
-    finally:
-        checkpoints.close()
-        folder.rmtree()
-    if restored is None or difference(jax.device_get(restored.state), before) > 0:
-        advice = f"do not keep runs in {folder.parent}: what was read is not what was written"
-        return Finding(name, Verdict.FAILED, "comes back with other numbers", {}, advice)
-    size = device_bytes(state)
-    numbers = {"bytes": size, "save_seconds": saved, "restore_seconds": read}
-    text = f"comes back bit for bit; saved in {saved:.1f} s, restored in {read:.1f} s"
-    return Finding(name, Verdict.OK, text, numbers)

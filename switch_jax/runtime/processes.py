@@ -123,14 +123,21 @@ def check_same_config(config_text: str) -> None:
         raise UserError(error)
 
 
-def barrier(name: str) -> None:
-    """Waits until all processes have called it; `name`: each is used once in a run.
+def barrier(name: str, seconds: int = _MEETING_TIMEOUT) -> None:
+    """Waits until all processes have called it.
 
     It runs no JAX program: on CPUs such a program fails if the others start it more than 30 seconds
     later.
+
+    Args:
+      name: each is used once in a run.
+      seconds: how long to wait, at most.
+
+    Raises:
+      JaxRuntimeError: a process did not call it in time.
     """
     if jax.process_count() > 1:
-        _coordinator().wait_at_barrier(f"switch_jax/{name}", 1000 * _MEETING_TIMEOUT)
+        _coordinator().wait_at_barrier(f"switch_jax/{name}", 1000 * seconds)
 
 
 def publish(name: str, value: str) -> None:

@@ -174,3 +174,11 @@ def test_on_this_machine_it_is_a_rehearsal(capsys, tmp_path):
     here = ["--on=local", "--process_count=2", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
     assert main(["launch", "--gin_file=runs/demo_switch.gin", *here, "--dry_run"]) == 0
     assert capsys.readouterr().out.count(" train --gin_file=runs/demo_switch.gin --gin.MODEL_") == 2
+
+
+def test_the_doctor_runs_once_on_every_host(capsys):
+    assert main(["launch", *RUN, GKE, "--cluster=pods", "--skip_storage", "--doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"- switch_jax\n +- doctor\n +- --multihost\n", printed)
+    assert "- --output=gs://my-bucket/runs/demo_doctor.json\n" in printed
+    assert "maxRestarts: 0\n" in printed

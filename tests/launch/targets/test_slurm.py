@@ -69,6 +69,10 @@ def test_a_dry_run_prints_the_script_and_makes_nothing(monkeypatch, tmp_path, ca
     ]
 
 
+def test_the_script_runs_the_doctor():
+    assert " -m switch_jax doctor --multihost " in job(subcommand="doctor").script.text
+
+
 @pytest.mark.parametrize("text", [Slurm().describe(job()), job().script.text])
 def test_shells_take_it(text):
     assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0

@@ -1,0 +1,59 @@
+"""How many tokens a second this host reads and prepares of the config's data."""
+
+import functools
+import time
+from collections.abc import Iterator
+
+from switch_jax.config import Config
+from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.errors import UserError
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.placing import rows_on_this_host
+
+_SECONDS = 3.0
+_ADVICE = (
+    "give data that each host can read: `switch_jax tasks NAME` with the name in "
+    "MIXTURE_OR_TASK_NAME, and the same --tfds_data_dir, says more"
+)
+
+
+def input_checks(config: Config) -> Iterator[Check]:
+    """Of MIXTURE_OR_TASK_NAME; each process measures its own host."""
+    yield Check("input pipeline", functools.partial(_input_pipeline, config))
+
+
+def input_tokens_per_second(config: Config, seconds: float) -> float:
+    """Tokens a second of the rows that this host needs, read as `train` reads them.
+
+    Counted are the positions of the rows, padding included: a step needs BATCH_SIZE times those of
+    a row, of all hosts together. The files are open and the first batch is read before the clock
+    starts.
+
+    Args:
+      config: of the run; its data, batch and mesh are taken.
+      seconds: how long to read, at least; a batch is read to its end.
+
+    Raises:
+      UserError: the data cannot be read, or do not fit the config.
+    """
+    from switch_jax.data.checks import open_tasks  # loads TensorFlow
+    from switch_jax.data.train_batches import TrainBatches
+
+    needed = rows_on_this_host(make_mesh(config.mesh), config.run.batch_size)
+    batches = TrainBatches(open_tasks(config.data), config.run.batch_size, needed_rows=needed)
+    next(batches)
+    number, start = 0, time.monotonic()
+    while (passed := time.monotonic() - start) < seconds or not number:
+        next(batches)
+        number += 1
+    return number * len(needed) * sum(config.data.lengths) / passed
+
+
+def _input_pipeline(config: Config) -> Finding:
+    name, task = "input pipeline", config.data.mixture_or_task_name
+    try:
+        rate = input_tokens_per_second(config, _SECONDS)
+    except UserError as error:
+        return Finding(name, Verdict.FAILED, f"{task} cannot be read: {error}", {}, _ADVICE)
+    text = f"{rate:,.0f} tokens a second of {task} on this host"
+    return Finding(name, Verdict.OK, text, {"tokens_per_second": rate})

@@ -1,0 +1,46 @@
+"""Tokens a second of the input pipeline, and data that cannot be read."""
+
+import dataclasses
+
+import tests.trainer.tiny_task  # noqa: F401  registers tiny_copy
+from switch_jax.config import MeshConfig
+from switch_jax.data import train_batches
+from switch_jax.doctor import input_pipeline
+from switch_jax.doctor.checks import Verdict, run_checks
+from switch_jax.doctor.input_pipeline import input_checks, input_tokens_per_second
+from tests.trainer.helpers import tiny_config, tiny_model
+
+CONFIG = tiny_config(tiny_model(), batch_size=8, lengths=(16, 8), mesh=MeshConfig(2, 1, 1))
+
+
+def test_tokens_are_those_of_the_rows_that_were_read_in_this_time(monkeypatch):
+    """The first batch takes a minute, and each other one half a second."""
+    clock = [0.0]
+
+    class Batches:
+        def __init__(self, opened, batch_size, needed_rows):
+            assert (batch_size, needed_rows) == (8, list(range(8)))
+            self.next_takes = 60.0
+
+        def __next__(self):
+            clock[0] += self.next_takes
+            self.next_takes = 0.5
+
+    monkeypatch.setattr(train_batches, "TrainBatches", Batches)
+    monkeypatch.setattr(input_pipeline.time, "monotonic", lambda: clock[0])
+    assert input_tokens_per_second(CONFIG, 3.0) == 8 * (16 + 8) / 0.5
+
+
+def test_a_task_is_read(monkeypatch):
+    monkeypatch.setattr(input_pipeline, "_SECONDS", 0.1)
+    (found,) = run_checks(input_checks(CONFIG))
+    assert found.verdict == Verdict.OK, found
+    assert found.numbers["tokens_per_second"] > 1000
+
+
+def test_data_that_cannot_be_read_are_reported_in_words():
+    data = dataclasses.replace(CONFIG.data, mixture_or_task_name="tiny_cpy")
+    (found,) = run_checks(input_checks(dataclasses.replace(CONFIG, data=data)))
+    assert str(found).startswith("failed   input pipeline: tiny_cpy cannot be read: ")
+    assert "did you mean tiny_copy?" in str(found)
+    assert str(found).endswith(input_pipeline._ADVICE)
