@@ -31,7 +31,7 @@ def all_checks(config: Config, text: str, mesh: Mesh, *, shrink: bool) -> Iterat
     yield from layer_checks(mesh)
     yield from step_checks(mesh)
     yield from storage_checks(mesh, storage_path(config.run.model_dir, "MODEL_DIR"))
-    yield from input_checks(config)
     machine = Machine(mesh)
     yield from speed_checks(machine)
     yield from step_time_checks(config, text, machine, shrink=shrink)
+    yield from input_checks(config, machine)

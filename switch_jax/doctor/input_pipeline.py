@@ -4,8 +4,11 @@ import functools
 import time
 from collections.abc import Iterator
 
+import jax
+
 from switch_jax.config import Config
 from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.doctor.speed import Machine
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.partitioning.placing import rows_on_this_host
@@ -15,11 +18,15 @@ _ADVICE = (
     "give data that each host can read: `switch_jax tasks NAME` with the name in "
     "MIXTURE_OR_TASK_NAME, and the same --tfds_data_dir, says more"
 )
+_TOO_SLOW = (
+    "the step waits for data: cache the task (`switch_jax tasks NAME --cache=DIR`), or give the "
+    "hosts more cores"
+)
 
 
-def input_checks(config: Config) -> Iterator[Check]:
-    """Of MIXTURE_OR_TASK_NAME; each process measures its own host."""
-    yield Check("input pipeline", functools.partial(_input_pipeline, config))
+def input_checks(config: Config, machine: Machine) -> Iterator[Check]:
+    """Of MIXTURE_OR_TASK_NAME, each process on its own host; after the checks of the step."""
+    yield Check("input pipeline", functools.partial(_input_pipeline, config, machine))
 
 
 def input_tokens_per_second(config: Config, seconds: float) -> float:
@@ -49,11 +56,17 @@ def input_tokens_per_second(config: Config, seconds: float) -> float:
     return number * len(needed) * sum(config.data.lengths) / passed
 
 
-def _input_pipeline(config: Config) -> Finding:
+def _input_pipeline(config: Config, machine: Machine) -> Finding:
+    """Has failed, too, where the step that was measured takes more than this host prepares."""
     name, task = "input pipeline", config.data.mixture_or_task_name
     try:
         rate = input_tokens_per_second(config, _SECONDS)
     except UserError as error:
         return Finding(name, Verdict.FAILED, f"{task} cannot be read: {error}", {}, _ADVICE)
-    text = f"{rate:,.0f} tokens a second of {task} on this host"
-    return Finding(name, Verdict.OK, text, {"tokens_per_second": rate})
+    text, numbers = f"{rate:,.0f} tokens/s of {task} on this host", {"tokens_per_second": rate}
+    if machine.step_tokens_per_second is None:
+        return Finding(name, Verdict.OK, text, numbers)
+    needed = machine.step_tokens_per_second / jax.process_count()
+    verdict = Verdict.OK if rate >= needed else Verdict.FAILED
+    text += f", of which the step takes {needed:,.0f}"
+    return Finding(name, verdict, text, numbers | {"needed_per_second": needed}, _TOO_SLOW)

@@ -146,11 +146,11 @@ def routing_program(route: Callable[[jax.Array], Any]) -> Callable[..., Any]:
     def results(logits: jax.Array, weights: jax.Array) -> Any:
         def loss(logits: jax.Array) -> Any:
             a = route(logits)
-            balance = jnp.sum(a.importance**2) / logits.shape[1]
+            balance = jnp.sum(a.router.importance**2) / logits.shape[1]
             return jnp.sum(a.gate * weights) + balance, a
 
         (_, a), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
-        return (a.gate, a.log_normalizer, gradient), (a.expert_index, a.token_index, a.load)
+        return (a.gate, a.router.log_normalizer, gradient), (a.expert_index, a.token_index, a.load)
 
     return results
 

@@ -21,6 +21,7 @@ from switch_jax.partitioning.mesh import AXES, BATCH
 from switch_jax.planning.collective_costs import seconds_of as planned_seconds
 from switch_jax.planning.measured import Exchange, Speeds, exchange_name
 from switch_jax.runtime.processes import gather
+from switch_jax.units import count
 
 _SECONDS = 1.0  # of measuring, for each figure
 _FEWEST, _MOST = 3, 200  # runs
@@ -31,7 +32,14 @@ SLOW = 0.5  # of what plans assume
 
 
 class Machine:
-    """The speeds of a mesh's devices, each measured once and with all of them at work."""
+    """The speeds of a mesh's devices, each measured once and with all of them at work.
+
+    Attributes:
+      mesh: the devices.
+      is_cpu: whether they are virtual ones, which share the cores of a machine.
+      step_tokens_per_second: of all hosts together, in the step of the config; None until it is
+        measured.
+    """
 
     def __init__(self, mesh: Mesh) -> None:
         """Measures nothing yet.
@@ -41,6 +49,7 @@ class Machine:
         """
         self.mesh = mesh
         self.is_cpu = mesh.devices.flat[0].platform == "cpu"
+        self.step_tokens_per_second: float | None = None
 
     @functools.cached_property
     def flops_per_second(self) -> float:
@@ -128,7 +137,7 @@ def _products(machine: Machine) -> Finding:
     rate = machine.flops_per_second
     peak = device_peak_flops(machine.mesh.devices.flat[0].device_kind)
     advice = "look for another program on the devices, and whether they are throttled (power, heat)"
-    text = f"{rate / 1e12:.3g} TFLOP/s a device"
+    text = f"{count(rate)}FLOP/s a device"
     return _compared("products", text, "flops_per_second", rate, peak, "their peak", advice)
 
 

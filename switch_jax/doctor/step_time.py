@@ -145,6 +145,9 @@ def _step(
             return _step(name, config, macros, text=text, machine=machine, shrink=True)
         said = f"does not fit in the devices' memory with BATCH_SIZE = {size}"
         return Finding(name, Verdict.FAILED, said, {}, "see what `switch_jax plan` advises")
+    rate = config.tokens_per_step / timed.seconds
+    if name == "step":
+        machine.step_tokens_per_second = rate
     planned, problem = _planned_parts(timed, text, macros, machine)
     flops = step_flops(config) / machine.mesh.size / timed.seconds
     numbers = {
@@ -159,7 +162,7 @@ def _step(
         "planned_seconds": sum(planned.values()),
     }
     said = f"{1e3 * timed.seconds:.4g} ms with BATCH_SIZE = {size}"
-    said += f", {count(config.tokens_per_step / timed.seconds)} tokens/s"
+    said += f", {count(rate)} tokens/s"
     if EXCHANGES in timed.parts:
         said += f", {1e3 * timed.parts[EXCHANGES]:.3g} ms of it exchanges"
     said += f", {count(flops)}FLOP/s a device, compiled in {timed.compile_seconds:.0f} s"
