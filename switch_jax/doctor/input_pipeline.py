@@ -19,7 +19,7 @@ _ADVICE = (
     "MIXTURE_OR_TASK_NAME, and the same --tfds_data_dir, says more"
 )
 _TOO_SLOW = (
-    "the step waits for data: cache the task (`switch_jax tasks NAME --cache=DIR`), or give the "
+    "the step waits for data: cache the task (`switch_jax tasks cache NAME`), or give the "
     "hosts more cores"
 )
 
