@@ -13,6 +13,7 @@ from switch_jax.config import MeshConfig
 from switch_jax.doctor import storage
 from switch_jax.doctor.checks import Verdict, run_checks
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.storage import list_names
 
 
 @pytest.fixture
@@ -76,3 +77,12 @@ def test_files_are_taken_out_of_memory_and_stay(tmp_path):
     (tmp_path / "a" / "file").write_bytes(b"content")
     storage._forget(epath.Path(tmp_path))
     assert (tmp_path / "a" / "file").read_bytes() == b"content"
+
+
+def test_a_checkpoint_comes_back_from_a_bucket(bucket_path, monkeypatch):
+    monkeypatch.setattr(storage, "BYTES", 1 << 20)
+    monkeypatch.setattr(storage, "BYTES_OF_A_PROCESS", 1 << 20)
+    mesh = make_mesh(MeshConfig(1, 2, 1))
+    (finding,) = run_checks(storage.storage_checks(mesh, bucket_path / "run"))
+    assert finding.verdict == Verdict.OK, finding
+    assert list_names(bucket_path) == []
