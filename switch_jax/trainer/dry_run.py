@@ -3,6 +3,7 @@
 from switch_jax.config import Config
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
+from switch_jax.trainer.gpu_attention import with_kept_attention
 from switch_jax.trainer.prepare import prepare
 from switch_jax.trainer.resume import check_not_all_damaged
 from switch_jax.trainer.state_memory import describe_memory
@@ -21,6 +22,7 @@ def dry_run(config: Config, config_text: str, change_task: bool = False) -> list
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
     prepared = prepare(config, config_text, change_task)
+    config, config_text = with_kept_attention(config, config_text)
     if prepared.saved is None:
         check_not_all_damaged(config)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]

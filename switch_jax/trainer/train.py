@@ -23,6 +23,7 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
+from switch_jax.trainer.gpu_attention import with_chosen_attention
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare
@@ -61,6 +62,8 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
         config_text = config.as_gin()
     raise_limit_of_open_files()
     prepared = prepare(config, config_text, change_task)
+    prepared, config_text = with_chosen_attention(prepared, config_text)
+    config = prepared.config
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():
             print(line, flush=True)
