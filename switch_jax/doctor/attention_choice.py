@@ -17,6 +17,7 @@ from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import cudnn_attention, suits_cudnn
 from switch_jax.partitioning.mesh import MODEL, batch_shards
 from switch_jax.runtime.processes import gather
+from switch_jax.units import milliseconds
 
 ATTENTIONS: dict[str, Callable[..., jax.Array]] = {
     "xla": dot_product_attention,
@@ -63,8 +64,8 @@ def choose_attention(config: Config, mesh_shape: Mapping[str, int]) -> Choice:
         for f in ATTENTIONS.values()
     )
     why = (
-        f"all layers, forward and backward, take {1e3 * cudnn:.3g} ms with 'cudnn' and "
-        f"{1e3 * xla:.3g} ms with 'xla'; the results differ by {worst:.1e}, {tolerance:.0e} is "
+        f"all layers, forward and backward, take {milliseconds(cudnn)} with 'cudnn' and "
+        f"{milliseconds(xla)} with 'xla'; the results differ by {worst:.1e}, {tolerance:.0e} is "
         "allowed"
     )
     return _choice("cudnn" if cudnn < xla else "xla", why)

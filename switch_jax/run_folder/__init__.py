@@ -28,6 +28,7 @@ from switch_jax.run_folder.readers import (
     record_lines,
 )
 from switch_jax.run_folder.schemas import (
+    MAX_TIMES_PLAN,
     MAX_WAITING,
     OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
@@ -47,6 +48,7 @@ from switch_jax.run_folder.writers import (
 )
 
 __all__ = [
+    "MAX_TIMES_PLAN",
     "MAX_WAITING",
     "OPTIONAL_ROUTER_STATISTICS",
     "ROUTER_STATISTICS",

@@ -50,9 +50,9 @@ def _choose(monkeypatch, cudnn, seconds=None):
     "xla, cudnn, chosen, line",
     [
         # 2 x 3 + 3 x 1 + 3 x 1 = 12 s, and 2 x 1 + 3 x 1 + 3 x 2 = 11 s
-        ((3, 1, 1), (1, 1, 2), "cudnn", "take 1.1e+04 ms with 'cudnn' and 1.2e+04 ms with 'xla'"),
-        ((3, 1, 1), (1, 2, 2), "xla", "take 1.4e+04 ms with 'cudnn' and 1.2e+04 ms with 'xla'"),
-        ((1, 1, 1), (1, 1, 1), "xla", "take 8e+03 ms with 'cudnn' and 8e+03 ms with 'xla'"),
+        ((3, 1, 1), (1, 1, 2), "cudnn", "take 11,000 ms with 'cudnn' and 12,000 ms with 'xla'"),
+        ((3, 1, 1), (1, 2, 2), "xla", "take 14,000 ms with 'cudnn' and 12,000 ms with 'xla'"),
+        ((1, 1, 1), (1, 1, 1), "xla", "take 8,000 ms with 'cudnn' and 8,000 ms with 'xla'"),
     ],
 )
 def test_right_and_faster_in_all_layers_together_is_taken(monkeypatch, xla, cudnn, chosen, line):
@@ -86,7 +86,7 @@ def test_the_worst_of_all_processes_counts(monkeypatch):
     elsewhere = [0, 5]
     attention, reason = _choose(monkeypatch, RIGHT, _seconds((3, 1, 1), (1, 1, 2)))
     assert attention == "xla"
-    assert "take 1.6e+04 ms with 'cudnn' and 1.2e+04 ms with 'xla'" in reason
+    assert "take 16,000 ms with 'cudnn' and 12,000 ms with 'xla'" in reason
     monkeypatch.setattr(attention_choice, "_difference", lambda *arguments: (0.012, ""))
     assert "is wrong (encoder): it differs by 2.4e-02" in _choose(monkeypatch, RIGHT).reason
 
