@@ -169,9 +169,13 @@ class PlanWatch:
         )
 
     def _share_of_exchanges(self) -> float | None:
-        """Of the time of the traced steps, on a device of this process; None: there is no trace."""
+        """Of the time of the traced steps, on a device of this process; None: no trace tells."""
         if self._profiler.newest is None:
             return None
         folder, seconds = self._profiler.newest
-        trace = max((folder / "plugins" / "profile").iterdir())  # they are named by their time
-        return exchange_seconds(operation_seconds(trace)) / jax.local_device_count() / seconds
+        try:
+            trace = max((folder / "plugins" / "profile").iterdir())  # they are named by their time
+            exchanges = exchange_seconds(operation_seconds(trace))
+        except (OSError, RuntimeError, ValueError):  # it is damaged or gone: the run goes on
+            return None
+        return exchanges / jax.local_device_count() / seconds
