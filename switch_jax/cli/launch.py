@@ -108,6 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "to MODEL_DIR_doctor.json",
     )
     add(
+        "--plan",
+        metavar="FILE",
+        help="as of `switch_jax train`: the time of a step by plan or doctor; the hosts read it",
+    )
+    add(
         "--dry_run",
         action="store_true",
         help="print the commands, check MODEL_DIR and the data, and start nothing",
@@ -134,11 +139,15 @@ def main(args: argparse.Namespace) -> int:
 
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
+    if args.plan:
+        from switch_jax.trainer.planned_step import read_planned_step  # loads JAX
+
+        read_planned_step(args.plan, config)
     job = target.job(args, [*_train_arguments(args), *_doctor_arguments(args, config)], config)
     if args.doctor:  # what has failed once fails again
         job = dataclasses.replace(job, subcommand="doctor", max_restarts=0)
     if in_cloud:
-        job = dataclasses.replace(job, own_files=tuple(_own_files(found)[0]))
+        job = dataclasses.replace(job, own_files=tuple(_own_files(found, args.plan)[0]))
     target.check(job, config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
@@ -163,14 +172,14 @@ def main(args: argparse.Namespace) -> int:
     return target.run(job)
 
 
-def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
-    """The user's gin files, task modules and vocabulary: in or below this folder, and others."""
+def _own_files(found: GinConfig, plan: str | None) -> tuple[list[str], list[str]]:
+    """The user's gin files, task modules, vocabulary and plan: in or below this folder; others."""
     from switch_jax.gin_config.own_files import own_files
 
     own = own_files(found)
-    vocabulary = found.config.data.vocabulary or ""
-    if "://" not in vocabulary and is_file(vocabulary):
-        own.append(vocabulary)
+    for file in (found.config.data.vocabulary or "", plan or ""):
+        if "://" not in file and is_file(file):
+            own.append(file)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
     return [file for file in own if file not in outside], outside
 
@@ -182,7 +191,7 @@ def _notes(args: argparse.Namespace, found: GinConfig) -> list[str]:
 
     why = "the hosts have no file of this machine: the image needs"
     config = found.config
-    below, outside = _own_files(found)
+    below, outside = _own_files(found, args.plan)
     built = "" if "@" in args.image else ", as the commands below build it"
     notes = [f"{why} {', '.join(below)}{built}"] if below else []
     if outside:
@@ -215,8 +224,9 @@ def _notes(args: argparse.Namespace, found: GinConfig) -> list[str]:
 
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:
-    change_task = ["--change_task"] if args.change_task else []
-    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *change_task]
+    own = ["--change_task"] if args.change_task else []
+    own += [f"--plan={args.plan}"] if args.plan else []
+    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *own]
 
 
 def _doctor_arguments(args: argparse.Namespace, config: Config) -> list[str]:
@@ -226,8 +236,9 @@ def _doctor_arguments(args: argparse.Namespace, config: Config) -> list[str]:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
-    if args.doctor and args.change_task:
-        raise UserError("--change_task is for training: leave it out with --doctor")
+    for flag in ("change_task", "plan"):
+        if args.doctor and getattr(args, flag):
+            raise UserError(f"--{flag} is for training: leave it out with --doctor")
     if args.topology and is_gpu_name(args.topology):
         raise UserError(
             f"--topology={args.topology}: this is for TPUs; for GPUs write --on=slurm --nodes=N "

@@ -21,7 +21,7 @@ SECOND_EXPERT_POLICIES = ("all", "random")
 EXPERT_SUBLAYERS = ("feed_forward", "attention", "both")
 LOAD_BALANCES = ("loss", "bias", "none")
 REMAT_POLICIES = ("none", "minimal", "full")
-GPU_ATTENTIONS = ("xla", "cudnn")
+GPU_ATTENTIONS = ("xla", "cudnn", "auto")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +104,9 @@ class ModelConfig:
         go to the experts and come back, and the results of the TPU's attention kernel, are saved
         too, so that no all-to-all and no kernel runs twice.
       gpu_attention: on NVIDIA GPUs 'xla' writes the scores of attention to memory, in float32;
-        'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. Elsewhere it
-        changes nothing.
+        'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. 'auto': a new
+        run compares and times both at its start, takes 'cudnn' where it is right and faster, and
+        keeps its choice; other commands take 'auto' for 'xla'. On other devices it changes nothing.
     """
 
     num_embeddings: int

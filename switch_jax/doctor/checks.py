@@ -95,7 +95,7 @@ def run_checks(checks: Iterable[Check], *, quick: bool = False) -> Iterator[Find
             with _named_on_terminal(check.name):
                 finding = check.run()
         except Exception as error:  # whatever a broken machine raises
-            finding = Finding(check.name, Verdict.FAILED, _first_line(error))
+            finding = Finding(check.name, Verdict.FAILED, first_line(error))
         finding = dataclasses.replace(finding, seconds=round(time.monotonic() - start, 3))
         yield _of_all(number, finding)
 
@@ -148,7 +148,8 @@ def _named_on_terminal(name: str) -> Iterator[None]:
         print("\r\033[K", end="", file=sys.stderr, flush=True)  # to the end of the line
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, in a line."""
     text = str(error).strip().splitlines()
     line = text[0] if text else "no message"
     return line if isinstance(error, UserError) else f"{type(error).__name__}: {line:.300}"

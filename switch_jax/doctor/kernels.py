@@ -101,10 +101,12 @@ def kernel_of(model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh) -
         return fused_kernel(model, q, k, case.has_bias)
 
 
-def arguments_of(model: ModelConfig, case: AttentionCase, dtype: str, devices: int) -> Arguments:
+def arguments_of(
+    model: ModelConfig, case: AttentionCase, dtype: str, devices: int, rows_of_device: int = _ROWS
+) -> Arguments:
     """Random arrays, the same at each call."""
     rng, heads = np.random.default_rng(case.length), model.num_heads
-    rows, inner = _ROWS * devices, heads * model.head_dim
+    rows, inner = rows_of_device * devices, heads * model.head_dim
 
     def normal(*shape: int) -> np.ndarray:
         return rng.normal(size=shape).astype(jnp.dtype(dtype))
