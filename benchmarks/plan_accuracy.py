@@ -11,22 +11,12 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-from switch_jax.runtime.host_memory import keep_freed_memory
-
-keep_freed_memory()
-
-import jax
-
-from switch_jax.doctor.step_time import measure_step
-from switch_jax.gin_config import read
-from switch_jax.hardware import Cpus
-from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.planning.cpu_plan import make_cpu_plan
-from switch_jax.planning.measured import read_measured
+if TYPE_CHECKING:  # it loads JAX
+    from switch_jax.planning.measured import Measured
 
 FILES = ("models/switch_demo.gin", "runs/demo.gin")
 NEAR = {
@@ -39,7 +29,10 @@ NEAR = {
 FAR = {
     "four times as wide": ("EMBED_DIM=128", "MLP_DIM=512", "HEAD_DIM=32"),
     "half the batch": ("BATCH_SIZE=128",),
-    "rows of 128 + 32 tokens": ("TASK_FEATURE_LENGTHS={'inputs':128,'targets':32}", "BATCH_SIZE=64"),
+    "rows of 128 + 32 tokens": (
+        "TASK_FEATURE_LENGTHS={'inputs': 128, 'targets': 32}",
+        "BATCH_SIZE=64",
+    ),
 }
 
 
@@ -53,19 +46,43 @@ def main() -> None:
         file.parent.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "switch_jax", "doctor", f"--output={file}"]
         subprocess.run(command, check=True)
+    _keep_freed_memory()
+
+    from switch_jax.planning.measured import read_measured
+
     measured = read_measured(str(file))
     for configs in (NEAR, FAR):
         print("\n| | planned | measured | planned by measured |\n|---|---|---|---|", flush=True)
         for label, macros in configs.items():
-            bindings = ["MODEL_DIR=runs/none", *macros]
-            config = read(FILES, bindings, (), ()).config
-            plan = make_cpu_plan(config, Cpus(f"cpu-{measured.devices}", measured.devices), measured)
-            with jax.set_mesh(mesh := make_mesh(config.mesh)):
-                seconds = measure_step(config, mesh).seconds
-            ratio = plan.step_seconds / seconds
-            planned = f"{1e3 * plan.step_seconds:.1f} ms"
-            print(f"| {label} | {planned} | {1e3 * seconds:.1f} ms | {ratio:.2f} |", flush=True)
+            planned, seconds = plan_and_measure(macros, measured)
+            times = f"{1e3 * planned:.1f} ms | {1e3 * seconds:.1f} ms"
+            print(f"| {label} | {times} | {planned / seconds:.2f} |", flush=True)
+
+
+def _keep_freed_memory() -> None:
+    """As `train` and `doctor` do, before anything starts threads."""
+    from switch_jax.runtime.host_memory import keep_freed_memory
+
+    keep_freed_memory()
+
+
+def plan_and_measure(macros: Sequence[str], measured: "Measured") -> tuple[float, float]:
+    """Seconds of a step of the demo's model with other macros: planned, and measured."""
+    import jax
+
+    from switch_jax.doctor.step_time import measure_step
+    from switch_jax.gin_config import read
+    from switch_jax.hardware import Cpus
+    from switch_jax.partitioning.mesh import make_mesh
+    from switch_jax.planning.cpu_plan import make_cpu_plan
+
+    config = read(FILES, ["MODEL_DIR=runs/none", *macros], (), ()).config
+    cpus = Cpus(f"cpu-{measured.devices}", measured.devices)
+    plan = make_cpu_plan(config, cpus, measured)
+    with jax.set_mesh(mesh := make_mesh(config.mesh)):
+        return plan.step_seconds, measure_step(config, mesh).seconds
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     main()
