@@ -86,7 +86,7 @@ def planned(monkeypatch):
     """Replaces `make_plan`; `planned.made` collects its configs, `planned.fits` decides."""
     calls = types.SimpleNamespace(made=[], fits=lambda config: True, too_many_bytes=30 * GIB)
 
-    def make_plan(config, hardware):
+    def make_plan(config, hardware, measured=None):
         calls.made.append(config)
         return _plan(hardware, config.mesh, calls.fits(config), calls.too_many_bytes)
 

@@ -20,7 +20,7 @@ def planned(monkeypatch):
     """Replaces `make_gpu_plan`: a step takes 80 GiB, with cuDNN's attention 70."""
     made = []
 
-    def make_gpu_plan(config, cluster):
+    def make_gpu_plan(config, cluster, measured=None):
         made.append(config)
         fused = config.model.gpu_attention == "cudnn"
         temporaries = (70 if fused else 80) * GIB - 1000
@@ -46,7 +46,7 @@ def planned(monkeypatch):
     [
         (["--topology=h100"], "no GPUs 'h100'; known are a100-1, h100-1, h200-1 up to h100-8192"),
         (["--topology=h100-12"], "a server has 8 GPUs; write 1 to 8, or a multiple of 8"),
-        (["--topology=h100-8", "--search"], "of GPUs only the memory is planned; leave out"),
+        (["--topology=h100-8", "--search"], "leave out --search and --picture, which are for TPUs"),
         (["--topology=h100-8", "--picture=plan.png"], "leave out --search and --picture"),
         (["--topology=h100-8", "--mesh=1,4,1"], "1 x 4 x 1 = 4, but h100-8 has 8 devices"),
         (["--gin.GPU_ATTENTION=fused", "--topology=h100-8"], "'fused' .* one of xla, cudnn"),

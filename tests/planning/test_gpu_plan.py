@@ -8,8 +8,9 @@ from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.gpus import parse_cluster
 from switch_jax.model.flops import parameter_count
-from switch_jax.planning import gpu_plan
+from switch_jax.planning import gpu_plan, plan_text
 from switch_jax.planning.gpu_compiler import GpuMemory
+from switch_jax.planning.measured import Measured, Speeds
 from tests.trainer.helpers import tiny_config, tiny_model
 
 GIB = 2**30
@@ -53,3 +54,21 @@ def test_only_data_crosses_servers():
 def test_an_h100_has_79_gib_of_which_jax_takes_three_quarters(made, gib, fits, needs_fraction):
     plan = dataclasses.replace(made, memory=_memory(gib))
     assert (plan.fits, plan.needs_fraction) == (fits, needs_fraction)
+
+
+def test_a_measured_step_gives_plans_a_time(made):
+    assert made.step_seconds is None and made.as_json()["step_seconds_model"] is None
+    speeds = Speeds(1.0, 1.0, {})
+    measured = Measured("doctor.json", "NVIDIA H100 80GB HBM3", 1, speeds, {}, 989e12 / 4)
+    plan = dataclasses.replace(made, measured=measured)
+    np.testing.assert_allclose(plan.step_seconds, 4 * plan.least_seconds)
+    text = plan_text.table(plan)
+    assert "ms, at 25.00 % of the peak, as the step in doctor.json" in text
+    unmeasured = dataclasses.replace(measured, flops_per_second=None)
+    assert dataclasses.replace(made, measured=unmeasured).step_seconds is None
+
+
+def test_a_file_of_other_gpus_is_refused():
+    measured = Measured("doctor.json", "NVIDIA A100-SXM4", 1, Speeds(1.0, 1.0, {}), {}, None)
+    with pytest.raises(UserError, match="doctor.json is of NVIDIA A100-SXM4, and h100-8 has GPUs"):
+        gpu_plan.make_gpu_plan(CONFIG, parse_cluster("h100-8"), measured)

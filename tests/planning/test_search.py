@@ -136,7 +136,7 @@ def test_plans_are_ranked_by_time_and_then_by_missing_memory(monkeypatch):
     outcomes = dict(zip(first, [(None, 7), (0.3, 1), (None, 5), (0.2, 1)], strict=True))
     tried, descriptions = [], []
 
-    def make_plan(config, hardware):
+    def make_plan(config, hardware, measured=None):
         mesh = config.mesh
         assert hardware is EIGHT and config == dataclasses.replace(CONFIG, mesh=mesh)
         tried.append((mesh.data, mesh.expert, mesh.model))
