@@ -109,7 +109,7 @@ def _switch_base_macros() -> list[str]:
     experts = len(devices) // len({getattr(device, "slice_index", 0) for device in devices})
     return [
         f"MESH_EXPERT={experts}",
-        f"NUM_EXPERTS={max(8, experts)}",
+        f"NUM_EXPERTS={experts * -(-8 // experts)}",  # at least 8
         f"BATCH_SIZE={16 * len(devices)}",
         "GROUP_SIZE=512",  # a row, so that the batch can be halved
         "DECODER_GROUP_SIZE=114",

@@ -2,16 +2,15 @@
 
 import functools
 import importlib.metadata
-import operator
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax._src.lib import cuda_versions
 from jax.sharding import Mesh
+from packaging.requirements import Requirement
 
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.partitioning.mesh import AXES
@@ -20,19 +19,12 @@ from switch_jax.units import counted
 
 GIB = 2**30
 _PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
+_OF_NVIDIA = ("nvidia-cuda-runtime-cu12", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _NOT_INSTALLED = "-"
 
 # Extras of jax that nobody installs to use it.
-_OF_DEVELOPERS = ("ci", "minimum-jaxlib")
-_COMPARE = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
+_OF_DEVELOPERS = {"ci", "minimum-jaxlib"}
 
 
 def installed_checks(mesh: Mesh) -> Iterator[Check]:
@@ -56,25 +48,11 @@ def _versions() -> Finding:
 
 def gpu_versions() -> dict[str, str]:
     """Of what jax takes for NVIDIA's GPUs, and the driver; '-' where there is none."""
-    found = {name: _version(name) or _NOT_INSTALLED for name in _PLUGINS}
-    for name, function, parts in (
-        ("CUDA", "cuda_runtime_get_version", 2),
-        ("cuDNN", "cudnn_get_version", 3),
-    ):
-        get = getattr(cuda_versions, function, None)
-        found[name] = _of_number(get(), parts) if get else _NOT_INSTALLED
-    found["driver"] = _NOT_INSTALLED
+    found = {name: _version(name) or _NOT_INSTALLED for name in (*_PLUGINS, *_OF_NVIDIA)}
+    number = None
     if _NVIDIA_DRIVER.exists():
         number = re.search(r"\s(\d+\.\d+(\.\d+)?)\s", _NVIDIA_DRIVER.read_text())
-        found["driver"] = number[1] if number else _NOT_INSTALLED
-    return found
-
-
-def _of_number(number: int, parts: int) -> str:
-    """12080 -> '12.8' of CUDA; 91002 -> '9.10.2' of cuDNN."""
-    if parts == 2:
-        return f"{number // 1000}.{number % 1000 // 10}"
-    return f"{number // 10000}.{number % 10000 // 100}.{number % 100}"
+    return found | {"driver": number[1] if number else _NOT_INSTALLED}
 
 
 def _version(package: str) -> str | None:
@@ -89,49 +67,32 @@ def _unfit(package: str) -> str | None:
     own = _version(package)
     if own is None:
         return None
-    required = importlib.metadata.requires(package) or []
-    names = [re.split(r"[^\w.-]", line)[0] for line in required]
-    found = {name: version for name in names if (version := _version(name))}
-    return unfit(f"{package} {own}", required, found)
+    return unfit(f"{package} {own}", importlib.metadata.requires(package) or [], _version)
 
 
-def unfit(package: str, required: Iterable[str], found: Mapping[str, str]) -> str | None:
-    """The first requirement that the versions do not meet, in words; None: they meet all.
+def unfit(
+    package: str, required: Iterable[str], version_of: Callable[[str], str | None]
+) -> str | None:
+    """The first requirement that what is installed does not meet, in words; None: it meets all.
 
     Args:
       package: whose requirements they are, with its version.
       required: as in the metadata of a package: 'libtpu==0.0.42.*; extra == "tpu"'.
-      found: version by package.
+      version_of: the version of a package; None: it is not installed.
     """
-    for line in required:
-        match = re.match(r"([\w.-]+)(?:\[.*?\])?\s*\(?([^;)]*)\)?\s*;?\s*(.*)", line)
-        if match is None:
-            continue
-        name, wanted, marker = match.groups()
-        is_of_developers = any(f'"{extra}"' in marker for extra in _OF_DEVELOPERS)
-        if name not in found or is_of_developers or "python_version" in marker:
-            continue
-        if not all(_meets(found[name], part.strip()) for part in wanted.split(",") if part):
-            return f"{package} needs {name}{wanted.strip()}, and {found[name]} is installed"
+    for requirement in map(Requirement, required):
+        extras = set(re.findall(r"extra == ['\"]([\w-]+)", str(requirement.marker)))
+        is_for_here = requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra})
+            for extra in (extras or {""}) - _OF_DEVELOPERS
+        )
+        version = version_of(requirement.name) if is_for_here else None
+        if version and not requirement.specifier.contains(version, prereleases=True):
+            return (
+                f"{package} needs {requirement.name}{requirement.specifier}, and {version} is "
+                "installed"
+            )
     return None
-
-
-def _meets(version: str, wanted: str) -> bool:
-    """Whether a version is as '==0.0.42.*' or '>=0.10.1' says; True for what is not read here."""
-    match = re.fullmatch(r"(==|!=|<=|>=|<|>)\s*(\d+(?:\.\d+)*)(\.\*)?", wanted)
-    if match is None:
-        return True
-    compare, numbers = _COMPARE[match[1]], _numbers(match[2])
-    found = _numbers(version)
-    length = len(numbers) if match[3] else max(len(found), len(numbers))
-    found, numbers = ((*n, *[0] * length)[:length] for n in (found, numbers))
-    return bool(compare(found, numbers))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """'0.10.2.dev1' -> (0, 10, 2)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, match[0].split("."))) if match else ()
 
 
 def _devices(mesh: Mesh) -> Finding:
