@@ -1,10 +1,48 @@
-"""The whole command: on two processes that a launcher starts."""
+"""The whole command: what it prints and writes, its defaults, and on two launched processes."""
 
 import json
+import types
 
+import jax
 import pytest
 
+from switch_jax import gin_config
+from switch_jax.cli import doctor, main
+from switch_jax.doctor import all_checks
+from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.train_step.microbatches import check_batch
 from tests.trainer.worker_processes import TINY, finish, launch, output
+
+
+@pytest.fixture
+def two_checks(monkeypatch):
+    """In place of all: one that is well, and one that takes long and fails."""
+    link = Finding("link", Verdict.FAILED, "1 GB/s", {"bytes_per_second": 1e9}, "mend it")
+    checks = [
+        Check("sum", lambda: Finding("sum", Verdict.OK, "2 is 2")),
+        Check("link", lambda: link, is_long=True),
+    ]
+    monkeypatch.setattr(all_checks, "all_checks", lambda *_, shrink: iter(checks))
+
+
+def test_what_is_printed_and_written(two_checks, capsys, tmp_path):
+    flags = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+    file = tmp_path / "new" / "doctor.json"
+    assert main(["doctor", *flags, f"--output={file}"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "ok       sum: 2 is 2",
+        "failed   link: 1 GB/s; mend it",
+        "1 of 2 checks failed",
+        f"written: {file}, and as a page {file.with_suffix('.html')}",
+    ]
+    assert [check["verdict"] for check in json.loads(file.read_text())["checks"]] == [
+        "ok",
+        "failed",
+    ]
+    assert main(["doctor", *flags, "--quick"]) == 0
+    assert capsys.readouterr().out == "ok       sum: 2 is 2\n1 check passed\n"
+    assert main(["doctor", *flags, "--output=doctor.txt"]) == 2
+    assert "give a file that ends in .json" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -16,5 +54,21 @@ def test_every_check_passes_on_two_processes(tmp_path):
     assert {check["verdict"] for check in checks} <= {"ok", "skipped"}
     assert {"a checkpoint", "input pipeline", "step"} <= {check["name"] for check in checks}
     log = (folder / "logs" / "attempt_1_process_0.log").read_text()
-    assert log.endswith("all checks passed\n")
+    assert log.endswith(" checks passed\n")
     assert [path.name for path in tmp_path.iterdir() if "_doctor_" in path.name] == []
+
+
+@pytest.mark.parametrize("devices, experts", [(8, 8), (3, 9), (1, 8), (16, 16)])
+def test_the_default_on_accelerators_divides_over_any_number_of_devices(
+    monkeypatch, devices, experts
+):
+    """Also with half the batch again and again, until each device has a row."""
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace()] * devices)
+    files = ["models/switch_base.gin", "runs/pretrain.gin"]
+    macros = [*doctor._DEFAULTS, *doctor._switch_base_macros()]
+    config = gin_config.read(files, macros, (), ()).config
+    assert config.model.num_experts == experts
+    shape = {"data": 1, "expert": devices, "model": 1}
+    for rows in (16, 8, 4, 2, 1):
+        check_batch(config.replace("run", batch_size=rows * devices), shape)
+        check_batch(config.replace("model", num_experts=0), shape)

@@ -65,4 +65,4 @@ def test_what_cannot_be_written_is_said(tmp_path):
 
 def test_a_summary_counts_what_was_done():
     assert summary(FINDINGS) == "1 of 6 checks failed"
-    assert summary([f for f in FINDINGS if f.verdict != Verdict.FAILED]) == "all 5 checks passed"
+    assert summary([f for f in FINDINGS if f.verdict != Verdict.FAILED]) == "5 checks passed"
