@@ -73,10 +73,8 @@ def supervise(
             log(f"preempted (exit code {code}): starting again from {start}")
             continue
         if crashes == max_restarts:
-            log(
-                f"crashed (exit code {code}) after {crashes} restarts without a new checkpoint: "
-                "giving up; the logs say why"
-            )
+            restarts = f" after {crashes} restarts without a new checkpoint: giving up"
+            log(f"ended with exit code {code}{restarts if crashes else ''}; the logs say why")
             return code
         crashes += 1
         log(

@@ -68,15 +68,17 @@ def main(args: argparse.Namespace) -> int:
 
     mesh = make_mesh(found.config.mesh)
     findings = []
-    with jax.set_mesh(mesh):
-        checks = all_checks(found.config, found.text, mesh, shrink=by_default)
-        for finding in run_checks(checks, quick=args.quick):
-            findings.append(finding)
-            if is_first():
-                print(finding, flush=True)
-    if is_first():
-        print(summary(findings))
-        if output is not None:
+    try:
+        with jax.set_mesh(mesh):
+            checks = all_checks(found.config, found.text, mesh, shrink=by_default)
+            for finding in run_checks(checks, quick=args.quick):
+                findings.append(finding)
+                if is_first():
+                    print(finding, flush=True)
+    finally:  # also of what was found before a host was lost
+        if is_first() and findings:
+            print(summary(findings))
+        if is_first() and findings and output is not None:
             write_results(output, mesh, findings)
             print(f"written: {output}, and as a page {output.with_suffix('.html')}")
     return FAILED if any(f.verdict == Verdict.FAILED for f in findings) else 0
@@ -85,10 +87,10 @@ def main(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace) -> GinConfig:
     """That of the gin files, or the default for these devices; joins the other processes."""
     from switch_jax.config import MeshConfig
-    from switch_jax.hardware import has_accelerator
+    from switch_jax.runtime.host_memory import only_cpus
 
     by_default = not args.gin_file
-    if by_default and has_accelerator():
+    if by_default and not only_cpus():
         multihost.connect(args, MeshConfig(), "")
         args.gin_file = ["models/switch_base.gin", "runs/pretrain.gin"]
         args.gin_bindings = [*_DEFAULTS, *_switch_base_macros(), *args.gin_bindings]
@@ -96,6 +98,10 @@ def _config(args: argparse.Namespace) -> GinConfig:
         args.gin_file = ["models/switch_demo.gin", "runs/demo.gin"]
         args.gin_bindings = [*_DEFAULTS, *args.gin_bindings]
     found = gin_flags.read(args, ("INITIAL_CHECKPOINT_PATH",))
+    if found.config.distillation.teacher_dir is not None:
+        raise UserError(
+            "TEACHER_DIR is set, and doctor measures steps without a teacher: leave it out"
+        )
     if not multihost.joined():
         multihost.connect(args, found.config.mesh, found.text)
     return found
@@ -105,13 +111,21 @@ def _switch_base_macros() -> list[str]:
     """Switch-Base with at least an expert a device, which all exchange tokens within a slice."""
     import jax
 
+    from switch_jax.doctor.layers import experts_over
+
     devices = jax.devices()
+    if devices[0].platform == "cpu":
+        raise UserError(
+            "this machine has an accelerator, and JAX finds none: see docs/install.md, or set "
+            "JAX_PLATFORMS=cpu to look at the CPUs"
+        )
     experts = len(devices) // len({getattr(device, "slice_index", 0) for device in devices})
     return [
         f"MESH_EXPERT={experts}",
-        f"NUM_EXPERTS={experts * -(-8 // experts)}",  # at least 8
+        f"NUM_EXPERTS={experts_over(experts)}",
         f"BATCH_SIZE={16 * len(devices)}",
         "GROUP_SIZE=512",  # a row, so that the batch can be halved
         "DECODER_GROUP_SIZE=114",
+        "DATA_STREAMS=1",
         "SCAN_LAYERS=True",  # compiles several times faster
     ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.doctor.checks import Check
+from switch_jax.doctor.checks import Check, Finding, Verdict, first_line
 from switch_jax.doctor.input_pipeline import input_checks
 from switch_jax.doctor.installed import installed_checks
 from switch_jax.doctor.kernels import kernel_checks
@@ -26,12 +26,22 @@ def all_checks(config: Config, text: str, mesh: Mesh, *, shrink: bool) -> Iterat
       mesh: also that of `jax.set_mesh`.
       shrink: halve BATCH_SIZE until a step fits in memory.
     """
-    yield from installed_checks(mesh)
-    yield from kernel_checks(mesh)
-    yield from layer_checks(mesh)
-    yield from step_checks(mesh)
-    yield from storage_checks(mesh, storage_path(config.run.model_dir, "MODEL_DIR"))
     machine = Machine(mesh)
-    yield from speed_checks(machine)
-    yield from step_time_checks(config, text, machine, shrink=shrink)
-    yield from input_checks(config, machine)
+    folder = storage_path(config.run.model_dir, "MODEL_DIR")
+    yield from _all_of("installed", installed_checks(mesh))
+    yield from _all_of("kernels", kernel_checks(mesh))
+    yield from _all_of("layers", layer_checks(mesh))
+    yield from _all_of("small steps", step_checks(mesh))
+    yield from _all_of("storage", storage_checks(mesh, folder))
+    yield from _all_of("speeds", speed_checks(machine))
+    yield from _all_of("steps", step_time_checks(config, text, machine, shrink=shrink))
+    yield from _all_of("input", input_checks(config, machine))
+
+
+def _all_of(name: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """The checks; where one of them cannot be made, one that fails stands for it and the rest."""
+    try:
+        yield from checks
+    except Exception as error:  # whatever a machine that nobody knows raises
+        found = Finding(name, Verdict.FAILED, f"cannot be checked: {first_line(error)}")
+        yield Check(name, lambda: found)

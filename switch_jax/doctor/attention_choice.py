@@ -19,6 +19,8 @@ from switch_jax.partitioning.mesh import MODEL, batch_shards
 from switch_jax.runtime.processes import gather
 from switch_jax.units import milliseconds
 
+_COMPARED = 4  # rows of a device; scores of all might have no room in float32
+
 ATTENTIONS: dict[str, Callable[..., jax.Array]] = {
     "xla": dot_product_attention,
     "cudnn": cudnn_attention,
@@ -49,7 +51,8 @@ def choose_attention(config: Config, mesh_shape: Mapping[str, int]) -> Choice:
     rows = config.run.batch_size // config.run.num_microbatches // batch_shards(mesh_shape)
     tolerance, worst = TOLERANCES[model.activation_dtype], 0.0
     for case in cases:
-        for apart, error in gather(_difference(model, case, rows)):  # of each process
+        found = _difference(model, case, min(rows, _COMPARED))
+        for apart, error in gather(found):  # of each process
             if error:
                 return _choice("xla", f"cuDNN's attention fails ({case.name}): {error}", True)
             if not apart <= tolerance:  # it may be NaN
@@ -106,7 +109,12 @@ def _difference(model: ModelConfig, case: AttentionCase, rows: int) -> tuple[flo
 def _seconds(
     attend: Callable[..., jax.Array], model: ModelConfig, case: AttentionCase, rows: int
 ) -> float:
-    """Of one layer on a device of this process, forward and backward."""
+    """Of one layer on a device of this process, forward and backward; inf: it has no room."""
     arguments = jax.device_put(arguments_of(model, case, model.activation_dtype, 1, rows))
     program = jax.jit(attention_program(attend, model.num_heads, case.causal))
-    return seconds_of(lambda: program(*arguments))
+    try:
+        return seconds_of(lambda: program(*arguments))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return math.inf

@@ -1,5 +1,6 @@
 """How far two results of the same are from each other."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,4 +47,5 @@ def judged(name: str, worst: float, tolerance: float, *, against: str, advice: s
     """A finding of a difference: failed where it is above the tolerance, or NaN."""
     verdict = Verdict.OK if worst <= tolerance else Verdict.FAILED
     text = f"differs by {worst:.1e} from {against}, {tolerance:.0e} is allowed"
-    return Finding(name, verdict, text, {"difference": worst, "tolerance": tolerance}, advice)
+    number = worst if math.isfinite(worst) else None  # JSON has no others
+    return Finding(name, verdict, text, {"difference": number, "tolerance": tolerance}, advice)

@@ -4,8 +4,6 @@ import functools
 import time
 from collections.abc import Iterator
 
-import jax
-
 from switch_jax.config import Config
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.doctor.speed import Machine
@@ -66,7 +64,8 @@ def _input_pipeline(config: Config, machine: Machine) -> Finding:
     text, numbers = f"{rate:,.0f} tokens/s of {task} on this host", {"tokens_per_second": rate}
     if machine.step_tokens_per_second is None:
         return Finding(name, Verdict.OK, text, numbers)
-    needed = machine.step_tokens_per_second / jax.process_count()
+    rows = rows_on_this_host(machine.mesh, config.run.batch_size)
+    needed = machine.step_tokens_per_second * len(rows) / config.run.batch_size
     verdict = Verdict.OK if rate >= needed else Verdict.FAILED
     text += f", of which the step takes {needed:,.0f}"
     return Finding(name, verdict, text, numbers | {"needed_per_second": needed}, _TOO_SLOW)

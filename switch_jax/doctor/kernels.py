@@ -1,6 +1,6 @@
 """Kernels on this machine's devices against the plain way of computing the same.
 
-Each process looks at its own devices, and no exchange is part of it.
+Each process looks at its own devices, and waits for no other.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.config import ModelConfig
-from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.doctor.checks import Check, Finding, Verdict, first_line
 from switch_jax.doctor.compare import difference, judged, mesh_of
 from switch_jax.doctor.steps import config_of
 from switch_jax.kernels.tiles import round_up_to_lanes
@@ -22,7 +22,6 @@ from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.moe import assign, assign_choices
 from switch_jax.moe.choices import top_choices
-from switch_jax.partitioning.mesh import replicated
 
 # Relative to the largest number: float32 and bfloat16 have 24 and 8 bits, and sums round further.
 TOLERANCES = {"float32": 2e-4, "bfloat16": 2e-2}
@@ -31,6 +30,7 @@ ADVICE = (
     "this kernel computes wrong numbers here: report it with this output, and do not train on "
     "this machine with these versions"
 )
+ADVICE_ON_CUDNN = "leave GPU_ATTENTION at 'xla' on these GPUs, and report this output"
 _ROWS = 2  # of each device
 
 Attend = Callable[..., jax.Array]
@@ -167,20 +167,28 @@ def _attention(
     """Forward and backward pass of the kernel, on packed rows with padding."""
     kernel = kernel_of(model, case, dtype, mesh)
     assert kernel is not None
+    on_gpus = mesh.devices.flat[0].platform == "gpu"
     arrays, segments = arguments_of(model, case, dtype, mesh.size)
 
     def run(attend: Attend, arrays: Any) -> Any:
         program = attention_program(attend, model.num_heads, case.causal)
-        return jax.device_get(jax.jit(program, out_shardings=replicated(mesh))(arrays, segments))
+        return jax.device_get(jax.jit(program)(arrays, segments))
 
     with jax.set_mesh(mesh):
-        found = run(on_mesh(kernel), arrays)
+        try:
+            found = run(on_mesh(kernel), arrays)
+        except jax.errors.JaxRuntimeError as error:
+            if not on_gpus:
+                raise
+            text = f"cuDNN has none for these GPUs: {first_line(error)}"
+            return Finding(name, Verdict.SKIPPED, text)
         with jax.default_matmul_precision("highest"):
             in_float32 = tuple(array.astype(np.float32) for array in arrays)
             expected = run(dot_product_attention, in_float32)
     against = "XLA's attention in float32"
+    advice = ADVICE_ON_CUDNN if on_gpus else ADVICE
     return judged(
-        name, difference(found, expected), TOLERANCES[dtype], against=against, advice=ADVICE
+        name, difference(found, expected), TOLERANCES[dtype], against=against, advice=advice
     )
 
 

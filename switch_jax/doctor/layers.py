@@ -26,9 +26,14 @@ def layer_checks(mesh: Mesh) -> Iterator[Check]:
     yield Check("Switch layer on the mesh", functools.partial(_switch_layer, mesh))
 
 
+def experts_over(devices: int) -> int:
+    """At least 8 experts, of which each device has as many."""
+    return devices * -(-8 // devices)
+
+
 def _switch_layer(mesh: Mesh) -> Finding:
     """Output, losses and all gradients; each process computes the one device's by itself."""
-    name, experts = "Switch layer on the mesh", max(8, mesh.shape[EXPERT])
+    name, experts = "Switch layer on the mesh", experts_over(mesh.shape[EXPERT])
     rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
     config = ModelConfig(
         128, dim, hidden, 64, 2, 1, 1, num_experts=experts, sparse_step=1, jitter_noise=0.01

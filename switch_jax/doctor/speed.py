@@ -17,7 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.hardware import device_bandwidth, device_peak_flops, slice_of
-from switch_jax.partitioning.mesh import AXES, BATCH
+from switch_jax.partitioning.mesh import AXES, BATCH, DATA
+from switch_jax.planning.collective_costs import BETWEEN_SLICES
 from switch_jax.planning.collective_costs import seconds_of as planned_seconds
 from switch_jax.planning.measured import Exchange, Speeds, exchange_name
 from switch_jax.runtime.processes import gather
@@ -108,16 +109,19 @@ class Machine:
         )
         return seconds_of(lambda: run(x))
 
+    def name(self, op: str, axes: Axes) -> str:
+        """As in a plan, which calls what goes between slices by a name of its own."""
+        slices = {getattr(device, "slice_index", 0) for device in self.mesh.devices.flat}
+        between = len(slices) > 1 and axes == (DATA,)
+        return exchange_name(op, BETWEEN_SLICES if between else "+".join(axes))
+
     def _devices(self, axes: Axes) -> int:
         return math.prod(self.mesh.shape[axis] for axis in axes)
 
     @property
     def speeds(self) -> Speeds:
         """All of them."""
-        exchanges = {
-            exchange_name(op, "+".join(axes)): self.exchange(op, axes)
-            for op, axes in self.exchanged
-        }
+        exchanges = {self.name(op, axes): self.exchange(op, axes) for op, axes in self.exchanged}
         return Speeds(self.flops_per_second, self.bytes_per_second, exchanges)
 
 
@@ -129,7 +133,7 @@ def speed_checks(machine: Machine) -> Iterator[Check]:
     yield Check("products", functools.partial(_products, machine))
     yield Check("memory", functools.partial(_memory, machine))
     for op, axes in machine.exchanged:
-        name = exchange_name(op, "+".join(axes))
+        name = machine.name(op, axes)
         yield Check(name, functools.partial(_exchange, name, machine, op, axes))
 
 

@@ -105,10 +105,16 @@ class Step:
     compile_seconds: float
 
     @classmethod
-    def of(cls, config: Config, mesh: Mesh, rows: Mapping[str, np.ndarray]) -> "Step":
+    def of(
+        cls,
+        config: Config,
+        mesh: Mesh,
+        rows: Mapping[str, np.ndarray],
+        compiler_options: Mapping[str, Any] | None = None,
+    ) -> "Step":
         shapes = abstract_state(config, mesh)
         start = time.monotonic()
-        compiled = lower_train_step(config, mesh, shapes).compile()
+        compiled = lower_train_step(config, mesh, shapes).compile(dict(compiler_options or {}))
         seconds = time.monotonic() - start
         shardings = jax.tree.map(lambda s: s.sharding, shapes)
         init = jax.jit(
@@ -131,7 +137,9 @@ def step_checks(mesh: Mesh) -> Iterator[Check]:
     @functools.cache
     def step() -> Step:
         config = config_of(fitting, "float32")
-        return Step.of(config, fitting, batch_of(config))
+        on_gpus = mesh.devices.flat[0].platform == "gpu"
+        options = {"xla_gpu_deterministic_ops": True} if on_gpus else {}  # else sums change order
+        return Step.of(config, fitting, batch_of(config), options)
 
     def with_step(find: Callable[[Step], Finding]) -> Finding:
         with jax.set_mesh(fitting):

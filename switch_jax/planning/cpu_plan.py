@@ -14,11 +14,10 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import Cpus
 from switch_jax.partitioning.mesh import make_mesh, mesh_shape
 from switch_jax.planning.collective_costs import Collective, collectives
-from switch_jax.planning.hlo import Operation, operations
-from switch_jax.planning.measured import Measured, Speeds
+from switch_jax.planning.hlo import COLLECTIVES, Operation, operations
+from switch_jax.planning.measured import EXCHANGES, Measured, Speeds
 from switch_jax.planning.model_parts import model_part
 from switch_jax.planning.step_sizes import StepSizes, step_sizes
-from switch_jax.planning.trace import EXCHANGES
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
@@ -75,7 +74,7 @@ class CpuPlan(StepSizes):
             "train_steps": self.train_steps,
             "days": self.train_steps * self.step_seconds / 86400,
             "compile_seconds": self.compile_seconds,
-            "measured": self.measured.file,
+            "measured": self.measured.as_json(),
         }
 
 
@@ -91,6 +90,7 @@ def make_cpu_plan(config: Config, cpus: Cpus, measured: Measured | None) -> CpuP
             f"--topology={cpus.name} needs --measured=FILE, where FILE is what `switch_jax doctor "
             f"--output=FILE` wrote on {counted(cpus.devices, 'CPU device')}{given or ''}"
         )
+    jax.config.update("jax_platforms", "cpu")  # of a machine that has others, too
     mesh_shape(config.mesh, cpus.devices, platform="cpu")
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh.shape)
@@ -131,7 +131,7 @@ def seconds_by_speeds(
     """
     parts: dict[str, float] = {}
     for operation in operations:
-        if operation.is_timed:
+        if operation.is_timed and not operation.opcode.startswith(COLLECTIVES):
             part = model_part(operation.op_name)
             seconds = max(
                 operation.flops / speeds.flops_per_second,

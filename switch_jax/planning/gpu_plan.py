@@ -82,7 +82,7 @@ class GpuPlan(StepSizes):
             "least_seconds": self.least_seconds,
             "step_seconds_model": self.step_seconds,
             "compile_seconds": self.memory.seconds,
-            "measured": self.measured and self.measured.file,
+            "measured": self.measured and self.measured.as_json(),
         }
 
 

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from switch_jax.errors import UserError
 from switch_jax.storage import storage_path
 
+EXCHANGES = "exchanges"  # the part of all collectives in a step
+ALL_PARTS = "all parts"  # of the model together, without exchanges
+
 
 class Exchange(NamedTuple):
     """A kind of exchange, each device at work.
@@ -22,6 +25,11 @@ class Exchange(NamedTuple):
     bytes_per_second: float
     small_seconds: float
     planned_bytes_per_second: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Measured by planned time; 1 where nothing is planned."""
+        return (self.planned_bytes_per_second or self.bytes_per_second) / self.bytes_per_second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +48,21 @@ class Speeds:
 
     def exchange_seconds(self, op: str, size: float, axis: str) -> float:
         """Of an exchange of `size` bytes, see `Collective.bytes`; one not measured: of memory."""
-        found = self.exchanges.get(exchange_name(op, axis))
+        found = self._exchange(op, axis)
         if found is None:
             return size / self.bytes_per_second
         return max(size / found.bytes_per_second, found.small_seconds)
 
     def exchange_ratio(self, op: str, axis: str) -> float:
         """Measured time by that of the model; of all exchanges where this one is not measured."""
-        one = self.exchanges.get(exchange_name(op, axis))
-        ratios = [
-            found.planned_bytes_per_second / found.bytes_per_second
-            for found in ([one] if one else self.exchanges.values())
-            if found.planned_bytes_per_second
-        ]
+        one = self._exchange(op, axis)
+        ratios = [found.ratio for found in ([one] if one else self.exchanges.values())]
         return sum(ratios) / len(ratios) if ratios else 1.0
+
+    def _exchange(self, op: str, axis: str) -> Exchange | None:
+        """A reduce-scatter sends as much as an all-gather, which is measured."""
+        op = "all-gather" if op == "reduce-scatter" else op
+        return self.exchanges.get(exchange_name(op, axis))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +74,8 @@ class Measured:
       device_kind: what JAX calls the devices.
       devices: their number.
       speeds: of each.
-      part_ratios: measured by planned time, by part of the model; empty: no step was measured.
+      part_ratios: measured by planned time, by part of the model, and of all parts together as
+        `ALL_PARTS`; empty: no step was measured.
       flops_per_second: of a device in that step, by the model's FLOPs; None: no step was measured.
     """
 
@@ -78,11 +88,16 @@ class Measured:
 
     def part_ratio(self, part: str) -> float:
         """Measured by planned time; of all parts together where this one was not in the step."""
-        return self.part_ratios.get(part, self.part_ratios.get("step", 1.0))
+        return self.part_ratios.get(part, self.part_ratios.get(ALL_PARTS, 1.0))
 
-    def __str__(self) -> str:
-        ratios = [f"{part} {ratio:.2f}" for part, ratio in self.part_ratios.items()]
-        return f"{self.file}: {', '.join(ratios)}" if ratios else self.file
+    def as_json(self) -> dict[str, Any]:
+        """The file and its ratios, which a plan was corrected by."""
+        exchanges = {name: found.ratio for name, found in self.speeds.exchanges.items()}
+        return {
+            "file": self.file,
+            "part_ratios": dict(self.part_ratios),
+            "exchange_ratios": exchanges,
+        }
 
 
 def exchange_name(op: str, axis: str) -> str:
@@ -109,31 +124,49 @@ def read_measured(file: str) -> Measured:
         ) from error
 
 
+def _part_ratios(step: Mapping[str, Any]) -> dict[str, float]:
+    """Of parts that are a hundredth of the plan at least: smaller ones say little of others."""
+    measured, planned = step["parts"], step["planned_parts"]
+    if not planned:
+        return {}
+    if not measured:  # the trace named no operations
+        return {ALL_PARTS: step["seconds"] / step["planned_seconds"]}
+    least = 0.01 * step["planned_seconds"]
+    of_parts = [{p: s for p, s in of.items() if p != EXCHANGES} for of in (measured, planned)]
+    both = measured | {ALL_PARTS: sum(of_parts[0].values())}
+    planned = planned | {ALL_PARTS: sum(of_parts[1].values())}
+    return {part: both[part] / planned[part] for part in both if planned.get(part, 0.0) > least}
+
+
+def _positive(value: Any) -> float:
+    if not float(value) > 0:
+        raise ValueError(f"{value} is no speed")
+    return float(value)
+
+
 def _measured(file: str, results: Mapping[str, Any], numbers: Mapping[str, Any]) -> Measured:
     exchanges = {
         name: Exchange(
-            float(of["bytes_per_second"]),
-            float(of["small_seconds"]),
+            _positive(of["bytes_per_second"]),
+            _positive(of["small_seconds"]),
             of.get("planned_bytes_per_second"),
         )
         for name, of in numbers.items()
         if " over " in name and of
     }
-    ratios: dict[str, float] = {}
     steps = [numbers[name] for name in ("step of the dense model", "step") if numbers.get(name)]
-    for step in steps:  # what both have, the second one has last
-        planned = step["planned_parts"] | {"step": step["planned_seconds"]}
-        seconds = step["parts"] | {"step": step["seconds"]}
-        ratios |= {part: seconds[part] / planned[part] for part in seconds if planned.get(part)}
+    ratios: dict[str, float] = {}
+    for step in steps:  # of what both have, the second one's counts
+        ratios |= _part_ratios(step)
     return Measured(
         file=file,
         device_kind=str(results["device_kind"]),
         devices=int(numbers["devices"]["devices"]),
         speeds=Speeds(
-            float(numbers["products"]["flops_per_second"]),
-            float(numbers["memory"]["bytes_per_second"]),
+            _positive(numbers["products"]["flops_per_second"]),
+            _positive(numbers["memory"]["bytes_per_second"]),
             exchanges,
         ),
         part_ratios=ratios,
-        flops_per_second=float(steps[-1]["flops_per_second"]) if steps else None,
+        flops_per_second=_positive(steps[-1]["flops_per_second"]) if steps else None,
     )

@@ -170,7 +170,7 @@ class Plan(StepSizes):
             "days": self.days,
             "days_to_576e9_tokens": self.paper_days,
             "compile_seconds": self.compile_seconds,
-            "measured": self.measured and self.measured.file,
+            "measured": self.measured and self.measured.as_json(),
         }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from switch_jax.planning.cpu_plan import CpuPlan
 from switch_jax.planning.gpu_plan import GpuPlan
-from switch_jax.planning.measured import Measured
+from switch_jax.planning.measured import EXCHANGES, Measured
 from switch_jax.planning.plan import Plan
 from switch_jax.units import count, counted, memory_size, percent
 
@@ -153,8 +153,15 @@ def _cpu_table(plan: CpuPlan) -> str:
 
 
 def _ratios(measured: Measured | None) -> list[str]:
-    """By what measured figures the model's were multiplied."""
-    return [_row("measured by planned time", str(measured))] if measured else []
+    """By what the model's times were multiplied, and whose figures these are."""
+    if measured is None:
+        return []
+    parts = {p: r for p, r in measured.part_ratios.items() if p != EXCHANGES}
+    ratios = parts | {name: found.ratio for name, found in measured.speeds.exchanges.items()}
+    return [
+        _row("times, by what was measured", f"by the ratios to the plan in {measured.file}:"),
+        *(_row(f"  {name}", f"{ratio:.2f}") for name, ratio in ratios.items()),
+    ]
 
 
 def _sizes(plan: Plan | GpuPlan | CpuPlan) -> list[str]:

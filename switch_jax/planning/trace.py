@@ -6,10 +6,11 @@ from pathlib import Path
 
 import jax
 
-from switch_jax.planning.hlo import COLLECTIVES, Operation
+from switch_jax.planning.hlo import COLLECTIVES, TRANSFERS, Operation
+from switch_jax.planning.measured import EXCHANGES
 from switch_jax.planning.model_parts import model_part
 
-EXCHANGES = "exchanges"  # the part of all collectives
+_EXCHANGING = (*COLLECTIVES, *TRANSFERS)
 # On TPUs an event is named by the operation as the program prints it: "%fusion.2 = f32[8] fusion(".
 _TPU_LINE = "XLA Ops"
 _TPU_NAME = re.compile(r"%?([\w.\-]+)")
@@ -40,13 +41,13 @@ def _events(trace: jax.profiler.ProfileData) -> Iterator[tuple[str, float]]:
                     name = named.group(1) if named else event.name
                 else:
                     name = next((value for key, value in event.stats if key == "hlo_op"), None)
-                if name is not None:
+                if isinstance(name, str):
                     yield name, event.duration_ns
 
 
 def exchange_seconds(seconds: Mapping[str, float]) -> float:
     """Of the collectives among the operations of `operation_seconds`."""
-    return sum(value for name, value in seconds.items() if name.startswith(COLLECTIVES))
+    return sum(value for name, value in seconds.items() if name.startswith(_EXCHANGING))
 
 
 def seconds_by_part(
@@ -62,7 +63,7 @@ def seconds_by_part(
     for operation in operations:
         if operation.name not in seconds or operation.is_free:
             continue
-        is_exchange = operation.opcode.startswith(COLLECTIVES)
+        is_exchange = operation.opcode.startswith(_EXCHANGING)
         part = EXCHANGES if is_exchange else model_part(operation.op_name)
         parts[part] = parts.get(part, 0.0) + seconds[operation.name]
     return dict(sorted(parts.items(), key=lambda item: -item[1]))

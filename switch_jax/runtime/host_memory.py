@@ -31,10 +31,11 @@ def return_freed_memory() -> None:
 
 
 def _uses_glibc_memory() -> bool:
-    return platform.libc_ver()[0] == "glibc" and _only_cpus()
+    return platform.libc_ver()[0] == "glibc" and only_cpus()
 
 
-def _only_cpus() -> bool:
+def only_cpus() -> bool:
+    """Whether JAX will have CPUs alone; it is not started by this."""
     platforms = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time
     if platforms:
         return platforms == "cpu"

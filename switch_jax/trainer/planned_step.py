@@ -54,6 +54,7 @@ def read_planned_step(file: str, config: Config) -> PlannedStep:
     try:
         content = json.loads(storage_path(file, "--plan").read_bytes())
         found = _of_doctor(content) if "checks" in content else _of_plan(content)
+        mesh = dict(content["mesh"])
     except OSError as error:
         message = f"--plan={file} cannot be read: {error.strerror or error}"
         raise storage_error(message, error) from error
@@ -63,6 +64,8 @@ def read_planned_step(file: str, config: Config) -> PlannedStep:
             "doctor --output=FILE` writes: make one of them with the gin files of this run"
         ) from None
     seconds, exchanges, parameters, tokens = found
+    own = dataclasses.asdict(config.mesh)
+    other = {axis: n for axis, n in mesh.items() if own.get(axis) not in (None, n)}
     if not seconds:
         raise UserError(
             f"--plan={file} has no time of a step: a plan for GPUs has one with "
@@ -75,7 +78,16 @@ def read_planned_step(file: str, config: Config) -> PlannedStep:
             f"tokens a step, and this run {parameter_count(config.model):,} and "
             f"{config.tokens_per_step:,}; make it with the gin files and values of this run"
         )
+    if other:
+        raise UserError(
+            f"--plan={file} is of another mesh: it has {_axes(other)}, and this run "
+            f"{_axes({axis: own[axis] for axis in other})}; make it with the mesh of this run"
+        )
     return PlannedStep(os.path.basename(file), seconds, exchanges)
+
+
+def _axes(mesh: Mapping[str, Any]) -> str:
+    return ", ".join(f"MESH_{axis.upper()} = {n}" for axis, n in mesh.items())
 
 
 _Found = tuple[float | None, float | None, int, int]
@@ -176,6 +188,6 @@ class PlanWatch:
         try:
             trace = max((folder / "plugins" / "profile").iterdir())  # they are named by their time
             exchanges = exchange_seconds(operation_seconds(trace))
-        except (OSError, RuntimeError, ValueError):  # it is damaged or gone: the run goes on
+        except Exception:  # it is damaged or gone, or of another form: the run goes on
             return None
-        return exchanges / jax.local_device_count() / seconds
+        return min(1.0, exchanges / jax.local_device_count() / seconds)

@@ -1,6 +1,7 @@
 """`plan --measured`: CPUs, and flags that do not go together."""
 
 import json
+import re
 
 import pytest
 
@@ -36,7 +37,8 @@ def test_a_plan_of_cpus(measured, capsys):
     assert main(["plan", *TINY, *flags]) == 0
     table = capsys.readouterr().out
     assert "cpu-8: 8 devices of one machine" in table
-    assert "doctor.json: attention 2.00, step 1.00" in table
+    assert "by the ratios to the plan in " in table
+    assert re.search(r"  attention +2.00\n  all parts +2.00\n", table)
     assert "attention  " in table and "experts  " in table and "exchanges  " in table
 
 

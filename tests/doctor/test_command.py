@@ -9,7 +9,8 @@ import pytest
 from switch_jax import gin_config
 from switch_jax.cli import doctor, main
 from switch_jax.doctor import all_checks
-from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.doctor.checks import Check, Finding, Verdict, run_checks
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.microbatches import check_batch
 from tests.trainer.worker_processes import TINY, finish, launch, output
 
@@ -45,6 +46,33 @@ def test_what_is_printed_and_written(two_checks, capsys, tmp_path):
     assert "give a file that ends in .json" in capsys.readouterr().err
 
 
+def test_checks_that_cannot_be_made_do_not_stop_the_others(monkeypatch):
+    def unknown(mesh):
+        yield Check("one", lambda: Finding("one", Verdict.OK, ""))
+        raise ValueError("no such chip")
+
+    others = "kernel_checks layer_checks step_checks storage_checks speed_checks step_time_checks"
+    for name in others.split():
+        monkeypatch.setattr(all_checks, name, lambda *_, **options: iter(()))
+    monkeypatch.setattr(all_checks, "installed_checks", unknown)
+    last = Check("input", lambda: Finding("input", Verdict.OK, ""))
+    monkeypatch.setattr(all_checks, "input_checks", lambda *_: iter([last]))
+    config = gin_config.read([TINY], ["MODEL_DIR=run"], (), ()).config
+    checks = all_checks.all_checks(config, "", make_mesh(config.mesh), shrink=False)
+    found = [str(finding) for finding in run_checks(checks)]
+    assert found == [
+        "ok       one: ",
+        "failed   installed: cannot be checked: ValueError: no such chip",
+        "ok       input: ",
+    ]
+
+
+def test_a_teacher_is_refused(capsys):
+    flags = [f"--gin_file={TINY}", "--gin_file=runs/distill.gin", "--gin.MODEL_DIR=run"]
+    assert main(["doctor", *flags, "--gin.TEACHER_DIR=/nowhere"]) == 2
+    assert "doctor measures steps without a teacher" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_every_check_passes_on_two_processes(tmp_path):
     folder = tmp_path / "run"
@@ -63,7 +91,7 @@ def test_the_default_on_accelerators_divides_over_any_number_of_devices(
     monkeypatch, devices, experts
 ):
     """Also with half the batch again and again, until each device has a row."""
-    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace()] * devices)
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(platform="tpu")] * devices)
     files = ["models/switch_base.gin", "runs/pretrain.gin"]
     macros = [*doctor._DEFAULTS, *doctor._switch_base_macros()]
     config = gin_config.read(files, macros, (), ()).config

@@ -91,7 +91,8 @@ def test_a_wrong_kernel_is_reported_in_words(kernel, mesh, monkeypatch):
     assert "from XLA's attention in float32, 2e-04 is allowed; this kernel computes wrong" in str(
         found
     )
-    assert not found.numbers["difference"] < 0.01
+    apart = found.numbers["difference"]
+    assert apart is None if kernel is wrong_at_nan else apart > 0.01
 
 
 def test_devices_without_kernels_have_one_line(mesh):

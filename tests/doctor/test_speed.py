@@ -46,6 +46,7 @@ class Fake:
 
     flops_per_second, bytes_per_second = 100e12, 1e12
     exchanged = [("all-to-all", ("expert",))]
+    name = speed.Machine.name
 
     def __init__(self, kind, rate):
         self.mesh = make_mesh(MeshConfig(1, 8, 1))

@@ -56,6 +56,15 @@ def test_a_step_and_that_of_the_dense_model_by_part(machine):
     assert "ms of it exchanges" in sparse.text
 
 
+def test_a_config_that_no_dense_model_has(machine, monkeypatch):
+    timed = step_time.Timed(0.5, {}, [], 1.0)
+    monkeypatch.setattr(step_time, "measure_step", lambda *_: timed)
+    config = CONFIG.replace("model", num_selected_experts=2)
+    sparse, dense = run_checks(step_time.step_time_checks(config, "", machine))
+    assert (sparse.verdict, dense.verdict) == (Verdict.OK, Verdict.SKIPPED)
+    assert "macros that no dense model has" in dense.text
+
+
 def test_a_quick_look_leaves_steps_out(machine):
     assert not list(run_checks(step_time.step_time_checks(CONFIG, "", machine), quick=True))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.planning.measured import Exchange, Speeds, read_measured
+from switch_jax.planning.measured import ALL_PARTS, Exchange, Speeds, read_measured
 
 
 def _check(name, **numbers):
@@ -45,9 +45,34 @@ def test_ratios_are_of_both_steps_and_the_sparse_one_counts_where_both_have_a_pa
     assert measured.part_ratio("attention") == 2.0
     assert measured.part_ratio("experts") == pytest.approx(4 / 3)
     assert measured.part_ratio("dense_ffn") == 0.5
-    assert measured.part_ratio("logits") == 1.5  # of the whole step: 6 s for 4 s planned
+    assert measured.part_ratio("logits") == 1.5  # of all parts: 6 s for 4 s planned
     assert measured.flops_per_second == 6e12
     assert (measured.device_kind, measured.devices) == ("TPU v5p", 4)
+
+
+def test_exchanges_and_small_parts_do_not_correct_others(tmp_path):
+    measured = {"attention": 2.0, "router": 0.3, "exchanges": 6.0}
+    planned = {"attention": 1.0, "router": 1e-3, "exchanges": 1.0}
+    step = _check(
+        "step",
+        seconds=8.3,
+        parts=measured,
+        planned_parts=planned,
+        planned_seconds=2.001,
+        flops_per_second=1.0,
+    )
+    found = read_measured(_file(tmp_path, *SPEEDS, step))
+    assert set(found.part_ratios) == {"attention", "exchanges", ALL_PARTS}
+    assert found.part_ratio("router") == pytest.approx(2.3 / 1.001)
+
+
+def test_a_step_without_a_trace_corrects_all_parts_alike(tmp_path):
+    step = _check(
+        "step", seconds=6.0, parts={}, planned_parts={"attention": 3.0}, planned_seconds=3.0,
+        flops_per_second=1.0,
+    )  # fmt: skip
+    found = read_measured(_file(tmp_path, *SPEEDS, step))
+    assert found.part_ratio("attention") == found.part_ratio("experts") == 2.0
 
 
 def test_without_a_step_nothing_is_corrected_but_exchanges(tmp_path):
@@ -73,6 +98,8 @@ def test_an_exchange_takes_as_long_as_a_small_one_at_least():
     assert speeds.exchange_seconds("all-to-all", 1e6, "expert") == 1.0
     assert speeds.exchange_seconds("all-to-all", 10, "expert") == 0.25
     assert speeds.exchange_seconds("all-gather", 1e9, "data") == 1.0  # not measured: by memory
+    gathered = Speeds(1e12, 1e9, {"all-gather over data": Exchange(1e6, 0.1, 3e6)})
+    assert gathered.exchange_ratio("reduce-scatter", "data") == 3.0
     assert speeds.exchange_ratio("all-to-all", "expert") == 1.0  # nothing is planned
 
 
@@ -82,6 +109,11 @@ def test_another_file_is_refused_in_words(tmp_path, text):
     file.write_text(text)
     with pytest.raises(UserError, match="other.json is not what `switch_jax doctor --output="):
         read_measured(str(file))
+
+
+def test_a_speed_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match="ValueError: 0 is no speed"):
+        read_measured(_file(tmp_path, SPEEDS[0], _check("memory", bytes_per_second=0)))
 
 
 def test_a_file_without_speeds_and_one_that_is_not_there(tmp_path):

@@ -12,7 +12,7 @@ from switch_jax.hardware import parse_slice
 from switch_jax.planning import plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.hlo import Operation, operations
-from switch_jax.planning.measured import Exchange, Measured, Speeds
+from switch_jax.planning.measured import ALL_PARTS, Exchange, Measured, Speeds
 from tests.planning.fake_mesh import Device, FakeMesh
 
 # Four devices exchange; the loop runs 12 times; kernel.2 equals kernel.1 except for its name.
@@ -101,8 +101,10 @@ def test_the_floor_of_a_part_is_by_products_or_traffic(costs):
 def test_what_was_measured_multiplies_the_time_of_parts_and_exchanges(mesh):
     hardware = parse_slice("v5p:2x2x1")
     exchange = Exchange(50e9, 1e-5, planned_bytes_per_second=100e9)
-    speeds = Speeds(4e14, 2e12, {"all-to-all over expert": exchange})
-    ratios = {"attention": 2.0, "step": 3.0}
+    other = Exchange(50e9, 1e-5, planned_bytes_per_second=400e9)
+    exchanges = {"all-to-all over expert": exchange, "all-reduce over data": other}
+    speeds = Speeds(4e14, 2e12, exchanges)
+    ratios = {"attention": 2.0, ALL_PARTS: 3.0}
     measured = Measured("doctor.json", "TPU v5p", 4, speeds, ratios, None)
     plain = plan.costs_of(PROGRAM, mesh, hardware)
     found = plan.costs_of(PROGRAM, mesh, hardware, measured)
@@ -111,7 +113,10 @@ def test_what_was_measured_multiplies_the_time_of_parts_and_exchanges(mesh):
     assert found.compute_seconds == pytest.approx(cycles / clock)
     assert found.cycles_by_part == plain.cycles_by_part  # they are the compiler's
     for before, after in zip(plain.collectives, found.collectives, strict=True):
-        assert after.seconds == pytest.approx(2 * before.seconds)
+        ratio = {"all-to-all": 2, "all-reduce": 5}[
+            after.op
+        ]  # the latter was not measured: the mean
+        assert after.seconds == pytest.approx(ratio * before.seconds)
 
 
 def test_a_file_of_other_chips_is_refused():

@@ -57,7 +57,7 @@ def test_the_platforms_that_jax_is_told_to_use_decide(platforms, only):
     before = jax.config.jax_platforms
     try:
         jax.config.update("jax_platforms", platforms)
-        assert host_memory._only_cpus() == only
+        assert host_memory.only_cpus() == only
     finally:
         jax.config.update("jax_platforms", before)
 
@@ -67,8 +67,8 @@ def test_else_the_accelerators_of_the_machine_decide(monkeypatch, tmp_path):
     before = jax.config.jax_platforms
     try:
         jax.config.update("jax_platforms", None)
-        assert host_memory._only_cpus()
+        assert host_memory.only_cpus()
         (tmp_path / "accel0").touch()
-        assert not host_memory._only_cpus()
+        assert not host_memory.only_cpus()
     finally:
         jax.config.update("jax_platforms", before)

@@ -26,18 +26,19 @@ CONFIG = Config(
     DataConfig("tiny_copy", {"inputs": 32, "targets": 16}),
     MeshConfig(1, 4, 1),
 )
+MESH = {"data": 1, "expert": 4, "model": 1}
 PARAMETERS, TOKENS = parameter_count(MODEL), 8 * 48
 
 
 def _plan(**changes):
-    plan = {"step_seconds_model": 0.2, "waiting_seconds_model": 0.05}
+    plan = {"step_seconds_model": 0.2, "waiting_seconds_model": 0.05, "mesh": MESH}
     return {**plan, "parameters": PARAMETERS, "tokens_per_step": TOKENS, **changes}
 
 
 def _doctor(**changes):
     numbers = {"seconds": 0.2, "exchange_seconds": 0.05, "parameters": PARAMETERS, "tokens": TOKENS}
     step = {"name": "step", "numbers": numbers | changes}
-    return {"checks": [{"name": "memory", "numbers": {}}, step]}
+    return {"mesh": MESH, "checks": [{"name": "memory", "numbers": {}}, step]}
 
 
 @pytest.mark.parametrize("content", [_plan(), _doctor()])
@@ -54,7 +55,8 @@ def test_a_plan_and_a_measurement_say_the_same(tmp_path, content):
         ("{", "is neither what `switch_jax plan --json` prints nor"),
         ([1], "is neither"),
         ({"checks": [3]}, "is neither"),
-        ({"checks": []}, "has no time of a step"),
+        ({"checks": [], "mesh": MESH}, "has no time of a step"),
+        (_plan(mesh=MESH | {"expert": 8}), "another mesh: it has MESH_EXPERT = 8, and this run"),
         (_plan(step_seconds_model=None, waiting_seconds_model=None), "has no time of a step"),
         (_plan(parameters=12345), f"it has 12,345 parameters .* this run {PARAMETERS:,} and 384"),
         (_doctor(tokens=999), f"and 999 tokens a step, and this run {PARAMETERS:,} and 384"),
