@@ -150,7 +150,7 @@ class SlurmJob:
             *(f"--{name}={value}" for name, value in chosen.items() if value is not None),
             f"--output={self.log_of('%j')}",
             "--open-mode=append",  # a job that starts again keeps its number
-            "--requeue",
+            "--requeue" if self.subcommand == "train" else "--no-requeue",
             f"--signal=TERM@{SAVE_SECONDS}",  # to the processes, before the time limit
             *self.sbatch_options,
         ]

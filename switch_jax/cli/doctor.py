@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.errors import UserError
-from switch_jax.storage import check_writable, storage_path
+from switch_jax.storage import check_writable, explain_write_errors, storage_path
 
 if TYPE_CHECKING:  # it loads gin
     from switch_jax.gin_config import GinConfig
@@ -48,6 +48,8 @@ def main(args: argparse.Namespace) -> int:
     if output is not None:
         if output.suffix != ".json":
             raise UserError(f"--output={args.output}: give a file that ends in .json")
+        with explain_write_errors(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
         check_writable(output.parent, f"--output={args.output}")
     from switch_jax.runtime.host_memory import keep_freed_memory
 
@@ -65,8 +67,10 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.doctor.results import write_results
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.runtime.processes import is_first
+    from switch_jax.train_step.microbatches import check_batch
 
     mesh = make_mesh(found.config.mesh)
+    check_batch(found.config, mesh.shape)
     findings = []
     try:
         with jax.set_mesh(mesh):
@@ -78,8 +82,10 @@ def main(args: argparse.Namespace) -> int:
     finally:  # also of what was found before a host was lost
         if is_first() and findings:
             print(summary(findings))
+            if args.quick:
+                print("--quick has left out the time of a step: leave it out to know that, too")
         if is_first() and findings and output is not None:
-            write_results(output, mesh, findings)
+            write_results(output, found.text, mesh, findings)
             print(f"written: {output}, and as a page {output.with_suffix('.html')}")
     return FAILED if any(f.verdict == Verdict.FAILED for f in findings) else 0
 
@@ -89,9 +95,9 @@ def _config(args: argparse.Namespace) -> GinConfig:
     from switch_jax.config import MeshConfig
     from switch_jax.runtime.host_memory import only_cpus
 
-    by_default = not args.gin_file
+    by_default, own_flags = not args.gin_file, f"--quick: {args.quick}"  # the same on all
     if by_default and not only_cpus():
-        multihost.connect(args, MeshConfig(), "")
+        multihost.connect(args, MeshConfig(), own_flags)
         args.gin_file = ["models/switch_base.gin", "runs/pretrain.gin"]
         args.gin_bindings = [*_DEFAULTS, *_switch_base_macros(), *args.gin_bindings]
     elif by_default:
@@ -103,7 +109,7 @@ def _config(args: argparse.Namespace) -> GinConfig:
             "TEACHER_DIR is set, and doctor measures steps without a teacher: leave it out"
         )
     if not multihost.joined():
-        multihost.connect(args, found.config.mesh, found.text)
+        multihost.connect(args, found.config.mesh, f"{own_flags}\n{found.text}")
     return found
 
 

@@ -101,7 +101,8 @@ def _devices(mesh: Mesh) -> Finding:
     facts = gather([platform.node(), [_memory_bytes(device) for device in mesh.local_devices]])
     hosts, memory = len({host for host, _ in facts}), [n for _, here in facts for n in here]
     shape = " x ".join(str(mesh.shape[axis]) for axis in AXES)
-    text = f"{counted(mesh.size, 'device')} of {', '.join(kinds)}{_memory_text(memory)}"
+    device = "virtual device" if kinds == ["cpu"] else "device"
+    text = f"{counted(mesh.size, device)} of {', '.join(kinds)}{_memory_text(memory)}"
     text += f", {counted(hosts, 'host')}, {jax.process_count()} process"
     text += "es" if jax.process_count() > 1 else ""
     text += f"; mesh data x expert x model = {shape}"

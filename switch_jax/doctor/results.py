@@ -1,7 +1,9 @@
 """What was found, as a file for `switch_jax plan --measured` and as a page."""
 
 import dataclasses
+import datetime
 import json
+import platform
 from collections.abc import Sequence
 
 from etils import epath
@@ -13,21 +15,27 @@ from switch_jax.runtime.processes import versions
 from switch_jax.storage import atomic_write, explain_write_errors
 
 
-def write_results(file: epath.Path, mesh: Mesh, findings: Sequence[Finding]) -> None:
+def write_results(
+    file: epath.Path, config_text: str, mesh: Mesh, findings: Sequence[Finding]
+) -> None:
     """Writes the findings as JSON, with the versions and devices that they are of, and as a page.
 
     Args:
       file: of the JSON; the page has its name with .html.
+      config_text: of the run whose step was measured.
       mesh: the devices.
       findings: of all checks.
     """
     results = {
+        "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": platform.node(),
         "versions": versions(),
         "device_kind": mesh.devices.flat[0].device_kind,
         "mesh": dict(mesh.shape),
         "checks": [dataclasses.asdict(finding) for finding in findings],
+        "config": config_text,
     }
     with explain_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, json.dumps(results, indent=2) + "\n")
-        atomic_write(file.with_suffix(".html"), page.render(mesh, findings))
+        atomic_write(file.with_suffix(".html"), page.render(results, findings))

@@ -182,7 +182,7 @@ def _step(
         return Finding(name, Verdict.OK, f"{said}{problem}", numbers)
     ratio = timed.seconds / sum(planned.values())
     if machine.is_cpu:  # the plan is made of what was measured here
-        said += f"; {ratio:.2f} times its products and memory alone"
+        said += f"; {ratio:.2f} times what its products and memory alone would take"
         return Finding(name, Verdict.OK, said, numbers)
     verdict = Verdict.OK if ratio <= SLOW else Verdict.FAILED
     said += f"; {ratio:.2f} times the plan's {1e3 * sum(planned.values()):.4g} ms"

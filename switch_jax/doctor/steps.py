@@ -167,9 +167,10 @@ def _against_reference(name: str, step: Step) -> Finding:
     is_cpu = jax.devices()[0].platform == "cpu"
     tolerance = CPU_TOLERANCE if is_cpu else TOLERANCE
     advice = "this machine computes another loss than others: look at the checks that failed above"
-    against = f"{REFERENCE['loss']:.4f} and {REFERENCE['gradient_norm']:.4f}, those of a CPU"
+    against = f"the shipped {REFERENCE['loss']:.4f} and {REFERENCE['gradient_norm']:.4f}"
     finding = judged(name, worst, tolerance, against=against, advice=advice)
-    text = f"{found['loss']:.4f} and {found['gradient_norm']:.4f}: {finding.text}"
+    norm = found["gradient_norm"]
+    text = f"loss {found['loss']:.4f}, norm of the gradient {norm:.4f}: {finding.text}"
     return dataclasses.replace(finding, text=text, numbers={**found, **finding.numbers})
 
 

@@ -63,7 +63,7 @@ class GpuPlan(StepSizes):
     @property
     def step_seconds(self) -> float | None:
         """Of a step whose products are as fast as those of the measured one; None: not known."""
-        if self.measured is None or not self.measured.flops_per_second:
+        if self.measured is None:
             return None
         return self.model_flops / self.cluster.devices / self.measured.flops_per_second
 

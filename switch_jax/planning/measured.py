@@ -74,9 +74,9 @@ class Measured:
       device_kind: what JAX calls the devices.
       devices: their number.
       speeds: of each.
-      part_ratios: measured by planned time, by part of the model, and of all parts together as
-        `ALL_PARTS`; empty: no step was measured.
-      flops_per_second: of a device in that step, by the model's FLOPs; None: no step was measured.
+      part_ratios: measured by planned time in a step, by part of the model, and of all parts
+        together as `ALL_PARTS`; empty where nothing was planned.
+      flops_per_second: of a device in that step, by the model's FLOPs.
     """
 
     file: str
@@ -84,7 +84,7 @@ class Measured:
     devices: int
     speeds: Speeds
     part_ratios: Mapping[str, float]
-    flops_per_second: float | None
+    flops_per_second: float
 
     def part_ratio(self, part: str) -> float:
         """Measured by planned time; of all parts together where this one was not in the step."""
@@ -120,7 +120,7 @@ def read_measured(file: str) -> Measured:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"--measured={file} is not what `switch_jax doctor --output={file}` writes, or its "
-            f"checks of products and memory have failed ({type(error).__name__}: {error})"
+            f"checks of products and memory have failed: it has no valid {error}"
         ) from error
 
 
@@ -145,6 +145,7 @@ def _positive(value: Any) -> float:
 
 
 def _measured(file: str, results: Mapping[str, Any], numbers: Mapping[str, Any]) -> Measured:
+    kind, devices = str(results["device_kind"]), int(numbers["devices"]["devices"])
     exchanges = {
         name: Exchange(
             _positive(of["bytes_per_second"]),
@@ -154,19 +155,19 @@ def _measured(file: str, results: Mapping[str, Any], numbers: Mapping[str, Any])
         for name, of in numbers.items()
         if " over " in name and of
     }
+    speeds = Speeds(
+        _positive(numbers["products"]["flops_per_second"]),
+        _positive(numbers["memory"]["bytes_per_second"]),
+        exchanges,
+    )
     steps = [numbers[name] for name in ("step of the dense model", "step") if numbers.get(name)]
+    if not steps:
+        raise UserError(
+            f"--measured={file} has no step that was measured: run `switch_jax doctor "
+            f"--output={file}` without --quick, and mend what fails"
+        )
     ratios: dict[str, float] = {}
     for step in steps:  # of what both have, the second one's counts
         ratios |= _part_ratios(step)
-    return Measured(
-        file=file,
-        device_kind=str(results["device_kind"]),
-        devices=int(numbers["devices"]["devices"]),
-        speeds=Speeds(
-            _positive(numbers["products"]["flops_per_second"]),
-            _positive(numbers["memory"]["bytes_per_second"]),
-            exchanges,
-        ),
-        part_ratios=ratios,
-        flops_per_second=_positive(steps[-1]["flops_per_second"]) if steps else None,
-    )
+    flops = _positive(steps[-1]["flops_per_second"])
+    return Measured(file, kind, devices, speeds, ratios, flops)

@@ -131,25 +131,29 @@ class PlanWatch:
             return None
         if self._steps <= _LAST:
             self._spent.append(self._goodput.seconds())
-        if self._steps == _LAST:
-            self._measure(self._planned)
+        if self._steps == _LAST and (said := self._measure(self._planned)):
+            return said
         is_traced = self._profiler.newest is not None
         if self._seconds is None or not (is_traced or self._steps == _LAST + _PATIENCE):
             return None
         seconds, self._seconds = self._seconds, None
         return self._warning(self._planned, seconds)
 
-    def _measure(self, planned: PlannedStep) -> None:
-        """Without compilation, evaluations and checkpoints."""
+    def _measure(self, planned: PlannedStep) -> str | None:
+        """Without compilation, evaluations and checkpoints; returns a line where all is well."""
         times = [training_seconds(spent) for spent in self._spent]
         seconds = statistics.median(b - a for a, b in itertools.pairwise(times))
         waiting = self._spent[-1]["data"] - self._spent[0]["data"]
         self._waiting = waiting / (times[-1] - times[0])
         publish(_WAITING, str(self._waiting))
-        if is_first() and seconds > MAX_TIMES_PLAN * planned.seconds:
-            self._seconds = seconds
-            self._profiler.newest = None  # one that was made earlier
-            self._profiler.request()
+        if not is_first():
+            return None
+        if seconds <= MAX_TIMES_PLAN * planned.seconds:
+            return f"steps take {_beside(seconds, planned)}"
+        self._seconds = seconds
+        self._profiler.newest = None  # one that was made earlier
+        self._profiler.request()
+        return None
 
     def _warning(self, planned: PlannedStep, seconds: float) -> str:
         waiting = max([self._waiting, *map(float, published(_WAITING))])  # of all processes
@@ -160,10 +164,7 @@ class PlanWatch:
             "exchanges": max(0.0, exchanges - (planned.exchange_seconds or 0.0)),
         }
         lost["step"] = seconds - planned.seconds - sum(lost.values())
-        text = (
-            f"warning: steps take {milliseconds(seconds)}, {seconds / planned.seconds:.1f} times "
-            f"the {milliseconds(planned.seconds)} of {planned.file}: "
-        )
+        text = f"warning: steps take {_beside(seconds, planned)}: "
         most = max(lost, key=lambda part: lost[part])
         if most == "data":
             return f"{text}{waiting:.0%} of the time they wait for data (docs/troubleshooting.md)"
@@ -191,3 +192,10 @@ class PlanWatch:
         except Exception:  # it is damaged or gone, or of another form: the run goes on
             return None
         return min(1.0, exchanges / jax.local_device_count() / seconds)
+
+
+def _beside(seconds: float, planned: PlannedStep) -> str:
+    return (
+        f"{milliseconds(seconds)}, {seconds / planned.seconds:.1f} times the "
+        f"{milliseconds(planned.seconds)} of {planned.file}"
+    )

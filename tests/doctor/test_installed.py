@@ -86,10 +86,10 @@ def test_versions_of_a_gpu(text, monkeypatch, tmp_path):
 def test_devices_and_their_memory(monkeypatch):
     mesh = make_mesh(MeshConfig(1, 2, 1), jax.devices()[:2])
     assert installed._devices(mesh).text == (
-        "2 devices of cpu, 1 host, 1 process; mesh data x expert x model = 1 x 2 x 1"
+        "2 virtual devices of cpu, 1 host, 1 process; mesh data x expert x model = 1 x 2 x 1"
     )
     sizes = iter([16 * 2**30, 15 * 2**30])
     monkeypatch.setattr(installed, "_memory_bytes", lambda device: next(sizes))
     found = installed._devices(mesh)
-    assert "2 devices of cpu with 15.0 to 16.0 GiB each, 1 host" in found.text
+    assert "2 virtual devices of cpu with 15.0 to 16.0 GiB each, 1 host" in found.text
     assert found.numbers["memory_bytes"] == 15 * 2**30

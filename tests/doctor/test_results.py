@@ -36,7 +36,7 @@ FINDINGS = [
 @pytest.fixture
 def written(tmp_path):
     file = tmp_path / "new" / "doctor.json"
-    write_results(file, make_mesh(MeshConfig(1, 8, 1)), FINDINGS)
+    write_results(file, "NUM_EXPERTS = 8", make_mesh(MeshConfig(1, 8, 1)), FINDINGS)
     return file
 
 
@@ -55,13 +55,16 @@ def test_the_page_has_what_failed_all_checks_and_both_charts(written):
     assert "<b>a checkpoint</b>: lost &lt;b&gt;; buy a disk" in page
     assert page.count("<tr>") == 1 + len(FINDINGS)
     assert page.count("data:image/svg+xml") == 2 and "8 devices of cpu, mesh 1 x 8 x 1" in page
+    assert "<pre>NUM_EXPERTS = 8</pre>" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
 def test_what_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises((UserError, OSError), match="file"):
-        write_results(tmp_path / "file" / "doctor.json", make_mesh(MeshConfig(1, 8, 1)), FINDINGS)
+        write_results(
+            tmp_path / "file" / "doctor.json", "", make_mesh(MeshConfig(1, 8, 1)), FINDINGS
+        )
 
 
 def test_a_summary_counts_what_was_done():

@@ -68,8 +68,8 @@ def test_a_small_difference_is_a_mistake_on_a_cpu_alone(platform, verdict, monke
     assert found.verdict == verdict
     allowed = {"cpu": "1e-04", "tpu": "1e-02"}[platform]
     assert found.text == (
-        "8.0233 and 6.0673: differs by 2.0e-03 from 8.0073 and 6.0673, those of a CPU, "
-        f"{allowed} is allowed"
+        "loss 8.0233, norm of the gradient 6.0673: differs by 2.0e-03 from the shipped 8.0073 and "
+        f"6.0673, {allowed} is allowed"
     )
 
 
@@ -77,7 +77,7 @@ def test_another_loss_is_reported_in_words():
     metrics = SimpleNamespace(loss=np.float32("nan"), gradient_norm=6.0)
     found = steps._against_reference("a step", step_that_gives((None, metrics)))
     assert found.verdict == Verdict.FAILED
-    assert "a step: nan and 6.0000: differs by nan" in str(found)
+    assert "a step: loss nan, norm of the gradient 6.0000: differs by nan" in str(found)
     assert "look at the checks that failed above" in str(found)
 
 

@@ -232,6 +232,7 @@ def test_a_plan_is_checked_and_the_hosts_read_it(monkeypatch, tmp_path, capsys):
     flags += ["--gin.MODEL_DIR=gs://my-bucket/run", "--gin.MESH_DATA=16", "--plan=plan.json"]
     flags += ["--gin.MIXTURE_OR_TASK_NAME=english_span_corruption", "--gin.BATCH_SIZE=128"]
     plan = {"step_seconds_model": 0.2, "parameters": 222_903_552, "tokens_per_step": 128 * 626}
+    plan["mesh"] = {"data": 16, "expert": 1, "model": 1}
     (tmp_path / "plan.json").write_text(json.dumps(plan | {"parameters": 7}))
     assert main(["launch", *flags, "--doctor"]) == 2
     assert "--plan is for training: leave it out with --doctor" in capsys.readouterr().err

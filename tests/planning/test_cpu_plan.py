@@ -17,7 +17,7 @@ SPEEDS = Speeds(1e9, 1e9, {"all-to-all over expert": Exchange(1e8, 1e-6)})
 
 
 def _measured(ratios=None, devices=8, kind="cpu"):
-    return Measured("doctor.json", kind, devices, SPEEDS, ratios or {}, None)
+    return Measured("doctor.json", kind, devices, SPEEDS, ratios or {}, 1.0)
 
 
 def test_an_operation_takes_as_long_as_its_products_or_its_memory():

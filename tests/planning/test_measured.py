@@ -75,7 +75,7 @@ def test_a_step_without_a_trace_corrects_all_parts_alike(tmp_path):
     assert found.part_ratio("attention") == found.part_ratio("experts") == 2.0
 
 
-def test_without_a_step_nothing_is_corrected_but_exchanges(tmp_path):
+def test_without_a_plan_of_the_step_nothing_is_corrected_but_exchanges(tmp_path):
     exchanges = [
         _check(
             "all-to-all over expert", bytes_per_second=50e9, small_seconds=1e-5,
@@ -86,11 +86,20 @@ def test_without_a_step_nothing_is_corrected_but_exchanges(tmp_path):
             planned_bytes_per_second=100e9,
         ),
     ]  # fmt: skip
-    measured = read_measured(_file(tmp_path, *SPEEDS, *exchanges))
-    assert measured.part_ratio("attention") == 1.0 and measured.flops_per_second is None
+    step = _check(
+        "step", seconds=6.0, parts={"attention": 6.0}, planned_parts={}, planned_seconds=0,
+        flops_per_second=5.0,
+    )  # fmt: skip
+    measured = read_measured(_file(tmp_path, *SPEEDS, *exchanges, step))
+    assert measured.part_ratio("attention") == 1.0 and measured.flops_per_second == 5.0
     assert measured.speeds.exchange_ratio("all-to-all", "expert") == 2.0
     assert measured.speeds.exchange_ratio("all-reduce", "data") == 4.0
     assert measured.speeds.exchange_ratio("all-gather", "model") == 3.0  # their mean
+
+
+def test_a_file_without_a_step_is_refused(tmp_path):
+    with pytest.raises(UserError, match="has no step that was measured: .* without --quick"):
+        read_measured(_file(tmp_path, *SPEEDS))
 
 
 def test_an_exchange_takes_as_long_as_a_small_one_at_least():
@@ -112,12 +121,12 @@ def test_another_file_is_refused_in_words(tmp_path, text):
 
 
 def test_a_speed_of_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="ValueError: 0 is no speed"):
+    with pytest.raises(UserError, match="0 is no speed"):
         read_measured(_file(tmp_path, SPEEDS[0], _check("memory", bytes_per_second=0)))
 
 
 def test_a_file_without_speeds_and_one_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="products and memory have failed .KeyError: 'products'"):
+    with pytest.raises(UserError, match="have failed: it has no valid 'products'"):
         read_measured(_file(tmp_path))
     with pytest.raises(UserError, match="none.json cannot be read: No such file"):
         read_measured(str(tmp_path / "none.json"))

@@ -105,7 +105,7 @@ def test_what_was_measured_multiplies_the_time_of_parts_and_exchanges(mesh):
     exchanges = {"all-to-all over expert": exchange, "all-reduce over data": other}
     speeds = Speeds(4e14, 2e12, exchanges)
     ratios = {"attention": 2.0, ALL_PARTS: 3.0}
-    measured = Measured("doctor.json", "TPU v5p", 4, speeds, ratios, None)
+    measured = Measured("doctor.json", "TPU v5p", 4, speeds, ratios, 1.0)
     plain = plan.costs_of(PROGRAM, mesh, hardware)
     found = plan.costs_of(PROGRAM, mesh, hardware, measured)
     clock = hardware.generation.clock
@@ -120,7 +120,7 @@ def test_what_was_measured_multiplies_the_time_of_parts_and_exchanges(mesh):
 
 
 def test_a_file_of_other_chips_is_refused():
-    measured = Measured("doctor.json", "TPU v4", 4, Speeds(1.0, 1.0, {}), {}, None)
+    measured = Measured("doctor.json", "TPU v4", 4, Speeds(1.0, 1.0, {}), {}, 1.0)
     with pytest.raises(UserError, match="doctor.json is of TPU v4, and v5p-8 has chips of v5p"):
         plan.make_plan(None, parse_slice("v5p-8"), measured)
 

@@ -136,9 +136,13 @@ def test_without_a_trace_it_is_said_later(monkeypatch, tmp_path):
     )
 
 
-@pytest.mark.parametrize("step, planned", [(0.29, PLANNED), (9.0, None)])
-def test_nothing_is_said_of_a_run_as_fast_as_planned(monkeypatch, tmp_path, step, planned):
-    assert not _said(monkeypatch, tmp_path, step, planned=planned)
+def test_a_run_as_fast_as_planned_says_so(monkeypatch, tmp_path):
+    said = _said(monkeypatch, tmp_path, 0.29)
+    assert said == {200: "steps take 290 ms, 1.4 times the 200 ms of plan.json"}
+
+
+def test_nothing_is_said_without_a_plan(monkeypatch, tmp_path):
+    assert not _said(monkeypatch, tmp_path, 9.0, planned=None)
 
 
 def test_a_run_on_several_devices_says_it_and_its_records_do(tmp_path, monkeypatch, capsys):
