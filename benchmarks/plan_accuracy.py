@@ -1,10 +1,11 @@
 """How far plans of CPUs are from what is measured, after `plan --measured`.
 
-    python benchmarks/plan_accuracy.py              # a few minutes on two quiet cores
+    python benchmarks/plan_accuracy.py              # seven minutes on two quiet cores
+    python benchmarks/plan_accuracy.py --devices=2  # virtual ones, which exchange tokens
 
-`switch_jax doctor` measures the demo's model on two virtual devices, once. Then the step of other
-configs is planned with its file, and measured. The parts of the first table are of the same sizes
-as those that doctor has seen, or nearly so; those of the second are not.
+`switch_jax doctor` measures the demo's model on one device, which uses all cores, or on several.
+Then the step of other configs is planned with its file, and measured. The parts of the first table
+are of the same sizes as those that doctor has seen, or nearly so; those of the second are not.
 """
 
 import argparse
@@ -39,13 +40,11 @@ FAR = {
 def main() -> None:
     """Measures, plans, and prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measured", type=Path, help="a file of doctor's; default: it is run")
+    parser.add_argument("--devices", type=int, default=1)
     args = parser.parse_args()
-    file = args.measured or Path("runs/doctor.json")
-    if not args.measured:
-        file.parent.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "switch_jax", "doctor", f"--output={file}"]
-        subprocess.run(command, check=True)
+    file = Path("runs/doctor.json")
+    command = [sys.executable, "-m", "switch_jax", "doctor", f"--output={file}"]
+    subprocess.run([*command, f"--gin.MESH_EXPERT={args.devices}"], check=True)
     _keep_freed_memory()
 
     from switch_jax.planning.measured import read_measured
@@ -76,7 +75,9 @@ def plan_and_measure(macros: Sequence[str], measured: "Measured") -> tuple[float
     from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.planning.cpu_plan import make_cpu_plan
 
-    config = read(FILES, ["MODEL_DIR=runs/none", *macros], (), ()).config
+    config = read(
+        FILES, ["MODEL_DIR=runs/none", f"MESH_EXPERT={measured.devices}", *macros], (), ()
+    ).config
     cpus = Cpus(f"cpu-{measured.devices}", measured.devices)
     plan = make_cpu_plan(config, cpus, measured)
     with jax.set_mesh(mesh := make_mesh(config.mesh)):

@@ -10,7 +10,7 @@ Four steps, each from what the one before it found:
             verdict     these in plain words            power_law       how a loss curve goes on
             tables      the numbers as tables, and as text for the terminal
 4 page      puts it all on a page, by page.html         pictures        a module for each
-            drawing     what the pictures share (matplotlib)
+            template    what pages share        drawing     what pictures share (matplotlib)
             serve       the page while runs go on
 
 run_status  how runs are doing, of their records        status_text     the same as text

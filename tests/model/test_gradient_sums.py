@@ -116,5 +116,5 @@ def test_router_statistics(dtype):
     got = assign(logits.reshape(1, ROWS * LENGTH, 4), 8)
     wide = np.exp(_wide(x).reshape(-1, D) @ router.astype(np.float64))
     probabilities = wide / wide.sum(-1, keepdims=True)
-    np.testing.assert_allclose(got.importance[0], probabilities.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(got.router.importance[0], probabilities.sum(0), rtol=1e-5)
     np.testing.assert_array_equal(got.load.sum(), ROWS * LENGTH)

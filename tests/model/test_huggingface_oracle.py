@@ -164,7 +164,7 @@ def auxiliary_loss(router_logits):
     """Hugging Face's: the layers of a stack are one long row to it."""
     logits = jnp.concatenate(router_logits, axis=1)
     assignment = assign(logits, logits.shape[1])
-    return load_balance_loss(assignment.importance, assignment.load)
+    return load_balance_loss(assignment.router.importance, assignment.load)
 
 
 def total_loss(parameters):
