@@ -5,10 +5,13 @@
 
 `switch_jax doctor` measures the demo's model on one device, which uses all cores, or on several.
 Then the step of other configs is planned with its file, and measured. The parts of the first table
-are of the same sizes as those that doctor has seen, or nearly so; those of the second are not.
+are of the same sizes as those that doctor has seen, or nearly so; those of the second are not. A
+shared machine changes its speed within minutes: right before each config the demo's own step is
+measured again, and the last column is without what that has changed since doctor.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -41,21 +44,27 @@ def main() -> None:
     """Measures, plans, and prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--measured", type=Path, help="a file of doctor's; default: it is run")
     args = parser.parse_args()
-    file = Path("runs/doctor.json")
-    command = [sys.executable, "-m", "switch_jax", "doctor", f"--output={file}"]
-    subprocess.run([*command, f"--gin.MESH_EXPERT={args.devices}"], check=True)
+    file = args.measured or Path("runs/doctor.json")
+    if not args.measured:
+        command = [sys.executable, "-m", "switch_jax", "doctor", f"--output={file}"]
+        subprocess.run([*command, f"--gin.MESH_EXPERT={args.devices}"], check=True)
     _keep_freed_memory()
 
     from switch_jax.planning.measured import read_measured
 
     measured = read_measured(str(file))
+    checks = json.loads(file.read_text())["checks"]
+    then = next(check["numbers"]["seconds"] for check in checks if check["name"] == "step")
     for configs in (NEAR, FAR):
-        print("\n| | planned | measured | planned by measured |\n|---|---|---|---|", flush=True)
+        print("\n| | planned | the machine's change | measured | planned by measured |")
+        print("|---|---|---|---|---|", flush=True)
         for label, macros in configs.items():
+            _, now = plan_and_measure((), measured)
             planned, seconds = plan_and_measure(macros, measured)
-            times = f"{1e3 * planned:.1f} ms | {1e3 * seconds:.1f} ms"
-            print(f"| {label} | {times} | {planned / seconds:.2f} |", flush=True)
+            times = f"{1e3 * planned:.1f} ms | {now / then:.2f} | {1e3 * seconds:.1f} ms"
+            print(f"| {label} | {times} | {planned * now / then / seconds:.2f} |", flush=True)
 
 
 def _keep_freed_memory() -> None:
