@@ -40,7 +40,7 @@ def _events(trace: jax.profiler.ProfileData) -> Iterator[tuple[str, float]]:
                     named = _TPU_NAME.match(event.name)
                     name = named.group(1) if named else event.name
                 else:
-                    name = next((value for key, value in event.stats if key == "hlo_op"), None)
+                    name = dict(event.stats).get("hlo_op")
                 if isinstance(name, str):
                     yield name, event.duration_ns
 
