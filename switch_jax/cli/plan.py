@@ -255,7 +255,7 @@ def _nearest_change(config: Config, hardware: Hardware, failed: AnyPlan) -> str 
 def _least_bytes(config: Config, compiled: Config, plan: AnyPlan) -> float:
     """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
 
-    Twice as many microbatches are half as large, so the step needs at least half the memory.
+    With twice as many microbatches each is half as large: at least half the memory is needed.
     """
     more = config.run.num_microbatches / compiled.run.num_microbatches
     is_same = config.mesh == compiled.mesh

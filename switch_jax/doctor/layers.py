@@ -27,7 +27,7 @@ def layer_checks(mesh: Mesh) -> Iterator[Check]:
 
 
 def experts_over(devices: int) -> int:
-    """At least 8 experts, of which each device has as many."""
+    """At least 8 experts in all, and the same number on each device."""
     return devices * -(-8 // devices)
 
 
