@@ -6,20 +6,23 @@
 `switch_jax doctor` measures the demo's model on one device, which uses all cores, or on several.
 Then the step of other configs is planned with its file, and measured. The parts of the first table
 are of the same sizes as those that doctor has seen, or nearly so; those of the second are not. A
-shared machine changes its speed within minutes: right before each config the demo's own step is
-measured again, and the last column is without what that has changed since doctor.
+shared machine changes its speed within seconds: each config's step takes turns with the demo's own,
+and a table says how many times as long it takes, planned and measured (the median over all turns).
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it loads JAX
+if TYPE_CHECKING:  # they load JAX
+    from switch_jax.config import Config
     from switch_jax.planning.measured import Measured
 
 FILES = ("models/switch_demo.gin", "runs/demo.gin")
@@ -38,6 +41,7 @@ FAR = {
         "BATCH_SIZE=64",
     ),
 }
+TURNS, SECONDS = 15, 0.5  # of each of the two steps; of a turn
 
 
 def main() -> None:
@@ -56,15 +60,16 @@ def main() -> None:
 
     measured = read_measured(str(file))
     checks = json.loads(file.read_text())["checks"]
-    then = next(check["numbers"]["seconds"] for check in checks if check["name"] == "step")
+    seconds = next(check["numbers"]["seconds"] for check in checks if check["name"] == "step")
+    demo = step_timer(demo_config((), measured))
     for configs in (NEAR, FAR):
-        print("\n| | planned | the machine's change | measured | planned by measured |")
-        print("|---|---|---|---|---|", flush=True)
+        print("\n| | planned | measured | planned by measured |\n|---|---|---|---|", flush=True)
         for label, macros in configs.items():
-            _, now = plan_and_measure((), measured)
-            planned, seconds = plan_and_measure(macros, measured)
-            times = f"{1e3 * planned:.1f} ms | {now / then:.2f} | {1e3 * seconds:.1f} ms"
-            print(f"| {label} | {times} | {planned * now / then / seconds:.2f} |", flush=True)
+            config = demo_config(macros, measured)
+            planned = planned_seconds(config, measured) / seconds
+            found = times_as_long(step_timer(config), demo)
+            line = f"| {label} | {planned:.2f} | {found:.2f} | {planned / found:.2f} |"
+            print(line, flush=True)
 
 
 def _keep_freed_memory() -> None:
@@ -74,23 +79,50 @@ def _keep_freed_memory() -> None:
     keep_freed_memory()
 
 
-def plan_and_measure(macros: Sequence[str], measured: "Measured") -> tuple[float, float]:
-    """Seconds of a step of the demo's model with other macros: planned, and measured."""
-    import jax
-
-    from switch_jax.doctor.step_time import measure_step
+def demo_config(macros: Sequence[str], measured: "Measured") -> "Config":
+    """The demo's, with other macros, on as many devices as doctor has measured."""
     from switch_jax.gin_config import read
+
+    bindings = ["MODEL_DIR=runs/none", f"MESH_EXPERT={measured.devices}", *macros]
+    return read(FILES, bindings, (), ()).config
+
+
+def planned_seconds(config: "Config", measured: "Measured") -> float:
+    """Of a step, by `plan --measured`."""
     from switch_jax.hardware import Cpus
-    from switch_jax.partitioning.mesh import make_mesh
     from switch_jax.planning.cpu_plan import make_cpu_plan
 
-    config = read(
-        FILES, ["MODEL_DIR=runs/none", f"MESH_EXPERT={measured.devices}", *macros], (), ()
-    ).config
     cpus = Cpus(f"cpu-{measured.devices}", measured.devices)
-    plan = make_cpu_plan(config, cpus, measured)
+    return make_cpu_plan(config, cpus, measured).step_seconds
+
+
+def step_timer(config: "Config") -> Callable[[], float]:
+    """Compiles the step. What it returns runs it for half a second, and says the seconds of one."""
+    import jax
+
+    from switch_jax.doctor.step_time import random_batch
+    from switch_jax.doctor.steps import Step
+    from switch_jax.partitioning.mesh import make_mesh
+
     with jax.set_mesh(mesh := make_mesh(config.mesh)):
-        return plan.step_seconds, measure_step(config, mesh).seconds
+        step = Step.of(config, mesh, random_batch(config))
+        state, _ = jax.block_until_ready(step.run())
+
+    def seconds_of_one() -> float:
+        nonlocal state
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < SECONDS:
+            state, _ = jax.block_until_ready(step.run(state))
+            steps += 1
+        return (time.perf_counter() - start) / steps
+
+    return seconds_of_one
+
+
+def times_as_long(timer: Callable[[], float], other: Callable[[], float]) -> float:
+    """How many times as long a step takes as another one, which take turns."""
+    timer()  # the first steps are slower
+    return statistics.median(timer() / other() for _ in range(TURNS))
 
 
 if __name__ == "__main__":
