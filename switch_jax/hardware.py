@@ -329,6 +329,16 @@ def parse_cpus(name: str) -> Cpus | None:
     return Cpus(name, int(named.group(1))) if named else None
 
 
+def num_slices(devices: Iterable[Any]) -> int:
+    """The number of slices, or of machines with GPUs, that these devices of JAX's are in."""
+    return len({slice_index(device) for device in devices})
+
+
+def slice_index(device: Any) -> int:
+    """The slice of a device of JAX's; 0 where it has none."""
+    return getattr(device, "slice_index", 0)
+
+
 def slice_of(devices: Iterable[Any]) -> Slice | None:
     """The slices that all of these devices of JAX's make up; None: they are no known TPUs."""
     devices = list(devices)
@@ -337,7 +347,7 @@ def slice_of(devices: Iterable[Any]) -> Slice | None:
         return None
     coordinates = [device.coords[: generation.torus_dimensions] for device in devices]
     shape = tuple(1 + max(along) - min(along) for along in zip(*coordinates, strict=True))
-    count = len({getattr(device, "slice_index", 0) for device in devices})
+    count = num_slices(devices)
     name = f"{generation.name}:{'x'.join(map(str, shape))}"
     return Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
 

@@ -118,6 +118,7 @@ def _switch_base_macros() -> list[str]:
     import jax
 
     from switch_jax.doctor.layers import experts_over
+    from switch_jax.hardware import num_slices
 
     devices = jax.devices()
     if devices[0].platform == "cpu":
@@ -125,7 +126,7 @@ def _switch_base_macros() -> list[str]:
             "this machine has an accelerator, and JAX finds none: see docs/install.md, or set "
             "JAX_PLATFORMS=cpu to look at the CPUs"
         )
-    experts = len(devices) // len({getattr(device, "slice_index", 0) for device in devices})
+    experts = len(devices) // num_slices(devices)
     return [
         f"MESH_EXPERT={experts}",
         f"NUM_EXPERTS={experts_over(experts)}",

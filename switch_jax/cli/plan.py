@@ -21,7 +21,6 @@ import contextlib
 import json
 import math
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
@@ -33,6 +32,7 @@ from switch_jax.gpus import GpuCluster, is_gpu_name, parse_cluster
 from switch_jax.hardware import Cpus, Slice, parse_cpus, parse_slice
 from switch_jax.planning.measured import Measured, read_measured
 from switch_jax.storage import check_writable, storage_path
+from switch_jax.terminal import seconds_shown
 from switch_jax.units import counted
 
 if TYPE_CHECKING:  # they load JAX
@@ -269,31 +269,8 @@ def _compiling(what: str) -> Iterator[None]:
     from switch_jax.interrupts import ended_at_once
     from switch_jax.planning.compiler import remove_schedules
 
-    start, done = time.monotonic(), threading.Event()
-    on_terminal = sys.stderr.isatty()
-
-    def report() -> None:
-        period, start_of_line, end = (1.0, "\r", "") if on_terminal else (60.0, "", "\n")
-        while not done.wait(period):
-            seconds = time.monotonic() - start
-            text = f"{start_of_line}compiling {what}: {seconds:.0f} s"
-            print(text, end=end, file=sys.stderr, flush=True)
-
-    if not on_terminal:
-        print(f"compiling {what}", file=sys.stderr, flush=True)
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    compiled = False
-    try:
-        with ended_at_once(remove_schedules):
-            yield
-        compiled = True
-    finally:
-        done.set()
-        thread.join()
-        seconds = time.monotonic() - start
-        start_of_line = "\r" if on_terminal else ""
-        if compiled:
-            print(f"{start_of_line}compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)
-        elif on_terminal and seconds > 1:
-            print(file=sys.stderr, flush=True)  # ends the line
+    start = time.monotonic()
+    with seconds_shown(f"compiling {what}", line_period=60.0), ended_at_once(remove_schedules):
+        yield
+    seconds = time.monotonic() - start
+    print(f"compiled {what} in {seconds:.0f} s", file=sys.stderr, flush=True)

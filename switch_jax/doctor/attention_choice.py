@@ -13,6 +13,7 @@ from switch_jax.doctor.checks import first_line
 from switch_jax.doctor.compare import difference
 from switch_jax.doctor.kernels import TOLERANCES, AttentionCase, arguments_of, attention_program
 from switch_jax.doctor.speed import seconds_of
+from switch_jax.errors import has_no_room
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import cudnn_attention, suits_cudnn
 from switch_jax.partitioning.mesh import MODEL, batch_shards
@@ -115,6 +116,6 @@ def _seconds(
     try:
         return seconds_of(lambda: program(*arguments))
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not has_no_room(error):
             raise
         return math.inf

@@ -1,19 +1,18 @@
 """A check, what it found, and how checks are run one after the other."""
 
-import contextlib
 import dataclasses
 import enum
 import json
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import jax
 
 from switch_jax.errors import LostHostError, UserError
 from switch_jax.runtime.processes import barrier, is_first, publish, published
+from switch_jax.terminal import seconds_shown
 
 # Seconds between the first process that has done a check and the last.
 _MOST_APART = 120
@@ -92,7 +91,7 @@ def run_checks(checks: Iterable[Check], *, quick: bool = False) -> Iterator[Find
             continue
         start = time.monotonic()
         try:
-            with _named_on_terminal(check.name):
+            with seconds_shown(f"checking {check.name}") if is_first() else nullcontext():
                 finding = check.run()
         except Exception as error:  # whatever a broken machine raises
             finding = Finding(check.name, Verdict.FAILED, first_line(error))
@@ -123,29 +122,6 @@ def _of_all(number: int, finding: Finding) -> Finding:
             text = f"on process {index}: {text}"
             return dataclasses.replace(finding, verdict=Verdict.FAILED, text=text, advice=advice)
     return finding
-
-
-@contextlib.contextmanager
-def _named_on_terminal(name: str) -> Iterator[None]:
-    """Says on a terminal which check is running, and for how long; its line is removed then."""
-    if not sys.stderr.isatty() or not is_first():
-        yield
-        return
-    start, done = time.monotonic(), threading.Event()
-
-    def report() -> None:
-        while not done.wait(1.0):
-            text = f"\rchecking {name}: {time.monotonic() - start:.0f} s"
-            print(text, end="", file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        print("\r\033[K", end="", file=sys.stderr, flush=True)  # to the end of the line
 
 
 def first_line(error: Exception) -> str:

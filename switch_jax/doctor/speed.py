@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.doctor.checks import Check, Finding, Verdict
-from switch_jax.hardware import device_bandwidth, device_peak_flops, slice_of
+from switch_jax.hardware import device_bandwidth, device_peak_flops, num_slices, slice_of
 from switch_jax.partitioning.mesh import AXES, BATCH, DATA
 from switch_jax.planning.collective_costs import BETWEEN_SLICES
 from switch_jax.planning.collective_costs import seconds_of as planned_seconds
@@ -111,8 +111,7 @@ class Machine:
 
     def name(self, op: str, axes: Axes) -> str:
         """As in a plan, which calls what goes between slices by a name of its own."""
-        slices = {getattr(device, "slice_index", 0) for device in self.mesh.devices.flat}
-        between = len(slices) > 1 and axes == (DATA,)
+        between = num_slices(self.mesh.devices.flat) > 1 and axes == (DATA,)
         return exchange_name(op, BETWEEN_SLICES if between else "+".join(axes))
 
     def _devices(self, axes: Axes) -> int:

@@ -21,11 +21,11 @@ from switch_jax.data.batch import Batch, empty_batch
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.doctor.speed import Machine
 from switch_jax.doctor.steps import Step
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, has_no_room
 from switch_jax.hardware import slice_of
 from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.mesh import batch_shards
-from switch_jax.planning.cpu_plan import seconds_by_speeds
+from switch_jax.planning.cpu_plan import measured_exchanges, seconds_by_speeds
 from switch_jax.planning.hlo import Operation, operations
 from switch_jax.planning.measured import EXCHANGES
 from switch_jax.planning.trace import operation_seconds, seconds_by_part
@@ -146,7 +146,7 @@ def _step(
     try:
         timed = measure_step(config, machine.mesh)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not has_no_room(error):
             raise
     if timed is None:  # what has failed is not in memory any more
         # While they run, GPUs of several processes may find out one by one.
@@ -205,7 +205,8 @@ def _planned_parts(
 ) -> tuple[dict[str, float], str]:
     """Seconds by part, empty where nothing is planned; and why that cannot be."""
     if machine.is_cpu:
-        return seconds_by_speeds(timed.operations, machine.mesh, machine.speeds), ""
+        exchanges = measured_exchanges(timed.operations, machine.mesh, machine.speeds)
+        return seconds_by_speeds(timed.operations, exchanges, machine.speeds), ""
     if slice_of(machine.mesh.devices.flat) is None:
         return {}, ""
     found = _plan_of_compiler(text, macros, machine.mesh) if is_first() else None

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.gpus import has_cuda_plugin
-from switch_jax.hardware import has_accelerator, tpu_generation
+from switch_jax.hardware import has_accelerator, num_slices, tpu_generation
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
@@ -57,7 +57,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     platform = devices[0].platform
     if platform == "cpu":
         devices = devices[: math.prod(mesh_sizes(config, len(devices)))]
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    slices = num_slices(devices)
     shape = mesh_shape(config, len(devices), slices, platform)
     # With the default axis type, Explicit, sharding constraints would be errors.
     return Mesh(_lay_out(shape, slices, devices), AXES, axis_types=(AxisType.Auto,) * 3)

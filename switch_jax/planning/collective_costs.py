@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.hardware import Slice
+from switch_jax.hardware import Slice, num_slices, slice_index
 from switch_jax.planning.hlo import COLLECTIVES, Operation, array_bytes, arrays
 from switch_jax.planning.hlo_text import require_match
 from switch_jax.planning.overlap import waiting_seconds
@@ -133,13 +133,13 @@ def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware:
     generation = hardware.generation
     devices = mesh.devices.flat
     chips = [devices[i] for i in group]
-    num_slices = len({getattr(chip, "slice_index", 0) for chip in chips})
+    slices = num_slices(chips)
     n = len(group)
     rounds = 2 if op == "all-reduce" else 1
-    if num_slices > 1:
+    if slices > 1:
         # Within a slice, the data were reduced or are gathered over its chips.
-        share = size / max(1, n // num_slices)
-        return rounds * share * (num_slices - 1) / num_slices / generation.dcn_bandwidth
+        share = size / max(1, n // slices)
+        return rounds * share * (slices - 1) / slices / generation.dcn_bandwidth
     extents = [len({c.coords[i] for c in chips}) for i in range(generation.torus_dimensions)]
     extents = [k for k in extents if k > 1]
     if not extents:  # two cores of one chip
@@ -226,7 +226,7 @@ def _first_of_each_slice(mesh: Mesh) -> list[int]:
     """Indices of the first device of each slice, in the mesh's order."""
     first: dict[int, int] = {}
     for index, device in enumerate(mesh.devices.flat):
-        first.setdefault(getattr(device, "slice_index", 0), index)
+        first.setdefault(slice_index(device), index)
     return list(first.values())
 
 

@@ -19,6 +19,7 @@ from jax.experimental import topologies
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
 from switch_jax.planning import hlo, schedule
+from switch_jax.planning.program_memory import ProgramMemory, program_memory
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # this machine has no metadata server
@@ -51,29 +52,18 @@ class OutOfMemory:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """A program compiled for the devices of a slice.
+class Program(ProgramMemory):
+    """A program compiled for the devices of a slice, and the memory that it needs.
 
     Attributes:
       operations: see `hlo.operations`.
       scheduled: cycles in the schedule, by name of operation; see `schedule`.
-      arguments, outputs, aliased, temporaries, code: bytes of a device's memory.
       seconds: of compilation.
     """
 
     operations: list[hlo.Operation]
     scheduled: dict[str, int]
-    arguments: int
-    outputs: int
-    aliased: int
-    temporaries: int
-    code: int
     seconds: float
-
-    @property
-    def peak(self) -> int:
-        """Bytes of memory that it needs; outputs that reuse arguments count once."""
-        return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
 def devices(hardware: Slice) -> list[Any]:
@@ -119,19 +109,15 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
     except jax.errors.JaxRuntimeError as error:
         return _out_of_memory(error, time.monotonic() - start)
     seconds = time.monotonic() - start
-    memory, text = compiled.memory_analysis(), compiled.as_text()
-    if memory is None or text is None:
-        raise RuntimeError("this compiler does not report memory, or does not print its program")
+    text = compiled.as_text()
+    if text is None:
+        raise RuntimeError("this compiler does not print its program")
     operations = hlo.operations(text)
     unknown = {o.name for o in operations if o.is_timed and o.cycles is None}
     result = Program(
         operations=operations,
         scheduled=schedule.cycles_by_operation(folder, unknown),
-        arguments=memory.argument_size_in_bytes,
-        outputs=memory.output_size_in_bytes,
-        aliased=memory.alias_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        code=memory.generated_code_size_in_bytes,
+        **vars(program_memory(compiled)),
         seconds=seconds,
     )
     _empty(folder)

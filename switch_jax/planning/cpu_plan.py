@@ -17,6 +17,7 @@ from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.hlo import COLLECTIVES, Operation, operations
 from switch_jax.planning.measured import EXCHANGES, Measured, Speeds
 from switch_jax.planning.model_parts import model_part
+from switch_jax.planning.program_memory import program_memory
 from switch_jax.planning.step_sizes import StepSizes, step_sizes
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch
@@ -99,23 +100,17 @@ def make_cpu_plan(config: Config, cpus: Cpus, measured: Measured | None) -> CpuP
         start = time.monotonic()
         compiled = lower_train_step(config, mesh, state).compile()
         seconds = time.monotonic() - start
-    memory, text = compiled.memory_analysis(), compiled.as_text()
-    assert memory is not None and text is not None
-    found = operations(text)
-    parts = {
-        part: seconds * measured.part_ratio(part)
-        for part, seconds in seconds_by_speeds(found, mesh, measured.speeds).items()
-    }
+    found = operations(compiled.as_text() or "")
+    exchanges = measured_exchanges(found, mesh, measured.speeds)
+    by_speeds = seconds_by_speeds(found, exchanges, measured.speeds)
+    parts = {part: time * measured.part_ratio(part) for part, time in by_speeds.items()}
     return CpuPlan(
         **vars(step_sizes(config, mesh, state)),
         topology=cpus.name,
-        hbm_bytes=memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes,
+        hbm_bytes=program_memory(compiled).peak,
         hbm_limit_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // cpus.devices,
         parts=dict(sorted(parts.items(), key=lambda item: -item[1])),
-        exchanges=_collectives(found, mesh, measured.speeds),
+        exchanges=exchanges,
         train_steps=config.run.train_steps,
         compile_seconds=seconds,
         measured=measured,
@@ -123,7 +118,7 @@ def make_cpu_plan(config: Config, cpus: Cpus, measured: Measured | None) -> CpuP
 
 
 def seconds_by_speeds(
-    operations: Sequence[Operation], mesh: Mesh, speeds: Speeds
+    operations: Sequence[Operation], exchanges: Sequence[Collective], speeds: Speeds
 ) -> dict[str, float]:
     """Seconds of a step by part of the model, exchanges too, if all went at the measured speeds.
 
@@ -138,11 +133,14 @@ def seconds_by_speeds(
                 operation.hbm_bytes / speeds.bytes_per_second,
             )
             parts[part] = parts.get(part, 0.0) + operation.count * seconds
-    exchanges = sum(c.seconds for c in _collectives(operations, mesh, speeds))
-    return parts | ({EXCHANGES: exchanges} if exchanges else {})
+    return parts | ({EXCHANGES: sum(c.seconds for c in exchanges)} if exchanges else {})
 
 
-def _collectives(operations: Sequence[Operation], mesh: Mesh, speeds: Speeds) -> list[Collective]:
+def measured_exchanges(
+    operations: Sequence[Operation], mesh: Mesh, speeds: Speeds
+) -> list[Collective]:
+    """The collectives of a program, with their seconds at the measured speeds."""
+
     def seconds(op: str, size: float, group: Sequence[int], axis: str) -> float:
         return speeds.exchange_seconds(op, size, axis)
 

@@ -11,6 +11,7 @@ from jax.experimental import topologies
 
 from switch_jax.errors import UserError
 from switch_jax.gpus import GPUS_OF_A_SERVER, Gpu, GpuCluster, has_cuda_plugin
+from switch_jax.planning.program_memory import ProgramMemory, program_memory
 
 # What is tried out on a GPU, to find the fastest form of a product, is not tried here.
 _OPTIONS: dict[str, str | bool] = {
@@ -20,27 +21,16 @@ _OPTIONS: dict[str, str | bool] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class GpuMemory:
-    """Bytes of a device's memory that a program needs, and what it calls.
+class GpuMemory(ProgramMemory):
+    """The memory that a program needs, and what it calls.
 
     Attributes:
-      arguments, outputs, aliased, temporaries: of a device; `aliased` are outputs that reuse
-        arguments.
       cudnn_calls: the number of calls of cuDNN's attention, backward ones too.
       seconds: of compilation.
     """
 
-    arguments: int
-    outputs: int
-    aliased: int
-    temporaries: int
     cudnn_calls: int
     seconds: float
-
-    @property
-    def peak(self) -> int:
-        """All of them; outputs that reuse arguments count once."""
-        return self.arguments + self.outputs - self.aliased + self.temporaries
 
 
 def devices(cluster: GpuCluster) -> list[Any]:
@@ -106,14 +96,8 @@ def compile_for_memory(lowered: jax.stages.Lowered) -> GpuMemory:
     start = time.monotonic()
     compiled = lowered.compile(compiler_options=_OPTIONS)
     seconds = time.monotonic() - start
-    memory, text = compiled.memory_analysis(), compiled.as_text()
-    if memory is None or text is None:
-        raise RuntimeError("this compiler does not report memory, or does not print its program")
-    return GpuMemory(
-        arguments=memory.argument_size_in_bytes,
-        outputs=memory.output_size_in_bytes,
-        aliased=memory.alias_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        cudnn_calls=text.count('custom_call_target="__cudnn$fmha'),
-        seconds=seconds,
-    )
+    text = compiled.as_text()
+    if text is None:
+        raise RuntimeError("this compiler does not print its program")
+    calls = text.count('custom_call_target="__cudnn$fmha')
+    return GpuMemory(**vars(program_memory(compiled)), cudnn_calls=calls, seconds=seconds)

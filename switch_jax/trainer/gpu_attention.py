@@ -5,7 +5,6 @@ import dataclasses
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.doctor.attention_choice import choose_attention
 from switch_jax.run_folder import RunFolder, config_values, read_config, value_of, with_value
 from switch_jax.runtime.processes import gather, is_first, run_on_all
 from switch_jax.trainer.prepare import Prepared
@@ -38,6 +37,8 @@ def with_chosen_attention(prepared: Prepared, config_text: str) -> tuple[Prepare
     if config.model.gpu_attention == "auto":
         attention = "xla"
         if is_on_nvidia(prepared.mesh):
+            from switch_jax.doctor.attention_choice import choose_attention
+
             attention, reason = choose_attention(config, prepared.mesh.shape)
             if is_first():
                 print(reason, flush=True)

@@ -1,16 +1,12 @@
-import io
 import json
 import re
 import sys
-import time
 import types
 
 import jax
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.cli import plan as cli_plan
-from switch_jax.errors import UserError
 from switch_jax.model.groups import Groups
 from switch_jax.planning import compiler, plan, search
 from switch_jax.planning.collective_costs import Collective
@@ -170,16 +166,6 @@ def test_without_libtpu_the_message_names_the_extra(capsys, monkeypatch):
     monkeypatch.setattr(compiler, "_schedules", None)
     line = _refused(capsys, *TINY, "--topology=v5p-8")
     assert re.search(r"libtpu, and it is not installed: .*pip install 'switch_jax\[tpu\]'", line)
-
-
-def test_an_error_while_compiling_begins_a_new_line_on_a_terminal(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with pytest.raises(UserError), cli_plan._compiling("the step"):
-        time.sleep(1.5)
-        raise UserError("no")
-    assert re.fullmatch(r"(\rcompiling the step: \d s)+\n", terminal.getvalue())
 
 
 def test_standard_output_is_only_json(capsys, planned):

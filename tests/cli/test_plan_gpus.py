@@ -31,7 +31,7 @@ def planned(monkeypatch):
             parameter_bytes=22_755_840,
             optimizer_bytes=224_056,
             teacher_bytes=0,
-            memory=gpu_compiler.GpuMemory(1000, 2000, 2000, temporaries, 12 * fused, 7.0),
+            memory=gpu_compiler.GpuMemory(1000, 2000, 2000, temporaries, 0, 12 * fused, 7.0),
             model_flops=3.956e12,
             tokens=40_000,
             groups={"encoder": Groups(8192, 80, 1.25, 0.0013)},

@@ -1,10 +1,7 @@
 """How checks are run: what fails, what is left out, and several processes that agree."""
 
-import io
-import re
 import subprocess
 import sys
-import time
 
 from switch_jax.doctor.checks import Check, Finding, Verdict, run_checks
 from switch_jax.errors import UserError
@@ -40,18 +37,6 @@ def test_quick_leaves_out_what_is_long():
 def test_advice_is_for_what_has_failed():
     assert str(Finding("a", Verdict.OK, "fine", {}, "do this")) == "ok       a: fine"
     assert str(Finding("a", Verdict.FAILED, "bad", {}, "do this")) == "failed   a: bad; do this"
-
-
-def test_a_terminal_shows_what_is_running(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    slow = Check("slow", lambda: time.sleep(1.2) or Finding("slow", Verdict.OK, "fine"))
-    list(run_checks([slow]))
-    assert re.fullmatch(r"(\rchecking slow: \d s)+\r\033\[K", terminal.getvalue())
 
 
 # Two processes, of which the second has another finding, raises, or waits for the first in vain.

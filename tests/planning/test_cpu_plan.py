@@ -7,7 +7,7 @@ from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import Cpus
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.planning.cpu_plan import make_cpu_plan, seconds_by_speeds
+from switch_jax.planning.cpu_plan import make_cpu_plan, measured_exchanges, seconds_by_speeds
 from switch_jax.planning.hlo import Operation
 from switch_jax.planning.measured import ALL_PARTS, Exchange, Measured, Speeds
 from tests.trainer.helpers import tiny_config, tiny_model
@@ -33,7 +33,7 @@ def test_an_operation_takes_as_long_as_its_products_or_its_memory():
             scope("experts"),
         ),
     ]  # fmt: skip
-    parts = seconds_by_speeds(found, mesh, SPEEDS)
+    parts = seconds_by_speeds(found, measured_exchanges(found, mesh, SPEEDS), SPEEDS)
     assert parts["attention"] == pytest.approx(3 * 8e-6 + 4e-6)
     assert parts["experts"] == pytest.approx(2 * 4e-6)
     assert parts["exchanges"] == pytest.approx(5 * 4000 / 1e8)

@@ -19,7 +19,7 @@ CONFIG = tiny_config(tiny_model(group_size=8), mesh=MeshConfig(2, 4, 1))
 
 def _memory(gib):
     """Of a program whose new state reuses the memory of the old one."""
-    return GpuMemory(GIB, GIB + 1000, GIB, int((gib - 1) * GIB) - 1000, 6, 2.0)
+    return GpuMemory(GIB, GIB + 1000, GIB, int((gib - 1) * GIB) - 1000, 0, 6, 2.0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
+from switch_jax.doctor import attention_choice
 from switch_jax.doctor.attention_choice import Choice
 from switch_jax.gin_config import read_run
 from switch_jax.trainer import gpu_attention
@@ -36,13 +37,13 @@ def _never(*arguments):
 def test_the_choice_is_kept_in_the_run(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_attention, "is_on_nvidia", lambda mesh: True)
     choice = Choice("cudnn", "it is faster")
-    monkeypatch.setattr(gpu_attention, "choose_attention", lambda config, shape: choice)
+    monkeypatch.setattr(attention_choice, "choose_attention", lambda config, shape: choice)
     train(config)
     assert "it is faster\n" in capsys.readouterr().out
     assert _kept(tmp_path) == "cudnn"
     assert "auto" not in (tmp_path / "run" / "config.gin").read_text()
 
-    monkeypatch.setattr(gpu_attention, "choose_attention", _never)
+    monkeypatch.setattr(attention_choice, "choose_attention", _never)
     longer = config.replace("run", train_steps=2)
     assert not any("GPU_ATTENTION" in line for line in dry_run(longer, longer.as_gin()))
     train(longer)
@@ -53,7 +54,7 @@ def test_the_choice_is_kept_in_the_run(config, tmp_path, monkeypatch, capsys):
 
 
 def test_elsewhere_it_is_xla_without_a_word(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_attention, "choose_attention", _never)
+    monkeypatch.setattr(attention_choice, "choose_attention", _never)
     train(config)
     assert "auto" not in capsys.readouterr().out
     assert _kept(tmp_path) == "xla"

@@ -1,0 +1,41 @@
+"""What standard error shows while something takes long."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def seconds_shown(text: str, line_period: float | None = None) -> Iterator[None]:
+    """Says on a terminal what takes long, and for how long; the line is removed then.
+
+    Args:
+      text: what, as in 'compiling the step'.
+      line_period: seconds between lines where there is no terminal; None: no lines.
+    """
+    on_terminal = sys.stderr.isatty()
+    period = 1.0 if on_terminal else line_period
+    if period is None:
+        yield
+        return
+    start, done = time.monotonic(), threading.Event()
+    before, after = ("\r", "") if on_terminal else ("", "\n")
+
+    def report() -> None:
+        while not done.wait(period):
+            seconds = time.monotonic() - start
+            print(f"{before}{text}: {seconds:.0f} s", end=after, file=sys.stderr, flush=True)
+
+    if not on_terminal:
+        print(text, file=sys.stderr, flush=True)
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        if on_terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)  # to the end of the line
