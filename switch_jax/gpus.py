@@ -125,7 +125,8 @@ def parse_cluster(name: str) -> GpuCluster:
     kind, _, number = name.partition("-")
     if kind not in GPUS or not re.fullmatch("[1-9][0-9]{0,4}", number):
         near = did_you_mean(kind, list(GPUS)) if kind not in GPUS else ""
-        raise UserError(f"no GPUs {name!r}; {near}known are {known}")
+        others = "TPUs are named as in v5p-8, CPUs as in cpu-8"
+        raise UserError(f"no GPUs {name!r}; {near}known are {known}; {others}")
     devices = int(number)
     if devices > _MAX_GPUS or (devices > GPUS_OF_A_SERVER and devices % GPUS_OF_A_SERVER):
         raise UserError(
