@@ -85,7 +85,7 @@ def training_groups(
 
 
 def _groups(model: ModelConfig, batch_size: int, length: int, size: int, stack: str) -> Groups:
-    _, tokens = group_shape(batch_size, length, size, macro=MACROS[stack])
+    _, tokens = group_shape(batch_size, length, size, name=MACROS[stack])
     slots = capacity_of(model, tokens, model.train_expert_capacity_factor)
     factor = slots * model.num_experts / tokens
     if model.router_types[stack] == "experts_choose":

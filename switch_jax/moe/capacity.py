@@ -4,18 +4,16 @@ All of it is computed from the sizes of a run, before anything is compiled.
 """
 
 import math
-from collections.abc import Mapping
 
 from scipy.special import bdtrc
 
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.kernels.tiles import SUBLANES
-from switch_jax.partitioning.mesh import EXPERT, batch_shards
 
 
 def group_shape(
-    batch: int, length: int, group_size: int, *, macro: str = "GROUP_SIZE"
+    batch: int, length: int, group_size: int, *, name: str = "group_size"
 ) -> tuple[int, int]:
     """Splits [B, L] tokens into the fewest equal groups of at most `group_size` tokens.
 
@@ -26,7 +24,7 @@ def group_shape(
       batch: B, the number of rows.
       length: L, the tokens of a row, padding included.
       group_size: the largest number of tokens in a group.
-      macro: the gin macro that sets `group_size`, for the error message.
+      name: what the error message calls `group_size`.
 
     Returns:
       (G, S): the number of groups and the tokens in each.
@@ -37,9 +35,9 @@ def group_shape(
     if length > group_size:
         if length % group_size:
             raise UserError(
-                f"{macro} = {group_size} does not fit: it is shorter than a row of {length} "
+                f"{name} = {group_size} does not fit: it is shorter than a row of {length} "
                 f"tokens and does not divide it ({length} % {group_size} = {length % group_size}); "
-                f"set {macro} to a divisor of {length}, or to {length} or more"
+                f"set {name} to a divisor of {length}, or to {length} or more"
             )
         return batch * length // group_size, group_size
     rows = group_size // length
@@ -113,54 +111,3 @@ def expected_drop(
     tail_of_one_fewer = bdtrc(capacity - 1, tokens_per_group - 1, share)
     tail = bdtrc(capacity, tokens_per_group, share)
     return max(0.0, float(tail_of_one_fewer - capacity / (tokens_per_group * share) * tail))
-
-
-def check_divisibility(
-    batch: int,
-    length: int,
-    num_experts: int,
-    group_size: int,
-    mesh_shape: Mapping[str, int],
-    macro: str,
-) -> None:
-    """Checks that experts and groups divide over the mesh.
-
-    Args:
-      batch: B.
-      length: L.
-      num_experts: E.
-      group_size: the largest number of tokens in a group.
-      mesh_shape: devices by mesh axis.
-      macro: what messages call `group_size`: the encoder has one gin macro, the decoder another.
-
-    Raises:
-      UserError: they do not; the message has the equation with the numbers.
-    """
-    check_experts(num_experts, mesh_shape)
-    groups, tokens = group_shape(batch, length, group_size, macro=macro)
-    shards = batch_shards(mesh_shape)
-    if groups % shards:
-        made = "1 group" if groups == 1 else f"{groups} groups"
-        raise UserError(
-            f"{macro} = {group_size} does not fit: a batch of {batch} x {length} tokens makes "
-            f"{made} of {tokens}, to be divided over data x expert = {shards} devices; set {macro} "
-            f"to {max(1, batch // shards) * length} or less: whole rows of {length} tokens, or a "
-            f"divisor of {length}; or BATCH_SIZE to a multiple of "
-            f"{shards * max(1, group_size // length)}"
-        )
-
-
-def check_experts(num_experts: int, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError, with the equation, where experts do not divide over the expert axis.
-
-    Args:
-      num_experts: E.
-      mesh_shape: devices by mesh axis.
-    """
-    devices = mesh_shape[EXPERT]
-    if max(num_experts, devices) % min(num_experts, devices):
-        raise UserError(
-            f"{num_experts} experts do not divide over MESH_EXPERT = {devices} devices, nor "
-            f"the devices over the experts ({num_experts} % {devices} = {num_experts % devices}); "
-            "set NUM_EXPERTS or MESH_EXPERT so that one is a multiple of the other"
-        )

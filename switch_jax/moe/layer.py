@@ -15,8 +15,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from switch_jax.config import ModelConfig
-from switch_jax.moe.capacity import capacity_of, check_divisibility, group_shape
+from switch_jax.moe.capacity import capacity_of, group_shape
 from switch_jax.moe.dispatch import combine, dispatch, dispatch_indices, in_chunks
+from switch_jax.moe.divisibility import check_divisibility
 from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards
 from switch_jax.moe.expert_dropout import expert_dropout
 from switch_jax.moe.expert_mlp import expert_mlp, local_experts

@@ -108,5 +108,5 @@ def _with_fixed_groups(config: Config) -> tuple[ModelConfig, int]:
     model, length = config.model, config.data.lengths[0]
     if not model.sparse_layers["encoder"]:
         return model, 1
-    _, tokens = group_shape(config.run.batch_size, length, model.group_size)
+    _, tokens = group_shape(config.run.batch_size, length, model.group_size, name="GROUP_SIZE")
     return dataclasses.replace(model, group_size=tokens), max(1, tokens // length)
