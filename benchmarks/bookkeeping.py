@@ -47,7 +47,7 @@ from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.optim.schedules import learning_rate_schedule  # noqa: E402
 from switch_jax.run_folder import RunFolder  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
-from switch_jax.train_step.loss import token_sums  # noqa: E402
+from switch_jax.train_step.cross_entropy import token_sums  # noqa: E402
 from switch_jax.train_step.state import TrainState, init_state  # noqa: E402
 from switch_jax.trainer.device_batches import device_batches  # noqa: E402
 from switch_jax.trainer.instruments import Instruments  # noqa: E402

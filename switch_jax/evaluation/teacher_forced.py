@@ -16,9 +16,9 @@ from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.vocabularies import content_tokens
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
-from switch_jax.train_step.loss import TokenSums
+from switch_jax.train_step.cross_entropy import TokenSums
+from switch_jax.train_step.eval_step import EvalSums, make_eval_step
 from switch_jax.train_step.lowering import abstract_batch, compiler_options
-from switch_jax.train_step.step import EvalSums, make_eval_step
 
 ALL = "all"
 CONTENT = "content_"  # prefix of what is measured without EOS and sentinels

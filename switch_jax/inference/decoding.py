@@ -11,7 +11,7 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
-from switch_jax.train_step.loss import token_sums
+from switch_jax.train_step.cross_entropy import token_sums
 
 _MAX_TOKENS = 2**20
 

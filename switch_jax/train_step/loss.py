@@ -1,65 +1,105 @@
-"""Cross-entropy, and what is added to it."""
+"""The loss of a microbatch: what a training step minimises, and the sums that it reports."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-
-class TokenSums(NamedTuple):
-    """Sums over target tokens, float32 scalars.
-
-    Attributes:
-      cross_entropy: of -log p(target), nats.
-      z: of logsumexp^2 of the logits.
-      correct: number of tokens that the model ranks first, alone or with others.
-      tokens: number of real target tokens.
-    """
-
-    cross_entropy: Any
-    z: Any
-    correct: Any
-    tokens: Any
+from switch_jax.config import Config, ModelConfig
+from switch_jax.model import bind, model_inputs
+from switch_jax.model.transformer import Output
+from switch_jax.moe import RouterStatistics
+from switch_jax.train_step.cross_entropy import TokenSums, soft_cross_entropy, token_sums
+from switch_jax.train_step.microbatches import Batch
 
 
-def token_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> TokenSums:
-    """Sums over the real target tokens.
+class LossSums(NamedTuple):
+    """Sums over a microbatch; router statistics are weighted by its share of the tokens."""
 
-    Args:
-      logits: [B, L, V] float32.
-      targets: [B, L] int32.
-      weights: [B, L] float32, 1 on real tokens and 0 on padding.
-    """
-    z = jax.nn.logsumexp(logits, axis=-1)  # [B, L]
-    # A masked sum, not a look-up, because the vocabulary may be split over the mesh.
-    is_target = targets[..., None] == jnp.arange(logits.shape[-1])  # [B, L, V]
-    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)  # [B, L]
-    # logsumexp has computed the maximum; an argmax would be one more pass over [B, L, V].
-    correct = target_logit == logits.max(-1)  # [B, L]
-    return TokenSums(
-        cross_entropy=jnp.sum((z - target_logit) * weights),
-        z=jnp.sum(jnp.square(z) * weights),
-        correct=jnp.sum(correct * weights),
-        tokens=weights.sum(),
-    )
+    loss: jax.Array
+    targets: TokenSums
+    soft_cross_entropy: jax.Array | None
+    encoder_router: RouterStatistics | None
+    decoder_router: RouterStatistics | None
 
 
-def soft_cross_entropy(
-    logits: jax.Array, teacher_logits: jax.Array, weights: jax.Array, temperature: float
-) -> jax.Array:
-    """Sum over the real target tokens of -sum_v softmax(t / T)_v log softmax(s / T)_v, nats.
+class TokenTotals(NamedTuple):
+    """Real tokens of the whole batch, by which each microbatch is normalised; at least 1."""
 
-    Without the factor T^2, by which the caller multiplies it, as Mesh TensorFlow's StudentTeacher
-    does: so its gradients are about as large at every temperature (Hinton et al. 2015, section
-    2.1).
+    targets: jax.Array
+    encoder: jax.Array
+    decoder: jax.Array
+
+    @classmethod
+    def of(cls, batch: Batch) -> "TokenTotals":
+        return cls(
+            jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
+            jnp.maximum(num_real_tokens(batch["encoder_segment_ids"]), 1.0),
+            jnp.maximum(num_real_tokens(batch["decoder_segment_ids"]), 1.0),
+        )
+
+
+def microbatch_loss(
+    config: Config,
+    parameters: Any,
+    part: Batch,
+    totals: TokenTotals,
+    key: jax.Array,
+    teacher_logits: jax.Array | None,
+) -> tuple[jax.Array, LossSums]:
+    """The part of a microbatch in the loss of the whole batch.
 
     Args:
-      logits: s, [B, L, V] float32.
-      teacher_logits: t, [B, L, V] float32.
-      weights: [B, L] float32, 1 on real tokens and 0 on padding.
-      temperature: T.
+      config: the run.
+      parameters: nested, as `switch_jax.model.init_parameters` makes them.
+      part: the microbatch.
+      totals: of the whole batch.
+      key: for dropout, jitter and routing policies.
+      teacher_logits: [B, L, V] float32; None without a teacher.
     """
-    logits = logits / temperature  # [B, L, V]
-    teacher = jax.nn.softmax(teacher_logits / temperature)  # [B, L, V]
-    expected_logit = jnp.sum(teacher * logits, axis=-1)  # [B, L]
-    return jnp.sum((jax.nn.logsumexp(logits, axis=-1) - expected_logit) * weights)
+    model, loss, distillation = config.model, config.loss, config.distillation
+    output, targets = forward(model, parameters, part, deterministic=False, key=key)
+    encoder_share = num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
+    decoder_share = num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
+    encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
+    decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
+    cross_entropy, soft = targets.cross_entropy, None
+    if teacher_logits is not None:
+        f, t = distillation.fraction_soft, distillation.temperature
+        weights = part["decoder_loss_weights"]
+        soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
+        cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
+    value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
+    for router in (encoder, decoder):
+        if router is not None:
+            balance_loss = router.load_balance_loss.sum()
+            if model.load_balance == "loss":
+                value += loss.aux_loss_factor * balance_loss
+            if model.load_balance == "bias":  # adds nothing but the gradient of the biases
+                value += balance_loss - jax.lax.stop_gradient(balance_loss)
+            value += loss.router_z_loss_factor * router.z_loss.sum()
+    return value, LossSums(value, targets, soft, encoder, decoder)
+
+
+def forward(
+    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+) -> tuple[Output, TokenSums]:
+    """The model's output for a batch, and its sums over the target tokens."""
+    output = apply_model(model, parameters, batch, deterministic=deterministic, key=key)
+    with jax.named_scope("logits"):
+        sums = token_sums(
+            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        )
+    return output, sums
+
+
+def apply_model(
+    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+) -> Output:
+    """The model's output for a batch; `key`: of dropout, jitter and routing policies, or None."""
+    return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
+
+
+def num_real_tokens(segments: jax.Array) -> jax.Array:
+    """How many tokens are not padding, a float32 scalar."""
+    return jnp.sum(segments != 0, dtype=jnp.float32)

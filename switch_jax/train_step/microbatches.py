@@ -1,8 +1,9 @@
-"""Which rows make up a microbatch, and whether a batch divides over microbatches and devices."""
+"""Microbatches: which rows each has, whether a batch divides into them, and gradients over all."""
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,3 +109,26 @@ def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
         return x.reshape(parts, batch_size // parts, *x.shape[3:])  # [parts, B / parts, ...]
 
     return jax.tree.map(split_array, batch)
+
+
+def accumulate(gradient: Callable[[Batch, jax.Array], Any], parts: Batch, key: jax.Array) -> Any:
+    """The sums over all microbatches of what `gradient` gives, nested arrays, in their dtypes.
+
+    Args:
+      gradient: microbatch and key -> gradients and what is summed beside them.
+      parts: [parts, B / parts, ...], see `split`.
+      key: each microbatch has one made of it and of its index.
+    """
+
+    def one(part: Batch, index: jax.Array) -> Any:
+        return gradient(part, jax.random.fold_in(key, index))
+
+    def body(carry: Any, part_and_index: tuple[Batch, jax.Array]):
+        return jax.tree.map(jnp.add, carry, one(*part_and_index)), None
+
+    number = jax.tree.leaves(parts)[0].shape[0]
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first, jnp.int32(0))
+    )
+    return jax.lax.scan(body, zeros, (parts, jnp.arange(number)))[0]

@@ -1,4 +1,4 @@
-"""One optimiser step, and one step of evaluation, as pure functions of state and batch."""
+"""One step of the optimiser, as a pure function of state and batch."""
 
 import functools
 from collections.abc import Callable
@@ -6,16 +6,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from switch_jax.config import Config, LossConfig, ModelConfig
-from switch_jax.model import bind, logical_axes, model_inputs
-from switch_jax.model.transformer import Output
+from switch_jax.config import Config, LossConfig
+from switch_jax.model import logical_axes
 from switch_jax.moe import RouterStatistics
 from switch_jax.optim.apply import Optimizer, sum_of_squares
 from switch_jax.train_step.bad_step_guard import judge
-from switch_jax.train_step.loss import TokenSums, soft_cross_entropy, token_sums
-from switch_jax.train_step.microbatches import Batch, split
+from switch_jax.train_step.loss import (
+    LossSums,
+    TokenTotals,
+    apply_model,
+    microbatch_loss,
+)
+from switch_jax.train_step.microbatches import Batch, accumulate, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
 
@@ -75,50 +78,6 @@ class Metrics(NamedTuple):
     tokens: jax.Array
 
 
-class RoutedTokens(NamedTuple):
-    """What the routers of all layers do with the tokens of a batch; float32 scalars.
-
-    Attributes:
-      tokens: real tokens, counted once for each router that they meet.
-      dropped: those of them that have no slot in any of their experts.
-    """
-
-    tokens: Any
-    dropped: Any
-
-
-class EvalSums(NamedTuple):
-    """What evaluation of a batch gives.
-
-    Attributes:
-      targets: sums over all target tokens.
-      content: over those with content.
-      routed: over the routers; None in a dense model.
-    """
-
-    targets: TokenSums
-    content: TokenSums
-    routed: RoutedTokens | None
-
-
-class _Sums(NamedTuple):
-    """Sums over a microbatch; router statistics are weighted by its share of the tokens."""
-
-    loss: jax.Array
-    targets: TokenSums
-    soft_cross_entropy: jax.Array | None
-    encoder_router: RouterStatistics | None
-    decoder_router: RouterStatistics | None
-
-
-class _Totals(NamedTuple):
-    """Real tokens of the whole batch, by which each microbatch is normalised."""
-
-    targets: jax.Array
-    encoder: jax.Array
-    decoder: jax.Array
-
-
 def make_train_step(
     config: Config,
     optimizer: Optimizer,
@@ -144,15 +103,15 @@ def make_train_step(
     model, teacher_model = config.model, config.teacher_model
     num_microbatches = config.run.num_microbatches
     axes = logical_axes(model)
-    loss_and_sums = functools.partial(_microbatch_loss, config)
+    loss_and_sums = functools.partial(microbatch_loss, config)
 
     def gradient(
-        parameters: Any, teacher: Any, part: Batch, totals: _Totals, key: jax.Array
-    ) -> tuple[Any, _Sums]:
+        parameters: Any, teacher: Any, totals: TokenTotals, part: Batch, key: jax.Array
+    ) -> tuple[Any, LossSums]:
         logits = None
         if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
             with jax.named_scope("teacher"):
-                output = _apply_model(teacher_model, teacher, part, deterministic=True, key=None)
+                output = apply_model(teacher_model, teacher, part, deterministic=True, key=None)
                 logits = output.logits
         gradients, sums = jax.grad(loss_and_sums, has_aux=True)(
             parameters, part, totals, key, logits
@@ -168,19 +127,14 @@ def make_train_step(
         teacher: Any = None,
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
-        totals = _Totals(
-            jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
-            jnp.maximum(_num_real_tokens(batch["encoder_segment_ids"]), 1.0),
-            jnp.maximum(_num_real_tokens(batch["decoder_segment_ids"]), 1.0),
-        )
+        totals = TokenTotals.of(batch)
+        of_part = functools.partial(gradient, state.parameters, teacher, totals)
         if num_microbatches == 1:
-            gradients, sums = gradient(state.parameters, teacher, batch, totals, key)
+            gradients, sums = of_part(batch, key)
         else:
             models = [model] if teacher_model is None else [model, teacher_model]
             parts = split(models, batch, num_microbatches)
-            gradients, sums = _accumulate(
-                functools.partial(gradient, state.parameters, teacher), parts, totals, key
-            )
+            gradients, sums = accumulate(of_part, parts, key)
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(jax.tree.map(sum_of_squares, gradients), axes)
             bad, limits, guarded = judge(state.guard, config.guard, sums.loss, gradient_norms.all)
@@ -218,39 +172,6 @@ def make_train_step(
     return train_step
 
 
-def _microbatch_loss(
-    config: Config,
-    parameters: Any,
-    part: Batch,
-    totals: _Totals,
-    key: jax.Array,
-    teacher_logits: jax.Array | None,
-) -> tuple[jax.Array, _Sums]:
-    """The microbatch's part of the loss of the whole batch; `teacher_logits`: [B, L, V] float32."""
-    model, loss, distillation = config.model, config.loss, config.distillation
-    output, targets = _forward(model, parameters, part, deterministic=False, key=key)
-    encoder_share = _num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
-    decoder_share = _num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
-    encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
-    decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
-    cross_entropy, soft = targets.cross_entropy, None
-    if teacher_logits is not None:
-        f, t = distillation.fraction_soft, distillation.temperature
-        weights = part["decoder_loss_weights"]
-        soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
-        cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
-    value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
-    for router in (encoder, decoder):
-        if router is not None:
-            balance_loss = router.load_balance_loss.sum()
-            if model.load_balance == "loss":
-                value += loss.aux_loss_factor * balance_loss
-            if model.load_balance == "bias":  # adds nothing but the gradient of the biases
-                value += balance_loss - jax.lax.stop_gradient(balance_loss)
-            value += loss.router_z_loss_factor * router.z_loss.sum()
-    return value, _Sums(value, targets, soft, encoder, decoder)
-
-
 def batch_hash(batch: Batch) -> jax.Array:
     """uint32 of all tokens and their positions; does not depend on the mesh or the hosts."""
 
@@ -268,88 +189,7 @@ def batch_hash(batch: Batch) -> jax.Array:
     return mixed(batch["encoder_input_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
 
 
-def make_eval_step(
-    model: ModelConfig, is_content: np.ndarray, num_microbatches: int = 1
-) -> Callable[[Any, Batch], EvalSums]:
-    """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens.
-
-    Args:
-      model: its config.
-      is_content: bool [V'], V' <= V, by token id; ids beyond V' are never a target.
-      num_microbatches: parts that are computed one after another, for less memory at once.
-    """
-
-    def of_part(parameters: Any, batch: Batch) -> EvalSums:
-        output, all_targets = _forward(model, parameters, batch, deterministic=True, key=None)
-        targets = batch["decoder_target_tokens"]
-        weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
-        content = token_sums(output.logits, targets, weights)
-        return EvalSums(all_targets, content, _routed(output, batch))
-
-    def eval_step(parameters: Any, batch: Batch) -> EvalSums:
-        parts = split([model], batch, num_microbatches)
-        sums = jax.lax.map(functools.partial(of_part, parameters), parts)
-        return jax.tree.map(lambda x: x.sum(axis=0), sums)  # [parts] -> scalar
-
-    return of_part if num_microbatches == 1 else eval_step
-
-
-def _routed(output: Output, batch: Batch) -> RoutedTokens | None:
-    """Of the routers of both stacks."""
-    stacks = [(output.encoder, "encoder_segment_ids"), (output.decoder, "decoder_segment_ids")]
-    routed = [
-        (router, _num_real_tokens(batch[ids])) for router, ids in stacks if router is not None
-    ]
-    if not routed:
-        return None
-    return RoutedTokens(
-        tokens=sum(router.dropped.size * tokens for router, tokens in routed),  # dropped: [N]
-        dropped=sum(router.dropped.sum() * tokens for router, tokens in routed),
-    )
-
-
-def _forward(
-    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
-) -> tuple[Output, TokenSums]:
-    """The model's output for a batch, and its sums over the target tokens."""
-    output = _apply_model(model, parameters, batch, deterministic=deterministic, key=key)
-    with jax.named_scope("logits"):
-        sums = token_sums(
-            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-        )
-    return output, sums
-
-
-def _apply_model(
-    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
-) -> Output:
-    return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
-
-
-def _num_real_tokens(segments: jax.Array) -> jax.Array:
-    return jnp.sum(segments != 0, dtype=jnp.float32)
-
-
-def _accumulate(
-    gradient: Callable[..., tuple[Any, _Sums]], parts: Batch, totals: _Totals, key: jax.Array
-) -> tuple[Any, _Sums]:
-    """Sums gradients and metrics over the microbatches, in float32."""
-
-    def one(part: Batch, index: jax.Array) -> tuple[Any, _Sums]:
-        return gradient(part, totals, jax.random.fold_in(key, index))
-
-    def body(carry: tuple[Any, _Sums], part_and_index: tuple[Batch, jax.Array]):
-        return jax.tree.map(jnp.add, carry, one(*part_and_index)), None
-
-    number = jax.tree.leaves(parts)[0].shape[0]
-    first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first, jnp.int32(0))
-    )
-    return jax.lax.scan(body, zeros, (parts, jnp.arange(number)))[0]
-
-
-def _target_metrics(loss: LossConfig, sums: _Sums, totals: _Totals) -> dict[str, jax.Array]:
+def _target_metrics(loss: LossConfig, sums: LossSums, totals: TokenTotals) -> dict[str, jax.Array]:
     routers = [r for r in (sums.encoder_router, sums.decoder_router) if r is not None]
     zero = jnp.zeros([], jnp.float32)
     soft = sums.soft_cross_entropy

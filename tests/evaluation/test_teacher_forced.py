@@ -3,7 +3,7 @@ import math
 import numpy as np
 
 from switch_jax.evaluation.teacher_forced import summed
-from switch_jax.train_step.loss import TokenSums
+from switch_jax.train_step.cross_entropy import TokenSums
 
 
 def test_sums_over_many_batches_lose_no_token():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.train_step.loss import soft_cross_entropy, token_sums
+from switch_jax.train_step.cross_entropy import soft_cross_entropy, token_sums
 
 
 def test_token_sums_by_hand():

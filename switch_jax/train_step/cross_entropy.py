@@ -1,0 +1,65 @@
+"""Cross-entropy, and what is added to it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class TokenSums(NamedTuple):
+    """Sums over target tokens, float32 scalars.
+
+    Attributes:
+      cross_entropy: of -log p(target), nats.
+      z: of logsumexp^2 of the logits.
+      correct: number of tokens that the model ranks first, alone or with others.
+      tokens: number of real target tokens.
+    """
+
+    cross_entropy: Any
+    z: Any
+    correct: Any
+    tokens: Any
+
+
+def token_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> TokenSums:
+    """Sums over the real target tokens.
+
+    Args:
+      logits: [B, L, V] float32.
+      targets: [B, L] int32.
+      weights: [B, L] float32, 1 on real tokens and 0 on padding.
+    """
+    z = jax.nn.logsumexp(logits, axis=-1)  # [B, L]
+    # A masked sum, not a look-up, because the vocabulary may be split over the mesh.
+    is_target = targets[..., None] == jnp.arange(logits.shape[-1])  # [B, L, V]
+    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)  # [B, L]
+    # logsumexp has computed the maximum; an argmax would be one more pass over [B, L, V].
+    correct = target_logit == logits.max(-1)  # [B, L]
+    return TokenSums(
+        cross_entropy=jnp.sum((z - target_logit) * weights),
+        z=jnp.sum(jnp.square(z) * weights),
+        correct=jnp.sum(correct * weights),
+        tokens=weights.sum(),
+    )
+
+
+def soft_cross_entropy(
+    logits: jax.Array, teacher_logits: jax.Array, weights: jax.Array, temperature: float
+) -> jax.Array:
+    """Sum over the real target tokens of -sum_v softmax(t / T)_v log softmax(s / T)_v, nats.
+
+    Without the factor T^2, by which the caller multiplies it, as Mesh TensorFlow's StudentTeacher
+    does: so its gradients are about as large at every temperature (Hinton et al. 2015, section
+    2.1).
+
+    Args:
+      logits: s, [B, L, V] float32.
+      teacher_logits: t, [B, L, V] float32.
+      weights: [B, L] float32, 1 on real tokens and 0 on padding.
+      temperature: T.
+    """
+    logits = logits / temperature  # [B, L, V]
+    teacher = jax.nn.softmax(teacher_logits / temperature)  # [B, L, V]
+    expected_logit = jnp.sum(teacher * logits, axis=-1)  # [B, L]
+    return jnp.sum((jax.nn.logsumexp(logits, axis=-1) - expected_logit) * weights)

@@ -1,0 +1,79 @@
+"""One step of evaluation, as a pure function of parameters and batch."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from switch_jax.config import ModelConfig
+from switch_jax.model.transformer import Output
+from switch_jax.train_step.cross_entropy import TokenSums, token_sums
+from switch_jax.train_step.loss import forward, num_real_tokens
+from switch_jax.train_step.microbatches import Batch, split
+
+
+class RoutedTokens(NamedTuple):
+    """What the routers of all layers do with the tokens of a batch; float32 scalars.
+
+    Attributes:
+      tokens: real tokens, counted once for each router that they meet.
+      dropped: those of them that have no slot in any of their experts.
+    """
+
+    tokens: Any
+    dropped: Any
+
+
+class EvalSums(NamedTuple):
+    """What evaluation of a batch gives.
+
+    Attributes:
+      targets: sums over all target tokens.
+      content: over those with content.
+      routed: over the routers; None in a dense model.
+    """
+
+    targets: TokenSums
+    content: TokenSums
+    routed: RoutedTokens | None
+
+
+def make_eval_step(
+    model: ModelConfig, is_content: np.ndarray, num_microbatches: int = 1
+) -> Callable[[Any, Batch], EvalSums]:
+    """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens.
+
+    Args:
+      model: its config.
+      is_content: bool [V'], V' <= V, by token id; ids beyond V' are never a target.
+      num_microbatches: parts that are computed one after another, for less memory at once.
+    """
+
+    def of_part(parameters: Any, batch: Batch) -> EvalSums:
+        output, all_targets = forward(model, parameters, batch, deterministic=True, key=None)
+        targets = batch["decoder_target_tokens"]
+        weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
+        content = token_sums(output.logits, targets, weights)
+        return EvalSums(all_targets, content, _routed(output, batch))
+
+    def eval_step(parameters: Any, batch: Batch) -> EvalSums:
+        parts = split([model], batch, num_microbatches)
+        sums = jax.lax.map(functools.partial(of_part, parameters), parts)
+        return jax.tree.map(lambda x: x.sum(axis=0), sums)  # [parts] -> scalar
+
+    return of_part if num_microbatches == 1 else eval_step
+
+
+def _routed(output: Output, batch: Batch) -> RoutedTokens | None:
+    """Of the routers of both stacks."""
+    stacks = [(output.encoder, "encoder_segment_ids"), (output.decoder, "decoder_segment_ids")]
+    routed = [(router, num_real_tokens(batch[ids])) for router, ids in stacks if router is not None]
+    if not routed:
+        return None
+    return RoutedTokens(
+        tokens=sum(router.dropped.size * tokens for router, tokens in routed),  # dropped: [N]
+        dropped=sum(router.dropped.sum() * tokens for router, tokens in routed),
+    )
