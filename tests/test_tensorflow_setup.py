@@ -63,7 +63,7 @@ def test_only_the_set_up_imports_tensorflow_at_the_top_of_a_module():
     assert direct == {"data/caching.py": ["seqio"]}
 
 
-@pytest.mark.parametrize("module", ["switch_jax.data.span_corruption", "switch_jax.tasks.offline"])
+@pytest.mark.parametrize("module", ["switch_jax.data.span_lengths", "switch_jax.tasks.offline"])
 def test_a_module_that_needs_tensorflow_is_imported_without_output(module):
     code = (
         f"import os, sys, {module}\n"

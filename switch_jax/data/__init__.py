@@ -28,7 +28,7 @@ With TensorFlow and seqio, from `switch_jax.tensorflow_setup`:
 - `registry`: registered tasks and mixtures, their splits and rates.
 - `configured_tasks`: the tasks that a config names, with its vocabulary.
 - `checks`: whether a config fits its tasks, and whether their data can be read.
-- `span_corruption`: which lengths T5's span corruption can fill.
+- `span_lengths`: which lengths T5's span corruption can fill.
 - `vocabularies`: vocabularies by name or file.
 - `vocabulary_training`: training a SentencePiece vocabulary.
 - `caching`: writing the caches of tasks.

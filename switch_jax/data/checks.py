@@ -25,7 +25,7 @@ from switch_jax.data.sources import (
     open_source,
     source_of,
 )
-from switch_jax.data.span_corruption import check_lengths
+from switch_jax.data.span_lengths import check_lengths
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.tensorflow_setup import seqio

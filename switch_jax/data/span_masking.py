@@ -2,7 +2,8 @@
 
 t5 masks each row in a graph of some sixty small operations, which takes most of the time of the
 input pipeline. Here the rows of a batch are masked together, with the same random numbers, so that
-the examples are t5's to the last token. t5 and TensorFlow still read, tokenize, merge and cut.
+the examples are t5's to the last token. t5 and TensorFlow still read, tokenize, merge and cut. The
+noise density is the task's: `SPAN_CORRUPTION` in `tasks/building_blocks.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import numpy as np
 
 from switch_jax.data import stateless_random
 from switch_jax.data.batch import Example
-from switch_jax.data.span_corruption import arguments_of
+from switch_jax.data.span_lengths import arguments_of
 from switch_jax.tensorflow_setup import seqio, t5, tf
 
 _MAX_DENSITY, _MIN_MEAN_SPAN = 0.5, 2.0  # within them tokens are left between any two spans

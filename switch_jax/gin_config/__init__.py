@@ -1,6 +1,6 @@
 """A run's `Config` from gin files and bindings, below the commands and the functions of Python.
 
-- `reading`: `read`, which all others call, and what it returns.
+- `run_config`: `read`, which all others call, and what it returns.
 - `reader`: gin files one by one, with one-line messages for mistakes in them.
 - `checks`: the order of the files, and whether every macro has a value and a use.
 - `experts`: NUM_EXPERTS of a dense model, which is a mistake.
@@ -13,6 +13,6 @@
 - `gin_internals`: the parts of gin without a public name.
 """
 
-from switch_jax.gin_config.reading import CONFIGS, GinConfig, read, read_run
+from switch_jax.gin_config.run_config import CONFIGS, GinConfig, read, read_run
 
 __all__ = ["CONFIGS", "GinConfig", "read", "read_run"]

@@ -6,7 +6,7 @@ import sysconfig
 from pathlib import Path
 
 from switch_jax.gin_config.packaged import is_packaged
-from switch_jax.gin_config.reading import GinConfig
+from switch_jax.gin_config.run_config import GinConfig
 from switch_jax.storage import on_this_machine
 
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")

@@ -4,7 +4,7 @@ import dataclasses
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
-from switch_jax.gin_config.reading import read_run
+from switch_jax.gin_config.run_config import read_run
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import is_file, storage_path
 

@@ -12,8 +12,9 @@ from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import Blocks
 from switch_jax.model.attention import Attention
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
-from switch_jax.model.layers import RelativePositionBias, RMSNorm, dropout
+from switch_jax.model.layers import RMSNorm, dropout
 from switch_jax.model.parameters import cast_and_gather
+from switch_jax.model.relative_position_bias import RelativePositionBias
 from switch_jax.model.remat import rematerialise
 from switch_jax.model.switch_attention import SwitchAttention
 from switch_jax.moe import RouterStatistics

@@ -5,7 +5,7 @@ import seqio
 from t5.data.preprocessors import span_corruption
 
 from switch_jax.data.registry import provider
-from switch_jax.data.span_corruption import check_lengths
+from switch_jax.data.span_lengths import check_lengths
 from switch_jax.errors import UserError
 
 BIBLE = provider("bible_span_corruption")
