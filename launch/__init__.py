@@ -1,1 +1,1 @@
-"""Starts jobs on this machine and on TPUs, and starts them again after failures."""
+"""Starts jobs on this machine, TPUs and GPUs, and starts them again after failures."""

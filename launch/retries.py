@@ -3,6 +3,10 @@
 import time
 from collections.abc import Callable, Iterable
 
+from switch_jax.errors import UserError
+from switch_jax.launch.console import log
+from switch_jax.run_folder import RunFolder
+
 # Exit codes of `switch_jax train`, see docs/exit_codes.md. After these a job is not started again:
 # it is done, has a mistake, does not fit, or was ended by Ctrl-C.
 FINAL = (0, 2, 3, 130)
@@ -38,8 +42,7 @@ def exit_code(codes: Iterable[int]) -> int:
 def supervise(
     attempt: Callable[[], int],
     max_restarts: int,
-    newest_step: Callable[[], int | None],
-    log: Callable[[str], None],
+    folder: RunFolder,
 ) -> int:
     """Runs a job until it is done, makes a mistake, or keeps crashing without progress.
 
@@ -50,15 +53,14 @@ def supervise(
     Args:
       attempt: runs the job once and returns its exit code.
       max_restarts: how often it starts again after crashes without a new checkpoint.
-      newest_step: returns the newest checkpoint's step; None if there is none or it is unknown.
-      log: prints a message.
+      folder: of the run, whose checkpoints are its progress.
 
     Returns:
       The exit code of the last attempt.
     """
-    crashes, unreached, farthest = 0, 0, newest_step()
+    crashes, unreached, farthest = 0, 0, _newest_step(folder)
     while (code := attempt()) not in FINAL:
-        saved = newest_step()
+        saved = _newest_step(folder)
         if saved is not None and (farthest is None or saved > farthest):
             crashes, unreached, farthest = 0, 0, saved
         last = farthest if saved is None else saved
@@ -82,3 +84,12 @@ def supervise(
             f"restart {crashes} of at most {max_restarts} without a new checkpoint"
         )
     return code
+
+
+def _newest_step(folder: RunFolder) -> int | None:
+    """The step of the newest checkpoint; None if there is none, or it cannot be known."""
+    try:
+        return max(folder.checkpoint_steps(), default=None)
+    except UserError as error:
+        log(f"whether there is a new checkpoint is not known: {error}")
+        return None

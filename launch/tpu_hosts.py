@@ -148,7 +148,7 @@ def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
 
 
 def commands(job: Job, nodes: Sequence[str]) -> list[Command]:
-    """The commands of `run`, in this order."""
+    """The commands of `run`, by kind."""
     kinds = (copy_script, remove_stopped, follow, kill)
     return [kind(job, node) for kind in kinds for node in nodes]
 

@@ -149,16 +149,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
             return PREEMPTED if code not in FINAL and state() != request.ready else code
 
         write_file(tpu_hosts.script(job))
-        return supervise(attempt, job.max_restarts, lambda: _newest_step(job), log)
-
-
-def _newest_step(job: Job) -> int | None:
-    """The step of the newest checkpoint; None if there is none, or it cannot be known."""
-    try:
-        return max(RunFolder.at(job.model_dir).checkpoint_steps(), default=None)
-    except UserError as error:
-        log(f"whether there is a new checkpoint is not known: {error}")
-        return None
+        return supervise(attempt, job.max_restarts, RunFolder.at(job.model_dir))
 
 
 def _wait_until_ready(

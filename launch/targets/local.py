@@ -17,7 +17,6 @@ from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
-from switch_jax.launch.console import log
 from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
 from switch_jax.run_folder import create_run_folder
@@ -107,10 +106,6 @@ class Local:
           UserError: the folder cannot be written.
         """
         folder = create_run_folder(job.model_dir)
-
-        def newest_step() -> int | None:
-            return max(folder.checkpoint_steps(), default=None)
-
         with _Signals() as signals:
 
             def attempt() -> int:
@@ -124,7 +119,7 @@ class Local:
                 return code
 
             try:
-                return supervise(attempt, job.max_restarts, newest_step, log)
+                return supervise(attempt, job.max_restarts, folder)
             except _AskedToStop as asked:
                 return asked.exit_code
 

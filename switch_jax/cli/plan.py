@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> int:
         best: AnyPlan = searched[0]
     else:
         best = _planned(config, hardware, f"the step for {hardware.name}", measured)
-    advice = None if best.fits else _nearest_change(config, hardware, best)
+    advice = None if best.fits else _nearest_change(config, hardware, best, measured)
     if args.json:
         result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
         if searched:
@@ -149,9 +149,7 @@ def _config(args: argparse.Namespace, hardware: Hardware) -> Config:
     return config
 
 
-def _planned(
-    config: Config, hardware: Hardware, what: str, measured: Measured | None = None
-) -> AnyPlan:
+def _planned(config: Config, hardware: Hardware, what: str, measured: Measured | None) -> AnyPlan:
     """The plan for the config's mesh; `what` is compiled, in words."""
     from switch_jax.partitioning.mesh import MeshError
     from switch_jax.planning.cpu_plan import make_cpu_plan
@@ -206,7 +204,9 @@ def _mesh(text: str | None) -> dict[str, int]:
     return {"data": data, "expert": expert, "model": model}
 
 
-def _nearest_change(config: Config, hardware: Hardware, failed: AnyPlan) -> str | None:
+def _nearest_change(
+    config: Config, hardware: Hardware, failed: AnyPlan, measured: Measured | None
+) -> str | None:
     """Flags and memory of the first change with which the step fits; None if there is none."""
     from switch_jax.planning.search import changes
 
@@ -240,7 +240,8 @@ def _nearest_change(config: Config, hardware: Hardware, failed: AnyPlan) -> str 
             print(f"left out, since it needs at least {size}: {flags}", file=sys.stderr)
             continue
         try:
-            plan = _planned(changed, hardware, f"the step with change {i} of {len(tried)}, {flags}")
+            what = f"the step with change {i} of {len(tried)}, {flags}"
+            plan = _planned(changed, hardware, what, measured)
         except UserError as error:  # the batch does not divide over the microbatches
             print(f"cannot use {flags}: {error}", file=sys.stderr)
             continue

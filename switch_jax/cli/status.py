@@ -76,7 +76,7 @@ def _read(folder: str) -> "Status":
     except UserError:
         raise
     except Exception as error:
-        if "://" not in folder:
+        if not isinstance(error, OSError) and "://" not in folder:
             raise
         reason = str(error).split("\n")[0]
         raise UserError(f"{folder} cannot be read: {reason}") from error

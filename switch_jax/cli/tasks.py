@@ -152,7 +152,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     if not with_bytes:
         print(_what_is_unknown(training.unknown_characters(model, text), characters))
     print(
-        f"wrote {args.output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
+        f"wrote {output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
         f"{args.size + SENTINELS} or more (with T5's sentinels)"
     )
 

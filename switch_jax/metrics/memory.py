@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.hardware import GIB
+from switch_jax.runtime.host_memory import host_bytes
 from switch_jax.runtime.processes import gather
 
 # On Linux: a new id after each start of the machine.
@@ -44,7 +45,7 @@ def memory_of(mesh: Mesh) -> int:
     """
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     limits = [known["bytes_limit"] for known in stats if "bytes_limit" in known]
-    found = gather([min(limits, default=None), _machine(), _host_bytes()])  # of each process
+    found = gather([min(limits, default=None), _machine(), host_bytes()])  # of each process
     limits = [limit for limit, _, _ in found if limit is not None]
     if limits:
         return min(limits) * mesh.size
@@ -57,16 +58,6 @@ def _machine() -> str:
     """Identifies this machine, or container; the same for all processes in it."""
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
     return f"{platform.node()} {boot}"
-
-
-def _host_bytes() -> int:
-    """Memory of this machine, or of its container if that may use less."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # not in a Linux container, or one without a limit
-        return machine
-    return min(machine, limit)
 
 
 def _resident_bytes() -> int:

@@ -1,7 +1,6 @@
 """A plan for CPUs that `switch_jax doctor` has measured: the time of a run's training step."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from switch_jax.config import Config
+from switch_jax.config import Config, MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import Cpus
 from switch_jax.partitioning.mesh import make_mesh, mesh_shape
@@ -19,6 +18,7 @@ from switch_jax.planning.measured import EXCHANGES, Measured, Speeds
 from switch_jax.planning.model_parts import model_part
 from switch_jax.planning.program_memory import program_memory
 from switch_jax.planning.step_sizes import StepSizes, step_sizes
+from switch_jax.runtime.host_memory import host_bytes
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
@@ -92,8 +92,8 @@ def make_cpu_plan(config: Config, cpus: Cpus, measured: Measured | None) -> CpuP
             f"--output=FILE` wrote on {counted(cpus.devices, 'CPU device')}{given or ''}"
         )
     jax.config.update("jax_platforms", "cpu")  # of a machine that has others, too
-    mesh_shape(config.mesh, cpus.devices, platform="cpu")
-    mesh = make_mesh(config.mesh)
+    data, expert, model = mesh_shape(config.mesh, cpus.devices, platform="cpu")
+    mesh = make_mesh(MeshConfig(data, expert, model))
     check_batch(config, mesh.shape)
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)
@@ -108,7 +108,7 @@ def make_cpu_plan(config: Config, cpus: Cpus, measured: Measured | None) -> CpuP
         **vars(step_sizes(config, mesh, state)),
         topology=cpus.name,
         hbm_bytes=program_memory(compiled).peak,
-        hbm_limit_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // cpus.devices,
+        hbm_limit_bytes=host_bytes() // cpus.devices,
         parts=dict(sorted(parts.items(), key=lambda item: -item[1])),
         exchanges=exchanges,
         train_steps=config.run.train_steps,

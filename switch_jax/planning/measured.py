@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import storage_path
 
 EXCHANGES = "exchanges"  # the part of all collectives in a step
@@ -116,11 +116,13 @@ def read_measured(file: str) -> Measured:
         numbers = {check["name"]: check["numbers"] for check in results["checks"]}
         return _measured(file, results, numbers)
     except OSError as error:
-        raise UserError(f"--measured={file} cannot be read: {error.strerror or error}") from error
+        message = f"--measured={file} cannot be read: {error.strerror or error}"
+        raise storage_error(message, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(
             f"--measured={file} is not what `switch_jax doctor --output={file}` writes, or its "
-            f"checks of products and memory have failed: it has no valid {error}"
+            f"checks of products and memory have failed: {problem}"
         ) from error
 
 

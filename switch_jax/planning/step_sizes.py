@@ -1,4 +1,4 @@
-"""What a plan for TPUs and one for GPUs both say of a training step, known without compiling it."""
+"""What all plans say of a training step, known without compiling it."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,7 +1,9 @@
-"""The C library's memory, which holds the arrays of a step when the devices are CPUs."""
+"""The memory of a host, and how the C library keeps it, which holds the arrays of CPU devices."""
 
 import ctypes
+import os
 import platform
+from pathlib import Path
 
 import jax
 
@@ -9,6 +11,16 @@ from switch_jax.hardware import has_accelerator
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def host_bytes() -> int:
+    """Memory of this machine, or of its container if that may use less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # not in a Linux container, or one without a limit
+        return machine
+    return min(machine, limit)
 
 
 def keep_freed_memory() -> None:

@@ -1,11 +1,13 @@
 """`plan --measured`: CPUs, and flags that do not go together."""
 
+import dataclasses
 import json
 import re
 
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.planning import cpu_plan
 
 TINY = ["--gin_file=tests/trainer/tiny.gin", "--gin.BATCH_SIZE=32"]
 
@@ -40,6 +42,22 @@ def test_a_plan_of_cpus(measured, capsys):
     assert "by the ratios to the plan in " in table
     assert re.search(r"  attention +2.00\n  all parts +2.00\n", table)
     assert "attention  " in table and "experts  " in table and "exchanges  " in table
+
+
+def test_changes_of_a_plan_that_does_not_fit_are_planned_with_the_same_file(
+    measured, capsys, monkeypatch
+):
+    real, plans, files = cpu_plan.make_cpu_plan, [], []
+
+    def make_cpu_plan(config, cpus, measured):
+        files.append(measured and measured.file)
+        if not plans:
+            plans.append(real(config, cpus, measured))
+        return dataclasses.replace(plans[0], hbm_limit_bytes=plans[0].hbm_bytes - 1)
+
+    monkeypatch.setattr(cpu_plan, "make_cpu_plan", make_cpu_plan)
+    assert main(["plan", *TINY, "--topology=cpu-8", "--mesh=2,4,1", measured]) == 3
+    assert len(files) > 1 and f"--measured={files[0]}" == measured and len(set(files)) == 1
 
 
 def test_cpus_are_planned_only_with_a_file_of_them(measured, capsys):

@@ -4,13 +4,17 @@ import pytest
 
 from switch_jax.launch import retries
 from switch_jax.launch.retries import exit_code, supervise
+from switch_jax.run_folder import RunFolder
 
 
 def supervised(codes, steps=None, max_restarts=3, first=None):
     """Returns the exit code, how many attempts there were, and what was said."""
     attempts, said = iter(codes), []
     left = [first, *(steps or [first] * len(codes))]
-    code = supervise(lambda: next(attempts), max_restarts, lambda: left.pop(0), said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retries, "log", said.append)
+        patch.setattr(retries, "_newest_step", lambda folder: left.pop(0))
+        code = supervise(lambda: next(attempts), max_restarts, RunFolder.at("run"))
     return code, len(codes) - len(list(attempts)), said
 
 

@@ -1,5 +1,7 @@
 """Plans of the tiny model on this machine's CPUs, with speeds by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,11 @@ def test_parts_are_multiplied_by_what_was_measured():
 def test_only_what_was_measured_is_planned(measured, problem):
     with pytest.raises(UserError, match=problem):
         make_cpu_plan(CONFIG, Cpus("cpu-8", 8), measured)
+
+
+def test_a_mesh_without_a_data_axis_takes_all_devices_that_are_planned_for():
+    config = dataclasses.replace(CONFIG, mesh=MeshConfig(None, 2, 1))
+    assert make_cpu_plan(config, Cpus("cpu-4", 4), _measured(devices=4)).mesh == (2, 2, 1)
 
 
 def test_a_mesh_of_another_size_is_refused():

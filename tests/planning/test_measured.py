@@ -126,7 +126,7 @@ def test_a_speed_of_nothing_is_refused(tmp_path):
 
 
 def test_a_file_without_speeds_and_one_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="have failed: it has no valid 'products'"):
+    with pytest.raises(UserError, match="have failed: it has no 'products'"):
         read_measured(_file(tmp_path))
     with pytest.raises(UserError, match="none.json cannot be read: No such file"):
         read_measured(str(tmp_path / "none.json"))

@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_else(config, tm
 @pytest.mark.parametrize(("machine", "warned"), [(2**17, True), (2**40, False)])
 def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned):
     """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack."""
-    monkeypatch.setattr(memory, "_host_bytes", lambda: machine)
+    monkeypatch.setattr(memory, "host_bytes", lambda: machine)
     prepared = prepare(config, config.as_gin())
     lines = state_memory.describe_memory(prepared)
     attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
@@ -240,7 +240,7 @@ def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
     least = sum(map(state_memory.device_bytes, (state.parameters, state.optimizer)))
     least += rows * 16 * 1152 * 4
     for machine, warned in ((least, False), (least - 1, True)):
-        monkeypatch.setattr(memory, "_host_bytes", lambda size=machine: size)
+        monkeypatch.setattr(memory, "host_bytes", lambda size=machine: size)
         lines = state_memory.describe_memory(prepared)
         assert len(lines) == 1 + warned
     size = f"{rows * 16 * 1152 * 4 / 2**20:.1f} MiB"
