@@ -22,7 +22,7 @@ from switch_jax.checkpointing.preservation import Metric, comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.run_folder import RunFolder, checkpoint_steps
-from switch_jax.runtime.processes import gather, run_on_all
+from switch_jax.runtime.processes import from_first, gather, run_on_all
 from switch_jax.storage import is_folder, list_complete, no_model_there, storage_path
 
 Parameters = TypeVar("Parameters")
@@ -48,7 +48,7 @@ def best_step(model_dir: str | os.PathLike[str]) -> int:
     """
     folder = RunFolder.at(model_dir)
     known = comparable(
-        {s: _metric(folder.checkpoint(s)) for s in gather(folder.checkpoint_steps())[0]}
+        {s: _metric(folder.checkpoint(s)) for s in from_first(folder.checkpoint_steps)}
     )
     if not known:
         raise UserError(

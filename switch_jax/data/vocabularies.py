@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from switch_jax.data import seqio_internals  # noqa: F401  models in buckets are read, too
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import check_path, local_copy, storage_path
+from switch_jax.storage import local_copy, storage_path
 from switch_jax.tasks.vocabularies import BYTE, MT5, SENTINELS, T5
 from switch_jax.tensorflow_setup import seqio, tf
 
@@ -29,9 +29,8 @@ def vocabulary(name: str) -> seqio.Vocabulary:
     """
     if name in _NAMED:
         return _NAMED[name]
-    check_path(name, "VOCABULARY")
     try:
-        path = local_copy(storage_path(name, "VOCABULARY")) if "://" in name else name
+        path = local_copy(storage_path(name, "VOCABULARY"))
     except OSError as error:
         raise _not_found(name, "it cannot be read", error) from error
     found = loaded(seqio.SentencePieceVocabulary(path))

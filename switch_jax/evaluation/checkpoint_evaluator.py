@@ -18,7 +18,7 @@ from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
 from switch_jax.run_folder import RecordKind, RunFolder, record_lines
-from switch_jax.runtime.processes import gather, is_first, run_on_all, run_on_first
+from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.tensorflow_setup import seqio
 
@@ -168,13 +168,17 @@ class CheckpointEvaluator:
 
     def _is_counted(self, step: int) -> bool:
         """Whether the first process has the tokens of each expert with the current options."""
-        try:
-            lines = record_lines(self._expert_tokens_file(step).read_bytes())
-        except OSError:  # it is not there, or is written anew
-            lines = []
-        options = self._options[RecordKind.EXPERT_TOKENS].items()
-        fits = [line.record is not None and options <= line.record.items() for line in lines]
-        return gather(bool(fits) and all(fits))[0]
+
+        def fit() -> bool:
+            try:
+                lines = record_lines(self._expert_tokens_file(step).read_bytes())
+            except OSError:  # it is not there, or is written anew
+                return False
+            options = self._options[RecordKind.EXPERT_TOKENS].items()
+            fits = [line.record is not None and options <= line.record.items() for line in lines]
+            return bool(fits) and all(fits)
+
+        return from_first(fit)
 
     def _count_expert_tokens(self, step: int, parameters: Any) -> None:
         config, data = self._trained.config, self._data
@@ -226,4 +230,4 @@ class CheckpointEvaluator:
     def _find(self, kind: RecordKind, step: int, task: str) -> dict[str, Any] | None:
         """The record with the current options, as the first process sees it, or None."""
         values = {"kind": kind, "step": step, "task": task, **self._options[kind]}
-        return gather(self._writer.find(values) if is_first() else None)[0]
+        return from_first(lambda: self._writer.find(values))

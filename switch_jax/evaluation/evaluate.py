@@ -16,7 +16,7 @@ from switch_jax.fields import Range
 from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import gather, is_first
+from switch_jax.runtime.processes import from_first, is_first
 
 
 def evaluate_checkpoints(
@@ -50,7 +50,7 @@ def evaluate_checkpoints(
     with jax.set_mesh(model.mesh):
         evaluator = CheckpointEvaluator(model, opened, max_examples)
         for step in steps:
-            if step in gather(RunFolder(model.model_dir).checkpoint_steps())[0]:
+            if step in from_first(RunFolder(model.model_dir).checkpoint_steps):
                 settings = {**model.settings(step), "places": data_locations()}
                 records += evaluator.evaluate(step, settings, _log)
             else:
@@ -63,7 +63,7 @@ def _steps(model_dir: epath.Path, checkpoint: str) -> list[int]:
     if checkpoint != "all":
         return [chosen_step(model_dir, checkpoint)]
     find_checkpoint(model_dir)  # raises UserError if there is none
-    return gather(RunFolder(model_dir).checkpoint_steps())[0]
+    return from_first(RunFolder(model_dir).checkpoint_steps)
 
 
 def _log(text: str) -> None:

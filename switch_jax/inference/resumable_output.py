@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from switch_jax.errors import UserError, storage_error
-from switch_jax.runtime.processes import gather, run_on_first
+from switch_jax.runtime.processes import from_first, run_on_first
 from switch_jax.storage import atomic_write, exists, explain_write_errors, open_atomic, storage_path
 
 
@@ -89,7 +89,7 @@ class ResumableOutput:
                 run_on_first(lambda: self._write(file, text))  # noqa: B023  called at once
             num_parts, num_records = num_parts + 1, num_records + len(part)
         missing = [index for index in range(num_parts) if not self._has_part(index)]
-        if gather(exists(self.path))[0]:  # another job has joined the parts meanwhile
+        if from_first(lambda: exists(self.path)):  # another job has joined the parts meanwhile
             return 0
         if missing:
             size = self._part_size
@@ -99,7 +99,7 @@ class ResumableOutput:
 
     def _has_part(self, index: int) -> bool:
         """Whether the first process, which alone writes, sees the part."""
-        return gather(exists(self._part_file(index)))[0]
+        return from_first(lambda: exists(self._part_file(index)))
 
     def _write(self, file: epath.Path, text: str) -> None:
         with explain_write_errors(file):

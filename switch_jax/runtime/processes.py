@@ -243,6 +243,14 @@ def run_on_first(action: Callable[[], Result]) -> Result | None:
     return run_on_all(lambda: action() if is_first() else None)
 
 
+def from_first(action: Callable[[], Result]) -> Result:
+    """What an action gives on the first process, after a round trip through JSON, on all of them.
+
+    If it raises UserError, all processes do.
+    """
+    return gather(run_on_first(action))[0]
+
+
 def run_on_all(action: Callable[[], Result]) -> Result:
     """Runs an action on every process. If one of them raises UserError, all processes do."""
     failure = None

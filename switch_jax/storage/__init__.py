@@ -32,7 +32,6 @@ from switch_jax.storage.listing import file_sizes, forget, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
-    check_path,
     in_bucket,
     joined,
     no_model_there,
@@ -54,7 +53,6 @@ __all__ = [
     "atomic_write",
     "bucket_path",
     "check_leases",
-    "check_path",
     "check_writable",
     "choose_clients",
     "copies_here",

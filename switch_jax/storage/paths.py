@@ -54,19 +54,6 @@ def on_this_machine(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if not in_bucket(path)]
 
 
-def check_path(name: str, what: str = "") -> None:
-    """Raises UserError if no file can have this path, on this machine or in a bucket.
-
-    Args:
-      name: as the user wrote it.
-      what: names it in errors, as in 'MODEL_DIR'.
-    """
-    if _is_in_bucket(name, what):
-        bucket_path(name, what)
-    else:
-        home_path(name, what)
-
-
 def no_model_there(name: str | os.PathLike[str]) -> UserError:
     """The error that the folder to take a model from is not there."""
     return UserError(

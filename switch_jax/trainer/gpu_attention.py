@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.run_folder import RunFolder, config_values, read_config, value_of, with_value
-from switch_jax.runtime.processes import gather, is_first, run_on_all
+from switch_jax.runtime.processes import from_first, is_first
 from switch_jax.trainer.prepare import Prepared
 
 _FIELD = "ModelConfig.gpu_attention"
@@ -20,7 +20,7 @@ def with_kept_attention(config: Config, config_text: str) -> tuple[Config, str]:
     if config.model.gpu_attention != "auto":
         return config, config_text
     folder = RunFolder.at(config.run.model_dir)
-    values = config_values(gather(run_on_all(lambda: read_config(folder).value))[0])
+    values = config_values(from_first(lambda: read_config(folder).value))
     kept = value_of(_FIELD, values).strip("'\"") if _FIELD in values else ""
     if kept in ("xla", "cudnn"):
         return _with_attention(config, config_text, kept)

@@ -25,7 +25,7 @@ from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.run_folder import check_run_folder
 from switch_jax.runtime.processes import run_on_all, run_on_first
-from switch_jax.storage import check_path
+from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.best_evaluation import check_metric
@@ -107,11 +107,11 @@ def prepare(
 
 def check_paths(config: Config) -> None:
     """Raises UserError where MODEL_DIR, INITIAL_CHECKPOINT_PATH or TEACHER_DIR can be no path."""
-    check_path(config.run.model_dir, "MODEL_DIR")
+    storage_path(config.run.model_dir, "MODEL_DIR")
     if config.run.initial_checkpoint_path is not None:
-        check_path(config.run.initial_checkpoint_path, "INITIAL_CHECKPOINT_PATH")
+        storage_path(config.run.initial_checkpoint_path, "INITIAL_CHECKPOINT_PATH")
     if config.distillation.teacher_dir is not None:
-        check_path(config.distillation.teacher_dir, "TEACHER_DIR")
+        storage_path(config.distillation.teacher_dir, "TEACHER_DIR")
 
 
 def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:

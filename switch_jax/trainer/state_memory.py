@@ -31,16 +31,15 @@ def describe_memory(prepared: Prepared) -> list[str]:
     problem = f"and here are {memory_size(memory)}: a run here is killed or runs out of memory"
     if needed > memory:
         lines.append(
-            f"warning: parameters, gradients and optimiser state alone take {memory_size(needed)}"
-            f"{devices}, {problem}; take fewer experts (NUM_EXPERTS), a smaller model's file, more "
-            "devices (MESH_EXPERT), or FULLY_SHARDED_WEIGHTS = True; `switch_jax plan` says what "
-            "fits a slice"
+            f"warning: these alone take {memory_size(needed)}{devices}, {problem}; take fewer "
+            "experts (NUM_EXPERTS), a smaller model's file, more devices (MESH_EXPERT), or "
+            "FULLY_SHARDED_WEIGHTS = True; `switch_jax plan` says what fits a slice"
         )
     elif with_logits > memory:
         lines.append(
-            f"warning: parameters, optimiser state and the logits of {rows} rows "
-            f"({memory_size(logits)}) take {memory_size(with_logits)}{devices}, {problem}; write a "
-            "smaller BATCH_SIZE or a larger NUM_MICROBATCHES"
+            f"warning: these without gradients, and the logits of {rows} rows "
+            f"({memory_size(logits)}), take {memory_size(with_logits)}{devices}, {problem}; write "
+            "a smaller BATCH_SIZE or a larger NUM_MICROBATCHES"
         )
     return lines
 

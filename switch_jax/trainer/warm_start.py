@@ -25,7 +25,7 @@ from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.run_folder import RunFolder, read_config
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.processes import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_state, fresh_state, init_state
@@ -59,7 +59,7 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
             "None to go on with that run"
         )
-    if run_on_all(RunFolder(own).checkpoint_steps):
+    if from_first(RunFolder(own).checkpoint_steps):
         before = run_on_all(lambda: read_config(RunFolder(own)).value)
         restored_parameters.check_unchanged(config, before)
         return None

@@ -244,5 +244,5 @@ def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
         lines = state_memory.describe_memory(prepared)
         assert len(lines) == 1 + warned
     size = f"{rows * 16 * 1152 * 4 / 2**20:.1f} MiB"
-    assert f"the logits of {rows} rows ({size}) take " in lines[1]
+    assert f"the logits of {rows} rows ({size}), take " in lines[1]
     assert "write a smaller BATCH_SIZE or a larger NUM_MICROBATCHES" in lines[1]
