@@ -6,9 +6,9 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-from switch_jax.errors import FieldError
+from switch_jax.errors import FieldError, check_choice
 
 _MAX_REPR_LENGTH = 60  # characters of a value in an error message
 
@@ -38,11 +38,22 @@ class Range(NamedTuple):
         return None
 
 
+class OneOf(tuple[str, ...]):
+    """The texts that a field may have."""
+
+    def __new__(cls, *choices: str) -> "OneOf":
+        return super().__new__(cls, choices)
+
+
 COUNT = Range(1, 2**31 - 1)  # steps and other counts, which are int32
-SEED = Range(0, 2**32 - 1)
-RATE = Range(0, 1, excluded_end="most")
-COEFFICIENT = Range(0, 10**6)
 FACTOR = Range(0, 10**6, excluded_end="least")
+
+Count = Annotated[int, COUNT]
+CountOrZero = Annotated[int, Range(0, COUNT.most)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Rate = Annotated[float, Range(0, 1, excluded_end="most")]
+Coefficient = Annotated[float, Range(0, 10**6)]
+Factor = Annotated[float, FACTOR]
 
 
 class FrozenDict(dict[Any, Any]):
@@ -58,17 +69,20 @@ class FrozenDict(dict[Any, Any]):
         return FrozenDict, (dict(self),)
 
 
-def check_fields(config: Any, **ranges: Range) -> None:
-    """Checks the fields of a frozen dataclass against their annotations and ranges.
+def check_fields(config: Any) -> None:
+    """Checks the fields of a frozen dataclass against their annotations.
+
+    An annotation has the type, and what else must be true of a value: `Annotated[int, Range(1, 9)]`
+    or `Annotated[str, OneOf("a", "b")]`, with `| None` where the field may be None.
 
     What was checked stays as it is: a list becomes a tuple, and a dict a `FrozenDict`.
 
     Args:
       config: an instance of a dataclass.
-      ranges: the range of each field that holds a number. A field that may be None may be None.
 
     Raises:
-      FieldError: a value has the wrong type, or a number is out of range, NaN or infinite.
+      FieldError: a value has the wrong type or is none of its choices, or a number is out of range,
+        NaN or infinite.
     """
     hints = _hints(config.__class__)
     for name, hint in hints.items():
@@ -79,14 +93,14 @@ def check_fields(config: Any, **ranges: Range) -> None:
                 wanted += f": write {value:.0f}"
             raise FieldError(name, f"= {short_repr(value)}: {wanted}")
         object.__setattr__(config, name, _frozen(value))
-    for name, allowed in ranges.items():
+    for name, hint in hints.items():
         value = getattr(config, name)
-        problem = None if value is None else allowed.problem(value)
-        if problem:
-            can_be_none = type(None) in typing.get_args(hints[name])
-            raise FieldError(
-                name, f"= {short_repr(value)}: {problem}" + (", or None" if can_be_none else "")
-            )
+        for allowed in _allowed(hint) if value is not None else ():
+            if isinstance(allowed, OneOf):
+                check_choice(name, value, allowed)
+            elif problem := allowed.problem(value):
+                or_none = ", or None" if type(None) in typing.get_args(hint) else ""
+                raise FieldError(name, f"= {short_repr(value)}: {problem}{or_none}")
 
 
 def _frozen(value: Any) -> Any:
@@ -114,7 +128,7 @@ def safe_repr(value: Any) -> str:
 
 @functools.cache
 def _hints(config: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(config)
+    hints = typing.get_type_hints(config, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
@@ -132,9 +146,21 @@ _KINDS = {
 }
 
 
+def _allowed(hint: Any) -> list[Range | OneOf]:
+    """What an annotation has beside the type."""
+    choices = typing.get_args(hint) if _is_union(hint) else (hint,)
+    return [x for choice in choices for x in getattr(choice, "__metadata__", ())]
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
 def _kind(hint: Any) -> str:
     """What a value must be to match an annotation, in words, as "a whole number, or None"."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    if typing.get_origin(hint) is Annotated:
+        return _kind(typing.get_args(hint)[0])
+    if _is_union(hint):
         return ", or ".join(_kind(choice) for choice in typing.get_args(hint))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return f"of type {hint.__name__}"
@@ -142,8 +168,10 @@ def _kind(hint: Any) -> str:
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether the value matches the annotation; an int also matches float."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    """Whether the value matches the annotation's type; an int also matches float."""
+    if typing.get_origin(hint) is Annotated:
+        return _is_a(value, typing.get_args(hint)[0])
+    if _is_union(hint):
         return any(_is_a(value, choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is Mapping:
         key, item = typing.get_args(hint)

@@ -3,23 +3,25 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import pytest
 
 from switch_jax.errors import FieldError
-from switch_jax.fields import COUNT, Range, check_fields, short_repr
+from switch_jax.fields import Count, OneOf, Range, Rate, check_fields, short_repr
 
 
 @dataclasses.dataclass
 class _Config:
-    steps: int = 1
-    rate: float | None = 0.5
+    steps: Count = 1
+    rate: Rate | None = 0.5
+    color: Annotated[str, OneOf("red", "blue")] | None = None
     flag: bool = False
     lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
     pair: tuple[int, int] | None = None
 
     def __post_init__(self):
-        check_fields(self, steps=COUNT, rate=Range(0, 1, excluded_end="most"))
+        check_fields(self)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,8 @@ class _Config:
         ({"rate": math.inf}, r"rate = inf: it must be a finite number"),
         ({"rate": 10**400}, r"rate = 1000.*\.\.\.: it must be below 1"),
         ({"rate": "0.5"}, r"rate = '0.5': it must be a number"),
+        ({"color": "redd"}, r"color = 'redd' is not known; write one of red, blue$"),
+        ({"color": 1}, r"color = 1: it must be a text in quotes, or None"),
         ({"flag": 1}, r"flag = 1: it must be True or False"),
         ({"lengths": {"a": "b"}}, r"lengths = {'a': 'b'}: it must be a dict, as in"),
         ({"pair": (1, 2, 3)}, r"pair = \(1, 2, 3\): it must be a pair, as in"),

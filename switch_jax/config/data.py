@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import SEED, Range, check_fields, short_repr
+from switch_jax.fields import Range, Seed, check_fields, short_repr
 
 MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
-_MAX_STREAMS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class DataConfig:
     split: str = "train"
     pack: bool = True
     shuffle_train_examples: bool = True
-    random_seed: int = 0
-    data_streams: int = 1
+    random_seed: Seed = 0
+    data_streams: Annotated[int, Range(1, 4096)] = 1
     use_cached_tasks: bool = False
     vocabulary: str | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError for a value of the wrong type or out of range."""
-        check_fields(self, random_seed=SEED, data_streams=Range(1, _MAX_STREAMS))
+        check_fields(self)
         for feature, tokens in self.task_feature_lengths.items():
             if tokens > MAX_LENGTH:
                 raise FieldError(

@@ -1,8 +1,9 @@
 """The teacher that a run learns from beside its data."""
 
 import dataclasses
+from typing import Annotated
 
-from switch_jax.fields import COUNT, FACTOR, Range, check_fields
+from switch_jax.fields import Count, CountOrZero, Factor, Range, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +29,13 @@ class DistillationConfig:
     """
 
     teacher_dir: str | None = None
-    teacher_step: int | None = None
-    teacher_group_size: int | None = None
-    teacher_decoder_group_size: int | None = None
-    fraction_soft: float = 0.25
-    temperature: float = 1.0
+    teacher_step: CountOrZero | None = None
+    teacher_group_size: Count | None = None
+    teacher_decoder_group_size: Count | None = None
+    fraction_soft: Annotated[float, Range(0, 1)] = 0.25
+    temperature: Factor = 1.0
     initialize_from_teacher: bool = True
 
     def __post_init__(self) -> None:
         """Raises FieldError on values of another type or out of range."""
-        check_fields(
-            self,
-            teacher_step=Range(0, 2**31 - 1),
-            teacher_group_size=COUNT,
-            teacher_decoder_group_size=COUNT,
-            fraction_soft=Range(0, 1),
-            temperature=FACTOR,
-        )
+        check_fields(self)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from switch_jax.fields import COEFFICIENT, check_fields
+from switch_jax.fields import Coefficient, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +16,10 @@ class LossConfig:
       router_z_loss_factor: of `moe.router_z_loss` (ST-MoE uses 1e-3; not in the paper, so 0).
     """
 
-    z_loss: float = 1e-4
-    aux_loss_factor: float = 1e-2
-    router_z_loss_factor: float = 0.0
+    z_loss: Coefficient = 1e-4
+    aux_loss_factor: Coefficient = 1e-2
+    router_z_loss_factor: Coefficient = 0.0
 
     def __post_init__(self) -> None:
         """Raises FieldError on values that are no coefficients."""
-        check_fields(
-            self, z_loss=COEFFICIENT, aux_loss_factor=COEFFICIENT, router_z_loss_factor=COEFFICIENT
-        )
+        check_fields(self)

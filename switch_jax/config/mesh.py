@@ -1,8 +1,11 @@
 """How the devices are laid out."""
 
 import dataclasses
+from typing import Annotated
 
 from switch_jax.fields import Range, check_fields
+
+Ways = Annotated[int, Range(1, 2**20)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +22,11 @@ class MeshConfig:
         its backward pass; with 'none' those of all layers are kept until then.
     """
 
-    data: int | None = None
-    expert: int = 1
-    model: int = 1
+    data: Ways | None = None
+    expert: Ways = 1
+    model: Ways = 1
     fully_sharded_weights: bool = False
 
     def __post_init__(self) -> None:
         """Raises FieldError on numbers of devices that no machine has."""
-        ways = Range(1, 2**20)
-        check_fields(self, data=ways, expert=ways, model=ways)
+        check_fields(self)

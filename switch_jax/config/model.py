@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
 from switch_jax.config.sparse_layers import (
     SPARSE_LAYOUTS,
@@ -10,18 +11,16 @@ from switch_jax.config.sparse_layers import (
     in_blocks,
     sparse_layers,
 )
-from switch_jax.errors import FieldError, check_choice
-from switch_jax.fields import COUNT, FACTOR, RATE, Range, check_fields
+from switch_jax.errors import FieldError
+from switch_jax.fields import Count, Factor, OneOf, Range, Rate, check_fields
 
-ACTIVATIONS = ("relu", "gated-gelu")
-DTYPES = ("bfloat16", "float32")
-ROUTER_TYPES = ("tokens_choose", "batch_prioritized", "experts_choose")
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
-SECOND_EXPERT_POLICIES = ("all", "random")
-EXPERT_SUBLAYERS = ("feed_forward", "attention", "both")
-LOAD_BALANCES = ("loss", "bias", "none")
 REMAT_POLICIES = ("none", "minimal", "full")
-GPU_ATTENTIONS = ("xla", "cudnn", "auto")
+
+Size = Annotated[int, Range(1, 2**20)]
+Layers = Annotated[int, Range(1, 10_000)]
+Layout = Annotated[str, OneOf(*SPARSE_LAYOUTS)]
+Dtype = Annotated[str, OneOf("bfloat16", "float32")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,99 +108,56 @@ class ModelConfig:
         keeps its choice; other commands take 'auto' for 'xla'. On other devices it changes nothing.
     """
 
-    num_embeddings: int
-    embed_dim: int
-    mlp_dim: int
-    head_dim: int
-    num_heads: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    activation: str = "relu"
+    num_embeddings: Annotated[int, Range(1, 2**24)]
+    embed_dim: Size
+    mlp_dim: Size
+    head_dim: Size
+    num_heads: Size
+    num_encoder_layers: Layers
+    num_decoder_layers: Layers
+    activation: Annotated[str, OneOf("relu", "gated-gelu")] = "relu"
     tie_embeddings: bool = True
-    num_experts: int = 0
-    expert_mlp_dim: int | None = None
-    num_selected_experts: int = 1
-    second_expert_policy: str = "all"
-    second_expert_threshold: float = 0.2
-    ntlb_rounds: int = 1
-    shared_expert_mlp_dim: int | None = None
-    sparse_step: int = 2
-    num_encoder_sparse_layers: int | None = None
-    num_decoder_sparse_layers: int | None = None
-    encoder_sparse_layout: str = "mixed"
-    decoder_sparse_layout: str = "mixed"
-    expert_sublayers: str = "feed_forward"
-    group_size: int = 4096
-    decoder_group_size: int | None = None
-    train_expert_capacity_factor: float = 1.25
-    eval_expert_capacity_factor: float = 2.0
-    min_expert_capacity: int = 4
-    expert_capacity_multiple: int = 8
-    encoder_router_type: str = "tokens_choose"
-    jitter_noise: float = 1e-2
-    router_policy: str = "argmax"
-    router_input_dropout_rate: float = 0.1
-    load_balance: str = "loss"
-    router_dtype: str = "float32"
-    dropout_rate: float = 0.0
-    expert_dropout_rate: float | None = None
-    scale: float = 1.0
-    relative_position_buckets: int = 32
-    relative_position_max_distance: int = 128
-    norm_epsilon: float = 1e-6
-    activation_dtype: str = "bfloat16"
+    num_experts: Annotated[int, Range(0, 2**20)] = 0
+    expert_mlp_dim: Size | None = None
+    num_selected_experts: Count = 1
+    second_expert_policy: Annotated[str, OneOf("all", "random")] = "all"
+    second_expert_threshold: Annotated[float, Range(0, 1, excluded_end="least")] = 0.2
+    ntlb_rounds: Count = 1
+    shared_expert_mlp_dim: Size | None = None
+    sparse_step: Layers = 2
+    num_encoder_sparse_layers: Annotated[int, Range(0, 10_000)] | None = None
+    num_decoder_sparse_layers: Annotated[int, Range(0, 10_000)] | None = None
+    encoder_sparse_layout: Layout = "mixed"
+    decoder_sparse_layout: Layout = "mixed"
+    expert_sublayers: Annotated[str, OneOf("feed_forward", "attention", "both")] = "feed_forward"
+    group_size: Count = 4096
+    decoder_group_size: Count | None = None
+    train_expert_capacity_factor: Factor = 1.25
+    eval_expert_capacity_factor: Factor = 2.0
+    min_expert_capacity: Count = 4
+    expert_capacity_multiple: Count = 8
+    encoder_router_type: Annotated[
+        str, OneOf("tokens_choose", "batch_prioritized", "experts_choose")
+    ] = "tokens_choose"
+    jitter_noise: Rate = 1e-2
+    router_policy: Annotated[str, OneOf(*ROUTER_POLICIES)] = "argmax"
+    router_input_dropout_rate: Rate = 0.1
+    load_balance: Annotated[str, OneOf("loss", "bias", "none")] = "loss"
+    router_dtype: Dtype = "float32"
+    dropout_rate: Rate = 0.0
+    expert_dropout_rate: Rate | None = None
+    scale: Factor = 1.0
+    relative_position_buckets: Annotated[int, Range(4, 2**20)] = 32
+    relative_position_max_distance: Count = 128
+    norm_epsilon: Rate = 1e-6
+    activation_dtype: Dtype = "bfloat16"
     scan_layers: bool = True
-    remat_policy: str = "none"
-    gpu_attention: str = "xla"
+    remat_policy: Annotated[str, OneOf(*REMAT_POLICIES)] = "none"
+    gpu_attention: Annotated[str, OneOf("xla", "cudnn", "auto")] = "xla"
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""
-        size, layers = Range(1, 2**20), Range(1, 10_000)
-        check_fields(
-            self,
-            num_embeddings=Range(1, 2**24),
-            embed_dim=size,
-            mlp_dim=size,
-            head_dim=size,
-            num_heads=size,
-            num_encoder_layers=layers,
-            num_decoder_layers=layers,
-            num_experts=Range(0, 2**20),  # 0 is dense
-            expert_mlp_dim=size,
-            num_selected_experts=COUNT,
-            ntlb_rounds=COUNT,
-            shared_expert_mlp_dim=size,
-            second_expert_threshold=Range(0, 1, excluded_end="least"),
-            sparse_step=layers,
-            num_encoder_sparse_layers=Range(0, 10_000),
-            num_decoder_sparse_layers=Range(0, 10_000),
-            group_size=COUNT,
-            decoder_group_size=COUNT,
-            train_expert_capacity_factor=FACTOR,
-            eval_expert_capacity_factor=FACTOR,
-            min_expert_capacity=COUNT,
-            expert_capacity_multiple=COUNT,
-            jitter_noise=RATE,
-            router_input_dropout_rate=RATE,
-            dropout_rate=RATE,
-            expert_dropout_rate=RATE,
-            scale=FACTOR,
-            relative_position_buckets=Range(4, 2**20),
-            relative_position_max_distance=COUNT,
-            norm_epsilon=RATE,
-        )
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("activation_dtype", self.activation_dtype, DTYPES)
-        check_choice("expert_sublayers", self.expert_sublayers, EXPERT_SUBLAYERS)
-        check_choice("encoder_router_type", self.encoder_router_type, ROUTER_TYPES)
-        for stack, layout in self._sparse_layouts.items():
-            check_choice(f"{stack}_sparse_layout", layout, SPARSE_LAYOUTS)
-        check_choice("router_dtype", self.router_dtype, DTYPES)
-        check_choice("load_balance", self.load_balance, LOAD_BALANCES)
-        check_choice("router_policy", self.router_policy, ROUTER_POLICIES)
-        check_choice("second_expert_policy", self.second_expert_policy, SECOND_EXPERT_POLICIES)
-        check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
-        check_choice("gpu_attention", self.gpu_attention, GPU_ATTENTIONS)
+        check_fields(self)
         if self.router_policy == "input_dropout" and self.jitter_noise > 0:
             raise FieldError(
                 "jitter_noise",

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
-from switch_jax.errors import FieldError, check_choice, check_pattern
-from switch_jax.fields import COEFFICIENT, COUNT, FACTOR, RATE, Range, check_fields
+from switch_jax.errors import FieldError, check_pattern
+from switch_jax.fields import FACTOR, Coefficient, Count, Factor, OneOf, Range, Rate, check_fields
 
 OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
 SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
@@ -64,38 +65,24 @@ class OptimizerConfig:
         are at least this long.
     """
 
-    optimizer: str = "adafactor"
-    learning_rate: float = 1.0
-    warmup_steps: int = 10_000
-    lr_schedule: str = "rsqrt"
-    final_lr_fraction: float = 0.0
-    decay_steps: int | None = None
-    weight_decay: float = 0.0
-    adam_b1: float = 0.9
-    adam_b2: float = 0.999
-    gradient_clip_norm: float | None = None
+    optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "adafactor"
+    learning_rate: Factor = 1.0
+    warmup_steps: Count = 10_000
+    lr_schedule: Annotated[str, OneOf(*SCHEDULES)] = "rsqrt"
+    final_lr_fraction: Annotated[float, Range(0, 1)] = 0.0
+    decay_steps: Count | None = None
+    weight_decay: Coefficient = 0.0
+    adam_b1: Rate = 0.9
+    adam_b2: Rate = 0.999
+    gradient_clip_norm: Factor | None = None
     trained_parameters: str = "all"
     learning_rate_factors: tuple[tuple[str, float], ...] | None = None
-    router_bias_update_rate: float = 0.03
-    min_dim_size_to_factor: int = 128
+    router_bias_update_rate: Coefficient = 0.03
+    min_dim_size_to_factor: Count = 128
 
     def __post_init__(self) -> None:
         """Raises FieldError on values that train nothing, unknown names, and values without use."""
-        check_fields(
-            self,
-            learning_rate=FACTOR,
-            warmup_steps=COUNT,
-            final_lr_fraction=Range(0, 1),
-            decay_steps=COUNT,
-            weight_decay=COEFFICIENT,
-            adam_b1=RATE,
-            adam_b2=RATE,
-            gradient_clip_norm=FACTOR,
-            router_bias_update_rate=COEFFICIENT,
-            min_dim_size_to_factor=COUNT,
-        )
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
+        check_fields(self)
         check_pattern("trained_parameters", self.trained_parameters)
         for pattern, factor in self.learning_rate_factors or ():
             check_pattern("learning_rate_factors", pattern)

@@ -1,11 +1,20 @@
 """How long a run is, where it writes, and how often it evaluates and saves."""
 
 import dataclasses
+from typing import Annotated
 
-from switch_jax.errors import FieldError, check_choice, check_pattern
-from switch_jax.fields import COEFFICIENT, COUNT, SEED, Range, check_fields, short_repr
-
-UPCYCLE = ("copy", "scaled_copy")
+from switch_jax.errors import FieldError, check_pattern
+from switch_jax.fields import (
+    COUNT,
+    Coefficient,
+    Count,
+    CountOrZero,
+    OneOf,
+    Range,
+    Seed,
+    check_fields,
+    short_repr,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,50 +72,33 @@ class RunConfig:
     """
 
     model_dir: str
-    train_steps: int
-    batch_size: int
-    num_microbatches: int = 1
+    train_steps: Count
+    batch_size: Annotated[int, Range(1, 2**20)]
+    num_microbatches: Annotated[int, Range(1, 2**20)] = 1
     initial_checkpoint_path: str | None = None
-    upcycle: str | None = None
-    upcycle_noise: float = 0.0
+    upcycle: Annotated[str, OneOf("copy", "scaled_copy")] | None = None
+    upcycle_noise: Coefficient = 0.0
     restored_parameters: tuple[tuple[str, str | None], ...] | None = None
     keep_optimizer_state: bool = False
-    random_seed: int = 0
-    log_period: int = 100
-    eval_period: int | None = 1000
-    eval_steps: int = 20
+    random_seed: Seed = 0
+    log_period: Count = 100
+    eval_period: Count | None = 1000
+    eval_steps: Count = 20
     infer_eval: bool = False
-    checkpoint_period: int = 1000
-    keep_checkpoints: int = 3
-    keep_best_checkpoints: int = 1
-    keep_set_aside_checkpoints: int = 1
+    checkpoint_period: Count = 1000
+    keep_checkpoints: Count = 3
+    keep_best_checkpoints: CountOrZero = 1
+    keep_set_aside_checkpoints: CountOrZero = 1
     best_metric: str = "neg_log_perplexity"
-    early_stopping_evals: int | None = None
+    early_stopping_evals: Count | None = None
     profile_steps: tuple[int, int] | None = None
-    watchdog_seconds: float = 1800.0
+    watchdog_seconds: Annotated[float, Range(1, 365 * 24 * 3600)] = 1800.0
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
         """Raises FieldError on values of another type, and on numbers that make no sense."""
-        check_fields(
-            self,
-            train_steps=COUNT,
-            batch_size=Range(1, 2**20),
-            num_microbatches=Range(1, 2**20),
-            upcycle_noise=COEFFICIENT,
-            random_seed=SEED,
-            log_period=COUNT,
-            eval_period=COUNT,
-            eval_steps=COUNT,
-            checkpoint_period=COUNT,
-            keep_checkpoints=COUNT,
-            keep_best_checkpoints=Range(0, 2**31 - 1),
-            keep_set_aside_checkpoints=Range(0, 2**31 - 1),
-            early_stopping_evals=COUNT,
-            watchdog_seconds=Range(1, 365 * 24 * 3600),
-        )
+        check_fields(self)
         if self.upcycle is not None:
-            check_choice("upcycle", self.upcycle, UPCYCLE)
             if self.initial_checkpoint_path is None:
                 raise FieldError(
                     "upcycle",
