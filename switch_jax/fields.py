@@ -25,6 +25,12 @@ class Range(NamedTuple):
     most: float
     excluded_end: Literal["least", "most"] | None = None
 
+    def __str__(self) -> str:
+        """As in "from 0 to below 1"."""
+        start = "above" if self.excluded_end == "least" else "from"
+        end = "to below" if self.excluded_end == "most" else "to"
+        return f"{start} {self.least:,} {end} {self.most:,}"
+
     def problem(self, value: float) -> str | None:
         """Why the number is outside the range, as "it must be at least 1"; None if it is inside."""
         if isinstance(value, float) and not math.isfinite(value):
@@ -84,7 +90,7 @@ def check_fields(config: Any) -> None:
       FieldError: a value has the wrong type or is none of its choices, or a number is out of range,
         NaN or infinite.
     """
-    hints = _hints(config.__class__)
+    hints = hints_of(config.__class__)
     for name, hint in hints.items():
         value = getattr(config, name)
         if not _is_a(value, hint):
@@ -95,7 +101,7 @@ def check_fields(config: Any) -> None:
         object.__setattr__(config, name, _frozen(value))
     for name, hint in hints.items():
         value = getattr(config, name)
-        for allowed in _allowed(hint) if value is not None else ():
+        for allowed in allowed_by(hint) if value is not None else ():
             if isinstance(allowed, OneOf):
                 check_choice(name, value, allowed)
             elif problem := allowed.problem(value):
@@ -127,7 +133,8 @@ def safe_repr(value: Any) -> str:
 
 
 @functools.cache
-def _hints(config: Any) -> dict[str, Any]:
+def hints_of(config: type) -> dict[str, Any]:
+    """The annotation of each field of a dataclass."""
     hints = typing.get_type_hints(config, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
@@ -146,8 +153,8 @@ _KINDS = {
 }
 
 
-def _allowed(hint: Any) -> list[Range | OneOf]:
-    """What an annotation has beside the type."""
+def allowed_by(hint: Any) -> list[Range | OneOf]:
+    """What an annotation says of values beside their type."""
     choices = typing.get_args(hint) if _is_union(hint) else (hint,)
     return [x for choice in choices for x in getattr(choice, "__metadata__", ())]
 

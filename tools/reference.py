@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from switch_jax.cli import commands_of, make_parser
+from switch_jax.fields import Range, allowed_by, hints_of
 from switch_jax.gin_config import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,9 +93,11 @@ class Macro:
 
     @property
     def meaning(self) -> str:
-        """From the docstring of the dataclass."""
+        """From the docstring of the dataclass, and the range from the field's annotation."""
         meanings = [_sentence(field_meanings(c).get(f, "")) for c, f in self.fields]
-        return " ".join(dict.fromkeys(meanings))
+        allowed = [a for c, f in self.fields for a in allowed_by(hints_of(CLASSES[c])[f])]
+        ranges = [_sentence(str(a)) for a in allowed if isinstance(a, Range)]
+        return " ".join(dict.fromkeys([*meanings, *ranges]))
 
 
 def macros_of(file: str) -> list[Macro]:
@@ -122,8 +125,8 @@ def macros_page() -> str:
         "",
         "Every macro of the gin files, with the value that the file has. [Configs](../configs.md)",
         "says how files are combined. A macro's name leads to the field that it sets, from whose",
-        "docstring the meaning is. In italics is the comment beside it in the file: choices, or",
-        "where the value is from.",
+        "docstring and annotation the meaning and the range of a number are. In italics is the",
+        "comment beside it in the file: choices, or where the value is from.",
         "",
     ]
     known: set[str] = set()
@@ -230,7 +233,7 @@ def _linked(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -29,7 +29,8 @@ def test_a_row_has_the_field_the_value_the_meaning_and_the_comment_of_a_macro():
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     link = "[`TRAIN_STEPS`](configs.md#switch_jax.config.RunConfig)"
     assert cells[:2] == [link, "`550000`"]
-    assert cells[2].startswith("Optimiser steps in all") and cells[2].endswith(" *section 4.1*")
+    assert cells[2].startswith("Optimiser steps in all")
+    assert cells[2].endswith(" From 1 to 2,147,483,647. *section 4.1*")
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
