@@ -2,18 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
 from switch_jax.config import ModelConfig
 from switch_jax.errors import FieldError, UserError
+from switch_jax.fields import Count, CountOrZero, Range, Seed, check_fields
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
 from switch_jax.train_step.cross_entropy import token_sums
-
-_MAX_TOKENS = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,37 +29,24 @@ class DecodingConfig:
       eos_id: ends a sequence; 1 in the vocabularies of T5 and mT5.
     """
 
-    max_tokens: int
-    num_beams: int = 1
-    length_penalty: float = 0.6
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = 0
-    eos_id: int = 1
+    max_tokens: Annotated[int, Range(1, 2**20)]
+    num_beams: Count = 1
+    length_penalty: Annotated[float, Range(0, 5)] = 0.6
+    temperature: Annotated[float, Range(0, 1000)] = 0.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Range(0, 1, excluded_end="least")] | None = None
+    seed: Seed = 0
+    eos_id: CountOrZero = 1
 
     def __post_init__(self) -> None:
-        """Raises FieldError if a value is out of range, UserError if two values contradict."""
-        for name in ("max_tokens", "num_beams", "top_k"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise FieldError(name, f"= {value}: it must be at least 1")
-        if self.max_tokens > _MAX_TOKENS:
-            raise FieldError("max_tokens", f"= {self.max_tokens}: it must be at most {_MAX_TOKENS}")
-        for name, maximum in (("length_penalty", 5.0), ("temperature", 1000.0)):
-            value = getattr(self, name)
-            if not 0 <= value <= maximum:  # also refuses NaN
-                raise FieldError(name, f"= {value}: it must be a number from 0 to {maximum:g}")
+        """Raises FieldError on a value of another type or out of range; UserError if two clash."""
+        check_fields(self)
         if 0 < self.temperature < 1e-3:
             raise FieldError(
                 "temperature",
                 f"= {self.temperature}: below 0.001 the divided logits overflow; write 0, which "
                 "takes the most probable token",
             )
-        if not 0 <= self.seed < 2**32:
-            raise FieldError("seed", f"= {self.seed}: write a number from 0 to {2**32 - 1}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise FieldError("top_p", f"= {self.top_p}: it must be above 0 and at most 1")
         if self.num_beams > 1 and self.temperature > 0:
             raise UserError(
                 f"num_beams = {self.num_beams} and temperature = {self.temperature}: a beam search "
