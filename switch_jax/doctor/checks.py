@@ -31,19 +31,19 @@ class Finding:
     """What a check found.
 
     Attributes:
-      name: of the check, the same on every machine.
       verdict: whether it is as it should be.
       text: one line for people, with the numbers.
       numbers: the same for programs; speeds in bytes or FLOPs a second, times in seconds.
       advice: what to do where it has failed.
+      name: of the check, the same on every machine; `run_checks` sets this and the time.
       seconds: how long the check took.
     """
 
-    name: str
     verdict: Verdict
     text: str
     numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     advice: str = ""
+    name: str = ""
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -94,8 +94,9 @@ def run_checks(checks: Iterable[Check], *, quick: bool = False) -> Iterator[Find
             with seconds_shown(f"checking {check.name}") if is_first() else nullcontext():
                 finding = check.run()
         except Exception as error:  # whatever a broken machine raises
-            finding = Finding(check.name, Verdict.FAILED, first_line(error))
-        finding = dataclasses.replace(finding, seconds=round(time.monotonic() - start, 3))
+            finding = Finding(Verdict.FAILED, first_line(error))
+        seconds = round(time.monotonic() - start, 3)
+        finding = dataclasses.replace(finding, name=check.name, seconds=seconds)
         yield _of_all(number, finding)
 
 

@@ -43,9 +43,9 @@ def difference(found: Any, expected: Any) -> float:
     return worst
 
 
-def judged(name: str, worst: float, tolerance: float, *, against: str, advice: str) -> Finding:
+def judged(worst: float, tolerance: float, *, against: str, advice: str) -> Finding:
     """A finding of a difference: failed where it is above the tolerance, or NaN."""
     verdict = Verdict.OK if worst <= tolerance else Verdict.FAILED
     text = f"differs by {worst:.1e} from {against}, {tolerance:.0e} is allowed"
     number = worst if math.isfinite(worst) else None  # JSON has no others
-    return Finding(name, verdict, text, {"difference": number, "tolerance": tolerance}, advice)
+    return Finding(verdict, text, {"difference": number, "tolerance": tolerance}, advice)

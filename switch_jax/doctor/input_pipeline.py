@@ -1,11 +1,9 @@
 """How many tokens a second this host reads and prepares of the config's data."""
 
-import functools
 import time
-from collections.abc import Iterator
 
 from switch_jax.config import Config
-from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.doctor.checks import Finding, Verdict
 from switch_jax.doctor.speed import Machine
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
@@ -20,11 +18,6 @@ _TOO_SLOW = (
     "the step waits for data: cache the task (`switch_jax tasks cache NAME`), or give the "
     "hosts more cores"
 )
-
-
-def input_checks(config: Config, machine: Machine) -> Iterator[Check]:
-    """Of MIXTURE_OR_TASK_NAME, each process on its own host; after the checks of the step."""
-    yield Check("input pipeline", functools.partial(_input_pipeline, config, machine))
 
 
 def input_tokens_per_second(config: Config, seconds: float) -> float:
@@ -54,18 +47,21 @@ def input_tokens_per_second(config: Config, seconds: float) -> float:
     return number * len(needed) * sum(config.data.lengths) / passed
 
 
-def _input_pipeline(config: Config, machine: Machine) -> Finding:
-    """Has failed, too, where the step that was measured takes more than this host prepares."""
-    name, task = "input pipeline", config.data.mixture_or_task_name
+def input_check(config: Config, machine: Machine) -> Finding:
+    """Reads MIXTURE_OR_TASK_NAME, each process on its own host; after the checks of the step.
+
+    Has failed, too, where the step that was measured takes more than this host prepares.
+    """
+    task = config.data.mixture_or_task_name
     try:
         rate = input_tokens_per_second(config, _SECONDS)
     except UserError as error:
-        return Finding(name, Verdict.FAILED, f"{task} cannot be read: {error}", {}, _ADVICE)
+        return Finding(Verdict.FAILED, f"{task} cannot be read: {error}", {}, _ADVICE)
     text, numbers = f"{rate:,.0f} tokens/s of {task} on this host", {"tokens_per_second": rate}
     if machine.step_tokens_per_second is None:
-        return Finding(name, Verdict.OK, text, numbers)
+        return Finding(Verdict.OK, text, numbers)
     rows = rows_on_this_host(machine.mesh, config.run.batch_size)
     needed = machine.step_tokens_per_second * len(rows) / config.run.batch_size
     verdict = Verdict.OK if rate >= needed else Verdict.FAILED
     text += f", of which the step takes {needed:,.0f}"
-    return Finding(name, verdict, text, numbers | {"needed_per_second": needed}, _TOO_SLOW)
+    return Finding(verdict, text, numbers | {"needed_per_second": needed}, _TOO_SLOW)

@@ -38,12 +38,12 @@ def _versions() -> Finding:
     own = versions() | gpu_versions()
     text = ", ".join(f"{name} {v}" for name, v in own.items() if v != _NOT_INSTALLED)
     if differing := difference(gather(own)):
-        return Finding("versions", Verdict.FAILED, differing, own)
+        return Finding(Verdict.FAILED, differing, own)
     for package in ("jax", *_PLUGINS):
         if unfit := _unfit(package):
             advice = "install those that belong together (docs/install.md)"
-            return Finding("versions", Verdict.FAILED, f"{text}: {unfit}", own, advice)
-    return Finding("versions", Verdict.OK, text, own)
+            return Finding(Verdict.FAILED, f"{text}: {unfit}", own, advice)
+    return Finding(Verdict.OK, text, own)
 
 
 def gpu_versions() -> dict[str, str]:
@@ -113,7 +113,7 @@ def _devices(mesh: Mesh) -> Finding:
         "memory_bytes": min(memory),
     }
     verdict = Verdict.OK if len(kinds) == 1 else Verdict.FAILED
-    return Finding("devices", verdict, text, numbers, "a mesh has devices of one kind")
+    return Finding(verdict, text, numbers, "a mesh has devices of one kind")
 
 
 def _memory_text(memory: list[int]) -> str:

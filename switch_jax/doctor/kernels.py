@@ -80,10 +80,10 @@ def kernel_checks(mesh: Mesh) -> Iterator[Check]:
     found = [(case, of) for case in CASES for of in _dtypes_with_kernel(model, case, own)]
     for case, dtype in found:
         name = f"attention, {case.name}, {dtype}"
-        yield Check(name, functools.partial(_attention, name, model, case, dtype, own))
+        yield Check(name, functools.partial(_attention, model, case, dtype, own))
     if not found:
         none = "these devices have no kernel for it, and XLA's attention is used"
-        yield Check("attention", lambda: Finding("attention", Verdict.SKIPPED, none))
+        yield Check("attention", lambda: Finding(Verdict.SKIPPED, none))
     yield Check("routing and its gradient", functools.partial(_routing, mesh))
 
 
@@ -161,9 +161,7 @@ def _dtypes_with_kernel(model: ModelConfig, case: AttentionCase, mesh: Mesh) -> 
     return [dtype for dtype in TOLERANCES if kernel_of(model, case, dtype, mesh) is not None]
 
 
-def _attention(
-    name: str, model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh
-) -> Finding:
+def _attention(model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh) -> Finding:
     """Forward and backward pass of the kernel, on packed rows with padding."""
     kernel = kernel_of(model, case, dtype, mesh)
     assert kernel is not None
@@ -181,15 +179,13 @@ def _attention(
             if not on_gpus:
                 raise
             text = f"cuDNN has none for these GPUs: {first_line(error)}"
-            return Finding(name, Verdict.SKIPPED, text)
+            return Finding(Verdict.SKIPPED, text)
         with jax.default_matmul_precision("highest"):
             in_float32 = tuple(array.astype(np.float32) for array in arrays)
             expected = run(dot_product_attention, in_float32)
     against = "XLA's attention in float32"
     advice = ADVICE_ON_CUDNN if on_gpus else ADVICE
-    return judged(
-        name, difference(found, expected), TOLERANCES[dtype], against=against, advice=advice
-    )
+    return judged(difference(found, expected), TOLERANCES[dtype], against=against, advice=advice)
 
 
 def _routing(mesh: Mesh) -> Finding:
@@ -210,6 +206,4 @@ def _routing(mesh: Mesh) -> Finding:
     if difference(found[1], plain[1]) > 0:
         worst = float("inf")
     against = "sorting in XLA's operations"
-    return judged(
-        "routing and its gradient", worst, ROUTING_TOLERANCE, against=against, advice=ADVICE
-    )
+    return judged(worst, ROUTING_TOLERANCE, against=against, advice=ADVICE)

@@ -1,7 +1,5 @@
 """A Switch layer on the whole mesh against one device."""
 
-import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.config import ModelConfig
-from switch_jax.doctor.checks import Check, Finding
+from switch_jax.doctor.checks import Finding
 from switch_jax.doctor.compare import difference, judged, mesh_of
 from switch_jax.moe import SwitchWeights, switch_ffn
 from switch_jax.partitioning.mesh import EXPERT, MODEL, batch_shards, replicated
@@ -21,19 +19,17 @@ ADVICE = (
 )
 
 
-def layer_checks(mesh: Mesh) -> Iterator[Check]:
-    """To be run within `jax.set_mesh`."""
-    yield Check("Switch layer on the mesh", functools.partial(_switch_layer, mesh))
-
-
 def experts_over(devices: int) -> int:
     """At least 8 experts in all, and the same number on each device."""
     return devices * -(-8 // devices)
 
 
-def _switch_layer(mesh: Mesh) -> Finding:
-    """Output, losses and all gradients; each process computes the one device's by itself."""
-    name, experts = "Switch layer on the mesh", experts_over(mesh.shape[EXPERT])
+def switch_layer(mesh: Mesh) -> Finding:
+    """Output, losses and all gradients on the mesh, which is that of `jax.set_mesh`.
+
+    Each process computes those of one device by itself.
+    """
+    experts = experts_over(mesh.shape[EXPERT])
     rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
     config = ModelConfig(
         128, dim, hidden, 64, 2, 1, 1, num_experts=experts, sparse_step=1, jitter_noise=0.01
@@ -66,4 +62,4 @@ def _switch_layer(mesh: Mesh) -> Finding:
         expected = jax.device_get(jax.jit(results)(x, valid, weights))
     tolerance = 1e-5 if mesh.devices.flat[0].platform == "cpu" else 2e-2  # products in bfloat16
     worst = difference(found, expected)
-    return judged(name, worst, tolerance, against="one device", advice=ADVICE)
+    return judged(worst, tolerance, against="one device", advice=ADVICE)

@@ -132,8 +132,7 @@ def speed_checks(machine: Machine) -> Iterator[Check]:
     yield Check("products", functools.partial(_products, machine))
     yield Check("memory", functools.partial(_memory, machine))
     for op, axes in machine.exchanged:
-        name = machine.name(op, axes)
-        yield Check(name, functools.partial(_exchange, name, machine, op, axes))
+        yield Check(machine.name(op, axes), functools.partial(_exchange, machine, op, axes))
 
 
 def _products(machine: Machine) -> Finding:
@@ -141,7 +140,7 @@ def _products(machine: Machine) -> Finding:
     peak = device_peak_flops(machine.mesh.devices.flat[0].device_kind)
     advice = "look for another program on the devices, and whether they are throttled (power, heat)"
     text = f"{count(rate)}FLOP/s a device"
-    return _compared("products", text, "flops_per_second", rate, peak, "their peak", advice)
+    return _compared(text, "flops_per_second", rate, peak, "their peak", advice)
 
 
 def _memory(machine: Machine) -> Finding:
@@ -149,10 +148,10 @@ def _memory(machine: Machine) -> Finding:
     known = device_bandwidth(machine.mesh.devices.flat[0].device_kind)
     advice = "look for another program on the devices"
     text = f"{rate / 1e9:.3g} GB/s a device"
-    return _compared("memory", text, "bytes_per_second", rate, known, "what they have", advice)
+    return _compared(text, "bytes_per_second", rate, known, "what they have", advice)
 
 
-def _exchange(name: str, machine: Machine, op: str, axes: Axes) -> Finding:
+def _exchange(machine: Machine, op: str, axes: Axes) -> Finding:
     found = machine.exchange(op, axes)
     advice = (
         "a link may be slow, or the devices of an axis may not be neighbours: try another mesh, "
@@ -163,7 +162,6 @@ def _exchange(name: str, machine: Machine, op: str, axes: Axes) -> Finding:
         f"{1e6 * found.small_seconds:.3g} us for 64 KiB"
     )
     finding = _compared(
-        name,
         text,
         "bytes_per_second",
         found.bytes_per_second,
@@ -176,14 +174,14 @@ def _exchange(name: str, machine: Machine, op: str, axes: Axes) -> Finding:
 
 
 def _compared(
-    name: str, text: str, key: str, rate: float, known: float | None, of: str, advice: str
+    text: str, key: str, rate: float, known: float | None, of: str, advice: str
 ) -> Finding:
     """A finding of a speed, beside that of a table where there is one."""
     numbers = {key: rate} | ({f"planned_{key}": known} if known else {})
     if not known:
-        return Finding(name, Verdict.OK, text, numbers)
+        return Finding(Verdict.OK, text, numbers)
     verdict = Verdict.OK if rate >= SLOW * known else Verdict.FAILED
-    return Finding(name, verdict, f"{text}, {rate / known:.0%} of {of}", numbers, advice)
+    return Finding(verdict, f"{text}, {rate / known:.0%} of {of}", numbers, advice)
 
 
 def seconds_of(run: Callable[[], Any]) -> float:

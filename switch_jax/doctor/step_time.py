@@ -69,19 +69,18 @@ def step_time_checks(
       shrink: halve BATCH_SIZE until a step fits in memory.
     """
     checked = functools.partial(_step, text=text, machine=machine, shrink=shrink)
-    yield Check("step", functools.partial(checked, "step", config, {}), is_long=True)
+    yield Check("step", functools.partial(checked, config, {}), is_long=True)
     if config.model.num_experts:
-        name = "step of the dense model"
 
         def of_dense() -> Finding:
             try:
                 dense = config.replace("model", num_experts=0)
             except UserError:
                 text = "this config has macros that no dense model has"
-                return Finding(name, Verdict.SKIPPED, text)
-            return checked(name, dense, {"NUM_EXPERTS": 0})
+                return Finding(Verdict.SKIPPED, text)
+            return checked(dense, {"NUM_EXPERTS": 0})
 
-        yield Check(name, of_dense, is_long=True)
+        yield Check("step of the dense model", of_dense, is_long=True)
 
 
 def measure_step(config: Config, mesh: Mesh) -> Timed:
@@ -133,7 +132,6 @@ def random_batch(config: Config) -> Batch:
 
 
 def _step(
-    name: str,
     config: Config,
     macros: Mapping[str, Any],
     *,
@@ -154,11 +152,11 @@ def _step(
         if shrink and is_known_to_all and size % (2 * batch_shards(machine.mesh.shape)) == 0:
             config = config.replace("run", batch_size=size // 2)
             macros = {**macros, "BATCH_SIZE": size // 2}
-            return _step(name, config, macros, text=text, machine=machine, shrink=True)
+            return _step(config, macros, text=text, machine=machine, shrink=True)
         said = f"does not fit in the devices' memory with BATCH_SIZE = {size}"
-        return Finding(name, Verdict.FAILED, said, {}, "see what `switch_jax plan` advises")
+        return Finding(Verdict.FAILED, said, {}, "see what `switch_jax plan` advises")
     rate = config.tokens_per_step / timed.seconds
-    if name == "step":
+    if "NUM_EXPERTS" not in macros:  # it is not the dense model beside it
         machine.step_tokens_per_second = rate
     planned, problem = _planned_parts(timed, text, macros, machine)
     flops = step_flops(config) / machine.mesh.size / timed.seconds
@@ -178,14 +176,14 @@ def _step(
         said += f", {1e3 * timed.parts[EXCHANGES]:.3g} ms of it exchanges"
     said += f", {count(flops)}FLOP/s a device, compiled in {timed.compile_seconds:.0f} s"
     if not planned:
-        return Finding(name, Verdict.OK, f"{said}{problem}", numbers)
+        return Finding(Verdict.OK, f"{said}{problem}", numbers)
     ratio = timed.seconds / sum(planned.values())
     if machine.is_cpu:  # the plan is made of what was measured here
         said += f"; {ratio:.2f} times what its products and memory alone would take"
-        return Finding(name, Verdict.OK, said, numbers)
+        return Finding(Verdict.OK, said, numbers)
     verdict = Verdict.OK if ratio <= SLOW else Verdict.FAILED
     said += f"; {ratio:.2f} times the plan's {1e3 * sum(planned.values()):.4g} ms"
-    return Finding(name, verdict, said, numbers, _slowest(timed.parts, planned))
+    return Finding(verdict, said, numbers, _slowest(timed.parts, planned))
 
 
 def _slowest(parts: Mapping[str, float], planned: Mapping[str, float]) -> str:

@@ -146,9 +146,8 @@ def step_checks(mesh: Mesh) -> Iterator[Check]:
             return find(step())
 
     fitting = _fitting(mesh)
-    reference, twice = "loss and gradient of a step", "the same step twice"
-    yield Check(reference, lambda: with_step(functools.partial(_against_reference, reference)))
-    yield Check(twice, lambda: with_step(functools.partial(_twice, twice)))
+    yield Check("loss and gradient of a step", lambda: with_step(_against_reference))
+    yield Check("the same step twice", lambda: with_step(_twice))
 
 
 def _fitting(mesh: Mesh) -> Mesh:
@@ -160,7 +159,7 @@ def _fitting(mesh: Mesh) -> Mesh:
     return make_mesh(MeshConfig(data, expert, model), list(mesh.devices.flat))
 
 
-def _against_reference(name: str, step: Step) -> Finding:
+def _against_reference(step: Step) -> Finding:
     _, metrics = step.run()
     found = {key: float(getattr(metrics, key)) for key in REFERENCE}
     worst = difference(list(found.values()), list(REFERENCE.values()))
@@ -168,18 +167,18 @@ def _against_reference(name: str, step: Step) -> Finding:
     tolerance = CPU_TOLERANCE if is_cpu else TOLERANCE
     advice = "this machine computes another loss than others: look at the checks that failed above"
     against = f"the shipped {REFERENCE['loss']:.4f} and {REFERENCE['gradient_norm']:.4f}"
-    finding = judged(name, worst, tolerance, against=against, advice=advice)
+    finding = judged(worst, tolerance, against=against, advice=advice)
     norm = found["gradient_norm"]
     text = f"loss {found['loss']:.4f}, norm of the gradient {norm:.4f}: {finding.text}"
     return dataclasses.replace(finding, text=text, numbers={**found, **finding.numbers})
 
 
-def _twice(name: str, step: Step) -> Finding:
+def _twice(step: Step) -> Finding:
     """Each process compares the bits that its devices hold."""
     first, second = (parts_here(step.run()[0].parameters) for _ in range(2))
     differing = sum(a.tobytes() != b.tobytes() for a, b in zip(first, second, strict=True))
     if differing:
         text = f"{differing} of {len(first)} arrays differ"
         advice = "a run cannot be repeated bit for bit here; a device or its memory may be faulty"
-        return Finding(name, Verdict.FAILED, text, {"arrays": differing}, advice)
-    return Finding(name, Verdict.OK, "gives the same bits")
+        return Finding(Verdict.FAILED, text, {"arrays": differing}, advice)
+    return Finding(Verdict.OK, "gives the same bits")

@@ -1,7 +1,6 @@
 """A checkpoint in the storage of MODEL_DIR: whether it comes back, and how fast that is."""
 
 import contextlib
-import functools
 import os
 import time
 import uuid
@@ -14,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.doctor.checks import Check, Finding, Verdict
+from switch_jax.doctor.checks import Finding, Verdict
 from switch_jax.doctor.compare import parts_here
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import AXES
@@ -27,18 +26,13 @@ BYTES_OF_A_PROCESS = 64 << 20  # at least
 _ARRAYS, _WIDTH = 16, 1024
 
 
-def storage_checks(mesh: Mesh, folder: epath.Path) -> Iterator[Check]:
-    """Writes a folder beside MODEL_DIR, and removes it.
+def checkpoint(mesh: Mesh, model_dir: epath.Path) -> Finding:
+    """Saves and restores one in a folder beside MODEL_DIR, which it removes.
 
     Args:
       mesh: the devices that the checkpoint comes from, and goes to.
-      folder: MODEL_DIR.
+      model_dir: MODEL_DIR.
     """
-    yield Check("a checkpoint", functools.partial(_checkpoint, mesh, folder))
-
-
-def _checkpoint(mesh: Mesh, model_dir: epath.Path) -> Finding:
-    name = "a checkpoint"
     # A name that no run has, since the folder is removed; the first process draws it for all.
     folder = model_dir.parent / f"{model_dir.name}_doctor_{gather(uuid.uuid4().hex[:8])[0]}"
     state = _random_state(mesh)
@@ -48,7 +42,7 @@ def _checkpoint(mesh: Mesh, model_dir: epath.Path) -> Finding:
     except UserError as error:
         text = f"{size / 1e6:.0f} MB did not come back: {error}"
         advice = "make room there, or set MODEL_DIR to a place that can be written and read"
-        return Finding(name, Verdict.FAILED, text, {"bytes": size}, advice)
+        return Finding(Verdict.FAILED, text, {"bytes": size}, advice)
     finally:
         gather(None)  # all processes have read it
         if is_first():
@@ -56,14 +50,14 @@ def _checkpoint(mesh: Mesh, model_dir: epath.Path) -> Finding:
     before, after = parts_here(state), parts_here(restored)
     if any(a.tobytes() != b.tobytes() for a, b in zip(before, after, strict=True)):
         advice = f"do not keep runs in {folder.parent}: what was read is not what was written"
-        return Finding(name, Verdict.FAILED, "comes back with other numbers", {}, advice)
+        return Finding(Verdict.FAILED, "comes back with other numbers", {}, advice)
     numbers = {"bytes": size, "save_seconds": saved, "restore_seconds": read}
     rates = {"write_bytes_per_second": size / saved, "read_bytes_per_second": size / read}
     text = (
         f"{size / 1e6:.0f} MB come back bit for bit; written with {size / saved / 1e9:.2g} GB/s, "
         f"read with {size / read / 1e9:.2g} GB/s"
     )
-    return Finding(name, Verdict.OK, text, numbers | rates)
+    return Finding(Verdict.OK, text, numbers | rates)
 
 
 def _random_state(mesh: Mesh) -> dict[str, jax.Array]:

@@ -9,7 +9,7 @@ from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devi
 
 
 def good(name):
-    return Check(name, lambda: Finding(name, Verdict.OK, "fine"))
+    return Check(name, lambda: Finding(Verdict.OK, "fine"))
 
 
 def bad(name, error):
@@ -35,8 +35,8 @@ def test_quick_leaves_out_what_is_long():
 
 
 def test_advice_is_for_what_has_failed():
-    assert str(Finding("a", Verdict.OK, "fine", {}, "do this")) == "ok       a: fine"
-    assert str(Finding("a", Verdict.FAILED, "bad", {}, "do this")) == "failed   a: bad; do this"
+    assert str(Finding(Verdict.OK, "fine", {}, "do this", "a")) == "ok       a: fine"
+    assert str(Finding(Verdict.FAILED, "bad", {}, "do this", "a")) == "failed   a: bad; do this"
 
 
 # Two processes, of which the second has another finding, raises, or waits for the first in vain.
@@ -53,20 +53,20 @@ checks._MOST_APART = int(apart)
 
 def found():
     failed = index == "1"
-    return Finding("found", Verdict.FAILED if failed else Verdict.OK, f"by {index}", {}, "help it")
+    return Finding(Verdict.FAILED if failed else Verdict.OK, f"by {index}", {}, "help it")
 
 def raised():
     if index == "1":
         raise UserError("mine alone")
-    return Finding("raised", Verdict.OK, "fine")
+    return Finding(Verdict.OK, "fine")
 
 def together():
-    return Finding("together", Verdict.OK, str(processes.gather(int(index))))
+    return Finding(Verdict.OK, str(processes.gather(int(index))))
 
 def late():
     if index == "0":
         time.sleep(4)
-    return Finding("late", Verdict.OK, "at last")
+    return Finding(Verdict.OK, "at last")
 
 try:
     for finding in run_checks([Check(f.__name__, f) for f in (found, raised, together, late)]):

@@ -20,9 +20,9 @@ LEFT_OUT = "--quick has left out the time of a step: leave it out to know that, 
 @pytest.fixture
 def two_checks(monkeypatch):
     """In place of all: one that is well, and one that takes long and fails."""
-    link = Finding("link", Verdict.FAILED, "1 GB/s", {"bytes_per_second": 1e9}, "mend it")
+    link = Finding(Verdict.FAILED, "1 GB/s", {"bytes_per_second": 1e9}, "mend it")
     checks = [
-        Check("sum", lambda: Finding("sum", Verdict.OK, "2 is 2")),
+        Check("sum", lambda: Finding(Verdict.OK, "2 is 2")),
         Check("link", lambda: link, is_long=True),
     ]
     monkeypatch.setattr(all_checks, "all_checks", lambda *_, shrink: iter(checks))
@@ -50,22 +50,23 @@ def test_what_is_printed_and_written(two_checks, capsys, tmp_path):
 
 def test_checks_that_cannot_be_made_do_not_stop_the_others(monkeypatch):
     def unknown(mesh):
-        yield Check("one", lambda: Finding("one", Verdict.OK, ""))
+        yield Check("one", lambda: Finding(Verdict.OK, ""))
         raise ValueError("no such chip")
 
-    others = "kernel_checks layer_checks step_checks storage_checks speed_checks step_time_checks"
-    for name in others.split():
+    for name in ("kernel_checks", "step_checks", "speed_checks", "step_time_checks"):
         monkeypatch.setattr(all_checks, name, lambda *_, **options: iter(()))
+    for name in ("switch_layer", "checkpoint", "input_check"):
+        monkeypatch.setattr(all_checks, name, lambda *_: Finding(Verdict.OK, ""))
     monkeypatch.setattr(all_checks, "installed_checks", unknown)
-    last = Check("input", lambda: Finding("input", Verdict.OK, ""))
-    monkeypatch.setattr(all_checks, "input_checks", lambda *_: iter([last]))
     config = gin_config.read([TINY], ["MODEL_DIR=run"], (), ()).config
     checks = all_checks.all_checks(config, "", make_mesh(config.mesh), shrink=False)
     found = [str(finding) for finding in run_checks(checks)]
     assert found == [
         "ok       one: ",
         "failed   installed: cannot be checked: ValueError: no such chip",
-        "ok       input: ",
+        "ok       Switch layer on the mesh: ",
+        "ok       a checkpoint: ",
+        "ok       input pipeline: ",
     ]
 
 

@@ -8,8 +8,8 @@ import tests.trainer.tiny_task  # noqa: F401  registers tiny_copy
 from switch_jax.config import MeshConfig
 from switch_jax.data import train_batches
 from switch_jax.doctor import input_pipeline
-from switch_jax.doctor.checks import Verdict, run_checks
-from switch_jax.doctor.input_pipeline import input_checks, input_tokens_per_second
+from switch_jax.doctor.checks import Verdict
+from switch_jax.doctor.input_pipeline import input_check, input_tokens_per_second
 from switch_jax.doctor.speed import Machine
 from switch_jax.partitioning.mesh import make_mesh
 from tests.trainer.helpers import tiny_config, tiny_model
@@ -38,7 +38,7 @@ def test_tokens_are_those_of_the_rows_that_were_read_in_this_time(monkeypatch):
 
 def test_a_task_is_read(monkeypatch):
     monkeypatch.setattr(input_pipeline, "_SECONDS", 0.1)
-    (found,) = run_checks(input_checks(CONFIG, MACHINE))
+    found = input_check(CONFIG, MACHINE)
     assert found.verdict == Verdict.OK, found
     assert found.numbers["tokens_per_second"] > 1000
 
@@ -48,14 +48,14 @@ def test_a_host_must_prepare_what_the_step_takes(monkeypatch, rate, verdict):
     machine = Machine(make_mesh(CONFIG.mesh))
     machine.step_tokens_per_second = 1000.0
     monkeypatch.setattr(input_pipeline, "input_tokens_per_second", lambda *_: rate)
-    (found,) = run_checks(input_checks(CONFIG, machine))
+    found = input_check(CONFIG, machine)
     assert found.verdict == verdict and "of which the step takes 1,000" in found.text
     assert ("the step waits for data" in str(found)) == (verdict == Verdict.FAILED)
 
 
 def test_data_that_cannot_be_read_are_reported_in_words():
     data = dataclasses.replace(CONFIG.data, mixture_or_task_name="tiny_cpy")
-    (found,) = run_checks(input_checks(dataclasses.replace(CONFIG, data=data), MACHINE))
-    assert str(found).startswith("failed   input pipeline: tiny_cpy cannot be read: ")
+    found = input_check(dataclasses.replace(CONFIG, data=data), MACHINE)
+    assert str(found).startswith("failed   : tiny_cpy cannot be read: ")
     assert "did you mean tiny_copy?" in str(found)
     assert str(found).endswith(input_pipeline._ADVICE)

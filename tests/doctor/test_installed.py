@@ -52,7 +52,7 @@ def test_the_versions_here_fit_together():
 def test_versions_that_do_not_fit_are_reported_in_words(monkeypatch):
     monkeypatch.setattr(installed, "_unfit", lambda package: f"{package} needs another jaxlib")
     found = str(installed._versions())
-    assert found.startswith("failed   versions: Python 3.")
+    assert found.startswith("failed   : Python 3.")
     assert found.endswith(
         "jax needs another jaxlib; install those that belong together (docs/install.md)"
     )
@@ -61,7 +61,7 @@ def test_versions_that_do_not_fit_are_reported_in_words(monkeypatch):
 def test_processes_with_other_versions(monkeypatch):
     monkeypatch.setattr(installed, "gather", lambda own: [own, own | {"driver": "535.1"}])
     assert str(installed._versions()) == (
-        "failed   versions: the versions of driver differ: - on process 0, 535.1 on process 1; "
+        "failed   : the versions of driver differ: - on process 0, 535.1 on process 1; "
         "install the same on all hosts (docs/install.md)"
     )
 

@@ -21,15 +21,18 @@ STEP = {
     "planned_seconds": 0.2,
 }
 FINDINGS = [
-    Finding("devices", Verdict.OK, "8 devices", {"devices": 8}),
-    Finding("attention", Verdict.SKIPPED, "no kernel"),
-    Finding("a checkpoint", Verdict.FAILED, "lost <b>", {}, "buy a disk", 1.25),
-    Finding("products", Verdict.OK, "fast", {"flops_per_second": 2e9}),
-    Finding("memory", Verdict.OK, "fast", {"bytes_per_second": 3e9}),
+    Finding(Verdict.OK, "8 devices", {"devices": 8}, name="devices"),
+    Finding(Verdict.SKIPPED, "no kernel", name="attention"),
+    Finding(Verdict.FAILED, "lost <b>", {}, "buy a disk", "a checkpoint", 1.25),
+    Finding(Verdict.OK, "fast", {"flops_per_second": 2e9}, name="products"),
+    Finding(Verdict.OK, "fast", {"bytes_per_second": 3e9}, name="memory"),
     Finding(
-        "all-reduce over data", Verdict.OK, "", {"bytes_per_second": 1e9, "small_seconds": 1e-4}
+        Verdict.OK,
+        "",
+        {"bytes_per_second": 1e9, "small_seconds": 1e-4},
+        name="all-reduce over data",
     ),
-    Finding("step", Verdict.OK, "300 ms", STEP),
+    Finding(Verdict.OK, "300 ms", STEP, name="step"),
 ]
 
 

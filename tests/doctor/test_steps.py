@@ -64,7 +64,7 @@ def step_that_gives(*results):
 def test_a_small_difference_is_a_mistake_on_a_cpu_alone(platform, verdict, monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform=platform)])
     metrics = SimpleNamespace(loss=REFERENCE["loss"] * 1.002, gradient_norm=6.067276)
-    found = steps._against_reference("a step", step_that_gives((None, metrics)))
+    found = steps._against_reference(step_that_gives((None, metrics)))
     assert found.verdict == verdict
     allowed = {"cpu": "1e-04", "tpu": "1e-02"}[platform]
     assert found.text == (
@@ -75,9 +75,9 @@ def test_a_small_difference_is_a_mistake_on_a_cpu_alone(platform, verdict, monke
 
 def test_another_loss_is_reported_in_words():
     metrics = SimpleNamespace(loss=np.float32("nan"), gradient_norm=6.0)
-    found = steps._against_reference("a step", step_that_gives((None, metrics)))
+    found = steps._against_reference(step_that_gives((None, metrics)))
     assert found.verdict == Verdict.FAILED
-    assert "a step: loss nan, norm of the gradient 6.0000: differs by nan" in str(found)
+    assert ": loss nan, norm of the gradient 6.0000: differs by nan" in str(found)
     assert "look at the checks that failed above" in str(found)
 
 
@@ -86,5 +86,5 @@ def test_a_step_that_gives_other_bits_is_reported_in_words():
         SimpleNamespace(parameters={"a": jax.numpy.ones(3), "b": jax.numpy.float32(b)})
         for b in (0.0, -0.0)
     )
-    found = steps._twice("twice", step_that_gives((first, None), (second, None)))
-    assert str(found).startswith("failed   twice: 1 of 2 arrays differ; a run cannot be repeated")
+    found = steps._twice(step_that_gives((first, None), (second, None)))
+    assert str(found).startswith("failed   : 1 of 2 arrays differ; a run cannot be repeated")

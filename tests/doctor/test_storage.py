@@ -11,7 +11,7 @@ from orbax.checkpoint import v1 as ocp
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import MeshConfig
 from switch_jax.doctor import storage
-from switch_jax.doctor.checks import Verdict, run_checks
+from switch_jax.doctor.checks import Verdict
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.storage import list_names
 
@@ -26,7 +26,7 @@ def found(tmp_path, monkeypatch):
 
     def found():
         mesh = make_mesh(MeshConfig(2, 2, 2))
-        (finding,) = run_checks(storage.storage_checks(mesh, epath.Path(tmp_path / "run")))
+        finding = storage.checkpoint(mesh, epath.Path(tmp_path / "run"))
         assert list(tmp_path.iterdir()) == []
         return finding, size_of
 
@@ -52,7 +52,7 @@ def test_no_room_is_reported_in_words(found, monkeypatch):
 
     monkeypatch.setattr(ocp.training.Checkpointer, "save_async", full)
     text = str(found()[0])
-    assert text.startswith("failed   a checkpoint: 4 MB did not come back: checkpoints cannot be ")
+    assert text.startswith("failed   : 4 MB did not come back: checkpoints cannot be ")
     assert "No space left on device" in text
     assert text.endswith(
         "; make room there, or set MODEL_DIR to a place that can be written and read"
@@ -69,7 +69,7 @@ def test_a_bit_that_differs_is_reported_in_words(found, monkeypatch):
 
     monkeypatch.setattr(Checkpoints, "restore", with_another_bit)
     text = str(found()[0])
-    assert text.startswith("failed   a checkpoint: comes back with other numbers; do not keep runs")
+    assert text.startswith("failed   : comes back with other numbers; do not keep runs")
 
 
 def test_files_are_taken_out_of_memory_and_stay(tmp_path):
@@ -83,6 +83,6 @@ def test_a_checkpoint_comes_back_from_a_bucket(bucket_path, monkeypatch):
     monkeypatch.setattr(storage, "BYTES", 1 << 20)
     monkeypatch.setattr(storage, "BYTES_OF_A_PROCESS", 1 << 20)
     mesh = make_mesh(MeshConfig(1, 2, 1))
-    (finding,) = run_checks(storage.storage_checks(mesh, bucket_path / "run"))
+    finding = storage.checkpoint(mesh, bucket_path / "run")
     assert finding.verdict == Verdict.OK, finding
     assert list_names(bucket_path) == []
