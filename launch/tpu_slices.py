@@ -69,7 +69,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         """The commands for the job's slices."""
 
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         account, generation = job.service_account, job.hardware.generation
         if account is not None and not (
             re.fullmatch(_EMAIL, account) and len(account) <= _LONGEST_EMAIL
@@ -86,7 +85,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         google_cloud.check_usual_shape(job.hardware)
 
     def resources(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.resources`."""
         install = ("gcloud", "components", "install", "alpha", "--quiet")
         why = "install gcloud alpha, which reaches all hosts at once; apt's package has it already"
         enable = [
@@ -100,13 +98,11 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return [*enable, setup_commands.once(create, "create the account that the hosts use")]
 
     def members(self, job: Job) -> setup_commands.Members:
-        """See `GoogleCloudTarget.members`."""
         account = job.service_account
         hosts = f"serviceAccount:{account}" if account else setup_commands.DEFAULT_ACCOUNT
         return setup_commands.Members(hosts, image_reader=hosts, secret_reader=hosts)
 
     def commands(self, job: Job) -> list[Step]:
-        """See `GoogleCloudTarget.commands`."""
         request = self.request(job)
         return [
             tpu_hosts.script(job),
@@ -117,7 +113,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         ]
 
     def afterwards(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.afterwards`."""
         request = self.request(job)
         stops = [tpu_hosts.stop(job, node) for node in request.nodes]
         why = f"later, run it yourself: {self.give_back}"
@@ -125,9 +120,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     def start_and_follow(self, job: Job) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop.
-
-        Returns:
-          The exit code of `switch_jax train`.
 
         Raises:
           UserError: the first slices cannot be created, somebody has stopped them, or gcloud is not

@@ -13,8 +13,6 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
     give_back = "gives the slices back when you no longer need them"
 
     def request(self, job: Job) -> tpu_slices.SliceRequest:
-        """See `TpuSlicesTarget.request`."""
-
         def command(verb: str, why: str, *flags: str) -> Command:
             return Command((*gcloud(job, "queued-resources", verb, job.name), *flags), why)
 

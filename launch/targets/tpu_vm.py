@@ -14,7 +14,6 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
     give_back = "gives the slice back when you no longer need it"
 
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         super().check_job(job)
         if job.hardware.count > 1:
             raise UserError(
@@ -23,8 +22,6 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
             )
 
     def request(self, job: Job) -> tpu_slices.SliceRequest:
-        """See `TpuSlicesTarget.request`."""
-
         def command(verb: str, why: str, *flags: str) -> Command:
             return Command((*gcloud(job, "tpu-vm", verb, job.name), *flags), why)
 
