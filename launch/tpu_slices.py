@@ -58,15 +58,21 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     """Slices of TPU VMs. This machine starts the job on them by ssh.
 
     Attributes:
+      kind: what gcloud calls them.
       give_back: why to delete the slices, for the comment above that command.
     """
 
     optional_flags = (*google_cloud.GoogleCloudTarget.optional_flags, "label")
+    kind: str
     give_back: str
 
     @abc.abstractmethod
     def request(self, job: Job) -> SliceRequest:
         """The commands for the job's slices."""
+
+    def command(self, job: Job, verb: str, why: str, *flags: str) -> Command:
+        """A command of gcloud for the job's slices."""
+        return Command((*tpu_hosts.gcloud(job, self.kind, verb, job.name), *flags), why)
 
     def check_job(self, job: Job) -> None:
         account, generation = job.service_account, job.hardware.generation
@@ -203,18 +209,11 @@ def _never_ready(job: Job, request: SliceRequest, state: str) -> str:
 
 def slice_flags(job: Job) -> list[str]:
     """gcloud's flags for the kind of capacity, and for account, network and labels of the hosts."""
-    switches = {
-        "--spot": job.spot,
-        "--reserved": job.reserved,
-        "--internal-ips": job.internal_ips,
-    }
-    values = {
-        "--service-account": job.service_account,
-        "--network": job.network,
-        "--subnetwork": job.subnetwork,
-        "--labels": ",".join(job.labels),
-    }
     return [
-        *(name for name, given in switches.items() if given),
-        *(f"{name}={value}" for name, value in values.items() if value),
+        *(["--spot"] if job.spot else []),
+        *(["--reserved"] if job.reserved else []),
+        *(["--internal-ips"] if job.internal_ips else []),
+        *([f"--service-account={job.service_account}"] if job.service_account else []),
+        *setup_commands.network_flags(job),
+        *([f"--labels={','.join(job.labels)}"] if job.labels else []),
     ]
