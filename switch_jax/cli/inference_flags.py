@@ -61,6 +61,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     gin_flags.add_gin_flags(parser)
 
 
+def add_checkpoint_flag(
+    parser: argparse.ArgumentParser, choices: str = "latest, best or a step"
+) -> None:
+    """--checkpoint, which names one of a run, or all."""
+    help = f"{choices}; default: %(default)s"
+    parser.add_argument("--checkpoint", default="latest", metavar="WHICH", help=help)
+
+
 def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     """The model of the run at MODEL_DIR, configured by its config.gin, or by --gin_file if given.
 
