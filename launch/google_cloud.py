@@ -11,13 +11,13 @@ from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, Step, check_programs, render, shell_line
 from switch_jax.launch.console import going_on, log
 from switch_jax.launch.job import Job
+from switch_jax.launch.target import Target
 from switch_jax.units import counted
 
 
-class GoogleCloudTarget(abc.ABC):
-    """A `targets.Target` on TPUs of Google Cloud, but for what differs between them."""
+class GoogleCloudTarget(Target[Job]):
+    """A target on TPUs of Google Cloud, but for what differs between them."""
 
-    name: str
     required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
     optional_flags: tuple[str, ...] = (
         *("service_account", "spot", "reserved", "env", "secret"),
@@ -47,10 +47,9 @@ class GoogleCloudTarget(abc.ABC):
 
     @abc.abstractmethod
     def start_and_follow(self, job: Job) -> int:
-        """See `targets.Target.run`."""
+        """As `run`, which adds what is printed after Ctrl-C."""
 
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Job:
-        """See `targets.Target.job`."""
         job = Job(
             name=args.job_name,
             train=tuple(train),
@@ -76,7 +75,6 @@ class GoogleCloudTarget(abc.ABC):
         return job
 
     def check(self, job: Job, config: Config) -> None:
-        """See `targets.Target.check`."""
         from switch_jax.launch import preflight  # loads JAX
 
         preflight.check(config, job.hardware)
@@ -86,20 +84,17 @@ class GoogleCloudTarget(abc.ABC):
         return [*self.resources(job), *setup_commands.for_every_target(job, self.members(job))]
 
     def describe(self, job: Job) -> str:
-        """See `targets.Target.describe`."""
         slices = job.hardware
         size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
         title = f"{job.name}: {size} ({job.topology})"
         return render(title, [*self.setup(job), *self.commands(job), *self.afterwards(job)])
 
     def check_storage(self, job: Job, config: Config) -> None:
-        """See `targets.Target.check_storage`."""
         from switch_jax.launch import preflight
 
         preflight.check_storage(job, config)
 
     def preflight(self, job: Job, config: Config, skip_plan: bool) -> None:
-        """See `targets.Target.preflight`."""
         from switch_jax.launch import preflight
 
         check_programs(self.commands(job))
@@ -108,7 +103,6 @@ class GoogleCloudTarget(abc.ABC):
             log(preflight.check_fits(config, job.hardware))
 
     def run(self, job: Job) -> int:
-        """See `targets.Target.run`."""
         with going_on(job.name, shell_line(self.afterwards(job)[0].argv)):
             return self.start_and_follow(job)
 

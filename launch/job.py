@@ -7,6 +7,7 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
 from switch_jax.launch.environment import environment
+from switch_jax.launch.target import AnyJob
 from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import bucket_path
 
@@ -28,12 +29,11 @@ _NETWORK = rf"{WORD}(/{WORD})*"
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Job(AnyJob):
     """One run of `switch_jax train`, or `doctor`, on TPU hosts of Google Cloud.
 
     Attributes:
       name: of the job, and of everything that is created for it.
-      train: the arguments of the command, without those by which hosts find each other.
       model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
       topology: the slices, for example 'v5e-16' or '4xv5e-256'.
       project: ID of the project of Google Cloud that pays.
@@ -45,7 +45,6 @@ class Job:
         of a Kubernetes service account. None: the default account.
       spot: use cheaper capacity that may be taken away at any time.
       reserved: use capacity that the project has reserved.
-      max_restarts: how often the job starts again after crashes without a new checkpoint.
       env: environment variables of the trainer, as 'NAME=VALUE'.
       secrets: names of variables whose values are kept by the cloud, and stand in no command.
       labels: of the slices or pods, as 'NAME=VALUE'.
@@ -54,11 +53,9 @@ class Job:
       internal_ips: the hosts get no address that the internet reaches.
       own_files: gin files, task modules, a vocabulary and the file of --plan that the image needs,
         relative to this folder; those that end in '/' are folders.
-      subcommand: of `switch_jax`.
     """
 
     name: str
-    train: tuple[str, ...]
     model_dir: str
     topology: str
     project: str
@@ -69,7 +66,6 @@ class Job:
     service_account: str | None = None
     spot: bool = False
     reserved: bool = False
-    max_restarts: int = 3
     env: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -77,7 +73,6 @@ class Job:
     subnetwork: str | None = None
     internal_ips: bool = False
     own_files: tuple[str, ...] = ()
-    subcommand: str = "train"
 
     def __post_init__(self) -> None:
         """Raises UserError if Google Cloud would refuse a name, or the hosts cannot use a path."""

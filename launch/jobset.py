@@ -48,7 +48,6 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         """The JobSet that the job becomes."""
 
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         if job.reserved:
             raise UserError(
                 "--reserved: on GKE the node pool is created from a reservation, not the job; "

@@ -39,7 +39,7 @@ def enable(service: str, project: str) -> Command:
 
 
 def network_flags(job: Job) -> list[str]:
-    """gcloud's flags for the network of a cluster."""
+    """gcloud's flags for the network of the hosts."""
     values = {"--network": job.network, "--subnetwork": job.subnetwork}
     return [f"{name}={value}" for name, value in values.items() if value]
 

@@ -58,18 +58,23 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     """Slices of TPU VMs. This machine starts the job on them by ssh.
 
     Attributes:
+      kind: what gcloud calls them.
       give_back: why to delete the slices, for the comment above that command.
     """
 
     optional_flags = (*google_cloud.GoogleCloudTarget.optional_flags, "label")
+    kind: str
     give_back: str
 
     @abc.abstractmethod
     def request(self, job: Job) -> SliceRequest:
         """The commands for the job's slices."""
 
+    def command(self, job: Job, verb: str, why: str, *flags: str) -> Command:
+        """A command of gcloud for the job's slices."""
+        return Command((*tpu_hosts.gcloud(job, self.kind, verb, job.name), *flags), why)
+
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         account, generation = job.service_account, job.hardware.generation
         if account is not None and not (
             re.fullmatch(_EMAIL, account) and len(account) <= _LONGEST_EMAIL
@@ -86,7 +91,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         google_cloud.check_usual_shape(job.hardware)
 
     def resources(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.resources`."""
         install = ("gcloud", "components", "install", "alpha", "--quiet")
         why = "install gcloud alpha, which reaches all hosts at once; apt's package has it already"
         enable = [
@@ -100,13 +104,11 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return [*enable, setup_commands.once(create, "create the account that the hosts use")]
 
     def members(self, job: Job) -> setup_commands.Members:
-        """See `GoogleCloudTarget.members`."""
         account = job.service_account
         hosts = f"serviceAccount:{account}" if account else setup_commands.DEFAULT_ACCOUNT
         return setup_commands.Members(hosts, image_reader=hosts, secret_reader=hosts)
 
     def commands(self, job: Job) -> list[Step]:
-        """See `GoogleCloudTarget.commands`."""
         request = self.request(job)
         return [
             tpu_hosts.script(job),
@@ -117,7 +119,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         ]
 
     def afterwards(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.afterwards`."""
         request = self.request(job)
         stops = [tpu_hosts.stop(job, node) for node in request.nodes]
         why = f"later, run it yourself: {self.give_back}"
@@ -125,9 +126,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     def start_and_follow(self, job: Job) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop.
-
-        Returns:
-          The exit code of `switch_jax train`.
 
         Raises:
           UserError: the first slices cannot be created, somebody has stopped them, or gcloud is not
@@ -211,18 +209,11 @@ def _never_ready(job: Job, request: SliceRequest, state: str) -> str:
 
 def slice_flags(job: Job) -> list[str]:
     """gcloud's flags for the kind of capacity, and for account, network and labels of the hosts."""
-    switches = {
-        "--spot": job.spot,
-        "--reserved": job.reserved,
-        "--internal-ips": job.internal_ips,
-    }
-    values = {
-        "--service-account": job.service_account,
-        "--network": job.network,
-        "--subnetwork": job.subnetwork,
-        "--labels": ",".join(job.labels),
-    }
     return [
-        *(name for name, given in switches.items() if given),
-        *(f"{name}={value}" for name, value in values.items() if value),
+        *(["--spot"] if job.spot else []),
+        *(["--reserved"] if job.reserved else []),
+        *(["--internal-ips"] if job.internal_ips else []),
+        *([f"--service-account={job.service_account}"] if job.service_account else []),
+        *setup_commands.network_flags(job),
+        *([f"--labels={','.join(job.labels)}"] if job.labels else []),
     ]

@@ -29,7 +29,6 @@ class Gke(JobSetTarget):
     optional_flags = (*JobSetTarget.optional_flags, "label")
 
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         super().check_job(job)
         account = job.service_account
         if account is not None and not (
@@ -42,7 +41,6 @@ class Gke(JobSetTarget):
             )
 
     def resources(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.resources`."""
         cluster = ("gcloud", "container", "clusters", "create", str(job.cluster))
         accounts = f"--workload-pool={job.project}.svc.id.goog"
         private = ("--enable-private-nodes", "--enable-ip-alias") if job.internal_ips else ()
@@ -75,7 +73,6 @@ class Gke(JobSetTarget):
         ]
 
     def members(self, job: Job) -> setup_commands.Members:
-        """See `GoogleCloudTarget.members`."""
         pool = f"locations/global/workloadIdentityPools/{job.project}.svc.id.goog"
         pods = (
             f"principal://iam.googleapis.com/projects/PROJECT_NUMBER/{pool}"
@@ -85,17 +82,14 @@ class Gke(JobSetTarget):
         return setup_commands.Members(bucket_user=pods, image_reader=setup_commands.DEFAULT_ACCOUNT)
 
     def jobset(self, job: Job) -> JobSet:
-        """See `JobSetTarget.jobset`."""
         context = f"gke_{job.project}_{job.zone}_{job.cluster}"
         return JobSet(job.name, job.hardware.hosts, context)
 
     def commands(self, job: Job) -> list[Step]:
-        """See `GoogleCloudTarget.commands`."""
         follow = self.jobset(job).commands()
         return [_file(job), _get_credentials(job), self._apply(job), *follow]
 
     def afterwards(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.afterwards`."""
         delete = ("gcloud", "container", "node-pools", "delete")
         flags = (f"--cluster={job.cluster}", *_location(job), "--quiet")
         why = "later, run it yourself: gives a slice back"
@@ -106,9 +100,6 @@ class Gke(JobSetTarget):
 
     def start_and_follow(self, job: Job) -> int:
         """Applies the manifest, and prints what the pods print until the JobSet has ended.
-
-        Returns:
-          The exit code of `switch_jax train`.
 
         Raises:
           UserError: the cluster refuses it, or gcloud or kubectl is not installed.

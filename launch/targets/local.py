@@ -19,6 +19,7 @@ from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
 from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
+from switch_jax.launch.target import AnyJob, Target
 from switch_jax.run_folder import create_run_folder
 from switch_jax.storage import list_names
 
@@ -27,22 +28,16 @@ _SHOWN_PORT = 8476  # in the printed commands; each start takes a free port
 
 
 @dataclasses.dataclass(frozen=True)
-class Rehearsal:
+class Rehearsal(AnyJob):
     """A job on this machine.
 
     Attributes:
-      train: the arguments of the command, without those by which processes find each other.
       model_dir: MODEL_DIR of the config.
       process_count: how many processes share the devices of the mesh.
-      max_restarts: see `retries.supervise`.
-      subcommand: of `switch_jax`.
     """
 
-    train: tuple[str, ...]
     model_dir: str
     process_count: int = _DEFAULT_PROCESSES
-    max_restarts: int = 3
-    subcommand: str = "train"
 
     def commands(self, port: int) -> list[list[str]]:
         """What each process runs. The first one coordinates the others at the port."""
@@ -57,40 +52,28 @@ class Rehearsal:
         ]
 
 
-class Local:
-    """A `targets.Target` on this machine."""
+class Local(Target[Rehearsal]):
+    """This machine. Its `preflight` does nothing: the processes compile the step."""
 
     name = "local"
-    required_flags: tuple[str, ...] = ()
-    optional_flags: tuple[str, ...] = ("process_count",)
-    sees_local_folders = True
+    optional_flags = ("process_count",)
 
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Rehearsal:
-        """See `targets.Target.job`."""
         count = _DEFAULT_PROCESSES if args.process_count is None else args.process_count
-        return Rehearsal(tuple(train), config.run.model_dir, count, args.max_restarts)
+        return Rehearsal(
+            config.run.model_dir, count, train=tuple(train), max_restarts=args.max_restarts
+        )
 
     def check(self, job: Rehearsal, config: Config) -> None:
-        """See `targets.Target.check`."""
         from switch_jax.launch import preflight  # loads JAX
 
         preflight.check_rehearsal(config, job.process_count)
 
     def describe(self, job: Rehearsal) -> str:
-        """See `targets.Target.describe`."""
         return "".join(
             f"# process {index} of {job.process_count}\nJAX_PLATFORMS=cpu {shell_line(command)}\n"
             for index, command in enumerate(job.commands(_SHOWN_PORT))
         )
-
-    def check_storage(self, job: Rehearsal, config: Config) -> None:
-        """See `targets.Target.check_storage`."""
-        from switch_jax.launch import preflight
-
-        preflight.check_here(config)
-
-    def preflight(self, job: Rehearsal, config: Config, skip_plan: bool) -> None:
-        """Nothing to do: the processes compile the step."""
 
     def run(self, job: Rehearsal) -> int:
         """Runs the processes, and starts them again after failures, see `retries.supervise`.
@@ -98,9 +81,6 @@ class Local:
         Their output goes to standard error, with [0], [1], ... before each line, and to
         MODEL_DIR/logs, a file for each process and attempt. Ctrl-C and SIGTERM are passed on to the
         processes, and end the job.
-
-        Returns:
-          The exit code of `switch_jax train`, see `retries.exit_code`.
 
         Raises:
           UserError: the folder cannot be written.

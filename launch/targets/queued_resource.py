@@ -1,33 +1,29 @@
 """Slices of TPU VMs from Google's queue, which are requested again after a preemption."""
 
 from switch_jax.launch import tpu_slices
-from switch_jax.launch.commands import Command
 from switch_jax.launch.job import Job
-from switch_jax.launch.tpu_hosts import gcloud
 
 
 class QueuedResource(tpu_slices.TpuSlicesTarget):
     """Slices that are requested by `gcloud compute tpus queued-resources create`."""
 
     name = "queued-resource"
+    kind = "queued-resources"
     give_back = "gives the slices back when you no longer need them"
 
     def request(self, job: Job) -> tpu_slices.SliceRequest:
-        """See `TpuSlicesTarget.request`."""
-
-        def command(verb: str, why: str, *flags: str) -> Command:
-            return Command((*gcloud(job, "queued-resources", verb, job.name), *flags), why)
-
         count, one = job.hardware.count, job.hardware.count == 1
         several = (f"--node-count={count}", f"--node-prefix={job.name}")
         return tpu_slices.SliceRequest(
             nodes=[job.name] if one else [f"{job.name}-{i}" for i in range(count)],
-            describe=command(
+            describe=self.command(
+                job,
                 "describe",
                 f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the request is ACTIVE",
                 "--format=value(state.state)",
             ),
-            create=command(
+            create=self.command(
+                job,
                 "create",
                 "only if there is no request: requests the slices",
                 *((f"--node-id={job.name}",) if one else several),
@@ -35,7 +31,8 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
                 f"--runtime-version={job.hardware.generation.cloud.runtime}",
                 *tpu_slices.slice_flags(job),
             ),
-            delete=command(
+            delete=self.command(
+                job,
                 "delete",
                 "only if the request is SUSPENDED (after a preemption) or FAILED: deletes it",
                 "--force",

@@ -32,6 +32,7 @@ from switch_jax.launch.commands import (
 from switch_jax.launch.console import going_on, log
 from switch_jax.launch.job import check_name
 from switch_jax.launch.retries import ENDED_WITH, FINAL, INTERRUPTED, PREEMPTED
+from switch_jax.launch.target import AnyJob, Target
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
 from switch_jax.storage import resolved, storage_path
 from switch_jax.units import counted
@@ -87,22 +88,18 @@ exit "$code"
 
 
 @dataclasses.dataclass(frozen=True)
-class SlurmJob:
+class SlurmJob(AnyJob):
     """A job in the queue of Slurm.
 
     Attributes:
       name: of the job, by which its owner finds it in the queue.
-      train: the arguments of the command, without those by which processes find each other.
       python: path of the interpreter, on all nodes.
       nodes, gpus_per_node: how many; each GPU has a process.
       partition, account, time: as sbatch takes them; None: what the cluster chooses.
       sbatch_options: more options of sbatch, as '--qos=high'.
-      max_restarts: how often a start of the job starts the processes again after crashes.
-      subcommand: of `switch_jax`.
     """
 
     name: str
-    train: tuple[str, ...]
     python: str
     nodes: int
     gpus_per_node: int
@@ -110,8 +107,6 @@ class SlurmJob:
     account: str | None = None
     time: str | None = None
     sbatch_options: tuple[str, ...] = ()
-    max_restarts: int = 3
-    subcommand: str = "train"
 
     def __post_init__(self) -> None:
         """Raises UserError if sbatch would not take a value, or would read another one."""
@@ -216,16 +211,14 @@ class SlurmJob:
         return shell_line((with_checkpoint if "RUNNING" in state else at_once).argv)
 
 
-class Slurm:
-    """A `targets.Target` on the GPUs of a cluster that Slurm manages."""
+class Slurm(Target[SlurmJob]):
+    """The GPUs of a cluster that Slurm manages."""
 
     name = "slurm"
-    required_flags: tuple[str, ...] = ("job_name", "nodes", "gpus_per_node")
-    optional_flags: tuple[str, ...] = ("partition", "account", "time", "sbatch_option")
-    sees_local_folders = True
+    required_flags = ("job_name", "nodes", "gpus_per_node")
+    optional_flags = ("partition", "account", "time", "sbatch_option")
 
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> SlurmJob:
-        """See `targets.Target.job`."""
         return SlurmJob(
             name=args.job_name,
             train=tuple(train),
@@ -240,7 +233,6 @@ class Slurm:
         )
 
     def check(self, job: SlurmJob, config: Config) -> None:
-        """See `targets.Target.check`."""
         from switch_jax.launch import preflight  # loads JAX
 
         preflight.check_gpus(config, job.nodes, job.gpus_per_node)
@@ -252,15 +244,8 @@ class Slurm:
             )
 
     def describe(self, job: SlurmJob) -> str:
-        """See `targets.Target.describe`."""
         gpus = counted(job.nodes * job.gpus_per_node, "GPU")
         return render(f"{job.name}: {counted(job.nodes, 'node')}, {gpus}", [*job.steps, *job.end])
-
-    def check_storage(self, job: SlurmJob, config: Config) -> None:
-        """See `targets.Target.check_storage`."""
-        from switch_jax.launch import preflight
-
-        preflight.check_here(config)
 
     def preflight(self, job: SlurmJob, config: Config, skip_plan: bool) -> None:
         """Looks for Slurm's programs; `switch_jax plan` compiles for GPUs of a known kind."""
@@ -268,9 +253,6 @@ class Slurm:
 
     def run(self, job: SlurmJob) -> int:
         """Puts the job into the queue unless it is there, and prints its output to its end.
-
-        Returns:
-          The exit code of `switch_jax train`.
 
         Raises:
           UserError: Slurm refuses the job, another one has its name, or it ended without a code.

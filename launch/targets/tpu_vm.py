@@ -2,19 +2,17 @@
 
 from switch_jax.errors import UserError
 from switch_jax.launch import tpu_slices
-from switch_jax.launch.commands import Command
 from switch_jax.launch.job import Job
-from switch_jax.launch.tpu_hosts import gcloud
 
 
 class TpuVm(tpu_slices.TpuSlicesTarget):
     """A slice that is made by `gcloud compute tpus tpu-vm create`."""
 
     name = "tpu-vm"
+    kind = "tpu-vm"
     give_back = "gives the slice back when you no longer need it"
 
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         super().check_job(job)
         if job.hardware.count > 1:
             raise UserError(
@@ -23,26 +21,24 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
             )
 
     def request(self, job: Job) -> tpu_slices.SliceRequest:
-        """See `TpuSlicesTarget.request`."""
-
-        def command(verb: str, why: str, *flags: str) -> Command:
-            return Command((*gcloud(job, "tpu-vm", verb, job.name), *flags), why)
-
         return tpu_slices.SliceRequest(
             nodes=[job.name],
-            describe=command(
+            describe=self.command(
+                job,
                 "describe",
                 f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the slice is READY",
                 "--format=value(state)",
             ),
-            create=command(
+            create=self.command(
+                job,
                 "create",
                 "only if there is no slice: creates it",
                 f"--accelerator-type={job.hardware.accelerator_type}",
                 f"--version={job.hardware.generation.cloud.runtime}",
                 *tpu_slices.slice_flags(job),
             ),
-            delete=command(
+            delete=self.command(
+                job,
                 "delete",
                 "only after a preemption: deletes what is left of the slice",
                 "--quiet",

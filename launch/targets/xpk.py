@@ -24,7 +24,6 @@ class Xpk(JobSetTarget):
     name = "xpk"
 
     def check_job(self, job: Job) -> None:
-        """See `GoogleCloudTarget.check_job`."""
         super().check_job(job)
         if job.service_account is not None:
             raise UserError(
@@ -34,7 +33,6 @@ class Xpk(JobSetTarget):
         google_cloud.check_usual_shape(job.hardware)
 
     def resources(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.resources`."""
         network = " ".join(setup_commands.network_flags(job))
         argv = (
             *("xpk", "cluster", "create", *_cluster(job)),
@@ -53,20 +51,16 @@ class Xpk(JobSetTarget):
         ]
 
     def members(self, job: Job) -> setup_commands.Members:
-        """See `GoogleCloudTarget.members`."""
         nodes = setup_commands.DEFAULT_ACCOUNT
         return setup_commands.Members(nodes, image_reader=nodes, secret_reader=nodes)
 
     def jobset(self, job: Job) -> JobSet:
-        """See `JobSetTarget.jobset`."""
         return JobSet(job.name, job.hardware.hosts)  # xpk has made its cluster the current one
 
     def commands(self, job: Job) -> list[Step]:
-        """See `GoogleCloudTarget.commands`."""
         return [_get_credentials(job), _create(job), *self.jobset(job).commands()]
 
     def afterwards(self, job: Job) -> list[Command]:
-        """See `GoogleCloudTarget.afterwards`."""
         workload = ("xpk", "workload", "delete", f"--workload={job.name}", *_cluster(job))
         why = "later, run it yourself: gives the slices and the cluster back"
         return [
@@ -76,9 +70,6 @@ class Xpk(JobSetTarget):
 
     def start_and_follow(self, job: Job) -> int:
         """Has xpk make the JobSet if it does not exist, and follows it.
-
-        Returns:
-          The exit code of `switch_jax train`.
 
         Raises:
           UserError: xpk refuses it, or xpk or kubectl is not installed.

@@ -9,7 +9,7 @@ with switch_jax, and after --gin. their macros.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -75,20 +75,21 @@ def script(shell: str) -> str:
     from switch_jax.gin_config.packaged import packaged_files, packaged_macros
 
     parser = make_parser()
+    with_value: set[str] = set()
     for command in commands_of(parser).values():
         if "--gin_bindings" in command._option_string_actions:
             for macro in sorted(packaged_macros()):
                 command.add_argument(f"--gin.{macro}", metavar="VALUE", help="sets this macro")
-    with_value: set[str] = set()
-    for action in _actions(parser):
-        if action.dest == "gin_file":
-            action.complete = _gin_files(packaged_files())  # type: ignore[attr-defined]
-        elif action.metavar in _FILES:
-            action.complete = {**shtab.FILE, "fish": _FISH_PATHS}  # type: ignore[attr-defined]
-        elif action.metavar in _FOLDERS:
-            action.complete = {**shtab.DIRECTORY, "fish": _FISH_PATHS}  # type: ignore[attr-defined]
-        if action.nargs != 0:
-            with_value.update(action.option_strings)
+        for action in command._actions:
+            if action.dest == "gin_file":
+                action.complete = _gin_files(packaged_files())  # type: ignore[attr-defined]
+            elif action.metavar in _FILES:
+                action.complete = {**shtab.FILE, "fish": _FISH_PATHS}  # type: ignore[attr-defined]
+            elif action.metavar in _FOLDERS:
+                folders = {**shtab.DIRECTORY, "fish": _FISH_PATHS}
+                action.complete = folders  # type: ignore[attr-defined]
+            if action.nargs != 0:
+                with_value.update(action.option_strings)
     text = shtab.complete(parser, shell)
     if shell == "bash":
         return text + _BASH
@@ -96,16 +97,6 @@ def script(shell: str) -> str:
         for flag in with_value:
             text = text.replace(f"{flag}[", f"{flag}=[")
     return text
-
-
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """The flags and arguments of all commands."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _actions(command)
-        else:
-            yield action
 
 
 def _gin_files(packaged: Sequence[str]) -> dict[str, str | dict[str, str]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epath
 
-from switch_jax.cli import gin_flags
+from switch_jax.cli import gin_flags, inference_flags
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import (
@@ -42,12 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="describe SOURCE by its headers, name its parameters, and write nothing",
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="latest",
-        metavar="WHICH",
-        help="of a MODEL_DIR: latest, best or a step; default: %(default)s",
-    )
+    inference_flags.add_checkpoint_flag(parser, "of a MODEL_DIR: latest, best or a step")
     parser.add_argument(
         "--model_type",
         choices=["switch_transformers", "t5", "mt5"],
@@ -138,7 +133,6 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
     """The config of a run, and the checkpoint that --checkpoint names."""
     from switch_jax.checkpointing import find_checkpoint
     from switch_jax.checkpointing.read_only import ARRAYS
-    from switch_jax.cli import inference_flags
     from switch_jax.trainer.config_changes import config_changes
 
     config_gin, of_checkpoint = (RunFolder(x).config for x in (source, source.parent.parent))

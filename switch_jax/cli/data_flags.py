@@ -38,16 +38,8 @@ def apply(args: argparse.Namespace) -> None:
     from switch_jax.tensorflow_setup import seqio
 
     if args.tfds_data_dir:
-        seqio.set_tfds_data_dir_override(_expanded("--tfds_data_dir", args.tfds_data_dir))
-    seqio.add_global_cache_dirs([_expanded(*folder) for folder in _cache_dirs(args)])
-
-
-def _cache_dirs(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """For each folder the name of its flag, and the folder."""
-    folders = args.seqio_additional_cache_dirs.split(",")
-    return [("--seqio_additional_cache_dirs", folder) for folder in folders if folder]
-
-
-def _expanded(flag: str, folder: str) -> str:
-    """The folder with ~ expanded, or the URL in a bucket."""
-    return str(storage_path(folder, flag))
+        prepared = storage_path(args.tfds_data_dir, "--tfds_data_dir")  # which expands ~
+        seqio.set_tfds_data_dir_override(str(prepared))
+    caches = [folder for folder in args.seqio_additional_cache_dirs.split(",") if folder]
+    flag = "--seqio_additional_cache_dirs"
+    seqio.add_global_cache_dirs([str(storage_path(folder, flag)) for folder in caches])

@@ -23,12 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tasks, the checkpoints, and how to decode."""
     parser.add_argument("--task", metavar="NAME", help="task or mixture; default: the run's")
     parser.add_argument("--split", default="validation", help="default: %(default)s")
-    parser.add_argument(
-        "--checkpoint",
-        default="latest",
-        metavar="WHICH",
-        help="latest, best, all, or a step; default: %(default)s",
-    )
+    inference_flags.add_checkpoint_flag(parser, "latest, best, all, or a step")
     parser.add_argument(
         "--max_examples",
         type=int,

@@ -25,12 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the folder to write, the platforms, and how to decode."""
     inference_flags.add_model_flags(parser)
     parser.add_argument("target", metavar="TARGET", help="the folder to write")
-    parser.add_argument(
-        "--checkpoint",
-        default="latest",
-        metavar="STEP",
-        help="latest, best or a step; default: %(default)s",
-    )
+    inference_flags.add_checkpoint_flag(parser)
     parser.add_argument(
         "--platforms",
         default="cpu,cuda,tpu",

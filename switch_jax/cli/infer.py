@@ -44,12 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", action="store_true", help="score the given targets instead of decoding"
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="latest",
-        metavar="STEP",
-        help="latest, best or a step; default: %(default)s",
-    )
+    inference_flags.add_checkpoint_flag(parser)
     parser.add_argument(
         "--part_size",
         type=int,

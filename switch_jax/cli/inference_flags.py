@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,6 +62,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     gin_flags.add_gin_flags(parser)
 
 
+def add_checkpoint_flag(
+    parser: argparse.ArgumentParser, choices: str = "latest, best or a step"
+) -> None:
+    """--checkpoint, which names one of a run, or all."""
+    help = f"{choices}; default: %(default)s"
+    parser.add_argument("--checkpoint", default="latest", metavar="WHICH", help=help)
+
+
 def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     """The model of the run at MODEL_DIR, configured by its config.gin, or by --gin_file if given.
 
@@ -108,31 +117,24 @@ def read_run(args: argparse.Namespace) -> Run:
     """The run at MODEL_DIR; raises UserError if there is none, or a flag does not fit it."""
     model_dir = storage_path(args.model_dir, "MODEL_DIR")
     config_gin = RunFolder(model_dir).config
+    own_config = None
     if not args.gin_file:
         if not is_file(config_gin):
             raise UserError(
                 f"{args.model_dir} is not the folder of a run: it has no config.gin; give a "
                 "MODEL_DIR, or the config with --gin_file"
             )
-    own_config = None if args.gin_file else _own_config(args, model_dir)
-    args.gin_file = args.gin_file or [str(config_gin)]
+        from switch_jax import gin_config
+
+        paths = gin_flags.search_paths(args)
+        own_config = functools.partial(gin_config.read_run, model_dir, search_paths=paths)
+        args.gin_file = [str(config_gin)]
     found = gin_flags.read(args, unneeded=["MODEL_DIR"])
     config = found.config
     if args.batch_size is not None:
         with fields_named_as_flags():
             config = config.replace("run", batch_size=args.batch_size)
     return Run(model_dir, config, found.text, own_config)
-
-
-def _own_config(args: argparse.Namespace, model_dir: epath.Path) -> Callable[[], Config]:
-    """Reads the config of a run as it was trained, without the changes of the flags."""
-
-    def read() -> Config:
-        from switch_jax.gin_config import read_run
-
-        return read_run(model_dir, search_paths=gin_flags.search_paths(args))
-
-    return read
 
 
 def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:

@@ -144,11 +144,15 @@ def main(args: argparse.Namespace) -> int:
         from switch_jax.trainer.planned_step import read_planned_step  # loads JAX
 
         read_planned_step(args.plan, config)
-    job = target.job(args, [*_train_arguments(args), *_doctor_arguments(args, config)], config)
+    train = _train_arguments(args)
+    if args.doctor:  # beside MODEL_DIR, where all hosts can write; the first one does
+        train.append(f"--output={config.run.model_dir.rstrip('/')}_doctor.json")
+    job = target.job(args, train, config)
     if args.doctor:  # what has failed once fails again
         job = dataclasses.replace(job, subcommand="doctor", max_restarts=0)
+    below, outside = _own_files(found, args.plan) if in_cloud else ([], [])
     if in_cloud:
-        job = dataclasses.replace(job, own_files=tuple(_own_files(found, args.plan)[0]))
+        job = dataclasses.replace(job, own_files=tuple(below))
     target.check(job, config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
@@ -157,7 +161,7 @@ def main(args: argparse.Namespace) -> int:
         task_files.check(job, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
-    for note in _notes(args, found) if in_cloud else ():
+    for note in _notes(args, config, below, outside) if in_cloud else ():
         log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
     if not args.skip_storage:
@@ -185,14 +189,14 @@ def _own_files(found: GinConfig, plan: str | None) -> tuple[list[str], list[str]
     return [file for file in own if file not in outside], outside
 
 
-def _notes(args: argparse.Namespace, found: GinConfig) -> list[str]:
+def _notes(
+    args: argparse.Namespace, config: Config, below: list[str], outside: list[str]
+) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
     from switch_jax.data.registry import tasks_of
     from switch_jax.launch.task_files import made_by_own_functions
 
     why = "the hosts have no file of this machine: the image needs"
-    config = found.config
-    below, outside = _own_files(found, args.plan)
     built = "" if "@" in args.image else ", as the commands below build it"
     notes = [f"{why} {', '.join(below)}{built}"] if below else []
     if outside:
@@ -228,11 +232,6 @@ def _train_arguments(args: argparse.Namespace) -> list[str]:
     own = ["--change_task"] if args.change_task else []
     own += [f"--plan={args.plan}"] if args.plan else []
     return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *own]
-
-
-def _doctor_arguments(args: argparse.Namespace, config: Config) -> list[str]:
-    """Its results go beside MODEL_DIR, where all hosts can write; the first one does."""
-    return [f"--output={config.run.model_dir.rstrip('/')}_doctor.json"] if args.doctor else []
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -58,7 +58,9 @@ def main(args: argparse.Namespace) -> int:
     for message in errors:
         print(f"switch_jax status: {message}", file=sys.stderr)
     if args.json:
-        print("\n".join(json.dumps(_as_json(status)) for status in found))
+        for status in found:
+            fields = dataclasses.asdict(status)
+            print(json.dumps({**fields, "needs_attention": status.needs_attention}))
     else:
         lines = page(found[0]) if len(args.folders) == 1 else table(found)
         notes = [f"note: {line}" for status in found for line in status.left_out]
@@ -80,7 +82,3 @@ def _read(folder: str) -> "Status":
             raise
         reason = str(error).split("\n")[0]
         raise UserError(f"{folder} cannot be read: {reason}") from error
-
-
-def _as_json(status: "Status") -> dict:
-    return {**dataclasses.asdict(status), "needs_attention": status.needs_attention}

@@ -148,7 +148,7 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
 
 
 def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
-    printed = Local().describe(Rehearsal(TRAIN, "runs/x", process_count=2))
+    printed = Local().describe(Rehearsal("runs/x", process_count=2, train=TRAIN))
     assert len(printed.splitlines()) == 4
     _bash(printed)
     assert tuple(_argv(stand_ins, "python")[3:-3]) == TRAIN
