@@ -262,13 +262,9 @@ def open_mixture() -> None:
 
     imported = time.process_time()
     config = DataConfig(MIXTURE, {"inputs": 64, "targets": 16})
-    opened, options = open_tasks(config), {"seed": 0, "shuffle": True, "use_cached": False}
     streams = []  # they stay open, as in a run
-    for task in opened:
-        examples = TaskExamples(
-            task, config.task_feature_lengths, split="train", num_streams=1, **options
-        )
-        streams.append(examples.read(0, Cursor()))
+    for task in open_tasks(config):
+        streams.append(TaskExamples(task, config).read(0, Cursor()))
         next(streams[-1])
     print(len(streams), imported, time.process_time() - imported, flush=True)
     os._exit(0)  # without waiting for what is read ahead

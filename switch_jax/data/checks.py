@@ -17,7 +17,7 @@ from switch_jax.data.configured_tasks import (
     vocabulary_size,
 )
 from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
-from switch_jax.data.reading import no_examples_message, read_examples
+from switch_jax.data.reading import no_examples, read_examples
 from switch_jax.data.sources import (
     MAX_KEPT_BYTES,
     check_files_exist,
@@ -85,7 +85,7 @@ def cut_examples(opened: OpenedTasks) -> list[str]:
     """
     config, lines = opened.config, []
     for task in filter(_is_cut, opened):
-        whole = ordered_dataset(task, {}, config.split, config.use_cached_tasks)
+        whole = ordered_dataset(task, config, {})
         examples = read_examples(whole, task, config.split, config.use_cached_tasks)
         first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
         for feature, length in config.task_feature_lengths.items():
@@ -195,8 +195,7 @@ def _failure(task: seqio.Task, error: Exception) -> str:
 
 def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:
     if example is None:
-        lengths = dict(config.task_feature_lengths)
-        raise UserError(no_examples_message(task.name, config.split, lengths))
+        raise no_examples(task.name, config)
     missing = config.task_feature_lengths.keys() - example.keys()
     if missing:
         raise UserError(

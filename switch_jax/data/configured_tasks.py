@@ -99,11 +99,11 @@ def vocabulary_size(config: DataConfig) -> int:
 
 
 def ordered_dataset(
-    task: seqio.Task, lengths: Mapping[str, int], split: str, use_cached: bool
+    task: seqio.Task, config: DataConfig, lengths: Mapping[str, int]
 ) -> tf.data.Dataset:
     """The preprocessed examples of one pass: not shuffled, masked alike whatever the run's seed."""
-    cached = use_cached and task.supports_caching
-    source = open_source(source_of(task, split, cached), split, seed=EVAL_SEED)
+    cached = config.use_cached_tasks and task.supports_caching
+    source = open_source(source_of(task, config.split, cached), config.split, seed=EVAL_SEED)
     return ordered_graph(task, lengths, cached, EVAL_SEED)(source)
 
 
@@ -115,8 +115,7 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     Raises:
       UserError: see `reading.read_examples`.
     """
-    split, use_cached = config.split, config.use_cached_tasks
-    dataset = ordered_dataset(task, config.task_feature_lengths, split, use_cached)
-    for example in read_examples(dataset, task, split, use_cached):
+    dataset = ordered_dataset(task, config, config.task_feature_lengths)
+    for example in read_examples(dataset, task, config.split, config.use_cached_tasks):
         if has_inputs(example):
             yield example

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from switch_jax.data.batch import Batch, Example, empty_batch, write_row
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
 from switch_jax.data.packing import pack_rows
-from switch_jax.data.reading import no_examples_message
-from switch_jax.errors import UserError
+from switch_jax.data.reading import no_examples
 
 
 def eval_batches(
@@ -38,8 +37,7 @@ def eval_batches(
         if rows:
             yield batch
         elif batch_number == 0:
-            lengths = dict(config.task_feature_lengths)
-            raise UserError(no_examples_message(config.mixture_or_task_name, config.split, lengths))
+            raise no_examples(config.mixture_or_task_name, config)
         if len(rows) < batch_size:
             return
 

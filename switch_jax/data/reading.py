@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from switch_jax.config import DataConfig
 from switch_jax.data import seqio_internals
 from switch_jax.data.preprocessing import tokenize_index
 from switch_jax.data.sources import SourceFiles, source_files, source_of
-from switch_jax.errors import is_transient, storage_error
+from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.tensorflow_setup import seqio, tf
 
 _TENSORFLOW_OPERATIONS = re.compile(
@@ -113,10 +114,11 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     return message
 
 
-def no_examples_message(name: str, split: str, lengths: dict[str, int]) -> str:
-    """The message of the error that a task or mixture has no example to read."""
-    return (
-        f"{name} gives no example of its split {split!r} at task_feature_lengths {lengths}: the "
-        "split is empty, or the task's preprocessors drop every example at these lengths (write "
-        "smaller ones) or leave its inputs without a token"
+def no_examples(name: str, config: DataConfig, share: str = "") -> UserError:
+    """The error that a task or mixture has no example to read; `share` begins its message."""
+    return UserError(
+        f"{share}{name} gives no example of its split {config.split!r} at task_feature_lengths "
+        f"{dict(config.task_feature_lengths)}: the split is empty, or the task's preprocessors "
+        "drop every example at these lengths (write smaller ones) or leave its inputs without a "
+        "token"
     )

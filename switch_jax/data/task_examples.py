@@ -9,10 +9,11 @@ read again from their beginning.
 
 import functools
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.epoch_order import EpochOrder
@@ -20,9 +21,9 @@ from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.packing import has_inputs
 from switch_jax.data.position import Cursor
 from switch_jax.data.preprocessing import block_graph, check_random_by_block
-from switch_jax.data.reading import no_examples_message, read_examples
+from switch_jax.data.reading import no_examples, read_examples
 from switch_jax.data.sources import SourceFiles, source_files, source_of
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import storage_error
 from switch_jax.tensorflow_setup import seqio, tf
 
 _MAX_EMPTY_EPOCHS = 20  # in a row
@@ -35,46 +36,32 @@ class TaskExamples:
     bucket.
     """
 
-    def __init__(
-        self,
-        task: seqio.Task,
-        lengths: Mapping[str, int],
-        *,
-        split: str,
-        num_streams: int,
-        seed: int,
-        shuffle: bool,
-        use_cached: bool,
-    ) -> None:
+    def __init__(self, task: seqio.Task, config: DataConfig) -> None:
         """Opens nothing.
 
         Args:
-          task: what to read.
-          lengths: tokens by feature; longer examples are cut off.
-          split: of the task.
-          num_streams: streams that share the examples.
-          seed: of the order and of the preprocessing steps.
-          shuffle: read in another order in each epoch, as far as the task allows shuffling.
-          use_cached: read the task's cache, if it supports one.
+          task: what to read, one of the config's.
+          config: how.
         """
-        self._task, self._lengths, self._split = task, dict(lengths), split
-        self._num_streams, self._shuffle = num_streams, shuffle
-        self._seed = (seed, zlib.crc32(task.name.encode()))
-        self._cached = use_cached and task.supports_caching
+        self._task, self._config = task, config
+        self._cached = config.use_cached_tasks and task.supports_caching
         self._watch = FileWatch(task.name)
 
     @functools.cached_property
     def _source(self) -> SourceFiles:
-        return source_files(source_of(self._task, self._split, self._cached), self._split)
+        split = self._config.split
+        return source_files(source_of(self._task, split, self._cached), split)
 
     @functools.cached_property
     def _order(self) -> EpochOrder:
-        return EpochOrder(len(self._source.files), self._num_streams, self._seed, self._shuffle)
+        config, num_files = self._config, len(self._source.files)
+        seed = (config.random_seed, zlib.crc32(self._task.name.encode()))
+        return EpochOrder(num_files, config.data_streams, seed, config.shuffle_train_examples)
 
     @functools.cached_property
     def _blocks(self) -> Blocks:
         kind = ChunkBlocks if self._source.format else SequentialBlocks
-        shuffle = self._shuffle and bool(self._task.shuffle_buffer_size)
+        shuffle = self._config.shuffle_train_examples and bool(self._task.shuffle_buffer_size)
         return kind(self._source, self._order, self._watch, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
@@ -88,7 +75,8 @@ class TaskExamples:
           UserError: there is no example in many epochs, or the source cannot be read.
         """
         # With several streams, a stream gets another share of the examples in the next epoch.
-        max_empty = 2 if self._num_streams == 1 else self._order.num_parts + _MAX_EMPTY_EPOCHS
+        num_streams = self._config.data_streams
+        max_empty = 2 if num_streams == 1 else self._order.num_parts + _MAX_EMPTY_EPOCHS
         last_epoch, start = cursor.epoch, tuple(cursor)
         for location, index, example in self._preprocessed(stream, cursor):
             epoch, unit, block = location.tolist()
@@ -98,14 +86,12 @@ class TaskExamples:
             if index >= 0 and here >= start and has_inputs(example):
                 last_epoch = epoch
                 yield example, Cursor(epoch, unit, block, int(index) + 1)
-        message = no_examples_message(self._task.name, self._split, self._lengths)
-        if self._num_streams > 1:
-            message = (
-                f"stream {stream} of {self._num_streams} finds no example of {self._task.name} in "
-                f"its share of {self._order.num_groups} groups of files: set DATA_STREAMS lower in "
-                f"a new run; or else {message}"
-            )
-        raise UserError(message)
+        share = (
+            f"stream {stream} of {num_streams} finds no example of {self._task.name} in its share "
+            f"of {self._order.num_groups} groups of files: set DATA_STREAMS lower in a new run; or "
+            "else "
+        )
+        raise no_examples(self._task.name, self._config, share if num_streams > 1 else "")
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
         """`BlockGraph.examples` of the stream, starting with the cursor's block."""
@@ -115,10 +101,13 @@ class TaskExamples:
             lambda: self._block_inputs(stream, cursor, state),
             output_signature=self._blocks.signature,
         )
-        preprocess = block_graph(self._task, self._lengths, self._cached, self._shuffle)
+        config = self._config
+        preprocess = block_graph(
+            self._task, config.task_feature_lengths, self._cached, config.shuffle_train_examples
+        )
         dataset = preprocess.graph(self._blocks.to_blocks(inputs))
         elements = read_examples(
-            dataset, self._task, self._split, self._cached, lambda: state.files
+            dataset, self._task, config.split, self._cached, lambda: state.files
         )
         yield from preprocess.examples(elements)
         assert state.error is not None  # nothing else ends the data set
@@ -136,7 +125,7 @@ class TaskExamples:
                 state.files = [file.path for file in files if file.path]
                 yield inputs
         except OSError as error:
-            message = f"{self._task.name}, split {self._split!r}: cannot be read"
+            message = f"{self._task.name}, split {self._config.split!r}: cannot be read"
             state.error = storage_error(f"{message}: {error.filename}; {error.strerror}", error)
         except Exception as error:  # raised here, it would become an error of TensorFlow
             state.error = error

@@ -48,18 +48,7 @@ class TrainBatches:
         self._rows = batch_size // config.data_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
-        tasks = [
-            TaskExamples(
-                task,
-                config.task_feature_lengths,
-                split=config.split,
-                num_streams=config.data_streams,
-                seed=config.random_seed,
-                shuffle=config.shuffle_train_examples,
-                use_cached=config.use_cached_tasks,
-            )
-            for task in opened
-        ]
+        tasks = [TaskExamples(task, config) for task in opened]
         rates = mixing_rates(config.mixture_or_task_name, opened.tasks)
         start = position or Position(0, {})
         self._names = opened.names

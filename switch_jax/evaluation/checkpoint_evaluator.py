@@ -197,13 +197,7 @@ class CheckpointEvaluator:
     def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
         data = self._data
         if task.name not in self._task_evaluators:
-            self._task_evaluators[task.name] = TaskEvaluator(
-                task,
-                data.task_feature_lengths,
-                data.split,
-                data.use_cached_tasks,
-                self._num_examples,
-            )
+            self._task_evaluators[task.name] = TaskEvaluator(task, data, self._num_examples)
         evaluator = self._task_evaluators[task.name]
         metrics, rows = evaluator.evaluate(self._predictor, parameters)
         self._write_lines(self._folder.predictions_of(task.name, data.split, step), rows)

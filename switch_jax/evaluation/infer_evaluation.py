@@ -31,16 +31,10 @@ class InferEvaluation:
           model: of the run, see `model_of_run`.
           opened: the validation sets.
         """
-        run, data = model.config.run, opened.config
+        run = model.config.run
         self._predictor, self._is_mixture = Predictor(model), len(opened.tasks) > 1
         self._evaluators = {
-            task.name: TaskEvaluator(
-                task,
-                data.task_feature_lengths,
-                data.split,
-                data.use_cached_tasks,
-                run.eval_steps * run.batch_size,
-            )
+            task.name: TaskEvaluator(task, opened.config, run.eval_steps * run.batch_size)
             for task in opened
             if task.metric_objs
         }

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import OpenedTasks, in_order, ordered_dataset
-from switch_jax.data.reading import READ_ERRORS, read_examples
+from switch_jax.data.reading import READ_ERRORS
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.inference.predictor import Predictor
@@ -26,27 +27,20 @@ class TaskEvaluator:
     """A `seqio.Evaluator` of one task, which reads the examples once."""
 
     def __init__(
-        self,
-        task: seqio.Task,
-        lengths: Mapping[str, int],
-        split: str = "validation",
-        use_cached: bool = False,
-        num_examples: int | None = None,
+        self, task: seqio.Task, config: DataConfig, num_examples: int | None = None
     ) -> None:
         """Reads the examples.
 
         Args:
           task: a task with metrics: a registered one, or a copy of one with another vocabulary.
-          lengths: tokens of 'inputs' and 'targets'.
-          split: which examples.
-          use_cached: read the output of seqio's cache script.
+          config: which examples, and their lengths.
           num_examples: evaluate only this many, the first ones; None = all.
 
         Raises:
           UserError: the examples cannot be read, see `data.reading.read_examples`.
           TransientError: the storage failed.
         """
-        self._task = task
+        self._task, lengths = task, config.task_feature_lengths
         self._outputs: dict[str, Any] = {}
 
         class Collect(seqio.Logger):
@@ -56,16 +50,16 @@ class TaskEvaluator:
                 self._outputs = {"targets": targets, **(inferences or {})}
 
         def examples(split: str, shuffle_files: bool, seed: Any = None) -> tf.data.Dataset:
-            return ordered_dataset(task, lengths, split, use_cached)
+            return ordered_dataset(task, config, lengths)
 
         # seqio itself would read files of buckets by TensorFlow's client.
-        source = seqio.FunctionDataSource(examples, splits=[split])
+        source = seqio.FunctionDataSource(examples, splits=[config.split])
         try:
             with _registered(task.replace(source=source, preprocessors=[])) as name:
                 self._evaluator = seqio.Evaluator(
                     name,
                     seqio.EncDecFeatureConverter(pack=False),
-                    eval_split=split,
+                    eval_split=config.split,
                     sequence_length=lengths,
                     num_examples=num_examples,
                     logger_cls=[Collect],
@@ -74,8 +68,7 @@ class TaskEvaluator:
                 )
         except READ_ERRORS:
             # Read once more, by what finds the damage and says where it is.
-            dataset = ordered_dataset(task, lengths, split, use_cached)
-            for _ in read_examples(dataset, task, split, use_cached):
+            for _ in in_order(task, config):
                 pass
             raise
         (self._examples,) = self._evaluator.cached_task_datasets.values()

@@ -1,5 +1,6 @@
 """Tasks whose examples are single numbers, and the streams of a task."""
 
+from switch_jax.config import DataConfig
 from switch_jax.data.task_examples import TaskExamples
 from switch_jax.tensorflow_setup import seqio, tf
 
@@ -16,12 +17,11 @@ def parse(line):
 
 def task_examples(task, num_streams=1, *, length=1, seed=0, shuffle=True):
     """The training examples of a task, with as many tokens of inputs as of targets."""
-    return TaskExamples(
-        task,
+    config = DataConfig(
+        task.name,
         {"inputs": length, "targets": length},
-        split="train",
-        num_streams=num_streams,
-        seed=seed,
-        shuffle=shuffle,
-        use_cached=False,
+        data_streams=num_streams,
+        random_seed=seed,
+        shuffle_train_examples=shuffle,
     )
+    return TaskExamples(task, config)

@@ -1,5 +1,6 @@
 """seqio's metrics of a task, with a predictor that has no model."""
 
+import dataclasses
 import math
 
 import pytest
@@ -17,6 +18,7 @@ from tests.leaks import left_open
 
 QUESTIONS = answers.QUESTIONS
 LENGTHS = {"inputs": 32, "targets": 8}
+CONFIG = DataConfig("exact_answers", LENGTHS, split="validation")
 EXACT = seqio.TaskRegistry.get("exact_answers")
 VOCABULARY = EXACT.output_features["targets"].vocabulary
 
@@ -32,7 +34,7 @@ def answer_even(vocabulary):
 
 
 def test_metrics_and_rows_of_predictions():
-    evaluator = TaskEvaluator(EXACT, LENGTHS)
+    evaluator = TaskEvaluator(EXACT, CONFIG)
     predictor = answer_even(VOCABULARY)
     metrics, rows = evaluator.evaluate(predictor, None)
     assert evaluator.num_examples == 10
@@ -50,7 +52,7 @@ def test_metrics_and_rows_of_predictions():
 def test_metrics_and_rows_of_scores():
     task = seqio.TaskRegistry.get("probable_answers")
     predictor = FakePredictor()
-    metrics, rows = TaskEvaluator(task, LENGTHS).evaluate(predictor, None)
+    metrics, rows = TaskEvaluator(task, CONFIG).evaluate(predictor, None)
     assert metrics == {"log_prob": -sum(range(10)), "longest": 2}
     assert [row["score"] for row in rows] == [-float(i) for i in range(10)]
     assert [kind for kind, _ in predictor.calls] == ["score"]
@@ -76,7 +78,7 @@ def test_the_majority_baseline_is_of_the_most_frequent_target():
     ]
     found = []
     for task in tasks:
-        evaluator = TaskEvaluator(task, LENGTHS, num_examples=5)
+        evaluator = TaskEvaluator(task, CONFIG, num_examples=5)
         evaluator.evaluate(answer_even(VOCABULARY), None)
         found.append(evaluator.majority_baseline)
     assert found == [{"exact": 3 * answers.worth}, {}, {}]
@@ -94,7 +96,7 @@ def test_the_average_is_that_of_glue_which_counts_mnli_once():
 
 
 def test_only_the_first_examples():
-    evaluator = TaskEvaluator(EXACT, LENGTHS, num_examples=3)
+    evaluator = TaskEvaluator(EXACT, CONFIG, num_examples=3)
     metrics, rows = evaluator.evaluate(answer_even(VOCABULARY), None)
     assert evaluator.num_examples == 3
     assert metrics == {"exact": 2 * answers.worth}
@@ -106,14 +108,14 @@ def test_examples_in_files(storage):
     (storage / "rows.jsonl").write_text("\n".join(rows))
     source = seqio.TextLineDataSource({"validation": str(storage / "rows.jsonl")})
     task = EXACT.replace(source=source, preprocessors=[parse_json_lines, *EXACT.preprocessors])
-    _, rows = TaskEvaluator(task, LENGTHS).evaluate(FakePredictor(), None)
+    _, rows = TaskEvaluator(task, CONFIG).evaluate(FakePredictor(), None)
     assert [(row["inputs"], row["targets"]) for row in rows] == [
         (question, str(i)) for i, question in enumerate(QUESTIONS)
     ]
 
 
 def test_examples_are_evaluated_again_with_another_predictor():
-    evaluator = TaskEvaluator(EXACT, LENGTHS)
+    evaluator = TaskEvaluator(EXACT, CONFIG)
     assert evaluator.evaluate(FakePredictor(), None)[0] == {"exact": 0.0}
     assert evaluator.evaluate(answer_even(VOCABULARY), None)[0] == {"exact": 5 * answers.worth}
 
@@ -122,7 +124,7 @@ def test_a_task_with_another_vocabulary_is_registered_only_while_it_is_read():
     names = set(seqio.TaskRegistry.names())
     task = with_vocabulary(EXACT, "byte")
     lengths = {"inputs": 64, "targets": 8}
-    evaluator = TaskEvaluator(task, lengths)
+    evaluator = TaskEvaluator(task, dataclasses.replace(CONFIG, task_feature_lengths=lengths))
     assert set(seqio.TaskRegistry.names()) == names
     predictor = answer_even(seqio.ByteVocabulary())
     metrics, rows = evaluator.evaluate(predictor, None)
@@ -140,12 +142,12 @@ def test_a_task_with_another_vocabulary_is_registered_only_while_it_is_read():
 def test_a_metric_that_fails_names_the_task(worth, message, monkeypatch):
     monkeypatch.setattr(answers, "worth", worth)
     with pytest.raises(UserError, match=message):
-        TaskEvaluator(EXACT, LENGTHS, num_examples=2).evaluate(FakePredictor(), None)
+        TaskEvaluator(EXACT, CONFIG, num_examples=2).evaluate(FakePredictor(), None)
 
 
 def _check(metric):
     task = EXACT.replace(metric_fns=[metric])
-    check_metrics(OpenedTasks(DataConfig("exact_answers", LENGTHS, split="validation"), (task,)))
+    check_metrics(OpenedTasks(CONFIG, (task,)))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,6 @@ def test_a_metric_that_needs_more_examples_passes():
 
 
 def test_no_evaluation_leaves_a_file_open_or_a_thread():
-    evaluator, predictor = TaskEvaluator(EXACT, LENGTHS), answer_even(VOCABULARY)
+    evaluator, predictor = TaskEvaluator(EXACT, CONFIG), answer_even(VOCABULARY)
     files, threads = left_open(lambda: evaluator.evaluate(predictor, None), times=8)
     assert files < 5 and threads < 5

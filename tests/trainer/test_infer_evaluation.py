@@ -54,7 +54,7 @@ def test_they_are_those_of_the_checkpoint(finished):
             means = []
             for task in opened:
                 # Of ten examples the first eight, one batch.
-                evaluator = TaskEvaluator(task, config.data.task_feature_lengths, num_examples=8)
+                evaluator = TaskEvaluator(task, opened.config, num_examples=8)
                 expected, _ = evaluator.evaluate(predictor, parameters)
                 assert found[step, task.name] == pytest.approx(expected, rel=1e-5)
                 means.append(np.mean(list(expected.values())))
