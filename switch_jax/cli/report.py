@@ -3,7 +3,7 @@
 import argparse
 
 from switch_jax.errors import UserError
-from switch_jax.storage import explain_write_errors, storage_path
+from switch_jax.storage import storage_path, write_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,9 +100,7 @@ def _write(args: argparse.Namespace) -> list[str]:
         width=10.0 if findings.is_study else 12.0,
     )
     written = page.render(findings)
-    with explain_write_errors(f"--output {args.output}"):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(written.encode())
-        output.with_suffix(".png").write_bytes(picture)
+    write_file(output, written, f"--output {args.output}")
+    write_file(output.with_suffix(".png"), picture, f"--output {args.output}")
     pages = [f"page:    {output}", f"picture: {output.with_suffix('.png')}"]
     return [*text_lines(findings), "", *pages]

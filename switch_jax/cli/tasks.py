@@ -129,6 +129,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from switch_jax.data import vocabulary_training as training
+    from switch_jax.storage import storage_path, write_file
     from switch_jax.tasks.vocabularies import SENTINELS
 
     if not args.output or args.size is None:
@@ -148,7 +149,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     if with_bytes is None:
         with_bytes = args.size >= _LEAST_WITH_BYTES
     model = training.train(text, args.size, with_bytes)
-    training.write(model, output)
+    write_file(storage_path(output), model, output)
     if not with_bytes:
         print(_what_is_unknown(training.unknown_characters(model, text), characters))
     print(

@@ -12,11 +12,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, sparse_layers
 from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import MAX_NAME_BYTES, file_at, read_bytes
+from switch_jax.storage import MAX_NAME_BYTES, explain_read_errors, file_at, read_bytes
 
 _FLOATS = ("float32", "bfloat16", "float16")
 _MAX_SMALL_FILE = 2**28  # bytes; the index of Switch-C has 10 MB
@@ -172,12 +172,10 @@ def read_small_file(file: epath.Path) -> bytes:
     Raises:
       UserError: it cannot be read, or is far too large.
     """
-    try:
+    with explain_read_errors(file):
         size = file_at(str(file)).size
         if size <= _MAX_SMALL_FILE:
             return read_bytes(file)
-    except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
     raise UserError(
         f"{file} has {size:,} bytes, and at most {_MAX_SMALL_FILE:,} are read: copy it again"
     )

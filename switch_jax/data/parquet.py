@@ -28,8 +28,8 @@ from switch_jax.data.file_chunks import (
     read_bytes,
 )
 from switch_jax.data.read_ahead import at_once
-from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import file_sizes
+from switch_jax.errors import UserError
+from switch_jax.storage import explain_read_errors, file_sizes
 from switch_jax.tensorflow_setup import seqio, tf
 
 _MAX_CUTS = 32  # of a row group, unless many parts share it
@@ -113,12 +113,11 @@ class Parquet(FileFormat):
     def __init__(self, first: str, columns: Sequence[str] | None) -> None:
         """Reads the end of `first`, whose columns all files must have; `columns`: None for all."""
         self._first, self._columns = first, columns
-        try:  # not while TensorFlow traces `examples`, which would hide the message of an error
+        # Not while TensorFlow traces `examples`, which would hide the message of an error.
+        with explain_read_errors(first):
             (size,) = file_sizes([first])
             self._schema = self._open(first, size, read_bytes).schema
             self._columns = self._schema.names
-        except OSError as error:
-            raise storage_error(f"{first} cannot be read: {error.strerror}", error) from error
 
     def read(self, path: tf.Tensor) -> tf.data.Dataset:
         """The examples of a file that holds chunks."""

@@ -14,7 +14,7 @@ from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.sources import check_files_exist, open_source
 from switch_jax.errors import UserError
-from switch_jax.storage import exists, explain_write_errors, open_atomic, storage_path
+from switch_jax.storage import exists, storage_path
 from switch_jax.tensorflow_setup import seqio
 
 MAX_PIECES = 2**20
@@ -141,16 +141,3 @@ def check_new(path: str) -> None:
     """Raises UserError if the file exists: a run may use it, and its ids would change."""
     if exists(storage_path(path)):
         raise UserError(f"{path} exists already, and runs may use it: choose another name")
-
-
-def write(model: bytes, path: str) -> None:
-    """Writes a model to a file in a folder or bucket.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    file = storage_path(path)
-    with explain_write_errors(path):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open_atomic(file) as new:
-            new.write(model)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from switch_jax.doctor import page
 from switch_jax.doctor.checks import Finding
 from switch_jax.runtime.processes import versions
-from switch_jax.storage import atomic_write, explain_write_errors
+from switch_jax.storage import write_file
 
 
 def write_results(
@@ -35,7 +35,5 @@ def write_results(
         "checks": [dataclasses.asdict(finding) for finding in findings],
         "config": config_text,
     }
-    with explain_write_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, json.dumps(results, indent=2) + "\n")
-        atomic_write(file.with_suffix(".html"), page.render(results, findings))
+    write_file(file, json.dumps(results, indent=2) + "\n")
+    write_file(file.with_suffix(".html"), page.render(results, findings), str(file))

@@ -19,7 +19,7 @@ from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
 from switch_jax.run_folder import RecordKind, RunFolder, record_lines
 from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
-from switch_jax.storage import atomic_write, explain_write_errors
+from switch_jax.storage import explain_write_errors, write_file
 from switch_jax.tensorflow_setup import seqio
 
 
@@ -213,13 +213,7 @@ class CheckpointEvaluator:
     def _write_lines(self, file: epath.Path, rows: Sequence[dict[str, Any]]) -> None:
         """Writes JSON lines, on the first process."""
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
-
-        def write() -> None:
-            with explain_write_errors(file):
-                file.parent.mkdir(exist_ok=True)
-                atomic_write(file, "".join(lines))
-
-        run_on_first(write)
+        run_on_first(lambda: write_file(file, "".join(lines)))
 
     def _find(self, kind: RecordKind, step: int, task: str) -> dict[str, Any] | None:
         """The record with the current options, as the first process sees it, or None."""

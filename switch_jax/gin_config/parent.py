@@ -1,17 +1,18 @@
 """The model of a run that starts from another one, and is given no model's file."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
 from etils import epath
 
 from switch_jax.config import LossConfig, ModelConfig, OptimizerConfig
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import UserError
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes
 from switch_jax.gin_config.reader import Reader
 from switch_jax.run_folder import RunFolder, config_values, value_of
-from switch_jax.storage import exists, no_model_there, read_bytes, storage_path
+from switch_jax.storage import exists, explain_read_errors, no_model_there, read_bytes, storage_path
 
 # What models' files set: the model, and the losses and the bias that keep its routers even.
 _TAKEN = (
@@ -70,12 +71,9 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
 
 def _text(file: epath.Path) -> str:
     """The content of a config.gin; '' where there is none."""
-    try:
+    with explain_read_errors(file), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return read_bytes(file).decode(errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
+    return ""
 
 
 def _set(reader: Reader, values: dict[str, str], file: str) -> dict[str, str]:

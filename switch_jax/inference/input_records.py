@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from switch_jax.data.batch import Example
 from switch_jax.errors import UserError, storage_error
 from switch_jax.schema import SchemaError, parse_json
-from switch_jax.storage import is_folder, local_copy, storage_path
+from switch_jax.storage import explain_read_errors, is_folder, local_copy, storage_path
 from switch_jax.tensorflow_setup import seqio, tf
 
 Record = dict[str, str]
@@ -52,7 +52,7 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
     if path == STANDARD_INPUT:
         yield from _from_lines(stdin or sys.stdin.buffer, "standard input", json_lines=None)
         return
-    try:
+    with explain_read_errors(path):
         file = storage_path(path)
         if is_folder(file):
             raise UserError(f"{path} is a folder: give one of its files")
@@ -61,8 +61,6 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
         else:
             with file.open("rb") as lines:
                 yield from _from_lines(lines, path, json_lines=path.endswith((".jsonl", ".json")))
-    except OSError as error:
-        raise storage_error(f"{path} cannot be read: {error.strerror or error}", error) from error
 
 
 def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> Iterator[Record]:

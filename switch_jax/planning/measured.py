@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import storage_path
+from switch_jax.errors import UserError
+from switch_jax.storage import explain_read_errors, storage_path
 
 EXCHANGES = "exchanges"  # the part of all collectives in a step
 ALL_PARTS = "all parts"  # of the model together, without exchanges
@@ -111,13 +111,12 @@ def read_measured(file: str) -> Measured:
     Raises:
       UserError: it cannot be read, or is none.
     """
+    with explain_read_errors(f"--measured={file}"):
+        text = storage_path(file, "--measured").read_bytes()
     try:
-        results = json.loads(storage_path(file, "--measured").read_text())
+        results = json.loads(text)
         numbers = {check["name"]: check["numbers"] for check in results["checks"]}
         return _measured(file, results, numbers)
-    except OSError as error:
-        message = f"--measured={file} cannot be read: {error.strerror or error}"
-        raise storage_error(message, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(

@@ -8,8 +8,7 @@ from fnmatch import fnmatch
 
 from etils import epath
 
-from switch_jax.errors import storage_error
-from switch_jax.storage import list_complete, list_names, storage_path
+from switch_jax.storage import explain_read_errors, list_complete, list_names, storage_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +105,8 @@ class RunFolder(MetricsFolder):
         Raises:
           UserError: the folder cannot be read.
         """
-        try:
+        with explain_read_errors(self.checkpoints):
             return checkpoint_steps(list_complete(self.checkpoints))
-        except OSError as error:
-            reason = f"{self.checkpoints} cannot be read: {error.strerror or error}"
-            raise storage_error(reason, error) from error
 
     @property
     def discarded(self) -> epath.Path:

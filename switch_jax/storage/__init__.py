@@ -20,10 +20,12 @@ from switch_jax.storage.entries import entries, exists, file_at, is_file, is_fol
 from switch_jax.storage.files import (
     atomic_write,
     check_writable,
+    explain_read_errors,
     explain_write_errors,
     new_folder,
     open_atomic,
     write_and_remove,
+    write_file,
 )
 from switch_jax.storage.folders import list_complete, move_folder, read_bytes, read_files
 from switch_jax.storage.holding import hold, holder_gone
@@ -58,6 +60,7 @@ __all__ = [
     "copies_here",
     "entries",
     "exists",
+    "explain_read_errors",
     "explain_write_errors",
     "file_at",
     "file_sizes",
@@ -89,4 +92,5 @@ __all__ = [
     "scratch_folder",
     "storage_path",
     "write_and_remove",
+    "write_file",
 ]

@@ -1,6 +1,7 @@
 """Writing files that are complete or not there, and errors of the storage as one line."""
 
 import contextlib
+import functools
 import os
 import tempfile
 import uuid
@@ -18,18 +19,20 @@ from switch_jax.storage.paths import bucket_path, in_bucket
 
 
 @contextlib.contextmanager
-def explain_write_errors(what: PurePath | str) -> Iterator[None]:
+def explain_write_errors(what: PurePath | str, done: str = "written") -> Iterator[None]:
     """Within, an OSError becomes the UserError that `what` cannot be written; see `storage_error`.
 
     Args:
       what: the file or folder.
+      done: what is done to it.
     """
     try:
         yield
     except OSError as error:
-        raise storage_error(
-            f"{what} cannot be written: {error.strerror or error}", error
-        ) from error
+        raise storage_error(f"{what} cannot be {done}: {error.strerror or error}", error) from error
+
+
+explain_read_errors = functools.partial(explain_write_errors, done="read")
 
 
 def check_writable(folder: epath.Path, what: str) -> None:
@@ -69,14 +72,25 @@ def write_and_remove(folder: epath.Path, what: str) -> None:
         file.unlink()
 
 
-def atomic_write(file: PurePath, text: str) -> None:
+def atomic_write(file: PurePath, content: str | bytes) -> None:
     """Writes all of a file, or nothing: a process that is killed leaves the old one.
 
     Raises:
       OSError: it cannot be written.
     """
     with open_atomic(file) as new:
-        new.write(text.encode())
+        new.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_file(file: epath.Path, content: str | bytes, what: str = "") -> None:
+    """`atomic_write`, into a folder that is made where it is not there.
+
+    Raises:
+      UserError: `what`, or else the file, cannot be written.
+    """
+    with explain_write_errors(what or file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, content)
 
 
 @contextlib.contextmanager

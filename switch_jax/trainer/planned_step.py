@@ -11,13 +11,13 @@ from typing import Any
 import jax
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, Profiler
 from switch_jax.model.flops import parameter_count
 from switch_jax.planning.trace import exchange_seconds, operation_seconds
 from switch_jax.run_folder import MAX_TIMES_PLAN, training_seconds
 from switch_jax.runtime.processes import is_first, publish, published
-from switch_jax.storage import storage_path
+from switch_jax.storage import explain_read_errors, storage_path
 from switch_jax.units import milliseconds
 
 # Steps of a start: those before the first are not looked at, and the second ends the measurement.
@@ -51,13 +51,12 @@ def read_planned_step(file: str, config: Config) -> PlannedStep:
     Raises:
       UserError: it cannot be read, has no time of a step, or is of another model or batch.
     """
+    with explain_read_errors(f"--plan={file}"):
+        text = storage_path(file, "--plan").read_bytes()
     try:
-        content = json.loads(storage_path(file, "--plan").read_bytes())
+        content = json.loads(text)
         found = _of_doctor(content) if "checks" in content else _of_plan(content)
         mesh = dict(content["mesh"])
-    except OSError as error:
-        message = f"--plan={file} cannot be read: {error.strerror or error}"
-        raise storage_error(message, error) from error
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"--plan={file} is neither what `switch_jax plan --json` prints nor what `switch_jax "

@@ -15,8 +15,8 @@ from switch_jax.checkpointing.in_pieces import storage_errors_explained
 from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
-from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import entries, is_folder
+from switch_jax.errors import UserError
+from switch_jax.storage import entries, explain_read_errors, is_folder
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.
@@ -164,11 +164,8 @@ def _file_sizes(folder: epath.Path) -> list[int]:
     Raises:
       UserError: something else lies there, as a named pipe, which would not end.
     """
-    try:
+    with explain_read_errors(folder):
         found = {n: entry for n, entry in entries(folder).items() if entry.kind != "folder"}
-    except OSError as error:
-        reason = error.strerror or error
-        raise storage_error(f"{folder} cannot be read: {reason}", error) from error
     for name, entry in found.items():
         if entry.kind != "file":
             raise UserError(f"{folder}/{name} is no ordinary file: copy the checkpoint again")
