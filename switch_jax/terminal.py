@@ -1,10 +1,19 @@
-"""What standard error shows while something takes long."""
+"""What standard error shows while something takes long, and lines beside it."""
 
 import contextlib
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Prints a line above a progress bar, if there is one; `file`: None for standard error."""
+    tqdm.write(line, file=file or sys.stderr)
+    (file or sys.stderr).flush()
 
 
 @contextlib.contextmanager

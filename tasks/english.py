@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import seqio
-import t5.data.preprocessors
 import tensorflow as tf
 
-from switch_jax.tasks.building_blocks import features
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features
 
 DATA = Path(__file__).resolve().parent / "data"
 CORPORA = ("bible", "factbook", "speeches")
@@ -24,14 +23,7 @@ def as_targets(line: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"targets": line}
 
 
-# As in T5's c4_v220_span_corruption: masks 15 % of the tokens in spans of 3 on average.
-STEPS_OF_LINES = (
-    as_targets,
-    seqio.preprocessors.tokenize,
-    seqio.CacheDatasetPlaceholder(),
-    t5.data.preprocessors.span_corruption,
-    seqio.preprocessors.append_eos_after_trim,
-)
+STEPS_OF_LINES = (as_targets, *SPAN_CORRUPTION[1:])
 
 
 def read_lines(path: tf.Tensor) -> tf.data.Dataset:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
-from tqdm import tqdm
 
 from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.discarded import discard, discarded_path, empty_older
@@ -32,6 +31,7 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
 from switch_jax.storage import check_leases, explain_write_errors, list_names
+from switch_jax.terminal import say
 
 State = TypeVar("State")
 
@@ -92,7 +92,6 @@ class Checkpoints:
         abstract_state: State,
         last: int | None = None,
         fresh: Mapping[str, Callable[[], Any]] | None = None,
-        check: Callable[[Shapes, str], None] = lambda shapes, name: None,
     ) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
@@ -106,9 +105,6 @@ class Checkpoints:
             others are moved to the folder `discarded`.
           fresh: for parts of the state, by name, a function that makes them. Arrays of such a part
             that the checkpoint lacks, or has in another shape, are taken from there.
-          check: is called where arrays differ from `abstract_state`, with the saved shapes by path,
-            and what messages call the checkpoint. It raises UserError where it can say better what
-            differs.
 
         Returns:
           None where there is no checkpoint.
@@ -133,7 +129,7 @@ class Checkpoints:
             if damage is None:
                 shapes, notes = description
                 wanted = shapes_of(abstract_state)
-                check_state(self._folder, step, shapes, wanted, fresh, check)
+                check_state(self._folder, step, shapes, wanted, fresh)
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
                 state, damage = try_to_read(self._load, step, abstract_state, lacking)
             if damage is None:
@@ -318,7 +314,8 @@ def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> None:
 
 
 def _print_damaged(step: int, damage: str, place: epath.Path, consequence: str = "") -> None:
-    tqdm.write(  # above a progress bar, if there is one
-        f"the checkpoint of step {step} is damaged ({damage}): it was moved to {place}{consequence}"
+    say(
+        f"the checkpoint of step {step} is damaged ({damage}): it was moved to "
+        f"{place}{consequence}",
+        sys.stdout,
     )
-    sys.stdout.flush()

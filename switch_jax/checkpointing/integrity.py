@@ -77,7 +77,7 @@ def check_state(
     saved: Shapes,
     wanted: Shapes,
     fresh: Collection[str],
-    check: Callable[[Shapes, str], None],
+    check: Callable[[Shapes, str], None] = lambda shapes, name: None,
 ) -> None:
     """Checks that a run's checkpoint has the training state of the config.
 

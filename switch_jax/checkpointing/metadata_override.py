@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 from etils import epath
-from tqdm import tqdm
 
 from switch_jax.checkpointing.integrity import add_checksum, try_to_read, verify_checksum
 from switch_jax.runtime.processes import is_first
 from switch_jax.storage import atomic_write, read_bytes
+from switch_jax.terminal import say
 
 
 def write_metadata_override(file: epath.Path, notes: dict[str, Any]) -> None:
@@ -45,9 +45,9 @@ def newest_metadata(
 
     amended, damage = try_to_read(read)
     if damage is not None and say_damage and is_first():
-        tqdm.write(  # above a progress bar, if there is one
+        say(
             f"{file} is damaged ({damage}): the checkpoint of step {step} is used with the "
-            "notes saved in it, so batches that a rollback skipped are read again"
+            "notes saved in it, so batches that a rollback skipped are read again",
+            sys.stdout,
         )
-        sys.stdout.flush()
     return saved if amended is None or damage is not None else amended

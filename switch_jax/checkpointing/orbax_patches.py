@@ -5,6 +5,7 @@ No other module uses such names. A test names the release of Orbax that moves on
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from switch_jax.errors import is_transient
 _OTHERS_TIMEOUT = 60
 
 
+@functools.cache
 def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
@@ -37,15 +39,12 @@ def _add_checksums() -> None:
     option. Any Orbax reads such files, since they name their codecs.
     """
     build = tensorstore_utils._build_zarr3_metadata
-    if getattr(build, "with_checksums", False):
-        return
 
     def with_checksums(*args: Any, **kwargs: Any) -> dict[str, Any]:
         metadata = build(*args, **kwargs)
         metadata["codecs"][0]["configuration"]["codecs"].append({"name": "crc32c"})
         return metadata
 
-    with_checksums.with_checksums = True  # type: ignore[attr-defined]
     tensorstore_utils._build_zarr3_metadata = with_checksums
 
 
@@ -55,13 +54,11 @@ def _wait_for_other_tasks() -> None:
     By default it closes the event loop that they run in, and each prints a stack trace.
     """
     run = asyncio_utils.run_sync
-    if getattr(run, "waits", False):
-        return
 
+    @functools.wraps(run)
     def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return run(_and_wait_for_others(coroutine))
 
-    run_sync.waits = True  # type: ignore[attr-defined]
     asyncio_utils.run_sync = run_sync
 
 
@@ -84,8 +81,6 @@ def _need_no_right_to_see_the_bucket() -> None:
     It asks before it removes a checkpoint; the role for objects alone does not allow that.
     """
     ask = gcs_utils.is_hierarchical_namespace_enabled
-    if getattr(ask, "needs_no_right", False):
-        return
 
     def has_folders(path: Any) -> bool:
         try:
@@ -93,7 +88,6 @@ def _need_no_right_to_see_the_bucket() -> None:
         except Exception:
             return False
 
-    has_folders.needs_no_right = True  # type: ignore[attr-defined]
     gcs_utils.is_hierarchical_namespace_enabled = has_folders
 
 

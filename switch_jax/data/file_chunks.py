@@ -51,10 +51,14 @@ class FileSlice(NamedTuple):
 class Chunks(Protocol):
     """The chunks of some files, numbered in the order of the files."""
 
+    _per_block: int  # chunks of a block
+
     def __len__(self) -> int: ...
 
     def blocks(self, chunks: np.ndarray) -> list[list[int]]:
         """Splits indices of chunks, int64 [N], into blocks; without any, a single empty block."""
+        starts = range(0, max(len(chunks), 1), self._per_block)
+        return [chunks[start : start + self._per_block].tolist() for start in starts]
 
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
         """What reads several chunks, joined in this order; the calls may run at the same time.
@@ -100,6 +104,7 @@ class ByteFormat(FileFormat, Protocol):
 
     def terminated(self, chunk: bytes) -> bytes:
         """The chunk in a form to which another chunk may be appended."""
+        return chunk
 
     def damage(self, chunk: bytes, offset: int) -> str | None:
         """What is wrong with a chunk, which TensorFlow must not read then.
@@ -108,6 +113,7 @@ class ByteFormat(FileFormat, Protocol):
           chunk: whole examples.
           offset: of the chunk in its file.
         """
+        return None
 
     def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
         """Number of bytes before the example with this index, at most the file's size.
@@ -138,9 +144,6 @@ class TextLines(ByteFormat):
     def terminated(self, chunk: bytes) -> bytes:
         return chunk if chunk.endswith(b"\n") or not chunk else chunk + b"\n"
 
-    def damage(self, chunk: bytes, offset: int) -> str | None:
-        return None
-
     def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
         for begin in range(0, file.end, _READ_TO_COUNT):
             data = read(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
@@ -162,9 +165,6 @@ class TFRecords(ByteFormat):
         stored = headers[:, 8:].copy().view("<u4")[:, 0]
         valid = np.flatnonzero(_masked_checksum(headers[:, :8]) == stored)
         return position + int(starts[valid[0]]) if len(valid) else -1
-
-    def terminated(self, chunk: bytes) -> bytes:
-        return chunk
 
     def damage(self, chunk: bytes, offset: int) -> str | None:
         begin = end = length = 0
@@ -226,12 +226,6 @@ def chunks_per_block(size: int) -> int:
     return max(_CHUNKS_PER_BLOCK, _CHUNKS_PER_BLOCK * MAX_CHUNK_BYTES // size)
 
 
-def in_blocks(chunks: np.ndarray, per_block: int) -> list[list[int]]:
-    """See `Chunks.blocks`."""
-    starts = range(0, max(len(chunks), 1), per_block)
-    return [chunks[start : start + per_block].tolist() for start in starts]
-
-
 class FileChunks(Chunks):
     """Byte ranges of files."""
 
@@ -259,9 +253,6 @@ class FileChunks(Chunks):
 
     def __len__(self) -> int:
         return int(self._first_chunks[-1])
-
-    def blocks(self, chunks: np.ndarray) -> list[list[int]]:
-        return in_blocks(chunks, self._per_block)
 
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
         return [functools.partial(self.read, chunk) for chunk in chunks]

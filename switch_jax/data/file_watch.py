@@ -1,13 +1,11 @@
 """Notices when data files change while a run reads them."""
 
 import errno
-import sys
 from collections.abc import Hashable, Sequence
-
-from tqdm import tqdm
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import file_at, file_sizes, read_range
+from switch_jax.terminal import say
 
 
 class FileWatch:
@@ -93,10 +91,9 @@ class FileWatch:
     def _report(self, path: str) -> None:
         if path not in self._warned:
             self._warned.add(path)
-            tqdm.write(  # above a progress bar, if there is one
+            say(
                 f"{self._task}: {path} was rewritten during the run, with the same size: the run "
-                "continues with its new content",
-                file=sys.stderr,
+                "continues with its new content"
             )
 
     def _unreadable(self, error: OSError) -> UserError:

@@ -24,7 +24,6 @@ from switch_jax.data.file_chunks import (
     FileSlice,
     ReadBytes,
     chunks_per_block,
-    in_blocks,
     read_bytes,
 )
 from switch_jax.data.read_ahead import at_once
@@ -261,9 +260,6 @@ class ParquetChunks(Chunks):
 
     def __len__(self) -> int:
         return len(self._chunks)
-
-    def blocks(self, chunks: np.ndarray) -> list[list[int]]:
-        return in_blocks(chunks, self._per_block)
 
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
         """A call for each row group, which reads all the chunks in it."""

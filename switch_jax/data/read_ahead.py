@@ -5,7 +5,6 @@ are on their way at any time, in the threads of one pool.
 """
 
 import functools
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,21 +19,7 @@ Result = TypeVar("Result")
 Read = Callable[[], bytes]
 
 
-class _Readers:
-    """The number of readers that are open, which share what may be read ahead."""
-
-    def __init__(self) -> None:
-        self._lock, self._open = threading.Lock(), 0
-
-    def count(self, opened: int) -> None:
-        with self._lock:
-            self._open += opened
-
-    def blocks_ahead(self) -> int:
-        return min(_BLOCKS_AHEAD, _ALL_BLOCKS_AHEAD // max(self._open, 1))
-
-
-_READERS = _Readers()
+_READERS: set[object] = set()  # that are open, and share what may be read ahead
 
 
 def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple[Label, bytes]]:
@@ -47,19 +32,19 @@ def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple
       OSError: a read fails.
     """
     pending: deque[tuple[Label, list[Future[bytes]]]] = deque()
-    _READERS.count(1)
+    _READERS.add(reader := object())
     try:
         taken = 0
         for label, reads in blocks:
             pending.append((label, [_pool().submit(read) for read in reads]))
             # At first few: what is needed now should not wait for what may be needed later.
-            while len(pending) > min(taken + 1, _READERS.blocks_ahead()):
+            while len(pending) > min(taken + 1, _BLOCKS_AHEAD, _ALL_BLOCKS_AHEAD // len(_READERS)):
                 taken += 1
                 yield _result(pending.popleft())
         while pending:
             yield _result(pending.popleft())
     finally:
-        _READERS.count(-1)
+        _READERS.discard(reader)
         for _, futures in pending:
             for future in futures:
                 future.cancel()

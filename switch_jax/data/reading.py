@@ -114,10 +114,10 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     return message
 
 
-def no_examples(name: str, config: DataConfig, share: str = "") -> UserError:
-    """The error that a task or mixture has no example to read; `share` begins its message."""
+def no_examples(name: str, config: DataConfig) -> UserError:
+    """The error that a task or mixture has no example to read; its message begins with `name`."""
     return UserError(
-        f"{share}{name} gives no example of its split {config.split!r} at task_feature_lengths "
+        f"{name} gives no example of its split {config.split!r} at task_feature_lengths "
         f"{dict(config.task_feature_lengths)}: the split is empty, or the task's preprocessors "
         "drop every example at these lengths (write smaller ones) or leave its inputs without a "
         "token"

@@ -86,12 +86,14 @@ class TaskExamples:
             if index >= 0 and here >= start and has_inputs(example):
                 last_epoch = epoch
                 yield example, Cursor(epoch, unit, block, int(index) + 1)
-        share = (
-            f"stream {stream} of {num_streams} finds no example of {self._task.name} in its share "
-            f"of {self._order.num_groups} groups of files: set DATA_STREAMS lower in a new run; or "
-            "else "
-        )
-        raise no_examples(self._task.name, self._config, share if num_streams > 1 else "")
+        name = self._task.name
+        if num_streams > 1:
+            name = (
+                f"stream {stream} of {num_streams} finds no example of {name} in its share of "
+                f"{self._order.num_groups} groups of files: set DATA_STREAMS lower in a new run; "
+                f"or else {name}"
+            )
+        raise no_examples(name, self._config)
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
         """`BlockGraph.examples` of the stream, starting with the cursor's block."""

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from switch_jax.gin_config import gin_internals, other_frameworks
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.gin_config.suggestions import suggestion
 from switch_jax.paths import GIN_DIR
-from switch_jax.storage import is_file, joined, local_copy
+from switch_jax.storage import in_bucket, is_file, local_copy
 
 _VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
 _STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
@@ -73,7 +74,7 @@ class Reader:
 
     def _places(self, file: str) -> list[str]:
         """Where a file is looked for; the URL of one in a bucket stays as it is."""
-        return [joined(folder, file) for folder in self._folders]
+        return [os.path.join("" if in_bucket(file) else folder, file) for folder in self._folders]
 
     def _files_beside(self, file: str) -> list[str]:
         """The user's gin files in the folder of a file that is not there, as they are written."""

@@ -1,11 +1,12 @@
 """Weights & Biases, which is optional: no other module imports it."""
 
+import tempfile
 import uuid
 from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder import MetricsFolder
-from switch_jax.storage import scratch_folder
+from switch_jax.storage import in_bucket
 
 
 def import_wandb() -> Any:
@@ -39,7 +40,7 @@ def start_wandb(folder: MetricsFolder, project: str, config_text: str) -> Any:
             name=folder.path.name,
             id=id_file.read_text(),
             resume="allow",
-            dir=scratch_folder(folder.path),
+            dir=tempfile.gettempdir() if in_bucket(folder.path) else str(folder.path),
             config={"gin": config_text},
         )
     except wandb.Error as error:

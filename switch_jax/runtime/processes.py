@@ -252,25 +252,19 @@ def from_first(action: Callable[[], Result]) -> Result:
 
 
 def run_on_all(action: Callable[[], Result]) -> Result:
-    """Runs an action on every process. If one of them raises UserError, all processes do."""
-    failure = None
-    try:
-        result = action()
-    except UserError as error:
-        failure = error
-    raise_on_all(failure)
-    return result
-
-
-def raise_on_all(error: UserError | None) -> None:
-    """Raises UserError on every process if any passed an error, so that none waits for it.
+    """Runs an action on every process. If one of them raises UserError, all processes do.
 
     Raises:
       UserError: the first that is not transient.
       TransientError: the first, if all errors are transient.
     """
-    own = None if error is None else (str(error), isinstance(error, TransientError))
-    errors = [e for e in gather(own) if e is not None]
+    failure = None
+    try:
+        result = action()
+    except UserError as error:
+        failure = (str(error), isinstance(error, TransientError))
+    errors = [e for e in gather(failure) if e is not None]
     if errors:
         message, transient = min(errors, key=lambda e: e[1])
         raise (TransientError if transient else UserError)(message)
+    return result

@@ -35,14 +35,13 @@ from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
     bucket_path,
     in_bucket,
-    joined,
     no_model_there,
     on_this_machine,
     resolved,
     storage_path,
 )
 from switch_jax.storage.ranges import read_range
-from switch_jax.storage.spool import Spool, copies_here, header_here, local_copy, scratch_folder
+from switch_jax.storage.spool import Spool, copies_here, header_here, local_copy
 from switch_jax.storage.weather import WEATHER, repeated_requests
 
 __all__ = [
@@ -72,7 +71,6 @@ __all__ = [
     "in_bucket",
     "is_file",
     "is_folder",
-    "joined",
     "last_written",
     "list_complete",
     "list_names",
@@ -89,7 +87,6 @@ __all__ = [
     "read_range",
     "repeated_requests",
     "resolved",
-    "scratch_folder",
     "storage_path",
     "write_and_remove",
     "write_file",

@@ -22,7 +22,7 @@ from etils import epath
 
 from switch_jax.errors import TransientError, UserError
 from switch_jax.storage.conditional import Version, shared_object
-from switch_jax.storage.weather import say
+from switch_jax.terminal import say
 
 LEASE_SECONDS = 60.0
 _RENEWALS = 4  # in that time

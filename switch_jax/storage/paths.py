@@ -44,11 +44,6 @@ def in_bucket(path: pathlib.PurePath | str) -> bool:
     return str(path).startswith(_BEGINNINGS)
 
 
-def joined(folder: str, name: str) -> str:
-    """A path in a folder, as os.path.join; the URL of a bucket stays as it is."""
-    return os.path.join("" if in_bucket(name) else folder, name)
-
-
 def on_this_machine(paths: Iterable[str]) -> list[str]:
     """Those of the paths that are in no bucket."""
     return [path for path in paths if not in_bucket(path)]

@@ -48,12 +48,6 @@ def _copied(url: str, version: Any) -> str:
     return str(target)
 
 
-def scratch_folder(folder: epath.Path) -> str:
-    """Where a program may write what nobody needs later: the folder, or a temporary one instead of
-    one in a bucket."""
-    return tempfile.gettempdir() if in_bucket(folder) else str(folder)
-
-
 @contextlib.contextmanager
 def header_here(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
     """Within, the path of a file on this machine; zeros follow the header of one in a bucket.

@@ -1,12 +1,11 @@
 """Requests to buckets that failed and were repeated: how long, how many, and a line about it."""
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tqdm import tqdm
+from switch_jax.terminal import say
 
 PATIENCE = 600.0  # seconds for which a request is repeated
 _FIRST_PATIENCE = 20.0  # where no request of the process has succeeded yet
@@ -69,11 +68,6 @@ def repeated_requests() -> int:
     names = (f"/tensorstore/kvstore/{kind}/retries" for kind in ("gcs", "s3"))
     counts = [count for name in names for count in ts.experimental_collect_matching_metrics(name)]
     return WEATHER.repeated + sum(int(count["values"][0]["value"]) for count in counts)
-
-
-def say(line: str) -> None:
-    """Prints a line to standard error."""
-    tqdm.write(line, file=sys.stderr)  # above a progress bar, if there is one
 
 
 WEATHER = Weather()

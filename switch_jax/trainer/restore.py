@@ -14,7 +14,7 @@ from switch_jax.train_step.bad_step_guard import Guard, init_guard
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.best_evaluation import Best, measured
 from switch_jax.trainer.prepare import Prepared
-from switch_jax.trainer.resume import FRESH, ResumePoint, check_optimizer, resume_point
+from switch_jax.trainer.resume import FRESH, ResumePoint, resume_point
 from switch_jax.trainer.warm_start import initial_state
 
 
@@ -53,12 +53,7 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
       UserError: the checkpoint cannot be read, or does not fit the config.
     """
     config, files = prepared.config, prepared.files
-    restored = checkpoints.restore(
-        prepared.state,
-        last,
-        {FRESH: lambda: _fresh_guard(prepared)},
-        lambda shapes, name: check_optimizer(shapes, name, config.optimizer.optimizer),
-    )
+    restored = checkpoints.restore(prepared.state, last, {FRESH: lambda: _fresh_guard(prepared)})
     if restored is None:
         state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
         run = ResumePoint(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
