@@ -155,7 +155,9 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     checkpoints = Checkpoints(RunFolder(folder), keep=1)
     closing.callback(checkpoints.close)
     state = restore(prepared, checkpoints)
-    instruments = closing.enter_context(Instruments(prepared.config, RunFolder(folder), 0, ""))
+    instruments = closing.enter_context(
+        Instruments(prepared.config, RunFolder(folder), 0, "", None)
+    )
     compiled = closing.enter_context(compile_run(prepared, state, instruments))
     stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
     # The same batches over and over.
@@ -246,7 +248,7 @@ def print_records(folder: Path, metrics: Any) -> None:
             setattr(writer._tensorboard, method, counted(method, writer, counts))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
         progress = Progress(10**6, 0, active=False)
-        records = Records(Config(run, model, DATA), writer, progress, Goodput())
+        records = Records(Config(run, model, DATA), writer, progress, Goodput(), None)
         for number in range(5):
             # New arrays each time: one that was fetched keeps what it fetched.
             windows = [[jax.tree.map(jnp.array, own) for _ in range(LOG_PERIOD)] for _ in range(2)]
