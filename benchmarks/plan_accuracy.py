@@ -6,7 +6,7 @@
 `switch_jax doctor` measures the demo's model on one device, which uses all cores, or on several.
 Then the step of other configs is planned with its file, and measured. The parts of the first table
 are of the same sizes as those that doctor has seen, or nearly so; those of the second are not. A
-shared machine changes its speed within seconds: each config's step takes turns with the demo's own,
+shared machine changes its speed within minutes: each config's step takes turns with the demo's own,
 and a table says how many times as long it takes, planned and measured (the median over all turns).
 """
 

@@ -95,7 +95,7 @@ def check_fields(config: Any) -> None:
         value = getattr(config, name)
         if not _is_a(value, hint):
             wanted = f"it must be {_kind(hint)}"
-            if hint is int and isinstance(value, float) and value.is_integer():
+            if _without_notes(hint) is int and isinstance(value, float) and value.is_integer():
                 wanted += f": write {value:.0f}"
             raise FieldError(name, f"= {short_repr(value)}: {wanted}")
         object.__setattr__(config, name, _frozen(value))
@@ -159,14 +159,18 @@ def allowed_by(hint: Any) -> list[Range | OneOf]:
     return [x for choice in choices for x in getattr(choice, "__metadata__", ())]
 
 
+def _without_notes(hint: Any) -> Any:
+    """int for `Annotated[int, Range(1, 9)]`."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def _kind(hint: Any) -> str:
     """What a value must be to match an annotation, in words, as "a whole number, or None"."""
-    if typing.get_origin(hint) is Annotated:
-        return _kind(typing.get_args(hint)[0])
+    hint = _without_notes(hint)
     if _is_union(hint):
         return ", or ".join(_kind(choice) for choice in typing.get_args(hint))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -176,8 +180,7 @@ def _kind(hint: Any) -> str:
 
 def _is_a(value: Any, hint: Any) -> bool:
     """Whether the value matches the annotation's type; an int also matches float."""
-    if typing.get_origin(hint) is Annotated:
-        return _is_a(value, typing.get_args(hint)[0])
+    hint = _without_notes(hint)
     if _is_union(hint):
         return any(_is_a(value, choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is Mapping:

@@ -23,7 +23,6 @@ from switch_jax.errors import is_transient
 _OTHERS_TIMEOUT = 60
 
 
-@functools.cache
 def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
@@ -32,6 +31,7 @@ def apply() -> None:
     logging.getLogger("absl").addFilter(_says_something_new)
 
 
+@functools.cache
 def _add_checksums() -> None:
     """Has Orbax write a checksum with every chunk of an array.
 
@@ -48,6 +48,7 @@ def _add_checksums() -> None:
     tensorstore_utils._build_zarr3_metadata = with_checksums
 
 
+@functools.cache
 def _wait_for_other_tasks() -> None:
     """Has Orbax wait for its other reads and writes where one fails, before it goes on.
 
@@ -75,6 +76,7 @@ async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
         raise
 
 
+@functools.cache
 def _need_no_right_to_see_the_bucket() -> None:
     """Has Orbax take a bucket for one without folders where it may not ask what kind it is.
 

@@ -165,4 +165,4 @@ def fields_named_as_flags() -> Iterator[None]:
     try:
         yield
     except FieldError as error:
-        raise UserError(f"--{error}") from None
+        raise UserError(f"--{error}".removesuffix(", or None")) from None

@@ -182,7 +182,7 @@ def _own_files(found: GinConfig, plan: str | None) -> tuple[list[str], list[str]
     from switch_jax.gin_config.own_files import own_files
 
     own = own_files(found)
-    for file in (found.config.data.vocabulary or "", os.path.expanduser(plan or "")):
+    for file in map(os.path.expanduser, (found.config.data.vocabulary or "", plan or "")):
         if "://" not in file and is_file(file):
             own.append(file)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]

@@ -313,7 +313,7 @@ class ModelConfig:
 
     @property
     def router_types(self) -> dict[str, str]:
-        """Who chooses whom in each stack, of `ROUTER_TYPES`."""
+        """Who chooses whom in each stack; see `encoder_router_type`."""
         return {"encoder": self.encoder_router_type, "decoder": "tokens_choose"}
 
     @property

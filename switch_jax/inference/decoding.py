@@ -8,7 +8,7 @@ import jax
 
 from switch_jax.config import ModelConfig
 from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import Count, CountOrZero, Range, Seed, check_fields
+from switch_jax.fields import COUNT, Count, Range, Seed, check_fields
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
@@ -26,7 +26,7 @@ class DecodingConfig:
       temperature: above 0 selects sampling.
       top_k, top_p: limits of sampling; see `sampling.truncate_logits`.
       seed: of sampling.
-      eos_id: ends a sequence; 1 in the vocabularies of T5 and mT5.
+      eos_id: ends a sequence; 1 in the vocabularies of T5 and mT5, -1 where there is none.
     """
 
     max_tokens: Annotated[int, Range(1, 2**20)]
@@ -36,7 +36,7 @@ class DecodingConfig:
     top_k: Count | None = None
     top_p: Annotated[float, Range(0, 1, excluded_end="least")] | None = None
     seed: Seed = 0
-    eos_id: CountOrZero = 1
+    eos_id: Annotated[int, Range(-1, COUNT.most)] = 1
 
     def __post_init__(self) -> None:
         """Raises FieldError on a value of another type or out of range; UserError if two clash."""

@@ -11,7 +11,14 @@ from etils import epath
 
 from switch_jax.errors import UserError, storage_error
 from switch_jax.runtime.processes import from_first, run_on_first
-from switch_jax.storage import exists, explain_write_errors, open_atomic, storage_path, write_file
+from switch_jax.storage import (
+    atomic_write,
+    exists,
+    explain_write_errors,
+    open_atomic,
+    storage_path,
+    write_file,
+)
 
 
 class ResumableOutput:
@@ -85,7 +92,7 @@ class ResumableOutput:
             if num_parts % num_shards == shard and not self._has_part(num_parts):
                 lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, num_records)]
                 text, file = "".join(line + "\n" for line in lines), self._part_file(num_parts)
-                run_on_first(lambda: write_file(file, text))  # noqa: B023  called at once
+                run_on_first(lambda: self._write(file, text))  # noqa: B023  called at once
             num_parts, num_records = num_parts + 1, num_records + len(part)
         missing = [index for index in range(num_parts) if not self._has_part(index)]
         if from_first(lambda: exists(self.path)):  # another job has joined the parts meanwhile
@@ -99,6 +106,11 @@ class ResumableOutput:
     def _has_part(self, index: int) -> bool:
         """Whether the first process, which alone writes, sees the part."""
         return from_first(lambda: exists(self._part_file(index)))
+
+    def _write(self, file: epath.Path, text: str) -> None:
+        """Does not make the folder: a job that has joined all parts has removed it."""
+        with explain_write_errors(file):
+            atomic_write(file, text)
 
     def _part_file(self, index: int) -> epath.Path:
         return self._folder / f"{index:06d}.jsonl"

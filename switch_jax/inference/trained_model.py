@@ -85,8 +85,9 @@ def decoding_config(
       FieldError: a value is out of range.
       UserError: two values contradict, or the vocabulary cannot be read.
     """
+    eos_id = vocabularies(data)["targets"].eos_id
     return DecodingConfig(
         max_tokens=data.lengths[1] if max_tokens is None else max_tokens,
-        eos_id=vocabularies(data)["targets"].eos_id,
+        eos_id=-1 if eos_id is None else eos_id,
         **options,
     )

@@ -78,6 +78,7 @@ class GpuPlan(StepSizes):
             "hbm_arguments_bytes": self.memory.arguments,
             "hbm_outputs_bytes": self.memory.outputs - self.memory.aliased,
             "hbm_temporaries_bytes": self.memory.temporaries,
+            "hbm_program_bytes": self.memory.code,
             "cudnn_calls": self.memory.cudnn_calls,
             "least_seconds": self.least_seconds,
             "step_seconds_model": self.step_seconds,

@@ -104,6 +104,7 @@ def _gpu_table(plan: GpuPlan) -> str:
         _row("  arguments", f"{memory_size(memory.arguments)} ({_inputs(plan)})"),
         _row("  outputs", f"{memory_size(memory.outputs - memory.aliased)} beside the state"),
         _row("  temporaries", memory_size(memory.temporaries)),
+        _row("  program", memory_size(memory.code)),
     ]
     if plan.needs_fraction:
         lines.append(_row("", "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95: JAX takes 0.75 by default"))

@@ -64,7 +64,7 @@ def test_the_table(capsys, planned):
         r"GPUs +4 x NVIDIA H100 80GB HBM3, 79.1 GiB each\n",
         r"mesh +data 1 x expert 4 x model 1\n",
         r"memory of a GPU +70.0 GiB of 75.2 GiB: it fits\n",
-        r"temporaries +70.0 GiB\n +set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95",
+        r"temporaries +70.0 GiB\n  program +0.0 KiB\n +set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95",
         r"attention +12 calls of cuDNN, without the memory that they work in\n",
         r"a step takes at least +1.0 ms, at the GPUs' peak\n",  # 3.956e12 / 4 / 989e12
     ):

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import seqio
 
-from switch_jax.config import MeshConfig
+from switch_jax.config import DataConfig, MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.inference import DecodingConfig, make_decode, make_score
+from switch_jax.inference import DecodingConfig, make_decode, make_score, trained_model
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
 from tests.inference.models import DENSE
@@ -157,3 +158,10 @@ def test_scores_are_sums_over_the_targets(inputs):
 def test_values_that_are_refused(values, message):
     with pytest.raises(UserError, match=message):
         DecodingConfig(**{"max_tokens": 4, **values})
+
+
+def test_a_vocabulary_without_an_eos_ends_no_sequence(monkeypatch):
+    vocabularies = {"targets": seqio.PassThroughVocabulary(10)}
+    monkeypatch.setattr(trained_model, "vocabularies", lambda data: vocabularies)
+    data = DataConfig("none", {"inputs": 4, "targets": L})
+    assert trained_model.decoding_config(data).eos_id == -1

@@ -2,6 +2,7 @@
 
 import pytest
 
+from switch_jax.errors import UserError
 from switch_jax.launch import retries
 from switch_jax.launch.retries import exit_code, supervise
 from switch_jax.run_folder import RunFolder
@@ -111,3 +112,15 @@ def test_no_restarts_are_wanted():
 )
 def test_which_exit_code_is_the_job_s(codes, expected):
     assert exit_code(codes) == expected
+
+
+def test_checkpoints_that_cannot_be_listed_do_not_end_the_job(monkeypatch):
+    def unknown(folder):
+        raise UserError("the folder cannot be read")
+
+    said = []
+    monkeypatch.setattr(RunFolder, "checkpoint_steps", unknown)
+    monkeypatch.setattr(retries, "log", said.append)
+    codes = iter([1, 0])
+    assert supervise(lambda: next(codes), 3, RunFolder.at("run")) == 0
+    assert said[0] == "whether there is a new checkpoint is not known: the folder cannot be read"
