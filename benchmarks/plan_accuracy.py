@@ -1,6 +1,6 @@
 """How far plans of CPUs are from what is measured, after `plan --measured`.
 
-    python benchmarks/plan_accuracy.py              # seven minutes on two quiet cores
+    python benchmarks/plan_accuracy.py              # eight minutes on two quiet cores
     python benchmarks/plan_accuracy.py --devices=2  # virtual ones, which exchange tokens
 
 `switch_jax doctor` measures the demo's model on one device, which uses all cores, or on several.

@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--experts", nargs="+", type=int, default=[8, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/routing"))
-    parser.add_argument("--print_only", action="store_true", help="do not train")
+    parser.add_argument(
+        "--print_only", action="store_true", help="do not train: rows that lack a seed are left out"
+    )
     args = parser.parse_args()
     for experts in args.experts:
         rows = []
@@ -43,6 +45,8 @@ def main() -> None:
             for seed, folder in folders.items() if not args.print_only else ():
                 macros = (f"NUM_EXPERTS={experts}", f"TRAIN_EXPERT_CAPACITY_FACTOR={factor}")
                 train_demo(folder, "switch_demo", [*macros, *RULES[rule], f"RANDOM_SEED={seed}"])
+            if args.print_only and not all(folder.is_dir() for folder in folders.values()):
+                continue
             label = f"{rule.replace('_', ' ')}, {factor}"
             rows.append(Row(label, [read_run(folder) for folder in folders.values()]))
         print(f"\n{experts} experts\n\n" + "\n".join(lines(rows)), flush=True)
