@@ -116,8 +116,7 @@ def _hardware(args: argparse.Namespace) -> Hardware:
     """What is planned for; raises UserError on flags that do not go with it."""
     hardware: Hardware | None = parse_cpus(args.topology)
     if hardware is None:
-        on_gpus = is_gpu_name(args.topology)
-        hardware = parse_cluster(args.topology) if on_gpus else parse_slice(args.topology)
+        hardware = _parse_accelerators(args.topology)
     if args.search is not None and (_mesh(args.mesh) or args.search < 1):
         raise UserError("--search takes a number of at least 1, and excludes --mesh")
     if not isinstance(hardware, Slice) and (args.search or args.picture):
@@ -126,6 +125,15 @@ def _hardware(args: argparse.Namespace) -> Hardware:
         )
     _check_picture(args.picture)
     return hardware
+
+
+def _parse_accelerators(name: str) -> Slice | GpuCluster:
+    if is_gpu_name(name):
+        return parse_cluster(name)
+    try:
+        return parse_slice(name)
+    except UserError as error:
+        raise UserError(f"{error}; GPUs are named as in h100-8, CPUs as in cpu-8") from None
 
 
 def _config(args: argparse.Namespace, hardware: Hardware) -> Config:

@@ -86,7 +86,7 @@ def make_cpu_plan(config: Config, cpus: Cpus, measured: Measured | None) -> CpuP
       UserError: the config does not fit the devices, or they were not measured.
     """
     if measured is None or (measured.device_kind, measured.devices) != ("cpu", cpus.devices):
-        given = measured and f", and that is of {measured.devices} x {measured.device_kind}"
+        given = measured and f"; {measured.file} is of {measured.devices} x {measured.device_kind}"
         raise UserError(
             f"--topology={cpus.name} needs --measured=FILE, where FILE is what `switch_jax doctor "
             f"--output=FILE` wrote on {counted(cpus.devices, 'CPU device')}{given or ''}"

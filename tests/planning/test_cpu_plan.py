@@ -59,8 +59,8 @@ def test_parts_are_multiplied_by_what_was_measured():
     "measured, problem",
     [
         (None, "needs --measured=FILE, where FILE is what"),
-        (_measured(devices=2), "on 8 CPU devices, and that is of 2 x cpu"),
-        (_measured(kind="TPU v4"), "on 8 CPU devices, and that is of 8 x TPU v4"),
+        (_measured(devices=2), "on 8 CPU devices; doctor.json is of 2 x cpu"),
+        (_measured(kind="TPU v4"), "on 8 CPU devices; doctor.json is of 8 x TPU v4"),
     ],
 )
 def test_only_what_was_measured_is_planned(measured, problem):
