@@ -80,7 +80,7 @@ def _keep_freed_memory() -> None:
 
 
 def demo_config(macros: Sequence[str], measured: "Measured") -> "Config":
-    """The demo's, with other macros, on as many devices as doctor has measured."""
+    """The demo's config with other macros, on the number of devices that doctor measured."""
     from switch_jax.gin_config import read
 
     bindings = ["MODEL_DIR=runs/none", f"MESH_EXPERT={measured.devices}", *macros]

@@ -264,7 +264,7 @@ def _nearest_change(
 def _least_bytes(config: Config, compiled: Config, plan: AnyPlan) -> float:
     """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
 
-    With twice as many microbatches each is half as large: at least half the memory is needed.
+    A microbatch of half the rows needs at least half the memory.
     """
     more = config.run.num_microbatches / compiled.run.num_microbatches
     is_same = config.mesh == compiled.mesh
