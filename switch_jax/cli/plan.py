@@ -36,11 +36,9 @@ from switch_jax.terminal import seconds_shown
 from switch_jax.units import counted
 
 if TYPE_CHECKING:  # they load JAX
-    from switch_jax.planning.cpu_plan import CpuPlan
-    from switch_jax.planning.gpu_plan import GpuPlan
     from switch_jax.planning.plan import Plan
+    from switch_jax.planning.step_plan import StepPlan
 
-    AnyPlan = Plan | GpuPlan | CpuPlan
 Hardware = Slice | GpuCluster | Cpus
 
 DOES_NOT_FIT = 3
@@ -91,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     searched = []
     if args.search and isinstance(hardware, Slice):
         searched = _searched(config, hardware, args.search, measured)
-        best: AnyPlan = searched[0]
+        best: StepPlan = searched[0]
     else:
         best = _planned(config, hardware, f"the step for {hardware.name}", measured)
     advice = None if best.fits else _nearest_change(config, hardware, best, measured)
@@ -157,7 +155,7 @@ def _config(args: argparse.Namespace, hardware: Hardware) -> Config:
     return config
 
 
-def _planned(config: Config, hardware: Hardware, what: str, measured: Measured | None) -> AnyPlan:
+def _planned(config: Config, hardware: Hardware, what: str, measured: Measured | None) -> StepPlan:
     """The plan for the config's mesh; `what` is compiled, in words."""
     from switch_jax.partitioning.mesh import MeshError
     from switch_jax.planning.cpu_plan import make_cpu_plan
@@ -213,7 +211,7 @@ def _mesh(text: str | None) -> dict[str, int]:
 
 
 def _nearest_change(
-    config: Config, hardware: Hardware, failed: AnyPlan, measured: Measured | None
+    config: Config, hardware: Hardware, failed: StepPlan, measured: Measured | None
 ) -> str | None:
     """Flags and memory of the first change with which the step fits; None if there is none."""
     from switch_jax.planning.search import changes
@@ -261,7 +259,7 @@ def _nearest_change(
     return None
 
 
-def _least_bytes(config: Config, compiled: Config, plan: AnyPlan) -> float:
+def _least_bytes(config: Config, compiled: Config, plan: StepPlan) -> float:
     """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
 
     A microbatch of half the rows needs at least half the memory.

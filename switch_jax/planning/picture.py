@@ -48,7 +48,7 @@ def draw(plans: Sequence[Plan], path: str) -> None:
                 frameon=False,
                 borderaxespad=0,
             )
-    first = plans[0].topology
+    first = plans[0].hardware
     figure.suptitle(f"{first.name}, mesh of data x expert x model", x=0.01, ha="left", fontsize=10)
     file = storage_path(path)
     with explain_write_errors(file):
@@ -60,7 +60,7 @@ def draw(plans: Sequence[Plan], path: str) -> None:
 def _times(plan: Plan) -> dict[str, float]:
     if plan.costs is None:
         return {}
-    clock = plan.topology.generation.clock
+    clock = plan.hardware.generation.clock
     parts = {
         part: plan.costs.cycles_by_part[part] / clock * 1e3
         for part in (*MODEL_PARTS, OTHER)

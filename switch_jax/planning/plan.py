@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
@@ -17,11 +16,8 @@ from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.hlo import Operation, arrays
 from switch_jax.planning.measured import Measured
 from switch_jax.planning.model_parts import model_part
-from switch_jax.planning.step_sizes import StepSizes, step_sizes
+from switch_jax.planning.step_plan import StepPlan, lowered_step
 from switch_jax.train_step.flops import step_flops
-from switch_jax.train_step.lowering import lower_train_step
-from switch_jax.train_step.microbatches import check_batch
-from switch_jax.train_step.state import abstract_state
 
 # What the compiler estimates for the smallest operations.
 _LEAST_CYCLES = 2100
@@ -73,79 +69,50 @@ class Costs:
         return self.compute_seconds + self.waiting_seconds
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan(StepSizes):
-    """The plan for one mesh on one slice, with the sizes of its step (`StepSizes`).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan(StepPlan):
+    """The plan for one mesh on one slice.
 
     Attributes:
-      topology: the slice.
-      hbm_bytes: memory that each chip needs.
-      hbm_limit_bytes: memory that each chip has for programs.
       slot_flops: `model_flops` with the empty slots of experts.
-      train_steps: of the run.
       input_tokens: input tokens of a step.
       host_tokens: tokens of a step that each host reads.
-      compile_seconds: on this machine.
       costs: None if it does not fit.
-      measured: what the time of parts and exchanges is corrected by; None: nothing.
     """
 
-    topology: Slice
-    hbm_bytes: int
-    hbm_limit_bytes: int
+    hardware: Slice
     slot_flops: float
-    train_steps: int
     input_tokens: int
     host_tokens: int
-    compile_seconds: float
     costs: Costs | None
-    measured: Measured | None = None
 
     @property
-    def fits(self) -> bool:
-        """Whether the program fits in memory."""
-        return self.costs is not None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Input and target tokens, in the model of the step's time."""
-        return self.tokens / self.costs.step_seconds if self.costs else None
+    def step_seconds(self) -> float | None:
+        """The model of the step's time; None if it does not fit."""
+        return self.costs.step_seconds if self.costs else None
 
     @property
     def tokens_per_second_per_host(self) -> float | None:
         """What each host must read and preprocess."""
-        return self.host_tokens / self.costs.step_seconds if self.costs else None
-
-    @property
-    def days(self) -> float | None:
-        """Days that the run's steps take, in the model of the step's time."""
-        return self._days(self.train_steps)
+        return self.host_tokens / self.step_seconds if self.step_seconds else None
 
     @property
     def paper_days(self) -> float | None:
-        """The same for steps that read the paper's number of input tokens."""
-        return self._days(PAPER_TOKENS / self.input_tokens)
-
-    def _days(self, steps: float) -> float | None:
-        return steps * self.costs.step_seconds / 86400 if self.costs else None
+        """Days of the steps that read the paper's number of input tokens."""
+        return self.days_of(PAPER_TOKENS / self.input_tokens)
 
     @property
     def utilisation(self) -> float | None:
         """Model FLOPs divided by the peak FLOPs of the matrix units in the estimated cycles."""
         if not self.costs:
             return None
-        peak = self.costs.estimated_cycles * self.topology.generation.flops_per_cycle
-        return self.model_flops / self.topology.devices / peak
+        peak = self.costs.estimated_cycles * self.hardware.generation.flops_per_cycle
+        return self.model_flops / self.hardware.devices / peak
 
-    def as_json(self) -> dict[str, Any]:
-        """The plan for programs; if it does not fit, its costs are None."""
+    def costs_as_json(self) -> dict[str, Any]:
+        """The costs of a program that fits; else None."""
         costs = self.costs
         return {
-            "topology": self.topology.name,
-            **self.sizes_as_json(),
-            "hbm_bytes_per_chip": self.hbm_bytes,
-            "hbm_limit_bytes": self.hbm_limit_bytes,
-            "fits": self.fits,
             "hbm_arguments_bytes": costs and costs.arguments_bytes,
             "hbm_outputs_bytes": costs and costs.outputs_bytes,
             "hbm_temporaries_bytes": costs and costs.temporaries_bytes,
@@ -162,15 +129,9 @@ class Plan(StepSizes):
             "compute_seconds_model": costs and costs.compute_seconds,
             "collective_seconds_model": costs and costs.collective_seconds,
             "waiting_seconds_model": costs and costs.waiting_seconds,
-            "step_seconds_model": costs and costs.step_seconds,
             "input_tokens_per_step": self.input_tokens,
-            "tokens_per_second": self.tokens_per_second,
             "tokens_per_second_per_host": self.tokens_per_second_per_host,
-            "train_steps": self.train_steps,
-            "days": self.days,
             "days_to_576e9_tokens": self.paper_days,
-            "compile_seconds": self.compile_seconds,
-            "measured": self.measured and self.measured.as_json(),
         }
 
 
@@ -192,11 +153,8 @@ def make_plan(config: Config, hardware: Slice, measured: Measured | None = None)
             f"chips of {hardware.generation.name}: give a file of `switch_jax doctor` on those"
         )
     mesh = make_mesh(config.mesh, devices(hardware))
-    check_batch(config, mesh.shape)
-    with jax.set_mesh(mesh):
-        state = abstract_state(config, mesh)
-        compiled = compile_program(lower_train_step(config, mesh, state))
-    sizes = step_sizes(config, mesh, state)
+    sizes, lowered = lowered_step(config, mesh)
+    compiled = compile_program(lowered)
     slots = {stack: groups.capacity_factor for stack, groups in sizes.groups.items()}
     per_chip = hardware.generation.devices_per_chip
     if isinstance(compiled, Program):
@@ -207,11 +165,10 @@ def make_plan(config: Config, hardware: Slice, measured: Measured | None = None)
         costs = None
     return Plan(
         **vars(sizes),
-        topology=hardware,
+        hardware=hardware,
         hbm_bytes=hbm_bytes,
         hbm_limit_bytes=hbm_limit,
         slot_flops=step_flops(config, (slots.get("encoder", 0.0), slots.get("decoder", 0.0))),
-        train_steps=config.run.train_steps,
         input_tokens=config.run.batch_size * config.data.lengths[0],
         host_tokens=config.tokens_read(min(hardware.hosts, batch_shards(mesh.shape))),
         compile_seconds=compiled.seconds,

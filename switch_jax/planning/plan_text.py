@@ -6,35 +6,51 @@ from switch_jax.planning.cpu_plan import CpuPlan
 from switch_jax.planning.gpu_plan import GpuPlan
 from switch_jax.planning.measured import EXCHANGES, Measured
 from switch_jax.planning.plan import Plan
+from switch_jax.planning.step_plan import StepPlan
 from switch_jax.units import count, counted, memory_size, percent
 
 
-def table(plan: Plan | GpuPlan | CpuPlan) -> str:
+def table(plan: StepPlan) -> str:
     """A line for each figure of a plan."""
-    if isinstance(plan, CpuPlan):
-        return _cpu_table(plan)
-    return _gpu_table(plan) if isinstance(plan, GpuPlan) else _tpu_table(plan)
+    rows: list[str] = []
+    if isinstance(plan, Plan):
+        rows = [_slice(plan), *_sizes(plan, "chip"), *_tpu_rows(plan)]
+    elif isinstance(plan, GpuPlan):
+        rows = [_gpus(plan), *_sizes(plan, "GPU"), *_gpu_rows(plan)]
+    elif isinstance(plan, CpuPlan):
+        rows = [_cpus(plan), *_sizes(plan, "device"), *_cpu_rows(plan)]
+    if plan.tokens_per_second and plan.days:
+        rate, hosts = count(plan.tokens_per_second), ""
+        if isinstance(plan, Plan):
+            hosts = f", of which each host reads {count(plan.tokens_per_second_per_host or 0)}"
+        rows.append(_row("tokens a second", rate + hosts))
+        rows.append(_row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", _duration(plan.days)))
+    if isinstance(plan, Plan) and plan.paper_days:
+        paper = f"{_duration(plan.paper_days)} (what the paper pretrains on)"
+        rows.append(_row("576B input tokens", paper))
+    rows.append(_row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"))
+    return "\n".join(rows)
 
 
-def _tpu_table(plan: Plan) -> str:
-    slice_, generation = plan.topology, plan.topology.generation
-    lines = [
-        _row(
-            "slice",
-            f"{slice_.name}: {counted(slice_.chips, 'chip')}, {counted(slice_.devices, 'device')}",
-        ),
-        *_sizes(plan),
-        _row("memory of a chip", _memory(plan)),
-    ]
-    costs = plan.costs
+def _slice(plan: Plan) -> str:
+    chips, devices = plan.hardware.chips, plan.hardware.devices
+    has = f"{counted(chips, 'chip')}, {counted(devices, 'device')}"
+    return _row("slice", f"{plan.hardware.name}: {has}")
+
+
+def _tpu_rows(plan: Plan) -> list[str]:
+    costs, generation = plan.costs, plan.hardware.generation
     if costs is None:
-        return "\n".join(lines)
-    lines += [
-        _row("  arguments", f"{memory_size(costs.arguments_bytes)} ({_inputs(plan)})"),
-        _row("  outputs", f"{memory_size(costs.outputs_bytes)} beside the state"),
-        _row("  temporaries", memory_size(costs.temporaries_bytes)),
-        _row("  program", memory_size(costs.program_bytes)),
-        _row("model FLOPs", f"{count(plan.model_flops)} per step, all chips"),
+        return []
+    rows = [
+        *_memory(
+            plan,
+            costs.arguments_bytes,
+            costs.outputs_bytes,
+            costs.temporaries_bytes,
+            costs.program_bytes,
+        ),
+        _model_flops(plan, "chips"),
         _row(
             "compiled FLOPs",
             f"{count(costs.compiled_flops)}, {costs.compiled_flops / plan.model_flops:.3f} times "
@@ -48,22 +64,23 @@ def _tpu_table(plan: Plan) -> str:
     ]
     for part, cycles in costs.cycles_by_part.items():
         share, floor = percent(cycles / costs.estimated_cycles), costs.floor_by_part[part]
-        lines.append(_row(f"  {part}", f"{cycles:,} ({share}), at least {floor:,}"))
+        rows.append(_row(f"  {part}", f"{cycles:,} ({share}), at least {floor:,}"))
     if costs.uncounted:
         listed = ", ".join(f"{number} {opcode}" for opcode, number in costs.uncounted.items())
-        lines.append(_row("  not counted", f"{listed}: the compiler has no figure for these"))
-    lines.append(
+        rows.append(_row("  not counted", f"{listed}: the compiler has no figure for these"))
+    rows.append(
         _row("utilisation", f"{percent(plan.utilisation or 0)} of peak, by model FLOPs and cycles")
     )
     for c in costs.collectives:
-        lines.append(
+        rows.append(
             _row(
                 f"{c.op} over {c.axis}",
                 f"{c.count} x {c.dtype}, {_bytes(c.bytes)} a device, {c.seconds * 1e3:.2f} ms, "
                 f"the devices wait for {c.waiting_seconds * 1e3:.2f}",
             )
         )
-    lines += [
+    return [
+        *rows,
         _row(
             "step-time model",
             f"{costs.step_seconds * 1e3:.1f} ms = {costs.compute_seconds * 1e3:.1f} ms of cycles "
@@ -74,83 +91,54 @@ def _tpu_table(plan: Plan) -> str:
         _row("", "compiler has split it into a start and an end, over links of"),
         _row("", f"{generation.link_bandwidth / 1e9:.0f} GB/s each way, without latency"),
         *_ratios(plan.measured),
-        _row(
-            "tokens a second",
-            f"{count(plan.tokens_per_second or 0)}, of which each host reads "
-            f"{count(plan.tokens_per_second_per_host or 0)}",
-        ),
-        _row(f"{plan.train_steps:,} steps (TRAIN_STEPS)", _duration(plan.days or 0)),
-        _row(
-            "576B input tokens", f"{_duration(plan.paper_days or 0)} (what the paper pretrains on)"
-        ),
-        _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
     ]
-    return "\n".join(lines)
 
 
-def _gpu_table(plan: GpuPlan) -> str:
-    cluster, memory = plan.cluster, plan.memory
+def _gpus(plan: GpuPlan) -> str:
+    cluster = plan.hardware
     servers = f" in {counted(cluster.servers, 'server')}" if cluster.servers > 1 else ""
+    size = memory_size(cluster.gpu.memory_bytes)
+    what = f"{cluster.devices} x NVIDIA {cluster.gpu.device_kind}, {size} each{servers}"
+    return _row("GPUs", what)
+
+
+def _gpu_rows(plan: GpuPlan) -> list[str]:
+    memory, needs_fraction = plan.memory, "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95: JAX takes 0.75"
     calls = f"{memory.cudnn_calls} calls of cuDNN, without the memory that they work in"
-    attention = calls if memory.cudnn_calls else "XLA's"
-    lines = [
-        _row(
-            "GPUs",
-            f"{cluster.devices} x NVIDIA {cluster.gpu.device_kind}, "
-            f"{memory_size(cluster.gpu.memory_bytes)} each{servers}",
+    rows = [
+        *_memory(
+            plan,
+            memory.arguments,
+            memory.outputs - memory.aliased,
+            memory.temporaries,
+            memory.code,
         ),
-        *_sizes(plan),
-        _row("memory of a GPU", _memory(plan)),
-        _row("  arguments", f"{memory_size(memory.arguments)} ({_inputs(plan)})"),
-        _row("  outputs", f"{memory_size(memory.outputs - memory.aliased)} beside the state"),
-        _row("  temporaries", memory_size(memory.temporaries)),
-        _row("  program", memory_size(memory.code)),
-    ]
-    if plan.needs_fraction:
-        lines.append(_row("", "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95: JAX takes 0.75 by default"))
-    lines += [
-        _row("attention", attention),
-        _row("model FLOPs", f"{count(plan.model_flops)} per step, all GPUs"),
+        *([_row("", f"{needs_fraction} by default")] if plan.needs_fraction else []),
+        _row("attention", calls if memory.cudnn_calls else "XLA's"),
+        _model_flops(plan, "GPUs"),
         _row("a step takes at least", f"{plan.least_seconds * 1e3:.1f} ms, at the GPUs' peak"),
     ]
     if plan.step_seconds and plan.measured:
-        share = percent(plan.least_seconds / plan.step_seconds)
-        lines.append(
-            _row(
-                "a step takes about",
-                f"{plan.step_seconds * 1e3:.1f} ms, at {share} of the peak, as the step in "
-                f"{plan.measured.file}",
-            )
-        )
-    lines += [
-        _row("compiled in", f"{memory.seconds:.0f} s on this machine"),
-    ]
-    return "\n".join(lines)
+        share, file = percent(plan.least_seconds / plan.step_seconds), plan.measured.file
+        time = f"{plan.step_seconds * 1e3:.1f} ms, at {share} of the peak, as the step in {file}"
+        rows.append(_row("a step takes about", time))
+    return rows
 
 
-def _cpu_table(plan: CpuPlan) -> str:
-    lines = [
-        _row("CPUs", f"{plan.topology}: {counted(plan.measured.devices, 'device')} of one machine"),
-        *_sizes(plan),
-        _row("memory of a device", _memory(plan)),
-        _row("model FLOPs", f"{count(plan.model_flops)} per step, all devices"),
+def _cpus(plan: CpuPlan) -> str:
+    devices = counted(plan.hardware.devices, "device")
+    return _row("CPUs", f"{plan.hardware.name}: {devices} of one machine")
+
+
+def _cpu_rows(plan: CpuPlan) -> list[str]:
+    rows = [
+        _model_flops(plan, "devices"),
         _row("step-time model", f"{plan.step_seconds * 1e3:.1f} ms; a model, not a measurement"),
     ]
     for part, seconds in plan.parts.items():
         share = percent(seconds / plan.step_seconds)
-        lines.append(_row(f"  {part}", f"{seconds * 1e3:.2f} ms ({share})"))
-    return "\n".join(
-        [
-            *lines,
-            *_ratios(plan.measured),
-            _row("tokens a second", count(plan.tokens / plan.step_seconds)),
-            _row(
-                f"{plan.train_steps:,} steps (TRAIN_STEPS)",
-                _duration(plan.train_steps * plan.step_seconds / 86400),
-            ),
-            _row("compiled in", f"{plan.compile_seconds:.0f} s on this machine"),
-        ]
-    )
+        rows.append(_row(f"  {part}", f"{seconds * 1e3:.2f} ms ({share})"))
+    return [*rows, *_ratios(plan.measured)]
 
 
 def _ratios(measured: Measured | None) -> list[str]:
@@ -165,8 +153,10 @@ def _ratios(measured: Measured | None) -> list[str]:
     ]
 
 
-def _sizes(plan: Plan | GpuPlan | CpuPlan) -> list[str]:
-    """The mesh, what the state takes, and the routing groups."""
+def _sizes(plan: StepPlan, device: str) -> list[str]:
+    """The mesh, what the state takes, the routing groups, and whether all fits."""
+    needed, limit = memory_size(plan.hbm_bytes), memory_size(plan.hbm_limit_bytes)
+    fits = "it fits" if plan.fits else "OUT OF MEMORY"
     return [
         _row("mesh", "data {} x expert {} x model {}".format(*plan.mesh)),
         _row("parameters", f"{count(plan.parameters)}, {_in_total(plan.parameter_bytes)}"),
@@ -174,16 +164,24 @@ def _sizes(plan: Plan | GpuPlan | CpuPlan) -> list[str]:
         *([_row("teacher", _in_total(plan.teacher_bytes))] if plan.teacher_bytes else []),
         *(_row(f"routing, {stack}", str(groups)) for stack, groups in plan.groups.items()),
         *(_row("warning", groups.warning) for groups in plan.groups.values() if groups.warning),
+        _row(f"memory of a {device}", f"{needed} of {limit}: {fits}"),
     ]
 
 
-def _memory(plan: Plan | GpuPlan | CpuPlan) -> str:
-    needed, limit = memory_size(plan.hbm_bytes), memory_size(plan.hbm_limit_bytes)
-    return f"{needed} of {limit}: {'it fits' if plan.fits else 'OUT OF MEMORY'}"
+def _memory(
+    plan: StepPlan, arguments: int, outputs: int, temporaries: int, program: int
+) -> list[str]:
+    inputs = "state, batch and teacher" if plan.teacher_bytes else "state and batch"
+    return [
+        _row("  arguments", f"{memory_size(arguments)} ({inputs})"),
+        _row("  outputs", f"{memory_size(outputs)} beside the state"),
+        _row("  temporaries", memory_size(temporaries)),
+        _row("  program", memory_size(program)),
+    ]
 
 
-def _inputs(plan: Plan | GpuPlan) -> str:
-    return "state, batch and teacher" if plan.teacher_bytes else "state and batch"
+def _model_flops(plan: StepPlan, devices: str) -> str:
+    return _row("model FLOPs", f"{count(plan.model_flops)} per step, all {devices}")
 
 
 def ranking(plans: Sequence[Plan]) -> str:

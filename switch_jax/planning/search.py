@@ -89,9 +89,7 @@ def search(
 
 def ranked(plans: Iterable[Plan]) -> list[Plan]:
     """Those that fit first, by the model of step time."""
-    return sorted(
-        plans, key=lambda p: (not p.fits, p.costs.step_seconds if p.costs else p.hbm_bytes)
-    )
+    return sorted(plans, key=lambda p: (not p.fits, p.step_seconds or p.hbm_bytes))
 
 
 def changes(

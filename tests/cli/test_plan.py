@@ -57,7 +57,7 @@ def _plan(hardware, mesh, fits=True, too_many_bytes=30 * GIB):
         waiting_seconds=0.0005,
     )
     return plan.Plan(
-        topology=hardware,
+        hardware=hardware,
         mesh=(mesh.data or hardware.devices, mesh.expert, mesh.model),
         parameters=5_688_960,
         parameter_bytes=22_755_840,

@@ -25,15 +25,19 @@ def planned(monkeypatch):
         fused = config.model.gpu_attention == "cudnn"
         temporaries = (70 if fused else 80) * GIB - 1000
         return gpu_plan.GpuPlan(
-            cluster=cluster,
+            hardware=cluster,
             mesh=(1, 4, 1),
             parameters=5_688_960,
             parameter_bytes=22_755_840,
             optimizer_bytes=224_056,
             teacher_bytes=0,
+            hbm_bytes=temporaries + 1000,
+            hbm_limit_bytes=int(gpu_plan.USABLE * cluster.gpu.memory_bytes),
             memory=gpu_compiler.GpuMemory(1000, 2000, 2000, temporaries, 0, 12 * fused, 7.0),
+            compile_seconds=7.0,
             model_flops=3.956e12,
             tokens=40_000,
+            train_steps=100,
             groups={"encoder": Groups(8192, 80, 1.25, 0.0013)},
         )
 

@@ -52,7 +52,7 @@ def test_only_data_crosses_servers():
     [(59, True, False), (60, True, True), (75, True, True), (76, False, False)],
 )
 def test_an_h100_has_79_gib_of_which_jax_takes_three_quarters(made, gib, fits, needs_fraction):
-    plan = dataclasses.replace(made, memory=_memory(gib))
+    plan = dataclasses.replace(made, hbm_bytes=gib * GIB)
     assert (plan.fits, plan.needs_fraction) == (fits, needs_fraction)
 
 

@@ -9,7 +9,7 @@ import pytest
 from switch_jax.config import Config, DataConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import parse_slice
-from switch_jax.planning import plan
+from switch_jax.planning import plan, step_plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.hlo import Operation, operations
 from switch_jax.planning.measured import ALL_PARTS, Exchange, Measured, Speeds
@@ -234,7 +234,7 @@ def compile_to(monkeypatch):
 
     def set_result(result):
         monkeypatch.setattr(plan, "devices", lambda _: jax.devices())
-        monkeypatch.setattr(plan, "lower_train_step", lambda *_: None)
+        monkeypatch.setattr(step_plan, "lower_train_step", lambda *_: None)
         monkeypatch.setattr(plan, "compile_program", lambda _: result)
 
     return set_result
