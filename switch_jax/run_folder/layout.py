@@ -11,11 +11,25 @@ from etils import epath
 from switch_jax.storage import explain_read_errors, list_complete, list_names, storage_path
 
 
+class _Place:
+    """A path in a folder, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "MetricsFolder", owner: object) -> epath.Path:
+        return folder.path / self._name
+
+
 @dataclasses.dataclass(frozen=True)
 class MetricsFolder:
     """A folder that a `MetricWriter` writes: a run's folder, or `eval` in it."""
 
     path: epath.Path
+
+    metrics = _Place("metrics.jsonl")  # records as JSON lines
+    tensorboard = _Place("tensorboard")  # TensorBoard's event files, and profiler traces
+    wandb_run_id = _Place("wandb_run_id")  # at Weights & Biases; there where WANDB_PROJECT was set
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", epath.Path(self.path))  # also of one of pathlib's
@@ -23,39 +37,17 @@ class MetricsFolder:
     def __str__(self) -> str:
         return str(self.path)
 
-    @property
-    def metrics(self) -> epath.Path:
-        """Records as JSON lines."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def tensorboard(self) -> epath.Path:
-        """TensorBoard's event files, and profiler traces."""
-        return self.path / "tensorboard"
-
-    @property
-    def wandb_run_id(self) -> epath.Path:
-        """The id of the run at Weights & Biases; there where WANDB_PROJECT was set."""
-        return self.path / "wandb_run_id"
-
 
 @dataclasses.dataclass(frozen=True)
 class EvalFolder(MetricsFolder):
     """What `switch_jax eval` writes."""
 
-    @property
-    def predictions(self) -> epath.Path:
-        """Files of predictions."""
-        return self.path / "predictions"
+    predictions = _Place("predictions")  # files of predictions
+    expert_tokens = _Place("expert_tokens")  # files of the tokens that each expert takes
 
     def predictions_of(self, task: str, split: str, step: int) -> epath.Path:
         """Inputs, targets and predictions of a task's examples, as JSON lines."""
         return self.predictions / f"{task}-{split}-{step}.jsonl"
-
-    @property
-    def expert_tokens(self) -> epath.Path:
-        """Files of the tokens that each expert takes."""
-        return self.path / "expert_tokens"
 
     def expert_tokens_of(self, task: str, split: str, step: int) -> epath.Path:
         """A record for each expert of each Switch layer, as JSON lines."""
@@ -79,6 +71,19 @@ class EvalFolder(MetricsFolder):
 class RunFolder(MetricsFolder):
     """A run's folder, MODEL_DIR. Nothing need be there."""
 
+    # A folder for each complete checkpoint, and temporary ones of Orbax.
+    checkpoints = _Place("checkpoints")
+    # Checkpoints after the one that a run with bad steps went back to, as STEP_TIME.
+    discarded = _Place("discarded")
+    damaged = _Place("damaged")  # checkpoints that cannot be read, as STEP_TIME
+
+    config = _Place("config.gin")  # the operative gin config
+    vocabulary = _Place("spiece.model")  # of a model that `switch_jax convert` brought in
+    description = _Place("run.json")  # facts about the run
+    status = _Place("status.json")  # the state of the newest start
+    lock = _Place("lock")  # locked by the process that trains here
+    logs = _Place("logs")  # what the processes printed that `switch_jax launch --on=local` started
+
     @staticmethod
     def at(model_dir: str | os.PathLike[str]) -> "RunFolder":
         """The folder at a path or URL as a user writes it.
@@ -88,12 +93,10 @@ class RunFolder(MetricsFolder):
         """
         return RunFolder(storage_path(model_dir, "MODEL_DIR"))
 
-    # Checkpoints.
-
     @property
-    def checkpoints(self) -> epath.Path:
-        """A folder for each complete checkpoint, and temporary ones of Orbax."""
-        return self.path / "checkpoints"
+    def evaluation(self) -> EvalFolder:
+        """What `switch_jax eval` writes."""
+        return EvalFolder(self.path / "eval")
 
     def checkpoint(self, step: int) -> epath.Path:
         """The folder of a step's checkpoint."""
@@ -108,60 +111,14 @@ class RunFolder(MetricsFolder):
         with explain_read_errors(self.checkpoints):
             return checkpoint_steps(list_complete(self.checkpoints))
 
-    @property
-    def discarded(self) -> epath.Path:
-        """Checkpoints after the one that a run with bad steps went back to, as STEP_TIME."""
-        return self.path / "discarded"
-
-    @property
-    def damaged(self) -> epath.Path:
-        """Checkpoints that cannot be read, as STEP_TIME."""
-        return self.path / "damaged"
-
     def metadata_override(self, step: int) -> epath.Path:
         """Notes in place of those that were saved with a step's checkpoint."""
         return self.path / "amended" / f"{step}.json"
 
-    # What the run is and how it is doing.
-
-    @property
-    def config(self) -> epath.Path:
-        """The operative gin config."""
-        return self.path / "config.gin"
-
-    @property
-    def vocabulary(self) -> epath.Path:
-        """The SentencePiece model of a model that `switch_jax convert` brought in."""
-        return self.path / "spiece.model"
-
-    @property
-    def description(self) -> epath.Path:
-        """Facts about the run, as JSON."""
-        return self.path / "run.json"
-
-    @property
-    def status(self) -> epath.Path:
-        """The state of the newest start, as JSON."""
-        return self.path / "status.json"
-
-    @property
-    def lock(self) -> epath.Path:
-        """Locked by the process that trains here."""
-        return self.path / "lock"
-
-    @property
-    def evaluation(self) -> EvalFolder:
-        """What `switch_jax eval` writes."""
-        return EvalFolder(self.path / "eval")
-
-    # What to look at when something goes wrong.
-
     def bad_batch(self, batch: int, process: int) -> epath.Path:
-        """The rows of a skipped step's batch that a process has, for `numpy.load`.
+        """The rows that a process has of a skipped step's batch, for `numpy.load`.
 
-        Args:
-          batch: number of the batch, from 1.
-          process: index of the process.
+        Batches are counted from 1, and processes from 0.
         """
         return self.path / "bad_batches" / f"batch_{batch}_process_{process}.npz"
 
@@ -173,11 +130,6 @@ class RunFolder(MetricsFolder):
         """The files of that kind that are there."""
         names = list_names(self.path)
         return [self.path / name for name in names if fnmatch(name, "hanging_process_*.txt")]
-
-    @property
-    def logs(self) -> epath.Path:
-        """What the processes printed that `switch_jax launch --on=local` started."""
-        return self.path / "logs"
 
 
 def checkpoint_steps(names: Iterable[str]) -> list[int]:
