@@ -1,7 +1,6 @@
 """The report as one HTML page; page.html is its template."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,15 +12,6 @@ from switch_jax.reports.records import QUALITY
 from switch_jax.reports.template import render_template
 from switch_jax.reports.verdict import verdicts
 from switch_jax.units import duration, perplexity, rounded
-
-
-class Card(NamedTuple):
-    """What stands first about a configuration: its held-out value, and what that is."""
-
-    label: str
-    colour: str
-    value: str
-    text: str
 
 
 def render(findings: Findings) -> str:
@@ -42,7 +32,8 @@ def render(findings: Findings) -> str:
     )
 
 
-def _card(findings: Findings, configuration: Configuration) -> Card:
+def _card(findings: Findings, configuration: Configuration) -> tuple[Configuration, str, str]:
+    """What stands first about a configuration: its held-out value, and what that is."""
     runs = configuration.runs
     going = [run for run in runs if run.unfinished]
     state = "".join(
@@ -53,7 +44,7 @@ def _card(findings: Findings, configuration: Configuration) -> Card:
     curves = [curve for run in runs if (curve := findings.held_out(run))]
     if not curves:
         text = "Not evaluated on held-out text yet."
-        return Card(configuration.label, configuration.colour, "–", text + state)
+        return configuration, "–", text + state
     step = max(curve.step[-1] for curve in curves)
     furthest = [curve for curve in curves if curve.step[-1] == step]
     last = [curve.last(QUALITY) for curve in furthest]
@@ -67,4 +58,4 @@ def _card(findings: Findings, configuration: Configuration) -> Card:
         text += f" Of {runs[0].own_task}, unlike other runs."
     if len(last) > 1:
         text += f" Mean of {len(last)} seeds, {rounded(min(last))} to {rounded(max(last))}."
-    return Card(configuration.label, configuration.colour, rounded(mean), text + state)
+    return configuration, rounded(mean), text + state

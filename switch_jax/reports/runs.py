@@ -11,7 +11,6 @@ from etils import epath
 from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
 from switch_jax.reports.downstream import Scores, Setting, qualities, scores
-from switch_jax.reports.expert_tokens import LayerTokens, tokens_by_layer
 from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.reports.series import Series
 from switch_jax.run_folder import (
@@ -90,7 +89,8 @@ class Run:
     scores: dict[Setting, Scores] = dataclasses.field(default_factory=dict)
     # What `switch_jax eval` found on all of the validation text: step -> task -> nats.
     evaluated: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
-    expert_tokens: tuple[LayerTokens, ...] = ()  # at the newest checkpoint that was evaluated
+    # At the newest checkpoint that was evaluated, see `_expert_tokens`.
+    expert_tokens: dict[str, list[Record]] = dataclasses.field(default_factory=dict)
     skipped_steps: int = 0  # see `Records`
     rollbacks: int = 0
     ended: bool = False  # whether it says that it is finished, after all its steps or early
@@ -197,7 +197,7 @@ def read_run(folder: str | os.PathLike[str], later: tuple[str, ...] = ()) -> Run
         left_out=tuple(file.left_out for file in files if file.left_out),
         scores=scores(records.evals, evaluation.value),
         evaluated=qualities(evaluation.value),
-        expert_tokens=tokens_by_layer([r for file in expert_tokens for r in file.value]),
+        expert_tokens=_expert_tokens([r for file in expert_tokens for r in file.value]),
         skipped_steps=records.skipped_steps,
         rollbacks=records.rollbacks,
         ended=status.value.get("state") == RunPhase.FINISHED,
@@ -247,3 +247,16 @@ def _router_layers(records: Sequence[Record]) -> Iterator[RouterLayer]:
                 for step, router in by_step.items()
             }
             yield RouterLayer(stack, name, Series.of(of_layer, fields))
+
+
+def _expert_tokens(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of files in `eval/expert_tokens` by Switch layer, text and step, in words."""
+    layers = [record["layer"] for record in records]
+    sublayers = [record.get("sublayer", "feed_forward") for record in records]
+    found: dict[str, list[Record]] = {}
+    for record, name in zip(records, router_names(layers, sublayers), strict=True):
+        number = record["max_examples"]
+        part = f", max_examples = {number}" if number else ""
+        text = f"{record['task']} ({record['split']}{part}), step {record['step']:,}"
+        found.setdefault(f"{record['stack'].capitalize()} {name}: {text}", []).append(record)
+    return found

@@ -64,7 +64,7 @@ def test_only_the_newest_file_of_each_task_is_read(make_run):
     write(run, 50, [expert(50, 1, 0, task="more-facts", max_examples=3)], task="more-facts")
     (run / "eval" / "expert_tokens" / "notes.txt").write_text("mine")
     found = read_run(run)
-    assert [layer.title for layer in found.expert_tokens] == [
+    assert list(found.expert_tokens) == [
         "Encoder layer 1: facts (validation), step 1,000",
         "Encoder layer 1: more-facts (validation, max_examples = 3), step 50",
     ]
@@ -92,14 +92,14 @@ def test_a_folder_that_cannot_be_listed_is_named(make_run, monkeypatch):
     monkeypatch.setattr(layout, "list_names", refuse)
     found = read_run(run)
     reason = "it cannot be listed (Permission denied)"
-    assert (found.expert_tokens, found.left_out) == ((), (f"{files} is left out: {reason}",))
+    assert (found.expert_tokens, found.left_out) == ({}, (f"{files} is left out: {reason}",))
 
 
 def test_the_experts_of_attention_have_a_table_of_their_own(make_run):
     run = make_run("switch", num_experts=4, steps=40)
     sublayers = "attention", "feed_forward"
     write(run, 1000, [expert(1000, 1, i, sublayer=s) for s in sublayers for i in (0, 1)])
-    titles = [layer.title.partition(":")[0] for layer in read_run(run).expert_tokens]
+    titles = [title.partition(":")[0] for title in read_run(run).expert_tokens]
     assert titles == [f"Encoder layer 1 {sublayer}" for sublayer in sublayers]
 
 
@@ -117,8 +117,8 @@ def test_a_damaged_record_is_left_out_and_named(make_run):
     run = make_run("switch", num_experts=4, steps=40)
     write(run, 1000, [expert(1000, 1, 0), expert(1000, 1, 1, frequent=["a"]), {"kind": "other"}])
     found = read_run(run)
-    (layer,) = found.expert_tokens
-    assert [record["expert"] for record in layer.experts] == [0]
+    (experts,) = found.expert_tokens.values()
+    assert [record["expert"] for record in experts] == [0]
     problem = "frequent has 1 tokens, and frequent_counts 2"
     file = f"{run}/eval/expert_tokens/facts-validation-1000.jsonl"
     assert found.left_out == (f"{file}: 1 of 3 records left out (line 2: {problem})",)
