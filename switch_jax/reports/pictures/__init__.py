@@ -1,18 +1,16 @@
 """Which charts a report has: a section of each kind on the page, and the main ones as a picture.
 
-curves    lines over steps or time, which held_out, training and downstream have
-held_out  held-out quality and accuracy        parameters  loss against parameters
-training  quality, loss, rate, speed, norm     speedup     speed-up over training
-routers   load, dropped tokens, entropy        by_task     many held-out tasks
+curves      over steps or time: held-out and training quality, accuracy, loss, rate, speed, norm
 downstream  scores over steps, and against upstream quality
+parameters  loss against parameters            speedup     speed-up over training
+routers     load, dropped tokens, entropy      by_task     many held-out tasks
 """
 
 import dataclasses
 
 from switch_jax.reports.drawing import Chart, short
 from switch_jax.reports.findings import Findings
-from switch_jax.reports.pictures import by_task, downstream, held_out, routers, speedup, training
-from switch_jax.reports.pictures.curves import STEPS, axes
+from switch_jax.reports.pictures import by_task, curves, downstream, routers, speedup
 from switch_jax.reports.pictures.parameters import loss_against_parameters
 from switch_jax.run_folder import STACKS
 
@@ -31,21 +29,22 @@ class Section:
 def sections(findings: Findings) -> list[Section]:
     """All charts in the order of the page; what there is nothing to show of is left out."""
     found = findings.configurations
+    axes = curves.axes(found)
     sparse = [(c.runs[0], c.colour) for c in found if c.runs[0].layers]
     columns, folded = routers.columns([run for run, _ in sparse]), len(sparse) > _UNFOLDED
     charts: dict[str, list[Chart | None]] = {
         "Downstream against upstream": downstream.against_upstream(findings),
         "Downstream scores": downstream.over_steps(findings),
         "Held-out quality": [
-            *(held_out.quality(findings, axis) for axis in axes(found)),
+            *(curves.held_out(findings, axis) for axis in axes),
             loss_against_parameters(findings) if findings.is_study else None,
-            held_out.content_quality(findings),
-            *held_out.accuracies(findings),
+            curves.CONTENT_HELD_OUT.of(findings),
+            *(curves.ACCURACY.of(findings, axis) for axis in axes),
         ],
         "Speed-up over training": speedup.speedup_charts(findings),
         "Held-out quality by task": [*by_task.by_task(findings)],
-        "Training curves": [training.quality(findings, axis) for axis in axes(found)],
-        "Optimisation and speed": training.optimisation(findings),
+        "Training curves": [curves.TRAINING_QUALITY.of(findings, axis) for axis in axes],
+        "Optimisation and speed": [chart.of(findings) for chart in curves.OPTIMISATION],
     }
     of_routers: dict[str, list[Chart | None]] = {}
     for run, colour in sparse:
@@ -70,21 +69,21 @@ def main_charts(findings: Findings) -> list[Chart]:
     The six are a downstream score, curves, and the routing of the first sparse run.
     """
     found = findings.configurations
-    quality = [held_out.quality(findings, axis) for axis in axes(found)]
+    quality = [curves.held_out(findings, axis) for axis in curves.axes(found)]
     if findings.is_study:
         smallest_dense = found[0]  # that of the same FLOPs, if a larger one is among them
         of_sizes = loss_against_parameters(findings)
-        return _there([*quality, of_sizes, speedup.speedup(findings, STEPS, smallest_dense)])
+        return _there([*quality, of_sizes, speedup.speedup(findings, curves.STEPS, smallest_dense)])
     charts = [
         *_there(downstream.against_upstream(findings))[:1],
         *_there(downstream.over_steps(findings))[:1],
         *by_task.by_task(findings)[:2],
         *quality,
-        training.quality(findings, STEPS),
+        curves.TRAINING_QUALITY.of(findings),
     ]
     first_sparse = next((c for c in found if c.runs[0].layers), None)
     if first_sparse is None:
-        charts += training.optimisation(findings)
+        charts += [chart.of(findings) for chart in curves.OPTIMISATION]
     else:
         run = first_sparse.runs[0]
         layers = [layer for layer in run.layers if not run.experts_choose(layer.stack)]

@@ -27,9 +27,8 @@ def over_steps(findings: Findings) -> list[Chart | None]:
             m.metric + m.unit,
             m.metric,
             partial(_scores, m.setting),
-            _STEPS,
             markers=True,
-        ).of(findings.configurations)
+        ).of(findings, _STEPS)
         for m in findings.measures
     ]
 
@@ -107,7 +106,7 @@ def _point(c: Configuration, values: np.ndarray) -> Line:
     )
 
 
-def _scores(setting: Setting, run: Run) -> Scores | None:
+def _scores(setting: Setting, _: Findings, run: Run) -> Scores | None:
     return run.scores.get(setting)
 
 
