@@ -195,11 +195,8 @@ def config_fields(text: str, left_out: Sequence[str] = ()) -> dict[str, str]:
     """The value of each field in a config.gin, as "ModelConfig.num_experts", by its name.
 
     A field that the text lacks has its default. Values of macros stand in place of the macros, and
-    1 in place of 1.0. Empty where the text sets nothing.
-
-    Args:
-      text: of the config.gin.
-      left_out: names of fields without what they are of, whose macros are left out, too.
+    1 in place of 1.0. Empty where the text sets nothing. Names in `left_out` are without what the
+    fields are of; their macros are left out, too.
     """
     values = {
         name: value

@@ -192,13 +192,9 @@ def picture(
 ) -> bytes:
     """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row.
 
-    Four of them are two in a row.
-
-    Args:
-      charts: none, where a run has no number yet that can be drawn.
-      title: in the first line.
-      findings: below it, each in lines of its own.
-      width: inches that are 1800 pixels; with fewer, text is larger.
+    Four of them are two in a row; there are none where a run has no number yet that can be drawn.
+    Each finding is in lines of its own. `width`: inches that are 1800 pixels; with fewer, text is
+    larger.
     """
     height = 2.9  # of a row
     title = textwrap.fill(title, round(8.7 * width))

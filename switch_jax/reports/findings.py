@@ -113,11 +113,7 @@ def _notes(findings: Findings) -> Iterator[str]:
 
 
 def read_findings(folders: Sequence[str], threshold: float | None = None) -> Findings:
-    """Reads the runs in these folders and groups them.
-
-    Args:
-      folders: MODEL_DIRs, finished or still going.
-      threshold: see `Findings`.
+    """Reads the runs in these folders (MODEL_DIRs), finished or still going, and groups them.
 
     Raises:
       UserError: a folder is not that of a run, or cannot be read.

@@ -40,12 +40,8 @@ class PowerLaw:
 def fit(step: np.ndarray, loss: np.ndarray) -> PowerLaw | None:
     """Fits the law by least squares to the points after the first third of the steps.
 
-    Args:
-      step: [T], ascending.
-      loss: [T]; what is not finite is left out.
-
-    Returns:
-      The law; None where fewer than ten points are left, or they do not fall.
+    The steps [T] ascend; losses [T] that are not finite are left out. None where fewer than ten
+    points are left, or they do not fall.
     """
     ok = np.isfinite(loss) & (step >= _FIRST_PART * step[-1:]) & (step > 0)
     x, y = step[ok] / 1000, loss[ok]

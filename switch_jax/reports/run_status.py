@@ -86,11 +86,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     longest checkpoint together, and for at least two minutes. Before the first record of a start
     half an hour is added, or three times its longest compilation so far if that is longer. The
     changes that count are those of metrics.jsonl, status.json and the checkpoints. It is stalled at
-    once where the process that trained was on this host and is gone.
-
-    Args:
-      folder: MODEL_DIR.
-      now: the time in seconds since the epoch; None: that of the clock.
+    once where the process that trained was on this host and is gone. `now` is in seconds since the
+    epoch; None: the time of the clock.
 
     Raises:
       UserError: it is no folder of a run.
@@ -173,13 +170,10 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 def _state(
     status: Mapping[str, Any], done: bool, gone: str | None, silence: float, limit: float
 ) -> tuple[str, str]:
-    """The state, and why.
+    """The state, and why; `done`: all steps are; `gone`: see `process_that_is_gone`.
 
-    Args:
-      status: the content of status.json; empty for a run of a version that did not write it.
-      done: whether all steps that were planned are.
-      gone: see `process_that_is_gone`.
-      silence, limit: seconds.
+    `status` is the content of status.json, empty for a run of a version that did not write it;
+    `silence` and `limit` are seconds.
     """
     state = status.get("state", RunPhase.RUNNING)
     if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):

@@ -156,9 +156,7 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
 def read_run(folder: str | os.PathLike[str], later: tuple[str, ...] = ()) -> Run:
     """Reads one run folder (MODEL_DIR), local or gs://, and those of the runs it came from.
 
-    Args:
-      folder: MODEL_DIR.
-      later: the folders through which it was reached, from checkpoint to run.
+    `later` are the folders through which it was reached, from checkpoint to run.
 
     Raises:
       UserError: the folder or its metrics.jsonl is missing, or holds no valid record.

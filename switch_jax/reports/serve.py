@@ -31,13 +31,10 @@ class ReportServer(ThreadingHTTPServer):
     def __init__(
         self, port: int, runs: Sequence[str], page: epath.Path, write: Callable[[], list[str]]
     ) -> None:
-        """Takes the port of this machine's own address, which other machines do not reach.
+        """Takes the port of this machine's own address, which other machines do not reach; 0: any.
 
-        Args:
-          port: 0: any that is free.
-          runs: their folders.
-          page: the file of the report.
-          write: writes it from the runs' files as they are; returns lines for the terminal.
+        `write` writes the file `page` from the files in the folders `runs` as they are, and returns
+        lines for the terminal.
 
         Raises:
           UserError: the port cannot be taken.

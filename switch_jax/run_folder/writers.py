@@ -56,12 +56,9 @@ def write_description(
 ) -> None:
     """Writes `run.json` and `config.gin`.
 
-    Args:
-      folder: the run's folder.
-      facts: the fields of run.json, without `name` and `initial_checkpoint`.
-      start: the checkpoint that a new run starts from. Where the run has a checkpoint of its own,
-        run.json keeps the one that it names.
-      config_text: the operative gin config.
+    `facts` are the fields of run.json without `name` and `initial_checkpoint`; `start` is the
+    checkpoint that a new run starts from. Where the run has a checkpoint of its own, run.json keeps
+    the one that it names.
 
     Raises:
       UserError: they cannot be written.
@@ -100,11 +97,7 @@ def write_bad_batch(
 ) -> epath.Path:
     """Writes the rows of a batch that this process has, for inspection with `numpy.load`.
 
-    Args:
-      folder: the run's folder.
-      number: of the batch, from 1.
-      process: index of this process.
-      batch: arrays [B, L]; the rows of other processes are padding.
+    Batches are counted from 1. `batch` has arrays [B, L]; the rows of other processes are padding.
 
     Returns:
       The file: the arrays without the padding rows, and `rows`, their places in the batch.
