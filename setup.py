@@ -36,7 +36,7 @@ setup(
         "switch_jax.doctor": ["*.html"],
         "switch_jax.reports": ["*.html"],
         "switch_jax.tasks": ["data/**/*"],
-        "switch_jax.launch": ["Dockerfile*", "*.toml"],
+        "switch_jax.launch": ["Dockerfile*"],
         "switch_jax.gin": ["**/*.gin"],
     },
     entry_points={"console_scripts": ["switch_jax = switch_jax.cli:main"]},

@@ -87,9 +87,41 @@ class JobSet:
         """A command of kubectl for the cluster."""
         return ("kubectl", *words, *((f"--context={self.context}",) if self.context else ()))
 
+    @property
+    def commands(self) -> dict[str, Command]:
+        """All that `follow` runs, by what it finds, in the order in which a dry run prints it."""
+        pods = f"--selector=jobset.sigs.k8s.io/jobset-name={self.name}"
+        get_pods = self.kubectl("get", "pods", pods)
+        running = ("--field-selector=status.phase=Running", "--output=name")
+        exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
+        state = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
+        logs = (
+            *self.kubectl("logs", pods, f"--container={CONTAINER}"),
+            *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, self.hosts)}"),
+        )
+        return {
+            "running_pods": Command(
+                (*get_pods, *running), f"repeated every {_POLL_SECONDS:.0f} s until all pods run"
+            ),
+            "logs": Command(
+                (*logs, "--follow", "--tail=-1"),
+                "prints the output of all hosts; with --since-time=LAST_LINE after a lost "
+                "connection",
+            ),
+            "state": Command(
+                (*self.kubectl("get", "jobset", self.name), *state),
+                "prints JobSet if it exists, and Completed or Failed if it has ended",
+            ),
+            "exit_codes": Command(
+                (*get_pods, f"--output=jsonpath={exit_codes}"),
+                "only if it has failed: the exit codes",
+            ),
+            "last_lines": Command((*logs, "--tail=20"), "only if it has failed: the last lines"),
+        }
+
     def exists(self) -> bool:
         """Whether the cluster has it, running or not."""
-        return bool(output(self._state))
+        return bool(output(self.commands["state"]))
 
     def follow(self) -> int:
         """Prints what the pods print until the JobSet has ended.
@@ -102,7 +134,7 @@ class JobSet:
         """
         running_before, last_line = None, None
         while not (state := self._final_state()):
-            running = len(output_with_retries(self._running_pods).split())
+            running = len(output_with_retries(self.commands["running_pods"]).split())
             if running < self.hosts:
                 if running != running_before:
                     log(f"{self.name}: {running} of {self.hosts} pods run")
@@ -114,25 +146,15 @@ class JobSet:
         log(f"{self.name}: {state}")
         if state == "Completed":
             return 0
-        codes = [int(code) for code in output_with_retries(self._exit_codes).split()]
+        codes = [int(code) for code in output_with_retries(self.commands["exit_codes"]).split()]
         with contextlib.suppress(UserError):
-            run_command(self._last_lines)
+            run_command(self.commands["last_lines"])
         # After a failure the cluster ends the other pods, and kills those that do not react.
         return exit_code([code for code in codes if code != KILLED] or codes) or 1
 
-    def commands(self) -> list[Command]:
-        """All that `follow` runs."""
-        return [
-            self._running_pods,
-            self._logs,
-            self._state,
-            self._exit_codes,
-            self._last_lines,
-        ]
-
     def _final_state(self) -> str:
         """'Completed' or 'Failed'; "" if the JobSet has not ended."""
-        kind, _, state = output_with_retries(self._state).partition(" ")
+        kind, _, state = output_with_retries(self.commands["state"]).partition(" ")
         if not kind:
             raise UserError(f"the JobSet {self.name} is gone: somebody has deleted it")
         return state
@@ -147,7 +169,8 @@ class JobSet:
           When the last line came, as Kubernetes writes a time.
         """
         since = (f"--since-time={last_line}",) if last_line else ()
-        command = dataclasses.replace(self._logs, argv=(*self._logs.argv, *since))
+        command = self.commands["logs"]
+        command = dataclasses.replace(command, argv=(*command.argv, *since))
         with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in output_lines(process):
                 print(line, end="", flush=True)
@@ -156,43 +179,3 @@ class JobSet:
                 if line.startswith("[pod/"):
                     last_line = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return last_line
-
-    @property
-    def _selector(self) -> str:
-        return f"--selector=jobset.sigs.k8s.io/jobset-name={self.name}"
-
-    @property
-    def _running_pods(self) -> Command:
-        fields = ("--field-selector=status.phase=Running", "--output=name")
-        argv = (*self.kubectl("get", "pods", self._selector), *fields)
-        return Command(argv, f"repeated every {_POLL_SECONDS:.0f} s until all pods run")
-
-    @property
-    def _logs(self) -> Command:
-        return Command(
-            (*self._log_argv, "--follow", "--tail=-1"),
-            "prints the output of all hosts; with --since-time=LAST_LINE after a lost connection",
-        )
-
-    @property
-    def _state(self) -> Command:
-        fields = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
-        argv = (*self.kubectl("get", "jobset", self.name), *fields)
-        return Command(argv, "prints JobSet if it exists, and Completed or Failed if it has ended")
-
-    @property
-    def _exit_codes(self) -> Command:
-        field = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
-        argv = (*self.kubectl("get", "pods", self._selector), f"--output=jsonpath={field}")
-        return Command(argv, "only if it has failed: the exit codes")
-
-    @property
-    def _last_lines(self) -> Command:
-        return Command((*self._log_argv, "--tail=20"), "only if it has failed: the last lines")
-
-    @property
-    def _log_argv(self) -> tuple[str, ...]:
-        return (
-            *self.kubectl("logs", self._selector, f"--container={CONTAINER}"),
-            *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, self.hosts)}"),
-        )

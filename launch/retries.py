@@ -1,7 +1,7 @@
 """Starts a job again after a preemption or a crash, as long as it makes progress."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from switch_jax.errors import UserError
 from switch_jax.launch.console import log
@@ -43,6 +43,7 @@ def supervise(
     attempt: Callable[[], int],
     max_restarts: int,
     folder: RunFolder,
+    asked_to_stop: Sequence[int] = (),
 ) -> int:
     """Runs a job until it is done, makes a mistake, or keeps crashing without progress.
 
@@ -54,12 +55,16 @@ def supervise(
       attempt: runs the job once and returns its exit code.
       max_restarts: how often it starts again after crashes without a new checkpoint.
       folder: of the run, whose checkpoints are its progress.
+      asked_to_stop: the signals to stop, appended as they come: after one nothing starts again.
 
     Returns:
-      The exit code of the last attempt.
+      The exit code of the last attempt, or that of the first signal where none ran when it came.
     """
     crashes, unreached, farthest = 0, 0, _newest_step(folder)
-    while (code := attempt()) not in FINAL:
+    while not asked_to_stop:
+        code = attempt()
+        if code in FINAL or asked_to_stop:
+            return code
         saved = _newest_step(folder)
         if saved is not None and (farthest is None or saved > farthest):
             crashes, unreached, farthest = 0, 0, saved
@@ -83,7 +88,7 @@ def supervise(
             f"crashed (exit code {code}): starting again from {start}, "
             f"restart {crashes} of at most {max_restarts} without a new checkpoint"
         )
-    return code
+    return 128 + asked_to_stop[0]
 
 
 def _newest_step(folder: RunFolder) -> int | None:

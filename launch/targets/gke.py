@@ -86,7 +86,7 @@ class Gke(JobSetTarget):
         return JobSet(job.name, job.hardware.hosts, context)
 
     def commands(self, job: Job) -> list[Step]:
-        follow = self.jobset(job).commands()
+        follow = self.jobset(job).commands.values()
         return [_file(job), _get_credentials(job), self._apply(job), *follow]
 
     def afterwards(self, job: Job) -> list[Command]:

@@ -4,13 +4,14 @@ Each process runs the same command as a host of a pod, and they find each other 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import fnmatch
 import os
 import re
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from etils import epath
@@ -86,49 +87,30 @@ class Local(Target[Rehearsal]):
           UserError: the folder cannot be written.
         """
         folder = create_run_folder(job.model_dir)
-        with _Signals() as signals:
+        with _collected_signals() as signals:
 
             def attempt() -> int:
-                if signals.received:
-                    raise _AskedToStop(128 + signals.received[0])
                 commands = job.commands(_free_port())
-                logs = _new_logs(folder.logs)
-                code = run_together(commands, _environment(), logs, signals.received)
-                if signals.received:
-                    raise _AskedToStop(code)
-                return code
+                return run_together(commands, _environment(), _new_logs(folder.logs), signals)
 
-            try:
-                return supervise(attempt, job.max_restarts, folder)
-            except _AskedToStop as asked:
-                return asked.exit_code
+            return supervise(attempt, job.max_restarts, folder, signals)
 
 
-class _AskedToStop(Exception):
-    """Ctrl-C or SIGTERM came. `exit_code` is that of the attempt that it ended."""
+@contextlib.contextmanager
+def _collected_signals() -> Iterator[list[int]]:
+    """The numbers of Ctrl-C and SIGTERM as they come, to pass them on; in the main thread only."""
+    received: list[int] = []
 
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-        super().__init__()
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
 
-
-class _Signals:
-    """Collects Ctrl-C and SIGTERM, to pass them on. Works in the main thread only."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-
-    def __enter__(self) -> "_Signals":
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
             signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received.append(number)
 
 
 def _environment() -> dict[str, str]:

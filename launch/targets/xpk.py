@@ -58,7 +58,7 @@ class Xpk(JobSetTarget):
         return JobSet(job.name, job.hardware.hosts)  # xpk has made its cluster the current one
 
     def commands(self, job: Job) -> list[Step]:
-        return [_get_credentials(job), _create(job), *self.jobset(job).commands()]
+        return [_get_credentials(job), _create(job), *self.jobset(job).commands.values()]
 
     def afterwards(self, job: Job) -> list[Command]:
         workload = ("xpk", "workload", "delete", f"--workload={job.name}", *_cluster(job))

@@ -7,29 +7,29 @@ parameter of the same layer of every block, stacked on axis 0, and of every expe
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from switch_jax.config import ModelConfig
 
 
-class Tensor(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Tensor:
     """A tensor in a file, of which parts can be read without the rest.
 
     Attributes:
       shape: its sizes.
       dtype: as NumPy calls it, 'bfloat16' included.
+      read: reads the part that a slice of each axis names.
     """
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> str: ...
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[tuple[slice, ...]], np.ndarray]
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        """A part of it, in its own dtype."""
+        """A part of it, in its own dtype, or as float32."""
+        return self.read(index)
 
 
 @dataclasses.dataclass(frozen=True)

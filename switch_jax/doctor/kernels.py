@@ -77,10 +77,15 @@ def kernel_checks(mesh: Mesh) -> Iterator[Check]:
     """Attention in each dtype for which these devices have a kernel, and routing."""
     model = dataclasses.replace(config_of(mesh, "float32").model, gpu_attention="cudnn")
     own = mesh_of(mesh.local_devices)
-    found = [(case, of) for case in CASES for of in _dtypes_with_kernel(model, case, own)]
-    for case, dtype in found:
+    found = [
+        (case, dtype, kernel)
+        for case in CASES
+        for dtype in TOLERANCES
+        if (kernel := kernel_of(model, case, dtype, own)) is not None
+    ]
+    for case, dtype, kernel in found:
         name = f"attention, {case.name}, {dtype}"
-        yield Check(name, functools.partial(_attention, model, case, dtype, own))
+        yield Check(name, functools.partial(_attention, model, case, dtype, kernel, own))
     if not found:
         none = "these devices have no kernel for it, and XLA's attention is used"
         yield Check("attention", lambda: Finding(Verdict.SKIPPED, none))
@@ -157,14 +162,10 @@ def routing_program(route: Callable[[jax.Array], Any]) -> Callable[..., Any]:
     return results
 
 
-def _dtypes_with_kernel(model: ModelConfig, case: AttentionCase, mesh: Mesh) -> list[str]:
-    return [dtype for dtype in TOLERANCES if kernel_of(model, case, dtype, mesh) is not None]
-
-
-def _attention(model: ModelConfig, case: AttentionCase, dtype: str, mesh: Mesh) -> Finding:
+def _attention(
+    model: ModelConfig, case: AttentionCase, dtype: str, kernel: Attend, mesh: Mesh
+) -> Finding:
     """Forward and backward pass of the kernel, on packed rows with padding."""
-    kernel = kernel_of(model, case, dtype, mesh)
-    assert kernel is not None
     on_gpus = mesh.devices.flat[0].platform == "gpu"
     arrays, segments = arguments_of(model, case, dtype, mesh.size)
 

@@ -19,6 +19,7 @@ from switch_jax.config import (
     ModelConfig,
     RunConfig,
 )
+from switch_jax.data.batch import Batch, empty_batch, write_row
 from switch_jax.doctor.checks import Check, Finding, Verdict
 from switch_jax.doctor.compare import difference, judged, parts_here
 from switch_jax.optim.optimizer import make_optimizer
@@ -63,29 +64,16 @@ def config_of(mesh: Mesh, dtype: str) -> Config:
     )
 
 
-def batch_of(config: Config) -> dict[str, np.ndarray]:
-    """Random rows with padding, repeated over the batch."""
+def batch_of(config: Config) -> Batch:
+    """Random rows, one full and one with 5 tokens of padding, repeated over the batch."""
     rng = np.random.default_rng(0)
-    repeats = config.run.batch_size // ROWS
-
-    def tokens(length: int) -> tuple[np.ndarray, np.ndarray]:
-        is_real = np.arange(length) < np.array([[length], [length - 5]])  # [ROWS, length]
-        return rng.integers(2, 512, (ROWS, length)) * is_real, is_real
-
-    (inputs, inputs_real), (targets, targets_real) = tokens(INPUTS), tokens(TARGETS)
-    rows = {
-        "encoder_input_tokens": inputs,
-        "encoder_segment_ids": inputs_real,
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": targets,
-        "decoder_segment_ids": targets_real,
-        "decoder_loss_weights": targets_real,
-    }
-    floats = {"decoder_loss_weights": np.float32}
-    return {
-        name: np.tile(array, (repeats, 1)).astype(floats.get(name, np.int32))
-        for name, array in rows.items()
-    }
+    inputs, targets = (rng.integers(2, 512, (ROWS, length)) for length in (INPUTS, TARGETS))
+    full = {"inputs": inputs[0], "targets": targets[0]}
+    padded = {"inputs": inputs[1, :-5], "targets": targets[1, :-5]}
+    batch = empty_batch(config.run.batch_size, {"inputs": INPUTS, "targets": TARGETS})
+    for row in range(config.run.batch_size):
+        write_row(batch, row, [padded if row % ROWS else full])
+    return batch
 
 
 @dataclasses.dataclass

@@ -96,9 +96,18 @@ def build_corpus(
     return lines
 
 
-def write_lines(path: Path, lines: list[str]) -> None:
-    text = "".join(f"{line}\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(text, compresslevel=9, mtime=0))
+def write_lines(path: Path, lines: list[str], what: str) -> None:
+    """Writes a whole file, gzipped if its name says so, or none; prints how many of what it has."""
+    encoded = (f"{line}\n".encode() for line in lines)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        if path.suffix == ".gz":
+            file.write(gzip.compress(b"".join(encoded), compresslevel=9, mtime=0))
+        else:
+            file.writelines(encoded)
+    unfinished.replace(path)
+    characters = sum(map(len, lines))
+    print(f"{path}: {len(lines)} {what}, {characters} characters, {path.stat().st_size} bytes")
 
 
 def train_vocabulary(lines: list[str], pieces: int, **options: Any) -> bytes:
@@ -134,13 +143,7 @@ def main() -> None:
     }
     for corpus, splits in corpora.items():
         for split, lines in splits.items():
-            path = OUTPUT / f"{corpus}.{split}.txt.gz"
-            write_lines(path, lines)
-            characters = sum(map(len, lines))
-            print(
-                f"{path.name}: {len(lines)} passages, {characters} characters, "
-                f"{path.stat().st_size} bytes"
-            )
+            write_lines(OUTPUT / f"{corpus}.{split}.txt.gz", lines, "passages")
     train = [line for splits in corpora.values() for line in splits["train"]]
     (OUTPUT / "english_1000.model").write_bytes(train_vocabulary(train, pieces=1000))
 

@@ -8,7 +8,6 @@ what is taken of it. Writes `train.txt` and `validation.txt`, one passage a line
 gives the same bytes.
 """
 
-import argparse
 import hashlib
 import io
 import random
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from build_english import passages, split_of
-from build_large_english import cleaned, data_archive, find_packages
+from build_large_english import cleaned, data_archive, find_packages, write_built
 
 PASSAGE_CHARACTERS = 500  # about 240 pieces of the 1000-piece vocabulary
 # A third of all C code: generated definitions of registers, one like the other.
@@ -48,39 +47,24 @@ def without_licences(code: str) -> str:
     return COMMENT.sub(lambda comment: "" if LICENCE.search(comment[0]) else comment[0], code)
 
 
-def build(packages: Path) -> dict[str, list[bytes]]:
-    """Passages by split. A folder is in one split, and each passage is used once."""
+def build(packages: Path) -> dict[str, list[str]]:
+    """Passages by file. A folder is in one split, and each passage is used once."""
     seen: set[bytes] = set()
-    lines: dict[str, list[bytes]] = {"train": [], "validation": []}
+    lines: dict[str, list[str]] = {"train": [], "validation": []}
     for package in find_packages(packages, "linux-source"):
         for path, code in c_files(package):
             split = split_of(path.rpartition("/")[0])
             units = without_licences(code).split("\n")
             for text in cleaned(passages(units, heading="", characters=PASSAGE_CHARACTERS)):
-                line = text.encode()
-                digest = hashlib.blake2b(line, digest_size=8).digest()
+                digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
                 if digest not in seen:
                     seen.add(digest)
-                    lines[split].append(line)
+                    lines[split].append(text)
     # A chunk of a file stays together (docs/data_streams.md), so the passages are mixed.
     for passages_of_split in lines.values():
         random.Random(0).shuffle(passages_of_split)
-    return lines
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("packages", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("runs/large_code"))
-    flags = parser.parse_args()
-    flags.output.mkdir(parents=True, exist_ok=True)
-    # Train last: `make long_study` takes it as the sign that all is there.
-    for split, lines in sorted(build(flags.packages).items(), reverse=True):
-        path = flags.output / f"{split}.txt"
-        with path.open("wb") as file:
-            file.writelines(line + b"\n" for line in lines)
-        print(f"{path}: {len(lines)} passages, {sum(map(len, lines))} bytes")
+    return {f"{split}.txt": found for split, found in lines.items()}
 
 
 if __name__ == "__main__":
-    main()
+    write_built(__doc__, "runs/large_code", build)

@@ -19,7 +19,7 @@ import random
 import re
 import tarfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def cleaned(paragraphs: Iterable[str], shortest: int = SHORTEST_PARAGRAPH) -> It
 
 
 def build(packages: Path) -> dict[str, list[str]]:
-    """Passages by split. Each paragraph is used once, so none of validation is in train."""
+    """Passages by file. Each paragraph is used once, so none of validation is in train."""
     seen: set[str] = set()
     lines: dict[str, list[str]] = {"train": [], "validation": []}
     for name, paragraphs in documents(packages):
@@ -168,21 +168,30 @@ def build(packages: Path) -> dict[str, list[str]]:
     # seqio shuffles within a buffer of 1000 examples only, so the files themselves are mixed.
     for passages_of_split in lines.values():
         random.Random(0).shuffle(passages_of_split)
-    return lines
+    return {f"{split}.txt.gz": found for split, found in lines.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def write_built(doc: str, folder: str, build: Callable[[Path], dict[str, list[str]]]) -> None:
+    """The command of a script that builds text from packages: PACKAGES [--output FOLDER].
+
+    The Makefile takes the first file, by name, as the sign that all are there: it is written last,
+    and one of an earlier time is removed before.
+
+    Args:
+      doc: the docstring of the script.
+      folder: where the files lie without --output.
+      build: from the folder of the packages, the passages of each file by its name.
+    """
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("packages", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("runs/large_english"))
+    parser.add_argument("--output", type=Path, default=Path(folder))
     flags = parser.parse_args()
     flags.output.mkdir(parents=True, exist_ok=True)
-    # Train last: `make study` takes it as the sign that all is there.
-    for split, lines in sorted(build(flags.packages).items(), reverse=True):
-        path = flags.output / f"{split}.txt.gz"
-        write_lines(path, lines)
-        print(f"{path}: {len(lines)} passages, {sum(map(len, lines))} characters")
+    files = build(flags.packages)
+    (flags.output / min(files)).unlink(missing_ok=True)
+    for name, lines in sorted(files.items(), reverse=True):
+        write_lines(flags.output / name, lines, "passages")
 
 
 if __name__ == "__main__":
-    main()
+    write_built(__doc__, "runs/large_english", build)

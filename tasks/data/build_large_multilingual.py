@@ -11,7 +11,6 @@ that language, if there are any, and its declaration of human rights. The same p
 same bytes.
 """
 
-import argparse
 import collections
 import gzip
 import json
@@ -20,8 +19,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from build_english import OUTPUT, passages, split_of, write_lines
-from build_large_english import cleaned, files_of_packages, html_paragraphs
+from build_english import OUTPUT, passages, split_of
+from build_large_english import cleaned, files_of_packages, html_paragraphs, write_built
 
 # By package: the files that are read, and the place of the language in their path.
 PAGES = {
@@ -63,8 +62,8 @@ def declarations(split: str) -> dict[str, list[str]]:
     return found
 
 
-def build(packages: Path) -> dict[tuple[str, str], list[str]]:
-    """Passages by code and split.
+def build(packages: Path) -> dict[str, list[str]]:
+    """Passages by file; prints how much text each split has.
 
     A page is in the same split in all languages, so no text of validation is in train in another
     language. Each paragraph is used once in a language, and not at all where it is the English one,
@@ -87,26 +86,15 @@ def build(packages: Path) -> dict[tuple[str, str], list[str]]:
         ]
         seen[code].update(new)
         lines[code, split_of(name)].extend(passages(new, heading=""))
+    sizes: collections.Counter[str] = collections.Counter()
     for (code, split), found in lines.items():
         found.extend(shipped[split][code])
         # seqio shuffles within a buffer of 1000 examples only, so the files themselves are mixed.
         random.Random(0).shuffle(found)
-    return lines
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("packages", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("runs/large_multilingual"))
-    flags = parser.parse_args()
-    flags.output.mkdir(parents=True, exist_ok=True)
-    sizes: collections.Counter[str] = collections.Counter()
-    for (code, split), lines in build(flags.packages).items():
-        write_lines(flags.output / f"{code}.{split}.txt.gz", lines)
-        sizes[split] += sum(map(len, lines))
-        print(f"{code}.{split}: {len(lines)} passages, {sum(map(len, lines))} characters")
+        sizes[split] += sum(map(len, found))
     print(", ".join(f"{split}: {size} characters" for split, size in sizes.items()))
+    return {f"{code}.{split}.txt.gz": found for (code, split), found in lines.items()}
 
 
 if __name__ == "__main__":
-    main()
+    write_built(__doc__, "runs/large_multilingual", build)

@@ -165,9 +165,8 @@ def declarations(sources: Path) -> dict[str, list[Record]]:
 
 
 def write_records(name: str, records: list[Record]) -> None:
-    path = OUTPUT / f"{name}.jsonl.gz"
-    write_lines(path, [json.dumps(record, ensure_ascii=False) for record in records])
-    print(f"{path.name}: {len(records)} records, {path.stat().st_size} bytes")
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    write_lines(OUTPUT / f"{name}.jsonl.gz", lines, "records")
 
 
 def main() -> None:

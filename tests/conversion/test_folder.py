@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 
 from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.conversion import hugging_face
+from switch_jax.conversion.hugging_face import model_config
+from switch_jax.conversion.source import read_small_file
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
 from switch_jax.partitioning.mesh import make_mesh
@@ -41,6 +43,19 @@ def assert_equal(parameters, expected):
 
 def test_tensors_become_stacked_kernels(tmp_path):
     assert_equal(read(write_folder(tmp_path / "model")), PARAMETERS)
+
+
+def test_config_json_is_read_once(tmp_path, monkeypatch):
+    names = []
+
+    def read_counted(file):
+        names.append(file.name)
+        return read_small_file(file)
+
+    monkeypatch.setattr(model_config, "read_small_file", read_counted)
+    opened = hugging_face.open_folder(write_folder(tmp_path / "model"))
+    assert names == ["config.json"]
+    assert opened.format == "Hugging Face SwitchTransformersForConditionalGeneration"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

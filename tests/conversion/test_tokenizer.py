@@ -9,7 +9,7 @@ from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.folder import vocabulary_name
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.errors import UserError
-from tests.conversion.folders import CONFIG, VOCABULARY, write_folder
+from tests.conversion.folders import VOCABULARY
 
 
 def files(name):
@@ -48,9 +48,8 @@ def test_what_cannot_be_written_is_refused(tmp_path):
 
 
 def test_a_folder_without_a_vocabulary_has_that_of_the_released_models(tmp_path):
-    folder = write_folder(tmp_path / "model")
-    assert vocabulary_name(folder) == "t5"
-    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": "mt5"}))
-    assert vocabulary_name(folder) == "mt5"
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
-    assert vocabulary_name(folder) == "byte"
+    assert vocabulary_name(tmp_path, "t5") == "t5"
+    assert vocabulary_name(tmp_path, "switch_transformers") == "t5"
+    assert vocabulary_name(tmp_path, "mt5") == "mt5"
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    assert vocabulary_name(tmp_path, "mt5") == "byte"

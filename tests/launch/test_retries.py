@@ -1,5 +1,7 @@
 """Each job is a script: what its attempts end with, and the last checkpoint after each."""
 
+import signal
+
 import pytest
 
 from switch_jax.errors import UserError
@@ -89,6 +91,28 @@ def test_no_restarts_are_wanted():
     code, attempts, said = supervised([1, 0], max_restarts=0)
     assert (code, attempts) == (1, 1)
     assert said[0] == "ended with exit code 1; the logs say why"
+
+
+def test_a_job_that_is_asked_to_stop_is_not_started_again(monkeypatch):
+    received, said = [], []
+    monkeypatch.setattr(retries, "_newest_step", lambda folder: None)
+    monkeypatch.setattr(retries, "log", said.append)
+
+    def asked_while_it_runs():
+        received.append(signal.SIGTERM)
+        return 75
+
+    assert supervise(asked_while_it_runs, 3, RunFolder.at("run"), received) == 75
+    assert received == [signal.SIGTERM] and said == []
+
+
+def test_a_job_that_is_asked_to_stop_between_two_attempts_ends_as_a_shell_tells_of_signals(
+    monkeypatch,
+):
+    received, codes = [], iter([1])
+    monkeypatch.setattr(retries, "_newest_step", lambda folder: None)
+    monkeypatch.setattr(retries, "log", lambda _: received.append(signal.SIGINT))
+    assert supervise(lambda: next(codes), 3, RunFolder.at("run"), received) == 130
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """The scripts that build text from packages of Debian, on packages that the test makes."""
 
 import gzip
+import importlib
 import io
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -151,6 +154,39 @@ def test_a_package_without_the_files_that_are_read_is_an_error(tmp_path):
     result = build("build_large_english.py", tmp_path, tmp_path / "built")
     assert result.returncode == 1
     assert "anarchism_15.deb has no ./usr/share/doc/anarchism/*.html" in result.stderr
+
+
+def sign_of(text: str) -> str:
+    """The file that the Makefile takes as the sign that all of a text is built."""
+    rules = (Path(__file__).parents[2] / "Makefile").read_text()
+    (name,) = re.findall(rf"^runs/{text}/(\S+): \| setup", rules, re.M)
+    return name
+
+
+@pytest.mark.parametrize("before", ["nothing", "the files of an earlier build"])
+def test_a_text_whose_writing_fails_does_not_look_complete(multilingual, tmp_path, before):
+    packages, built = multilingual
+    sign = sign_of("large_multilingual")
+    if before != "nothing":
+        shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+        assert (tmp_path / sign).exists()
+        (tmp_path / "pt.train.txt.gz").unlink()
+    (tmp_path / "pt.train.txt.gz").mkdir()  # it cannot become a file
+    assert build("build_large_multilingual.py", packages, tmp_path).returncode == 1
+    assert (tmp_path / "zu.train.txt.gz").exists() and not (tmp_path / sign).exists()
+
+
+def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(DATA)
+    write_lines = importlib.import_module("build_english").write_lines
+    for name in ("lines.txt", "lines.txt.gz"):
+        with pytest.raises(UnicodeEncodeError):
+            write_lines(tmp_path / name, ["good"] * 10000 + ["\ud800"], "lines")
+        assert not (tmp_path / name).exists()
+        write_lines(tmp_path / name, ["gut", "größer"], "lines")
+    assert (tmp_path / "lines.txt").read_text(encoding="utf-8") == "gut\ngrößer\n"
+    assert lines(tmp_path / "lines.txt.gz") == ["gut", "größer"]
+    assert f"{tmp_path}/lines.txt: 2 lines, 9 characters, 13 bytes\n" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

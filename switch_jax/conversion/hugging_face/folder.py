@@ -1,14 +1,12 @@
 """A Hugging Face folder, opened and checked by its headers."""
 
-from typing import Any
-
 from etils import epath
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import (
+    ARCHITECTURES,
     CONFIG,
     architecture,
-    class_name,
     read_config,
 )
 from switch_jax.conversion.hugging_face.tensor_files import open_tensors, tensor_files
@@ -33,27 +31,12 @@ def is_hugging_face(path: epath.Path) -> bool:
     return is_file(path / CONFIG)
 
 
-def read_architecture(path: epath.Path) -> dict[str, Any]:
-    """The fields of `ModelConfig` that a folder's config.json determines.
-
-    Raises:
-      UserError: config.json is damaged, or our model cannot express it.
-    """
-    config = read_config(path)
-    try:
-        fields = architecture(config)
-        ModelConfig(**fields)
-    except UserError as error:
-        raise UserError(f"{path / CONFIG}: {error}") from error
-    return fields
-
-
-def vocabulary_name(path: epath.Path) -> str:
+def vocabulary_name(path: epath.Path, model_type: str) -> str:
     """VOCABULARY for a folder without a SentencePiece model: that of the released models."""
     file = path / TOKENIZER_CONFIG
     if is_file(file) and b"ByT5Tokenizer" in read_small_file(file):
         return "byte"
-    return "mt5" if read_config(path)["model_type"] == "mt5" else "t5"
+    return "mt5" if model_type == "mt5" else "t5"
 
 
 def open_folder(path: epath.Path) -> Source:
@@ -63,8 +46,13 @@ def open_folder(path: epath.Path) -> Source:
       UserError: it is damaged, a tensor is missing, left over or of another shape, or our model
         cannot express it.
     """
-    fields = read_architecture(path)
-    model = ModelConfig(**fields)
+    config = read_config(path)
+    model_type = config["model_type"]
+    try:
+        fields = architecture(config)
+        model = ModelConfig(**fields)
+    except UserError as error:
+        raise UserError(f"{path / CONFIG}: {error}") from error
     files = tensor_files(path)
     tensors, copies = _split_copies(open_tensors(files), model)
     if not model.tie_embeddings and LOGITS not in tensors:
@@ -76,10 +64,10 @@ def open_folder(path: epath.Path) -> Source:
     return Source(
         path=path,
         folder=path,
-        format=f"Hugging Face {class_name(path)}",
+        format=f"Hugging Face {ARCHITECTURES[model_type]}",
         details=f"{len(files)} files" if len(files) > 1 else files[0].name,
         step=None,
-        vocabulary=vocabulary_name(path),
+        vocabulary=vocabulary_name(path, model_type),
         architecture=fields,
         names=names,
         tensors=tensors,

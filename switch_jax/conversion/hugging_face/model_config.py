@@ -87,11 +87,6 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
         raise UserError(f"{file} does not describe a model: {error}") from error
 
 
-def class_name(folder: epath.Path) -> str:
-    """The class that loads the folder; raises UserError as `read_config`."""
-    return ARCHITECTURES[read_config(folder)["model_type"]]
-
-
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `ModelConfig` that the tensors and their meaning depend on.
 

@@ -1,11 +1,10 @@
 """The tensor files of a Hugging Face folder: safetensors or PyTorch's .bin, one or several."""
 
 import contextlib
-import dataclasses
 import functools
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,49 +28,6 @@ _FILES = (
 _INDEX = Object(required={"weight_map": Object(others=string)})
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _MAX_HEADER = 10**8  # bytes of a safetensors file, as its readers have it
-
-
-@dataclasses.dataclass(frozen=True)
-class SafetensorsTensor:
-    """A tensor of a memory-mapped safetensors file; see `Tensor`.
-
-    Attributes:
-      header: safetensors' slice, which has no public type; it may have no numbers.
-      numbers: returns safetensors' slice with its numbers; raises UserError if it is not there.
-    """
-
-    header: Any
-    numbers: Callable[[], Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.header.get_shape())
-
-    @property
-    def dtype(self) -> str:
-        name = self.header.get_dtype()
-        return _DTYPES.get(name, name)
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self.numbers()[index]
-
-
-@dataclasses.dataclass(frozen=True)
-class TorchTensor:
-    """A tensor of a .bin file, which PyTorch memory-maps; see `Tensor`."""
-
-    tensor: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> str:
-        return str(self.tensor.dtype).removeprefix("torch.")
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self.tensor[index].detach().float().numpy()  # NumPy has no bfloat16
 
 
 def tensor_files(folder: epath.Path) -> list[epath.Path]:
@@ -119,21 +75,24 @@ def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
 
 
 def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
-    opened = functools.cache(lambda: safe_open(local_copy(file), "numpy"))
-
-    def numbers(name: str) -> Any:
-        with _errors_explained(file):
-            return opened().get_slice(name)
-
     def header_size(beginning: bytes) -> int:
         return min(8 + int.from_bytes(beginning, "little"), _MAX_HEADER)
 
     with _errors_explained(file), header_here(file, header_size) as path:
-        headers = safe_open(path, "numpy")
-    return {
-        name: SafetensorsTensor(headers.get_slice(name), functools.partial(numbers, name))
-        for name in headers.keys()
-    }
+        headers = safe_open(path, "numpy")  # of a file that may have no numbers
+    whole = functools.cache(lambda: safe_open(local_copy(file), "numpy"))
+
+    def tensor(name: str) -> Tensor:
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            with _errors_explained(file):
+                numbers = whole().get_slice(name)
+            return numbers[index]
+
+        header = headers.get_slice(name)
+        dtype = header.get_dtype()
+        return Tensor(tuple(header.get_shape()), _DTYPES.get(dtype, dtype), read)
+
+    return {name: tensor(name) for name in headers.keys()}
 
 
 @contextlib.contextmanager
@@ -185,4 +144,13 @@ def _open_bin(file: epath.Path) -> dict[str, Tensor]:
                 f"{file}: {name} is a tensor without a number in the file for each of its "
                 f"{tensor.numel():,} elements: save it as a contiguous one"
             )
-    return {str(name): TorchTensor(tensor) for name, tensor in content.items()}
+    return {str(name): _of_torch(tensor) for name, tensor in content.items()}
+
+
+def _of_torch(tensor: Any) -> Tensor:
+    """A tensor of PyTorch, which maps its file into memory."""
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        return tensor[index].detach().float().numpy()  # NumPy has no bfloat16
+
+    return Tensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), read)

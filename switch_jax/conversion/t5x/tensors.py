@@ -1,6 +1,5 @@
 """The arrays of a T5X checkpoint: those within its msgpack file, and those in folders of Zarr."""
 
-import dataclasses
 import itertools
 import math
 import re
@@ -28,67 +27,6 @@ _MAX_HEADER = 2**20  # bytes of .zarray, which lies beside the chunks
 _MAX_TENSORS = 2**18  # counting each layer and expert; Switch-C has 62,000
 
 
-@dataclasses.dataclass(frozen=True)
-class InlineTensor:
-    """An array of the msgpack file; see `Tensor`."""
-
-    array: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.array.dtype.name
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        return self.array[index]
-
-
-@dataclasses.dataclass(frozen=True)
-class ZarrTensor:
-    """An array in a folder of chunks; see `Tensor`. Raises UserError where one cannot be read."""
-
-    folder: epath.Path
-    store: ts.TensorStore
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.store.shape)
-
-    @property
-    def dtype(self) -> str:
-        return self.store.dtype.name
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        with storage_errors_explained(f"{self.folder} cannot be read"):
-            return self.store[index].read().result()
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorSlice:
-    """What a tensor has at one place of an axis; see `Tensor`."""
-
-    tensor: Tensor
-    axis: int
-    place: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        shape = self.tensor.shape
-        return (*shape[: self.axis], *shape[self.axis + 1 :])
-
-    @property
-    def dtype(self) -> str:
-        return self.tensor.dtype
-
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        here = slice(self.place, self.place + 1)
-        part = self.tensor[(*index[: self.axis], here, *index[self.axis :])]
-        return part.squeeze(self.axis)
-
-
 def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of the leaves of a msgpack file.
 
@@ -105,7 +43,8 @@ def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor
 
 def _open(folder: epath.Path, name: str, leaf: Any, context: ts.Context) -> Tensor:
     if isinstance(leaf, np.ndarray | np.generic | int | float):
-        return InlineTensor(np.asarray(leaf))
+        array = np.asarray(leaf)
+        return Tensor(array.shape, array.dtype.name, array.__getitem__)
     if is_spec(leaf):
         # The path is a key of its own in a bucket's spec. Bucket and folders before it are those
         # where the checkpoint was written.
@@ -155,7 +94,12 @@ def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Contex
             f"{chunk:,}, and has {len(sizes):,} files of {sum(sizes):,} bytes: copy the whole "
             "folder of the checkpoint"
         )
-    return ZarrTensor(folder, store)
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        with storage_errors_explained(f"{folder} cannot be read"):
+            return store[index].read().result()
+
+    return Tensor(tuple(store.shape), store.dtype.name, read)
 
 
 def _file_sizes(folder: epath.Path) -> list[int]:
@@ -212,13 +156,24 @@ def _of_layers(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         stack, place, rest = scanned[name].groups()
         for block in range(tensor.shape[1]):
             layer = block * len(places[stack]) + int(place or 0)
-            yield f"{stack}/layers_{layer}/{rest}", TensorSlice(tensor, 1, block)
+            yield f"{stack}/layers_{layer}/{rest}", _at(tensor, 1, block)
 
 
 def _of_experts(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors.items():
         if "/mlp/expert/" in name and tensor.shape:
             for expert in range(tensor.shape[0]):
-                yield f"{name}/{expert}", TensorSlice(tensor, 0, expert)
+                yield f"{name}/{expert}", _at(tensor, 0, expert)
         else:
             yield name, tensor
+
+
+def _at(tensor: Tensor, axis: int, place: int) -> Tensor:
+    """What a tensor has at one place of an axis."""
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        here = slice(place, place + 1)
+        return tensor[(*index[:axis], here, *index[axis:])].squeeze(axis)
+
+    shape = tensor.shape
+    return Tensor((*shape[:axis], *shape[axis + 1 :]), tensor.dtype, read)
