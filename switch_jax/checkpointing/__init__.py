@@ -16,14 +16,3 @@ from switch_jax.checkpointing.read_only import (
     find_checkpoint,
     load_parameters,
 )
-
-__all__ = [
-    "Checkpoints",
-    "Restored",
-    "RunLock",
-    "best_step",
-    "chosen_step",
-    "commit_time",
-    "find_checkpoint",
-    "load_parameters",
-]
