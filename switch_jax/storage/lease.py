@@ -21,7 +21,7 @@ from typing import NamedTuple
 from etils import epath
 
 from switch_jax.errors import TransientError, UserError
-from switch_jax.storage.conditional import Version, shared_object
+from switch_jax.storage.conditional import SharedObject, Version
 from switch_jax.terminal import say
 
 LEASE_SECONDS = 60.0
@@ -111,7 +111,7 @@ class Lease:
         if any(lease.covers(folder) for lease in _held):
             raise HeldError(process_name())
         self._folder, self._seconds, self._clock = folder, seconds, clock
-        self._object = shared_object(folder / name)
+        self._object = SharedObject(folder / name)
         self._renewed, self._lost, self._lock = clock(), False, threading.Lock()
         self._version = self._take(wait)
         self._process = os.getpid()
@@ -178,7 +178,7 @@ class Lease:
                 )
             time.sleep(min(1.0, holder.seconds / 20))
             last, found = found, self._object.read()
-            if found.token != last.token:  # it was renewed, or another job was first
+            if found.generation != last.generation:  # it was renewed, or another job was first
                 if name := _Holder.read(found.content).name:
                     raise HeldError(name)
                 since = self._clock()
