@@ -3,7 +3,6 @@
 import json
 import zlib
 from collections.abc import Callable, Collection
-from pathlib import PurePosixPath
 from typing import Any
 
 import jax
@@ -13,11 +12,13 @@ from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text, 
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
-from switch_jax.storage import read_files
+from switch_jax.storage import read_bytes
 
 Shapes = dict[str, tuple[int, ...]]
 
-_JSON_FILES = ("_CHECKPOINT_METADATA", "_METADATA", "_sharding")  # Orbax's
+# Orbax's, in a checkpoint.
+_JSON_FILES = ("_CHECKPOINT_METADATA", "state/_METADATA", "state/_sharding")
+_METADATA_FILES = (*_JSON_FILES, "state/manifest.ocdbt")
 _REMEDY = (
     "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
     "MODEL_DIR"
@@ -145,15 +146,19 @@ def check_metadata_readable(checkpoint: epath.Path) -> None:
     """Reads all metadata files: Orbax takes one that the storage fails to read for an empty one.
 
     Args:
-      checkpoint: its folder; the files in it and in the folders right in it are read.
+      checkpoint: its folder.
 
     Raises:
       OSError: the storage failed.
       ValueError: a file that Orbax needs is not JSON.
     """
-    for file, content in read_files(checkpoint).items():
-        if PurePosixPath(file).name in _JSON_FILES and not _is_json(content):
-            raise ValueError(f"{file} is not JSON")
+    for name in _METADATA_FILES:
+        try:
+            content = read_bytes(checkpoint / name)
+        except FileNotFoundError:
+            continue  # reading the description says so
+        if name in _JSON_FILES and not _is_json(content):
+            raise ValueError(f"{name} is not JSON")
 
 
 def _is_json(content: bytes) -> bool:

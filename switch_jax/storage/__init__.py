@@ -27,7 +27,7 @@ from switch_jax.storage.files import (
     write_and_remove,
     write_file,
 )
-from switch_jax.storage.folders import list_complete, move_folder, read_bytes, read_files
+from switch_jax.storage.folders import list_complete, move_folder, read_bytes
 from switch_jax.storage.holding import hold, holder_gone
 from switch_jax.storage.lease import HeldError, LostLeaseError, check_leases
 from switch_jax.storage.listing import file_sizes, forget, matching
