@@ -3,7 +3,8 @@
 checkpoints    saves and restores for the job   read_only      reads parameters for any job
 preservation   which checkpoints stay           discarded      folders `discarded` and `damaged`
 lock           one job for each run folder      integrity      damage, arrays of another model
-in_pieces      parameters larger than memory    orbax_patches  private names of Orbax
+description    what a checkpoint says of        in_pieces      parameters larger than memory
+               itself, and its arrays           orbax_patches  private names of Orbax
 metadata_override   data position and best evaluation after a rollback, `amended`
 """
 
