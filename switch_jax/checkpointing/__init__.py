@@ -9,7 +9,7 @@ metadata_override   data position and best evaluation after a rollback, `amended
 """
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
-from switch_jax.checkpointing.lock import RunLock
+from switch_jax.checkpointing.lock import lock_run
 from switch_jax.checkpointing.read_only import (
     best_step,
     chosen_step,
