@@ -3,12 +3,13 @@
 checkpoints    saves and restores for the job   read_only      reads parameters for any job
 preservation   which checkpoints stay           discarded      folders `discarded` and `damaged`
 lock           one job for each run folder      integrity      damage, arrays of another model
-in_pieces      parameters larger than memory    orbax_patches  private names of Orbax
+description    what a checkpoint says of        in_pieces      parameters larger than memory
+               itself, and its arrays           orbax_patches  private names of Orbax
 metadata_override   data position and best evaluation after a rollback, `amended`
 """
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
-from switch_jax.checkpointing.lock import RunLock
+from switch_jax.checkpointing.lock import lock_run
 from switch_jax.checkpointing.read_only import (
     best_step,
     chosen_step,
@@ -16,14 +17,3 @@ from switch_jax.checkpointing.read_only import (
     find_checkpoint,
     load_parameters,
 )
-
-__all__ = [
-    "Checkpoints",
-    "Restored",
-    "RunLock",
-    "best_step",
-    "chosen_step",
-    "commit_time",
-    "find_checkpoint",
-    "load_parameters",
-]

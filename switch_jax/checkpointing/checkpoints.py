@@ -11,18 +11,15 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
+from switch_jax.checkpointing.description import load_arrays, metric_of, shapes_and_notes
 from switch_jax.checkpointing.discarded import discard, discarded_path, empty_older
 from switch_jax.checkpointing.integrity import (
-    Shapes,
     add_checksum,
-    check_metadata_readable,
     check_state,
     damage_of,
     path_name,
-    shapes_and_notes,
     shapes_of,
     try_to_read,
-    verify_checksum,
 )
 from switch_jax.checkpointing.metadata_override import newest_metadata, write_metadata_override
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
@@ -79,8 +76,7 @@ class Checkpoints:
         self._saving: Any = None  # Orbax's response of the save that is under way
         for step in self.steps():
             with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
-                metadata = self._checkpointer.metadata(step).custom_metadata
-                self._policy.metrics[step] = Metric.of_record(verify_checksum(metadata))
+                self._policy.metrics[step] = metric_of(folder.checkpoint(step))
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -125,13 +121,15 @@ class Checkpoints:
             for step in [step for step in self.steps() if step > last]:
                 self._discard(step, self._folder.discarded, now)
         for step in reversed(self.steps()):
-            description, damage = try_to_read(self._shapes_and_notes, step)
+            checkpoint = self._folder.checkpoint(step)
+            found, damage = try_to_read(shapes_and_notes, checkpoint)
             if damage is None:
-                shapes, notes = description
+                shapes, notes = found
                 wanted = shapes_of(abstract_state)
                 check_state(self._folder, step, shapes, wanted, fresh)
                 lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
-                state, damage = try_to_read(self._load, step, abstract_state, lacking)
+                available = _without(lacking, abstract_state)
+                state, damage = try_to_read(load_arrays, checkpoint, available)
             if damage is None:
                 notes = newest_metadata(self._folder.metadata_override(step), step, notes)
                 return Restored(step, _completed(state, lacking, fresh), notes)
@@ -226,24 +224,6 @@ class Checkpoints:
 
         run_on_all(attempt)
 
-    def _shapes_and_notes(self, step: int) -> tuple[Shapes, dict[str, Any]]:
-        """Shapes of a checkpoint's arrays, and its notes; any exception if they are damaged."""
-        check_metadata_readable(self._folder.checkpoint(step))
-        return shapes_and_notes(self._checkpointer.metadata(step))
-
-    def _load(self, step: int, abstract_state: State, lacking: set[str]) -> State:
-        """Reads the state, with None for what the checkpoint lacks."""
-        if not lacking:
-            return self._checkpointer.load(step, abstract_state)
-        context = ocp.Context()
-        context.pytree.loading.partial_load = True
-        available = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: None if path_name(path) in lacking else leaf,
-            abstract_state,
-        )
-        with context:
-            return self._checkpointer.load(step, available)
-
     def _discard_unreadable(self) -> None:
         """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
 
@@ -275,6 +255,13 @@ class Checkpoints:
             f"no checkpoint is left in {self._folder.checkpoints}: all were damaged, and are in "
             f"{self._folder.damaged}; start again in another MODEL_DIR"
         )
+
+
+def _without(lacking: set[str], state: State) -> State:
+    """The state with None for what the checkpoint lacks."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: None if path_name(path) in lacking else leaf, state
+    )
 
 
 def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[], Any]]) -> State:

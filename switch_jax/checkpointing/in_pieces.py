@@ -17,9 +17,9 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
+from switch_jax.checkpointing.description import ARRAYS
 from switch_jax.checkpointing.integrity import add_checksum
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
-from switch_jax.checkpointing.read_only import ARRAYS
 from switch_jax.errors import storage_error
 
 _CONTENT = "parameters"
@@ -63,7 +63,7 @@ def open_parameters(
     """The parameters as TensorStore has them, nested, to read parts of them, or to write them too.
 
     Args:
-      checkpoint: its folder, whose parameters `read_only.check_parameters` has checked.
+      checkpoint: its folder, whose parameters `read_only.check_part` has checked.
       abstract_parameters: nested dict of shapes.
       write: whether parts can be written.
     """

@@ -3,21 +3,17 @@
 import json
 import zlib
 from collections.abc import Callable, Collection
-from pathlib import PurePosixPath
 from typing import Any
 
 import jax
-from etils import epath
 
 from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
-from switch_jax.storage import read_files
 
 Shapes = dict[str, tuple[int, ...]]
 
-_JSON_FILES = ("_CHECKPOINT_METADATA", "_METADATA", "_sharding")  # Orbax's
 _REMEDY = (
     "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
     "MODEL_DIR"
@@ -57,18 +53,6 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
             f"{name} is of another model: {len(differing)} of {len(wanted)} arrays differ "
             f"({examples}); {remedy}"
         )
-
-
-def shapes_and_notes(metadata: Any) -> tuple[Shapes, dict[str, Any]]:
-    """Shapes of a checkpoint's arrays, and its notes; any exception if they are damaged.
-
-    Args:
-      metadata: Orbax's, of the arrays.
-    """
-    shapes = shapes_of(metadata.metadata)
-    if not shapes:
-        raise ValueError("its description cannot be read")
-    return shapes, verify_checksum(metadata.custom_metadata)["notes"]
 
 
 def check_state(
@@ -139,29 +123,6 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
 
     result, damage = run_on_all(attempt)
     return result, next((d for d in gather(damage) if d is not None), None)
-
-
-def check_metadata_readable(checkpoint: epath.Path) -> None:
-    """Reads all metadata files: Orbax takes one that the storage fails to read for an empty one.
-
-    Args:
-      checkpoint: its folder; the files in it and in the folders right in it are read.
-
-    Raises:
-      OSError: the storage failed.
-      ValueError: a file that Orbax needs is not JSON.
-    """
-    for file, content in read_files(checkpoint).items():
-        if PurePosixPath(file).name in _JSON_FILES and not _is_json(content):
-            raise ValueError(f"{file} is not JSON")
-
-
-def _is_json(content: bytes) -> bool:
-    try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
 
 
 def damage_of(error: Exception) -> str:

@@ -14,11 +14,6 @@ class Metric(NamedTuple):
     value: float | None
     of: Any = None
 
-    @staticmethod
-    def of_record(record: Mapping[str, Any]) -> "Metric":
-        """As `Checkpoints.save` wrote it; earlier versions did not write what it is of."""
-        return Metric(record["value"], record.get("value_of"))
-
 
 def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
     """The values by step that are of the same thing as the newest one."""

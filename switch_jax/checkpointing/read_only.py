@@ -8,17 +8,16 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.integrity import (
-    Shapes,
-    check_metadata_readable,
-    check_model,
+from switch_jax.checkpointing.description import (
+    ARRAYS,
+    describe,
+    load_arrays,
+    metric_of,
     shapes_and_notes,
-    shapes_of,
-    try_to_read,
-    verify_checksum,
 )
+from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of, try_to_read
 from switch_jax.checkpointing.metadata_override import newest_metadata
-from switch_jax.checkpointing.preservation import Metric, comparable
+from switch_jax.checkpointing.preservation import comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.run_folder import RunFolder, checkpoint_steps
@@ -26,8 +25,6 @@ from switch_jax.runtime.processes import from_first, gather, run_on_all
 from switch_jax.storage import is_folder, list_complete, no_model_there, storage_path
 
 Parameters = TypeVar("Parameters")
-
-ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
 
 
 class Saved(NamedTuple):
@@ -47,9 +44,9 @@ def best_step(model_dir: str | os.PathLike[str]) -> int:
       UserError: no checkpoint was saved at a step with an evaluation.
     """
     folder = RunFolder.at(model_dir)
-    known = comparable(
-        {s: _metric(folder.checkpoint(s)) for s in from_first(folder.checkpoint_steps)}
-    )
+    steps = from_first(folder.checkpoint_steps)
+    # A damaged one is None.
+    known = comparable({s: try_to_read(metric_of, folder.checkpoint(s))[0] for s in steps})
     if not known:
         raise UserError(
             f"{model_dir} has no checkpoint that was saved at a step with an evaluation, so none "
@@ -122,7 +119,7 @@ def newest_saved(folder: RunFolder) -> Saved | None:
       TransientError: the storage failed.
     """
     for step in reversed(gather(run_on_all(folder.checkpoint_steps))[0]):
-        saved, _ = try_to_read(_shapes_and_notes, folder.checkpoint(step))
+        saved, _ = try_to_read(shapes_and_notes, folder.checkpoint(step))
         if saved is not None:
             shapes, notes = saved
             # A start that goes on with it says what is damaged when it restores the state.
@@ -153,7 +150,7 @@ def load_parameters(
       TransientError: the storage failed.
     """
     checkpoint = find_checkpoint(path, step)
-    check_parameters(checkpoint, abstract_parameters)
+    check_part(checkpoint, "parameters", abstract_parameters)
     return load_parts(checkpoint, {"parameters": abstract_parameters})["parameters"]
 
 
@@ -164,15 +161,10 @@ def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[s
       checkpoint: its folder.
       abstract_parts: by the name of the part, as in `TrainState`, what of it is wanted.
     """
-    parts, reason = try_to_read(_read, checkpoint, abstract_parts)
+    parts, reason = try_to_read(load_arrays, checkpoint, abstract_parts)
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))
     return parts
-
-
-def check_parameters(checkpoint: epath.Path, abstract_parameters: Any, advice: str = "") -> None:
-    """Checks that a checkpoint has parameters of these shapes; see `check_part`."""
-    check_part(checkpoint, "parameters", abstract_parameters, advice)
 
 
 def check_part(checkpoint: epath.Path, name: str, abstract: Any, advice: str = "") -> None:
@@ -208,10 +200,12 @@ def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
       TransientError: the storage failed.
     """
     orbax_patches.apply()
-    saved, reason = try_to_read(_saved_shapes, checkpoint, name)
+    description, reason = try_to_read(describe, checkpoint)
+    if reason is None and not shapes_of(description.metadata.get("parameters")):
+        reason = "its description cannot be read"
     if reason is not None:
         raise UserError(_damaged(checkpoint, reason))
-    return saved
+    return shapes_of(description.metadata.get(name))
 
 
 def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
@@ -231,34 +225,6 @@ def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
         known = ", ".join(map(str, steps))
         raise UserError(f"{path} has no checkpoint of step {step}: there are {known}")
     return folder.checkpoint(steps[-1] if step is None else step)
-
-
-def _saved_shapes(checkpoint: epath.Path, part: str) -> Shapes:
-    check_metadata_readable(checkpoint)
-    state = ocp.metadata(checkpoint, ARRAYS).metadata
-    if not state or not shapes_of(state["parameters"]):
-        raise ValueError("its description cannot be read")
-    return shapes_of(state.get(part, {}))
-
-
-def _shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
-    check_metadata_readable(checkpoint)
-    return shapes_and_notes(ocp.metadata(checkpoint, ARRAYS))
-
-
-def _metric(checkpoint: epath.Path) -> Metric | None:
-    """What the best are chosen by; None: the checkpoint is damaged."""
-    record, _ = try_to_read(
-        lambda: verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
-    )
-    return record and Metric.of_record(record)
-
-
-def _read(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    with context:
-        return ocp.load(checkpoint, abstract_parts, checkpointable_name=ARRAYS)
 
 
 def _damaged(checkpoint: epath.Path, reason: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 from sentencepiece import SentencePieceProcessor
 
-from switch_jax.checkpointing.read_only import check_parameters
+from switch_jax.checkpointing.read_only import check_part
 from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE
 from switch_jax.conversion.source import Source, read_small_file
@@ -71,7 +71,7 @@ def run_checkpoint(checkpoint: epath.Path, config: Config) -> Checkpoint:
     Raises:
       UserError: it is damaged, or of another model.
     """
-    check_parameters(checkpoint, abstract_parameters(config.model))
+    check_part(checkpoint, "parameters", abstract_parameters(config.model))
     task = config.data.mixture_or_task_name
     vocabulary = config.data.vocabulary or f"that of {task}"
     return Checkpoint("switch_jax", config.model, ["float32"], int(checkpoint.name), vocabulary)

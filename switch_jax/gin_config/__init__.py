@@ -14,5 +14,3 @@
 """
 
 from switch_jax.gin_config.run_config import CONFIGS, GinConfig, read, read_run
-
-__all__ = ["CONFIGS", "GinConfig", "read", "read_run"]

@@ -16,5 +16,3 @@ Metrics of tasks and of checkpoints are in `switch_jax.evaluation`.
 
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
 from switch_jax.inference.sampling import Decoded
-
-__all__ = ["Decoded", "DecodingConfig", "make_decode", "make_score"]

@@ -6,13 +6,3 @@ from switch_jax.metrics.profiling import Profiler
 from switch_jax.metrics.progress import Progress
 from switch_jax.metrics.watchdog import Watchdog
 from switch_jax.metrics.writer import MetricWriter
-
-__all__ = [
-    "Goodput",
-    "InputBound",
-    "MetricWriter",
-    "Profiler",
-    "Progress",
-    "Watchdog",
-    "memory_in_use",
-]

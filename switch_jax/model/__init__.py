@@ -10,14 +10,3 @@ from switch_jax.model.functional import (
     model_inputs,
 )
 from switch_jax.model.transformer import Transformer
-
-__all__ = [
-    "ModelConfig",
-    "Transformer",
-    "abstract_parameters",
-    "bind",
-    "cast_blocks",
-    "init_parameters",
-    "logical_axes",
-    "model_inputs",
-]

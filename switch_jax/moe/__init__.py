@@ -23,24 +23,3 @@ from switch_jax.moe.router import router_logits
 from switch_jax.moe.slots import Assignment, assign_choices
 from switch_jax.moe.statistics import RouterStatistics
 from switch_jax.moe.top_1 import assign
-
-__all__ = [
-    "switch_ffn",
-    "dropless_ffn",
-    "choose_experts",
-    "SwitchWeights",
-    "RouterStatistics",
-    "router_logits",
-    "assign",
-    "assign_choices",
-    "Assignment",
-    "choose_tokens",
-    "choosing_experts",
-    "ChosenTokens",
-    "load_balance_loss",
-    "router_z_loss",
-    "group_shape",
-    "expert_capacity",
-    "capacity_of",
-    "expected_drop",
-]

@@ -13,7 +13,7 @@ from switch_jax.checkpointing.in_pieces import (
     storage_errors_explained,
     stored_pieces,
 )
-from switch_jax.checkpointing.read_only import check_parameters
+from switch_jax.checkpointing.read_only import check_part
 from switch_jax.config import Config, DataConfig
 from switch_jax.conversion.safetensors_header import num_bytes, safetensors_header
 from switch_jax.conversion.to_run import Progress
@@ -61,7 +61,7 @@ def write_folder(
       UserError: the folder is there already or cannot be written, the checkpoint is damaged or of
         another model, or its vocabulary or a platform does not suit.
     """
-    check_parameters(checkpoint, abstract_parameters(config.model))
+    check_part(checkpoint, "parameters", abstract_parameters(config.model))
     tokenizer = _tokenizer(config.data)
     with new_folder(target) as unfinished:
         program = export_program(

@@ -6,8 +6,8 @@ files        files that are whole or not      folders        reading and renamin
 listing      many files and their sizes       ranges         byte ranges of files
 spool        files for programs that know     clients        which clients talk to buckets
              disks alone                      cloud_storage  the client of gs://
-holding      one job for each folder, by      conditional    writing what nobody has changed since
-             file_lock or by lease            weather        requests that failed and were repeated
+lease        one job for each folder; on a    conditional    writing what nobody has changed since
+             disk by file_lock                weather        requests that failed and were repeated
 """
 
 from switch_jax.storage.appended import (
@@ -17,6 +17,7 @@ from switch_jax.storage.appended import (
 )
 from switch_jax.storage.clients import choose_clients, file_system
 from switch_jax.storage.entries import entries, exists, file_at, is_file, is_folder, list_names
+from switch_jax.storage.file_lock import FileLock, HeldError
 from switch_jax.storage.files import (
     atomic_write,
     check_writable,
@@ -27,9 +28,8 @@ from switch_jax.storage.files import (
     write_and_remove,
     write_file,
 )
-from switch_jax.storage.folders import list_complete, move_folder, read_bytes, read_files
-from switch_jax.storage.holding import hold, holder_gone
-from switch_jax.storage.lease import HeldError, LostLeaseError, check_leases
+from switch_jax.storage.folders import list_complete, move_folder, read_bytes
+from switch_jax.storage.lease import Lease, LostLeaseError, check_leases, hold, holder_gone
 from switch_jax.storage.listing import file_sizes, forget, matching
 from switch_jax.storage.paths import (
     MAX_NAME_BYTES,
@@ -43,51 +43,3 @@ from switch_jax.storage.paths import (
 from switch_jax.storage.ranges import read_range
 from switch_jax.storage.spool import Spool, copies_here, header_here, local_copy
 from switch_jax.storage.weather import WEATHER, repeated_requests
-
-__all__ = [
-    "MAX_NAME_BYTES",
-    "WEATHER",
-    "HeldError",
-    "LostLeaseError",
-    "Spool",
-    "appended_file",
-    "atomic_write",
-    "bucket_path",
-    "check_leases",
-    "check_writable",
-    "choose_clients",
-    "copies_here",
-    "entries",
-    "exists",
-    "explain_read_errors",
-    "explain_write_errors",
-    "file_at",
-    "file_sizes",
-    "file_system",
-    "forget",
-    "header_here",
-    "hold",
-    "holder_gone",
-    "in_bucket",
-    "is_file",
-    "is_folder",
-    "last_written",
-    "list_complete",
-    "list_names",
-    "local_copy",
-    "matching",
-    "move_folder",
-    "new_folder",
-    "no_model_there",
-    "on_this_machine",
-    "open_atomic",
-    "read_appended",
-    "read_bytes",
-    "read_files",
-    "read_range",
-    "repeated_requests",
-    "resolved",
-    "storage_path",
-    "write_and_remove",
-    "write_file",
-]

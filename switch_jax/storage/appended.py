@@ -12,7 +12,7 @@ from typing import Protocol
 from etils import epath
 
 from switch_jax.storage.clients import errors_named, file_system
-from switch_jax.storage.conditional import Version, shared_object
+from switch_jax.storage.conditional import SharedObject, Version
 from switch_jax.storage.entries import entries, list_names
 from switch_jax.storage.folders import read_bytes
 from switch_jax.storage.lease import LostLeaseError, check_leases
@@ -101,7 +101,7 @@ class _OfBucket(AppendedFile):
     def __init__(self, path: epath.Path) -> None:
         self._path = path
         self._number: int | None = None  # of the part that is written; None: it is not known yet
-        self._last = Version(None, None)
+        self._last = Version(None, 0)
 
     def end_line(self) -> None:
         self._open_last()
@@ -133,5 +133,5 @@ class _OfBucket(AppendedFile):
 
     def _open(self, number: int) -> None:
         path = self._path.with_name(f"{self._path.name}.{number:06}") if number else self._path
-        self._object = shared_object(path)
+        self._object = SharedObject(path)
         self._number, self._last = number, self._object.read()

@@ -8,7 +8,7 @@ import weakref
 
 from etils import epath
 
-from switch_jax.storage.lease import HeldError, process_name
+from switch_jax.errors import UserError
 
 _locks: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
 
@@ -20,6 +20,19 @@ def _close_all() -> None:
 
 # A forked child has the open file too, and with it the lock, which would outlive this process.
 os.register_at_fork(after_in_child=_close_all)
+
+
+class HeldError(UserError):
+    """Another job has the folder; `holder` says which."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+def process_name() -> str:
+    """This process, as others see it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 class FileLock:

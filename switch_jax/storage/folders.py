@@ -1,4 +1,4 @@
-"""Folders as a whole: complete ones, reading them, and giving them another name."""
+"""Folders as a whole: complete ones, and giving them another name; and whole files."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from pathlib import PurePath, PurePosixPath
 from etils import epath
 
 from switch_jax.storage.clients import errors_named, file_system
-from switch_jax.storage.entries import entries, list_names
+from switch_jax.storage.entries import list_names
 from switch_jax.storage.paths import in_bucket
 
 _COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
@@ -27,38 +27,19 @@ def list_complete(folder: PurePath) -> list[str]:
 
 
 def read_bytes(file: epath.Path) -> bytes:
-    """The content of a file, in a bucket by a single request; raises OSError if there is none."""
-    if not in_bucket(file):
-        return file.read_bytes()
-    with errors_named(str(file)):
-        return file_system(file).cat_file(str(file))
-
-
-def read_files(folder: epath.Path) -> dict[str, bytes]:
-    """The contents of the files right in a folder and in its folders, by their path in it.
+    """The content of a file, in a bucket by a single request.
 
     Raises:
-      OSError: one cannot be read; it has the file's name.
+      OSError: it cannot be read; it has the file's name.
     """
-    if in_bucket(folder):
-        files = file_system(folder)
-        root = files._strip_protocol(str(folder))
-        with errors_named(str(folder)):
-            paths = files.find(root, maxdepth=2)
-            contents = files.cat(paths) if len(paths) > 1 else {p: files.cat_file(p) for p in paths}
-        return {path.removeprefix(f"{root}/"): content for path, content in contents.items()}
-    found = {}
-    folders = [name for name, entry in entries(folder).items() if entry.kind == "folder"]
-    for parent in (".", *folders):
-        listed = entries(folder / parent).items()
-        for name in (name for name, entry in listed if entry.kind != "folder"):
-            file = folder / parent / name
-            try:
-                found[os.path.normpath(f"{parent}/{name}")] = file.read_bytes()
-            except OSError as error:
-                error.filename = str(file)  # an error of reading does not name it
-                raise
-    return found
+    if in_bucket(file):
+        with errors_named(str(file)):
+            return file_system(file).cat_file(str(file))
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        error.filename = str(file)  # an error of reading does not name it
+        raise
 
 
 def is_whole(folder: PurePath) -> bool:

@@ -1,9 +1,10 @@
-"""One job for each folder, also where there are no locks of files: a lease.
+"""One job for each folder: on a disk by a lock of a file, in a bucket by a lease.
 
-The holder renews an object in the folder, each time on the condition that it is still its own. Who
-finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same condition. No
-two clocks are compared. A holder that could not renew it in time, since it was stopped or cut off,
-begins no write any more: before each request that writes, Cloud Storage's client checks that.
+The holder of a lease renews an object in the folder, each time on the condition that it is still
+its own. Who finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same
+condition. No two clocks are compared. A holder that could not renew it in time, since it was
+stopped or cut off, begins no write any more: before each request that writes, Cloud Storage's
+client checks that.
 """
 
 import contextlib
@@ -20,8 +21,10 @@ from typing import NamedTuple
 
 from etils import epath
 
-from switch_jax.errors import TransientError, UserError
-from switch_jax.storage.conditional import Version, shared_object
+from switch_jax.errors import TransientError
+from switch_jax.storage.conditional import SharedObject, Version
+from switch_jax.storage.file_lock import FileLock, HeldError, locker_that_is_gone, process_name
+from switch_jax.storage.paths import in_bucket
 from switch_jax.terminal import say
 
 LEASE_SECONDS = 60.0
@@ -76,14 +79,6 @@ class LostLeaseError(TransientError):
     """Another job has taken the folder over."""
 
 
-class HeldError(UserError):
-    """Another job has the folder; `holder` says which."""
-
-    def __init__(self, holder: str) -> None:
-        super().__init__(holder)
-        self.holder = holder
-
-
 class Lease:
     """Holds a folder for this process until it is closed."""
 
@@ -111,7 +106,7 @@ class Lease:
         if any(lease.covers(folder) for lease in _held):
             raise HeldError(process_name())
         self._folder, self._seconds, self._clock = folder, seconds, clock
-        self._object = shared_object(folder / name)
+        self._object = SharedObject(folder / name)
         self._renewed, self._lost, self._lock = clock(), False, threading.Lock()
         self._version = self._take(wait)
         self._process = os.getpid()
@@ -178,7 +173,7 @@ class Lease:
                 )
             time.sleep(min(1.0, holder.seconds / 20))
             last, found = found, self._object.read()
-            if found.token != last.token:  # it was renewed, or another job was first
+            if found.generation != last.generation:  # it was renewed, or another job was first
                 if name := _Holder.read(found.content).name:
                     raise HeldError(name)
                 since = self._clock()
@@ -219,13 +214,29 @@ def check_leases() -> None:
         lease.check()
 
 
-def process_name() -> str:
-    """This process, as others see it."""
-    return f"process {os.getpid()} on {socket.gethostname()}"
+def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
+    """Holds the folder of a file for this process, which writes the file.
+
+    Args:
+      file: in the folder.
+      wait: for a minute, where the last holder of a folder in a bucket may be gone.
+
+    Raises:
+      HeldError: another process has it.
+      OSError: the file cannot be written.
+    """
+    return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
 
 
-def holder_that_is_gone(content: bytes) -> str | None:
-    """The process of this host that has the lease in a bucket's object and is gone, if it is."""
+def holder_gone(file: epath.Path, content: bytes) -> str | None:
+    """The process of this host that had the folder and is gone, as "process 7 on HOST".
+
+    Args:
+      file: see `hold`.
+      content: of the file.
+    """
+    if not in_bucket(file):
+        return locker_that_is_gone(file, content)
     holder = _Holder.read(content)
     return holder.name if holder.is_gone() else None
 

@@ -44,7 +44,7 @@ def read_range(path: str, begin: int, end: int) -> Bytes:
     try:
         found = store.read(key, byte_range=slice(begin, end)).result()
     except ValueError as error:
-        failure = as_of_a_disk(error, path)
+        failure = _as_of_a_disk(error, path)
         if failure.errno == errno.ENODATA:
             failure.strerror = f"it ends before byte {end}"
         raise failure from error
@@ -53,7 +53,7 @@ def read_range(path: str, begin: int, end: int) -> Bytes:
     return Bytes(found.value, found.stamp.generation)
 
 
-def as_of_a_disk(error: ValueError, path: str) -> OSError:
+def _as_of_a_disk(error: ValueError, path: str) -> OSError:
     """TensorStore's error as an OSError with an errno, and the path as its file name."""
     reason = str(error).split("\n")[0]
     code = _ERRNOS.get(reason.partition(":")[0], errno.EIO)

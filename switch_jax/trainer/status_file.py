@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from switch_jax.checkpointing import RunLock
+from switch_jax.checkpointing import lock_run
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, RunPhase, read_status_json
 from switch_jax.runtime.processes import process_index_and_count
@@ -115,5 +115,5 @@ def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
         folder = RunFolder.at(model_dir)
         if read_status_json(folder).value.get("state") in (RunPhase.STARTING, RunPhase.RUNNING):
-            with contextlib.closing(RunLock(folder, wait=False)), StatusFile(folder, active=True):
+            with contextlib.closing(lock_run(folder, wait=False)), StatusFile(folder, active=True):
                 raise failure  # StatusFile writes it

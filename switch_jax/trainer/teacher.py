@@ -7,7 +7,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
-from switch_jax.checkpointing.read_only import check_parameters, load_parts
+from switch_jax.checkpointing.read_only import check_part, load_parts
 from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.teacher_weights import TeacherWeights, in_words
 from switch_jax.data.checks import check_vocabularies_of_run
@@ -72,7 +72,8 @@ def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
     step = run_on_all(lambda: _chosen_step(config, teacher_dir, began_with))
     checkpoint = find_checkpoint(teacher_dir, step)
     parameters = abstract_model(config.teacher.model, config.mesh, mesh)
-    check_parameters(checkpoint, parameters, "the config.gin of TEACHER_DIR is of another model")
+    advice = "the config.gin of TEACHER_DIR is of another model"
+    check_part(checkpoint, "parameters", parameters, advice)
     return Teacher(checkpoint, config.teacher.model, parameters, began_with)
 
 

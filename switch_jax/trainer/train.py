@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from switch_jax.checkpointing import Checkpoints, RunLock
+from switch_jax.checkpointing import Checkpoints, lock_run
 from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
@@ -75,7 +75,7 @@ def train(
             print(line, flush=True)
     folder = run_on_all(lambda: create_run_folder(config.run.model_dir))
     with contextlib.ExitStack() as closing, jax.set_mesh(prepared.mesh):
-        lock = run_on_first(lambda: RunLock(folder))
+        lock = run_on_first(lambda: lock_run(folder))
         if lock is not None:
             closing.callback(lock.close)
         status = closing.enter_context(run_on_all(lambda: StatusFile(folder, active=is_first())))

@@ -200,7 +200,13 @@ def test_with_all_damaged_there_is_no_start_from_scratch(two, storage, file):
 
 
 @pytest.mark.parametrize(
-    "file", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/array_metadatas/process_0"]
+    "file",
+    [
+        "_CHECKPOINT_METADATA",
+        "state/_METADATA",
+        "state/manifest.ocdbt",
+        "state/array_metadatas/process_0",
+    ],
 )
 def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
     folder = tmp_path / "run"

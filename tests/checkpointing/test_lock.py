@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from switch_jax.checkpointing import RunLock
+from switch_jax.checkpointing import lock_run
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from switch_jax.checkpointing import RunLock
+from switch_jax.checkpointing import lock_run
 from switch_jax.run_folder import RunFolder
-lock = RunLock(RunFolder(Path(sys.argv[1])))
+lock = lock_run(RunFolder(Path(sys.argv[1])))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -36,28 +36,28 @@ def test_a_folder_in_use_is_refused_and_the_holder_named(holder, tmp_path):
     where = rf"in use by process {holder.pid} on {socket.gethostname()}: stop that job"
     for _ in range(2):  # being refused takes nothing from the holder
         with pytest.raises(UserError, match=where):
-            RunLock(RunFolder(tmp_path))
+            lock_run(RunFolder(tmp_path))
     assert holder.poll() is None
 
 
 def test_a_killed_holder_leaves_the_folder_free(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    RunLock(RunFolder(tmp_path)).close()
+    lock_run(RunFolder(tmp_path)).close()
 
 
 def test_the_lock_can_be_let_go_and_taken_again(tmp_path):
-    first = RunLock(RunFolder(tmp_path))
+    first = lock_run(RunFolder(tmp_path))
     # Not even the same process may have it twice.
     with pytest.raises(UserError, match="is in use by process"):
-        RunLock(RunFolder(tmp_path))
+        lock_run(RunFolder(tmp_path))
     first.close()
-    RunLock(RunFolder(tmp_path)).close()
+    lock_run(RunFolder(tmp_path)).close()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
-    lock = RunLock(RunFolder(tmp_path))
+    lock = lock_run(RunFolder(tmp_path))
     (read, write), (ready, begun) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -67,9 +67,9 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     os.read(ready, 1)
     try:
         with pytest.raises(UserError, match="is in use by process"):
-            RunLock(RunFolder(tmp_path))  # the child has let go of nothing that is not its own
+            lock_run(RunFolder(tmp_path))  # the child has let go of nothing that is not its own
         lock.close()
-        RunLock(RunFolder(tmp_path)).close()
+        lock_run(RunFolder(tmp_path)).close()
     finally:
         os.write(write, b"x")
         os.waitpid(child, 0)
@@ -79,4 +79,4 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be locked: No such file"):
-        RunLock(RunFolder(tmp_path / "absent"))
+        lock_run(RunFolder(tmp_path / "absent"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from switch_jax.checkpointing import Checkpoints, RunLock, find_checkpoint, load_parameters
+from switch_jax.checkpointing import Checkpoints, find_checkpoint, load_parameters, lock_run
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
@@ -86,7 +86,7 @@ def test_nothing_changes_in_the_folder_of_a_run_that_goes_on(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     (folder / "checkpoints" / "11.orbax-checkpoint-tmp").mkdir()  # a save under way
-    lock = RunLock(RunFolder(folder))
+    lock = lock_run(RunFolder(folder))
     before = _content(folder)
     _assert_is(load_parameters(folder, _abstract((1, 1, 1))), 10)
     assert _content(folder) == before

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from switch_jax.checkpointing import RunLock
+from switch_jax.checkpointing import lock_run
 from switch_jax.errors import UserError
 from switch_jax.reports.run_status import read_status
 from switch_jax.reports.status_text import health, page, table
@@ -169,7 +169,7 @@ def test_a_run_that_has_its_lock_or_is_on_another_host_runs(write, killed):
     folder = write(steps_of_ten(10, 400), NOW - 1, status_json())
     (folder / "lock").write_text("process 1 on another-host\n")
     assert read_status(folder, NOW).state == "running"
-    with contextlib.closing(RunLock(RunFolder(folder))):
+    with contextlib.closing(lock_run(RunFolder(folder))):
         assert read_status(folder, NOW).state == "running"
     assert read_status(folder, NOW).state == "stalled"
 

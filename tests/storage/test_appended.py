@@ -2,7 +2,7 @@ import pytest
 from etils import epath
 
 from switch_jax.storage import LostLeaseError, appended, appended_file, list_names, read_appended
-from switch_jax.storage.conditional import shared_object
+from switch_jax.storage.conditional import SharedObject
 
 
 def test_what_is_appended_comes_back_in_order_also_by_the_next_process(storage, monkeypatch):
@@ -68,15 +68,14 @@ def test_a_half_written_line_is_ended(storage, before, after):
 def test_an_addition_that_was_written_but_failed_is_seen(bucket_path, monkeypatch):
     file = appended_file(bucket_path / "log")
     file.append(b"a\n")
-    shared = type(shared_object(bucket_path / "log"))
-    write = shared.write
+    write = SharedObject.write
 
     def fail_afterwards(*args):
         write(*args)
         raise OSError("the answer was lost")
 
     with monkeypatch.context() as failing:
-        failing.setattr(shared, "write", fail_afterwards)
+        failing.setattr(SharedObject, "write", fail_afterwards)
         with pytest.raises(OSError, match="lost"):
             file.append(b"b\n")
     file.append(b"c\n")

@@ -10,10 +10,18 @@ import time
 
 import pytest
 
-from switch_jax.storage import HeldError, LostLeaseError, appended_file, atomic_write, hold
+from switch_jax.storage import (
+    WEATHER,
+    HeldError,
+    LostLeaseError,
+    appended_file,
+    atomic_write,
+    hold,
+)
 from switch_jax.storage import lease as lease_module
-from switch_jax.storage.conditional import shared_object
+from switch_jax.storage.conditional import SharedObject
 from switch_jax.storage.lease import Lease
+from tests.storage.slow_proxy import Faults
 
 SECONDS = 1.0
 
@@ -71,8 +79,7 @@ def test_a_second_job_is_refused_and_told_who_has_it(bucket_path):
 
 
 def test_of_two_that_start_at_once_one_is_refused(bucket_path, monkeypatch):
-    shared = shared_object(bucket_path / "lock")
-    read = type(shared).read
+    read = SharedObject.read
     others = []
 
     def read_and_be_overtaken(self):
@@ -82,7 +89,7 @@ def test_of_two_that_start_at_once_one_is_refused(bucket_path, monkeypatch):
             others[0] = Lease(bucket_path, "lock", SECONDS)
         return found
 
-    monkeypatch.setattr(type(shared), "read", read_and_be_overtaken)
+    monkeypatch.setattr(SharedObject, "read", read_and_be_overtaken)
     with pytest.raises(HeldError, match=rf"process {os.getpid()} on "):
         Lease(bucket_path, "lock", SECONDS)
     assert _holds(others[0])
@@ -147,14 +154,17 @@ def test_a_holder_that_was_stopped_goes_on_where_nobody_has_taken_over(bucket_pa
     lease.close()
 
 
-def test_a_renewal_whose_answer_was_lost_counts(bucket_path, monkeypatch):
+def test_a_renewal_whose_answer_was_lost_counts(bucket_path, faulty_storage, monkeypatch):
+    def waits():
+        faulty_storage.faults = Faults()  # the first request alone fails
+        yield 0.0
+
     lease = Lease(bucket_path, "lock", 60.0)
-    shared = type(shared_object(bucket_path / "lock"))
-    write = shared._write
-    monkeypatch.setattr(shared, "_write", lambda *args: write(*args) and None)
+    before = lease._version
+    faulty_storage.faults = Faults(cut=1.0)
+    monkeypatch.setattr(WEATHER, "waiting_times", waits)
     lease._renew()
-    monkeypatch.undo()
-    assert _holds(lease)
+    assert lease._version.generation > before.generation and _holds(lease)
     lease.close()
 
 

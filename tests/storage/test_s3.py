@@ -8,8 +8,6 @@ import pytest
 from switch_jax.errors import UserError
 from switch_jax.run_folder import create_run_folder
 from switch_jax.storage import (
-    HeldError,
-    appended,
     appended_file,
     atomic_write,
     file_sizes,
@@ -18,11 +16,9 @@ from switch_jax.storage import (
     local_copy,
     matching,
     new_folder,
-    read_appended,
     read_range,
     storage_path,
 )
-from switch_jax.storage.lease import Lease
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +74,8 @@ def test_a_folder_is_whole_or_not_there(folder):
     assert list_names(folder) == ["new"] and list_names(folder / "new") == ["x"]
 
 
-def test_a_file_grows_in_parts(folder, monkeypatch):
-    monkeypatch.setattr(appended, "PART_BYTES", 10)
-    file = appended_file(folder / "log")
-    for i in range(6):
-        file.append(f"line {i}\n".encode())
-    assert read_appended(folder / "log") == b"".join(b"line %d\n" % i for i in range(6))
-
-
-def test_one_job_has_a_folder(folder, monkeypatch):
-    first = Lease(folder, "lock", 1.0)
-    monkeypatch.setattr(Lease, "covers", lambda self, path: False)  # as for another process
-    monkeypatch.setattr("switch_jax.storage.lease._Holder.is_gone", lambda self: False)
-    with pytest.raises(HeldError):
-        Lease(folder, "lock", 1.0)
-    first.check()
-    first.close()
-    Lease(folder, "lock", 1.0).close()
-
-
 def test_a_run_there_is_refused(bucket):
     with pytest.raises(UserError, match="MODEL_DIR 's3://bucket/run': a run writes to a disk or"):
         create_run_folder(f"{bucket}/run")
+    with pytest.raises(UserError, match="/run/log: what a run writes goes to a disk or to gs://BU"):
+        appended_file(storage_path(f"{bucket}/run") / "log").append(b"x")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.checkpointing import Checkpoints, RunLock, chosen_step
+from switch_jax.checkpointing import Checkpoints, chosen_step, lock_run
 from switch_jax.config import (
     GuardConfig,
 )
@@ -261,7 +261,7 @@ def test_other_streams_are_refused(whole):
 
 
 def test_a_second_job_in_the_folder_is_refused(tmp_path):
-    lock = RunLock(RunFolder(tmp_path))
+    lock = lock_run(RunFolder(tmp_path))
     with pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
         train_tiny(tmp_path, 3)
     lock.close()

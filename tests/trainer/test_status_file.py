@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from switch_jax.checkpointing import RunLock
+from switch_jax.checkpointing import lock_run
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import status_file
@@ -108,11 +108,11 @@ def fail_early(folder):
 def test_a_failure_before_the_run_has_begun_takes_the_place_of_running(crashed):
     fail_early(crashed)
     assert state_and_message(crashed) == ("failed", "no such task")
-    RunLock(RunFolder(crashed)).close()  # it is free again
+    lock_run(RunFolder(crashed)).close()  # it is free again
 
 
 def test_a_failure_beside_another_job_leaves_what_that_one_says(crashed):
-    lock = RunLock(RunFolder(crashed))
+    lock = lock_run(RunFolder(crashed))
     fail_early(crashed)
     assert state_and_message(crashed) == ("running", "")
     lock.close()

@@ -8,5 +8,3 @@ export        writes a folder
 """
 
 from switch_jax.conversion.hugging_face.folder import is_hugging_face, open_folder
-
-__all__ = ["is_hugging_face", "open_folder"]

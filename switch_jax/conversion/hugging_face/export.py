@@ -14,7 +14,7 @@ from switch_jax.checkpointing.in_pieces import (
     storage_errors_explained,
     stored_pieces,
 )
-from switch_jax.checkpointing.read_only import check_parameters
+from switch_jax.checkpointing.read_only import check_part
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
@@ -54,7 +54,7 @@ def write_folder(
         of another model.
     """
     shapes = abstract_parameters(model)
-    check_parameters(checkpoint, shapes)
+    check_part(checkpoint, "parameters", shapes)
     with new_folder(target) as unfinished:
         for name, content in tokenizer_files.items():
             (unfinished / name).write_bytes(content)

@@ -8,5 +8,3 @@ tensor_names  the names of the tensors
 """
 
 from switch_jax.conversion.t5x.checkpoint import is_t5x, open_checkpoint
-
-__all__ = ["is_t5x", "open_checkpoint"]

@@ -1,0 +1,72 @@
+"""What a checkpoint says of itself, and its arrays, as Orbax reads them.
+
+All functions raise any exception where the checkpoint is damaged; see `integrity.try_to_read`.
+"""
+
+import json
+from typing import Any
+
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from switch_jax.checkpointing.integrity import Shapes, shapes_of, verify_checksum
+from switch_jax.checkpointing.preservation import Metric
+from switch_jax.storage import read_bytes
+
+ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
+
+# Orbax's, in a checkpoint.
+_JSON_FILES = ("_CHECKPOINT_METADATA", f"{ARRAYS}/_METADATA", f"{ARRAYS}/_sharding")
+_METADATA_FILES = (*_JSON_FILES, f"{ARRAYS}/manifest.ocdbt")
+
+
+def describe(checkpoint: epath.Path) -> Any:
+    """Orbax's description, whose `metadata` are of all arrays, nested; the notes may be damaged.
+
+    Raises:
+      OSError: the storage failed; Orbax takes a file that it cannot read for an empty one.
+    """
+    for name in _METADATA_FILES:
+        try:
+            content = read_bytes(checkpoint / name)
+        except FileNotFoundError:
+            continue  # Orbax says so, if it needs the file
+        if name in _JSON_FILES and not _is_json(content):
+            raise ValueError(f"{name} is not JSON")
+    description = ocp.metadata(checkpoint, ARRAYS)
+    if not shapes_of(description.metadata):
+        raise ValueError("its description cannot be read")
+    return description
+
+
+def shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
+    """Shapes of the arrays by path, and the notes that were passed to `Checkpoints.save`."""
+    description = describe(checkpoint)
+    return shapes_of(description.metadata), verify_checksum(description.custom_metadata)["notes"]
+
+
+def metric_of(checkpoint: epath.Path) -> Metric:
+    """What the best are chosen by; earlier versions did not write what it is of."""
+    record = verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
+    return Metric(record["value"], record.get("value_of"))
+
+
+def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
+    """Reads arrays of a checkpoint.
+
+    Args:
+      checkpoint: its folder.
+      abstract: nested `ShapeDtypeStruct`s with shardings; what is not there, or None, is not read.
+    """
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        return ocp.load(checkpoint, abstract, checkpointable_name=ARRAYS)
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
