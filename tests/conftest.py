@@ -1,8 +1,10 @@
 """Every test runs on eight virtual CPU devices: jax reads these variables when it is imported."""
 
+import atexit
 import os
 import shutil
 import sys
+import tempfile
 import uuid
 from importlib.metadata import version
 
@@ -21,19 +23,13 @@ if HAS_EARLIER_CODE:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+# What is compiled again and again, in all files and processes, is read. pytest-xdist's processes
+# inherit the folder of the one that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="switch_jax_compiled_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 # However quick a program is to compile, it is quicker to read.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-_LARGEST_CACHE = 4e9  # bytes
-
-
-def pytest_configure(config):
-    """Compiled programs are kept: by files and processes alike, and for the next time."""
-    if hasattr(config, "workerinput"):  # a process of pytest-xdist has the variable
-        return
-    compiled = config.cache.mkdir("jax_compiled")
-    if sum(file.stat().st_size for file in compiled.iterdir()) > _LARGEST_CACHE:
-        shutil.rmtree(compiled)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
 
 
 def pytest_collection_modifyitems(items):

@@ -87,6 +87,11 @@ class Plan(StepPlan):
     costs: Costs | None
 
     @property
+    def fits(self) -> bool:
+        """Whether the compiler found room; it rounds the numbers that it gives where it did not."""
+        return self.costs is not None
+
+    @property
     def step_seconds(self) -> float | None:
         """The model of the step's time; None if it does not fit."""
         return self.costs.step_seconds if self.costs else None

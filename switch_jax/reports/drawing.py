@@ -192,7 +192,7 @@ def picture(
 ) -> bytes:
     """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row.
 
-    Four of them are two in a row; there are none where a run has no number yet that can be drawn.
+    Four charts are two in a row; `charts` is empty where a run has no number yet that can be drawn.
     Each finding is in lines of its own. `width`: inches that are 1800 pixels; with fewer, text is
     larger.
     """

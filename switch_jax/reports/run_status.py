@@ -170,10 +170,11 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 def _state(
     status: Mapping[str, Any], done: bool, gone: str | None, silence: float, limit: float
 ) -> tuple[str, str]:
-    """The state, and why; `done`: all steps are; `gone`: see `process_that_is_gone`.
+    """The state, and why.
 
-    `status` is the content of status.json, empty for a run of a version that did not write it;
-    `silence` and `limit` are seconds.
+    `status` is the content of status.json, empty for a run of a version that did not write it.
+    `done`: whether all planned steps are done. `gone`: see `process_that_is_gone`. `silence` and
+    `limit` are seconds.
     """
     state = status.get("state", RunPhase.RUNNING)
     if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):

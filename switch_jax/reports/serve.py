@@ -31,8 +31,9 @@ class ReportServer(ThreadingHTTPServer):
     def __init__(
         self, port: int, runs: Sequence[str], page: epath.Path, write: Callable[[], list[str]]
     ) -> None:
-        """Takes the port of this machine's own address, which other machines do not reach; 0: any.
+        """Takes the port of this machine's own address, which other machines do not reach.
 
+        Port 0 takes any that is free.
         `write` writes the file `page` from the files in the folders `runs` as they are, and returns
         lines for the terminal.
 

@@ -29,7 +29,7 @@ class MetricsFolder:
 
     metrics = _Place("metrics.jsonl")  # records as JSON lines
     tensorboard = _Place("tensorboard")  # TensorBoard's event files, and profiler traces
-    wandb_run_id = _Place("wandb_run_id")  # at Weights & Biases; there where WANDB_PROJECT was set
+    wandb_run_id = _Place("wandb_run_id")  # the run's id at Weights & Biases, with WANDB_PROJECT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", epath.Path(self.path))  # also of one of pathlib's

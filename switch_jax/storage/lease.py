@@ -223,6 +223,7 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
 
     Raises:
       HeldError: another process has it.
+      UserError: it is in another bucket than Cloud Storage's.
       OSError: the file cannot be written.
     """
     return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)

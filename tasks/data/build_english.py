@@ -97,7 +97,10 @@ def build_corpus(
 
 
 def write_lines(path: Path, lines: list[str], what: str) -> None:
-    """Writes a whole file, gzipped if its name says so, or none; prints how many of what it has."""
+    """Writes the file as a whole or not at all, gzipped if its name ends in .gz; prints its size.
+
+    `what` names the lines, as in "passages".
+    """
     encoded = (f"{line}\n".encode() for line in lines)
     unfinished = path.with_name(f"{path.name}.unfinished")
     with unfinished.open("wb") as file:

@@ -64,6 +64,9 @@ def test_a_measured_step_gives_plans_a_time(made):
     np.testing.assert_allclose(plan.step_seconds, 4 * plan.least_seconds)
     text = plan_text.table(plan)
     assert "ms, at 25.00 % of the peak, as the step in doctor.json" in text
+    np.testing.assert_allclose(plan.tokens_per_second, made.tokens / plan.step_seconds)
+    np.testing.assert_allclose(plan.as_json()["days"], 10 * plan.step_seconds / 86400)
+    assert "tokens a second  " in text and "10 steps (TRAIN_STEPS)  " in text
 
 
 def test_a_file_of_other_gpus_is_refused():

@@ -276,6 +276,11 @@ def test_a_plan_of_a_step_that_does_not_fit(compile_to):
     assert json["parameters"] == PARAMETERS
 
 
+def test_a_step_that_lacks_less_memory_than_the_compiler_prints_does_not_fit(compile_to):
+    compile_to(OutOfMemory(15 * 2**30, 15 * 2**30, 2.5, "out of memory"))
+    assert not plan.make_plan(CONFIG, parse_slice("v3-8")).fits
+
+
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_compiled(compile_to):
     compile_to(None)
     with pytest.raises(UserError, match="batch size 12 does not divide.*12 % 8 = 4"):

@@ -1,4 +1,4 @@
-"""Charts of the configurations' curves, over steps or time; most of them are rows of data."""
+"""Charts of the configurations' curves, over steps or time."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

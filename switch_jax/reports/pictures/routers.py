@@ -51,8 +51,9 @@ def load(layer: RouterLayer, columns: int) -> Chart:
 def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray, *, columns: int, rows: int) -> None:
     """Heat map of the experts' load over steps: white is even, red more, blue less.
 
-    Drawn is E times `load` [T, E], fractions at `step` [T] int, on a logarithmic scale from 1/4 to
-    4. Of more records than `columns`, or more experts than `rows`, neighbours are averaged.
+    `load` [T, E] are fractions of the tokens, `step` [T] int their steps. Drawn is E times `load`,
+    on a logarithmic scale from 1/4 to 4. Of more records than `columns`, or more experts than
+    `rows`, neighbours are averaged.
     """
     experts = load.shape[1]
     relative = means_of_neighbours(load, columns) * experts
