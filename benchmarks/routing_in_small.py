@@ -6,10 +6,11 @@
 A table for 8 and one for 32 experts: the default, slots by gate, experts that choose (both in the
 encoder), and balance by a bias, at capacity factors of 1.0 and 1.25, and the default at 2.0. A run
 takes six to eight minutes on a quiet core. A stopped call goes on where it was. The columns are
-those of paper_in_small.py.
+those of paper_in_small.py; below a table stands each pair of runs with the same seed.
 """
 
 import argparse
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from paper_in_small import Row, lines, train_demo
@@ -38,7 +39,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     for experts in args.experts:
-        rows = []
+        rows: dict[tuple[str, float], Row] = {}
         for rule, factor in ROWS:
             name = f"experts_{experts}_{rule}_{factor}"
             folders = {seed: args.runs / f"{name}_{seed}" for seed in args.seeds}
@@ -48,8 +49,24 @@ def main() -> None:
             if args.print_only and not all(folder.is_dir() for folder in folders.values()):
                 continue
             label = f"{rule.replace('_', ' ')}, {factor}"
-            rows.append(Row(label, [read_run(folder) for folder in folders.values()]))
-        print(f"\n{experts} experts\n\n" + "\n".join(lines(rows)), flush=True)
+            rows[rule, factor] = Row(label, [read_run(folder) for folder in folders.values()])
+        table = [*lines(list(rows.values())), "", *pairs(rows)]
+        print(f"\n{experts} experts\n\n" + "\n".join(table), flush=True)
+
+
+def pairs(rows: Mapping[tuple[str, float], Row]) -> Iterator[str]:
+    """How far runs are ahead of those of the same seed: of other rules, and of other factors."""
+    first = rows[ROWS[0]]
+    for (rule, factor), row in rows.items():
+        if row is not first:
+            yield f"{row.label} ahead of {first.label}: {differences(row, first)}"
+        if factor == 1.0 and (rule, 1.25) in rows and rule != ROWS[0][0]:
+            yield f"{row.label} ahead of 1.25: {differences(row, rows[rule, 1.25])}"
+
+
+def differences(row: Row, other: Row) -> str:
+    """In nats, a number for each seed."""
+    return ", ".join(f"{nats:+.3f}" for nats in row.last - other.last)
 
 
 if __name__ == "__main__":
