@@ -1,6 +1,7 @@
 """Every test runs on eight virtual CPU devices: jax reads these variables when it is imported."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -10,12 +11,14 @@ from importlib.metadata import version
 
 import pytest
 
+# JAX's tracing makes many objects and few circles of them, so they are looked for seldom.
+gc.set_threshold(50_000, 20, 50)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
-    # Unoptimised machine code: the tests compile much and compute little.
-    + " --xla_backend_optimization_level=0"
+    # Unoptimised machine code, made in one piece: the tests compile much and compute little.
+    + " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 )
 # An earlier way of generating code compiles in half of the time; jaxlib 0.12 does not have it.
 HAS_EARLIER_CODE = version("jaxlib").startswith("0.10.")
