@@ -154,7 +154,8 @@ class Config:
           readers: into how many parts hosts split the batch; of unequal ones the largest counts.
         """
         rows = self.run.batch_size // readers
-        of_a_stream = self.run.batch_size // self.data.data_streams
+        # A plan may have fewer rows than streams, which a run refuses.
+        of_a_stream = max(1, self.run.batch_size // self.data.data_streams)
         streams = max(
             (first + rows - 1) // of_a_stream - first // of_a_stream + 1
             for first in range(0, readers * rows, rows)

@@ -80,6 +80,8 @@ def test_streams_that_do_not_divide_over_the_hosts_are_read_as_a_whole():
     # Rows 8 to 15 are of the streams 2 to 5, of 3 rows each.
     assert config.tokens_read(3) == 4 * 3 * sum(config.data.lengths)
     assert config.tokens_read(4) == 2 * 3 * sum(config.data.lengths)
+    # Fewer rows than streams.
+    assert config.replace("run", batch_size=4).tokens_read(2) == 2 * sum(config.data.lengths)
 
 
 @pytest.mark.parametrize(
