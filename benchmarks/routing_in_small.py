@@ -56,12 +56,13 @@ def main() -> None:
 
 def pairs(rows: Mapping[tuple[str, float], Row]) -> Iterator[str]:
     """How far runs are ahead of those of the same seed: of other rules, and of other factors."""
-    first = rows[ROWS[0]]
+    first = next(iter(rows.values()))
     for (rule, factor), row in rows.items():
         if row is not first:
             yield f"{row.label} ahead of {first.label}: {differences(row, first)}"
-        if factor == 1.0 and (rule, 1.25) in rows and rule != ROWS[0][0]:
-            yield f"{row.label} ahead of 1.25: {differences(row, rows[rule, 1.25])}"
+        larger = rows.get((rule, 1.25), first)
+        if factor == 1.0 and larger is not first:
+            yield f"{row.label} ahead of 1.25: {differences(row, larger)}"
 
 
 def differences(row: Row, other: Row) -> str:
