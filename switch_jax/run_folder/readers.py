@@ -7,6 +7,7 @@ read.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -115,6 +116,8 @@ def _read_bytes(
     path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes
 ) -> tuple[bytes | None, str | None]:
     """The content of a file, and why it cannot be read; both None where it is not there."""
+    if Path(path).is_fifo():
+        return None, f"{path} is left out: it is a pipe, of which a read may never end"
     try:
         return read(path), None
     except (FileNotFoundError, NotADirectoryError):

@@ -89,7 +89,7 @@ def test_eval_writes_every_score_once(run, capsys, monkeypatch):
         encode = answers.english.VOCABULARY.encode
         assert sum(tokens) == 2 * sum(len(encode(question)) + 1 for question in QUESTIONS)
     assert "exact_answers" in table and "average" in table
-    assert table.endswith(f"tables of the tokens of each expert:  switch_jax report {run}\n")
+    assert table.endswith(f"written to {run}/eval\n")
     assert any((run / "eval" / "tensorboard").iterdir())
     for record in records(run):
         assert problems(record, table_of(record["kind"])) == []

@@ -75,7 +75,7 @@ def test_a_rate_of_another_optimizer_is_refused_quickly(command):
         (["train", DEMO, "--dry-run"], "--dry-run; did you mean --dry_run?"),
         (["train", DEMO, "--dryrun"], "--dryrun; did you mean --dry_run?"),
         (["train", "--gin-file=a.gin"], "--gin-file=a.gin; did you mean --gin_file?"),
-        (["report", "runs/a", "--threshhold=-1.5"], "--threshhold=-1.5; did you mean --threshold?"),
+        (["report", "runs/a", "--outptu=a.html"], "--outptu=a.html; did you mean --output?"),
         (["status", "runs/a", "--jsn"], "--jsn; did you mean --json?"),
         (["infer", "runs/a", "--num-beams", "4"], "--num-beams; did you mean --num_beams?"),
         # The flag is required, and so is one of --input and --task.
