@@ -33,7 +33,6 @@ setup(
         "switch_jax.gin",
     ],
     package_data={
-        "switch_jax.doctor": ["*.html"],
         "switch_jax.reports": ["*.html"],
         "switch_jax.tasks": ["data/**/*"],
         "switch_jax.launch": ["Dockerfile*"],

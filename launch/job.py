@@ -51,8 +51,8 @@ class Job(AnyJob):
       network, subnetwork: of the hosts; None: the project's default network. With a cluster, these
         and internal_ips are for the commands that create it.
       internal_ips: the hosts get no address that the internet reaches.
-      own_files: gin files, task modules, a vocabulary and the file of --plan that the image needs,
-        relative to this folder; those that end in '/' are folders.
+      own_files: gin files, task modules and a vocabulary that the image needs, relative to this
+        folder; those that end in '/' are folders.
     """
 
     name: str

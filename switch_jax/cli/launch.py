@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.errors import UserError
-from switch_jax.gpus import is_gpu_name
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.variables import without_value
@@ -105,13 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--doctor",
         action="store_true",
-        help="run `switch_jax doctor` on every host in place of `train`; it writes what it finds "
-        "to MODEL_DIR_doctor.json",
-    )
-    add(
-        "--plan",
-        metavar="FILE",
-        help="as of `switch_jax train`: the time of a step by plan or doctor; the hosts read it",
+        help="run `switch_jax doctor` on every host in place of `train`",
     )
     add(
         "--dry_run",
@@ -140,17 +133,11 @@ def main(args: argparse.Namespace) -> int:
 
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
-    if args.plan:
-        from switch_jax.trainer.planned_step import read_planned_step  # loads JAX
-
-        read_planned_step(args.plan, config)
     train = _train_arguments(args)
-    if args.doctor:  # beside MODEL_DIR, where all hosts can write; the first one does
-        train.append(f"--output={config.run.model_dir.rstrip('/')}_doctor.json")
     job = target.job(args, train, config)
     if args.doctor:  # what has failed once fails again
         job = dataclasses.replace(job, subcommand="doctor", max_restarts=0)
-    below, outside = _own_files(found, args.plan) if in_cloud else ([], [])
+    below, outside = _own_files(found) if in_cloud else ([], [])
     if in_cloud:
         job = dataclasses.replace(job, own_files=tuple(below))
     target.check(job, config)
@@ -177,14 +164,14 @@ def main(args: argparse.Namespace) -> int:
     return target.run(job)
 
 
-def _own_files(found: GinConfig, plan: str | None) -> tuple[list[str], list[str]]:
-    """The user's gin files, task modules, vocabulary and plan: in or below this folder; others."""
+def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
+    """The user's gin files, task modules and vocabulary: in or below this folder; others."""
     from switch_jax.gin_config.own_files import own_files
 
     own = own_files(found)
-    for file in map(os.path.expanduser, (found.config.data.vocabulary or "", plan or "")):
-        if "://" not in file and is_file(file):
-            own.append(file)
+    vocabulary = os.path.expanduser(found.config.data.vocabulary or "")
+    if "://" not in vocabulary and is_file(vocabulary):
+        own.append(vocabulary)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
     return [file for file in own if file not in outside], outside
 
@@ -230,22 +217,14 @@ def _notes(
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:
     own = ["--change_task"] if args.change_task else []
-    own += [f"--plan={args.plan}"] if args.plan else []
-    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *own]
+    data = [] if args.doctor else data_flags.as_arguments(args)  # it reads none
+    return [*gin_flags.as_arguments(args), *data, *own]
 
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
-    for flag in ("change_task", "plan"):
-        if args.doctor and getattr(args, flag):
-            raise UserError(f"--{flag} is for training: leave it out with --doctor")
-    if args.topology and is_gpu_name(args.topology):
-        raise UserError(
-            f"--topology={args.topology}: this is for TPUs; for GPUs write --on=slurm --nodes=N "
-            "--gpus_per_node=N, or without Slurm start `switch_jax train` yourself, on each of "
-            "several machines with --coordinator_address=HOST:PORT --process_count=N "
-            "--process_index=I (docs/gpu.md)"
-        )
+    if args.doctor and args.change_task:
+        raise UserError("--change_task is for training: leave it out with --doctor")
     target = TARGETS[args.on]
     missing = [f"--{name}" for name in target.required_flags if getattr(args, name) in (None, "")]
     if missing:

@@ -52,7 +52,6 @@ TimeCategory = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
 TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 
 MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
-MAX_TIMES_PLAN = 1.5  # how many times as long as the file of --plan says a step may take
 
 STACKS = ("encoder", "decoder")
 # What is recorded of a router, of the fields of `moe.statistics.RouterStatistics`.
@@ -120,7 +119,7 @@ _TRAIN = Object(
         **_TRAINING_TIME,
         **_numbers("loss", "cross_entropy", "accuracy", "neg_log_perplexity"),
         **_numbers("gradient_norm", "learning_rate"),
-        **_numbers("tokens_per_second", "tokens_per_second_per_chip", "goodput", "times_plan"),
+        **_numbers("tokens_per_second", "tokens_per_second_per_chip", "goodput"),
         "skipped_steps": integer,
         "spent": Object(optional=dict.fromkeys(TIME_CATEGORIES, _SECONDS)),
         "router": Object(optional=dict.fromkeys(STACKS, _ROUTER), nullable=True),

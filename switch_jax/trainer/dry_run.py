@@ -3,15 +3,12 @@
 from switch_jax.config import Config
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
-from switch_jax.trainer.gpu_attention import with_kept_attention
 from switch_jax.trainer.prepare import prepare
 from switch_jax.trainer.resume import check_not_all_damaged
 from switch_jax.trainer.state_memory import describe_memory
 
 
-def dry_run(
-    config: Config, config_text: str, change_task: bool = False, plan: str | None = None
-) -> list[str]:
+def dry_run(config: Config, config_text: str, change_task: bool = False) -> list[str]:
     """Checks a run as `train` does, and returns the lines that it would begin with.
 
     Args:
@@ -19,13 +16,11 @@ def dry_run(
       config_text: the config as gin text, which is compared with that of a run in MODEL_DIR.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other data files, than that
         run.
-      plan: a file of --plan, which is checked.
 
     Raises:
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
-    prepared = prepare(config, config_text, change_task, plan)
-    config, config_text = with_kept_attention(config, config_text)
+    prepared = prepare(config, config_text, change_task)
     if prepared.saved is None:
         check_not_all_damaged(config)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]

@@ -30,7 +30,6 @@ from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.best_evaluation import check_metric
 from switch_jax.trainer.host_files import files_of_all_hosts
-from switch_jax.trainer.planned_step import PlannedStep, read_planned_step
 from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
@@ -50,7 +49,6 @@ class Prepared:
       teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
       files: of these tasks, the same on all hosts.
-      planned: the step of --plan; None: there is none.
     """
 
     config: Config
@@ -62,12 +60,9 @@ class Prepared:
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None
     files: RunFiles
-    planned: PlannedStep | None = None
 
 
-def prepare(
-    config: Config, config_text: str, change_task: bool = False, plan: str | None = None
-) -> Prepared:
+def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Args:
@@ -75,17 +70,15 @@ def prepare(
       config_text: the config as gin text, whose macros messages name.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
         other data files.
-      plan: a file of --plan.
 
     Raises:
-      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, the run in it is
-        of another model, or the plan is of another run.
+      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
+        is of another model.
     """
     check_paths(config)
     train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     run_on_all(lambda: check_run_folder(config.run.model_dir))
-    planned = None if plan is None else run_on_all(lambda: read_planned_step(plan, config))
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
     check_sizes(config, mesh.shape)
@@ -100,9 +93,8 @@ def prepare(
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
     return Prepared(
-        config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files,
-        planned,
-    )  # fmt: skip
+        config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files
+    )
 
 
 def check_paths(config: Config) -> None:

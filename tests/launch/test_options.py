@@ -1,6 +1,5 @@
 """Environment variables, secrets, networks and labels of a job, in what each target prints."""
 
-import json
 import os
 import subprocess
 
@@ -222,27 +221,6 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
     assert "TFDS" not in messages
     assert "note: WANDB_PROJECT is set: the image needs wandb" in messages
     assert "--change_task" in commands  # of the run on the hosts
-
-
-def test_a_plan_is_checked_and_the_hosts_read_it(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
-    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
-    flags += ["--gin_file=models/t5_base.gin", "--gin_file=runs/pretrain.gin", "--skip_storage"]
-    flags += ["--gin.MODEL_DIR=gs://my-bucket/run", "--gin.MESH_DATA=16", "--plan=plan.json"]
-    flags += ["--gin.MIXTURE_OR_TASK_NAME=english_span_corruption", "--gin.BATCH_SIZE=128"]
-    plan = {"step_seconds_model": 0.2, "parameters": 222_903_552, "tokens_per_step": 128 * 626}
-    plan["mesh"] = {"data": 16, "expert": 1, "model": 1}
-    (tmp_path / "plan.json").write_text(json.dumps(plan | {"parameters": 7}))
-    assert main(["launch", *flags, "--doctor"]) == 2
-    assert "--plan is for training: leave it out with --doctor" in capsys.readouterr().err
-    assert main(["launch", *flags]) == 2
-    assert "it has 7 parameters and 80,128 tokens a step, and this run" in capsys.readouterr().err
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    assert main(["launch", *flags]) == 0
-    commands, messages = capsys.readouterr()
-    assert "--plan=plan.json" in commands
-    assert "the image needs plan.json" in messages
 
 
 def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(

@@ -8,7 +8,7 @@ import pytest
 from switch_jax.hardware import parse_slice
 from switch_jax.planning.collective_costs import BETWEEN_SLICES, collectives, seconds_of
 from switch_jax.planning.hlo import Operation
-from tests.planning.fake_mesh import Device, FakeMesh
+from tests.planning.helpers import Device, FakeMesh
 
 
 @pytest.fixture
@@ -22,13 +22,10 @@ def mesh():
     return FakeMesh(devices)
 
 
-def found_in(operations, mesh, name):
+def found_in(operations, mesh, name, **options):
     """The collectives of a program that computes nothing."""
-    return collectives(operations, mesh, _links(mesh, name), [0.0] * len(operations))
-
-
-def _links(mesh, name):
-    return lambda op, size, group, axis: seconds_of(op, size, group, mesh, parse_slice(name))
+    nothing = [0.0] * len(operations)
+    return collectives(operations, mesh, parse_slice(name), nothing, **options)
 
 
 def _operation(opcode, shape, groups, count=1):
@@ -165,8 +162,8 @@ def test_what_is_exchanged_beside_computation_is_not_waited_for(mesh):
     hardware = parse_slice("v5p:4x4x8")
     whole = seconds_of("all-reduce", 6000, range(0, 128, 16), mesh, hardware) * 2
     for computing, waiting in ((0.25, 0.75), (2.0, 0.0)):
-        links = _links(mesh, "v5p:4x4x8")
-        found = collectives([start, compute, done], mesh, links, [0.0, computing * whole, 0.0])
+        seconds = [0.0, computing * whole, 0.0]
+        found = collectives([start, compute, done], mesh, hardware, seconds)
         assert {c.dtype: c.count for c in found} == {"f32": 2, "bf16": 0}
         assert sum(c.seconds for c in found) == pytest.approx(whole)
         for exchange in found:

@@ -75,13 +75,12 @@ def test_what_a_run_writes_is_as_documented(whole):
     assert [p for record in records for p in problems(record, table_of(record["kind"]))] == []
     written = {field for record in records for field in record}
     documented = {field for kind in ("train", "eval") for field in table_of(kind)}
-    # The peak of a CPU is not known, there is no teacher, bucket or plan, and tests of infer_eval
+    # The peak of a CPU is not known, there is no teacher and no bucket, and tests of infer_eval
     # have the last two.
     assert {field for field in documented if "." not in field} - written == {
         "model_flops_utilisation",
         "repeated_requests",
         "soft_cross_entropy",
-        "times_plan",
         "generated",
         "majority_baseline",
     }

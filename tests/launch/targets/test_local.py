@@ -234,7 +234,7 @@ def test_the_doctor_runs_in_place_of_training(tmp_path, capsys, monkeypatch):
     assert main(launch_here(1, "--dry_run", "--doctor", *run)) == 0
     assert (
         f"python -m switch_jax doctor --gin_file={TINY} --gin.MODEL_DIR={tmp_path}/run/ "
-        f"--gin.MESH_DATA=1 --output={tmp_path}/run_doctor.json --coordinator_address="
+        f"--gin.MESH_DATA=1 --coordinator_address="
     ) in capsys.readouterr().out
     assert main(launch_here(1, "--dry_run", "--doctor", "--change_task", *run)) == 2
     assert "--change_task is for training: leave it out with" in capsys.readouterr().err
