@@ -249,7 +249,6 @@ RUN_JSON = Object(
         "vocabulary": Object(others=string),
         "initial_checkpoint": nullable(string),
         "teacher_checkpoint": nullable(string),
-        "step_ms": number_between(0, 1e14),
     },
     unchecked={
         "flops_per_token": number,

@@ -94,7 +94,7 @@ def test_a_cache_is_named_in_place_of_the_source(here, monkeypatch):
 
 def test_tasks_that_a_function_of_the_user_makes_are_known():
     add_task(seqio.FunctionDataSource(lambda split, shuffle_files: None, ["train"]))
-    names = ("launched_files", "factbook_facts", "wordnet_wic", "bible_span_corruption")
+    names = ("launched_files", "factbook_boolq", "wordnet_wic", "bible_span_corruption")
     assert task_files.made_by_own_functions([*map(provider, names)]) == ["launched_files"]
 
 
