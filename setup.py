@@ -55,6 +55,7 @@ setup(
         "tensorflow-datasets>=4.9.10",  # the data sets that seqio tasks read
         "importlib-resources",  # TFDS imports it to prepare a data set and does not declare it
         "pyarrow",  # Parquet files; TFDS needs it anyway
+        "google-crc32c",  # the checksums of TFRecords; gcsfs needs it anyway
         "sentencepiece",  # what a vocabulary's file holds; seqio needs it anyway
         "gin-config>=0.5.0",  # configs
         "numpy",  # arrays on the host

@@ -18,13 +18,7 @@ from switch_jax.data.configured_tasks import (
 )
 from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
 from switch_jax.data.reading import no_examples, read_examples
-from switch_jax.data.sources import (
-    MAX_KEPT_BYTES,
-    check_files_exist,
-    is_small,
-    open_source,
-    source_of,
-)
+from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_lengths import check_lengths
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
@@ -105,24 +99,6 @@ def _is_cut(task: seqio.Task) -> bool:
     trim = seqio.preprocessors.append_eos_after_trim
     others = [s for s in task.preprocessors if seqio_internals.without_partial(s) is not trim]
     return not any(map(seqio_internals.takes_lengths, others))
-
-
-def costly_sources(opened: OpenedTasks) -> list[str]:
-    """A warning for each task whose examples Python code makes again for each of many streams."""
-    split, use_cached = opened.config.split, opened.config.use_cached_tasks
-    streams, warnings = opened.config.data_streams, []
-    for task in opened if streams > 1 else ():
-        source = source_of(task, split, use_cached)
-        if not isinstance(source, seqio.FunctionDataSource):
-            continue
-        if not is_small(read_examples(open_source(source, split), task, split, use_cached)):
-            warnings.append(
-                f"warning: {task.name} is read from Python code, and its examples take more than "
-                f"{MAX_KEPT_BYTES / 2**20:.0f} MiB: each of the {streams} streams makes all of "
-                "them in every epoch, and keeps its share; write them to JSON lines or Parquet "
-                "(docs/own_tasks.md)"
-            )
-    return warnings
 
 
 def check_config(config: DataConfig) -> None:

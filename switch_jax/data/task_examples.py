@@ -17,7 +17,6 @@ from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.epoch_order import EpochOrder
-from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.packing import has_inputs
 from switch_jax.data.position import Cursor
 from switch_jax.data.preprocessing import block_graph, check_random_by_block
@@ -45,7 +44,6 @@ class TaskExamples:
         """
         self._task, self._config = task, config
         self._cached = config.use_cached_tasks and task.supports_caching
-        self._watch = FileWatch(task.name)
 
     @functools.cached_property
     def _source(self) -> SourceFiles:
@@ -62,7 +60,7 @@ class TaskExamples:
     def _blocks(self) -> Blocks:
         kind = ChunkBlocks if self._source.format else SequentialBlocks
         shuffle = self._config.shuffle_train_examples and bool(self._task.shuffle_buffer_size)
-        return kind(self._source, self._order, self._watch, shuffle)
+        return kind(self._source, self._order, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
         """The examples of a stream without end, each with the position after it.
@@ -127,8 +125,8 @@ class TaskExamples:
                 state.files = [file.path for file in files if file.path]
                 yield inputs
         except OSError as error:
-            message = f"{self._task.name}, split {self._config.split!r}: cannot be read"
-            state.error = storage_error(f"{message}: {error.filename}; {error.strerror}", error)
+            where = f"{self._task.name}, split {self._config.split!r}: {error.filename}"
+            state.error = storage_error(f"{where}: {error.strerror}", error)
         except Exception as error:  # raised here, it would become an error of TensorFlow
             state.error = error
 
