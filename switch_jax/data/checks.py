@@ -1,7 +1,7 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from switch_jax.config import Config, DataConfig
@@ -150,22 +150,15 @@ def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:
 
 
 def _failure(task: seqio.Task, error: Exception) -> str:
-    """Which step fails, with what message, and what to write instead."""
+    """Which step fails, with what message, and whether the step that makes ids is missing."""
     step = seqio_internals.failed_step(error)
-    name = getattr(step, "__name__", type(step).__name__)
     reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
     failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     if step is not None:
+        name = getattr(step, "__name__", type(step).__name__)
         failure = f"the step {name} fails: {failure}"
-    index = tokenize_index(task)
-    if index is None:
-        place = "among its steps" if step is None else f"before {name}"
-        return f"{failure}; if the task reads text, put seqio.preprocessors.tokenize {place}"
-    if step is seqio_internals.without_partial(task.preprocessors[index]):
-        return (
-            f"{failure}; begin with a step like switch_jax.tasks.english.as_targets, which names "
-            "the text 'targets'"
-        )
+    if tokenize_index(task) is None:
+        failure += "; it has no step seqio.preprocessors.tokenize, which text needs"
     return failure
 
 
@@ -180,30 +173,19 @@ def _check_example(example: Example | None, task: seqio.Task, config: DataConfig
         )
 
 
-def check_vocabularies_of_run(
-    model_dir: Path, data: DataConfig, own_config: Callable[[], Config] | None
-) -> None:
-    """Checks that the data have the vocabularies that a run was trained with.
-
-    `run.json` identifies those. Older versions did not record them: for their runs they are taken
-    from the run's config. Where they cannot be found out, nothing is checked.
+def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
+    """Checks that the data have the vocabularies that a run was trained with, by its `run.json`.
 
     Args:
       model_dir: the run's folder.
       data: what the model is used on.
-      own_config: reads the config that the run was trained with; None: it is not to be read.
 
     Raises:
       UserError: a vocabulary is another one.
     """
-    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
-    if not trained_with and own_config:
-        try:
-            trained_with = identities(own_config().data)
-        except UserError:  # it needs values of the command line, or a vocabulary's file is missing
-            pass
+    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary", {})
     for name, vocabulary in identities(data).items():
-        expected = (trained_with or {}).get(name, vocabulary)
+        expected = trained_with.get(name, vocabulary)
         if vocabulary != expected:
             raise UserError(
                 f"the {name} of {data.mixture_or_task_name} have another vocabulary "

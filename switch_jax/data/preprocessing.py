@@ -6,7 +6,6 @@ the graph.
 """
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ import numpy as np
 from switch_jax.data import seqio_internals
 from switch_jax.data.batch import Example
 from switch_jax.data.span_masking import SpanMasking, span_masking, without_masking
-from switch_jax.errors import UserError
 from switch_jax.tensorflow_setup import seqio, tf
 
 _GRAPHS: dict[Hashable, Any] = {}
@@ -177,32 +175,6 @@ def _options() -> tf.data.Options:
     # They take longer than opening the data set, and change nothing in its nested ones.
     options.experimental_optimization.apply_default_optimizations = False
     return options
-
-
-@functools.cache
-def check_random_by_block() -> None:
-    """Checks, once, that random numbers differ between blocks and are repeatable for one block.
-
-    Raises:
-      UserError: the installed TensorFlow or seqio draws its seeds in another way.
-    """
-
-    @seqio.map_over_dataset(num_seeds=1)
-    def drawn(_: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return seed
-
-    def draw_in_block(block_seed: tf.Tensor) -> tf.data.Dataset:
-        with _random_by_block(block_seed), seqio.map_seed_manager(0):
-            return drawn(tf.data.Dataset.range(1))
-
-    block_seeds = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
-    first, other, again = map(str, block_seeds.flat_map(draw_in_block).as_numpy_iterator())
-    if first == other or first != again:
-        raise UserError(
-            f"with TensorFlow {tf.__version__} and seqio {seqio.__version__} the blocks of the "
-            "data cannot be masked each in its own way: seqio.map_over_dataset does not take its "
-            "seeds from tf.data.Dataset.random any more; install the versions in requirements.txt"
-        )
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from switch_jax.storage import copies_here, file_sizes, in_bucket, resolved, sto
 from switch_jax.tensorflow_setup import seqio, tf, tfds
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
-MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
+_MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 _RAM_FILE_NUMBERS = itertools.count()
 
 # From the path of a file, string [], to all its examples, in their order.
@@ -180,20 +180,14 @@ def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Each stream reads all examples of such a source, and keeps its share. Python code often makes
     them, so eight streams would make each example eight times in every epoch.
     """
-    kept = dataset.cache()
-    return kept if is_small(kept.as_numpy_iterator()) else dataset
-
-
-def is_small(examples: Iterable[Any]) -> bool:
-    """Whether the examples of a source without files are read once and kept, and so made once."""
-    size = 0
-    for example in examples:
+    kept, size = dataset.cache(), 0
+    for example in kept.as_numpy_iterator():
         arrays = map(np.asarray, tf.nest.flatten(example))
         for x in arrays:
             size += _BYTES_BESIDE + (sum(map(len, x.flat)) if x.dtype == object else x.nbytes)
-        if size > MAX_KEPT_BYTES:
-            return False
-    return True
+        if size > _MAX_KEPT_BYTES:
+            return dataset
+    return kept
 
 
 def _num_taken(file: Any) -> int:

@@ -19,7 +19,7 @@ from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.epoch_order import EpochOrder
 from switch_jax.data.packing import has_inputs
 from switch_jax.data.position import Cursor
-from switch_jax.data.preprocessing import block_graph, check_random_by_block
+from switch_jax.data.preprocessing import block_graph
 from switch_jax.data.reading import no_examples, read_examples
 from switch_jax.data.sources import SourceFiles, source_files, source_of
 from switch_jax.errors import storage_error
@@ -95,7 +95,6 @@ class TaskExamples:
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
         """`BlockGraph.examples` of the stream, starting with the cursor's block."""
-        check_random_by_block()
         state = _ReadState()
         inputs = tf.data.Dataset.from_generator(
             lambda: self._block_inputs(stream, cursor, state),

@@ -85,7 +85,7 @@ def find_resume_point(
         check_same_shapes(before, config_text, name, folder)
 
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
-    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data, own_config=None))
+    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
         check_same_task(before, config_text, config.run.model_dir)
         check_same_files(

@@ -58,21 +58,18 @@ def test_a_task_without_inputs_is_refused():
         (
             "no_first_step",
             [seqio.preprocessors.tokenize, preprocessors.span_corruption],
-            r"the step tokenize fails: AttributeError: .*; begin with a step like "
-            r"switch_jax\.tasks\.english\.as_targets",
+            r"the step tokenize fails: AttributeError: ",
         ),
         (
             "no_tokenize",
             [english.as_targets, preprocessors.span_corruption],
             r"the step span_corruption fails: ValueError: slice index 0 of dimension 0 out of "
-            r"bounds\.; if the task reads text, put seqio\.preprocessors\.tokenize before "
-            r"span_corruption",
+            r"bounds\.; it has no step seqio\.preprocessors\.tokenize, which text needs$",
         ),
         (
             "text_alone",
             [english.as_targets],
-            r"ValueError: .*; if the task reads text, put seqio\.preprocessors\.tokenize among its "
-            r"steps",
+            r"ValueError: .*; it has no step seqio\.preprocessors\.tokenize, which text needs$",
         ),
         (
             "wrong_key",

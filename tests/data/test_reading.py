@@ -92,6 +92,21 @@ def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
     assert printed.count("\n") == 1 and re.search(records, printed)
 
 
+@pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: os.truncate(file, 9)])
+def test_a_file_that_is_removed_or_cut_off_ends_the_run_with_its_name(tmp_path, change):
+    file = tmp_path / "long.txt"
+    file.write_text("hello world\n" * 100_000)
+    text_task("changing", seqio.TextLineDataSource({"train": str(file)}))
+    batches = TrainBatches(open_tasks(DataConfig("changing", LENGTHS)), 2)
+    next(batches)
+    change(file)
+    with pytest.raises(UserError, match=f"changing, split 'train': {file}: ") as error:
+        for _ in range(100_000):
+            next(batches)
+    assert not isinstance(error.value, TransientError)
+    seqio.TaskRegistry.remove("changing")
+
+
 # The length, and its CRC-32C as TFRecords mask it.
 TOO_LONG = struct.pack("<QI", 2**60, 0x8E4E23C4)
 

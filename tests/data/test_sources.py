@@ -177,7 +177,7 @@ def test_what_python_code_makes_is_made_once_for_all_streams_and_epochs(counted,
         read = itertools.islice(examples.read(stream, Cursor()), 60)  # six epochs
         kept.append([(int(example["inputs"][0]), at) for example, at in read])
     assert len(made) == 40
-    monkeypatch.setattr(sources, "MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
+    monkeypatch.setattr(sources, "_MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
     made.clear()
     assert [_first(task, stream, 60) for stream in range(4)] == kept
     assert len(made) > 4 * 6 * 40
