@@ -21,6 +21,7 @@ from switch_jax.fields import COUNT, Range, short_repr
 from switch_jax.imports import import_module
 
 _LEAST_WITH_BYTES = 2048  # pieces of a vocabulary; of fewer, bytes would be more than an eighth
+_SIZES = Range(4, 2**20)  # padding, EOS, unknown, and one more
 _MAX_SHOWN = 20  # characters that a vocabulary does not know
 
 
@@ -138,7 +139,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
             "--size 8000 --output FILE`"
         )
     output = os.path.expanduser(args.output)
-    training.check_size(args.size)
+    _check_number("--size", args.size, _SIZES)
     training.check_new(output)
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)

@@ -83,13 +83,10 @@ def cut_examples(opened: OpenedTasks) -> list[str]:
         examples = read_examples(whole, task, config.split, config.use_cached_tasks)
         first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
         for feature, length in config.task_feature_lengths.items():
-            sizes = [len(example[feature]) for example in first]
-            if number := sum(size > length for size in sizes):
+            if number := sum(len(example[feature]) > length for example in first):
                 lines.append(
                     f"{task.name}: {number} of the first {counted(len(first), 'example')} have "
-                    f"more than {counted(length, 'token')} of {feature}, and lose their end (the "
-                    f"longest: {max(sizes):,}); set {feature!r} of TASK_FEATURE_LENGTHS higher to "
-                    "keep it"
+                    f"more than {counted(length, 'token')} of {feature}, and lose their end"
                 )
     return lines
 

@@ -30,7 +30,7 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     Raises:
       UserError: the lengths do not fit.
     """
-    arguments = span_corruption_arguments(task)
+    arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
     if arguments is None:
         return
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
@@ -58,12 +58,6 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
             f"length {inputs} it masks {noise} of {tokens} tokens in {spans} spans, which takes "
             f"{noise} + {spans} + 1 = {targets}"
         )
-
-
-def span_corruption_arguments(task: seqio.Task) -> dict[str, Any] | None:
-    """The arguments of the task's span corruption by name, or None where it has none."""
-    found = (arguments_of(step) for step in task.preprocessors)
-    return next((arguments for arguments in found if arguments is not None), None)
 
 
 def arguments_of(step: Callable[..., Any]) -> dict[str, Any] | None:

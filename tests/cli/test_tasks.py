@@ -25,7 +25,7 @@ def _vocabulary_of(size):
 def test_mistakes_are_one_line_on_standard_error(capsys):
     for arguments, expected in [
         (["bible_span_coruption"], "did you mean bible_span_corruption"),
-        (["bible_span_corruption", "--targets", "8"], "write targets of at least 29"),
+        (["bible_span_corruption", "--targets", "8"], "which takes 21 + 7 + 1 = 29"),
         (["--import", "no_such_module"], "cannot import 'no_such_module'"),
         (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
@@ -36,8 +36,8 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["bible_span_corruption", "--targets", str(10**30)], "at most 65,536 tokens"),
         (["bible_span_corruption", "--examples", "-1"], "--examples -1: it must be at least 1"),
         (["bible_span_corruption", "--examples", str(10**30)], "it must be at most 2,147,483,647"),
-        (_vocabulary_of(10**12), "a vocabulary of 1000000000000 pieces: write --size 4 to 1048576"),
-        (_vocabulary_of(-5), "a vocabulary of -5 pieces: write --size 4 to 1048576"),
+        (_vocabulary_of(10**12), "--size 1000000000000: it must be at most 1,048,576"),
+        (_vocabulary_of(-5), "--size -5: it must be at least 4"),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()

@@ -98,6 +98,7 @@ def test_a_second_start_in_one_process_sees_what_has_come_and_gone(storage):
 def test_a_position_in_other_files_becomes_the_next_epoch():
     cursors = {"mine": Cursor(2, 1, 5, 17), "other": Cursor(0, 3, 2, 1)}
     position = Position(7, {0: StreamPosition(99, cursors), 3: StreamPosition(5, cursors)})
+    assert Position.from_json([position.as_json()]) == position
     moved = position.at_next_epoch({"mine"})
     assert moved.batches == 7
     for stream, draws in ((0, 99), (3, 5)):
