@@ -207,8 +207,7 @@ def _converted(type: Any, name: str, path: str) -> Any:
             return converted
     raise UserError(
         f"{path}: the column {name!r} has the type {type}; only text, numbers and booleans "
-        "can be read: name such columns, as in ParquetDataSource(..., columns=['inputs', "
-        "'targets'])"
+        "can be read: name such columns in columns="
     )
 
 
@@ -278,10 +277,7 @@ class ParquetChunks(Chunks):
             table = pa.concat_tables([table.slice(r.begin, r.end - r.begin) for r in rows])
             for name, column in zip(names, table.columns, strict=True):
                 if column.null_count:
-                    raise pa.ArrowInvalid(
-                        f"row group {group} has rows without {name!r}: remove these rows, or leave "
-                        "the column out with columns="
-                    )
+                    raise pa.ArrowInvalid(f"row group {group} has rows without {name!r}")
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, file.schema) as stream:
                 stream.write_table(table)
@@ -322,8 +318,6 @@ def _errors_of(path: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename:
             raise
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        if "magic bytes" in reason:
-            reason = "no Parquet file; of a datasets.Dataset, its to_parquet(...) writes one"
         raise OSError(errno.EBADMSG, reason, path) from error
 
 

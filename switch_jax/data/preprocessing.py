@@ -6,6 +6,7 @@ the graph.
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -46,7 +47,23 @@ def tokenize_index(task: seqio.Task) -> int | None:
     return next((index for index, step in enumerate(steps) if step in tokenizers), None)
 
 
-def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: int) -> Any:
+def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, called once for all tasks with the same preprocessing."""
+
+    @functools.wraps(make)
+    def shared(task: seqio.Task, lengths: Mapping[str, int], *options: Hashable) -> Any:
+        key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
+        with _GRAPHS_LOCK:
+            # The graph keeps its task alive: no other object can get an id that is in the key.
+            if key not in _GRAPHS:
+                _GRAPHS[key] = make(task, dict(lengths), *options)
+            return _GRAPHS[key]
+
+    return shared
+
+
+@_shared
+def ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
     """The graph that preprocesses the examples of a source in their order.
 
     Args:
@@ -59,7 +76,13 @@ def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, se
       A function from a data set of the source's examples to one of preprocessed examples, with all
       their features.
     """
-    return _shared_graph(_ordered_graph, task, lengths, cached, seed)
+
+    def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
+        dataset = _apply_steps(task, source, lengths, cached, seed)
+        dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    return tf.function(preprocess, autograph=False)
 
 
 class BlockGraph(NamedTuple):
@@ -90,8 +113,9 @@ class BlockGraph(NamedTuple):
                 yield location, index, example
 
 
+@_shared
 def block_graph(
-    task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool
+    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool
 ) -> BlockGraph:
     """The graph that preprocesses blocks of a source's examples, each with its own random numbers.
 
@@ -99,32 +123,6 @@ def block_graph(
       task, lengths, cached: see `ordered_graph`.
       shuffle: shuffle the examples within each block, if the task allows shuffling.
     """
-    return _shared_graph(_block_graph, task, lengths, cached, shuffle)
-
-
-def _shared_graph(
-    make: Callable[..., Any], task: seqio.Task, lengths: Mapping[str, int], *options: Hashable
-) -> Any:
-    key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
-    with _GRAPHS_LOCK:
-        # The graph keeps its task alive, so that no other object can get an id that is in the key.
-        if key not in _GRAPHS:
-            _GRAPHS[key] = make(task, dict(lengths), *options)
-        return _GRAPHS[key]
-
-
-def _ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
-    def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
-        dataset = _apply_steps(task, source, lengths, cached, seed)
-        dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
-
-    return tf.function(preprocess, autograph=False)
-
-
-def _block_graph(
-    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool
-) -> BlockGraph:
     features = {name: task.output_features[name] for name in lengths}
     with _TRACING_LOCK:
         masking = span_masking(task, lengths)

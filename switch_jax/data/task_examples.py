@@ -84,14 +84,8 @@ class TaskExamples:
             if index >= 0 and here >= start and has_inputs(example):
                 last_epoch = epoch
                 yield example, Cursor(epoch, unit, block, int(index) + 1)
-        name = self._task.name
-        if num_streams > 1:
-            name = (
-                f"stream {stream} of {num_streams} finds no example of {name} in its share of "
-                f"{self._order.num_groups} groups of files: set DATA_STREAMS lower in a new run; "
-                f"or else {name}"
-            )
-        raise no_examples(name, self._config)
+        share = f", in the share of stream {stream} of {num_streams}," if num_streams > 1 else ""
+        raise no_examples(f"{self._task.name}{share}", self._config)
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
         """`BlockGraph.examples` of the stream, starting with the cursor's block."""

@@ -1,8 +1,6 @@
 """Trains SentencePiece vocabularies on the text of a task or mixture."""
 
-import collections
 import io
-import itertools
 from collections.abc import Iterator, Sequence
 
 import sentencepiece
@@ -13,7 +11,6 @@ from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.sources import check_files_exist, open_source
 from switch_jax.errors import UserError
-from switch_jax.storage import exists, storage_path
 from switch_jax.tensorflow_setup import seqio
 
 # In bytes; SentencePiece skips longer lines. Its default is 4192.
@@ -100,24 +97,3 @@ def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:
         reason = str(error).rpartition("] ")[2]  # after the place in its source
         raise UserError(f"SentencePiece cannot train {size} pieces: {reason}") from error
     return model.getvalue()
-
-
-def unknown_characters(model: bytes, text: Sequence[str]) -> dict[str, int]:
-    """The characters of a text that a model does not know, and how often each occurs.
-
-    Args:
-      model: the content of its file.
-      text: lines.
-
-    Returns:
-      The most frequent character first.
-    """
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    counts = collections.Counter(itertools.chain.from_iterable(text))
-    return {c: n for c, n in counts.most_common() if processor.unk_id() in processor.encode(c)}
-
-
-def check_new(path: str) -> None:
-    """Raises UserError if the file exists: a run may use it, and its ids would change."""
-    if exists(storage_path(path)):
-        raise UserError(f"{path} exists already, and runs may use it: choose another name")

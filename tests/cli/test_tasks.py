@@ -1,6 +1,6 @@
 import pytest
 
-from switch_jax.cli import main, tasks
+from switch_jax.cli import main
 from switch_jax.data.vocabularies import vocabulary
 from switch_jax.errors import UserError
 
@@ -52,20 +52,11 @@ def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
     assert main(["tasks", "vocabulary", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "NUM_EMBEDDINGS to 400 or more" in printed
-    assert "without bytes, it knows all characters of this text, and no others; --byte" in printed
     assert vocabulary(path).vocab_size == 300 + 100
     assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
     assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
     assert main(["tasks", "vocabulary", *arguments]) == 2
     assert f"{path} exists already" in capsys.readouterr().err
-
-
-def test_what_a_vocabulary_does_not_know():
-    unknown = {"@": 3, "\x07": 1}
-    assert tasks._what_is_unknown(unknown, 20_000).startswith(
-        "without bytes, 2 characters, 0.02 % of the text, are unknown to it: @ U+0007;"
-    )
-    assert " ...;" in tasks._what_is_unknown({chr(i): 1 for i in range(65, 90)}, 100)
 
 
 def test_bytes_are_the_default_but_in_small_vocabularies(monkeypatch, tmp_path):

@@ -74,14 +74,6 @@ def test_the_same_text_gives_the_same_model():
     assert training.train(TEXT, 35, False) != model
 
 
-def test_a_character_that_is_in_the_text_once_is_known_or_said_to_be_unknown():
-    text = ["the five boxing wizards jump"] * 20_000 + ["Q! Q?", "Z"]  # 560,000 characters
-    text[0] += " @@@@"  # 4 of them; Q, Z, ! and ? are beyond the 0.001 %
-    model = training.train(text, 28, False)
-    assert training.unknown_characters(model, text) == {"Q": 2, "!": 1, "?": 1, "Z": 1}
-    assert training.unknown_characters(training.train(text, 284, True), text) == {}
-
-
 def test_impossible_sizes_are_reported():
     with pytest.raises(UserError, match=r"train 9999 pieces: .* too high .* a value <= (\d+)") as e:
         training.train(TEXT, 9999, False)
