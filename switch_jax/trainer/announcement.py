@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config, LossConfig, OptimizerConfig
 from switch_jax.config.rates import rate_problem
-from switch_jax.data.checks import costly_sources, cut_examples
+from switch_jax.data.checks import cut_examples
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
@@ -104,8 +104,7 @@ def reading(config: Config, readers: int) -> list[str]:
 def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
-    Before them what is to be said of the data: sources that are read more often than they need be,
-    and examples that are cut.
+    Before them how many examples are cut.
 
     Args:
       prepared: the run.
@@ -113,7 +112,7 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
       changes: see `config_changes`.
     """
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
-    lines = run_on_first(lambda: [*costly_sources(tasks), *cut_examples(tasks)]) or []
+    lines = run_on_first(lambda: cut_examples(tasks)) or []
     if teacher is not None:
         lines += describe_teacher(config, teacher)
     if saved is not None:
