@@ -62,13 +62,13 @@ class Local(Target[Rehearsal]):
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Rehearsal:
         count = _DEFAULT_PROCESSES if args.process_count is None else args.process_count
         return Rehearsal(
-            config.run.model_dir, count, train=tuple(train), max_restarts=args.max_restarts
+            config.run.model_dir, count, train=tuple(train), max_restarts=self.max_restarts(args)
         )
 
-    def check(self, job: Rehearsal, config: Config) -> None:
+    def check(self, job: Rehearsal, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        preflight.check_rehearsal(config, job.process_count)
+        return preflight.check_rehearsal(config, job.process_count)
 
     def describe(self, job: Rehearsal) -> str:
         return "".join(

@@ -158,7 +158,7 @@ RUN = [
     "launch", "--job_name=base", "--project=my-project", "--zone=us-west4-a", "--dry_run",
     "--image=us-docker.pkg.dev/my-project/images/switch_jax:1", "--topology=v5e-16",
     "--gin_file=runs/demo_switch.gin", "--gin.MODEL_DIR=gs://my-bucket/runs/base",
-    "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64",
+    "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4",
 ]  # fmt: skip
 
 
@@ -201,8 +201,8 @@ def test_what_the_system_does_not_start_is_one_line(stand_ins):
         commands.run_command(commands.Command(("gcloud",), "any"))
 
 
-def test_a_label_that_looks_like_a_number_stays_a_name():
+def test_a_value_that_looks_like_a_number_stays_a_text():
     """As kubectl's YAML, which has YAML 1.2's numbers and 1.1's truth values, would read it."""
-    job = make_job("2xv5e-16", cluster="y", name="n", labels=("team=1e3",))
+    job = make_job("2xv5e-16", cluster="y", name="n", env=("TEAM=1e3",))
     text = Gke().commands(job)[0].text
-    assert "team: '1e3'" in text and "name: 'n'" in text
+    assert "value: '1e3'" in text and "name: 'n'" in text

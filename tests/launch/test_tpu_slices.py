@@ -132,7 +132,7 @@ def test_several_slices_are_one_job(calls, monkeypatch, tmp_path, capfd):
 
 def test_a_request_that_fails_is_told(calls, tmp_path):
     (tmp_path / "refused").touch()
-    with pytest.raises(UserError, match=r"no v5e-16 in us-west4-a: FAILED; `gcloud compute tpus "):
+    with pytest.raises(UserError, match="base, v5e-16 in us-west4-a, is FAILED: it will not be"):
         QueuedResource().run(make_job("v5e-16"))
 
 
@@ -167,8 +167,8 @@ def test_a_request_that_fails_after_a_preemption_is_made_again(calls, monkeypatc
 @pytest.mark.parametrize("state", ["STOPPED", "HIDDEN"])
 def test_slices_that_no_time_makes_ready_are_told(state, calls, tmp_path):
     (tmp_path / "state").write_text(state)
-    told = rf"base in us-west4-a is {state}, and will not be READY by itself: start it \(`gcloud.*"
-    with pytest.raises(UserError, match=told + "tpu-vm start base .*tpu-vm delete base"):
+    told = rf"base, v5e-16 in us-west4-a, is {state}: it will not be READY by itself \(`gcloud.*"
+    with pytest.raises(UserError, match=told + "tpu-vm delete base"):
         TpuVm().run(make_job("v5e-16"))
 
 
@@ -219,10 +219,10 @@ def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp
     assert not (tmp_path / "away").exists()
 
 
-def test_without_gcloud_a_line_says_how_to_get_it(monkeypatch, tmp_path):
+def test_without_gcloud_a_line_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"there is no gcloud here \(https.*; --dry_run shows"):
+    with pytest.raises(UserError, match="there is no gcloud here"):
         TpuVm().run(make_job("v5e-16"))
 
 
