@@ -17,13 +17,6 @@ from switch_jax.tensorflow_setup import seqio
 _MOST_NAMED = 8
 
 
-def made_by_own_functions(tasks: Sequence[seqio.Task]) -> list[str]:
-    """Names of the tasks whose examples a function of the user makes: what it reads is unknown."""
-    made = [task for task in tasks if isinstance(task.source, seqio.FunctionDataSource)]
-    modules = {t.name: seqio_internals.source_function(t.source).__module__ for t in made}
-    return [name for name, module in modules.items() if not module.startswith("switch_jax.")]
-
-
 def check(job: Job, data: DataConfig, splits: Sequence[str]) -> None:
     """Checks that hosts find what the tasks name: data, caches, vocabularies. Uses no network.
 

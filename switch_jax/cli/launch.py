@@ -177,7 +177,6 @@ def _notes(
 ) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
     from switch_jax.data.registry import tasks_of
-    from switch_jax.launch.task_files import made_by_own_functions
 
     why = "the hosts have no file of this machine: the image needs"
     built = "" if "@" in args.image else ", as the commands below build it"
@@ -197,12 +196,6 @@ def _notes(
                 "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
             )
             break
-    if made := made_by_own_functions(tasks):
-        notes.append(
-            f"the examples of {', '.join(made[:3])}{', ...' if made[3:] else ''} are made by a "
-            "function of yours (seqio.FunctionDataSource): the hosts need what it reads, which is "
-            "not checked"
-        )
     if config.run.wandb_project is not None:
         notes.append("WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile lacks")
     return notes

@@ -4,7 +4,6 @@ After a wished-for change: `switch_jax launch FLAGS > tests/launch/golden/NAME.s
 difference.
 """
 
-import copy
 import re
 import shutil
 import subprocess
@@ -65,7 +64,6 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_dry_run(name, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")  # no tool of any cloud
-    monkeypatch.chdir(tmp_path)
     assert main(["launch", *CASES[name], "--dry_run"]) == 0
     printed = capsys.readouterr()
     assert printed.out == (GOLDEN / f"{name}.sh").read_text()
@@ -108,33 +106,6 @@ def test_the_manifest_fits_the_schemas_of_jobset_and_kubernetes(schema):
     jsonschema.validate(_manifest(), schema)
     options = {"env": ("A=b",), "secrets": ("A_KEY",)}
     jsonschema.validate(gke.manifest(make_job("v5e-16", cluster="pods", **options)), schema)
-
-
-JOB = ["spec", "replicatedJobs", 0, "template", "spec"]
-
-
-@pytest.mark.parametrize(
-    ("place", "key", "value", "message"),
-    [
-        (["spec"], "replicatedJob", [], "'replicatedJob' was unexpected"),
-        (["spec", "failurePolicy"], "maxRestarts", "three", "'three' is not valid"),
-        (JOB, "completion", 64, "'completion' was unexpected"),
-        ([*JOB, "template", "spec", "containers", 0], "imag", "x", "'imag' was unexpected"),
-    ],
-)
-def test_the_schemas_find_a_wrong_word(place, key, value, message, schema):
-    manifest = copy.deepcopy(_manifest())
-    part = manifest
-    for step in place:
-        part = part[step]
-    part[key] = value
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(manifest)
-    assert message in "; ".join(_all_messages(errors))
-
-
-def _all_messages(errors) -> list[str]:
-    """Of the errors, and of those inside an anyOf."""
-    return [m for e in errors for m in [e.message, *_all_messages(e.context or [])]]
 
 
 def _in_words(shell: str) -> list[str]:

@@ -22,22 +22,16 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--job_name=demo-"], r"--job_name=demo-: .* no hyphen last"),
         ([VM, f"--job_name={'a' * 41}"], r"--job_name=a{41}: write at most 40 small"),
         ([VM, "--job_name=a\nb"], r"--job_name=\$'a\\nb': write at most 40 small letters"),
-        ([VM, "--job_name=-x"], r"--job_name=-x: write at most 40 small letters"),
         ([VM, "--job_name=--"], r"--job_name=--: write a value after the ="),
         ([VM, "--zone=us-west4"], r"--zone=us-west4: write a zone, as europe-west4-a"),
-        ([VM, "--zone=us-west\u0664-a"], r"--zone=.us-west\u0664-a.: write a zone"),
-        ([VM, "--zone=us-west4-a\n"], r"--zone=\$'us-west4-a\\n': write a zone"),
-        ([VM, "--image=switch_jax"], r"--image=switch_jax: write HOST/PATH:TAG"),
         ([VM, "--image=us-docker.pkg.dev/p/i/switch_jax"], r"write HOST/PATH:TAG or HOST/PATH@sha"),
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
-        ([VM, "--image=-x/y:1"], r"--image=-x/y:1: write HOST/PATH:TAG"),
         ([VM, "--image=x/y:1 --net"], r"--image='x/y:1 --net': write HOST/PATH:TAG"),
         ([VM, "--image=$(x)docker.pkg.dev/y:1"], r"write HOST/PATH:TAG"),
         ([VM, "--image="], r"--on=tpu-vm needs --image; see docs/launching.md"),
         ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR 'runs/demo': .*gs://BUCKET/FOLDER"),
         ([VM, "--gin.MODEL_DIR=s3://a-bucket/x"], r"MODEL_DIR 's3.*use Google Cloud's buckets"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket"], r"write a folder of the bucket"),
-        ([VM, "--gin.MODEL_DIR=gs://My_Bucket/x"], r"no bucket has the name 'My_Bucket'"),
         ([VM, "--gin.INITIAL_CHECKPOINT_PATH=gs://x/y"], r"INITIAL_CHECKPOINT_PATH .*name 'x'"),
         ([VM, "--tfds_data_dir=gs://my-bucket/../x"], r"--tfds_data_dir .*without '//', '\.' and"),
         ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"see no folder of this machine, and use Goog"),
@@ -46,12 +40,10 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--topology=h100-8"], r"no TPU topology 'h100-8'"),
         ([VM, "--topology=2xv5e-16"], r"several slices find each other by --on=queued-resource"),
         ([VM, "--topology=tpu7x-128"], r"--on=tpu-vm: Google Cloud offers tpu7x on GKE only"),
-        ([VM, "--topology=v5e:1x2"], r"1x2 is not a number of whole hosts, of 4 chips"),
         ([VM, "--topology=v5e:999x999"], r"is 1 slice of 998,001 chips: .* of 1 to 9,216 chips"),
-        ([VM, "--topology=v5e:0x4"], r"'v5e:0x4' is 1 slice of 0 chips: write 1 to 1,000 slices"),
-        ([VM, f"--topology=v5e-{'9' * 5000}"], r"no TPU topology 'v5e-9+'"),
-        ([QUEUED, "--topology=v5p:2x8x8"], r"as v5p-256 .* the shape 4x4x8; for another shape"),
         ([QUEUED, "--topology=1001xv5e-16"], r"'1001xv5e-16' is 1,001 slices of 16 chips: write 1"),
+        ([VM, "--topology=v5e:1x2"], r"1x2 is not a number of whole hosts, of 4 chips"),
+        ([QUEUED, "--topology=v5p:2x8x8"], r"as v5p-256 .* the shape 4x4x8; for another shape"),
         ([GKE, "--cluster=pods", "--topology=v3-32"], r"--on=gke: v3 is not supported on GKE"),
         ([VM, "--cluster=pods"], r"--on=tpu-vm has no use for --cluster: leave it out"),
         ([GKE, "--cluster=pods", "--network=n"], r"--on=gke has no use for --network: leave it"),
@@ -59,12 +51,11 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([GKE], r"--on=gke needs --cluster; see docs/launching.md"),
         ([VM, "--spot", "--reserved"], r"--spot and --reserved are two kinds of capacity"),
         ([VM, "--max_restarts=-1"], r"--max_restarts=-1: write 0 to 1,000,000"),
-        ([VM, "--max_restarts=1000001"], r"--max_restarts=1000001: write 0 to 1,000,000"),
-        ([VM, "--gin.NUM_EXPERT=4"], r"no gin file knows a macro NUM_EXPERT; did you mean NUM_EXP"),
-        (["--on=tpu"], r"invalid choice: 'tpu'"),
         ([VM, "--env=A"], r"--env=\.\.\.: write --env=NAME=VALUE"),
-        ([VM, "--env=A B=c"], r"--env='A B'=\.\.\.: write --env=NAME=VALUE"),
         ([VM, "--env=A=\udcff"], r"--env=A=\.\.\.: this is not UTF-8; write it in UTF-8$"),
+        ([VM, "--gin_search_paths=a\udcffb"], r"'--gin_search_paths=a.*b': this is not UTF-8"),
+        ([VM, "--gin_search_paths=a\0b"], r"no argument of a program holds a NUL character"),
+        ([VM, "--doctor", "--change_task"], r"--change_task is for training: leave it out with"),
         ([VM, "--env=WANDB_API_KEY=x1"], r"WANDB_API_KEY=\.\.\.: .* --secret=NAME keeps it in the"),
         ([VM, "--secret=A_KEY=x1"], r"--secret=A_KEY=\.\.\.: write the name alone, as in --sec"),
         ([VM, "--secret=a$(b)"], r"--secret=\.\.\.: write the name alone, as in --secret=WAND"),
@@ -104,8 +95,6 @@ def test_what_follows_launch_is_what_train_gets(capsys):
     ("flag", "message"),
     [
         ("--process_count=0", "--process_count=0: write 1 to 256, which share this machine's"),
-        ("--process_count=1000000", "--process_count=1000000: write 1 to 256"),
-        ("--max_restarts=-1", "--max_restarts=-1: write 0 to 1,000,000"),
         ("--gin.MODEL_DIR=~no-such-user/x", "MODEL_DIR '~no-such-user/x': ~no-such-user is the"),
         ("--gin.MODEL_DIR=", "MODEL_DIR '': the path is empty; write one"),
     ],
@@ -115,12 +104,6 @@ def test_a_mistake_in_a_rehearsal_is_one_clear_line(flag, message, capsys):
     assert main([*run, flag]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-def test_on_this_machine_it_is_a_rehearsal(capsys, tmp_path):
-    here = ["--on=local", "--process_count=2", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
-    assert main(["launch", "--gin_file=runs/demo_switch.gin", *here, "--dry_run"]) == 0
-    assert capsys.readouterr().out.count(" train --gin_file=runs/demo_switch.gin --gin.MODEL_") == 2
 
 
 def test_on_spot_chips_xpk_may_start_a_job_again_more_often(capsys):

@@ -110,7 +110,7 @@ def test_an_image_that_is_named_by_its_digest_is_not_built():
     assert not any("docker" in word for command in commands for word in command.argv)
 
 
-def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
+def test_what_the_hosts_may_lack_is_told(tmp_path, capsys):
     (tmp_path / "my_mixture.py").write_text(
         "import seqio, switch_jax.tasks.c4\n"
         "seqio.MixtureRegistry.add('launched_c4', [('c4_span_corruption', 1)])\n"
@@ -120,7 +120,6 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
         "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_c4'\nMESH_EXPERT = 16\n"
         "GROUP_SIZE = 512\nDECODER_GROUP_SIZE = 114\n"
     )
-    monkeypatch.chdir(tmp_path)
     assert main([*ON_VM, "--gin_file=mine.gin"]) == 0
     _, messages = capsys.readouterr()
     files, data, _ = messages.strip().splitlines()[-3:]
@@ -155,7 +154,6 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
         "include 'runs/pretrain.gin'\nMODEL_DIR = 'gs://my-bucket/run'\nMESH_EXPERT = 16\n"
         "MIXTURE_OR_TASK_NAME = 'c4_span_corruption'\nVOCABULARY = 'my.model'\n"
     )
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / files[1].rpartition("/")[0])
     flags = ["--tfds_data_dir=gs://my-bucket/tfds", "--gin_file=configs/my_run.gin"]
     assert main([*ON_VM, *flags]) == 0

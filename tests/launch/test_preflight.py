@@ -42,8 +42,6 @@ def test_a_run_without_a_mistake_is_shown(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gin_file=nowhere.gin"], r"no gin file nowhere\.gin in"),
-        (["--gin.NUM_EXPERTS='many'"], r"NUM_EXPERTS = 'many': it must be a whole number"),
         (
             ["--gin.MESH_EXPERT=4"],
             r"data x expert x model = 2 x 4 x 1 = 8, but the number of TPU devices is 16",
@@ -63,12 +61,9 @@ def test_a_run_without_a_mistake_is_shown(capsys):
         ),
         (["--gin.NUM_EXPERTS=12"], r"12 experts do not divide over MESH_EXPERT = 8"),
         (["--gin.BATCH_SIZE=60"], r"batch size 60 does not divide over data x expert = 16"),
-        (["--gin.GROUP_SIZE=1024"], r" GROUP_SIZE = 1024 .* set GROUP_SIZE to 512 or less"),
-        (["--gin.DECODER_GROUP_SIZE=256"], r" DECODER_GROUP_SIZE = 256 .* to 128 or less"),
         (["--gin.DATA_STREAMS=3"], r"does not divide over 3 streams"),
         (["--gin.MESH_DATA=1", "--gin.MESH_MODEL=2", "--gin.NUM_HEADS=3"], r"'heads' of size 3 "),
         (["--gin.MIXTURE_OR_TASK_NAME=english_span"], r"english_span.*did you mean"),
-        (["--gin.TASK_FEATURE_LENGTHS={'inputs': 64}"], r"give 'inputs' and 'targets'"),
         (["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"too short .* at least 14"),
         (["--gin.NUM_EMBEDDINGS=1024"], r"has 1100 ids, .* has 1024 rows; set NUM_EMBEDDINGS to"),
         (["--gin.VOCABULARY='nowhere.model'"], r"no SentencePiece model is found at .*/nowhere"),
@@ -92,9 +87,8 @@ def test_a_state_that_fits_when_it_is_split_is_not_refused(capsys):
     assert line.startswith("switch_jax launch: warning: NUM_EMBEDDINGS = 16777216, and the vocab")
 
 
-def test_what_needs_no_network_is_checked_without_it(capsys, monkeypatch, tmp_path):
+def test_what_needs_no_network_is_checked_without_it(capsys, tmp_path):
     """A batch of 2,048 rows over 32 hosts, and a task whose files are in a bucket."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.gin").write_text(
         "import launched_splits\ninclude 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
         "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_splits'\n"
@@ -129,21 +123,13 @@ ROWS = (
 )
 TASK = """
 import seqio
-from switch_jax.tasks.english import VOCABULARY, as_targets
-from t5.data import preprocessors
+from switch_jax.tasks.english import VOCABULARY
 
 seqio.TaskRegistry.add(
     "launched_splits",
     source=seqio.TextLineDataSource({"train": "gs://my-data/train-*.txt"}),
-    preprocessors=[
-        as_targets,
-        seqio.preprocessors.tokenize,
-        preprocessors.span_corruption,
-        seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features={
-        name: seqio.Feature(VOCABULARY, add_eos=True) for name in ("inputs", "targets")
-    },
+    preprocessors=[],
+    output_features=dict.fromkeys(("inputs", "targets"), seqio.Feature(VOCABULARY)),
 )
 """
 
@@ -192,20 +178,11 @@ def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
     assert "the step fits on v5e-16: 12.2 of 16.0 GiB a chip, 1,234,567 tokens/s" in told
 
 
-@pytest.mark.parametrize(
-    ("phase", "said"),
-    [
-        (
-            [],
-            "demo goes on; `gcloud alpha compute tpus tpu-vm ssh demo --worker=all .* ends it; the",
-        ),
-        (["waits for its slices"], "demo waits for its slices; the same command follows it again"),
-    ],
-)
-def test_ctrl_c_ends_this_command_and_not_the_job(phase, said, calls, monkeypatch, capsys):
+def test_ctrl_c_ends_this_command_and_not_the_job(calls, monkeypatch, capsys):
     def interrupted(self, job):
-        raise KeyboardInterrupt(*phase)
+        raise KeyboardInterrupt
 
+    said = "demo goes on; `gcloud alpha compute tpus tpu-vm ssh demo --worker=all .* ends it; the"
     monkeypatch.setattr(TpuVm, "start_and_follow", interrupted)
     code, told = run(capsys, "--skip_plan")
     assert code == 130

@@ -8,7 +8,6 @@ import seqio
 
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
-from switch_jax.data.registry import provider
 from switch_jax.errors import UserError
 from switch_jax.launch import task_files
 from switch_jax.tasks.building_blocks import features
@@ -20,9 +19,8 @@ PACKAGED = {"train": str(DATA / "bible.train.txt.gz"), "validation": "gs://my-da
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch, tmp_path):
+def here(tmp_path):
     """The current folder, with four files."""
-    monkeypatch.chdir(tmp_path)
     for file in ("a.txt", "r/1.rec", "r/2.rec", "my.model"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
@@ -86,12 +84,6 @@ def test_a_cache_is_named_in_place_of_the_source(here, monkeypatch):
     assert missing(data=cached) == "caches/launched_files"
     seqio.add_global_cache_dirs(["gs://my-data/caches"])
     assert missing(data=cached) == "", "hosts look for it in the bucket"
-
-
-def test_tasks_that_a_function_of_the_user_makes_are_known():
-    add_task(seqio.FunctionDataSource(lambda split, shuffle_files: None, ["train"]))
-    names = ("launched_files", "factbook_facts", "wordnet_wic", "bible_span_corruption")
-    assert task_files.made_by_own_functions([*map(provider, names)]) == ["launched_files"]
 
 
 def test_launch_refuses_them_for_a_cloud_alone(here, capsys):
