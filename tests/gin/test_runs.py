@@ -11,7 +11,8 @@ from switch_jax.model.flops import forward_flops
 from switch_jax.moe import capacity_of, group_shape
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.trainer.prepare import check_for_slices, check_sizes
+from switch_jax.train_step.microbatches import check_batch
+from switch_jax.trainer.prepare import check_for_slices, check_run
 from tests.gin.test_models import MODELS
 
 # Targets as the metrics get them, BEST_METRIC, and the length of targets.
@@ -67,7 +68,8 @@ def test_fine_tuning_on_the_tasks_of_section_4_1(run, model):
     assert config.run.eval_steps * config.run.batch_size >= 40_430, "QQP, the largest set"
     assert config.model.expert_dropout_rate == (None if "t5" in model else 0.4)
     pod = AbstractMesh((1, 128, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-    check_sizes(config, pod.shape)
+    check_batch(config, pod.shape)
+    assert check_run(config, readers=1) == []
 
 
 @pytest.mark.parametrize("run", FINE_TUNING)
@@ -119,6 +121,7 @@ def test_the_two_models_of_the_demo_fit_its_run_and_have_the_same_flops():
         config = gin_config.read(files, [BINDINGS[0], "MESH_EXPERT=1"]).config
         one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
         check_for_slices(config, one)
+        assert check_run(config, readers=1) == []
         flops.add(forward_flops(config.model, *config.data.lengths))
     assert len(flops) == 1
 
