@@ -93,7 +93,7 @@ def faulty_storage(storage_proxy):
     from tests.storage.slow_proxy import Faults
 
     yield storage_proxy
-    storage_proxy.faults = Faults()
+    storage_proxy.faults, storage_proxy.moves = Faults(), True
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ with gcs_server.serve() as url, slow_proxy.serve(url) as proxy:
 import contextlib
 import http.client
 import http.server
+import json
 import random
 import re
 import threading
@@ -33,6 +34,7 @@ class Faults:
       cut: probability that the connection ends before the answer or in the middle of it, and
       silent: that no answer comes. The request is done.
       of: a regular expression of the requests, as "GET /path?query", that are refused, cut, silent.
+      once: whether there are no faults any more after one.
     """
 
     delay: float = 0
@@ -43,6 +45,7 @@ class Faults:
     cut: float = 0
     silent: float = 0
     of: str = ""
+    once: bool = False
 
 
 @dataclass
@@ -53,6 +56,7 @@ class SlowProxy:
       url: where clients find it.
       upstream: URL of the server.
       faults: of the requests from now on.
+      moves: whether a request can give an object another name; the server refuses that.
       requests: all so far, as "GET /path?query".
       bytes_sent: of all answers so far, without headers.
       uploads: answers to parts of uploads, by path and range: a part may be sent again.
@@ -62,6 +66,7 @@ class SlowProxy:
     url: str
     upstream: str
     faults: Faults = Faults()
+    moves: bool = True
     requests: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     num_faults: int = 0
@@ -119,30 +124,41 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(delay)
         if not re.search(faults.of, request):
             faults = Faults()
-        if happens() < faults.refused:
+        if refused := happens() < faults.refused:
+            answer: Answer = (proxy.chance.choice(faults.statuses), {}, b"{}")
+        else:
+            answer = self._answer_of_cloud_storage(body)
+        silent = not refused and happens() < faults.silent
+        cut = not refused and not silent and happens() < faults.cut
+        if refused or silent or cut:
             proxy.num_faults += 1
-            self._answer((proxy.chance.choice(faults.statuses), {}, b"{}"))
-            return
-        answer = self._answer_of_cloud_storage(body)
-        if happens() < faults.silent:
-            proxy.num_faults += 1
+            proxy.faults = Faults() if faults.once else proxy.faults
+        if silent:
             self.connection.recv(1)  # until the client has had enough
             self.close_connection = True
-            return
-        self._answer(answer, cut=happens() < faults.cut)
+        else:
+            self._answer(answer, cut)
 
     def _answer_of_cloud_storage(self, body: bytes) -> Answer:
         """The server's; where it does not do as Cloud Storage, Cloud Storage's."""
-        if move := _MOVE.match(self.path):
+        if self._proxy.moves and (move := _MOVE.match(self.path)):
             source, bucket, target = move.groups()
             copied = self._ask("POST", f"{source}/copyTo/b/{bucket}/o/{target}", b"{}")
             if copied[0] == 200:
                 self._ask("DELETE", source)
             return copied
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
+        if "uploadType=media" in self.path and "ifGenerationMatch=" in self.path:
+            # The server looks at a condition only where name and content are two parts.
+            (name,) = urllib.parse.parse_qs(self.path.partition("?")[2])["name"]
+            named = json.dumps({"name": name}).encode()
+            body = b"--x\r\n\r\n" + named + b"\r\n--x\r\n\r\n" + body + b"\r\n--x--"
+            headers["Content-Type"] = "multipart/related; boundary=x"
+            path = self.path.replace("uploadType=media", "uploadType=multipart")
+            return self._ask(self.command, path, body, headers)
         part = self.path, self.headers.get("Content-Range")
         if part in self._proxy.uploads:
             return self._proxy.uploads[part]
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
         answer = self._ask(self.command, self.path, body, headers)
         if "upload_id=" in self.path:
             self._proxy.uploads[part] = answer
@@ -183,7 +199,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         whole = "\r\n".join([*lines, "", ""]).encode("latin-1") + content
         if cut:
-            self._proxy.num_faults += 1
             whole = whole[: len(whole) // 2 * self._proxy.chance.randrange(2)]
             self.close_connection = True
         else:
