@@ -147,18 +147,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if copied[0] == 200:
                 self._ask("DELETE", source)
             return copied
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
         if "uploadType=media" in self.path and "ifGenerationMatch=" in self.path:
             # The server looks at a condition only where name and content are two parts.
             (name,) = urllib.parse.parse_qs(self.path.partition("?")[2])["name"]
             named = json.dumps({"name": name}).encode()
             body = b"--x\r\n\r\n" + named + b"\r\n--x\r\n\r\n" + body + b"\r\n--x--"
-            headers["Content-Type"] = "multipart/related; boundary=x"
             path = self.path.replace("uploadType=media", "uploadType=multipart")
-            return self._ask(self.command, path, body, headers)
+            return self._ask("POST", path, body, {"Content-Type": "multipart/related; boundary=x"})
         part = self.path, self.headers.get("Content-Range")
         if part in self._proxy.uploads:
             return self._proxy.uploads[part]
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
         answer = self._ask(self.command, self.path, body, headers)
         if "upload_id=" in self.path:
             self._proxy.uploads[part] = answer
