@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import Checkpoints, chosen_step, lock_run
 from switch_jax.config import (
@@ -218,6 +220,25 @@ def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, monk
     train_tiny(tmp_path, 6)
     assert "continuing from the checkpoint of step 5" in capsys.readouterr().out
     assert step_hashes(tmp_path) == step_hashes(whole[0])
+
+
+def test_a_save_that_fails_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys):
+    class Failed:
+        def result(self, timeout=None):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(self, step, *_, **__):
+        monkeypatch.setattr(MetricWriter, "close", fail_too)
+        return Failed()
+
+    def fail_too(self):
+        raise UserError("metrics cannot be written either")
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "save_async", full)
+    with pytest.raises(UserError, match="^checkpoints cannot be .*No space left on device; what w"):
+        train_tiny(tmp_path, 9, log_period=1)
+    assert records_of(tmp_path, "train")[-1]["step"] == 3, "no step after the save of step 3"
+    assert capsys.readouterr().err == ""
 
 
 def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch, capsys):
