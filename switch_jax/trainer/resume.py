@@ -105,12 +105,7 @@ def resume_point(
     """
     position, best, anew = Position.from_json([notes["position"]]), Best(**notes["best"]), []
     check_streams_of_run(config, position, step)
-    if position.moved:
-        anew.append(
-            "it was saved by a version of switch_jax that read the data in another order: each "
-            "stream goes on at the beginning of its next epoch, in the current order"
-        )
-    elif changed := _changed_files(files, notes):
+    if changed := _changed_files(files, notes):
         position = position.at_next_epoch(changed)
         anew.append(
             f"the data files have changed ({_listed(changed)}): each stream goes on with them at "

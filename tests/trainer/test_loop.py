@@ -4,15 +4,13 @@ import json
 import os
 import signal
 import threading
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from switch_jax.checkpointing import Checkpoints, chosen_step, lock_run
+from switch_jax.checkpointing import chosen_step, lock_run
 from switch_jax.config import (
     GuardConfig,
 )
@@ -161,34 +159,6 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_only_the_newest_checkpoints_stay(tmp_path):
     train_tiny(tmp_path, 3, checkpoint_period=1, keep_checkpoints=2)
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [2, 3]
-
-
-class _EarlierGuard(NamedTuple):
-    history: Any
-    good: Any
-    skipped: Any
-    in_a_row: Any
-
-
-def test_a_checkpoint_whose_guard_has_the_fields_of_earlier_code_goes_on(
-    whole, tmp_path, monkeypatch
-):
-    save = Checkpoints.save
-
-    def save_earlier(self, step, state, *rest):
-        guard = state.guard
-        earlier = _EarlierGuard(jnp.exp(guard.recent), guard.good, guard.good * 0, guard.in_a_row)
-        save(self, step, state._replace(guard=earlier), *rest)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "save", save_earlier)
-        train_tiny(tmp_path, 3)
-    resumed = train_tiny(tmp_path, 6)
-    for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[1][:3]), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert int(resumed.guard.good) == 6
-    np.testing.assert_array_equal(resumed.guard.recent[:, -3:], whole[1].guard.recent[:, -3:])
-    assert np.isinf(resumed.guard.recent[:, :-3]).all()
 
 
 @pytest.mark.slow
