@@ -68,7 +68,7 @@ def exit_together(exit_code: int) -> NoReturn:
 
 def exit_now(exit_code: int) -> NoReturn:
     """Exits without Python's clean-up, in which JAX would wait for the other processes."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed
         with contextlib.suppress(OSError):  # nobody may read it any more
             stream.flush()
     if ended_with := os.environ.get(ENDED_WITH):
