@@ -100,7 +100,7 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None)
         for name, value in now.items()
         if name != _SETS and before.get(name) != value
     ]
-    old, new = before[_SETS], now[_SETS]
+    old, new = before.get(_SETS, {}), now[_SETS]
     if old.keys() != new.keys():
         changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
     return changes + [

@@ -5,7 +5,6 @@ from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
-from switch_jax.config.rates import rate_problem
 from switch_jax.data.registry import tasks_of
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import capacity_of, group_shape
@@ -139,11 +138,3 @@ def test_a_recipe_gives_a_run_the_rate_of_its_optimizer(files, warmup, optimizer
     schedule = learning_rate_schedule(config)
     rates = [float(schedule(step)) for step in (0, warmup - 1, config.run.train_steps)]
     assert rates == pytest.approx([published / warmup, published, 0.0], abs=1e-9)
-    assert rate_problem(config) is None
-
-
-@pytest.mark.parametrize("run", ["pretrain", "finetune", "demo"])
-def test_the_rate_of_a_run_is_one_of_its_optimizer(run):
-    files = ["models/t5_demo.gin", f"runs/{run}.gin"]
-    read = gin_config.read(files, BINDINGS[:2], unneeded=["INITIAL_CHECKPOINT_PATH"])
-    assert rate_problem(read.config) is None
