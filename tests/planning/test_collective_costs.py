@@ -40,6 +40,7 @@ def test_kinds_axes_counts_and_bytes(mesh):
         # iota form: every 16th device, the data axis.
         _operation("all-reduce-start", "f32[768,128]{1,0}", "[16,8]<=[8,16]T(1,0)"),
         _operation("all-reduce", "f32[]{:T(128)}", "{{0},{1}}"),  # alone: sends nothing
+        _operation("all-reduce", "f32[8]{0}", "mesh['axis_0'=128,'axis_1'=1] {'axis_1'}"),
         _operation("add", "f32[8]{0}", expert),
     ]
     result = found_in(operations, mesh, "v5p:4x4x8")
@@ -104,24 +105,12 @@ def test_groups_written_as_axes_of_a_mesh(mesh, groups, axis, members):
     assert found.bytes == 200 * members
 
 
-def test_a_group_along_an_axis_of_one_device_sends_nothing(mesh):
-    alone = _operation("all-reduce", "f32[8]{0}", "mesh['axis_0'=128,'axis_1'=1] {'axis_1'}")
-    assert found_in([alone], mesh, "v5p:4x4x8") == []
-
-
 def test_exchanges_between_slices(mesh):
     for device in mesh.devices[4:].flat:
         device.slice_index = 1
-    across = Operation(
-        "send.1",
-        "send",
-        "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])",
-        "(%x, %token), channel_id=7, is_host_transfer=true, frontend_attributes={"
-        '_xla_host_transfer_rendezvous="a",_xla_megascale_transfer_type="ALL_REDUCE"}',
-        count=3,
-        flops=0,
-        op_name="",
-    )
+    shape = "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])"
+    attributes = '(%x, %token), frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
+    across = Operation("send.1", "send", shape, attributes, 3, 0, "")
     done = dataclasses.replace(across, name="send-done.1", opcode="send-done", shape="token[]")
     to_the_host = dataclasses.replace(across, attributes="(%x), is_host_transfer=true")
     (found,) = found_in([across, done, to_the_host], mesh, "2xv5p:4x4x4")

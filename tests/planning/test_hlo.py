@@ -57,11 +57,9 @@ BY_NAME = {o.name: o for o in operations(TEXT)}
 
 
 def test_operations_of_a_loop_count_by_its_condition():
-    assert BY_NAME["fusion.7"].count == 12
-    assert BY_NAME["fusion.7"].cycles == 1000
-    assert BY_NAME["fusion.7"].op_name == "jit(step)/jvp()/while/body/attention/dot_general"
-    assert BY_NAME["copy.3"].count == 1
-    assert BY_NAME["copy.3"].cycles == 50
+    looped, once = BY_NAME["fusion.7"], BY_NAME["copy.3"]
+    assert (looped.count, looped.cycles, once.count, once.cycles) == (12, 1000, 1, 50)
+    assert looped.op_name == "jit(step)/jvp()/while/body/attention/dot_general"
 
 
 def test_bytes_of_operands_and_results_in_hbm():
