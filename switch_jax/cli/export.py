@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
 
     config = run.config
     check_vocabulary(config)
-    check_vocabularies_of_run(run.model_dir, config.data, run.own_config)
+    check_vocabularies_of_run(run.model_dir, config.data)
     decoding = inference_flags.decoding_config(args, config)
     step = inference_flags.checkpoint_step(run.model_dir, args.checkpoint)
     checkpoint = find_checkpoint(run.model_dir, step)

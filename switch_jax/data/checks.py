@@ -1,7 +1,7 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from switch_jax.config import Config, DataConfig
@@ -204,30 +204,15 @@ def _check_example(example: Example | None, task: seqio.Task, config: DataConfig
         )
 
 
-def check_vocabularies_of_run(
-    model_dir: Path, data: DataConfig, own_config: Callable[[], Config] | None
-) -> None:
-    """Checks that the data have the vocabularies that a run was trained with.
-
-    `run.json` identifies those. Older versions did not record them: for their runs they are taken
-    from the run's config. Where they cannot be found out, nothing is checked.
-
-    Args:
-      model_dir: the run's folder.
-      data: what the model is used on.
-      own_config: reads the config that the run was trained with; None: it is not to be read.
+def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
+    """Checks that the data have the vocabularies that a run was trained with, by its run.json.
 
     Raises:
       UserError: a vocabulary is another one.
     """
-    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
-    if not trained_with and own_config:
-        try:
-            trained_with = identities(own_config().data)
-        except UserError:  # it needs values of the command line, or a vocabulary's file is missing
-            pass
+    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary", {})
     for name, vocabulary in identities(data).items():
-        expected = (trained_with or {}).get(name, vocabulary)
+        expected = trained_with.get(name, vocabulary)
         if vocabulary != expected:
             raise UserError(
                 f"the {name} of {data.mixture_or_task_name} have another vocabulary "

@@ -19,7 +19,7 @@ from switch_jax.data.checks import (
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
-from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
+from switch_jax.evaluation.infer_evaluation import check_infer_evaluation
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -91,7 +91,7 @@ def prepare(
     check_sizes(config, mesh.shape)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
-        check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
+        check_infer_evaluation(validation_tasks)
     files = RunFiles(
         files_of_all_hosts(train_tasks),
         None if validation_tasks is None else files_of_all_hosts(validation_tasks),
