@@ -16,6 +16,7 @@ from switch_jax.data.data_files import DataFile, data_files
 from switch_jax.data.position import Cursor
 from switch_jax.errors import UserError
 from switch_jax.metrics import memory
+from switch_jax.model import abstract_parameters
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import host_files, state_memory
 from switch_jax.trainer.dry_run import dry_run
@@ -78,7 +79,12 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
         f"continuing from the checkpoint of step 2 in {config.run.model_dir}",
         "this start changes the run's config: LEARNING_RATE 1.0 -> 0.5",
     ]
-    assert lines[2] == "5 steps of 384 tokens: 8 rows of 32 + 16, padding included"
+    size = sum(array.size for array in jax.tree.leaves(abstract_parameters(MODEL)))
+    assert lines[1:3] == [
+        f"dense T5, {size:,} parameters; "
+        "tiny_copy; mesh data x expert x model = 1 x 1 x 1 of cpu",
+        "5 steps of 384 tokens: 8 rows of 32 + 16, padding included",
+    ]
     assert _files(config) == before
 
 
@@ -145,9 +151,7 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
     shutil.copytree(config.run.model_dir, tmp_path / "run")
     for description in tmp_path.glob("run/checkpoints/*/state/_METADATA"):
         description.write_text("damaged")
-    message = (
-        rf"no checkpoint in {tmp_path}/run/checkpoints can be read: of step 2 the ch"
-    )
+    message = rf"no checkpoint in {tmp_path}/run/checkpoints can be read: of step 2 the ch"
     with pytest.raises(UserError, match=message):
         dry_run(config.replace("run", model_dir=str(tmp_path / "run")), "")
     assert not (tmp_path / "run/damaged").exists()
