@@ -1,4 +1,4 @@
-"""What `eval`, `infer` and `export` share: their flags, the run's model, the checkpoints to use."""
+"""What `eval` and `infer` share: their flags, the run's model, the checkpoints to use."""
 
 from __future__ import annotations
 
@@ -21,14 +21,7 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """Those of the model, the folders of data, and how processes find each other."""
-    add_model_flags(parser)
-    data_flags.add_data_flags(parser)
-    multihost.add_process_flags(parser)
-
-
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """The run's folder, how to decode, and gin flags."""
+    """The run's folder, how to decode, gin, folders of data, and how processes find each other."""
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a run")
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="examples of a batch; default: the run's"
@@ -59,6 +52,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     decoding.add_argument("--seed", type=int, default=0, help="of sampling")
     gin_flags.add_gin_flags(parser)
+    data_flags.add_data_flags(parser)
+    multihost.add_process_flags(parser)
 
 
 def add_checkpoint_flag(

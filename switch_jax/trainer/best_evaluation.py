@@ -7,7 +7,6 @@ from typing import Any
 
 from switch_jax.config import Config
 from switch_jax.data.configured_tasks import OpenedTasks
-from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.errors import UserError
 from switch_jax.evaluation.teacher_forced import ALL, CONTENT
 from switch_jax.fields import short_repr
@@ -65,12 +64,13 @@ class Best:
         return dataclasses.asdict(self)
 
 
-def measured(config: Config, files: Mapping[str, FilesOfTask] | None) -> dict[str, Any] | None:
+def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] | None:
     """What the values of BEST_METRIC are of, as JSON: values of other things are not compared.
 
     Args:
       config: the run.
-      files: of the validation sets; None: there are no evaluations, so it returns None, too.
+      files: digests of those of the validation sets; None: there are no evaluations, so it returns
+        None, too.
     """
     if files is None:
         return None
@@ -86,7 +86,7 @@ def measured(config: Config, files: Mapping[str, FilesOfTask] | None) -> dict[st
         "BEST_METRIC": run["best_metric"],
         "EVAL_STEPS * BATCH_SIZE": run["eval_steps"] * run["batch_size"],
         **{name.upper(): x for name, x in {**model, **data}.items() if name not in unused},
-        _SETS: {name: files[name]._asdict() for name in sets},
+        _SETS: {name: files[name] for name in sets},
     }
 
 
@@ -100,13 +100,12 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None)
         for name, value in now.items()
         if name != _SETS and before.get(name) != value
     ]
-    old, new = (
-        {task: FilesOfTask(**files) for task, files in of.get(_SETS, {}).items()}
-        for of in (before, now)
-    )
+    old, new = before.get(_SETS, {}), now[_SETS]
     if old.keys() != new.keys():
         changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
-    return changes + [f"{task} {change}" for task, change in changed_files(old, new).items()]
+    return changes + [
+        f"other files of {task}" for task in old if old[task] != new.get(task, old[task])
+    ]
 
 
 def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:

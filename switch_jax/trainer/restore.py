@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.data.data_files import FilesOfTask
 from switch_jax.data.position import Position
 from switch_jax.runtime.processes import gather
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
@@ -23,12 +22,12 @@ class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
     Attributes:
-      files: the data files of each task, which the position is one in.
+      files: a digest of the data files of each task, which the position is one in.
       state: parameters, optimiser and guard, on the devices, as a step takes them; see
         `state_of_step`.
     """
 
-    files: Mapping[str, FilesOfTask]
+    files: Mapping[str, str]
     state: TrainState
 
     def notes(self) -> dict[str, Any]:
@@ -36,7 +35,7 @@ class RunState(ResumePoint):
         positions = gather(self.position.as_json())  # each host knows its own streams
         return {
             "position": Position.from_json(positions).as_json(),
-            "files": {task: files._asdict() for task, files in self.files.items()},
+            "files": self.files,
             "best": self.best.as_json(),
         }
 

@@ -11,7 +11,6 @@ from switch_jax.checkpointing.integrity import check_state, shapes_of
 from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
 from switch_jax.data.checks import check_vocabularies_of_run
-from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
@@ -25,10 +24,10 @@ FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in 
 
 
 class RunFiles(NamedTuple):
-    """The data files that a run reads, by task; without evaluation `validation` is None."""
+    """Digests of the data files of each task; without evaluation `validation` is None."""
 
-    train: Mapping[str, FilesOfTask]
-    validation: Mapping[str, FilesOfTask] | None
+    train: Mapping[str, str]
+    validation: Mapping[str, str] | None
 
 
 @dataclasses.dataclass
@@ -102,14 +101,14 @@ def resume_point(
     if changed := _changed_files(files, notes):
         position = position.at_next_epoch(changed)
         anew.append(
-            f"the data files have changed ({_listed(changed)}): each stream goes on with them at "
+            f"the data files of {_listed(changed)} have changed: each stream goes on with them at "
             "the beginning of its next epoch"
         )
     now = measured(config, files.validation)
     if changes := differences(best.of, now):
         if best.value is not None or best.since:
             anew.append(
-                f"the best evaluation is sought anew ({', '.join(changes)}): evaluations and "
+                f"the best evaluation is sought anew ({_listed(changes)}): evaluations and "
                 "checkpoints from before are not compared with those to come; copy one that you "
                 "want to keep"
             )
@@ -121,22 +120,21 @@ def check_same_files(files: RunFiles, notes: Mapping[str, Any], name: str) -> No
     """Raises UserError where a checkpoint, which the message calls `name`, has other data files."""
     if changed := _changed_files(files, notes):
         raise UserError(
-            f"{name} was made with other data files ({_listed(changed)}): bring them back, or to "
-            "go on with these at the beginning of the next epoch add --change_task "
-            "(change_task=True in Python)"
+            f"{name} was made with other data files of {_listed(changed)}, by their names and "
+            "sizes: bring them back, or to go on with these at the beginning of the next epoch add "
+            "--change_task (change_task=True in Python)"
         )
 
 
-def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> dict[str, str]:
-    """What has changed since a checkpoint, by task; nothing is known of one of earlier versions."""
-    before = {task: FilesOfTask(**of) for task, of in notes.get("files", {}).items()}
-    return changed_files(before, files.train)
+def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> list[str]:
+    """The tasks whose files have changed since a checkpoint; of those that it has."""
+    before = notes["files"]
+    return [task for task, digest in files.train.items() if before.get(task, digest) != digest]
 
 
-def _listed(changed: Mapping[str, str]) -> str:
-    tasks = [f"{task} {change}" for task, change in changed.items()]
-    more = f", and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
-    return "; ".join(tasks[:_MAX_NAMED]) + more
+def _listed(tasks: Sequence[str]) -> str:
+    more = f" and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
+    return ", ".join(tasks[:_MAX_NAMED]) + more
 
 
 def check_streams_of_run(config: Config, position: Position, step: int) -> None:

@@ -23,7 +23,6 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
             folder.status,
             folder.lock,
             folder.tensorboard,
-            folder.logs,
             folder.discarded,
             folder.damaged,
             folder.wandb_run_id,
