@@ -237,11 +237,7 @@ def _check_optimizer(config: Config, checkpoint: epath.Path) -> None:
         )
     dense = _start_config(config)
     state = jax.eval_shape(make_optimizer(dense).init, abstract_parameters(dense.model))
-    advice = (
-        "KEEP_OPTIMIZER_STATE = True takes a run of the same OPTIMIZER, TRAINED_PARAMETERS and "
-        "min_dim_size_to_factor"
-    )
-    check_part(checkpoint, "optimizer", state, advice)
+    check_part(checkpoint, "optimizer", state)
 
 
 def _remedy(config: Config) -> str:

@@ -96,11 +96,9 @@ def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
     assert checkpoints.steps() == [2]
 
 
-def _full(folder):
-    """Names of the checkpoints in a folder that are not empty, without the time."""
-    return sorted(
-        path.name.split("_")[0] for path in folder.iterdir() if list_names(path) != ["emptied"]
-    )
+def _set_aside(folder):
+    """Names of the checkpoints in a folder, without the time."""
+    return sorted(name.split("_")[0] for name in list_names(folder))
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"])])
@@ -113,10 +111,9 @@ def test_of_those_set_aside_the_newest_stay(storage, keep, expected):
         checkpoints.restore(abstract(state), last=last)
     (storage / "discarded" / "my_best").mkdir()
     (storage / "discarded" / "my_best" / "file").write_text("x")
-    assert _full(storage / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
+    assert _set_aside(storage / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
     checkpoints.save(2, state, {}, None)
-    assert _full(storage / "discarded") == [*expected, "my"], "what somebody put there stays"
-    assert len(list((storage / "discarded").iterdir())) == 7, "the names stay"
+    assert _set_aside(storage / "discarded") == [*expected, "my"], "what somebody put there stays"
     checkpoints.close()
 
 

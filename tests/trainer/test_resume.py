@@ -81,8 +81,7 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
     ]
     size = sum(array.size for array in jax.tree.leaves(abstract_parameters(MODEL)))
     assert lines[1:3] == [
-        f"dense T5, {size:,} parameters; "
-        "tiny_copy; mesh data x expert x model = 1 x 1 x 1 of cpu",
+        f"dense T5, {size:,} parameters; tiny_copy; mesh data x expert x model = 1 x 1 x 1 of cpu",
         "5 steps of 384 tokens: 8 rows of 32 + 16, padding included",
     ]
     assert _files(config) == before
