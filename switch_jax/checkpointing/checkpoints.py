@@ -189,8 +189,11 @@ class Checkpoints:
             _write_on_first(file, lambda: write_metadata_override(file, notes))
 
     def check(self) -> None:
-        """Raises UserError if the save under way has failed by now on this process; never waits."""
-        if self._saving is not None:
+        """Raises UserError if the save under way has failed by now; never waits.
+
+        Only of a single process: several learn together, at the next save.
+        """
+        if self._saving is not None and jax.process_count() == 1:
             with _explained(self._folder.checkpoints), contextlib.suppress(TimeoutError):
                 self._saving.result(timeout=0)
 
