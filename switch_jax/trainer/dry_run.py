@@ -1,10 +1,11 @@
 """What a start would say and do, without it."""
 
 from switch_jax.config import Config
+from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.prepare import prepare
-from switch_jax.trainer.resume import check_not_all_damaged
+from switch_jax.trainer.resume import ResumePoint
 from switch_jax.trainer.state_memory import describe_memory
 
 
@@ -21,24 +22,25 @@ def dry_run(config: Config, config_text: str, change_task: bool = False) -> list
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
     prepared = prepare(config, config_text, change_task)
-    if prepared.saved is None:
-        check_not_all_damaged(config)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]
     saved, changes = prepared.saved, changes_to_run(config, config_text)
-    if saved is not None:
-        lines += _newer_that_are_damaged(config, saved.step)
+    lines += _damaged(config, saved)
     if saved is not None and saved.is_over(config):
         return [*lines, nothing_to_do(config, saved.step, changes)]
     return [*lines, *beginning(prepared, saved, changes)]
 
 
-def _newer_that_are_damaged(config: Config, step: int) -> list[str]:
-    """A warning of checkpoints newer than `step`, the newest that can be read; empty: none."""
+def _damaged(config: Config, saved: ResumePoint | None) -> list[str]:
+    """A warning of checkpoints newer than the one that the run goes on from; empty: none.
+
+    Raises:
+      UserError: there are checkpoints, and none can be read.
+    """
     folder = RunFolder.at(config.run.model_dir)
-    newer = [str(other) for other in folder.checkpoint_steps() if other > step]
+    newer = [step for step in folder.checkpoint_steps() if saved is None or step > saved.step]
     if not newer:
         return []
-    return [
-        f"warning: of step {', '.join(newer)} the checkpoint is damaged: `train` moves it to "
-        f"{folder.damaged}, and computes what came after step {step} again"
-    ]
+    damaged = f"of step {', '.join(map(str, newer))} the checkpoint is damaged"
+    if saved is None:
+        raise UserError(f"no checkpoint in {folder.checkpoints} can be read: {damaged}")
+    return [f"warning: {damaged}: what came after step {saved.step} is computed again"]

@@ -24,7 +24,7 @@ from switch_jax.data.checks import (
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
-from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
+from switch_jax.evaluation.infer_evaluation import check_infer_evaluation
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -91,7 +91,7 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
     warnings = check_run(config, readers(jax.process_count(), mesh.shape), network=True)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
-        check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
+        check_infer_evaluation(validation_tasks)
     files = RunFiles(
         _files_digests(train_tasks),
         None if validation_tasks is None else _files_digests(validation_tasks),
