@@ -1,7 +1,6 @@
 """The command line.
 
-`switch_jax train | launch | plan | doctor | tasks | eval | infer | convert | export | status |
-report`
+`switch_jax train | launch | plan | doctor | tasks | eval | infer | convert | status | report`
 """
 
 import argparse
@@ -29,7 +28,6 @@ COMMANDS = {
     "eval": "evaluate the checkpoints of a run on tasks, with their own metrics",
     "infer": "predict or score a file, standard input or a task with a trained model",
     "convert": "convert checkpoints of Hugging Face, both ways, and of T5X, or describe one",
-    "export": "write a trained model as a program that runs without switch_jax",
     "status": "show the state of runs from the files in their folders",
     "report": "write a page and a picture that compare runs",
 }

@@ -17,11 +17,11 @@ from switch_jax.fields import (
     check_used,
 )
 
-OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
+OPTIMIZERS = ("adafactor", "adamw", "muon")
 SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
 
-_WITH_ADAM = ("adamw", "adamw_rms", "muon")
+_WITH_ADAM = ("adamw", "muon")
 _USED_WITH: UsedWith = (
     ("weight_decay", "optimizer", _WITH_ADAM),
     ("adam_b1", "optimizer", _WITH_ADAM),
@@ -37,12 +37,11 @@ class OptimizerConfig:
     """The optimiser and its learning rate; the defaults are T5's recipe.
 
     Attributes:
-      optimizer: 'adafactor', 'adamw', 'adamw_rms' (AdamW whose updates are scaled by the RMS of
-        each parameter, as Adafactor's are) or 'muon' (orthogonalised momentum for matrices, AdamW
-        for the rest). Each layer and each expert is updated as if it were alone.
-      learning_rate: the base. 'adafactor' and 'adamw_rms' take it relative to the RMS of each
-        parameter. 1.0 in T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during
-        them. 1e-3, constant, in its fine-tuning.
+      optimizer: 'adafactor', 'adamw' or 'muon' (orthogonalised momentum for matrices, AdamW for the
+        rest). Each layer and each expert is updated as if it were alone.
+      learning_rate: the base. 'adafactor' takes it relative to the RMS of each parameter. 1.0 in
+        T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in
+        its fine-tuning.
       warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. The others:
         it rises linearly up to this step; 1 = the full rate from the first step on.
       lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'warmup_rsqrt', the same

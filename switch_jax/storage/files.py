@@ -150,7 +150,8 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
             move_folder(unfinished, folder)
         finally:
             with contextlib.suppress(OSError):
-                unfinished.rmtree(missing_ok=True)
+                if not (in_bucket(folder) and list_names(folder)):  # else the rest of a move
+                    unfinished.rmtree(missing_ok=True)
 
 
 def _unfinished(folder: epath.Path) -> str:

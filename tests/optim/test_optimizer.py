@@ -69,7 +69,7 @@ def test_a_dense_model_has_no_experts_to_train(optimizer):
     make("non_expert")
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "adamw_rms", "muon"])
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "muon"])
 def test_a_pattern_says_which_parameters_are_trained(optimizer):
     """All but the routers, and none of the encoder."""
     chosen = OptimizerConfig(optimizer, trained_parameters="(?!.*/router|encoder/).*")
