@@ -86,8 +86,13 @@ def storage_error(message: str, cause: BaseException) -> UserError:
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """The similar choices, as "did you mean a or b? "; "" if there are none."""
-    similar = difflib.get_close_matches(name, choices)
+    """The similar choices, as "did you mean a or b? "; "" if there are none.
+
+    NUM_EXPERTS is similar to num_experts.
+    """
+    by_small_letters = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(name.lower(), by_small_letters)
+    similar = [by_small_letters[match] for match in found]
     return f"did you mean {' or '.join(similar)}? " if similar else ""
 
 
@@ -110,8 +115,7 @@ def check_pattern(name: str, pattern: str, template: str = "") -> None:
     except re.error as error:
         raise FieldError(
             name,
-            f"has {pattern!r}, which is no regular expression ({error}): `.*` stands for any text, "
-            "as in 'decoder/.*'",
+            f"has {pattern!r}, which is no regular expression: {error}",
         ) from error
     try:
         compiled.sub(template, "")

@@ -148,20 +148,16 @@ def test_what_cannot_be_restored_is_refused_with_what_there_is(parent, pairs, me
             r"has 'encoder/\(', which is no reg",
         ),
         ([("encoder/.*", r"\1")], {}, r"'\\\\1' for 'encoder/.\*', which has 0 groups .*: invalid"),
-        ([("encoder/.*", None)], {}, "takes nothing: add a pair"),
+        ([("encoder/.*", None)], {}, "takes nothing$"),
         ([("encoder/.*",)], {}, r"it must be a list of pairs, as in \[\('encoder/"),
-        ([(".*", SAME)], {"upcycle": "copy"}, "a part of a checkpoint, and UPCYCLE = 'copy' all"),
-        (
-            [(".*", SAME)],
-            {"keep_optimizer_state": True},
-            "STATE = True: the optimiser counts the updates of all parameters",
-        ),
+        ([(".*", SAME)], {"upcycle": "copy"}, "does not go with UPCYCLE = 'copy'$"),
+        ([(".*", SAME)], {"keep_optimizer_state": True}, "go with KEEP_OPTIMIZER_STATE = True$"),
     ],
 )
 def test_pairs_that_make_no_sense_are_refused(pairs, changes, message):
     with pytest.raises(UserError, match=message):
         _config("a_run", pairs, **changes)
-    with pytest.raises(UserError, match="from INITIAL_CHECKPOINT_PATH, which is not set"):
+    with pytest.raises(UserError, match="does not go with INITIAL_CHECKPOINT_PATH = None$"):
         _config(None, [(".*", SAME)])
 
 
