@@ -90,3 +90,14 @@ def test_a_new_folder_is_whole_or_not_there(storage):
     with new_folder(folder.parent / "empty") as unfinished:
         (unfinished / "x").write_text("x")
     assert (folder.parent / "empty" / "x").exists()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_new_folder_comes_where_a_link_leads(is_there, tmp_path):
+    if is_there:
+        (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    with new_folder(tmp_path / "link") as unfinished:
+        (unfinished / "x").write_text("x")
+    assert (tmp_path / "elsewhere" / "x").read_text() == "x"
+    assert (tmp_path / "link").is_symlink()
