@@ -105,7 +105,7 @@ def faulty_storage(storage_proxy):
     from tests.storage.slow_proxy import Faults
 
     yield storage_proxy
-    storage_proxy.faults = Faults()
+    storage_proxy.faults, storage_proxy.moves = Faults(), True
 
 
 @pytest.fixture

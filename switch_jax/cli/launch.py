@@ -117,7 +117,7 @@ def main(args: argparse.Namespace) -> int:
     in_cloud = not target.sees_local_folders
     _check_flags(args)
     gin_flags.say_that_it_loads()
-    found = gin_flags.read_to_train(args)
+    found = gin_flags.read(args)
     config = found.config
     if not in_cloud:
         from switch_jax.gin_config.teacher import with_teacher

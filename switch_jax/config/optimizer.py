@@ -1,17 +1,16 @@
 """How the parameters are updated."""
 
 import dataclasses
-import math
 from typing import Annotated
 
 from switch_jax.errors import FieldError, check_pattern
 from switch_jax.fields import FACTOR, Coefficient, Count, Factor, OneOf, Range, Rate, check_fields
 
-OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
+OPTIMIZERS = ("adafactor", "adamw", "muon")
 SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
 
-_WITH_ADAM = ("adamw", "adamw_rms", "muon")
+_WITH_ADAM = ("adamw", "muon")
 # The optimisers or schedules that use a field; the fields that are not here are used by all.
 _USED_BY = {
     "weight_decay": ("optimizer", _WITH_ADAM),
@@ -28,12 +27,11 @@ class OptimizerConfig:
     """The optimiser and its learning rate; the defaults are T5's recipe.
 
     Attributes:
-      optimizer: 'adafactor', 'adamw', 'adamw_rms' (AdamW whose updates are scaled by the RMS of
-        each parameter, as Adafactor's are) or 'muon' (orthogonalised momentum for matrices, AdamW
-        for the rest). Each layer and each expert is updated as if it were alone.
-      learning_rate: the base. 'adafactor' and 'adamw_rms' take it relative to the RMS of each
-        parameter. 1.0 in T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during
-        them. 1e-3, constant, in its fine-tuning.
+      optimizer: 'adafactor', 'adamw' or 'muon' (orthogonalised momentum for matrices, AdamW for the
+        rest). Each layer and each expert is updated as if it were alone.
+      learning_rate: the base. 'adafactor' takes it relative to the RMS of each parameter. 1.0 in
+        T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in
+        its fine-tuning.
       warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. The others:
         it rises linearly up to this step; 1 = the full rate from the first step on.
       lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'warmup_rsqrt', the same
@@ -101,10 +99,3 @@ class OptimizerConfig:
                     f"= {value!r} is of no use with {by.upper()} = {user!r}: leave it at "
                     f"{defaults[name]!r}, or set {by.upper()} to {' or '.join(users)}",
                 )
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The highest rate of the schedule."""
-        if self.lr_schedule in ("rsqrt", "warmup_rsqrt"):
-            return self.learning_rate / math.sqrt(self.warmup_steps)
-        return self.learning_rate

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh
 
-from switch_jax.config import Config, LossConfig, OptimizerConfig
-from switch_jax.config.rates import rate_problem
-from switch_jax.data.checks import costly_sources, cut_examples
+from switch_jax.config import Config
+from switch_jax.data.checks import cut_examples
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
@@ -38,20 +37,6 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")
-    factor = config.loss.aux_loss_factor
-    is_set = factor not in (0, LossConfig.aux_loss_factor)
-    if model.num_experts and model.load_balance != "loss" and is_set:
-        lines.append(
-            f"warning: AUX_LOSS_FACTOR = {factor:g} is not used with LOAD_BALANCE = "
-            f"{model.load_balance!r}: set LOAD_BALANCE to 'loss' for it, or AUX_LOSS_FACTOR to 0"
-        )
-    rate = config.optimizer.router_bias_update_rate
-    default = OptimizerConfig.router_bias_update_rate
-    if model.load_balance != "bias" and rate != default:
-        lines.append(
-            f"warning: ROUTER_BIAS_UPDATE_RATE = {rate:g} is not used with LOAD_BALANCE = "
-            f"{model.load_balance!r}: leave it at {default:g}, or set LOAD_BALANCE to 'bias'"
-        )
     if config.optimizer.trained_parameters != "all":
         trained, names = trained_parameters(config), parameter_shapes(model).keys()
         lines.append(
@@ -75,8 +60,6 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"and the run has {steps:,}: it ends at {steps / rates.warmup_steps:.2g} of "
             "its peak; set WARMUP_STEPS lower"
         )
-    if problem := rate_problem(config):
-        lines.append(f"warning: {problem}")
     return lines
 
 
@@ -91,8 +74,7 @@ def reading(config: Config, readers: int) -> list[str]:
 def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
-    Before them what is to be said of the data: sources that are read more often than they need be,
-    and examples that are cut.
+    Before them how many examples are cut.
 
     Args:
       prepared: the run.
@@ -100,7 +82,7 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
       changes: see `config_changes`.
     """
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
-    lines = run_on_first(lambda: [*costly_sources(tasks), *cut_examples(tasks)]) or []
+    lines = run_on_first(lambda: cut_examples(tasks)) or []
     lines += prepared.warnings
     if teacher is not None:
         lines += describe_teacher(config, teacher)

@@ -29,12 +29,11 @@ from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.run_folder import check_run_folder
-from switch_jax.runtime.processes import run_on_all, run_on_first
+from switch_jax.runtime.processes import gather, run_on_all, run_on_first
 from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.best_evaluation import check_metric
-from switch_jax.trainer.host_files import files_of_all_hosts
 from switch_jax.trainer.planned_step import PlannedStep, read_planned_step
 from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
@@ -54,7 +53,7 @@ class Prepared:
         another format; None: it starts from scratch, or continues from a checkpoint of its own.
       teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
-      files: of these tasks, the same on all hosts.
+      files: digests of their files, the same on all hosts.
       planned: the step of --plan; None: there is none.
       warnings: see `check_run`.
     """
@@ -101,8 +100,8 @@ def prepare(
     if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
     files = RunFiles(
-        files_of_all_hosts(train_tasks),
-        None if validation_tasks is None else files_of_all_hosts(validation_tasks),
+        _files_digests(train_tasks),
+        None if validation_tasks is None else _files_digests(validation_tasks),
     )
     saved = find_resume_point(config, state, files, config_text, change_task)
     warm_start = find_warm_start(config)
@@ -111,6 +110,19 @@ def prepare(
         config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files,
         planned, warnings,
     )  # fmt: skip
+
+
+def _files_digests(opened: OpenedTasks) -> dict[str, str]:
+    """Of each task. Raises UserError where hosts have others: they would read other examples."""
+    own = run_on_all(opened.files_digests)
+    first, *hosts = gather(own)
+    for index, host in enumerate(hosts, 1):
+        if host != first:
+            raise UserError(
+                f"process {index} has other data files than process 0, by their names and sizes: "
+                "give all hosts the same files"
+            )
+    return own
 
 
 def check_paths(config: Config) -> None:

@@ -12,7 +12,6 @@ from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.data.checks import check_vocabularies_of_run
-from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
@@ -27,10 +26,10 @@ FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in 
 
 
 class RunFiles(NamedTuple):
-    """The data files that a run reads, by task; without evaluation `validation` is None."""
+    """Digests of the data files of each task; without evaluation `validation` is None."""
 
-    train: Mapping[str, FilesOfTask]
-    validation: Mapping[str, FilesOfTask] | None
+    train: Mapping[str, str]
+    validation: Mapping[str, str] | None
 
 
 @dataclasses.dataclass
@@ -86,7 +85,7 @@ def find_resume_point(
         check_same_shapes(before, config_text, name, folder)
 
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
-    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data, own_config=None))
+    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
         check_same_task(before, config_text, config.run.model_dir)
         check_same_files(
@@ -105,15 +104,10 @@ def resume_point(
     """
     position, best, anew = Position.from_json([notes["position"]]), Best(**notes["best"]), []
     check_streams_of_run(config, position, step)
-    if position.moved:
-        anew.append(
-            "it was saved by a version of switch_jax that read the data in another order: each "
-            "stream goes on at the beginning of its next epoch, in the current order"
-        )
-    elif changed := _changed_files(files, notes):
+    if changed := _changed_files(files, notes):
         position = position.at_next_epoch(changed)
         anew.append(
-            f"the data files have changed ({_listed(changed)}): each stream goes on with them at "
+            f"the data files of {_listed(changed)} have changed: each stream goes on with them at "
             "the beginning of its next epoch"
         )
     now = measured(config, files.validation)
@@ -132,22 +126,21 @@ def check_same_files(files: RunFiles, notes: Mapping[str, Any], name: str) -> No
     """Raises UserError where a checkpoint, which the message calls `name`, has other data files."""
     if changed := _changed_files(files, notes):
         raise UserError(
-            f"{name} was made with other data files ({_listed(changed)}): bring them back, or to "
-            "go on with these at the beginning of the next epoch add --change_task "
-            "(change_task=True in Python)"
+            f"{name} was made with other data files of {_listed(changed)}, by their names and "
+            "sizes: bring them back, or to go on with these at the beginning of the next epoch add "
+            "--change_task (change_task=True in Python)"
         )
 
 
-def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> dict[str, str]:
-    """What has changed since a checkpoint, by task; nothing is known of one of earlier versions."""
-    before = {task: FilesOfTask(**of) for task, of in notes.get("files", {}).items()}
-    return changed_files(before, files.train)
+def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> list[str]:
+    """The tasks whose files have changed since a checkpoint; of those that it has."""
+    before = notes["files"]
+    return [task for task, digest in files.train.items() if before.get(task, digest) != digest]
 
 
-def _listed(changed: Mapping[str, str]) -> str:
-    tasks = [f"{task} {change}" for task, change in changed.items()]
-    more = f", and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
-    return "; ".join(tasks[:_MAX_NAMED]) + more
+def _listed(tasks: Sequence[str]) -> str:
+    more = f" and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
+    return ", ".join(tasks[:_MAX_NAMED]) + more
 
 
 def check_not_all_damaged(config: Config) -> None:

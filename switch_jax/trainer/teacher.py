@@ -116,7 +116,7 @@ def _checked_folder(config: Config, folder: str) -> epath.Path:
             f"TEACHER_DIR {folder!r} has no checkpoint: give the MODEL_DIR of a run that has saved "
             "one"
         )
-    check_vocabularies_of_run(teacher_dir, config.data, lambda: config.teacher or config)
+    check_vocabularies_of_run(teacher_dir, config.data)
     return teacher_dir
 
 

@@ -90,7 +90,7 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
         check_model(saved, wanted, f"the checkpoint {found}", remedy)
     if restored_parameters.include_vocabulary(config):
         of_run = found.parent.parent
-        run_on_all(lambda: check_vocabularies_of_run(of_run, config.data, own_config=None))
+        run_on_all(lambda: check_vocabularies_of_run(of_run, config.data))
     if run.keep_optimizer_state:
         _check_optimizer(config, found)
     return found

@@ -190,19 +190,6 @@ def test_scores_of_data_in_another_folder_are_not_reused(run, tmp_path):
     assert folders == [os.path.abspath("data"), str(tmp_path)]
 
 
-def test_without_a_recorded_vocabulary_that_of_the_config_counts(run, tmp_path, capsys):
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    facts = json.loads((run / "run.json").read_text())
-    assert set(facts.pop("vocabulary")) == {"inputs", "targets"}
-    (copy / "run.json").write_text(json.dumps(facts))
-    for other in ("--task=exact_answers_in_bytes", "--gin.VOCABULARY='byte'"):
-        assert main(["eval", str(copy), other]) == 2
-        error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert "have another vocabulary (ByteVocabulary) than" in error
-    assert main(["eval", str(copy), "--task=exact_answers", "--max_examples=2"]) == 0
-
-
 def test_a_given_config_replaces_one_that_cannot_be_read(run, tmp_path, capsys):
     copy, own = tmp_path / "run", tmp_path / "own.gin"
     shutil.copytree(run, copy)

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from switch_jax.data import blocks, file_chunks
 from switch_jax.data.parquet import ParquetDataSource
-from switch_jax.data.position import Cursor, Position
+from switch_jax.data.position import Cursor
 from switch_jax.tasks.building_blocks import parse_json_lines
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
@@ -168,17 +168,3 @@ def test_reading_resumes_at_any_position(tmp_path, monkeypatch, task, write):
         again = itertools.islice(examples.read(1, whole[start - 1][1]), 30)
         for (a, place), (b, expected) in zip(again, whole[start : start + 30], strict=False):
             assert (a["inputs"], place) == (b["inputs"], expected)
-
-
-def test_a_position_in_an_earlier_order_becomes_the_next_epoch(tmp_path, task):
-    saved = {"batches": 7, "streams": {"0": {"draws": 99, "tasks": {"sorted": [2, 0, 5, 17]}}}}
-    position = Position.from_json([saved])
-    assert position.moved
-    draws, (cursor,) = position.stream(0, ["sorted"])
-    assert (position.batches, draws, cursor) == (7, 99, Cursor(3))
-    # All of that epoch is to come, each example once.
-    read = task(*write_lines(tmp_path)).read(0, cursor)
-    epoch = [int(example["inputs"][0]) for example, _ in itertools.islice(read, COUNT)]
-    assert sorted(epoch) == list(range(COUNT))
-    again = Position.from_json([position.as_json()])
-    assert not again.moved and again.streams == position.streams

@@ -24,7 +24,7 @@ LOADER = seqio.LazyTfdsLoader("anli/r1:0.1.0", split_map={"dev": "validation"})
         (SOURCE, "_block_length"),
         (SOURCE, "_split_to_filepattern"),
         (seqio.TextLineDataSource({"train": "x"}), "_skip_header_lines"),
-        (provider("factbook_facts").source, "_dataset_fn"),
+        (provider("wordnet_wic").source, "_dataset_fn"),
         (seqio.dataset_providers, "_CachedDataSource"),
         (LOADER, "_map_split"),
         (LOADER, "_get_builder"),

@@ -91,6 +91,8 @@ def test_a_stream_without_any_example_is_an_error_and_not_an_endless_wait(tmp_pa
     )
     task = examples("half_empty", 2, shuffle=False)
     assert next(task.read(1, Cursor()))[0]["inputs"] == [7]
-    with pytest.raises(UserError, match="stream 0 of 2 finds no example of half_empty in its sha"):
+    with pytest.raises(
+        UserError, match="half_empty, in the share of stream 0 of 2, gives no"
+    ):
         next(task.read(0, Cursor()))
     seqio.TaskRegistry.remove("half_empty")

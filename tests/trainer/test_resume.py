@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
-from switch_jax.data.checks import open_tasks
-from switch_jax.data.data_files import DataFile, data_files
+from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.position import Cursor
 from switch_jax.errors import UserError
 from switch_jax.metrics import memory
 from switch_jax.run_folder import RunFolder
-from switch_jax.trainer import host_files, state_memory
+from switch_jax.trainer import prepare as prepare_module
+from switch_jax.trainer import state_memory
 from switch_jax.trainer.dry_run import dry_run
 from switch_jax.trainer.prepare import prepare
 from switch_jax.trainer.train import train
@@ -98,18 +98,16 @@ def test_a_start_may_change_the_task_if_it_says_so(config):
 def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monkeypatch):
     position = prepare(config, "").saved.position
     saved = RunFolder(Path(config.run.model_dir)).checkpoint(2)
-    (own,) = data_files(open_tasks(config.data)).values()
+    own = OpenedTasks.files_digests
 
-    def with_one_more(opened):
-        more = [DataFile("more.txt", 0, -1, 1000)] if opened.config.split == "train" else []
-        return {task: [*files, *more] for task, files in data_files(opened).items()}
+    def others(opened):
+        return own(opened) | ({"tiny_copy": "others"} if opened.config.split == "train" else {})
 
-    monkeypatch.setattr(host_files, "data_files", with_one_more)
-    size = own[0].size
-    change = f"tiny_copy had 1 file of {size:,} bytes, and has 2 files of {size + 1000:,} bytes"
+    monkeypatch.setattr(OpenedTasks, "files_digests", others)
     message = (
-        f"the checkpoint of step 2 in {saved.parent} was made with other data files ({change}): "
-        "bring them back, or to go on with these at the beginning of the next epoch add --change_"
+        f"the checkpoint of step 2 in {saved.parent} was made with other data files of tiny_copy, "
+        "by their names and sizes: bring them back, or to go on with these at the beginning of the "
+        "next epoch add --change_task"
     )
     before, longer = _files(config), config.replace("run", train_steps=5)
     for start in (dry_run, train):
@@ -117,13 +115,23 @@ def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monk
             start(longer, longer.as_gin())
     assert _files(config) == before
     assert dry_run(longer, TEXT.format(1.0), change_task=True)[-1] == (
-        f"the data files have changed ({change}): each stream goes on with them at the beginning "
+        "the data files of tiny_copy have changed: each stream goes on with them at the beginning "
         "of its next epoch"
     )
     changed = prepare(config, "", change_task=True).saved.position
     for stream in (0, 1):
         draws, (cursor,) = position.stream(stream, ["tiny_copy"])
         assert changed.stream(stream, ["tiny_copy"]) == (draws, [Cursor(cursor.epoch + 1)])
+
+
+def test_a_host_with_other_files_is_named(config, monkeypatch):
+    def gather(own):
+        return [own, own, {**own, "tiny_copy": "others"}]
+
+    monkeypatch.setattr(prepare_module, "gather", gather)
+    message = "process 2 has other data files than process 0, by their names and sizes: give all"
+    with pytest.raises(UserError, match=message):
+        dry_run(config, "")
 
 
 def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
