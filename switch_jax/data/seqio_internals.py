@@ -1,6 +1,6 @@
 """The parts of seqio without a public name that switch_jax uses, all of them.
 
-A new release of seqio may move any of them; tests/data/test_seqio_internals.py then says which one.
+A new release of seqio may move any of them.
 """
 
 import contextlib

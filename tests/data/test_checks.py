@@ -20,14 +20,6 @@ def test_a_wrong_split_is_reported_with_the_right_ones():
         open_tasks(config)
 
 
-def test_a_missing_cache_is_reported():
-    config = DataConfig(
-        "english_span_corruption", {"inputs": 128, "targets": 32}, use_cached_tasks=True
-    )
-    with pytest.raises(UserError, match="no cache of bible_span_corruption"):
-        open_tasks(config)
-
-
 def test_a_missing_file_is_reported_in_one_line(tmp_path):
     seqio.TaskRegistry.add(
         "missing_file",

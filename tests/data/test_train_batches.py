@@ -169,10 +169,3 @@ def test_examples_without_inputs_are_left_out():
         batch, position = next(batches)
         np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs * 2)
     assert position.streams[0].draws == 8
-
-
-def test_a_task_whose_examples_have_no_token_is_an_error_and_not_a_row_without_end():
-    config = dataclasses.replace(TOY, mixture_or_task_name="toy_empty", pack=True)
-    message = "toy_empty gives no example of its split 'train'.*without a token"
-    with pytest.raises(UserError, match=message):
-        next(TrainBatches(open_tasks(config), 1))
