@@ -67,7 +67,6 @@ setup(
         "jinja2>=3.1",  # the page of a report
         "tqdm",  # progress bars
         "pyyaml",  # the manifests of jobs on Kubernetes
-        "shtab>=1.13",  # scripts by which shells complete commands
     ],
     extras_require={
         "tpu": ["jax[tpu]"],

@@ -188,6 +188,12 @@ class Checkpoints:
         if step in self.steps():
             _write_on_first(file, lambda: write_metadata_override(file, notes))
 
+    def check(self) -> None:
+        """Raises UserError if the save under way has failed by now on this process; never waits."""
+        if self._saving is not None:
+            with _explained(self._folder.checkpoints), contextlib.suppress(TimeoutError):
+                self._saving.result(timeout=0)
+
     def wait(self) -> None:
         """Waits until everything is written.
 
@@ -215,12 +221,8 @@ class Checkpoints:
         """Raises UserError on every process where it fails on any."""
 
         def attempt() -> None:
-            try:
-                with _explained(self._folder.checkpoints):
-                    write()
-            except UserError:
-                orbax_patches.release_waiting_threads()
-                raise
+            with _explained(self._folder.checkpoints):
+                write()
 
         run_on_all(attempt)
 
@@ -283,6 +285,7 @@ def _explained(directory: epath.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
+        orbax_patches.release_waiting_threads()
         raise storage_error(
             f"checkpoints cannot be written to {directory}: {root_cause_text(error)}; what was "
             "saved before is still there",

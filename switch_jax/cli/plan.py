@@ -152,6 +152,10 @@ def _config(args: argparse.Namespace, hardware: Hardware) -> Config:
             f"{count}, but {hardware.name} has {counted(hardware.devices, 'device')}; the three "
             f"must multiply up to {hardware.devices}"
         )
+    from switch_jax.trainer.prepare import check_run  # loads JAX
+
+    for warning in check_run(config, hardware.hosts if isinstance(hardware, Slice) else 1):
+        print(f"switch_jax plan: {warning}", file=sys.stderr)
     return config
 
 

@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
-    found = gin_flags.read_to_train(args)
+    found = gin_flags.read(args)
     data_flags.apply(args)
     if args.dry_run:
         return _check(args, found)

@@ -1,7 +1,6 @@
 """How the parameters are updated."""
 
 import dataclasses
-import math
 from typing import Annotated
 
 from switch_jax.errors import FieldError, check_pattern
@@ -100,10 +99,3 @@ class OptimizerConfig:
                     f"= {value!r} is of no use with {by.upper()} = {user!r}: leave it at "
                     f"{defaults[name]!r}, or set {by.upper()} to {' or '.join(users)}",
                 )
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The highest rate of the schedule."""
-        if self.lr_schedule in ("rsqrt", "warmup_rsqrt"):
-            return self.learning_rate / math.sqrt(self.warmup_steps)
-        return self.learning_rate

@@ -1,6 +1,7 @@
 """A checkpoint of another format, opened: every tensor is accounted for, and none is read yet."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -179,6 +180,17 @@ def read_small_file(file: epath.Path) -> bytes:
     raise UserError(
         f"{file} has {size:,} bytes, and at most {_MAX_SMALL_FILE:,} are read: copy it again"
     )
+
+
+def read_json(file: epath.Path) -> dict[str, Any]:
+    """The JSON object in a small file; raises UserError where it cannot be read, or is none."""
+    try:
+        content = json.loads(read_small_file(file))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no JSON object")
+    return content
 
 
 def inside(folder: epath.Path, name: str) -> epath.Path:

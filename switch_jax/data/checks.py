@@ -18,6 +18,7 @@ from switch_jax.data.configured_tasks import (
 )
 from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
 from switch_jax.data.reading import no_examples, read_examples
+from switch_jax.data.registry import NoSplitError
 from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_lengths import check_lengths
 from switch_jax.errors import UserError, storage_error
@@ -25,6 +26,7 @@ from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.tensorflow_setup import seqio
 from switch_jax.units import counted
 
+WITHOUT_EVALUATION = "to train without evaluation set EVAL_PERIOD to None"
 _EXAMPLES_MEASURED = 200  # of a task
 
 
@@ -38,6 +40,36 @@ def check_vocabulary(config: Config) -> None:
             f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // split) * split} or more"
             f"{multiple}"
         )
+
+
+def small_vocabulary(config: Config) -> list[str]:
+    """A warning where the vocabulary fills less than half of the embedding; else nothing."""
+    ids, rows = vocabulary_size(config.data), config.model.num_embeddings
+    if 2 * ids >= rows:
+        return []
+    return [
+        f"warning: NUM_EMBEDDINGS = {rows}, and the vocabulary of "
+        f"{config.data.mixture_or_task_name} has {ids} ids: the other {rows - ids} rows of the "
+        "embedding are never used"
+    ]
+
+
+def check_splits(config: Config) -> None:
+    """Raises NoSplitError where no task is registered with a split that the run reads.
+
+    It opens no data: the splits of a task that leaves them to its TFDS data set are not known.
+    """
+    name, wanted = config.data.mixture_or_task_name, {config.data.split: ""}
+    if config.run.eval_period is not None:
+        wanted["validation"] = f"; {WITHOUT_EVALUATION}"
+    # Of TfdsDataSource the property itself opens the data set.
+    splits = [seqio.DataSource.splits.fget(task.source) for task in all_tasks(config.data)]
+    known = sorted({split for own in splits for split in own})
+    for split, advice in wanted.items():
+        if all(splits) and split not in known:
+            raise NoSplitError(
+                f"{name} has no split {split!r}: its splits are {', '.join(known)}{advice}"
+            )
 
 
 def open_tasks(config: DataConfig) -> OpenedTasks:
@@ -133,6 +165,19 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
             f"batch size {batch_size} does not divide over {config.data_streams} streams of data; "
             f"set DATA_STREAMS to a divisor of {batch_size}"
         )
+
+
+def few_streams(config: Config, readers: int) -> list[str]:
+    """A warning where hosts split a batch into more parts than there are streams; else nothing."""
+    streams = config.data.data_streams
+    if readers <= streams:
+        return []
+    return [
+        f"warning: DATA_STREAMS = {streams}, and hosts split the batch into {readers} parts: each "
+        f"reads the {config.tokens_read(readers):,} tokens of a whole stream, and uses "
+        f"{config.tokens_per_step // readers:,} of them; a run keeps its DATA_STREAMS, and one "
+        f"that is begun with {readers} reads them once"
+    ]
 
 
 def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:

@@ -43,25 +43,15 @@ class InteractiveModel:
         self._trained = trained
         self._predictors: dict[DecodingConfig, Predictor] = {}
 
-    def generate(
-        self,
-        inputs: Sequence[str],
-        *,
-        max_tokens: int | None = None,
-        num_beams: int = 1,
-        length_penalty: float = 0.6,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> list[str]:
+    def generate(self, inputs: Sequence[str], **options: Any) -> list[str]:
         """The best output for each input; greedy by default.
 
         Args:
           inputs: texts; one that is longer than the config's lengths is cut off, with a warning.
-          max_tokens: the most tokens of an output, EOS included; None: the config's length.
-          num_beams, length_penalty, temperature, top_k, top_p, seed: as in `DecodingConfig`. What
-            is sampled for a text depends on its place in the list and the seed only.
+          options: max_tokens, the most tokens of an output, EOS included (by default the config's
+            length of targets); num_beams, length_penalty, temperature, top_k, top_p and seed, as in
+            `DecodingConfig`. What is sampled for a text depends on its place in the list and the
+            seed only.
 
         A program is compiled for each new combination of options, `seed` included, and kept.
 
@@ -69,20 +59,11 @@ class InteractiveModel:
           A text for each input, in their order.
 
         Raises:
-          UserError: `inputs` is no list of texts, an option is out of range or contradicts another,
-            or a batch does not fit in memory.
+          UserError: `inputs` is no list of texts, there is no such option, one is out of range or
+            contradicts another, or a batch does not fit in memory.
         """
         _check_texts("inputs", inputs)
-        decoding = decoding_config(
-            self.config.data,
-            max_tokens=max_tokens,
-            num_beams=num_beams,
-            length_penalty=length_penalty,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
+        decoding = decoding_config(self.config.data, **options)
         trained = dataclasses.replace(self._trained, decoding=decoding)
         check_memory(trained, decodes=True, scores=False)
         examples = self._encode([{"inputs": text} for text in inputs])

@@ -1,6 +1,5 @@
 """The optimiser of a run, and which parameters it trains."""
 
-import re
 from typing import Any
 
 import jax
@@ -13,7 +12,12 @@ from switch_jax.config import Config
 from switch_jax.config.optimizer import TRAINED
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model import logical_axes
-from switch_jax.model.parameter_names import first_matches, names_there, parameter_axes
+from switch_jax.model.parameter_names import (
+    first_matches,
+    matching,
+    names_there,
+    parameter_axes,
+)
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.apply import Optimizer, Updated, add, by_field, with_step
 from switch_jax.optim.muon import scale_by_muon
@@ -71,7 +75,7 @@ def trained_parameters(config: Config) -> list[str]:
                 "write 'all'"
             )
         return trained
-    trained = [name for name in axes if re.fullmatch(wanted, name)]
+    trained = list(matching("TRAINED_PARAMETERS", wanted, axes.keys()))
     if not trained:
         raise UserError(
             f"TRAINED_PARAMETERS = {wanted!r} matches no parameter: {did_you_mean(wanted, TRAINED)}"

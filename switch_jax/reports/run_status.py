@@ -22,8 +22,8 @@ from switch_jax.run_folder import (
     read_status_json,
     training_seconds,
 )
-from switch_jax.schema import printable
 from switch_jax.storage import is_folder, last_written, list_names
+from switch_jax.units import printable
 
 # The newest records, by which the usual pace of a run is estimated.
 _RECENT = 20

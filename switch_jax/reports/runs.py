@@ -27,8 +27,8 @@ from switch_jax.run_folder import (
     read_run_json,
     read_status_json,
 )
-from switch_jax.schema import printable
 from switch_jax.storage import exists, is_folder
+from switch_jax.units import printable
 
 
 @dataclasses.dataclass(frozen=True)

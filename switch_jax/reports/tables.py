@@ -16,8 +16,16 @@ from switch_jax.reports.records import CONTENT_QUALITY, QUALITY, preferred_task
 from switch_jax.reports.runs import Origin, Run
 from switch_jax.reports.series import Series
 from switch_jax.reports.verdict import verdicts
-from switch_jax.schema import printable
-from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
+from switch_jax.units import (
+    aligned,
+    as_text,
+    count,
+    duration,
+    percent,
+    perplexity,
+    printable,
+    rounded,
+)
 
 Rows = list[tuple[str, list[str]]]  # what, and a text for each column
 Form = Callable[[float], str]

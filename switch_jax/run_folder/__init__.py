@@ -1,7 +1,7 @@
-"""A run's folder, MODEL_DIR: the names in it, the schema of its files, reading and writing them.
+"""A run's folder, MODEL_DIR: the names in it, reading and writing its files.
 
 layout       where everything in the folder is     readers  reads the files, also damaged ones
-schemas      what the JSON files hold, by field    writers  makes the folder, writes its files
+records      kinds of records, and states          writers  makes the folder, writes its files
 config_text  the values in the text of config.gin
 
 No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
@@ -25,9 +25,8 @@ from switch_jax.run_folder.readers import (
     read_metrics,
     read_run_json,
     read_status_json,
-    record_lines,
 )
-from switch_jax.run_folder.schemas import (
+from switch_jax.run_folder.records import (
     MAX_TIMES_PLAN,
     MAX_WAITING,
     OPTIONAL_ROUTER_STATISTICS,
@@ -38,6 +37,8 @@ from switch_jax.run_folder.schemas import (
     RecordKind,
     RunPhase,
     TimeCategory,
+    parse_object,
+    parse_records,
     training_seconds,
 )
 from switch_jax.run_folder.writers import (

@@ -14,6 +14,8 @@ from typing import Any
 
 from switch_jax.errors import UserError
 
+SILENT_SECONDS = 30  # without a byte, after which a request is given up, and made again
+
 
 @functools.cache
 def choose_clients() -> None:
@@ -31,8 +33,12 @@ def choose_clients() -> None:
     for protocol in ("gs", "gcs", "s3"):
         # A kept listing would hide what other hosts have written since.
         fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
-    # It prints the stack traces of errors that it raises, too.
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    # TensorStore waits for ever by itself.
+    os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", str(SILENT_SECONDS))
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", str(SILENT_SECONDS))
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")  # a second
+    for name in ("gcsfs", "fsspec"):  # they print the stack traces of errors that they raise, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def file_system(path: pathlib.PurePath | str) -> Any:

@@ -16,6 +16,13 @@ GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
 _SETS = "validation sets"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
+# Fields of the model and of the data on which no evaluation depends.
+_OF_TRAINING_ALONE = (
+    "train_expert_capacity_factor", "router_policy", "router_input_dropout_rate", "jitter_noise",
+    "second_expert_policy", "second_expert_threshold", "load_balance", "dropout_rate",
+    "expert_dropout_rate", "scale", "scan_layers", "remat_policy", "gpu_attention",
+    "mixture_or_task_name", "split", "shuffle_train_examples", "random_seed", "data_streams",
+)  # fmt: skip
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
 # Metrics by task; under "generated" the task's own, by name, see `InferEvaluation`.
@@ -31,7 +38,7 @@ class Best:
       step: of the best evaluation.
       since: evaluations since the best one, including those that gave NaN; all, if there is no
         best.
-      of: what the values are of, see `measured`; None: not known, as an earlier version saved it.
+      of: what the values are of, see `measured`; None: there were no evaluations.
     """
 
     value: float | None = None
@@ -67,15 +74,18 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
     """
     if files is None:
         return None
-    run, data = config.run, config.data
-    task = run.best_metric.rpartition("/")[0]
+    run, model, data = (
+        dataclasses.asdict(part) for part in (config.run, config.model, config.data)
+    )
+    unused = set(_OF_TRAINING_ALONE)
+    if config.model.encoder_router_type == "experts_choose":
+        unused.remove("train_expert_capacity_factor")
+    task = config.run.best_metric.rpartition("/")[0]
     sets = [task] if task in files else files  # otherwise the metric is over all of them
     return {
-        "BEST_METRIC": run.best_metric,
-        "EVAL_STEPS * BATCH_SIZE": run.eval_steps * run.batch_size,
-        "TASK_FEATURE_LENGTHS": dict(data.task_feature_lengths),
-        "PACK": data.pack,
-        "EVAL_EXPERT_CAPACITY_FACTOR": config.model.eval_expert_capacity_factor,
+        "BEST_METRIC": run["best_metric"],
+        "EVAL_STEPS * BATCH_SIZE": run["eval_steps"] * run["batch_size"],
+        **{name.upper(): x for name, x in {**model, **data}.items() if name not in unused},
         _SETS: {name: files[name] for name in sets},
     }
 
@@ -84,14 +94,13 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None)
     """What differs between two values of `measured`, as "BEST_METRIC 'accuracy' -> ..."."""
     if now is None:
         return []
-    if before is None:
-        return ["the checkpoint does not say of what its best evaluation was"]
+    before = before or {}
     changes = [
         f"{name} {before.get(name)!r} -> {value!r}"
         for name, value in now.items()
         if name != _SETS and before.get(name) != value
     ]
-    old, new = before[_SETS], now[_SETS]
+    old, new = before.get(_SETS, {}), now[_SETS]
     if old.keys() != new.keys():
         changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
     return changes + [

@@ -26,7 +26,7 @@ _MAX_NAMED = 4  # values that a message names
 def config_changes(before: str, after: str) -> list[str]:
     """The values that differ between two texts of config.gin, as "NUM_EXPERTS 4 -> 8".
 
-    Left out are MODEL_DIR, and names that only one of them has, as those of other versions.
+    Left out are MODEL_DIR, and names that only one of them has.
     """
     old, new = config_values(before), config_values(after)
     return [

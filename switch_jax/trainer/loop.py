@@ -88,6 +88,7 @@ class TrainingLoop:
             # The devices have their next step already, so waiting for this one leaves them busy.
             if before is not None:
                 self._finish(before)
+            self._checkpoints.check()
             # `run.step` is the step that was dispatched; `_bad`, `_signal` and `run.position` know
             # of the one before it, until it is finished.
             last = run.step == config.train_steps

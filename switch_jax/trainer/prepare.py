@@ -1,27 +1,32 @@
 """A run is checked and prepared once, before anything is written or compiled."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config
 from switch_jax.conversion.source import Source
 from switch_jax.data.checks import (
+    WITHOUT_EVALUATION,
     check_config,
     check_examples,
+    check_splits,
     check_streams,
     check_vocabulary,
+    few_streams,
     open_tasks,
+    small_vocabulary,
 )
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
 from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
 from switch_jax.metrics.wandb_run import import_wandb
-from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.run_folder import check_run_folder
 from switch_jax.runtime.processes import gather, run_on_all, run_on_first
@@ -50,6 +55,7 @@ class Prepared:
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
       files: digests of their files, the same on all hosts.
       planned: the step of --plan; None: there is none.
+      warnings: see `check_run`.
     """
 
     config: Config
@@ -62,6 +68,7 @@ class Prepared:
     validation_tasks: OpenedTasks | None
     files: RunFiles
     planned: PlannedStep | None = None
+    warnings: Sequence[str] = ()
 
 
 def prepare(
@@ -87,7 +94,8 @@ def prepare(
     planned = None if plan is None else run_on_all(lambda: read_planned_step(plan, config))
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
-    check_sizes(config, mesh.shape)
+    check_batch(config, mesh.shape)
+    warnings = check_run(config, readers(jax.process_count(), mesh.shape), network=True)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
@@ -100,7 +108,7 @@ def prepare(
     teacher = find_teacher(config, mesh)
     return Prepared(
         config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files,
-        planned,
+        planned, warnings,
     )  # fmt: skip
 
 
@@ -139,8 +147,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
         try:
             validation = open_tasks(dataclasses.replace(config.data, split="validation"))
         except NoSplitError as error:
-            advice = "to train without evaluation set EVAL_PERIOD to None"
-            raise UserError(f"{error}; {advice}") from error
+            raise UserError(f"{error}; {WITHOUT_EVALUATION}") from error
         check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
     check_examples(train)
@@ -148,8 +155,39 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     return train, validation
 
 
+def check_run(config: Config, readers: int, network: bool = False) -> list[str]:
+    """Checks what needs no devices and no data; train, launch and plan call it.
+
+    Args:
+      config: the run; in a plan, MIXTURE_OR_TASK_NAME may be without a value.
+      readers: into how many parts hosts split the rows of a batch.
+      network: whether a vocabulary in a bucket is read, too.
+
+    Returns:
+      Warnings, one a line: what costs data or parameters, and cannot be changed later.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    check_streams(config.data, config.run.batch_size)
+    warnings = few_streams(config, readers)
+    if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":
+        return warnings
+    check_splits(config)
+    if network or vocabulary_is_here(config.data):
+        check_config(config.data)
+        check_vocabulary(config)
+        warnings += small_vocabulary(config)
+    return warnings
+
+
+def readers(hosts: int, mesh_shape: Mapping[str, int]) -> int:
+    """Into how many parts hosts split the rows of a batch on a mesh of this shape."""
+    return min(hosts, batch_shards(mesh_shape))
+
+
 def check_for_slices(config: Config, devices: AbstractMesh) -> int:
-    """Checks a run that other machines will make, without a network.
+    """Checks a run on devices that other machines have.
 
     Returns:
       The bytes that each device holds of the state, and of a teacher that the step runs.
@@ -157,24 +195,10 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> int:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    if vocabulary_is_here(config.data):
-        check_config(config.data)
-        check_vocabulary(config)
-    check_sizes(config, devices.shape)
+    check_batch(config, devices.shape)
     held: list[Any] = [abstract_state(config, devices)]
     if config.teacher is not None:
         teacher = abstract_model(config.teacher.model, config.mesh, devices)
         if config.teacher_model is not None:  # the step runs it
             held.append(teacher)
     return device_bytes(held)
-
-
-def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError where batch, groups, streams and devices do not divide.
-
-    Args:
-      config: the run.
-      mesh_shape: devices by mesh axis.
-    """
-    check_batch(config, mesh_shape)
-    check_streams(config.data, config.run.batch_size)

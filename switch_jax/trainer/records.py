@@ -42,13 +42,13 @@ class Records:
         self._writer, self._progress, self._goodput = writer, progress, goodput
         self._model = config.model
         self._schedule = learning_rate_schedule(config)
-        self._input_bound = InputBound(config.data.data_streams)
+        self._input_bound = InputBound()
         kind, devices = jax.devices()[0].device_kind, jax.device_count()
         flops = step_flops(config)
         peak = device_peak_flops(kind)
         self._peak_seconds = flops / (peak * devices) if peak else None
         self._chips = max(1, devices // devices_per_chip(kind))
-        self._step, self._started = 0, False
+        self._step = 0
         self._metrics: list[Metrics] = []
         self._before = goodput.seconds()
 
@@ -107,10 +107,7 @@ class Records:
             }
         self._writer.write(RecordKind.TRAIN, step, training_seconds(now), values)
         self._progress.show(step, mean.loss, tokens_per_second, elapsed / len(window))
-        # The first record after a start includes the start of the input pipeline.
-        warning = self._started and self._input_bound.warning(spent["data"], elapsed)
-        self._started = True
-        if warning:
+        if warning := self._input_bound.warning(spent["data"], elapsed):
             self._progress.say(warning)
 
 

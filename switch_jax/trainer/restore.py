@@ -64,10 +64,6 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
 
 
 def _fresh_guard(prepared: Prepared) -> Guard:
-    """For a checkpoint whose guard has another form: another SPIKE_WINDOW, or an earlier version.
-
-    An earlier version had `history`, the losses and norms themselves, in place of `recent`, and
-    `skipped`. The run goes on without limits until the guard has seen enough steps.
-    """
+    """For a checkpoint with another SPIKE_WINDOW: there are no limits until its steps are done."""
     shardings = jax.tree.map(lambda s: s.sharding, prepared.state.guard)
     return jax.jit(lambda: init_guard(prepared.config.guard), out_shardings=shardings)()

@@ -157,8 +157,10 @@ def test_the_gin_files_mesh_does_not_multiply_up_to_the_slice(capsys, monkeypatc
 
 def test_a_batch_that_does_not_divide(capsys, monkeypatch):
     monkeypatch.setattr(plan, "devices", lambda _: jax.devices())
-    line = _refused(capsys, *TINY, "--topology=v5e-8", "--mesh=1,8,1", "--gin.BATCH_SIZE=60")
+    flags = [*TINY, "--topology=v5e-8", "--mesh=1,8,1", "--gin.BATCH_SIZE=60"]
+    line = _refused(capsys, *flags, "--gin.DATA_STREAMS=4")
     assert re.search(r"batch size 60 does not divide over data x expert = 8.*60 % 8 = 4", line)
+    assert "60 does not divide over 8 streams" in _refused(capsys, *flags), "as training refuses it"
 
 
 def test_without_libtpu_the_message_names_the_extra(capsys, monkeypatch):
@@ -227,8 +229,12 @@ def test_the_table(capsys, planned):
 
 
 def test_a_slice_of_two_hosts_shares_the_reading(capsys, planned):
-    assert main(["plan", *TINY, "--topology=v5p-16", "--mesh=2,4,1"]) == 0
-    assert "16 M, of which each host reads 8 M\n" in capsys.readouterr().out
+    flags = [*TINY, "--topology=v5p-16", "--mesh=2,4,1"]
+    assert main(["plan", *flags]) == 0
+    printed = capsys.readouterr()
+    assert "16 M, of which each host reads 8 M\n" in printed.out and "warning" not in printed.err
+    assert main(["plan", *flags, "--gin.DATA_STREAMS=1"]) == 0
+    assert "warning: DATA_STREAMS = 1, and hosts split the batch" in capsys.readouterr().err
 
 
 def test_the_default_mesh_is_that_of_the_gin_files(planned):

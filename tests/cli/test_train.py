@@ -152,14 +152,11 @@ def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
     assert called == ["keep", "read"]
 
 
-def test_a_rate_that_a_flag_sets_is_meant_and_its_end_is_told(tmp_path, monkeypatch, capsys):
-    configs = []
-    monkeypatch.setattr(training, "train", lambda config, *rest: configs.append(config))
+def test_a_loss_that_has_risen_is_told_at_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "train", lambda *args: None)
     records = [{"kind": "train", "step": i, "loss": x} for i, x in enumerate((2, 2, 3, 3), 1)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
-    flags = [f"--gin.{x}" for x in (f"MODEL_DIR={tmp_path}", "OPTIMIZER=muon", "LEARNING_RATE=20")]
-    assert main(["train", DEMO, *flags]) == 0
-    assert [config.optimizer.peak_learning_rate for config in configs] == [1.0]  # 20 / sqrt(400)
+    assert main(["train", DEMO, f"--gin.MODEL_DIR={tmp_path}"]) == 0
     assert capsys.readouterr().err == (
         "switch_jax train: warning: the loss has risen from 2 to 3: is LEARNING_RATE too high, "
         "or is the data another one?\n"
@@ -177,20 +174,6 @@ def test_fields_may_be_set_directly():
     bindings = ["ModelConfig.mlp_dim=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
     config = gin_config.read(["runs/demo_dense.gin"], bindings).config
     assert (config.model.mlp_dim, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("trian", "there is no command trian; did you mean train?"),
-        ("xyz", "invalid choice: 'xyz' (choose from"),
-    ],
-)
-def test_an_unknown_subcommand_is_refused(command, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--gin_file=a.gin"])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
@@ -222,14 +205,6 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     assert f"\nNUM_EXPERTS = 4  # configs/mine.gin, over {earlier}\n" in done.stdout
     assert "\nTRAIN_STEPS = 7  # --gin.TRAIN_STEPS, over runs/demo.gin, runs/" in done.stdout
     assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in done.stdout
-
-
-@pytest.mark.parametrize("model", [f for f in packaged_files() if "models/" in f])
-def test_every_packaged_model_builds(model):
-    files = ["runs/demo.gin", model]
-    config = gin_config.read(files, ["MODEL_DIR=somewhere/else"]).config
-    assert config.run.model_dir == "somewhere/else"
-    assert (config.model.num_experts > 0) == ("switch" in model or "moe" in model)
 
 
 @pytest.mark.parametrize("run", [f for f in packaged_files() if "runs/demo_" in f])

@@ -12,8 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from switch_jax.config import MeshConfig, ModelConfig
-from switch_jax.conversion import hugging_face
-from switch_jax.conversion.hugging_face import model_config
+from switch_jax.conversion import hugging_face, source
 from switch_jax.conversion.source import read_small_file
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
@@ -52,7 +51,7 @@ def test_config_json_is_read_once(tmp_path, monkeypatch):
         names.append(file.name)
         return read_small_file(file)
 
-    monkeypatch.setattr(model_config, "read_small_file", read_counted)
+    monkeypatch.setattr(source, "read_small_file", read_counted)
     opened = hugging_face.open_folder(write_folder(tmp_path / "model"))
     assert names == ["config.json"]
     assert opened.format == "Hugging Face SwitchTransformersForConditionalGeneration"
@@ -200,13 +199,13 @@ EXPERT = "encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"
         ({"num_experts": 5}, r"8 missing, 0 left over, 4 of another shape .*expert_4.w. *"),
         ({"num_layers": 6, "num_sparse_encoder_layers": 3}, "23 missing, 0 left over, 0 of an"),
         ({"num_experts": 3}, "0 missing, 8 left over, 4 of another shape"),
-        ({"d_model": "32"}, r"config.json does not describe a model: d_model is '32', not a whole"),
-        ({"model_type": "bert"}, "a model of the type bert; those that can be converted are"),
+        ({"d_model": "32"}, "config.json: d_model is '32', no whole number"),
+        ({"model_type": "bert"}, "a model of the type 'bert'; those that can be converted are"),
         ({"num_layers": 7, "encoder_sparse_step": 4}, r"experts are \[1, 5\] of the 7 of the enc"),
         ({"num_layers": 5}, r"experts are \[1, 3\] of the 5 of the encoder; ours are sp"),
         ({"num_sparse_decoder_layers": 4}, "18 missing, 4 left over, 0 of another"),
         ({"router_bias": True}, "router_bias is true: our routers"),
-        ({"dense_act_fn": "gelu"}, "the activation gelu is none of ours, relu and gated-gelu"),
+        ({"dense_act_fn": "gelu"}, "the activation 'gelu' is none of ours, relu and gated-gelu"),
         ({"num_heads": 0}, "config.json: num_heads = 0"),
         ({"num_layers": 2 * 10**9}, "num_encoder_layers = 2000000000: it must be at most 10,000"),
         (
@@ -264,7 +263,7 @@ def test_damaged_files_are_named(tmp_path):
     folder = broken("bad_index")
     write_shards(folder)
     (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}')
-    cases.append((folder, "index.json is not an index of tensor files: weight_map is 3"))
+    cases.append((folder, "index.json is not an index of tensor files: weight_map names"))
     for number, name in enumerate(("x" * 1999, "..")):
         folder = broken(f"bad_name_{number}")
         (folder / "model.safetensors").unlink()
@@ -277,7 +276,7 @@ def test_damaged_files_are_named(tmp_path):
     cases.append((folder, "config.json has 1,099,511,627,776 bytes, and at most 268,435,456 are"))
     folder = broken("bad_json")
     (folder / "config.json").write_text("{")
-    cases.append((folder, "config.json does not describe a model: it is not JSON"))
+    cases.append((folder, "config.json is not JSON: Expecting property name"))
     for folder, message in cases:
         with pytest.raises(UserError, match=message):
             read(folder)

@@ -1,14 +1,11 @@
 import dataclasses
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from switch_jax.reports.configurations import group_runs, is_study
-from switch_jax.reports.runs import read_runs
 from tests.reports.by_hand import run, seed, tuned
 
-RESULTS = Path(__file__).parents[2] / "docs/results/in_small"
 POINTS = [(100, -4.0)]
 PRETRAINED = [seed(i, "pretrained", 8, POINTS) for i in range(3)]
 
@@ -75,12 +72,6 @@ def test_a_field_of_another_value_makes_another_configuration(other):
 def test_a_fact_that_a_version_did_not_state_is_as_none():
     runs = [seed(0, "switch", 8, POINTS), seed(1, "switch", 8, POINTS, teacher_checkpoint=None)]
     assert [len(c.runs) for c in group_runs(runs)] == [2]
-
-
-def test_the_committed_seeds_of_two_versions_are_one_configuration_each():
-    names = [f"{model}_{i}" for model in ("switch", "dense") for i in range(3)]
-    found = group_runs(read_runs([RESULTS / name for name in names]))
-    assert [c.title for c in found] == ["switch (3 seeds)", "dense (3 seeds)"]
 
 
 def test_two_runs_of_one_seed_are_not_two_seeds():

@@ -108,12 +108,25 @@ SETS = {"a": "digest of a", "b": "digest of b"}
         ("data", {"pack": False}, ["PACK True -> False"]),
         ("data", {"task_feature_lengths": {"inputs": 16, "targets": 4}},
          ["TASK_FEATURE_LENGTHS {'inputs': 16, 'targets': 8} -> {'inputs': 16, 'targets': 4}"]),
+        ("data", {"data_streams": 4, "random_seed": 5, "shuffle_train_examples": False}, []),
         ("model", {"eval_expert_capacity_factor": 1.0}, ["EVAL_EXPERT_CAPACITY_FACTOR 2.0 -> 1.0"]),
+        ("model", {"group_size": 16, "decoder_group_size": 8},
+         ["GROUP_SIZE 32 -> 16", "DECODER_GROUP_SIZE None -> 8"]),
+        ("model", {"min_expert_capacity": 4}, ["MIN_EXPERT_CAPACITY 1 -> 4"]),
+        ("model", {"train_expert_capacity_factor": 2.0, "dropout_rate": 0.1, "jitter_noise": 0.0,
+                   "load_balance": "none", "scan_layers": False, "remat_policy": "full"}, []),
     ],
 )  # fmt: skip
 def test_what_makes_the_values_of_evaluations_other_values(part, changes, said):
     before = json.loads(json.dumps(measured(CONFIG, SETS)))
     assert differences(before, measured(CONFIG.replace(part, **changes), SETS)) == said
+
+
+def test_where_experts_choose_they_have_the_capacity_of_training_in_evaluations_too():
+    config = CONFIG.replace("model", encoder_router_type="experts_choose")
+    other = config.replace("model", train_expert_capacity_factor=2.0)
+    said = ["TRAIN_EXPERT_CAPACITY_FACTOR 1.25 -> 2.0"]
+    assert differences(measured(config, SETS), measured(other, SETS)) == said
 
 
 def test_other_validation_sets_make_them_other_values_where_the_metric_is_of_them():

@@ -24,6 +24,7 @@ from switch_jax.trainer.warm_start import initial_state
 from tests.storage.copies import copy_files
 from tests.trainer.test_warm_start import ALL
 from tests.trainer.tiny_runs import DATA, MODEL, records_of
+from tests.trainer.worker_processes import TINY
 
 STUDENT = dataclasses.replace(MODEL, num_experts=0)
 
@@ -191,7 +192,7 @@ def test_a_student_of_other_sizes_takes_nothing(teacher, tmp_path):
     assert describe_start(config, found)[1] == "taken: none"
 
 
-FILES = ["tests/trainer/tiny.gin", "runs/distill.gin"]
+FILES = [str(TINY), "runs/distill.gin"]
 
 
 def _built(*bindings, model_dir="/student"):

@@ -6,21 +6,10 @@ from typing import Any
 from etils import epath
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.conversion.source import read_small_file, sparse_fields
+from switch_jax.conversion.source import read_json, sparse_fields
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.moe import capacity_of
-from switch_jax.schema import (
-    Object,
-    SchemaError,
-    any_value,
-    enum,
-    integer,
-    nullable,
-    number_between,
-    parse_json,
-    string,
-)
 from switch_jax.storage import is_file
 
 CONFIG = "config.json"
@@ -32,40 +21,13 @@ ARCHITECTURES = {
 # feed_forward_proj, where config.json has none.
 _DEFAULT_PROJECTION = {"t5": "relu", "mt5": "gated-gelu"}
 
-_MODEL_TYPE = Object(required={"model_type": string})
-_T5 = Object(
-    required={
-        "model_type": enum(*ARCHITECTURES),
-        **dict.fromkeys(("vocab_size", "d_model", "d_kv", "d_ff"), integer),
-        **dict.fromkeys(("num_layers", "num_heads"), integer),
-    },
-    optional={
-        "num_decoder_layers": nullable(integer),
-        "relative_attention_num_buckets": integer,
-        "relative_attention_max_distance": integer,
-        "layer_norm_epsilon": number_between(0, 1),
-        "feed_forward_proj": string,
-        "dense_act_fn": string,
-        **dict.fromkeys(("is_gated_act", "router_bias"), any_value),
-        **dict.fromkeys(("tie_word_embeddings", "scale_decoder_outputs"), any_value),
-    },
-)
-_SWITCH = Object(
-    required={
-        **_T5.required,
-        **dict.fromkeys(
-            ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers"), integer
-        ),
-    },
-    optional={
-        **_T5.optional,
-        **dict.fromkeys(("encoder_sparse_step", "decoder_sparse_step"), integer),
-    },
-)
+_SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+_SIZES_OF_EXPERTS = ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers")
+_SPARSE_STEPS = ("encoder_sparse_step", "decoder_sparse_step")
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
-    """The fields of config.json that describe the model.
+    """What config.json says of the model; `architecture` checks the values.
 
     Raises:
       UserError: there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
@@ -73,18 +35,20 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not is_file(file):
         raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")
-    try:
-        content = parse_json(read_small_file(file))
-        model_type = _MODEL_TYPE.read(content)["model_type"]
-        if model_type not in ARCHITECTURES:
-            raise UserError(
-                f"{file} describes a model of the type {model_type:.60}; those that can be "
-                f"converted are {', '.join(ARCHITECTURES)}"
-            )
-        schema = _SWITCH if model_type == "switch_transformers" else _T5
-        return schema.read(content)
-    except SchemaError as error:
-        raise UserError(f"{file} does not describe a model: {error}") from error
+    config = read_json(file)
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+        raise UserError(
+            f"{file} describes a model of the type {short_repr(model_type)}; those that can be "
+            f"converted are {', '.join(ARCHITECTURES)}"
+        )
+    sizes = list(_SIZES)
+    if model_type == "switch_transformers":
+        sizes += [*_SIZES_OF_EXPERTS, *(name for name in _SPARSE_STEPS if name in config)]
+    for name in sizes:
+        if type(config.get(name)) is not int:
+            raise UserError(f"{file}: {name} is {short_repr(config.get(name))}, no whole number")
+    return config
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +96,7 @@ def _activation(config: Mapping[str, Any]) -> str:
     if name == "gelu_new" and config.get("is_gated_act"):
         name = "gated-gelu"
     if name not in ("relu", "gated-gelu"):
-        raise UserError(f"the activation {name:.60} is none of ours, relu and gated-gelu")
+        raise UserError(f"the activation {short_repr(name)} is none of ours, relu and gated-gelu")
     return name
 
 

@@ -15,7 +15,6 @@ from switch_jax.conversion.t5x.tensor_names import relative_bias, tensor_names
 from switch_jax.conversion.t5x.tensors import one_for_each, open_tensors
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
-from switch_jax.schema import MAX_INTEGER
 from switch_jax.storage import is_folder
 
 # VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
@@ -97,7 +96,7 @@ def _step(file: epath.Path, leaf: object) -> int | None:
             step = np.asarray(tensor[()]) if not tensor.shape else None
     if step is not None:
         is_real = step.dtype.kind in "iuf"
-        if not (is_real and 0 <= step <= MAX_INTEGER and step % 1 == 0):
+        if not (is_real and 0 <= step <= 10**15 and step % 1 == 0):
             raise UserError(
                 f"{file}: its step is {short_repr(step.item())}, not a whole number from 0 to 10^15"
             )
