@@ -93,12 +93,6 @@ def test_packed_rows_lose_nothing():
     assert len(packed) > 15  # more than two epochs
 
 
-def test_more_streams_than_examples():
-    config = dataclasses.replace(TOY, data_streams=8)
-    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 3)]
-    assert all((batch["encoder_segment_ids"][:, 0] == 1).all() for batch in batches)
-
-
 def test_the_seed_decides_the_order():
     def first_rows(seed):
         batch, _ = next(TrainBatches(open_tasks(dataclasses.replace(TOY, random_seed=seed)), 15))
