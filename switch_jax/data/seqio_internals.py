@@ -77,7 +77,7 @@ def _with_descriptions_here(cache: str) -> str:
     for kind in ("info", "stats"):
         for file in matching(f"{cache}/{kind}.*.json"):
             with tf.io.gfile.GFile(f"{copy}/{file.rpartition('/')[2]}", "wb") as copied:
-                copied.write(read_range(file, 0, *file_sizes([file])).data)
+                copied.write(read_range(file, 0, *file_sizes([file])))
     _CACHES_IN_BUCKETS[copy] = cache
     return copy
 
